@@ -1,0 +1,85 @@
+"""Morula turns 2D and 3D microscopy into measured objects - with labels, with few labels, or with none.
+
+Every name below is loaded when it is first used, so that ``import morula`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_FACE = {
+    "Image": "morula.core.image",
+    "Model": "morula.jobs.model",
+    "Objects": "morula.labels.decode",
+    "Scores": "morula.metrics.matching",
+    "VoxelSize": "morula.core.voxel_size",
+    "decode": "morula.labels.decode",
+    "decode_objects": "morula.labels.decode",
+    "encode": "morula.labels.encode",
+    "evaluate": "morula.workflows.evaluate",
+    "load": "morula.jobs.model",
+    "match": "morula.metrics.matching",
+    "measure": "morula.measurement.measure",
+    "predict": "morula.workflows.predict",
+    "read": "morula.io.read",
+    "run": "morula.workflows.run",
+    "segment": "morula.workflows.segment",
+    "train": "morula.workflows.train",
+    "write": "morula.io.write",
+}
+
+__all__ = [
+    "Image",
+    "Model",
+    "Objects",
+    "Scores",
+    "VoxelSize",
+    "decode",
+    "decode_objects",
+    "encode",
+    "evaluate",
+    "load",
+    "match",
+    "measure",
+    "predict",
+    "read",
+    "run",
+    "segment",
+    "train",
+    "write",
+]
+
+if TYPE_CHECKING:
+    from morula.core.image import Image as Image
+    from morula.core.voxel_size import VoxelSize as VoxelSize
+    from morula.io.read import read as read
+    from morula.io.write import write as write
+    from morula.jobs.model import Model as Model
+    from morula.jobs.model import load as load
+    from morula.labels.decode import Objects as Objects
+    from morula.labels.decode import decode as decode
+    from morula.labels.decode import decode_objects as decode_objects
+    from morula.labels.encode import encode as encode
+    from morula.measurement.measure import measure as measure
+    from morula.metrics.matching import Scores as Scores
+    from morula.metrics.matching import match as match
+    from morula.workflows.evaluate import evaluate as evaluate
+    from morula.workflows.predict import predict as predict
+    from morula.workflows.run import run as run
+    from morula.workflows.segment import segment as segment
+    from morula.workflows.train import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FACE:
+        value = getattr(importlib.import_module(_FACE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'morula' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,102 @@
+"""An image: an array that may be lazy, with its axes, its voxel size and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from morula.core.axes import Axes, canonical
+from morula.core.errors import DataError
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image or label image.
+
+    `data` is anything with ``shape``, ``dtype`` and NumPy slicing: an array, a Zarr array, an HDF5 data set. `axes` names its
+    dimensions. ``np.asarray(image)`` reads all of it.
+
+    Examples:
+        >>> import numpy as np
+        >>> image = Image(np.zeros((5, 64, 32)), Axes("ZYX"), VoxelSize(0.1, 0.1, z=0.5))
+        >>> image.ndim_spatial, image.spatial_shape, image.spacing
+        (3, (5, 64, 32), (0.5, 0.1, 0.1))
+    """
+
+    data: Any
+    axes: Axes
+    voxel_size: VoxelSize | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", Axes(self.axes))
+        if len(self.axes) != len(self.data.shape):
+            raise DataError(
+                f"axes {self.axes} name {len(self.axes)} dimensions but {self.source or 'the array'} has shape {tuple(self.data.shape)}. "
+                "State axes that fit, for example axes='ZYX'."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the order of `axes`."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim_spatial(self) -> int:
+        """2 or 3."""
+        return self.axes.ndim_spatial
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """(Z)YX lengths in voxels."""
+        return tuple(self.shape[self.axes.index(letter)] for letter in "ZYX" if letter in self.axes)
+
+    @property
+    def n_channels(self) -> int:
+        """Length of C, 1 without."""
+        return self.shape[self.axes.index("C")] if "C" in self.axes else 1
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel edge lengths in array order; ones when unknown."""
+        return VoxelSize.of(self.voxel_size, self.ndim_spatial).spacing(self.ndim_spatial)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(self.data[...] if not isinstance(self.data, np.ndarray) else self.data, dtype=dtype)
+
+    def canonical(self) -> np.ndarray:
+        """All values as C(Z)YX."""
+        import numpy as np
+
+        return canonical(np.asarray(self), self.axes)  # type: ignore[no-any-return]
+
+
+def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Array (Z)YX and spacing of an `Image` or array with one channel; a stated voxel size goes before the image's own.
+
+    Raises:
+        DataError: for other than 2 or 3 spatial dimensions, or more than one channel.
+    """
+    import numpy as np
+
+    if isinstance(values, Image):
+        array = values.canonical()
+        if array.shape[0] != 1:
+            raise DataError(f"{values.source or 'the image'} has {array.shape[0]} channels; one is expected here. Pick one.")
+        array, voxel_size = array[0], values.voxel_size if voxel_size is None else voxel_size
+    else:
+        array = np.asarray(values)
+    if array.ndim not in (2, 3):
+        raise DataError(f"an array of shape {array.shape} has {array.ndim} dimensions; 2 (YX) or 3 (ZYX) are expected here.")
+    return array, VoxelSize.of(voxel_size, array.ndim).spacing(array.ndim)

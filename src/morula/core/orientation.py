@@ -1,0 +1,97 @@
+"""Flips and quarter turns: the ways to lay a pixel grid onto itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+Array = TypeVar("Array")
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A permutation of the spatial axes followed by flips: ``output axis i = input axis permutation[i]``, reversed where ``flips[i]``.
+
+    Applies to NumPy arrays and torch tensors alike; leading axes (batch, channel) stay.
+
+    Examples:
+        >>> import numpy as np
+        >>> turn = Orientation((1, 0), (False, True))
+        >>> image = np.arange(6).reshape(2, 3)
+        >>> turn.apply(image)
+        array([[3, 0],
+               [4, 1],
+               [5, 2]])
+        >>> bool((turn.inverse.apply(turn.apply(image)) == image).all())
+        True
+    """
+
+    permutation: tuple[int, ...]
+    flips: tuple[bool, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.permutation)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing changes."""
+        return self.permutation == tuple(range(self.ndim)) and not any(self.flips)
+
+    def apply(self, array: Array) -> Array:
+        """The array in this orientation: its last `ndim` axes are permuted, then flipped."""
+        import numpy as np
+
+        lead = array.ndim - self.ndim  # type: ignore[attr-defined]
+        axes = [*range(lead), *(lead + axis for axis in self.permutation)]
+        flipped = [lead + axis for axis, flip in enumerate(self.flips) if flip]
+        if isinstance(array, np.ndarray):
+            return np.flip(array.transpose(axes), flipped)  # type: ignore[return-value]
+        return array.permute(axes).flip(flipped)  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def inverse(self) -> Orientation:
+        """The orientation that undoes this one."""
+        order = tuple(self.permutation.index(axis) for axis in range(self.ndim))
+        return Orientation(order, tuple(self.flips[axis] for axis in order))
+
+    def then(self, other: Orientation) -> Orientation:
+        """This orientation followed by another."""
+        permutation = tuple(self.permutation[axis] for axis in other.permutation)
+        flips = tuple(self.flips[axis] != flip for axis, flip in zip(other.permutation, other.flips, strict=True))
+        return Orientation(permutation, flips)
+
+    @classmethod
+    def identity(cls, ndim: int) -> Orientation:
+        """The one that changes nothing."""
+        return cls(tuple(range(ndim)), (False,) * ndim)
+
+    def reorient_vector(self, offset: Sequence[float]) -> tuple[float, ...]:
+        """An offset (array order) as it points after the array was reoriented.
+
+        Examples:
+            >>> Orientation((1, 0), (False, True)).reorient_vector((1, 2))
+            (2, -1)
+        """
+        return tuple(-offset[axis] if flip else offset[axis] for axis, flip in zip(self.permutation, self.flips, strict=True))
+
+
+def orientations(spacing: Sequence[float], *, turns: bool = True) -> list[Orientation]:
+    """All orientations that keep the voxel's shape: axes are exchanged only where their spacing is equal.
+
+    8 in 2D, 16 in 3D with a longer z, 48 in isotropic 3D; only flips (4 or 8) without `turns`. The identity comes first.
+
+    Examples:
+        >>> len(orientations((1, 1))), len(orientations((2, 1, 1))), len(orientations((1, 1, 1), turns=False))
+        (8, 16, 8)
+    """
+    ndim = len(spacing)
+    permutations = [
+        order
+        for order in itertools.permutations(range(ndim))
+        if all(spacing[a] == spacing[i] for i, a in enumerate(order)) and (turns or order == tuple(range(ndim)))
+    ]
+    return [Orientation(order, flips) for order in permutations for flips in itertools.product((False, True), repeat=ndim)]

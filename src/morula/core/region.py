@@ -1,0 +1,70 @@
+"""Boxes in an array."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box ``start <= index < stop`` over the spatial axes, in voxels.
+
+    Examples:
+        >>> box = Region((2, 4), (6, 9))
+        >>> box.shape, box.grow((1, 1), within=(7, 9))
+        ((4, 5), Region(start=(1, 3), stop=(7, 9)))
+        >>> box.slices
+        (slice(2, 6, None), slice(4, 9, None))
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Edge lengths in voxels."""
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """To index an array with."""
+        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+
+    def grow(self, halo: Sequence[int], within: Sequence[int] | None = None) -> Region:
+        """The box with a margin of `halo` voxels on every side, cut to an array of shape `within` when given."""
+        start = tuple(a - h for a, h in zip(self.start, halo, strict=True))
+        stop = tuple(b + h for b, h in zip(self.stop, halo, strict=True))
+        if within is None:
+            return Region(start, stop)
+        return Region(tuple(max(a, 0) for a in start), tuple(min(b, n) for b, n in zip(stop, within, strict=True)))
+
+    def intersect(self, other: Region) -> Region | None:
+        """The common part, or `None`."""
+        start = tuple(map(max, self.start, other.start))
+        stop = tuple(map(min, self.stop, other.stop))
+        return None if any(a >= b for a, b in zip(start, stop, strict=True)) else Region(start, stop)
+
+    def shift(self, offset: Sequence[int]) -> Region:
+        """The box moved by `offset` voxels."""
+        return Region(
+            tuple(a + d for a, d in zip(self.start, offset, strict=True)), tuple(b + d for b, d in zip(self.stop, offset, strict=True))
+        )
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Region:
+        """The box that covers an array of this shape."""
+        return cls((0,) * len(shape), tuple(shape))
+
+
+def blocks(shape: Sequence[int], block: Sequence[int]) -> Iterator[Region]:
+    """Boxes of at most `block` voxels an edge that cover an array without overlap, in C order.
+
+    Examples:
+        >>> [box.slices[0] for box in blocks((5,), (2,))]
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    starts = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
+    for start in itertools.product(*starts):
+        yield Region(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))

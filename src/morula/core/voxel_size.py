@@ -1,0 +1,109 @@
+"""The physical size of a pixel or voxel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from morula.core.errors import OptionError
+
+_METRES = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "pm": 1e-12, "Å": 1e-10, "inch": 0.0254, "pixel": None}
+_SPELLINGS = {
+    "nanometer": "nm", "nanometre": "nm", "micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um",
+    "μm": "um", "\\u00b5m": "um", "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm", "meter": "m",
+    "metre": "m", "angstrom": "Å", "picometer": "pm", "inches": "inch", "px": "pixel", "pixels": "pixel", "voxel": "pixel", "": "pixel",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VoxelSize:
+    """Edge lengths of a voxel in `unit`; `z` is `None` in 2D.
+
+    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` or ``pixel`` (unknown size); the usual spellings are understood.
+
+    Examples:
+        >>> VoxelSize(y=0.2, x=0.2, z=1.0).spacing(3)
+        (1.0, 0.2, 0.2)
+        >>> VoxelSize(y=200, x=200, unit="nanometer").to("um")
+        VoxelSize(y=0.2, x=0.2, z=None, unit='um')
+
+    Raises:
+        OptionError: for a length that is not positive and finite, or an unknown unit.
+    """
+
+    y: float
+    x: float
+    z: float | None = None
+    unit: str = "um"
+
+    def __post_init__(self) -> None:
+        for axis in "zyx":
+            length = getattr(self, axis)
+            if length is not None and not (math.isfinite(length) and length > 0):
+                raise OptionError(f"voxel size {axis} is {length!r}; lengths are positive and finite. Correct it or leave it out.")
+        unit = _SPELLINGS.get(self.unit.lower(), self.unit)
+        if unit not in _METRES:
+            raise OptionError(f"unit {self.unit!r} is not known; use one of {', '.join(_METRES)}.")
+        object.__setattr__(self, "unit", unit)
+
+    def spacing(self, ndim: int) -> tuple[float, ...]:
+        """Lengths in array order: (y, x) or (z, y, x). In 3D an unknown z is an error."""
+        if ndim == 2:
+            return (self.y, self.x)
+        if self.z is None:
+            raise OptionError(f"voxel size {self} has no z but the image is 3D. State z.")
+        return (self.z, self.y, self.x)
+
+    def to(self, unit: str) -> VoxelSize:
+        """The same size in another unit."""
+        target = VoxelSize(1, 1, unit=unit).unit
+        if target == self.unit:
+            return self
+        old, new = _METRES[self.unit], _METRES[target]
+        if old is None or new is None:
+            raise OptionError(f"a voxel size in {self.unit} cannot be expressed in {target}: the physical size is unknown. State it.")
+        factor = old / new
+        return VoxelSize(
+            y=_scaled(self.y, factor), x=_scaled(self.x, factor), z=None if self.z is None else _scaled(self.z, factor), unit=target
+        )
+
+    def asdict(self) -> dict[str, float | str]:
+        """For JSON and YAML: ``{z, y, x, unit}`` without z in 2D."""
+        lengths = {} if self.z is None else {"z": self.z}
+        return {**lengths, "y": self.y, "x": self.x, "unit": self.unit}
+
+    @classmethod
+    def of(cls, value: VoxelSizeLike, ndim: int) -> VoxelSize:
+        """From a number, a sequence in array order, a mapping with keys z, y, x and unit, or a VoxelSize; `None` gives 1 pixel."""
+        if value is None:
+            return cls(y=1.0, x=1.0, z=1.0 if ndim == 3 else None, unit="pixel")
+        if isinstance(value, VoxelSize):
+            return value
+        if isinstance(value, Mapping):
+            unknown = set(value) - {"z", "y", "x", "unit"}
+            if unknown or not {"y", "x"} <= set(value):
+                raise OptionError(f"voxel size {dict(value)!r} is not understood; its keys are z (3D), y, x and unit.")
+            return cls(**dict(value))  # type: ignore[arg-type]
+        lengths = [float(value)] * ndim if isinstance(value, int | float) else [float(length) for length in value]
+        if len(lengths) != ndim:
+            raise OptionError(f"voxel size {value!r} has {len(lengths)} lengths but the image has {ndim} dimensions. Give one a dimension.")
+        return cls(y=lengths[-2], x=lengths[-1], z=lengths[0] if ndim == 3 else None)
+
+
+VoxelSizeLike: TypeAlias = VoxelSize | Mapping[str, float | str] | Sequence[float] | float | None
+
+
+def _scaled(length: float, factor: float) -> float:
+    return float(f"{length * factor:.12g}")  # 200 nm is 0.2 um, not 0.20000000000000004
+
+
+def spacing_of(voxel_size: VoxelSizeLike, ndim: int) -> tuple[float, ...]:
+    """Spacing in array order of anything that states a voxel size; ones when it is `None`.
+
+    Examples:
+        >>> spacing_of(None, 3), spacing_of([2, 1, 1], 3)
+        ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0))
+    """
+    return VoxelSize.of(voxel_size, ndim).spacing(ndim)
