@@ -1,0 +1,57 @@
+# The daily commands; the same on a laptop and in CI. Each installs what it needs on first use.
+#   make setup fix check test docs demo bench          PYTHON=/path/to/python chooses another interpreter
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TESTS ?=
+JOBS ?= 2
+ARRAY_ROOMS := src/morula/core/*,src/morula/io/*,src/morula/labels/*,src/morula/measurement/*,src/morula/metrics/*
+
+.PHONY: help setup fix check test docs demo bench constraints clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found. Install it, or give its path: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo 'Installing Morula and what it needs into $(VENV): a few minutes the first time ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+fix: setup ## mend what can be mended: imports, formatting, simple lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: setup ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One BLAS/OpenMP thread a worker: as many workers as cores already fill the machine.
+test: setup ## all tests and doctests; line coverage of the array rooms >= 95 %
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
+	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_ROOMS)' --fail-under=95
+
+docs: setup ## the documentation, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+demo: setup ## simulate, train, predict, score, report
+	$(BIN)/morula demo
+
+bench: setup ## the figures of docs/benchmarks.md
+	$(BIN)/python -m bench
+
+constraints: ## write the versions installed in .venv into constraints.txt
+	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## remove what the commands made, but not .venv
+	rm -rf build dist site .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
