@@ -81,6 +81,50 @@ class Image:
 
         return canonical(np.asarray(self), self.axes)  # type: ignore[no-any-return]
 
+    def lazy(self) -> CanonicalView:
+        """The values as C(Z)YX, read when sliced."""
+        return CanonicalView(self)
+
+
+class CanonicalView:
+    """An image seen as C(Z)YX. Slicing it with slices reads that part alone.
+
+    Examples:
+        >>> import numpy as np
+        >>> view = Image(np.zeros((5, 64, 32, 3)), Axes("ZYXC")).lazy()
+        >>> view.shape, view[0:2, 1:3, :, 4:10].shape
+        ((3, 5, 64, 32), (2, 2, 64, 6))
+    """
+
+    def __init__(self, image: Image) -> None:
+        if "T" in image.axes and image.shape[image.axes.index("T")] != 1:
+            raise DataError(
+                f"{image.source or 'the image'} has {image.shape[image.axes.index('T')]} time points; one image at a time is handled. "
+                "Split it, or state axes in which this dimension is Z or C."
+            )
+        self._image = image
+        self.shape = (image.n_channels, *image.spatial_shape)
+        self.dtype = image.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        import numpy as np
+
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            keys = (*keys[:at], *(slice(None),) * (self.ndim - len(keys) + 1), *keys[at + 1 :])
+        keys = keys + (slice(None),) * (self.ndim - len(keys))
+        axes = self._image.axes
+        wanted = dict(zip("CZYX" if self.ndim == 4 else "CYX", keys, strict=True))
+        stored = tuple(slice(None) if letter == "T" else wanted.get(letter, slice(None)) for letter in axes)
+        integers = tuple(i for i, part in enumerate(keys) if not isinstance(part, slice))
+        stored = tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in stored)
+        block = canonical(np.asarray(self._image.data[stored]), axes)
+        if "C" not in axes and isinstance(keys[0], slice):
+            block = block[keys[0]]
+        return block.squeeze(axis=integers) if integers else block  # type: ignore[no-any-return]
+
 
 def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
     """Array (Z)YX and spacing of an `Image` or array with one channel; a stated voxel size goes before the image's own.

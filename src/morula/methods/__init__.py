@@ -1,1 +1,14 @@
-""""""
+"""The ways of working, one file each: what a job's `method.kind` names."""
+
+from morula.core.family import Family, Member
+
+METHODS = Family(
+    "method",
+    {
+        "channels": Member(
+            "morula.methods.channels:Channels", "morula.methods.channels:Options", "instances through predicted channels (F, C, Db, ...)"
+        ),
+        "semantic": Member("morula.methods.semantic:Semantic", "morula.methods.semantic:Options", "a class for every pixel"),
+    },
+    group="morula.methods",
+)

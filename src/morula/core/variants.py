@@ -1,0 +1,81 @@
+"""Job-file types made from families: one variant by its name, or a list of them.
+
+A variant may be written as a bare name (``unet``), with its options (``{kind: unet, features: [16, 32]}``), under its name
+(``{rotate: {degrees: 45}}``) or, where its options class names a `shorthand` field, with that field alone (``{brightness: 0.1}``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BeforeValidator, Field, create_model
+
+from morula.core.family import Family
+from morula.core.options import Options
+
+
+class NoOptions(Options):
+    """Options of a variant that has none."""
+
+
+@cache
+def _variants(names: tuple[str, ...], bases: tuple[type[Options], ...]) -> tuple[type[Options], ...]:
+    return tuple(
+        create_model(  # type: ignore[call-overload]
+            f"{name.title().replace('_', '')}Options",
+            __base__=base,
+            __doc__=base.__doc__,
+            __module__=base.__module__,
+            kind=(Literal[name], Field(name, description="Name of the variant.")),
+        )
+        for name, base in zip(names, bases, strict=True)
+    )
+
+
+def variant_types(family: Family) -> dict[str, type[Options]]:
+    """Options class of each member, with the field `kind` added that holds its name."""
+    bases = tuple(family.options(name) or NoOptions for name in family.names)
+    return dict(zip(family.names, _variants(tuple(family.names), bases), strict=True))
+
+
+def spelt_out(value: Any, types: Mapping[str, type[Options]], default: str | None = None) -> Any:
+    """A variant in any of its spellings as a mapping with `kind`; what is no variant comes back as it is.
+
+    Examples:
+        >>> spelt_out("flip", {}), spelt_out({"rotate": {"degrees": 45}}, {"rotate": NoOptions})
+        ({'kind': 'flip'}, {'kind': 'rotate', 'degrees': 45})
+        >>> spelt_out({"features": [16, 32]}, {}, default="unet")
+        {'kind': 'unet', 'features': [16, 32]}
+    """
+    if isinstance(value, str):
+        return {"kind": value}
+    if not isinstance(value, Mapping) or "kind" in value:
+        return value
+    if len(value) == 1 and (default is None or next(iter(value)) in types):
+        ((name, inner),) = value.items()
+        if inner is None or isinstance(inner, Mapping):
+            return {"kind": name, **(inner or {})}
+        return {"kind": name, getattr(types.get(name), "shorthand", "value"): inner}
+    return {"kind": default, **value} if default is not None else value
+
+
+def one_of(family: Family, default: str | None = None) -> Any:
+    """Type of a field that holds one variant of the family; without a `kind` the `default` is meant."""
+    types = variant_types(family)
+    union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
+    tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
+    return Annotated[tagged, BeforeValidator(lambda value: spelt_out(value, types, default))]
+
+
+def many_of(family: Family) -> Any:
+    """Type of a field that holds variants in their order: a list, or a mapping from name to options."""
+    member = one_of(family)
+
+    def listed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return [{name: options} for name, options in value.items()]
+        return [value] if isinstance(value, str) else value
+
+    return Annotated[tuple[member, ...], BeforeValidator(listed)]

@@ -1,0 +1,135 @@
+"""The job: everything that a run needs to know, as one frozen, strict model built from the families."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import Field, create_model, field_validator
+
+from morula.core.options import Options
+from morula.core.variants import many_of, one_of
+
+
+class Source(Options):
+    """Where images lie, and their labels."""
+
+    raw: str
+    """A folder, a file or a pattern such as `data/*.tif`; relative to the job file."""
+    labels: str | None = None
+    """Label images of the same names, as a folder, a file or a pattern."""
+
+
+class Images(Options):
+    """The images of a job."""
+
+    train: Source | None = None
+    """Images with labels to learn from."""
+    validate_: Source | float | str | None = Field(
+        default="10%",
+        alias="validate",
+        description="Images to choose the best epoch by: a share of the training images (`10%` or 0.1; of the volume when there is one), or a source.",
+    )
+    test: Source | None = None
+    """Images to predict; scored where labels are given."""
+    voxel_size: dict[str, float | str] | Literal["auto"] = "auto"
+    """Edge lengths `{z, y, x, unit}`; `auto` takes them from the files."""
+    axes: str | None = None
+    """Axes of the files where they do not tell, for example `ZYX` or `YXC`."""
+
+    @field_validator("validate_")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, Source) else share(value)
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _lengths(cls, value: Any) -> Any:
+        from morula.core.voxel_size import VoxelSize
+
+        return value if value == "auto" else VoxelSize.of(value, 3 if "z" in value else 2).asdict()
+
+
+def share(value: float | str) -> float:
+    """A share between 0 and 1, from ``0.1`` or ``"10%"``.
+
+    Examples:
+        >>> share("25%"), share(0.1)
+        (0.25, 0.1)
+    """
+    try:
+        number = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no share; write a percentage such as '10%' or a number between 0 and 1") from None
+    if not 0 <= number < 1:
+        raise ValueError(f"{value!r} is not between 0 and 100 %")
+    return number
+
+
+class Prediction(Options):
+    """How whole images are predicted."""
+
+    overlap: float | str = "25%"
+    """Share of a tile that overlaps its neighbour where tiles are blended."""
+    augment: Literal["none", "flips", "all"] = "none"
+    """Average the predictions over the image's flips, or flips and quarter turns."""
+    memory: str = "auto"
+    """Memory that tiles may take, for example `8GB`; `auto` uses half of what is free."""
+    save_channels: bool = False
+    """Write the predicted channels to `predictions/` too."""
+
+    @field_validator("overlap")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        if share(value) > 0.5:
+            raise ValueError(f"{value!r} is more than half a tile; use at most '50%'")
+        return share(value)
+
+
+class Measurement(Options):
+    """What is measured on each object."""
+
+    intensity: bool = True
+    """Mean, minimum, maximum and standard deviation of the raw image in each object."""
+
+
+@cache
+def job_model() -> type[Options]:
+    """The job's class, built from the families when first asked for."""
+    from morula.data.augment import AUGMENTATIONS
+    from morula.data.normalise import NORMALISATIONS
+    from morula.data.sampling import Sampling
+    from morula.labels.decoders import DECODERS
+    from morula.labels.refine import REFINEMENTS
+    from morula.methods import METHODS
+    from morula.nn import NETWORKS
+    from morula.training.options import Training
+
+    objects = create_model(
+        "Objects",
+        __base__=Options,
+        __doc__="How objects are made of predicted channels, refined and measured.",
+        process=(one_of(DECODERS, default="watershed") | None, Field(None, description="Decoder; left out: the one that fits the channels.")),
+        refine=(many_of(REFINEMENTS), Field((), description="Operations on the objects, in this order.")),
+        measure=(Measurement, Field(Measurement(), description="What is measured on each object.")),
+    )
+    sampling = create_model(
+        "JobSampling",
+        __base__=Sampling,
+        __doc__=Sampling.__doc__,
+        normalise=(one_of(NORMALISATIONS), Field({"kind": "percentile"}, description="How intensities are brought to one scale.")),
+        batch=(int | None, Field(None, ge=1, description="Patches in a step; left out: planned.")),
+    )
+    return create_model(
+        "Job",
+        __base__=Options,
+        __doc__="A job. Every line but `images` and `method` has a planned or documented default.",
+        images=(Images, Field(description="The images, their labels and their voxel size.")),
+        method=(one_of(METHODS), Field(description="The way of working, with its options.")),
+        network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
+        sampling=(sampling, Field({}, description="Patches and their normalisation.")),
+        augment=(many_of(AUGMENTATIONS) | Literal["auto", "none"], Field("auto", description="Augmentations, in this order; `auto` is planned.")),
+        training=(Training, Field({}, description="The training loop.")),
+        prediction=(Prediction, Field({}, description="How whole images are predicted.")),
+        objects=(objects, Field({}, description="From predicted channels to objects.")),
+    )

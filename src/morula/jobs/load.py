@@ -1,0 +1,167 @@
+"""From a YAML file to a checked job, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from morula.core.errors import JobError, OptionError, Problem
+from morula.core.family import nearest
+from morula.jobs.job import job_model
+from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
+
+
+def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> Any:
+    """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
+
+    Paths in it are made absolute: relative ones are meant from the folder of the file (a mapping: from the current folder).
+
+    Raises:
+        MissingFileError: when there is no such file.
+        JobError: with all problems at once, each with line, key, rule and nearest valid name.
+    """
+    if isinstance(path, Mapping):
+        documents, folder = [Document(copy.deepcopy(dict(path)), {}, None)], Path.cwd()
+    else:
+        documents, folder = read_documents(path), Path(path).resolve().parent
+    if len(documents) != 1:
+        raise JobError([Problem("", f"the file holds {len(documents)} documents; one job is one document.", None, documents[0].file)])
+    document = documents[0]
+    for override in overrides:
+        _override(document.data, override)
+    return _with_absolute_paths(validate(document), folder)
+
+
+def validate(document: Document) -> Any:
+    """The job of a document.
+
+    Raises:
+        JobError: with all problems at once.
+    """
+    if not isinstance(document.data, dict):
+        raise JobError([Problem("", "a job is a mapping with `images`, `method`, ...; this is not one.", 1, document.file)])
+    model = job_model()
+    try:
+        return model.model_validate_json(json.dumps(document.data), strict=True)
+    except ValidationError as error:
+        problems = [_problem(each, document, model.model_json_schema(by_alias=True)) for each in error.errors(include_url=False)]
+        raise JobError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0)) from None
+    except (TypeError, ValueError) as error:
+        raise JobError([Problem("", f"a value is not text, number, list or mapping ({error}).", None, document.file)]) from error
+
+
+def _override(data: Any, text: str) -> None:
+    """Set ``a.b.c=value`` in a nested mapping that is ours."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise OptionError(f"--set {text!r} is not understood; write key=value with a dotted key, for example --set training.epochs=5.")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        if isinstance(inner, str):  # a bare name such as `network: unet` gains options
+            inner = {"kind": inner}
+        data[parent] = inner if isinstance(inner, dict) else {}
+        data = data[parent]
+    data[last] = parse_documents(value)[0].data if value.strip() else None
+
+
+def _with_absolute_paths(job: Any, folder: Path) -> Any:
+    """The job with the paths of its images made absolute."""
+
+    def absolute(source: Any) -> Any:
+        if source is None or not hasattr(source, "raw"):
+            return source
+        return source.model_copy(update={key: str(folder / path) for key in ("raw", "labels") if (path := getattr(source, key)) is not None})
+
+    sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
+    return job.model_copy(update={"images": job.images.model_copy(update=sources)})
+
+
+def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, Any]) -> Problem:
+    """One error of pydantic in the user's words, at the user's line."""
+    place = _place(error, document.data)
+    kind, given, context = error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = sorted(_keys(schema, place[:-1], document.data))
+        message = f"unknown key {place[-1]!r}; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
+    elif kind == "missing":
+        message = "is missing; it must stand in every job of this kind."
+    elif kind == "union_tag_invalid":
+        names = [name.strip("'") for name in context["expected_tags"].split(", ")]
+        message = f"unknown name {context['tag']!r}; known are {', '.join(names)}.{nearest(str(context['tag']), names)}"
+    elif kind == "value_error":
+        message = str(context.get("error", error["msg"]))
+    else:
+        message = f"{_shown(given)} is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}."
+    return Problem(".".join(map(str, place)), message, document.line(place), document.file)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _place(error: Mapping[str, Any], data: Any) -> Place:
+    """Path of an error in the document: the model's own path without union tags, with the names that stand for a `kind`."""
+    place: list[str | int] = []
+    location = list(error["loc"])
+    tag = error.get("ctx", {}).get("tag")
+    if tag is not None and error["type"] == "union_tag_invalid":
+        location.append(tag)
+    node = data
+    for position, part in enumerate(location):
+        key = part
+        last = position == len(location) - 1
+        if isinstance(node, dict) and (part in node or (last and error["type"] in ("missing", "extra_forbidden"))):
+            place.append(str(key))
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            place.append(part)
+            node = node[part]
+    return tuple(place)
+
+
+def _keys(schema: Mapping[str, Any], place: Place, data: Any) -> set[str]:
+    """Keys that the schema allows at a place of the document."""
+    nodes: list[Mapping[str, Any]] = [schema]
+    for part in place:
+        inner = data.get(part) if isinstance(data, dict) else data[part] if isinstance(data, list) and isinstance(part, int) else None
+        found = []
+        for node in _alternatives(nodes, schema, data):
+            if isinstance(part, int):
+                found += [node["items"]] if "items" in node else []
+            elif part in node.get("properties", {}):
+                found.append(node["properties"][part])
+            elif "items" in node:  # a list of variants written as a mapping from name to options
+                found += [{"pick": part, **node["items"]}]
+            elif (node.get("properties", {}).get("kind", {}).get("const")) == part:
+                found.append(node)
+        nodes, data = found, inner
+    return {
+        key
+        for node in _alternatives(nodes, schema, data)
+        for key, value in node.get("properties", {}).items()
+        if not (key == "kind" and "const" in value)
+    }
+
+
+def _alternatives(nodes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], data: Any) -> list[Mapping[str, Any]]:
+    """The plain schemas behind references and unions; of tagged unions the one whose `kind` the data names, else all."""
+    plain = []
+    todo = list(nodes)
+    while todo:
+        node = todo.pop()
+        if "$ref" in node:
+            todo.append({**({"pick": node["pick"]} if "pick" in node else {}), **schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]})
+        elif "oneOf" in node or "anyOf" in node:
+            mapping = node.get("discriminator", {}).get("mapping", {})
+            kind = node.get("pick") or (data.get("kind") if isinstance(data, dict) else None)
+            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(each) for each in node.get("oneOf", node.get("anyOf"))]
+        else:
+            plain.append(node)
+    return plain

@@ -1,0 +1,106 @@
+"""YAML documents with the line on which each key stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from morula.core.errors import FileReadError, JobError, MissingFileError, Problem
+
+Place: TypeAlias = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: ``1e-3`` is a number, ``yes`` and dates are text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+class Document:
+    """One YAML document: its `data`, and `line(place)` of a key (a path of mapping keys and list positions)."""
+
+    def __init__(self, data: Any, lines: dict[Place, int], file: str | None) -> None:
+        self.data = data
+        self.file = file
+        self._lines = lines
+
+    def line(self, place: Place) -> int | None:
+        """Line of this key, or of the nearest one above it that stands in the file; counted from 1."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self._lines:
+                return self._lines[place[:length]]
+        return None
+
+
+def read_documents(path: str | Path) -> list[Document]:
+    """All documents of a YAML file (parted by ``---``).
+
+    Raises:
+        MissingFileError: when there is no such file.
+        FileReadError: when it cannot be read as text.
+        JobError: for YAML that is not well-formed, a key written twice, or an empty file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"there is no job file {str(path)!r}. Check the path, or make one with `morula new`.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileReadError(f"the job file {str(path)!r} cannot be read as text ({error}). A job file is YAML in UTF-8.") from error
+    return parse_documents(text, file=path.name)
+
+
+def parse_documents(text: str, file: str | None = None) -> list[Document]:
+    """All documents of a YAML text.
+
+    Examples:
+        >>> document, = parse_documents("training:\\n  rate: 1e-3\\n")
+        >>> document.data, document.line(("training", "rate"))
+        ({'training': {'rate': 0.001}}, 2)
+    """
+    try:
+        nodes = [node for node in yaml.compose_all(text, Loader=_Loader) if node is not None]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or "it is not well-formed"
+        line = None if mark is None else mark.line + 1
+        raise JobError([Problem("", f"not YAML: {said}. Check the indentation, colons and brackets there.", line, file)]) from error
+    if not nodes:
+        raise JobError([Problem("", "the file is empty; a job has at least `images` and `method`.", None, file)])
+    problems: list[Problem] = []
+    documents = []
+    for node in nodes:
+        lines: dict[Place, int] = {}
+        problems += [
+            Problem(".".join(map(str, place)), "stands twice; keep one of the two.", line, file) for place, line in _walk(node, (), lines)
+        ]
+        loader = _Loader("")
+        documents.append(Document(loader.construct_document(node), lines, file))
+    if problems:
+        raise JobError(problems)
+    return documents
+
+
+def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterable[tuple[Place, int]]:
+    """Note the line of every key below a node; yield the keys that stand twice."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*place, str(key.value))
+            if here in lines:
+                yield here, key.start_mark.line + 1
+            lines[here] = key.start_mark.line + 1
+            yield from _walk(value, here, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            lines[(*place, position)] = value.start_mark.line + 1
+            yield from _walk(value, (*place, position), lines)

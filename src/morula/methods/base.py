@@ -1,0 +1,153 @@
+"""What a method answers, and nothing else does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from morula.core.orientation import Orientation, orientations
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.labels.decode import Objects
+    from morula.labels.statistics import ChannelStatistics
+    from morula.losses import Sums
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a network is trained towards.
+
+    `channels` is K(Z)YX float32, `weights` has the same shape (0 = not scored), `instances` (Z)YX holds the label image where the loss needs it.
+    """
+
+    channels: np.ndarray
+    weights: np.ndarray
+    instances: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of `scores.csv`: the figures of one image (``pooled`` for all) by name, with the additive counts behind them in `counts`."""
+
+    image: str
+    figures: dict[str, float]
+
+
+class Method(ABC):
+    """A way of working, for images of `ndim` dimensions with voxels of `spacing` (array order).
+
+    Everything here takes and gives arrays C(Z)YX; batches carry N in front.
+    """
+
+    instances: bool
+    """Whether the result is objects (True) or a class for every pixel."""
+
+    def __init__(self, options: Any, objects: Any, *, ndim: int, spacing: Sequence[float]) -> None:
+        self.options = options
+        self.objects = objects
+        self.ndim = ndim
+        self.spacing = tuple(spacing)
+
+    @property
+    @abstractmethod
+    def heads(self) -> dict[str, int]:
+        """Output channels of each head of the network."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[str, ...]:
+        """Names of the predicted channels, in the order of `activate`."""
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Voxels beyond a crop of the labels that can change the targets inside it."""
+        return (0,) * self.ndim
+
+    @abstractmethod
+    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
+        """Targets of a label image (Z)YX; where `unlabelled` is true nothing is scored."""
+
+    @abstractmethod
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+        """Named parts of the loss of a batch, as additive sums; the loss is the sum of their values."""
+
+    @abstractmethod
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Predicted channels NK(Z)YX of the network's outputs, activations applied."""
+
+    def reorient(self, prediction: Any, orientation: Orientation) -> Any:
+        """Predicted channels (..., K, (Z)YX) as they are after the image was reoriented."""
+        return orientation.apply(prediction)
+
+    def orientations(self) -> list[Orientation]:
+        """Orientations that every channel can follow."""
+        return orientations(self.spacing)
+
+    @abstractmethod
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Decoding parameters from the statistics of the whole predicted image."""
+
+    @abstractmethod
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+        """The result of predicted channels K(Z)YX."""
+
+    @abstractmethod
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
+        """Figures of one image, to be given to `score_rows`."""
+
+    @abstractmethod
+    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Rows of the score table from the scores by image name: one an image (and threshold), then the pooled ones."""
+
+    @abstractmethod
+    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Pictures (Y, X) or (Y, X, 3) in [0, 1] by name, of the first image of a batch."""
+
+    def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
+        """Warnings that the figures of the epochs so far call for."""
+        return advice_on_losses(history)
+
+
+def advice_on_losses(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Advice that holds for every method: overfitting, and a loss that does not fall.
+
+    Examples:
+        >>> advice_on_losses([{"loss": 1.0, "validation_loss": 1.0}] * 10)
+        ['the loss has not fallen over 10 epochs; try a rate ten times higher or lower, and look at the previews in logs/previews']
+    """
+    said = []
+    if len(history) >= 10:
+        first, last = history[0]["loss"], history[-1]["loss"]
+        if last > 0.98 * first:
+            said.append(
+                f"the loss has not fallen over {len(history)} epochs; try a rate ten times higher or lower, and look at the previews in logs/previews"
+            )
+        validation = [epoch["validation_loss"] for epoch in history if "validation_loss" in epoch]
+        if len(validation) >= 10 and validation[-1] > 1.5 * min(validation) and last < first:
+            said.append(
+                "the validation loss has risen to 1.5 times its best while the training loss falls: the network learns the training images by heart; "
+                "add augmentation or images, or lower training.patience"
+            )
+    return said
+
+
+def stretched(plane: np.ndarray) -> np.ndarray:
+    """A plane stretched to [0, 1] between its 1st and 99.8th percentile, for pictures.
+
+    Examples:
+        >>> stretched(np.zeros((2, 2))).max()
+        np.float32(0.0)
+    """
+    low, high = np.percentile(plane, (1, 99.8))
+    return np.clip((plane - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+
+
+def middle_plane(volume: np.ndarray) -> np.ndarray:
+    """The (Y, X) plane in the middle of a (Z)YX array."""
+    return volume if volume.ndim == 2 else volume[volume.shape[0] // 2]

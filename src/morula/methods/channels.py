@@ -1,0 +1,214 @@
+"""Instances through channels: a network predicts them from the image, a decoder makes objects of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from morula.core.options import Options as BaseOptions
+from morula.core.orientation import Orientation
+from morula.core.variants import many_of
+from morula.labels.representations import REPRESENTATIONS
+from morula.methods.base import Method, Targets, middle_plane, stretched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.labels.decode import Objects
+    from morula.labels.statistics import ChannelStatistics
+    from morula.losses import Sums
+
+FOREGROUND = {"F": lambda channel: channel > 0.5, "B": lambda channel: channel < 0.5}
+
+
+class Options(BaseOptions):
+    """Channels to be predicted, and how each is scored while training."""
+
+    channels: many_of(REPRESENTATIONS) = Field(  # type: ignore[valid-type]
+        default=("F", "C", "Db"), min_length=1, description="Channels by code, each with its options, in the order of the network's outputs."
+    )
+    losses: dict[str, str] = {}
+    """Loss of a channel by its code; what is left out uses the channel's own."""
+    weights: dict[str, float] = {}
+    """Weight of a channel's loss by its code; 1 where left out."""
+    rebalance: bool = False
+    """Give the rarer class of a binary channel the same weight as the common one, batch by batch."""
+    thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
+    """Intersection over union from which an object counts as found, in the scores."""
+
+    @model_validator(mode="after")
+    def _codes_stand(self) -> Options:
+        codes = [channel.kind for channel in self.channels]  # type: ignore[attr-defined]
+        if len(set(codes)) != len(codes):
+            raise ValueError(f"channels {', '.join(codes)} name one channel twice; each stands once")
+        for what, given in (("losses", self.losses), ("weights", self.weights)):
+            surplus = set(given) - set(codes)
+            if surplus:
+                raise ValueError(f"{what} names {', '.join(sorted(surplus))}, which is not among the channels {', '.join(codes)}")
+        return self
+
+
+class Channels(Method):
+    """The method `channels`."""
+
+    instances: ClassVar[bool] = True
+
+    @cached_property
+    def representations(self) -> list[Any]:
+        """One object a channel, in order."""
+        return [REPRESENTATIONS.load(channel.kind)(channel) for channel in self.options.channels]
+
+    @cached_property
+    def codes(self) -> list[str]:
+        """Codes of the channels, in order."""
+        return [representation.code for representation in self.representations]
+
+    @cached_property
+    def _spans(self) -> list[slice]:
+        """Where each representation lies among the physical channels."""
+        ends = np.cumsum([representation.width(self.ndim) for representation in self.representations])
+        return [slice(int(end) - representation.width(self.ndim), int(end)) for end, representation in zip(ends, self.representations)]
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """One head that carries all channels."""
+        return {"channels": self._spans[-1].stop}
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Codes, numbered where a representation has several channels."""
+        return tuple(
+            code if span.stop - span.start == 1 else f"{code}{i}"
+            for code, span in zip(self.codes, self._spans)
+            for i in range(span.stop - span.start)
+        )
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """The largest context of any channel."""
+        each = [representation.context(self.spacing) for representation in self.representations]
+        return tuple(max(axis) for axis in zip(*each))
+
+    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
+        """Encoded channels; distance-like channels are scored inside the foreground where a channel tells it."""
+        channels = np.concatenate([representation.encode(labels, self.spacing) for representation in self.representations])
+        weights = np.ones_like(channels)
+        inside = labels > 0
+        tells_foreground = any(code in FOREGROUND for code in self.codes)
+        for representation, span in zip(self.representations, self._spans):
+            if representation.masked and tells_foreground:
+                weights[span] = inside
+        if unlabelled is not None:
+            weights[:, unlabelled] = 0
+        return Targets(channels, weights)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+        """One part a representation."""
+        from morula.losses import loss_sums, rebalance_weights, scaled
+
+        logits, targets, weights = outputs["channels"], batch["targets"], batch["weights"]
+        parts = {}
+        for representation, span in zip(self.representations, self._spans):
+            code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
+            weight = weights[:, span]
+            if self.options.rebalance and name in ("bce", "bce_dice"):
+                weight = rebalance_weights(targets[:, span], weight)
+            activation = "linear" if name in ("bce", "dice", "bce_dice", "ce") else representation.activation
+            sums = loss_sums(name, _activated(logits[:, span], activation), targets[:, span], weight)
+            parts[code] = scaled(sums, self.options.weights.get(code, 1.0))
+        return parts
+
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Every channel through its representation's activation."""
+        import torch
+
+        logits = outputs["channels"]
+        return torch.cat(
+            [_activated(logits[:, span], representation.activation) for representation, span in zip(self.representations, self._spans)],
+            dim=1,
+        )
+
+    def reorient(self, prediction: Any, orientation: Orientation) -> Any:
+        """Every channel as its representation turns."""
+        lead = prediction.ndim - self.ndim - 1
+        pieces = [
+            representation.reorient(prediction[(slice(None),) * lead + (span,)], orientation)
+            for representation, span in zip(self.representations, self._spans)
+        ]
+        if isinstance(prediction, np.ndarray):
+            return np.concatenate(pieces, axis=lead)
+        import torch
+
+        return torch.cat(pieces, dim=lead)
+
+    def orientations(self) -> list[Orientation]:
+        """The intersection over the channels."""
+        each = [representation.orientations(self.spacing) for representation in self.representations]
+        return [orientation for orientation in each[0] if all(orientation in other for other in each[1:])]
+
+    @cached_property
+    def decoder(self) -> Any:
+        """The decoder that the job names, or the one that fits the channels."""
+        from morula.labels.decode import build_decoder
+
+        return build_decoder(self.representations, self.objects.process)
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """The decoder's parameters."""
+        return self.decoder.fit(statistics)
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+        """Objects of the decoder, refined as the job says."""
+        from morula.labels.refine import refine_objects
+
+        objects = self.decoder.decode(prediction, parameters, self.spacing)
+        return refine_objects(objects, self.objects.refine, self.spacing)
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
+        """Matching scores at the thresholds of the options."""
+        from morula.metrics.matching import match
+
+        return match(truth, result, thresholds=self.options.thresholds)
+
+    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row an image and threshold, then the pooled ones."""
+        from dataclasses import asdict
+
+        from morula.metrics.matching import pool
+
+        rows = [{"image": name, **asdict(score)} for name, each in scores.items() for score in each]
+        return rows + [{"image": "pooled", **asdict(score)} for score in pool(list(scores.values()))] if scores else rows
+
+    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """The image, then target over prediction of every channel, side by side."""
+        image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
+        predicted = self.activate(outputs)[0].float().cpu().numpy()
+        targets = batch["targets"][0].float().cpu().numpy()
+        firsts = [span.start for span in self._spans]
+        columns = [np.vstack([image, image])]
+        columns += [np.vstack([_unit(middle_plane(targets[i])), _unit(middle_plane(predicted[i]))]) for i in firsts]
+        return {"channels": np.hstack(columns)}
+
+
+def _activated(logits: Tensor, activation: str) -> Tensor:
+    """Logits through an activation by name."""
+    if activation == "linear":
+        return logits
+    if activation == "softmax":
+        return logits.softmax(dim=1)
+    return getattr(logits, activation)()
+
+
+def _unit(plane: np.ndarray) -> np.ndarray:
+    """A channel for the eye: [0, 1] as it is, anything wider scaled."""
+    low, high = min(float(plane.min()), 0.0), max(float(plane.max()), 1.0)
+    return ((plane - low) / (high - low)).astype(np.float32)
+
+
+def codes_of(channels: Sequence[Any]) -> list[str]:
+    """Codes of channel options."""
+    return [channel.kind for channel in channels]

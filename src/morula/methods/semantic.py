@@ -1,0 +1,150 @@
+"""A class for every pixel: foreground against background, or several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from morula.core.errors import DataError
+from morula.core.options import Options as BaseOptions
+from morula.methods.base import Method, Targets, middle_plane, stretched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.labels.decode import Objects
+    from morula.labels.statistics import ChannelStatistics
+    from morula.losses import Sums
+
+
+class Options(BaseOptions):
+    """Classes to be told apart, and how they are scored while training."""
+
+    classes: int | None = Field(
+        default=None, ge=2, description="Number of classes with the background (class 0); left out: read from the training labels."
+    )
+    names: tuple[str, ...] = ()
+    """Names of the classes in order, background first, for tables and the report."""
+    ignore: int | None = None
+    """Label value that is no class and is never scored, for example 255."""
+    losses: dict[str, float] = {}
+    """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
+    threshold: float | str = "auto"
+    """Probability from which a pixel is foreground when there are two classes; `auto` is 0.5."""
+
+
+class Semantic(Method):
+    """The method `semantic`."""
+
+    instances: ClassVar[bool] = False
+
+    @property
+    def classes(self) -> int:
+        """Number of classes with the background."""
+        return self.options.classes or 2
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """One head: a single channel for two classes, else one a class."""
+        return {"classes": 1 if self.classes == 2 else self.classes}
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the classes, of the foreground alone when there are two."""
+        names = self.options.names or ("background", *(f"class {i}" if self.classes > 2 else "foreground" for i in range(1, self.classes)))
+        return tuple(names[1:]) if self.classes == 2 else tuple(names)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Loss names and weights in force."""
+        return self.options.losses or ({"bce_dice": 1.0} if self.classes == 2 else {"ce": 1.0, "dice": 1.0})
+
+    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
+        """One-hot channels of a class image.
+
+        Raises:
+            DataError: when a label is no class.
+        """
+        ignored = np.zeros(labels.shape, bool) if self.options.ignore is None else labels == self.options.ignore
+        highest = int(labels[~ignored].max(initial=0))
+        if highest >= self.classes:
+            raise DataError(
+                f"a label has the value {highest} but there are {self.classes} classes (0 to {self.classes - 1}). "
+                "Set method.classes, or method.ignore for a value that is no class."
+            )
+        first = 1 if self.classes == 2 else 0
+        channels = np.stack([labels == value for value in range(first, self.classes)]).astype(np.float32)
+        weights = np.ones_like(channels)
+        weights[:, ignored if unlabelled is None else ignored | unlabelled] = 0
+        return Targets(channels, weights)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+        """One part a loss name."""
+        from morula.losses import loss_sums, scaled
+
+        return {
+            name: scaled(loss_sums(name, outputs["classes"], batch["targets"], batch["weights"], softmax=self.classes > 2), weight)
+            for name, weight in self.losses.items()
+        }
+
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities."""
+        logits = outputs["classes"]
+        return logits.sigmoid() if self.classes == 2 else logits.softmax(dim=1)
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """The threshold."""
+        threshold = self.options.threshold
+        return {"threshold": 0.5 if threshold == "auto" else float(threshold)}
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+        """The class image, as labels 0, 1, 2, ...; confidence is the mean probability of each class where it was given."""
+        from morula.labels.decode import Objects
+
+        labels = (prediction[0] > parameters["threshold"]) if self.classes == 2 else prediction.argmax(axis=0)
+        labels = labels.astype(np.uint8 if self.classes <= 256 else np.uint16)
+        probability = prediction[0] if self.classes == 2 else prediction.max(axis=0)
+        counts = np.bincount(labels.ravel(), minlength=self.classes)
+        sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=self.classes)
+        confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
+        return Objects(labels=labels, confidence=confidence, intermediates={})
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
+        """Contingency table of the classes, ignored pixels left out: [true class, predicted class]."""
+        kept = np.ones(truth.shape, bool) if self.options.ignore is None else truth != self.options.ignore
+        pairs = truth[kept].astype(np.int64) * self.classes + result[kept]
+        return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+
+    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row an image and class with IoU and Dice, then the pooled ones over all pixels."""
+        tables = {**scores, "pooled": sum(scores.values())} if scores else {}
+        names = (self.options.names or ("background", *self.channels))[1:] if self.classes == 2 else self.channels[1:]
+        rows = []
+        for image, table in tables.items():
+            each = [_overlap(table, value) for value in range(1, self.classes)]
+            rows += [{"image": image, "class": name, **figures} for name, figures in zip(names, each)]
+            if len(each) > 1:
+                mean = {key: float(np.nanmean([figures[key] for figures in each])) for key in each[0]}
+                rows.append({"image": image, "class": "mean", **mean})
+        return rows
+
+    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Image, truth and prediction side by side, classes in grey levels."""
+        image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
+        predicted = self.activate(outputs)[0].float().cpu().numpy()
+        truth = batch["targets"][0].float().cpu().numpy()
+        shown = [each[0] if self.classes == 2 else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
+        return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
+
+
+def _overlap(table: np.ndarray, value: int) -> dict[str, float]:
+    """IoU and Dice of one class; NaN where neither truth nor prediction has it."""
+    common = float(table[value, value])
+    truth, predicted = float(table[value].sum()), float(table[:, value].sum())
+    if truth + predicted == 0:
+        return {"iou": float("nan"), "dice": float("nan")}
+    return {"iou": common / (truth + predicted - common), "dice": 2 * common / (truth + predicted)}
