@@ -1,1 +1,12 @@
-""""""
+"""Networks, N-d in one class each, and the files that hold their weights."""
+
+from morula.core.family import Family, Member
+
+NETWORKS = Family(
+    "network",
+    {
+        "unet": Member("morula.nn.unet:UNet", "morula.nn.options:UNetOptions", "U-Net: two convolutions a level"),
+        "resunet": Member("morula.nn.unet:ResidualUNet", "morula.nn.options:ResidualUNetOptions", "U-Net of residual blocks"),
+    },
+    group="morula.networks",
+)

@@ -1,0 +1,123 @@
+"""Dice loss, alone and with binary cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from morula.losses.bce import bce_sums
+from morula.losses.sums import Activation, Sums, activate, channel_mean, channel_sums, checked_weights, prepare
+
+
+def dice_sums(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_value: float | None = None,
+    channel_weights: Sequence[float] | None = None,
+    activation: Activation = "sigmoid",
+    squared: bool = False,
+    smooth: float = 1.0,
+) -> Sums:
+    """Sums of `dice`; parts (2, C): Σ w p t and Σ w (p + t), or Σ w (p² + t²)."""
+    logits, target, weight = prepare(logits, target, weight, ignore_value)
+    predicted = activate(logits, activation)
+    size = predicted.square() + target.square() if squared else predicted + target
+    parts = torch.stack([channel_sums(predicted * target, weight), channel_sums(size, weight)])
+    return Sums(parts, partial(_dice, smooth=smooth, channel_weights=checked_weights(channel_weights, logits.shape[1])))
+
+
+def dice(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_value: float | None = None,
+    channel_weights: Sequence[float] | None = None,
+    activation: Activation = "sigmoid",
+    squared: bool = False,
+    smooth: float = 1.0,
+) -> Tensor:
+    """1 - (2 Σ w p t + smooth) / (Σ w (p + t) + smooth) of each channel over the whole batch, meaned over the channels.
+
+    With `squared` the denominator is Σ w (p² + t²) (V-Net, Milletari et al. 2016, https://arxiv.org/abs/1606.04797).
+
+    Args:
+        logits: NC(Z)YX, before the activation.
+        target: NC(Z)YX in [0, 1].
+        weight: broadcastable to the logits; 0 leaves a voxel out.
+        ignore_value: target value that leaves a voxel out.
+        channel_weights: weight of each channel in the mean.
+        activation: applied to the logits first; ``softmax`` for classes that exclude each other.
+        squared: squares in the denominator.
+        smooth: keeps the loss defined and calm where a channel is empty.
+
+    Raises:
+        DataError: for shapes that do not fit.
+        OptionError: for channel weights that do not fit or an unknown activation.
+
+    Examples:
+        >>> target = torch.tensor([[[[0.0, 1.0]]]])
+        >>> float(dice(torch.zeros(1, 1, 1, 2), target, smooth=0))
+        0.5
+    """
+    return dice_sums(
+        logits, target, weight,
+        ignore_value=ignore_value, channel_weights=channel_weights, activation=activation, squared=squared, smooth=smooth,
+    ).total  # fmt: skip
+
+
+def bce_dice_sums(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_value: float | None = None,
+    channel_weights: Sequence[float] | None = None,
+    shares: tuple[float, float] = (1.0, 1.0),
+    smooth: float = 1.0,
+) -> Sums:
+    """Sums of `bce_dice`; parts (4, C): those of `bce`, then those of `dice`."""
+    entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights)
+    overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, smooth=smooth)
+    weights = checked_weights(channel_weights, logits.shape[1])
+    return Sums(torch.cat([entropy.parts, overlap.parts]), partial(_bce_dice, shares=shares, smooth=smooth, channel_weights=weights))
+
+
+def bce_dice(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_value: float | None = None,
+    channel_weights: Sequence[float] | None = None,
+    shares: tuple[float, float] = (1.0, 1.0),
+    smooth: float = 1.0,
+) -> Tensor:
+    """shares[0] x `bce` + shares[1] x `dice`. Other arguments and errors as of these.
+
+    Examples:
+        >>> round(float(bce_dice(torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4))), 6)
+        0.0
+    """
+    return bce_dice_sums(
+        logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, shares=shares, smooth=smooth
+    ).total
+
+
+def _dice(parts: Tensor, *, smooth: float, channel_weights: tuple[float, ...] | None) -> Tensor:
+    overlap, size = parts
+    denominator = size + smooth
+    empty = denominator <= 0  # only with smooth=0: nothing there and nothing predicted is a perfect answer
+    score = torch.where(empty, torch.ones_like(size), (2 * overlap + smooth) / torch.where(empty, torch.ones_like(size), denominator))
+    shares = torch.ones_like(size) if channel_weights is None else parts.new_tensor(channel_weights)
+    return ((1 - score) * shares).sum() / shares.sum()
+
+
+def _bce_dice(parts: Tensor, *, shares: tuple[float, float], smooth: float, channel_weights: tuple[float, ...] | None) -> Tensor:
+    entropy = channel_mean(parts[:2], channel_weights)
+    return shares[0] * entropy + shares[1] * _dice(parts[2:], smooth=smooth, channel_weights=channel_weights)

@@ -1,0 +1,52 @@
+"""Kernels and poolings that suit voxels of unequal edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Sizes: TypeAlias = tuple[tuple[int, ...], ...]
+
+COARSE = 2.0  # an axis this much coarser than the finest one is left alone until the others have caught up
+SMALLEST = 4  # voxels an edge that a pooled level keeps at least
+
+
+def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int) -> tuple[Sizes, Sizes]:
+    """Kernel edges of each level and pooling factors of each step down for voxels of this spacing.
+
+    Each step halves the axes that are finer than twice the finest spacing, so that the voxels become isotropic first, as long as
+    the level keeps 4 voxels along that axis. Kernels are 3 long, and 1 along an axis that is still twice as coarse as the finest
+    or more (the rule of nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z).
+
+    Args:
+        spacing: edge lengths of a voxel, (Z)YX, in any unit.
+        patch: edge lengths of the training patch in voxels, (Z)YX.
+        levels: number of resolutions wanted.
+
+    Returns:
+        Kernels (one entry a level) and pools (one less). Fewer levels than wanted where the patch cannot be pooled so often.
+
+    Examples:
+        >>> plan_anisotropy((1, 1), (64, 64), 3)
+        (((3, 3), (3, 3), (3, 3)), ((2, 2), (2, 2)))
+        >>> plan_anisotropy((4, 1, 1), (16, 64, 64), 4)
+        (((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)), ((1, 2, 2), (1, 2, 2), (2, 2, 2)))
+    """
+    edges, sizes = [float(edge) for edge in spacing], [int(n) for n in patch]
+    kernels = [_kernel(edges, None)]
+    pools: list[tuple[int, ...]] = []
+    while len(kernels) < levels:
+        finest = min(edge for edge, n in zip(edges, sizes, strict=True) if n >= 2 * SMALLEST or edge == min(edges))
+        pool = tuple(2 if n >= 2 * SMALLEST and edge < COARSE * finest else 1 for edge, n in zip(edges, sizes, strict=True))
+        if max(pool) == 1:
+            break
+        edges = [edge * p for edge, p in zip(edges, pool, strict=True)]
+        sizes = [n // p for n, p in zip(sizes, pool, strict=True)]
+        pools.append(pool)
+        kernels.append(_kernel(edges, kernels[-1]))
+    return tuple(kernels), tuple(pools)
+
+
+def _kernel(edges: Sequence[float], finer: tuple[int, ...] | None) -> tuple[int, ...]:
+    kernel = tuple(1 if edge >= COARSE * min(edges) else 3 for edge in edges)
+    return kernel if finer is None else tuple(map(max, kernel, finer))  # an axis that was once looked along stays so

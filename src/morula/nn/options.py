@@ -1,0 +1,127 @@
+"""Options of the networks; importable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from morula.core.options import Options
+
+Norm: TypeAlias = Literal["batch", "group", "instance", "none"]
+Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
+Upsampling: TypeAlias = Literal["transpose", "linear", "nearest"]
+Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Edge: TypeAlias = PositiveInt | tuple[PositiveInt, ...]
+
+
+class UNetOptions(Options):
+    """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) in 2D or 3D.
+
+    Examples:
+        >>> UNetOptions(features=(16, 32, 64), kernels=(3, (1, 3, 3), 3)).kernel_sizes(3)
+        ((3, 3, 3), (1, 3, 3), (3, 3, 3))
+        >>> UNetOptions(pools=((1, 2, 2), 2, 2)).pool_sizes(3)
+        ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+    """
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
+
+    convolutions: PositiveInt = 2
+    """Convolutions (in the residual U-Net: residual blocks of two) at each level on the way down."""
+
+    decoder_convolutions: PositiveInt = 2
+    """Convolutions (in the residual U-Net: residual blocks of two) at each level on the way up."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution. Group and instance normalisation make the result depend on the size of the tile."""
+
+    groups: PositiveInt = 8
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    activation: Activation = "relu"
+    """Non-linearity after each convolution."""
+
+    dropout: Probability | tuple[Probability, ...] = 0.0
+    """Share of the channels that is dropped in training at the end of each level: one number, or one a level."""
+
+    upsample: Upsampling = "transpose"
+    """How a level is brought to the size of the next finer one: transposed convolution, or interpolation after a 1-voxel convolution."""
+
+    separate_decoders: bool = False
+    """Give each head a decoder of its own; they share the encoder."""
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+        for edge in _flat(kernels):
+            if edge % 2 == 0:
+                raise ValueError(f"a kernel edge of {edge} is even; only odd kernels keep the grid. Use {edge - 1} or {edge + 1}.")
+        return kernels
+
+    @model_validator(mode="after")
+    def _lengths(self) -> UNetOptions:
+        levels = len(self.features)
+        for name, value, expected in (
+            ("kernels", self.kernels, levels),
+            ("pools", self.pools, levels - 1),
+            ("dropout", self.dropout, levels),
+        ):
+            if isinstance(value, tuple) and len(value) != expected:
+                raise ValueError(
+                    f"{name} has {len(value)} entries but {levels} features need {expected}. Give {expected} entries or one number."
+                )
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.features)
+
+    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Kernel edges of each level, one an axis."""
+        return _per_level("kernels", self.kernels, self.levels, ndim)
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Pooling factors of each step down, one an axis."""
+        return _per_level("pools", self.pools, self.levels - 1, ndim)
+
+    def dropouts(self) -> tuple[float, ...]:
+        """Dropout of each level."""
+        return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * self.levels
+
+
+class ResidualUNetOptions(UNetOptions):
+    """U-Net of residual blocks (He et al. 2016, https://arxiv.org/abs/1603.05027): two convolutions and their input added."""
+
+    convolutions: PositiveInt = 1
+    """Residual blocks of two convolutions at each level on the way down."""
+
+    decoder_convolutions: PositiveInt = 1
+    """Residual blocks of two convolutions at each level on the way up."""
+
+
+def _flat(value: int | tuple[Edge, ...]) -> list[int]:
+    if isinstance(value, int):
+        return [value]
+    return [edge for entry in value for edge in (entry if isinstance(entry, tuple) else (entry,))]
+
+
+def _per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) -> tuple[tuple[int, ...], ...]:
+    from morula.core.errors import OptionError
+
+    entries = value if isinstance(value, tuple) else (value,) * levels
+    sizes = tuple(entry if isinstance(entry, tuple) else (entry,) * ndim for entry in entries)
+    for size in sizes:
+        if len(size) != ndim:
+            raise OptionError(
+                f"{name} holds {list(size)}, one number for each of {len(size)} axes, but the images have {ndim}. Give {ndim}."
+            )
+    return sizes

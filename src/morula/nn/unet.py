@@ -1,0 +1,110 @@
+"""U-Net and residual U-Net, in 2D and 3D, with per-level kernels and poolings and several heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from morula.nn.layers import ConvolutionBlock, Enlarge, ResidualBlock, Style, convolution, dropout, initialise, pool
+from morula.nn.network import Network
+from morula.nn.options import ResidualUNetOptions, UNetOptions
+from morula.nn.reach import unet_halo
+
+
+class _Decoder(nn.Module):
+    """The way up: enlarge, join with the level's encoder result, convolve."""
+
+    def __init__(self, enlarge: list[nn.Module], levels: list[nn.Module]) -> None:
+        super().__init__()
+        self.enlarge = nn.ModuleList(enlarge)
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, encoded: list[Tensor]) -> Tensor:
+        """From the results of all levels, finest first, to the features of the finest."""
+        x = encoded[-1]
+        for level in reversed(range(len(self.levels))):
+            x = self.levels[level](torch.cat([encoded[level], self.enlarge[level](x)], dim=1))
+        return x
+
+
+class UNet(Network):
+    """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) with normalisation and size-keeping convolutions.
+
+    Examples:
+        >>> network = UNet(UNetOptions(features=(8, 16)), ndim=2, in_channels=1, heads={"F": 1, "C": 1})
+        >>> {name: tuple(logits.shape) for name, logits in network(torch.zeros(1, 1, 33, 50)).items()}
+        {'F': (1, 1, 33, 50), 'C': (1, 1, 33, 50)}
+        >>> network.multiple, network.receptive_halo
+        ((2, 2), (9, 9))
+    """
+
+    kind: ClassVar[str] = "unet"
+    block: ClassVar[type[nn.Module]] = ConvolutionBlock
+    convolutions_per_block: ClassVar[int] = 1
+    options: UNetOptions
+
+    def __init__(self, options: UNetOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+        super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
+        self._kernels, self._pools = options.kernel_sizes(ndim), options.pool_sizes(ndim)
+        self._style = Style(ndim, options.norm, options.activation, options.groups)
+        widths = (in_channels, *options.features)
+        self.encoder = nn.ModuleList(self._level(level, widths[level], options.convolutions) for level in range(options.levels))
+        self.pools = nn.ModuleList(pool(ndim, factor) for factor in self._pools)
+        names = list(self.heads) if options.separate_decoders else ["all"]
+        self.decoders = nn.ModuleDict({name: self._decoder() for name in names})
+        self.outputs = nn.ModuleDict({name: convolution(ndim, options.features[0], width, 1) for name, width in self.heads.items()})
+        initialise(self)
+
+        self.norm_over_space = options.norm in ("group", "instance")
+        self.multiple = tuple(prod(factors) for factors in zip(*self._pools, strict=True)) or (1,) * ndim
+        self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
+
+    def _level(self, level: int, n_in: int, blocks: int) -> nn.Sequential:
+        width, kernel = self.options.features[level], self._kernels[level]
+        parts = [self.block(self._style, n_in if i == 0 else width, width, kernel) for i in range(blocks)]
+        return nn.Sequential(*parts, dropout(self.ndim, self.options.dropouts()[level]))
+
+    def _decoder(self) -> _Decoder:
+        widths = self.options.features
+        steps = range(len(self._pools))
+        return _Decoder(
+            [Enlarge(self.ndim, widths[i + 1], widths[i], self._pools[i], self.options.upsample) for i in steps],
+            [self._level(i, 2 * widths[i], self.options.decoder_convolutions) for i in steps],
+        )
+
+    def _halo(self, axis: int) -> int:
+        radii = [kernel[axis] // 2 * self.convolutions_per_block for kernel in self._kernels]
+        return unet_halo(
+            [radius * self.options.convolutions for radius in radii],
+            [factor[axis] for factor in self._pools],
+            [radius * self.options.decoder_convolutions for radius in radii[:-1]],
+            linear=self.options.upsample == "linear",
+        )
+
+    def logits(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of each head for an image whose edges are multiples of `multiple`."""
+        encoded = []
+        for level, stage in enumerate(self.encoder):
+            x = stage(self.pools[level - 1](x) if level else x)
+            encoded.append(x)
+        decoded = {name: decoder(encoded) for name, decoder in self.decoders.items()}
+        return {name: output(decoded[name if self.options.separate_decoders else "all"]) for name, output in self.outputs.items()}
+
+
+class ResidualUNet(UNet):
+    """U-Net of residual blocks (He et al. 2016, https://arxiv.org/abs/1603.05027; in U-Nets Zhang et al. 2018, https://arxiv.org/abs/1711.10684).
+
+    Examples:
+        >>> network = ResidualUNet(ResidualUNetOptions(features=(8, 16)), ndim=3, in_channels=2, heads={"F": 1})
+        >>> tuple(network(torch.zeros(1, 2, 5, 9, 8))["F"].shape)
+        (1, 1, 5, 9, 8)
+    """
+
+    kind: ClassVar[str] = "resunet"
+    block: ClassVar[type[nn.Module]] = ResidualBlock
+    convolutions_per_block: ClassVar[int] = 2
+    options: ResidualUNetOptions
