@@ -1,1 +1,35 @@
-""""""
+"""Job files of other programs, told apart by their top-level keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Sections that a job of each program cannot do without: any one of its sets.
+_NEEDED: dict[str, tuple[frozenset[str], ...]] = {
+    "BiaPy": (frozenset({"PROBLEM"}),),
+    "pytorch-3dunet": (frozenset({"model", "trainer"}), frozenset({"model", "predictor"}), frozenset({"model", "model_path", "loaders"})),
+}
+_OURS = frozenset({"images", "method"})
+
+
+def recognise(document: Mapping[str, Any]) -> str | None:
+    """Name of the program whose job file this is, or `None` for Morula's own and unknown ones.
+
+    Both programs pass over sections that they do not know, so only those that they need are looked at.
+
+    Args:
+        document: the mapping read from a YAML file.
+
+    Examples:
+        >>> recognise({"PROBLEM": {"TYPE": "INSTANCE_SEG", "NDIM": "2D"}, "TRAIN": {"ENABLE": True}})
+        'BiaPy'
+        >>> recognise({"model": {"name": "UNet3D"}, "trainer": {}, "loaders": {}, "loss": {}})
+        'pytorch-3dunet'
+        >>> recognise({"images": {}, "method": {"kind": "channels"}}) is None
+        True
+    """
+    keys = {str(key) for key in document}
+    if keys & _OURS:
+        return None
+    return next((program for program, needed in _NEEDED.items() if any(sections <= keys for sections in needed)), None)

@@ -1,0 +1,166 @@
+"""The rules of the house: layers, light imports, names, sizes, and what the README promises."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import morula
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "morula"
+HEAVY = {"torch", "scipy", "napari", "skimage", "numba", "lightning_fabric"}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def modules_after(code: str) -> set[str]:
+    done = python("-c", f"{code}\nimport json, sys; print('\\n' + json.dumps(sorted(sys.modules)))")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_contracts_are_kept() -> None:
+    done = python("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_room_bears_the_name_of_a_function_of_the_face() -> None:
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {path.stem for path in PACKAGE.glob("*.py")}
+    assert not rooms & set(morula.__all__)
+
+
+def test_no_room_for_things_without_a_name() -> None:
+    assert not {"utils", "common", "helpers", "config", "misc"} & {path.stem for path in PACKAGE.rglob("*") if path.suffix in {"", ".py"}}
+
+
+@pytest.mark.parametrize(
+    "code", ["import morula", "import morula.cli", "import morula, morula.losses, morula.nn, morula.methods; dir(morula)"]
+)
+def test_imports_are_light(code: str) -> None:
+    assert not modules_after(code) & HEAVY
+
+
+def test_listing_names_imports_no_torch() -> None:
+    code = (
+        "from morula.core import Family\nimport importlib, pkgutil, morula\n"
+        "rooms = [importlib.import_module(m.name) for m in pkgutil.walk_packages(morula.__path__, 'morula.') if m.ispkg]\n"
+        "families = [value for room in rooms for value in vars(room).values() if isinstance(value, Family)]\n"
+        "assert len(families) >= 5\n"
+        "[family.options(name) for family in families for name in family.names]"
+    )
+    assert not modules_after(code) & {"torch", "napari", "lightning_fabric"}
+
+
+def test_the_face_is_listed_once_and_whole() -> None:
+    assert sorted(morula.__all__) == sorted(morula._FACE)
+    assert set(morula.__all__) <= set(dir(morula))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = morula.nothing
+
+
+@pytest.mark.parametrize("name", morula.__all__)
+def test_each_name_of_the_face_is_typed_and_documented_with_an_example(name: str) -> None:
+    value = getattr(morula, name)
+    assert ">>> " in (inspect.getdoc(value) or ""), f"morula.{name} has no example in its docstring"
+    if inspect.isfunction(value):
+        hints = value.__annotations__
+        assert set(inspect.signature(value).parameters) | {"return"} == set(hints)
+
+
+def test_each_family_member_can_be_imported() -> None:
+    from morula.core import Family
+
+    for place in PACKAGE.rglob("__init__.py"):
+        room = importlib.import_module(".".join(("morula", *place.parent.relative_to(PACKAGE).parts)))
+        for family in (value for value in vars(room).values() if isinstance(value, Family)):
+            for name in family.names:
+                assert callable(family.load(name))
+                assert family.member(name).summary, f"{family.kind} {name!r} has no summary"
+
+
+def test_files_are_short() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in PACKAGE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 500}
+    assert not long
+
+
+def test_no_tracked_file_is_large() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [ROOT / name for name in done.stdout.split("\0") if name]
+    assert not [str(path) for path in paths if path.is_file() and path.stat().st_size > 1_000_000]
+
+
+def test_constraints_pin_names_to_versions_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
+    assert "torch==2.13.0" in lines
+
+
+def test_help_answers_at_once() -> None:
+    spent = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = python("-c", "from morula.cli import main; main()", "--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if spent[-1] <= 0.5:
+            break
+    assert min(spent) <= 0.5, f"morula --help took {min(spent):.2f} CPU-seconds"
+
+
+def commands() -> set[str]:
+    from typer.main import get_command
+
+    from morula.cli import app
+
+    return set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def commands_in(markdown: str) -> list[list[str]]:
+    """Words of each line in a fenced block and of each inline code, comments left out."""
+    blocks = re.findall(r"^```(?:bash|sh|console|text)?\n(.*?)^```", markdown, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line.split("#")[0].split() for line in lines + re.findall(r"`([^`\n]+)`", markdown)]
+
+
+def names_after(words: list[str]) -> list[str]:
+    """`morula a | b | c` names three commands, `morula a x y` one."""
+    names = words[1::2] if set(words[2::2]) == {"|"} else words[1:2]
+    return [name for name in names if re.fullmatch(r"[a-z]+", name)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_that_a_page_names_exists(page: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    known = {"morula": commands(), "make": targets}
+    missing = [
+        f"{words[0]} {name}"
+        for words in commands_in((ROOT / page).read_text())
+        if words and words[0] in known
+        for name in names_after(words)
+        if name not in known[words[0]]
+    ]
+    assert not missing
+
+
+def test_the_readme_gives_the_two_first_commands() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert "make demo" in lines
+    assert "make test" in lines
