@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from morula.core.errors import OptionError
+from morula.core.family import nearest
 
 
 class Options(BaseModel):
@@ -14,3 +20,35 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False, arbitrary_types_allowed=False
     )
+
+
+OptionsType = TypeVar("OptionsType", bound=Options)
+
+
+def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | None, name: str) -> OptionsType:
+    """Options of a kind from plain values; what is an `Options` already is taken as it is.
+
+    Raises:
+        OptionError: naming every key that is unknown or breaks its rule.
+
+    Examples:
+        >>> class Colour(Options):
+        ...     hue: int = 0
+        >>> validated(Colour, {"hua": 3}, "colour")
+        Traceback (most recent call last):
+        morula.core.errors.OptionError: colour: unknown option 'hua'; known are hue. Did you mean 'hue'?
+    """
+    if isinstance(values, kind):
+        return values
+    try:
+        return kind.model_validate(dict(values or {}))
+    except ValidationError as error:
+        problems = []
+        for each in error.errors():
+            key = ".".join(str(part) for part in each["loc"])
+            if each["type"] == "extra_forbidden":
+                problems.append(f"unknown option {key!r}; known are {', '.join(kind.model_fields)}.{nearest(key, list(kind.model_fields))}")
+            else:
+                given = f" {each['input']!r}" if key else ""
+                problems.append(f"{key}{given}: {each['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+        raise OptionError(f"{name}: {'; '.join(problems)}") from None

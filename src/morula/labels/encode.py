@@ -1,0 +1,74 @@
+"""From labels to channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from morula.core.errors import OptionError
+from morula.core.image import spatial_array
+from morula.core.options import validated
+from morula.core.voxel_size import VoxelSizeLike
+from morula.labels.check import check_labels
+from morula.labels.representations import REPRESENTATIONS
+from morula.labels.representations.base import Representation
+
+Channels = Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str
+"""Codes, or codes with their options."""
+
+
+def encode(
+    labels: Any, channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None, voxel_size: VoxelSizeLike = None
+) -> np.ndarray:
+    """Channels that a network is taught, from a label image.
+
+    Args:
+        labels: ids (Z)YX, an array or `Image`; 0 is background.
+        channels: codes such as ``["F", "C", "Db"]``, or codes with their options, ``{"F": {"erosion": 1}, "C": {}}``.
+        options: options by code, for example ``{"Db": {"norm": False}}``.
+        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+
+    Returns:
+        Channels C(Z)YX float32, in the order given.
+
+    Raises:
+        DataError: for labels that are no ids.
+        OptionError: for an option that is unknown or breaks its rule.
+        UnknownNameError: for an unknown channel.
+
+    Examples:
+        >>> encode(np.array([[0, 1, 1, 1, 0]]), ["F", "C"])
+        array([[[0., 1., 1., 1., 0.]],
+        <BLANKLINE>
+               [[1., 1., 0., 1., 1.]]], dtype=float32)
+    """
+    array, spacing = spatial_array(labels, voxel_size)
+    array = check_labels(array)
+    planes = [representation.encode(array, spacing) for representation in build_channels(channels, options)]
+    return planes[0] if len(planes) == 1 else np.concatenate(planes)
+
+
+def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None) -> list[Representation[Any]]:
+    """Representations of these codes, with their options checked.
+
+    Raises:
+        OptionError: for no code, a code given twice, options of a channel that is not there or that break a rule.
+        UnknownNameError: for an unknown code.
+
+    Examples:
+        >>> build_channels(["F", "Db"], {"Db": {"norm": False}})
+        [Foreground(), DistanceToBoundary(norm=False)]
+    """
+    own = dict(channels) if isinstance(channels, Mapping) else {}
+    codes = [channels] if isinstance(channels, str) else list(channels)
+    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **((options or {}).get(code) or {})} for code in codes}
+    if not codes:
+        raise OptionError(f"no channel is named; name at least one of {', '.join(REPRESENTATIONS.names)}.")
+    if len(given) != len(codes):
+        raise OptionError(f"channels {', '.join(codes)} name one channel twice; each stands once.")
+    surplus = sorted(set(options or {}) - set(codes))
+    if surplus:
+        raise OptionError(f"options are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}. Add the channel or drop them.")
+    return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]

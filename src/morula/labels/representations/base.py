@@ -1,0 +1,75 @@
+"""What every representation answers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+
+from morula.core.options import Options
+from morula.core.orientation import Array, Orientation, orientations
+
+Role = Literal["interior", "background", "contour", "centre", "distance", "centre_distance"]
+Activation = Literal["sigmoid", "linear", "tanh", "softmax"]
+OptionsType = TypeVar("OptionsType", bound=Options)
+
+REACH = 32
+"""Voxels of the finest axis that are read beyond a crop where a target depends on whole objects."""
+
+
+class Representation(ABC, Generic[OptionsType]):
+    """One channel, or one group of channels: how it is made from labels and what it tells a decoder.
+
+    Subclasses state `code`, `role`, `activation`, `loss` and `Options`; scalars need nothing else than `encode`.
+    """
+
+    code: ClassVar[str]
+    """Its name in job files."""
+    role: ClassVar[Role]
+    """What it says of a voxel: in an object (seed for, growth), outside or contour (seed against), centre, depth, distance to the centre."""
+    Options: ClassVar[type[Options]]
+    activation: Activation = "sigmoid"
+    """Applied in the loss, in validation and in prediction alike."""
+    loss: str = "bce"
+    """Name of the loss that is used when the job states none."""
+    masked: bool = False
+    """Whether the loss counts only inside objects (where another channel tells the inside)."""
+
+    def __init__(self, options: OptionsType | None = None) -> None:
+        self.options: OptionsType = self.Options() if options is None else options  # type: ignore[assignment]
+
+    @abstractmethod
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (width, (Z)YX) float32 of labels (Z)YX uint32."""
+
+    def width(self, ndim: int) -> int:
+        """Number of physical channels."""
+        return 1
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """Voxels beyond a crop that can change the target inside it, along each axis."""
+        return (0,) * len(spacing)
+
+    def reorient(self, array: Array, orientation: Orientation) -> Array:
+        """Channels (..., width, (Z)YX), NumPy or torch, as they are of the reoriented image."""
+        return orientation.apply(array)
+
+    def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
+        """Orientations under which the channel can be turned, the identity first."""
+        return orientations(spacing)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.model_dump(exclude_defaults=True).items())})"
+
+
+def reach(spacing: Sequence[float]) -> tuple[int, ...]:
+    """`REACH` as voxels along each axis."""
+    return tuple(math.ceil(REACH * min(spacing) / length) for length in spacing)
+
+
+def one_channel(values: Any) -> np.ndarray:
+    """Values (Z)YX as one channel of float32."""
+    return np.asarray(values, np.float32)[None]

@@ -1,0 +1,76 @@
+"""Db: distance to the end of the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from morula.core.options import Options as BaseOptions
+from morula.labels.check import compact
+from morula.labels.distance import distance, normalise
+from morula.labels.representations.base import Representation, reach
+
+Values = Literal["norm", "raw", "discretize"]
+
+
+class Options(BaseOptions):
+    """Options of the channel Db."""
+
+    norm: bool = True
+    """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
+    val_type: Values | None = None
+    """Another way to say it: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance)."""
+    mask_values: bool = True
+    """Count the loss only inside objects, where another channel tells the inside."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Options:
+        if self.val_type == "norm" and not self.norm:
+            raise ValueError("val_type 'norm' and norm False contradict each other; leave one of them out")
+        return self
+
+    @property
+    def values(self) -> Values:
+        """What the channel holds."""
+        return self.val_type or ("norm" if self.norm else "raw")
+
+
+class DistanceToBoundary(Representation[Options]):
+    """Euclidean distance of each voxel to the nearest voxel outside its object, 0 in the background.
+
+    The voxel size is obeyed. Scaled (`norm`), each object runs from 0 at its outermost voxels to 1 at its deepest; an object whose
+    voxels are all equally deep is 1 throughout. The image's border is no end of an object.
+
+    Examples:
+        >>> DistanceToBoundary(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
+        array([[[0. , 0.5, 1. , 0.5, 0. ]]], dtype=float32)
+    """
+
+    code = "Db"
+    role = "distance"
+    Options = Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        scaled = self.options.values == "norm"
+        self.activation = "sigmoid" if scaled else "linear"
+        self.loss = "l1"
+        self.masked = self.options.mask_values
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (1, (Z)YX) of labels (Z)YX."""
+        values = distance(labels, spacing)
+        if self.options.values == "raw":
+            return values[None]
+        ids, largest = compact(labels)
+        values = normalise(values, ids, largest, constant=1.0)
+        if self.options.values == "discretize":
+            values = np.where(labels > 0, np.clip(np.floor(values / np.float32(0.1)), 0, 9) + 1, 0).astype(np.float32)
+        return values[None]
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: depth and scale depend on whole objects."""
+        return reach(spacing)

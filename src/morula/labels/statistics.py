@@ -1,0 +1,91 @@
+"""Statistics of predicted channels that can be collected block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from morula.core.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStatistics:
+    """Histogram of each channel, (C, 65536) int64, with its smallest and largest value.
+
+    The bins are those of the upper half of a float32 (sign, exponent, 7 bits of the fraction), in ascending order: they suit every range of
+    values, are fine around 0 and need not be known before the data is seen, so that blocks can be merged.
+
+    Examples:
+        >>> one, two = (ChannelStatistics.of(np.full((1, 4, 4), value, np.float32)) for value in (0.0, 1.0))
+        >>> both = one.merge(two)
+        >>> both.minimum, both.maximum, both.count, round(both.otsu(0), 2)
+        (array([0.], dtype=float32), array([1.], dtype=float32), 32, 0.5)
+    """
+
+    histogram: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+    @classmethod
+    def of(cls, prediction: np.ndarray) -> ChannelStatistics:
+        """Statistics of channels C(Z)YX.
+
+        Raises:
+            DataError: for NaN or infinite values.
+        """
+        prediction = np.asarray(prediction, np.float32)
+        histogram = np.zeros((len(prediction), 65_536), np.int64)
+        low, high = np.empty(len(prediction), np.float32), np.empty(len(prediction), np.float32)
+        for row, channel in enumerate(prediction):
+            low[row], high[row] = channel.min(), channel.max()
+            if not np.isfinite(low[row] + high[row]):
+                raise DataError(f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image.")
+            _count(np.ascontiguousarray(channel).reshape(-1).view(np.uint32), histogram[row])
+        return cls(histogram, low, high)
+
+    def merge(self, other: ChannelStatistics) -> ChannelStatistics:
+        """Statistics of both parts together."""
+        return ChannelStatistics(
+            self.histogram + other.histogram, np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
+        )
+
+    @property
+    def count(self) -> int:
+        """Values of a channel."""
+        return int(self.histogram[0].sum())
+
+    def otsu(self, channel: int, above: float = -np.inf) -> float:
+        """Threshold of a channel by Otsu's method (IEEE Trans. SMC 9, 1979), over its values greater than `above`.
+
+        A channel without any such value, or with one value alone, gives that value (or `above`).
+        """
+        bins = np.flatnonzero(self.histogram[channel])
+        values = _centre(bins)
+        bins, values = bins[values > above], values[values > above]
+        if len(bins) < 2:
+            return float(values[0]) if len(bins) else float(above)
+        counts = self.histogram[channel][bins].astype(np.float64)
+        below, total = np.cumsum(counts)[:-1], counts.sum()
+        mass = np.cumsum(counts * values)
+        between = (mass[-1] * below / total - mass[:-1]) ** 2 / (below * (total - below))
+        best = np.flatnonzero(between == between.max())
+        cut = int(best[len(best) // 2])
+        return float((values[cut] + values[cut + 1]) / 2)
+
+
+@njit(cache=True, nogil=True)
+def _count(bits: np.ndarray, histogram: np.ndarray) -> None:
+    for i in range(bits.size):
+        upper = bits[i] >> np.uint32(16)
+        # ascending order of floats: negative ones run backwards below the positive ones
+        histogram[np.int64(32_767) - (upper & np.uint32(32_767)) if upper >> np.uint32(15) else np.int64(32_768) + upper] += 1
+
+
+def _centre(bins: np.ndarray) -> np.ndarray:
+    """Middle value of each bin; 0 exactly for the two bins at 0."""
+    magnitude = np.where(bins >= 32_768, bins - 32_768, 32_767 - bins).astype(np.uint32)
+    middle = ((magnitude << np.uint32(16)) | np.uint32(0x8000)).view(np.float32).astype(np.float64)
+    middle[magnitude == 0] = 0
+    return np.where(bins >= 32_768, middle, -middle)
