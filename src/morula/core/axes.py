@@ -42,6 +42,11 @@ class Axes(str):
         return "".join(letter for letter in self if letter in SPATIAL)
 
     @property
+    def spatial_axes(self) -> Axes:
+        """The spatial axes alone, in the order (Z)YX."""
+        return Axes("".join(letter for letter in SPATIAL if letter in self))
+
+    @property
     def ndim_spatial(self) -> int:
         """2 or 3."""
         return len(self.spatial)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from morula.core.options import Options
-from morula.core.variants import many_of, one_of
+from morula.core.variants import many_of, one_of, spelt_out
 
 
 class Source(Options):
@@ -73,8 +73,8 @@ class Prediction(Options):
     """Share of a tile that overlaps its neighbour where tiles are blended."""
     augment: Literal["none", "flips", "all"] = "none"
     """Average the predictions over the image's flips, or flips and quarter turns."""
-    memory: str = "auto"
-    """Memory that tiles may take, for example `8GB`; `auto` uses half of what is free."""
+    memory: str | None = None
+    """Memory that tiles may take, for example `8GB`; most of what is free when left out."""
     save_channels: bool = False
     """Write the predicted channels to `predictions/` too."""
 
@@ -97,8 +97,8 @@ class Measurement(Options):
 def job_model() -> type[Options]:
     """The job's class, built from the families when first asked for."""
     from morula.data.augment import AUGMENTATIONS
-    from morula.data.normalise import NORMALISATIONS
-    from morula.data.sampling import Sampling
+    from morula.data.normalise import Options as Normalise
+    from morula.data.sampling import Options as Sampling
     from morula.labels.decoders import DECODERS
     from morula.labels.refine import REFINEMENTS
     from morula.methods import METHODS
@@ -114,11 +114,15 @@ def job_model() -> type[Options]:
         measure=(Measurement, Field(Measurement(), description="What is measured on each object.")),
     )
     sampling = create_model(
-        "JobSampling",
+        "Sampling",
         __base__=Sampling,
         __doc__=Sampling.__doc__,
-        normalise=(one_of(NORMALISATIONS), Field({"kind": "percentile"}, description="How intensities are brought to one scale.")),
+        patch=(tuple[int, ...] | None, Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images.")),
         batch=(int | None, Field(None, ge=1, description="Patches in a step; left out: planned.")),
+        normalise=(
+            Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))],
+            Field({"kind": "percentile"}, description="How intensities are brought to one scale; stored with the model."),
+        ),
     )
     return create_model(
         "Job",
@@ -128,7 +132,10 @@ def job_model() -> type[Options]:
         method=(one_of(METHODS), Field(description="The way of working, with its options.")),
         network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
         sampling=(sampling, Field({}, description="Patches and their normalisation.")),
-        augment=(many_of(AUGMENTATIONS) | Literal["auto", "none"], Field("auto", description="Augmentations, in this order; `auto` is planned.")),
+        augment=(
+            Annotated[many_of(AUGMENTATIONS) | None, BeforeValidator(lambda value: {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value)],
+            Field(None, description="Augmentations, in this order; left out or `auto`: planned; `none`: no augmentation."),
+        ),
         training=(Training, Field({}, description="The training loop.")),
         prediction=(Prediction, Field({}, description="How whole images are predicted.")),
         objects=(objects, Field({}, description="From predicted channels to objects.")),

@@ -49,8 +49,14 @@ def validate(document: Document) -> Any:
     try:
         return model.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        problems = [_problem(each, document, model.model_json_schema(by_alias=True)) for each in error.errors(include_url=False)]
-        raise JobError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0)) from None
+        schema = model.model_json_schema(by_alias=True)
+        problems: dict[str, Problem] = {}
+        for each in error.errors(include_url=False):
+            problem = _problem(each, document, schema)
+            problems.setdefault(problem.key, problem)
+        # where a value may be of several kinds, the complaint about the kind that fits best goes deepest
+        deepest = [each for key, each in problems.items() if not any(other.startswith(f"{key}.") for other in problems)]
+        raise JobError(sorted(deepest, key=lambda problem: problem.line or 0)) from None
     except (TypeError, ValueError) as error:
         raise JobError([Problem("", f"a value is not text, number, list or mapping ({error}).", None, document.file)]) from error
 

@@ -121,7 +121,7 @@ class RunFolder:
             part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
         return self.job_file
 
-    def write_provenance(self, **facts: Any) -> Path:
+    def write_provenance(self, facts: Mapping[str, Any]) -> Path:
         """Add facts to the record; the environment is always in it."""
         known = json.loads(self.provenance_file.read_text(encoding="utf-8")) if self.provenance_file.is_file() else {}
         record = {**known, "environment": environment(), "written": datetime.now(UTC).isoformat(timespec="seconds"), **facts}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from morula.labels.decode import Objects
     from morula.labels.statistics import ChannelStatistics
-    from morula.losses import Sums
+    from morula.losses.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,6 @@ class Targets:
     channels: np.ndarray
     weights: np.ndarray
     instances: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Score:
-    """One row of `scores.csv`: the figures of one image (``pooled`` for all) by name, with the additive counts behind them in `counts`."""
-
-    image: str
-    figures: dict[str, float]
 
 
 class Method(ABC):

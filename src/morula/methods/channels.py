@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from morula.labels.decode import Objects
     from morula.labels.statistics import ChannelStatistics
-    from morula.losses import Sums
+    from morula.losses.sums import Sums
 
 FOREGROUND = {"F": lambda channel: channel > 0.5, "B": lambda channel: channel < 0.5}
 
@@ -108,7 +108,8 @@ class Channels(Method):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
         """One part a representation."""
-        from morula.losses import loss_sums, rebalance_weights, scaled
+        from morula.losses.rebalance import rebalance_weights
+        from morula.methods.scoring import loss_sums
 
         logits, targets, weights = outputs["channels"], batch["targets"], batch["weights"]
         parts = {}
@@ -117,19 +118,19 @@ class Channels(Method):
             weight = weights[:, span]
             if self.options.rebalance and name in ("bce", "bce_dice"):
                 weight = rebalance_weights(targets[:, span], weight)
-            activation = "linear" if name in ("bce", "dice", "bce_dice", "ce") else representation.activation
-            sums = loss_sums(name, _activated(logits[:, span], activation), targets[:, span], weight)
-            parts[code] = scaled(sums, self.options.weights.get(code, 1.0))
+            share = self.options.weights.get(code, 1.0)
+            parts[code] = loss_sums(name, logits[:, span], targets[:, span], weight, activation=representation.activation, share=share)
         return parts
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Every channel through its representation's activation."""
         import torch
 
+        from morula.losses.sums import activate
+
         logits = outputs["channels"]
         return torch.cat(
-            [_activated(logits[:, span], representation.activation) for representation, span in zip(self.representations, self._spans)],
-            dim=1,
+            [activate(logits[:, span], representation.activation) for representation, span in zip(self.representations, self._spans)], dim=1
         )
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
@@ -194,21 +195,8 @@ class Channels(Method):
         return {"channels": np.hstack(columns)}
 
 
-def _activated(logits: Tensor, activation: str) -> Tensor:
-    """Logits through an activation by name."""
-    if activation == "linear":
-        return logits
-    if activation == "softmax":
-        return logits.softmax(dim=1)
-    return getattr(logits, activation)()
-
-
 def _unit(plane: np.ndarray) -> np.ndarray:
     """A channel for the eye: [0, 1] as it is, anything wider scaled."""
     low, high = min(float(plane.min()), 0.0), max(float(plane.max()), 1.0)
     return ((plane - low) / (high - low)).astype(np.float32)
 
-
-def codes_of(channels: Sequence[Any]) -> list[str]:
-    """Codes of channel options."""
-    return [channel.kind for channel in channels]

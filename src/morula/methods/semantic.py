@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from morula.labels.decode import Objects
     from morula.labels.statistics import ChannelStatistics
-    from morula.losses import Sums
+    from morula.losses.sums import Activation, Sums
 
 
 class Options(BaseOptions):
@@ -84,11 +84,12 @@ class Semantic(Method):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
         """One part a loss name."""
-        from morula.losses import loss_sums, scaled
+        from morula.methods.scoring import loss_sums
 
+        logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
+        activation: Activation = "sigmoid" if self.classes == 2 else "softmax"
         return {
-            name: scaled(loss_sums(name, outputs["classes"], batch["targets"], batch["weights"], softmax=self.classes > 2), weight)
-            for name, weight in self.losses.items()
+            name: loss_sums(name, logits, targets, weights, activation=activation, share=share) for name, share in self.losses.items()
         }
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:

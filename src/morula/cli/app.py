@@ -1,0 +1,211 @@
+"""The commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from morula import __version__
+from morula.cli.show import Verbosity, answering, say, show
+
+app = typer.Typer(
+    name="morula",
+    help="2D and 3D microscopy into measured objects - with labels, with few labels, or with none.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the job file> when left out.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Goes before the job file, for example training.epochs=5. May be repeated.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where this run was stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former run in the folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Memory = Annotated[str | None, typer.Option(help="Memory that prediction may take, for example 8GB.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings, errors and the result.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"morula {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+    del version
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images and the run.")] = Path("demo"),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Simulate images, train, predict, score, report: a few minutes on a laptop."""
+    from morula.cli.demo import demo as run_demo
+
+    with answering():
+        show(run_demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
+        say(str(output / "run" / "report.html"))
+
+
+@app.command()
+def new(
+    job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
+    raw: Annotated[str | None, typer.Option(help="Training images: a folder, a file or a pattern.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Their label images.")] = None,
+    test: Annotated[str | None, typer.Option(help="Images to predict.")] = None,
+    test_labels: Annotated[str | None, typer.Option(help="Their labels, to be scored.")] = None,
+    task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x); from the files when left out.")] = None,
+    memory: Memory = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what is given and planned.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
+) -> None:
+    """Ask a few questions, look at the images and write a planned and proven job."""
+    from morula.cli.new import answers_for, tell
+    from morula.workflows.new import new as write_job
+
+    with answering():
+        answers = answers_for(raw=raw, labels=labels, test=test, test_labels=test_labels, task=task, voxel_size=voxel_size, ask=not yes)
+        tell(write_job(job, answers, memory=memory, overwrite=overwrite))
+
+
+@app.command()
+def check(
+    job: JobFile,
+    set_: Set = [],  # noqa: B006 - Typer reads it, nobody changes it
+    prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
+) -> None:
+    """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
+    from morula.cli.check import tell
+    from morula.workflows.check import check as check_job
+
+    with answering():
+        tell(check_job(job, overrides=set_, prove=prove))
+
+
+@app.command()
+def run(
+    job: JobFile,
+    output: Output = None,
+    set_: Set = [],  # noqa: B006
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train, predict, evaluate and report."""
+    from morula.workflows.run import run as run_job
+
+    with answering(f"morula run {job} --resume"):
+        events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
+        show(events, Verbosity.of(quiet, verbose))
+
+
+@app.command()
+def train(
+    job: JobFile,
+    output: Output = None,
+    set_: Set = [],  # noqa: B006
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the network of a job into a run folder."""
+    from morula.workflows.train import train as train_job
+
+    with answering(f"morula train {job} --resume"):
+        events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
+        show(events, Verbosity.of(quiet, verbose))
+
+
+@app.command()
+def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Predict the test images of a run's job."""
+    from morula.workflows.predict import predict as predict_run
+
+    with answering(f"morula predict {run}"):
+        show(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
+
+
+@app.command()
+def segment(
+    images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Run folder (or the model folder in it).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    device: Device = "auto",
+    memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Segment and measure new images with a trained model; no training data needed."""
+    from morula.workflows.segment import segment as segment_images
+
+    with answering():
+        events = segment_images(list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory)
+        show(events, Verbosity.of(quiet, verbose))
+
+
+@app.command()
+def evaluate(run: Run, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Score the predicted test images of a run against their labels."""
+    from morula.workflows.evaluate import evaluate as evaluate_run
+
+    with answering():
+        show(evaluate_run(run), Verbosity.of(quiet, verbose))
+
+
+@app.command()
+def measure(
+    labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
+    intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres (z,y,x); from the file when left out.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False,
+) -> None:
+    """Measure the objects of a label image: one row an object."""
+    from morula.workflows.measure import measure_file
+
+    with answering():
+        show(measure_file(labels, output, intensity=intensity, voxel_size=voxel_size, overwrite=overwrite), Verbosity.NORMAL)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write the HTML report of a run anew."""
+    from morula.report.build import write_report
+
+    with answering():
+        say(str(write_report(run)))
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="Image, label image, run folder or model folder.", show_default=False)]) -> None:
+    """Tell what a file or folder holds."""
+    from morula.cli.info import tell
+
+    with answering():
+        tell(path)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine has, and what of it will bite."""
+    from morula.cli.doctor import tell
+
+    with answering():
+        tell()

@@ -1,0 +1,149 @@
+"""Events on a terminal: bars where there is one, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import typer
+
+from morula.core.errors import JobError, MorulaError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from morula.core.events import Event, Progress
+
+QUIET_SECONDS = 10.0
+"""Plain lines of progress come at most so often."""
+
+
+class Verbosity(IntEnum):
+    """How much is said."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+    @classmethod
+    def of(cls, quiet: bool, verbose: bool) -> Verbosity:
+        """From the two flags."""
+        return cls.QUIET if quiet else cls.VERBOSE if verbose else cls.NORMAL
+
+
+def say(text: str) -> None:
+    """A line of the result."""
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """A line for the user's attention."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def answering(resume: str = "") -> Iterator[None]:
+    """Our own errors become words and exit code 1; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except JobError as error:
+        for problem in error.problems:
+            complain(str(problem))
+        count = len(error.problems)
+        complain(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
+        raise typer.Exit(1) from None
+    except MorulaError as error:
+        complain(f"error: {error}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        complain(f"stopped.{f' Go on with: {resume}' if resume else ''}")
+        raise typer.Exit(1) from None
+
+
+def show(events: Iterable[Event], verbosity: Verbosity) -> None:
+    """Read a stream of events to its end and show it."""
+    if sys.stdout.isatty() and verbosity >= Verbosity.NORMAL:
+        _with_bars(events, verbosity)
+    else:
+        _with_lines(events, verbosity)
+
+
+def line_of(event: Event, verbosity: Verbosity) -> str | None:
+    """An event as a line, or nothing."""
+    from morula.core import events as kinds
+
+    match event:
+        case kinds.Warned(message):
+            return f"warning: {message}"
+        case kinds.Finished(stage, seconds, figures) if figures:
+            return f"{stage}: {_figures(figures)} ({seconds:.0f} s)"
+        case _ if verbosity == Verbosity.QUIET:
+            return None
+        case kinds.Started(stage, _, message):
+            return f"{stage}{f': {message}' if message else ''}"
+        case kinds.Epoch():
+            star = " *" if event.best else ""
+            return f"epoch {event.epoch}/{event.epochs}  {_figures(event.figures)}  {event.seconds:.1f} s{star}"
+        case kinds.Finished(stage, seconds):
+            return f"{stage} finished in {seconds:.0f} s"
+        case kinds.Logged(message):
+            return message
+        case kinds.FileWritten(path, what):
+            return f"wrote {path}{f' ({what})' if what else ''}" if verbosity == Verbosity.VERBOSE else None
+    return None
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def _emit(event: Event, verbosity: Verbosity) -> None:
+    from morula.core.events import Warned
+
+    line = line_of(event, verbosity)
+    if line is not None:
+        (complain if isinstance(event, Warned) else say)(line)
+
+
+def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
+    from morula.core.events import Progress
+
+    last = time.monotonic()
+    for event in events:
+        if isinstance(event, Progress):
+            if verbosity >= Verbosity.NORMAL and time.monotonic() - last > QUIET_SECONDS:
+                last = time.monotonic()
+                say(f"{event.stage} {event.done}{f'/{event.total}' if event.total else ''} {event.note}".rstrip())
+        else:
+            _emit(event, verbosity)
+
+
+def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    from morula.core.events import Finished, Progress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    bars: dict[str, TaskID] = {}
+    with Bars(*columns, transient=True) as live:
+        for event in events:
+            if isinstance(event, Progress):
+                _advance(live, bars, event)
+                continue
+            if isinstance(event, Finished) and event.stage in bars:
+                live.remove_task(bars.pop(event.stage))
+            line = line_of(event, verbosity)
+            if line is not None:
+                live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _advance(live: Bars, bars: dict[str, TaskID], event: Progress) -> None:
+    if event.stage not in bars:
+        bars[event.stage] = live.add_task(event.stage, total=event.total, note="")
+    live.update(bars[event.stage], completed=event.done, total=event.total, note=event.note)

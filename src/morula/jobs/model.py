@@ -1,0 +1,233 @@
+"""A trained model: the network with all that is needed to use it on new images."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from morula.core.errors import MissingFileError, ModelError
+from morula.core.events import Event
+from morula.core.image import Image
+from morula.core.orientation import Orientation
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from morula.labels.decode import Objects
+    from morula.methods.base import Method
+
+Result = TypeVar("Result")
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network, its method, the normalisation of its images and the voxel size it was trained at.
+
+    Made by training or `morula.load`. `job` is the resolved job that it was trained by.
+    """
+
+    job: Any
+    network: nn.Module
+    method: Method
+    in_channels: int
+    voxel_size: VoxelSize
+    normalisation: Any = None
+
+    @property
+    def ndim(self) -> int:
+        """2 or 3."""
+        return self.method.ndim
+
+    def predict(self, image: Any, *, memory: int | str | None = None, device: str = "auto") -> np.ndarray:
+        """Predicted channels K(Z)YX float32, named by `method.channels`.
+
+        Args:
+            image: an `Image`, or an array (Z)YX, or C(Z)YX where the model has several input channels.
+            memory: bytes (or ``"8GB"``) that tiles may take; half of what is free when left out.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+        Raises:
+            ModelError: when the image has other dimensions or channels than the model was trained with.
+        """
+        return drained(self.predict_steps(self.as_image(image), memory=memory, device=device))
+
+    def segment(self, image: Any, *, memory: int | str | None = None, device: str = "auto") -> Image:
+        """Label image (Z)YX of the objects (or the classes) in an image, with its voxel size. Arguments as in `predict`."""
+        image = self.as_image(image)
+        objects = self.decode(self.predict(image, memory=memory, device=device))
+        return Image(objects.labels, image.axes.spatial_axes, image.voxel_size, image.source)
+
+    def decode(self, prediction: np.ndarray) -> Objects:
+        """Objects of predicted channels K(Z)YX, with parameters fitted on all of it."""
+        from morula.labels.statistics import ChannelStatistics
+
+        return self.method.decode(prediction, self.method.fit(ChannelStatistics.of(prediction)))
+
+    def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:
+        """An image that this model can take.
+
+        Raises:
+            ModelError: for other dimensions or channels than the model was trained with.
+        """
+        if not isinstance(image, Image):
+            array = np.asarray(image)
+            spatial = "ZYX"[-self.ndim :]
+            axes = spatial if array.ndim == self.ndim else f"C{spatial}"
+            if array.ndim not in (self.ndim, self.ndim + 1):
+                raise ModelError(
+                    f"the image has shape {array.shape}; the model takes {self.ndim}D images, {spatial} or C{spatial}. "
+                    "Give an image of these dimensions, or a `morula.Image` that names its axes."
+                )
+            image = Image(array, axes, None if voxel_size is None else VoxelSize.of(voxel_size, self.ndim))  # type: ignore[arg-type]
+        name = image.source or "the image"
+        if image.ndim_spatial != self.ndim:
+            raise ModelError(
+                f"{name} is {image.ndim_spatial}D (axes {image.axes}, shape {image.shape}) but the model was trained on {self.ndim}D images. "
+                f"Use a {image.ndim_spatial}D model, or state other axes."
+            )
+        if image.n_channels != self.in_channels:
+            raise ModelError(
+                f"{name} has {image.n_channels} channel(s) but the model was trained on {self.in_channels}. Pick the channel(s) it was trained on."
+            )
+        return image
+
+    def warnings(self, image: Image) -> list[str]:
+        """What makes this image unlike those the model was trained on."""
+        if image.voxel_size is None or "pixel" in (image.voxel_size.unit, self.voxel_size.unit):
+            return []
+        trained = self.voxel_size.to(image.voxel_size.unit)
+        ratios = [a / b for a, b in zip(image.spacing, trained.spacing(self.ndim), strict=True)]
+        if all(0.75 < ratio < 1.33 for ratio in ratios):
+            return []
+        return [
+            f"{image.source or 'the image'} has voxels of {image.spacing} {trained.unit} but the model was trained at {trained.spacing(self.ndim)}; "
+            "objects look larger or smaller to it than those it learned. Resample the image or train at this size."
+        ]
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Predicted channels NK(Z)YX of normalised images NC(Z)YX."""
+        return self.method.activate(self.network(batch))
+
+    def orientations(self) -> list[Orientation]:
+        """Those that the job averages over."""
+        mode = self.job.prediction.augment
+        allowed = self.method.orientations()
+        if mode == "none":
+            return allowed[:1]
+        straight = tuple(range(self.ndim))
+        return [each for each in allowed if mode == "all" or each.permutation == straight]
+
+    def predict_steps(
+        self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Any = None
+    ) -> Generator[Event, None, Any]:
+        """Predict an image into `out` (an array K(Z)YX in memory when left out), telling the progress; returns `out`."""
+        from morula.data.normalise import statistics
+        from morula.inference.memory import available_memory
+        from morula.inference.predict import predict
+        from morula.training.devices import pick_device
+
+        device = pick_device(device)
+        self.network.to(device).eval()
+        normalisation = self.normalisation or statistics(image, self.job.sampling.normalise)
+        plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
+        return (
+            yield from predict(
+                image.lazy(),
+                self.forward,
+                plan,
+                channels=len(self.method.channels),
+                normalise=normalisation.apply,
+                orientations=self.orientations(),
+                reorient=self.method.reorient,
+                out=out,
+                device=device,
+            )
+        )
+
+    def plan(self, shape: tuple[int, ...], memory: int, device: str) -> Any:
+        """Tiles for an image of this shape; for a network that normalises over space they have the trained patch's shape."""
+        from morula.inference.memory import measure_bytes_per_voxel
+        from morula.inference.plan import plan_tiles
+
+        network: Any = self.network
+        common = {
+            "halo": network.receptive_halo,
+            "multiple": network.multiple,
+            "memory": memory,
+            "bytes_per_voxel": measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
+        }
+        if network.norm_over_space:
+            tile = tuple(-(-p // m) * m for p, m in zip(self.job.sampling.patch, network.multiple, strict=True))
+            return plan_tiles(shape, tile=tile, overlap=self.job.prediction.overlap, **common)
+        return plan_tiles(shape, **common)
+
+    def save(self, folder: str | Path, example: Tensor) -> Path:
+        """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load."""
+        from morula.nn.weights import save_weights
+
+        document = self.job.model_dump(mode="json", by_alias=True)
+        facts = {
+            "job": document,
+            "channels": list(self.method.channels),
+            "voxel_size": self.voxel_size.asdict(),
+            "normalisation": None if self.normalisation is None else self.normalisation.as_dict(),
+        }
+        return save_weights(Path(folder), self.network, facts, example)
+
+
+def load(path: str | Path) -> Model:
+    """The trained model of a run folder (or of the `model` folder in it).
+
+    Raises:
+        MissingFileError: when there is none.
+        ModelError: when it is damaged or gives another output than the one stored with it.
+    """
+    from morula.core.options import Options
+    from morula.data.normalise import Normalisation
+    from morula.jobs.load import validate
+    from morula.jobs.yaml_lines import Document
+    from morula.methods import METHODS
+    from morula.nn.weights import load_weights
+
+    folder = Path(path)
+    inner = folder / "model"
+    folder = inner if inner.is_dir() else folder
+    if not (folder / "model.json").is_file():
+        raise MissingFileError(
+            f"{str(path)!r} holds no model: there is no model/model.json. Name a run folder whose training has finished, or its model folder."
+        )
+    network, facts = load_weights(folder)
+    job: Options = validate(Document(facts["job"], {}, str(folder / "model.json")))
+    voxel_size = VoxelSize(**facts["voxel_size"])
+    ndim = facts["architecture"]["ndim"]
+    method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))  # type: ignore[attr-defined]
+    stored = facts["normalisation"]
+    return Model(
+        job=job,
+        network=network,
+        method=method,
+        in_channels=facts["architecture"]["in_channels"],
+        voxel_size=voxel_size,
+        normalisation=None if stored is None else Normalisation.from_dict(stored),
+    )
+
+
+def drained(steps: Generator[Any, None, Result]) -> Result:
+    """What a generator of events returns, its events left unread.
+
+    Examples:
+        >>> def steps():
+        ...     yield "an event"
+        ...     return 42
+        >>> drained(steps())
+        42
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

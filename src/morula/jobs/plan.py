@@ -1,0 +1,147 @@
+"""What a job leaves out, planned from its images: patch, batch, network, augmentation, classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from morula.core.errors import JobError, Problem
+
+PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
+"""Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
+FEATURES = {2: (32, 64, 128, 256), 3: (16, 32, 64, 128)}
+BATCH = {2: 4, 3: 2}
+MIN_STEPS = {2: 40, 3: 40}
+"""Steps of a planned epoch at least, so that small data sets are not validated all the time."""
+
+AUGMENT_2D: tuple[Any, ...] = (
+    "flip",
+    "rotate90",
+    {"rotate": {"degrees": 45.0, "probability": 0.3}},
+    {"zoom": {"probability": 0.3}},
+    {"elastic": {"probability": 0.2}},
+    {"brightness": {"probability": 0.5}},
+    {"contrast": {"probability": 0.5}},
+    {"gaussian_noise": {"probability": 0.3}},
+    {"blur": {"probability": 0.2}},
+)
+AUGMENT_3D: tuple[Any, ...] = (
+    "flip",
+    "rotate90",
+    {"rotate": {"degrees": 45.0, "probability": 0.2}},
+    {"zoom": {"probability": 0.2}},
+    {"brightness": {"probability": 0.5}},
+    {"contrast": {"probability": 0.5}},
+    {"gaussian_noise": {"probability": 0.3}},
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan needs to know of the training images."""
+
+    ndim: int
+    spacing: tuple[float, ...]
+    in_channels: int
+    shapes: tuple[tuple[int, ...], ...]
+    classes: int | None = None
+
+
+def plan(job: Any, facts: Facts) -> Any:
+    """The job with everything that it left out filled in; what it states stays.
+
+    Raises:
+        JobError: where what it states does not fit the images.
+    """
+    document = job.model_dump(mode="json", by_alias=True)
+    patch = planned_patch(job, facts)
+    document["sampling"]["patch"] = list(patch)
+    if job.sampling.batch is None:
+        document["sampling"]["batch"] = BATCH[facts.ndim]
+    if job.sampling.patches_per_epoch is None:
+        document["sampling"]["patches_per_epoch"] = patches_per_epoch(facts, patch, document["sampling"]["batch"])
+    document["network"].update(planned_network(job.network, facts, patch))
+    if job.augment is None:
+        document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
+    if job.method.kind == "semantic" and job.method.classes is None:
+        document["method"]["classes"] = max(2, facts.classes or 2)
+    return revalidated(document, patch, facts)
+
+
+def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
+    """The planned job, checked once more as a whole."""
+    from morula.jobs.load import validate
+    from morula.jobs.yaml_lines import Document
+
+    job = validate(Document(document, {}, None))
+    problems = [Problem("sampling.patch", message) for message in patch_problems(job, patch, facts)]
+    if problems:
+        raise JobError(problems)
+    return job
+
+
+def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:
+    """The stated patch, or one that is about a cube in physical units and lies inside most images.
+
+    Raises:
+        JobError: when the stated one has another number of axes than the images.
+    """
+    if job.sampling.patch is not None:
+        if len(job.sampling.patch) != facts.ndim:
+            raise JobError(
+                [Problem("sampling.patch", f"{list(job.sampling.patch)} has {len(job.sampling.patch)} edges but the images have {facts.ndim} axes.")]
+            )
+        return tuple(job.sampling.patch)
+    median = [sorted(lengths)[len(lengths) // 2] for lengths in zip(*facts.shapes, strict=True)]
+    edges = [float(length) for length in median]
+    free = set(range(facts.ndim))
+    while free:  # edges that the image is too short for are cut, the others share what is left
+        room = PATCH_VOXELS[facts.ndim] / math.prod(edges[axis] for axis in range(facts.ndim) if axis not in free)
+        side = (room * math.prod(facts.spacing[axis] for axis in free)) ** (1 / len(free))
+        wanted = {axis: side / facts.spacing[axis] for axis in free}
+        short = {axis for axis in free if median[axis] < wanted[axis]}
+        if not short:
+            edges = [wanted.get(axis, edges[axis]) for axis in range(facts.ndim)]
+            break
+        free -= short
+    return tuple(max(8, _rounded(edge, length)) for edge, length in zip(edges, median, strict=True))
+
+
+def _rounded(edge: float, length: int) -> int:
+    """The nearest multiple of 16 (of 8 below 32) that is not longer than the image, where the image allows one."""
+    step = 16 if edge >= 32 else 8
+    below = length // step * step
+    return min(max(step, round(edge / step) * step), below) if below else step
+
+
+def patches_per_epoch(facts: Facts, patch: Sequence[int], batch: int) -> int:
+    """As many patches as cover all images once, but enough for some steps."""
+    covering = sum(math.prod(math.ceil(n / p) for n, p in zip(shape, patch, strict=True)) for shape in facts.shapes)
+    return max(covering, MIN_STEPS[facts.ndim] * batch)
+
+
+def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[str, Any]:
+    """Features, kernels and poolings that the network's options leave out, for this spacing and patch."""
+    from morula.nn.anisotropy import plan_anisotropy
+
+    stated, known = network.model_fields_set, type(network).model_fields
+    found: dict[str, Any] = {}
+    if "features" in known and "features" not in stated:
+        found["features"] = list(FEATURES[facts.ndim])
+    if {"kernels", "pools", "features"} <= set(known) and not {"kernels", "pools"} & stated:
+        kernels, pools = plan_anisotropy(facts.spacing, patch, len(found.get("features", network.features)))
+        found |= {"kernels": [list(kernel) for kernel in kernels], "pools": [list(pool) for pool in pools]}
+    return found
+
+
+def patch_problems(job: Any, patch: Sequence[int], facts: Facts) -> list[str]:
+    """What is wrong with the patch, for this network."""
+    pools = job.network.pool_sizes(facts.ndim) if hasattr(job.network, "pool_sizes") else ()
+    multiple = [math.prod(pool[axis] for pool in pools) for axis in range(facts.ndim)]
+    wrong = [axis for axis in range(facts.ndim) if patch[axis] % multiple[axis] or patch[axis] < 1]
+    if not wrong:
+        return []
+    nearest = [max(m, round(p / m) * m) for p, m in zip(patch, multiple, strict=True)]
+    return [f"{list(patch)} is not a multiple of {multiple}, the product of the network's poolings; use {nearest}, or fewer levels."]

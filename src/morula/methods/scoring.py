@@ -1,0 +1,48 @@
+"""Losses by the name that a job gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from morula.losses import LOSSES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Activation, Sums
+
+OWN_ACTIVATION = ("bce", "bce_dice", "ce")
+"""Losses that hold their activation themselves, for the sake of numerical stability."""
+
+
+def loss_sums(
+    name: str, logits: Tensor, target: Tensor, weight: Tensor | None, *, activation: Activation = "linear", share: float = 1.0
+) -> Sums:
+    """Sums of a loss by its name, multiplied by `share`.
+
+    Args:
+        name: member of `morula.losses.LOSSES`.
+        logits: NC(Z)YX.
+        target: of the same shape.
+        weight: broadcastable to it; 0 leaves a voxel out.
+        activation: what turns logits into values of the target's kind; the one used in prediction.
+        share: factor of the loss.
+
+    Raises:
+        UnknownNameError: for a loss that does not exist.
+
+    Examples:
+        >>> import torch
+        >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
+        1.0
+    """
+    from morula.losses.dice import dice_sums
+    from morula.losses.sums import Sums, activate
+
+    if name == "dice":
+        sums = dice_sums(logits, target, weight, activation=activation)
+    elif name in OWN_ACTIVATION:
+        sums = LOSSES.load(name)(logits, target, weight)
+    else:
+        sums = LOSSES.load(name)(activate(logits, activation), target, weight)
+    return Sums(sums.parts, lambda parts: share * sums.value(parts))

@@ -1,0 +1,147 @@
+"""Everything that training needs, made of a job: images, plan, method, patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from morula.core.errors import JobError, MorulaError, Problem
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
+from morula.data.augment.parse import parse_augmentations
+from morula.data.normalise import Normalisation, normalisations
+from morula.data.patches import PatchDataset, Source
+from morula.data.sampling import Options as Sampling
+from morula.data.split import split_images
+from morula.io.check import check_image
+from morula.jobs.plan import Facts, plan
+from morula.methods import METHODS
+from morula.methods.base import Method
+from morula.workflows.sources import Opened, open_source, unlike
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A job that is ready to train: resolved, its images opened, its method built, its patches laid."""
+
+    job: Any
+    facts: Facts
+    method: Method
+    train: PatchDataset
+    validation: PatchDataset | None
+    normalisation: Normalisation | None
+    files: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def summary_line(self) -> str:
+        """What is trained on what, in one line."""
+        sampling = self.job.sampling
+        patch = " x ".join(map(str, sampling.patch))
+        validation = 0 if self.validation is None else len(self.validation.sources)
+        return (
+            f"{len(self.train.sources)} training and {validation} validation images, {self.facts.ndim}D; "
+            f"patches of {patch}, {sampling.batch} a step; {self.job.network.kind} for {', '.join(self.method.channels)}"
+        )
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """Voxel size that the model is trained at."""
+        return VoxelSize.of(self.train.sources[0].image.voxel_size, self.facts.ndim)
+
+
+def prepare(job: Any) -> Prepared:
+    """Open the images of a job, plan what it leaves out, build its method and lay its patches.
+
+    Raises:
+        JobError: with everything that is wrong with the job and its files.
+    """
+    train, validation, warnings = open_images(job)
+    facts = facts_of(train, job)
+    resolved = plan(job, facts)
+    method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
+    files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
+    sources = [Source(each.raw, each.labels, each.name) for each in train]
+    held = [Source(each.raw, each.labels, each.name) for each in validation]
+    share = resolved.images.validate_
+    if isinstance(share, float) and share > 0:
+        sources, held = _split(sources, share, resolved)
+    normalise = resolved.sampling.normalise
+    try:
+        warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
+        records = normalisations([source.image for source in sources], normalise)
+    except MorulaError as error:
+        raise JobError([Problem("images.train", str(error))]) from error
+    shared = records[0] if getattr(normalise, "per", "data_set") == "data_set" else None
+    laid = _dataset(sources, resolved, method, records, resolved.sampling, augment=True)
+    checked = None
+    if held:
+        of_held = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
+        checked = _dataset(held, resolved, method, of_held, Sampling(kind="grid"), augment=False)
+    warnings += laid.warnings
+    return Prepared(resolved, facts, method, laid, checked, shared, files, tuple(dict.fromkeys(warnings)))
+
+
+def _split(sources: list[Source], share: float, job: Any) -> tuple[list[Source], list[Source]]:
+    try:
+        return split_images(sources, share, patch=job.sampling.patch, seed=job.training.seed)
+    except MorulaError as error:
+        raise JobError([Problem("images.validate", str(error))]) from error
+
+
+def _dataset(
+    sources: Sequence[Source], job: Any, method: Method, records: Sequence[Normalisation], sampling: Sampling, *, augment: bool
+) -> PatchDataset:
+    return PatchDataset(
+        sources,
+        job.sampling.patch,
+        list(records),
+        sampling=sampling,
+        augmentations=parse_augmentations(job.augment) if augment else (),
+        targets=method.targets,
+        context=method.context,
+        seed=job.training.seed,
+    )
+
+
+def open_images(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
+    """Training and validation images of a job, and the warnings that opening them gave.
+
+    All sources are looked at, so that a user learns of every problem at once.
+    """
+    images, problems = job.images, []
+    if images.train is None:
+        raise JobError([Problem("images.train", "is missing; state the images to learn from, with their labels.")])
+    opened: dict[str, list[Opened]] = {}
+    warnings: list[str] = []
+    for key, need in (("train", True), ("validate", True), ("test", False)):
+        source = getattr(images, "validate_" if key == "validate" else key)
+        if source is None or isinstance(source, float):
+            continue
+        try:
+            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=need)
+            warnings += said if key != "test" else []
+        except JobError as error:
+            problems += error.problems
+    problems += [Problem("images", message) for message in unlike([each for group in opened.values() for each in group])]
+    if problems:
+        raise JobError(problems)
+    return opened["train"], opened.get("validate", []), warnings
+
+
+def facts_of(train: Sequence[Opened], job: Any) -> Facts:
+    """What the plan needs to know of the training images."""
+    first = train[0].raw
+    classes = None
+    if job.method.kind == "semantic" and job.method.classes is None:
+        classes = 1 + highest((each.labels for each in train if each.labels is not None), job.method.ignore)
+    shapes = tuple(each.raw.spatial_shape for each in train)
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes)
+
+
+def highest(labels: Iterable[Image], ignore: int | None) -> int:
+    """The highest label value, one that is ignored aside."""
+    arrays = (np.asarray(each) for each in labels)
+    return max(int(array.max(initial=0) if ignore is None else array[array != ignore].max(initial=0)) for array in arrays)

@@ -1,0 +1,71 @@
+"""A whole job: train, predict, evaluate, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from morula.core.events import Event, FileWritten, Finished, Logged
+from morula.jobs.run_folder import RunFolder
+from morula.report.build import write_report
+from morula.workflows.evaluate import evaluate
+from morula.workflows.predict import predict
+from morula.workflows.train import default_output, train
+
+
+def run(
+    job: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    memory: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train the network of a job, predict its test images, score them and write the report.
+
+    What the job has no images for is left out: without test images there is no prediction, without their labels no score. A run whose
+    training has finished is resumed at the prediction.
+
+    Args:
+        job: a job file, or a mapping with the same keys.
+        output: the run folder; ``runs/<name of the job file>`` when left out.
+        overrides: ``key=value`` texts that go before the file.
+        resume: go on exactly where the run in this folder was stopped.
+        overwrite: replace a former run in this folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: what prediction may take, for example ``"8GB"``.
+        stop: asked after every training step.
+
+    Yields:
+        events of all stages.
+
+    Raises:
+        JobError: with all problems of the job and its files.
+        FileWriteError: when the folder holds something already.
+    """
+    began = time.monotonic()
+    folder = RunFolder(Path(output) if output is not None else default_output(job))
+    if not (resume and (folder.model / "model.json").is_file()):
+        yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)
+    if not (folder.model / "model.json").is_file():
+        return
+    test = _test_images(folder)
+    if test is not None:
+        yield from predict(folder.path, device=device, memory=memory)
+        if test["labels"] is not None:
+            yield from evaluate(folder.path)
+    else:
+        yield Logged("the job names no test images, so nothing is predicted; use `morula segment` on any image")
+    yield FileWritten(write_report(folder.path), "the report")
+    yield Finished("run", time.monotonic() - began)
+
+
+def _test_images(folder: RunFolder) -> Any:
+    from morula.jobs.yaml_lines import read_documents
+
+    return read_documents(folder.job_file)[0].data["images"]["test"]

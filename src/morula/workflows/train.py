@@ -1,0 +1,187 @@
+"""From labelled images to a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
+from morula.jobs.load import load_job
+from morula.jobs.model import Model
+from morula.jobs.run_folder import RunFolder, checksum
+from morula.workflows.prepare import Prepared, prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def train(
+    job: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train the network of a job into a run folder.
+
+    Args:
+        job: a job file, or a mapping with the same keys.
+        output: the run folder; ``runs/<name of the job file>`` when left out.
+        overrides: ``key=value`` texts that go before the file, for example ``training.epochs=5``.
+        resume: go on exactly where the run in this folder was stopped, with the job that stands in it.
+        overwrite: replace a former run in this folder.
+        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
+        stop: asked after every step; when it says true the state is saved and the stream ends.
+
+    Yields:
+        events of `morula.core.events`; `Finished` comes last unless the training was stopped.
+
+    Raises:
+        JobError: with all problems of the job and its files.
+        FileWriteError: when the folder holds something already.
+        TrainingError: when the loss is not finite.
+
+    Examples:
+        >>> import morula
+        >>> for event in morula.train("nuclei.yaml"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    folder = RunFolder(Path(output) if output is not None else default_output(job))
+    source = RunFolder.existing(folder.path).job_file if resume else job
+    chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
+    prepared = prepare(load_job(source, overrides=chosen))
+    if not resume:
+        folder.create(overwrite=overwrite)
+    yield from train_prepared(prepared, folder, resume=resume, stop=stop)
+
+
+def default_output(job: str | Path | Mapping[str, Any]) -> Path:
+    """``runs/<name of the job file>``.
+
+    Examples:
+        >>> default_output("jobs/nuclei.yaml").as_posix()
+        'runs/nuclei'
+    """
+    return Path("runs") / ("job" if isinstance(job, Mapping) else Path(job).stem)
+
+
+def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Train what was prepared: the job and its record first, the network, the model last."""
+    from morula.training.tracking import track
+
+    yield from record(prepared, folder)
+    network = built(prepared)
+    finished = yield from _seen(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
+    if finished:
+        yield from save(prepared, network, folder)
+        yield finished
+
+
+def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
+    """Write the resolved job and where it comes from; tell the warnings."""
+    yield FileWritten(folder.write_job(prepared.job), "the job as resolved")
+    yield Logged(prepared.summary_line())
+    yield from map(Warned, prepared.warnings)
+    began = time.monotonic()
+    folder.write_provenance({"seed": prepared.job.training.seed, "inputs": {file: checksum(file) for file in prepared.files}})
+    if time.monotonic() - began > 5:
+        yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
+
+
+def built(prepared: Prepared) -> nn.Module:
+    """The network with fresh weights, drawn from the job's seed."""
+    import torch
+
+    from morula.nn.build import build_network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(prepared.job.training.seed)
+        return build_network(prepared.job.network, prepared.facts.ndim, prepared.facts.in_channels, prepared.method.heads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaders:
+    """Batches of the prepared patches."""
+
+    prepared: Prepared
+
+    @property
+    def steps_per_epoch(self) -> int:
+        wanted = self.prepared.job.training.steps_per_epoch
+        return wanted or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch)
+
+    def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[dict[str, Any]]:
+        from morula.data.loader import make_loader
+
+        job = self.prepared.job
+        return make_loader(
+            self.prepared.train, batch=job.sampling.batch, workers=job.training.workers, epoch=epoch, start=start, rank=rank, world=world
+        )
+
+    def validation(self, rank: int, world: int) -> Iterable[dict[str, Any]]:
+        from morula.data.loader import make_loader
+
+        dataset = self.prepared.validation
+        if dataset is None:
+            return ()
+        return make_loader(dataset, batch=self.prepared.job.sampling.batch, epoch=0, rank=rank, world=world, shuffle=False)
+
+
+def _fit(prepared: Prepared, network: nn.Module, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+    """The training loop, with the method's advice between its events."""
+    from morula.training.loop import fit
+
+    method = prepared.method
+    history: list[dict[str, float]] = []
+    given: set[str] = set()
+    events = fit(
+        network,
+        method.loss,
+        _Loaders(prepared),
+        prepared.job.training,
+        folder=folder.path,
+        resume=resume,
+        stop=stop,
+        preview=method.preview,
+    )
+    for event in events:
+        yield event
+        if isinstance(event, Epoch):
+            history.append(event.figures)
+            fresh = [text for text in method.advice(history) if text not in given]
+            given.update(fresh)
+            yield from map(Warned, fresh)
+
+
+def _seen(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
+    """Pass all events through but the last `Finished`, which is returned."""
+    for event in events:
+        if isinstance(event, Finished):
+            return event
+        yield event
+    return None
+
+
+def save(prepared: Prepared, network: nn.Module, folder: RunFolder) -> Iterator[Event]:
+    """Write the model with the best weights and an example that is checked whenever it is loaded."""
+    import torch
+
+    network.cpu().float().eval()
+    model = Model(
+        job=prepared.job,
+        network=network,
+        method=prepared.method,
+        in_channels=prepared.facts.in_channels,
+        voxel_size=prepared.voxel_size,
+        normalisation=prepared.normalisation,
+    )
+    example = torch.from_numpy(prepared.train.sample(0, 0)["image"])[None]
+    yield FileWritten(model.save(folder.model, example), "the model")
+    folder.write_provenance({"weights": checksum(folder.model / "weights.safetensors")})
+
