@@ -1,29 +1,29 @@
-"""Shared by all tests: hypothesis profiles, a seeded generator, and the real images where there are any."""
-
-from __future__ import annotations
+"""What all tests share: hypothesis profiles, the real images where they lie at hand, one torch thread."""
 
 import os
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# `ci` repeats the same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones, longer.
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=60, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Folder of the real images: MORULA_DATA, or shared/data beside the project."""
+    folder = Path(os.environ.get("MORULA_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "FILES.csv").is_file():
+        pytest.skip(f"the real images are not in {folder}; set MORULA_DATA to the folder that holds FILES.csv")
+    return folder
 
 
-@pytest.fixture
-def data_root() -> Path:
-    """The folder of real images (`MORULA_DATA`, else ../shared/data); without it the test is skipped."""
-    root = Path(os.environ.get("MORULA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    if not root.is_dir():
-        pytest.skip("needs the real images: set MORULA_DATA")
-    return root
+@pytest.fixture(autouse=True)
+def _one_torch_thread():
+    """Small tensors are fastest on one thread, and runs are the same on every machine; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
