@@ -1,0 +1,145 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from morula.core.errors import TrainingError
+from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
+from morula.training.checkpoint import find_checkpoint, load_weights_of
+from morula.training.interrupt import interruption
+from morula.training.options import Training
+from morula.training.run import Loaders, Previewer, Run
+from morula.training.step import Batch, Loss
+
+
+def fit(  # noqa: PLR0913 - four things to train with, and what may be added to them
+    network: nn.Module,
+    loss: Loss,
+    loaders: Loaders,
+    options: Training,
+    *,
+    folder: Path,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    preview: Previewer | None = None,
+    score: Callable[[nn.Module], float] | None = None,
+) -> Iterator[Event]:
+    """Train a network, in place. After `Finished` it carries the best weights; they are also in ``checkpoints/best``.
+
+    The loss of a step is that of all its batches in all processes together, exactly, whatever it is a ratio of. The best weights
+    are those with the lowest validation loss, or the highest `score`, or, where nothing is validated, the lowest training loss.
+
+    Args:
+        network: maps an image NC(Z)YX to outputs by name.
+        loss: maps outputs and batch to named `Sums`; the values of all names are added, so weights belong into them.
+        loaders: where the batches come from.
+        options: how to train.
+        folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
+        resume: continue from ``checkpoints/last`` as if nothing had happened (on a CPU, bit for bit).
+        stop: asked between two steps; when it says yes a checkpoint is written and the stream ends without `Finished`.
+        preview: draws pictures of the first validation (or training) batch after each validation.
+        score: called with the network after each validation; higher is better.
+
+    Yields:
+        `Started`, `Progress` at each step, `Epoch` at the end of each epoch and at each validation within one, `Preview`,
+        `FileWritten`, `Finished`. With several processes only the first one yields.
+
+    Raises:
+        TrainingError: when the loss is not finite, or a run cannot be resumed.
+        KeyboardInterrupt: after Ctrl-C, when the running step was finished and a checkpoint written.
+        FileWriteError: when a checkpoint cannot be written.
+    """
+    run = Run(network, loss, loaders, options, folder=folder)
+    for event in _events(run, resume, stop, preview, score):
+        if run.fabric.is_global_zero:
+            yield event
+
+
+def _events(
+    run: Run, resume: bool, stop: Callable[[], bool], preview: Previewer | None, score: Callable[[nn.Module], float] | None
+) -> Iterator[Event]:
+    began = time.perf_counter()
+    weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
+    yield Started(
+        "train", run.total, f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)"
+    )
+    yield from _begin(run, resume)
+    with interruption() as pressed:
+        while True:
+            if run.report_due:
+                yield from _report(run, lambda: stop() or pressed(), preview, score)
+            leaving = run.agreed(stop() or pressed()) and not run.over
+            if run.save_due or (leaving and run.unsaved):
+                yield run.save()
+            if leaving or run.over:
+                break
+            try:
+                batches = run.fetch()
+            except RuntimeError:
+                if pressed():  # Ctrl-C ended the loader's processes too
+                    continue
+                raise
+            value = run.step(batches)
+            yield Progress("train", run.position.step, run.total, f"loss {value:.4g}")
+    if leaving:
+        yield Logged(f"training was stopped after step {run.position.step} of {run.total}; resuming continues there")
+        if pressed():
+            raise KeyboardInterrupt
+        return
+    if run.patience_lost:
+        yield Logged(f"training ended after epoch {run.position.epoch}: {run.position.waited} validations brought nothing better")
+    run.network.load_state_dict(load_weights_of(find_checkpoint(run.folder / "best") or run.folder / "best"))
+    run.network.eval()
+    yield Finished("train", time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
+
+
+def _begin(run: Run, resume: bool) -> Iterator[Event]:
+    if not resume:
+        if find_checkpoint(run.folder / "last") is not None:
+            raise TrainingError(f"{run.folder} holds the checkpoints of an earlier training. Resume it, or choose another folder.")
+        return
+    if run.resume():
+        yield Logged(f"resumed after step {run.position.step} of {run.total}")
+    else:
+        yield Warned(f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
+
+
+def _report(
+    run: Run, leaving: Callable[[], bool], preview: Previewer | None, score: Callable[[nn.Module], float] | None
+) -> Iterator[Event]:
+    """Tell the figures of the epoch so far, validated when that is due; nothing is noted when it is left before its end."""
+    figures, best = {**run.totals.figures(), "rate": run.course.rate}, False
+    shown: list[Preview] = []
+    epoch, ended = run.position.epoch + 1, run.epoch_ended
+    if run.validation_due:
+
+        def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
+            if preview is not None and run.fabric.is_global_zero:
+                shown.extend(Preview(name, np.asarray(image), epoch) for name, image in preview(batch, outputs).items())
+
+        with run.weighted():
+            validated = run.validate(leaving, see)
+            if validated is None:
+                return
+            figures |= {f"validation_{name}": value for name, value in validated.items()}
+            if not validated and preview is not None:
+                see(*run.showcase())
+            if score is not None:
+                figures["score"] = run.scored(score)
+            watched = figures.get("validation_loss", figures["loss"])
+            best = run.judge(-figures["score"] if score is not None else watched)
+        run.course.after("validations", watched)
+    told = Epoch(epoch, run.options.epochs, run.position.step, figures, time.perf_counter() - run.began, best)
+    run.position.reported, run.unsaved = run.position.step, True
+    if ended:
+        run.end_epoch()
+    yield told
+    yield from shown
+    if best:
+        yield FileWritten(run.folder / "best", "best weights so far")

@@ -1,0 +1,111 @@
+"""Optimisers and learning-rate schedules out of their options."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from morula.core.errors import OptionError
+from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule
+
+
+def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
+    """The optimiser of all weights that are not frozen; biases and norms (one dimension or none) are not decayed.
+
+    Raises:
+        OptionError: when every weight is frozen.
+    """
+    free = [weight for weight in network.parameters() if weight.requires_grad]
+    if not free:
+        raise OptionError("every weight of the network is frozen, so there is nothing to train. Freeze fewer parts.")
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in free if weight.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [weight for weight in free if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if isinstance(options, SGD):
+        return torch.optim.SGD(groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov)
+    kind = torch.optim.AdamW if isinstance(options, AdamW) else torch.optim.Adam
+    return kind(groups, lr=options.rate, betas=options.betas)
+
+
+@dataclass
+class Course:
+    """A learning-rate schedule in motion: any torch scheduler, and the unit after which it is stepped."""
+
+    scheduler: LRScheduler | ReduceLROnPlateau
+    unit: Literal["steps", "epochs", "validations"] = "steps"
+
+    def after(self, unit: str, loss: float | None = None) -> None:
+        """A step, an epoch or a validation (which measured `loss`) ended."""
+        if unit != self.unit:
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(math.inf if loss is None else loss)
+            return
+        with warnings.catch_warnings():
+            # with fp16 the first steps may be skipped until the gradient's scale is found; torch then takes this for a wrong order
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.scheduler.step()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the coming step."""
+        return float(self.scheduler.optimizer.param_groups[0]["lr"])
+
+
+def _eased(start: float, stop: float, done: float) -> float:
+    """From start to stop along half a cosine."""
+    return stop + (start - stop) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _one_cycle(total: int, warmup: float) -> Callable[[int], float]:
+    rising = total * warmup
+    start, stop = 1 / 25, 1 / 250_000  # the shares of the paper's reference implementation
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return _eased(start, 1.0, step / rising)
+        return _eased(1.0, stop, min(1.0, (step - rising) / max(1.0, total - 1 - rising)))
+
+    return factor
+
+
+def _cosine(total: int, warmup: float, floor: float) -> Callable[[int], float]:
+    rising = round(total * warmup)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return _eased(1.0, floor, min(1.0, (step - rising) / max(1, total - 1 - rising)))
+
+    return factor
+
+
+def _ramp(warmup: int) -> Callable[[int], float]:
+    return lambda step: min(1.0, (step + 1) / (warmup + 1))
+
+
+def build_course(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int) -> Course:
+    """The schedule of a training of `total` steps (of the optimiser).
+
+    Examples:
+        >>> optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+        >>> build_course(optimiser, Constant(warmup=1), total=10).rate
+        0.25
+    """
+    if isinstance(options, OneCycle):
+        return Course(LambdaLR(optimiser, _one_cycle(total, options.warmup)))
+    if isinstance(options, Cosine):
+        return Course(LambdaLR(optimiser, _cosine(total, options.warmup, options.floor)))
+    if isinstance(options, Constant):
+        return Course(LambdaLR(optimiser, _ramp(options.warmup)))
+    falling = {"factor": options.factor, "patience": options.patience, "threshold": options.threshold, "min_lr": options.floor}
+    return Course(ReduceLROnPlateau(optimiser, **falling), "validations")  # type: ignore[arg-type]

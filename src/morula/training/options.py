@@ -1,0 +1,166 @@
+"""What a job file may say under `training:`. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from morula.core.options import Options
+
+
+def interval(every: str | int) -> tuple[int, str]:
+    """Count and unit of an interval: ``"500 steps"``, ``"2 epochs"``, ``"epoch"``, or a plain number of epochs.
+
+    Raises:
+        ValueError: for anything else.
+
+    Examples:
+        >>> interval("500 steps"), interval("1 epoch"), interval(3)
+        ((500, 'steps'), (1, 'epochs'), (3, 'epochs'))
+    """
+    match = re.fullmatch(r"\s*(\d*)\s*(epoch|step)?s?\s*", str(every))
+    count = int(match.group(1) or 1) if match and match.group(0).strip() else 0
+    if match is None or count < 1:
+        raise ValueError(f"{every!r} is not an interval; write for example '500 steps', '2 epochs' or a number of epochs from 1")
+    return count, f"{match.group(2) or 'epoch'}s"
+
+
+def _spelled(every: str | int) -> str:
+    count, unit = interval(every)
+    return f"{count} {unit}"
+
+
+def _by_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Every = Annotated[str | int, AfterValidator(_spelled)]
+
+
+class AdamW(Options):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    rate: float = Field(1e-3, gt=0)
+    """Learning rate; the highest one of the schedule."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Pull of the weights to zero, in units of the rate; biases and norms are spared."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of the mean and of the mean square of the gradient."""
+
+
+class Adam(Options):
+    """Adam (Kingma and Ba 2015)."""
+
+    kind: Literal["adam"] = "adam"
+    rate: float = Field(1e-3, gt=0)
+    """Learning rate; the highest one of the schedule."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty added to the gradient; biases and norms are spared."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of the mean and of the mean square of the gradient."""
+
+
+class SGD(Options):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    rate: float = Field(1e-2, gt=0)
+    """Learning rate; the highest one of the schedule."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty added to the gradient; biases and norms are spared."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the last update that is kept."""
+    nesterov: bool = False
+    """Look ahead along the momentum (needs momentum above 0)."""
+
+
+class OneCycle(Options):
+    """Up to the full rate, then down to almost nothing, over all epochs (Smith and Topin 2018). Fits a fixed number of epochs."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    warmup: float = Field(0.3, ge=0, lt=1)
+    """Share of all steps in which the rate rises."""
+
+
+class Cosine(Options):
+    """Linear warm-up, then half a cosine down, over all epochs (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which the rate rises."""
+    floor: float = Field(0.0, ge=0, lt=1)
+    """Share of the rate that remains at the end."""
+
+
+class Plateau(Options):
+    """Lower the rate whenever the validation loss (the training loss where nothing is validated) stops falling."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: float = Field(0.5, gt=0, lt=1)
+    """The rate is multiplied by this."""
+    patience: int = Field(10, ge=0)
+    """Validations without a lower loss before that happens."""
+    threshold: float = Field(1e-4, ge=0)
+    """Relative fall that counts as lower."""
+    floor: float = Field(0.0, ge=0)
+    """Lowest rate."""
+
+
+class Constant(Options):
+    """The same rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: int = Field(0, ge=0)
+    """Steps in which the rate rises at the start."""
+
+
+Optimiser = Annotated[AdamW | Adam | SGD, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Schedule = Annotated[OneCycle | Cosine | Plateau | Constant, Field(discriminator="kind"), BeforeValidator(_by_name)]
+
+
+class Training(Options):
+    """How a network is trained.
+
+    Examples:
+        >>> options = Training(epochs=100, optimiser={"kind": "sgd", "rate": 0.01}, schedule="cosine", validate_every="500 steps")
+        >>> options.optimiser.momentum, options.schedule.warmup, options.validate_every
+        (0.9, 0.05, '500 steps')
+    """
+
+    epochs: int = Field(100, ge=1)
+    """Passes through the training patches."""
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Batches an epoch and process; one pass through all patches when left out."""
+    optimiser: Optimiser = AdamW()
+    """Rule that turns gradients into new weights: adamw, adam or sgd."""
+    schedule: Schedule = OneCycle()
+    """Course of the learning rate: one_cycle, cosine, plateau or constant."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations in a row without a better one; never when left out."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    """Arithmetic: auto takes bf16, else fp16, on a CUDA GPU and fp32 elsewhere. Losses are always computed in fp32 (fp64)."""
+    clip: float | None = Field(None, gt=0)
+    """Longest gradient (L2 norm over all weights); longer ones are shortened."""
+    accumulate: int = Field(1, ge=1)
+    """Batches joined to one step, for batches larger than the memory. Exact, at the price of one more forward pass a batch."""
+    average: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights, for example 0.999, which is validated and kept in their place. Off when left out."""
+    seed: int = Field(0, ge=0)
+    """Of everything random: same seed, same weights (on a CPU, bit for bit)."""
+    workers: int = Field(0, ge=0)
+    """Processes that prepare patches beside the training."""
+    validate_every: Every = "1 epoch"
+    """Interval between validations, in epochs or steps."""
+    checkpoint_every: Every = "1 epoch"
+    """Interval between saved states to resume from, in epochs or steps; one is saved at the end in any case."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of processor; auto takes the fastest one present."""
+    devices: int | list[int] | Literal["auto"] = 1
+    """How many (or which) processors of this machine; each takes whole batches, so the effective batch grows with them."""
+    nodes: int = Field(1, ge=1)
+    """Machines of a cluster job."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How several devices work together; auto takes ddp when there are several."""
