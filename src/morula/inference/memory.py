@@ -1,0 +1,140 @@
+"""How much memory there is, and how much of it a network takes."""
+
+from __future__ import annotations
+
+import math
+import re
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morula.core.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SHARE = 0.7  # of the free memory that is taken unasked: the rest is for the image, the result and other programs
+_HEADROOM = 1.25  # over the tensors counted: workspaces of the convolutions and what the allocator cannot reuse
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes from a number or a text such as ``8GB``, ``500 MB`` or ``2GiB``.
+
+    Raises:
+        OptionError: when it is not understood or not positive.
+
+    Examples:
+        >>> parse_bytes("8GB"), parse_bytes("1.5 GiB")
+        (8000000000, 1610612736)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B?)\s*", str(text).upper())
+    unit = _UNITS.get(match[2] + ("" if match[2][-1:] in ("", "B") else "B")) if match else None
+    if match is None or unit is None or float(match[1]) * unit < 1:
+        raise OptionError(f"memory {text!r} is not understood; write a number of bytes or for example '8GB' or '500MB'.")
+    return int(float(match[1]) * unit)
+
+
+def available_memory(budget: str | int | None = None, device: str | torch.device = "cpu") -> int:
+    """Bytes that a prediction may take: the budget as given, else 70 % of what is free on the device now.
+
+    On a CPU the limits of control groups (containers, batch systems) count.
+
+    Examples:
+        >>> available_memory("8GB")
+        8000000000
+    """
+    if budget is not None:
+        return parse_bytes(budget)
+    if str(device).startswith("cuda"):
+        import torch
+
+        return int(_SHARE * torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(_SHARE * min([psutil.virtual_memory().available, *_control_groups()]))
+
+
+def _control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Free bytes in each control group, of either version, that limits this process."""
+    if not own.is_file():
+        return
+    for line in own.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base = root / controllers
+            names = ("memory.max", "memory.current") if not controllers else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            group = base / path.lstrip("/")
+            for folder in [group, *group.parents]:
+                if folder == base.parent:
+                    break
+                yield from _free(folder, *names)
+
+
+def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
+    limit, usage = folder / limit_name, folder / usage_name
+    if not (limit.is_file() and usage.is_file()) or not limit.read_text().strip().isdigit():
+        return
+    statistics = folder / "memory.stat"
+    figures = dict(line.split() for line in statistics.read_text().splitlines()) if statistics.is_file() else {}
+    cache = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))  # given back when others need it
+    yield max(0, int(limit.read_text()) - int(usage.read_text()) + cache)
+
+
+def measure_bytes_per_voxel(
+    forward: Callable[[torch.Tensor], Any], ndim: int, in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
+) -> float:
+    """Peak bytes of a forward pass for each voxel of its input, measured in one pass over a small tile.
+
+    Counts the tensors that are alive at a time, the input included, and adds a quarter for workspaces. Weights do not count: they take the
+    same whatever the tile.
+
+    Args:
+        forward: network, N C (Z)YX float32 to one tensor or several.
+        ndim: 2 or 3.
+        in_channels: C.
+        multiple: product of the network's poolings per axis.
+        device: of the network.
+    """
+    import torch
+
+    edge = {2: 128, 3: 32}[ndim]
+    tile = [math.lcm(m, 2) * max(1, round(edge / math.lcm(m, 2))) for m in multiple]
+    with torch.inference_mode(), _live_bytes() as counted:
+        forward(torch.zeros(1, in_channels, *tile, device=device))
+    return _HEADROOM * counted.peak / math.prod(tile)
+
+
+def _live_bytes() -> Any:
+    """A context that counts the bytes of all tensors alive that are made in it; the most at a time is its attribute `peak`."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class LiveBytes(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.now = self.peak = 0
+            self.known: set[int] = set()
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, torch.Tensor):
+                    self.count(leaf.untyped_storage())
+            return result
+
+        def count(self, storage: torch.UntypedStorage) -> None:
+            address, size = storage._cdata, storage.nbytes()
+            if address not in self.known:
+                self.known.add(address)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self.forget, address, size)
+
+        def forget(self, address: int, size: int) -> None:
+            self.known.discard(address)
+            self.now -= size
+
+    return LiveBytes()
