@@ -1,0 +1,36 @@
+"""Gaussian blur, as out of focus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from morula.data.augment.base import Intensity, Options
+
+
+class BlurOptions(Options):
+    """Gaussian blur."""
+
+    shorthand: ClassVar[str] = "sigma"
+    sigma: float = Field(1.0, ge=0)
+    """Largest standard deviation, in pixels of the finest axis; drawn evenly from 0."""
+
+
+class Blur(Intensity[BlurOptions]):
+    """Blur of equal width, in micrometres, along all axes."""
+
+    name = "blur"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> float | None:
+        """See `Augmentation.draw`."""
+        return float(rng.uniform(0, self.options.sigma)) if self.happens(rng) else None
+
+    def apply(self, image: np.ndarray, record: float, spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        from scipy.ndimage import gaussian_filter
+
+        widths = [record * min(spacing) / step for step in spacing]
+        return np.stack([gaussian_filter(channel, widths, truncate=3.0) for channel in image])

@@ -1,0 +1,78 @@
+"""Noise. The record holds a seed, so that a record always gives the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from morula.data.augment.base import Intensity, Options
+
+Seeded = tuple[float, int]
+"""A strength and the seed of the noise."""
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**63))
+
+
+class GaussianNoiseOptions(Options):
+    """Add normally distributed noise."""
+
+    shorthand: ClassVar[str] = "sigma"
+    sigma: float = Field(0.05, ge=0)
+    """Largest standard deviation, in units of the normalised image; drawn evenly from 0."""
+
+
+class GaussianNoise(Intensity[GaussianNoiseOptions]):
+    """Independent noise in each voxel and channel, as of a camera's electronics."""
+
+    name = "gaussian_noise"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Seeded | None:
+        """See `Augmentation.draw`."""
+        return (float(rng.uniform(0, self.options.sigma)), _seed(rng)) if self.happens(rng) else None
+
+    def apply(self, image: np.ndarray, record: Seeded, spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        sigma, seed = record
+        return image + np.float32(sigma) * np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
+
+
+class PoissonNoiseOptions(Options):
+    """Photon counting noise."""
+
+    low: float = Field(30.0, gt=0)
+    """Fewest photons in the brightest voxel: strongest noise."""
+    high: float = Field(1000.0, gt=0)
+    """Most photons in the brightest voxel: weakest noise."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PoissonNoiseOptions:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must not be above high")
+        return self
+
+
+class PoissonNoise(Intensity[PoissonNoiseOptions]):
+    """Each channel's darkest voxel counts as no light and its brightest as a number of photons, drawn on a logarithmic scale."""
+
+    name = "poisson_noise"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Seeded | None:
+        """See `Augmentation.draw`."""
+        if not self.happens(rng):
+            return None
+        return float(np.exp(rng.uniform(np.log(self.options.low), np.log(self.options.high)))), _seed(rng)
+
+    def apply(self, image: np.ndarray, record: Seeded, spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        photons, seed = record
+        axes = tuple(range(1, image.ndim))
+        low = image.min(axis=axes, keepdims=True)
+        span = image.max(axis=axes, keepdims=True) - low
+        span = np.where(span > 0, span, np.float32(1))
+        counts = np.random.default_rng(seed).poisson((image - low) / span * photons)
+        return low + span * (counts / photons).astype(np.float32)

@@ -1,0 +1,77 @@
+"""Flips and quarter turns: exact, nothing is interpolated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from morula.core.orientation import Orientation
+from morula.data.augment.base import Options, Reorienting
+
+
+class FlipOptions(Options):
+    """Mirror along axes."""
+
+    shorthand: ClassVar[str] = "probability"
+    probability: float = Field(0.5, ge=0, le=1)
+    """Chance of each axis to be mirrored, independently of the others."""
+    axes: str = Field("zyx", pattern=r"^z?y?x?$", min_length=1)
+    """Axes that may be mirrored; z is passed over in 2D."""
+
+
+class Flip(Reorienting[FlipOptions]):
+    """Each axis is mirrored with the probability given."""
+
+    name = "flip"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
+        """See `Augmentation.draw`."""
+        letters = "zyx"[3 - len(shape) :]
+        flips = tuple(
+            bool(u < self.options.probability) and letter in self.options.axes
+            for u, letter in zip(rng.random(len(shape)), letters, strict=True)
+        )
+        return Orientation(tuple(range(len(shape))), flips) if any(flips) else None
+
+
+class Rotate90Options(Options):
+    """Quarter turns."""
+
+    shorthand: ClassVar[str] = "probability"
+    probability: float = Field(0.75, ge=0, le=1)
+    """Share of the patches that are turned, by 90, 180 or 270 degrees alike; 0.75 makes all four positions equally likely."""
+
+
+def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
+    """Pairs of axes with equal patch edges and equal spacing: a quarter turn in them keeps the patch.
+
+    Examples:
+        >>> square_planes((32, 64, 64), (2, 1, 1))
+        [(1, 2)]
+    """
+    n = len(shape)
+    return [(a, b) for a in range(n) for b in range(a + 1, n) if shape[a] == shape[b] and np.isclose(spacing[a], spacing[b], rtol=1e-3)]
+
+
+class Rotate90(Reorienting[Rotate90Options]):
+    """A quarter, half or three-quarter turn in a random plane of those that allow it (equal spacing and equal patch edges)."""
+
+    name = "rotate90"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
+        """See `Augmentation.draw`."""
+        planes = square_planes(shape, spacing)
+        happens = self.happens(rng)
+        if not planes or not happens:
+            return None
+        a, b = planes[rng.integers(len(planes))]
+        order, flips = list(range(len(shape))), [False] * len(shape)
+        order[a], order[b], flips[b] = b, a, True
+        quarter = Orientation(tuple(order), tuple(flips))
+        turned = quarter
+        for _ in range(int(rng.integers(3))):
+            turned = turned.then(quarter)
+        return turned

@@ -1,0 +1,83 @@
+"""Boxes out of images that may be lazy, and the cache of decoded images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.region import Region
+
+
+def crop(image: Image, region: Region) -> np.ndarray:
+    """The values of a box of an image as C(Z)YX; only this box is read. The box lies inside the image.
+
+    Examples:
+        >>> image = Image(np.arange(12).reshape(4, 3), "YX")
+        >>> crop(image, Region((1, 0), (3, 2)))
+        array([[[3, 4],
+                [6, 7]]])
+    """
+    return image.lazy()[(slice(None), *region.slices)]
+
+
+def mirrored_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
+    """Indices ``start <= i < stop`` folded into ``low <= i < high`` by mirrors on the first and last voxel.
+
+    Examples:
+        >>> mirrored_indices(-2, 6, 0, 4)
+        array([2, 1, 0, 1, 2, 3, 2, 1])
+    """
+    length = high - low
+    if length == 1:
+        return np.full(stop - start, low)
+    period = 2 * (length - 1)
+    folded = np.abs(np.arange(start, stop) - low) % period
+    return np.where(folded >= length, period - folded, folded) + low
+
+
+def mirrored_crop(image: Image, region: Region, within: Region) -> np.ndarray:
+    """The values of a box as C(Z)YX; voxels outside `within` are mirrored from inside it.
+
+    The mirror lies on the first and last voxel (NumPy's ``reflect``), repeated as often as the box needs.
+    """
+    ranges = zip(region.start, region.stop, within.start, within.stop, strict=True)
+    indices = [mirrored_indices(*limits) for limits in ranges]
+    start = tuple(int(index.min()) for index in indices)
+    stop = tuple(int(index.max()) + 1 for index in indices)
+    array = crop(image, Region(start, stop))
+    if (start, stop) == (region.start, region.stop):
+        return array
+    for axis, (index, first) in enumerate(zip(indices, start, strict=True), start=1):
+        array = np.take(array, index - first, axis=axis)
+    return array
+
+
+def check_region(image: Image, region: Region, name: str) -> None:
+    """Refuse a box that does not lie inside the image.
+
+    Raises:
+        DataError: with the box and the shape.
+    """
+    if any(a < 0 or b > n or a >= b for a, b, n in zip(region.start, region.stop, image.spatial_shape, strict=True)):
+        raise DataError(
+            f"{name}: the region {region.start} to {region.stop} does not lie inside the image of {image.spatial_shape} voxels."
+        )
+
+
+def decoded(images: Sequence[Image], limit: int) -> list[Image]:
+    """The images with their values in memory, in order, as long as they fit into `limit` bytes; the others stay lazy.
+
+    Images whose data are a NumPy array already cost nothing.
+    """
+    used = 0
+    result = []
+    for image in images:
+        size = int(np.prod(image.shape, dtype=np.int64)) * image.dtype.itemsize
+        if not isinstance(image.data, np.ndarray) and used + size <= limit:
+            used += size
+            image = Image(np.asarray(image), image.axes, image.voxel_size, image.source)
+        result.append(image)
+    return result

@@ -1,0 +1,128 @@
+"""The distribution of an image's intensities, from all of it or, where it is large, from blocks spread over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.region import Region, blocks
+from morula.data.crop import crop
+
+LIMIT = 2**24
+"""Voxels a channel that are looked at; a larger image is represented by blocks."""
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """Sorted distinct intensities and how often each occurs. Integers of up to 16 bits are counted, others are kept as they are."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Number of voxels."""
+        return int(self.counts.sum())
+
+    @property
+    def low(self) -> float:
+        """Smallest intensity."""
+        return float(self.values[0])
+
+    @property
+    def high(self) -> float:
+        """Largest intensity."""
+        return float(self.values[-1])
+
+    @property
+    def mean(self) -> float:
+        """Mean intensity."""
+        return float(np.average(self.values.astype(np.float64), weights=self.counts))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation (of the population)."""
+        deviation = self.values.astype(np.float64) - self.mean
+        return float(np.sqrt(np.average(deviation * deviation, weights=self.counts)))
+
+    def percentile(self, rank: float) -> float:
+        """Percentile with linear interpolation, equal to `numpy.percentile` of the voxels.
+
+        Examples:
+            >>> Distribution(np.array([1, 5]), np.array([3, 1])).percentile(100 * 5 / 6)
+            3.0
+        """
+        position = rank / 100 * (self.n - 1)
+        below = int(position)
+        ends = np.cumsum(self.counts)
+        first, second = (float(self.values[np.searchsorted(ends, i, side="right")]) for i in (below, min(below + 1, self.n - 1)))
+        return first + (second - first) * (position - below)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Distribution:
+        """Of the values of an array of any shape."""
+        if (values.dtype.kind in "iu" and values.dtype.itemsize <= 2) or values.dtype == bool:
+            flat = values.astype(np.int64, copy=False).ravel()
+            least = int(flat.min())
+            counts = np.bincount(flat - least)
+            present = np.flatnonzero(counts)
+            return cls(present + least, counts[present])
+        return cls(*np.unique(values, return_counts=True))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Distribution]) -> Distribution:
+        """The distribution of all the voxels of the parts together."""
+        values, place = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+        counts = np.bincount(place, weights=np.concatenate([part.counts for part in parts]))
+        return cls(values, counts.astype(np.int64))
+
+
+def _block_shape(image: Image) -> tuple[int, ...]:
+    """About `_BLOCK` voxels: the file's chunks where it has any, grown along the last axes first."""
+    shape = image.spatial_shape
+    chunks = getattr(image.data, "chunks", None)
+    spatial = [i for i, letter in enumerate(image.axes) if letter in "ZYX"]
+    known = chunks is not None and len(chunks) == len(image.axes) and all(isinstance(chunks[i], int) for i in spatial)
+    block = [min(chunks[i], n) for i, n in zip(spatial, shape, strict=True)] if known and chunks else [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        room = _BLOCK // max(int(np.prod(block)), 1)
+        block[axis] = min(shape[axis], block[axis] * max(room, 1))
+    return tuple(block)
+
+
+def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
+    """C(Z)YX blocks of an image: all of it up to `limit` voxels a channel, else as many whole blocks, spread by a fixed seed."""
+    boxes = list(blocks(image.spatial_shape, _block_shape(image)))
+    total = int(np.prod(image.spatial_shape, dtype=np.int64))
+    if total > limit:
+        order = np.random.default_rng(0).permutation(len(boxes))
+        wanted = max(1, round(len(boxes) * limit / total))
+        boxes = [boxes[i] for i in sorted(order[:wanted])]
+    for box in boxes:
+        yield crop(image, Region(box.start, box.stop))
+
+
+def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
+    """The intensity distribution of each channel of an image.
+
+    Memory stays bounded: of an image with more than `limit` voxels a channel, blocks spread over it are read (always the same).
+
+    Raises:
+        DataError: for an empty image, or values that are not finite.
+    """
+    name = image.source or "the image"
+    if 0 in image.shape:
+        raise DataError(f"{name} is empty (shape {image.shape}). Leave it out.")
+    parts: list[list[Distribution]] = [[] for _ in range(image.n_channels)]
+    for block in sampled_blocks(image, limit):
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise DataError(f"{name} holds NaN or infinite values. Replace them before training, for example by 0.")
+        for channel, values in enumerate(block):
+            parts[channel].append(Distribution.of(values))
+    return [Distribution.merge(channel) if len(channel) > 1 else channel[0] for channel in parts]

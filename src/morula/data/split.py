@@ -1,0 +1,94 @@
+"""Validation data that the training never sees: whole images, or a block of one volume behind a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from morula.core.errors import DataError, OptionError
+from morula.core.region import Region
+from morula.data.patches import Source
+
+
+def split_images(n: int, validation: float, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Numbers of the images to train on and to validate on, drawn by the seed, each in ascending order.
+
+    `validation` below 1 is a share, otherwise a count. A share gives at least one image, and leaves at least one.
+
+    Raises:
+        OptionError: for a share or count that is not positive, or a fraction above 1.
+        DataError: when too few images are there.
+
+    Examples:
+        >>> train, validate = split_images(10, 0.2)
+        >>> len(train), len(validate), set(train) & set(validate)
+        (8, 2, set())
+    """
+    if validation <= 0 or (validation > 1 and validation != int(validation)):
+        raise OptionError(f"validation is {validation:g}; give a share between 0 and 1, or a number of images.")
+    count = max(1, round(n * validation)) if validation < 1 else int(validation)
+    if validation < 1:
+        count = min(count, n - 1)
+    if count < 1 or count >= n:
+        raise DataError(
+            f"{int(validation) if validation >= 1 else f'{validation:.0%}'} of {n} images cannot be set aside for validation; "
+            "at least one must be left on each side. Add images, or name validation images of their own."
+        )
+    drawn = set(np.random.default_rng(seed).permutation(n)[:count].tolist())
+    return [i for i in range(n) if i not in drawn], sorted(drawn)
+
+
+def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap: Sequence[int] | None = None) -> tuple[Region, Region]:
+    """The block of a volume to train on, and a block at its end to validate on, with a gap between them that neither reads.
+
+    The cut runs across the axis that leaves the most patches. The validation block has the given share of the volume, and at least
+    one patch. The gap along each axis is one patch when left out.
+
+    Raises:
+        OptionError: for a share outside 0 to 1.
+        DataError: when the volume is too short for two blocks and the gap.
+
+    Examples:
+        >>> train, validate = split_block(Region.whole((64, 400)), 0.25, patch=(32, 64))
+        >>> train.slices[1], validate.slices[1]
+        (slice(0, 236, None), slice(300, 400, None))
+    """
+    if not 0 < validation < 1:
+        raise OptionError(f"validation is {validation:g}; of a single volume, give a share between 0 and 1.")
+    gap = tuple(patch) if gap is None else tuple(gap)
+    room = [(n - g) / p for n, g, p in zip(extent.shape, gap, patch, strict=True)]
+    axis = len(room) - 1 - int(np.argmax(room[::-1]))
+    n = extent.shape[axis]
+    held = max(round(n * validation), patch[axis])
+    left = n - held - gap[axis]
+    if left < patch[axis]:
+        letter = "ZYX"[3 - len(room) + axis]
+        raise DataError(
+            f"the image has {n} voxels along {letter}, too few for a validation block of {held}, "
+            f"a gap of {gap[axis]} and a patch of {patch[axis]} to train on. Choose a smaller patch, or name validation images."
+        )
+
+    def part(start: int, stop: int) -> Region:
+        low, high = list(extent.start), list(extent.stop)
+        low[axis], high[axis] = extent.start[axis] + start, extent.start[axis] + stop
+        return Region(tuple(low), tuple(high))
+
+    return part(0, left), part(n - held, n)
+
+
+def split_sources(
+    sources: Sequence[Source], validation: float, *, patch: Sequence[int], gap: Sequence[int] | None = None, seed: int = 0
+) -> tuple[list[Source], list[Source]]:
+    """Sources to train on and to validate on: by image where there are several, else by separated block of the one.
+
+    Raises:
+        DataError: when there is too little for both.
+    """
+    if len(sources) != 1:
+        train, held = split_images(len(sources), validation, seed=seed)
+        return [sources[i] for i in train], [sources[i] for i in held]
+    source = sources[0]
+    parts = split_block(source.extent, validation, patch=patch, gap=gap)
+    return [replace(source, region=parts[0])], [replace(source, region=parts[1])]
