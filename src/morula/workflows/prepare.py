@@ -15,7 +15,7 @@ from morula.data.augment.parse import parse_augmentations
 from morula.data.normalise import Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options as Sampling
-from morula.data.split import split_images
+from morula.data.split import split_sources
 from morula.io.check import check_image
 from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
@@ -86,7 +86,7 @@ def prepare(job: Any) -> Prepared:
 
 def _split(sources: list[Source], share: float, job: Any) -> tuple[list[Source], list[Source]]:
     try:
-        return split_images(sources, share, patch=job.sampling.patch, seed=job.training.seed)
+        return split_sources(sources, share, patch=job.sampling.patch, seed=job.training.seed)
     except MorulaError as error:
         raise JobError([Problem("images.validate", str(error))]) from error
 

@@ -1,0 +1,43 @@
+"""The demonstration: simulated nuclei, the main job, the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from morula.core.errors import FileWriteError
+from morula.core.events import Event, FileWritten, Logged
+from morula.testing.simulate import simulate_data_set
+from morula.workflows.run import run
+
+JOB = """\
+# Simulated nuclei that touch each other: foreground, contour and distance to the border are learned, a watershed makes objects of them.
+images:
+  train: {raw: data/train/images, labels: data/train/labels}
+  validate: 15%
+  test: {raw: data/test/images, labels: data/test/labels}
+method: {kind: channels, channels: [F, C, Db]}
+network: {kind: unet, features: [16, 32, 64, 128]}
+sampling: {patch: [128, 128], batch: 8, patches_per_epoch: 160}
+training: {epochs: 12, optimiser: {kind: adamw, rate: 3e-3}, seed: 0}
+"""
+
+
+def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
+    """Simulate a data set into `folder`, run the main job on it, end with scores and a report.
+
+    Raises:
+        FileWriteError: when the folder holds something already.
+    """
+    job = folder / "job.yaml"
+    if folder.exists() and any(folder.iterdir()):
+        if not (overwrite and job.is_file()):
+            raise FileWriteError(f"the folder {str(folder)!r} is not empty. Replace a former demo with --overwrite, or name another with --output.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield Logged(f"simulating nuclei into {folder / 'data'}")
+    simulate_data_set(folder / "data", n_train=24, n_test=6, shape=(256, 256), n_objects=60, seed=0)
+    job.write_text(JOB, encoding="utf-8")
+    yield FileWritten(job, "the job")
+    yield from run(job, output=folder / "run")

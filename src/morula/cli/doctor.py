@@ -1,0 +1,100 @@
+"""What this machine has, and what of it will bite."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from morula.cli.show import say
+
+EXTRAS = {"napari": "napari", "tensorboard": "track", "dask": "cluster", "onnx": "zoo", "tensorstore": "formats"}
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, what was found, and the remedy where it will bite."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def findings() -> Iterator[Finding]:
+    """Everything looked at."""
+    yield Finding("python", f"{sys.version.split()[0]} on {platform.platform()}")
+    yield from _processor()
+    yield from _torch()
+    yield from _limits()
+    yield from _packages()
+
+
+def _processor() -> Iterator[Finding]:
+    import psutil
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("processor cores", str(usable))
+    memory = psutil.virtual_memory()
+    remedy = "close other programs, or state --memory" if memory.available < 4e9 else ""
+    yield Finding("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB", remedy)
+    for name, place in (("disk here", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(place).free
+        yield Finding(name, f"{free / 1e9:.1f} GB free", "make room; predictions of large volumes need it" if free < 5e9 else "")
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", torch.__version__)
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            yield Finding("GPU", f"{torch.cuda.get_device_name(index)}, {free / 1e9:.1f} GB free of {total / 1e9:.1f} GB")
+    elif torch.backends.mps.is_available():
+        yield Finding("GPU", "Apple silicon (mps)")
+    else:
+        yield Finding("GPU", "none used", _why_no_gpu(torch.version.cuda))
+
+
+def _why_no_gpu(built_for: str | None) -> str:
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    if built_for is None:
+        return "an NVIDIA driver is here but this torch is built without CUDA; install a CUDA build of torch"
+    return f"an NVIDIA driver is here and torch is built for CUDA {built_for}, but they do not work together; update the driver or the torch build"
+
+
+def _limits() -> Iterator[Finding]:
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free
+        yield Finding(
+            "shared memory", f"{free / 1e9:.1f} GB free", "worker processes may die; use training.workers: 0, or docker run --shm-size" if free < 1e9 else ""
+        )
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield Finding("open files", str(soft), "raise it with `ulimit -n 4096` before reading large Zarr arrays" if soft < 1024 else "")
+
+
+def _packages() -> Iterator[Finding]:
+    for package, extra in EXTRAS.items():
+        there = find_spec(package) is not None
+        yield Finding(package, "installed" if there else f"not installed (pip install 'morula[{extra}]')")
+
+
+def tell() -> None:
+    """Print the findings, those that will bite marked."""
+    found = list(findings())
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        say(f"{'!' if finding.remedy else ' '} {finding.what:<{width}}  {finding.found}{f'  -> {finding.remedy}' if finding.remedy else ''}")
+    bites = sum(bool(finding.remedy) for finding in found)
+    say("nothing here will bite" if not bites else f"{bites} of these will bite, see the lines marked with !")

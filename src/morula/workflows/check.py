@@ -1,0 +1,53 @@
+"""What is wrong with a job, what will be used for all that it leaves out, and what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from morula.jobs.load import load_job
+from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.prove import Proof
+from morula.workflows.prove import prove as prove_it
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A job that can be run: how it was prepared, what was planned (dotted key and value), and its proof."""
+
+    prepared: Prepared
+    planned: dict[str, Any]
+    proof: Proof | None
+
+
+def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True) -> Checked:
+    """Check a job with its images.
+
+    Raises:
+        JobError: with all problems at once.
+    """
+    stated = load_job(job, overrides=overrides)
+    prepared = prepare(stated)
+    before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
+    after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
+    planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
+    return Checked(prepared, planned, prove_it(prepared) if prove else None)
+
+
+def leaves(document: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings; lists of plain values are values, lists of variants go by the variant's name.
+
+    Examples:
+        >>> dict(leaves({"a": {"b": 1}, "c": [1, 2], "d": [{"kind": "flip", "probability": 0.5}]}))
+        {'a.b': 1, 'c': [1, 2], 'd.flip.probability': 0.5}
+    """
+    if isinstance(document, Mapping):
+        for name, value in document.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(document, list | tuple) and document and all(isinstance(each, Mapping) and "kind" in each for each in document):
+        for each in document:
+            yield from leaves({name: value for name, value in each.items() if name != "kind"}, f"{key}.{each['kind']}")
+    else:
+        yield key, document

@@ -1,0 +1,151 @@
+"""A planned and proven job, written from a few answers and a look at the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from morula.core.errors import DataError, FileWriteError
+from morula.core.voxel_size import VoxelSize
+from morula.data.look import DataSummary, describe
+from morula.io.atomic import atomic
+from morula.jobs.load import load_job
+from morula.workflows.prepare import Prepared, open_images, prepare
+from morula.workflows.prove import Proof, prove
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What only the user knows."""
+
+    raw: str
+    labels: str
+    task: Literal["instances", "semantic"] = "instances"
+    test: str | None = None
+    test_labels: str | None = None
+    voxel_size: VoxelSize | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """The job file, what was seen in the images, what was planned, and its proof."""
+
+    path: Path
+    summary: DataSummary
+    prepared: Prepared
+    proof: Proof
+    notes: tuple[str, ...]
+
+
+def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwrite: bool = False) -> Written:
+    """Look at the images, plan a job for them, prove it by a real training step within the memory, and write it.
+
+    Args:
+        path: the job file.
+        answers: what only the user knows.
+        memory: what the training may take, for example ``"8GB"``; most of what is free when left out.
+        overwrite: replace the file.
+
+    Raises:
+        FileWriteError: when the file exists already.
+        JobError: with everything that is wrong with the images.
+        DataError: when no step fits the memory.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileWriteError(f"{path} exists already. Replace it with --overwrite, or name another file.")
+    document = stated(answers, path.resolve().parent)
+    train, _, _ = open_images(load_job(absolute(document, path.resolve().parent)))
+    summary = describe([each.raw for each in train], [each.labels for each in train if each.labels is not None])
+    notes: list[str] = []
+    prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
+    document["sampling"] = {"patch": list(prepared.job.sampling.patch), "batch": prepared.job.sampling.batch}
+    with atomic(path) as part:
+        part.write_text(text_of(document, summary, prepared, proof), encoding="utf-8")
+    return Written(path, summary, prepared, proof, tuple(notes))
+
+
+def stated(answers: Answers, folder: Path) -> dict[str, Any]:
+    """The job as a mapping; paths as they will stand in a file in `folder`."""
+
+    def source(raw: str, labels: str | None) -> dict[str, str]:
+        both = {"raw": raw} if labels is None else {"raw": raw, "labels": labels}
+        return {name: shown(value, folder) for name, value in both.items()}
+
+    images: dict[str, Any] = {"train": source(answers.raw, answers.labels), "validate": "15%"}
+    if answers.test is not None:
+        images["test"] = source(answers.test, answers.test_labels)
+    if answers.voxel_size is not None:
+        images["voxel_size"] = answers.voxel_size.asdict()
+    method = {"kind": "channels", "channels": ["F", "C", "Db"]} if answers.task == "instances" else {"kind": "semantic"}
+    return {"images": images, "method": method}
+
+
+def shown(path: str, folder: Path) -> str:
+    """A path as written in a job file: relative to the file where it lies below it, else absolute."""
+    absolute_path = Path(path).expanduser().absolute()
+    return absolute_path.relative_to(folder).as_posix() if absolute_path.is_relative_to(folder) else str(absolute_path)
+
+
+def absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The mapping with absolute paths, as `load_job` takes it."""
+    images = {
+        key: {name: str(folder / path) for name, path in value.items()} if isinstance(value, dict) and "raw" in value else value
+        for key, value in document["images"].items()
+    }
+    return {**document, "images": images}
+
+
+def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tuple[Prepared, Proof]:
+    """The plan, with the batch halved until a real step fits the memory."""
+    from morula.inference.memory import available_memory
+
+    budget = available_memory(memory)
+    prepared = prepare(load_job(document))
+    while True:
+        proof = prove(prepared)
+        if proof.peak_bytes <= budget:
+            return prepared, proof
+        batch = prepared.job.sampling.batch // 2
+        if batch < 1:
+            raise DataError(
+                f"one patch of {prepared.job.sampling.patch} takes {proof.peak_bytes / 1e9:.1f} GB to train on, but {budget / 1e9:.1f} GB may be used. "
+                "Give more memory, or state a smaller sampling.patch or network.features."
+            )
+        notes.append(f"a step with {2 * batch} patches takes {proof.peak_bytes / 1e9:.1f} GB, more than may be used: {batch} patches are planned")
+        prepared = prepare(load_job({**document, "sampling": {"batch": batch}}))
+
+
+def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, proof: Proof) -> str:
+    """The commented job file."""
+    halo = "x".join(map(str, _halo(prepared)))
+    lines = ["# Written by `morula new`. Run it with `morula run`; `morula check` shows everything that it leaves out.", "#"]
+    lines += [f"# {line}" for line in summary.lines()]
+    lines += [
+        "#",
+        f"# One training step was taken: {proof.weights:,} weights, {proof.peak_bytes / 1e9:.1f} GB, {proof.seconds_per_step:.2f} s; "
+        f"{proof.steps} steps take about {proof.minutes:.0f} minutes here.",
+        f"# The network sees {halo} voxels to each side of a voxel; tiles overlap by as much in prediction.",
+        "",
+    ]
+    comments = {
+        "images": "validate: a share of the training images, kept apart to choose the best epoch",
+        "method": "foreground, contour and distance to the border" if prepared.method.instances else "a class for every pixel",
+        "sampling": "patch: about a cube in physical units; batch: what fits the memory",
+    }
+    for key, value in document.items():
+        body = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+        lines += [f"# {comments[key]}", body.rstrip()]
+    epochs = prepared.job.training.epochs
+    lines += ["# fewer epochs for a first look, more for the last percent", f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}"]
+    return "\n".join(lines) + "\n"
+
+
+def _halo(prepared: Prepared) -> tuple[int, ...]:
+    from morula.workflows.train import built
+
+    network: Any = built(prepared)
+    return tuple(network.receptive_halo)
