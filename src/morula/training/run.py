@@ -191,10 +191,9 @@ class Run:
 
         `see` is shown the first batch.
         """
-        totals, left, suspects = Totals(), False, []
-        for index, batch in enumerate(self.loaders.validation(self.fabric.global_rank, self.fabric.world_size)):
-            if left := leaving():
-                break
+        totals, suspects = Totals(), []
+        share = self.loaders.validation(self.fabric.global_rank, self.fabric.world_size)
+        for index, batch in enumerate(_until(leaving, share)):
             batch = self.fabric.to_device(batch)
             outputs = self.outputs(batch, index)
             sums = self.learner.loss(outputs, batch)
@@ -203,7 +202,7 @@ class Run:
                 suspects.append({"name": batch.get("name", [])})
             if index == 0:
                 see(batch, outputs)
-        if self.agreed(left):
+        if self.agreed(leaving()):
             return None
         totals.parts = summed(self.fabric, totals.parts)
         values = {name: value(totals.parts[name]) for name, value in totals.values.items()}
@@ -252,7 +251,8 @@ class Run:
         if bad:
             raise TrainingError(
                 f"weights became NaN or infinite by step {self.position.step} ({bad[0]} and {len(bad) - 1} more) "
-                "although the loss was finite. Start again with a lower optimiser.rate or with clip: 1.0. The checkpoints written before are still good."
+                "although the loss was finite. "
+                "Start again with a lower optimiser.rate or with clip: 1.0. The checkpoints written before are still good."
             )
         self.unsaved = False
         if self.fabric.is_global_zero:
@@ -309,6 +309,17 @@ class Run:
                 f"the run in {self.folder.parent} cannot be resumed exactly because {'; '.join(changed)}. "
                 "Set this back, or start a new run from its weights (network.from)."
             )
+
+
+def _until(leaving: Callable[[], bool], batches: Iterable[Batch]) -> Iterator[Batch]:
+    try:
+        for batch in batches:
+            if leaving():
+                return
+            yield batch
+    except RuntimeError:
+        if not leaving():  # Ctrl-C ends the loader's processes too
+            raise
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:

@@ -1,0 +1,149 @@
+"""Readers of the event stream that keep a training's logs: a CSV table, TensorBoard, and pictures."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from morula.core.events import Epoch, Event, FileWritten, Finished, Preview, Warned
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+_FIXED = ["epoch", "step", "seconds", "best"]
+
+
+def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
+    """Pass events through and keep what they tell in ``logs/`` of the run folder.
+
+    ``training.csv`` has one row for each `Epoch` event, ``previews/`` one PNG for each `Preview`, and where the package tensorboard
+    is installed (the extra ``track``) its event files hold both. After a resume, rows that are told again replace the old ones. A log
+    that cannot be written is warned of once and does not end the training.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for event in track([Epoch(1, 5, 40, {"loss": 0.5}, 2.0)], Path(folder)):
+        ...         print((Path(folder) / "logs/training.csv").read_text().split())
+        ['epoch,step,seconds,best,loss', '1,40,2.0,0,0.5']
+    """
+    logs = folder / "logs"
+    table, board = CurveTable(logs / "training.csv"), Board(logs)
+    warned = False
+    try:
+        for event in events:
+            problem = None
+            try:  # before it is passed on: who sees the event finds the file
+                if isinstance(event, Epoch):
+                    table.add(event)
+                    board.add(event)
+                elif isinstance(event, Preview):
+                    save_preview(event, logs / "previews")
+                    board.show(event)
+            except OSError as error:
+                problem = f"a log in {logs} cannot be written: {error}. The training goes on; free space or close the file elsewhere."
+            yield event
+            if problem and not warned:
+                warned = True
+                yield Warned(problem)
+            if isinstance(event, Finished) and event.stage == "train":
+                yield FileWritten(table.path, "learning curves")
+    finally:
+        board.close()
+
+
+class CurveTable:
+    """The learning curves, ``training.csv``: columns epoch, step, seconds, best, then the figures in the order of their appearance."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns = list(_FIXED)
+        self.rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self.columns += [name for name in reader.fieldnames or [] if name not in self.columns]
+                self.rows = [row for row in reader if (row.get("step") or "").isdigit()]
+
+    def add(self, event: Epoch) -> None:
+        """Add a row; rows of this step or later ones, which a resumed training tells again, are dropped.
+
+        Raises:
+            OSError: when the file cannot be written; the row is kept and written with the next one.
+        """
+        self.rows = [row for row in self.rows if int(row["step"]) < event.step]
+        fixed = {"epoch": event.epoch, "step": event.step, "seconds": round(event.seconds, 3), "best": int(event.best)}
+        self.columns += [name for name in event.figures if name not in self.columns]
+        self.rows.append({name: str(value) for name, value in {**fixed, **event.figures}.items()})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".csv.new")
+        with fresh.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(fresh, self.path)
+
+
+class Board:
+    """TensorBoard's event files; nothing where the package is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.present = importlib.util.find_spec("tensorboard") is not None
+        self.writer: SummaryWriter | None = None
+
+    def _open(self, step: int) -> SummaryWriter:
+        if self.writer is None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=step)  # hides what an interrupted run told from here on
+        return self.writer
+
+    def add(self, event: Epoch) -> None:
+        """Curves over steps."""
+        if self.present:
+            for name, value in event.figures.items():
+                self._open(event.step).add_scalar(name, value, event.step)
+
+    def show(self, event: Preview) -> None:
+        """Pictures over epochs."""
+        if self.present:
+            image = as_uint8(event.image)
+            self._open(event.epoch or 0).add_image(event.name, image, event.epoch or 0, dataformats="HW" if image.ndim == 2 else "HWC")
+
+    def close(self) -> None:
+        """Write what is held back."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def as_uint8(image: np.ndarray) -> np.ndarray:
+    """A picture, uint8 or float in [0, 1], as uint8.
+
+    Examples:
+        >>> as_uint8(np.array([0.0, 0.5, 2.0])).tolist()
+        [0, 128, 255]
+    """
+    return image if image.dtype == np.uint8 else np.round(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+
+
+def save_preview(event: Preview, folder: Path) -> Path:
+    """Write the picture as ``NAME_EPOCH.png``; characters that file names must not hold become ``-``.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    from PIL import Image
+
+    name = re.sub(r"[^\w.+-]+", "-", event.name).strip("-.") or "preview"
+    path = folder / (f"{name}.png" if event.epoch is None else f"{name}_{event.epoch:04d}.png")
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(as_uint8(event.image)).save(path)
+    return path
