@@ -1,0 +1,174 @@
+"""Laws that every augmentation holds by being listed, then each one's own."""
+
+import numpy as np
+import pytest
+
+from morula.core.errors import OptionError, UnknownNameError
+from morula.core.orientation import Orientation
+from morula.data.augment import AUGMENTATIONS
+from morula.data.augment.base import Intensity, Reorienting, Spatial, draw
+from morula.data.augment.orient import square_planes
+from morula.data.augment.parse import as_entries, parse_augmentations, parse_entry
+
+SHAPES = [((24, 32), (1.0, 1.0)), ((8, 24, 24), (2.0, 1.0, 1.0)), ((12, 12, 12), (1.0, 1.0, 1.0))]
+
+
+def one(name, **options):
+    (augmentation,) = parse_augmentations([{name: options}])
+    return augmentation
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names)
+@pytest.mark.parametrize(("shape", "spacing"), SHAPES)
+def test_draw_then_apply(name, shape, spacing):
+    always, never = one(name, probability=1), one(name, probability=0)
+    assert all(never.draw(np.random.default_rng(i), shape, spacing) is None for i in range(5))
+    image = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    before = image.copy()
+    for seed in range(5):
+        record = always.draw(np.random.default_rng(seed), shape, spacing)
+        again = always.draw(np.random.default_rng(seed), shape, spacing)
+        if isinstance(always, Intensity):
+            changed = always.apply(image, record, spacing)
+            assert changed.dtype == np.float32
+            assert changed.shape == image.shape
+            assert np.isfinite(changed).all()
+            assert (changed != image).any()
+            np.testing.assert_array_equal(changed, always.apply(image, again, spacing))
+            np.testing.assert_array_equal(image, before)
+        elif isinstance(always, Spatial):
+            np.testing.assert_array_equal(record.matrix, again.matrix)
+            assert record.region(shape, spacing, np.zeros(len(shape))).shape
+        else:
+            assert isinstance(always, Reorienting)
+            assert record == again
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names)
+def test_constant_image_stays_finite(name):
+    augmentation = one(name, probability=1)
+    if isinstance(augmentation, Intensity):
+        for value in (0, 3):
+            image = np.full((1, 8, 16, 16), value, np.float32)
+            assert np.isfinite(
+                augmentation.apply(image, augmentation.draw(np.random.default_rng(0), image.shape[1:], (1, 1, 1)), (1, 1, 1))
+            ).all()
+
+
+def test_probability_is_kept():
+    rng = np.random.default_rng(0)
+    happened = [one("brightness", probability=0.3).draw(rng, (8, 8), (1, 1)) is not None for _ in range(2000)]
+    assert np.mean(happened) == pytest.approx(0.3, abs=0.04)
+
+
+def test_flip_chooses_axes():
+    rng = np.random.default_rng(0)
+    drawn = {one("flip", axes="x").draw(rng, (4, 8, 8), (1, 1, 1)) for _ in range(20)}
+    assert drawn == {None, Orientation((0, 1, 2), (False, False, True))}
+    assert {one("flip").draw(rng, (8, 8), (1, 1)) for _ in range(60)} == {
+        None,
+        *(Orientation((0, 1), f) for f in ((True, False), (False, True), (True, True))),
+    }
+
+
+def test_quarter_turns_keep_voxels_square_and_patches_whole():
+    assert square_planes((8, 8, 8), (2, 1, 1)) == [(1, 2)]
+    assert square_planes((8, 8, 8), (1, 1, 1)) == [(0, 1), (0, 2), (1, 2)]
+    assert square_planes((8, 16), (1, 1)) == []
+    rng = np.random.default_rng(0)
+    turn = one("rotate90", probability=1)
+    assert turn.draw(rng, (8, 16), (1, 1)) is None
+    drawn = {turn.draw(rng, (8, 8), (1, 1)) for _ in range(60)}
+    image = np.arange(64).reshape(8, 8)
+    assert {o.apply(image).tobytes() for o in drawn} == {np.rot90(image, k).tobytes() for k in (1, 2, 3)}
+
+
+def test_orientations_follow_the_list():
+    augmentations = parse_augmentations([{"flip": 1.0}, {"rotate90": 1.0}])
+    drawn = draw(augmentations, np.random.default_rng(1), (8, 8), (1, 1))
+    rng = np.random.default_rng(1)
+    image = np.arange(64).reshape(8, 8)
+    for augmentation in augmentations:
+        image = augmentation.draw(rng, (8, 8), (1, 1)).apply(image)
+    np.testing.assert_array_equal(drawn.orientation.apply(np.arange(64).reshape(8, 8)), image)
+
+
+def test_rotation_about_z_leaves_z():
+    warp = one("rotate", probability=1).draw(np.random.default_rng(0), (8, 16, 16), (3, 1, 1))
+    assert warp.matrix[0].tolist() == [1, 0, 0]
+    about = {
+        int(np.argmax(np.diag(one("rotate", probability=1, about=["z", "x"]).draw(np.random.default_rng(i), (8, 8, 8), (1, 1, 1)).matrix)))
+        for i in range(20)
+    }
+    assert about == {0, 2}
+
+
+def test_zoom_axes():
+    rng = np.random.default_rng(0)
+    plane = np.diag(one("zoom", probability=1, axes="plane").draw(rng, (8, 8, 8), (1, 1, 1)).matrix)
+    assert plane[0] == 1
+    assert plane[1] == plane[2] != 1
+    assert len(set(np.diag(one("zoom", probability=1, axes="each").draw(rng, (8, 8, 8), (1, 1, 1)).matrix))) == 3
+
+
+def test_intensities_do_what_they_say():
+    image = np.random.default_rng(0).random((2, 64, 64), dtype=np.float32)
+    np.testing.assert_allclose(one("brightness").apply(image, 0.25, (1, 1)), image + 0.25, rtol=1e-6)
+    stretched = one("contrast").apply(image, 2.0, (1, 1))
+    np.testing.assert_allclose(stretched.mean(axis=(1, 2)), image.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(stretched.std(axis=(1, 2)), 2 * image.std(axis=(1, 2)), rtol=1e-5)
+    bent = one("gamma").apply(image, 2.0, (1, 1))
+    np.testing.assert_allclose([bent.min(), bent.max()], [image.min(), image.max()], atol=1e-6)
+    assert bent.mean() < image.mean()
+    noise = one("gaussian_noise").apply(image, (0.5, 3), (1, 1)) - image
+    assert noise.std() == pytest.approx(0.5, rel=0.05)
+    counted = one("poisson_noise").apply(np.concatenate([image, image * 0 + 1, image * 0], 1), (100.0, 3), (1, 1))
+    assert counted[:, 64:128].std() == pytest.approx(0.1, rel=0.1)
+    assert (counted[:, 128:] == 0).all()
+    (region,) = one("cutout", probability=1).draw(np.random.default_rng(0), (64, 64), (1, 1))
+    covered = one("cutout").apply(image, [region], (1, 1))
+    assert (covered[(slice(None), *region.slices)].std(axis=(1, 2)) < 1e-6).all()
+    assert (covered != image).mean() == pytest.approx(np.prod(region.shape) / 64**2)
+
+
+def test_blur_is_round_in_micrometres():
+    point = np.zeros((1, 21, 41, 41), np.float32)
+    point[0, 10, 20, 20] = 1
+    blurred = one("blur").apply(point, 3.0, (3, 1, 1))[0]
+    assert blurred[10, 23, 20] == pytest.approx(blurred[11, 20, 20], rel=0.02)
+
+
+def test_every_spelling_and_back():
+    entries = ["flip", {"rotate": {"degrees": 30}}, {"brightness": 0.2}, {"kind": "blur", "sigma": 2.0}]
+    parsed = parse_augmentations(entries)
+    assert [a.name for a in parsed] == ["flip", "rotate", "brightness", "blur"]
+    assert (parsed[1].options.degrees, parsed[2].options.strength, parsed[3].options.sigma) == (30, 0.2, 2.0)
+    assert [a.options for a in parse_augmentations(as_entries(parsed))] == [a.options for a in parsed]
+    assert [a.options for a in parse_augmentations([a.options for a in parsed])] == [a.options for a in parsed]
+
+
+def test_messages():
+    with pytest.raises(UnknownNameError, match="Did you mean 'rotate'"):
+        parse_entry("rotat")
+    with pytest.raises(OptionError, match=r"rotate has no option 'degree'; it has probability, degrees, about\. Did you mean 'degrees'"):
+        parse_entry({"rotate": {"degree": 3}})
+    with pytest.raises(OptionError, match=r"rotate, option degrees: .* 180 \(given: 200\)"):
+        parse_entry({"rotate": 200})
+    with pytest.raises(OptionError, match="low must not be above high"):
+        parse_entry({"zoom": {"low": 2, "high": 1}})
+    with pytest.raises(OptionError, match="is not understood"):
+        parse_entry({"flip": {}, "rotate": {}})
+    with pytest.raises(OptionError, match=r"(?s)no option 'a'.*unknown augmentation 'x'"):
+        parse_augmentations([{"flip": {"a": 1}}, "x"])
+
+
+def test_options_are_light():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from morula.core.variants import variant_types; from morula.data.augment import AUGMENTATIONS; "
+        "variant_types(AUGMENTATIONS); "
+        "import morula.data.normalise, morula.data.sampling; print([m for m in ('torch', 'scipy', 'numba', 'skimage') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

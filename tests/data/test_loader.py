@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+
+from morula.core.errors import OptionError
+from morula.core.image import Image
+from morula.data.augment.parse import parse_augmentations
+from morula.data.loader import collate, make_loader, order
+from morula.data.normalise import Normalisation
+from morula.data.patches import PatchDataset, Source
+from morula.data.sampling import Options
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    images = [Image(np.random.default_rng(i).random((40, 40)), "YX") for i in range(3)]
+    augmentations = parse_augmentations(["flip", {"rotate": {}}, {"gaussian_noise": {"probability": 1}}])
+    sampling = Options(patches_per_epoch=11)
+    return PatchDataset([Source(image) for image in images], (16, 16), Normalisation((0.0,), (1.0,)), sampling, augmentations, seed=5)
+
+
+def images(loader):
+    return [batch["image"] for batch in loader]
+
+
+def test_workers_change_nothing_and_never_repeat(dataset):
+    alone = {epoch: images(make_loader(dataset, batch=2, epoch=epoch)) for epoch in (0, 1)}
+    for epoch in (0, 1):
+        helped = images(make_loader(dataset, batch=2, workers=2, epoch=epoch))
+        assert len(helped) == len(alone[epoch]) == 6
+        assert all(torch.equal(a, b) for a, b in zip(helped, alone[epoch]))
+    seen = {patch.numpy().tobytes() for batches in alone.values() for batch in batches for patch in batch}
+    assert len(seen) == 22
+
+
+def test_restart_continues(dataset):
+    whole = images(make_loader(dataset, batch=2, epoch=3))
+    rest = make_loader(dataset, batch=2, epoch=3, start=4)
+    assert len(rest) == 2
+    assert all(torch.equal(a, b) for a, b in zip(images(rest), whole[4:]))
+    assert images(make_loader(dataset, batch=2, epoch=3, start=6)) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_ranks_together_see_the_global_batches(dataset, batch):
+    one = images(make_loader(dataset, batch=2 * batch, epoch=1))
+    ranks = [images(make_loader(dataset, batch=batch, epoch=1, rank=rank, world=2)) for rank in (0, 1)]
+    assert len(one) == len(ranks[0]) == len(ranks[1])
+    for whole, even, odd in zip(one, *ranks):
+        assert torch.equal(whole[0::2], even)
+        if len(whole) > 1:
+            assert torch.equal(whole[1::2], odd)
+        assert len(odd) >= 1
+
+
+def test_the_global_generator_is_not_touched(dataset):
+    before = torch.get_rng_state()
+    images(make_loader(dataset, batch=4, workers=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_order():
+    assert sorted(order(0, 0, 50)) == list(range(50))
+    assert (order(0, 0, 50) != order(0, 1, 50)).any()
+    assert (order(0, 0, 50) != order(1, 0, 50)).any()
+    assert (order(0, 0, 50, shuffle=False) == np.arange(50)).all()
+
+
+def test_labels_become_signed():
+    sample = {"image": np.zeros((1, 2, 2), np.float32), "instances": np.full((2, 2), 2**32 - 1, np.uint32)}
+    batch = collate([sample, sample])
+    assert batch["image"].shape == (2, 1, 2, 2)
+    assert batch["instances"].dtype == torch.int64
+    assert batch["instances"].max() == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch": 0}, "batch is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"start": 12}, "start is 12"),
+        ({"rank": 2, "world": 2}, "rank is 2"),
+    ],
+)
+def test_messages(dataset, wrong, message):
+    with pytest.raises(OptionError, match=message):
+        make_loader(dataset, **{"batch": 1} | wrong)

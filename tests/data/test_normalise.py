@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.data import intensity
+from morula.data.intensity import Distribution, distributions
+from morula.data.normalise import Fixed, MinMax, Normalisation, Options, Percentile, ZScore, data_set_statistics, normalisations, statistics
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64, bool])
+def test_distribution_equals_numpy(dtype):
+    rng = np.random.default_rng(0)
+    values = (rng.normal(60, 20, (7, 31, 13)) * 100 % 250).astype(dtype)
+    one = Distribution.of(values)
+    halves = Distribution.merge([Distribution.of(values[:3]), Distribution.of(values[3:])])
+    for found in (one, halves):
+        assert found.n == values.size
+        assert found.mean == pytest.approx(values.mean(dtype=np.float64))
+        assert found.std == pytest.approx(values.std(dtype=np.float64))
+        assert (found.low, found.high) == (values.min(), values.max())
+        for rank in (0, 1, 37.3, 50, 99.8, 100):
+            assert found.percentile(rank) == pytest.approx(np.percentile(values.astype(np.float64), rank), rel=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX", "CYX", "YXC", "ZCYX"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_each_kind_brings_to_its_scale(axes, dtype):
+    shape = tuple({"C": 2, "Z": 5, "Y": 40, "X": 30}[letter] for letter in axes)
+    image = Image(np.random.default_rng(1).gamma(2, 500, shape).astype(dtype), axes)
+    array = image.canonical()
+    spatial = tuple(range(1, array.ndim))
+    percentile = statistics(image, Percentile(low=2, high=90)).apply(array)
+    assert percentile.dtype == np.float32
+    np.testing.assert_allclose(np.percentile(percentile, 2, axis=spatial), 0, atol=1e-5)
+    np.testing.assert_allclose(np.percentile(percentile, 90, axis=spatial), 1, atol=1e-5)
+    zscore = statistics(image, ZScore()).apply(array)
+    np.testing.assert_allclose(zscore.mean(axis=spatial), 0, atol=1e-4)
+    np.testing.assert_allclose(zscore.std(axis=spatial), 1, atol=1e-4)
+    minmax = statistics(image, MinMax()).apply(array)
+    np.testing.assert_allclose([minmax.min(), minmax.max()], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        statistics(image, Fixed(offset=100, scale=50)).apply(array), (array.astype(float) - 100) / 50, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_clip():
+    image = Image(np.arange(1000.0).reshape(20, 50), "YX")
+    clipped = statistics(image, Percentile(low=10, high=90, clip=True)).apply(image.canonical())
+    assert (clipped.min(), clipped.max()) == (0, 1)
+    clipped = statistics(image, ZScore(clip=(-1, 1))).apply(image.canonical())
+    assert (clipped.min(), clipped.max()) == (-1, 1)
+
+
+@pytest.mark.parametrize("options", [Percentile(), ZScore(), MinMax()])
+@pytest.mark.parametrize("value", [0, 7, 1e8])
+def test_constant_image_is_finite(options, value):
+    array = np.full((1, 8, 8), value)
+    record = statistics(Image(array, "CYX"), options)
+    assert record.scale == (1.0,)
+    assert (record.apply(array) == 0).all()
+
+
+def test_few_bright_voxels_on_black_are_scaled_by_their_height():
+    array = np.zeros((1, 100, 100), np.uint16)
+    array[0, 3, 4] = 500
+    record = statistics(Image(array, "CYX"), Percentile())
+    assert (record.offset, record.scale) == ((0.0,), (500.0,))
+
+
+def test_data_set_pools_voxels_and_channels_may_share():
+    images = [Image(np.full((1, 4, 4), v, np.uint8), "CYX") for v in (10, 30)]
+    assert data_set_statistics(images, MinMax()).scale == (20.0,)
+    assert normalisations(images, MinMax(per="data_set")) == [Normalisation((10.0,), (20.0,))] * 2
+    assert normalisations(images, MinMax()) == [Normalisation((v,), (1.0,)) for v in (10.0, 30.0)]
+    pair = Image(np.stack([np.full((4, 4), 10), np.full((4, 4), 30)]), "CYX")
+    assert statistics(pair, MinMax(channels="together")) == Normalisation((10.0, 10.0), (20.0, 20.0))
+
+
+def test_record_survives_json():
+    record = Normalisation((1.5, 2.5), (3.0, 4.0), (0.0, 1.0))
+    assert Normalisation.from_dict(json.loads(json.dumps(record.as_dict()))) == record
+
+
+class Spy:
+    """An array that remembers how much of it was read."""
+
+    def __init__(self, array):
+        self.array, self.read = array, 0
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.chunks = (1, 16, 16)
+
+    def __getitem__(self, key):
+        block = self.array[key]
+        self.read += block.size
+        return block
+
+
+def test_large_image_is_read_in_part_and_always_the_same(monkeypatch):
+    monkeypatch.setattr(intensity, "_BLOCK", 1024)
+    array = np.random.default_rng(0).normal(500, 100, (40, 64, 64)).astype(np.uint16)
+    spies = [Spy(array), Spy(array)]
+    found = [distributions(Image(spy, "ZYX"), limit=16384)[0] for spy in spies]
+    assert spies[0].read == spies[1].read <= 17000
+    assert found[0].percentile(50) == found[1].percentile(50) == pytest.approx(500, abs=10)
+    whole = Spy(array)
+    distributions(Image(whole, "ZYX"))
+    assert whole.read == array.size
+
+
+def test_messages():
+    with pytest.raises(DataError, match=r"a\.tif is empty"):
+        statistics(Image(np.zeros((0, 5)), "YX", source="a.tif"), ZScore())
+    bad = np.zeros((3, 3))
+    bad[1, 1] = np.nan
+    with pytest.raises(DataError, match="NaN or infinite"):
+        statistics(Image(bad, "YX"), ZScore())
+    with pytest.raises(DataError, match="2 channels but the normalisation is for 1"):
+        Normalisation((0.0,), (1.0,)).apply(np.zeros((2, 3, 3)))
+    with pytest.raises(DataError, match=r"different numbers of channels \(1, 2\)"):
+        data_set_statistics([Image(np.zeros((n, 3, 3)), "CYX") for n in (1, 2)], ZScore())
+    with pytest.raises(DataError, match="no image"):
+        data_set_statistics([], ZScore())
+    with pytest.raises(DataError, match="has 3 numbers but the image has 1"):
+        statistics(Image(np.zeros((3, 3)), "YX"), Fixed(offset=(1, 2, 3)))
+    adapter = TypeAdapter(Options)
+    assert adapter.validate_python({"kind": "percentile"}) == Percentile()
+    for wrong in ({"kind": "zscore", "low": 1}, {"kind": "percentile", "low": 9, "high": 3}, {"kind": "fixed", "scale": 0.0}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(wrong)

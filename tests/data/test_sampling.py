@@ -1,0 +1,99 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from morula.core.errors import OptionError
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.data import sampling
+from morula.data.normalise import Normalisation
+from morula.data.patches import PatchDataset, Source
+from morula.data.sampling import Grid, Options, box_around, foreground_box, random_box, steps
+
+AS_IS = Normalisation((0.0,), (1.0,))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 20), st.floats(0, 0.9)), min_size=2, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_grid_covers_and_stays_inside(axes):
+    extent = Region(tuple(a for a, *_ in axes), tuple(a + n for a, n, *_ in axes))
+    patch = tuple(p for _, _, p, _ in axes)
+    grid = Grid(extent, patch, tuple(max(1, round(p * (1 - o))) for _, _, p, o in axes))
+    covered = [np.zeros(n, bool) for n in extent.shape]
+    for box in itertools.islice(grid, 3000):
+        assert box.shape == patch
+        for axis, (a, b, low, high, p) in enumerate(zip(box.start, box.stop, extent.start, extent.stop, patch)):
+            assert (a >= low and b <= high) or (p > high - low and a <= low and b >= high)
+            covered[axis][max(a - low, 0) : b - low] = True
+    if len(grid) <= 3000:
+        assert all(axis.all() for axis in covered)
+
+
+def test_steps():
+    assert steps((64, 64), 0.0) == (64, 64)
+    for wrong in (1.0, -0.1, (8,), (8, 64)):
+        with pytest.raises(OptionError, match="overlap"):
+            steps((64, 64), wrong)
+    with pytest.raises(ValidationError):
+        Options(foreground=1.1)
+
+
+def test_random_boxes_reach_every_place():
+    rng = np.random.default_rng(0)
+    starts = Counter(random_box(Region((0, 5), (6, 8)), (4, 5), rng).start for _ in range(600))
+    assert set(starts) == {(0, 4), (1, 4), (2, 4)}
+    assert min(starts.values()) > 140
+
+
+def test_box_around_is_moved_inside():
+    extent = Region((0, 0), (20, 3))
+    assert box_around((1, 1), extent, (8, 8)) == Region((0, -2), (8, 6))
+    assert box_around((10, 1), extent, (8, 8)).start[0] == 6
+    assert box_around((19, 1), extent, (8, 8)).stop[0] == 20
+
+
+@pytest.mark.parametrize("whole", [2**22, 0])
+def test_foreground_is_found(whole, monkeypatch):
+    monkeypatch.setattr(sampling, "_WHOLE", whole)
+    labels = np.zeros((60, 60), np.uint32)
+    labels[5:25, 30:50] = 7
+    labels[:, :4] = 255
+    image = Image(labels, "YX")
+    rng = np.random.default_rng(0)
+    boxes = [foreground_box(image, Region.whole((60, 60)), (16, 16), rng, unlabelled=255) for _ in range(40)]
+    assert np.mean([7 in labels[box.slices] for box in boxes]) > 0.9
+    assert all(min(box.start) >= 0 and max(box.stop) <= 60 for box in boxes)
+    empty = foreground_box(Image(np.zeros((60, 60), int), "YX"), Region.whole((60, 60)), (16, 16), rng)
+    assert empty.shape == (16, 16)
+
+
+def test_share_of_foreground():
+    labels = np.zeros((200, 200), np.uint8)
+    labels[90:94, 100:104] = 1
+    source = Source(Image(labels, "YX"), Image(labels, "YX"))
+    for share, low, high in ((0.0, 0, 0.1), (0.5, 0.35, 0.65), (1.0, 1, 1)):
+        data = PatchDataset([source], (16, 16), AS_IS, Options(foreground=share, patches_per_epoch=100))
+        hits = np.mean([labels[data.place(0, i)[1].slices].any() for i in range(100)])
+        assert low <= hits <= high
+
+
+@pytest.mark.parametrize("kind", ["grid", "random"])
+def test_images_have_turns_by_their_size(kind):
+    images = [Image(np.zeros(shape), "YX") for shape in ((32, 32), (64, 32), (16, 16))]
+    data = PatchDataset([Source(image) for image in images], (16, 16), AS_IS, Options(kind=kind))
+    assert len(data) == 4 + 8 + 1
+    for epoch in (0, 1):
+        assert Counter(data.place(epoch, i)[0] for i in range(13)) == {0: 4, 1: 8, 2: 1}
+    few = PatchDataset([Source(image) for image in images], (16, 16), AS_IS, Options(kind=kind, patches_per_epoch=5))
+    turns = [few.place(*divmod(i, 5)) for i in range(13)]
+    assert Counter(number for number, _ in turns) == {0: 4, 1: 8, 2: 1}
+    if kind == "grid":
+        assert len(set(turns)) == 13
+        assert [data.place(0, i) for i in range(13)] == [data.place(1, i) for i in range(13)]
+    else:
+        assert [data.place(0, i) for i in range(13)] != [data.place(1, i) for i in range(13)]

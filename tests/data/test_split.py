@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from morula.core.errors import DataError, OptionError
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.data.patches import Source
+from morula.data.split import split_block, split_images, split_sources
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 37])
+@pytest.mark.parametrize("validation", [0.01, 0.1, 0.5, 0.99, 1])
+def test_images_are_shared_out(n, validation):
+    train, held = split_images(n, validation, seed=4)
+    assert sorted(train + held) == list(range(n))
+    assert train
+    assert held
+    assert split_images(n, validation, seed=4) == (train, held)
+
+
+def test_seed_matters():
+    assert len({tuple(split_images(20, 0.2, seed=seed)[1]) for seed in range(10)}) > 5
+    assert len(split_images(20, 0.25)[1]) == len(split_images(20, 5)[1]) == 5
+
+
+@pytest.mark.parametrize(("shape", "patch"), [((64, 400), (32, 64)), ((40, 300, 300), (16, 64, 64)), ((400, 30, 30), (32, 32, 32))])
+@pytest.mark.parametrize("validation", [0.1, 0.3])
+def test_blocks_are_apart(shape, patch, validation):
+    extent = Region(tuple(range(len(shape))), tuple(n + i for i, n in enumerate(shape)))
+    train, held = split_block(extent, validation, patch=patch)
+    (axis,) = (i for i in range(len(shape)) if train.stop[i] != extent.stop[i])
+    assert held.start[axis] - train.stop[axis] == patch[axis]
+    assert (train.start, held.stop) == (extent.start, extent.stop)
+    assert train.shape[axis] >= patch[axis]
+    assert held.shape[axis] >= max(patch[axis], round(validation * shape[axis]))
+
+
+def test_sources():
+    image = Image(np.zeros((40, 300)), "YX")
+    train, held = split_sources([Source(image, name=str(i)) for i in range(5)], 0.2, patch=(16, 16))
+    assert len(train) == 4
+    assert {s.name for s in train}.isdisjoint(s.name for s in held)
+    train, held = split_sources([Source(image)], 0.2, patch=(16, 16), gap=(8, 8))
+    assert train[0].extent.slices[1] == slice(0, 232)
+    assert held[0].extent.slices[1] == slice(240, 300)
+
+
+def test_messages():
+    with pytest.raises(DataError, match="1 of 1 images cannot be set aside"):
+        split_images(1, 1)
+    with pytest.raises(DataError, match="10% of 1 images"):
+        split_images(1, 0.1)
+    with pytest.raises(DataError, match="at least one must be left"):
+        split_images(4, 4)
+    with pytest.raises(OptionError, match="validation is 0;"):
+        split_images(4, 0)
+    with pytest.raises(OptionError, match=r"validation is 1\.5"):
+        split_images(4, 1.5)
+    with pytest.raises(DataError, match="150 voxels along X, too few for a validation block of 64, a gap of 64 and a patch of 64"):
+        split_block(Region.whole((100, 150)), 0.1, patch=(64, 64))
+    with pytest.raises(OptionError, match="of a single volume, give a share"):
+        split_sources([Source(Image(np.zeros((40, 300)), "YX"))], 2, patch=(16, 16))
