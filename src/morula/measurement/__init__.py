@@ -1,1 +1,1 @@
-""""""
+"""Measurement: label images into tables with one row an object."""

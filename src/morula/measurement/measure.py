@@ -1,0 +1,231 @@
+"""One row an object: size, place, box, diameters, intensity."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import fastremap
+import numpy as np
+from numba import njit
+
+from morula.core.errors import DataError, OptionError
+from morula.core.family import nearest
+from morula.core.image import Image, spatial_array
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.labels.check import check_labels, volume
+from morula.measurement.table import Table
+
+_SMALL = 2**16  # ids up to here index the sums directly
+
+
+def measure(
+    labels: Any,
+    voxel_size: VoxelSizeLike = None,
+    intensity: Any = None,
+    *,
+    extra: Sequence[str] = (),
+    confidence: Sequence[float] | np.ndarray | None = None,
+) -> Table:
+    """Measure every object of a label image.
+
+    Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the unit stands in the name; ``area_px`` or ``volume_voxels``
+    where no voxel size is known); ``centroid_z``, ``_y``, ``_x`` and ``box_z_start``, ``box_z_stop``, ... in voxels, the stop exclusive;
+    ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); ``confidence`` where
+    given; ``intensity_mean``, ``_min``, ``_max``, ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ...
+    in front where it has several channels; then the `extra` ones.
+
+    Args:
+        labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
+        voxel_size: voxel edge lengths, as for `VoxelSize.of`; the image's own when `None`.
+        intensity: image (Z)YX or C(Z)YX, array or `Image`, of the same spatial shape.
+        extra: names of scikit-image region properties that are numbers, for example ``"solidity"``; in physical units, slow.
+        confidence: of the ids 1 to n, in order.
+
+    Returns:
+        One row an object, ordered by label.
+
+    Raises:
+        DataError: for values that are no labels, or an intensity image of another shape.
+        OptionError: for an unknown extra property or one that the image cannot have.
+
+    Examples:
+        >>> labels = np.array([[0, 7, 7], [0, 7, 0]])
+        >>> table = measure(labels, voxel_size=0.5, intensity=10 * labels)
+        >>> table["label"], table["voxels"], table["area_um2"], table["intensity_mean"]
+        (array([7]), array([3]), array([0.75]), array([70.]))
+    """
+    size = _size(labels, voxel_size)
+    array = check_labels(spatial_array(labels)[0])
+    size = VoxelSize.of(size, array.ndim)
+    indexed, ids = _indexed(array)
+    sums = np.zeros((len(ids), 10), np.int64)
+    sums[:, [4, 6, 8]] = np.iinfo(np.int64).max
+    _collect(volume(indexed), sums)
+    there = np.nonzero(sums[:, 0])[0]
+    columns = _geometry(ids[there], sums[there], size, array.ndim)
+    if confidence is not None:
+        columns["confidence"] = _confidence(confidence, ids[there])
+    channels = None if intensity is None else _channels(intensity, array.shape)
+    if channels is not None:
+        for name, values in _intensities(indexed, channels, len(ids)).items():
+            columns[name] = values[there]
+    for name, values in _extra(extra, indexed, channels, size, frozenset(columns)).items():
+        columns[name] = values
+    return Table(columns)
+
+
+def _size(labels: Any, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
+    return labels.voxel_size if voxel_size is None and isinstance(labels, Image) else voxel_size
+
+
+def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as indices into a short list of ids; row 0 stands for the background."""
+    largest = int(labels.max())
+    if largest <= _SMALL:
+        return labels, np.arange(largest + 1)
+    ids = fastremap.unique(labels)
+    ids = np.concatenate([[0], ids[ids > 0]]).astype(np.int64)
+    table = {int(label): index for index, label in enumerate(ids)}
+    return fastremap.remap(labels, table, preserve_missing_labels=False).astype(np.uint32, copy=False), ids
+
+
+@njit(cache=True, nogil=True)
+def _collect(labels: np.ndarray, sums: np.ndarray) -> None:  # pragma: no cover - compiled
+    """Add voxels, index sums z, y, x and boxes (start, stop) of every object, run by run along x."""
+    depth, height, width = labels.shape
+    for z in range(depth):
+        for y in range(height):
+            x = 0
+            while x < width:
+                label, start = labels[z, y, x], x
+                while x < width and labels[z, y, x] == label:
+                    x += 1
+                if label == 0:
+                    continue
+                n, row = x - start, sums[label]
+                row[0] += n
+                row[1] += n * z
+                row[2] += n * y
+                row[3] += (start + x - 1) * n // 2  # sum of start to x - 1; the product is even
+                row[4], row[5] = min(row[4], z), max(row[5], z + 1)
+                row[6], row[7] = min(row[6], y), max(row[7], y + 1)
+                row[8], row[9] = min(row[8], start), max(row[9], x)
+
+
+def _geometry(ids: np.ndarray, sums: np.ndarray, size: VoxelSize, ndim: int) -> dict[str, np.ndarray]:
+    voxels = sums[:, 0]
+    axes = "zyx"[-ndim:]
+    first = 3 - ndim
+    extent = voxels * float(np.prod(size.spacing(ndim)))
+    what, length = _names(size.unit, ndim)
+    columns = {"label": ids, "voxels": voxels, what: extent}
+    columns |= {f"centroid_{axis}": sums[:, 1 + first + i] / voxels for i, axis in enumerate(axes)}
+    sides = []
+    for i, axis in enumerate(axes):
+        start, stop = sums[:, 4 + 2 * (first + i)], sums[:, 5 + 2 * (first + i)]
+        columns |= {f"box_{axis}_start": start, f"box_{axis}_stop": stop}
+        sides.append(stop - start)
+    columns["diameter"] = np.max(sides, axis=0)
+    columns[length] = 2 * np.sqrt(extent / np.pi) if ndim == 2 else np.cbrt(6 * extent / np.pi)
+    return columns
+
+
+def _names(unit: str, ndim: int) -> tuple[str, str]:
+    """Names of the size column and of the equivalent diameter's."""
+    if unit == "pixel":
+        return ("area_px", "equivalent_diameter_px") if ndim == 2 else ("volume_voxels", "equivalent_diameter_voxels")
+    unit = unit.replace("Å", "angstrom")  # column names stay plain ASCII
+    return (f"area_{unit}2" if ndim == 2 else f"volume_{unit}3"), f"equivalent_diameter_{unit}"
+
+
+def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np.ndarray:
+    values = np.asarray(confidence, np.float32)
+    if values.ndim != 1 or (len(ids) and ids.max() > len(values)):
+        raise DataError(
+            f"confidence has shape {values.shape} but the labels go up to {ids.max(initial=0)}. Give one value for each id from 1 on."
+        )
+    return values[ids - 1]
+
+
+def _channels(intensity: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Intensity as C(Z)YX, float32 where that is exact for all 16-bit values, else float64."""
+    values = intensity.canonical() if isinstance(intensity, Image) else np.asarray(intensity)
+    if values.ndim == len(shape):
+        values = values[None]
+    if values.shape[1:] != shape:
+        raise DataError(
+            f"the intensity image has shape {values.shape if len(values) > 1 else values.shape[1:]} but the labels have {shape}. "
+            "Give the image of these labels, with channels in front."
+        )
+    exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    return values.astype(np.float32 if exact else np.float64, copy=False)
+
+
+@njit(cache=True, nogil=True)
+def _collect_intensity(labels: np.ndarray, values: np.ndarray, stats: np.ndarray) -> None:  # pragma: no cover - compiled
+    """Collect count, first value, sums of differences to it and of their squares, least and greatest value of every object."""
+    depth, height, width = labels.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                label = labels[z, y, x]
+                if label == 0:
+                    continue
+                row, value = stats[label], np.float64(values[z, y, x])
+                if row[0] == 0:
+                    row[1] = row[4] = row[5] = value
+                row[0] += 1
+                difference = value - row[1]  # small numbers: their squares keep their digits
+                row[2] += difference
+                row[3] += difference * difference
+                row[4] = min(row[4], value)
+                row[5] = max(row[5], value)
+
+
+def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+    columns = {}
+    for number, channel in enumerate(channels):
+        stats = np.zeros((rows, 6))
+        _collect_intensity(volume(indexed), volume(channel), stats)
+        n = np.maximum(stats[:, 0], 1)
+        shift = stats[:, 2] / n
+        prefix = f"c{number}_" if len(channels) > 1 else ""
+        columns[f"{prefix}intensity_mean"] = stats[:, 1] + shift
+        columns[f"{prefix}intensity_min"] = stats[:, 4]
+        columns[f"{prefix}intensity_max"] = stats[:, 5]
+        columns[f"{prefix}intensity_std"] = np.sqrt(np.maximum(stats[:, 3] / n - shift**2, 0))
+    return columns
+
+
+def _extra(
+    names: Sequence[str], indexed: np.ndarray, channels: np.ndarray | None, size: VoxelSize, taken: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """Columns of scikit-image region properties; several columns for a property that is a vector or a matrix."""
+    if not names:
+        return {}
+    from skimage.measure import regionprops, regionprops_table
+
+    probe = regionprops(np.ones((2,) * indexed.ndim, np.uint8))[0]
+    known = [name for name in dir(probe) if not name.startswith("_")]
+    for name in names:
+        if name not in known or name in taken:
+            why = "stands in the table already" if name in taken else "is not a region property of scikit-image"
+            raise OptionError(f"the extra measure {name!r} {why}.{nearest(name, known)}")
+    picture = None if channels is None else channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
+    try:
+        with warnings.catch_warnings():
+            if not indexed.any():
+                warnings.simplefilter("ignore")  # without an object, scikit-image measures a made-up one to learn the types
+            found = regionprops_table(
+                indexed.astype(np.int64), picture, properties=tuple(names), separator="_", spacing=size.spacing(indexed.ndim)
+            )
+    except (NotImplementedError, AttributeError, TypeError) as error:
+        raise OptionError(
+            f"the extra measures {', '.join(names)} cannot be taken of this {indexed.ndim}D image: {error}. Leave it out."
+        ) from error
+    for name, values in found.items():
+        if values.dtype.kind not in "biuf":
+            raise OptionError(f"the extra measure {name!r} is not a number. Leave it out.")
+    return found

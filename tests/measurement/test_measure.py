@@ -1,0 +1,175 @@
+"""Measurement: equal to scikit-image, physical units, any ids, several channels, nothing and everything."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.measure import regionprops_table
+
+import morula
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
+from morula.measurement.measure import measure
+from morula.testing.simulate import simulate
+
+
+@st.composite
+def label_images(draw):
+    shape = draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7))
+    return draw(hnp.arrays(np.int32, shape, elements=st.sampled_from([0, 0, 1, 2, 5, 300])))
+
+
+@given(label_images(), st.integers(0, 2**32))
+def test_equals_scikit_image(labels, seed):
+    intensity = np.random.default_rng(seed).integers(0, 65536, labels.shape).astype(np.uint16)
+    table = measure(labels, intensity=intensity)
+    names = ("label", "area", "centroid", "bbox", "intensity_mean", "intensity_min", "intensity_max", "intensity_std")
+    expected = regionprops_table(labels, intensity, properties=names)
+    ours = {"area": "voxels"} | {name: name for name in names if name not in ("area", "centroid", "bbox")}
+    for i, axis in enumerate("zyx"[-labels.ndim :]):
+        ours |= {f"centroid-{i}": f"centroid_{axis}", f"bbox-{i}": f"box_{axis}_start", f"bbox-{i + labels.ndim}": f"box_{axis}_stop"}
+    assert set(ours) == set(expected)
+    for theirs, name in ours.items():
+        np.testing.assert_allclose(table[name], expected[theirs], rtol=1e-9, atol=1e-9)
+
+
+def test_columns_2d():
+    table = measure(np.array([[1, 1, 1], [0, 2, 2]]), voxel_size=VoxelSize(0.5, 0.2), confidence=[0.9, 0.1])
+    assert table.columns == [
+        "label", "voxels", "area_um2", "centroid_y", "centroid_x", "box_y_start", "box_y_stop", "box_x_start", "box_x_stop",
+        "diameter", "equivalent_diameter_um", "confidence",
+    ]  # fmt: skip
+    np.testing.assert_allclose(table["area_um2"], [0.3, 0.2])
+    np.testing.assert_allclose(table["equivalent_diameter_um"], 2 * np.sqrt(np.array([0.3, 0.2]) / np.pi))
+    assert table["diameter"].tolist() == [3, 2]
+    np.testing.assert_allclose(table["confidence"], [0.9, 0.1], rtol=1e-6)
+
+
+def test_columns_3d():
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1:3, 2:5, 1:6] = 4
+    table = measure(labels, voxel_size=(2.0, 1.0, 0.5))
+    assert table["volume_um3"].tolist() == [30.0]
+    assert table["voxels"].tolist() == [30]
+    assert [table[f"centroid_{axis}"][0] for axis in "zyx"] == [1.5, 3.0, 3.0]
+    assert [table[f"box_{axis}_{end}"][0] for axis in "zyx" for end in ("start", "stop")] == [1, 3, 2, 5, 1, 6]
+    assert table["diameter"].tolist() == [5]
+    assert table["equivalent_diameter_um"][0] == pytest.approx((6 * 30 / np.pi) ** (1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("unit", "ndim", "columns"),
+    [
+        ("um", 2, ("area_um2", "equivalent_diameter_um")),
+        ("nm", 3, ("volume_nm3", "equivalent_diameter_nm")),
+        ("pixel", 2, ("area_px", "equivalent_diameter_px")),
+        ("pixel", 3, ("volume_voxels", "equivalent_diameter_voxels")),
+        ("Å", 3, ("volume_angstrom3", "equivalent_diameter_angstrom")),
+    ],
+)
+def test_units_stand_in_the_names(unit, ndim, columns):
+    table = measure(np.ones((2,) * ndim, int), voxel_size=VoxelSize(3, 3, z=3 if ndim == 3 else None, unit=unit))
+    assert all(column in table for column in columns)
+    assert table[columns[0]][0] == 6**ndim
+
+
+def test_unknown_size_counts_pixels():
+    assert measure(np.ones((3, 3), int))["area_px"].tolist() == [9]
+    assert measure(np.ones((3, 3, 3), int))["volume_voxels"].tolist() == [27]
+
+
+def test_image_brings_its_voxel_size():
+    image = Image(np.ones((1, 2, 3, 4), np.uint16), Axes("CZYX"), VoxelSize(0.5, 0.5, z=2))
+    assert measure(image)["volume_um3"].tolist() == [12.0]
+    assert measure(image, voxel_size=1)["volume_um3"].tolist() == [24.0]
+    raw = Image(np.arange(24.0).reshape(4, 3, 2).T, Axes("XYZ"[::-1]))
+    assert measure(image, intensity=raw)["intensity_max"].tolist() == [23.0]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (3, 5, 6)])
+def test_no_object(shape):
+    table = measure(np.zeros(shape, np.uint16), intensity=np.ones(shape), confidence=[], extra=["solidity"])
+    assert len(table) == 0
+    assert {"label", "voxels", "confidence", "intensity_std", "solidity"} <= set(table.columns)
+
+
+@pytest.mark.parametrize("label", [1, 65_535, 65_536, 2**31, 2**32 - 1])
+def test_any_id_also_filling_the_image(label):
+    table = measure(np.full((4, 5), label, np.int64), intensity=np.full((4, 5), 7, np.uint8))
+    assert table["label"].tolist() == [label]
+    assert table["voxels"].tolist() == [20]
+    assert table["intensity_mean"].tolist() == [7]
+
+
+def test_names_say_nothing():
+    made = simulate(shape=(8, 32, 32), n_objects=10, rng=np.random.default_rng(0))
+    ids = np.random.default_rng(1).choice(2**31, made.labels.max() + 1, replace=False)
+    ids[0] = 0
+    ids.sort()
+    plain, renamed = (measure(labels, intensity=made.image) for labels in (made.labels, ids[made.labels]))
+    assert renamed["label"].tolist() == ids[plain["label"]].tolist()
+    for name in plain.columns[1:]:
+        np.testing.assert_array_equal(plain[name], renamed[name])
+
+
+def test_several_pieces_are_one_object():
+    assert measure(np.array([[4, 0, 0, 0, 4]]))["diameter"].tolist() == [5]
+
+
+def test_channels():
+    labels = np.array([[1, 1, 0], [2, 0, 0]])
+    picture = np.stack([labels * 10, labels * 100])
+    table = measure(labels, intensity=picture)
+    assert table["c0_intensity_mean"].tolist() == [10, 20]
+    assert table["c1_intensity_max"].tolist() == [100, 200]
+    assert measure(labels, intensity=picture[:1])["intensity_min"].tolist() == [10, 20]
+
+
+def test_deviation_keeps_its_digits():
+    values = 1e9 + np.array([[1.0, 2.0, 3.0, 4.0]])
+    assert measure(np.ones((1, 4), int), intensity=values)["intensity_std"][0] == pytest.approx(np.std([1, 2, 3, 4]), rel=1e-6)
+
+
+def test_extra_measures():
+    labels = simulate(shape=(48, 48), n_objects=6, rng=np.random.default_rng(0)).labels.astype(np.uint32)
+    labels[labels == 2] = 2**31
+    table = measure(labels, voxel_size=0.5, intensity=labels % 251, extra=["solidity", "perimeter", "centroid_weighted"])
+    assert ((table["solidity"] > 0.7) & (table["solidity"] <= 1)).all()
+    assert {"perimeter", "centroid_weighted_0", "centroid_weighted_1"} <= set(table.columns)
+    whole = measure(labels, voxel_size=1.0, extra=["perimeter"])
+    np.testing.assert_allclose(whole["perimeter"], 2 * table["perimeter"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"extra": ["solidty"]}, OptionError, "'solidty' is not a region property of scikit-image. Did you mean 'solidity'"),
+        ({"extra": ["label"]}, OptionError, "'label' stands in the table already"),
+        ({"extra": ["coords"]}, OptionError, "'coords' is not a number"),
+        ({"extra": ["eccentricity"]}, OptionError, "eccentricity cannot be taken of this 3D image"),
+        ({"extra": ["centroid_weighted"]}, OptionError, "centroid_weighted cannot be taken"),
+        ({"intensity": np.zeros((2, 2))}, DataError, r"shape \(2, 2\)|shape \(2,\)"),
+        ({"intensity": np.zeros((2, 3, 4, 5))}, DataError, r"\(2, 3, 4, 5\) but the labels have \(3, 4, 4\)"),
+        ({"confidence": [0.5]}, DataError, "the labels go up to 2"),
+        ({"voxel_size": (1, 2)}, OptionError, "has 2 lengths"),
+    ],
+)
+def test_bad_arguments(arguments, error, words):
+    labels = np.zeros((3, 4, 4), np.uint16)
+    labels[0, 0], labels[1, 1, :2] = 1, 2
+    with pytest.raises(error, match=words):
+        measure(labels, **arguments)
+
+
+def test_not_labels():
+    with pytest.raises(DataError, match=r"fraction 0\.5"):
+        measure(np.full((2, 2), 0.5))
+    with pytest.raises(DataError, match="-3"):
+        measure(np.full((2, 2), -3))
+
+
+def test_face():
+    assert morula.measure(np.ones((2, 2), int))["voxels"].tolist() == [4]
