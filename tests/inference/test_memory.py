@@ -47,7 +47,7 @@ def test_bytes_per_voxel_count_what_is_alive(ndim):
     conv = nn.Conv2d if ndim == 2 else nn.Conv3d
     net = nn.Sequential(conv(1, 8, 3, padding=1), nn.ReLU(), conv(8, 8, 3, padding=1), conv(8, 2, 1))
     # the image, the input of a layer and its output: 1 + 8 + 8 channels
-    assert measure_bytes_per_voxel(net, ndim, 1, (4,) * ndim) == pytest.approx(1.25 * 17 * 4, rel=0.02)
+    assert measure_bytes_per_voxel(net, 1, (4,) * ndim) == pytest.approx(1.25 * 17 * 4, rel=0.02)
 
 
 def test_bytes_per_voxel_of_a_network_with_pooling():
@@ -62,4 +62,4 @@ def test_bytes_per_voxel_of_a_network_with_pooling():
             return self.c(torch.cat([a, nn.functional.interpolate(b, scale_factor=4)], 1))
 
     # image, a, a quarter of a quarter of b, the enlarged b and both joined
-    assert measure_bytes_per_voxel(Net(), 2, 1, (4, 4)) == pytest.approx(1.25 * 4 * (1 + 8 + 0.5 + 8 + 16), rel=0.05)
+    assert measure_bytes_per_voxel(Net(), 1, (4, 4)) == pytest.approx(1.25 * 4 * (1 + 8 + 0.5 + 8 + 16), rel=0.05)

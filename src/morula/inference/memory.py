@@ -83,7 +83,7 @@ def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
 
 
 def measure_bytes_per_voxel(
-    forward: Callable[[torch.Tensor], Any], ndim: int, in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
+    forward: Callable[[torch.Tensor], Any], in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
 ) -> float:
     """Peak bytes of a forward pass for each voxel of its input, measured in one pass over a small tile.
 
@@ -92,14 +92,13 @@ def measure_bytes_per_voxel(
 
     Args:
         forward: network, N C (Z)YX float32 to one tensor or several.
-        ndim: 2 or 3.
         in_channels: C.
         multiple: product of the network's poolings per axis.
         device: of the network.
     """
     import torch
 
-    edge = {2: 128, 3: 32}[ndim]
+    edge = {2: 128, 3: 32}[len(multiple)]
     tile = [math.lcm(m, 2) * max(1, round(edge / math.lcm(m, 2))) for m in multiple]
     with torch.inference_mode(), _live_bytes() as counted:
         forward(torch.zeros(1, in_channels, *tile, device=device))

@@ -12,7 +12,7 @@ import numpy as np
 
 from morula.core.errors import OptionError
 
-EXACT_COST = 8.0  # times the image's own voxels: what equality with the untiled prediction may cost before tiles overlap less
+EXACT_COST = 4.0  # times the image's own voxels: what equality with the untiled prediction may cost before tiles overlap less
 CUT_OVERLAP = 0.25  # of the tile, then
 _CANDIDATES = 96  # tile lengths looked at per axis
 
@@ -134,7 +134,7 @@ def plan_tiles(
         tile: the tile's shape, for networks that normalise over space and must see what they saw in training. `None` plans it:
             the whole image where it fits.
         overlap: what neighbouring tiles share, as a fraction of the tile (below 1) or in voxels per axis. `None` takes twice the halo, with
-            which tiled equals untiled; where that would cost more than 8 times the image or does not fit, it takes a quarter of the tile
+            which tiled equals untiled; where that would cost more than 4 times the image or does not fit, it takes a quarter of the tile
             and `exact` is false.
         max_batch: most tiles in one forward call.
 
