@@ -14,9 +14,9 @@ SMALLEST = 4  # voxels an edge that a pooled level keeps at least
 def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int) -> tuple[Sizes, Sizes]:
     """Kernel edges of each level and pooling factors of each step down for voxels of this spacing.
 
-    Each step halves the axes that are finer than twice the finest spacing, so that the voxels become isotropic first, as long as
-    the level keeps 4 voxels along that axis. Kernels are 3 long, and 1 along an axis that is still twice as coarse as the finest
-    or more (the rule of nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z).
+    Each step halves the axes that are less than twice as coarse as the finest one, so that the voxels become isotropic first. An
+    axis of which a level would keep less than 4 voxels is left out of this. Kernels are 3 long, and 1 along an axis that is still
+    twice as coarse as the finest or more (the rule of nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z).
 
     Args:
         spacing: edge lengths of a voxel, (Z)YX, in any unit.
@@ -36,10 +36,11 @@ def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int)
     kernels = [_kernel(edges, None)]
     pools: list[tuple[int, ...]] = []
     while len(kernels) < levels:
-        finest = min(edge for edge, n in zip(edges, sizes, strict=True) if n >= 2 * SMALLEST or edge == min(edges))
-        pool = tuple(2 if n >= 2 * SMALLEST and edge < COARSE * finest else 1 for edge, n in zip(edges, sizes, strict=True))
-        if max(pool) == 1:
+        large = [n >= 2 * SMALLEST for n in sizes]
+        if not any(large):
             break
+        finest = min(edge for edge, fits in zip(edges, large, strict=True) if fits)
+        pool = tuple(2 if fits and edge < COARSE * finest else 1 for edge, fits in zip(edges, large, strict=True))
         edges = [edge * p for edge, p in zip(edges, pool, strict=True)]
         sizes = [n // p for n, p in zip(sizes, pool, strict=True)]
         pools.append(pool)

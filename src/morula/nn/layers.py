@@ -151,6 +151,7 @@ def pad_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     """NC(Z)YX made larger at the end of each axis by repeating the border voxels.
 
     Examples:
+        >>> import torch
         >>> pad_to(torch.tensor([[[[1.0, 2.0]]]]), (1, 4)).tolist()
         [[[[1.0, 2.0, 2.0, 2.0]]]]
     """
