@@ -10,8 +10,8 @@ from morula.core.errors import DataError
 LEVELS = 65_536
 
 
-def quantised(surface: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """A surface as uint16: its smallest value (in the mask) becomes 0, its largest 65,535.
+def quantised(surface: np.ndarray, mask: np.ndarray | None = None, *, lowest: float | None = None) -> np.ndarray:
+    """A surface as uint16: its smallest value (in the mask), or `lowest`, becomes 0, its largest 65,535.
 
     Examples:
         >>> quantised(np.array([0.0, 0.5, 1.0], np.float32))
@@ -19,7 +19,7 @@ def quantised(surface: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
     """
     surface = np.asarray(surface, np.float32)
     seen = surface if mask is None else surface[mask]
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+    low, high = (float(seen.min()) if lowest is None else lowest, float(seen.max())) if seen.size else (0.0, 0.0)
     out = np.zeros(surface.shape, np.uint16)
     if high > low:
         _quantise(surface.ravel(), np.float32(low), np.float32((LEVELS - 1) / (high - low)), out.ravel())

@@ -1,0 +1,92 @@
+"""What the watershed decoder does where the user leaves it open: channels of each step, and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from morula.core.errors import OptionError
+from morula.core.family import nearest
+from morula.labels.representations.base import Representation
+from morula.labels.statistics import ChannelStatistics
+
+Threshold = float | Literal["auto"]
+Channels = Mapping[str, Representation[Any]]
+
+AGAINST = frozenset({"background", "contour", "centre_distance"})
+"""Roles whose low values speak for a seed."""
+_EXTENT = ("interior", "background", "distance", "contour")
+
+
+def codes(channels: Channels, *roles: str) -> list[str]:
+    """Codes of the channels with one of these roles, in the order of the roles."""
+    return [code for role in roles for code, channel in channels.items() if channel.role == role]
+
+
+def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str, Any], surface: str | None) -> None:
+    """Check that objects can be made of these channels as the user states.
+
+    Raises:
+        OptionError: when no channel says how far objects reach, or an option names a channel that is not there.
+    """
+    known = ", ".join(channels)
+    if not codes(channels, *_EXTENT):
+        raise OptionError(f"the channels {known} do not say how far objects reach. Add one of F, B, C or Db.")
+    for step, named in (("seeds", seeds), ("growth", growth), ("surface", [surface] if surface else [])):
+        for code in named:
+            if code not in channels:
+                raise OptionError(f"{step} names the channel {code!r} but the prediction has {known}.{nearest(code, list(channels))}")
+
+
+def planned_seeds(channels: Channels) -> dict[str, Threshold]:
+    """Centres where they are predicted; else everything that tells inside from contour, and depth."""
+    if centres := codes(channels, "centre"):
+        return {code: "auto" for code in centres}
+    inside = codes(channels, "interior") or codes(channels, "background")
+    depth = codes(channels, "distance") or codes(channels, "centre_distance")
+    return {code: "auto" for code in [*inside, *codes(channels, "contour"), *depth]}
+
+
+def planned_growth(channels: Channels) -> dict[str, Threshold]:
+    """The inside; without a channel for it the distance; with contours alone nothing limits objects but each other."""
+    for role in ("interior", "background", "distance"):
+        if found := codes(channels, role):
+            return {code: "auto" for code in found[:1]}
+    return {}
+
+
+def planned_surface(channels: Channels) -> str:
+    """The channel that is steepest between touching objects."""
+    contours = [code for code in codes(channels, "contour") if getattr(channels[code], "separates", True)]
+    return [*contours, *codes(channels, "distance", "centre_distance", "interior", "background", "contour")][0]
+
+
+def top(channel: Representation[Any], largest: float) -> float:
+    """Value of a channel that stands for 1: 10 for discretised distances, the largest one predicted for raw ones."""
+    if channel.activation == "sigmoid":
+        return 1.0
+    return 10.0 if getattr(channel.options, "values", None) == "discretize" else max(largest, 1e-6)
+
+
+def auto_threshold(channel: Representation[Any], statistics: ChannelStatistics, row: int, *, step: str, parted: bool) -> float | None:
+    """Threshold of a channel for a step, ``seeds`` or ``growth``, by Otsu's method within the bounds that make sense for the channel.
+
+    The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where seeds are parted by valleys,
+    seed thresholds are lenient: the valleys do the work. `None` stands for half a voxel, for distances in lengths.
+    """
+    if channel.role not in ("distance", "centre_distance"):
+        low, high = (0.5, 0.8) if channel.role == "contour" and parted and step == "seeds" else (0.3, 0.7)
+        return _within(statistics.otsu(row), low, high)
+    one = top(channel, float(statistics.maximum[row]))
+    if channel.role == "centre_distance":
+        return one * _within(statistics.otsu(row, above=0.0) / one, *((0.7, 0.9) if parted else (0.3, 0.6)))
+    if channel.activation != "sigmoid" and getattr(channel.options, "values", None) == "raw" and (parted or step == "growth"):
+        return None
+    share = statistics.otsu(row) / one
+    if step == "growth":
+        return one * _within(share / 2, 0.08, 0.2)
+    return one * (_within(share / 3, 0.08, 0.15) if parted else _within(share, 0.3, 0.6))
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

@@ -1,0 +1,238 @@
+"""Marker-controlled watershed on predicted channels.
+
+The five steps of the document: seed creation, topographic surface, growth mask, refinement of seeds and growth mask, watershed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import cc3d
+import numpy as np
+from pydantic import Field
+
+from morula.core.errors import DataError, OptionError
+from morula.core.options import Options as BaseOptions
+from morula.labels.geometry import sizes_of
+from morula.labels.morphology import Radius, dilate_mask, erode, radii
+from morula.labels.objects import Objects, numbered, object_maxima, object_means
+from morula.labels.decoders.plan import (
+    AGAINST,
+    Threshold,
+    auto_threshold,
+    check_plan,
+    codes,
+    planned_growth,
+    planned_seeds,
+    planned_surface,
+    top,
+)
+from morula.labels.representations.base import Representation
+from morula.labels.small import select
+from morula.labels.statistics import ChannelStatistics
+from morula.labels.valleys import part, smooth
+from morula.labels.watershed import watershed
+
+LOWEST_PEAK = 0.25
+"""Where no channel tells the inside, seeds that stay below this depth are noise: a scaled distance is 1 at each object's deepest voxel."""
+
+
+class Morphology(BaseOptions):
+    """One operation on the seed map."""
+
+    op: Literal["erode", "dilate"]
+    """What is done."""
+    radius: Radius = 1
+    """Radius of the ellipsoid, in voxels of the finest axis, or one number an axis."""
+
+
+class Options(BaseOptions):
+    """Options of the watershed decoder. What is left empty is planned from the channels."""
+
+    seeds: dict[str, Threshold] = {}
+    """Step 1. Channels that make seeds, each with its threshold or `auto`: above it for F, P and Db, below it for B, C and Dc."""
+    surface: str | None = None
+    """Step 2. Channel whose values are flooded from the seeds."""
+    growth: dict[str, Threshold] = {}
+    """Step 3. Channels that limit the objects, each with its threshold or `auto`."""
+    valley: float | None = Field(0.3, ge=0, le=1)
+    """Step 4. Part seeds where the depth map (the product of the seed channels, slightly smoothed) has a valley deeper than this share of
+    the lower peak. Empty: seeds are the connected pieces of the seed map."""
+    seed_morphology: tuple[Morphology, ...] = ()
+    """Step 4. Erosions and dilations of the seed map, in this order."""
+    growth_erosion: Radius = 0
+    """Step 4. Erode the growth mask by so many voxels, ..."""
+    growth_dilation: Radius = 0
+    """... then dilate it by so many: thin artefacts go."""
+    min_seed: int = Field(0, ge=0)
+    """Step 4. Drop seeds of fewer voxels."""
+    keep_unseeded: bool = True
+    """Step 5. Pieces of the growth mask that no seed reaches become objects, too (not slice by slice)."""
+    by_slice: bool = False
+    """Step 5. Flood each z plane by itself, from the 3D seeds."""
+    connectivity: int = Field(1, ge=1, le=3)
+    """Neighbours of a voxel: 1 across faces, 2 also across edges, 3 also across corners."""
+
+
+class Watershed:
+    """Objects from any of the channels F, B, P, C, Db and Dc that says where objects are.
+
+    Args:
+        options: what the user states.
+        representations: the channels, in the order of the prediction.
+
+    Raises:
+        OptionError: when the channels do not suffice, or an option names a channel that is not there.
+    """
+
+    Options = Options
+
+    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
+        self.options = options or Options()
+        self.channels = {each.code: each for each in representations}
+        check_plan(self.channels, self.options.seeds, self.options.growth, self.options.surface)
+        self.seeds = self.options.seeds or planned_seeds(self.channels)
+        self.growth = self.options.growth or planned_growth(self.channels)
+        self.surface = self.options.surface or planned_surface(self.channels)
+
+    @staticmethod
+    def accepts(representations: Sequence[Representation[Any]]) -> bool:
+        """Whether objects can be made of these channels."""
+        try:
+            check_plan({each.code: each for each in representations}, {}, {}, None)
+        except OptionError:
+            return False
+        return True
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Thresholds from statistics of the whole prediction; blocks are then decoded with them. JSON-able."""
+        rows = {code: row for row, code in enumerate(self.channels)}
+        parted = self.options.valley is not None
+        found: dict[str, Any] = {
+            step: {
+                code: auto_threshold(self.channels[code], statistics, rows[code], step=step, parted=parted) if given == "auto" else float(given)
+                for code, given in wanted.items()
+            }
+            for step, wanted in (("seeds", self.seeds), ("growth", self.growth))
+        }
+        return {**found, "largest": {code: float(statistics.maximum[row]) for code, row in rows.items()}}
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+        """Objects of predicted channels.
+
+        Args:
+            prediction: channels C(Z)YX float32, through their activation.
+            parameters: from `fit`.
+            spacing: edge lengths of a voxel, in array order.
+
+        Returns:
+            Objects with ids 1..n. Confidence is the mean probability of the inside (F, or 1 - B) in the object; where no such channel
+            is there, the highest value of the depth map in it. Intermediates are `seeds`, `surface` and `growth`.
+
+        Raises:
+            DataError: for another number of channels.
+        """
+        if len(prediction) != len(self.channels):
+            raise DataError(f"the prediction has {len(prediction)} channels but {', '.join(self.channels)} are {len(self.channels)}. Give C(Z)YX.")
+        planes = dict(zip(self.channels, np.asarray(prediction, np.float32), strict=True))
+        depth = self._depth(planes, parameters["largest"])
+        growth = self._growth_mask(planes, parameters["growth"], spacing)
+        seeds, number = self._seeds(planes, parameters["seeds"], growth, depth, spacing)
+        surface = planes[self.surface] if self.channels[self.surface].role in AGAINST else -planes[self.surface]
+        labels, number = self._flooded(surface, seeds, number, growth)
+        labels, old = numbered(labels, number)
+        return Objects(labels, self._confidence(labels, planes, depth, len(old)), {"seeds": seeds, "surface": surface, "growth": growth})
+
+    def _inside(self) -> str | None:
+        """The channel that tells inside from outside."""
+        return next(iter(codes(self.channels, "interior", "background")), None)
+
+    def _depth(self, planes: Mapping[str, np.ndarray], largest: Mapping[str, float]) -> np.ndarray:
+        """The depth map: product of the seed channels as shares of 1. Where a distance is among them, it stands for the inside."""
+        distances = [code for code in self.seeds if self.channels[code].role in ("distance", "centre_distance")]
+        depth: np.ndarray | None = None
+        for code in self.seeds:
+            channel = self.channels[code]
+            if distances and channel.role in ("interior", "background"):
+                continue
+            one = np.float32(top(channel, largest[code]))
+            share = 1 - planes[code] / one if channel.role in AGAINST else planes[code] / one
+            depth = share if depth is None else np.multiply(depth, share, out=depth)
+        assert depth is not None
+        return depth
+
+    def _passed(self, planes: Mapping[str, np.ndarray], thresholds: Mapping[str, float | None], spacing: Sequence[float]) -> np.ndarray:
+        """Voxels that pass all thresholds."""
+        mask = np.ones(next(iter(planes.values())).shape, np.bool_)
+        for code, threshold in thresholds.items():
+            limit = np.float32(0.5 * min(spacing) if threshold is None else threshold)
+            mask &= planes[code] < limit if self.channels[code].role in AGAINST else planes[code] > limit
+        return mask
+
+    def _growth_mask(self, planes: Mapping[str, np.ndarray], thresholds: Mapping[str, float | None], spacing: Sequence[float]) -> np.ndarray:
+        """Steps 3 and 4."""
+        mask = self._passed(planes, thresholds, spacing)
+        mask = erode(mask, radii(self.options.growth_erosion, spacing))
+        mask = dilate_mask(mask, radii(self.options.growth_dilation, spacing))
+        only = self.channels[next(iter(self.growth))] if len(self.growth) == 1 else None
+        if only is not None and only.role == "distance" and only.activation == "sigmoid":
+            mask = dilate_mask(mask, (1,) * mask.ndim)  # scaled distances are 0 on an object's outermost voxels
+        return mask
+
+    def _seeds(
+        self,
+        planes: Mapping[str, np.ndarray],
+        thresholds: Mapping[str, float | None],
+        growth: np.ndarray,
+        depth: np.ndarray,
+        spacing: Sequence[float],
+    ) -> tuple[np.ndarray, int]:
+        """Steps 1 and 4: ids of the seeds and their number."""
+        mask = self._passed(planes, thresholds, spacing)
+        for each in self.options.seed_morphology:
+            change = erode if each.op == "erode" else dilate_mask
+            mask = change(mask, radii(each.radius, spacing))
+        mask &= growth
+        if not self.growth and mask.all():  # contours alone, and there is none
+            return np.zeros(mask.shape, np.uint32), 0
+        connectivity = min(self.options.connectivity, mask.ndim)
+        if self.options.valley is None:
+            seeds, number = pieces(mask, connectivity)
+        else:
+            seeds, number = part(smooth(depth, spacing), mask, self.options.valley, connectivity=connectivity)
+        sizes = sizes_of(seeds, number)
+        kept = sizes >= max(self.options.min_seed, 1)
+        if self._inside() is None and number:
+            kept[1:] &= object_maxima(seeds, depth, number) > LOWEST_PEAK
+        if not kept[1:].all():
+            chosen = np.zeros_like(seeds)
+            select(seeds.ravel(), seeds.ravel(), kept, chosen.ravel())
+            seeds = chosen
+        return seeds, number
+
+    def _flooded(self, surface: np.ndarray, seeds: np.ndarray, number: int, growth: np.ndarray) -> tuple[np.ndarray, int]:
+        """Step 5: ids of the objects and the largest."""
+        connectivity = min(self.options.connectivity, seeds.ndim)
+        labels = watershed(surface, seeds, growth, connectivity=connectivity, by_slice=self.options.by_slice)
+        if self.options.keep_unseeded and not self.options.by_slice and self._inside() is not None:
+            left = growth & (labels == 0)
+            if left.any():
+                more, count = pieces(left, connectivity)
+                labels[left] = more[left] + np.uint32(number)
+                number += count
+        return labels, number
+
+    def _confidence(self, labels: np.ndarray, planes: Mapping[str, np.ndarray], depth: np.ndarray, n: int) -> np.ndarray:
+        code = self._inside()
+        if code is None:
+            return np.clip(object_maxima(labels, depth, n), 0, 1)
+        means = object_means(labels, planes[code], n)
+        return means if self.channels[code].role == "interior" else 1 - means
+
+
+def pieces(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
+    """Connected pieces of a mask, ids uint32 from 1 on, and their number."""
+    neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
+    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)
+    return labels, int(number)
