@@ -20,7 +20,9 @@ Batch = dict[str, torch.Tensor]
 class Sampled(Protocol):
     """What a loader takes patches from, such as a `PatchDataset`."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """Of the order of the patches."""
 
     def __len__(self) -> int: ...
 

@@ -1,0 +1,200 @@
+"""What images and labels look like: what a plan needs to know, and what a user should see before training."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.data.crop import crop
+from morula.data.intensity import LIMIT, Distribution, distributions
+from morula.labels.check import check_labels, compact
+from morula.labels.geometry import geometry
+
+_VOXELS = 2**26  # a larger label image is represented by a block in its middle
+SHARES = (5, 25, 50, 75, 95)
+"""Percentages at which sizes are told."""
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Of one channel over all images. `saturated` is the share of voxels at the highest value, 0 where they are not conspicuously many."""
+
+    low: float
+    percentile_1: float
+    median: float
+    percentile_99_8: float
+    high: float
+    saturated: float
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Of all label images together. Sizes stand at 5, 25, 50, 75 and 95 % of the objects that no border cuts.
+
+    `voxels` are counts, `diameters` those of the disc or ball of equal size in the unit of the spacing, `edges` the box's edges
+    (Z)YX in voxels, one tuple a percentage.
+    """
+
+    count: int
+    per_image: tuple[int, ...]
+    foreground: float
+    largest_label: int
+    voxels: tuple[float, ...] = ()
+    diameters: tuple[float, ...] = ()
+    edges: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What `describe` found. `shapes` are spatial, (Z)YX, with how many images have each; `constant` names images of one single value."""
+
+    images: int
+    ndim: int
+    shapes: dict[tuple[int, ...], int]
+    dtype: str
+    spacings: dict[tuple[float, ...], int]
+    unit: str
+    intensities: tuple[Intensity, ...]
+    constant: tuple[str, ...] = ()
+    objects: Objects | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should look into before training."""
+        said = [f"{name} is constant: every voxel has the same value. Check the file." for name in self.constant]
+        for number, channel in enumerate(self.intensities):
+            if channel.saturated:
+                said.append(
+                    f"{channel.saturated:.1%} of the voxels{f' of channel {number}' if len(self.intensities) > 1 else ''} are saturated at "
+                    f"{channel.high:g}. Shorten the exposure if you can record the images again."
+                )
+        if len(self.spacings) > 1:
+            said.append(
+                f"the images have {len(self.spacings)} different voxel sizes. Objects will look of different size; resample the images."
+            )
+        if self.objects is not None and self.objects.count == 0:
+            said.append("the labels hold no object at all. Check that they are the right files.")
+        return said
+
+    def lines(self) -> list[str]:
+        """The summary in a few lines of words, warnings last."""
+        lines = [f"{self.images} image{'s' * (self.images != 1)} in {self.ndim}D, {self.dtype}, {_spread(self.shapes)} voxels"]
+        lines.append(f"voxel size {_spread(self.spacings)} {self.unit}")
+        for number, channel in enumerate(self.intensities):
+            name = f"channel {number} " if len(self.intensities) > 1 else ""
+            lines.append(
+                f"{name}intensity {channel.low:g} to {channel.high:g}, median {channel.median:g}, "
+                f"1st and 99.8th percentile {channel.percentile_1:g} and {channel.percentile_99_8:g}"
+            )
+        if self.objects is not None:
+            lines += _object_lines(self.objects, self.unit)
+        return lines + [f"warning: {text}" for text in self.warnings]
+
+
+def _spread(found: dict[tuple[int, ...], int] | dict[tuple[float, ...], int]) -> str:
+    """One tuple, or the smallest and the largest along each axis."""
+    low, high = (tuple(pick(axis) for axis in zip(*found, strict=True)) for pick in (min, max))
+    words = [" x ".join(f"{n:g}" for n in each) for each in (low, high)]
+    return words[0] if low == high else f"{words[0]} to {words[1]}"
+
+
+def _object_lines(objects: Objects, unit: str) -> list[str]:
+    lines = [f"{objects.count} objects, {min(objects.per_image)} to {max(objects.per_image)} an image, {objects.foreground:.1%} foreground"]
+    if objects.voxels:
+        box = " x ".join(f"{edge:g}" for edge in objects.edges[2])
+        lines.append(
+            f"object size: median {objects.voxels[2]:g} voxels (5 to 95 %: {objects.voxels[0]:g} to {objects.voxels[-1]:g}), "
+            f"diameter {objects.diameters[2]:.3g} {unit} ({objects.diameters[0]:.3g} to {objects.diameters[-1]:.3g}), box {box} voxels"
+        )
+    return lines
+
+
+def describe(images: Sequence[Image], labels: Sequence[Image] = ()) -> DataSummary:
+    """Look at images and label images; of very large ones, at parts.
+
+    Raises:
+        DataError: without images, for empty ones, values that are not finite, or label values that are no labels.
+
+    Examples:
+        >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        >>> print("\\n".join(describe([Image(image, "YX")], [Image(image // 40, "YX")]).lines()[:3]))
+        1 image in 2D, uint8, 8 x 8 voxels
+        voxel size 1 x 1 pixel
+        intensity 0 to 63, median 31.5, 1st and 99.8th percentile 0.63 and 62.874
+    """
+    if not images:
+        raise DataError("there is no image to look at. Give at least one.")
+    limit = max(LIMIT // len(images), 2**18)
+    each = [distributions(image, limit) for image in images]
+    width = max(map(len, each))
+    channels = [Distribution.merge([parts[c] for parts in each if c < len(parts)]) for c in range(width)]
+    constant = tuple(
+        image.source or f"image {i + 1}"
+        for i, (image, parts) in enumerate(zip(images, each, strict=True))
+        if all(p.low == p.high for p in parts)
+    )
+    units = [image.voxel_size.unit for image in images if image.voxel_size is not None]
+    return DataSummary(
+        images=len(images),
+        ndim=images[0].ndim_spatial,
+        shapes=dict(Counter(image.spatial_shape for image in images)),
+        dtype="/".join(dict.fromkeys(str(image.dtype) for image in images)),
+        spacings=dict(Counter(image.spacing for image in images)),
+        unit=units[0] if units else "pixel",
+        intensities=tuple(map(_intensity, channels)),
+        constant=constant,
+        objects=_objects(labels) if labels else None,
+    )
+
+
+def _intensity(found: Distribution) -> Intensity:
+    top, share = found.counts[-1], float(found.counts[-1] / found.n)
+    # images of a few values only are masks or drawings; elsewhere counts fall towards the top, unless values were cut off there
+    saturated = share if len(found.values) > 16 and share > 1e-3 and top > 4 * found.counts[-2] else 0.0
+    return Intensity(found.low, found.percentile(1), found.percentile(50), found.percentile(99.8), found.high, saturated)
+
+
+def _middle(shape: Sequence[int], limit: int) -> Region:
+    """A block in the middle with at most about `limit` voxels, of the image's proportions."""
+    share = min(1.0, (limit / math.prod(shape)) ** (1 / len(shape)))
+    edges = [max(1, int(n * share)) for n in shape]
+    start = tuple((n - edge) // 2 for n, edge in zip(shape, edges, strict=True))
+    return Region(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
+
+
+def _objects(labels: Iterable[Image]) -> Objects:
+    counts, sizes, edges, diameters = [], [], [], []
+    inside = total = largest = 0
+    for image in labels:
+        block = check_labels(crop(image, _middle(image.spatial_shape, _VOXELS))[0])
+        largest = max(largest, int(block.max(initial=0)))
+        found = geometry(*compact(block))
+        ids = found.ids
+        counts.append(len(ids))
+        inside += int(found.sizes[1:].sum())
+        total += block.size
+        touching = (found.starts[ids] == 0) | (found.stops[ids] == block.shape)
+        touching[:, [n == 1 for n in block.shape]] = False  # a volume of one plane
+        whole = ids[~touching.any(axis=1)] if not touching.all() else ids
+        sizes.append(found.sizes[whole])
+        edges.append(found.stops[whole] - found.starts[whole])
+        volume = found.sizes[whole] * math.prod(image.spacing)
+        diameters.append(2 * np.sqrt(volume / np.pi) if block.ndim == 2 else np.cbrt(6 * volume / np.pi))
+    if not sum(map(len, sizes)):
+        return Objects(0, tuple(counts), 0.0, largest)
+    return Objects(
+        sum(counts),
+        tuple(counts),
+        inside / total,
+        largest,
+        tuple(np.percentile(np.concatenate(sizes), SHARES).tolist()),
+        tuple(np.percentile(np.concatenate(diameters), SHARES).tolist()),
+        tuple(map(tuple, np.percentile(np.concatenate(edges), SHARES, axis=0).tolist())),
+    )

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
+from morula.data import look
+from morula.data.look import describe
+
+
+def boxes(shape, edges, ids=range(1, 100), gap=2):
+    labels = np.zeros(shape, np.uint32)
+    for label, start in zip(ids, range(1, shape[-1] - edges[-1], edges[-1] + gap)):
+        labels[..., start : start + edges[-1]][tuple(slice(1, 1 + e) for e in edges[:-1])] = label
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("shape", "edges", "size"), [((20, 60), (4, 6), VoxelSize(0.5, 0.5)), ((9, 20, 60), (3, 4, 6), VoxelSize(0.5, 0.5, 2))]
+)
+def test_objects_are_measured(shape, edges, size):
+    axes = "ZYX"[-len(shape) :]
+    labels = boxes(shape, edges, ids=range(70_000, 70_100))
+    summary = describe(
+        [Image(labels % 251 + np.arange(shape[-1], dtype=np.uint32), axes, size)] * 2,
+        [Image(labels, axes, size), Image(labels * 0, axes, size)],
+    )
+    found = summary.objects
+    assert found.count == 7
+    assert found.per_image == (7, 0)
+    assert found.voxels == (np.prod(edges),) * 5
+    assert found.edges == (edges,) * 5
+    volume = np.prod(edges) * np.prod(size.spacing(len(shape)))
+    assert found.diameters[2] == pytest.approx(2 * np.sqrt(volume / np.pi) if len(shape) == 2 else np.cbrt(6 * volume / np.pi))
+    assert found.foreground == pytest.approx(7 * np.prod(edges) / np.prod(shape) / 2)
+    assert found.largest_label == 70_006
+    assert (summary.images, summary.ndim, summary.unit, summary.shapes) == (2, len(shape), "um", {shape: 2})
+    assert "7 objects, 0 to 7 an image" in "\n".join(summary.lines())
+    assert summary.warnings == []
+
+
+def test_objects_cut_by_the_border_are_counted_not_sized():
+    labels = boxes((20, 60), (4, 6))
+    labels[10:, 50:] = 99
+    found = describe([Image(labels, "YX")], [Image(labels, "YX")]).objects
+    assert found.count == 8
+    assert max(found.voxels) == 24
+
+
+def test_one_object_that_fills_the_image():
+    labels = np.ones((10, 10), np.uint8)
+    found = describe([Image(labels, "YX")], [Image(labels, "YX")]).objects
+    assert (found.count, found.foreground, found.voxels[0]) == (1, 1.0, 100)
+
+
+def test_large_labels_are_looked_at_in_their_middle(monkeypatch):
+    monkeypatch.setattr(look, "_VOXELS", 400)
+    labels = np.zeros((100, 100), np.uint8)
+    labels[0, 0], labels[50, 50] = 1, 2
+    assert describe([Image(labels, "YX")], [Image(labels, "YX")]).objects.count == 1
+
+
+def test_warnings():
+    rng = np.random.default_rng(0)
+    flat = Image(np.full((20, 20), 3, np.uint8), "YX", source="flat.tif")
+    bright = Image(np.minimum(rng.integers(0, 300, (50, 50)), 255).astype(np.uint8), "YX", VoxelSize(2, 2, unit="pixel"))
+    empty = Image(np.zeros((20, 20), int), "YX")
+    summary = describe([flat, bright], [empty])
+    text = "\n".join(summary.lines())
+    for part in (
+        "flat.tif is constant",
+        "saturated at 255",
+        "2 different voxel sizes",
+        "no object at all",
+        "20 x 20 to 50 x 50 voxels",
+        "1 x 1 to 2 x 2 pixel",
+    ):
+        assert part in text
+    with pytest.raises(DataError, match="no image"):
+        describe([])
+
+
+def test_channels_and_spread():
+    rgb = Image(np.random.default_rng(0).integers(0, 9, (30, 40, 3), np.uint8), "YXC")
+    summary = describe([rgb])
+    assert len(summary.intensities) == 3
+    assert summary.lines()[2].startswith("channel 0 intensity 0 to 8, median 4")
+    assert summary.objects is None
