@@ -79,11 +79,12 @@ def bce_dice_sums(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     shares: tuple[float, float] = (1.0, 1.0),
+    squared: bool = False,
     smooth: float = 1.0,
 ) -> Sums:
     """Sums of `bce_dice`; parts (4, C): those of `bce`, then those of `dice`."""
     entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights)
-    overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, smooth=smooth)
+    overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, squared=squared, smooth=smooth)
     weights = checked_weights(channel_weights, logits.shape[1])
     return Sums(torch.cat([entropy.parts, overlap.parts]), partial(_bce_dice, shares=shares, smooth=smooth, channel_weights=weights))
 
@@ -96,6 +97,7 @@ def bce_dice(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     shares: tuple[float, float] = (1.0, 1.0),
+    squared: bool = False,
     smooth: float = 1.0,
 ) -> Tensor:
     """shares[0] x `bce` + shares[1] x `dice`. Other arguments and errors as of these.
@@ -105,8 +107,9 @@ def bce_dice(
         0.0
     """
     return bce_dice_sums(
-        logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, shares=shares, smooth=smooth
-    ).total
+        logits, target, weight,
+        ignore_value=ignore_value, channel_weights=channel_weights, shares=shares, squared=squared, smooth=smooth,
+    ).total  # fmt: skip
 
 
 def _dice(parts: Tensor, *, smooth: float, channel_weights: tuple[float, ...] | None) -> Tensor:

@@ -1,0 +1,337 @@
+"""Laws of the losses, against sums written out voxel by voxel in float64."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from morula.core.errors import DataError, OptionError
+from morula.losses import LOSSES
+from morula.losses.bce import bce, bce_sums
+from morula.losses.cross_entropy import ce, ce_sums
+from morula.losses.dice import bce_dice, dice, dice_sums
+from morula.losses.rebalance import rebalance_weights
+from morula.losses.regression import l1, mse, smooth_l1
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "losses" / "losses.npz"
+NAMES = LOSSES.names
+PLAIN = {"bce": bce, "dice": dice, "bce_dice": bce_dice, "ce": ce, "mse": mse, "l1": l1, "smooth_l1": smooth_l1}
+SHAPES = [(2, 3, 4, 5), (2, 3, 2, 3, 4)]
+
+
+def example(name, shape=(4, 3, 6, 5), dtype=torch.float64, seed=0):
+    """Logits, target of the loss's kind, weights with zeros among them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(shape, generator=generator, dtype=dtype)
+    if name == "ce":
+        target = torch.randint(shape[1], (shape[0], 1, *shape[2:]), generator=generator)
+        weight = torch.rand(target.shape, generator=generator, dtype=dtype)
+    else:
+        target = torch.rand(shape, generator=generator, dtype=dtype)
+        target = target if name in ("mse", "l1", "smooth_l1") else (target > 0.6).to(dtype)
+        weight = torch.rand(shape, generator=generator, dtype=dtype)
+    return logits, target, weight * (weight > 0.3)
+
+
+def voxel_loss(name, x, t):
+    """Loss of one voxel from scalars."""
+    match name:
+        case "bce":
+            p = 1 / (1 + math.exp(-x))
+            return -t * math.log(p) - (1 - t) * math.log(1 - p)
+        case "mse":
+            return (x - t) ** 2
+        case "l1":
+            return abs(x - t)
+        case "smooth_l1":
+            return (x - t) ** 2 / 2 if abs(x - t) < 1 else abs(x - t) - 0.5
+
+
+def brute_force(name, logits, target, weight, channel_weights):
+    """The loss written out over voxels; arrays NC... of float64."""
+    if name == "bce_dice":
+        return sum(brute_force(part, logits, target, weight, channel_weights) for part in ("bce", "dice"))
+    x, t, w = (np.moveaxis(array.numpy(), 1, 0).reshape(array.shape[1], -1) for array in (logits, target, weight))
+    if name == "ce":
+        numerator = denominator = 0.0
+        for i in range(t.shape[1]):
+            share = w[0, i] * channel_weights[t[0, i]]
+            numerator -= share * (x[t[0, i], i] - math.log(sum(math.exp(v) for v in x[:, i])))
+            denominator += share
+        return numerator / denominator
+    channels = []
+    for c in range(len(x)):
+        if name == "dice":
+            p = [1 / (1 + math.exp(-v)) for v in x[c]]
+            overlap = sum(wi * pi * ti for wi, pi, ti in zip(w[c], p, t[c], strict=True))
+            size = sum(wi * (pi + ti) for wi, pi, ti in zip(w[c], p, t[c], strict=True))
+            channels.append(1 - (2 * overlap + 1) / (size + 1))
+        else:
+            channels.append(sum(wi * voxel_loss(name, xi, ti) for wi, xi, ti in zip(w[c], x[c], t[c], strict=True)) / w[c].sum())
+    return sum(a * b for a, b in zip(channels, channel_weights, strict=True)) / sum(channel_weights)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_sum_over_voxels(name, shape):
+    logits, target, weight = example(name, shape)
+    shares = (0.5, 2.0, 1.0)
+    expected = brute_force(name, logits, target, weight, shares)
+    assert PLAIN[name](logits, target, weight, channel_weights=shares).item() == pytest.approx(expected, rel=1e-12)
+    even = brute_force(name, logits, target, torch.ones_like(weight), (1, 1, 1))
+    assert PLAIN[name](logits, target).item() == pytest.approx(even, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_add_over_any_split(name):
+    logits, target, weight = example(name)
+    sums = LOSSES.load(name)
+    whole = sums(logits, target, weight)
+    pieces = [sums(*(a[i : i + 1, ..., j : j + 2, :] for a in (logits, target, weight))) for i in range(4) for j in (0, 2, 4)]
+    total = pieces[0]
+    for piece in pieces[1:]:
+        assert piece.parts.shape == whole.parts.shape
+        total = total + piece
+    torch.testing.assert_close(total.parts, whole.parts, rtol=1e-12, atol=1e-12)
+    assert total.total.item() == pytest.approx(whole.total.item(), rel=1e-12)
+    assert pieces[3].value(whole.parts).item() == pytest.approx(whole.total.item(), rel=1e-12)  # the value knows nothing of its piece
+    assert whole.total.item() == pytest.approx(PLAIN[name](logits, target, weight).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_over_processes_add_to_that_of_the_whole(name):
+    logits, target, weight = example(name)
+    sums = LOSSES.load(name)
+    whole = logits.clone().requires_grad_()
+    sums(whole, target, weight).total.backward()
+    halves = [logits[i : i + 2].clone().requires_grad_() for i in (0, 2)]
+    parts = [sums(half, target[i : i + 2], weight[i : i + 2]) for half, i in zip(halves, (0, 2), strict=True)]
+    for mine, other in ((0, 1), (1, 0)):  # as on each rank: the others' parts arrive without their graph
+        parts[mine].value(parts[mine].parts + parts[other].parts.detach()).backward()
+    torch.testing.assert_close(torch.cat([half.grad for half in halves]), whole.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_is_that_of_the_value(name):
+    logits, target, weight = example(name, (2, 3, 2, 3))
+    assert torch.autograd.gradcheck(lambda x: LOSSES.load(name)(x, target, weight).total, logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_voxels_count_nowhere(name):
+    logits, target, _ = example(name)
+    logits.requires_grad_()
+    ignored = torch.rand(target.shape, generator=torch.Generator().manual_seed(5)) < 0.3
+    by_value = PLAIN[name](logits, target.masked_fill(ignored, -1), ignore_value=-1)
+    by_weight = PLAIN[name](logits, target, (~ignored).double())
+    assert by_value.item() == pytest.approx(by_weight.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(by_value, logits)
+    assert not gradient.masked_select(ignored.expand_as(logits)).any()
+    spoilt = target.double().masked_fill(ignored, math.nan)
+    assert PLAIN[name](logits, spoilt, (~ignored).double()).item() == pytest.approx(by_weight.item(), rel=1e-12)
+    assert PLAIN[name](logits, spoilt, ignore_value=math.nan).item() == pytest.approx(by_weight.item(), rel=1e-12) if name != "ce" else True
+    # the same as if these columns did not exist
+    columns = torch.zeros_like(target)
+    columns[..., :2] = 1
+    cut = PLAIN[name](logits[..., 2:], target[..., 2:])
+    assert PLAIN[name](logits, target, (1 - columns).double()).item() == pytest.approx(cut.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_count_is_zero_with_a_gradient_of_zero(name):
+    logits, target, weight = example(name)
+    logits.requires_grad_()
+    loss = PLAIN[name](logits, target, torch.zeros_like(weight))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_a_channel_without_counted_voxels_leaves_the_mean():
+    logits, target, weight = example("mse")
+    weight[:, 1] = 0
+    rest = [0, 2]
+    assert mse(logits, target, weight).item() == pytest.approx(mse(logits[:, rest], target[:, rest], weight[:, rest]).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_of_samples_and_mirrors_do_not_matter(name):
+    arrays = example(name)
+    expected = PLAIN[name](*arrays).item()
+    assert PLAIN[name](*(a.flip(0, -1) for a in arrays)).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_computes_in_float32(name, dtype):
+    logits, target, _ = example(name, (1, 2, 300, 300), torch.float32)  # 90,000 voxels: beyond float16's largest number
+    half = logits.to(dtype)
+    expected = PLAIN[name](half.float(), target)
+    loss = PLAIN[name](half, target)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert PLAIN[name](half, target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bce", "dice", "bce_dice", "ce"])
+def test_huge_logits_stay_finite(name):
+    logits, target, _ = example(name, dtype=torch.float32)
+    logits = (logits * 1e4).requires_grad_()
+    loss = PLAIN[name](logits, target)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_perfect_answer_costs_nothing(name):
+    logits, target, _ = example(name)
+    if name == "ce":
+        logits = 100 * torch.nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1).double()
+    else:
+        logits = target if name in ("mse", "l1", "smooth_l1") else (target - 0.5) * 200
+    assert PLAIN[name](logits, target).item() == pytest.approx(0, abs=1e-12)
+    assert PLAIN[name](logits + torch.randn_like(logits), target + 0).item() >= 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("make", [lambda t: t[:, :, :1], lambda t: t[:1], lambda t: t[..., 0]])
+def test_shapes_that_do_not_fit_are_refused_in_words(name, make):
+    logits, target, weight = example(name)
+    with pytest.raises(DataError, match=r"the target has shape .* but the prediction \(4, 3, 6, 5\)"):
+        PLAIN[name](logits, make(target))
+    with pytest.raises(DataError, match="the weight has shape"):
+        PLAIN[name](logits, target, weight[:, :, :2])
+    with pytest.raises(OptionError, match=r"channel weights \[1.0, 1.0\] do not fit 3 channel"):
+        PLAIN[name](logits, target, channel_weights=(1, 1))
+    with pytest.raises(OptionError, match="none negative and not all zero"):
+        PLAIN[name](logits, target, channel_weights=(0, 0, 0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_broadcast(name):
+    logits, target, _ = example(name)
+    row = torch.rand(1, 1, 1, 5, dtype=torch.float64)
+    full = row.expand_as(target)
+    assert PLAIN[name](logits, target, row).item() == pytest.approx(PLAIN[name](logits, target, full).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("case", "loss"),
+    [
+        ("bce", lambda x, g: bce(x, g["binary"])),
+        ("dice", lambda x, g: dice(x, g["binary"], squared=True, smooth=0)),
+        ("dice_softmax", lambda x, g: dice(x, g["binary"], squared=True, smooth=0, activation="softmax")),
+        ("bcedice_alpha", lambda x, g: bce_dice(x, g["binary"], shares=(1, 0.3), squared=True, smooth=0)),
+        ("ce", lambda x, g: ce(x, g["classes"])),
+        ("ce_ignore", lambda x, g: ce(x, g["classes_ignored"], ignore_value=-1)),
+        ("mse", lambda x, g: mse(x, g["real"])),
+        ("l1", lambda x, g: l1(x, g["real"])),
+        ("smoothl1", lambda x, g: smooth_l1(x, g["real"])),
+    ],
+)
+def test_golden_values_and_gradients(case, loss):
+    with np.load(GOLDEN) as file:
+        golden = {name: torch.from_numpy(file[name]) for name in file.files}
+    logits = golden["input"].clone().requires_grad_()
+    value = loss(logits, golden)
+    value.backward()
+    assert value.item() == pytest.approx(golden[f"{case}/value"].item(), rel=1e-5)
+    expected = golden[f"{case}/grad"]
+    torch.testing.assert_close(logits.grad, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_dice_of_nothing():
+    empty, none = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), -200.0)
+    assert dice(none, empty).item() == 0
+    assert dice(none, empty, smooth=0).item() == 0
+    assert dice(none, empty, smooth=0, activation="linear", squared=True).item() == 1  # -200 everywhere is something
+
+
+def test_class_weights_are_those_of_torch():
+    logits, target, _ = example("ce")
+    weights = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(logits, target[:, 0], weight=weights)
+    assert ce(logits, target, channel_weights=weights.tolist()).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_classes_come_in_every_spelling():
+    logits, target, weight = example("ce")
+    expected = ce(logits, target, weight).item()
+    for form in (target[:, 0], target.float(), target.to(torch.uint8), target[:, 0].to(torch.int32)):
+        assert ce(logits, form, weight).item() == expected
+        assert ce(logits, form, weight[:, 0]).item() == expected
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 70_000])
+def test_an_unknown_class_is_named(wrong):
+    logits, target, _ = example("ce")
+    target[0, 0, 0, 0] = wrong
+    with pytest.raises(DataError, match=f"the target holds class {wrong} but the prediction has 3 classes"):
+        ce_sums(logits, target)
+
+
+@pytest.mark.parametrize("loss", [mse, l1, smooth_l1])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softmax"])
+def test_the_activation_comes_before_the_difference(loss, name):
+    logits, target, _ = example("mse")
+    values = getattr(torch, name)(logits, dim=1) if name == "softmax" else getattr(torch, name)(logits)
+    assert loss(logits, target, activation=name).item() == pytest.approx(loss(values, target).item(), rel=1e-12)
+    with pytest.raises(OptionError, match="activation 'sine' is not known"):
+        loss(logits, target, activation="sine")
+
+
+def test_smooth_l1_turns_at_beta():
+    zero = torch.zeros(1, 1, 1, 1)
+    assert smooth_l1(zero, zero + 0.1, beta=0.2).item() == pytest.approx(0.025)
+    assert smooth_l1(zero, zero + 1, beta=0.2).item() == pytest.approx(0.9)
+
+
+def test_inputs_are_not_changed():
+    for name in NAMES:
+        arrays = example(name)
+        copies = [a.clone() for a in arrays]
+        PLAIN[name](*arrays, ignore_value=0)
+        assert all(torch.equal(a, b) for a, b in zip(arrays, copies, strict=True))
+
+
+@pytest.mark.parametrize("foreground", [1, 3, 30, 50, 70, 99])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_rebalance_gives_both_sides_the_same_say(foreground, ndim):
+    target = torch.zeros(1, 1, *(1,) * (ndim - 2), 10, 10, dtype=torch.float64)
+    target.view(-1)[:foreground] = 0.7
+    weights = rebalance_weights(target)
+    assert weights.min() == 1
+    front, back = weights[target > 0].sum().item(), weights[target == 0].sum().item()
+    if 5 <= foreground <= 95:
+        assert front == pytest.approx(back)
+    else:
+        assert weights.max().item() == pytest.approx(19)
+
+
+def test_rebalance_leaves_constant_channels_and_counts_each_channel_alone():
+    target = torch.zeros(2, 3, 4, 4)
+    target[:, 1] = 1
+    target[0, 2, :2] = 1
+    weights = rebalance_weights(target)
+    assert (weights[:, :2] == 1).all()
+    assert weights[:, 2].unique().tolist() == [1, 3]
+    torch.testing.assert_close(rebalance_weights(target[:, 2:]), weights[:, 2:])
+
+
+def test_rebalance_multiplies_the_weight_and_leaves_out_what_it_excludes():
+    target = torch.tensor([[[[1.0, 0, 0, 0, 1, 1]]]])
+    weight = torch.tensor([[[[2.0, 2, 1, 1, 0, 0]]]])
+    assert rebalance_weights(target, weight).tolist() == [[[[6, 2, 1, 1, 0, 0]]]]
+    marked = torch.tensor([[[[1.0, 0, 0, 0, -1, -1]]]])
+    assert rebalance_weights(marked, ignore_value=-1).tolist() == [[[[3, 1, 1, 1, 0, 0]]]]
+    assert bce_sums(torch.zeros_like(target), marked, rebalance_weights(marked, ignore_value=-1)).parts[1].item() == 6
+
+
+def test_dice_is_that_of_sets():
+    prediction, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    prediction[..., :2], target[..., 1:3] = 1, 1
+    assert dice_sums(prediction, target, activation="linear", smooth=0).total.item() == 0.5
