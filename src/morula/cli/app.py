@@ -22,7 +22,9 @@ app = typer.Typer(
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
 Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the job file> when left out.")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Goes before the job file, for example training.epochs=5. May be repeated.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Goes before the job file, for example training.epochs=5. May be repeated.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where this run was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former run in the folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -65,7 +67,9 @@ def new(
     test: Annotated[str | None, typer.Option(help="Images to predict.")] = None,
     test_labels: Annotated[str | None, typer.Option(help="Their labels, to be scored.")] = None,
     task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x); from the files when left out.")] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x); from the files when left out.")
+    ] = None,
     memory: Memory = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what is given and planned.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,

@@ -33,7 +33,9 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
     job = folder / "job.yaml"
     if folder.exists() and any(folder.iterdir()):
         if not (overwrite and job.is_file()):
-            raise FileWriteError(f"the folder {str(folder)!r} is not empty. Replace a former demo with --overwrite, or name another with --output.")
+            raise FileWriteError(
+                f"the folder {str(folder)!r} is not empty. Replace a former demo with --overwrite, or name another with --output."
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     yield Logged(f"simulating nuclei into {folder / 'data'}")

@@ -66,7 +66,7 @@ def _why_no_gpu(built_for: str | None) -> str:
         return ""
     if built_for is None:
         return "an NVIDIA driver is here but this torch is built without CUDA; install a CUDA build of torch"
-    return f"an NVIDIA driver is here and torch is built for CUDA {built_for}, but they do not work together; update the driver or the torch build"
+    return f"an NVIDIA driver is here and torch is built for CUDA {built_for}, but they do not agree; update one of them"
 
 
 def _limits() -> Iterator[Finding]:
@@ -74,7 +74,9 @@ def _limits() -> Iterator[Finding]:
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         yield Finding(
-            "shared memory", f"{free / 1e9:.1f} GB free", "worker processes may die; use training.workers: 0, or docker run --shm-size" if free < 1e9 else ""
+            "shared memory",
+            f"{free / 1e9:.1f} GB free",
+            "worker processes may die; use training.workers: 0, or docker run --shm-size" if free < 1e9 else "",
         )
     try:
         import resource
@@ -95,6 +97,8 @@ def tell() -> None:
     found = list(findings())
     width = max(len(finding.what) for finding in found)
     for finding in found:
-        say(f"{'!' if finding.remedy else ' '} {finding.what:<{width}}  {finding.found}{f'  -> {finding.remedy}' if finding.remedy else ''}")
+        say(
+            f"{'!' if finding.remedy else ' '} {finding.what:<{width}}  {finding.found}{f'  -> {finding.remedy}' if finding.remedy else ''}"
+        )
     bites = sum(bool(finding.remedy) for finding in found)
     say("nothing here will bite" if not bites else f"{bites} of these will bite, see the lines marked with !")

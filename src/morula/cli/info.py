@@ -51,7 +51,7 @@ def _run(path: Path) -> None:
         say("  model       none yet: the training has not finished")
         return
     stored = json.loads(facts.read_text(encoding="utf-8"))
-    architecture = stored["architecture"]
+    architecture = stored["network"]
     say(f"  model       {architecture['kind']}, {architecture['ndim']}D, {architecture['in_channels']} channel(s) in")
     say(f"  channels    {', '.join(stored['channels'])}")
     say(f"  voxel size  {stored['voxel_size']}")

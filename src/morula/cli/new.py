@@ -17,7 +17,7 @@ from morula.workflows.new import Answers, Written
 TASKS = ("instances", "semantic")
 
 
-def answers_for(  # noqa: PLR0913 - one a question
+def answers_for(
     *,
     raw: str | None,
     labels: str | None,
@@ -34,7 +34,11 @@ def answers_for(  # noqa: PLR0913 - one a question
     """
     if not ask and (raw is None or labels is None):
         raise OptionError("with --yes nothing is asked, so --raw and --labels must be given.")
-    task = task or (typer.prompt("Objects to be told apart (instances) or a class for every pixel (semantic)?", default="instances") if ask else "instances")
+    task = task or (
+        typer.prompt("Objects to be told apart (instances) or a class for every pixel (semantic)?", default="instances")
+        if ask
+        else "instances"
+    )
     if task not in TASKS:
         raise OptionError(f"task {task!r} is not known; write instances or semantic.")
     raw = raw or typer.prompt("Folder (or file, or pattern) of the training images")

@@ -129,7 +129,13 @@ def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
 
     from morula.core.events import Finished, Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     bars: dict[str, TaskID] = {}
     with Bars(*columns, transient=True) as live:
         for event in events:

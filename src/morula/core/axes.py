@@ -27,7 +27,7 @@ class Axes(str):
 
     __slots__ = ()
 
-    def __new__(cls, letters: str) -> Axes:
+    def __new__(cls, letters: str) -> Axes:  # noqa: D102 - the class says it
         name = letters.upper().replace("S", "C")  # tifffile calls the colour samples S
         if set(name) - set(LETTERS) or len(set(name)) != len(name) or not {"Y", "X"} <= set(name):
             raise OptionError(
@@ -84,9 +84,7 @@ def canonical(array: Any, axes: Axes | str) -> Any:
     """
     axes = Axes(axes)
     if len(axes) != array.ndim:
-        raise DataError(
-            f"axes {axes} name {len(axes)} dimensions but the array has shape {tuple(array.shape)}. State axes that fit."
-        )
+        raise DataError(f"axes {axes} name {len(axes)} dimensions but the array has shape {tuple(array.shape)}. State axes that fit.")
     if "T" in axes:
         position = axes.index("T")
         if array.shape[position] != 1:

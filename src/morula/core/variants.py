@@ -75,7 +75,7 @@ def many_of(family: Family) -> Any:
 
     def listed(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return [{name: options} for name, options in value.items()]
-        return [value] if isinstance(value, str) else value
+            return tuple({name: options} for name, options in value.items())
+        return (value,) if isinstance(value, str) else value
 
     return Annotated[tuple[member, ...], BeforeValidator(listed)]

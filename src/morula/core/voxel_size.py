@@ -21,7 +21,8 @@ _SPELLINGS = {
 class VoxelSize:
     """Edge lengths of a voxel in `unit`; `z` is `None` in 2D.
 
-    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` or ``pixel`` (unknown size); the usual spellings are understood.
+    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` or ``pixel`` (unknown size); the usual
+    spellings are understood.
 
     Examples:
         >>> VoxelSize(y=0.2, x=0.2, z=1.0).spacing(3)

@@ -28,7 +28,8 @@ class Images(Options):
     validate_: Source | float | str | None = Field(
         default="10%",
         alias="validate",
-        description="Images to choose the best epoch by: a share of the training images (`10%` or 0.1; of the volume when there is one), or a source.",
+        description="Images to choose the best epoch by: a share of the training images (`10%` or 0.1; of the volume where there is one), "
+        "or a source.",
     )
     test: Source | None = None
     """Images to predict; scored where labels are given."""
@@ -109,7 +110,10 @@ def job_model() -> type[Options]:
         "Objects",
         __base__=Options,
         __doc__="How objects are made of predicted channels, refined and measured.",
-        process=(one_of(DECODERS, default="watershed") | None, Field(None, description="Decoder; left out: the one that fits the channels.")),
+        process=(
+            one_of(DECODERS, default="watershed") | None,
+            Field(None, description="Decoder; left out: the one that fits the channels."),
+        ),
         refine=(many_of(REFINEMENTS), Field((), description="Operations on the objects, in this order.")),
         measure=(Measurement, Field(Measurement(), description="What is measured on each object.")),
     )
@@ -117,7 +121,10 @@ def job_model() -> type[Options]:
         "Sampling",
         __base__=Sampling,
         __doc__=Sampling.__doc__,
-        patch=(tuple[int, ...] | None, Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images.")),
+        patch=(
+            tuple[int, ...] | None,
+            Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images."),
+        ),
         batch=(int | None, Field(None, ge=1, description="Patches in a step; left out: planned.")),
         normalise=(
             Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))],
@@ -133,7 +140,10 @@ def job_model() -> type[Options]:
         network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
         sampling=(sampling, Field({}, description="Patches and their normalisation.")),
         augment=(
-            Annotated[many_of(AUGMENTATIONS) | None, BeforeValidator(lambda value: {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value)],
+            Annotated[
+                many_of(AUGMENTATIONS) | None,
+                BeforeValidator(lambda value: {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value),
+            ],
             Field(None, description="Augmentations, in this order; left out or `auto`: planned; `none`: no augmentation."),
         ),
         training=(Training, Field({}, description="The training loop.")),

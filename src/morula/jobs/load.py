@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def validate(document: Document) -> Any:
         raise JobError([Problem("", "a job is a mapping with `images`, `method`, ...; this is not one.", 1, document.file)])
     model = job_model()
     try:
-        return model.model_validate_json(json.dumps(document.data), strict=True)
+        return model.model_validate(frozen(document.data), strict=True)
     except ValidationError as error:
         schema = model.model_json_schema(by_alias=True)
         problems: dict[str, Problem] = {}
@@ -57,8 +56,18 @@ def validate(document: Document) -> Any:
         # where a value may be of several kinds, the complaint about the kind that fits best goes deepest
         deepest = [each for key, each in problems.items() if not any(other.startswith(f"{key}.") for other in problems)]
         raise JobError(sorted(deepest, key=lambda problem: problem.line or 0)) from None
-    except (TypeError, ValueError) as error:
-        raise JobError([Problem("", f"a value is not text, number, list or mapping ({error}).", None, document.file)]) from error
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, at every depth: strict validation takes a tuple for a tuple.
+
+    Examples:
+        >>> frozen({"a": [1, [2]]})
+        {'a': (1, (2,))}
+    """
+    if isinstance(value, Mapping):
+        return {key: frozen(inner) for key, inner in value.items()}
+    return tuple(frozen(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
 def _override(data: Any, text: str) -> None:
@@ -82,7 +91,9 @@ def _with_absolute_paths(job: Any, folder: Path) -> Any:
     def absolute(source: Any) -> Any:
         if source is None or not hasattr(source, "raw"):
             return source
-        return source.model_copy(update={key: str(folder / path) for key in ("raw", "labels") if (path := getattr(source, key)) is not None})
+        return source.model_copy(
+            update={key: str(folder / path) for key in ("raw", "labels") if (path := getattr(source, key)) is not None}
+        )
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
     return job.model_copy(update={"images": job.images.model_copy(update=sources)})
@@ -108,7 +119,7 @@ def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, 
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(value).replace("(", "[").replace(")", "]") if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -126,7 +137,7 @@ def _place(error: Mapping[str, Any], data: Any) -> Place:
         if isinstance(node, dict) and (part in node or (last and error["type"] in ("missing", "extra_forbidden"))):
             place.append(str(key))
             node = node.get(key)
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
             place.append(part)
             node = node[part]
     return tuple(place)

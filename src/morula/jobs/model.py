@@ -16,12 +16,14 @@ from morula.core.orientation import Orientation
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from morula.labels.decode import Objects
     from morula.methods.base import Method
+    from morula.nn.network import Network
 
 Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -31,7 +33,7 @@ class Model:
     """
 
     job: Any
-    network: nn.Module
+    network: Network
     method: Method
     in_channels: int
     voxel_size: VoxelSize
@@ -86,12 +88,13 @@ class Model:
         name = image.source or "the image"
         if image.ndim_spatial != self.ndim:
             raise ModelError(
-                f"{name} is {image.ndim_spatial}D (axes {image.axes}, shape {image.shape}) but the model was trained on {self.ndim}D images. "
+                f"{name} is {image.ndim_spatial}D (axes {image.axes}, shape {image.shape}) but the model was trained in {self.ndim}D. "
                 f"Use a {image.ndim_spatial}D model, or state other axes."
             )
         if image.n_channels != self.in_channels:
             raise ModelError(
-                f"{name} has {image.n_channels} channel(s) but the model was trained on {self.in_channels}. Pick the channel(s) it was trained on."
+                f"{name} has {image.n_channels} channel(s) but the model was trained on {self.in_channels}. "
+                "Pick those that it was trained on."
             )
         return image
 
@@ -104,7 +107,8 @@ class Model:
         if all(0.75 < ratio < 1.33 for ratio in ratios):
             return []
         return [
-            f"{image.source or 'the image'} has voxels of {image.spacing} {trained.unit} but the model was trained at {trained.spacing(self.ndim)}; "
+            f"{image.source or 'the image'} has voxels of {image.spacing} {trained.unit} but the model was trained at "
+            f"{trained.spacing(self.ndim)}; "
             "objects look larger or smaller to it than those it learned. Resample the image or train at this size."
         ]
 
@@ -153,7 +157,7 @@ class Model:
         from morula.inference.memory import measure_bytes_per_voxel
         from morula.inference.plan import plan_tiles
 
-        network: Any = self.network
+        network = self.network
         common = {
             "halo": network.receptive_halo,
             "multiple": network.multiple,
@@ -165,7 +169,7 @@ class Model:
             return plan_tiles(shape, tile=tile, overlap=self.job.prediction.overlap, **common)
         return plan_tiles(shape, **common)
 
-    def save(self, folder: str | Path, example: Tensor) -> Path:
+    def save(self, folder: str | Path, example: Tensor) -> list[Path]:
         """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load."""
         from morula.nn.weights import save_weights
 
@@ -198,19 +202,21 @@ def load(path: str | Path) -> Model:
     folder = inner if inner.is_dir() else folder
     if not (folder / "model.json").is_file():
         raise MissingFileError(
-            f"{str(path)!r} holds no model: there is no model/model.json. Name a run folder whose training has finished, or its model folder."
+            f"{str(path)!r} holds no model: there is no model/model.json. Name a run folder whose training has finished, "
+            "or its model folder."
         )
     network, facts = load_weights(folder)
+    built = facts["network"]
     job: Options = validate(Document(facts["job"], {}, str(folder / "model.json")))
     voxel_size = VoxelSize(**facts["voxel_size"])
-    ndim = facts["architecture"]["ndim"]
+    ndim = built["ndim"]
     method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))  # type: ignore[attr-defined]
     stored = facts["normalisation"]
     return Model(
         job=job,
         network=network,
         method=method,
-        in_channels=facts["architecture"]["in_channels"],
+        in_channels=built["in_channels"],
         voxel_size=voxel_size,
         normalisation=None if stored is None else Normalisation.from_dict(stored),
     )

@@ -91,7 +91,12 @@ def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:
     if job.sampling.patch is not None:
         if len(job.sampling.patch) != facts.ndim:
             raise JobError(
-                [Problem("sampling.patch", f"{list(job.sampling.patch)} has {len(job.sampling.patch)} edges but the images have {facts.ndim} axes.")]
+                [
+                    Problem(
+                        "sampling.patch",
+                        f"{list(job.sampling.patch)} has {len(job.sampling.patch)} edges but the images have {facts.ndim} axes.",
+                    )
+                ]
             )
         return tuple(job.sampling.patch)
     median = [sorted(lengths)[len(lengths) // 2] for lengths in zip(*facts.shapes, strict=True)]

@@ -99,7 +99,9 @@ class RunFolder:
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         except (PermissionError, NotADirectoryError) as error:
-            raise FileWriteError(f"the run folder {str(self.path)!r} cannot be made ({error.strerror}). Name another with --output.") from error
+            raise FileWriteError(
+                f"the run folder {str(self.path)!r} cannot be made ({error.strerror}). Name another with --output."
+            ) from error
         return self
 
     @classmethod
@@ -111,7 +113,9 @@ class RunFolder:
         """
         folder = cls(Path(path))
         if not folder.job_file.is_file():
-            raise MissingFileError(f"{str(path)!r} is no run folder: it has no job.yaml. Name a folder that `morula run` or `morula train` made.")
+            raise MissingFileError(
+                f"{str(path)!r} is no run folder: it has no job.yaml. Name a folder that `morula run` or `morula train` made."
+            )
         return folder
 
     def write_job(self, job: Any) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Targets:
     """What a network is trained towards.
 
-    `channels` is K(Z)YX float32, `weights` has the same shape (0 = not scored), `instances` (Z)YX holds the label image where the loss needs it.
+    `channels` is K(Z)YX float32, `weights` has the same shape (0 = not scored), `instances` (Z)YX holds the label image where the
+    loss needs it.
     """
 
     channels: np.ndarray
@@ -37,7 +38,7 @@ class Method(ABC):
     Everything here takes and gives arrays C(Z)YX; batches carry N in front.
     """
 
-    instances: bool
+    instances: ClassVar[bool]
     """Whether the result is objects (True) or a class for every pixel."""
 
     def __init__(self, options: Any, objects: Any, *, ndim: int, spacing: Sequence[float]) -> None:
@@ -118,12 +119,14 @@ def advice_on_losses(history: Sequence[Mapping[str, float]]) -> list[str]:
         first, last = history[0]["loss"], history[-1]["loss"]
         if last > 0.98 * first:
             said.append(
-                f"the loss has not fallen over {len(history)} epochs; try a rate ten times higher or lower, and look at the previews in logs/previews"
+                f"the loss has not fallen over {len(history)} epochs; try a rate ten times higher or lower, "
+                "and look at the previews in logs/previews"
             )
         validation = [epoch["validation_loss"] for epoch in history if "validation_loss" in epoch]
         if len(validation) >= 10 and validation[-1] > 1.5 * min(validation) and last < first:
             said.append(
-                "the validation loss has risen to 1.5 times its best while the training loss falls: the network learns the training images by heart; "
+                "the validation loss has risen to 1.5 times its best while the training loss falls: the network learns the training "
+                "images by heart; "
                 "add augmentation or images, or lower training.patience"
             )
     return said

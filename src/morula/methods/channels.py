@@ -28,12 +28,14 @@ FOREGROUND = {"F": lambda channel: channel > 0.5, "B": lambda channel: channel <
 class Options(BaseOptions):
     """Channels to be predicted, and how each is scored while training."""
 
-    channels: many_of(REPRESENTATIONS) = Field(  # type: ignore[valid-type]
-        default=("F", "C", "Db"), min_length=1, description="Channels by code, each with its options, in the order of the network's outputs."
+    channels: many_of(REPRESENTATIONS) = Field(
+        default=("F", "C", "Db"),
+        min_length=1,
+        description="Channels by code, each with its options, in the order of the network's outputs.",
     )
-    losses: dict[str, str] = {}
+    losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = Field({})
     """Weight of a channel's loss by its code; 1 where left out."""
     rebalance: bool = False
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch."""
@@ -199,4 +201,3 @@ def _unit(plane: np.ndarray) -> np.ndarray:
     """A channel for the eye: [0, 1] as it is, anything wider scaled."""
     low, high = min(float(plane.min()), 0.0), max(float(plane.max()), 1.0)
     return ((plane - low) / (high - low)).astype(np.float32)
-

@@ -31,7 +31,7 @@ class Options(BaseOptions):
     """Names of the classes in order, background first, for tables and the report."""
     ignore: int | None = None
     """Label value that is no class and is never scored, for example 255."""
-    losses: dict[str, float] = {}
+    losses: dict[str, float] = Field({})
     """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
     threshold: float | str = "auto"
     """Probability from which a pixel is foreground when there are two classes; `auto` is 0.5."""
@@ -88,9 +88,7 @@ class Semantic(Method):
 
         logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
         activation: Activation = "sigmoid" if self.classes == 2 else "softmax"
-        return {
-            name: loss_sums(name, logits, targets, weights, activation=activation, share=share) for name, share in self.losses.items()
-        }
+        return {name: loss_sums(name, logits, targets, weights, activation=activation, share=share) for name, share in self.losses.items()}
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities."""

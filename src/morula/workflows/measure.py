@@ -30,7 +30,10 @@ def measure_file(
     size = objects.voxel_size if voxel_size is None else VoxelSize.of(lengths(voxel_size), objects.ndim_spatial)
     raw = None if intensity is None else read(intensity)
     if raw is not None and raw.spatial_shape != objects.spatial_shape:
-        raise DataError(f"{intensity} has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}. Give the image of these labels.")
+        raise DataError(
+            f"{intensity} has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}. "
+            "Give the image of these labels."
+        )
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical())
     table.to_csv(output)
     yield FileWritten(output, "one row an object")
@@ -48,4 +51,6 @@ def lengths(text: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(" ", "").split(",")]
     except ValueError:
-        raise OptionError(f"voxel size {text!r} is not understood; write the edge lengths in micrometres, for example 1.75,0.8,0.8.") from None
+        raise OptionError(
+            f"voxel size {text!r} is not understood; write the edge lengths in micrometres, for example 1.75,0.8,0.8."
+        ) from None

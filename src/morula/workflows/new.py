@@ -112,10 +112,13 @@ def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tu
         batch = prepared.job.sampling.batch // 2
         if batch < 1:
             raise DataError(
-                f"one patch of {prepared.job.sampling.patch} takes {proof.peak_bytes / 1e9:.1f} GB to train on, but {budget / 1e9:.1f} GB may be used. "
+                f"one patch of {prepared.job.sampling.patch} takes {proof.peak_bytes / 1e9:.1f} GB to train on, "
+                f"but {budget / 1e9:.1f} GB may be used. "
                 "Give more memory, or state a smaller sampling.patch or network.features."
             )
-        notes.append(f"a step with {2 * batch} patches takes {proof.peak_bytes / 1e9:.1f} GB, more than may be used: {batch} patches are planned")
+        notes.append(
+            f"a step with {2 * batch} patches takes {proof.peak_bytes / 1e9:.1f} GB, more than may be used: {batch} patches are planned"
+        )
         prepared = prepare(load_job({**document, "sampling": {"batch": batch}}))
 
 
@@ -140,12 +143,14 @@ def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, 
         body = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
         lines += [f"# {comments[key]}", body.rstrip()]
     epochs = prepared.job.training.epochs
-    lines += ["# fewer epochs for a first look, more for the last percent", f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}"]
+    lines += [
+        "# fewer epochs for a first look, more for the last percent",
+        f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _halo(prepared: Prepared) -> tuple[int, ...]:
     from morula.workflows.train import built
 
-    network: Any = built(prepared)
-    return tuple(network.receptive_halo)
+    return built(prepared).receptive_halo

@@ -70,9 +70,7 @@ def segment_one(
         yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), "predicted channels")
     objects = model.decode(prediction)
     labels_file.parent.mkdir(parents=True, exist_ok=True)
-    write(
-        labels_file, objects.labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True
-    )
+    write(labels_file, objects.labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
     yield FileWritten(labels_file, "labels")
     table_file = table_beside(labels_file)
     intensity = image.canonical() if model.job.objects.measure.intensity else None

@@ -57,7 +57,9 @@ def segment(
         trained.as_image(each.raw)
     taken = [str(file) for file in files if file.exists()]
     if taken and not overwrite:
-        raise FileWriteError(f"{', '.join(taken[:3])} exist{'s' if len(taken) == 1 else ''} already. Replace with --overwrite, or name another output.")
+        raise FileWriteError(
+            f"{', '.join(taken[:3])} exist{'s' if len(taken) == 1 else ''} already. Replace with --overwrite, or name another output."
+        )
     yield Started("segment", len(opened))
     for done, (each, file) in enumerate(zip(opened, files, strict=True), start=1):
         yield from segment_one(trained, each, file, device=device, memory=memory)

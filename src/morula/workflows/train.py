@@ -15,7 +15,7 @@ from morula.jobs.run_folder import RunFolder, checksum
 from morula.workflows.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
-    from torch import nn
+    from morula.nn.network import Network
 
 
 def train(
@@ -94,7 +94,7 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 
 
-def built(prepared: Prepared) -> nn.Module:
+def built(prepared: Prepared) -> Network:
     """The network with fresh weights, drawn from the job's seed."""
     import torch
 
@@ -133,7 +133,7 @@ class _Loaders:
         return make_loader(dataset, batch=self.prepared.job.sampling.batch, epoch=0, rank=rank, world=world, shuffle=False)
 
 
-def _fit(prepared: Prepared, network: nn.Module, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
     """The training loop, with the method's advice between its events."""
     from morula.training.loop import fit
 
@@ -168,7 +168,7 @@ def _seen(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
     return None
 
 
-def save(prepared: Prepared, network: nn.Module, folder: RunFolder) -> Iterator[Event]:
+def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Event]:
     """Write the model with the best weights and an example that is checked whenever it is loaded."""
     import torch
 
@@ -182,6 +182,6 @@ def save(prepared: Prepared, network: nn.Module, folder: RunFolder) -> Iterator[
         normalisation=prepared.normalisation,
     )
     example = torch.from_numpy(prepared.train.sample(0, 0)["image"])[None]
-    yield FileWritten(model.save(folder.model, example), "the model")
+    for path in model.save(folder.model, example):
+        yield FileWritten(path, "the model")
     folder.write_provenance({"weights": checksum(folder.model / "weights.safetensors")})
-
