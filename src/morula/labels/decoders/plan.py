@@ -84,7 +84,7 @@ def auto_threshold(channel: Representation[Any], statistics: ChannelStatistics, 
         return None
     share = statistics.otsu(row) / one
     if step == "growth":
-        return one * _within(share / 2, 0.08, 0.2)
+        return one * _within(share / 6, 0.06, 0.1)
     return one * (_within(share / 3, 0.08, 0.15) if parted else _within(share, 0.3, 0.6))
 
 

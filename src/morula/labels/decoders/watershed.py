@@ -35,7 +35,7 @@ from morula.labels.valleys import part, smooth
 from morula.labels.watershed import watershed
 
 LOWEST_PEAK = 0.25
-"""Where no channel tells the inside, seeds that stay below this depth are noise: a scaled distance is 1 at each object's deepest voxel."""
+"""Seeds that stay below this depth are noise: probabilities and scaled distances are near 1 somewhere in each object."""
 
 
 class Morphology(BaseOptions):
@@ -136,8 +136,8 @@ class Watershed:
         if len(prediction) != len(self.channels):
             raise DataError(f"the prediction has {len(prediction)} channels but {', '.join(self.channels)} are {len(self.channels)}. Give C(Z)YX.")
         planes = dict(zip(self.channels, np.asarray(prediction, np.float32), strict=True))
-        depth = self._depth(planes, parameters["largest"])
         growth = self._growth_mask(planes, parameters["growth"], spacing)
+        depth = self._depth(planes, parameters["largest"]) * growth
         seeds, number = self._seeds(planes, parameters["seeds"], growth, depth, spacing)
         surface = planes[self.surface] if self.channels[self.surface].role in AGAINST else -planes[self.surface]
         labels, number = self._flooded(surface, seeds, number, growth)
@@ -172,13 +172,14 @@ class Watershed:
 
     def _growth_mask(self, planes: Mapping[str, np.ndarray], thresholds: Mapping[str, float | None], spacing: Sequence[float]) -> np.ndarray:
         """Steps 3 and 4."""
-        mask = self._passed(planes, thresholds, spacing)
+        only = next(iter(self.growth)) if len(self.growth) == 1 else None
+        if only is not None and self.channels[only].role == "distance" and thresholds[only] is not None:
+            # scaled distances are 0 on an object's outermost voxels: a low threshold on smooth values, and one voxel more
+            mask = dilate_mask(self._passed({only: smooth(planes[only], spacing)}, thresholds, spacing), (1,) * len(spacing))
+        else:
+            mask = self._passed(planes, thresholds, spacing)
         mask = erode(mask, radii(self.options.growth_erosion, spacing))
-        mask = dilate_mask(mask, radii(self.options.growth_dilation, spacing))
-        only = self.channels[next(iter(self.growth))] if len(self.growth) == 1 else None
-        if only is not None and only.role == "distance" and only.activation == "sigmoid":
-            mask = dilate_mask(mask, (1,) * mask.ndim)  # scaled distances are 0 on an object's outermost voxels
-        return mask
+        return dilate_mask(mask, radii(self.options.growth_dilation, spacing))
 
     def _seeds(
         self,
@@ -203,7 +204,7 @@ class Watershed:
             seeds, number = part(smooth(depth, spacing), mask, self.options.valley, connectivity=connectivity)
         sizes = sizes_of(seeds, number)
         kept = sizes >= max(self.options.min_seed, 1)
-        if self._inside() is None and number:
+        if number and not any(limit is None for limit in thresholds.values()):
             kept[1:] &= object_maxima(seeds, depth, number) > LOWEST_PEAK
         if not kept[1:].all():
             chosen = np.zeros_like(seeds)

@@ -1,0 +1,139 @@
+"""Operations on objects, in the order in which they are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from morula.core.errors import OptionError
+from morula.core.family import Family, Member
+from morula.core.image import spatial_array
+from morula.core.options import Options, validated
+from morula.core.variants import spelt_out, variant_types
+from morula.core.voxel_size import VoxelSizeLike
+from morula.labels.border import clear_border
+from morula.labels.check import check_labels
+from morula.labels.holes import fill_holes
+from morula.labels.morphology import Radius, dilate, erode, radii
+from morula.labels.objects import Objects, numbered
+from morula.labels.small import remove_large, remove_small
+
+Operation = Callable[[np.ndarray, Any, Sequence[float]], np.ndarray]
+
+
+class Size(Options):
+    """A number of voxels."""
+
+    shorthand: ClassVar[str] = "size"
+    size: int = Field(ge=0)
+    """Voxels; an object of exactly this size stays."""
+
+
+class Reach(Options):
+    """A radius."""
+
+    shorthand: ClassVar[str] = "radius"
+    radius: Radius = 1
+    """Voxels of the finest axis, or one number an axis."""
+
+
+class Border(Options):
+    """What counts as the border."""
+
+    shorthand: ClassVar[str] = "margin"
+    margin: int = Field(0, ge=0)
+    """Voxels between the image's border and an object that stays."""
+    z: bool = True
+    """Whether the first and the last z plane count (3D)."""
+
+
+class NoSettings(Options):
+    """Nothing to set."""
+
+
+def _dilation(labels: np.ndarray, options: Reach, spacing: Sequence[float]) -> np.ndarray:
+    return dilate(labels, radii(options.radius, spacing))
+
+
+def _erosion(labels: np.ndarray, options: Reach, spacing: Sequence[float]) -> np.ndarray:
+    return erode(labels, radii(options.radius, spacing))
+
+
+def _fill_holes(labels: np.ndarray, options: NoSettings, spacing: Sequence[float]) -> np.ndarray:
+    return fill_holes(labels)
+
+
+def _clear_border(labels: np.ndarray, options: Border, spacing: Sequence[float]) -> np.ndarray:
+    return clear_border(labels, margin=options.margin, axes=None if options.z else (-2, -1))
+
+
+def _remove_small(labels: np.ndarray, options: Size, spacing: Sequence[float]) -> np.ndarray:
+    return remove_small(labels, options.size)
+
+
+def _remove_large(labels: np.ndarray, options: Size, spacing: Sequence[float]) -> np.ndarray:
+    return remove_large(labels, options.size)
+
+
+_HERE = "morula.labels.refine"
+
+REFINEMENTS = Family(
+    "refinement",
+    {
+        "dilation": Member(f"{_HERE}:_dilation", f"{_HERE}:Reach", "grow each object into the background"),
+        "erosion": Member(f"{_HERE}:_erosion", f"{_HERE}:Reach", "shrink each object"),
+        "fill_holes": Member(f"{_HERE}:_fill_holes", f"{_HERE}:NoSettings", "fill the holes of each object"),
+        "clear_border": Member(f"{_HERE}:_clear_border", f"{_HERE}:Border", "drop objects at the image's border"),
+        "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "drop objects of fewer voxels"),
+        "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "drop objects of more voxels"),
+    },
+    group="morula.refinements",
+)
+
+
+def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = None) -> np.ndarray:
+    """Labels after some operations, each applied to every object, in the order given. Ids and type stay.
+
+    An operation is a name (``"fill_holes"``), or a name with its setting (``{"remove_small": 20}``, ``{"dilation": {"radius": 2}}``).
+
+    Raises:
+        OptionError: for an unknown setting.
+        UnknownNameError: for an unknown operation.
+
+    Examples:
+        >>> refine(np.array([[1, 1, 0, 2]], np.uint16), [{"remove_small": 2}, "dilation"])
+        array([[1, 1, 1, 0]], dtype=uint16)
+    """
+    array, spacing = spatial_array(labels, voxel_size)
+    check_labels(array)
+    for operation in _listed(operations):
+        array = REFINEMENTS.load(operation.kind)(array, operation, spacing)  # type: ignore[attr-defined]
+    return array
+
+
+def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float]) -> Objects:
+    """Objects after some operations: ids are 1..n again, each object keeps its confidence."""
+    if not len(operations):
+        return objects
+    labels = refine(objects.labels, operations, tuple(spacing))
+    labels, old = numbered(labels, len(objects.confidence))
+    return Objects(labels, objects.confidence[old - 1], objects.intermediates)
+
+
+def _listed(operations: Sequence[Any]) -> list[Options]:
+    """Operations in any of their spellings as options with `kind`."""
+    types = variant_types(REFINEMENTS)
+    listed = []
+    for operation in operations:
+        if not isinstance(operation, Options):
+            spelt = spelt_out(operation, types)
+            name = spelt.get("kind") if isinstance(spelt, dict) else None
+            if not isinstance(name, str):
+                raise OptionError(f"operation {operation!r} is not understood; write a name, or a name with its setting: {{'remove_small': 20}}.")
+            REFINEMENTS.member(name)
+            operation = validated(types[name], spelt, f"operation {name}")
+        listed.append(operation)
+    return listed
