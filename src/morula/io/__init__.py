@@ -1,1 +1,26 @@
-""""""
+"""Images, label images and tables in files: one module a format, chosen by suffix and content.
+
+The functions: `morula.io.read.read` and `read_labels`, `morula.io.write.write`, `morula.io.output.open_output` (block-wise),
+`morula.io.pairs.pair_images` and `list_images`, `morula.io.check.check_image`, `morula.io.atomic.atomic`, `morula.io.tables`.
+"""
+
+from __future__ import annotations
+
+from morula.core.family import Family, Member
+
+FORMATS = Family(
+    "format",
+    {
+        "tiff": Member("morula.io.formats.tiff:Tiff", summary="TIFF, OME-TIFF and ImageJ TIFF; also tiled and above 4 GB"),
+        "hdf5": Member("morula.io.formats.hdf5:Hdf5", summary="HDF5 with element_size_um, as ilastik and pytorch-3dunet use it"),
+        "ome_zarr": Member("morula.io.formats.ome_zarr:OmeZarr", summary="OME-Zarr 0.4 and 0.5: pyramids with labels (written as 0.5)"),
+        "zarr": Member("morula.io.formats.zarr:Zarr", summary="plain Zarr arrays, version 2 and 3 (written as 3)"),
+        "raster": Member("morula.io.formats.raster:Raster", summary="PNG, BMP and JPEG"),
+        "npy": Member("morula.io.formats.npy:Npy", summary="NumPy arrays"),
+        "nifti": Member("morula.io.formats.nifti:Nifti", summary="NIfTI 1 and 2"),
+        "tensorstore": Member(
+            "morula.io.formats.tensorstore:Tensorstore", summary="N5 and Neuroglancer precomputed, read only (extra: formats)"
+        ),
+    },
+    group="morula.formats",
+)

@@ -1,0 +1,130 @@
+"""HDF5, with the voxel size in the attribute ``element_size_um`` (z, y, x) and axes in ``DIMENSION_LABELS`` or ilastik's ``axistags``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+
+from morula.core.axes import LETTERS, Axes
+from morula.core.errors import FileWriteError
+from morula.core.region import blocks
+from morula.core.voxel_size import VoxelSize
+from morula.io.blocks import block_shape, chunk_shape
+from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, lengths_to_voxel_size, pick_level, sized
+from morula.io.lazy import LazyArray, damaged
+
+
+class Hdf5Array(LazyArray):
+    """A data set of an HDF5 file that is opened for reading only."""
+
+    def __init__(self, path: Path, name: str, found: h5py.Dataset) -> None:
+        super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
+        self.name = name
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        file = h5py.File(self.path, "r")
+        return file[self.name], file.close
+
+
+class Hdf5(Format):
+    """HDF5 files of any layout, also BigDataViewer's and Imaris' when the data set is named."""
+
+    name: ClassVar[str] = "HDF5"
+    suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5", ".ims")
+    magics: ClassVar[tuple[bytes, ...]] = (b"\x89HDF\r\n\x1a\n",)
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open the data set asked for, or the only or obvious one."""
+        pick_level(path, request.level, 1)
+        try:
+            with h5py.File(path, "r") as file:
+                found = _datasets(file)
+                name = choose_dataset(path, {key: each.shape for key, each in found.items()}, request)
+                data = found[name]
+                sized(path, data.shape, data.dtype)
+                axes = stated_axes(data.attrs, data.ndim) or Axes.guess(data.shape)
+                return Found(Hdf5Array(path, name, data), axes, stated_size(data.attrs, axes))
+        except (OSError, RuntimeError, KeyError) as error:
+            raise damaged(path, error) from error
+
+    def adds_to(self, path: Path, target: Target, overwrite: bool) -> bool:
+        """A named data set is added to the file of that name; the others in it stay."""
+        if target.dataset is None or not path.is_file():
+            return False
+        with h5py.File(path, "r") as file:
+            if target.dataset in file and not overwrite:
+                raise FileWriteError(
+                    f"{str(path)!r} holds a data set {target.dataset!r} already. Pass overwrite=True to replace it (the others stay), or name another."
+                )
+        return True
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write one data set (``raw`` or ``label`` unless named), in chunks with gzip."""
+        if target.existing is not None:  # the user's file changes in one step, when its copy takes its place
+            shutil.copyfile(target.existing, path)
+        with h5py.File(path, "a") as file:
+            dataset = create(file, data.shape, data.dtype, target)
+            for box in blocks(data.shape, block_shape(data.shape, dataset.dtype.itemsize, dataset.chunks)):
+                dataset[box.slices] = np.asarray(data[box.slices])
+
+
+def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target) -> h5py.Dataset:
+    """An empty data set with axes and voxel size stated, in place of one of the same name."""
+    name = target.dataset or ("label" if target.labels else "raw")
+    if name in file:
+        del file[name]
+    dataset = file.create_dataset(
+        name, shape=tuple(shape), dtype=np.dtype(dtype), chunks=chunk_shape(shape, target.axes), compression="gzip", compression_opts=4
+    )
+    for dimension, letter in zip(dataset.dims, target.axes.lower(), strict=True):
+        dimension.label = letter
+    size = target.voxel_size
+    if size is not None and size.unit != "pixel":
+        size = size.to("um")
+        dataset.attrs["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
+    return dataset
+
+
+def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, each: Any) -> None:
+        if isinstance(each, h5py.Dataset) and 2 <= each.ndim <= 5 and each.dtype.kind in "buif":
+            found[name] = each
+
+    file.visititems(visit)
+    return found
+
+
+def stated_axes(attributes: Any, ndim: int) -> Axes | None:
+    """Axes that the attributes of a data set state."""
+    names: list[str] = []
+    if "axistags" in attributes:  # ilastik (vigra)
+        names = [str(axis["key"]) for axis in json.loads(_text(attributes["axistags"]))["axes"]]
+    for key in ("DIMENSION_LABELS", "_ARRAY_DIMENSIONS", "axes"):
+        if not names and key in attributes:
+            names = [_text(name) for name in attributes[key]]
+    letters = "".join(name[:1].upper() for name in names)
+    if len(letters) != ndim or set(letters) - set(LETTERS) or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
+        return None
+    return Axes(letters)
+
+
+def stated_size(attributes: Any, axes: Axes) -> VoxelSize | None:
+    """Voxel size that the attribute ``element_size_um`` or ``resolution`` states, (z, y, x) in um."""
+    for key in ("element_size_um", "resolution"):
+        if key in attributes:
+            lengths = np.ravel(attributes[key])
+            if lengths.dtype.kind in "uif" and len(lengths) >= axes.ndim_spatial:
+                return lengths_to_voxel_size(lengths[-axes.ndim_spatial :].tolist(), "zyx"[-axes.ndim_spatial :])
+    return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

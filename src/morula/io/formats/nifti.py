@@ -1,0 +1,100 @@
+"""NIfTI 1 and 2 through nibabel (https://nifti.nimh.nih.gov/): stored (x, y, z, time, channel), read as TC(Z)YX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
+from morula.io.lazy import LazyArray, View, damaged
+from morula.io.location import suffix_of
+
+_LETTERS = "XYZTC"
+_UNITS = {"mm": "mm", "micron": "um", "meter": "m"}
+_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+
+
+class NiftiArray(LazyArray):
+    """The array of a NIfTI file in its own order (x, y, z, ...), with the file's scaling applied."""
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        return _load(self.path).dataobj, lambda: None
+
+
+def _load(path: Path) -> Any:
+    import nibabel
+
+    try:
+        with quiet():
+            return nibabel.load(path)
+    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise damaged(path, error) from error
+
+
+class Nifti(Format):
+    """``.nii`` and ``.nii.gz``; voxel sizes are taken as they stand, orientation matrices are not applied."""
+
+    name: ClassVar[str] = "NIfTI"
+    suffixes: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open the image."""
+        only_one(path, request, self.name)
+        found = _load(path)
+        shape, header = found.shape, found.header
+        if not 2 <= len(shape) <= 5:
+            raise DataError(f"{str(path)!r} holds an array of shape {shape}; images have 2 to 5 dimensions.")
+        scaled = found.dataobj.slope != 1 or found.dataobj.inter != 0
+        source = NiftiArray(shape, np.float64 if scaled else found.get_data_dtype(), path=path)
+        _check_complete(path, found)
+        # Z and T of length 1 stand only for the axes behind them
+        kept = [
+            axis
+            for axis, letter in enumerate(_LETTERS[: len(shape)])
+            if not (letter in "ZT" and shape[axis] == 1 and len(shape) > axis + 1)
+        ]
+        order = sorted(kept, key=lambda axis: "TCZYX".index(_LETTERS[axis]))
+        view = View(source, order, {axis: 0 for axis in range(len(shape)) if axis not in order})
+        axes = Axes("".join(_LETTERS[axis] for axis in order))
+        unit = _UNITS.get(header.get_xyzt_units()[0], "pixel")
+        lengths = [float(header.get_zooms()[_LETTERS.index(letter)]) for letter in axes.spatial]
+        lengths = [float(f"{length:.6g}") for length in lengths]  # stored as float32
+        return Found(view, axes, lengths_to_voxel_size(lengths, axes.spatial, unit))
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write with the lengths in the header's units and a diagonal matrix."""
+        import nibabel
+
+        dtype = np.dtype(data.dtype)
+        if dtype.name not in _TYPES:
+            raise OptionError(f"NIfTI cannot hold {dtype}; it holds {', '.join(_TYPES)}. Convert first, or write .ome.zarr or .h5.")
+        axes = target.axes
+        letters = _LETTERS if "C" in axes else "XYZT" if "T" in axes else "XYZ" if "Z" in axes else "XY"
+        places = [axes.index(letter) if letter in axes else None for letter in letters]
+        array = View(data, places)[...]
+        size = target.voxel_size
+        zooms = [1.0] * len(letters)
+        unit = "unknown"
+        if size is not None:
+            unit = {"um": "micron", "mm": "mm", "m": "meter", "pixel": "unknown"}.get(size.unit, "micron")
+            size = size if size.unit in ("um", "mm", "m", "pixel") else size.to("um")
+            zooms[:3] = [size.x, size.y, size.z or 1.0][: len(letters)]
+        affine = np.diag([*(zooms[:3] + [1.0])[:3], 1.0])
+        image = (nibabel.Nifti2Image if max(array.shape) > 32767 else nibabel.Nifti1Image)(array, affine, dtype=dtype)
+        image.header.set_zooms(zooms)
+        image.header.set_xyzt_units(unit)
+        with quiet():
+            nibabel.save(image, path)
+
+
+def _check_complete(path: Path, found: Any) -> None:
+    if suffix_of(path) == ".nii.gz":
+        return  # the packed length says nothing; reading fails where the data end
+    needed = int(found.dataobj.offset) + int(np.prod(found.shape, dtype=np.int64)) * found.get_data_dtype().itemsize
+    if path.stat().st_size < needed:
+        raise damaged(path, f"it ends after {path.stat().st_size} bytes but needs {needed}")

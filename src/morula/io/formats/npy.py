@@ -1,0 +1,42 @@
+"""NumPy's own format. It states neither axes nor voxel size: axes are guessed from the shape unless given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from morula.io.formats.base import Format, Found, Request, Target, only_one, sized
+from morula.io.lazy import LazyArray, damaged
+
+
+class NpyArray(LazyArray):
+    """An array mapped into memory."""
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        return np.load(self.path, mmap_mode="r", allow_pickle=False), lambda: None
+
+
+class Npy(Format):
+    """``.npy`` files; pickled objects are refused."""
+
+    name: ClassVar[str] = "NumPy"
+    suffixes: ClassVar[tuple[str, ...]] = (".npy",)
+    magics: ClassVar[tuple[bytes, ...]] = (b"\x93NUMPY",)
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open the array."""
+        only_one(path, request, self.name)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged(path, error) from error
+        sized(path, array.shape, array.dtype)
+        return Found(NpyArray(array.shape, array.dtype, path=path))
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write the array as it is."""
+        with path.open("wb") as file:
+            np.save(file, np.asarray(data), allow_pickle=False)

@@ -1,0 +1,233 @@
+"""OME-Zarr: pyramids with axes, units and labels. Reads 0.1 to 0.5; writes 0.5, and 0.4 labels into a 0.4 image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, FileReadError, OptionError
+from morula.core.voxel_size import VoxelSize
+from morula.io import ngff
+from morula.io.blocks import block_shape
+from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, pick_level, sized
+from morula.io.formats.zarr import (
+    ZarrArray,
+    attributes_of,
+    create_array,
+    create_groups,
+    fill,
+    node_kind,
+    nodes_below,
+    open_array,
+    put_attributes,
+    read_array,
+)
+from morula.io.lazy import View, damaged
+from morula.io.location import stem_of
+from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
+
+UNFINISHED = "morula_unfinished"
+
+
+class OmeZarr(Format):
+    """Images and label images as pyramids."""
+
+    name: ClassVar[str] = "OME-Zarr"
+    suffixes: ClassVar[tuple[str, ...]] = (".ome.zarr",)
+    folder: ClassVar[bool] = True
+
+    def recognises(self, path: Path) -> bool:
+        """Whether this folder, or a group in it, has multiscale metadata."""
+        if not path.is_dir() or node_kind(path) != "group":
+            return False
+        return (
+            UNFINISHED in attributes_of(path) or _is_image(path) or any(_is_image(node) for node in nodes_below(path, _is_image).values())
+        )
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open one level of the image; of a label image in ``labels/`` when labels are wanted and the image has some."""
+        attributes = attributes_of(path)
+        if UNFINISHED in attributes:
+            raise FileReadError(
+                f"{str(path)!r} was not finished by the run that wrote it. Run that again, or finish it with finish_pyramid."
+            )
+        if request.labels and not ngff.is_label(attributes) and (path / "labels").is_dir():
+            found = _read_label(path, request)
+            if found is not None:
+                return found
+        if request.dataset is None and _is_image(path):
+            return read_level(path, request.level)
+        below = nodes_below(path, _is_image)
+        name = choose_dataset(path, {name: _shape(node) for name, node in below.items()}, request)
+        return read_level(below[name], request.level) if _is_image(below[name]) else read_array(below[name])
+
+    def place(self, path: Path, target: Target) -> Path:
+        """Labels go to ``labels/NAME`` of an image that exists (NAME is the data set's, else ``labels``); all else to the path or data set."""
+        if target.labels and _is_image(path) and not ngff.is_label(attributes_of(path)):
+            return path / "labels" / (target.dataset or "labels")
+        return path / target.dataset if target.dataset else path
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write level 0 and build the pyramid from it, both block by block."""
+        axes = Axes("".join(letter for letter in "TCZYX" if letter in target.axes))
+        if axes != target.axes:
+            data = View(data, [target.axes.index(letter) for letter in axes])
+        fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels), data)
+        finish(path)
+
+    def finished(self, path: Path, target: Target) -> None:
+        """Make the folders above groups, and list a label image in its image."""
+        place = self.place(path, target)
+        if place == path:
+            return
+        if place.parent.name == "labels":
+            list_label(place)
+        create_groups(path, place, _zarr_version(path))
+
+
+def _is_image(path: Path) -> bool:
+    return "multiscales" in _ome(attributes_of(path))
+
+
+def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
+    found = attributes.get("ome", attributes)
+    return found if isinstance(found, dict) else {}
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    return read_level(path, 0).data.shape if _is_image(path) else open_array(path).shape  # type: ignore[no-any-return]
+
+
+def _zarr_version(path: Path) -> int:
+    return 3 if (path / "zarr.json").is_file() or not (path / ".zgroup").is_file() else 2
+
+
+def _read_label(path: Path, request: Request) -> Found | None:
+    names = ngff.label_names(attributes_of(path / "labels")) or list(nodes_below(path / "labels", _is_image))
+    known = {name: path / "labels" / name for name in names if _is_image(path / "labels" / name)}
+    if not known or (request.dataset is not None and request.dataset not in known and request.dataset.startswith("labels/")):
+        return None
+    return read_level(known[choose_dataset(path / "labels", {name: _shape(node) for name, node in known.items()}, request)], request.level)
+
+
+def read_level(path: Path, level: int) -> Found:
+    """One level of the multiscale image at a group.
+
+    Raises:
+        FileReadError: when its metadata are damaged or the level is not there.
+    """
+    try:
+        described = ngff.parse(attributes_of(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"its multiscales metadata lack {error}") from error
+    if described is None or not described.paths:
+        raise damaged(path, "it has no multiscales metadata")
+    level = pick_level(path, level, len(described.paths))
+    data = ZarrArray(path / described.paths[level])
+    sized(path, data.shape, data.dtype)
+    if data.ndim != len(described.axes):
+        raise damaged(path, f"its metadata name the axes {described.axes} but the array has shape {data.shape}")
+    return Found(data, described.axes, described.voxel_size(level))
+
+
+def start(path: Path, shape: Sequence[int], dtype: Any, axes: Axes, voxel_size: VoxelSize | None, *, labels: bool = False) -> Any:
+    """The writable level 0 of a new pyramid, marked as unfinished until `finish`.
+
+    Raises:
+        OptionError: for axes out of the order TCZYX, or labels that are no integers.
+        DataError: for labels of another size than the image that they are put into.
+    """
+    dtype = np.dtype(dtype)
+    if axes != "".join(letter for letter in "TCZYX" if letter in axes):
+        raise OptionError(f"axes {axes} cannot be written to OME-Zarr, whose order is TCZYX. Transpose the array.")
+    if labels and dtype.kind not in "ui":
+        raise OptionError(f"labels of type {dtype} cannot be written to OME-Zarr; ids are integers. Convert them, for example to uint32.")
+    image = _image_above(path) if labels else None
+    version = 3
+    if image is not None:
+        version = _zarr_version(image)
+        _check_fits(image, shape, axes)
+    state = {"axes": str(axes), "voxel_size": None if voxel_size is None else voxel_size.asdict(), "labels": labels}
+    path.mkdir(parents=True, exist_ok=True)
+    put_attributes(path, {UNFINISHED: state}, version)
+    return create_array(path / "0", shape, dtype, axes, version=version)
+
+
+def finish(path: Path) -> None:
+    """Build the levels above level 0, block by block, and write the metadata. Labels get the levels of the image that they are part of.
+
+    Raises:
+        DataError: when nothing unfinished lies there.
+    """
+    state = attributes_of(path).get(UNFINISHED)
+    if state is None:
+        raise DataError(f"{str(path)!r} is not an unfinished output; open_output starts one.")
+    axes, labels = Axes(state["axes"]), bool(state["labels"])
+    voxel_size = None if state["voxel_size"] is None else VoxelSize(**state["voxel_size"])
+    image, version = (_image_above(path) if labels else None), _zarr_version(path)
+    source = open_array(path / "0")
+    shapes, factors = _image_levels(image, axes, source.shape) if image is not None else _own_levels(source.shape, axes, voxel_size)
+    for level, shape in enumerate(shapes[1:], start=1):
+        target = create_array(path / str(level), shape, source.dtype, axes, version=version)
+        block = block_shape(shape, source.dtype.itemsize * 16, target.chunks)
+        if labels or source.dtype == bool:
+            shrink_nearest(source, target, block, level)
+        else:
+            shrink_mean(source, target, block)
+        source = target
+    name = stem_of(path).lstrip(".").partition(".part-")[0]
+    of_image = ("../../" if image is not None else "") if labels else None
+    attributes = ngff.compose(name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4")
+    put_attributes(path, attributes, version)
+
+
+def list_label(place: Path) -> None:
+    """Add a label image to the list that its ``labels`` group keeps."""
+    group = place.parent
+    version = _zarr_version(group.parent)
+    names = ngff.label_names(attributes_of(group))
+    listed = {"labels": [*names, *([] if place.name in names else [place.name])]}
+    put_attributes(group, listed if version == 2 else {"ome": {"version": "0.5", **listed}}, version)
+
+
+def _image_above(path: Path) -> Path | None:
+    image = path.parent.parent
+    return image if path.parent.name == "labels" and _is_image(image) else None
+
+
+def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> None:
+    found = read_level(image, 0)
+    assert found.axes is not None
+    of_image = [n for n, letter in zip(found.data.shape, found.axes, strict=True) if letter in "ZYX" and (letter in axes or n > 1)]
+    of_labels = [n for n, letter in zip(shape, axes, strict=True) if letter in "ZYX"]
+    if of_image != of_labels:
+        raise DataError(
+            f"labels of shape {tuple(shape)} ({axes}) do not fit the image {str(image)!r} of shape {found.data.shape} ({found.axes})."
+        )
+
+
+def _own_levels(shape: Sequence[int], axes: Axes, voxel_size: VoxelSize | None) -> tuple[list[tuple[int, ...]], list[tuple[float, ...]]]:
+    spacing = dict(zip("ZYX"[-axes.ndim_spatial :], VoxelSize.of(voxel_size, axes.ndim_spatial).spacing(axes.ndim_spatial), strict=True))
+    factors = plan_levels(shape, axes, [spacing[letter] for letter in axes.spatial])
+    return [level_shape(shape, factor) for factor in factors], [tuple(map(float, factor)) for factor in factors]
+
+
+def _image_levels(image: Path, axes: Axes, shape: Sequence[int]) -> tuple[list[tuple[int, ...]], list[tuple[float, ...]]]:
+    described = ngff.parse(attributes_of(image))
+    assert described is not None
+    shapes: list[tuple[int, ...]] = []
+    factors: list[tuple[float, ...]] = []
+    for level, name in enumerate(described.paths):
+        lengths = dict(zip(described.axes, open_array(image / name).shape, strict=True))
+        shapes.append(tuple(lengths[letter] if letter in "ZYX" else n for n, letter in zip(shape, axes, strict=True)))
+        scale, finest = described.scales[level], described.scales[0]
+        if scale is None or finest is None:
+            factors.append(tuple(n / m for n, m in zip(shape, shapes[-1], strict=True)))
+        else:
+            ratio = {letter: a / b for letter, a, b in zip(described.axes, scale, finest, strict=True)}
+            factors.append(tuple(ratio[letter] if letter in "ZYX" else 1.0 for letter in axes))
+    return shapes, factors

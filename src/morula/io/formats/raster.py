@@ -1,0 +1,114 @@
+"""PNG, BMP and JPEG through Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL.Image
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.core.voxel_size import VoxelSize
+from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
+from morula.io.lazy import LazyArray, View, damaged
+from morula.io.location import suffix_of
+
+_TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
+_SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
+_COARSEST_PIXEL = 20.0  # um; see the TIFF format
+_FAILURES = (OSError, ValueError, SyntaxError, EOFError)  # Pillow says SyntaxError for a broken PNG
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    PIL.Image.MAX_IMAGE_PIXELS = None  # slides of 20,000 x 20,000 are no attack here
+    try:
+        with quiet(), PIL.Image.open(path) as picture:
+            yield picture
+    except DataError:
+        raise
+    except _FAILURES as error:
+        raise damaged(path, error) from error
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+class RasterArray(LazyArray):
+    """A picture, decoded when it is sliced."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, mode: str, path: Path) -> None:
+        super().__init__(shape, dtype, path=path)
+        self.mode = mode
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        with _opened(self.path) as picture:
+            return np.asarray(picture if picture.mode == self.mode else picture.convert(self.mode)), lambda: None
+
+
+class Raster(Format):
+    """Pictures of 8 or 16 bits, grey or RGB. Palettes are ids for labels and colours for images."""
+
+    name: ClassVar[str] = "picture"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".bmp", ".jpg", ".jpeg")
+    magics: ClassVar[tuple[bytes, ...]] = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open the picture."""
+        only_one(path, request, "picture")
+        with _opened(path) as picture:
+            if request.labels and picture.format == "JPEG":
+                raise DataError(
+                    f"labels {str(path)!r} are a JPEG, whose compression changes ids near every edge. Save them as PNG or TIFF from the source."
+                )
+            mode = picture.mode
+            if (mode not in _TYPES and mode not in _SAMPLES) or (mode == "P" and not request.labels):
+                mode = "RGB"
+            shape = (picture.height, picture.width)
+            dpi = picture.info.get("dpi")
+        if mode in _SAMPLES:
+            return Found(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
+        return Found(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write a 2D picture; JPEG never for labels."""
+        kind = {".png": "PNG", ".bmp": "BMP"}.get(suffix_of(path), "JPEG")
+        if kind == "JPEG" and target.labels:
+            raise OptionError(
+                f"JPEG changes ids near every edge, so labels are not written to {path.name!r}. Choose .png, .tif or .ome.zarr."
+            )
+        size = target.voxel_size
+        extra: dict[str, Any] = {}
+        if size is not None and size.unit != "pixel" and kind != "JPEG":
+            size = size.to("um")
+            extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
+        PIL.Image.fromarray(_picture(data, target.axes, kind)).save(path, format=kind, **extra)
+
+
+def _voxel_size(dpi: Any) -> VoxelSize | None:
+    if not dpi or min(dpi) <= 0:
+        return None
+    lengths = [float(f"{25400.0 / float(d):.6g}") for d in reversed(dpi)]
+    return lengths_to_voxel_size(lengths, "yx") if max(lengths) <= _COARSEST_PIXEL else None
+
+
+def _picture(data: Any, axes: Axes, kind: str) -> np.ndarray:
+    letters = [letter for letter, n in zip(axes, data.shape, strict=True) if letter in "YX" or n > 1]
+    if set(letters) - set("YXC"):
+        raise OptionError(
+            f"{kind} holds one 2D image but the array has axes {axes} and shape {tuple(data.shape)}. Write .tif or .ome.zarr."
+        )
+    order = [axes.index(letter) for letter in ("Y", "X", *(["C"] if "C" in letters else []))]
+    fixed = {axis: 0 for axis in range(len(axes)) if axis not in order}
+    picture = np.ascontiguousarray(View(data, order, fixed)[...])
+    allowed = ("bool", "uint8", "uint16") if kind == "PNG" else ("bool", "uint8") if kind == "BMP" else ("uint8",)
+    colours = (3, 4) if kind == "PNG" else (3,)
+    if picture.dtype.name not in allowed or (picture.ndim == 3 and (picture.shape[2] not in colours or picture.dtype != np.uint8)):
+        raise OptionError(
+            f"{kind} cannot hold {picture.dtype} of shape {picture.shape}; it holds {' and '.join(allowed)}, or RGB of uint8. Write .tif or .ome.zarr."
+        )
+    return picture

@@ -1,0 +1,138 @@
+"""N5 and Neuroglancer precomputed through the optional package tensorstore; read only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from morula.core.axes import LETTERS, Axes
+from morula.core.errors import MissingExtraError
+from morula.core.voxel_size import VoxelSize
+from morula.io.formats.base import Format, Found, Request, choose_dataset, lengths_to_voxel_size, pick_level, sized
+from morula.io.lazy import LazyArray, View, damaged
+
+
+class TensorstoreArray(LazyArray):
+    """An array that tensorstore opens from a specification, in its own order (x, y, z, ...)."""
+
+    def __init__(self, spec: dict[str, Any], path: Path) -> None:
+        self.spec = spec
+        self.path = path
+        found = _open(spec, path)
+        super().__init__(found.shape, found.dtype.numpy_dtype, path=path, chunks=found.chunk_layout.read_chunk.shape)
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        return _Slices(_open(self.spec, self.path)), lambda: None
+
+
+class _Slices:
+    """tensorstore reads when told to, not when sliced; its domain may start elsewhere than at 0."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def __getitem__(self, box: Any) -> Any:
+        # tensorstore keeps the place of a strided slice in its own coordinates; NumPy takes the stride instead
+        whole = tuple(slice(part.start, part.stop) for part in box)
+        steps = tuple(slice(None, None, part.step) for part in box)
+        return self.store[whole].read().result()[steps]
+
+
+def _open(spec: dict[str, Any], path: Path) -> Any:
+    try:
+        import tensorstore
+    except ImportError:
+        raise MissingExtraError(
+            f"{str(path)!r} is an N5 or precomputed volume, which needs an optional package. Install it with: pip install 'morula[formats]'"
+        ) from None
+    try:
+        store = tensorstore.open(spec, open=True, read=True).result()
+    except (ValueError, OSError, KeyError) as error:
+        raise damaged(path, error) from error
+    return store[tensorstore.d[:].translate_to[0]]
+
+
+class Tensorstore(Format):
+    """Volumes of the electron microscopy world."""
+
+    name: ClassVar[str] = "N5 or precomputed"
+    suffixes: ClassVar[tuple[str, ...]] = (".n5", ".precomputed")
+    folder: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the folder has N5 attributes or a precomputed ``info``."""
+        if not path.is_dir():
+            return False
+        return (path / "attributes.json").is_file() or "scales" in _json(path / "info")
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open an N5 data set, or a scale of a precomputed volume."""
+        info = _json(path / "info")
+        return self._precomputed(path, request, info) if "scales" in info else self._n5(path, request)
+
+    def _precomputed(self, path: Path, request: Request, info: dict[str, Any]) -> Found:
+        level = pick_level(path, request.level, len(info["scales"]))
+        spec = {"driver": "neuroglancer_precomputed", "kvstore": _store(path), "scale_index": level}
+        source = TensorstoreArray(spec, path)
+        sized(path, source.shape, source.dtype)
+        nanometres = info["scales"][level]["resolution"][::-1]
+        size = lengths_to_voxel_size(nanometres, "zyx", "nm")
+        if source.shape[3] == 1:
+            return Found(View(source, (2, 1, 0), {3: 0}), Axes("ZYX"), size)
+        return Found(View(source, (3, 2, 1, 0)), Axes("CZYX"), size)
+
+    def _n5(self, path: Path, request: Request) -> Found:
+        pick_level(path, request.level, 1)
+        below = {name: _json(path / name / "attributes.json") for name in _n5_datasets(path)}
+        name = choose_dataset(path, {each: tuple(values["dimensions"][::-1]) for each, values in below.items()}, request)
+        source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name)}, path / name)
+        sized(path, source.shape, source.dtype)
+        axes = _n5_axes(below[name], source.shape)
+        return Found(View(source, range(source.ndim)[::-1]), axes, _n5_size(below[name], axes))
+
+
+def _store(path: Path) -> dict[str, str]:
+    return {"driver": "file", "path": f"{path.resolve()}{os.sep}"}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _n5_datasets(path: Path) -> list[str]:
+    found = []
+    for folder, below, files in os.walk(path):
+        if "attributes.json" in files and "dimensions" in _json(Path(folder) / "attributes.json"):
+            found.append(os.path.relpath(folder, path).replace(os.sep, "/"))
+            below.clear()  # blocks of this data set
+        below.sort()
+    return found
+
+
+def _n5_axes(attributes: dict[str, Any], shape: tuple[int, ...]) -> Axes:
+    """Stated axes stand in the order of the file, x first."""
+    names = attributes.get("axes", ())
+    letters = "".join(str(name)[:1].upper() for name in names)[::-1]
+    if len(letters) == len(shape) and not set(letters) - set(LETTERS) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
+        return Axes(letters)
+    return Axes.guess(shape[::-1])
+
+
+def _n5_size(attributes: dict[str, Any], axes: Axes) -> VoxelSize | None:
+    resolution, unit = attributes.get("pixelResolution", attributes.get("resolution")), "nm"
+    if isinstance(resolution, dict):
+        resolution, unit = resolution.get("dimensions"), str(resolution.get("unit", "nm"))
+    units = attributes.get("units")
+    if isinstance(units, list) and units:
+        unit = str(units[0])
+    if not isinstance(resolution, list) or len(resolution) < axes.ndim_spatial:
+        return None
+    return lengths_to_voxel_size(resolution[: axes.ndim_spatial][::-1], "zyx"[-axes.ndim_spatial :], unit)

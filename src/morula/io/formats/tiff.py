@@ -1,0 +1,279 @@
+"""TIFF: ImageJ hyperstacks, OME-TIFF, and plain files; tiled, pyramidal and above 4 GB (https://docs.openmicroscopy.org/ome-model/)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from morula.core.axes import LETTERS, Axes
+from morula.core.errors import DataError, FileReadError, OptionError
+from morula.core.voxel_size import VoxelSize
+from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, pick_level, quiet, sized
+from morula.io.lazy import LazyArray, View, damaged
+from morula.io.location import suffix_of
+
+_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+_OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
+_COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots an inch speaks of a printer, not of a microscope
+_BIG = 2**32 - 2**25
+_FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
+
+
+class _Complaints(logging.Filter):
+    """Keeps what tifffile logs, and keeps it off the screen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.said.append(record.getMessage())
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """The open file; what tifffile only logs about a damaged one (it goes on with fewer pages) is an error here."""
+    log, complaints = logging.getLogger("tifffile"), _Complaints()
+    log.addFilter(complaints)
+    try:
+        with quiet(), tifffile.TiffFile(path) as tif:
+            yield tif
+        fatal = [said for said in complaints.said if any(word in said for word in _FATAL)]
+        if fatal:
+            raise damaged(path, fatal[-1].rpartition("> ")[2])
+    except (tifffile.TiffFileError, IndexError, KeyError, ValueError, TypeError, EOFError) as error:
+        if isinstance(error, DataError | OptionError):
+            raise
+        raise damaged(path, error) from error
+    except OSError as error:
+        if isinstance(error, FileReadError):
+            raise
+        raise damaged(path, error) from error
+    finally:
+        log.removeFilter(complaints)
+
+
+class TiffArray(LazyArray):
+    """One level of one series: mapped into memory where it lies uncompressed in one piece, else decoded a strip or tile at a time."""
+
+    def __init__(self, path: Path, series: int, level: int, found: Any) -> None:
+        super().__init__(found.shape, found.dtype, path=path)
+        self.series, self.level = series, level
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        import zarr
+
+        tif = tifffile.TiffFile(self.path)
+        found = tif.series[self.series].levels[self.level]
+        if found.dataoffset is not None:
+            kind = np.dtype(tif.byteorder + found.dtype.char)
+            tif.close()
+            return np.memmap(self.path, dtype=kind, mode="r", offset=found.dataoffset, shape=found.shape), lambda: None
+        return zarr.open_array(found.aszarr(), mode="r"), tif.close
+
+
+class Tiff(Format):
+    """TIFF of every kind that tifffile reads; written as ImageJ hyperstack, or as OME-TIFF where the suffix says so or ImageJ cannot hold the type."""
+
+    name: ClassVar[str] = "TIFF"
+    suffixes: ClassVar[tuple[str, ...]] = (
+        ".tif",
+        ".tiff",
+        ".ome.tif",
+        ".ome.tiff",
+        ".btf",
+        ".ome.btf",
+        ".tf8",
+        ".lsm",
+        ".svs",
+        ".ndpi",
+        ".scn",
+    )
+    magics: ClassVar[tuple[bytes, ...]] = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open one series (`dataset` is its number, counted from 0) at one pyramid level."""
+        with _opened(path) as tif:
+            number = _choose_series(path, tif, request)
+            levels = tif.series[number].levels
+            level = pick_level(path, request.level, len(levels))
+            series = levels[level]
+            sized(path, series.shape, series.dtype)
+            _check_complete(path, series)
+            axes = _axes(series.axes, series.shape)
+            factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
+            voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
+            return Found(TiffArray(path, number, level, series), axes, voxel_size)
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types are written as OME-TIFF or plain."""
+        data, axes = _arranged(data, target.axes)
+        dtype, big = np.dtype(data.dtype), math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
+        singletons = any(n == 1 for n, letter in zip(data.shape, axes, strict=True) if letter in "ZC")
+        size = target.voxel_size
+        common = {"bigtiff": big, "compression": "zlib", "photometric": "rgb" if axes.endswith("S") else "minisblack"}
+        if suffix_of(path).startswith(".ome"):
+            if dtype.name not in (*_OME_TYPES, "bool"):
+                raise OptionError(
+                    f"OME-TIFF cannot hold {dtype}; it holds {', '.join(_OME_TYPES)}. Write .ome.zarr or .h5, or convert first."
+                )
+            kind: dict[str, Any] = {"ome": True, "metadata": {"axes": axes, **_ome_sizes(size)}}
+        elif dtype.name in _IMAGEJ_TYPES and not big and not singletons and (not axes.endswith("S") or dtype == np.uint8):
+            kind = {"imagej": True, "metadata": {"axes": axes, **_imagej_sizes(size)}}
+        elif dtype.name in _OME_TYPES and not singletons:
+            kind = {"ome": True, "metadata": {"axes": axes, **_ome_sizes(size)}}
+        else:
+            kind = {"metadata": {"axes": axes, **({} if size is None else {"voxel_size": size.asdict()})}}
+        if size is not None:
+            kind["resolution"] = (1 / size.x, 1 / size.y)
+        tifffile.imwrite(path, _pages(data, axes), shape=data.shape, dtype=dtype, **common, **kind)
+
+
+def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
+    if not len(tif.pages) or not tif.series:
+        raise damaged(path, "it has no pages")
+    sizes = [math.prod(series.shape) for series in tif.series]
+    listing = ", ".join(f"{i} {series.shape}" for i, series in enumerate(tif.series))
+    if request.dataset is not None:
+        if not request.dataset.isdecimal() or int(request.dataset) >= len(sizes):
+            raise OptionError(
+                f"dataset={request.dataset!r} was given but {str(path)!r} holds the images {listing}. Give one of these numbers."
+            )
+        return int(request.dataset)
+    largest = [i for i, size in enumerate(sizes) if size == max(sizes)]
+    if len(largest) > 1:  # smaller ones are thumbnails and labels of slide scanners
+        raise DataError(f"{str(path)!r} holds several images: {listing}. Name one with dataset='0', or split the file.")
+    return largest[0]
+
+
+def _check_complete(path: Path, series: Any) -> None:
+    if series.is_multifile:
+        return
+    size = path.stat().st_size
+    ends = [
+        o + n for page in (series.pages[0], series.pages[-1]) if page is not None for o, n in zip(page.dataoffsets, page.databytecounts)
+    ]
+    if series.dataoffset is not None:
+        ends.append(series.dataoffset + math.prod(series.shape) * series.dtype.itemsize)
+    if ends and max(ends) > size:
+        raise damaged(path, f"it ends after {size} bytes but its pixels reach to {max(ends)}")
+
+
+def _axes(letters: str, shape: tuple[int, ...]) -> Axes:
+    """Axes from tifffile's letters; one of unknown meaning (a stack of pages) is Z."""
+    letters = letters.replace("S", "C") if "C" not in letters else letters
+    unknown = [letter for letter in letters if letter not in LETTERS]
+    if len(unknown) == 1 and "Z" not in letters:
+        letters = letters.replace(unknown[0], "Z")
+    if set(letters) <= set(LETTERS) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
+        return Axes(letters)
+    return Axes.guess(shape)
+
+
+def _voxel_size(tif: tifffile.TiffFile, number: int, axes: Axes, factors: dict[str, float]) -> VoxelSize | None:
+    letters = axes.spatial
+    if tif.is_ome and tif.ome_metadata:
+        found = _ome_lengths(tif.ome_metadata, number)
+    elif tif.is_imagej:
+        found = _imagej_lengths(tif)
+    else:
+        found = _plain_lengths(tif)
+    lengths, unit = found
+    if any(letter not in lengths for letter in letters):
+        return None
+    return lengths_to_voxel_size([lengths[letter] * factors[letter] for letter in letters], letters, unit)
+
+
+def _ome_lengths(xml: str, number: int) -> tuple[dict[str, float], str]:
+    pixels = [element for element in ElementTree.fromstring(xml).iter() if element.tag.rpartition("}")[2] == "Pixels"]
+    if number >= len(pixels):
+        return {}, "um"
+    given = pixels[number].attrib
+    lengths: dict[str, float] = {}
+    for letter in "ZYX":
+        if f"PhysicalSize{letter}" not in given:
+            continue
+        one = lengths_to_voxel_size([float(given[f"PhysicalSize{letter}"])] * 2, "yx", given.get(f"PhysicalSize{letter}Unit", "µm"))
+        if one is not None and one.unit == "um":
+            lengths[letter] = one.x
+        elif one is not None:
+            return {k: float(given[f"PhysicalSize{k}"]) for k in "ZYX" if f"PhysicalSize{k}" in given}, "pixel"
+    return lengths, "um"
+
+
+def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
+    """Length of a pixel in the file's resolution unit."""
+    tags, lengths = tif.pages.first.tags, {}
+    for letter in "YX":
+        tag = tags.get(f"{letter}Resolution")
+        if tag is not None and tag.value[0] and tag.value[1]:
+            lengths[letter] = tag.value[1] / tag.value[0]
+    return lengths
+
+
+def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
+    metadata = tif.imagej_metadata or {}
+    unit = str(metadata.get("unit", "pixel"))
+    lengths = _resolution(tif)
+    if unit in ("inch", "inches") and not _meaningful(lengths, 25400.0):
+        return {}, "um"
+    if "spacing" in metadata:
+        lengths["Z"] = abs(float(metadata["spacing"]))  # ImageJ writes a negative one for stacks taken upwards
+    return lengths, unit
+
+
+def _plain_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
+    ours = (tif.shaped_metadata or ({},))[0].get("voxel_size")
+    if isinstance(ours, dict):
+        return {k.upper(): float(ours[k]) for k in "zyx" if k in ours}, str(ours.get("unit", "um"))
+    tag = tif.pages.first.tags.get("ResolutionUnit")
+    unit = {2: 25400.0, 3: 10000.0}.get(int(tag.value) if tag is not None else 1)
+    lengths = _resolution(tif)
+    if unit is None or not _meaningful(lengths, unit):
+        return {}, "um"
+    return {letter: length * unit for letter, length in lengths.items()}, "um"
+
+
+def _meaningful(lengths: dict[str, float], unit: float) -> bool:
+    return bool(lengths) and all(length * unit <= _COARSEST_PIXEL for length in lengths.values())
+
+
+def _arranged(data: Any, axes: Axes) -> tuple[Any, str]:
+    """Array and tifffile's letters in the order TZCYX, or with the samples S last for 8-bit RGB."""
+    samples = axes.endswith("YXC") and data.shape[-1] in (3, 4) and data.dtype in (np.uint8, np.uint16)
+    order = [letter for letter in ("TZYXC" if samples else "TZCYX") if letter in axes]
+    places = [axes.index(letter) for letter in order]
+    if places != list(range(len(places))):
+        data = data.transpose(places) if isinstance(data, np.ndarray) else View(data, places)
+    return data, "".join(order).replace("C", "S") if samples else "".join(order)
+
+
+def _pages(data: Any, axes: str) -> Any:
+    if isinstance(data, np.ndarray):
+        return data
+    leading = data.shape[: -3 if axes.endswith("S") else -2]
+    return (np.asarray(data[index]) for index in np.ndindex(*leading))
+
+
+def _imagej_sizes(size: VoxelSize | None) -> dict[str, Any]:
+    if size is None:
+        return {}
+    return {"unit": size.unit, **({} if size.z is None else {"spacing": size.z})}
+
+
+def _ome_sizes(size: VoxelSize | None) -> dict[str, Any]:
+    if size is None:
+        return {}
+    unit = {"um": "µm", "inch": "in"}.get(size.unit, size.unit)
+    lengths = {letter: getattr(size, letter.lower()) for letter in "XYZ"}
+    sizes = {f"PhysicalSize{letter}": length for letter, length in lengths.items() if length is not None}
+    return {**sizes, **{f"{name}Unit": unit for name in sizes}}

@@ -1,0 +1,182 @@
+"""Plain Zarr arrays, version 2 and 3: axes from the dimension names, voxel size from the attribute ``element_size_um``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import zarr
+import zarr.errors
+
+from morula.core.axes import Axes
+from morula.core.region import blocks
+from morula.io.blocks import block_shape, chunk_shape
+from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, pick_level, quiet, sized
+from morula.io.formats.hdf5 import stated_axes, stated_size
+from morula.io.lazy import LazyArray, damaged
+
+
+class ZarrArray(LazyArray):
+    """A Zarr array that is opened for reading only. Chunks that were never written are zeros, as Zarr defines; damaged ones are errors."""
+
+    def __init__(self, path: Path) -> None:
+        found = open_array(path)
+        super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
+        self.attributes = dict(found.attrs)
+        self.names = getattr(found.metadata, "dimension_names", None)
+
+    def _open(self) -> tuple[Any, Callable[[], object]]:
+        return open_array(self.path), lambda: None
+
+
+def open_array(path: Path, mode: str = "r") -> Any:
+    """The Zarr array at a path.
+
+    Raises:
+        FileReadError: when there is none, or its metadata are damaged.
+    """
+    try:
+        with quiet():
+            return zarr.open_array(str(path), mode=mode)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
+        raise damaged(path, error) from error
+
+
+def attributes_of(path: Path) -> dict[str, Any]:
+    """Attributes of the Zarr node at a path; none when there is no node.
+
+    Raises:
+        FileReadError: when the metadata are no JSON.
+    """
+    for name, key in (("zarr.json", "attributes"), (".zattrs", None)):
+        file = path / name
+        if file.is_file():
+            try:
+                values = json.loads(file.read_text("utf-8"))
+                return dict(values if key is None else values.get(key) or {})
+            except (ValueError, AttributeError) as error:
+                raise damaged(file, error) from error
+    return {}
+
+
+def node_kind(path: Path) -> str | None:
+    """``"array"``, ``"group"``, or `None` where there is no Zarr node."""
+    if (path / ".zarray").is_file():
+        return "array"
+    if (path / ".zgroup").is_file() or (path / ".zattrs").is_file():
+        return "group"
+    if not (path / "zarr.json").is_file():
+        return None
+    try:
+        return "array" if json.loads((path / "zarr.json").read_text("utf-8")).get("node_type") == "array" else "group"
+    except (ValueError, AttributeError) as error:
+        raise damaged(path / "zarr.json", error) from error
+
+
+def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -> dict[str, Path]:
+    """Arrays below a group by name, and groups for which `stop` holds, which are not entered."""
+    found: dict[str, Path] = {}
+
+    def visit(node: Path, name: str) -> None:
+        kind = node_kind(node)
+        if kind == "array" or (name and kind == "group" and stop(node)):
+            found[name] = node
+        elif kind == "group" or not name:
+            for entry in sorted(os.scandir(node), key=lambda e: e.name):
+                if entry.is_dir() and not entry.name.startswith("."):
+                    visit(Path(entry.path), f"{name}/{entry.name}" if name else entry.name)
+
+    visit(path, "")
+    return found
+
+
+def read_array(path: Path) -> Found:
+    """One Zarr array with what it states of itself."""
+    data = ZarrArray(path)
+    sized(path, data.shape, data.dtype)
+    stated = data.attributes if not data.names else {**data.attributes, "DIMENSION_LABELS": [name or "?" for name in data.names]}
+    axes = stated_axes(stated, data.ndim) or Axes.guess(data.shape)
+    return Found(data, axes, stated_size(data.attributes, axes))
+
+
+def create_array(
+    path: Path, shape: Sequence[int], dtype: Any, axes: str, *, attributes: dict[str, Any] | None = None, version: int = 3
+) -> Any:
+    """An empty array, chunked for (Z)YX work; missing groups above it are made by `create_groups`."""
+    extra: dict[str, Any] = (
+        {"dimension_names": list(axes.lower())} if version == 3 else {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    )
+    with quiet():
+        return zarr.create_array(
+            str(path),
+            shape=tuple(shape),
+            dtype=np.dtype(dtype),
+            chunks=chunk_shape(shape, axes),
+            zarr_format=version,  # type: ignore[arg-type]
+            attributes=attributes or {},
+            overwrite=True,
+            **extra,
+        )
+
+
+def create_groups(root: Path, inner: Path, version: int = 3) -> None:
+    """Make every folder from `root` down to the parent of `inner` a Zarr group, where it is none yet."""
+    for folder in [inner, *inner.parents]:
+        if folder != inner and node_kind(folder) is None:
+            put_attributes(folder, {}, version)
+        if folder == root:
+            return
+
+
+def put_attributes(path: Path, attributes: dict[str, Any], version: int = 3) -> None:
+    """Write the attributes of a group, which is made where there is none; former attributes go."""
+    with quiet():
+        zarr.open_group(str(path), mode="a", zarr_format=version).attrs.put(attributes)  # type: ignore[arg-type]
+
+
+def fill(target: Any, data: Any) -> None:
+    """Copy an array, in memory or lazy, into a Zarr array of the same shape, block by block."""
+    for box in blocks(target.shape, block_shape(target.shape, target.dtype.itemsize, target.chunks)):
+        target[box.slices] = np.asarray(data[box.slices])
+
+
+class Zarr(Format):
+    """Zarr arrays and groups of arrays without OME metadata."""
+
+    name: ClassVar[str] = "Zarr"
+    suffixes: ClassVar[tuple[str, ...]] = (".zarr",)
+    folder: ClassVar[bool] = True
+
+    def recognises(self, path: Path) -> bool:
+        """Whether this folder is a Zarr node."""
+        return path.is_dir() and node_kind(path) is not None
+
+    def read(self, path: Path, request: Request) -> Found:
+        """Open the array, or the one of a group that is asked for or obvious."""
+        pick_level(path, request.level, 1)
+        if node_kind(path) == "array" and request.dataset is None:
+            return read_array(path)
+        below = nodes_below(path)
+        return read_array(below[choose_dataset(path, {name: open_array(node).shape for name, node in below.items()}, request)])
+
+    def place(self, path: Path, target: Target) -> Path:
+        """The array's own folder: the path, or the data set in it."""
+        return path / target.dataset if target.dataset else path
+
+    def write(self, path: Path, data: Any, target: Target) -> None:
+        """Write a version 3 array."""
+        size = target.voxel_size
+        attributes: dict[str, Any] = {}
+        if size is not None and size.unit != "pixel":
+            size = size.to("um")
+            attributes["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
+        fill(create_array(path, data.shape, data.dtype, target.axes, attributes=attributes), data)
+
+    def finished(self, path: Path, target: Target) -> None:
+        """Make the folders above a data set groups."""
+        if target.dataset:
+            create_groups(path, path / target.dataset)

@@ -1,0 +1,233 @@
+"""Images of a folder, and which label image belongs to which."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from morula.core.errors import DataError, MissingFileError, MorulaError
+from morula.io.location import natural_key, split_location, stem_of, suffix_of
+from morula.io.read import read, read_labels
+from morula.io.select import missing, suffixes
+
+Place: TypeAlias = str | os.PathLike[str]
+
+_WORDS = [
+    "raw",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "im",
+    "input",
+    "data",
+    "vol",
+    "volume",
+    "label",
+    "labels",
+    "lbl",
+    "lab",
+    "mask",
+    "masks",
+    "seg",
+    "segm",
+    "segmentation",
+    "gt",
+    "groundtruth",
+    "truth",
+    "annotation",
+    "annotations",
+    "ann",
+    "instance",
+    "instances",
+    "target",
+    "cp",
+    "ground",
+    "man",
+    "manual",
+]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image, its label image where there is one, and the name that its results bear."""
+
+    name: str
+    raw: Path
+    labels: Path | None = None
+
+
+def list_images(path: Place | Sequence[Place]) -> list[Path]:
+    """Images of a folder or of a pattern (``data/*_raw.tif``), in natural order; of a file, that file.
+
+    Zarr folders count as images. A list gives the images of each of its entries.
+
+    Raises:
+        MissingFileError: when nothing is there, saying what the folder holds.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return [image for one in path for image in list_images(one)]
+    place = Path(path).expanduser()
+    file, inner = split_location(place)
+    if glob.has_magic(str(place)) and not place.exists():
+        return _of_pattern(place)
+    if not (file if inner is not None else place).exists():
+        raise missing(file if inner is not None else place)
+    if inner is not None or not place.is_dir() or _is_image(place):
+        return [place]
+    found = [entry for entry in place.iterdir() if _is_image(entry)]
+    if not found:
+        raise MissingFileError(
+            f"the folder {str(place)!r} holds no images{_instead(place)}. Known are {', '.join(sorted(set(suffixes())))}."
+        )
+    return sorted(found, key=lambda one: natural_key(one.name))
+
+
+def _of_pattern(pattern: Path) -> list[Path]:
+    file, inner = split_location(pattern)
+    found = [Path(each) for each in glob.glob(str(file), recursive=True)]
+    found = [each for each in found if _is_image(each)]
+    if not found:
+        raise MissingFileError(
+            f"no image fits the pattern {str(pattern)!r} (from {str(Path.cwd())!r}). Correct it, or put it in quotes on the command line."
+        )
+    found = sorted(found, key=lambda one: natural_key(str(one)))
+    return found if inner is None else [Path(f"{each}/{inner}") for each in found]
+
+
+def _is_image(path: Path) -> bool:
+    suffix = suffix_of(path)
+    if path.name.startswith(".") or (suffix not in suffixes() and Path(suffix).suffix not in suffixes()):
+        return False
+    return path.is_dir() == (Path(suffix).suffix in (".zarr", ".n5", ".precomputed"))
+
+
+def _instead(folder: Path) -> str:
+    entries = list(folder.iterdir())
+    inside = [entry.name for entry in entries if entry.is_dir()]
+    others = sorted({entry.suffix for entry in entries if entry.is_file() and entry.suffix})
+    said = [f"files of type {', '.join(others)}"] if others else []
+    said += [f"the folders {', '.join(sorted(inside)[:5])}"] if inside else []
+    return f" but {' and '.join(said)}" if said else " and nothing else"
+
+
+def pair_images(
+    raw: Place | Sequence[Place], labels: Place | Sequence[Place] | None = None, *, check: bool = True
+) -> tuple[list[Pair], list[str]]:
+    """Each image with its label image, and warnings for the user.
+
+    Names are compared without suffixes; then without customary words at either end (``x_raw.tif`` and ``x_label.tif``, ``img_3.png`` and
+    ``mask_3.png``); then without what all names of a side begin and end with. Where no name fits another and the counts are equal, natural order
+    decides, with a warning. The shapes of each pair are compared from the files' headers.
+
+    Args:
+        raw: a folder, file or pattern.
+        labels: likewise; `None` for images without labels.
+        check: compare shapes.
+
+    Raises:
+        DataError: naming every image without labels, every label image without image, and every pair of different shapes.
+        MissingFileError: when there are no images at all.
+    """
+    images = list_images(raw)
+    names = _names(images)
+    if labels is None:
+        return [Pair(name, image) for name, image in zip(names, images, strict=True)], []
+    truths = list_images(labels)
+    found, warnings = _matched(images, truths)
+    problems = [f"{str(image)!r} has no label image in {_said(labels)}" for i, image in enumerate(images) if i not in found]
+    used = set(found.values())
+    problems += [f"label image {str(truth)!r} has no image in {_said(raw)}" for j, truth in enumerate(truths) if j not in used]
+    pairs = [Pair(names[i], images[i], truths[j]) for i, j in sorted(found.items())]
+    if check:
+        problems += [problem for pair in pairs for problem in _unlike(pair)]
+    if problems:
+        raise DataError(
+            "images and labels do not fit:\n  " + "\n  ".join(problems) + "\nGive each image one label image of the same name and size."
+        )
+    return pairs, warnings
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """Stems; of images with the same stem the folder goes before."""
+    stems = [stem_of(split_location(image)[0]) for image in images]
+    return [stem if stems.count(stem) == 1 else f"{image.parent.name}_{stem}" for stem, image in zip(stems, images, strict=True)]
+
+
+def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], list[str]]:
+    if len(images) == len(truths) == 1:
+        return {0: 0}, []
+    sides = [[stem_of(split_location(path)[0]) for path in side] for side in (images, truths)]
+    best: dict[int, int] = {}
+    for keys in ((list, list), (_plain, _plain), (_rest, _rest)):
+        left, right = keys[0](sides[0]), keys[1](sides[1])
+        found = _equal(left, right)
+        if len(found) == len(images) == len(truths):
+            return found, []
+        best = max(best, found, key=len)
+    if best or len(images) != len(truths):
+        return best, []
+    order = [sorted(range(len(side)), key=lambda i: natural_key(side[i])) for side in sides]
+    first = f"{images[order[0][0]].name} with {truths[order[1][0]].name}"
+    return dict(zip(*order, strict=True)), [
+        f"no image has the name of a label image, so they were paired in natural order: {first}, and so on. Rename them alike to be certain."
+    ]
+
+
+def _equal(left: list[str], right: list[str]) -> dict[int, int]:
+    """Pairs of equal keys that stand once on each side."""
+    return {i: right.index(key) for i, key in enumerate(left) if key and left.count(key) == 1 and right.count(key) == 1}
+
+
+def _plain(stems: list[str]) -> list[str]:
+    return [_undecorated(stem) for stem in stems]
+
+
+def _undecorated(stem: str) -> str:
+    """The stem in lower case without customary words at its ends.
+
+    Examples:
+        >>> _undecorated("IMG_012_raw"), _undecorated("gt-012"), _undecorated("raw")
+        ('012', '012', 'raw')
+    """
+    parts = [part for part in re.split(r"[\s_.\-]+", stem.lower()) if part]
+    while len(parts) > 1 and parts[-1] in _WORDS:
+        parts.pop()
+    while len(parts) > 1 and parts[0] in _WORDS:
+        parts.pop(0)
+    return "_".join(parts)
+
+
+def _rest(stems: list[str]) -> list[str]:
+    """What is left of each stem without the letters that all begin and end with."""
+    if len(stems) < 2:
+        return stems
+    start = re.sub(r"\d+$", "", os.path.commonprefix(stems))
+    end = re.sub(r"^\d+", "", os.path.commonprefix([stem[::-1] for stem in stems])[::-1])
+    return [stem[len(start) : len(stem) - len(end) or None] if len(stem) > len(start) + len(end) else "" for stem in stems]
+
+
+def _unlike(pair: Pair) -> list[str]:
+    assert pair.labels is not None
+    try:
+        shapes = read(pair.raw).spatial_shape, _label_shape(pair.labels)
+    except MorulaError as error:
+        return [str(error)]
+    a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
+    if a == b:
+        return []
+    sizes = [" x ".join(map(str, shape)) for shape in shapes]
+    return [f"{str(pair.raw)!r} has {sizes[0]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}"]
+
+
+def _label_shape(path: Path) -> tuple[int, ...]:
+    return read_labels(path).spatial_shape
+
+
+def _said(place: Place | Sequence[Place]) -> str:
+    return repr(str(place)) if isinstance(place, str | os.PathLike) else "the list given"

@@ -1,0 +1,160 @@
+"""Images and label images from files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.io.blocks import each_block
+from morula.io.formats.base import Request
+from morula.io.lazy import View, take_channel
+from morula.io.location import split_location
+from morula.io.select import format_of
+
+_MOST = 2**32 - 1
+_EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # whole numbers that a float of so many bytes tells apart
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    voxel_size: VoxelSizeLike = None,
+    channel: int | None = None,
+) -> Image:
+    """Open an image; its values are read when they are sliced.
+
+    Args:
+        path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name what lies inside.
+        dataset: data set inside a container (HDF5, Zarr), the number of the image in a TIFF; needed only when none is obvious.
+        level: pyramid level, 0 the finest, -1 the coarsest.
+        axes: names of the dimensions, instead of what the file states or its shape suggests.
+        voxel_size: instead of what the file states; a length in um, lengths (z, y, x), or a mapping with unit.
+        channel: take one channel (counted from 0), without the C axis.
+
+    Returns:
+        The image, with lazy data in the file's own order and type, its axes, and its voxel size in um (`None` where the file states none).
+
+    Raises:
+        MissingFileError: when there is no such file.
+        FileReadError: when it is damaged, truncated or of an unknown format.
+        DataError: when it holds no image, or several and none is named.
+        OptionError: for an argument that does not fit the file.
+
+    Examples:
+        >>> import tempfile
+        >>> from morula.io.write import write
+        >>> file = write(Path(tempfile.mkdtemp()) / "cells.tif", np.ones((4, 8, 9), np.uint16), axes="ZYX", voxel_size=[2, 0.5, 0.5])
+        >>> image = read(file)
+        >>> image.axes, image.shape, image.spacing
+        ('ZYX', (4, 8, 9), (2.0, 0.5, 0.5))
+    """
+    image = _open(path, Request(dataset, level), axes, voxel_size)
+    return image if channel is None else take_channel(image, channel)
+
+
+def read_labels(
+    path: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    level: int = 0,
+    axes: str | None = None,
+    voxel_size: VoxelSizeLike = None,
+    channel: int | None = None,
+) -> Image:
+    """Open a label image: 0 is background, each other whole number one object. Arguments as for `read`.
+
+    Large files are checked block by block. Values are never rounded or cut: what is not a valid id is an error.
+
+    Returns:
+        The image, lazy, without C axis, in an unsigned integer type of at most 32 bits.
+
+    Raises:
+        DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
+    """
+    image = _open(path, Request(dataset, level, labels=True), axes, voxel_size)
+    if channel is not None:
+        image = take_channel(image, channel)
+    elif image.n_channels > 1:
+        colours = " These look like colours, not ids." if image.n_channels in (3, 4) and image.dtype == np.uint8 else ""
+        raise DataError(
+            f"labels {image.source} have {image.n_channels} channels; a label image has one, which holds the id of each voxel's object.{colours} "
+            "Save ids in one channel (uint16 or uint32), or name the channel."
+        )
+    elif "C" in image.axes:
+        image = take_channel(image, 0)
+    return Image(_ids(image), image.axes, image.voxel_size, image.source)
+
+
+def _open(path: str | os.PathLike[str], request: Request, axes: str | None, voxel_size: VoxelSizeLike) -> Image:
+    file, inner = split_location(Path(path).expanduser())
+    name = inner if request.dataset is None else request.dataset
+    if inner is not None and request.dataset is not None:
+        name = f"{inner.strip('/')}/{request.dataset.strip('/')}"
+    source = str(file) if name is None else f"{file}:/{name.strip('/')}"
+    if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
+        file, name = file / name.strip("/"), None
+    found = format_of(file).read(file, Request(None if name is None else name.strip("/"), request.level, request.labels))
+    named = _axes(found.axes, axes, found.data.shape)
+    if 0 in found.data.shape:
+        raise DataError(f"{source} is empty: its shape is {tuple(found.data.shape)}. Remove it, or write it again.")
+    size = found.voxel_size if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
+    if size is not None and voxel_size is None:
+        if named.ndim_spatial == 3 and size.z is None:
+            size = None  # z is unknown: better no size than a guessed one
+        elif named.ndim_spatial == 2:
+            size = VoxelSize(y=size.y, x=size.x, unit=size.unit)
+    return Image(found.data, named, size, source)
+
+
+def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axes:
+    """The axes given, fitted to what the file leaves out: a C or T that it does not have is dropped."""
+    if given is None:
+        return stated if stated is not None else Axes.guess(shape)
+    axes = Axes(given)
+    for letter in "TC":
+        if len(axes) > len(shape) and letter in axes:
+            axes = Axes(axes.replace(letter, ""))
+    return axes
+
+
+def _ids(image: Image) -> Any:
+    dtype = image.dtype
+    if dtype.kind == "u" and dtype.itemsize <= 4:
+        return image.data
+    if dtype.kind == "b":
+        return View(image.data, range(len(image.shape)), dtype=np.uint8)
+    low, high = 0.0, 0.0
+    for block in each_block(image.data):
+        if dtype.kind == "f":
+            if not np.isfinite(block).all():
+                raise DataError(f"labels {image.source} hold NaN or infinite values; ids are whole numbers. Save them as uint16 or uint32.")
+            broken = block != np.rint(block)
+            if broken.any():
+                raise DataError(
+                    f"labels {image.source} hold fractions, for example {float(block[broken][0])!r}; ids are whole numbers. Perhaps this is the raw "
+                    "image, or the labels were scaled with interpolation: save the original ids as uint16 or uint32."
+                )
+        low, high = min(low, block.min().item()), max(high, block.max().item())
+    if low < 0:
+        raise DataError(
+            f"labels {image.source} hold the negative id {int(low)}; ids are 0 (background) and above. Replace the negative ones."
+        )
+    if high > _MOST:
+        raise DataError(f"labels {image.source} hold the id {int(high)}; ids reach to {_MOST} (2**32 - 1). Number the objects anew.")
+    if dtype.kind == "f" and high > _EXACT.get(dtype.itemsize, 2**53):
+        raise DataError(
+            f"labels {image.source} are {dtype} and reach {int(high)}; {dtype} cannot tell whole numbers above {_EXACT[dtype.itemsize]} apart, "
+            "so objects may have merged. Save the original ids as uint32."
+        )
+    smallest = next(kind for kind in (np.uint8, np.uint16, np.uint32) if high <= np.iinfo(kind).max)
+    return View(image.data, range(len(image.shape)), dtype=smallest)

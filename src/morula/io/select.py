@@ -1,0 +1,81 @@
+"""Which format a file is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from morula.core.errors import FileReadError, MissingFileError, OptionError
+from morula.core.family import nearest
+from morula.io import FORMATS
+from morula.io.formats.base import Format
+from morula.io.location import suffix_of
+
+_ELSEWHERE = {".czi": "Zeiss", ".nd2": "Nikon", ".lif": "Leica", ".oib": "Olympus", ".oif": "Olympus", ".vsi": "Olympus", ".mrc": "MRC"}
+
+
+def formats() -> list[Format]:
+    """Every format, in the order in which they are asked."""
+    return [cast(Format, FORMATS.load(name)()) for name in FORMATS.names]
+
+
+def suffixes() -> list[str]:
+    """Every suffix that some format reads."""
+    return [suffix for each in formats() for suffix in each.suffixes]
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file that exists: by its content, else by its suffix.
+
+    Raises:
+        MissingFileError: naming the nearest file that exists.
+        FileReadError: when no format fits.
+    """
+    if not path.exists():
+        raise missing(path)
+    known, suffix = formats(), suffix_of(path)
+    # those that claim the suffix first: an N5 or Zarr folder is cheap to tell then
+    for each in sorted(known, key=lambda one: suffix not in one.suffixes):
+        if each.recognises(path):
+            return each
+    for each in known:
+        if (suffix in each.suffixes or Path(suffix).suffix in each.suffixes) and each.folder == path.is_dir():
+            return each
+    if path.is_dir():
+        raise FileReadError(
+            f"{str(path)!r} is a folder, not an image. Name one file in it, or pass the folder where a set of images is asked for."
+        )
+    maker = _ELSEWHERE.get(suffix)
+    raise FileReadError(
+        f"{str(path)!r} is of no format that Morula reads{f' ({maker})' if maker else ''}. "
+        f"Convert it to OME-TIFF or OME-Zarr (Fiji: File > Save as; or bioformats2raw). Formats: {', '.join(sorted(set(suffixes())))}."
+    )
+
+
+def format_to_write(path: Path, *, labels: bool = False) -> Format:
+    """The format that a new file's suffix asks for; an OME-Zarr that exists stays one when labels are added.
+
+    Raises:
+        OptionError: for a suffix that no format writes.
+    """
+    known, suffix = formats(), suffix_of(path)
+    by_name = {each.name: each for each in known}
+    if labels and path.is_dir() and by_name["OME-Zarr"].recognises(path):
+        return by_name["OME-Zarr"]
+    for wanted in (suffix, path.suffix.lower()):
+        for each in known:
+            if wanted in each.suffixes and each.writes:
+                return each
+    written = sorted({suffix for each in known if each.writes for suffix in each.suffixes})
+    raise OptionError(f"{str(path)!r} ends in {suffix or 'no suffix'}, which Morula does not write. Choose one of {', '.join(written)}.")
+
+
+def missing(path: Path) -> MissingFileError:
+    """The error for a file that does not exist, with the nearest name that does."""
+    parent = path.parent
+    if not parent.is_dir():
+        return MissingFileError(
+            f"{str(path)!r} does not exist; there is no folder {str(parent)!r} (from {str(Path.cwd())!r}). Correct the path."
+        )
+    near = nearest(path.name, [each.name for each in parent.iterdir()])
+    return MissingFileError(f"{str(path)!r} does not exist. Correct the path.{near}")

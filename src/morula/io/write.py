@@ -1,0 +1,107 @@
+"""Images and label images into files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.io.atomic import atomic, check_absent
+from morula.io.formats.base import Target
+from morula.io.location import split_location
+from morula.io.select import format_to_write
+
+
+def write(
+    path: str | os.PathLike[str],
+    data: Any,
+    *,
+    axes: str | None = None,
+    voxel_size: VoxelSizeLike = None,
+    labels: bool = False,
+    overwrite: bool = False,
+    dataset: str | None = None,
+) -> Path:
+    """Write an image in the format that the suffix names; complete or not at all. The values' type is kept, never cast.
+
+    Args:
+        path: ``.tif`` (ImageJ, or OME-TIFF for types that ImageJ lacks), ``.ome.tif``, ``.ome.zarr``, ``.zarr``, ``.h5``, ``.npy``, ``.nii.gz``, ``.png``.
+        data: array or `Image`, in memory or lazy.
+        axes: names of its dimensions; an `Image` brings its own, for an array they are guessed from the shape.
+        voxel_size: a length in um, lengths (z, y, x), or a mapping with unit; an `Image` brings its own.
+        labels: whether these are object ids: pyramids pick voxels instead of mixing them, and an OME-Zarr image that exists gets them as
+            ``labels/NAME``, NAME being `dataset` or ``labels``.
+        overwrite: replace what exists.
+        dataset: name inside the file. HDF5: added to the file when it exists, whose other data sets stay.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        FileWriteError: when it exists, the disk is full, or the place cannot be written to.
+        OptionError: when the format cannot hold the array, or the suffix is unknown.
+        DataError: for an empty array, or labels that are no integers.
+
+    Examples:
+        >>> import tempfile
+        >>> write(Path(tempfile.mkdtemp()) / "cells.h5", np.ones((4, 8, 9), np.uint32), labels=True).name
+        'cells.h5'
+    """
+    file, inner = split_location(Path(path).expanduser())
+    if inner is not None:
+        dataset = inner if dataset is None else f"{inner}/{dataset}"
+    array, named, size = described(data, axes, voxel_size)
+    if labels and array.dtype.kind not in "uib":
+        raise DataError(f"labels of type {array.dtype} were given; ids are integers. Convert them, for example to uint32.")
+    if labels and array.dtype.kind == "b":
+        array = np.asarray(array).astype(np.uint8)
+    dataset, kind = _label_name(dataset, labels), format_to_write(file, labels=labels)
+    target = Target(named, size, labels, dataset)
+    place = kind.place(file, target)
+    if kind.adds_to(place, target, overwrite):
+        target = replace(target, existing=place)
+    else:
+        check_absent(place, overwrite)
+    with atomic(place) as temporary:
+        kind.write(temporary, array, target)
+    kind.finished(file, target)
+    return place
+
+
+def described(data: Any, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[Any, Axes, VoxelSize | None]:
+    """Array, axes and voxel size of what is to be written.
+
+    Raises:
+        DataError: for an empty array, or axes that do not fit.
+        OptionError: for values that are not numbers.
+    """
+    if isinstance(data, Image):
+        axes = data.axes if axes is None else axes
+        voxel_size = data.voxel_size if voxel_size is None else voxel_size
+        data = data.data
+    if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        data = np.asarray(data)
+    named = Axes(axes) if axes is not None else Axes.guess(tuple(data.shape))
+    image = Image(data, named)
+    if 0 in image.shape:
+        raise DataError(f"an array of shape {image.shape} is empty; there is nothing to write.")
+    if image.dtype.kind not in "buif":
+        raise OptionError(f"values of type {image.dtype} cannot be written; images hold integers or real numbers.")
+    size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
+    return data, named, size
+
+
+def _label_name(dataset: str | None, labels: bool) -> str | None:
+    if dataset is None:
+        return None
+    parts = [part for part in dataset.strip("/").split("/") if part]
+    if ".." in parts or not parts:
+        raise OptionError(f"dataset {dataset!r} is no name inside a file. Write for example 'raw' or 'volumes/raw'.")
+    return parts[1] if labels and len(parts) == 2 and parts[0] == "labels" else "/".join(parts)
