@@ -50,7 +50,7 @@ def test_objects_cut_by_the_border_are_counted_not_sized():
 def test_one_object_that_fills_the_image():
     labels = np.ones((10, 10), np.uint8)
     found = describe([Image(labels, "YX")], [Image(labels, "YX")]).objects
-    assert (found.count, found.foreground, found.voxels[0]) == (1, 1.0, 100)
+    assert (found.count, found.foreground, found.voxels[0], found.edges[0]) == (1, 1.0, 100, (10, 10))
 
 
 def test_large_labels_are_looked_at_in_their_middle(monkeypatch):

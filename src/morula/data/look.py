@@ -170,31 +170,37 @@ def _middle(shape: Sequence[int], limit: int) -> Region:
 
 
 def _objects(labels: Iterable[Image]) -> Objects:
-    counts, sizes, edges, diameters = [], [], [], []
-    inside = total = largest = 0
+    counts, inside, total, largest = [], 0, 0, 0
+    rows: list[np.ndarray] = []  # cut by a border, voxels, diameter, edges (Z)YX; one row an object
     for image in labels:
         block = check_labels(crop(image, _middle(image.spatial_shape, _VOXELS))[0])
         largest = max(largest, int(block.max(initial=0)))
-        found = geometry(*compact(block))
-        ids = found.ids
-        counts.append(len(ids))
-        inside += int(found.sizes[1:].sum())
+        table = _measured(block, image.spacing)
+        counts.append(len(table))
+        inside += int(table[:, 1].sum())
         total += block.size
-        touching = (found.starts[ids] == 0) | (found.stops[ids] == block.shape)
-        touching[:, [n == 1 for n in block.shape]] = False  # a volume of one plane
-        whole = ids[~touching.any(axis=1)] if not touching.all() else ids
-        sizes.append(found.sizes[whole])
-        edges.append(found.stops[whole] - found.starts[whole])
-        volume = found.sizes[whole] * math.prod(image.spacing)
-        diameters.append(2 * np.sqrt(volume / np.pi) if block.ndim == 2 else np.cbrt(6 * volume / np.pi))
-    if not sum(map(len, sizes)):
+        rows.append(table)
+    if not sum(counts):
         return Objects(0, tuple(counts), 0.0, largest)
+    found = np.concatenate(rows)
+    whole = found[found[:, 0] == 0]
+    shares = np.percentile(whole if len(whole) else found, SHARES, axis=0)
     return Objects(
-        sum(counts),
-        tuple(counts),
-        inside / total,
-        largest,
-        tuple(np.percentile(np.concatenate(sizes), SHARES).tolist()),
-        tuple(np.percentile(np.concatenate(diameters), SHARES).tolist()),
-        tuple(map(tuple, np.percentile(np.concatenate(edges), SHARES, axis=0).tolist())),
+        count=sum(counts),
+        per_image=tuple(counts),
+        foreground=inside / total,
+        largest_label=largest,
+        voxels=tuple(shares[:, 1].tolist()),
+        diameters=tuple(shares[:, 2].tolist()),
+        edges=tuple(map(tuple, shares[:, 3:].tolist())),
     )
+
+
+def _measured(block: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    found = geometry(*compact(block))
+    ids = found.ids
+    touching = (found.starts[ids] == 0) | (found.stops[ids] == block.shape)
+    touching[:, [n == 1 for n in block.shape]] = False  # a volume of one plane
+    volume = found.sizes[ids] * math.prod(spacing)
+    diameter = 2 * np.sqrt(volume / np.pi) if block.ndim == 2 else np.cbrt(6 * volume / np.pi)
+    return np.column_stack([touching.any(axis=1), found.sizes[ids], diameter, found.stops[ids] - found.starts[ids]])
