@@ -92,8 +92,10 @@ def load_state_of(folder: Path) -> dict[str, Any]:
         ModelError: when the file is damaged or absent.
     """
     try:
+        if not zipfile.is_zipfile(folder / STATE):  # torch would try to read it as a pickle of old
+            raise EOFError("the file is not complete")
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"the state {folder / STATE} cannot be read: {error}. Restore the file or train again.") from error
     assert isinstance(state, dict)
     return state

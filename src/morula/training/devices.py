@@ -10,11 +10,11 @@ from lightning_fabric import Fabric
 from morula.core.errors import OptionError
 from morula.training.options import Training
 
-_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]] = {
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
-    "fp64": "64-true",
+    "fp64": "32-true",  # true to the network's own type: Fabric's double precision hands float32 to the loss
 }
 
 
@@ -66,7 +66,7 @@ def open_fabric(options: Training) -> Fabric:
     precision = pick_precision(options.precision, device)
     fabric = Fabric(
         accelerator=device,
-        devices=options.devices,
+        devices=list(options.devices) if isinstance(options.devices, tuple) else options.devices,
         num_nodes=options.nodes,
         strategy=options.strategy,
         precision=_PRECISIONS[precision],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from morula.core.options import Options
 
@@ -36,7 +36,7 @@ def _by_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Every = Annotated[str | int, AfterValidator(_spelled)]
+Every = Annotated[str, BeforeValidator(_spelled, json_schema_input_type=str | int)]
 
 
 class AdamW(Options):
@@ -75,6 +75,12 @@ class SGD(Options):
     """Share of the last update that is kept."""
     nesterov: bool = False
     """Look ahead along the momentum (needs momentum above 0)."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGD:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov looks ahead along the momentum, but momentum is 0; raise momentum (0.9) or leave nesterov out")
+        return self
 
 
 class OneCycle(Options):
@@ -158,7 +164,7 @@ class Training(Options):
     """Interval between saved states to resume from, in epochs or steps; one is saved at the end in any case."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of processor; auto takes the fastest one present."""
-    devices: int | list[int] | Literal["auto"] = 1
+    devices: int | tuple[int, ...] | Literal["auto"] = 1
     """How many (or which) processors of this machine; each takes whole batches, so the effective batch grows with them."""
     nodes: int = Field(1, ge=1)
     """Machines of a cluster job."""

@@ -19,7 +19,7 @@ from morula.core.errors import TrainingError
 from morula.core.events import FileWritten
 from morula.training.average import MovingAverage
 from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
-from morula.training.devices import open_fabric
+from morula.training.devices import open_fabric, pick_precision
 from morula.training.optimisers import build_course, build_optimiser
 from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, drawing, summed
@@ -72,16 +72,15 @@ class Run:
         if self.length < 1:
             raise TrainingError("there is no batch to train on: an epoch has 0 steps. Give more images, or a smaller batch or patch.")
         self.total = options.epochs * math.ceil(self.length / options.accumulate)
-        self.precision = str(fabric.strategy.precision.precision)
-        if self.precision == "64-true":
-            network.double()
+        self.precision = pick_precision(options.precision, fabric.device.type)
+        dtype = torch.float64 if self.precision == "fp64" else torch.float32
         memory_format = _memory_format(network)
-        network.to(device=fabric.device, memory_format=memory_format)  # type: ignore[call-overload]
+        network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
         optimiser = build_optimiser(network, options.optimiser)
         self.course = build_course(optimiser, options.schedule, total=self.total)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.average) if options.average else None
-        self.learner = Learner(fabric, self.module, loss, options.seed, memory_format)
+        self.learner = Learner(fabric, self.module, loss, options.seed, dtype, memory_format)
         self.position, self.totals = Position(), Totals()
         self.unsaved, self.began = True, time.perf_counter()
         self._feed: Iterator[Batch] | None = None

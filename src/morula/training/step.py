@@ -94,13 +94,14 @@ class Learner:
     module: Any  # the network as Fabric wraps it
     loss: Loss
     seed: int
-    memory_format: torch.memory_format = torch.contiguous_format
+    dtype: torch.dtype
+    memory_format: torch.memory_format
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of the network by head for ``batch["image"]`` NC(Z)YX."""
-        image = batch["image"]
+        image = batch["image"].to(self.dtype)
         if {torch.channels_last: 4, torch.channels_last_3d: 5}.get(self.memory_format) == image.ndim:
-            image = image.contiguous(memory_format=self.memory_format)
+            image = image.to(memory_format=self.memory_format)
         return self.module(image)
 
     def step(self, batches: Sequence[Batch], number: int) -> tuple[dict[str, Tensor], Mapping[str, Sums]]:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from morula.core.errors import OptionError
+from morula.training.devices import pick_device, pick_precision
+
+
+@pytest.mark.parametrize(("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_auto_takes_the_fastest(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto") == expected
+    assert pick_device("cpu") == "cpu"
+
+
+def test_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match=r"'cuda' is not present on this machine.*'auto' or 'cpu'"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_auto_precision(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    assert pick_precision("auto", "cuda") == ("bf16" if bf16 else "fp16")
+    assert [pick_precision("auto", device) for device in ("cpu", "mps")] == ["fp32", "fp32"]
+    assert pick_precision("fp16", "cuda") == "fp16"
+
+
+@pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("fp16", "mps"), ("fp64", "mps")])
+def test_impossible_precision(precision: str, device: str) -> None:
+    with pytest.raises(OptionError, match=f"{precision}.*{device}.*auto"):
+        pick_precision(precision, device)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from morula.training.optimisers import build_course, build_optimiser
+from morula.training.options import Training
+
+
+def rates(schedule: Any, total: int) -> list[float]:
+    weight = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=2.0)
+    course = build_course(optimiser, Training(schedule=schedule).schedule, total=total)
+    found = []
+    for _ in range(total):
+        found.append(course.rate)
+        optimiser.step()
+        course.after("steps")
+    return found
+
+
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 20, 1000])
+def test_one_cycle_rises_then_falls(total: int, warmup: float) -> None:
+    found = rates({"kind": "one_cycle", "warmup": warmup}, total)
+    top = found.index(max(found))
+    assert found[: top + 1] == sorted(found[: top + 1])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    assert 0 < min(found) <= max(found) <= 2
+    if total >= 1000:
+        assert math.isclose(top, total * warmup, abs_tol=1)
+        assert math.isclose(found[0], 2 if warmup == 0 else 2 / 25)
+        assert found[-1] < 1e-5
+
+
+def test_one_cycle_equals_torch() -> None:
+    total = 101  # a length at which torch's count and the share of the steps agree
+    weight = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=2.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2.0, total_steps=total, pct_start=31 / 101, cycle_momentum=False)
+    expected = []
+    for step in range(total):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if step < total - 1:
+            theirs.step()
+    assert rates({"kind": "one_cycle", "warmup": 30 / 101}, total) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("total", [1, 2, 10, 100])
+def test_cosine(total: int) -> None:
+    found = rates({"kind": "cosine", "warmup": 0.2, "floor": 0.1}, total)
+    rising = round(total * 0.2)
+    assert found[:rising] == pytest.approx([2 * (i + 1) / (rising + 1) for i in range(rising)])
+    assert found[rising] == 2
+    assert found[rising:] == sorted(found[rising:], reverse=True)
+    if total > 2:
+        assert found[-1] == pytest.approx(0.2)
+
+
+def test_constant() -> None:
+    assert rates("constant", 3) == [2, 2, 2]
+    assert rates({"kind": "constant", "warmup": 3}, 5) == [0.5, 1, 1.5, 2, 2]
+
+
+def test_plateau() -> None:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    course = build_course(optimiser, Training(schedule={"kind": "plateau", "patience": 1, "floor": 0.6}).schedule, total=9)
+    found = []
+    for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4):
+        course.after("steps")
+        course.after("validations", loss)
+        found.append(course.rate)
+    assert found == [2, 2, 2, 1, 1, 0.6, 0.6, 0.6]
+
+
+def test_only_weights_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    groups = build_optimiser(network, Training(optimiser={"kind": "adamw", "weight_decay": 0.3}).optimiser).param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.3), (3, 0.0)]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_kinds(kind: str, expected: type) -> None:
+    optimiser = build_optimiser(nn.Linear(2, 2), Training(optimiser={"kind": kind, "rate": 0.25}).optimiser)
+    assert type(optimiser) is expected
+    assert {group["lr"] for group in optimiser.param_groups} == {0.25}
