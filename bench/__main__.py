@@ -1,0 +1,74 @@
+"""Measure the figures of docs/benchmarks.md: `python -m bench [ROW ...]`.
+
+Each row is stored in bench/results/ROW.json as soon as it is measured, and the page is written anew after it; a row that is stored
+already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from page import write_page  # noqa: E402 - the folder is not a package
+from rows import PAIRS, ROWS, Result  # noqa: E402
+
+RESULTS = HERE / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures of docs/benchmarks.md.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure; all that are not stored when left out: {', '.join(ROWS)}")
+    parser.add_argument("--again", action="store_true", help="measure stored rows anew, from the beginning")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
+    options = parser.parse_args()
+    unknown = set(options.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(ROWS)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name in options.rows or ROWS:
+        path = RESULTS / f"{name}.json"
+        before = json.loads(path.read_text()) if path.is_file() and not options.again else None
+        if before and before["complete"] and name not in options.rows:
+            print(f"{name}: stored; python -m bench {name} measures it anew", flush=True)
+            continue
+        resumed = None if before is None or before["complete"] else before
+        for result in ROWS[name](resumed, options):
+            store(path, name, result)
+            figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])
+            print(f"{name}: {'; '.join(figures)}", flush=True)
+        write_page(HERE.parent / "docs" / "benchmarks.md", RESULTS)
+
+
+def store(path: Path, name: str, result: Result) -> None:
+    """Write a result with where and when it was measured, never half."""
+    facts = {
+        "command": f"python -m bench {name}",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": {package: version(package) for package in ("morula", "numpy", "torch")},
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({**result, **facts}, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def processor() -> str:
+    """Name of the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
