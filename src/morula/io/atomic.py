@@ -73,7 +73,7 @@ def _sibling(path: Path, what: str) -> Path:
 
 @contextmanager
 def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` to write a file or folder to; it takes the name `path` when the block ends well and is removed otherwise.
+    """A temporary path beside `path` to write to; it takes the name `path` when the block ends well and is removed otherwise.
 
     Missing parent folders are made. The temporary name ends in the same suffix.
 

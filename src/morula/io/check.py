@@ -30,10 +30,10 @@ def check_image(image: Image) -> list[str]:
             bad = block.size - int(np.count_nonzero(np.isfinite(block)))
             if bad:
                 raise DataError(
-                    f"{name} holds NaN or infinite values ({bad} in one block of {block.size}). Replace them, for example with numpy.nan_to_num."
+                    f"{name} holds NaN or infinite values ({bad} of {block.size} in one block). Replace them, for example by nan_to_num."
                 )
         first = block.flat[0] if first is None else first
         constant = constant and bool((block == first).all())
         if whole and not constant:
             break
-    return [f"{name} is constant: every value is {first}. Check that it is the right file and channel."] if constant else []
+    return [f"{name} is constant: every value is {first:g}. Check that it is the right file and channel."] if constant else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ def _first_line(error: BaseException | str) -> str:
 class LazyArray(ABC):
     """A read-only array of known `shape` and `dtype` whose values are read when it is sliced.
 
-    Slicing follows NumPy: integers, slices, ``...``, ``None`` and index arrays; only the box around what is asked for is read. The file is opened
-    at the first slice in each process and closed with the object, so that it can be pickled and used in worker processes.
+    Slicing follows NumPy: integers, slices, ``...``, ``None`` and index arrays; only the box around what is asked for is read. The
+    file is opened at the first slice in each process and closed with the object, so that it can be pickled for worker processes.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, *, path: Any = None, chunks: Sequence[int] | None = None) -> None:
@@ -148,7 +148,7 @@ class View(LazyArray):
     `axes[i]` is the source's axis of axis i, `None` for a new one of length 1; `fixed` holds the index taken on a source axis.
     """
 
-    def __init__(self, source: Any, axes: Sequence[int | None], fixed: dict[int, int] | None = None, dtype: Any = None) -> None:
+    def __init__(self, source: Any, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None, dtype: Any = None) -> None:
         chunks = getattr(source, "chunks", None)
         super().__init__(
             [1 if a is None else source.shape[a] for a in axes],
@@ -163,17 +163,19 @@ class View(LazyArray):
 
     def _read(self, box: tuple[slice, ...]) -> np.ndarray:
         asked: list[Any] = [None] * len(self.source.shape)
-        for axis, index in self.fixed.items():
-            asked[axis] = slice(index, index + 1)
+        for one, index in self.fixed.items():
+            asked[one] = slice(index, index + 1)
         for part, axis in zip(box, self.axes, strict=True):
             if axis is not None:
                 asked[axis] = part
         block = np.asarray(self.source[tuple(asked)])
         kept = [axis for axis in self.axes if axis is not None]
         block = block.transpose([*kept, *self.fixed]).reshape([block.shape[axis] for axis in kept])
-        for position, axis in enumerate(self.axes):
-            if axis is None:
-                block = np.expand_dims(block, position)[(slice(None),) * position + (box[position],)]
+        new = tuple(position for position, axis in enumerate(self.axes) if axis is None)
+        if new:
+            block = np.expand_dims(block, new)[
+                tuple(part if axis is None else slice(None) for part, axis in zip(box, self.axes, strict=True))
+            ]
         return block.astype(self.dtype, copy=False)
 
 

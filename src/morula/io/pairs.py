@@ -11,46 +11,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from morula.core.errors import DataError, MissingFileError, MorulaError
+from morula.io.formats.base import Request
 from morula.io.location import natural_key, split_location, stem_of, suffix_of
-from morula.io.read import read, read_labels
+from morula.io.read import open_image
 from morula.io.select import missing, suffixes
 
 Place: TypeAlias = str | os.PathLike[str]
 
-_WORDS = [
-    "raw",
-    "image",
-    "images",
-    "img",
-    "imgs",
-    "im",
-    "input",
-    "data",
-    "vol",
-    "volume",
-    "label",
-    "labels",
-    "lbl",
-    "lab",
-    "mask",
-    "masks",
-    "seg",
-    "segm",
-    "segmentation",
-    "gt",
-    "groundtruth",
-    "truth",
-    "annotation",
-    "annotations",
-    "ann",
-    "instance",
-    "instances",
-    "target",
-    "cp",
-    "ground",
-    "man",
-    "manual",
-]
+_WORDS = re.compile(
+    "raw|im|img|imgs|image|images|input|data|vol|volume|label|labels|lbl|lab|mask|masks|seg|segm|segmentation|gt|groundtruth|ground|truth|"
+    "ann|annotation|annotations|instance|instances|target|cp|man|manual"
+)
 
 
 @dataclass(frozen=True)
@@ -117,18 +88,18 @@ def _instead(folder: Path) -> str:
 
 
 def pair_images(
-    raw: Place | Sequence[Place], labels: Place | Sequence[Place] | None = None, *, check: bool = True
+    raw: Place | Sequence[Place], labels: Place | Sequence[Place] | None = None, *, axes: str | None = None
 ) -> tuple[list[Pair], list[str]]:
     """Each image with its label image, and warnings for the user.
 
     Names are compared without suffixes; then without customary words at either end (``x_raw.tif`` and ``x_label.tif``, ``img_3.png`` and
-    ``mask_3.png``); then without what all names of a side begin and end with. Where no name fits another and the counts are equal, natural order
-    decides, with a warning. The shapes of each pair are compared from the files' headers.
+    ``mask_3.png``); then without what all names of a side begin and end with. Where no name fits another and the counts are equal,
+    natural order decides, with a warning. The shapes of each pair are compared from the files' headers.
 
     Args:
         raw: a folder, file or pattern.
         labels: likewise; `None` for images without labels.
-        check: compare shapes.
+        axes: of the images, instead of what the files state or their shapes suggest.
 
     Raises:
         DataError: naming every image without labels, every label image without image, and every pair of different shapes.
@@ -144,8 +115,7 @@ def pair_images(
     used = set(found.values())
     problems += [f"label image {str(truth)!r} has no image in {_said(raw)}" for j, truth in enumerate(truths) if j not in used]
     pairs = [Pair(names[i], images[i], truths[j]) for i, j in sorted(found.items())]
-    if check:
-        problems += [problem for pair in pairs for problem in _unlike(pair)]
+    problems += [problem for pair in pairs for problem in _unlike(pair, axes)]
     if problems:
         raise DataError(
             "images and labels do not fit:\n  " + "\n  ".join(problems) + "\nGive each image one label image of the same name and size."
@@ -175,7 +145,8 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
     order = [sorted(range(len(side)), key=lambda i: natural_key(side[i])) for side in sides]
     first = f"{images[order[0][0]].name} with {truths[order[1][0]].name}"
     return dict(zip(*order, strict=True)), [
-        f"no image has the name of a label image, so they were paired in natural order: {first}, and so on. Rename them alike to be certain."
+        f"no image has the name of a label image, so they were paired in natural order: {first}, and so on. "
+        "Rename them alike to be certain."
     ]
 
 
@@ -196,9 +167,9 @@ def _undecorated(stem: str) -> str:
         ('012', '012', 'raw')
     """
     parts = [part for part in re.split(r"[\s_.\-]+", stem.lower()) if part]
-    while len(parts) > 1 and parts[-1] in _WORDS:
+    while len(parts) > 1 and _WORDS.fullmatch(parts[-1]):
         parts.pop()
-    while len(parts) > 1 and parts[0] in _WORDS:
+    while len(parts) > 1 and _WORDS.fullmatch(parts[0]):
         parts.pop(0)
     return "_".join(parts)
 
@@ -207,15 +178,24 @@ def _rest(stems: list[str]) -> list[str]:
     """What is left of each stem without the letters that all begin and end with."""
     if len(stems) < 2:
         return stems
-    start = re.sub(r"\d+$", "", os.path.commonprefix(stems))
-    end = re.sub(r"^\d+", "", os.path.commonprefix([stem[::-1] for stem in stems])[::-1])
+    start = re.sub(r"\d+$", "", _common(stems))
+    end = re.sub(r"^\d+", "", _common([stem[::-1] for stem in stems])[::-1])
     return [stem[len(start) : len(stem) - len(end) or None] if len(stem) > len(start) + len(end) else "" for stem in stems]
 
 
-def _unlike(pair: Pair) -> list[str]:
+def _common(stems: list[str]) -> str:
+    """What all begin with."""
+    first, last = min(stems), max(stems)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
+
+
+def _unlike(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
-        shapes = read(pair.raw).spatial_shape, _label_shape(pair.labels)
+        shapes = [
+            open_image(pair.raw, Request(), axes).spatial_shape,
+            open_image(pair.labels, Request(labels=True), None if axes is None else axes.replace("C", "")).spatial_shape,
+        ]
     except MorulaError as error:
         return [str(error)]
     a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
@@ -223,10 +203,6 @@ def _unlike(pair: Pair) -> list[str]:
         return []
     sizes = [" x ".join(map(str, shape)) for shape in shapes]
     return [f"{str(pair.raw)!r} has {sizes[0]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}"]
-
-
-def _label_shape(path: Path) -> tuple[int, ...]:
-    return read_labels(path).spatial_shape
 
 
 def _said(place: Place | Sequence[Place]) -> str:

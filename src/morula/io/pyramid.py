@@ -66,7 +66,8 @@ def shrink_mean(source: Any, target: Any, block: Sequence[int]) -> None:
 def shrink_nearest(source: Any, target: Any, block: Sequence[int], level: int) -> None:
     """Fill `target` with the source voxel nearest to the centre of each of its voxels, block by block; shapes may be any.
 
-    Halving, two voxels are equally near: odd levels take the first and even ones the second, so that no level drifts off by more than a quarter voxel.
+    Halving, two voxels are equally near: odd levels take the first and even ones the second, so that none drifts off by more than a
+    quarter voxel.
     """
     nearest = [_nearest(n, m, level) for n, m in zip(source.shape, target.shape, strict=True)]
     for box in blocks(target.shape, block):

@@ -58,7 +58,7 @@ def read(
         >>> image.axes, image.shape, image.spacing
         ('ZYX', (4, 8, 9), (2.0, 0.5, 0.5))
     """
-    image = _open(path, Request(dataset, level), axes, voxel_size)
+    image = open_image(path, Request(dataset, level), axes, voxel_size)
     return image if channel is None else take_channel(image, channel)
 
 
@@ -81,13 +81,13 @@ def read_labels(
     Raises:
         DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
     """
-    image = _open(path, Request(dataset, level, labels=True), axes, voxel_size)
+    image = open_image(path, Request(dataset, level, labels=True), axes, voxel_size)
     if channel is not None:
         image = take_channel(image, channel)
     elif image.n_channels > 1:
         colours = " These look like colours, not ids." if image.n_channels in (3, 4) and image.dtype == np.uint8 else ""
         raise DataError(
-            f"labels {image.source} have {image.n_channels} channels; a label image has one, which holds the id of each voxel's object.{colours} "
+            f"labels {image.source} have {image.n_channels} channels; a label image has one, the id of each voxel's object.{colours} "
             "Save ids in one channel (uint16 or uint32), or name the channel."
         )
     elif "C" in image.axes:
@@ -95,7 +95,8 @@ def read_labels(
     return Image(_ids(image), image.axes, image.voxel_size, image.source)
 
 
-def _open(path: str | os.PathLike[str], request: Request, axes: str | None, voxel_size: VoxelSizeLike) -> Image:
+def open_image(path: str | os.PathLike[str], request: Request, axes: str | None = None, voxel_size: VoxelSizeLike = None) -> Image:
+    """What `read` and `read_labels` have in common: the image as the file holds it, from its header alone."""
     file, inner = split_location(Path(path).expanduser())
     name = inner if request.dataset is None else request.dataset
     if inner is not None and request.dataset is not None:
@@ -141,8 +142,8 @@ def _ids(image: Image) -> Any:
             broken = block != np.rint(block)
             if broken.any():
                 raise DataError(
-                    f"labels {image.source} hold fractions, for example {float(block[broken][0])!r}; ids are whole numbers. Perhaps this is the raw "
-                    "image, or the labels were scaled with interpolation: save the original ids as uint16 or uint32."
+                    f"labels {image.source} hold fractions, for example {float(block[broken][0])!r}; ids are whole numbers. "
+                    "Perhaps this is the raw image, or labels scaled with interpolation: save the original ids as uint16 or uint32."
                 )
         low, high = min(low, block.min().item()), max(high, block.max().item())
     if low < 0:
@@ -153,8 +154,8 @@ def _ids(image: Image) -> Any:
         raise DataError(f"labels {image.source} hold the id {int(high)}; ids reach to {_MOST} (2**32 - 1). Number the objects anew.")
     if dtype.kind == "f" and high > _EXACT.get(dtype.itemsize, 2**53):
         raise DataError(
-            f"labels {image.source} are {dtype} and reach {int(high)}; {dtype} cannot tell whole numbers above {_EXACT[dtype.itemsize]} apart, "
-            "so objects may have merged. Save the original ids as uint32."
+            f"labels {image.source} are {dtype} and reach {int(high)}; {dtype} cannot tell whole numbers above {_EXACT[dtype.itemsize]} "
+            "apart, so objects may have merged. Save the original ids as uint32."
         )
     smallest = next(kind for kind in (np.uint8, np.uint16, np.uint32) if high <= np.iinfo(kind).max)
     return View(image.data, range(len(image.shape)), dtype=smallest)

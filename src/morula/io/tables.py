@@ -17,7 +17,7 @@ from morula.io.select import missing
 
 
 def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray], *, overwrite: bool = True) -> Path:
-    """Write columns of equal length; an unknown value (`None` or NaN) is an empty cell. Numbers are written so that they are read back exactly.
+    """Write columns of equal length; an unknown value (`None` or NaN) is an empty cell. Numbers are read back exactly.
 
     Raises:
         DataError: for columns of different lengths.
@@ -87,7 +87,7 @@ def _cell(value: Any) -> Any:
 def _column(cells: list[str]) -> np.ndarray:
     for kind in (np.int64, np.float64):
         try:
-            return np.array([float("nan") if kind is np.float64 and cell == "" else kind(cell) for cell in cells], dtype=kind)  # type: ignore[operator]
+            return np.array([float("nan") if kind is np.float64 and cell == "" else kind(cell) for cell in cells], dtype=kind)
         except (ValueError, OverflowError):
             continue
     return np.array(cells, dtype=str)

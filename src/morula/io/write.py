@@ -32,7 +32,8 @@ def write(
     """Write an image in the format that the suffix names; complete or not at all. The values' type is kept, never cast.
 
     Args:
-        path: ``.tif`` (ImageJ, or OME-TIFF for types that ImageJ lacks), ``.ome.tif``, ``.ome.zarr``, ``.zarr``, ``.h5``, ``.npy``, ``.nii.gz``, ``.png``.
+        path: ``.tif`` (ImageJ, or OME-TIFF for types that ImageJ lacks), ``.ome.tif``, ``.ome.zarr``, ``.zarr``, ``.h5``, ``.npy``,
+            ``.nii.gz``, ``.png`` and others.
         data: array or `Image`, in memory or lazy.
         axes: names of its dimensions; an `Image` brings its own, for an array they are guessed from the shape.
         voxel_size: a length in um, lengths (z, y, x), or a mapping with unit; an `Image` brings its own.

@@ -32,7 +32,7 @@ def open_source(source: Any, images: Any, *, key: str, need_labels: bool) -> tup
     if need_labels and source.labels is None:
         raise JobError([Problem(f"{key}.labels", "is missing; these images are learned from, so each needs its label image.")])
     try:
-        pairs, warnings = pair_images(source.raw, source.labels)
+        pairs, warnings = pair_images(source.raw, source.labels, axes=None if images is None else images.axes)
     except MorulaError as error:
         raise JobError([Problem(key, str(error))]) from error
     opened, problems = [], []

@@ -60,7 +60,8 @@ class Hdf5(Format):
         with h5py.File(path, "r") as file:
             if target.dataset in file and not overwrite:
                 raise FileWriteError(
-                    f"{str(path)!r} holds a data set {target.dataset!r} already. Pass overwrite=True to replace it (the others stay), or name another."
+                    f"{str(path)!r} holds a data set {target.dataset!r} already. Pass overwrite=True to replace it "
+                    "(the others stay), or name another."
                 )
         return True
 

@@ -84,7 +84,8 @@ class Nifti(Format):
             unit = {"um": "micron", "mm": "mm", "m": "meter", "pixel": "unknown"}.get(size.unit, "micron")
             size = size if size.unit in ("um", "mm", "m", "pixel") else size.to("um")
             zooms[:3] = [size.x, size.y, size.z or 1.0][: len(letters)]
-        affine = np.diag([*(zooms[:3] + [1.0])[:3], 1.0])
+        edges = [*zooms, 1.0][:3]
+        affine = np.diag([*edges, 1.0])
         image = (nibabel.Nifti2Image if max(array.shape) > 32767 else nibabel.Nifti1Image)(array, affine, dtype=dtype)
         image.header.set_zooms(zooms)
         image.header.set_xyzt_units(unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from morula.io.location import stem_of
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
 UNFINISHED = "morula_unfinished"
+_TEMPORARY = re.compile(r"^\.(.+?)\.(?:part-[0-9a-f]{8}|unfinished)(?:\..*)?$")
 
 
 class OmeZarr(Format):
@@ -66,7 +68,7 @@ class OmeZarr(Format):
         return read_level(below[name], request.level) if _is_image(below[name]) else read_array(below[name])
 
     def place(self, path: Path, target: Target) -> Path:
-        """Labels go to ``labels/NAME`` of an image that exists (NAME is the data set's, else ``labels``); all else to the path or data set."""
+        """Labels go to ``labels/NAME`` of an image that exists (NAME is `dataset` or ``labels``), all else to the path or data set."""
         if target.labels and _is_image(path) and not ngff.is_label(attributes_of(path)):
             return path / "labels" / (target.dataset or "labels")
         return path / target.dataset if target.dataset else path
@@ -82,11 +84,10 @@ class OmeZarr(Format):
     def finished(self, path: Path, target: Target) -> None:
         """Make the folders above groups, and list a label image in its image."""
         place = self.place(path, target)
-        if place == path:
-            return
         if place.parent.name == "labels":
-            list_label(place)
-        create_groups(path, place, _zarr_version(path))
+            enlist(place)
+        elif place != path:
+            create_groups(path, place)
 
 
 def _is_image(path: Path) -> bool:
@@ -99,7 +100,7 @@ def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    return read_level(path, 0).data.shape if _is_image(path) else open_array(path).shape  # type: ignore[no-any-return]
+    return read_level(path, 0).data.shape if _is_image(path) else open_array(path).shape
 
 
 def _zarr_version(path: Path) -> int:
@@ -150,7 +151,8 @@ def start(path: Path, shape: Sequence[int], dtype: Any, axes: Axes, voxel_size: 
     version = 3
     if image is not None:
         version = _zarr_version(image)
-        _check_fits(image, shape, axes)
+        of_image = _check_fits(image, shape, axes)
+        voxel_size = of_image if voxel_size is None else voxel_size
     state = {"axes": str(axes), "voxel_size": None if voxel_size is None else voxel_size.asdict(), "labels": labels}
     path.mkdir(parents=True, exist_ok=True)
     put_attributes(path, {UNFINISHED: state}, version)
@@ -179,16 +181,18 @@ def finish(path: Path) -> None:
         else:
             shrink_mean(source, target, block)
         source = target
-    name = stem_of(path).lstrip(".").partition(".part-")[0]
+    name = stem_of(_TEMPORARY.sub(r"\1", path.name))
     of_image = ("../../" if image is not None else "") if labels else None
     attributes = ngff.compose(name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4")
     put_attributes(path, attributes, version)
 
 
-def list_label(place: Path) -> None:
-    """Add a label image to the list that its ``labels`` group keeps."""
-    group = place.parent
-    version = _zarr_version(group.parent)
+def enlist(place: Path) -> None:
+    """Add a label image to the list that its ``labels`` group keeps, for an image that has one."""
+    group, image = place.parent, _image_above(place)
+    if image is None:
+        return
+    version = _zarr_version(image)
     names = ngff.label_names(attributes_of(group))
     listed = {"labels": [*names, *([] if place.name in names else [place.name])]}
     put_attributes(group, listed if version == 2 else {"ome": {"version": "0.5", **listed}}, version)
@@ -199,7 +203,8 @@ def _image_above(path: Path) -> Path | None:
     return image if path.parent.name == "labels" and _is_image(image) else None
 
 
-def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> None:
+def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> VoxelSize | None:
+    """The image's voxel size, when the labels are of its size."""
     found = read_level(image, 0)
     assert found.axes is not None
     of_image = [n for n, letter in zip(found.data.shape, found.axes, strict=True) if letter in "ZYX" and (letter in axes or n > 1)]
@@ -208,6 +213,7 @@ def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> None:
         raise DataError(
             f"labels of shape {tuple(shape)} ({axes}) do not fit the image {str(image)!r} of shape {found.data.shape} ({found.axes})."
         )
+    return found.voxel_size
 
 
 def _own_levels(shape: Sequence[int], axes: Axes, voxel_size: VoxelSize | None) -> tuple[list[tuple[int, ...]], list[tuple[float, ...]]]:

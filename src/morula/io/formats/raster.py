@@ -62,9 +62,7 @@ class Raster(Format):
         only_one(path, request, "picture")
         with _opened(path) as picture:
             if request.labels and picture.format == "JPEG":
-                raise DataError(
-                    f"labels {str(path)!r} are a JPEG, whose compression changes ids near every edge. Save them as PNG or TIFF from the source."
-                )
+                raise DataError(f"labels {str(path)!r} are a JPEG, whose compression changes ids at edges. Save them anew as PNG or TIFF.")
             mode = picture.mode
             if (mode not in _TYPES and mode not in _SAMPLES) or (mode == "P" and not request.labels):
                 mode = "RGB"
@@ -109,6 +107,7 @@ def _picture(data: Any, axes: Axes, kind: str) -> np.ndarray:
     colours = (3, 4) if kind == "PNG" else (3,)
     if picture.dtype.name not in allowed or (picture.ndim == 3 and (picture.shape[2] not in colours or picture.dtype != np.uint8)):
         raise OptionError(
-            f"{kind} cannot hold {picture.dtype} of shape {picture.shape}; it holds {' and '.join(allowed)}, or RGB of uint8. Write .tif or .ome.zarr."
+            f"{kind} cannot hold {picture.dtype} of shape {picture.shape}; it holds {' and '.join(allowed)}, or RGB of uint8. "
+            "Write .tif or .ome.zarr."
         )
     return picture

@@ -127,9 +127,9 @@ def _n5_axes(attributes: dict[str, Any], shape: tuple[int, ...]) -> Axes:
 
 
 def _n5_size(attributes: dict[str, Any], axes: Axes) -> VoxelSize | None:
-    resolution, unit = attributes.get("pixelResolution", attributes.get("resolution")), "nm"
-    if isinstance(resolution, dict):
-        resolution, unit = resolution.get("dimensions"), str(resolution.get("unit", "nm"))
+    stated = attributes.get("pixelResolution", attributes.get("resolution"))
+    described = stated if isinstance(stated, dict) else {"dimensions": stated}
+    resolution, unit = described.get("dimensions"), str(described.get("unit", "nm"))
     units = attributes.get("units")
     if isinstance(units, list) and units:
         unit = str(units[0])

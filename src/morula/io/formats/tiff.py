@@ -82,7 +82,7 @@ class TiffArray(LazyArray):
 
 
 class Tiff(Format):
-    """TIFF of every kind that tifffile reads; written as ImageJ hyperstack, or as OME-TIFF where the suffix says so or ImageJ cannot hold the type."""
+    """TIFF of every kind that tifffile reads; written as ImageJ hyperstack, as OME-TIFF by its suffix or where ImageJ lacks the type."""
 
     name: ClassVar[str] = "TIFF"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -115,7 +115,7 @@ class Tiff(Format):
             return Found(TiffArray(path, number, level, series), axes, voxel_size)
 
     def write(self, path: Path, data: Any, target: Target) -> None:
-        """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types are written as OME-TIFF or plain."""
+        """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types become OME-TIFF or plain."""
         data, axes = _arranged(data, target.axes)
         dtype, big = np.dtype(data.dtype), math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
         singletons = any(n == 1 for n, letter in zip(data.shape, axes, strict=True) if letter in "ZC")

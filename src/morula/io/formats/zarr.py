@@ -1,4 +1,7 @@
-"""Plain Zarr arrays, version 2 and 3: axes from the dimension names, voxel size from the attribute ``element_size_um``."""
+"""Plain Zarr arrays, version 2 and 3: axes from the dimension names, voxel size from the attribute ``element_size_um``.
+
+zarr is imported where it is used: that takes longer than everything else in this room.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import zarr
-import zarr.errors
 
 from morula.core.axes import Axes
 from morula.core.region import blocks
@@ -39,10 +40,12 @@ def open_array(path: Path, mode: str = "r") -> Any:
     Raises:
         FileReadError: when there is none, or its metadata are damaged.
     """
+    import zarr
+
     try:
         with quiet():
-            return zarr.open_array(str(path), mode=mode)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
+            return zarr.open_array(str(path), mode=mode)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, error) from error
 
 
@@ -110,6 +113,8 @@ def create_array(
     extra: dict[str, Any] = (
         {"dimension_names": list(axes.lower())} if version == 3 else {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
     )
+    import zarr
+
     with quiet():
         return zarr.create_array(
             str(path),
@@ -134,6 +139,8 @@ def create_groups(root: Path, inner: Path, version: int = 3) -> None:
 
 def put_attributes(path: Path, attributes: dict[str, Any], version: int = 3) -> None:
     """Write the attributes of a group, which is made where there is none; former attributes go."""
+    import zarr
+
     with quiet():
         zarr.open_group(str(path), mode="a", zarr_format=version).attrs.put(attributes)  # type: ignore[arg-type]
 

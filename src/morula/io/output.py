@@ -1,0 +1,167 @@
+"""Large results, written block by block to OME-Zarr or HDF5; they take their name when they are complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.io.atomic import check_absent, remove, replace, write_error
+from morula.io.formats import hdf5, ome_zarr
+from morula.io.formats.base import Target
+from morula.io.location import split_location, suffix_of
+from morula.io.select import format_to_write
+
+
+class Output:
+    """An array on disk that is filled block by block, and the file that it becomes.
+
+    ``output[box] = block`` writes and ``output[box]`` reads what was written. Blocks of whole `chunks` may be written by several
+    threads at once. `finish` makes the file; until then everything lies in a hidden neighbour. As a context manager it finishes at the
+    end and is removed after an error.
+    """
+
+    def __init__(self, path: Path, array: Any, unfinished: Path, file: h5py.File | None = None) -> None:
+        self.path = path
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.chunks: tuple[int, ...] = tuple(array.chunks)
+        self._array, self._unfinished, self._file = array, unfinished, file
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        try:
+            self._array[key] = values
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._array[key])
+
+    def finish(self) -> Path:
+        """Complete the file (an OME-Zarr gets its pyramid) and give it its name.
+
+        Raises:
+            FileWriteError: when the disk is full or cannot be written to; what was written so far is removed.
+        """
+        try:
+            if self._file is None:
+                return finish_pyramid(self.path)
+            self._file.close()
+            replace(self._unfinished, self.path)
+        except OSError as error:
+            self.discard()
+            raise write_error(self.path, error) from error
+        return self.path
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._file is not None:
+            self._file.close()
+        remove(self._unfinished)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.discard()
+
+
+def open_output(
+    path: str | os.PathLike[str],
+    shape: Sequence[int],
+    dtype: Any,
+    axes: str,
+    voxel_size: VoxelSizeLike = None,
+    *,
+    labels: bool = False,
+    overwrite: bool = False,
+) -> Output:
+    """An array on disk to be filled block by block.
+
+    Args:
+        path: ``.ome.zarr`` or ``.h5``; ``scan.ome.zarr/labels/nuclei`` and ``out.h5:/probabilities`` name what lies inside. Labels for
+            an OME-Zarr image that exists go to its ``labels/labels`` unless named.
+        shape: of the array, in the order of `axes`, which is TC(Z)YX for OME-Zarr.
+        dtype: of its values.
+        axes: names of its dimensions.
+        voxel_size: as for `write`.
+        labels: whether it will hold object ids.
+        overwrite: replace what exists, when this is finished.
+
+    Raises:
+        FileWriteError: when `path` exists and `overwrite` is false, or the place cannot be written to.
+        OptionError: for another format.
+
+    Examples:
+        >>> import tempfile
+        >>> place = Path(tempfile.mkdtemp()) / "cells.ome.zarr"
+        >>> with open_output(place, (4, 300, 300), "uint16", "ZYX", labels=True) as output:
+        ...     output[:, :100, :100] = 7
+        >>> from morula.io.read import read_labels
+        >>> int(read_labels(place).data[0, 99, 99])
+        7
+    """
+    file, inner = split_location(Path(path).expanduser())
+    named = Axes(axes)
+    if len(named) != len(shape) or 0 in shape:
+        raise DataError(f"an output of shape {tuple(shape)} with axes {named} cannot be made; give each axis a length of at least 1.")
+    size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
+    kind = format_to_write(file, labels=labels)
+    target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
+    place = kind.place(file, target)
+    check_absent(place, overwrite)
+    unfinished = _unfinished(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove(unfinished)
+        if isinstance(kind, ome_zarr.OmeZarr):
+            return Output(place, ome_zarr.start(unfinished, shape, dtype, named, size, labels=labels), unfinished)
+        if isinstance(kind, hdf5.Hdf5):
+            opened = h5py.File(unfinished, "w")
+            return Output(place, hdf5.create(opened, shape, dtype, target), unfinished, opened)
+    except OSError as error:
+        raise write_error(place, error) from error
+    raise OptionError(f"{str(file)!r} cannot be written block by block; .ome.zarr and .h5 can. Choose one of these suffixes.")
+
+
+def finish_pyramid(path: str | os.PathLike[str]) -> Path:
+    """Complete an OME-Zarr that `open_output` started and whose level 0 is filled: build the levels block by block, then give it its name.
+
+    Raises:
+        DataError: when no such output was started.
+        FileWriteError: when the disk is full or cannot be written to; what was written so far is removed.
+    """
+    path = Path(path)
+    unfinished = _unfinished(path)
+    if not unfinished.is_dir():
+        raise DataError(f"{str(path)!r} was not started by open_output, or is finished already.")
+    try:
+        ome_zarr.finish(unfinished)
+        replace(unfinished, path)
+        if path.parent.name == "labels":
+            ome_zarr.enlist(path)
+    except OSError as error:
+        remove(unfinished)
+        raise write_error(path, error) from error
+    return path
+
+
+def _unfinished(place: Path) -> Path:
+    """The same for every process that writes to a place."""
+    return place.with_name(f".{place.name}.unfinished{suffix_of(place)}")
