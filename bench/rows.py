@@ -143,10 +143,10 @@ def prediction_result(runs: dict[str, list[float]], tiles: str, options: argpars
     ratios = [a / b for a, b in zip(runs["planned"], runs["patches"], strict=True)]
     return {
         "title": "Prediction",
-        "note": f"U-Net of 32, 64, 128, 256 features with batch normalisation on {EDGE}^3 voxels, {options.threads} threads, CPU-seconds "
-        f"of the process. Planned: tiles as large as the free memory allows ({tiles}), measuring and planning included, batch "
-        f"normalisation folded, weights channels-last. Patch by patch: the network as it is on {PATCH}^3 patches with a halo of {HALO} around each. "
-        "Pairs in alternating order; medians.",
+        "note": f"U-Net of 32, 64, 128, 256 features with batch normalisation on {EDGE}^3 voxels, {options.threads} threads, "
+        f"CPU-seconds of the process. Planned: tiles as large as the free memory allows ({tiles}), measuring and planning included, "
+        f"batch normalisation folded, weights channels-last. Patch by patch: the network as it is on {PATCH}^3 patches with a halo of "
+        f"{HALO} around each. Pairs in alternating order; medians.",
         "complete": len(ratios) >= PAIRS,
         "runs": runs,
         "threads": options.threads,
