@@ -1,0 +1,181 @@
+"""A run folder becomes one page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import morula
+from morula.io.atomic import atomic
+from morula.report import tables
+from morula.report.curves import line_chart
+from morula.report.panels import ObjectRow, Opened, Reading, Tags, object_rows, open_image, panel, thumbnail
+from morula.report.run_folder import RunFolder, RunImage, read_run
+
+OBJECTS = 40
+"""Objects that the table shows at most."""
+VOXELS = 500_000_000
+"""Voxels that are examined for single objects at most; the images with pictures go first."""
+
+
+def write_report(run: Path | str, *, n_images: int = 8) -> Path:
+    """Write ``report.html`` into a run folder, of whatever the run has done so far.
+
+    Args:
+        run: a run folder: finished, stopped, or predicted only.
+        n_images: images that are shown with pictures, from the one with the worst score to the one with the best.
+
+    Returns:
+        path of the report.
+
+    Raises:
+        MissingFileError: when there is no such folder.
+        FileReadError: when a part of it is damaged.
+        FileWriteError: when the report cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write_report(folder.name).name
+        'report.html'
+        >>> folder.cleanup()
+    """
+    contents = read_run(run)
+    with atomic(contents.path / "report.html") as part:
+        part.write_text(page(contents, n_images=n_images), encoding="utf-8")
+    return contents.path / "report.html"
+
+
+def page(run: RunFolder, *, n_images: int = 8) -> str:
+    """The report as HTML."""
+    reading = Reading.of(run)
+    shown = chosen(run, n_images)
+    panels, rows, examined = examine(run, shown, reading)
+    scored = any(image.truth for image in run.images) and bool(run.scores)
+    counted = count_objects(run) if reading.objects else None
+    return _template().render(
+        name=run.path.resolve().name,
+        version=morula.__version__,
+        style=_part("style.css"),
+        script=_part("script.js"),
+        cards=tables.cards(run, counted),
+        missing=missing_parts(run),
+        warnings=tables.warnings_in(run.log),
+        settings=tables.settings(run.job),
+        job_text=run.job_text,
+        charts={
+            name: line_chart(lines, title=name, x_label="epoch", mark=mark if name != "Learning rate" else None)
+            for name, lines in charts.items()
+        },
+        pooled=tables.pooled_table(run.scores),
+        each_image=tables.image_table(run.scores),
+        thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),
+        panels=panels,
+        places={each["name"]: (index, each["shape"]) for index, each in enumerate(panels)},
+        any_errors=any("errors" in each["tiles"] for each in panels),
+        results={"TP": "found", "FN": "missed", "FP": "false"},
+        with_truth=any(row.tag for row in rows),
+        with_confidence=any(not math.isnan(row.confidence) for row in rows),
+        planes=[Markup(json.dumps({key: each[key] for key in ("planes", "numbers")})) for each in panels],
+        n_all=len(run.images),
+        scored=scored,
+        objects=reading.objects,
+        rows=rows,
+        examined=examined,
+        n_objects=counted,
+        environment=tables.environment_rows(run.provenance),
+        provenance=json.dumps(run.provenance, indent=1, ensure_ascii=False) if run.provenance else "",
+    )
+
+
+def charts_of(run: RunFolder) -> dict[str, Markup]:
+    """Learning curves by title, the best epoch marked."""
+    best = tables.best_epoch(run.training)
+    mark = (best, f"best epoch {best:g}") if best is not None else None
+    lines = tables.training_lines(run.training)
+    return {name: line_chart(lines[name], title=name, x_label="epoch", mark=None if name == "Learning rate" else mark) for name in lines}
+
+
+def chosen(run: RunFolder, n: int) -> list[RunImage]:
+    """Up to `n` images: evenly over the ranking by score, the worst first; by name where there are no scores."""
+    images = [image for image in run.images if image.raw or image.prediction]
+    if run.scores:
+        images = sorted(images, key=lambda image: tables.image_score(run.scores, image.name))
+    if len(images) <= n:
+        return images
+    return [images[round(index * (len(images) - 1) / max(n - 1, 1))] for index in range(n)]
+
+
+def examine(run: RunFolder, shown: Sequence[RunImage], reading: Reading) -> tuple[list[dict[str, Any]], list[ObjectRow], int]:
+    """Panels of the images shown, the worst objects with thumbnails, and the number of images that these were looked for in."""
+    panels: list[dict[str, Any]] = []
+    rows: list[ObjectRow] = []
+    tags: dict[str, Tags] = {}
+    examined = voxels = 0
+    for image in [*shown, *(image for image in run.images if image not in shown)]:
+        if image not in shown and (voxels > VOXELS or not reading.objects):
+            break
+        opened = open_image(image, reading)
+        found, tags[image.name] = object_rows(opened) if reading.objects else ([], Tags())
+        rows += found
+        examined += 1
+        voxels += math.prod(opened.shape)
+        if image in shown:
+            panels.append(panel(opened, tags[image.name], reading))
+    worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
+    add_thumbnails(run, worst, tags, reading)
+    return panels, worst, examined
+
+
+def add_thumbnails(run: RunFolder, rows: Sequence[ObjectRow], tags: dict[str, Tags], reading: Reading) -> None:
+    """Cut a picture of each object, opening each image once."""
+    for image in run.images:
+        mine = [row for row in rows if row.image == image.name and row.centre]
+        opened: Opened | None = open_image(image, reading) if mine else None
+        for row in mine:
+            assert opened is not None
+            row.thumbnail = thumbnail(opened, row, tags[image.name])
+
+
+def count_objects(run: RunFolder) -> int | None:
+    """Rows of all object tables together; `None` when there is no table."""
+    found = [image.table for image in run.images if image.table is not None]
+    return sum(max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) for path in found) if found else None
+
+
+def missing_parts(run: RunFolder) -> list[str]:
+    """What a reader may look for and will not find, with how to get it."""
+    said = []
+    if not run.training and not (run.path / "model").is_dir():
+        said.append("This run was not trained, or stopped before its first epoch was finished.")
+    elif run.training and not (run.path / "model").is_dir():
+        said.append(f"The training has not finished: {len(run.training)} epochs are done and no model is written yet. Go on with --resume.")
+    if not run.images:
+        said.append("No image has been predicted, so there are no pictures and no objects.")
+    elif not any(image.truth for image in run.images):
+        said.append("The images have no true labels (or these have moved), so nothing can be called right or wrong.")
+    elif not run.scores:
+        said.append(f"The predictions have not been scored yet: morula evaluate {run.path}")
+    gone = [image.name for image in run.images if image.raw is None]
+    if gone:
+        said.append(f"{len(gone)} raw images are no longer where they were: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}.")
+    return said
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = lambda value: "–" if math.isnan(value) else f"{value:.2f}"
+    return environment.from_string(files("morula.report").joinpath("page.html").read_text(encoding="utf-8"))
+
+
+def _part(name: str) -> Markup:
+    return Markup(files("morula.report").joinpath(name).read_text(encoding="utf-8"))

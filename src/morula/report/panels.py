@@ -1,0 +1,330 @@
+"""One image of a run, opened: what became of its objects, its picture panel, and thumbnails of single objects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
+from morula.io.read import read, read_labels
+from morula.measurement.measure import measure
+from morula.metrics.matching import associate
+from morula.report import pictures
+from morula.report.run_folder import RunFolder, RunImage, read_rows
+
+PLANES = 24
+"""Planes of a volume that a panel holds at most."""
+SIDE = {2: 640, 3: 400}
+"""Longer edge of the pictures in pixels, for images of 2 and 3 dimensions."""
+THUMBNAIL = 96
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the images of a run are read, and whether their results are objects or classes."""
+
+    axes: str | None = None
+    voxel_size: VoxelSize | None = None
+    objects: bool = True
+    ignore: int | None = None
+
+    @classmethod
+    def of(cls, run: RunFolder) -> Reading:
+        """From the run's job."""
+        images = run.job.get("images") or {}
+        method = run.job.get("method") or {}
+        stated = images.get("voxel_size", "auto")
+        size = VoxelSize(**stated) if isinstance(stated, dict) else None
+        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"))
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An image with its labels, all at once: raw lazily, labels (Z)YX as arrays."""
+
+    image: RunImage
+    raw: Image | None
+    truth: np.ndarray | None
+    prediction: np.ndarray | None
+    spacing: tuple[float, ...]
+    unit: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Z)YX."""
+        for array in (self.prediction, self.truth):
+            if array is not None:
+                return array.shape
+        return self.raw.spatial_shape if self.raw is not None else ()
+
+
+@dataclass
+class ObjectRow:
+    """One object: what became of it and where it lies. `centre` is (Z)YX in voxels."""
+
+    image: str
+    label: int
+    tag: str
+    iou: float
+    confidence: float
+    voxels: int
+    size: str
+    centre: tuple[float, ...]
+    diameter: float
+    thumbnail: str = ""
+
+    @property
+    def place(self) -> tuple[float, ...]:
+        """What rows are ordered by, worst first: the overlap with the truth and then the size, without truth the confidence."""
+        if self.tag:
+            return (self.iou, -self.voxels)
+        return (2.0 if math.isnan(self.confidence) else self.confidence, -self.voxels)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Predicted ids with the true ones that they were found to be, and true ids that were missed."""
+
+    partners: dict[int, int] = field(default_factory=dict)
+    missed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def found(self) -> np.ndarray:
+        """Predicted ids that match a true object."""
+        return np.fromiter(self.partners, np.int64, len(self.partners))
+
+
+def open_image(image: RunImage, reading: Reading) -> Opened:
+    """Read one image of a run; labels whole, the raw image when it is used."""
+    raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size) if image.raw else None
+    axes = reading.axes.replace("C", "") if reading.axes else None
+    truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size) if image.truth else None
+    prediction = read_labels(image.prediction) if image.prediction else None
+    first = next((each for each in (raw, truth, prediction) if each is not None), None)
+    size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
+    arrays = [each.canonical()[0] if each is not None else None for each in (truth, prediction)]
+    return Opened(image, raw, arrays[0], arrays[1], first.spacing if first else (1.0, 1.0), size.unit)
+
+
+def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:
+    """A row a predicted object, then one a missed one, with what became of it at IoU 0.5 where there is truth."""
+    predicted = {int(float(row["label"])): row for row in read_rows(opened.image.table)} if opened.image.table else {}
+    name = opened.image.name
+    if opened.truth is None or opened.prediction is None:
+        return [_row(name, label, "", math.nan, row) for label, row in predicted.items()], Tags()
+    table = associate(opened.truth, opened.prediction, 0.5)
+    true_ids, predicted_ids, tags = table["true_id"], table["predicted_id"], table["tag"]
+    rows, missed = [], table["true_id"][tags == "FN"]
+    truth = _measured(opened, missed)
+    for true_id, label, iou, tag in zip(true_ids, predicted_ids, table["iou"], tags, strict=True):
+        source = truth[int(true_id)] if tag == "FN" else predicted.get(int(label))
+        if source is not None:
+            rows.append(_row(name, int(true_id if tag == "FN" else label), str(tag), float(iou), source, confident=tag != "FN"))
+    hits = tags == "TP"
+    return rows, Tags(dict(zip(predicted_ids[hits].tolist(), true_ids[hits].tolist(), strict=True)), missed)
+
+
+def _measured(opened: Opened, labels: np.ndarray) -> dict[int, dict[str, Any]]:
+    """Measurements of true objects by label."""
+    if not len(labels):
+        return {}
+    assert opened.truth is not None
+    size = VoxelSize.of(opened.spacing, len(opened.spacing)).asdict() | {"unit": opened.unit}
+    table = measure(np.where(np.isin(opened.truth, labels), opened.truth, 0), voxel_size=size)
+    return {int(table["label"][i]): {column: table[column][i] for column in table.columns} for i in range(len(table))}
+
+
+def _row(image: str, label: int, tag: str, iou: float, row: dict[str, Any], *, confident: bool = True) -> ObjectRow:
+    centre = tuple(float(row[f"centroid_{axis}"]) for axis in "zyx" if row.get(f"centroid_{axis}") not in (None, ""))
+    confidence = float(row["confidence"]) if confident and row.get("confidence") not in (None, "") else math.nan
+    voxels = int(float(row.get("voxels") or 0))
+    return ObjectRow(image, label, tag, iou, confidence, voxels, size_text(row), centre, float(row.get("diameter") or 0))
+
+
+def size_text(row: dict[str, Any]) -> str:
+    """The size of an object in its physical unit where the table has one, else in voxels.
+
+    Examples:
+        >>> size_text({"voxels": "120", "area_um2": "12.3456"}), size_text({"voxels": "120"})
+        ('12.3 µm²', '120 voxels')
+    """
+    if row.get("area_px"):
+        return f"{int(float(row['area_px']))} pixels"
+    for column, value in row.items():
+        quantity, _, unit = column.partition("_")
+        if quantity in ("area", "volume") and unit and unit[-1] in "23" and value not in (None, ""):
+            size = f"{float(value):.3g}" if float(value) < 1000 else f"{float(value):,.0f}".replace(",", "\u202f")
+            return f"{size} {unit[:-1].replace('um', 'µm')}{'²' if unit[-1] == '2' else '³'}"
+    return f"{int(float(row.get('voxels') or 0))} voxels"
+
+
+def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
+    """What the page shows of an image: its tiles' titles, and for each plane one address a picture.
+
+    Each plane is a list of addresses: the raw picture, then an overlay for each of the tiles after the first.
+    """
+    depth = opened.shape[0] if len(opened.shape) == 3 else 1
+    numbers = pictures.planes_shown(depth, PLANES)
+    truth, prediction = _planes(opened.truth, numbers), _planes(opened.prediction, numbers)
+    raw = raw_planes(opened, numbers)
+    tiles = ["raw"] + ["truth"] * (truth is not None) + ["prediction"] * (prediction is not None)
+    tiles += ["errors"] * (truth is not None and prediction is not None)
+    side = SIDE[len(opened.shape)]
+    planes = []
+    for index in range(len(numbers)):
+        shown = [pictures.data_uri(pictures.resize(raw[index], side, smooth=True), lossless=False)]
+        shown += [pictures.data_uri(each, lossless=True) for each in _overlays(truth, prediction, index, side, tags, reading)]
+        planes.append(shown)
+    start = _fullest(prediction if prediction is not None else truth, len(numbers))
+    height, width = (length * edge for length, edge in zip(opened.shape[-2:], opened.spacing[-2:], strict=True))
+    return {
+        "name": opened.image.name,
+        "tiles": tiles,
+        "planes": planes,
+        "numbers": numbers,
+        "start": start,
+        "depth": depth,
+        "shape": opened.shape,
+        "aspect": f"{width / height:.4g}",
+        "size": size_of_image(opened),
+        "alts": _alternatives(opened, tags, tiles, numbers[start] if depth > 1 else None),
+        "remark": _remark(opened, tags) if reading.objects else "",
+    }
+
+
+def size_of_image(opened: Opened) -> str:
+    """Shape, and the edges of the voxels where they are known."""
+    shape = " × ".join(map(str, opened.shape))
+    if opened.unit == "pixel":
+        return f"{shape} voxels" if len(opened.shape) == 3 else f"{shape} pixels"
+    edges = " × ".join(f"{edge:.3g}" for edge in opened.spacing)
+    return f"{shape} voxels of {edges} {opened.unit.replace('um', 'µm')}"
+
+
+def _remark(opened: Opened, tags: Tags) -> str:
+    """What became of the objects, in a few words."""
+    if opened.prediction is None:
+        return ""
+    n_predicted = np.unique(opened.prediction[opened.prediction > 0]).size
+    if opened.truth is None:
+        return f"{n_predicted} objects"
+    return f"{len(tags.partners)} found, {len(tags.missed)} missed, {n_predicted - len(tags.partners)} false"
+
+
+def _alternatives(opened: Opened, tags: Tags, tiles: list[str], plane: int | None) -> list[str]:
+    """What each tile shows, for those who do not see it."""
+    where = f"{opened.image.name}" + (f", plane {plane}" if plane is not None else "")
+    known = {
+        "raw": f"Raw image {where}",
+        "truth": f"True labels of {where}",
+        "prediction": f"Predicted labels of {where}",
+        "errors": f"Errors in {where}: {_remark(opened, tags)}",
+    }
+    return [known[tile] for tile in tiles]
+
+
+def _planes(labels: np.ndarray | None, numbers: list[int]) -> np.ndarray | None:
+    if labels is None:
+        return None
+    return labels[numbers] if labels.ndim == 3 else labels[None]
+
+
+def _fullest(planes: np.ndarray | None, n: int) -> int:
+    """Plane to begin with: the one with most labelled voxels, the middle one when there are none."""
+    counts = [np.count_nonzero(plane) for plane in planes] if planes is not None else []
+    return int(np.argmax(counts)) if any(counts) else n // 2
+
+
+def raw_planes(opened: Opened, numbers: list[int]) -> np.ndarray:
+    """Planes ZYX3 uint8 of the raw image, grey where there is none."""
+    if opened.raw is None:
+        return np.full((len(numbers), *opened.shape[-2:], 3), 40, np.uint8)
+    stack = opened.raw.canonical()
+    return pictures.to_rgb(stack[:, numbers] if stack.ndim == 4 else stack[:, None])
+
+
+def _overlays(
+    truth: np.ndarray | None, prediction: np.ndarray | None, index: int, side: int, tags: Tags, reading: Reading
+) -> list[np.ndarray]:
+    if truth is None and prediction is None:
+        return []
+    small = [None if each is None else pictures.resize(each[index], side, smooth=False) for each in (truth, prediction)]
+    edge = max(length for each in small if each is not None for length in each.shape)
+    thickness = max(1, min(3, round(edge / 150)))
+    colours = [
+        class_colours(reading),
+        class_colours(reading) or {label: pictures.object_colour(true) for label, true in tags.partners.items()},
+    ]
+    found = [pictures.filled(each, colour, thickness=thickness) for each, colour in zip(small, colours, strict=True) if each is not None]
+    if small[0] is not None and small[1] is not None:
+        if reading.objects:
+            found.append(pictures.errors_of_objects(small[0], small[1], tags.found, tags.missed, thickness=thickness))
+        else:
+            found.append(pictures.errors_of_classes(small[0], small[1], reading.ignore))
+    return found
+
+
+def class_colours(reading: Reading) -> dict[int, pictures.Colour]:
+    """Fixed colours for the first classes; objects get a colour each."""
+    if reading.objects:
+        return {}
+    first = [(86, 180, 233), (230, 159, 0), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178)]
+    return dict(enumerate(first, start=1)) | ({} if reading.ignore is None else {reading.ignore: (90, 90, 90)})
+
+
+def thumbnail(opened: Opened, row: ObjectRow, tags: Tags) -> str:
+    """A square around one object in its middle plane, with the outlines of what is right and wrong there."""
+    z = min(max(round(row.centre[0]), 0), opened.shape[0] - 1) if len(opened.shape) == 3 else 0
+    half = max(20, math.ceil(0.9 * row.diameter))
+    middle = (round(row.centre[-2]), round(row.centre[-1]))
+    crops = [
+        None if each is None else window(each[z] if each.ndim == 3 else each, middle, half) for each in (opened.truth, opened.prediction)
+    ]
+    sized = [None if each is None else pictures.resize(each, 2 * THUMBNAIL, smooth=False) for each in crops]
+    picture = pictures.resize(_raw_window(opened, z, middle, half), 2 * THUMBNAIL, smooth=True).copy()
+    truth, prediction = sized
+    if prediction is None:
+        return ""
+    missed = row.tag == "FN" and truth is not None
+    own = np.where(truth == row.label, truth, 0) if missed else np.where(prediction == row.label, prediction, 0)
+    nothing = np.zeros_like(prediction)
+    layers = [(truth, prediction, 1)] if truth is not None else []
+    layers.append((own, nothing, 4) if missed else (nothing, own, 4))
+    known = tags if truth is not None else Tags({row.label: row.label})
+    for true, predicted, thickness in layers:
+        overlay = pictures.errors_of_objects(true, predicted, known.found, known.missed, thickness=thickness)
+        solid = overlay[..., 3] > 0
+        picture[solid] = overlay[solid, :3]
+    return pictures.data_uri(picture, lossless=False)
+
+
+def window(plane: np.ndarray, middle: tuple[int, int], half: int) -> np.ndarray:
+    """Square of ``2 * half`` pixels around a point of (Y, X[, 3]), zero outside the plane.
+
+    Examples:
+        >>> window(np.ones((4, 4), int), (0, 0), 2)
+        array([[0, 0, 0, 0],
+               [0, 0, 0, 0],
+               [0, 0, 1, 1],
+               [0, 0, 1, 1]])
+    """
+    found = np.zeros((2 * half, 2 * half, *plane.shape[2:]), plane.dtype)
+    inside = tuple(slice(max(0, at - half), max(0, min(at + half, length))) for at, length in zip(middle, plane.shape[:2], strict=True))
+    target = tuple(slice(cut.start - at + half, cut.stop - at + half) for cut, at in zip(inside, middle, strict=True))
+    found[target] = plane[inside]
+    return found
+
+
+def _raw_window(opened: Opened, z: int, middle: tuple[int, int], half: int) -> np.ndarray:
+    """The square of the raw image as YX3, its contrast stretched over what lies in the image."""
+    if opened.raw is None:
+        return np.full((2 * half, 2 * half, 3), 40, np.uint8)
+    stack = opened.raw.canonical()
+    plane = stack[:, z] if stack.ndim == 4 else stack
+    inside = tuple(slice(max(0, at - half), at + half) for at in middle)
+    shown = pictures.to_rgb(plane[(slice(None), *inside)][:, None])[0]
+    return window(shown, (middle[0] - inside[0].start, middle[1] - inside[1].start), half)

@@ -1,0 +1,324 @@
+"""The texts and tables of a report, from what a run wrote."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from morula.report.curves import Line
+from morula.report.run_folder import Row, RunFolder
+
+_TITLES = {
+    "tp": "found (TP)",
+    "fp": "false (FP)",
+    "fn": "missed (FN)",
+    "f1": "F1",
+    "iou": "IoU",
+    "dice": "Dice",
+    "panoptic_quality": "panoptic quality",
+    "mean_true_score": "mean true score",
+    "mean_matched_score": "mean matched IoU",
+    "n_true": "true objects",
+    "n_pred": "predicted objects",
+    "threshold": "IoU threshold",
+}
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Rows of cells under titles. `figure` numbers the columns that hold a score between 0 and 1, drawn as bars."""
+
+    titles: list[str]
+    rows: list[list[str]]
+    figures: frozenset[int] = frozenset()
+
+
+def number(text: Any) -> float:
+    """A number of a text, NaN when it is none.
+
+    Examples:
+        >>> number("0.5"), number(""), number("mean")
+        (0.5, nan, nan)
+    """
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def short(text: Any) -> str:
+    """A cell: whole numbers as they are, others with three decimals, a dash for nothing.
+
+    Examples:
+        >>> short("12"), short("0.87654"), short("nan"), short("foreground"), short("1.2e-05")
+        ('12', '0.877', '–', 'foreground', '1.2e-05')
+    """
+    value = number(text)
+    if math.isnan(value):
+        return "–" if str(text).lower() in ("", "nan", "none") else str(text)
+    if value == int(value) and abs(value) < 1e15 and "." not in str(text):
+        return str(int(value))
+    return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.3g}"
+
+
+def title(column: str) -> str:
+    """Column name in words."""
+    return _TITLES.get(column, column.replace("_", " "))
+
+
+def key_column(scores: Sequence[Row]) -> str | None:
+    """The column that tells the rows of one image apart: the threshold or the class."""
+    return next((key for key in ("threshold", "class") if scores and key in scores[0]), None)
+
+
+def headline(scores: Sequence[Row]) -> str | None:
+    """The figure by which images are compared."""
+    return next(
+        (
+            name
+            for name in ("f1", "iou", *(key for key in (scores[0] if scores else ()) if key not in ("image", "class")))
+            if scores and name in scores[0]
+        ),
+        None,
+    )
+
+
+def pooled_table(scores: Sequence[Row]) -> ScoreTable | None:
+    """Scores of all images together, a row a threshold or class."""
+    rows = [row for row in scores if row["image"] == "pooled"]
+    if not rows:
+        return None
+    columns = [column for column in rows[0] if column != "image"]
+    return _table(columns, rows)
+
+
+def image_table(scores: Sequence[Row]) -> ScoreTable | None:
+    """One row an image: its headline figure at each threshold or class, and the counts at the first threshold; the worst first."""
+    key, figure = key_column(scores), headline(scores)
+    images: dict[str, list[Row]] = {}
+    for row in scores:
+        if row["image"] != "pooled":
+            images.setdefault(row["image"], []).append(row)
+    if not images or figure is None:
+        return None
+    if key is None:
+        return _table(list(scores[0]), [row for rows in images.values() for row in rows])
+    keys = list(dict.fromkeys(row[key] for rows in images.values() for row in rows))
+    counts = [column for column in ("tp", "fp", "fn") if column in scores[0]]
+    titles = ["image", *(f"{title(figure)} @ {each}" if key == "threshold" else f"{title(figure)} {each}" for each in keys)]
+    titles += [f"{title(column)} @ {keys[0]}" for column in counts]
+    rows = []
+    for name in sorted(images, key=lambda each: image_score(scores, each)):
+        by_key = {row[key]: row for row in images[name]}
+        first = by_key.get(keys[0], {})
+        rows.append(
+            [name, *(short(by_key.get(each, {}).get(figure, "")) for each in keys), *(short(first.get(each, "")) for each in counts)]
+        )
+    return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
+
+
+def image_score(scores: Sequence[Row], name: str) -> float:
+    """Figure by which an image is ranked: F1 at the first threshold, or the mean IoU of its classes; infinity when it has none."""
+    figure = headline(scores)
+    rows = [row for row in scores if row["image"] == name]
+    if figure is None or not rows:
+        return math.inf
+    if key_column(scores) == "threshold":
+        value = number(rows[0][figure])
+    else:
+        values = [value for row in rows if not math.isnan(value := number(row[figure]))]
+        value = sum(values) / len(values) if values else math.nan
+    return math.inf if math.isnan(value) else value
+
+
+def _table(columns: Sequence[str], rows: Sequence[Row]) -> ScoreTable:
+    figure = headline(rows)
+    cells = [[row.get(column, "") if column == "threshold" else short(row.get(column, "")) for column in columns] for row in rows]
+    return ScoreTable(
+        [title(column) for column in columns], cells, frozenset(i for i, column in enumerate(columns) if column == figure in ("f1", "iou"))
+    )
+
+
+def threshold_lines(scores: Sequence[Row]) -> list[Line]:
+    """Pooled figures over the IoU threshold, when there are three thresholds or more."""
+    rows = [row for row in scores if row["image"] == "pooled"]
+    if key_column(scores) != "threshold" or len(rows) < 3:
+        return []
+    x = [number(row["threshold"]) for row in rows]
+    return [
+        Line(title(column), x, [number(row[column]) for row in rows])
+        for column in ("f1", "precision", "recall", "panoptic_quality")
+        if column in rows[0]
+    ]
+
+
+def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
+    """Lines of the training table by chart: losses, their parts where there are several, scores, the learning rate."""
+    if not rows:
+        return {}
+    x = [number(row["epoch"]) for row in rows] if "epoch" in rows[0] else [float(index) for index in range(1, len(rows) + 1)]
+    columns = {
+        name: [number(row.get(name)) for row in rows] for name in rows[0] if name not in ("epoch", "epochs", "step", "seconds", "best")
+    }
+    parts = [name for name in columns if name.startswith("loss_")]
+    charts: dict[str, list[Line]] = {"Loss": [], "Parts of the loss": [], "Validation scores": [], "Learning rate": []}
+    for name, values in columns.items():
+        line = Line(words(name), x, values, dashed=name.startswith("validation_"))
+        if name in ("loss", "validation_loss"):
+            charts["Loss"].append(line)
+        elif "loss_" in name:
+            charts["Parts of the loss"] += [line] if len(parts) > 1 else []
+        elif name == "rate":
+            charts["Learning rate"].append(line)
+        elif any(math.isfinite(value) for value in values):
+            charts["Validation scores"].append(line)
+    return {name: lines for name, lines in charts.items() if lines}
+
+
+def words(name: str) -> str:
+    """A figure's name as a legend says it.
+
+    Examples:
+        >>> words("loss"), words("validation_loss_bce")
+        ('training', 'bce (validation)')
+    """
+    if name == "loss":
+        return "training"
+    if name == "validation_loss":
+        return "validation"
+    shown = name.removeprefix("validation_").removeprefix("loss_").replace("_", " ")
+    return f"{shown} (validation)" if name.startswith("validation_") else shown
+
+
+def best_epoch(rows: Sequence[Row]) -> float | None:
+    """The last epoch that was the best so far."""
+    best = [number(row.get("epoch")) for row in rows if str(row.get("best", "")).lower() in ("true", "1", "1.0")]
+    if not best:
+        watched = [(number(row.get("validation_loss")), number(row.get("epoch"))) for row in rows]
+        finite = [pair for pair in watched if all(map(math.isfinite, pair))]
+        return min(finite)[1] if finite else None
+    return best[-1]
+
+
+def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines of a job that say most, in words."""
+    method, sampling, training = (job.get(key) or {} for key in ("method", "sampling", "training"))
+    network, objects, images = (job.get(key) or {} for key in ("network", "objects", "images"))
+    found = [(f"images: {key}", _source(images.get(key))) for key in ("train", "validate", "test")]
+    found += [
+        ("voxel size", _flat(images.get("voxel_size")).replace("um", "µm")),
+        ("method", _flat(method)),
+        ("network", _flat(network)),
+        ("sampling", _flat(sampling)),
+        ("augmentation", _flat(job.get("augment"))),
+        ("training", _flat(training)),
+        ("prediction", _flat(job.get("prediction"))),
+        ("objects", _flat(objects)),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def _source(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{value.get('raw')}" + (f", labels {value['labels']}" if value.get("labels") else ", no labels")
+    return f"{100 * value:g} % of the training images" if isinstance(value, float) else _flat(value)
+
+
+def _flat(value: Any) -> str:
+    """A nested value on one line; what is nothing is left out.
+
+    Examples:
+        >>> _flat({"kind": "unet", "features": [16, 32], "weights": None, "schedule": {"kind": "one_cycle"}})
+        'unet, features 16 32, schedule one_cycle'
+        >>> _flat({"F": {"erosion": 1}, "Db": {}})
+        'F erosion 1, Db'
+    """
+    if isinstance(value, Mapping):
+        kind = [str(value["kind"])] if "kind" in value else []
+        rest = [(key, each) for key, each in value.items() if key != "kind" and each not in (None, [], ())]
+        return ", ".join(kind + [f"{key.replace('_', ' ')} {_inner(each)}".rstrip() for key, each in rest])
+    if isinstance(value, list | tuple):
+        plain = all(not isinstance(each, list | tuple | Mapping) for each in value)
+        return (" " if plain else "; ").join(_inner(each) for each in value)
+    return "" if value is None else {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _inner(value: Any) -> str:
+    text = _flat(value)
+    return f"({text})" if isinstance(value, Mapping) and ", " in text else text
+
+
+def warnings_in(log: Sequence[str]) -> list[str]:
+    """What the log says after the word warning, each text once.
+
+    Examples:
+        >>> warnings_in(["2026-01-01 10:00:00 warning: too bright", "epoch 1", "WARNING too bright"])
+        ['too bright']
+    """
+    found = (re.search(r"\bwarning\b[:\s-]*(.+)", line, flags=re.IGNORECASE) for line in log)
+    return list(dict.fromkeys(match.group(1).strip() for match in found if match))
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Examples:
+        >>> duration(12.3), duration(200), duration(7500)
+        ('12 s', '3.3 min', '2.1 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def cards(run: RunFolder, n_objects: int | None) -> list[tuple[str, str, str]]:
+    """The figures at the top: value, name, remark."""
+    found: list[tuple[str, str, str]] = []
+    pooled = [row for row in run.scores if row["image"] == "pooled"]
+    key, figure = key_column(run.scores), headline(run.scores)
+    if figure is not None:
+        for row in headline_rows(pooled, key):
+            name = f"{title(figure)} @ {row[key]}" if key == "threshold" else f"{title(figure)} {row[key]}" if key else title(figure)
+            found.append((short(row[figure]), name, "all test images"))
+    if pooled and "panoptic_quality" in pooled[0]:
+        found.append((short(pooled[0]["panoptic_quality"]), f"PQ @ {pooled[0].get('threshold', '')}", "panoptic quality"))
+    if run.images:
+        found.append((str(len(run.images)), "images", "predicted"))
+    if n_objects is not None:
+        found.append((f"{n_objects:,}".replace(",", "\u202f"), "objects", "found in them"))
+    if run.training:
+        seconds = sum(value for row in run.training if math.isfinite(value := number(row.get("seconds"))))
+        best = best_epoch(run.training)
+        found.append(
+            (str(len(run.training)), "epochs", ", ".join([duration(seconds)] * (seconds > 0) + [f"best: {best:g}"] * (best is not None)))
+        )
+    return found
+
+
+def headline_rows(pooled: Sequence[Row], key: str | None) -> list[Row]:
+    """Pooled rows that stand for all: the first threshold and 0.75 (or the last), the mean over classes or the only class."""
+    if key == "threshold" and len(pooled) > 1:
+        return [pooled[0], next((row for row in pooled[1:] if number(row[key]) == 0.75), pooled[-1])]
+    return list(pooled[-1:])
+
+
+def environment_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the record of the run says that fits on a line; lists of inputs are counted."""
+    rows: list[tuple[str, str]] = []
+    for key, value in provenance.items():
+        if isinstance(value, Mapping) and len(value) <= 20 and all(not isinstance(each, Mapping | list) for each in value.values()):
+            rows += [(inner.replace("_", " "), short_text(each)) for inner, each in value.items()]
+        elif isinstance(value, Mapping | list):
+            rows.append((key.replace("_", " "), f"{len(value)} entries in provenance.json"))
+        else:
+            rows.append((key.replace("_", " "), short_text(value)))
+    return rows
+
+
+def short_text(value: Any) -> str:
+    """A value as text; checksums cut to twelve digits."""
+    text = str(value)
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{40,}", text) else text
