@@ -72,7 +72,7 @@ class Patches:
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
         self.asked.append((epoch, start))
-        for step in range(start, self.steps_per_epoch):
+        for step in range(start, self.steps_per_epoch // world):
             first = (step * world + rank) * self.batch
             batch = self.collate([self.sample(0, epoch, first + i) for i in range(self.batch)])
             if self.spoil == (epoch, step):

@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
         net = network(accumulate)
         settings = options.model_copy(update={"accumulate": accumulate})
         score = (lambda _: 1.0) if accumulate == 2 else None
-        told = list(fit(net, loss, Patches(), settings, folder=folder / f"straight{accumulate}", score=score))
+        told = list(fit(net, loss, Patches(steps_per_epoch=8), settings, folder=folder / f"straight{accumulate}", score=score))
         seen[f"losses{accumulate}"] = [[e.figures["loss"], e.figures["validation_loss"]] for e in told if isinstance(e, Epoch)]
         seen[f"weights{accumulate}"] = {name: value.flatten().tolist() for name, value in net.state_dict().items()}
 
@@ -37,10 +37,10 @@ def main(folder: Path) -> None:
     def hear(event: Event) -> None:
         steps[0] += isinstance(event, Progress)
 
-    for event in fit(parted, loss, Patches(), options, folder=folder / "parted", stop=stop):
+    for event in fit(parted, loss, Patches(steps_per_epoch=8), options, folder=folder / "parted", stop=stop):
         hear(event)
     seen["stopped"] = steps[0]
-    rest = list(fit(again, loss, Patches(), options, folder=folder / "parted", resume=True))
+    rest = list(fit(again, loss, Patches(steps_per_epoch=8), options, folder=folder / "parted", resume=True))
     seen["resumed"] = {name: value.flatten().tolist() for name, value in again.state_dict().items()}
     if rest:  # the other process is told nothing
         (folder / "seen.json").write_text(json.dumps(seen))

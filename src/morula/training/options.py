@@ -139,7 +139,7 @@ class Training(Options):
     epochs: int = Field(100, ge=1)
     """Passes through the training patches."""
     steps_per_epoch: int | None = Field(None, ge=1)
-    """Batches an epoch and process; one pass through all patches when left out."""
+    """Batches an epoch, shared by all processes; one pass through all patches when left out."""
     optimiser: Optimiser = AdamW()
     """Rule that turns gradients into new weights: adamw, adam or sgd."""
     schedule: Schedule = OneCycle()

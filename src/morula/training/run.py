@@ -35,10 +35,13 @@ class Loaders(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that each process gets in an epoch; the same number for all."""
+        """Batches of an epoch; several processes share them."""
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
-        """The batches of an epoch (from 0) for process `rank` of `world`, from the one numbered `start` on; a function of these numbers."""
+        """Batches of an epoch (from 0) for process `rank` of `world`, from its own number `start` on; a function of these numbers.
+
+        At least ``max(1, steps_per_epoch // world)`` of them less `start`.
+        """
 
     def validation(self, rank: int, world: int) -> Iterable[Batch]:
         """This process's share of the validation batches, always the same; nothing when there are none."""
@@ -68,8 +71,8 @@ class Run:
     def __init__(self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path) -> None:
         self.network, self.loaders, self.options, self.folder = network, loaders, options, folder / "checkpoints"
         self.fabric = fabric = open_fabric(options)
-        self.length = loaders.steps_per_epoch
-        if self.length < 1:
+        self.length = max(1, loaders.steps_per_epoch // fabric.world_size)
+        if loaders.steps_per_epoch < 1:
             raise TrainingError("there is no batch to train on: an epoch has 0 steps. Give more images, or a smaller batch or patch.")
         self.total = options.epochs * math.ceil(self.length / options.accumulate)
         self.precision = pick_precision(options.precision, fabric.device.type)
