@@ -200,7 +200,10 @@ def _cheapest(axes: list[_Axis], halo: tuple[int, ...], room: int) -> tuple[int,
     keys = [-view, voxels * n_tiles, n_tiles, functools.reduce(np.maximum, tiles)]
     if any(axis.overlap.share is not None for axis in axes):
         keys.insert(1, n_tiles)
-    best = min(np.argwhere(fits).tolist(), key=lambda index: [key[tuple(index)] for key in keys])
+    for key in keys:
+        key = np.broadcast_to(key, fits.shape)
+        fits = fits & (key == key[fits].min())
+    best = np.argwhere(fits)[0]
     return tuple(pair[i][0] for pair, i in zip(pairs, best, strict=True))
 
 
