@@ -1,9 +1,13 @@
+import pickle
+
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import OptionError
+from morula.core.errors import FileReadError, OptionError
 from morula.core.image import Image
+from morula.data import patches
 from morula.data.augment.parse import parse_augmentations
 from morula.data.loader import collate, make_loader, order
 from morula.data.normalise import Normalisation
@@ -68,10 +72,54 @@ def test_order():
 
 def test_labels_become_signed():
     sample = {"image": np.zeros((1, 2, 2), np.float32), "instances": np.full((2, 2), 2**32 - 1, np.uint32)}
-    batch = collate([sample, sample])
+    batch = collate([sample | {"name": np.array(name)} for name in "ab"])
+    assert batch["name"] == ["a", "b"]
     assert batch["image"].shape == (2, 1, 2, 2)
     assert batch["instances"].dtype == torch.int64
     assert batch["instances"].max() == 2**32 - 1
+
+
+def test_names_become_a_list():
+    assert collate([{"name": np.array("a.tif")}, {"name": np.array("b.tif")}]) == {"name": ["a.tif", "b.tif"]}
+
+
+class Broken:
+    """A file whose later part cannot be read."""
+
+    shape, dtype, ndim = (64, 64), np.dtype(np.uint8), 2
+
+    def __getitem__(self, key):
+        raise FileReadError("'a.zarr' cannot be read (chunk c/1/0). Copy it again.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_is_told_in_its_own_words(workers, monkeypatch):
+    monkeypatch.setattr(patches, "CACHE", 0)
+    data = PatchDataset([Source(Image(Broken(), "YX"))], (16, 16), Normalisation((0.0,), (1.0,)))
+    with pytest.raises(FileReadError) as error:
+        images(make_loader(data, batch=2, workers=workers))
+    assert str(error.value) == "'a.zarr' cannot be read (chunk c/1/0). Copy it again."
+
+
+@pytest.mark.parametrize("cache", [0, 2**31])
+def test_lazy_sources(cache, monkeypatch, tmp_path):
+    monkeypatch.setattr(patches, "CACHE", cache)
+    values = np.random.default_rng(0).integers(0, 999, (8, 40, 40)).astype(np.uint16)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=values, chunks=(4, 16, 16))
+    with h5py.File(path) as file:
+        lazy, plain = (
+            PatchDataset([Source(Image(each, "ZYX"))], (4, 16, 16), Normalisation((0.0,), (1.0,))) for each in (file["raw"], values)
+        )
+        found = images(make_loader(lazy, batch=3, workers=2))
+        assert all(torch.equal(a, b) for a, b in zip(found, images(make_loader(plain, batch=3))))
+        assert isinstance(lazy._layers[0][0].image.data, np.ndarray) == (cache > 0)
+
+
+def test_a_dataset_can_be_sent_to_another_process(dataset):
+    twin = pickle.loads(pickle.dumps(dataset))
+    assert (twin.sample(1, 2)["image"] == dataset.sample(1, 2)["image"]).all()
 
 
 @pytest.mark.parametrize(

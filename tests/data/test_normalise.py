@@ -111,6 +111,16 @@ def test_large_image_is_read_in_part_and_always_the_same(monkeypatch):
     assert whole.read == array.size
 
 
+def test_many_floats_are_thinned_and_keep_their_extremes(monkeypatch):
+    monkeypatch.setattr(intensity, "_KEPT", 1000)
+    array = np.random.default_rng(0).normal(0, 1, (64, 100)).astype(np.float32)
+    array[3, 7], array[9, 1] = 55, -44
+    (found,) = distributions(Image(array, "YX"))
+    assert found.n < 1100
+    assert (found.low, found.high) == (-44, 55)
+    assert found.percentile(50) == pytest.approx(0, abs=0.1)
+
+
 def test_messages():
     with pytest.raises(DataError, match=r"a\.tif is empty"):
         statistics(Image(np.zeros((0, 5)), "YX", source="a.tif"), ZScore())

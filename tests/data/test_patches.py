@@ -54,7 +54,7 @@ def test_sample_is_a_pure_function(shape, patch, spacing):
     ahead = datasets[0].sample(1, 1)
     for epoch, index in ((0, 0), (0, 1), (1, 0), (1, 1)):
         one, two = datasets[0].sample(epoch, index), datasets[1].sample(epoch, index)
-        assert one.keys() == two.keys() == {"image", "targets", "weights", "instances"}
+        assert one.keys() == two.keys() == {"image", "targets", "weights", "instances", "name"}
         assert all((one[name] == two[name]).all() for name in one)
         assert one["image"].shape == one["targets"].shape == one["weights"].shape == (1, *patch)
         assert one["image"].dtype == one["targets"].dtype == one["weights"].dtype == np.float32
@@ -150,7 +150,7 @@ def test_sources_without_labels():
         [Source(Image(np.random.default_rng(0).random((3, 40, 40)), "CYX"))], (16, 16), Normalisation((0.0,) * 3, (1.0,) * 3)
     )
     sample = data.sample(0, 0)
-    assert sample.keys() == {"image", "weights"}
+    assert sample.keys() == {"image", "weights", "name"}
     assert sample["image"].shape == (3, 16, 16)
     assert sample["weights"].shape == (1, 16, 16)
 

@@ -19,18 +19,18 @@ AS_IS = Normalisation((0.0,), (1.0,))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 20), st.floats(0, 0.9)), min_size=2, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_grid_covers_and_stays_inside(axes):
     extent = Region(tuple(a for a, *_ in axes), tuple(a + n for a, n, *_ in axes))
     patch = tuple(p for _, _, p, _ in axes)
     grid = Grid(extent, patch, tuple(max(1, round(p * (1 - o))) for _, _, p, o in axes))
     covered = [np.zeros(n, bool) for n in extent.shape]
-    for box in itertools.islice(grid, 3000):
+    for box in itertools.islice(grid, 400):
         assert box.shape == patch
         for axis, (a, b, low, high, p) in enumerate(zip(box.start, box.stop, extent.start, extent.stop, patch)):
             assert (a >= low and b <= high) or (p > high - low and a <= low and b >= high)
             covered[axis][max(a - low, 0) : b - low] = True
-    if len(grid) <= 3000:
+    if len(grid) <= 400:
         assert all(axis.all() for axis in covered)
 
 

@@ -21,23 +21,31 @@ class NoOptions(Options):
 
 
 @cache
-def _variants(names: tuple[str, ...], bases: tuple[type[Options], ...]) -> tuple[type[Options], ...]:
-    return tuple(
-        create_model(  # type: ignore[call-overload]
-            f"{name.title().replace('_', '')}Options",
-            __base__=base,
-            __doc__=base.__doc__,
-            __module__=base.__module__,
-            kind=(Literal[name], Field(name, description="Name of the variant.")),
-        )
-        for name, base in zip(names, bases, strict=True)
+def _variant(name: str, base: type[Options]) -> type[Options]:
+    kind: Any = (Literal[name], Field(name, description="Name of the variant."))
+    made: type[Options] = create_model(
+        f"{name.title().replace('_', '')}Options",
+        __base__=base,
+        __doc__=base.__doc__,
+        __module__=base.__module__,
+        kind=kind,
     )
+
+    def reduced(self: Options) -> tuple[Any, ...]:
+        return _revived, (name, base, dict(self), self.model_fields_set)
+
+    # pickle finds classes by their names; this one has none of its own, and worker processes may need its values
+    made.__reduce__ = reduced  # type: ignore[method-assign,assignment]
+    return made
+
+
+def _revived(name: str, base: type[Options], values: dict[str, Any], given: set[str]) -> Options:
+    return _variant(name, base).model_construct(_fields_set=given, **values)
 
 
 def variant_types(family: Family) -> dict[str, type[Options]]:
     """Options class of each member, with the field `kind` added that holds its name."""
-    bases = tuple(family.options(name) or NoOptions for name in family.names)
-    return dict(zip(family.names, _variants(tuple(family.names), bases), strict=True))
+    return {name: _variant(name, family.options(name) or NoOptions) for name in family.names}
 
 
 def spelt_out(value: Any, types: Mapping[str, type[Options]], default: str | None = None) -> Any:

@@ -16,11 +16,12 @@ LIMIT = 2**24
 """Voxels a channel that are looked at; a larger image is represented by blocks."""
 
 _BLOCK = 2**20
+_KEPT = 2**22  # values that are kept where they are too many kinds to be counted, as of floats; sorting more takes seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """Sorted distinct intensities and how often each occurs. Integers of up to 16 bits are counted, others are kept as they are."""
+    """Sorted distinct intensities and how often each occurs."""
 
     values: np.ndarray
     counts: np.ndarray
@@ -111,7 +112,8 @@ def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
 def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
     """The intensity distribution of each channel of an image.
 
-    Memory stays bounded: of an image with more than `limit` voxels a channel, blocks spread over it are read (always the same).
+    Memory stays bounded: of an image with more than `limit` voxels a channel, blocks spread over it are read (always the same). Of
+    floats and wide integers at most about 2**22 of the values read are kept, the extremes among them.
 
     Raises:
         DataError: for an empty image, or values that are not finite.
@@ -120,9 +122,17 @@ def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
     if 0 in image.shape:
         raise DataError(f"{name} is empty (shape {image.shape}). Leave it out.")
     parts: list[list[Distribution]] = [[] for _ in range(image.n_channels)]
+    total = min(limit, int(np.prod(image.spatial_shape, dtype=np.int64)))
+    stride = 1 if image.dtype.itemsize <= 2 or total <= _KEPT else -(-total // _KEPT) | 1  # odd: not the same columns of every row
     for block in sampled_blocks(image, limit):
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise DataError(f"{name} holds NaN or infinite values. Replace them before training, for example by 0.")
         for channel, values in enumerate(block):
-            parts[channel].append(Distribution.of(values))
+            parts[channel].append(Distribution.of(_thinned(values, stride)))
     return [Distribution.merge(channel) if len(channel) > 1 else channel[0] for channel in parts]
+
+
+def _thinned(values: np.ndarray, stride: int) -> np.ndarray:
+    if stride == 1:
+        return values
+    return np.append(values.ravel()[::stride], [values.min(), values.max()])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from morula.core.errors import OptionError
+from morula.core.errors import MorulaError, OptionError
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
+"""Tensors N... by name; texts (the samples' names) are lists."""
 
 
 class Sampled(Protocol):
@@ -57,27 +59,43 @@ def batches(indices: Sequence[int] | np.ndarray, batch: int, *, rank: int = 0, w
 
 
 @dataclass(frozen=True, eq=False)
-class _Epoch(Dataset[dict[str, np.ndarray]]):
+class _Epoch(Dataset[Any]):
     dataset: Sampled
     epoch: int
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self.dataset.sample(self.epoch, index)
+    def __getitem__(self, index: int) -> dict[str, np.ndarray] | MorulaError:
+        try:
+            return self.dataset.sample(self.epoch, index)
+        except MorulaError as error:
+            return error  # raised in the main process: torch would wrap it into the worker's traceback
+
+
+def _batch_or_error(samples: Sequence[dict[str, np.ndarray] | MorulaError]) -> Batch | MorulaError:
+    for sample in samples:
+        if isinstance(sample, MorulaError):
+            return sample
+    return collate([sample for sample in samples if not isinstance(sample, MorulaError)])
 
 
 def collate(samples: Sequence[dict[str, np.ndarray]]) -> Batch:
-    """Stack samples to tensors N...; unsigned labels become int64, which torch computes with."""
-    return {name: torch.from_numpy(np.stack([_signed(sample[name]) for sample in samples])) for name in samples[0]}
+    """Stack samples to tensors N...; unsigned labels become int64, which torch computes with. Texts become lists."""
+    return {name: _stacked([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _stacked(arrays: list[np.ndarray]) -> torch.Tensor | list[str]:
+    if arrays[0].dtype.kind == "U":
+        return [str(array) for array in arrays]
+    return torch.from_numpy(np.stack([_signed(array) for array in arrays]))
 
 
 def _signed(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64) if array.dtype.kind == "u" and array.dtype != np.uint8 else array
 
 
-def _one_thread(worker: int) -> None:
-    import numba
-
-    numba.set_num_threads(1)
+def _start_worker(worker: int) -> None:
+    """Ctrl-C and a request to stop are the main process's business, which ends its workers; there are as many workers as cores to use."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
 
 
@@ -98,12 +116,12 @@ class Loader:
             return
         self.dataset.preload()
         # its own generator: the loader's seed must not be drawn from torch's global one, which an exact resume restores
-        loader: DataLoader[dict[str, np.ndarray]] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Epoch(self.dataset, self.epoch),
             batch_sampler=self.batches,
             num_workers=self.workers,
-            collate_fn=collate,
-            worker_init_fn=_one_thread,
+            collate_fn=_batch_or_error,
+            worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=torch.cuda.is_available(),
@@ -112,7 +130,10 @@ class Loader:
             # from Python 3.12 on; forking shares the decoded images, and the workers use neither torch's nor numba's threads
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             iterator = iter(loader)
-        yield from iterator
+        for batch in iterator:
+            if isinstance(batch, MorulaError):
+                raise batch
+            yield batch
 
 
 def make_loader(

@@ -194,13 +194,16 @@ class PatchDataset:
         return draw(self.augmentations, self._rng(epoch, index, 1), self.patch, self.sources[number].image.spacing)
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
-        """A patch: ``image`` C(Z)YX float32, ``weights`` (0 outside the image), and with targets ``targets`` and perhaps ``instances``."""
+        """A patch: ``image`` C(Z)YX float32, ``weights`` (0 outside the image), with targets ``targets`` and perhaps ``instances``.
+
+        ``name`` says which image it is from.
+        """
         number, region = self.place(epoch, index)
         source = self.sources[number]
         drawn = draw(self.augmentations, self._rng(epoch, index, 1), self.patch, source.image.spacing)
         layers, inside = _read(source, self._layers[number], region, drawn, self._margin(drawn))
         image = drawn.apply_intensity(layers["image"], source.image.spacing)
-        sample = {"image": np.ascontiguousarray(image, np.float32)}
+        sample = {"image": np.ascontiguousarray(image, np.float32), "name": np.array(source.title)}
         weights = inside[None].astype(np.float32)
         if "weights" in layers:
             weights = weights * layers["weights"]
