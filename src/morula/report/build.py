@@ -71,10 +71,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         warnings=tables.warnings_in(run.log),
         settings=tables.settings(run.job),
         job_text=run.job_text,
-        charts={
-            name: line_chart(lines, title=name, x_label="epoch", mark=mark if name != "Learning rate" else None)
-            for name, lines in charts.items()
-        },
+        charts=charts_of(run),
         pooled=tables.pooled_table(run.scores),
         each_image=tables.image_table(run.scores),
         thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),

@@ -38,6 +38,7 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """Pixel of a value."""
         low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 

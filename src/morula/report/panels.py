@@ -255,10 +255,8 @@ def _overlays(
     small = [None if each is None else pictures.resize(each[index], side, smooth=False) for each in (truth, prediction)]
     edge = max(length for each in small if each is not None for length in each.shape)
     thickness = max(1, min(3, round(edge / 150)))
-    colours = [
-        class_colours(reading),
-        class_colours(reading) or {label: pictures.object_colour(true) for label, true in tags.partners.items()},
-    ]
+    known = class_colours(reading)
+    colours = [known, known or {label: pictures.object_colour(true) for label, true in tags.partners.items()}]
     found = [pictures.filled(each, colour, thickness=thickness) for each, colour in zip(small, colours, strict=True) if each is not None]
     if small[0] is not None and small[1] is not None:
         if reading.objects:
@@ -281,16 +279,13 @@ def thumbnail(opened: Opened, row: ObjectRow, tags: Tags) -> str:
     z = min(max(round(row.centre[0]), 0), opened.shape[0] - 1) if len(opened.shape) == 3 else 0
     half = max(20, math.ceil(0.9 * row.diameter))
     middle = (round(row.centre[-2]), round(row.centre[-1]))
-    crops = [
-        None if each is None else window(each[z] if each.ndim == 3 else each, middle, half) for each in (opened.truth, opened.prediction)
-    ]
-    sized = [None if each is None else pictures.resize(each, 2 * THUMBNAIL, smooth=False) for each in crops]
+    truth, prediction = (_label_window(each, z, middle, half) for each in (opened.truth, opened.prediction))
     picture = pictures.resize(_raw_window(opened, z, middle, half), 2 * THUMBNAIL, smooth=True).copy()
-    truth, prediction = sized
     if prediction is None:
         return ""
-    missed = row.tag == "FN" and truth is not None
-    own = np.where(truth == row.label, truth, 0) if missed else np.where(prediction == row.label, prediction, 0)
+    missed = row.tag == "FN"
+    side = truth if missed and truth is not None else prediction
+    own = np.where(side == row.label, side, 0)
     nothing = np.zeros_like(prediction)
     layers = [(truth, prediction, 1)] if truth is not None else []
     layers.append((own, nothing, 4) if missed else (nothing, own, 4))
@@ -317,6 +312,12 @@ def window(plane: np.ndarray, middle: tuple[int, int], half: int) -> np.ndarray:
     target = tuple(slice(cut.start - at + half, cut.stop - at + half) for cut, at in zip(inside, middle, strict=True))
     found[target] = plane[inside]
     return found
+
+
+def _label_window(labels: np.ndarray | None, z: int, middle: tuple[int, int], half: int) -> np.ndarray | None:
+    if labels is None:
+        return None
+    return pictures.resize(window(labels[z] if labels.ndim == 3 else labels, middle, half), 2 * THUMBNAIL, smooth=False)
 
 
 def _raw_window(opened: Opened, z: int, middle: tuple[int, int], half: int) -> np.ndarray:

@@ -88,7 +88,7 @@ def resize(plane: np.ndarray, side: int, *, smooth: bool) -> np.ndarray:
     cut = plane[: plane.shape[0] // step * step or None, : plane.shape[1] // step * step or None]
     if not smooth:
         return cut[min(step, cut.shape[0]) // 2 :: step, min(step, cut.shape[1]) // 2 :: step]
-    sums = cut.astype(np.float32)
+    sums: np.ndarray = cut.astype(np.float32)
     for axis in (0, 1):
         starts = np.arange(0, cut.shape[axis], step)
         lengths = np.diff(np.append(starts, cut.shape[axis]))

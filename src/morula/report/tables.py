@@ -75,15 +75,9 @@ def key_column(scores: Sequence[Row]) -> str | None:
 
 
 def headline(scores: Sequence[Row]) -> str | None:
-    """The figure by which images are compared."""
-    return next(
-        (
-            name
-            for name in ("f1", "iou", *(key for key in (scores[0] if scores else ()) if key not in ("image", "class")))
-            if scores and name in scores[0]
-        ),
-        None,
-    )
+    """The figure by which images are compared: F1, IoU, or the first that there is."""
+    columns = [name for name in (scores[0] if scores else ()) if name not in ("image", "class", "threshold")]
+    return next((name for name in ("f1", "iou") if name in columns), next(iter(columns), None))
 
 
 def pooled_table(scores: Sequence[Row]) -> ScoreTable | None:
@@ -114,9 +108,8 @@ def image_table(scores: Sequence[Row]) -> ScoreTable | None:
     for name in sorted(images, key=lambda each: image_score(scores, each)):
         by_key = {row[key]: row for row in images[name]}
         first = by_key.get(keys[0], {})
-        rows.append(
-            [name, *(short(by_key.get(each, {}).get(figure, "")) for each in keys), *(short(first.get(each, "")) for each in counts)]
-        )
+        figures = [short(by_key.get(each, {}).get(figure, "")) for each in keys]
+        rows.append([name, *figures, *(short(first.get(each, "")) for each in counts)])
     return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
 
 
@@ -137,9 +130,8 @@ def image_score(scores: Sequence[Row], name: str) -> float:
 def _table(columns: Sequence[str], rows: Sequence[Row]) -> ScoreTable:
     figure = headline(rows)
     cells = [[row.get(column, "") if column == "threshold" else short(row.get(column, "")) for column in columns] for row in rows]
-    return ScoreTable(
-        [title(column) for column in columns], cells, frozenset(i for i, column in enumerate(columns) if column == figure in ("f1", "iou"))
-    )
+    bars = frozenset(index for index, column in enumerate(columns) if column == figure and column in ("f1", "iou"))
+    return ScoreTable([title(column) for column in columns], cells, bars)
 
 
 def threshold_lines(scores: Sequence[Row]) -> list[Line]:
@@ -292,9 +284,8 @@ def cards(run: RunFolder, n_objects: int | None) -> list[tuple[str, str, str]]:
     if run.training:
         seconds = sum(value for row in run.training if math.isfinite(value := number(row.get("seconds"))))
         best = best_epoch(run.training)
-        found.append(
-            (str(len(run.training)), "epochs", ", ".join([duration(seconds)] * (seconds > 0) + [f"best: {best:g}"] * (best is not None)))
-        )
+        remark = ([duration(seconds)] if seconds > 0 else []) + ([] if best is None else [f"best: {best:g}"])
+        found.append((str(len(run.training)), "epochs", ", ".join(remark)))
     return found
 
 
