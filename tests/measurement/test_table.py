@@ -49,7 +49,7 @@ def test_sort():
 
 def test_csv(tmp_path):
     path = TABLE.to_csv(tmp_path / "table.csv")
-    rows = list(csv.DictReader(path.open()))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["label"] for row in rows] == ["3", "1", "2"]
     assert float(rows[0]["size"]) == 0.5
     assert rows[1]["tag"] == "FN"

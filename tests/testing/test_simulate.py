@@ -1,10 +1,13 @@
 """The simulator: exact labels, the same bytes for the same seed, round objects in physical space, touching objects."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from morula.core.errors import OptionError
-from morula.testing.simulate import Optics, simulate
+from morula.testing.simulate import Optics, simulate, simulate_data_set
 
 CASES = [("nuclei", (64, 80), None, 12), ("nuclei", (12, 48, 48), (2.0, 1.0, 1.0), 12), ("membranes", (64, 64), None, 12)]
 CASES += [("membranes", (12, 40, 40), (3.0, 1.0, 1.0), 10), ("nuclei", (1, 32, 32), None, 3), ("nuclei", (9, 5), (0.5, 0.5), 1)]
@@ -105,3 +108,36 @@ def test_bad_arguments(change, words):
     arguments = {"kind": "nuclei", "shape": (16, 16), "n_objects": 2, "rng": np.random.default_rng(0)} | change
     with pytest.raises(OptionError, match=words):
         simulate(arguments.pop("kind"), **arguments)
+
+
+def test_data_set(tmp_path):
+    from morula.io.read import read, read_labels
+
+    small = {"shape": (40, 48), "n_objects": 5, "spacing": (0.5, 0.5)}
+    folder = simulate_data_set(tmp_path / "a", n_train=2, n_test=1, seed=4, **small)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tif"))
+    assert names == sorted(
+        f"{split}/{what}/nuclei_{i:03d}.tif" for split, n in (("train", 2), ("test", 1)) for what in ("images", "labels") for i in range(n)
+    )
+    image, labels = read(folder / "train/images/nuclei_001.tif"), read_labels(folder / "train/labels/nuclei_001.tif")
+    assert image.shape == labels.shape == (40, 48)
+    assert image.spacing == pytest.approx((0.5, 0.5))
+    assert 1 <= np.asarray(labels).max() <= 6
+    larger = simulate_data_set(tmp_path / "b", n_train=3, n_test=1, seed=4, **small)
+    for name in names:
+        np.testing.assert_array_equal(np.asarray(read(larger / name)), np.asarray(read(folder / name)))
+
+
+def test_data_set_3d(tmp_path):
+    from morula.io.read import read
+
+    folder = simulate_data_set(tmp_path, "membranes", n_train=1, n_test=0, shape=(6, 20, 24), n_objects=4, spacing=(2.0, 0.5, 0.5))
+    image = read(folder / "train" / "images" / "membranes_000.tif")
+    assert image.axes == "ZYX"
+    assert image.spacing == pytest.approx((2.0, 0.5, 0.5))
+
+
+def test_the_simulator_is_light():
+    code = "import sys, morula.testing.simulate; print(sorted({'hypothesis', 'torch', 'scipy', 'pytest'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

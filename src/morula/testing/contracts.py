@@ -1,0 +1,446 @@
+"""The laws that the members of the families keep. A member is tested by being listed.
+
+Each law is a function of the member's name that raises `AssertionError` where the law is broken; those of the formats take a folder, too.
+A package that adds a variant tests it like this::
+
+    @pytest.mark.parametrize("law", REPRESENTATION_LAWS)
+    def test_laws(law):
+        law("MyChannel")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.axes import canonical
+from morula.core.errors import DataError, MorulaError, OptionError
+from morula.core.orientation import orientations
+from morula.core.region import Region
+from morula.testing.simulate import simulate
+
+Law = Callable[[str], None]
+FormatLaw = Callable[[str, Path], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A label image (Z)YX uint32 with its spacing, and what is special about it."""
+
+    name: str
+    labels: np.ndarray
+    spacing: tuple[float, ...]
+
+
+def label_cases() -> Iterator[Case]:
+    """Label images that ask everything of a function: 2D and 3D, anisotropic, without and with objects, at the border, huge ids, pieces."""
+    plane, volume = (1.0, 1.0), (2.0, 1.0, 1.0)
+    for kind, shape, spacing in (("nuclei", (48, 40), plane), ("membranes", (40, 40), (1.0, 0.5)), ("nuclei", (12, 32, 28), volume)):
+        made = simulate(kind, shape=shape, n_objects=9, rng=np.random.default_rng(3), spacing=spacing)  # type: ignore[arg-type]
+        yield Case(f"{kind} {len(shape)}D", made.labels.astype(np.uint32), spacing)
+    yield Case("no object 2D", np.zeros((17, 12), np.uint32), plane)
+    yield Case("no object 3D", np.zeros((3, 9, 12), np.uint32), volume)
+    yield Case("filled 2D", np.full((13, 15), 4, np.uint32), plane)
+    yield Case("filled 3D", np.full((5, 9, 11), 2**31, np.uint32), volume)
+    holed = np.zeros((24, 24), np.uint32)
+    holed[2:20, 3:19], holed[4:8, 5:10], holed[-1, -1] = 70_000, 0, 1
+    yield Case("hole, border voxel, id over 65535", holed, plane)
+    pieces = np.zeros((6, 16, 20), np.uint32)
+    pieces[1:5, 2:8, 2:8] = pieces[1:5, 9:15, 11:18] = 7
+    yield Case("two pieces of one id", pieces, volume)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A copy that cannot be written: a function that modifies its input fails."""
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+def _renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The same objects with other ids, up to 2**31."""
+    old = np.unique(labels)
+    new = np.random.default_rng(seed).choice(2**31, len(old), replace=False).astype(np.uint32) + np.uint32(1)
+    new[old == 0] = 0
+    return new[np.searchsorted(old, labels)]
+
+
+def _without_ties(case: Case) -> np.ndarray:
+    """Labels without the objects whose centroid lies midway between voxels: no voxel can mark such a centre in every orientation."""
+    from morula.measurement.measure import measure
+
+    table = measure(case.labels)
+    centroids = np.stack([table[f"centroid_{axis}"] for axis in "zyx"[-case.labels.ndim :]], axis=1)
+    midway = (np.abs(centroids % 1 - 0.5) < 1e-6).any(axis=1)
+    return np.where(np.isin(case.labels, table["label"][midway]), 0, case.labels).astype(np.uint32)
+
+
+def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether two label images mark the same objects, whatever their ids.
+
+    Examples:
+        >>> same_partition(np.array([0, 1, 1, 2]), np.array([0, 9, 9, 3]))
+        True
+    """
+    pairs = np.unique(np.stack([one.ravel(), two.ravel()]).astype(np.int64), axis=1)
+    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs) and bool(((pairs[0] == 0) == (pairs[1] == 0)).all())
+
+
+# --- representations ---------------------------------------------------------------------------------------------------------------------
+
+
+def _representation(name: str) -> Any:
+    from morula.labels.encode import build_channels
+
+    return build_channels([name])[0]
+
+
+def representation_says_what_it_is(name: str) -> None:
+    """Its code is its name; its activation and its loss exist."""
+    from morula.losses import LOSSES
+
+    each = _representation(name)
+    assert each.code == name
+    assert each.activation in ("sigmoid", "linear", "tanh", "softmax")
+    assert each.loss in LOSSES.names
+    assert isinstance(each.role, str)
+    assert isinstance(each.masked, bool)
+
+
+def representation_is_finite(name: str) -> None:
+    """Channels are finite float32 of the stated width and the labels' shape, in the range of the activation; labels stay as they are."""
+    each = _representation(name)
+    low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0), "linear": (-np.inf, np.inf)}[each.activation]
+    for case in label_cases():
+        made = each.encode(_frozen(case.labels), case.spacing)
+        assert made.shape == (each.width(case.labels.ndim), *case.labels.shape), case.name
+        assert made.dtype == np.float32, case.name
+        assert np.isfinite(made).all(), case.name
+        assert made.min() >= low - 1e-6, case.name
+        assert made.max() <= high + 1e-6, case.name
+
+
+def representation_ignores_the_ids(name: str) -> None:
+    """Objects with other ids, up to 2**31, have the same channels."""
+    each = _representation(name)
+    for case in label_cases():
+        plain, renamed = (each.encode(labels, case.spacing) for labels in (case.labels, _renamed(case.labels)))
+        np.testing.assert_allclose(renamed, plain, atol=1e-5, err_msg=case.name)
+
+
+def representation_follows_orientations(name: str) -> None:
+    """The channels of turned labels are the turned channels, for every orientation that the representation names."""
+    each = _representation(name)
+    for case in label_cases():
+        labels = _without_ties(case)
+        plain = each.encode(labels, case.spacing)
+        supported = each.orientations(case.spacing)
+        assert supported[0].is_identity
+        for orientation in supported:
+            turned = each.encode(np.ascontiguousarray(orientation.apply(labels)), case.spacing)
+            np.testing.assert_allclose(turned, each.reorient(plain, orientation), atol=1e-4, err_msg=f"{case.name}, {orientation}")
+
+
+def representation_reorients_batches(name: str) -> None:
+    """`reorient` leaves leading axes alone, does the same to tensors, and is undone by the inverse."""
+    import torch
+
+    each = _representation(name)
+    for ndim in (2, 3):
+        array = np.random.default_rng(0).random((2, each.width(ndim), *(4,) * ndim)).astype(np.float32)
+        for orientation in each.orientations((1.0,) * ndim):
+            turned = each.reorient(array, orientation)
+            np.testing.assert_array_equal(turned[1], each.reorient(array[1], orientation))
+            np.testing.assert_array_equal(each.reorient(torch.from_numpy(array), orientation).numpy(), turned)
+            np.testing.assert_array_equal(each.reorient(turned, orientation.inverse), array)
+
+
+def representation_states_its_context(name: str) -> None:
+    """Channels of a crop, encoded with the stated context around it, are those of the whole."""
+    each = _representation(name)
+    for shape, n, spacing in (((110, 120), 90, (1.0, 1.0)), ((20, 90, 90), 120, (2.0, 1.0, 1.0))):
+        labels = simulate(shape=shape, n_objects=n, rng=np.random.default_rng(5), spacing=spacing).labels.astype(np.uint32)
+        inner = Region(tuple(s // 2 - 4 for s in shape), tuple(s // 2 + 4 for s in shape))
+        outer = inner.grow(each.context(spacing), within=shape)
+        within = tuple(slice(a - b, c - b) for a, c, b in zip(inner.start, inner.stop, outer.start, strict=True))
+        part = each.encode(np.ascontiguousarray(labels[outer.slices]), spacing)[(slice(None), *within)]
+        whole = each.encode(labels, spacing)[(slice(None), *inner.slices)]
+        np.testing.assert_allclose(part, whole, atol=1e-4)
+
+
+REPRESENTATION_LAWS: tuple[Law, ...] = (
+    representation_says_what_it_is,
+    representation_is_finite,
+    representation_ignores_the_ids,
+    representation_follows_orientations,
+    representation_reorients_batches,
+    representation_states_its_context,
+)
+
+
+# --- decoders ----------------------------------------------------------------------------------------------------------------------------
+
+
+def thick_objects() -> Iterator[Case]:
+    """Objects whose inside is one piece thicker than a contour: touching blocks, discs, balls; in 2D and 3D; none and one."""
+    for kind, shape, spacing, n in (("membranes", (72, 72), (1.0, 1.0), 9), ("nuclei", (96, 96), (1.0, 1.0), 12)):
+        made = simulate(kind, shape=shape, n_objects=n, rng=np.random.default_rng(1), spacing=spacing)  # type: ignore[arg-type]
+        yield Case(f"{kind} 2D", _thick(made.labels), spacing)
+    blocks = np.zeros((20, 45, 45), np.uint32)
+    for number, corner in enumerate(np.ndindex(2, 3, 3), start=1):
+        blocks[tuple(slice(1 + 9 * c, 10 + 9 * c + 3 * (axis > 0)) for axis, c in enumerate(corner))] = number
+    yield Case("touching blocks 3D", blocks, (1.0, 1.0, 1.0))
+    made = simulate(shape=(24, 64, 64), n_objects=8, rng=np.random.default_rng(2), spacing=(1.0, 1.0, 1.0))
+    yield Case("nuclei 3D", _thick(made.labels), (1.0, 1.0, 1.0))
+    one = np.zeros((30, 30), np.uint32)
+    one[5:22, 4:25] = 70_000
+    yield Case("one object", one, (1.0, 1.0))
+    yield Case("no object", np.zeros((20, 24), np.uint32), (1.0, 1.0))
+
+
+def _thick(labels: np.ndarray) -> np.ndarray:
+    """Objects without their parts thinner than 5 voxels: each is opened, small ones are dropped."""
+    from scipy import ndimage
+
+    ball = ndimage.iterate_structure(ndimage.generate_binary_structure(labels.ndim, 1), 2)
+    out = np.zeros(labels.shape, np.uint32)
+    for label in range(1, int(labels.max()) + 1):
+        opened = ndimage.binary_opening(np.pad(labels == label, 1), ball)
+        pieces, _ = ndimage.label(opened)
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        inner = ndimage.binary_erosion(pieces == sizes.argmax(), ball) if sizes.max() else opened
+        if inner.any() and ndimage.label(inner)[1] == 1:
+            out[(pieces == sizes.argmax())[(slice(1, -1),) * labels.ndim]] = label
+    return out
+
+
+def channel_sets(name: str) -> list[tuple[str, ...]]:
+    """The channel sets that the decoder names in `channel_sets`; they are those that it accepts, too."""
+    from morula.labels.decoders import DECODERS
+
+    return [tuple(codes) for codes in DECODERS.load(name).channel_sets]
+
+
+def decoder_inverts_encoding(name: str) -> None:
+    """Decoding encoded labels gives their partition back, for every named channel set, on thick objects."""
+    from morula.labels.decode import decode_objects
+    from morula.labels.encode import encode
+
+    sets = channel_sets(name)
+    assert sets
+    for codes in sets:
+        for case in thick_objects():
+            channels = _frozen(encode(case.labels, codes, voxel_size=case.spacing))
+            found = decode_objects(channels, codes, process=name, voxel_size=case.spacing)
+            assert same_partition(found.labels, case.labels), f"{'+'.join(codes)}: {case.name}"
+
+
+def decoder_gives_objects(name: str) -> None:
+    """Ids are 1 to n in an unsigned type of 16 bits or more, with one confidence from 0 to 1 each; also where objects are thin or none."""
+    from morula.labels.decode import decode_objects
+    from morula.labels.encode import encode
+
+    for codes in channel_sets(name):
+        for case in label_cases():
+            found = decode_objects(encode(case.labels, codes, voxel_size=case.spacing), codes, process=name, voxel_size=case.spacing)
+            assert found.labels.shape == case.labels.shape, case.name
+            assert found.labels.dtype in (np.uint16, np.uint32), case.name
+            ids = np.unique(found.labels)
+            n = len(ids[ids > 0])
+            assert ids[ids > 0].tolist() == list(range(1, n + 1)), case.name
+            assert np.shape(found.confidence) == (n,), case.name
+            assert np.isfinite(found.confidence).all(), case.name
+            assert ((found.confidence >= 0) & (found.confidence <= 1)).all(), case.name
+
+
+def decoder_accepts_what_it_names(name: str) -> None:
+    """It accepts its named channel sets, and its parameters can be written as JSON."""
+    import json
+
+    from morula.labels.decoders import DECODERS
+    from morula.labels.encode import build_channels, encode
+    from morula.labels.statistics import ChannelStatistics
+
+    implementation = DECODERS.load(name)
+    case = next(label_cases())
+    for codes in channel_sets(name):
+        channels = build_channels(codes)
+        assert implementation.accepts(channels), codes
+        decoder = implementation(None, channels)
+        statistics = ChannelStatistics.of(encode(case.labels, codes, voxel_size=case.spacing))
+        parameters = decoder.fit(statistics)
+        assert json.loads(json.dumps(parameters)) == parameters
+
+
+DECODER_LAWS: tuple[Law, ...] = (decoder_accepts_what_it_names, decoder_gives_objects, decoder_inverts_encoding)
+
+
+# --- augmentations -----------------------------------------------------------------------------------------------------------------------
+
+_PATCHES = (((24, 24), (1.0, 1.0)), ((9, 18, 18), (2.0, 1.0, 1.0)))
+
+
+def _augmentation(name: str, probability: float) -> Any:
+    from morula.data.augment import AUGMENTATIONS
+
+    return AUGMENTATIONS.load(name)(AUGMENTATIONS.options(name)(probability=probability))
+
+
+def _augmented(augmentation: Any, seed: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Image and labels of a patch after one draw."""
+    from morula.core.region import Region
+    from morula.data.augment.base import draw
+    from morula.data.augment.resample import Fetched
+
+    made = simulate(shape=shape, n_objects=6, rng=np.random.default_rng(0), spacing=spacing)
+    image, labels = _frozen(made.image.astype(np.float32)[None] / 500), _frozen(_renamed(made.labels.astype(np.uint32)))
+    drawn = draw([augmentation], np.random.default_rng(seed), shape, spacing)
+    if drawn.warp is not None:
+        where = drawn.warp.map(shape, spacing, (np.array(shape) - 1) / 2)
+        start, extent = (0,) * len(shape), Region.whole(shape)
+        image = Fetched(image, start, extent).linear(where)[0]
+        labels = Fetched(labels[None], start, extent).nearest(where)[0]
+    image, labels = drawn.orientation.apply(image), drawn.orientation.apply(labels)
+    return drawn.apply_intensity(np.ascontiguousarray(image), spacing), labels
+
+
+def augmentation_repeats_itself(name: str) -> None:
+    """The same seed gives the same bytes, and some seeds change the image."""
+    for shape, spacing in _PATCHES:
+        always = _augmentation(name, 1.0)
+        results = [[_augmented(always, seed, shape, spacing) for seed in range(6)] for _ in range(2)]
+        for one, two in zip(*results, strict=True):
+            np.testing.assert_array_equal(one[0], two[0])
+            np.testing.assert_array_equal(one[1], two[1])
+        unchanged = _augmented(_augmentation(name, 0.0), 0, shape, spacing)[0]
+        assert any((image != unchanged).any() for image, _ in results[0])
+
+
+def augmentation_keeps_labels(name: str) -> None:
+    """Images stay float32, finite and of the same shape; labels keep their type, and no id appears that was not there."""
+    for shape, spacing in _PATCHES:
+        before = _augmented(_augmentation(name, 0.0), 0, shape, spacing)
+        for seed in range(4):
+            image, labels = _augmented(_augmentation(name, 1.0), seed, shape, spacing)
+            assert image.shape == before[0].shape
+            assert image.dtype == np.float32
+            assert np.isfinite(image).all()
+            assert labels.shape == before[1].shape
+            assert labels.dtype == before[1].dtype
+            assert np.isin(labels, before[1]).all()
+
+
+def augmentation_can_be_left_out(name: str) -> None:
+    """With probability 0 nothing is drawn."""
+    for shape, spacing in _PATCHES:
+        never = _augmentation(name, 0.0)
+        assert all(never.draw(np.random.default_rng(seed), shape, spacing) is None for seed in range(10))
+
+
+AUGMENTATION_LAWS: tuple[Law, ...] = (augmentation_repeats_itself, augmentation_keeps_labels, augmentation_can_be_left_out)
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _pair(ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    truth = simulate(shape=(40, 40) if ndim == 2 else (9, 28, 28), n_objects=8, rng=np.random.default_rng(ndim)).labels
+    return truth, np.where(truth == 2, 0, np.roll(truth, 1, axis=-1))
+
+
+def metric_runs_from_0_to_1(name: str) -> None:
+    """The truth itself scores 1, nothing and what lies elsewhere 0, a nearly right answer in between."""
+    from morula.metrics import METRICS
+
+    metric = METRICS.load(name)
+    for ndim in (2, 3):
+        truth, prediction = (_frozen(each) for each in _pair(ndim))
+        assert metric(truth, truth) == 1
+        assert metric(truth, np.zeros_like(truth)) == 0
+        assert metric(truth, np.where(truth > 0, 0, 1)) == 0
+        assert isinstance(metric(truth, prediction), float)
+        assert 0 < metric(truth, prediction) <= 1
+
+
+def metric_ignores_ids_and_orientation(name: str) -> None:
+    """Other ids, and turning truth and prediction alike, change nothing."""
+    from morula.metrics import METRICS
+
+    metric = METRICS.load(name)
+    for ndim in (2, 3):
+        truth, prediction = _pair(ndim)
+        expected = metric(truth, prediction)
+        np.testing.assert_allclose(metric(_renamed(truth, 1), _renamed(prediction, 2)), expected, rtol=1e-12)
+        for orientation in orientations((1.0,) * ndim)[::5]:
+            np.testing.assert_allclose(metric(orientation.apply(truth), orientation.apply(prediction)), expected, rtol=1e-12)
+
+
+METRIC_LAWS: tuple[Law, ...] = (metric_runs_from_0_to_1, metric_ignores_ids_and_orientation)
+
+
+# --- formats -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _arrays() -> Iterator[tuple[np.ndarray, str, bool]]:
+    rng = np.random.default_rng(0)
+    shapes = {"YX": (9, 7), "ZYX": (4, 6, 5), "CYX": (3, 8, 6), "CZYX": (2, 3, 6, 5)}
+    for (axes, shape), dtype in ((pair, dtype) for pair in shapes.items() for dtype in ("uint8", "uint16", "float32")):
+        values = rng.random(shape) * (1 if dtype == "float32" else 250)
+        yield values.astype(dtype), axes, False
+    for axes, high in (("YX", 60_000), ("YX", 2**31), ("ZYX", 2**31)):
+        yield rng.integers(0, high, shapes[axes]).astype(np.uint16 if high < 2**16 else np.uint32), axes, True
+
+
+def format_returns_what_was_written(name: str, folder: Path) -> None:
+    """What was written is read again, value by value, or refused in words and nothing is left behind."""
+    from morula.io import FORMATS
+    from morula.io.read import read, read_labels
+    from morula.io.write import write
+
+    implementation = FORMATS.load(name)
+    kept = 0
+    for number, (array, axes, labels) in enumerate(_arrays()):
+        path = folder / f"image{number}{implementation.suffixes[0]}"
+        try:
+            write(path, array, axes=axes, labels=labels)
+        except (OptionError, DataError):
+            assert not path.exists(), f"{path.name} was refused but left behind"
+            continue
+        kept += 1
+        opened = read_labels if labels else read
+        stated = opened(path)
+        # a format may keep its own order of the axes when it states it; one that states none is told
+        image = stated if set(stated.axes) == set(axes) else opened(path, axes=axes)
+        np.testing.assert_array_equal(image.canonical(), canonical(array, axes))
+        assert np.asarray(image).dtype.kind in ("u" if labels else array.dtype.kind)
+    assert kept or not implementation.writes
+
+
+def format_refuses_to_overwrite(name: str, folder: Path) -> None:
+    """An existing file is replaced only where that is said, and a refused write leaves it as it was."""
+    from morula.io import FORMATS
+    from morula.io.read import read
+    from morula.io.write import write
+
+    implementation = FORMATS.load(name)
+    if not implementation.writes:
+        return
+    path = folder / f"kept{implementation.suffixes[0]}"
+    first, second = np.full((12, 12), 1, np.uint8), np.full((12, 12), 2, np.uint8)
+    write(path, first, axes="YX")
+    try:
+        write(path, second, axes="YX")
+    except MorulaError:
+        np.testing.assert_array_equal(np.asarray(read(path, axes="YX")), first)
+    else:
+        raise AssertionError(f"{path.name} was overwritten")
+    write(path, second, axes="YX", overwrite=True)
+    np.testing.assert_array_equal(np.asarray(read(path, axes="YX")), second)
+
+
+FORMAT_LAWS: tuple[FormatLaw, ...] = (format_returns_what_was_written, format_refuses_to_overwrite)

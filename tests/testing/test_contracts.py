@@ -1,0 +1,47 @@
+"""Every member of every family keeps its laws, by being listed."""
+
+import pytest
+
+from morula.data.augment import AUGMENTATIONS
+from morula.io import FORMATS
+from morula.labels.decoders import DECODERS
+from morula.labels.representations import REPRESENTATIONS
+from morula.losses import LOSSES
+from morula.metrics import METRICS
+from morula.nn import NETWORKS
+from morula.testing.contracts import (
+    AUGMENTATION_LAWS,
+    DECODER_LAWS,
+    FORMAT_LAWS,
+    METRIC_LAWS,
+    REPRESENTATION_LAWS,
+)
+from morula.testing.torch_contracts import LOSS_LAWS, NETWORK_LAWS
+
+LISTED = [
+    (REPRESENTATIONS, REPRESENTATION_LAWS),
+    (DECODERS, DECODER_LAWS),
+    (NETWORKS, NETWORK_LAWS),
+    (LOSSES, LOSS_LAWS),
+    (AUGMENTATIONS, AUGMENTATION_LAWS),
+    (METRICS, METRIC_LAWS),
+]
+
+
+@pytest.mark.parametrize(
+    ("law", "name"),
+    [
+        pytest.param(law, name, id=f"{family.kind} {name}: {law.__name__}")
+        for family, laws in LISTED
+        for law in laws
+        for name in family.names
+    ],
+)
+def test_member(law, name):
+    law(name)
+
+
+@pytest.mark.parametrize("law", FORMAT_LAWS)
+@pytest.mark.parametrize("name", FORMATS.names)
+def test_format(law, name, tmp_path):
+    law(name, tmp_path)
