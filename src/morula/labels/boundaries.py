@@ -69,7 +69,7 @@ def _faces(ids: np.ndarray, in_objects: bool, in_background: bool, out: np.ndarr
 
 
 @njit(cache=True, nogil=True)
-def _outer(ids: np.ndarray, out: np.ndarray) -> None:  # noqa: C901 - one pass over the neighbourhood
+def _outer(ids: np.ndarray, out: np.ndarray) -> None:
     nz, ny, nx = ids.shape
     _faces(ids, True, True, out)
     for z in range(nz):

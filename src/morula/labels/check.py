@@ -47,7 +47,9 @@ def _check_whole(array: np.ndarray) -> None:
         raise DataError("labels hold NaN or infinity; ids are whole numbers. Set these voxels to 0.")
     broken = array != np.floor(array)
     if broken.any():
-        raise DataError(f"labels hold the fraction {array[broken][0]:g}; ids are whole numbers. Give the label image, not an intensity image.")
+        raise DataError(
+            f"labels hold the fraction {array[broken][0]:g}; ids are whole numbers. Give the label image, not an intensity image."
+        )
 
 
 def compact(labels: np.ndarray) -> tuple[np.ndarray, int]:

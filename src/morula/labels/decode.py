@@ -61,7 +61,9 @@ def decode_objects(
     width = sum(each.width(array.ndim - 1) for each in representations)
     if len(array) != width:
         given = ", ".join(each.code for each in representations)
-        raise DataError(f"the prediction has {len(array)} channels (shape {array.shape}) but {given} make {width}. Channels are the first axis.")
+        raise DataError(
+            f"the prediction has {len(array)} channels (shape {array.shape}) but {given} make {width}. Channels are the first axis."
+        )
     decoder = build_decoder(representations, process, options)
     parameters = decoder.fit(ChannelStatistics.of(array))
     return decoder.decode(array, parameters, spacing_of(voxel_size, array.ndim - 1))

@@ -70,5 +70,7 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
         raise OptionError(f"channels {', '.join(codes)} name one channel twice; each stands once.")
     surplus = sorted(set(options or {}) - set(codes))
     if surplus:
-        raise OptionError(f"options are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}. Add the channel or drop them.")
+        raise OptionError(
+            f"options are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}. Add the channel or drop them."
+        )
     return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]

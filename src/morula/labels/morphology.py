@@ -38,7 +38,9 @@ def radii(radius: Radius, spacing: _Spacing) -> tuple[int, ...]:
         finest = min(spacing)
         return tuple(max(1, round(radius * finest / length)) if radius else 0 for length in spacing)
     if len(radius) != len(spacing):
-        raise OptionError(f"radius {list(radius)} has {len(radius)} numbers but the image has {len(spacing)} axes. Give one number, or one an axis.")
+        raise OptionError(
+            f"radius {list(radius)} has {len(radius)} numbers but the image has {len(spacing)} axes. Give one number, or one an axis."
+        )
     return tuple(radius)
 
 
@@ -105,7 +107,7 @@ def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> 
 
 
 @njit(cache=True, nogil=True)
-def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, contested: int, out: np.ndarray) -> None:  # noqa: C901
+def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, contested: int, out: np.ndarray) -> None:
     nz, ny, nx = ids.shape
     for z in range(nz):
         for y in range(ny):

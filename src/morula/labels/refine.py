@@ -132,7 +132,9 @@ def _listed(operations: Sequence[Any]) -> list[Options]:
             spelt = spelt_out(operation, types)
             name = spelt.get("kind") if isinstance(spelt, dict) else None
             if not isinstance(name, str):
-                raise OptionError(f"operation {operation!r} is not understood; write a name, or a name with its setting: {{'remove_small': 20}}.")
+                raise OptionError(
+                    f"operation {operation!r} is not understood; write a name, or a name with its setting: {{'remove_small': 20}}."
+                )
             REFINEMENTS.member(name)
             operation = validated(types[name], spelt, f"operation {name}")
         listed.append(operation)

@@ -41,7 +41,9 @@ class ChannelStatistics:
         for row, channel in enumerate(prediction):
             low[row], high[row] = channel.min(), channel.max()
             if not np.isfinite(low[row] + high[row]):
-                raise DataError(f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image.")
+                raise DataError(
+                    f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image."
+                )
             _count(np.ascontiguousarray(channel).reshape(-1).view(np.uint32), histogram[row])
         return cls(histogram, low, high)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cc3d
 import numpy as np
 from numba import njit
 
+from morula.labels.objects import object_maxima
 from morula.labels.watershed import quantised, steps
 
 
@@ -35,13 +37,31 @@ def part(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: in
     inner = (slice(1, -1),) * mask.ndim
     levels = np.zeros(padded, np.uint16)
     levels[inner] = quantised(height, mask, lowest=0.0)
-    inside = np.zeros(padded, np.bool_)
-    inside[inner] = mask
-    order = _descending(levels.ravel(), inside.ravel())
-    strides = np.array([np.prod(padded[axis + 1 :], dtype=np.int64) for axis in range(mask.ndim)], np.int64)
+    # where the pass is higher than the share of the highest peak of all, regions that touch are one: no need to sink there step by step
+    summits = mask & (levels[inner] >= (1 - depth) * int(levels.max()))
+    tops, made = pieces(summits, connectivity)
+    peaks = object_maxima(tops, levels[inner], made) * np.float32(1 - depth)
     ids = np.zeros(padded, np.int32)
-    number = _sink(levels.ravel(), order, (steps(mask.ndim, connectivity) @ strides).astype(np.int64), 1 - depth, ids.ravel())
+    ids[inner] = tops
+    rest = np.zeros(padded, np.bool_)
+    np.greater(mask, summits, out=rest[inner])
+    order = _descending(levels.ravel(), rest.ravel())
+    strides = np.array([np.prod(padded[axis + 1 :], dtype=np.int64) for axis in range(mask.ndim)], np.int64)
+    neighbours = (steps(mask.ndim, connectivity) @ strides).astype(np.int64)
+    number = _sink(levels.ravel(), order, neighbours, 1 - depth, peaks, ids.ravel())
     return ids[inner].astype(np.uint32), number
+
+
+def pieces(mask: np.ndarray, connectivity: int = 1) -> tuple[np.ndarray, int]:
+    """Connected pieces of a mask, ids uint32 from 1 on, and their number.
+
+    Examples:
+        >>> pieces(np.array([[True, False, True]]))
+        (array([[1, 0, 2]], dtype=uint32), 2)
+    """
+    neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
+    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)
+    return labels, int(number)
 
 
 def smooth(values: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -107,12 +127,16 @@ def _meet(roots: np.ndarray, count: int, level: float, peaks: np.ndarray, parent
 
 
 @njit(cache=True, nogil=True)
-def _sink(levels: np.ndarray, order: np.ndarray, neighbours: np.ndarray, share: float, ids: np.ndarray) -> int:  # noqa: C901
-    """Fill `ids` with regions 1..n and return n. `peaks` holds the height below which a region keeps to itself."""
-    parent = np.zeros(order.size + 1, np.int32)
-    peaks = np.zeros(order.size + 1, np.float32)
+def _sink(  # noqa: C901 - the loop over sinking water
+    levels: np.ndarray, order: np.ndarray, neighbours: np.ndarray, share: float, summits: np.ndarray, ids: np.ndarray
+) -> int:
+    """Let `ids`, the summits 1..m, grow into regions 1..n, and return n. `peaks` (of the summits: `summits`) is the height down to which a
+    region joins others."""
+    made = summits.size
+    parent = np.arange(order.size + made + 1).astype(np.int32)
+    peaks = np.zeros(order.size + made + 1, np.float32)
+    peaks[1 : made + 1] = summits
     roots = np.zeros(len(neighbours), np.int64)
-    made = 0
     for i in range(order.size):
         voxel, count, sunk = order[i], 0, False
         for step in neighbours:
@@ -132,7 +156,6 @@ def _sink(levels: np.ndarray, order: np.ndarray, neighbours: np.ndarray, share: 
             ids[voxel] = -1
         else:
             made += 1
-            parent[made] = made
             peaks[made] = share * levels[voxel]
             ids[voxel] = made
     number = 0
@@ -144,7 +167,6 @@ def _sink(levels: np.ndarray, order: np.ndarray, neighbours: np.ndarray, share: 
             table[label] = number
         else:
             table[label] = table[root]
-    for i in range(order.size):
-        label = ids[order[i]]
-        ids[order[i]] = table[label] if label > 0 else 0
+    for i in range(ids.size):
+        ids[i] = table[ids[i]] if ids[i] > 0 else 0
     return number

@@ -15,6 +15,8 @@ Channels = Mapping[str, Representation[Any]]
 
 AGAINST = frozenset({"background", "contour", "centre_distance"})
 """Roles whose low values speak for a seed."""
+DISTANCES = frozenset({"distance", "centre_distance"})
+"""Roles that measure depth."""
 _EXTENT = ("interior", "background", "distance", "contour")
 
 
@@ -41,17 +43,17 @@ def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str
 def planned_seeds(channels: Channels) -> dict[str, Threshold]:
     """Centres where they are predicted; else everything that tells inside from contour, and depth."""
     if centres := codes(channels, "centre"):
-        return {code: "auto" for code in centres}
+        return dict.fromkeys(centres, "auto")
     inside = codes(channels, "interior") or codes(channels, "background")
     depth = codes(channels, "distance") or codes(channels, "centre_distance")
-    return {code: "auto" for code in [*inside, *codes(channels, "contour"), *depth]}
+    return dict.fromkeys([*inside, *codes(channels, "contour"), *depth], "auto")
 
 
 def planned_growth(channels: Channels) -> dict[str, Threshold]:
     """The inside; without a channel for it the distance; with contours alone nothing limits objects but each other."""
     for role in ("interior", "background", "distance"):
         if found := codes(channels, role):
-            return {code: "auto" for code in found[:1]}
+            return dict.fromkeys(found[:1], "auto")
     return {}
 
 
@@ -59,6 +61,11 @@ def planned_surface(channels: Channels) -> str:
     """The channel that is steepest between touching objects."""
     contours = [code for code in codes(channels, "contour") if getattr(channels[code], "separates", True)]
     return [*contours, *codes(channels, "distance", "centre_distance", "interior", "background", "contour")][0]
+
+
+def planned_valley(channels: Channels, seeds: Mapping[str, Any]) -> float:
+    """How deep a valley parts seeds: distances fall to 0 between objects, probabilities less so."""
+    return 0.4 if any(channels[code].role in DISTANCES for code in seeds) else 0.25
 
 
 def top(channel: Representation[Any], largest: float) -> float:
@@ -74,17 +81,19 @@ def auto_threshold(channel: Representation[Any], statistics: ChannelStatistics, 
     The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where seeds are parted by valleys,
     seed thresholds are lenient: the valleys do the work. `None` stands for half a voxel, for distances in lengths.
     """
-    if channel.role not in ("distance", "centre_distance"):
-        low, high = (0.5, 0.8) if channel.role == "contour" and parted and step == "seeds" else (0.3, 0.7)
+    if channel.role == "centre":
+        return _within(statistics.otsu(row, above=0.1), 0.15, 0.5)  # centres are rare: most voxels say nothing of them
+    if channel.role not in DISTANCES:
+        low, high = (0.7, 0.8) if channel.role == "contour" and parted and step == "seeds" else (0.3, 0.7)
         return _within(statistics.otsu(row), low, high)
     one = top(channel, float(statistics.maximum[row]))
     if channel.role == "centre_distance":
-        return one * _within(statistics.otsu(row, above=0.0) / one, *((0.7, 0.9) if parted else (0.3, 0.6)))
+        return one * _within(statistics.otsu(row, above=0.0) / one, 0.4, 0.6)
     if channel.activation != "sigmoid" and getattr(channel.options, "values", None) == "raw" and (parted or step == "growth"):
         return None
     share = statistics.otsu(row) / one
     if step == "growth":
-        return one * _within(share / 6, 0.06, 0.1)
+        return one * _within(share / 4, 0.08, 0.12)
     return one * (_within(share / 3, 0.08, 0.15) if parted else _within(share, 0.3, 0.6))
 
 

@@ -6,19 +6,16 @@ The five steps of the document: seed creation, topographic surface, growth mask,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import cc3d
 import numpy as np
 from pydantic import Field
 
 from morula.core.errors import DataError, OptionError
 from morula.core.options import Options as BaseOptions
-from morula.labels.geometry import sizes_of
-from morula.labels.morphology import Radius, dilate_mask, erode, radii
-from morula.labels.objects import Objects, numbered, object_maxima, object_means
 from morula.labels.decoders.plan import (
     AGAINST,
+    DISTANCES,
     Threshold,
     auto_threshold,
     check_plan,
@@ -26,16 +23,22 @@ from morula.labels.decoders.plan import (
     planned_growth,
     planned_seeds,
     planned_surface,
+    planned_valley,
     top,
 )
+from morula.labels.geometry import sizes_of
+from morula.labels.morphology import Radius, dilate_mask, erode, radii
+from morula.labels.objects import Objects, numbered, object_maxima, object_means
 from morula.labels.representations.base import Representation
 from morula.labels.small import select
 from morula.labels.statistics import ChannelStatistics
-from morula.labels.valleys import part, smooth
+from morula.labels.valleys import part, pieces, smooth
 from morula.labels.watershed import watershed
 
 LOWEST_PEAK = 0.25
 """Seeds that stay below this depth are noise: probabilities and scaled distances are near 1 somewhere in each object."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Morphology(BaseOptions):
@@ -56,9 +59,9 @@ class Options(BaseOptions):
     """Step 2. Channel whose values are flooded from the seeds."""
     growth: dict[str, Threshold] = {}
     """Step 3. Channels that limit the objects, each with its threshold or `auto`."""
-    valley: float | None = Field(0.3, ge=0, le=1)
+    valley: Share | Literal["auto"] | None = "auto"
     """Step 4. Part seeds where the depth map (the product of the seed channels, slightly smoothed) has a valley deeper than this share of
-    the lower peak. Empty: seeds are the connected pieces of the seed map."""
+    the lower peak; `auto` is 0.4 with a distance among the seeds, else 0.25. Null: seeds are the connected pieces of the seed map."""
     seed_morphology: tuple[Morphology, ...] = ()
     """Step 4. Erosions and dilations of the seed map, in this order."""
     growth_erosion: Radius = 0
@@ -67,8 +70,8 @@ class Options(BaseOptions):
     """... then dilate it by so many: thin artefacts go."""
     min_seed: int = Field(0, ge=0)
     """Step 4. Drop seeds of fewer voxels."""
-    keep_unseeded: bool = True
-    """Step 5. Pieces of the growth mask that no seed reaches become objects, too (not slice by slice)."""
+    keep_unseeded: bool = False
+    """Step 5. Pieces of the growth mask that no seed reaches become objects, too (not slice by slice). For clean predictions of tiny objects."""
     by_slice: bool = False
     """Step 5. Flood each z plane by itself, from the 3D seeds."""
     connectivity: int = Field(1, ge=1, le=3)
@@ -87,6 +90,11 @@ class Watershed:
     """
 
     Options = Options
+    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("F", "C"), ("B", "C"), ("F", "Db"), ("B", "Db"), ("F", "P", "C"), ("F", "P", "Db"), ("F", "C", "Db"), ("F", "C", "Dc"),
+        ("F", "P", "C", "Db"),
+    )  # fmt: skip
+    """Sets of which decoding gives back exactly what was encoded, on objects thicker than the contour; others are accepted, too."""
 
     def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
         self.options = options or Options()
@@ -94,6 +102,7 @@ class Watershed:
         check_plan(self.channels, self.options.seeds, self.options.growth, self.options.surface)
         self.seeds = self.options.seeds or planned_seeds(self.channels)
         self.growth = self.options.growth or planned_growth(self.channels)
+        self.valley = planned_valley(self.channels, self.seeds) if self.options.valley == "auto" else self.options.valley
         self.surface = self.options.surface or planned_surface(self.channels)
 
     @staticmethod
@@ -108,10 +117,12 @@ class Watershed:
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Thresholds from statistics of the whole prediction; blocks are then decoded with them. JSON-able."""
         rows = {code: row for row, code in enumerate(self.channels)}
-        parted = self.options.valley is not None
+        parted = self.valley is not None
         found: dict[str, Any] = {
             step: {
-                code: auto_threshold(self.channels[code], statistics, rows[code], step=step, parted=parted) if given == "auto" else float(given)
+                code: auto_threshold(self.channels[code], statistics, rows[code], step=step, parted=parted)
+                if given == "auto"
+                else float(given)
                 for code, given in wanted.items()
             }
             for step, wanted in (("seeds", self.seeds), ("growth", self.growth))
@@ -134,7 +145,9 @@ class Watershed:
             DataError: for another number of channels.
         """
         if len(prediction) != len(self.channels):
-            raise DataError(f"the prediction has {len(prediction)} channels but {', '.join(self.channels)} are {len(self.channels)}. Give C(Z)YX.")
+            raise DataError(
+                f"the prediction has {len(prediction)} channels but {', '.join(self.channels)} are {len(self.channels)}. Give C(Z)YX."
+            )
         planes = dict(zip(self.channels, np.asarray(prediction, np.float32), strict=True))
         growth = self._growth_mask(planes, parameters["growth"], spacing)
         depth = self._depth(planes, parameters["largest"]) * growth
@@ -150,7 +163,7 @@ class Watershed:
 
     def _depth(self, planes: Mapping[str, np.ndarray], largest: Mapping[str, float]) -> np.ndarray:
         """The depth map: product of the seed channels as shares of 1. Where a distance is among them, it stands for the inside."""
-        distances = [code for code in self.seeds if self.channels[code].role in ("distance", "centre_distance")]
+        distances = [code for code in self.seeds if self.channels[code].role in DISTANCES]
         depth: np.ndarray | None = None
         for code in self.seeds:
             channel = self.channels[code]
@@ -170,7 +183,9 @@ class Watershed:
             mask &= planes[code] < limit if self.channels[code].role in AGAINST else planes[code] > limit
         return mask
 
-    def _growth_mask(self, planes: Mapping[str, np.ndarray], thresholds: Mapping[str, float | None], spacing: Sequence[float]) -> np.ndarray:
+    def _growth_mask(
+        self, planes: Mapping[str, np.ndarray], thresholds: Mapping[str, float | None], spacing: Sequence[float]
+    ) -> np.ndarray:
         """Steps 3 and 4."""
         only = next(iter(self.growth)) if len(self.growth) == 1 else None
         if only is not None and self.channels[only].role == "distance" and thresholds[only] is not None:
@@ -198,13 +213,14 @@ class Watershed:
         if not self.growth and mask.all():  # contours alone, and there is none
             return np.zeros(mask.shape, np.uint32), 0
         connectivity = min(self.options.connectivity, mask.ndim)
-        if self.options.valley is None:
+        if self.valley is None:
             seeds, number = pieces(mask, connectivity)
         else:
-            seeds, number = part(smooth(depth, spacing), mask, self.options.valley, connectivity=connectivity)
+            seeds, number = part(smooth(depth, spacing), mask, self.valley, connectivity=connectivity)
         sizes = sizes_of(seeds, number)
         kept = sizes >= max(self.options.min_seed, 1)
-        if number and not any(limit is None for limit in thresholds.values()):
+        scaled = not any(limit is None for limit in thresholds.values()) and not codes(self.channels, "centre")
+        if number and scaled:
             kept[1:] &= object_maxima(seeds, depth, number) > LOWEST_PEAK
         if not kept[1:].all():
             chosen = np.zeros_like(seeds)
@@ -230,10 +246,3 @@ class Watershed:
             return np.clip(object_maxima(labels, depth, n), 0, 1)
         means = object_means(labels, planes[code], n)
         return means if self.channels[code].role == "interior" else 1 - means
-
-
-def pieces(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
-    """Connected pieces of a mask, ids uint32 from 1 on, and their number."""
-    neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
-    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)
-    return labels, int(number)

@@ -74,9 +74,7 @@ def inner_centroids(labels: np.ndarray, found: Geometry, spacing: Sequence[float
 
 
 def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
-    each = [
-        np.argwhere(skeleton(labels[found.box(label)] == label, spacing, mode)) + found.starts[label] for label in found.ids
-    ]
+    each = [np.argwhere(skeleton(labels[found.box(label)] == label, spacing, mode)) + found.starts[label] for label in found.ids]
     return np.concatenate([np.zeros((0, labels.ndim), np.int64), *each])
 
 
