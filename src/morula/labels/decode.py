@@ -13,9 +13,11 @@ from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSizeLike, spacing_of
 from morula.labels.decoders import DECODERS
 from morula.labels.encode import Channels, build_channels
-from morula.labels.objects import Objects as Objects
+from morula.labels.objects import Objects
 from morula.labels.representations.base import Representation
 from morula.labels.statistics import ChannelStatistics
+
+__all__ = ["Objects", "build_decoder", "decode", "decode_objects"]
 
 
 def decode(

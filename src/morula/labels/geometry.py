@@ -14,7 +14,8 @@ from morula.labels.check import volume
 class Geometry:
     """Tables indexed by id; row 0 is the background, absent ids have size 0.
 
-    `sizes` (n+1,) voxels; `centroids` (n+1, ndim) in voxels, NaN where absent; `starts` and `stops` (n+1, ndim) boxes, start <= index < stop.
+    `sizes` (n+1,) voxels; `centroids` (n+1, ndim) in voxels, NaN where absent;
+    `starts` and `stops` (n+1, ndim) boxes, start <= index < stop.
     """
 
     sizes: np.ndarray

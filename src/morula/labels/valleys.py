@@ -65,7 +65,7 @@ def pieces(mask: np.ndarray, connectivity: int = 1) -> tuple[np.ndarray, int]:
 
 
 def smooth(values: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Values smoothed by the binomial [1 2 1] / 4 along each axis, narrower along coarser ones: a Gaussian of 0.7 voxels of the finest axis.
+    """Values smoothed by the binomial [1 2 1] / 4 along each axis, narrower along coarser ones: a Gaussian of 0.7 finest voxels.
 
     Examples:
         >>> smooth(np.array([[0, 0, 4, 0, 0]], np.float32), (1, 1))

@@ -6,7 +6,7 @@ The five steps of the document: seed creation, topographic surface, growth mask,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -53,11 +53,11 @@ class Morphology(BaseOptions):
 class Options(BaseOptions):
     """Options of the watershed decoder. What is left empty is planned from the channels."""
 
-    seeds: dict[str, Threshold] = {}
+    seeds: dict[str, Threshold] = Field({})
     """Step 1. Channels that make seeds, each with its threshold or `auto`: above it for F, P and Db, below it for B, C and Dc."""
     surface: str | None = None
     """Step 2. Channel whose values are flooded from the seeds."""
-    growth: dict[str, Threshold] = {}
+    growth: dict[str, Threshold] = Field({})
     """Step 3. Channels that limit the objects, each with its threshold or `auto`."""
     valley: Share | Literal["auto"] | None = "auto"
     """Step 4. Part seeds where the depth map (the product of the seed channels, slightly smoothed) has a valley deeper than this share of
@@ -71,7 +71,7 @@ class Options(BaseOptions):
     min_seed: int = Field(0, ge=0)
     """Step 4. Drop seeds of fewer voxels."""
     keep_unseeded: bool = False
-    """Step 5. Pieces of the growth mask that no seed reaches become objects, too (not slice by slice). For clean predictions of tiny objects."""
+    """Step 5. Pieces of the growth mask that no seed reaches become objects, too (not slice by slice). For clean predictions alone."""
     by_slice: bool = False
     """Step 5. Flood each z plane by itself, from the 3D seeds."""
     connectivity: int = Field(1, ge=1, le=3)

@@ -29,7 +29,7 @@ class Representation(ABC, Generic[OptionsType]):
     code: ClassVar[str]
     """Its name in job files."""
     role: ClassVar[Role]
-    """What it says of a voxel: in an object (seed for, growth), outside or contour (seed against), centre, depth, distance to the centre."""
+    """What it says of a voxel: in an object, outside or on a contour (against seeds), at a centre, how deep, how far from the centre."""
     Options: ClassVar[type[Options]]
     activation: Activation = "sigmoid"
     """Applied in the loss, in validation and in prediction alike."""

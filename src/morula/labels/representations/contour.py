@@ -15,7 +15,7 @@ class Options(BaseOptions):
     """Options of the channel C."""
 
     mode: Mode = "thick"
-    """`thick` (a voxel on each side), `inner`, `outer`, `subpixel` (share of a one-voxel line between voxels) or `dense` (rim outside objects)."""
+    """`thick` (a voxel on each side), `inner`, `outer`, `subpixel` (share of a line between voxels) or `dense` (rim outside objects)."""
 
 
 class Contour(Representation[Options]):
