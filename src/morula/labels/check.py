@@ -63,7 +63,7 @@ def compact(labels: np.ndarray) -> tuple[np.ndarray, int]:
     if largest <= _TABLE:
         return labels, largest
     renumbered, table = fastremap.renumber(labels, preserve_zero=True, in_place=False)
-    return renumbered.astype(np.uint32, copy=False), max(table.values())
+    return renumbered.astype(np.uint32, copy=False), int(max(table.values()))
 
 
 def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:

@@ -33,7 +33,7 @@ def normalise(values: np.ndarray, labels: np.ndarray, largest: int, constant: fl
 
 
 @njit(cache=True, nogil=True)
-def _normalise(values: np.ndarray, ids: np.ndarray, largest: int, constant: float, out: np.ndarray) -> None:
+def _normalise(values: np.ndarray, ids: np.ndarray, largest: int, constant: np.float32, out: np.ndarray) -> None:
     low = np.full(largest + 1, np.float32(np.inf))
     high = np.full(largest + 1, np.float32(-np.inf))
     for i in range(ids.size):

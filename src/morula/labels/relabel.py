@@ -21,5 +21,5 @@ def relabel(labels: Any) -> np.ndarray:
     renumbered, table = fastremap.renumber(array, preserve_zero=True, in_place=False)
     old = np.fromiter((key for key in table if key), np.int64)
     new = np.zeros(len(old) + 1, smallest_type(len(old)))
-    new[[table[int(key)] for key in np.sort(old)]] = np.arange(1, len(old) + 1)
+    new[np.array([int(table[int(key)]) for key in np.sort(old)], np.int64)] = np.arange(1, len(old) + 1)
     return new[renumbered]

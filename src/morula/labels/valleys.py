@@ -60,7 +60,7 @@ def pieces(mask: np.ndarray, connectivity: int = 1) -> tuple[np.ndarray, int]:
         (array([[1, 0, 2]], dtype=uint32), 2)
     """
     neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
-    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)
+    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)  # type: ignore[call-overload]
     return labels, int(number)
 
 

@@ -27,7 +27,7 @@ def quantised(surface: np.ndarray, mask: np.ndarray | None = None, *, lowest: fl
 
 
 @njit(cache=True, nogil=True)
-def _quantise(values: np.ndarray, low: float, scale: float, out: np.ndarray) -> None:
+def _quantise(values: np.ndarray, low: np.float32, scale: np.float32, out: np.ndarray) -> None:
     for i in range(values.size):
         level = (values[i] - low) * scale + np.float32(0.5)
         out[i] = np.uint16(min(max(level, np.float32(0)), np.float32(65_535)))
@@ -136,7 +136,7 @@ def _flood(heights: np.ndarray, ids: np.ndarray, neighbours: np.ndarray, after: 
             other = voxel + step
             if ids[other] == 0:
                 ids[other] = ids[voxel]
-                height = np.int64(heights[other])
+                height = int(heights[other])
                 _push(other, height, head, tail, after, filled)
                 lowest = min(lowest, height)
         level = lowest

@@ -65,7 +65,17 @@ def planned_surface(channels: Channels) -> str:
 
 def planned_valley(channels: Channels, seeds: Mapping[str, Any]) -> float:
     """How deep a valley parts seeds: distances fall to 0 between objects, probabilities less so."""
-    return 0.4 if any(channels[code].role in DISTANCES for code in seeds) else 0.25
+    return 0.45 if any(channels[code].role in DISTANCES for code in seeds) else 0.25
+
+
+def lowest_peak(channels: Channels, seeds: Mapping[str, Any], thresholds: Mapping[str, float | None]) -> float:
+    """Depth that a seed reaches somewhere, or it is noise: probabilities and scaled distances are near 1 in the middle of each object.
+
+    Distances in lengths, and centres (whose values say how sure the place is), are not judged.
+    """
+    if None in thresholds.values() or any(channels[code].role == "centre" for code in seeds):
+        return 0.0
+    return 0.6 if any(channels[code].role == "centre_distance" for code in seeds) else 0.25
 
 
 def top(channel: Representation[Any], largest: float) -> float:
@@ -75,20 +85,25 @@ def top(channel: Representation[Any], largest: float) -> float:
     return 10.0 if getattr(channel.options, "values", None) == "discretize" else max(largest, 1e-6)
 
 
-def auto_threshold(channel: Representation[Any], statistics: ChannelStatistics, row: int, *, step: str, parted: bool) -> float | None:
-    """Threshold of a channel for a step, ``seeds`` or ``growth``, by Otsu's method within the bounds that make sense for the channel.
+def auto_threshold(
+    channels: Channels, code: str, statistics: ChannelStatistics, *, step: Literal["seeds", "growth"], parted: bool
+) -> float | None:
+    """Threshold of a channel for a step, by Otsu's method within the bounds that make sense for the channel.
 
     The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where seeds are parted by valleys,
     seed thresholds are lenient: the valleys do the work. `None` stands for half a voxel, for distances in lengths.
     """
+    channel, row = channels[code], list(channels).index(code)
     if channel.role == "centre":
-        return _within(statistics.otsu(row, above=0.1), 0.15, 0.5)  # centres are rare: most voxels say nothing of them
+        return _within(statistics.otsu(row, above=0.1), 0.2, 0.5)  # centres are rare: most voxels say nothing of them
+    if channel.role == "interior" and step == "seeds" and codes(channels, "centre_distance"):
+        return 0.9  # distances to the centre fall to 0 in the background again: seeds keep off the rim
     if channel.role not in DISTANCES:
         low, high = (0.7, 0.8) if channel.role == "contour" and parted and step == "seeds" else (0.3, 0.7)
         return _within(statistics.otsu(row), low, high)
     one = top(channel, float(statistics.maximum[row]))
     if channel.role == "centre_distance":
-        return one * _within(statistics.otsu(row, above=0.0) / one, 0.4, 0.6)
+        return one * _within(statistics.otsu(row, above=0.0) / one, *((0.7, 0.8) if parted else (0.4, 0.6)))
     if channel.activation != "sigmoid" and getattr(channel.options, "values", None) == "raw" and (parted or step == "growth"):
         return None
     share = statistics.otsu(row) / one

@@ -20,6 +20,7 @@ from morula.labels.decoders.plan import (
     auto_threshold,
     check_plan,
     codes,
+    lowest_peak,
     planned_growth,
     planned_seeds,
     planned_surface,
@@ -34,9 +35,6 @@ from morula.labels.small import select
 from morula.labels.statistics import ChannelStatistics
 from morula.labels.valleys import part, pieces, smooth
 from morula.labels.watershed import watershed
-
-LOWEST_PEAK = 0.25
-"""Seeds that stay below this depth are noise: probabilities and scaled distances are near 1 somewhere in each object."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,7 +59,7 @@ class Options(BaseOptions):
     """Step 3. Channels that limit the objects, each with its threshold or `auto`."""
     valley: Share | Literal["auto"] | None = "auto"
     """Step 4. Part seeds where the depth map (the product of the seed channels, slightly smoothed) has a valley deeper than this share of
-    the lower peak; `auto` is 0.4 with a distance among the seeds, else 0.25. Null: seeds are the connected pieces of the seed map."""
+    the lower peak; `auto` is 0.45 with a distance among the seeds, else 0.25. Null: seeds are the connected pieces of the seed map."""
     seed_morphology: tuple[Morphology, ...] = ()
     """Step 4. Erosions and dilations of the seed map, in this order."""
     growth_erosion: Radius = 0
@@ -89,7 +87,6 @@ class Watershed:
         OptionError: when the channels do not suffice, or an option names a channel that is not there.
     """
 
-    Options = Options
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("F", "C"), ("B", "C"), ("F", "Db"), ("B", "Db"), ("F", "P", "C"), ("F", "P", "Db"), ("F", "C", "Db"), ("F", "C", "Dc"),
         ("F", "P", "C", "Db"),
@@ -116,18 +113,16 @@ class Watershed:
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Thresholds from statistics of the whole prediction; blocks are then decoded with them. JSON-able."""
-        rows = {code: row for row, code in enumerate(self.channels)}
-        parted = self.valley is not None
         found: dict[str, Any] = {
-            step: {
-                code: auto_threshold(self.channels[code], statistics, rows[code], step=step, parted=parted)
-                if given == "auto"
-                else float(given)
-                for code, given in wanted.items()
-            }
+            step: {code: self._threshold(code, given, statistics, step) for code, given in wanted.items()}
             for step, wanted in (("seeds", self.seeds), ("growth", self.growth))
         }
-        return {**found, "largest": {code: float(statistics.maximum[row]) for code, row in rows.items()}}
+        return {**found, "largest": {code: float(largest) for code, largest in zip(self.channels, statistics.maximum, strict=True)}}
+
+    def _threshold(self, code: str, given: Threshold, statistics: ChannelStatistics, step: Any) -> float | None:
+        if given == "auto":
+            return auto_threshold(self.channels, code, statistics, step=step, parted=self.valley is not None)
+        return float(given)
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
         """Objects of predicted channels.
@@ -210,8 +205,8 @@ class Watershed:
             change = erode if each.op == "erode" else dilate_mask
             mask = change(mask, radii(each.radius, spacing))
         mask &= growth
-        if not self.growth and mask.all():  # contours alone, and there is none
-            return np.zeros(mask.shape, np.uint32), 0
+        if not self.growth and all(planes[code].max() < 0.5 for code in codes(self.channels, "contour")):
+            return np.zeros(mask.shape, np.uint32), 0  # contours alone tell objects from background, and there are none
         connectivity = min(self.options.connectivity, mask.ndim)
         if self.valley is None:
             seeds, number = pieces(mask, connectivity)
@@ -219,9 +214,8 @@ class Watershed:
             seeds, number = part(smooth(depth, spacing), mask, self.valley, connectivity=connectivity)
         sizes = sizes_of(seeds, number)
         kept = sizes >= max(self.options.min_seed, 1)
-        scaled = not any(limit is None for limit in thresholds.values()) and not codes(self.channels, "centre")
-        if number and scaled:
-            kept[1:] &= object_maxima(seeds, depth, number) > LOWEST_PEAK
+        if number:
+            kept[1:] &= object_maxima(seeds, depth, number) > lowest_peak(self.channels, self.seeds, thresholds)
         if not kept[1:].all():
             chosen = np.zeros_like(seeds)
             select(seeds.ravel(), seeds.ravel(), kept, chosen.ravel())

@@ -30,7 +30,7 @@ class Background(Representation[Options]):
 
     code = "B"
     role = "background"
-    Options = Options
+    options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""

@@ -23,14 +23,15 @@ REACH = 32
 class Representation(ABC, Generic[OptionsType]):
     """One channel, or one group of channels: how it is made from labels and what it tells a decoder.
 
-    Subclasses state `code`, `role`, `activation`, `loss` and `Options`; scalars need nothing else than `encode`.
+    Subclasses state `code`, `role`, `activation`, `loss` and `options_class`; scalars need nothing else than `encode`.
     """
 
     code: ClassVar[str]
     """Its name in job files."""
     role: ClassVar[Role]
     """What it says of a voxel: in an object, outside or on a contour (against seeds), at a centre, how deep, how far from the centre."""
-    Options: ClassVar[type[Options]]
+    options_class: ClassVar[type[Options]]
+    """Class of its options."""
     activation: Activation = "sigmoid"
     """Applied in the loss, in validation and in prediction alike."""
     loss: str = "bce"
@@ -39,7 +40,7 @@ class Representation(ABC, Generic[OptionsType]):
     """Whether the loss counts only inside objects (where another channel tells the inside)."""
 
     def __init__(self, options: OptionsType | None = None) -> None:
-        self.options: OptionsType = self.Options() if options is None else options  # type: ignore[assignment]
+        self.options: OptionsType = self.options_class() if options is None else options  # type: ignore[assignment]
 
     @abstractmethod
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -38,7 +38,7 @@ class Centre(Representation[Options]):
 
     code = "P"
     role = "centre"
-    Options = Options
+    options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""

@@ -28,7 +28,7 @@ class Contour(Representation[Options]):
 
     code = "C"
     role = "contour"
-    Options = Options
+    options_class = Options
 
     @property
     def separates(self) -> bool:

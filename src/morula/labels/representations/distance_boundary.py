@@ -51,7 +51,7 @@ class DistanceToBoundary(Representation[Options]):
 
     code = "Db"
     role = "distance"
-    Options = Options
+    options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

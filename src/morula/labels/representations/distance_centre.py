@@ -38,7 +38,7 @@ class DistanceToCentre(Representation[Options]):
 
     code = "Dc"
     role = "centre_distance"
-    Options = Options
+    options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

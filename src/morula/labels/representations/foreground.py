@@ -33,13 +33,13 @@ class Foreground(Representation[Options]):
 
     code = "F"
     role = "interior"
-    Options = Options
+    options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""
         erosion, dilation = radii(self.options.erosion, spacing), radii(self.options.dilation, spacing)
         if any(erosion):
-            labels = dilate(labels, dilation, contested=CONTESTED)
+            labels = dilate(labels, dilation, contested=int(CONTESTED))
             labels = erode(labels, erosion)
             return one_channel((labels != 0) & (labels != CONTESTED))
         return one_channel(dilate_mask(labels != 0, dilation))
