@@ -13,8 +13,8 @@ from morula.viewer import layers, show
 
 
 @pytest.fixture
-def run(tmp_path: Path, rng: np.random.Generator) -> Path:
-    raw = rng.integers(0, 4000, (4, 2, 16, 20)).astype(np.uint16)
+def run(tmp_path: Path) -> Path:
+    raw = np.random.default_rng(0).integers(0, 4000, (4, 2, 16, 20)).astype(np.uint16)
     labels = np.zeros((4, 16, 20), np.uint16)
     labels[1:3, 4:9, 5:11] = 70
     resolution = {"resolution": (10.0, 10.0), "metadata": {"spacing": 0.5, "unit": "um"}}

@@ -18,7 +18,7 @@ from morula.report.run_folder import RunFolder, RunImage, read_rows
 
 PLANES = 24
 """Planes of a volume that a panel holds at most."""
-SIDE = {2: 640, 3: 400}
+SIDE = {2: 640, 3: 560}
 """Longer edge of the pictures in pixels, for images of 2 and 3 dimensions."""
 THUMBNAIL = 96
 
@@ -176,7 +176,7 @@ def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
     side = SIDE[len(opened.shape)]
     planes = []
     for index in range(len(numbers)):
-        shown = [pictures.data_uri(pictures.resize(raw[index], side, smooth=True), lossless=False)]
+        shown = [pictures.data_uri(pictures.resize(raw[index], side, smooth=True, enlarge=False), lossless=False)]
         shown += [pictures.data_uri(each, lossless=True) for each in _overlays(truth, prediction, index, side, tags, reading)]
         planes.append(shown)
     start = _fullest(prediction if prediction is not None else truth, len(numbers))
@@ -190,6 +190,7 @@ def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
         "depth": depth,
         "shape": opened.shape,
         "aspect": f"{width / height:.4g}",
+        "rendering": "pixelated" if 2 * max(opened.shape[-2:]) <= side else "auto",
         "size": size_of_image(opened),
         "alts": _alternatives(opened, tags, tiles, numbers[start] if depth > 1 else None),
         "remark": _remark(opened, tags) if reading.objects else "",

@@ -69,8 +69,8 @@ def stretched(values: np.ndarray) -> np.ndarray:
     return scaled**0.7 if (np.median(sample) - low) < 0.25 * (high - low) else scaled
 
 
-def resize(plane: np.ndarray, side: int, *, smooth: bool) -> np.ndarray:
-    """A plane (Y, X[, 3]) whose longer edge is about `side`: whole multiples up by repetition, whole fractions down.
+def resize(plane: np.ndarray, side: int, *, smooth: bool, enlarge: bool = True) -> np.ndarray:
+    """A plane (Y, X[, 3]) whose longer edge is about `side`: whole multiples up by repetition (with `enlarge`), whole fractions down.
 
     `smooth` averages when it shrinks (images); otherwise every n-th value is taken (labels).
 
@@ -79,10 +79,10 @@ def resize(plane: np.ndarray, side: int, *, smooth: bool) -> np.ndarray:
         ((300, 300), (50, 50))
     """
     longest = max(plane.shape[:2])
-    if longest * 2 <= side:
+    if longest * 2 <= side and enlarge:
         factor = side // longest
         return plane.repeat(factor, axis=0).repeat(factor, axis=1)
-    step = -(-longest // side)
+    step = max(1, -(-longest // side))
     if step == 1:
         return plane
     cut = plane[: plane.shape[0] // step * step or None, : plane.shape[1] // step * step or None]

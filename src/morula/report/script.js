@@ -27,7 +27,7 @@
     const stack = dialog.querySelector(".stack");
     const tiles = tile.closest(".tiles");
     stack.replaceChildren(...[...tile.children].map((child) => child.cloneNode()));
-    for (const name of ["--raw", "--shape"]) stack.style.setProperty(name, tiles.style.getPropertyValue(name));
+    for (const name of ["--raw", "--shape", "--rendering"]) stack.style.setProperty(name, tiles.style.getPropertyValue(name));
     dialog.showModal();
   }));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

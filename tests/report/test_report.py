@@ -1,0 +1,294 @@
+"""The page of a run folder: whole, predicted only, semantic, stopped, empty."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from PIL import Image as Picture
+
+from morula.core.errors import FileReadError, MissingFileError
+from morula.measurement.measure import measure
+from morula.metrics.matching import match, pool
+from morula.report.build import chosen, write_report
+from morula.report.run_folder import read_run
+
+MakeRun = Callable[..., Path]
+MEANS = ("mean_true_score", "mean_matched_score")
+SCORES = ("threshold", "tp", "fp", "fn", "precision", "recall", "accuracy", "f1", "panoptic_quality", *MEANS)
+
+
+def squares(shape: tuple[int, ...], n: int, step: int = 1) -> np.ndarray:
+    """Label image with `n` boxes along the last axis, numbered in steps."""
+    labels = np.zeros(shape, np.uint32)
+    for index in range(n):
+        where = tuple(slice(2, 8) for _ in shape[:-1])
+        labels[(*where, slice(2 + 12 * index, 10 + 12 * index))] = 1 + index * step
+    return labels
+
+
+def write_csv(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def job(kind: str = "channels") -> dict[str, Any]:
+    return {
+        "images": {"train": {"raw": "/d/raw", "labels": "/d/labels"}, "validate": 0.1, "voxel_size": "auto", "axes": None},
+        "method": {"kind": kind, "channels": {"F": {}, "C": {}}},
+        "network": {"kind": "unet", "features": [8, 16]},
+        "training": {"epochs": 3, "optimiser": {"kind": "adamw", "rate": 0.001}},
+    }
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def write_images(folder: Path, run: Path, name: str, true: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Raw, true and predicted image with its table; the first object is missed and one is invented."""
+    predicted = np.where(true == 1, 0, true)
+    predicted[tuple(slice(-6, -2) for _ in true.shape)] = 70_000
+    tifffile.imwrite(folder / f"{name}.tif", (rng.poisson(20, true.shape) + 400 * (true > 0)).astype(np.uint16))
+    tifffile.imwrite(folder / f"{name}_truth.tif", true)
+    tifffile.imwrite(run / "objects" / f"{name}.tif", predicted)
+    table = measure(predicted, confidence=rng.random(int(predicted.max(initial=0))))
+    rows = [list(row) for row in zip(*(table[column] for column in table.columns), strict=True)]
+    write_csv(run / "objects" / f"{name}.csv", list(table.columns), rows)
+    return predicted
+
+
+def write_records(run: Path) -> None:
+    """The training table, the log, the job and the record of the run."""
+    columns = ["epoch", "step", "seconds", "loss", "loss_F", "loss_C", "rate", "validation_loss", "best"]
+    figures = [[i, 10 * i, 2.5, 1 / i, 0.6 / i, 0.4 / i, 1e-3, "" if i == 2 else 1.1 / i, i < 3] for i in (1, 2, 3)]
+    write_csv(run / "logs" / "training.csv", columns, figures)
+    (run / "logs" / "log.txt").write_text("started\nwarning: image_0 is rather dark\n")
+    (run / "job.yaml").write_text(yaml.safe_dump(job()))
+    record = {"seed": 7, "weights": "ab" * 32, "environment": {"python": "3.11.7"}, "inputs": [1, 2]}
+    (run / "provenance.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, rng: np.random.Generator) -> MakeRun:
+    """A run folder with images of `n` objects each."""
+
+    def make(shape: tuple[int, ...] = (24, 64), *, n_images: int = 2, n: int = 4, truth: bool = True, step: int = 1) -> Path:
+        run = tmp_path / "runs" / "cells"
+        for part in ("model", "objects", "report"):
+            (run / part).mkdir(parents=True)
+        scores, entries = {}, []
+        for name in (f"image_{index}" for index in range(n_images)):
+            true = squares(shape, n, step)
+            scores[name] = match(true, write_images(tmp_path, run, name, true, rng), (0.5, 0.75, 0.9))
+            places = {"raw": tmp_path / f"{name}.tif", "prediction": run / "objects" / f"{name}.tif"}
+            entry = {key: str(path) for key, path in places.items()}
+            entries.append({"name": name, **entry, "truth": str(tmp_path / f"{name}_truth.tif") if truth else None})
+        (run / "report" / "images.json").write_text(json.dumps(entries))
+        write_records(run)
+        if truth:
+            told = scores | {"pooled": pool(scores.values())}
+            rows = [[name, *(getattr(each, key) for key in SCORES)] for name, rows in told.items() for each in rows]
+            write_csv(run / "scores.csv", ["image", *SCORES], rows)
+        return run
+
+    return make
+
+
+def page_of(run: Path, **options: Any) -> str:
+    return write_report(run, **options).read_text(encoding="utf-8")
+
+
+def pictures_in(page: str) -> list[np.ndarray]:
+    found = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", page)
+    return [np.asarray(Picture.open(io.BytesIO(base64.b64decode(each)))) for each in dict.fromkeys(found)]
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_a_whole_run_is_told_in_one_file_that_loads_nothing(make_run: MakeRun) -> None:
+    run = make_run()
+    page = page_of(run)
+    assert not re.search(r"https?://|src=\"(?!data:)|url\((?!data:|\$)|@import|<link(?! rel=\"icon\" href=\"data:,\")", page)
+    text = text_of(page)
+    said = ["cells", "F1 @ 0.5", "image_0 is rather dark", "3 found, 1 missed, 1 false", "best epoch 2", "Worst objects"]
+    said += ["unet, features 8 16", "3.11.7"]
+    assert not [each for each in said if each not in text]
+    assert "abababababab…" in text
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_scores_are_those_of_the_matching(make_run: MakeRun) -> None:
+    text = text_of(page_of(make_run()))
+    precision = recall = 3 / 4
+    assert f"0.5 6 2 2 {precision:.3f} {recall:.3f}" in text
+
+
+def test_pictures_are_real_and_each_has_a_text(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    assert len(pictures_in(page)) >= 2 * 4
+    images = re.findall(r"<img[^>]*>", page)
+    assert images
+    assert all(re.search(r'alt="[^"]+"', image) for image in images)
+    assert page.count('role="img"') >= 2
+
+
+def test_a_volume_has_a_picture_for_each_plane_and_a_slider(make_run: MakeRun) -> None:
+    page = page_of(make_run((12, 24, 64), n_images=1))
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert data["numbers"] == list(range(12))
+    assert [len(plane) for plane in data["planes"]] == [4] * 12
+    assert page.count('type="range"') == 1
+    assert "of 0 to 11" in text_of(page)
+
+
+def test_the_worst_objects_come_first_and_lead_to_their_place(make_run: MakeRun) -> None:
+    page = page_of(make_run(n_images=1))
+    body = page[page.index('id="objects"') :]
+    tags = re.findall(r'<span class="tag (..)">', body)
+    assert sorted(tags[:2]) == ["FN", "FP"]
+    assert set(tags[2:]) == {"TP"}
+    assert body.count('class="thumbnail"') == len(tags) == 5
+    assert 'href="#image-0" class="go"' in body
+
+
+def test_ids_above_65535_and_names_with_signs_are_kept(make_run: MakeRun) -> None:
+    run = make_run(step=100_000)
+    entries = json.loads((run / "report" / "images.json").read_text())
+    entries[0]["name"] = "<b>&amp;"
+    (run / "report" / "images.json").write_text(json.dumps(entries))
+    page = page_of(run)
+    assert "100001" in text_of(page)
+    assert "<b>&amp;" not in page.replace("&lt;b&gt;&amp;amp;", "")
+
+
+def test_without_truth_the_least_confident_objects_come_first(make_run: MakeRun) -> None:
+    run = make_run(truth=False)
+    text = text_of(page_of(run))
+    assert "no true labels" in text
+    assert "lowest confidence come first" in text
+    assert "errors" not in text
+    assert "Scores" not in text
+
+
+def test_a_semantic_run_shows_classes_instead_of_objects(make_run: MakeRun) -> None:
+    run = make_run(n_images=1)
+    (run / "job.yaml").write_text(yaml.safe_dump(job("semantic")))
+    write_csv(run / "scores.csv", ["image", "class", "iou", "dice"], [["image_0", "cell", 0.8, 0.9], ["pooled", "cell", 0.8, "nan"]])
+    for path in (run / "objects" / "image_0.tif", run.parents[1] / "image_0_truth.tif"):
+        tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8))
+    text = text_of(page_of(run))
+    assert "IoU cell" in text
+    assert "another class" in text
+    assert "Worst objects" not in text
+
+
+def test_a_stopped_training_says_so(make_run: MakeRun) -> None:
+    run = make_run()
+    for part in ("objects", "report", "model"):
+        shutil.rmtree(run / part)
+    (run / "scores.csv").unlink()
+    text = text_of(page_of(run))
+    assert "3 epochs are done and no model is written yet" in text
+    assert "No image has been predicted" in text
+    assert "Loss" in text
+
+
+def test_predictions_without_a_list_are_found_and_unscored_ones_named(make_run: MakeRun) -> None:
+    run = make_run(n_images=1)
+    (run / "scores.csv").unlink()
+    assert "have not been scored yet" in text_of(page_of(run))
+    shutil.rmtree(run / "report")
+    assert "1 of 1 images" in text_of(page_of(run))
+
+
+def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    assert "was not trained" in text_of(page_of(tmp_path))
+
+
+def test_images_without_objects(make_run: MakeRun) -> None:
+    run = make_run(n_images=1, n=0)
+    tifffile.imwrite(run / "objects" / "image_0.tif", np.zeros((24, 64), np.uint16))
+    write_csv(run / "objects" / "image_0.csv", ["label", "voxels"], [])
+    text = text_of(page_of(run))
+    assert "0 found, 0 missed, 0 false" in text
+
+
+@pytest.mark.parametrize("shape", [(24, 64, 3), (2, 24, 64), (24, 2000)])
+def test_colours_channels_and_long_images_have_pictures(make_run: MakeRun, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    spatial = shape if len(shape) == 2 else (24, 64)
+    run = make_run(spatial, n_images=1)
+    tifffile.imwrite(run.parents[1] / "image_0.tif", rng.integers(0, 255, shape).astype(np.uint8))
+    axes = {3: "YXC" if shape[-1] == 3 else "CYX", 2: "YX"}[len(shape)]
+    stated = job()
+    stated["images"]["axes"] = axes
+    (run / "job.yaml").write_text(yaml.safe_dump(stated))
+    assert all(max(picture.shape[:2]) <= 640 for picture in pictures_in(page_of(run)))
+
+
+def test_the_images_shown_span_the_ranking(make_run: MakeRun) -> None:
+    run = make_run(n_images=6)
+    rows = [[f"image_{index}", 0.5, 1, 1, 1, 0.5, 0.5, 0.5, index / 10, 0, 0, 0] for index in range(6)]
+    write_csv(run / "scores.csv", ["image", *SCORES], rows)
+    assert [image.name for image in chosen(read_run(run), 3)] == ["image_0", "image_2", "image_5"]
+    assert page_of(run, n_images=3).count('class="panel"') == 3
+
+
+def test_the_same_run_gives_the_same_page(make_run: MakeRun) -> None:
+    run = make_run()
+    assert page_of(run) == page_of(run)
+
+
+def test_what_is_damaged_or_absent_is_named(make_run: MakeRun) -> None:
+    run = make_run()
+    with pytest.raises(MissingFileError, match="nothing is not a run folder"):
+        write_report(run / "nothing")
+    (run / "report" / "images.json").write_text('[{"raw": null}]')
+    with pytest.raises(FileReadError, match="Evaluate the run again"):
+        write_report(run)
+    (run / "provenance.json").write_text("{")
+    with pytest.raises(FileReadError, match=r"provenance\.json is damaged"):
+        write_report(run)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_browser_shows_the_page_without_a_complaint(make_run: MakeRun, tmp_path: Path) -> None:
+    page = page_of(make_run((12, 24, 64), n_images=2))
+    act = (
+        "document.querySelectorAll('.go')[1].click(); document.querySelectorAll('th button')[2].click();"
+        "document.querySelectorAll('.tile')[3].click(); document.getElementById('overlays').click();"
+        "const s = document.querySelector('input[type=range]'); s.value = 2; s.dispatchEvent(new Event('input'));"
+        "document.body.dataset.seen = document.querySelector('output').textContent + document.getElementById('enlarged').open;"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>{act}</script></body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom", f"--user-data-dir={tmp_path / 'me'}"]
+    done = subprocess.run(["chromium", *flags, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    assert 'data-seen="2true"' in done.stdout
+
+
+def test_infinite_and_missing_figures_leave_gaps(make_run: MakeRun) -> None:
+    run = make_run()
+    rows = [[1, 0.5, math.inf], [2, math.nan, 0.4], [3, 0.3, 0.2]]
+    write_csv(run / "logs" / "training.csv", ["epoch", "loss", "validation_loss"], rows)
+    page = page_of(run)
+    assert "nan" not in page[page.index('id="training"') : page.index('id="job"')]
