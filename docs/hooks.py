@@ -121,25 +121,21 @@ def first_paragraph(text: str) -> str:
 
 def command_pages() -> Iterator[str]:
     """One section a command with its arguments and options."""
-    import click
     from typer.main import get_command
 
-    from morula.cli import app
+    from morula.cli.app import app
 
     group: Any = get_command(app)
     for name, command in group.commands.items():
-        context = click.Context(command, info_name=f"morula {name}")
+        context = command.context_class(command, info_name=f"morula {name}")
         usage = " ".join(command.collect_usage_pieces(context))
         yield f"\n## `morula {name}`\n\n{command.help or ''}\n\n```text\nmorula {name} {usage}\n```\n"
         options = [each for each in command.params if each.name != "help"]
         if options:
-            yield "| option | default | meaning |\n|---|---|---|"
+            yield "| argument or option | default | meaning |\n|---|---|---|"
         for each in options:
-            spelling = (
-                ", ".join(f"`{text}`" for text in (*each.opts, *each.secondary_opts))
-                if each.param_type_name == "option"
-                else f"`{each.human_readable_name}`"
-            )
+            named = each.param_type_name == "option"
+            spelling = ", ".join(f"`{text}`" for text in (*each.opts, *each.secondary_opts)) if named else f"`{each.name.upper()}`"
             default = "" if each.default in (None, (), False) or callable(each.default) else f"`{each.default}`"
             yield f"| {spelling} | {default} | {' '.join((getattr(each, 'help', '') or '').split())} |"
 

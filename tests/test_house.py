@@ -84,7 +84,7 @@ def test_each_family_member_can_be_imported() -> None:
 
     for place in PACKAGE.rglob("__init__.py"):
         room = importlib.import_module(".".join(("morula", *place.parent.relative_to(PACKAGE).parts)))
-        for family in (value for value in vars(room).values() if isinstance(value, Family)):
+        for family in (value for value in list(vars(room).values()) if isinstance(value, Family)):
             for name in family.names:
                 assert callable(family.load(name))
                 assert family.member(name).summary, f"{family.kind} {name!r} has no summary"
@@ -125,7 +125,7 @@ def test_help_answers_at_once() -> None:
 def commands() -> set[str]:
     from typer.main import get_command
 
-    from morula.cli import app
+    from morula.cli.app import app
 
     return set(get_command(app).commands)  # type: ignore[attr-defined]
 

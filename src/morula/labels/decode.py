@@ -52,6 +52,12 @@ def decode_objects(
         DataError: when the prediction does not fit the channels, or holds NaN.
         OptionError: for an option that is unknown or breaks its rule, or channels that the decoder cannot use.
         UnknownNameError: for an unknown decoder or channel.
+
+    Examples:
+        >>> from morula.labels.encode import encode
+        >>> objects = decode_objects(encode(np.array([[0, 1, 1, 1, 2, 2, 2, 0]] * 3), ["F", "C"]), ["F", "C"])
+        >>> len(objects), objects.confidence
+        (2, array([1., 1.], dtype=float32))
     """
     if isinstance(prediction, Image):
         voxel_size = prediction.voxel_size if voxel_size is None else voxel_size

@@ -13,7 +13,12 @@ from morula.labels.check import smallest_type
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """Labels (Z)YX with ids 1..n, the confidence (n,) float32 of each id, and what the decoder looked at on the way, by name."""
+    """Labels (Z)YX with ids 1..n, the confidence (n,) float32 of each id, and what the decoder looked at on the way, by name.
+
+    Examples:
+        >>> len(Objects(np.array([[0, 1, 2]]), np.array([0.9, 0.8], np.float32)))
+        2
+    """
 
     labels: np.ndarray
     confidence: np.ndarray

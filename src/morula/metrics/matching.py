@@ -21,6 +21,11 @@ class Scores:
     """Counts and figures of one threshold.
 
     Without a match every figure is 0, as in StarDist; so it is where there is no object on either side (`average` leaves such images out).
+
+    Examples:
+        >>> (scores,) = match(np.array([[1, 1, 0, 2]]), np.array([[3, 3, 0, 0]]), (0.5,))
+        >>> scores.tp, scores.fn, scores.precision, scores.recall
+        (1, 1, 1.0, 0.5)
     """
 
     threshold: float

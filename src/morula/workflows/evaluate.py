@@ -30,6 +30,11 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     Raises:
         MissingFileError: when it is no run folder, or nothing was predicted.
         DataError: when no test image has labels.
+
+    Examples:
+        >>> *_, last = evaluate("runs/nuclei")  # doctest: +SKIP
+        >>> last.figures["F1@0.5"]  # doctest: +SKIP
+        0.91
     """
     import json
 

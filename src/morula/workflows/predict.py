@@ -33,6 +33,10 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     Raises:
         DataError: when the job names no test images.
         MissingFileError: when the run has no model.
+
+    Examples:
+        >>> for event in predict("runs/nuclei"):  # doctest: +SKIP
+        ...     print(event)
     """
     began = time.monotonic()
     folder = RunFolder.existing(run)

@@ -47,6 +47,10 @@ def run(
     Raises:
         JobError: with all problems of the job and its files.
         FileWriteError: when the folder holds something already.
+
+    Examples:
+        >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
+        ...     print(event)
     """
     began = time.monotonic()
     folder = RunFolder(Path(output) if output is not None else default_output(job))
