@@ -29,7 +29,7 @@ def job_pages() -> Iterator[str]:
 
 def section(node: dict[str, Any], definitions: dict[str, Any], level: int) -> Iterator[str]:
     """Table of an object's keys, or one section a variant; then the objects inside it."""
-    variants = [definition for definition in referenced(node, definitions)]
+    variants = referenced(node, definitions)
     plain = [each for each in variants if "const" not in each.get("properties", {}).get("kind", {})]
     for each in plain:
         yield from table(each, definitions)
@@ -67,7 +67,7 @@ def table(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
         return
     yield "\n| key | type | default | meaning |\n|---|---|---|---|"
     for name, each in rows:
-        default = "must stand" if name in node.get("required", []) else f"`{shown(each.get('default'))}`"
+        default = "must stand" if name in node.get("required", []) else shown(each.get("default"))
         meaning = " ".join(each.get("description", "").split())
         yield f"| `{name}` | {kind(each, definitions)} | {default} | {meaning} |".replace("||", "| |")
     yield ""
@@ -111,7 +111,9 @@ def shown(value: Any) -> str:
     """A default as it stands in YAML."""
     import json
 
-    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    if value is None:
+        return "–"
+    return f"`{json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value}`"
 
 
 def first_paragraph(text: str) -> str:
@@ -127,17 +129,23 @@ def command_pages() -> Iterator[str]:
 
     group: Any = get_command(app)
     for name, command in group.commands.items():
-        context = command.context_class(command, info_name=f"morula {name}")
-        usage = " ".join(command.collect_usage_pieces(context))
-        yield f"\n## `morula {name}`\n\n{command.help or ''}\n\n```text\nmorula {name} {usage}\n```\n"
+        arguments = [argument_usage(each) for each in command.params if each.param_type_name == "argument"]
+        usage = " ".join(["morula", name, *arguments, "[OPTIONS]"])
+        yield f"\n## `morula {name}`\n\n{command.help or ''}\n\n```text\n{usage}\n```\n"
         options = [each for each in command.params if each.name != "help"]
         if options:
             yield "| argument or option | default | meaning |\n|---|---|---|"
         for each in options:
             named = each.param_type_name == "option"
             spelling = ", ".join(f"`{text}`" for text in (*each.opts, *each.secondary_opts)) if named else f"`{each.name.upper()}`"
-            default = "" if each.default in (None, (), False) or callable(each.default) else f"`{each.default}`"
+            default = "" if each.default in (None, (), [], False) or callable(each.default) else f"`{each.default}`"
             yield f"| {spelling} | {default} | {' '.join((getattr(each, 'help', '') or '').split())} |"
+
+
+def argument_usage(argument: Any) -> str:
+    """An argument as usage lines show it."""
+    name = argument.name.upper() + ("..." if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
 
 
 def python_pages() -> Iterator[str]:
@@ -145,4 +153,4 @@ def python_pages() -> Iterator[str]:
     import morula
 
     for name in morula.__all__:
-        yield f"\n::: {morula._FACE[name]}.{name}\n"
+        yield f"\n::: {morula._FACE[name]}.{name}\n    options:\n      heading: morula.{name}\n      toc_label: {name}\n"
