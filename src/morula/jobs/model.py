@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from morula.core.errors import MissingFileError, ModelError
-from morula.core.events import Event
+from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.orientation import Orientation
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
@@ -30,6 +31,11 @@ class Model:
     """A trained network, its method, the normalisation of its images and the voxel size it was trained at.
 
     Made by training or `morula.load`. `job` is the resolved job that it was trained by.
+
+    Examples:
+        >>> import morula
+        >>> model = morula.load("runs/nuclei")  # doctest: +SKIP
+        >>> labels = model.segment(morula.read("scan.tif"))  # doctest: +SKIP
     """
 
     job: Any
@@ -112,9 +118,17 @@ class Model:
             "objects look larger or smaller to it than those it learned. Resample the image or train at this size."
         ]
 
+    @cached_property
+    def fast_network(self) -> Network:
+        """The network as it predicts: batch norms folded into the convolutions, weights channels-last; equal up to rounding."""
+        from morula.nn.build import to_channels_last
+        from morula.nn.fuse import fuse_for_inference
+
+        return to_channels_last(fuse_for_inference(self.network))
+
     def forward(self, batch: Tensor) -> Tensor:
         """Predicted channels NK(Z)YX of normalised images NC(Z)YX."""
-        return self.method.activate(self.network(batch))
+        return self.method.activate(self.fast_network(batch))
 
     def orientations(self) -> list[Orientation]:
         """Those that the job averages over."""
@@ -135,9 +149,14 @@ class Model:
         from morula.training.devices import pick_device
 
         device = pick_device(device)
-        self.network.to(device).eval()
+        self.fast_network.to(device)
         normalisation = self.normalisation or statistics(image, self.job.sampling.normalise)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
+        if not plan.exact and not self.network.norm_over_space:
+            yield Warned(
+                f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly near the "
+                "seams. Give more memory to avoid it."
+            )
         return (
             yield from predict(
                 image.lazy(),
@@ -189,6 +208,10 @@ def load(path: str | Path) -> Model:
     Raises:
         MissingFileError: when there is none.
         ModelError: when it is damaged or gives another output than the one stored with it.
+
+    Examples:
+        >>> load("runs/nuclei").channels  # doctest: +SKIP
+        ('F', 'C', 'Db')
     """
     from morula.core.options import Options
     from morula.data.normalise import Normalisation

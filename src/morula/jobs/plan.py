@@ -61,7 +61,8 @@ def plan(job: Any, facts: Facts) -> Any:
     if job.sampling.batch is None:
         document["sampling"]["batch"] = BATCH[facts.ndim]
     if job.sampling.patches_per_epoch is None:
-        document["sampling"]["patches_per_epoch"] = patches_per_epoch(facts, patch, document["sampling"]["batch"])
+        batch, steps = document["sampling"]["batch"], job.training.steps_per_epoch
+        document["sampling"]["patches_per_epoch"] = steps * batch if steps else patches_per_epoch(facts, patch, batch)
     document["network"].update(planned_network(job.network, facts, patch))
     if job.augment is None:
         document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
@@ -77,6 +78,7 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
 
     job = validate(Document(document, {}, None))
     problems = [Problem("sampling.patch", message) for message in patch_problems(job, patch, facts)]
+    problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     if problems:
         raise JobError(problems)
     return job
@@ -139,6 +141,17 @@ def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[st
         kernels, pools = plan_anisotropy(facts.spacing, patch, len(found.get("features", network.features)))
         found |= {"kernels": [list(kernel) for kernel in kernels], "pools": [list(pool) for pool in pools]}
     return found
+
+
+def step_problems(job: Any) -> list[str]:
+    """An epoch cannot have more steps than it has patches for."""
+    sampling, steps = job.sampling, job.training.steps_per_epoch
+    if steps is None or steps * sampling.batch <= sampling.patches_per_epoch:
+        return []
+    return [
+        f"{steps} steps of {sampling.batch} patches need {steps * sampling.batch} patches, but sampling.patches_per_epoch is "
+        f"{sampling.patches_per_epoch}. State one of the two only."
+    ]
 
 
 def patch_problems(job: Any, patch: Sequence[int], facts: Facts) -> list[str]:

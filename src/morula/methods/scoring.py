@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from morula.losses.sums import Activation, Sums
 
-OWN_ACTIVATION = ("bce", "bce_dice", "ce")
+OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that hold their activation themselves, for the sake of numerical stability."""
 
 
@@ -23,7 +23,7 @@ def loss_sums(
     Args:
         name: member of `morula.losses.LOSSES`.
         logits: NC(Z)YX.
-        target: of the same shape.
+        target: of the same shape; for `ce` one channel a class.
         weight: broadcastable to it; 0 leaves a voxel out.
         activation: what turns logits into values of the target's kind; the one used in prediction.
         share: factor of the loss.
@@ -39,7 +39,9 @@ def loss_sums(
     from morula.losses.dice import dice_sums
     from morula.losses.sums import Sums, activate
 
-    if name == "dice":
+    if name == "ce":  # takes class numbers; our targets are one channel a class
+        sums = LOSSES.load(name)(logits, target.argmax(dim=1, keepdim=True), None if weight is None else weight[:, :1])
+    elif name == "dice":
         sums = dice_sums(logits, target, weight, activation=activation)
     elif name in OWN_ACTIVATION:
         sums = LOSSES.load(name)(logits, target, weight)

@@ -10,6 +10,7 @@ from typing import Any
 from morula.core.events import Event, FileWritten, Finished, Logged
 from morula.jobs.run_folder import RunFolder
 from morula.report.build import write_report
+from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
 from morula.workflows.predict import predict
 from morula.workflows.train import default_output, train
@@ -56,7 +57,7 @@ def run(
     folder = RunFolder(Path(output) if output is not None else default_output(job))
     if not (resume and (folder.model / "model.json").is_file()):
         yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)
-    if not (folder.model / "model.json").is_file():
+    if not ((folder.model / "model.json").is_file() and first_process()):
         return
     test = _test_images(folder)
     if test is not None:

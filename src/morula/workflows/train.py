@@ -12,6 +12,7 @@ from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warn
 from morula.jobs.load import load_job
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
+from morula.training.processes import first_process
 from morula.workflows.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def train(
     source = RunFolder.existing(folder.path).job_file if resume else job
     chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
     prepared = prepare(load_job(source, overrides=chosen))
-    if not resume:
+    if not resume and first_process():
         folder.create(overwrite=overwrite)
     yield from train_prepared(prepared, folder, resume=resume, stop=stop)
 
@@ -75,7 +76,8 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
     """Train what was prepared: the job and its record first, the network, the model last."""
     from morula.training.tracking import track
 
-    yield from record(prepared, folder)
+    if first_process():
+        yield from record(prepared, folder)
     network = built(prepared)
     finished = yield from _seen(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
     if finished:
