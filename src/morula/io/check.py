@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from morula.core.errors import DataError
@@ -23,7 +25,8 @@ def check_image(image: Image) -> list[str]:
     name = image.source or "the image"
     if 0 in image.shape:
         raise DataError(f"{name} is empty: its shape is {image.shape}. Remove it, or write it again.")
-    whole, first = image.dtype.kind in "bui", None
+    whole = image.dtype.kind in "bui"
+    first: Any = None
     constant = True
     for block in each_block(image.data):
         if not whole:
@@ -36,4 +39,4 @@ def check_image(image: Image) -> list[str]:
         constant = constant and bool((block == first).all())
         if whole and not constant:
             break
-    return [f"{name} is constant: every value is {first:g}. Check that it is the right file and channel."] if constant else []
+    return [f"{name} is constant: every value is {float(first):g}. Check that it is the right file and channel."] if constant else []

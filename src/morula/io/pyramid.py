@@ -33,7 +33,7 @@ def plan_levels(shape: Sequence[int], axes: Axes, spacing: Sequence[float]) -> l
     levels = [tuple(factors)]
     while True:
         edges = {letter: -(-shape[axes.index(letter)] // factors[axes.index(letter)]) for letter in axes.spatial}
-        finest = min(length[letter] * factors[axes.index(letter)] for letter in "YX")
+        finest = min((length[letter] * factors[axes.index(letter)] for letter in "YX" if edges[letter] > 1), default=0.0)
         halved = [
             letter for letter in axes.spatial if edges[letter] > 1 and length[letter] * factors[axes.index(letter)] <= _COARSER * finest
         ]

@@ -34,8 +34,7 @@ def format_of(path: Path) -> Format:
     if not path.exists():
         raise missing(path)
     known, suffix = formats(), suffix_of(path)
-    # those that claim the suffix first: an N5 or Zarr folder is cheap to tell then
-    for each in sorted(known, key=lambda one: suffix not in one.suffixes):
+    for each in known:
         if each.recognises(path):
             return each
     for each in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import tifffile
 
 from morula.core.axes import LETTERS, Axes
-from morula.core.errors import DataError, FileReadError, OptionError
+from morula.core.errors import DataError, MorulaError, OptionError
 from morula.core.voxel_size import VoxelSize
+from morula.io.blocks import BLOCK_BYTES
 from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, pick_level, quiet, sized
 from morula.io.lazy import LazyArray, View, damaged
 from morula.io.location import suffix_of
@@ -24,6 +26,7 @@ _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
 _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots an inch speaks of a printer, not of a microscope
 _BIG = 2**32 - 2**25
+_FAILURES = (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error, ElementTree.ParseError)
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
 
 
@@ -50,13 +53,9 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         fatal = [said for said in complaints.said if any(word in said for word in _FATAL)]
         if fatal:
             raise damaged(path, fatal[-1].rpartition("> ")[2])
-    except (tifffile.TiffFileError, IndexError, KeyError, ValueError, TypeError, EOFError) as error:
-        if isinstance(error, DataError | OptionError):
-            raise
-        raise damaged(path, error) from error
-    except OSError as error:
-        if isinstance(error, FileReadError):
-            raise
+    except MorulaError:
+        raise
+    except _FAILURES as error:
         raise damaged(path, error) from error
     finally:
         log.removeFilter(complaints)
@@ -117,25 +116,42 @@ class Tiff(Format):
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types become OME-TIFF or plain."""
         data, axes = _arranged(data, target.axes)
-        dtype, big = np.dtype(data.dtype), math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
-        singletons = any(n == 1 for n, letter in zip(data.shape, axes, strict=True) if letter in "ZC")
+        big = math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
         size = target.voxel_size
-        common = {"bigtiff": big, "compression": "zlib", "photometric": "rgb" if axes.endswith("S") else "minisblack"}
-        if suffix_of(path).startswith(".ome"):
-            if dtype.name not in (*_OME_TYPES, "bool"):
-                raise OptionError(
-                    f"OME-TIFF cannot hold {dtype}; it holds {', '.join(_OME_TYPES)}. Write .ome.zarr or .h5, or convert first."
-                )
-            kind: dict[str, Any] = {"ome": True, "metadata": {"axes": axes, **_ome_sizes(size)}}
-        elif dtype.name in _IMAGEJ_TYPES and not big and not singletons and (not axes.endswith("S") or dtype == np.uint8):
-            kind = {"imagej": True, "metadata": {"axes": axes, **_imagej_sizes(size)}}
-        elif dtype.name in _OME_TYPES and not singletons:
-            kind = {"ome": True, "metadata": {"axes": axes, **_ome_sizes(size)}}
-        else:
-            kind = {"metadata": {"axes": axes, **({} if size is None else {"voxel_size": size.asdict()})}}
-        if size is not None:
-            kind["resolution"] = (1 / size.x, 1 / size.y)
-        tifffile.imwrite(path, _pages(data, axes), shape=data.shape, dtype=dtype, **common, **kind)
+        kind = _kind(data, axes, big=big, ome=suffix_of(path).startswith(".ome"))
+        sizes = {"imagej": _imagej_sizes, "ome": _ome_sizes, "plain": _plain_sizes}[kind](size)
+        tifffile.imwrite(
+            path,
+            _pages(data, axes),
+            shape=data.shape,
+            dtype=np.dtype(data.dtype),
+            imagej=kind == "imagej",
+            ome=kind == "ome",
+            bigtiff=big,
+            compression="zlib",
+            photometric="rgb" if axes.endswith("S") else "minisblack",
+            metadata={"axes": axes, **sizes},
+            resolution=None if size is None else (1 / size.x, 1 / size.y),
+        )
+
+
+def _kind(data: Any, axes: str, *, big: bool, ome: bool) -> str:
+    """The metadata that hold this array: ImageJ's where they can, unless OME is asked for; OME's; or tifffile's own (plain).
+
+    Readers of ImageJ's and OME's metadata drop a Z or C of length 1, and tifffile takes a width of 1 for a sample.
+    """
+    dtype, lengths = np.dtype(data.dtype).name, dict(zip(axes, data.shape, strict=True))
+    if ome:
+        if dtype not in (*_OME_TYPES, "bool"):
+            raise OptionError(f"OME-TIFF cannot hold {dtype}; it holds {', '.join(_OME_TYPES)}. Write .ome.zarr or .h5, or convert first.")
+        if lengths["X"] == 1:
+            raise OptionError(f"OME-TIFF cannot hold an image of width 1, here of shape {data.shape}. Write .tif, .ome.zarr or .h5.")
+        return "ome"
+    if 1 in (lengths.get("Z"), lengths.get("C"), lengths["X"]):
+        return "plain"
+    if dtype in _IMAGEJ_TYPES and not big and ("S" not in axes or dtype == "uint8"):
+        return "imagej"
+    return "ome" if dtype in _OME_TYPES else "plain"
 
 
 def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
@@ -258,8 +274,8 @@ def _arranged(data: Any, axes: Axes) -> tuple[Any, str]:
 
 
 def _pages(data: Any, axes: str) -> Any:
-    if isinstance(data, np.ndarray):
-        return data
+    if isinstance(data, np.ndarray) or math.prod(data.shape) * np.dtype(data.dtype).itemsize <= BLOCK_BYTES:
+        return np.asarray(data)
     leading = data.shape[: -3 if axes.endswith("S") else -2]
     return (np.asarray(data[index]) for index in np.ndindex(*leading))
 
@@ -277,3 +293,7 @@ def _ome_sizes(size: VoxelSize | None) -> dict[str, Any]:
     lengths = {letter: getattr(size, letter.lower()) for letter in "XYZ"}
     sizes = {f"PhysicalSize{letter}": length for letter, length in lengths.items() if length is not None}
     return {**sizes, **{f"{name}Unit": unit for name in sizes}}
+
+
+def _plain_sizes(size: VoxelSize | None) -> dict[str, Any]:
+    return {} if size is None else {"voxel_size": size.asdict()}

@@ -1,0 +1,249 @@
+"""Nothing half-written is left, nothing is replaced unasked, and the reason is said; large outputs are finished block by block."""
+
+import errno
+import os
+
+import h5py
+import numpy as np
+import pytest
+import yaozarrs
+
+from morula.core.errors import DataError, FileReadError, FileWriteError, OptionError
+from morula.core.region import blocks
+from morula.core.voxel_size import VoxelSize
+from morula.io import output as output_module
+from morula.io.atomic import atomic
+from morula.io.formats import hdf5, ome_zarr, zarr
+from morula.io.output import finish_pyramid, open_output
+from morula.io.read import read, read_labels
+from morula.io.tables import read_table, write_table
+from morula.io.write import write
+
+ARRAY = np.arange(6 * 40 * 50, dtype=np.uint16).reshape(6, 40, 50)
+SUFFIXES = [".tif", ".ome.tif", ".h5", ".zarr", ".ome.zarr", ".npy", ".nii.gz"]
+
+
+class Broken:
+    """An array whose reading ends with an error half-way."""
+
+    shape, dtype, chunks = (6, 40, 50), np.dtype(np.uint16), (1, 40, 50)
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, key):
+        raise self.error
+
+    def transpose(self, order):
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "this disk is read-only"),
+        (errno.EACCES, "you may not write there"),
+        (errno.EIO, "Input/output"),
+    ],
+)
+def test_errors_of_the_system(tmp_path, suffix, number, message):
+    path = tmp_path / f"a{suffix}"
+    with pytest.raises(FileWriteError, match=rf"was not written: .*{message}.* Nothing half-written was left behind") as raised:
+        write(path, Broken(OSError(number, os.strerror(number))), axes="ZYX")
+    assert raised.value.errno == number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_interrupted_write_keeps_the_former_file(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", ARRAY, axes="ZYX")
+    with pytest.raises(FileWriteError, match=r"exists already\. Pass overwrite=True to replace it, or choose another name"):
+        write(path, ARRAY[::-1], axes="ZYX")
+    for error in (KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), FileReadError("source")):
+        with pytest.raises((KeyboardInterrupt, FileWriteError, FileReadError)):
+            write(path, Broken(error), axes="ZYX", overwrite=True)
+        assert list(tmp_path.iterdir()) == [path]
+        np.testing.assert_array_equal(read(path).canonical()[0], ARRAY)
+    write(path, ARRAY[::-1].copy(), axes="ZYX", overwrite=True)
+    np.testing.assert_array_equal(read(path).canonical()[0], ARRAY[::-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write anywhere")
+def test_folders_that_may_not_be_written_to(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(FileWriteError, match="you may not write there"):
+        write(tmp_path / "a.tif", ARRAY)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(FileWriteError, match="was not written"):
+        write(tmp_path / "x" / "a.tif", ARRAY)
+
+
+def test_missing_folders_are_made(tmp_path):
+    assert write(tmp_path / "a" / "b" / "c.tif", ARRAY).exists()
+
+
+def test_folders_step_aside_and_back(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with atomic(target) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+    rename = type(target).rename
+
+    def refuse(self, other):
+        if ".part-" in self.name:
+            raise OSError(errno.EIO, "device")
+        return rename(self, other)
+
+    monkeypatch.setattr(type(target), "rename", refuse)
+    with pytest.raises(FileWriteError, match="device"), atomic(target) as temporary:
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_writing_that_fails_in_a_library(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("Can't synchronously write data (file write failed: errno = 28, error message = 'No space left on device')")
+
+    for module, name in ((zarr, "create_array"), (ome_zarr, "create_array"), (hdf5, "create")):
+        monkeypatch.setattr(module, name, full)
+    for suffix in (".zarr", ".ome.zarr", ".h5"):
+        with pytest.raises(FileWriteError, match="the disk is full"):
+            write(tmp_path / f"a{suffix}", ARRAY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".h5"])
+def test_blockwise_output_equals_whole(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    array = rng.random((2, 9, 300, 270)).astype(np.float32)
+    size = VoxelSize(0.2, 0.2, 1.0)
+    with open_output(tmp_path / f"a{suffix}", array.shape, array.dtype, "CZYX", size) as output:
+        assert (output.shape, output.dtype, output.ndim) == (array.shape, array.dtype, 4)
+        for box in blocks(array.shape, (1, 5, 100, 100)):
+            output[box.slices] = array[box.slices]
+        np.testing.assert_array_equal(output[1, 2:4], array[1, 2:4])
+        assert not (tmp_path / f"a{suffix}").exists()
+    whole = write(tmp_path / f"b{suffix}", array, axes="CZYX", voxel_size=size)
+    for level in range(2 if suffix == ".ome.zarr" else 1):
+        one, other = read(tmp_path / f"a{suffix}", level=level), read(whole, level=level)
+        np.testing.assert_array_equal(one, other)
+        assert (one.axes, one.voxel_size) == (other.axes, other.voxel_size)
+    assert len(list(tmp_path.iterdir())) == 2
+    if suffix == ".ome.zarr":
+        yaozarrs.validate_zarr_store(str(tmp_path / "a.ome.zarr"))
+
+
+def test_labels_blockwise_into_an_image(tmp_path):
+    image = write(tmp_path / "a.ome.zarr", np.zeros((4, 600, 300), np.uint8), voxel_size=[2, 1, 1])
+    output = open_output(f"{image}/labels/nuclei", (4, 600, 300), np.uint32, "ZYX", labels=True)
+    output[2, 5:9] = 2**31
+    assert finish_pyramid(output.path) == image / "labels" / "nuclei"
+    found = read_labels(image, level=1)
+    assert found.spacing == (2, 2, 2)
+    assert found.data[2, 3, 0] == 2**31
+    yaozarrs.validate_zarr_store(str(image / "labels"))
+    with pytest.raises(DataError, match="was not started by open_output, or is finished already"):
+        finish_pyramid(output.path)
+    with pytest.raises(FileWriteError, match="exists already"):
+        open_output(f"{image}/labels/nuclei", (4, 600, 300), np.uint32, "ZYX", labels=True)
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".h5"])
+def test_an_interrupted_output_leaves_nothing(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+
+    def interrupted():
+        with open_output(path, (4, 5), np.uint8, "YX") as output:
+            output[0] = 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_at_the_end(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(output_module, "replace", full)
+    for suffix in (".ome.zarr", ".h5"):
+        with pytest.raises(FileWriteError, match="the disk is full"), open_output(tmp_path / f"a{suffix}", (4, 5), np.uint8, "YX"):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_output_is_no_image(tmp_path):
+    output = open_output(tmp_path / "a.ome.zarr", (4, 5), np.uint8, "YX")
+    hidden = next(tmp_path.iterdir())
+    with pytest.raises(FileReadError, match="was not finished by the run that wrote it"):
+        read(hidden)
+    output.discard()
+
+
+def test_outputs_that_cannot_be(tmp_path):
+    with pytest.raises(OptionError, match=r"cannot be written block by block; \.ome\.zarr and \.h5 can"):
+        open_output(tmp_path / "a.tif", (4, 5), np.uint8, "YX")
+    with pytest.raises(DataError, match=r"shape \(4, 5\) with axes ZYX cannot be made"):
+        open_output(tmp_path / "a.h5", (4, 5), np.uint8, "ZYX")
+    with pytest.raises(OptionError, match=r"'\.\./x' is no name inside a file"):
+        write(tmp_path / "a.h5", ARRAY, dataset="../x")
+    with pytest.raises(DataError, match="is not an unfinished output"):
+        ome_zarr.finish(tmp_path)
+
+
+def test_tables(tmp_path):
+    columns = {
+        "label": np.array([1, 2**40], np.int64), "volume_um3": np.array([0.1 + 0.2, np.nan]), "float32": np.array([0.1, 2], np.float32),
+        "name": ["a,b", 'c "d"'], "touches": [True, False], "score": [None, 0.5],
+    }  # fmt: skip
+    table = read_table(write_table(tmp_path / "t.csv", columns))
+    assert list(table) == list(columns)
+    np.testing.assert_array_equal(table["label"], columns["label"])
+    np.testing.assert_array_equal(table["volume_um3"], columns["volume_um3"])
+    np.testing.assert_array_equal(table["float32"].astype(np.float32), columns["float32"])
+    assert list(table["name"]) == columns["name"]
+    assert np.isnan(table["score"][0])
+    assert table["label"].dtype == np.int64
+
+
+def test_tables_without_rows(tmp_path):
+    table = read_table(write_table(tmp_path / "t.csv", {"label": [], "volume_um3": []}))
+    assert {name: len(values) for name, values in table.items()} == {"label": 0, "volume_um3": 0}
+
+
+def test_tables_that_are_wrong(tmp_path):
+    with pytest.raises(DataError, match="differ in length: a 1, b 2"):
+        write_table(tmp_path / "t.csv", {"a": [1], "b": [1, 2]})
+    write_table(tmp_path / "t.csv", {"a": [1]})
+    with pytest.raises(FileWriteError, match="exists already"):
+        write_table(tmp_path / "t.csv", {"a": [1]}, overwrite=False)
+    (tmp_path / "u.csv").write_text("a,b\n1,2\n3\n")
+    with pytest.raises(FileReadError, match="row 3 has 1 cells but the header has 2"):
+        read_table(tmp_path / "u.csv")
+    (tmp_path / "v.csv").write_text("")
+    with pytest.raises(FileReadError, match="has no header line"):
+        read_table(tmp_path / "v.csv")
+    from morula.core.errors import MissingFileError
+
+    with pytest.raises(MissingFileError, match=r"Did you mean 't\.csv'"):
+        read_table(tmp_path / "tt.csv")
+
+
+def test_hdf5_outputs_state_their_axes(tmp_path):
+    with open_output(f"{tmp_path}/a.h5:/probabilities", (2, 6, 40, 50), np.float32, "CZYX", [2, 1, 1]) as output:
+        output[0] = 1
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert list(file["probabilities"].attrs["element_size_um"]) == [2, 1, 1]
+    assert read(tmp_path / "a.h5").axes == "CZYX"
