@@ -44,7 +44,7 @@ def _normalise(values: np.ndarray, ids: np.ndarray, largest: int, constant: np.f
     scale = np.zeros(largest + 1, np.float32)
     for label in range(1, largest + 1):
         if high[label] > low[label]:
-            scale[label] = np.float32(1) / (high[label] - low[label])
+            scale[label] = high[label] - low[label]
     for i in range(ids.size):
         label = ids[i]
         if label == 0:
@@ -52,4 +52,4 @@ def _normalise(values: np.ndarray, ids: np.ndarray, largest: int, constant: np.f
         elif scale[label] == 0:
             out[i] = constant
         else:
-            out[i] = (values[i] - low[label]) * scale[label]
+            out[i] = (values[i] - low[label]) / scale[label]

@@ -25,7 +25,7 @@ class Options(BaseOptions):
     dilation: Radius = 1
     """Grow the marks by so many voxels of the finest axis, or by one number an axis; a mark never leaves its object."""
     erosion: Radius = 0
-    """Then erode them by so many voxels."""
+    """Then erode each mark by so many voxels."""
 
 
 class Centre(Representation[Options]):
@@ -53,7 +53,7 @@ class Centre(Representation[Options]):
         out = np.zeros(labels.shape, np.float32)
         stamp(volume(ids), _three(marks), _three(offsets), volume(out))
         erosion = radii(self.options.erosion, spacing)
-        return one_channel(erode(out > 0, erosion)) if any(erosion) else out[None]
+        return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: the centre depends on the whole object."""
