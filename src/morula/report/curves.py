@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -14,12 +14,16 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 34, 44
 
 @dataclass(frozen=True)
 class Line:
-    """One line: `x` and `y` of equal length; points that are not finite are left out, and the line is broken there."""
+    """One line: `x` and `y` of equal length; points that are not finite are left out, and the line is broken there.
+
+    A line `like` another of that name is dashed in its colour, and the legend says once what dashed lines are (`kind`).
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    dashed: bool = False
+    like: str | None = None
+    kind: str = ""
 
     @property
     def points(self) -> list[tuple[float, float]]:
@@ -29,13 +33,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from values to pixels; `log` needs positive values."""
+    """A scale from values to pixels; `log` needs positive values, `whole` has ticks at whole numbers only."""
 
     low: float
     high: float
     start: float
     stop: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Pixel of a value."""
@@ -46,7 +51,7 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round numbers between the ends."""
         if not self.log:
-            return ticks(self.low, self.high)
+            return [tick for tick in ticks(self.low, self.high) if not self.whole or tick == int(tick)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         steps = (1, 2, 5) if self.high / self.low < 300 else (1,)
         return [step * 10.0**decade for decade in decades for step in steps if self.low <= step * 10.0**decade <= self.high]
@@ -71,21 +76,27 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 def line_chart(lines: Sequence[Line], *, title: str, x_label: str, mark: tuple[float, str] | None = None) -> Markup:
     """An SVG with one line a series, a legend, and a vertical mark with its text at `mark`; nothing when no line has a point.
 
-    The y axis is logarithmic where all values are positive and span more than a factor of 30.
+    The y axis is logarithmic where all values are positive and span a factor of 30 to 10,000; a learning rate that ends at almost
+    nothing stays linear.
 
     Examples:
         >>> line_chart([Line("loss", [1, 2], [0.5, 0.2])], title="Loss", x_label="epoch")[:4]
         Markup('<svg')
     """
     lines = [line for line in lines if line.points]
+    drawn = {line.name for line in lines}
+    lines = [line if line.like in drawn else replace(line, like=None) for line in lines]
     if not lines:
         return Markup("")
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    x_axis = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT)
+    whole = all(x == int(x) for x in xs)
+    x_axis = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT, whole=whole)
     y_axis = _y_axis(ys)
     parts = [_grid(x_axis, y_axis), _mark(mark, x_axis)]
-    parts += [_path(line, x_axis, y_axis, colour) for colour, line in enumerate(lines)]
+    own = [line.name for line in lines if line.like is None]
+    colours = [own.index(line.name if line.like is None else line.like) for line in lines]
+    parts += [_path(line, x_axis, y_axis, colour) for line, colour in zip(lines, colours, strict=True)]
     parts += [
         _legend(lines),
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>',
@@ -97,7 +108,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, mark: tuple[f
 
 def _y_axis(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
-    if low > 0 and high / low > 30:
+    if low > 0 and 30 < high / low < 1e4:
         return Axis(low / 1.2, high * 1.2, HEIGHT - BOTTOM, TOP, log=True)
     if low >= 0 and low < 0.6 * high:
         low = 0.0
@@ -130,7 +141,7 @@ def _mark(mark: tuple[float, str] | None, x_axis: Axis) -> str:
 
 
 def _path(line: Line, x_axis: Axis, y_axis: Axis, colour: int) -> str:
-    look = f'class="line c{colour % 6}{" dashed" if line.dashed else ""}"'
+    look = f'class="line c{colour % 6}{" dashed" if line.like is not None else ""}"'
     if len(line.points) == 1:
         x, y = line.points[0]
         return f'<circle {look} cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3"/>'
@@ -144,9 +155,12 @@ def _path(line: Line, x_axis: Axis, y_axis: Axis, colour: int) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> str:
+    """A sample and a name for each colour, then one for dashed lines."""
+    own = [line for line in lines if line.like is None]
+    entries = [(f"c{colour % 6}", line.name) for colour, line in enumerate(own)]
+    entries += [("c5 dashed", kind) for kind in dict.fromkeys(line.kind for line in lines if line.like is not None)]
     parts, x = [], float(LEFT)
-    for colour, line in enumerate(lines):
-        look = f'class="line c{colour % 6}{" dashed" if line.dashed else ""}"'
-        parts.append(f'<path {look} d="M{x:.0f} 14 h22"/><text class="legend" x="{x + 28:.0f}" y="18">{escape(line.name)}</text>')
-        x += 44 + 7.2 * len(line.name)
+    for look, name in entries:
+        parts.append(f'<path class="line {look}" d="M{x:.0f} 14 h22"/><text class="legend" x="{x + 28:.0f}" y="18">{escape(name)}</text>')
+        x += 44 + 7.2 * len(name)
     return "".join(parts)

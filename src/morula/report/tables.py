@@ -158,10 +158,12 @@ def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
     parts = [name for name in columns if name.startswith("loss_")]
     charts: dict[str, list[Line]] = {"Loss": [], "Parts of the loss": [], "Validation scores": [], "Learning rate": []}
     for name, values in columns.items():
-        line = Line(words(name), x, values, dashed=name.startswith("validation_"))
+        line = Line(words(name), x, values)
         if name in ("loss", "validation_loss"):
             charts["Loss"].append(line)
         elif "loss_" in name:
+            trained = words(name.removeprefix("validation_"))
+            line = line if line.name == trained else Line(line.name, x, values, like=trained, kind="validation")
             charts["Parts of the loss"] += [line] if len(parts) > 1 else []
         elif name == "rate":
             charts["Learning rate"].append(line)
@@ -225,12 +227,10 @@ def _flat(value: Any) -> str:
     Examples:
         >>> _flat({"kind": "unet", "features": [16, 32], "weights": None, "schedule": {"kind": "one_cycle"}})
         'unet, features 16 32, schedule one_cycle'
-        >>> _flat({"F": {"erosion": 1}, "Db": {}})
-        'F erosion 1, Db'
     """
     if isinstance(value, Mapping):
         kind = [str(value["kind"])] if "kind" in value else []
-        rest = [(key, each) for key, each in value.items() if key != "kind" and each not in (None, [], ())]
+        rest = [(key, each) for key, each in value.items() if key != "kind" and each not in (None, {}, [], ())]
         return ", ".join(kind + [f"{key.replace('_', ' ')} {_inner(each)}".rstrip() for key, each in rest])
     if isinstance(value, list | tuple):
         plain = all(not isinstance(each, list | tuple | Mapping) for each in value)
