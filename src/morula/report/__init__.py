@@ -1,1 +1,1 @@
-""""""
+"""A run folder as one HTML page that needs nothing else."""
