@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -71,6 +73,40 @@ def test_an_interrupted_write_keeps_the_former_file(tmp_path, suffix):
         np.testing.assert_array_equal(read(path).canonical()[0], ARRAY)
     write(path, ARRAY[::-1].copy(), axes="ZYX", overwrite=True)
     np.testing.assert_array_equal(read(path).canonical()[0], ARRAY[::-1])
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from morula.io.write import write
+from morula.io.output import open_output
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+array = np.random.default_rng(0).integers(0, 60000, (20, 256, 256)).astype(np.uint16)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+for suffix in sys.argv[2:]:
+    try:
+        if suffix.startswith("blocks"):
+            with open_output(sys.argv[1] + suffix, array.shape, array.dtype, "ZYX") as output:
+                for z in range(20):
+                    output[z] = array[z]
+        else:
+            write(sys.argv[1] + suffix, array, axes="ZYX")
+    except OSError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on file sizes")
+def test_a_real_limit_ends_in_words_and_not_the_process(tmp_path):
+    suffixes = [*SUFFIXES, "blocks.h5", "blocks.ome.zarr"]
+    done = subprocess.run([sys.executable, "-c", FULL, f"{tmp_path}/a", *suffixes], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert len(said) == len(suffixes)
+    for line in said:
+        assert line.startswith("FileWriteError")
+        assert "larger than this disk or a limit of your account allows" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write anywhere")

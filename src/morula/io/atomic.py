@@ -15,6 +15,7 @@ from morula.io.location import suffix_of
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full. Free space or write to another disk",
+    errno.EFBIG: "the file is larger than this disk or a limit of your account allows. Write to another disk",
     errno.EDQUOT: "your disk quota is used up. Free space or write to another disk",
     errno.EACCES: "you may not write there. Choose a folder of your own or change its permissions",
     errno.EPERM: "you may not write there. Choose a folder of your own or change its permissions",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 
 from morula.core.axes import Axes
@@ -17,6 +17,7 @@ from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.atomic import check_absent, remove, replace, write_error
 from morula.io.formats import hdf5, ome_zarr
 from morula.io.formats.base import Target
+from morula.io.formats.zarr import settle, settled
 from morula.io.location import split_location, suffix_of
 from morula.io.select import format_to_write
 
@@ -29,7 +30,7 @@ class Output:
     end and is removed after an error.
     """
 
-    def __init__(self, path: Path, array: Any, unfinished: Path, file: h5py.File | None = None) -> None:
+    def __init__(self, path: Path, array: Any, unfinished: Path, file: hdf5.WritableFile | None = None) -> None:
         self.path = path
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
@@ -44,6 +45,8 @@ class Output:
     def __setitem__(self, key: Any, values: Any) -> None:
         try:
             self._array[key] = values
+            if self._file is not None:
+                self._file.check()
         except OSError as error:
             raise write_error(self.path, error) from error
 
@@ -68,8 +71,11 @@ class Output:
 
     def discard(self) -> None:
         """Remove what was written."""
-        if self._file is not None:
-            self._file.close()
+        if self._file is None:
+            settle()
+        else:
+            with suppress(OSError):  # what is thrown away need not be complete
+                self._file.close()
         remove(self._unfinished)
 
     def __enter__(self) -> Output:
@@ -133,8 +139,8 @@ def open_output(
         if isinstance(kind, ome_zarr.OmeZarr):
             return Output(place, ome_zarr.start(unfinished, shape, dtype, named, size, labels=labels), unfinished)
         if isinstance(kind, hdf5.Hdf5):
-            opened = h5py.File(unfinished, "w")
-            return Output(place, hdf5.create(opened, shape, dtype, target), unfinished, opened)
+            opened = hdf5.WritableFile(unfinished)
+            return Output(place, hdf5.create(opened.file, shape, dtype, target), unfinished, opened)
     except OSError as error:
         raise write_error(place, error) from error
     raise OptionError(f"{str(file)!r} cannot be written block by block; .ome.zarr and .h5 can. Choose one of these suffixes.")
@@ -152,7 +158,8 @@ def finish_pyramid(path: str | os.PathLike[str]) -> Path:
     if not unfinished.is_dir():
         raise DataError(f"{str(path)!r} was not started by open_output, or is finished already.")
     try:
-        ome_zarr.finish(unfinished)
+        with settled():
+            ome_zarr.finish(unfinished)
         replace(unfinished, path)
         if path.parent.name == "labels":
             ome_zarr.enlist(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -69,10 +70,68 @@ class Hdf5(Format):
         """Write one data set (``raw`` or ``label`` unless named), in chunks with gzip."""
         if target.existing is not None:  # the user's file changes in one step, when its copy takes its place
             shutil.copyfile(target.existing, path)
-        with h5py.File(path, "a") as file:
-            dataset = create(file, data.shape, data.dtype, target)
+        with WritableFile(path) as opened:
+            dataset = create(opened.file, data.shape, data.dtype, target)
             for box in blocks(data.shape, block_shape(data.shape, dataset.dtype.itemsize, dataset.chunks)):
                 dataset[box.slices] = np.asarray(data[box.slices])
+                opened.check()
+
+
+class _Sink(io.FileIO):
+    """A file that remembers the first error of the system instead of raising it."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return length
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+class WritableFile:
+    """An HDF5 file open for writing, new or existing, that survives a full disk.
+
+    The HDF5 library ends the whole process when it cannot write on closing (h5py 3.16, HDF5 2.0). So it writes to a Python file that
+    never fails, and `check` and `close` raise what went wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        exists = path.exists()
+        self._sink = _Sink(path, "r+b" if exists else "w+b")
+        self.file = h5py.File(self._sink, "r+" if exists else "w")
+
+    def check(self) -> None:
+        """Raise the first error of the system, if there was one."""
+        if self._sink.error is not None:
+            raise self._sink.error
+
+    def close(self) -> None:
+        """Close the file and `check`."""
+        self.file.close()
+        self._sink.close()
+        self.check()
+
+    def __enter__(self) -> WritableFile:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            if error is None:
+                raise
 
 
 def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target) -> h5py.Dataset:

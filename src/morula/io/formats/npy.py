@@ -39,4 +39,7 @@ class Npy(Format):
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write the array as it is."""
         with path.open("wb") as file:
-            np.save(file, np.asarray(data), allow_pickle=False)
+            array = np.ascontiguousarray(data)
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            # not np.save: its error for a full disk does not say that the disk is full
+            file.write(array.reshape(-1).view(np.uint8).data)

@@ -26,6 +26,7 @@ from morula.io.formats.zarr import (
     open_array,
     put_attributes,
     read_array,
+    settled,
 )
 from morula.io.lazy import View, damaged
 from morula.io.location import stem_of
@@ -78,8 +79,9 @@ class OmeZarr(Format):
         axes = Axes("".join(letter for letter in "TCZYX" if letter in target.axes))
         if axes != target.axes:
             data = View(data, [target.axes.index(letter) for letter in axes])
-        fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels), data)
-        finish(path)
+        with settled():
+            fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels), data)
+            finish(path)
 
     def finished(self, path: Path, target: Target) -> None:
         """Make the folders above groups, and list a label image in its image."""

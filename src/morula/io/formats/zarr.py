@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,6 +152,29 @@ def fill(target: Any, data: Any) -> None:
         target[box.slices] = np.asarray(data[box.slices])
 
 
+def settle() -> None:
+    """Wait for the chunks that zarr still writes in its own threads after one of them failed: what is removed now must not come back."""
+    import asyncio
+
+    from zarr.core.sync import sync
+
+    async def others() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    sync(others())
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """`settle` when the block ends with an error."""
+    try:
+        yield
+    except BaseException:
+        settle()
+        raise
+
+
 class Zarr(Format):
     """Zarr arrays and groups of arrays without OME metadata."""
 
@@ -181,7 +205,8 @@ class Zarr(Format):
         if size is not None and size.unit != "pixel":
             size = size.to("um")
             attributes["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
-        fill(create_array(path, data.shape, data.dtype, target.axes, attributes=attributes), data)
+        with settled():
+            fill(create_array(path, data.shape, data.dtype, target.axes, attributes=attributes), data)
 
     def finished(self, path: Path, target: Target) -> None:
         """Make the folders above a data set groups."""
