@@ -9,6 +9,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import morula
 from morula.core.errors import MissingFileError, ModelError, OptionError, UnknownNameError
 from morula.io.atomic import atomic
 from morula.nn.build import build_network, kind_of
@@ -27,6 +27,7 @@ from morula.nn.network import Network
 WEIGHTS = "weights.safetensors"
 SIDECAR = "model.json"
 FORMAT = 1
+VERSION = version("morula")
 TOLERANCE = 1e-4  # of the largest test output; other processors round differently by about 1e-6 of it
 _INPUT, _OUTPUT = "test:input", "test:output:"  # no parameter's name holds a colon
 # what PyTorch's reader raises on bytes that are no checkpoint, found by feeding it such bytes
@@ -72,7 +73,7 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, Any
     content = save({name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()})
     described = {
         "format": FORMAT,
-        "morula": morula.__version__,
+        "morula": VERSION,
         "torch": torch.__version__,
         "network": {
             "kind": kind_of(network.options),
@@ -138,7 +139,7 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
     if version > FORMAT:
         raise ModelError(
             f"{path} has format {version}, written by Morula {sidecar.get('morula', '?')}; "
-            f"this is Morula {morula.__version__}, which reads formats up to {FORMAT}. Update Morula."
+            f"this is Morula {VERSION}, which reads formats up to {FORMAT}. Update Morula."
         )
     return dict(sidecar)
 
@@ -225,7 +226,7 @@ def _rebuilt(described: Mapping[str, Any], path: Path) -> Network:
         return build_network(settings, described["ndim"], described["in_channels"], described["heads"])
     except (ValidationError, UnknownNameError, OptionError, TypeError) as error:
         raise ModelError(
-            f"{path} describes a network that this Morula {morula.__version__} cannot build: {error} Use the version that wrote it."
+            f"{path} describes a network that this Morula {VERSION} cannot build: {error} Use the version that wrote it."
         ) from error
 
 

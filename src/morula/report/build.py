@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import morula
 from morula.io.atomic import atomic
 from morula.report import tables
 from morula.report.curves import line_chart
@@ -63,7 +63,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
     counted = count_objects(run) if reading.objects else None
     return _template().render(
         name=run.path.resolve().name,
-        version=morula.__version__,
+        version=version("morula"),
         style=_part("style.css"),
         script=_part("script.js"),
         cards=tables.cards(run, counted),
