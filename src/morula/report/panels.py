@@ -244,8 +244,9 @@ def raw_planes(opened: Opened, numbers: list[int]) -> np.ndarray:
     """Planes ZYX3 uint8 of the raw image, grey where there is none."""
     if opened.raw is None:
         return np.full((len(numbers), *opened.shape[-2:], 3), 40, np.uint8)
-    stack = opened.raw.canonical()
-    return pictures.to_rgb(stack[:, numbers] if stack.ndim == 4 else stack[:, None])
+    view = opened.raw.lazy()
+    planes = [view[:, z] for z in numbers] if view.ndim == 4 else [view[...]]
+    return pictures.to_rgb(np.stack(planes, axis=1))
 
 
 def _overlays(
@@ -325,8 +326,8 @@ def _raw_window(opened: Opened, z: int, middle: tuple[int, int], half: int) -> n
     """The square of the raw image as YX3, its contrast stretched over what lies in the image."""
     if opened.raw is None:
         return np.full((2 * half, 2 * half, 3), 40, np.uint8)
-    stack = opened.raw.canonical()
-    plane = stack[:, z] if stack.ndim == 4 else stack
+    view = opened.raw.lazy()
     inside = tuple(slice(max(0, at - half), at + half) for at in middle)
-    shown = pictures.to_rgb(plane[(slice(None), *inside)][:, None])[0]
+    crop = view[(slice(None), z, *inside)] if view.ndim == 4 else view[(slice(None), *inside)]
+    shown = pictures.to_rgb(crop[:, None])[0]
     return window(shown, (middle[0] - inside[0].start, middle[1] - inside[1].start), half)

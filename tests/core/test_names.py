@@ -1,0 +1,103 @@
+"""Families, variants, options and errors: names and messages."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from morula.core import Family, JobError, MorulaError, OptionError, UnknownNameError, errors
+from morula.core import family as family_module
+from morula.core.errors import Problem
+from morula.core.family import Member, nearest
+from morula.core.options import Options, validated
+from morula.core.variants import many_of, one_of, variant_types
+
+
+class Turn(Options):
+    """A turn."""
+
+    shorthand: ClassVar[str] = "degrees"
+    degrees: float = 90.0
+    """How far."""
+
+
+ACTIONS = Family("action", {"turn": Member("posixpath:join", f"{__name__}:Turn"), "flip": Member("posixpath:split", None)})
+
+
+@pytest.fixture
+def actions(monkeypatch: pytest.MonkeyPatch) -> Family:
+    monkeypatch.setattr(Family, "options", lambda self, name: {"turn": Turn, "flip": None}[name])
+    return Family("action", dict(ACTIONS.builtin))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "degrees"),
+    [("turn", "turn", 90), ({"kind": "turn", "degrees": 5}, "turn", 5), ({"turn": {"degrees": 5}}, "turn", 5), ({"turn": None}, "turn", 90),
+     ({"turn": 5}, "turn", 5), ({"degrees": 5}, "turn", 5), ("flip", "flip", None)],
+)  # fmt: skip
+def test_a_variant_may_be_spelt_in_several_ways(actions: Family, given: Any, kind: str, degrees: float | None) -> None:
+    value = TypeAdapter(one_of(actions, default="turn")).validate_python(given)
+    assert value.kind == kind
+    assert getattr(value, "degrees", None) == degrees
+
+
+def test_many_variants_keep_their_order_and_repeat(actions: Family) -> None:
+    adapter = TypeAdapter(many_of(actions))
+    assert [each.kind for each in adapter.validate_python(["flip", {"turn": 5}, "flip"])] == ["flip", "turn", "flip"]
+    assert [each.kind for each in adapter.validate_python({"turn": {"degrees": 1}, "flip": {}})] == ["turn", "flip"]
+    assert [each.kind for each in adapter.validate_python("flip")] == ["flip"]
+
+
+@pytest.mark.parametrize("given", ["trun", {"turn": {"degree": 5}}, {"turn": {"degrees": "far"}}, 7])
+def test_what_is_no_variant_is_refused(actions: Family, given: Any) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(one_of(actions)).validate_python(given)
+    assert list(variant_types(actions)) == ["turn", "flip"]
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown action 'trun'; known are turn, flip\. Did you mean 'turn'"):
+        ACTIONS.load("trun")
+    assert nearest("zzz", ["turn"]) == ""
+    assert ACTIONS.options("flip") is None
+
+
+def test_packages_add_members_but_may_not_take_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(name: str) -> list[Any]:
+        entry = SimpleNamespace(name=name, dist=SimpleNamespace(name="other-package"), load=lambda: Member("posixpath:split"))
+        assert EntryPoint(name, "posixpath:split", "morula.actions").load()
+        return [entry]
+
+    family = Family("action", dict(ACTIONS.builtin), group="morula.actions")
+    monkeypatch.setattr(family_module, "entry_points", lambda group: entries("shear"))
+    assert family.names == ["turn", "flip", "shear"]
+    assert family.load("shear")("a/b") == ("a", "b")
+    monkeypatch.setattr(family_module, "entry_points", lambda group: entries("turn"))
+    with pytest.raises(OptionError, match="other-package adds a action 'turn' that exists already"):
+        _ = Family("action", dict(ACTIONS.builtin), group="morula.actions").names
+
+
+def test_options_are_strict_and_say_all_that_is_wrong() -> None:
+    assert validated(Turn, None, "turn") == Turn()
+    assert validated(Turn, Turn(degrees=3), "turn").degrees == 3
+    with pytest.raises(OptionError, match=r"turn: .*degrees 'far'.*; unknown option 'degres'.*Did you mean 'degrees'"):
+        validated(Turn, {"degrees": "far", "degres": 1}, "turn")
+    with pytest.raises(ValidationError):
+        Turn().degrees = 4  # type: ignore[misc]
+
+
+def test_every_error_is_ours_and_the_builtin_that_it_resembles() -> None:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, MorulaError) and each is not MorulaError]
+    assert len(kinds) >= 10
+    assert all(len(each.__mro__) > len(MorulaError.__mro__) + 1 for each in kinds)
+
+
+def test_a_job_error_holds_every_problem_with_its_place() -> None:
+    problems = [Problem("a.b", "is wrong", 3, "job.yaml"), Problem("", "is no mapping"), Problem("c", "is missing", file="job.yaml")]
+    error = JobError(problems)
+    assert error.problems == problems
+    assert str(error).splitlines() == ["job.yaml:3  a.b  is wrong", "is no mapping", "job.yaml  c  is missing"]
