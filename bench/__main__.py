@@ -19,9 +19,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from page import write_page  # noqa: E402 - the folder is not a package
-from rows import PAIRS, ROWS, Result  # noqa: E402
+from real import real_job  # noqa: E402
+from rows import PAIRS, Result  # noqa: E402
+from rows import ROWS as ARRAY_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
+ROWS = {**ARRAY_ROWS, **{name: real_job(name) for name in ("nuclei2d", "nuclei3d_embryo")}}
 
 
 def main() -> None:

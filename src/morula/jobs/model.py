@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from morula.core.allocator import memory_kept
 from morula.core.errors import MissingFileError, ModelError
 from morula.core.events import Event, Warned
 from morula.core.image import Image
@@ -157,19 +158,20 @@ class Model:
                 f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly near the "
                 "seams. Give more memory to avoid it."
             )
-        return (
-            yield from predict(
-                image.lazy(),
-                self.forward,
-                plan,
-                channels=len(self.method.channels),
-                normalise=normalisation.apply,
-                orientations=self.orientations(),
-                reorient=self.method.reorient,
-                out=out,
-                device=device,
+        with memory_kept():
+            return (
+                yield from predict(
+                    image.lazy(),
+                    self.forward,
+                    plan,
+                    channels=len(self.method.channels),
+                    normalise=normalisation.apply,
+                    orientations=self.orientations(),
+                    reorient=self.method.reorient,
+                    out=out,
+                    device=device,
+                )
             )
-        )
 
     def plan(self, shape: tuple[int, ...], memory: int, device: str) -> Any:
         """Tiles for an image of this shape; for a network that normalises over space they have the trained patch's shape."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from morula.core.allocator import memory_kept
 from morula.core.errors import TrainingError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
 from morula.training.checkpoint import find_checkpoint, load_weights_of
@@ -70,7 +71,7 @@ def _events(
         "train", run.total, f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)"
     )
     yield from _begin(run, resume)
-    with interruption() as pressed:
+    with memory_kept(), interruption() as pressed:
         while True:
             if run.report_due:
                 yield from _report(run, lambda: stop() or pressed(), preview, score)

@@ -1,0 +1,184 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import morula
+from morula.cli.app import app
+from morula.testing.simulate import simulate_data_set
+
+JOB = """\
+images:
+  train: {raw: data/train/images, labels: data/train/labels}
+  validate: 25%
+  test: {raw: data/test/images, labels: data/test/labels}
+method: {kind: channels, channels: [F, C]}
+network: {kind: unet, features: [4, 8]}
+sampling: {patch: [32, 32], batch: 2, patches_per_epoch: 4}
+augment: none
+training: {epochs: 1}
+"""
+
+
+def typed(*words: object, text: str | None = None) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], input=text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    simulate_data_set(folder / "data", n_train=4, n_test=1, shape=(64, 64), n_objects=8, seed=3)
+    (folder / "job.yaml").write_text(JOB)
+    result = typed("run", folder / "job.yaml", "-o", folder / "run")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_help_lists_every_command() -> None:
+    result = typed("--help")
+    assert result.exit_code == 0
+    for command in ("demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"):
+        assert command in result.output
+
+
+@pytest.mark.parametrize("command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"])
+def test_every_command_explains_itself(command: str) -> None:
+    assert typed(command, "--help").exit_code == 0
+
+
+def test_a_wrong_call_ends_with_2() -> None:
+    assert typed("segment").exit_code == 2
+    assert typed("rnu").exit_code == 2
+
+
+def test_a_wrong_job_ends_with_1_and_all_its_problems(folder: Path) -> None:
+    job = folder / "wrong.yaml"
+    job.write_text(JOB.replace("epochs: 1", "epochs: x").replace("unet", "unett"))
+    for command in ("check", "run", "train"):
+        result = typed(command, job)
+        assert result.exit_code == 1
+        assert "wrong.yaml:6  network  unknown name 'unett'" in result.output
+        assert "wrong.yaml:9  training.epochs" in result.output
+        assert "2 problems; nothing was started." in result.output
+    assert not (Path("runs") / "wrong").exists()
+
+
+def test_missing_files_are_problems_of_the_job(folder: Path) -> None:
+    job = folder / "missing.yaml"
+    job.write_text(JOB.replace("data/train/images", "data/nowhere").replace("data/test/images", "data/neither"))
+    result = typed("check", job)
+    assert result.exit_code == 1
+    assert "nowhere" in result.output
+    assert "neither" in result.output
+
+
+def test_check_tells_what_is_planned_and_what_it_costs(folder: Path) -> None:
+    result = typed("check", folder / "job.yaml")
+    assert result.exit_code == 0, result.output
+    assert "training.optimiser.rate" in result.output
+    assert "one real step" in result.output
+    assert "no problem found" in result.output
+    assert "GB" not in typed("check", folder / "job.yaml", "--no-prove").output
+
+
+def test_set_goes_before_the_file(folder: Path) -> None:
+    result = typed("check", folder / "job.yaml", "--no-prove", "--set", "sampling.patch=[48, 48]", "--set", "training.epochs=7")
+    assert "patches of 48 x 48" in result.output
+    assert typed("check", folder / "job.yaml", "--set", "training.epoch=7").exit_code == 1
+
+
+def test_plain_lines_and_quiet(folder: Path, tmp_path: Path) -> None:
+    result = typed("train", folder / "job.yaml", "-o", tmp_path / "loud")
+    assert "epoch 1/1" in result.output
+    assert "\x1b" not in result.output
+    assert typed("train", folder / "job.yaml", "-o", tmp_path / "still", "--quiet").output == ""
+
+
+def test_a_run_is_not_overwritten(folder: Path) -> None:
+    result = typed("run", folder / "job.yaml", "-o", folder / "run")
+    assert result.exit_code == 1
+    assert "is not empty" in result.output
+    assert "--resume" in result.output
+    assert typed("run", folder / "job.yaml", "-o", folder / "run", "--resume").exit_code == 0
+
+
+def test_a_folder_that_is_no_run_is_never_removed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = typed("train", folder / "job.yaml", "-o", tmp_path, "--overwrite")
+    assert result.exit_code == 1
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_segment_measure_report_and_info(folder: Path, tmp_path: Path) -> None:
+    image = folder / "data/test/images/nuclei_000.tif"
+    assert typed("segment", image, "-m", folder / "run", "-o", tmp_path / "cells.tif").exit_code == 0
+    again = typed("segment", image, "-m", folder / "run", "-o", tmp_path / "cells.tif")
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+    assert typed("measure", tmp_path / "cells.tif", "-o", tmp_path / "table.csv", "-i", image).exit_code == 0
+    assert "intensity_mean" in (tmp_path / "table.csv").read_text().splitlines()[0]
+    assert typed("report", folder / "run").output.strip().endswith("report.html")
+    assert "unet, 2D" in typed("info", folder / "run").output
+    assert "axes YX" in typed("info", image).output
+
+
+def test_predict_and_evaluate_the_steps_alone(folder: Path) -> None:
+    assert typed("predict", folder / "run").exit_code == 0
+    result = typed("evaluate", folder / "run")
+    assert "F1@0.5" in result.output
+
+
+def test_doctor_looks_at_the_machine() -> None:
+    result = typed("doctor")
+    assert result.exit_code == 0
+    assert "memory" in result.output
+
+
+def test_new_writes_a_job_that_can_be_checked(folder: Path) -> None:
+    job = folder / "new.yaml"
+    data = folder / "data"
+    result = typed("new", job, "--raw", data / "train/images", "--labels", data / "train/labels", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "one real step" in result.output
+    text = job.read_text()
+    assert text.startswith("#")
+    assert "data/train/images" in text
+    assert typed("check", job, "--no-prove").exit_code == 0
+    assert typed("new", job, "--raw", "x", "--labels", "y", "--yes").exit_code == 1
+
+
+def test_new_asks_for_what_it_is_not_told(folder: Path) -> None:
+    job = folder / "asked.yaml"
+    data = folder / "data"
+    answers = f"instances\n{data / 'train/images'}\n{data / 'train/labels'}\n{data / 'test/images'}\n\n"
+    result = typed("new", job, text=answers)
+    assert result.exit_code == 0, result.output
+    assert "data/test/images" in job.read_text()
+
+
+def test_interrupted_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("morula.workflows.run.train", interrupted)
+    result = typed("run", folder / "job.yaml", "-o", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "--resume" in result.output
+
+
+def test_labels_of_another_size_are_named(folder: Path, tmp_path: Path) -> None:
+    for what in ("images", "labels"):
+        (tmp_path / what).mkdir()
+    morula.write(tmp_path / "images/a.tif", np.zeros((32, 32), np.uint8))
+    morula.write(tmp_path / "labels/a.tif", np.zeros((32, 16), np.uint8), labels=True)
+    job = tmp_path / "job.yaml"
+    job.write_text(JOB.replace("data/train", str(tmp_path)).replace("data/test", str(folder / "data/test")))
+    result = typed("check", job)
+    assert result.exit_code == 1
+    assert "32" in result.output
+    assert "16" in result.output

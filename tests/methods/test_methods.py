@@ -1,0 +1,142 @@
+"""What the methods answer, against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from morula.core.errors import DataError
+from morula.core.orientation import Orientation
+from morula.jobs.load import load_job
+from morula.methods import METHODS
+from morula.methods.base import Method, advice_on_losses
+from morula.methods.scoring import loss_sums
+
+
+def method(kind: str = "channels", *, ndim: int = 2, spacing: tuple[float, ...] | None = None, **options: object) -> Method:
+    job = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": kind, **options}})
+    return METHODS.load(kind)(job.method, job.objects, ndim=ndim, spacing=spacing or (1.0,) * ndim)
+
+
+LABELS = np.zeros((12, 12), np.uint32)
+LABELS[1:6, 1:6] = 1
+LABELS[6:11, 1:6] = 70_000
+
+
+def test_channels_are_named_and_counted() -> None:
+    made = method(channels=["F", "C", "Db"])
+    assert made.channels == ("F", "C", "Db")
+    assert made.heads == {"channels": 3}
+    targets = made.targets(LABELS)
+    assert targets.channels.shape == targets.weights.shape == (3, 12, 12)
+
+
+def test_distances_are_scored_inside_only_where_a_channel_tells_the_inside() -> None:
+    with_foreground = method(channels=["F", "Db"]).targets(LABELS)
+    assert (with_foreground.weights[0] == 1).all()
+    assert (with_foreground.weights[1] == (LABELS > 0)).all()
+    assert (method(channels=["Db"]).targets(LABELS).weights == 1).all()
+    everywhere = method(channels={"F": {}, "Db": {"mask_values": False}}).targets(LABELS)
+    assert (everywhere.weights == 1).all()
+
+
+def test_what_is_unlabelled_is_not_scored() -> None:
+    unlabelled = np.zeros((12, 12), bool)
+    unlabelled[:3] = True
+    for made in (method(channels=["F", "C", "Db"]), method("semantic", classes=2)):
+        weights = made.targets((LABELS > 0).astype(np.uint32), unlabelled=unlabelled).weights
+        assert (weights[:, :3] == 0).all()
+        assert (weights[:1, 3:] == 1).all()
+
+
+def test_perfect_outputs_have_a_small_loss_and_decode_to_the_labels() -> None:
+    made = method(channels=["F", "C", "Db"])
+    targets = made.targets(LABELS)
+    batch = {"targets": torch.from_numpy(targets.channels)[None], "weights": torch.from_numpy(targets.weights)[None]}
+    logits = torch.logit(batch["targets"].clamp(1e-4, 1 - 1e-4))
+    good = sum(float(sums.total) for sums in made.loss({"channels": logits}, batch).values())
+    bad = sum(float(sums.total) for sums in made.loss({"channels": -logits}, batch).values())
+    assert good < 0.01 < bad
+    prediction = made.activate({"channels": logits})[0].numpy()
+    from morula.labels.statistics import ChannelStatistics
+
+    decoded = made.decode(prediction, made.fit(ChannelStatistics.of(prediction)))
+    assert made.score(LABELS, decoded.labels)[0].f1 == 1.0
+
+
+def test_the_activation_of_training_is_that_of_prediction() -> None:
+    made = method(channels=["F", "Db"], losses={"F": "mse"})
+    logits = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    activated = made.activate({"channels": logits})
+    batch = {"targets": activated, "weights": torch.ones_like(activated)}
+    assert sum(float(sums.total) for sums in made.loss({"channels": logits}, batch).values()) == pytest.approx(0, abs=1e-6)
+
+
+def test_weights_multiply_and_rebalancing_raises_the_rare_class() -> None:
+    plain, doubled, even = (
+        method(channels=["F"], weights=weights, rebalance=rebalance) for weights, rebalance in (({}, False), ({"F": 2.0}, False), ({}, True))
+    )
+    target = torch.zeros(1, 1, 10, 10)
+    target[..., 0, 0] = 1
+    batch = {"targets": target, "weights": torch.ones_like(target)}
+    silent = {"channels": torch.full_like(target, -3.0)}
+    once, twice, balanced = (float(each.loss(silent, batch)["F"].total) for each in (plain, doubled, even))
+    assert twice == pytest.approx(2 * once)
+    assert balanced > 2 * once
+
+
+def test_reorient_moves_channels_as_their_labels() -> None:
+    made = method(channels=["F", "C", "Db"])
+    for orientation in made.orientations():
+        turned = np.ascontiguousarray(orientation.apply(LABELS))
+        assert np.allclose(made.reorient(made.targets(LABELS).channels, orientation), made.targets(turned).channels, atol=1e-6)
+    assert len(made.orientations()) == 8
+    assert len(method(ndim=3, spacing=(2.0, 1.0, 1.0)).orientations()) == 16
+    assert made.orientations()[0] == Orientation.identity(2)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_semantic_targets_decode_to_themselves(classes: int) -> None:
+    made = method("semantic", classes=classes, ndim=3)
+    labels = np.random.default_rng(0).integers(0, classes, (4, 5, 6)).astype(np.uint32)
+    targets = made.targets(labels)
+    assert (made.decode(targets.channels, made.fit(None)).labels == labels).all()  # type: ignore[arg-type]
+    rows = made.score_rows({"a": made.score(labels, labels), "b": made.score(labels, 0 * labels)})
+    assert all(row["iou"] == 1 for row in rows if row["image"] == "a")
+    assert all(row["iou"] < 0.6 for row in rows if row["image"] == "pooled")
+
+
+def test_semantic_ignores_a_value_and_names_what_is_no_class() -> None:
+    made = method("semantic", classes=3, ignore=255)
+    labels = np.array([[0, 1, 2, 255]], np.uint32)
+    assert made.targets(labels).weights[:, 0, 3].tolist() == [0, 0, 0]
+    assert made.score(labels, np.array([[0, 1, 2, 0]])).sum() == 3
+    with pytest.raises(DataError, match="has the value 9 but there are 3 classes"):
+        made.targets(labels + (labels == 2) * 7)
+
+
+def test_cross_entropy_takes_one_hot_targets() -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    classes = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(1))
+    one_hot = torch.nn.functional.one_hot(classes, 3).movedim(-1, 1).float()
+    expected = torch.nn.functional.cross_entropy(logits, classes)
+    assert float(loss_sums("ce", logits, one_hot, torch.ones_like(one_hot)).total) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("kind", ["channels", "semantic"])
+def test_previews_are_pictures(kind: str) -> None:
+    made = method(kind, ndim=3)
+    targets = made.targets((LABELS[None].repeat(4, 0) > 0).astype(np.uint32))
+    width = len(targets.channels)
+    batch = {"image": torch.rand(1, 1, 4, 12, 12), "targets": torch.from_numpy(targets.channels)[None]}
+    for picture in made.preview(batch, {next(iter(made.heads)): torch.zeros(1, width, 4, 12, 12)}).values():
+        assert picture.ndim == 2
+        assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_advice() -> None:
+    falling = [{"loss": 1 / (i + 1), "validation_loss": 0.5 + 0.1 * i} for i in range(12)]
+    assert "by heart" in advice_on_losses(falling)[0]
+    assert advice_on_losses(falling[:5]) == []
+    assert "has not fallen" in advice_on_losses([{"loss": 1.0}] * 10)[0]

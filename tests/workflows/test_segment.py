@@ -1,0 +1,82 @@
+"""New images through a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import DataError, FileWriteError, MissingFileError, ModelError
+
+
+def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    list(morula.segment(data2d / "test/images", model=run2d, output=tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["nuclei_000.csv", "nuclei_000.tif", "nuclei_001.csv", "nuclei_001.tif"]
+    first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
+    assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
+
+
+def test_one_image_goes_into_the_file_that_is_named(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    list(morula.segment(image, model=run2d, output=tmp_path / "cells.ome.zarr"))
+    labels = morula.read(tmp_path / "cells.ome.zarr")
+    assert labels.spatial_shape == (64, 64)
+    assert labels.dtype.kind == "u"
+
+
+def test_model_takes_arrays_and_images(run2d: Path, data2d: Path) -> None:
+    model = morula.load(run2d)
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    channels = model.predict(np.asarray(image))
+    assert channels.shape == (3, 64, 64)
+    assert channels.dtype == np.float32
+    assert (np.asarray(model.segment(image)) == np.asarray(model.segment(np.asarray(image)))).all()
+    assert (np.asarray(model.segment(image)) == model.decode(channels).labels).all()
+
+
+def test_a_wrong_image_is_refused_in_words(run2d: Path) -> None:
+    model = morula.load(run2d)
+    with pytest.raises(ModelError, match="trained in 2D"):
+        model.segment(morula.Image(np.zeros((4, 32, 32)), "ZYX"))
+    with pytest.raises(ModelError, match=r"has 3 channel\(s\)"):
+        model.segment(morula.Image(np.zeros((32, 32, 3)), "YXC"))
+    with pytest.raises(DataError, match="NaN"):
+        model.segment(np.full((32, 32), np.nan))
+
+
+def test_results_are_not_overwritten(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    image = data2d / "test/images/nuclei_000.tif"
+    list(morula.segment(image, model=run2d, output=tmp_path / "a.tif"))
+    with pytest.raises(FileWriteError, match="exists already"):
+        list(morula.segment(image, model=run2d, output=tmp_path / "a.tif"))
+    list(morula.segment(image, model=run2d, output=tmp_path / "a.tif", overwrite=True))
+
+
+def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="holds no model"):
+        morula.load(tmp_path)
+
+
+@pytest.mark.parametrize("values", [np.zeros((40, 50), np.uint8), np.full((40, 50), 7.0, np.float32)])
+def test_a_constant_image_gives_a_warning_and_a_result(run2d: Path, tmp_path: Path, values: np.ndarray) -> None:
+    from morula.core.events import Warned
+
+    events = list(morula.segment(values, model=run2d, output=tmp_path / "a.tif"))
+    assert any(isinstance(event, Warned) and "constant" in event.message for event in events)
+    assert (tmp_path / "a.csv").is_file()
+
+
+def test_an_image_smaller_than_the_patch(run2d: Path) -> None:
+    labels = morula.load(run2d).segment(np.random.default_rng(0).normal(size=(5, 9)))
+    assert labels.shape == (5, 9)
+
+
+def test_the_wrong_voxel_size_is_told(run2d: Path) -> None:
+    from dataclasses import replace
+
+    model = replace(morula.load(run2d), voxel_size=morula.VoxelSize(0.5, 0.5))
+    image = morula.Image(np.zeros((8, 8)), "YX", morula.VoxelSize(0.1, 0.1))
+    assert "trained at (0.5, 0.5)" in model.warnings(image)[0]
+    assert model.warnings(morula.Image(np.zeros((8, 8)), "YX", morula.VoxelSize(500, 500, unit="nm"))) == []
