@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rows import Result, figure
 
@@ -36,7 +34,7 @@ def measured(name: str, data: Path, folder: Path, options: argparse.Namespace) -
     import torch
 
     import morula
-    from morula.core.events import Epoch, Finished, FileWritten
+    from morula.core.events import Epoch, Finished
     from morula.io.tables import read_table
 
     torch.set_num_threads(options.threads)
@@ -52,8 +50,8 @@ def measured(name: str, data: Path, folder: Path, options: argparse.Namespace) -
     f1 = dict(zip(scores["threshold"][pooled].tolist(), scores["f1"][pooled].tolist(), strict=True))
     return {
         "title": TITLES[name],
-        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads; F1 of all test objects together (higher is better), at two or three thresholds "
-        "of the intersection over union; the best epoch is chosen on the validation images.",
+        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads; F1 of all test objects together (higher is better), at several "
+        "thresholds of the intersection over union; the best epoch is chosen on the validation images.",
         "complete": True,
         "figures": [
             *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),

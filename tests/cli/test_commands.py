@@ -46,7 +46,9 @@ def test_help_lists_every_command() -> None:
         assert command in result.output
 
 
-@pytest.mark.parametrize("command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     assert typed(command, "--help").exit_code == 0
 

@@ -75,7 +75,8 @@ def test_the_activation_of_training_is_that_of_prediction() -> None:
 
 def test_weights_multiply_and_rebalancing_raises_the_rare_class() -> None:
     plain, doubled, even = (
-        method(channels=["F"], weights=weights, rebalance=rebalance) for weights, rebalance in (({}, False), ({"F": 2.0}, False), ({}, True))
+        method(channels=["F"], weights=weights, rebalance=rebalance)
+        for weights, rebalance in (({}, False), ({"F": 2.0}, False), ({}, True))
     )
     target = torch.zeros(1, 1, 10, 10)
     target[..., 0, 0] = 1

@@ -18,7 +18,15 @@ CHANNELS = "{kind: channels, channels: [F, C, Db]}"
 
 
 def test_a_run_leaves_all_that_the_user_is_told_of(run2d: Path) -> None:
-    for name in ("report.html", "job.yaml", "provenance.json", "scores.csv", "model/weights.safetensors", "model/model.json", "logs/training.csv"):
+    for name in (
+        "report.html",
+        "job.yaml",
+        "provenance.json",
+        "scores.csv",
+        "model/weights.safetensors",
+        "model/model.json",
+        "logs/training.csv",
+    ):
         assert (run2d / name).is_file(), name
     assert (run2d / "checkpoints/last").is_dir()
     assert (run2d / "checkpoints/best").is_dir()

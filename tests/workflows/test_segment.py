@@ -13,7 +13,12 @@ from morula.core.errors import DataError, FileWriteError, MissingFileError, Mode
 
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     list(morula.segment(data2d / "test/images", model=run2d, output=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["nuclei_000.csv", "nuclei_000.tif", "nuclei_001.csv", "nuclei_001.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "nuclei_000.csv",
+        "nuclei_000.tif",
+        "nuclei_001.csv",
+        "nuclei_001.tif",
+    ]
     first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
 

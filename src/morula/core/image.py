@@ -48,7 +48,7 @@ class Image:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return self.data.dtype  # type: ignore[no-any-return]
+        return self.data.dtype
 
     @property
     def ndim_spatial(self) -> int:
@@ -79,7 +79,7 @@ class Image:
         """All values as C(Z)YX."""
         import numpy as np
 
-        return canonical(np.asarray(self), self.axes)  # type: ignore[no-any-return]
+        return canonical(np.asarray(self), self.axes)
 
     def lazy(self) -> CanonicalView:
         """The values as C(Z)YX, read when sliced."""
@@ -123,7 +123,7 @@ class CanonicalView:
         block = canonical(np.asarray(self._image.data[stored]), axes)
         if "C" not in axes and isinstance(keys[0], slice):
             block = block[keys[0]]
-        return block.squeeze(axis=integers) if integers else block  # type: ignore[no-any-return]
+        return block.squeeze(axis=integers) if integers else block
 
 
 def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 Array = TypeVar("Array")
 
@@ -49,8 +49,8 @@ class Orientation:
         axes = [*range(lead), *(lead + axis for axis in self.permutation)]
         flipped = [lead + axis for axis, flip in enumerate(self.flips) if flip]
         if isinstance(array, np.ndarray):
-            return np.flip(array.transpose(axes), flipped)  # type: ignore[return-value]
-        return array.permute(axes).flip(flipped)  # type: ignore[attr-defined,no-any-return]
+            return cast(Array, np.flip(cast(Any, array).transpose(axes), tuple(flipped)))
+        return cast(Array, cast(Any, array).permute(axes).flip(flipped))
 
     @property
     def inverse(self) -> Orientation:

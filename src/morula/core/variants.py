@@ -79,11 +79,12 @@ def one_of(family: Family, default: str | None = None) -> Any:
 
 def many_of(family: Family) -> Any:
     """Type of a field that holds variants in their order: a list, or a mapping from name to options."""
-    member = one_of(family)
+    member: Any = one_of(family)
 
     def listed(value: Any) -> Any:
         if isinstance(value, Mapping):
             return tuple({name: options} for name, options in value.items())
         return (value,) if isinstance(value, str) else value
 
-    return Annotated[tuple[member, ...], BeforeValidator(listed)]
+    several: Any = tuple[member, ...]
+    return Annotated[several, BeforeValidator(listed)]

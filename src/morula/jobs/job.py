@@ -94,6 +94,11 @@ class Measurement(Options):
     """Mean, minimum, maximum and standard deviation of the raw image in each object."""
 
 
+def _auto_or_none(value: Any) -> Any:
+    """The two words that stand for a list of augmentations."""
+    return {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value
+
+
 @cache
 def job_model() -> type[Options]:
     """The job's class, built from the families when first asked for."""
@@ -106,14 +111,16 @@ def job_model() -> type[Options]:
     from morula.nn import NETWORKS
     from morula.training.options import Training
 
+    process: Any = one_of(DECODERS, default="watershed") | None
+    patch: Any = tuple[int, ...] | None
+    batch: Any = int | None
+    normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))]
+    augment: Any = Annotated[many_of(AUGMENTATIONS) | None, BeforeValidator(_auto_or_none)]
     objects = create_model(
         "Objects",
         __base__=Options,
         __doc__="How objects are made of predicted channels, refined and measured.",
-        process=(
-            one_of(DECODERS, default="watershed") | None,
-            Field(None, description="Decoder; left out: the one that fits the channels."),
-        ),
+        process=(process, Field(None, description="Decoder; left out: the one that fits the channels.")),
         refine=(many_of(REFINEMENTS), Field((), description="Operations on the objects, in this order.")),
         measure=(Measurement, Field(Measurement(), description="What is measured on each object.")),
     )
@@ -121,13 +128,10 @@ def job_model() -> type[Options]:
         "Sampling",
         __base__=Sampling,
         __doc__=Sampling.__doc__,
-        patch=(
-            tuple[int, ...] | None,
-            Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images."),
-        ),
-        batch=(int | None, Field(None, ge=1, description="Patches in a step; left out: planned.")),
+        patch=(patch, Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images.")),
+        batch=(batch, Field(None, ge=1, description="Patches in a step; left out: planned.")),
         normalise=(
-            Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))],
+            normalise,
             Field({"kind": "percentile"}, description="How intensities are brought to one scale; stored with the model."),
         ),
     )
@@ -140,10 +144,7 @@ def job_model() -> type[Options]:
         network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
         sampling=(sampling, Field({}, description="Patches and their normalisation.")),
         augment=(
-            Annotated[
-                many_of(AUGMENTATIONS) | None,
-                BeforeValidator(lambda value: {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value),
-            ],
+            augment,
             Field(None, description="Augmentations, in this order; left out or `auto`: planned; `none`: no augmentation."),
         ),
         training=(Training, Field({}, description="The training loop.")),

@@ -155,8 +155,8 @@ class Model:
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
-                f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly near the "
-                "seams. Give more memory to avoid it."
+                f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly "
+                "near the seams. Give more memory to avoid it."
             )
         with memory_kept():
             return (
@@ -179,16 +179,16 @@ class Model:
         from morula.inference.plan import plan_tiles
 
         network = self.network
-        common = {
-            "halo": network.receptive_halo,
-            "multiple": network.multiple,
-            "memory": memory,
-            "bytes_per_voxel": measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
-        }
-        if network.norm_over_space:
-            tile = tuple(-(-p // m) * m for p, m in zip(self.job.sampling.patch, network.multiple, strict=True))
-            return plan_tiles(shape, tile=tile, overlap=self.job.prediction.overlap, **common)
-        return plan_tiles(shape, **common)
+        fixed = network.norm_over_space
+        return plan_tiles(
+            shape,
+            halo=network.receptive_halo,
+            multiple=network.multiple,
+            memory=memory,
+            bytes_per_voxel=measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
+            tile=network.padded_shape(self.job.sampling.patch) if fixed else None,
+            overlap=self.job.prediction.overlap if fixed else None,
+        )
 
     def save(self, folder: str | Path, example: Tensor) -> list[Path]:
         """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load."""

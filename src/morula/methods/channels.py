@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from morula.labels.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
+if TYPE_CHECKING:
+    ChannelList = tuple[Any, ...]
+else:
+    ChannelList = many_of(REPRESENTATIONS)
+
 FOREGROUND = {"F": lambda channel: channel > 0.5, "B": lambda channel: channel < 0.5}
 
 
 class Options(BaseOptions):
     """Channels to be predicted, and how each is scored while training."""
 
-    channels: many_of(REPRESENTATIONS) = Field(
+    channels: ChannelList = Field(
         default=("F", "C", "Db"),
         min_length=1,
         description="Channels by code, each with its options, in the order of the network's outputs.",
@@ -44,7 +49,7 @@ class Options(BaseOptions):
 
     @model_validator(mode="after")
     def _codes_stand(self) -> Options:
-        codes = [channel.kind for channel in self.channels]  # type: ignore[attr-defined]
+        codes = [channel.kind for channel in self.channels]
         if len(set(codes)) != len(codes):
             raise ValueError(f"channels {', '.join(codes)} name one channel twice; each stands once")
         for what, given in (("losses", self.losses), ("weights", self.weights)):
