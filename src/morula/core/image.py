@@ -87,13 +87,16 @@ class Image:
 
 
 class CanonicalView:
-    """An image seen as C(Z)YX. Slicing it with slices reads that part alone.
+    """An image seen as C(Z)YX. Indexing it as a NumPy array reads the box around what is asked for, and no more.
+
+    Raises:
+        DataError: when it has several time points.
 
     Examples:
         >>> import numpy as np
         >>> view = Image(np.zeros((5, 64, 32, 3)), Axes("ZYXC")).lazy()
-        >>> view.shape, view[0:2, 1:3, :, 4:10].shape
-        ((3, 5, 64, 32), (2, 2, 64, 6))
+        >>> view.shape, view[0:2, 1:3, :, 4:10].shape, view[-1, ..., 0].shape
+        ((3, 5, 64, 32), (2, 2, 64, 6), (5, 64))
     """
 
     def __init__(self, image: Image) -> None:
@@ -110,20 +113,21 @@ class CanonicalView:
     def __getitem__(self, key: Any) -> np.ndarray:
         import numpy as np
 
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
-            keys = (*keys[:at], *(slice(None),) * (self.ndim - len(keys) + 1), *keys[at + 1 :])
-        keys = keys + (slice(None),) * (self.ndim - len(keys))
+        from morula.core.indexing import split_index
+
+        box, rest = split_index(key, self.shape)
         axes = self._image.axes
-        wanted = dict(zip("CZYX" if self.ndim == 4 else "CYX", keys, strict=True))
-        stored = tuple(slice(None) if letter == "T" else wanted.get(letter, slice(None)) for letter in axes)
-        integers = tuple(i for i, part in enumerate(keys) if not isinstance(part, slice))
-        stored = tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in stored)
+        wanted = dict(zip(f"C{axes.spatial_axes}", box, strict=True))
+        stored = tuple(wanted.get(letter, slice(None)) for letter in axes)
         block = canonical(np.asarray(self._image.data[stored]), axes)
-        if "C" not in axes and isinstance(keys[0], slice):
-            block = block[keys[0]]
-        return block.squeeze(axis=integers) if integers else block
+        if "C" not in axes:
+            block = block[box[0]]
+        return block[rest]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(self[...], dtype=dtype)
 
 
 def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:

@@ -23,38 +23,6 @@ def crop(image: Image, region: Region) -> np.ndarray:
     return image.lazy()[(slice(None), *region.slices)]
 
 
-def mirrored_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
-    """Indices ``start <= i < stop`` folded into ``low <= i < high`` by mirrors on the first and last voxel.
-
-    Examples:
-        >>> mirrored_indices(-2, 6, 0, 4)
-        array([2, 1, 0, 1, 2, 3, 2, 1])
-    """
-    length = high - low
-    if length == 1:
-        return np.full(stop - start, low)
-    period = 2 * (length - 1)
-    folded = np.abs(np.arange(start, stop) - low) % period
-    return np.where(folded >= length, period - folded, folded) + low
-
-
-def mirrored_crop(image: Image, region: Region, within: Region) -> np.ndarray:
-    """The values of a box as C(Z)YX; voxels outside `within` are mirrored from inside it.
-
-    The mirror lies on the first and last voxel (NumPy's ``reflect``), repeated as often as the box needs.
-    """
-    ranges = zip(region.start, region.stop, within.start, within.stop, strict=True)
-    indices = [mirrored_indices(*limits) for limits in ranges]
-    start = tuple(int(index.min()) for index in indices)
-    stop = tuple(int(index.max()) + 1 for index in indices)
-    array = crop(image, Region(start, stop))
-    if (start, stop) == (region.start, region.stop):
-        return array
-    for axis, (index, first) in enumerate(zip(indices, start, strict=True), start=1):
-        array = np.take(array, index - first, axis=axis)
-    return array
-
-
 def check_region(image: Image, region: Region, name: str) -> None:
     """Refuse a box that does not lie inside the image.
 

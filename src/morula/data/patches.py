@@ -13,11 +13,12 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
+from morula.core.mirror import mirrored_box
 from morula.core.region import Region
 from morula.data.augment.base import Augmentation, Draw, draw
 from morula.data.augment.resample import Fetched, fetch_region
 from morula.data.augment.warp import Warp
-from morula.data.crop import check_region, crop, decoded, mirrored_crop
+from morula.data.crop import check_region, crop, decoded
 from morula.data.normalise import Normalisation
 from morula.data.sampling import Grid, Options, foreground_box, random_box, steps
 
@@ -295,7 +296,7 @@ def _plain(
     arrays = {}
     for layer in layers:
         where = region.grow(margin) if layer.margin else region
-        arrays[layer.name] = layer.prepared(mirrored_crop(layer.image, where, source.extent))
+        arrays[layer.name] = layer.prepared(mirrored_box(layer.image.lazy(), where, source.extent))
     inside = np.zeros(region.shape, bool)
     common = region.intersect(source.extent)
     assert common is not None

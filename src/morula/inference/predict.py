@@ -12,6 +12,7 @@ import torch
 
 from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.events import Progress
+from morula.core.mirror import mirrored_box
 from morula.core.orientation import Orientation
 from morula.core.region import Region
 from morula.inference.plan import TilePlan
@@ -189,29 +190,9 @@ def _read(source: Any, plan: TilePlan, indices: Sequence[Index], normalise: Norm
 
 
 def _tile(source: Any, region: Region, normalise: Normalise | None) -> np.ndarray:
-    positions = [mirrored(start, stop, n) for start, stop, n in zip(region.start, region.stop, source.shape[1:], strict=True)]
-    begins = [int(position.min()) for position in positions]
-    box = tuple(slice(begin, int(position.max()) + 1) for begin, position in zip(begins, positions, strict=True))
-    values = np.asarray(source[(slice(None), *box)])
+    values = mirrored_box(source, region)
     values = np.asarray(values if normalise is None else normalise(values), np.float32)
     if not np.isfinite(values).all():
-        place = ", ".join(f"{part.start}:{part.stop}" for part in box)
+        place = ", ".join(f"{a}:{min(b, n)}" for a, b, n in zip(region.start, region.stop, source.shape[1:], strict=True))
         raise DataError(f"the image holds NaN or infinity in [{place}]; a prediction from it would be wrong. Replace these voxels first.")
-    for axis, (begin, position) in enumerate(zip(begins, positions, strict=True), 1):
-        if len(position) != values.shape[axis]:
-            values = np.take(values, position - begin, axis=axis)
     return values
-
-
-def mirrored(start: int, stop: int, length: int) -> np.ndarray:
-    """Positions in an axis of this length that stand for start..stop-1 when the axis is mirrored at its ends (end voxels not repeated).
-
-    Examples:
-        >>> mirrored(-2, 6, 3).tolist(), mirrored(0, 3, 1).tolist()
-        ([2, 1, 0, 1, 2, 1, 0, 1], [0, 0, 0])
-    """
-    positions = np.arange(start, stop)
-    if length == 1:
-        return np.zeros_like(positions)
-    positions = positions % (2 * length - 2)
-    return np.minimum(positions, 2 * length - 2 - positions)

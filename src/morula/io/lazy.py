@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from morula.core.axes import SPATIAL, Axes
+from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, MorulaError
 from morula.core.image import Image
+from morula.core.indexing import split_index
 
 _FAILURES = (OSError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, ImportError)
 
@@ -95,53 +96,6 @@ class LazyArray(ABC):
         return f"<{type(self).__name__} {self.shape} {self.dtype} in {str(self.path)!r}>"
 
 
-def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
-    """A NumPy index in two steps: slices with positive step that say what to read, and the index into what was read.
-
-    Raises:
-        IndexError: as NumPy does.
-
-    Examples:
-        >>> split_index((..., 3), (10, 8))
-        ((slice(0, 10, 1), slice(3, 4, 1)), (slice(None, None, None), 0))
-    """
-    keys = list(key) if isinstance(key, tuple) else [key]
-    used = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if used > len(shape):
-        raise IndexError(f"too many indices: the array has {len(shape)} dimensions, {used} were indexed")
-    place = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
-    keys[place : place + 1] = [slice(None)] * (len(shape) - used)
-    box: list[slice] = []
-    rest: list[Any] = []
-    for k in keys:
-        if k is None:
-            rest.append(None)
-            continue
-        wanted, within = _split_one(k, shape[len(box)])
-        box.append(wanted)
-        rest.append(within)
-    return tuple(box), tuple(rest)
-
-
-def _split_one(key: Any, n: int) -> tuple[slice, Any]:
-    if isinstance(key, slice):
-        start, stop, step = key.indices(n)
-        if step > 0:
-            return slice(start, max(start, stop), step), slice(None)
-        count = len(range(start, stop, step))
-        return slice(start + (count - 1) * step, start + 1, -step) if count else slice(0, 0, 1), slice(None, None, -1)
-    index = np.asarray(key)
-    if index.dtype == bool:
-        index = np.flatnonzero(index)
-    if index.size == 0:
-        return slice(0, 0, 1), index.astype(np.intp)
-    index = np.where(index < 0, index + n, index)
-    low, high = int(index.min()), int(index.max())
-    if low < 0 or high >= n:
-        raise IndexError(f"index {key!r} is out of bounds for a dimension of length {n}")
-    return slice(low, high + 1, 1), index - low if index.ndim else 0
-
-
 class View(LazyArray):
     """Another array with its axes in another order, an index taken on some, or its values in another type; as lazy as that array.
 
@@ -192,27 +146,3 @@ def take_channel(image: Image, channel: int) -> Image:
     place = image.axes.index("C")
     rest = [axis for axis in range(len(image.axes)) if axis != place]
     return Image(View(image.data, rest, {place: channel}), Axes(image.axes.replace("C", "")), image.voxel_size, image.source)
-
-
-def canonical_view(image: Image) -> LazyArray:
-    """The image as C(Z)YX, read when sliced.
-
-    Raises:
-        DataError: when it has several time points.
-
-    Examples:
-        >>> view = canonical_view(Image(np.zeros((5, 7, 3)), Axes("YXC")))
-        >>> view.shape, view[1, 2:4].shape
-        ((3, 5, 7), (2, 7))
-    """
-    fixed: dict[int, int] = {}
-    if "T" in image.axes:
-        place = image.axes.index("T")
-        if image.shape[place] != 1:
-            raise DataError(
-                f"{image.source or 'the image'} has {image.shape[place]} time points; one image at a time is handled. "
-                "Split it, or state axes in which this dimension is Z or C."
-            )
-        fixed[place] = 0
-    order = [letter for letter in "C" + SPATIAL if letter == "C" or letter in image.axes]
-    return View(image.data, [image.axes.index(letter) if letter in image.axes else None for letter in order], fixed)

@@ -1,0 +1,55 @@
+"""NumPy's indices for arrays that are read when they are sliced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
+    """A NumPy index in two steps: slices with positive step that say what to read, and the index into what was read.
+
+    Raises:
+        IndexError: as NumPy does.
+
+    Examples:
+        >>> split_index((..., 3), (10, 8))
+        ((slice(0, 10, 1), slice(3, 4, 1)), (slice(None, None, None), 0))
+    """
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used = sum(1 for k in keys if k is not None and k is not Ellipsis)
+    if used > len(shape):
+        raise IndexError(f"too many indices: the array has {len(shape)} dimensions, {used} were indexed")
+    place = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+    keys[place : place + 1] = [slice(None)] * (len(shape) - used)
+    box: list[slice] = []
+    rest: list[Any] = []
+    for k in keys:
+        if k is None:
+            rest.append(None)
+            continue
+        wanted, within = _split_one(k, shape[len(box)])
+        box.append(wanted)
+        rest.append(within)
+    return tuple(box), tuple(rest)
+
+
+def _split_one(key: Any, n: int) -> tuple[slice, Any]:
+    if isinstance(key, slice):
+        start, stop, step = key.indices(n)
+        if step > 0:
+            return slice(start, max(start, stop), step), slice(None)
+        count = len(range(start, stop, step))
+        return slice(start + (count - 1) * step, start + 1, -step) if count else slice(0, 0, 1), slice(None, None, -1)
+    index = np.asarray(key)
+    if index.dtype == bool:
+        index = np.flatnonzero(index)
+    if index.size == 0:
+        return slice(0, 0, 1), index.astype(np.intp)
+    index = np.where(index < 0, index + n, index)
+    low, high = int(index.min()), int(index.max())
+    if low < 0 or high >= n:
+        raise IndexError(f"index {key!r} is out of bounds for a dimension of length {n}")
+    return slice(low, high + 1, 1), index - low if index.ndim else 0
