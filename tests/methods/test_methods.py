@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, JobError
 from morula.core.orientation import Orientation
 from morula.jobs.load import load_job
 from morula.methods import METHODS
@@ -141,3 +141,19 @@ def test_advice() -> None:
     assert "by heart" in advice_on_losses(falling)[0]
     assert advice_on_losses(falling[:5]) == []
     assert "has not fallen" in advice_on_losses([{"loss": 1.0}] * 10)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("channels", {"channels": ["F"], "losses": {"F": "diec"}}, "unknown loss 'diec'.*Did you mean 'dice'"),
+        ("channels", {"channels": ["F"], "losses": {"F": "ce"}}, "unknown loss 'ce'"),
+        ("channels", {"channels": ["F"], "losses": {"C": "bce"}}, "losses names C, which is not among the channels F"),
+        ("semantic", {"losses": {"dicce": 1.0}}, "Did you mean 'dice'"),
+        ("semantic", {"classes": 3, "names": ["a", "b"]}, "names has 2 entries but there are 3 classes"),
+        ("semantic", {"threshold": "high"}, "'high'"),
+    ],
+)
+def test_options_that_cannot_be_are_told_with_the_job(kind: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        method(kind, **options)

@@ -68,7 +68,7 @@ def plan(job: Any, facts: Facts) -> Any:
     if job.augment is None:
         document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
     if job.method.kind == "semantic" and job.method.classes is None:
-        document["method"]["classes"] = max(2, facts.classes or 2)
+        document["method"]["classes"] = max(2, facts.classes or 2, len(job.method.names))
     return revalidated(document, patch, facts)
 
 

@@ -14,6 +14,7 @@ from morula.core.orientation import Orientation
 from morula.core.variants import many_of
 from morula.labels.representations import REPRESENTATIONS
 from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.methods.scoring import check_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,7 @@ class Options(BaseOptions):
             surplus = set(given) - set(codes)
             if surplus:
                 raise ValueError(f"{what} names {', '.join(sorted(surplus))}, which is not among the channels {', '.join(codes)}")
+        check_losses(self.losses.values(), without=("ce",))  # a channel is no set of classes that exclude each other
         return self
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
+from morula.core.family import nearest
 from morula.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -13,6 +15,23 @@ if TYPE_CHECKING:
 
 OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that hold their activation themselves, for the sake of numerical stability."""
+
+
+def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
+    """Refuse a loss that does not exist, or that this method cannot use.
+
+    Raises:
+        ValueError: with the losses to choose from; the job tells it at its line.
+
+    Examples:
+        >>> check_losses(["bec"])
+        Traceback (most recent call last):
+        ValueError: unknown loss 'bec'; known are bce, dice, bce_dice, ce, mse, l1, smooth_l1. Did you mean 'bce'?
+    """
+    known = [name for name in LOSSES.names if name not in without]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}.{nearest(name, known)}")
 
 
 def loss_sums(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from morula.core.errors import DataError
 from morula.core.options import Options as BaseOptions
 from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.methods.scoring import check_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +34,15 @@ class Options(BaseOptions):
     """Label value that is no class and is never scored, for example 255."""
     losses: dict[str, float] = Field({})
     """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
-    threshold: float | str = "auto"
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Probability from which a pixel is foreground when there are two classes; `auto` is 0.5."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Options:
+        if self.names and self.classes is not None and len(self.names) != self.classes:
+            raise ValueError(f"names has {len(self.names)} entries but there are {self.classes} classes; name each, the background first")
+        check_losses(self.losses)
+        return self
 
 
 class Semantic(Method):
@@ -113,22 +121,30 @@ class Semantic(Method):
         return Objects(labels=labels, confidence=confidence, intermediates={})
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
-        """Contingency table of the classes, ignored pixels left out: [true class, predicted class]."""
-        kept = np.ones(truth.shape, bool) if self.options.ignore is None else truth != self.options.ignore
-        pairs = truth[kept].astype(np.int64) * self.classes + result[kept]
-        return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+        """Contingency table of the classes, ignored pixels left out: [true class, predicted class].
+
+        Raises:
+            DataError: when a label is no class.
+        """
+        from morula.metrics.overlap import class_table
+
+        return class_table(truth, result, self.classes, ignore=self.options.ignore)
 
     def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row an image and class with IoU and Dice, then the pooled ones over all pixels."""
+        from morula.metrics.overlap import dice_per_class, iou_per_class
+
         tables = {**scores, "pooled": sum(scores.values())} if scores else {}
         names = (self.options.names or ("background", *self.channels))[1:] if self.classes == 2 else self.channels[1:]
         rows = []
         for image, table in tables.items():
-            each = [_overlap(table, value) for value in range(1, self.classes)]
-            rows += [{"image": image, "class": name, **figures} for name, figures in zip(names, each)]
-            if len(each) > 1:
-                mean = {key: float(np.nanmean([figures[key] for figures in each])) for key in each[0]}
-                rows.append({"image": image, "class": "mean", **mean})
+            figures = {"iou": iou_per_class(table)[1:], "dice": dice_per_class(table)[1:]}
+            rows += [
+                {"image": image, "class": name, **{what: float(values[i]) for what, values in figures.items()}}
+                for i, name in enumerate(names)
+            ]
+            if len(names) > 1:
+                rows.append({"image": image, "class": "mean", **{what: nanmean(values) for what, values in figures.items()}})
         return rows
 
     def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -140,10 +156,12 @@ class Semantic(Method):
         return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
 
 
-def _overlap(table: np.ndarray, value: int) -> dict[str, float]:
-    """IoU and Dice of one class; NaN where neither truth nor prediction has it."""
-    common = float(table[value, value])
-    truth, predicted = float(table[value].sum()), float(table[:, value].sum())
-    if truth + predicted == 0:
-        return {"iou": float("nan"), "dice": float("nan")}
-    return {"iou": common / (truth + predicted - common), "dice": 2 * common / (truth + predicted)}
+def nanmean(values: np.ndarray) -> float:
+    """Mean of the classes that are there; NaN where none is.
+
+    Examples:
+        >>> nanmean(np.array([0.5, np.nan])), nanmean(np.array([np.nan]))
+        (0.5, nan)
+    """
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")
