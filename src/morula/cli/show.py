@@ -73,52 +73,38 @@ def show(events: Iterable[Event], verbosity: Verbosity) -> None:
         _with_lines(events, verbosity)
 
 
-def line_of(event: Event, verbosity: Verbosity) -> str | None:
-    """An event as a line, or nothing."""
+def shown(event: Event, verbosity: Verbosity) -> bool:
+    """Whether an event is told at this verbosity; progress and previews are shown in other ways."""
     from morula.core import events as kinds
 
     match event:
-        case kinds.Warned(message):
-            return f"warning: {message}"
-        case kinds.Finished(stage, seconds, figures) if figures:
-            return f"{stage}: {_figures(figures)} ({seconds:.0f} s)"
-        case _ if verbosity == Verbosity.QUIET:
-            return None
-        case kinds.Started(stage, _, message):
-            return f"{stage}{f': {message}' if message else ''}"
-        case kinds.Epoch():
-            star = " *" if event.best else ""
-            return f"epoch {event.epoch}/{event.epochs}  {_figures(event.figures)}  {event.seconds:.1f} s{star}"
-        case kinds.Finished(stage, seconds):
-            return f"{stage} finished in {seconds:.0f} s"
-        case kinds.Logged(message):
-            return message
-        case kinds.FileWritten(path, what):
-            return f"wrote {path}{f' ({what})' if what else ''}" if verbosity == Verbosity.VERBOSE else None
-    return None
-
-
-def _figures(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        case kinds.Progress() | kinds.Preview():
+            return False
+        case kinds.FileWritten():
+            return verbosity == Verbosity.VERBOSE
+        case kinds.Warned():
+            return True
+        case kinds.Finished(_, _, figures) if figures:
+            return True
+    return verbosity > Verbosity.QUIET
 
 
 def _emit(event: Event, verbosity: Verbosity) -> None:
-    from morula.core.events import Warned
+    from morula.core.events import Warned, line
 
-    line = line_of(event, verbosity)
-    if line is not None:
-        (complain if isinstance(event, Warned) else say)(line)
+    if shown(event, verbosity):
+        (complain if isinstance(event, Warned) else say)(line(event))
 
 
 def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
-    from morula.core.events import Progress
+    from morula.core.events import Progress, line
 
     last = time.monotonic()
     for event in events:
         if isinstance(event, Progress):
             if verbosity >= Verbosity.NORMAL and time.monotonic() - last > QUIET_SECONDS:
                 last = time.monotonic()
-                say(f"{event.stage} {event.done}{f'/{event.total}' if event.total else ''} {event.note}".rstrip())
+                say(line(event))
         else:
             _emit(event, verbosity)
 
@@ -127,7 +113,7 @@ def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from morula.core.events import Finished, Progress
+    from morula.core.events import Finished, Progress, line
 
     columns = (
         TextColumn("{task.description}"),
@@ -144,9 +130,8 @@ def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
                 continue
             if isinstance(event, Finished) and event.stage in bars:
                 live.remove_task(bars.pop(event.stage))
-            line = line_of(event, verbosity)
-            if line is not None:
-                live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            if shown(event, verbosity):
+                live.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
 
 
 def _advance(live: Bars, bars: dict[str, TaskID], event: Progress) -> None:

@@ -82,3 +82,35 @@ class Finished:
 
 
 Event: TypeAlias = Started | Progress | Epoch | Preview | FileWritten | Warned | Logged | Finished
+
+
+def line(event: Event) -> str:
+    """An event as a line of text.
+
+    Examples:
+        >>> line(Warned("the image is constant"))
+        'warning: the image is constant'
+        >>> line(Epoch(2, 10, 40, {"loss": 0.25}, 3.0, best=True))
+        'epoch 2/10  loss 0.25  3.0 s *'
+    """
+    match event:
+        case Started(stage, _, message):
+            return f"{stage}{f': {message}' if message else ''}"
+        case Progress(stage, done, total, note):
+            return f"{stage} {done}{f'/{total}' if total else ''} {note}".rstrip()
+        case Epoch():
+            return f"epoch {event.epoch}/{event.epochs}  {_figures(event.figures)}  {event.seconds:.1f} s{' *' if event.best else ''}"
+        case Preview(name):
+            return f"preview {name}"
+        case FileWritten(path, what):
+            return f"wrote {path}{f' ({what})' if what else ''}"
+        case Warned(message):
+            return f"warning: {message}"
+        case Logged(message):
+            return message
+        case Finished(stage, seconds, figures):
+            return f"{stage}: {_figures(figures)} ({seconds:.0f} s)" if figures else f"{stage} finished in {seconds:.0f} s"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def log_file(self) -> Path:
+        """What the run told, line by line."""
+        return self.logs / "log.txt"
+
+    @property
     def predictions(self) -> Path:
         """Predicted channels, when asked for."""
         return self.path / "predictions"

@@ -15,6 +15,7 @@ from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document, read_documents
 from morula.methods.base import Method
+from morula.workflows.log import logged
 from morula.workflows.sources import Opened, open_pair
 
 
@@ -38,15 +39,19 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     """
     import json
 
-    import numpy as np
-
-    began = time.monotonic()
     folder = RunFolder.existing(run)
     if not folder.images_file.is_file():
         raise DataError(f"the run {str(run)!r} has no results yet. Run `morula predict {run}` first.")
     rows = [row for row in json.loads(folder.images_file.read_text(encoding="utf-8")) if row["truth"] is not None]
     if not rows:
         raise DataError(f"no test image of {str(run)!r} has labels, so nothing can be scored. State images.test.labels.")
+    yield from logged(_scored(rows, folder), folder.log_file)
+
+
+def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
+    import numpy as np
+
+    began = time.monotonic()
     job = validate(Document(read_documents(folder.job_file)[0].data, {}, str(folder.job_file)))
     yield Started("evaluate", len(rows))
     scores = {}

@@ -16,6 +16,7 @@ from morula.io.write import write
 from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.measure import measure
+from morula.workflows.log import logged
 from morula.workflows.sources import Opened, open_source
 
 
@@ -38,11 +39,15 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
         >>> for event in predict("runs/nuclei"):  # doctest: +SKIP
         ...     print(event)
     """
-    began = time.monotonic()
     folder = RunFolder.existing(run)
     model = load(run)
     if model.job.images.test is None:
         raise DataError(f"the job of {str(run)!r} names no test images. State images.test, or use `morula segment IMAGES --model {run}`.")
+    yield from logged(_test_images(model, folder, device=device, memory=memory), folder.log_file)
+
+
+def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
+    began = time.monotonic()
     opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
     yield from map(Warned, warnings)
     yield Started("predict", len(opened))

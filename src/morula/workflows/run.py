@@ -12,6 +12,7 @@ from morula.jobs.run_folder import RunFolder
 from morula.report.build import write_report
 from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
+from morula.workflows.log import logged
 from morula.workflows.predict import predict
 from morula.workflows.train import default_output, train
 
@@ -64,7 +65,11 @@ def run(
         yield from predict(folder.path, device=device, memory=memory)
         if test["labels"] is not None:
             yield from evaluate(folder.path)
-    else:
+    yield from logged(_ended(folder, tested=test is not None, began=began), folder.log_file)
+
+
+def _ended(folder: RunFolder, *, tested: bool, began: float) -> Iterator[Event]:
+    if not tested:
         yield Logged("the job names no test images, so nothing is predicted; use `morula segment` on any image")
     yield FileWritten(write_report(folder.path), "the report")
     yield Finished("run", time.monotonic() - began)

@@ -13,6 +13,7 @@ from morula.jobs.load import load_job
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.training.processes import first_process
+from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def train(
     prepared = prepare(load_job(source, overrides=chosen))
     if not resume and first_process():
         folder.create(overwrite=overwrite)
-    yield from train_prepared(prepared, folder, resume=resume, stop=stop)
+    yield from logged(train_prepared(prepared, folder, resume=resume, stop=stop), folder.log_file)
 
 
 def default_output(job: str | Path | Mapping[str, Any]) -> Path:
