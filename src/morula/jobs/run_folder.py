@@ -103,7 +103,9 @@ class RunFolder:
                     )
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
-        except (PermissionError, NotADirectoryError) as error:
+        except FileWriteError:
+            raise
+        except OSError as error:
             raise FileWriteError(
                 f"the run folder {str(self.path)!r} cannot be made ({error.strerror}). Name another with --output."
             ) from error

@@ -1,0 +1,291 @@
+"""What is wrong with what a user gives is said in words, with the file and the remedy, and leaves nothing half-done."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import DataError, FileReadError, FileWriteError, JobError
+from morula.core.events import Event, Finished, Progress, Warned
+from morula.io.tables import read_table
+from morula.jobs.run_folder import checksum
+
+
+@pytest.fixture
+def mine(data2d: Path, tmp_path: Path, job_text: Callable[..., str]) -> Path:
+    """A folder with a copy of the images in ``data`` and a job."""
+    shutil.copytree(data2d, tmp_path / "data")
+    (tmp_path / "job.yaml").write_text(job_text())
+    return tmp_path
+
+
+@pytest.fixture
+def trained(run2d: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, without its results."""
+    folder = tmp_path / "trained"
+    shutil.copytree(run2d, folder)
+    for name in ("objects", "report"):
+        shutil.rmtree(folder / name)
+    (folder / "scores.csv").unlink()
+    return folder
+
+
+def refused(folder: Path) -> str:
+    """The problems of the job, one a line; nothing was started."""
+    with pytest.raises(JobError) as raised:
+        list(morula.run(folder / "job.yaml", output=folder / "run"))
+    assert not (folder / "run").exists()
+    return str(raised.value)
+
+
+def finished(folder: Path) -> list[str]:
+    """The warnings of a run that ends well."""
+    events = list(morula.run(folder / "job.yaml", output=folder / "run"))
+    assert isinstance(events[-1], Finished)
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+def replaced(path: Path, values: np.ndarray) -> None:
+    morula.write(path, values, axes="YX", overwrite=True)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if ".part-" in path.name or path.name.endswith((".new", ".tmp"))]
+
+
+# files
+
+
+def test_missing_files_are_told_all_at_once(mine: Path) -> None:
+    shutil.rmtree(mine / "data/train/images")
+    shutil.rmtree(mine / "data/test/labels")
+    said = refused(mine)
+    assert "images.train" in said
+    assert "images.test" in said
+    assert str(mine / "data/train/images") in said
+
+
+def test_a_file_that_is_no_image(mine: Path) -> None:
+    (mine / "data/train/images/nuclei_001.tif").write_text("a thesis")
+    said = refused(mine)
+    assert "nuclei_001.tif" in said
+    assert "cannot be read" in said
+
+
+@pytest.mark.parametrize("part", ["train/images", "train/labels", "test/images", "test/labels"])
+def test_a_truncated_file_is_named(mine: Path, part: str) -> None:
+    path = mine / "data" / part / "nuclei_000.tif"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises((FileReadError, JobError), match=r"nuclei_000\.tif.*truncated"):
+        list(morula.run(mine / "job.yaml", output=mine / "run"))
+    assert leftovers(mine) == []
+
+
+def test_a_damaged_chunk_of_a_zarr_image_is_named(trained: Path, data2d: Path, tmp_path: Path) -> None:
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    path = morula.write(tmp_path / "scan.ome.zarr", image)
+    chunk = max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    chunk.write_bytes(chunk.read_bytes()[:-100])
+    with pytest.raises(FileReadError, match=r"scan\.ome\.zarr.*cannot be read"):
+        list(morula.segment(path, model=trained, output=tmp_path / "cells.tif"))
+    assert not (tmp_path / "cells.tif").exists()
+    assert leftovers(tmp_path) == []
+
+
+# what does not belong together
+
+
+def test_shapes_and_counts_that_differ_are_told_all_at_once(mine: Path) -> None:
+    for name in ("nuclei_000.tif", "nuclei_002.tif"):
+        replaced(mine / "data/train/labels" / name, np.zeros((64, 32), np.uint16))
+    (mine / "data/test/labels/nuclei_001.tif").unlink()
+    said = refused(mine)
+    assert said.count("64 x 64") == 2
+    assert said.count("64 x 32") == 2
+    assert "images.test" in said
+    assert "nuclei_001" in said
+
+
+def test_labels_with_fractions(mine: Path) -> None:
+    replaced(mine / "data/train/labels/nuclei_000.tif", np.full((64, 64), 1.5, np.float32))
+    said = refused(mine)
+    assert "nuclei_000.tif" in said
+    assert "fraction" in said
+
+
+def test_labels_of_whole_floats_are_taken(mine: Path) -> None:
+    path = mine / "data/train/labels/nuclei_000.tif"
+    replaced(path, np.asarray(morula.read(path)).astype(np.float32))
+    finished(mine)
+
+
+# values
+
+
+def test_an_image_without_voxels(mine: Path) -> None:
+    (mine / "data/train/images/nuclei_000.tif").unlink()
+    np.save(mine / "data/train/images/nuclei_000.npy", np.zeros((0, 64)))
+    assert "is empty: its shape is (0, 64)" in refused(mine)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(mine: Path, trained: Path, value: float) -> None:
+    path = mine / "data/train/images/nuclei_003.tif"
+    values = np.asarray(morula.read(path)).astype(np.float32)
+    values[5, 6] = value
+    replaced(path, values)
+    said = refused(mine)
+    assert "nuclei_003.tif holds NaN or infinite values" in said
+    with pytest.raises(DataError, match=r"nuclei_003\.tif holds NaN or infinite values"):
+        list(morula.segment(path, model=trained, output=mine / "cells.tif"))
+    assert not (mine / "cells.tif").exists()
+
+
+def test_a_constant_image_is_told_and_trained_on(mine: Path) -> None:
+    for part in ("train", "test"):
+        replaced(mine / f"data/{part}/images/nuclei_000.tif", np.full((64, 64), 7, np.uint16))
+    warnings = finished(mine)
+    assert sum("is constant: every value is 7" in text for text in warnings) == 2
+    assert "is constant" in (mine / "run/logs/log.txt").read_text()
+    assert "is constant" in (mine / "run/report.html").read_text()
+
+
+def test_an_image_smaller_than_the_patch_is_padded_and_said(mine: Path) -> None:
+    for part in ("train", "test"):
+        for kind in ("images", "labels"):
+            path = mine / f"data/{part}/{kind}/nuclei_000.tif"
+            replaced(path, np.asarray(morula.read(path))[:20, :50])
+    warnings = finished(mine)
+    assert any("(20, 50) voxels, fewer than the patch (32, 32): it is padded" in text for text in warnings)
+    assert morula.read(mine / "run/objects/nuclei_000.tif").shape == (20, 50)
+
+
+@pytest.mark.parametrize("objects", [0, 1])
+@pytest.mark.parametrize("method", ["{kind: channels, channels: [F, C, Db]}", "{kind: semantic}"])
+def test_images_with_no_or_one_object(mine: Path, job_text: Callable[..., str], method: str, objects: int) -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    labels[10:30, 10:30] = objects
+    for path in [*(mine / "data").rglob("labels/*.tif")]:
+        replaced(path, labels)
+    (mine / "job.yaml").write_text(job_text(method))
+    finished(mine)
+    scores = read_table(mine / "run/scores.csv")
+    if "n_true" in scores:
+        assert set(scores["n_true"][scores["image"] != "pooled"].tolist()) == {objects}
+    assert (mine / "run/objects/nuclei_000.csv").is_file()
+
+
+def test_a_prediction_without_objects_has_an_empty_table(trained: Path, tmp_path: Path) -> None:
+    list(morula.segment(np.zeros((48, 48), np.uint8), model=trained, output=tmp_path / "none.tif"))
+    labels = np.asarray(morula.read(tmp_path / "none.tif"))
+    table = read_table(tmp_path / "none.csv")
+    assert len(table["label"]) == labels.max()
+
+
+# the disk
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "this disk is read-only")])
+def test_a_disk_that_takes_no_more_leaves_no_half_file(
+    trained: Path, run2d: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    import tifffile
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tifffile.TiffWriter, "write", full)
+        with pytest.raises(FileWriteError, match=said):
+            list(morula.predict(trained))
+    assert leftovers(trained) == []
+    assert list((trained / "objects").iterdir()) == []
+    assert f"error: '{trained}" in (trained / "logs/log.txt").read_text()
+    list(morula.predict(trained))
+    assert checksum(trained / "objects") == checksum(run2d / "objects")
+
+
+def test_a_run_folder_that_cannot_be_made(mine: Path) -> None:
+    (mine / "notes.txt").write_text("a file")
+    with pytest.raises(FileWriteError, match="cannot be made"):
+        list(morula.train(mine / "job.yaml", output=mine / "notes.txt" / "run"))
+    if sys.platform == "linux":
+        with pytest.raises(FileWriteError, match="cannot be made"):
+            list(morula.train(mine / "job.yaml", output="/proc/run"))
+
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import morula.workflows.train, torch, lightning_fabric
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+from morula.cli import main
+sys.argv[1:] = ["train", "job.yaml", "-o", "run"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on file sizes")
+def test_a_training_on_a_full_disk_ends_in_words(mine: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, cwd=mine)
+    assert done.returncode == 1, done.stderr
+    assert "error: " in done.stderr
+    assert "cannot be written" in done.stderr
+    assert "free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert leftovers(mine) == []
+    assert not (mine / "run/model/model.json").exists()
+
+
+# Ctrl-C
+
+
+def pressing(events: Iterator[Event], stage: str, at: int) -> None:
+    """Read events; press Ctrl-C after so many steps of a stage."""
+    for event in events:
+        if isinstance(event, Progress) and event.stage == stage and event.done == at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_training_resumes_to_the_same_weights(run2d: Path, mine: Path) -> None:
+    shutil.copy(run2d.parent / "job.yaml", mine / "job.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        pressing(morula.run(mine / "job.yaml", output=mine / "run"), "train", 2)
+    assert not (mine / "run/model").exists()
+    assert "interrupted" in (mine / "run/logs/log.txt").read_text()
+    events = list(morula.run(mine / "job.yaml", output=mine / "run", resume=True))
+    assert isinstance(events[-1], Finished)
+    assert (mine / "run/model/weights.safetensors").read_bytes() == (run2d / "model/weights.safetensors").read_bytes()
+    assert (mine / "run/report.html").is_file()
+
+
+@pytest.mark.parametrize("place", ["predict.measure", "predict.write", "evaluate.write_table"])
+def test_ctrl_c_in_prediction_and_evaluation(trained: Path, run2d: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    module, _, name = f"morula.workflows.{place}".rpartition(".")
+    real = getattr(importlib.import_module(module), name)
+
+    def pressed(*args: object, **kwargs: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return real(*args, **kwargs)
+
+    job = run2d.parent / "job.yaml"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{module}.{name}", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            list(morula.run(job, output=trained, resume=True))
+    assert leftovers(trained) == []
+    assert not (trained / "scores.csv").exists()
+    list(morula.run(job, output=trained, resume=True))
+    assert checksum(trained / "objects") == checksum(run2d / "objects")
+    assert (trained / "scores.csv").read_bytes() == (run2d / "scores.csv").read_bytes()
