@@ -130,7 +130,11 @@ def test_previews_are_pictures(kind: str) -> None:
     made = method(kind, ndim=3)
     targets = made.targets((LABELS[None].repeat(4, 0) > 0).astype(np.uint32))
     width = len(targets.channels)
-    batch = {"image": torch.rand(1, 1, 4, 12, 12), "targets": torch.from_numpy(targets.channels)[None]}
+    batch = {
+        "image": torch.rand(1, 1, 4, 12, 12),
+        "targets": torch.from_numpy(targets.channels)[None],
+        "weights": torch.from_numpy(targets.weights)[None],
+    }
     for picture in made.preview(batch, {next(iter(made.heads)): torch.zeros(1, width, 4, 12, 12)}).values():
         assert picture.ndim == 2
         assert 0 <= picture.min() <= picture.max() <= 1

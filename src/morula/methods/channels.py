@@ -194,9 +194,10 @@ class Channels(Method):
         return rows + [{"image": "pooled", **asdict(score)} for score in pool(list(scores.values()))] if scores else rows
 
     def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """The image, then target over prediction of every channel, side by side."""
+        """The image, then target over prediction of every channel, side by side; what is not scored is left dark."""
         image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
-        predicted = self.activate(outputs)[0].float().cpu().numpy()
+        scored = batch["weights"][0].cpu().numpy() > 0
+        predicted = self.activate(outputs)[0].float().cpu().numpy() * scored
         targets = batch["targets"][0].float().cpu().numpy()
         firsts = [span.start for span in self._spans]
         columns = [np.vstack([image, image])]
