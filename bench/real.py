@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rows import Result, figure
 
 HERE = Path(__file__).resolve().parent
+RUNS = HERE / "results" / "runs"
+"""Run folders: an interrupted training goes on where it stopped."""
 BARS = {"nuclei2d": {0.5: 0.88, 0.75: 0.72}, "nuclei3d_embryo": {0.5: 0.70}}
+MINUTES = {"nuclei2d": 15.0, "nuclei3d_embryo": 45.0}
 TITLES = {"nuclei2d": "Real 2D nuclei", "nuclei3d_embryo": "Real 3D embryo nuclei"}
 
 
@@ -23,38 +26,39 @@ def real_job(name: str) -> Callable[[Result | None, argparse.Namespace], Iterato
         if not (data / name).is_dir():
             print(f"{name}: skipped, there are no images in {data}; name the folder in MORULA_DATA", flush=True)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            yield measured(name, data, Path(folder), options)
+        yield measured(name, data, options)
 
     return row
 
 
-def measured(name: str, data: Path, folder: Path, options: argparse.Namespace) -> Result:
-    """Run the job and read its scores."""
+def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
+    """Run the job (or go on with it) and read its scores."""
     import torch
 
     import morula
-    from morula.core.events import Epoch, Finished
+    from morula.core.events import Epoch
     from morula.io.tables import read_table
 
     torch.set_num_threads(options.threads)
-    job = folder / "job.yaml"
+    RUNS.mkdir(parents=True, exist_ok=True)
+    job, run = RUNS / f"{name}.yaml", RUNS / name
     job.write_text((HERE / "jobs" / f"{name}.yaml").read_text().replace(f" {name}/", f" {data}/{name}/"))
-    training = 0.0
-    for event in morula.run(job, output=folder / "run"):
+    if options.again:
+        shutil.rmtree(run, ignore_errors=True)
+    for event in morula.run(job, output=run, resume=(run / "job.yaml").is_file()):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
-        training = event.seconds if isinstance(event, Finished) and event.stage == "train" else training
-    scores = read_table(folder / "run" / "scores.csv")
+    scores = read_table(run / "scores.csv")
     pooled = scores["image"] == "pooled"
     f1 = dict(zip(scores["threshold"][pooled].tolist(), scores["f1"][pooled].tolist(), strict=True))
+    minutes = float(read_table(run / "logs" / "training.csv")["seconds"].sum()) / 60
     return {
         "title": TITLES[name],
-        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads; F1 of all test objects together (higher is better), at several "
-        "thresholds of the intersection over union; the best epoch is chosen on the validation images.",
+        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads. F1 of all test objects together (higher is better) at several "
+        "thresholds of the intersection over union; the best epoch is chosen on the validation images. Training includes validation.",
         "complete": True,
         "figures": [
             *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),
-            figure("training", "minutes", [training / 60], {"nuclei2d": 15.0, "nuclei3d_embryo": 45.0}[name]),
+            figure("training", "minutes", [minutes], MINUTES[name]),
         ],
     }
