@@ -129,6 +129,11 @@ def test_segment_measure_report_and_info(folder: Path, tmp_path: Path) -> None:
     assert typed("report", folder / "run").output.strip().endswith("report.html")
     assert "unet, 2D" in typed("info", folder / "run").output
     assert "axes YX" in typed("info", image).output
+    assert "4 images in 2D, uint16, 64 x 64 voxels" in typed("info", folder / "data/train/images").output
+    assert "job of Morula" in typed("info", folder / "job.yaml").output
+    assert "channels    F, C" in typed("info", folder / "run/model").output
+    for wrong in (folder, folder / "run/scores.csv", folder / "nothing.tif"):
+        assert typed("info", wrong).exit_code == 1
 
 
 def test_predict_and_evaluate_the_steps_alone(folder: Path) -> None:
@@ -170,9 +175,13 @@ def test_interrupted_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("morula.workflows.run.train", interrupted)
-    result = typed("run", folder / "job.yaml", "-o", tmp_path / "run")
+    job, run = folder / "job.yaml", tmp_path / "run"
+    result = typed("run", job, "-o", run)
     assert result.exit_code == 1
-    assert "--resume" in result.output
+    assert result.output.strip().endswith(f"Go on with: morula run {job} -o {run}")  # nothing is there to be resumed yet
+    run.mkdir()
+    (run / "job.yaml").write_text(JOB)
+    assert f"morula run {job} -o {run} --resume" in typed("run", job, "-o", run).output
 
 
 def test_labels_of_another_size_are_named(folder: Path, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD.replace("epochs: 5", "epochs: '5'"), "training.epochs  '5' is not valid"),
         (GOOD.replace("train: {raw", "validate: 120%\n  train: {raw"), "not between 0 and 100 %"),
         (GOOD.replace("  channels:", "  losses: {Dn: l1}\n  channels:"), "not among the channels"),
+        (GOOD + "objects: {measure: {extra: [solidty]}}\n", "Did you mean 'solidity'"),
         (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "pools has 2 entries but 2 features need 1"),
     ],
 )

@@ -149,7 +149,7 @@ def test_extra_measures():
         ({"extra": ["solidty"]}, OptionError, "'solidty' is not a region property of scikit-image. Did you mean 'solidity'"),
         ({"extra": ["label"]}, OptionError, "'label' stands in the table already"),
         ({"extra": ["coords"]}, OptionError, "'coords' is not a number"),
-        ({"extra": ["eccentricity"]}, OptionError, "eccentricity cannot be taken of this 3D image"),
+        ({"extra": ["eccentricity"]}, OptionError, "'eccentricity' cannot be taken of 3D images"),
         ({"extra": ["centroid_weighted"]}, OptionError, "centroid_weighted cannot be taken"),
         ({"intensity": np.zeros((2, 2))}, DataError, r"shape \(2, 2\)|shape \(2,\)"),
         ({"intensity": np.zeros((2, 3, 4, 5))}, DataError, r"\(2, 3, 4, 5\) but the labels have \(3, 4, 4\)"),

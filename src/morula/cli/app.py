@@ -97,6 +97,14 @@ def check(
         tell(check_job(job, overrides=set_, prove=prove))
 
 
+def _again(verb: str, job: Path, output: Path | None) -> str:
+    """How a stopped command is gone on with: resumed where its run folder was made."""
+    from morula.workflows.train import default_output
+
+    made = ((output or default_output(job)) / "job.yaml").is_file()
+    return f"morula {verb} {job}{f' -o {output}' if output else ''}{' --resume' if made else ''}"
+
+
 @app.command()
 def run(
     job: JobFile,
@@ -112,7 +120,7 @@ def run(
     """Train, predict, evaluate and report."""
     from morula.workflows.run import run as run_job
 
-    with answering(f"morula run {job} --resume"):
+    with answering(lambda: _again("run", job, output)):
         events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
         show(events, Verbosity.of(quiet, verbose))
 
@@ -131,7 +139,7 @@ def train(
     """Train the network of a job into a run folder."""
     from morula.workflows.train import train as train_job
 
-    with answering(f"morula train {job} --resume"):
+    with answering(lambda: _again("train", job, output)):
         events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
         show(events, Verbosity.of(quiet, verbose))
 
@@ -141,7 +149,7 @@ def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Qui
     """Predict the test images of a run's job."""
     from morula.workflows.predict import predict as predict_run
 
-    with answering(f"morula predict {run}"):
+    with answering(lambda: f"morula predict {run}"):
         show(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
@@ -198,7 +206,11 @@ def report(run: Run) -> None:
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="Image, label image, run folder or model folder.", show_default=False)]) -> None:
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
+    ],
+) -> None:
     """Tell what a file or folder holds."""
     from morula.cli.info import tell
 

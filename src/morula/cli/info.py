@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,37 @@ def tell(path: Path) -> None:
     if (path / "job.yaml").is_file() or (path / "model.json").is_file():
         _run(path)
         return
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        _job(path)
+        return
+    from morula.io.pairs import list_images
     from morula.io.read import read
 
-    image = read(path)
-    for line in lines_of(image):
+    for line in lines_of_all([read(each) for each in list_images(path)]):
         say(line)
+
+
+def lines_of_all(images: Sequence[Image]) -> list[str]:
+    """One image in detail, several together; those of different dimensions one by one.
+
+    Examples:
+        >>> pair = [Image(np.zeros((8, 8), np.uint8), "YX", source="a"), Image(np.zeros((4, 8, 8), np.uint8), "ZYX", source="b")]
+        >>> lines_of_all(pair)
+        ['a: axes YX, shape 8 x 8, uint8, 0.0 MB', 'b: axes ZYX, shape 4 x 8 x 8, uint8, 0.0 MB']
+    """
+    from morula.data.look import describe
+
+    if len(images) == 1:
+        return lines_of(images[0])
+    if len({image.ndim_spatial for image in images}) > 1:
+        return [f"{image.source}: {header(image)}" for image in images]
+    return describe(images).lines()
+
+
+def header(image: Image) -> str:
+    """What an image's header tells, in a line."""
+    size = np.prod(image.shape, dtype=np.int64) * image.dtype.itemsize
+    return f"axes {image.axes}, shape {' x '.join(map(str, image.shape))}, {image.dtype}, {size / 1e6:.1f} MB"
 
 
 def lines_of(image: Image) -> list[str]:
@@ -32,13 +59,23 @@ def lines_of(image: Image) -> list[str]:
     """
     from morula.data.look import describe
 
-    size = np.prod(image.shape, dtype=np.int64) * image.dtype.itemsize
-    shape = " x ".join(map(str, image.shape))
     voxel = "unknown" if image.voxel_size is None else " x ".join(f"{length:g}" for length in image.spacing) + f" {image.voxel_size.unit}"
     chunks = getattr(image.data, "chunks", None)
-    lines = [f"axes {image.axes}, shape {shape}, {image.dtype}, {size / 1e6:.1f} MB", f"voxel size {voxel}"]
+    lines = [header(image), f"voxel size {voxel}"]
     lines += [f"chunks {' x '.join(map(str, chunks))}"] if chunks else []
-    return lines + describe([image], []).lines()
+    return lines + describe([image]).lines()
+
+
+def _job(path: Path) -> None:
+    from morula.dialects import recognise
+    from morula.jobs.yaml_lines import read_documents
+
+    data = read_documents(path)[0].data
+    program = recognise(data) if isinstance(data, Mapping) else None
+    if program is not None:
+        say(f"job of {program}")
+    else:
+        say(f"job of Morula; `morula check {path}` shows what it does and what is wrong with it")
 
 
 def _run(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -47,8 +47,11 @@ def complain(text: str) -> None:
 
 
 @contextmanager
-def answering(resume: str = "") -> Iterator[None]:
-    """Our own errors become words and exit code 1; anything else is a bug and keeps its traceback."""
+def answering(again: Callable[[], str] | None = None) -> Iterator[None]:
+    """Our own errors become words and exit code 1; anything else is a bug and keeps its traceback.
+
+    `again` gives the command to go on with after Ctrl-C.
+    """
     try:
         yield
     except JobError as error:
@@ -61,7 +64,7 @@ def answering(resume: str = "") -> Iterator[None]:
         complain(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        complain(f"stopped.{f' Go on with: {resume}' if resume else ''}")
+        complain(f"stopped.{f' Go on with: {again()}' if again else ''}")
         raise typer.Exit(1) from None
 
 

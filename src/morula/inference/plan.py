@@ -153,9 +153,6 @@ def plan_tiles(
     room = int(memory / bytes_per_voxel)
     lengths = [max(-(-n // m) * m, t) for n, m, t in zip(shape, multiple, tile or multiple, strict=True)]
     for rule in _rules(halo, multiple, overlap):
-        lengths = [
-            -(-n // m) * m if tile is None else max(-(-n // m) * m, tile[i]) for i, (n, m) in enumerate(zip(shape, multiple, strict=True))
-        ]
         axes = [_Axis(n, m, rule[i]) for i, (n, m) in enumerate(zip(lengths, multiple, strict=True))]
         chosen = _cheapest(axes, halo, room) if tile is None else _given(axes, tuple(tile), room)
         if chosen is None:

@@ -92,6 +92,17 @@ class Measurement(Options):
 
     intensity: bool = True
     """Mean, minimum, maximum and standard deviation of the raw image in each object."""
+    extra: tuple[str, ...] = ()
+    """Further columns: names of scikit-image's region properties that are numbers, for example `solidity`; slow."""
+
+    @field_validator("extra")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if value:  # scikit-image is slow to import
+            from morula.measurement.measure import check_extra
+
+            check_extra(value)
+        return value
 
 
 def _auto_or_none(value: Any) -> Any:

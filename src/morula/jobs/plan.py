@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from morula.core.errors import JobError, Problem
+from morula.core.errors import JobError, OptionError, Problem
 
 PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
 """Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
@@ -80,6 +80,7 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     job = validate(Document(document, {}, None))
     problems = [Problem("sampling.patch", message) for message in patch_problems(job, patch, facts)]
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
+    problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     if problems:
         raise JobError(problems)
     return job
@@ -142,6 +143,19 @@ def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[st
         kernels, pools = plan_anisotropy(facts.spacing, patch, len(found.get("features", network.features)))
         found |= {"kernels": [list(kernel) for kernel in kernels], "pools": [list(pool) for pool in pools]}
     return found
+
+
+def extra_problems(job: Any, facts: Facts) -> list[str]:
+    """Extra measures that images of these dimensions do not have."""
+    if not job.objects.measure.extra:
+        return []
+    from morula.measurement.measure import check_extra
+
+    try:
+        check_extra(job.objects.measure.extra, facts.ndim)
+    except OptionError as error:
+        return [str(error)]
+    return []
 
 
 def step_problems(job: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import fastremap
@@ -15,6 +15,7 @@ from morula.core.family import nearest
 from morula.core.image import Image, spatial_array
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.labels.check import check_labels, volume
+from morula.labels.geometry import Geometry, geometry
 from morula.measurement.table import Table
 
 _SMALL = 2**16  # ids up to here index the sums directly
@@ -60,11 +61,9 @@ def measure(
     array = check_labels(spatial_array(labels)[0])
     size = VoxelSize.of(size, array.ndim)
     indexed, ids = _indexed(array)
-    sums = np.zeros((len(ids), 10), np.int64)
-    sums[:, [4, 6, 8]] = np.iinfo(np.int64).max
-    _collect(volume(indexed), sums)
-    there = np.nonzero(sums[:, 0])[0]
-    columns = _geometry(ids[there], sums[there], size, array.ndim)
+    found = geometry(indexed, len(ids) - 1)
+    there = found.ids
+    columns = _geometry(ids[there], found, size)
     if confidence is not None:
         columns["confidence"] = _confidence(confidence, ids[there])
     channels = None if intensity is None else _channels(intensity, array.shape)
@@ -91,43 +90,18 @@ def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fastremap.remap(labels, table, preserve_missing_labels=False).astype(np.uint32, copy=False), ids
 
 
-@njit(cache=True, nogil=True)
-def _collect(labels: np.ndarray, sums: np.ndarray) -> None:  # pragma: no cover - compiled
-    """Add voxels, index sums z, y, x and boxes (start, stop) of every object, run by run along x."""
-    depth, height, width = labels.shape
-    for z in range(depth):
-        for y in range(height):
-            x = 0
-            while x < width:
-                label, start = labels[z, y, x], x
-                while x < width and labels[z, y, x] == label:
-                    x += 1
-                if label == 0:
-                    continue
-                n, row = x - start, sums[label]
-                row[0] += n
-                row[1] += n * z
-                row[2] += n * y
-                row[3] += (start + x - 1) * n // 2  # sum of start to x - 1; the product is even
-                row[4], row[5] = min(row[4], z), max(row[5], z + 1)
-                row[6], row[7] = min(row[6], y), max(row[7], y + 1)
-                row[8], row[9] = min(row[8], start), max(row[9], x)
-
-
-def _geometry(ids: np.ndarray, sums: np.ndarray, size: VoxelSize, ndim: int) -> dict[str, np.ndarray]:
-    voxels = sums[:, 0]
+def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np.ndarray]:
+    there = found.ids
+    voxels, starts, stops = found.sizes[there], found.starts[there], found.stops[there]
+    ndim = starts.shape[1]
     axes = "zyx"[-ndim:]
-    first = 3 - ndim
     extent = voxels * float(np.prod(size.spacing(ndim)))
     what, length = _names(size.unit, ndim)
     columns = {"label": ids, "voxels": voxels, what: extent}
-    columns |= {f"centroid_{axis}": sums[:, 1 + first + i] / voxels for i, axis in enumerate(axes)}
-    sides = []
+    columns |= {f"centroid_{axis}": found.centroids[there, i] for i, axis in enumerate(axes)}
     for i, axis in enumerate(axes):
-        start, stop = sums[:, 4 + 2 * (first + i)], sums[:, 5 + 2 * (first + i)]
-        columns |= {f"box_{axis}_start": start, f"box_{axis}_stop": stop}
-        sides.append(stop - start)
-    columns["diameter"] = np.max(sides, axis=0)
+        columns |= {f"box_{axis}_start": starts[:, i], f"box_{axis}_stop": stops[:, i]}
+    columns["diameter"] = (stops - starts).max(axis=1)
     columns[length] = 2 * np.sqrt(extent / np.pi) if ndim == 2 else np.cbrt(6 * extent / np.pi)
     return columns
 
@@ -199,20 +173,40 @@ def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[s
     return columns
 
 
+def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ()) -> None:
+    """Refuse names that are no region property of scikit-image, or one that images of so many dimensions do not have.
+
+    Raises:
+        OptionError: with the nearest name, or that it is to be left out.
+
+    Examples:
+        >>> check_extra(["solidty"])
+        Traceback (most recent call last):
+        morula.core.errors.OptionError: the extra measure 'solidty' is not a region property of scikit-image. Did you mean 'solidity'?
+    """
+    from skimage.measure import regionprops
+
+    probe = regionprops(np.ones((4,) * ndim, np.uint8), np.ones((4,) * ndim, np.float32))[0]
+    known = [name for name in dir(probe) if not name.startswith("_")]
+    for name in names:
+        if name not in known or name in taken:
+            why = "stands in the table already" if name in taken else "is not a region property of scikit-image"
+            raise OptionError(f"the extra measure {name!r} {why}.{nearest(name, known)}")
+        try:
+            getattr(probe, name)
+        except NotImplementedError:
+            raise OptionError(f"the extra measure {name!r} cannot be taken of {ndim}D images. Leave it out.") from None
+
+
 def _extra(
     names: Sequence[str], indexed: np.ndarray, channels: np.ndarray | None, size: VoxelSize, taken: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """Columns of scikit-image region properties; several columns for a property that is a vector or a matrix."""
     if not names:
         return {}
-    from skimage.measure import regionprops, regionprops_table
+    from skimage.measure import regionprops_table
 
-    probe = regionprops(np.ones((2,) * indexed.ndim, np.uint8))[0]
-    known = [name for name in dir(probe) if not name.startswith("_")]
-    for name in names:
-        if name not in known or name in taken:
-            why = "stands in the table already" if name in taken else "is not a region property of scikit-image"
-            raise OptionError(f"the extra measure {name!r} {why}.{nearest(name, known)}")
+    check_extra(names, indexed.ndim, taken)
     picture = None if channels is None else channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
     try:
         with warnings.catch_warnings():

@@ -83,7 +83,8 @@ def segment_one(
     yield FileWritten(labels_file, "labels")
     table_file = table_beside(labels_file)
     intensity = image.canonical() if model.job.objects.measure.intensity else None
-    table = measure(objects.labels, voxel_size=image.voxel_size, intensity=intensity, confidence=objects.confidence)
+    extra = model.job.objects.measure.extra
+    table = measure(objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=extra, confidence=objects.confidence)
     table.to_csv(table_file)
     yield FileWritten(table_file, "one row an object" if model.method.instances else "one row a class")
     yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
