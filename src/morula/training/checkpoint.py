@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], state: dict[str, A
         shutil.rmtree(fresh, ignore_errors=True)
         raise FileWriteError(
             f"the checkpoint {folder} cannot be written: {error}. "
-            "The one before it is still there; free space or permit writing, then resume."
+            "One written before is still there; free space or permit writing, then resume."
         ) from error
 
 
