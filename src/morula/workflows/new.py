@@ -131,7 +131,7 @@ def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, 
         "#",
         f"# One training step was taken: {proof.weights:,} weights, {proof.peak_bytes / 1e9:.1f} GB, {proof.seconds_per_step:.2f} s; "
         f"{proof.steps} steps take about {proof.minutes:.0f} minutes here.",
-        f"# The network sees {halo} voxels to each side of a voxel; tiles overlap by as much in prediction.",
+        f"# The network sees {halo} voxels to each side of a voxel; tiles overlap by twice as much in prediction.",
         "",
     ]
     comments = {
