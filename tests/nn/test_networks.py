@@ -13,7 +13,7 @@ from morula.nn.build import build_network, kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.options import ResidualUNetOptions, UNetOptions
 
-KINDS = NETWORKS.names
+KINDS = ["unet", "resunet"]  # the native family; those with options of their own have a file each
 HEADS = {"F": 1, "rays": 5}
 
 

@@ -43,7 +43,8 @@ def rehashed(folder, tensors):
 @pytest.mark.parametrize("kind", NETWORKS.names)
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_what_was_stored_comes_back(tmp_path, kind, ndim):
-    net = to_channels_last(network(kind, ndim, kernels=(3, (1,) * (ndim - 1) + (3,)), norm="batch"))
+    normed = {"order": "cbr"} if kind == "ordered_unet" else {"norm": "batch"}
+    net = to_channels_last(network(kind, ndim, kernels=(3, (1,) * (ndim - 1) + (3,)), **normed))
     net(torch.rand(2, 1, *(8,) * ndim))  # moves the running statistics
     stored(tmp_path / "model", net, channels=["F"])
     assert net.training

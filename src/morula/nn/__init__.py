@@ -7,6 +7,11 @@ NETWORKS = Family(
     {
         "unet": Member("morula.nn.unet:UNet", "morula.nn.options:UNetOptions", "U-Net: two convolutions a level"),
         "resunet": Member("morula.nn.unet:ResidualUNet", "morula.nn.options:ResidualUNetOptions", "U-Net of residual blocks"),
+        "ordered_unet": Member(
+            "morula.nn.ordered_unet:OrderedUNet",
+            "morula.nn.options:OrderedUNetOptions",
+            "U-Net with its layers in any order, as in pytorch-3dunet",
+        ),
     },
     group="morula.networks",
 )

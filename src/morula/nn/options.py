@@ -13,6 +13,8 @@ Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 Upsampling: TypeAlias = Literal["transpose", "linear", "nearest"]
 Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Edge: TypeAlias = PositiveInt | tuple[PositiveInt, ...]
+Block: TypeAlias = Literal["double", "residual", "residual_se"]
+Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch"]
 
 
 class UNetOptions(Options):
@@ -61,23 +63,12 @@ class UNetOptions(Options):
     @field_validator("kernels")
     @classmethod
     def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        for edge in _flat(kernels):
-            if edge % 2 == 0:
-                raise ValueError(f"a kernel edge of {edge} is even; only odd kernels keep the grid. Use {edge - 1} or {edge + 1}.")
-        return kernels
+        return _odd_edges(kernels)
 
     @model_validator(mode="after")
     def _lengths(self) -> UNetOptions:
         levels = len(self.features)
-        for name, value, expected in (
-            ("kernels", self.kernels, levels),
-            ("pools", self.pools, levels - 1),
-            ("dropout", self.dropout, levels),
-        ):
-            if isinstance(value, tuple) and len(value) != expected:
-                raise ValueError(
-                    f"{name} has {len(value)} entries but {levels} features need {expected}. Give {expected} entries or one number."
-                )
+        _check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1), dropout=(self.dropout, levels))
         return self
 
     @property
@@ -106,6 +97,112 @@ class ResidualUNetOptions(UNetOptions):
 
     decoder_convolutions: PositiveInt = 1
     """Residual blocks of two convolutions at each level on the way up."""
+
+
+class OrderedUNetOptions(Options):
+    """U-Net whose layers stand in any order, with the channels and joints of pytorch-3dunet (https://doi.org/10.7554/eLife.57613).
+
+    Examples:
+        >>> OrderedUNetOptions(features=(16, 32), order="cbl").layers()
+        ('c', 'b', 'l')
+        >>> OrderedUNetOptions(order="rc")
+        Traceback (most recent call last):
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for OrderedUNetOptions
+        order
+          Value error, the order 'rc' begins with a non-linearity, which would change the image itself. Put g, b or c first. ...
+    """
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
+
+    block: Block = "double"
+    """What a level is made of: two convolutions, a residual block of two, or that with squeeze and excitation of channels and voxels."""
+
+    order: str = "gcr"
+    """Layers of a convolution: c convolution, g group and b batch norm, r ReLU, l leaky ReLU, e ELU, d dropout, D that of channels."""
+
+    groups: PositiveInt = 8
+    """Groups of the letter g; one group where there are fewer channels, and fewer groups where the channels cannot be divided."""
+
+    dropout: Probability | tuple[Probability, Probability] = 0.1
+    """Share that the letters d and D drop in training: one number, or one for each of the two convolutions of a block."""
+
+    widen: Literal["first", "second"] = "second"
+    """Which convolution of a double block on the way down has the level's channels; with `second` the first has half of them."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
+
+    upsample: Resizing = "nearest"
+    """How a level is brought to the size of the next finer one: interpolation; transposed convolution; or `stretch`, a transposed
+    convolution without bias that ends one voxel short of the size and is stretched to it."""
+
+    join: Literal["concatenate", "add"] = "concatenate"
+    """How a level and what comes from below are joined; adding needs a transposed convolution."""
+
+    @field_validator("order")
+    @classmethod
+    def _order(cls, order: str) -> str:
+        unknown = sorted(set(order) - set("cgbrledD"))
+        if unknown:
+            raise ValueError(f"the order {order!r} holds {', '.join(unknown)}; layers are c, g, b, r, l, e, d and D.")
+        if "c" not in order:
+            raise ValueError(f"the order {order!r} holds no convolution. Add a c, for example 'gcr'.")
+        if order[0] in "rle":
+            raise ValueError(f"the order {order!r} begins with a non-linearity, which would change the image itself. Put g, b or c first.")
+        return order
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+        return _odd_edges(kernels)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> OrderedUNetOptions:
+        _check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
+        transposed = self.upsample in ("transpose", "stretch")
+        if self.join == "add" and not transposed:
+            raise ValueError(f"join 'add' needs equal channels, which upsample {self.upsample!r} does not make. Use transpose or stretch.")
+        if transposed and max(_flat(self.pools)) > 2:
+            raise ValueError(
+                f"upsample {self.upsample!r} undoes poolings by 1 or 2, not by {max(_flat(self.pools))}. Use nearest or linear."
+            )
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.features)
+
+    def layers(self) -> tuple[str, ...]:
+        """Letters of the order; one that is repeated counts where it stands first."""
+        return tuple(dict.fromkeys(self.order))
+
+    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Kernel edges of each level, one an axis."""
+        return _per_level("kernels", self.kernels, self.levels, ndim)
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Pooling factors of each step down, one an axis."""
+        return _per_level("pools", self.pools, self.levels - 1, ndim)
+
+
+def _odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+    for edge in _flat(kernels):
+        if edge % 2 == 0:
+            raise ValueError(f"a kernel edge of {edge} is even; only odd kernels keep the grid. Use {edge - 1} or {edge + 1}.")
+    return kernels
+
+
+def _check_lengths(levels: int, **entries: tuple[object, int]) -> None:
+    for name, (value, expected) in entries.items():
+        if isinstance(value, tuple) and len(value) != expected:
+            raise ValueError(
+                f"{name} has {len(value)} entries but {levels} features need {expected}. Give {expected} entries or one number."
+            )
 
 
 def _flat(value: int | tuple[Edge, ...]) -> list[int]:
