@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import fastremap
@@ -79,3 +80,13 @@ def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
 def volume(array: np.ndarray) -> np.ndarray:
     """A 2D array as one plane of a 3D one (a view), a 3D array as it is: kernels are written once, for three axes."""
     return array[None] if array.ndim == 2 else array
+
+
+def three(values: Sequence[float], missing: float) -> np.ndarray:
+    """One number an axis as three, `missing` standing for the z axis of a 2D image.
+
+    Examples:
+        >>> three((2.0, 0.5), 1.0)
+        array([1. , 2. , 0.5])
+    """
+    return np.array([missing] * (3 - len(values)) + list(values), np.float64)

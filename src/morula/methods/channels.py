@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 else:
     ChannelList = many_of(REPRESENTATIONS)
 
-FOREGROUND = {"F": lambda channel: channel > 0.5, "B": lambda channel: channel < 0.5}
+TELLS_INSIDE = ("interior", "background", "signed_distance", "affinity", "distance", "centre_distance")
+"""Roles of channels that tell the inside of objects, the best first: the first that is there is scored everywhere, others in objects."""
 
 
 class Options(BaseOptions):
@@ -103,13 +104,14 @@ class Channels(Method):
         return tuple(max(axis) for axis in zip(*each))
 
     def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
-        """Encoded channels; distance-like channels are scored inside the foreground where a channel tells it."""
+        """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it."""
         channels = np.concatenate([representation.encode(labels, self.spacing) for representation in self.representations])
         weights = np.ones_like(channels)
         inside = labels > 0
-        tells_foreground = any(code in FOREGROUND for code in self.codes)
+        roles = [representation.role for representation in self.representations]
+        teller = next((self.representations[roles.index(role)] for role in TELLS_INSIDE if role in roles), None)
         for representation, span in zip(self.representations, self._spans):
-            if representation.masked and tells_foreground:
+            if representation.masked and teller is not None and representation is not teller:
                 weights[span] = inside
         if unlabelled is not None:
             weights[:, unlabelled] = 0
@@ -143,22 +145,16 @@ class Channels(Method):
         )
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
-        """Every channel as its representation turns."""
-        lead = prediction.ndim - self.ndim - 1
-        pieces = [
-            representation.reorient(prediction[(slice(None),) * lead + (span,)], orientation)
-            for representation, span in zip(self.representations, self._spans)
-        ]
-        if isinstance(prediction, np.ndarray):
-            return np.concatenate(pieces, axis=lead)
-        import torch
+        """Every channel as its representation turns; offsets along the axes exchange."""
+        from morula.labels.reorient import reorient
 
-        return torch.cat(pieces, dim=lead)
+        return reorient(self.representations, prediction, orientation)
 
     def orientations(self) -> list[Orientation]:
         """The intersection over the channels."""
-        each = [representation.orientations(self.spacing) for representation in self.representations]
-        return [orientation for orientation in each[0] if all(orientation in other for other in each[1:])]
+        from morula.labels.reorient import common_orientations
+
+        return common_orientations(self.representations, self.spacing)
 
     @cached_property
     def decoder(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -12,7 +12,10 @@ import numpy as np
 from morula.core.options import Options
 from morula.core.orientation import Array, Orientation, orientations
 
-Role = Literal["interior", "background", "contour", "centre", "distance", "centre_distance"]
+Role = Literal[
+    "interior", "background", "contour", "touching", "centre", "distance", "signed_distance", "centre_distance", "neighbour", "offset",
+    "rays", "affinity", "flow", "mask",
+]  # fmt: skip
 Activation = Literal["sigmoid", "linear", "tanh", "softmax"]
 OptionsType = TypeVar("OptionsType", bound=Options)
 
@@ -29,7 +32,8 @@ class Representation(ABC, Generic[OptionsType]):
     code: ClassVar[str]
     """Its name in job files."""
     role: ClassVar[Role]
-    """What it says of a voxel: in an object, outside or on a contour (against seeds), at a centre, how deep, how far from the centre."""
+    """What it says of a voxel: in an object, outside, on a contour or where objects touch, at a centre, how deep, how far from the centre,
+    how near to a neighbour, where the centre or the end of the object lies, which neighbours are of the same object."""
     options_class: ClassVar[type[Options]]
     """Class of its options."""
     activation: Activation = "sigmoid"
@@ -74,3 +78,17 @@ def reach(spacing: Sequence[float]) -> tuple[int, ...]:
 def one_channel(values: Any) -> np.ndarray:
     """Values (Z)YX as one channel of float32."""
     return np.asarray(values, np.float32)[None]
+
+
+def respelt(values: Any, spellings: Mapping[str, str]) -> Any:
+    """Options with other spellings of their names (other: own) replaced; what is no mapping comes back as it is.
+
+    Raises:
+        ValueError: when both spellings are given.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    for other, own in spellings.items():
+        if other in values and own in values:
+            raise ValueError(f"{other} is another name of {own}; give one of them")
+    return {spellings.get(name, name): value for name, value in values.items()}

@@ -1,0 +1,71 @@
+"""Turning channels that belong together: offsets exchange where axes do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from morula.core.orientation import Array, Orientation, orientations
+from morula.labels.representations.base import Representation
+
+Channels = Sequence[Representation[Any]]
+
+
+def reorient(representations: Channels, array: Array, orientation: Orientation) -> Array:
+    """Channels (..., C, (Z)YX), NumPy or torch, as they are of the reoriented image.
+
+    Each representation turns its own channels. Those of one axis (H, V and Z) take the values of the axis that comes to lie there.
+
+    Examples:
+        >>> from morula.labels.encode import build_channels
+        >>> turn = Orientation((1, 0), (False, True))
+        >>> offsets = np.stack([np.full((2, 2), 1.0), np.full((2, 2), 2.0)])
+        >>> reorient(build_channels(["H", "V"]), offsets, turn)[:, 0, 0]
+        array([-2.,  1.])
+    """
+    lead = array.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
+    pieces, start = [], 0
+    for each in representations:
+        stop = start + each.width(orientation.ndim)
+        pieces.append(array[(slice(None),) * lead + (slice(start, stop),)])  # type: ignore[index]
+        start = stop
+    turned = []
+    for each, piece in zip(representations, pieces, strict=True):
+        source = _source(representations, each, orientation) if hasattr(each, "axis") else None
+        turned.append(each.reorient(piece if source is None else pieces[source], orientation))
+    if isinstance(array, np.ndarray):
+        return np.concatenate(turned, axis=lead)  # type: ignore[return-value]
+    import torch
+
+    return torch.cat(turned, dim=lead)  # type: ignore[return-value]
+
+
+def _source(representations: Channels, each: Any, orientation: Orientation) -> int | None:
+    """Which representation's channel comes to lie along the axis of this one."""
+    axis = each.axis
+    if -axis <= orientation.ndim:
+        axis = orientation.permutation[axis] - orientation.ndim
+    for index, other in enumerate(representations):
+        if getattr(other, "axis", None) == axis and other.options == each.options:
+            return index
+    return None
+
+
+def common_orientations(representations: Channels, spacing: Sequence[float]) -> list[Orientation]:
+    """Orientations under which all of the channels can be turned together, the identity first.
+
+    Examples:
+        >>> from morula.labels.encode import build_channels
+        >>> [len(common_orientations(build_channels(codes), (1, 1))) for codes in (["F"], ["F", "H"], ["F", "V", "H"])]
+        [8, 4, 8]
+    """
+    found = orientations(spacing)
+    for each in representations:
+        if hasattr(each, "axis"):
+            found = [orientation for orientation in found if _source(representations, each, orientation) is not None]
+        else:
+            own = each.orientations(spacing)
+            found = [orientation for orientation in found if orientation in own]
+    return found
