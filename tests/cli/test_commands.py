@@ -195,3 +195,27 @@ def test_labels_of_another_size_are_named(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "32" in result.output
     assert "16" in result.output
+
+
+def test_impossible_combinations_are_named_with_the_missing_files(folder: Path) -> None:
+    job = folder / "impossible.yaml"
+    job.write_text(JOB.replace("[F, C]", "[P]").replace("data/train/images", "data/nowhere"))
+    result = typed("check", job)
+    assert result.exit_code == 1
+    assert "impossible.yaml:5  method.channels  " in result.output
+    assert "do not say how far objects reach" in result.output or "no decoder" in result.output
+    assert "impossible.yaml:2  images.train  " in result.output
+
+
+def test_classes_have_no_objects_to_refine(folder: Path) -> None:
+    job = folder / "classes.yaml"
+    job.write_text(JOB.replace("{kind: channels, channels: [F, C]}", "semantic") + "objects: {refine: [fill_holes]}\n")
+    result = typed("check", job)
+    assert "classes.yaml:10  objects.refine  has no effect on classes" in result.output
+
+
+def test_a_patch_that_cannot_be_pooled(folder: Path) -> None:
+    job = folder / "patch.yaml"
+    job.write_text(JOB.replace("patch: [32, 32]", "patch: [31, 32]"))
+    result = typed("check", job)
+    assert "patch.yaml:7  sampling.patch  [31, 32] is not a multiple of [2, 2]" in result.output

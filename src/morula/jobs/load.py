@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,26 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
     for override in overrides:
         _override(document.data, override)
     return _with_absolute_paths(validate(document), folder)
+
+
+@contextmanager
+def located(job: str | Path | Mapping[str, Any]) -> Iterator[None]:
+    """Problems raised inside gain file and line of their key, where the job is a file.
+
+    Raises:
+        JobError: as it came, with lines.
+    """
+    try:
+        yield
+    except JobError as error:
+        if isinstance(job, Mapping):
+            raise
+        document = read_documents(job)[0]
+        problems = [
+            problem if problem.line is not None else replace(problem, line=document.line(tuple(problem.key.split("."))), file=document.file)
+            for problem in error.problems
+        ]
+        raise JobError(sorted(problems, key=lambda problem: problem.line or 0)) from error
 
 
 def validate(document: Document) -> Any:

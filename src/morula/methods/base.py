@@ -47,6 +47,12 @@ class Method(ABC):
         self.ndim = ndim
         self.spacing = tuple(spacing)
 
+    @classmethod
+    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
+        """What is wrong with these options together, as dotted key and message, before any image is opened."""
+        del options, objects
+        return []
+
     @property
     @abstractmethod
     def heads(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Orientation
 from morula.core.variants import many_of
@@ -66,6 +67,15 @@ class Channels(Method):
     """The method `channels`."""
 
     instances: ClassVar[bool] = True
+
+    @classmethod
+    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
+        """Channels that no decoder makes objects of, or not the one that is named."""
+        try:
+            _ = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
+        except OptionError as error:
+            return [("method.channels" if objects.process is None else "objects.process", str(error))]
+        return []
 
     @cached_property
     def representations(self) -> list[Any]:

@@ -50,6 +50,12 @@ class Semantic(Method):
 
     instances: ClassVar[bool] = False
 
+    @classmethod
+    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
+        """Operations on objects, of which there are none."""
+        given = [name for name in ("process", "refine") if getattr(objects, name)]
+        return [(f"objects.{name}", "has no effect on classes; leave it out, or use the method channels.") for name in given]
+
     @property
     def classes(self) -> int:
         """Number of classes with the background."""

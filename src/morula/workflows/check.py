@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morula.jobs.load import load_job
+from morula.jobs.load import load_job, located
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.prove import Proof
 from morula.workflows.prove import prove as prove_it
@@ -29,7 +29,8 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
         JobError: with all problems at once.
     """
     stated = load_job(job, overrides=overrides)
-    prepared = prepare(stated)
+    with located(job):
+        prepared = prepare(stated)
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}

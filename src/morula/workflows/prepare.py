@@ -58,7 +58,7 @@ def prepare(job: Any) -> Prepared:
     Raises:
         JobError: with everything that is wrong with the job and its files.
     """
-    train, validation, warnings = open_images(job)
+    train, validation, warnings = _opened(job)
     facts = facts_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
@@ -82,6 +82,18 @@ def prepare(job: Any) -> Prepared:
         checked = _dataset(held, resolved, method, of_held, Sampling(kind="grid"), augment=False)
     warnings += laid.warnings
     return Prepared(resolved, facts, method, laid, checked, shared, files, tuple(dict.fromkeys(warnings)))
+
+
+def _opened(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
+    """The images of a job, or all that is wrong with them and with the method's options together."""
+    problems = [Problem(key, message) for key, message in METHODS.load(job.method.kind).problems(job.method, job.objects)]
+    try:
+        opened = open_images(job)
+    except JobError as error:
+        raise JobError(problems + error.problems) from error
+    if problems:
+        raise JobError(problems)
+    return opened
 
 
 def _split(sources: list[Source], share: float, job: Any) -> tuple[list[Source], list[Source]]:

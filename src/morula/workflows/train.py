@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
-from morula.jobs.load import load_job
+from morula.jobs.load import load_job, located
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.training.processes import first_process
@@ -57,7 +57,9 @@ def train(
     folder = RunFolder(Path(output) if output is not None else default_output(job))
     source = RunFolder.existing(folder.path).job_file if resume else job
     chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
-    prepared = prepare(load_job(source, overrides=chosen))
+    loaded = load_job(source, overrides=chosen)
+    with located(source):
+        prepared = prepare(loaded)
     if not resume and first_process():
         folder.create(overwrite=overwrite)
     yield from logged(train_prepared(prepared, folder, resume=resume, stop=stop), folder.log_file)
