@@ -14,7 +14,7 @@ from morula.core.image import Image
 
 def tell(path: Path) -> None:
     """Print what it is."""
-    if (path / "job.yaml").is_file() or (path / "model.json").is_file():
+    if (path / "provenance.json").is_file() or (path / "model.json").is_file():
         _run(path)
         return
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
@@ -80,7 +80,7 @@ def _job(path: Path) -> None:
 
 def _run(path: Path) -> None:
     model = path / "model" if (path / "model").is_dir() else path
-    if (path / "job.yaml").is_file():
+    if (path / "provenance.json").is_file():
         say(f"run folder {path}")
         say(f"  report      {'report.html' if (path / 'report.html').is_file() else 'not written yet'}")
     facts = model / "model.json"

@@ -59,7 +59,8 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
         raise FileWriteError(f"{path} exists already. Replace it with --overwrite, or name another file.")
     document = stated(answers, path.resolve().parent)
     train, _, _ = open_images(load_job(absolute(document, path.resolve().parent)))
-    summary = describe([each.raw for each in train], [each.labels for each in train if each.labels is not None])
+    objects = [each.labels for each in train if each.labels is not None] if answers.task == "instances" else []
+    summary = describe([each.raw for each in train], objects)
     notes: list[str] = []
     prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
     document["sampling"] = {"patch": list(prepared.job.sampling.patch), "batch": prepared.job.sampling.batch}
