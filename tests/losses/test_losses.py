@@ -12,12 +12,22 @@ from morula.losses import LOSSES
 from morula.losses.bce import bce, bce_sums
 from morula.losses.cross_entropy import ce, ce_sums
 from morula.losses.dice import bce_dice, dice, dice_sums
+from morula.losses.generalized_dice import generalized_dice
 from morula.losses.rebalance import rebalance_weights
 from morula.losses.regression import l1, mse, smooth_l1
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses" / "losses.npz"
 NAMES = LOSSES.names
-PLAIN = {"bce": bce, "dice": dice, "bce_dice": bce_dice, "ce": ce, "mse": mse, "l1": l1, "smooth_l1": smooth_l1}
+PLAIN = {
+    "bce": bce,
+    "dice": dice,
+    "bce_dice": bce_dice,
+    "generalized_dice": generalized_dice,
+    "ce": ce,
+    "mse": mse,
+    "l1": l1,
+    "smooth_l1": smooth_l1,
+}
 SHAPES = [(2, 3, 4, 5), (2, 3, 2, 3, 4)]
 
 
@@ -61,6 +71,11 @@ def brute_force(name, logits, target, weight, channel_weights):
             numerator -= share * (x[t[0, i], i] - math.log(sum(math.exp(v) for v in x[:, i])))
             denominator += share
         return numerator / denominator
+    if name == "generalized_dice":
+        p, least = 1 / (1 + np.exp(-x)), (w * t).sum(axis=1).min()
+        shares = np.array(channel_weights) * [(least / (wc * tc).sum()) ** 2 for wc, tc in zip(w, t, strict=True)]
+        overlap, size = sum(shares * (w * p * t).sum(axis=1)), sum(shares * (w * (p + t)).sum(axis=1))
+        return 1 - (2 * overlap + 1) / (size + 1)
     channels = []
     for c in range(len(x)):
         if name == "dice":
@@ -176,7 +191,7 @@ def test_half_precision_computes_in_float32(name, dtype):
         assert PLAIN[name](half, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bce", "dice", "bce_dice", "ce"])
+@pytest.mark.parametrize("name", ["bce", "dice", "bce_dice", "generalized_dice", "ce"])
 def test_huge_logits_stay_finite(name):
     logits, target, _ = example(name, dtype=torch.float32)
     logits = (logits * 1e4).requires_grad_()
@@ -335,3 +350,34 @@ def test_dice_is_that_of_sets():
     prediction, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
     prediction[..., :2], target[..., 1:3] = 1, 1
     assert dice_sums(prediction, target, activation="linear", smooth=0).total.item() == 0.5
+
+
+@pytest.mark.parametrize("empty", [(1,), (0, 1), (0, 1, 2)])
+def test_generalised_dice_learns_where_a_channel_is_empty(empty):
+    logits, target, _ = example("generalized_dice")
+    target[:, list(empty)] = 0
+    for smooth in (0.0, 1.0):
+        x = logits.clone().requires_grad_()
+        loss = generalized_dice(x, target, smooth=smooth)
+        loss.backward()
+        assert 0 < loss.item() <= 1
+        assert x.grad[:, list(empty)].abs().max() > 1e-6
+        assert (x.grad[:, list(empty)] >= 0).all()
+
+
+def test_generalised_dice_of_one_channel_is_that_with_its_background():
+    logits, target, weight = example("generalized_dice", (2, 1, 6, 5))
+    both = torch.cat([logits, -logits], dim=1), torch.cat([target, 1 - target], dim=1), weight.expand(2, 2, 6, 5)
+    assert generalized_dice(logits, target, weight).item() == pytest.approx(generalized_dice(*both).item(), rel=1e-12)
+
+
+def test_positive_weights_multiply_the_foreground():
+    logits, target, _ = example("bce")
+    factors = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64).reshape(1, 3, 1, 1)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=factors[0])
+    assert bce(logits, target, positive_weights=(1, 2, 5)).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert bce(logits, target, positive_weights=2).item() == pytest.approx(
+        bce(logits, target, positive_weights=(2, 2, 2)).item(), rel=1e-12
+    )
+    with pytest.raises(OptionError, match="do not fit 3 channel"):
+        bce(logits, target, positive_weights=(1, 2))

@@ -4,7 +4,16 @@ The family's entries are the ``..._sums`` functions; all take ``(logits, target,
 and some further options.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from morula.core.family import Family, Member
+
+if TYPE_CHECKING:
+    from morula.losses.ncuts import soft_ncuts as soft_ncuts
+    from morula.losses.ncuts import soft_ncuts_pairwise as soft_ncuts_pairwise
 
 LOSSES = Family(
     "loss",
@@ -12,6 +21,10 @@ LOSSES = Family(
         "bce": Member("morula.losses.bce:bce_sums", summary="binary cross-entropy of each channel"),
         "dice": Member("morula.losses.dice:dice_sums", summary="one minus the overlap of each channel"),
         "bce_dice": Member("morula.losses.dice:bce_dice_sums", summary="binary cross-entropy plus Dice"),
+        "generalized_dice": Member(
+            "morula.losses.generalized_dice:generalized_dice_sums",
+            summary="one minus the overlap, rare channels counting as much as others",
+        ),
         "ce": Member("morula.losses.cross_entropy:ce_sums", summary="cross-entropy over classes that exclude each other"),
         "mse": Member("morula.losses.regression:mse_sums", summary="mean squared difference"),
         "l1": Member("morula.losses.regression:l1_sums", summary="mean absolute difference"),
@@ -19,3 +32,10 @@ LOSSES = Family(
     },
     group="morula.losses",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """The losses without labels, imported when used: listing names imports no torch."""
+    if name in ("soft_ncuts", "soft_ncuts_pairwise"):
+        return getattr(importlib.import_module("morula.losses.ncuts"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
