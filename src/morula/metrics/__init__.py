@@ -12,6 +12,9 @@ METRICS = Family(
         "accuracy": Member("morula.metrics.matching:accuracy", summary="matches among all true and predicted objects"),
         "f1": Member("morula.metrics.matching:f1", summary="harmonic mean of precision and recall"),
         "panoptic_quality": Member("morula.metrics.matching:panoptic_quality", summary="F1 weighted with the IoU of the matches"),
+        "average_precision": Member(
+            "morula.metrics.matching:average_precision", summary="accuracy averaged over IoU thresholds 0.5 to 0.95"
+        ),
         "iou": Member("morula.metrics.overlap:iou", summary="foreground intersection over union, pixel by pixel"),
         "dice": Member("morula.metrics.overlap:dice", summary="foreground Dice coefficient, pixel by pixel"),
     },

@@ -304,3 +304,16 @@ def f1(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
 def panoptic_quality(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
     """F1 weighted with the mean IoU of the matches; see `match`."""
     return match(truth, prediction, threshold)[0].panoptic_quality
+
+
+IOU_RANGE = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+
+
+def average_precision(truth: Any, prediction: Any, *, thresholds: Sequence[float] = IOU_RANGE) -> float:
+    """Mean of tp / (tp + fp + fn) over thresholds of the IoU, as the Data Science Bowl 2018 scored; see `match`.
+
+    Examples:
+        >>> average_precision(np.array([[1, 1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 2, 2]]))
+        0.7
+    """
+    return float(np.mean([scores.accuracy for scores in match(truth, prediction, thresholds)]))
