@@ -1,0 +1,368 @@
+"""The networks of pytorch-3dunet and their checkpoints, on the native `OrderedUNet`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import torch
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from morula.core.errors import DataError, ModelError, OptionError
+from morula.core.options import Options, validated
+from morula.dialects.pytorch3dunet.section import read_section, take_name
+from morula.nn.options import Block, Edge, OrderedUNetOptions, Probability, Resizing
+from morula.nn.ordered_unet import OrderedUNet
+from morula.nn.weights import fill
+
+Upsample: TypeAlias = Literal["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"]
+HEAD = "channels"
+
+
+class ModelOptions(Options):
+    """What may stand under ``model``, besides the name."""
+
+    name: str
+    """Class of the network."""
+
+    in_channels: PositiveInt
+    """Channels of the raw data."""
+
+    out_channels: PositiveInt
+    """Channels of the prediction."""
+
+    final_sigmoid: bool = True
+    """Sigmoid of each channel; otherwise softmax over the channels."""
+
+    is_segmentation: bool = True
+    """Whether there is a final activation."""
+
+    f_maps: PositiveInt | tuple[PositiveInt, ...] = 64
+    """Channels of the first level, which double from level to level, or those of each level."""
+
+    num_levels: PositiveInt | None = None
+    """Levels where `f_maps` is one number: 4, in residual networks 5."""
+
+    layer_order: str = "gcr"
+    """Layers of a convolution, a letter each."""
+
+    num_groups: PositiveInt | None = 8
+    """Groups of group normalisation."""
+
+    conv_padding: int | tuple[int, ...] = Field(1, validate_default=False)
+    """Zeros beyond the border for convolutions outside residual blocks; 0 makes the output smaller."""
+
+    conv_upscale: int = 2
+    """Convolution of a block on the way down that widens: 1 or 2."""
+
+    upsample: Upsample | None = "default"
+    """How a level is brought to the size of the finer one."""
+
+    dropout_prob: Probability | tuple[Probability, Probability] = 0.1
+    """Share that the layers d and D drop; two numbers for the two convolutions of a block."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Kernel edges, one entry a level (not in the original)."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Pooling factors, one entry a step (not in the original)."""
+
+    @field_validator("conv_padding")
+    @classmethod
+    def _not_negative(cls, padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
+            raise ValueError("a convolution cannot be padded with less than 0 voxels.")
+        return padding
+
+    @field_validator("conv_upscale")
+    @classmethod
+    def _first_or_second(cls, number: int) -> int:
+        if number not in (1, 2):
+            raise ValueError("a block has two convolutions. Write 1 or 2.")
+        return number
+
+    @field_validator("f_maps")
+    @classmethod
+    def _two_levels(cls, features: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(features, tuple) and len(features) < 2:
+            raise ValueError("a U-Net has at least two levels. Give the channels of each.")
+        return features
+
+
+class _Class(NamedTuple):
+    ndim: int
+    block: Block
+    levels: int
+
+
+CLASSES = {
+    "UNet3D": _Class(3, "double", 4),
+    "ResidualUNet3D": _Class(3, "residual", 5),
+    "ResidualUNetSE3D": _Class(3, "residual_se", 5),
+    "UNet2D": _Class(2, "double", 4),
+    "ResidualUNet2D": _Class(2, "residual", 5),
+    "ResidualUNetSE2D": _Class(2, "residual_se", 5),
+}
+DEAD = {
+    "conv_kernel_size": "the original never reads it from a job file. Write kernels for kernels of another size.",
+    "pool_kernel_size": "the original never reads it from a job file. Write pools for poolings of another size.",
+    "pool_type": "the original never reads it from a job file; levels are pooled by their maximum.",
+    "se_module": "the original never reads it from a job file; squeeze and excitation looks at channels and voxels.",
+    "basic_module": "the name of the network decides it.",
+    "is3d": "the name of the network decides it.",
+    "testing": "only versions before 1.3 knew it.",
+}
+
+
+class Model(nn.Module):
+    """A network of pytorch-3dunet: a native network of one head, and the final activation.
+
+    Attributes:
+        network: the native network.
+        activation: what follows the logits.
+    """
+
+    def __init__(self, network: OrderedUNet, activation: Literal["sigmoid", "softmax", "linear"], padding: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.network = network
+        self.activation = activation
+        self.padding = padding
+        self._pad()
+
+    def _pad(self) -> None:
+        """Give all convolutions but those of one voxel the padding asked for, where it differs from half their kernel."""
+        for part in self.network.modules():
+            if isinstance(part, nn.Conv2d | nn.Conv3d) and max(part.kernel_size) > 1 and self.padding is not None:
+                part.padding = self.padding
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits NK(Z)YX of images NC(Z)YX, before the final activation.
+
+        Networks of two dimensions also take NC1YX, as the data sets of pytorch-3dunet give it, and answer alike.
+
+        Raises:
+            DataError: for images of other axes or channels, or too small for the number of levels.
+        """
+        flat = self.network.ndim == 2 and x.ndim == 5 and x.shape[2] == 1
+        image = x.squeeze(2) if flat else x
+        if image.ndim != self.network.ndim + 2 or image.shape[1] != self.network.in_channels:
+            axes = "NCYX or NC1YX" if self.network.ndim == 2 else "NCZYX"
+            raise DataError(
+                f"the network takes {axes} with {self.network.in_channels} channel(s) but was given the shape {tuple(x.shape)}. "
+                "Give it images like those that it was built for."
+            )
+        if any(n < least for n, least in zip(image.shape[2:], self.network.multiple, strict=True)):
+            raise DataError(
+                f"the image has the shape {tuple(image.shape[2:])} but {self.network.options.levels} levels need "
+                f"{self.network.multiple} voxels at least. Give larger images or fewer levels."
+            )
+        logits = self.network.logits(image)[HEAD]
+        return logits.unsqueeze(2) if flat else logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probabilities NK(Z)YX of images NC(Z)YX, in training and evaluation; without final activation the logits themselves."""
+        logits = self.logits(x)
+        if self.activation == "linear":
+            return logits
+        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=1)
+
+    def rebuild(self, upsample: Resizing) -> None:
+        """Replace the network by a fresh one that upsamples in another way."""
+        old = self.network
+        options = old.options.model_copy(update={"upsample": upsample})
+        place = next(old.parameters())
+        fresh = OrderedUNet(options, ndim=old.ndim, in_channels=old.in_channels, heads=old.heads)
+        self.network = fresh.to(device=place.device, dtype=place.dtype).train(old.training)
+        self._pad()
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The network that stands under ``model`` in a job file of pytorch-3dunet, with fresh weights from torch's global generator.
+
+    Args:
+        config: that section.
+
+    Raises:
+        UnknownNameError: for a network that does not exist.
+        OptionError: for a value that breaks a rule.
+
+    Examples:
+        >>> model = build_model({"name": "UNet2D", "in_channels": 1, "out_channels": 2, "f_maps": [8, 16]})
+        >>> tuple(model(torch.zeros(1, 1, 33, 50)).shape)
+        (1, 2, 33, 50)
+    """
+    kind = CLASSES[take_name(config, CLASSES, "model")]
+    section = read_section(ModelOptions, config, "model", DEAD)
+    options = _network_options(section, kind)
+    network = OrderedUNet(options, ndim=kind.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
+    activation: Literal["sigmoid", "softmax", "linear"] = "sigmoid" if section.final_sigmoid else "softmax"
+    return Model(network, activation if section.is_segmentation else "linear", _padding(section, kind))
+
+
+def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
+    if "g" in section.layer_order and section.num_groups is None:
+        raise OptionError(f"model.num_groups is empty but layer_order {section.layer_order!r} holds g. Give a number of groups.")
+    features = section.f_maps
+    if isinstance(features, int):
+        levels = section.num_levels or kind.levels
+        if levels < 2:
+            raise OptionError(f"model.num_levels is {levels}; a U-Net has at least two levels.")
+        features = tuple(features * 2**level for level in range(levels))
+    upsample, join = _upsampling(section, kind.block)
+    settings = {
+        "features": features,
+        "block": kind.block,
+        "order": section.layer_order,
+        "groups": section.num_groups or 1,
+        "dropout": section.dropout_prob,
+        "widen": "first" if section.conv_upscale == 1 else "second",
+        "kernels": section.kernels,
+        "pools": section.pools,
+        "upsample": upsample,
+        "join": join,
+    }
+    return validated(OrderedUNetOptions, settings, "model")
+
+
+def _upsampling(section: ModelOptions, block: Block) -> tuple[Resizing, Literal["concatenate", "add"]]:
+    match section.upsample:
+        case "default":
+            return ("nearest", "concatenate") if block == "double" else ("stretch", "add")
+        case "deconv":
+            return "stretch", "concatenate"
+        case "linear" | "bilinear" | "trilinear":
+            return "linear", "concatenate"
+        case "nearest" | "area":
+            return section.upsample, "concatenate"
+        case _:
+            if section.pools != 1:
+                raise OptionError(
+                    "model.upsample is none, but levels are pooled and must be brought back to the size of the finer ones; "
+                    f"the original fails here too. Use one of {', '.join(get_args(Upsample)[:-1])}."
+                )
+            return "nearest", "concatenate"
+
+
+def _padding(section: ModelOptions, kind: _Class) -> tuple[int, ...] | None:
+    given = section.conv_padding
+    if "conv_padding" not in section.model_fields_set or kind.block != "double":  # residual blocks must keep the size
+        return None
+    padding = given if isinstance(given, tuple) else (given,) * kind.ndim
+    if len(padding) != kind.ndim:
+        raise OptionError(f"model.conv_padding is {list(padding)} but the network has {kind.ndim} axes. Give one number an axis.")
+    return None if padding == (1,) * kind.ndim else padding
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------------------------------
+
+_NAMES = (
+    (r"^encoders\.(\d+)\.basic_module\.", r"encoder.\1."),
+    (r"^decoders\.(\d+)\.basic_module\.", r"decoder.\1.block."),
+    (r"^decoders\.(\d+)\.upsampling\.upsample\.(conv_transposed\.)?", r"decoder.\1.resize.convolution."),
+    (r"^final_conv\.", rf"outputs.{HEAD}."),
+    (r"\.SingleConv1\.|(?<=\d|k)\.conv2\.", ".first."),
+    (r"\.SingleConv2\.|(?<=\d|k)\.conv3\.", ".second."),
+    (r"(?<=\d|k)\.conv1\.", ".shortcut."),
+    (r"\.se_module\.cSE\.fc1\.", ".attention.squeeze."),
+    (r"\.se_module\.cSE\.fc2\.", ".attention.excite."),
+    (r"\.se_module\.sSE\.conv\.", ".attention.spatial."),
+    (r"\.groupnorm\.", ".group_norm."),
+    (r"\.batchnorm\.", ".batch_norm."),
+    (r"\.conv\.", ".convolution."),
+)
+
+
+def _native(name: str) -> str:
+    for pattern, replacement in _NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Give a network of `build_model` the weights of a checkpoint of pytorch-3dunet 1.4 to 1.9.
+
+    Taken are a whole checkpoint or its ``model_state_dict``, with or without ``module.`` before the names. Up to 1.8.1 transposed
+    convolutions ended at just the size asked for (up to 1.6.1 with a bias), since then a voxel short of it; the network's own are
+    rebuilt in the checkpoint's way where they differ, so load before giving the parameters to an optimiser.
+
+    Args:
+        module: what `build_model` returned; changed in place.
+        state_dict: tensors by their names in the original, or the mapping that holds them.
+
+    Raises:
+        ModelError: naming what is missing, surplus or of another shape; weights are then as they were.
+        OptionError: for a module that is not one of these networks.
+    """
+    if not isinstance(module, Model):
+        raise OptionError(f"{type(module).__name__} is no network of pytorch-3dunet. Build it with build_model.")
+    found: Any = state_dict
+    for key in ("model_state_dict", "state_dict"):
+        found = found[key] if isinstance(found.get(key), Mapping) else found
+    named = {str(name).removeprefix("module."): values for name, values in found.items()}
+    if not all(isinstance(values, Tensor) for values in named.values()):
+        raise ModelError("the checkpoint holds no weights: tensors are expected, or a mapping of them under model_state_dict.")
+    before = module.network
+    way = _transposed_way(named)
+    if way is not None and before.options.upsample in ("transpose", "stretch") and before.options.upsample != way:
+        module.rebuild(way)
+    tensors = {_native(name): values for name, values in named.items()}
+    if way == "transpose":  # 1.7.0 to 1.8.1: to the size, but without bias
+        tensors = {name: torch.zeros_like(own) for name, own in module.network.state_dict().items() if _is_transposed_bias(name)} | tensors
+    try:
+        fill(module.network, tensors, source="the checkpoint")
+    except ModelError:
+        module.network = before
+        raise
+
+
+def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors under the names that pytorch-3dunet 1.8.2 and later have for them.
+
+    Raises:
+        OptionError: for a module that is not one of these networks.
+
+    Examples:
+        >>> model = build_model({"name": "UNet2D", "in_channels": 1, "out_channels": 2, "f_maps": [8, 16]})
+        >>> list(original_state_dict(model))[:2]
+        ['encoders.0.basic_module.SingleConv1.groupnorm.weight', 'encoders.0.basic_module.SingleConv1.groupnorm.bias']
+    """
+    if not isinstance(module, Model):
+        raise OptionError(f"{type(module).__name__} is no network of pytorch-3dunet. Build it with build_model.")
+    blocks = _ORIGINAL_DOUBLE if module.network.options.block == "double" else _ORIGINAL_RESIDUAL
+    found = {}
+    for name, values in module.network.state_dict().items():
+        for own, original in blocks + _ORIGINAL:
+            name = re.sub(own, original, name)
+        found[name] = values
+    if module.network.options.upsample == "transpose":
+        found = {name.replace(".conv_transposed.", "."): values for name, values in found.items()}
+    return found
+
+
+_ORIGINAL_DOUBLE = ((r"\.first\.", ".SingleConv1."), (r"\.second\.", ".SingleConv2."))
+_ORIGINAL_RESIDUAL = ((r"\.first\.", ".conv2."), (r"\.second\.", ".conv3."), (r"\.shortcut\.", ".conv1."))
+_ORIGINAL = (
+    (r"^decoder\.(\d+)\.resize\.convolution\.", r"decoders.\1.upsampling.upsample.conv_transposed."),
+    (r"^encoder\.(\d+)\.", r"encoders.\1.basic_module."),
+    (r"^decoder\.(\d+)\.block\.", r"decoders.\1.basic_module."),
+    (rf"^outputs\.{HEAD}\.", "final_conv."),
+    (r"\.attention\.squeeze\.", ".se_module.cSE.fc1."),
+    (r"\.attention\.excite\.", ".se_module.cSE.fc2."),
+    (r"\.attention\.spatial\.", ".se_module.sSE.conv."),
+    (r"\.group_norm\.", ".groupnorm."),
+    (r"\.batch_norm\.", ".batchnorm."),
+    (r"\.convolution\.", ".conv."),
+)
+
+
+def _transposed_way(names: Mapping[str, Tensor]) -> Literal["transpose", "stretch"] | None:
+    """How the checkpoint's transposed convolutions end, None where it has none."""
+    if any(".upsampling.upsample.conv_transposed." in name for name in names):
+        return "stretch"
+    return "transpose" if any(".upsampling.upsample." in name for name in names) else None
+
+
+def _is_transposed_bias(name: str) -> bool:
+    return name.endswith(".resize.convolution.bias")
