@@ -37,7 +37,8 @@ def soft_ncuts(
     The number of classes minus, for each class, the share of its surroundings that belongs to it; the surroundings of a voxel are a cube
     in which voxels count by a Gaussian of their distance and by w = exp(-D² / intensity_sigma²), where D is the squared difference between
     their intensities and the mean intensities of the class. Meaned over the batch; 0 for a perfect partition, the classes less one for a
-    single class. Where the mean of a class is far from all intensities, w and with it all gradients vanish: raise intensity_sigma. Gradients flow to both arguments. The convolution is separable: a large radius costs little more than a small one.
+    single class. Where the mean of a class is far from all intensities, w and with it all gradients vanish: raise intensity_sigma.
+    Gradients flow to both arguments. The convolution is separable: a large radius costs little more than a small one.
 
     Args:
         image: NC(Z)YX, as a rule scaled to 0 to 100.
