@@ -26,7 +26,7 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
     Examples:
         >>> check_losses(["bec"])
         Traceback (most recent call last):
-        ValueError: unknown loss 'bec'; known are bce, dice, bce_dice, ce, mse, l1, smooth_l1. Did you mean 'bce'?
+        ValueError: unknown loss 'bec'; known are bce, dice, bce_dice, generalized_dice, ce, mse, l1, smooth_l1. Did you mean 'bce'?
     """
     known = [name for name in LOSSES.names if name not in without]
     for name in names:
@@ -55,13 +55,12 @@ def loss_sums(
         >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
         1.0
     """
-    from morula.losses.dice import dice_sums
     from morula.losses.sums import Sums, activate
 
     if name == "ce":  # takes class numbers; our targets are one channel a class
         sums = LOSSES.load(name)(logits, target.argmax(dim=1, keepdim=True), None if weight is None else weight[:, :1])
-    elif name == "dice":
-        sums = dice_sums(logits, target, weight, activation=activation)
+    elif name in ("dice", "generalized_dice"):
+        sums = LOSSES.load(name)(logits, target, weight, activation=activation)
     elif name in OWN_ACTIVATION:
         sums = LOSSES.load(name)(logits, target, weight)
     else:
