@@ -313,7 +313,7 @@ def average_precision(truth: Any, prediction: Any, *, thresholds: Sequence[float
     """Mean of tp / (tp + fp + fn) over thresholds of the IoU, as the Data Science Bowl 2018 scored; see `match`.
 
     Examples:
-        >>> average_precision(np.array([[1, 1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 2, 2]]))
-        0.7
+        >>> round(average_precision(np.array([[1, 1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 2, 2]])), 6)
+        0.6
     """
     return float(np.mean([scores.accuracy for scores in match(truth, prediction, thresholds)]))
