@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from morula.core.errors import OptionError
 from morula.core.family import nearest
-from morula.labels.representations.base import Representation
-from morula.labels.statistics import ChannelStatistics
+from morula.labels.decoders.derived import OFFSETS
 
 Threshold = float | Literal["auto"]
-Channels = Mapping[str, Representation[Any]]
+Channels = Mapping[str, Any]
+"""Representations, or planes derived of several (`morula.labels.decoders.derived`), by name."""
 
-AGAINST = frozenset({"background", "contour", "centre_distance"})
+AGAINST = frozenset({"background", "contour", "touching", "neighbour", "centre_distance"})
 """Roles whose low values speak for a seed."""
-DISTANCES = frozenset({"distance", "centre_distance"})
+DISTANCES = frozenset({"distance", "signed_distance", "centre_distance"})
 """Roles that measure depth."""
-_EXTENT = ("interior", "background", "distance", "contour")
+UNUSED = frozenset({"rays", "flow"})
+"""Roles that the watershed cannot read."""
+_EXTENT = ("interior", "background", "distance", "signed_distance", "contour", "mask")
 
 
 def codes(channels: Channels, *roles: str) -> list[str]:
@@ -32,8 +34,10 @@ def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str
         OptionError: when no channel says how far objects reach, or an option names a channel that is not there.
     """
     known = ", ".join(channels)
+    if foreign := codes(channels, *UNUSED):
+        raise OptionError(f"the watershed makes no use of the channel {foreign[0]}. Leave it out, or choose a decoder that does.")
     if not codes(channels, *_EXTENT):
-        raise OptionError(f"the channels {known} do not say how far objects reach. Add one of F, B, C or Db.")
+        raise OptionError(f"the channels {known} do not say how far objects reach. Add one of F, B, C, Db or D.")
     for step, named in (("seeds", seeds), ("growth", growth), ("surface", [surface] if surface else [])):
         for code in named:
             if code not in channels:
@@ -45,13 +49,15 @@ def planned_seeds(channels: Channels) -> dict[str, Threshold]:
     if centres := codes(channels, "centre"):
         return dict.fromkeys(centres, "auto")
     inside = codes(channels, "interior") or codes(channels, "background")
-    depth = codes(channels, "distance") or codes(channels, "centre_distance")
-    return dict.fromkeys([*inside, *codes(channels, "contour"), *depth], "auto")
+    depth = codes(channels, "distance") or codes(channels, "signed_distance")
+    centres = codes(channels, "centre_distance") if not depth or OFFSETS in channels else []
+    found = [*inside, *codes(channels, "contour", "touching", "neighbour"), *depth, *centres]
+    return dict.fromkeys(found or codes(channels, "mask"), "auto")
 
 
 def planned_growth(channels: Channels) -> dict[str, Threshold]:
     """The inside; without a channel for it the distance; with contours alone nothing limits objects but each other."""
-    for role in ("interior", "background", "distance"):
+    for role in ("interior", "background", "signed_distance", "distance", "mask"):
         if found := codes(channels, role):
             return dict.fromkeys(found[:1], "auto")
     return {}
@@ -60,12 +66,16 @@ def planned_growth(channels: Channels) -> dict[str, Threshold]:
 def planned_surface(channels: Channels) -> str:
     """The channel that is steepest between touching objects."""
     contours = [code for code in codes(channels, "contour") if getattr(channels[code], "separates", True)]
-    return [*contours, *codes(channels, "distance", "centre_distance", "interior", "background", "contour")][0]
+    rest = ("distance", "signed_distance", "centre_distance", "neighbour", "interior", "background", "contour", "mask")
+    return [*contours, *codes(channels, "touching", *rest)][0]
 
 
 def planned_valley(channels: Channels, seeds: Mapping[str, Any]) -> float:
     """How deep a valley parts seeds: distances fall to 0 between objects, probabilities less so."""
-    return 0.45 if any(channels[code].role in DISTANCES for code in seeds) else 0.25
+    roles = {channels[code].role for code in seeds}
+    if roles & {"distance", "signed_distance"}:
+        return 0.45
+    return 0.3 if "centre_distance" in roles else 0.25
 
 
 def lowest_peak(channels: Channels, seeds: Mapping[str, Any], thresholds: Mapping[str, float | None]) -> float:
@@ -75,38 +85,63 @@ def lowest_peak(channels: Channels, seeds: Mapping[str, Any], thresholds: Mappin
     """
     if None in thresholds.values() or any(channels[code].role == "centre" for code in seeds):
         return 0.0
-    return 0.6 if any(channels[code].role == "centre_distance" for code in seeds) else 0.25
+    roles = {channels[code].role for code in seeds}
+    if roles & {"distance", "signed_distance"}:
+        return 0.25 if "distance" in roles else 0.4  # the deepest voxel need not be the centre; noise around 0 makes signed peaks outside
+    return 0.6 if roles & {"centre_distance", "neighbour"} else 0.25
 
 
-def top(channel: Representation[Any], largest: float) -> float:
-    """Value of a channel that stands for 1: 10 for discretised distances, the largest one predicted for raw ones."""
+def top(channel: Any, largest: float) -> float:
+    """Value of a channel that stands for 1: 10 for discretised distances, the largest one predicted for lengths."""
     if channel.activation == "sigmoid":
         return 1.0
+    if stated := getattr(channel.options, "top", None):
+        return float(stated)
     return 10.0 if getattr(channel.options, "values", None) == "discretize" else max(largest, 1e-6)
 
 
 def auto_threshold(
-    channels: Channels, code: str, statistics: ChannelStatistics, *, step: Literal["seeds", "growth"], parted: bool
+    channels: Channels,
+    code: str,
+    otsu: Callable[..., float] | None,
+    largest: float,
+    *,
+    step: Literal["seeds", "growth"],
+    parted: bool,
 ) -> float | None:
     """Threshold of a channel for a step, by Otsu's method within the bounds that make sense for the channel.
 
     The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where seeds are parted by valleys,
     seed thresholds are lenient: the valleys do the work. `None` stands for half a voxel, for distances in lengths.
+
+    Args:
+        channels: all of them.
+        code: the one in question.
+        otsu: Otsu's threshold of its values (greater than `above`); `None` for derived planes, which take the middle.
+        largest: its largest value.
+        step: what the threshold is for.
+        parted: whether valleys part seeds.
     """
-    channel, row = channels[code], list(channels).index(code)
+    channel = channels[code]
+    one = top(channel, largest)
+
+    def split(above: float = -float("inf")) -> float:
+        return one / 2 if otsu is None else otsu(above=above)
+
     if channel.role == "centre":
-        return _within(statistics.otsu(row, above=0.1), 0.2, 0.5)  # centres are rare: most voxels say nothing of them
+        return _within(split(above=0.1), 0.2, 0.5)  # centres are rare: most voxels say nothing of them
     if channel.role == "interior" and step == "seeds" and codes(channels, "centre_distance"):
         return 0.9  # distances to the centre fall to 0 in the background again: seeds keep off the rim
+    if channel.role == "signed_distance" and (step == "growth" or (parted and getattr(channel.options, "top", None) is None)):
+        return 0.0
     if channel.role not in DISTANCES:
-        low, high = (0.7, 0.8) if channel.role == "contour" and parted and step == "seeds" else (0.3, 0.7)
-        return _within(statistics.otsu(row), low, high)
-    one = top(channel, float(statistics.maximum[row]))
+        lenient = channel.role in ("contour", "touching", "neighbour") and parted and step == "seeds"
+        return one * _within(split() / one, *((0.7, 0.8) if lenient else (0.3, 0.7)))
     if channel.role == "centre_distance":
-        return one * _within(statistics.otsu(row, above=0.0) / one, *((0.7, 0.8) if parted else (0.4, 0.6)))
+        return one * _within(split(above=0.0) / one, *((0.7, 0.8) if parted else (0.4, 0.6)))
     if channel.activation != "sigmoid" and getattr(channel.options, "values", None) == "raw" and (parted or step == "growth"):
         return None
-    share = statistics.otsu(row) / one
+    share = split() / one
     if step == "growth":
         return one * _within(share / 4, 0.08, 0.12)
     return one * (_within(share / 3, 0.08, 0.15) if parted else _within(share, 0.3, 0.6))

@@ -6,13 +6,15 @@ The five steps of the document: seed creation, topographic surface, growth mask,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
+from morula.labels.decoders.derived import PARTED, plane_of, plane_roles, planes, rows_of
 from morula.labels.decoders.plan import (
     AGAINST,
     DISTANCES,
@@ -52,14 +54,16 @@ class Options(BaseOptions):
     """Options of the watershed decoder. What is left empty is planned from the channels."""
 
     seeds: dict[str, Threshold] = Field({})
-    """Step 1. Channels that make seeds, each with its threshold or `auto`: above it for F, P and Db, below it for B, C and Dc."""
+    """Step 1. Channels that make seeds, each with its threshold or `auto`: above it for F, P, Db and D, below it for B, C, T, Dc and Dn.
+    H, V and Z stand together for how near an object's end is, by the lowest of their thresholds; A for its lowest affinity."""
     surface: str | None = None
     """Step 2. Channel whose values are flooded from the seeds."""
     growth: dict[str, Threshold] = Field({})
     """Step 3. Channels that limit the objects, each with its threshold or `auto`."""
     valley: Share | Literal["auto"] | None = "auto"
     """Step 4. Part seeds where the depth map (the product of the seed channels, slightly smoothed) has a valley deeper than this share of
-    the lower peak; `auto` is 0.45 with a distance among the seeds, else 0.25. Null: seeds are the connected pieces of the seed map."""
+    the lower peak; `auto` is 0.45 with a distance to the boundary among the seeds, 0.3 with one to the centre, else 0.25. Null: seeds are
+    the connected pieces of the seed map."""
     seed_morphology: tuple[Morphology, ...] = ()
     """Step 4. Erosions and dilations of the seed map, in this order."""
     growth_erosion: Radius = 0
@@ -77,7 +81,7 @@ class Options(BaseOptions):
 
 
 class Watershed:
-    """Objects from any of the channels F, B, P, C, Db and Dc that says where objects are.
+    """Objects from any of the channels that says where objects are: all but rays and flows.
 
     Args:
         options: what the user states.
@@ -89,40 +93,62 @@ class Watershed:
 
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("F", "C"), ("B", "C"), ("F", "Db"), ("B", "Db"), ("F", "P", "C"), ("F", "P", "Db"), ("F", "C", "Db"), ("F", "C", "Dc"),
-        ("F", "P", "C", "Db"),
+        ("F", "P", "C", "Db"), ("F", "C", "D"), ("F", "C", "T"), ("F", "C", "M"), ("F", "C", "Db", "Dn"),
     )  # fmt: skip
     """Sets of which decoding gives back exactly what was encoded, on objects thicker than the contour; others are accepted, too."""
 
     def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
         self.options = options or Options()
-        self.channels = {each.code: each for each in representations}
-        check_plan(self.channels, self.options.seeds, self.options.growth, self.options.surface)
-        self.seeds = self.options.seeds or planned_seeds(self.channels)
-        self.growth = self.options.growth or planned_growth(self.channels)
+        self.representations = tuple(representations)
+        self.channels = plane_roles(self.representations)
+        stated = self.options
+        seeds, growth = self._by_plane(stated.seeds, "seeds"), self._by_plane(stated.growth, "growth")
+        surface = plane_of(stated.surface, self.representations)[-1] if stated.surface else None
+        check_plan(self.channels, seeds, growth, surface)
+        self.seeds = seeds or planned_seeds(self.channels)
+        self.growth = growth or planned_growth(self.channels)
         self.valley = planned_valley(self.channels, self.seeds) if self.options.valley == "auto" else self.options.valley
-        self.surface = self.options.surface or planned_surface(self.channels)
+        self.surface = surface or planned_surface(self.channels)
+
+    def _by_plane(self, stated: Mapping[str, Threshold], step: str) -> dict[str, Threshold]:
+        """Thresholds by the planes that the user's channels stand for; the lowest where several share one."""
+        found: dict[str, Threshold] = {}
+        for code, threshold in stated.items():
+            for plane in plane_of(code, self.representations):
+                if plane == PARTED and step == "growth":
+                    continue  # contours belong to the objects
+                own = 1 - threshold if plane == PARTED and threshold != "auto" else threshold
+                numbers = [each for each in (found.get(plane, "auto"), own) if each != "auto"]
+                found[plane] = min(numbers) if numbers else "auto"
+        return found
 
     @staticmethod
     def accepts(representations: Sequence[Representation[Any]]) -> bool:
         """Whether objects can be made of these channels."""
         try:
-            check_plan({each.code: each for each in representations}, {}, {}, None)
+            check_plan(plane_roles(representations), {}, {}, None)
         except OptionError:
             return False
         return True
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Thresholds from statistics of the whole prediction; blocks are then decoded with them. JSON-able."""
-        found: dict[str, Any] = {
-            step: {code: self._threshold(code, given, statistics, step) for code, given in wanted.items()}
-            for step, wanted in (("seeds", self.seeds), ("growth", self.growth))
-        }
-        return {**found, "largest": {code: float(largest) for code, largest in zip(self.channels, statistics.maximum, strict=True)}}
+        rows = rows_of(self.representations, len(statistics.maximum))
+        largest = {code: float(statistics.maximum[row].max()) for code, row in rows.items()}
+        for each in self.representations:
+            if each.role == "offset":
+                largest[each.code] = max(largest[each.code], -float(statistics.minimum[rows[each.code]].min()))
+        otsu = {code: partial(statistics.otsu, row.start) for code, row in rows.items() if code in self.channels}
+        parted = self.valley is not None
 
-    def _threshold(self, code: str, given: Threshold, statistics: ChannelStatistics, step: Any) -> float | None:
-        if given == "auto":
-            return auto_threshold(self.channels, code, statistics, step=step, parted=self.valley is not None)
-        return float(given)
+        def threshold(code: str, given: Threshold, step: Literal["seeds", "growth"]) -> float | None:
+            if given != "auto":
+                return float(given)
+            return auto_threshold(self.channels, code, otsu.get(code), largest.get(code, 1.0), step=step, parted=parted)
+
+        seeds = {code: threshold(code, given, "seeds") for code, given in self.seeds.items()}
+        growth = {code: threshold(code, given, "growth") for code, given in self.growth.items()}
+        return {"seeds": seeds, "growth": growth, "largest": largest}
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
         """Objects of predicted channels.
@@ -139,18 +165,14 @@ class Watershed:
         Raises:
             DataError: for another number of channels.
         """
-        if len(prediction) != len(self.channels):
-            raise DataError(
-                f"the prediction has {len(prediction)} channels but {', '.join(self.channels)} are {len(self.channels)}. Give C(Z)YX."
-            )
-        planes = dict(zip(self.channels, np.asarray(prediction, np.float32), strict=True))
-        growth = self._growth_mask(planes, parameters["growth"], spacing)
-        depth = self._depth(planes, parameters["largest"]) * growth
-        seeds, number = self._seeds(planes, parameters["seeds"], growth, depth, spacing)
-        surface = planes[self.surface] if self.channels[self.surface].role in AGAINST else -planes[self.surface]
+        found = planes(self.representations, np.asarray(prediction, np.float32), parameters["largest"])
+        growth = self._growth_mask(found, parameters["growth"], spacing)
+        depth = self._depth(found, parameters["largest"]) * growth
+        seeds, number = self._seeds(found, parameters["seeds"], growth, depth, spacing)
+        surface = found[self.surface] if self.channels[self.surface].role in AGAINST else -found[self.surface]
         labels, number = self._flooded(surface, seeds, number, growth)
         labels, old = numbered(labels, number)
-        return Objects(labels, self._confidence(labels, planes, depth, len(old)), {"seeds": seeds, "surface": surface, "growth": growth})
+        return Objects(labels, self._confidence(labels, found, depth, len(old)), {"seeds": seeds, "surface": surface, "growth": growth})
 
     def _inside(self) -> str | None:
         """The channel that tells inside from outside."""
@@ -164,7 +186,7 @@ class Watershed:
             channel = self.channels[code]
             if distances and channel.role in ("interior", "background"):
                 continue
-            one = np.float32(top(channel, largest[code]))
+            one = np.float32(top(channel, largest.get(code, 1.0)))
             share = 1 - planes[code] / one if channel.role in AGAINST else planes[code] / one
             depth = share if depth is None else np.multiply(depth, share, out=depth)
         assert depth is not None
