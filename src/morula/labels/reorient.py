@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from morula.core.orientation import Array, Orientation, orientations
 from morula.labels.representations.base import Representation
@@ -30,11 +30,11 @@ def reorient(representations: Channels, array: Array, orientation: Orientation) 
     for each in representations:
         spans.append((*before, slice(start, start + each.width(orientation.ndim))))
         start += each.width(orientation.ndim)
-    result: Any = orientation.apply(array) * 1  # type: ignore[operator]  # a copy, of NumPy's arrays and torch's alike
+    result: Any = orientation.apply(array) * 1  # type: ignore[operator] # a copy, of NumPy's arrays and torch's alike
     for each, span in zip(representations, spans, strict=True):
         source = _source(representations, each, orientation) if hasattr(each, "axis") else None
         result[span] = each.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _source(representations: Channels, each: Any, orientation: Orientation) -> int | None:
