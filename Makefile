@@ -44,7 +44,7 @@ docs: setup ## the documentation, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo: setup ## simulate, train, predict, score, report
-	$(BIN)/morula demo
+	$(BIN)/morula demo --overwrite
 
 bench: setup ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench
