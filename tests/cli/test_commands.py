@@ -126,6 +126,9 @@ def test_segment_measure_report_and_info(folder: Path, tmp_path: Path) -> None:
     assert "exists already" in again.output
     assert typed("measure", tmp_path / "cells.tif", "-o", tmp_path / "table.csv", "-i", image).exit_code == 0
     assert "intensity_mean" in (tmp_path / "table.csv").read_text().splitlines()[0]
+    wrong_size = typed("measure", tmp_path / "cells.tif", "-o", tmp_path / "other.csv", "--voxel-size", "1,b")
+    assert wrong_size.exit_code == 2
+    assert "'1,b' is not understood" in wrong_size.output
     assert typed("report", folder / "run").output.strip().endswith("report.html")
     assert "unet, 2D" in typed("info", folder / "run").output
     assert "axes YX" in typed("info", image).output

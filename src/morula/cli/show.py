@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from morula.core.errors import JobError, MorulaError
+from morula.core.errors import JobError, MorulaError, OptionError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -48,7 +48,7 @@ def complain(text: str) -> None:
 
 @contextmanager
 def answering(again: Callable[[], str] | None = None) -> Iterator[None]:
-    """Our own errors become words and exit code 1; anything else is a bug and keeps its traceback.
+    """Our own errors become words; anything else is a bug and keeps its traceback. Exit code 2 for a wrong argument, else 1.
 
     `again` gives the command to go on with after Ctrl-C.
     """
@@ -62,7 +62,7 @@ def answering(again: Callable[[], str] | None = None) -> Iterator[None]:
         raise typer.Exit(1) from None
     except MorulaError as error:
         complain(f"error: {error}")
-        raise typer.Exit(1) from None
+        raise typer.Exit(2 if isinstance(error, OptionError) else 1) from None
     except KeyboardInterrupt:
         complain(f"stopped.{f' Go on with: {again()}' if again else ''}")
         raise typer.Exit(1) from None
