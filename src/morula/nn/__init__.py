@@ -12,6 +12,7 @@ NETWORKS = Family(
             "morula.nn.options:OrderedUNetOptions",
             "U-Net with its layers in any order, as in pytorch-3dunet",
         ),
+        "wnet": Member("morula.nn.wnet:WNet", "morula.nn.options:WNetOptions", "two U-Nets in series, trained without labels (WNet3D)"),
     },
     group="morula.networks",
 )

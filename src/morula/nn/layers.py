@@ -29,10 +29,11 @@ class Style:
     groups: int = 8
 
 
-def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *, bias: bool = True) -> nn.Module:
+def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *, bias: bool = True, groups: int = 1) -> nn.Module:
     """A convolution that keeps the image's size (zeros beyond the border); kernel edges are odd."""
     edges = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
-    return _CONVOLUTION[ndim](n_in, n_out, edges, padding=tuple(edge // 2 for edge in edges), bias=bias)  # type: ignore[arg-type]
+    padding = tuple(edge // 2 for edge in edges)
+    return _CONVOLUTION[ndim](n_in, n_out, edges, padding=padding, bias=bias, groups=groups)  # type: ignore[arg-type]
 
 
 def normalisation(style: Style, channels: int) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -188,6 +189,75 @@ class OrderedUNetOptions(Options):
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Pooling factors of each step down, one an axis."""
         return _per_level("pools", self.pools, self.levels - 1, ndim)
+
+
+WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "original": {"features": (64, 128, 256, 512), "dropout": 0.65, "norm": "group", "groups": 4, "separable": False},
+    "light": {"features": (16, 32, 64), "dropout": 0.0, "norm": "batch", "groups": 4, "separable": True},
+}
+"""Options of `wnet` by the name of a preset: WNet3D's own, and one that trains on a laptop."""
+
+
+class WNetOptions(Options):
+    """W-Net (Xia and Kulis 2017, https://arxiv.org/abs/1711.08506), as WNet3D has it (Achard et al. 2024, https://doi.org/10.7554/eLife.99848).
+
+    Examples:
+        >>> WNetOptions().features, WNetOptions(preset="light", groups=8).features
+        ((64, 128, 256, 512), (16, 32, 64))
+    """
+
+    preset: Literal["original", "light"] | None = None
+    """`original` (the defaults below) or `light`: values for the options that are left out. A job that names neither preset nor features
+    is planned with `light`."""
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256, 512)
+    """Channels of each level of both U-Nets, from the finest to the coarsest."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
+
+    dropout: Probability = 0.65
+    """Share of the values that is dropped in training after each convolution."""
+
+    norm: Norm = "group"
+    """Normalisation, after activation and dropout. Group and instance normalisation make the result depend on the size of the tile."""
+
+    groups: PositiveInt = 4
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    separable: bool = False
+    """Depthwise-separable convolutions below the finest level (Xia and Kulis 2017), for a fraction of the weights and the time."""
+
+    checkpoint: bool = False
+    """Compute each level again for the gradient instead of keeping it: about half the memory for a third more time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        preset = values.get("preset") if isinstance(values, Mapping) else None
+        return {**WNET_PRESETS[preset], **values} if isinstance(preset, str) and preset in WNET_PRESETS else values
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+        return _odd_edges(kernels)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> WNetOptions:
+        levels = len(self.features)
+        _check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1))
+        return self
+
+    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Kernel edges of each level, one an axis."""
+        return _per_level("kernels", self.kernels, len(self.features), ndim)
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Pooling factors of each step down, one an axis."""
+        return _per_level("pools", self.pools, len(self.features) - 1, ndim)
 
 
 def _odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
