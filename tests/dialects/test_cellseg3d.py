@@ -11,7 +11,7 @@ from morula.core.errors import MissingFileError, ModelError
 from morula.dialects.cellseg3d import load_wnet, names
 
 LISTED = Path(__file__).parent.parent / "golden/cellseg3d/wnet3d_tensors.txt"
-WIDTHS = (4, 8, 12, 16)
+WIDTHS = (4, 8, 16, 32)
 
 
 def listed():

@@ -77,7 +77,9 @@ def network_is_deterministic(name: str) -> None:
             for head, y in one(x).items():
                 torch.testing.assert_close(one(x)[head], y, rtol=0, atol=0)
                 torch.testing.assert_close(two(x)[head], y, rtol=0, atol=0)
-                torch.testing.assert_close(one(x[1:])[head], y[1:], rtol=1e-4, atol=1e-5)
+            one, x = one.double(), x.double()  # normalisation over space magnifies how float32 rounds batches of another size
+            for head, y in one(x).items():
+                torch.testing.assert_close(one(x[1:])[head], y[1:], rtol=1e-7, atol=1e-8)
 
 
 def network_survives_storing(name: str) -> None:
