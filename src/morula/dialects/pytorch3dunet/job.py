@@ -1,0 +1,309 @@
+"""A job file of pytorch-3dunet, read and checked: everything that is wrong, and everything that has no effect, at once, with lines."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from morula.core.errors import JobError, Problem
+from morula.core.family import nearest
+from morula.core.options import Options
+from morula.dialects.pytorch3dunet.loaders import (
+    DEAD_LOADERS,
+    DEAD_SLICE_BUILDER,
+    LoadersOptions,
+    PhaseOptions,
+    SliceBuilderOptions,
+    TransformerOptions,
+)
+from morula.dialects.pytorch3dunet.section import ignored_keys
+from morula.jobs.yaml_lines import Document, Place, read_documents
+
+Purpose = Literal["train", "predict"]
+OVERRIDES = (
+    "model_path",
+    "loaders.output_dir",
+    "loaders.test.file_paths",
+    "loaders.test.slice_builder.patch_shape",
+    "loaders.test.slice_builder.stride_shape",
+)
+"""Keys that the commands take as flags of the same name."""
+
+
+class FormatterOptions(Options):
+    """What stands under ``trainer.tensorboard_formatter``."""
+
+    skip_last_target: bool = False
+    """Leave out the last channel of the target in the pictures."""
+
+    log_channelwise: bool = False
+    """Show each channel of a prediction instead of the class with the highest value."""
+
+
+class TrainerOptions(Options):
+    """What stands under ``trainer``."""
+
+    checkpoint_dir: str
+    """Folder of the checkpoints and of the run."""
+
+    max_num_epochs: PositiveInt
+    """Most passes through the training patches."""
+
+    max_num_iterations: PositiveInt
+    """Most steps; exactly so many are taken unless the epochs end before."""
+
+    validate_after_iters: PositiveInt = 200
+    """Steps between validations; the last step is followed by one too."""
+
+    log_after_iters: PositiveInt = 100
+    """Steps between the training's figures and pictures."""
+
+    validate_iters: PositiveInt | None = None
+    """Batches of a validation; all when left out."""
+
+    eval_score_higher_is_better: bool = True
+    """Which way the metric is better."""
+
+    skip_train_validation: bool = False
+    """Do not compute the metric on training patches."""
+
+    resume: str | None = None
+    """Checkpoint to go on from."""
+
+    pre_trained: str | None = None
+    """Checkpoint whose weights to start with."""
+
+    max_val_images: NonNegativeInt = 100
+    """Most validation batches that pictures are made of."""
+
+    num_iterations: PositiveInt = 1
+    """Number of the first step."""
+
+    num_epoch: NonNegativeInt = 0
+    """Number of the first epoch."""
+
+    tensorboard_formatter: FormatterOptions = FormatterOptions()
+    """How pictures are made."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic (not in the original): auto takes bf16, else fp16, on a CUDA GPU and fp32 elsewhere."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> TrainerOptions:
+        if self.num_iterations > self.max_num_iterations:
+            raise ValueError(f"num_iterations is {self.num_iterations} but max_num_iterations {self.max_num_iterations}. Raise the latter.")
+        return self
+
+
+class PlainOptions(Options):
+    """What stands at the top level beside the sections."""
+
+    device: Literal["cuda", "mps", "cpu"] | None = None
+    """Kind of processor; the fastest present when left out."""
+
+    manual_seed: NonNegativeInt | None = None
+    """Of everything random."""
+
+    model_path: str | None = None
+    """Checkpoint to predict with."""
+
+
+SECTIONS = ("model", "loss", "optimizer", "eval_metric", "lr_scheduler", "loaders", "trainer", "predictor")
+_NEEDED: dict[Purpose, tuple[str, ...]] = {
+    "train": ("model", "loss", "optimizer", "loaders", "trainer"),
+    "predict": ("model", "loaders"),
+}
+# unknown keys of these make the original fail
+_STRICT = ("trainer", "lr_scheduler")
+_DEAD_TRAINER = {
+    "epochs": "only versions before 1.3 knew it. Write max_num_epochs.",
+    "iters": "only versions before 1.3 knew it. Write max_num_iterations.",
+    "max_patience": "no version since 1.3 knows it. Use lr_scheduler, or stop the training with Ctrl-C.",
+}
+
+Section = TypeVar("Section", bound=Options)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A checked job.
+
+    Attributes:
+        config: the document as it stands, overrides included; `build_model` and the like take its sections.
+        loaders: what stands under ``loaders``.
+        trainer: what stands under ``trainer``, when it is to be trained.
+        plain: what stands beside the sections.
+        remarks: keys without effect, each with what is done about it.
+        path: the file.
+    """
+
+    config: dict[str, Any]
+    loaders: LoadersOptions
+    trainer: TrainerOptions | None
+    plain: PlainOptions
+    remarks: tuple[Problem, ...]
+    path: Path
+
+
+@dataclass
+class _Reader:
+    """Collects what is wrong and what has no effect."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
+
+    def at(self, place: Place, message: str) -> Problem:
+        return Problem(".".join(map(str, place)), message, self.document.line(place), self.document.file)
+
+    def wrong(self, place: Place, message: str) -> None:
+        self.problems.append(self.at(place, message))
+
+    def options(self, kind: type[Section], values: Any, place: Place, dead: Mapping[str, str], *, strict: bool = False) -> Section | None:
+        """Options of a section; unknown keys are told and left out, in strict sections they are wrong."""
+        if not isinstance(values, Mapping):
+            self.wrong(place, f"is {values!r}; a mapping of keys is expected here.")
+            return None
+        known = self.without_dead(kind, values, place, dead, strict=strict)
+        try:
+            return kind.model_validate(known)
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                where = tuple(part for part in each["loc"] if not str(part).endswith("Options"))
+                if each["type"] == "missing":
+                    self.wrong((*place, *where), "is missing; it must stand in every such job.")
+                else:
+                    given = f"{each['input']!r}: " if where and not isinstance(each["input"], Mapping) else ""
+                    self.wrong((*place, *where), f"{given}{each['msg'].removeprefix('Value error, ')}")
+            return None
+
+    def without_dead(
+        self, kind: type[Options], values: Mapping[str, Any], place: Place, dead: Mapping[str, str], *, strict: bool = False
+    ) -> dict[str, Any]:
+        """The keys that something reads; the others are told."""
+        ignored = ignored_keys(kind, values, dead)
+        for key, reason in ignored.items():
+            if strict:
+                self.wrong((*place, key), f"is not known here, nor to the original, which fails at it: {reason}")
+            else:
+                self.remarks.append(self.at((*place, key), f"is ignored, as the original ignores it: {reason}"))
+        return {key: value for key, value in values.items() if key not in ignored}
+
+
+def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping[str, Any] | None = None) -> Job:
+    """Read and check a job file of pytorch-3dunet; paths in it are meant from the current folder, as there.
+
+    Args:
+        path: the YAML file.
+        purpose: what it is to be used for.
+        overrides: values by dotted key, see `OVERRIDES`; they go before the file.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        JobError: with all problems at once, each with line, key, rule and remedy.
+    """
+    documents = read_documents(path)
+    document = documents[0]
+    reader = _Reader(document)
+    if len(documents) != 1 or not isinstance(document.data, dict):
+        raise JobError([Problem("", "a job of pytorch-3dunet is one mapping with model, loaders, ...; this is not one.", 1, document.file)])
+    config = copy.deepcopy(document.data)
+    for key, value in (overrides or {}).items():
+        _override(config, key, value, reader)
+    for key in _NEEDED[purpose]:
+        if config.get(key) is None:
+            reader.wrong((key,), "is missing; it must stand in every job of this kind.")
+    plain = reader.options(PlainOptions, {key: config[key] for key in config if key not in SECTIONS}, (), {})
+    loaders = None if config.get("loaders") is None else _loaders(reader, config["loaders"])
+    trainer = None
+    if purpose == "train" and config.get("trainer") is not None:
+        trainer = _trainer(reader, config["trainer"])
+    _torch_sections(reader, config, purpose)
+    if loaders is not None:
+        for phase in ("train", "val") if purpose == "train" else ("test",):
+            if getattr(loaders, phase) is None:
+                reader.wrong(("loaders", phase), "is missing; name its file_paths.")
+    if reader.problems:
+        raise JobError(sorted(reader.problems, key=lambda each: each.line or 0))
+    assert plain is not None
+    assert loaders is not None
+    return Job(config, loaders, trainer, plain, tuple(sorted(reader.remarks, key=lambda each: each.line or 0)), Path(path))
+
+
+def _override(config: dict[str, Any], key: str, value: Any, reader: _Reader) -> None:
+    *parents, last = key.split(".")
+    inner: Any = config
+    for parent in parents:
+        inner = inner.get(parent) if isinstance(inner, dict) else None
+    if not isinstance(inner, dict):
+        reader.problems.append(
+            Problem(key, f"was given but the file has no section {'.'.join(parents)}. Write it first, or leave this out.")
+        )
+        return
+    inner[last] = value
+
+
+def _loaders(reader: _Reader, values: Any) -> LoadersOptions | None:
+    """The section, its phases looked at one by one so that each key is named where it stands."""
+    if not isinstance(values, Mapping):
+        reader.wrong(("loaders",), f"is {values!r}; a mapping of keys is expected here.")
+        return None
+    found = dict(values)
+    broken = len(reader.problems)
+    for name in ("train", "val", "test"):
+        if isinstance(values.get(name), Mapping):
+            found[name] = _phase(reader, values[name], ("loaders", name))
+    if len(reader.problems) > broken:  # then the whole cannot be validated, but its keys can be looked at
+        reader.without_dead(LoadersOptions, found, ("loaders",), DEAD_LOADERS)
+        return None
+    return reader.options(LoadersOptions, found, ("loaders",), DEAD_LOADERS)
+
+
+def _phase(reader: _Reader, values: Mapping[str, Any], place: Place) -> PhaseOptions | None:
+    found = dict(values)
+    for key, kind, dead in (
+        ("slice_builder", SliceBuilderOptions, DEAD_SLICE_BUILDER),
+        ("transformer", TransformerOptions, cast(dict[str, str], {})),
+    ):
+        if isinstance(values.get(key), Mapping):
+            found[key] = reader.options(kind, values[key], (*place, key), dead)
+            if found[key] is None:
+                return None
+    return reader.options(PhaseOptions, found, place, {})
+
+
+def _trainer(reader: _Reader, values: Any) -> TrainerOptions | None:
+    if isinstance(values, Mapping) and values.get("tensorboard_formatter") is None:
+        values = {key: value for key, value in values.items() if key != "tensorboard_formatter"}
+    return reader.options(TrainerOptions, values, ("trainer",), _DEAD_TRAINER, strict=True)
+
+
+def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> None:
+    """Names and values of network, loss and metric, which need torch to be known."""
+    wanted: list[tuple[str, str, str, str | None]] = [("model", "networks", "CLASSES", "ModelOptions")]
+    if purpose == "train":
+        wanted += [("loss", "losses", "LOSSES", None), ("eval_metric", "metrics", "METRICS", None)]
+    for section, module, table, options in wanted:
+        values = config.get(section)
+        if section == "eval_metric" and values is not None and isinstance(values, Mapping):
+            values = {"name": "MeanIoU", **values}
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            reader.wrong((section,), f"is {values!r}; a mapping of keys is expected here.")
+            continue
+        home = importlib.import_module(f"morula.dialects.pytorch3dunet.{module}")
+        members = getattr(home, table)
+        name = values.get("name")
+        if name not in members:
+            known = ", ".join(members)
+            said = "is missing" if name is None else f"{name!r} is not known"
+            reader.wrong((section, "name"), f"{said}; it is one of {known}.{nearest(str(name), list(members)) if name else ''}")
+            continue
+        reader.options(getattr(home, options) if options else members[name][0], values, (section,), home.DEAD)

@@ -1,0 +1,234 @@
+"""The volumes that a job file of pytorch-3dunet names: HDF5 data sets, and images of all other formats, seen as CZYX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, MissingFileError
+from morula.core.image import Image
+from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
+from morula.io.location import natural_key, split_location, stem_of, suffix_of
+from morula.io.pairs import list_images
+from morula.io.read import read
+
+HDF5 = (".h5", ".hdf", ".hdf5", ".hd5")
+_OTHERS: dict[str, tuple[str, ...]] = {
+    "raw": ("raw", "images", "image"),
+    "label": ("label", "labels", "masks", "mask"),
+    "weight": ("weight", "weights"),
+}
+Part = Literal["raw", "label", "weight"]
+
+
+class Stack:
+    """Several volumes CZYX of one shape as one, their channels one after the other; as lazy as they are.
+
+    Raises:
+        DataError: when their shapes differ.
+    """
+
+    def __init__(self, parts: Sequence[Any], name: str) -> None:
+        shapes = {tuple(part.shape[1:]) for part in parts}
+        if len(shapes) > 1:
+            raise DataError(f"{name}: data sets that are used together must have one shape but have {sorted(shapes)}.")
+        self.parts = tuple(parts)
+        self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        self.ndim = 4
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+        self.chunks = getattr(parts[0], "chunks", None)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *box = key
+        whole = np.concatenate([np.asarray(part[(slice(None), *box)]) for part in self.parts])
+        return whole[first]
+
+
+class Deep:
+    """An image C(Z)YX seen as CZYX, an image YX as one of one plane."""
+
+    def __init__(self, image: Image) -> None:
+        self._view = image.lazy()
+        self._flat = image.ndim_spatial == 2
+        self.shape = (self._view.shape[0], 1, *self._view.shape[1:]) if self._flat else self._view.shape
+        self.ndim = 4
+        self.dtype = self._view.dtype
+        chunks = getattr(image.data, "chunks", None)
+        known = chunks is not None and "".join(image.axes) in ("ZYX", "CZYX")
+        self.chunks = tuple(chunks[-3:]) if known and chunks is not None else None
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        channel, z, *plane = key
+        return self._view[(channel, *plane)][:, None][:, z] if self._flat else self._view[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[(slice(None),) * 4], dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image of a job with what belongs to it. All arrays are CZYX, lazy, and of one shape (Z, Y, X).
+
+    Attributes:
+        name: what messages and results call it.
+        path: file of the raw data.
+        raw: the raw data.
+        labels: one array a data set of labels, none where they are not needed.
+        weight: weights of the voxels.
+        spacing: edges of a voxel (z, y, x); ones where unknown.
+    """
+
+    name: str
+    path: Path
+    raw: Any
+    labels: tuple[Any, ...] = ()
+    weight: Any = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
+        z, y, x = self.raw.shape[1:]
+        return z, y, x
+
+
+def open_array(path: str | Path, internal: str | None = None) -> Any:
+    """A volume as CZYX, read when sliced; the file is never written to.
+
+    HDF5 data sets are (Z, Y, X) or (C, Z, Y, X) whatever their attributes say, as pytorch-3dunet takes them; other files by their axes.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        DataError: when it has no such data set, or one of other than 3 or 4 dimensions.
+    """
+    return _opened(path, internal)[0]
+
+
+def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, ...]]:
+    file, inner = split_location(path)
+    image = read(path, dataset=internal if inner is None else None)
+    if suffix_of(file) in HDF5:
+        shape = image.shape
+        if len(shape) not in (3, 4):
+            raise DataError(
+                f"{image.source} has the shape {shape}; a data set is (Z, Y, X) or (C, Z, Y, X), an image (1, Y, X) or (C, 1, Y, X). "
+                "Write it anew with these axes."
+            )
+        image = Image(image.data, Axes("CZYX"[4 - len(shape) :]), image.voxel_size, image.source)
+    spacing = image.spacing if image.voxel_size is not None else (1.0,) * image.ndim_spatial
+    return Deep(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
+
+
+def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileOptions]:
+    """The files of a phase: those named, and those of the folders named, in natural order, not those of their folders.
+
+    Of a folder its HDF5 files are taken; without any, its other images; without those, the images of its folder that is called as the
+    raw data set, or ``images``.
+
+    Raises:
+        MissingFileError: when nothing is there.
+    """
+    found: list[str | FileOptions] = []
+    for each in phase.file_paths:
+        place = None if isinstance(each, FileOptions) else Path(each).expanduser()
+        if place is None or not place.is_dir() or suffix_of(place) in (".zarr", ".ome.zarr", ".n5"):
+            found.append(each)
+            continue
+        held = sorted((entry for entry in place.iterdir() if entry.suffix.lower() in HDF5), key=lambda entry: natural_key(entry.name))
+        inner = next((place / name for name in _names("raw", loaders) if (place / name).is_dir()), None)
+        found += map(str, held or list_images(place if inner is None else inner))
+    return found
+
+
+def _names(part: Part, loaders: LoadersOptions) -> list[str]:
+    given: Names | None = getattr(loaders, f"{part}_internal_path")
+    return list(dict.fromkeys([*_listed(given), *_OTHERS[part]]))
+
+
+def _listed(names: Names | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else names
+
+
+def open_volumes(loaders: LoadersOptions, name: Literal["train", "val", "test"], *, weights: bool = False) -> list[Volume]:
+    """The volumes of a phase, opened but not read; with labels except for ``test``.
+
+    Raises:
+        DataError: when a data set is missing, or shapes differ.
+        MissingFileError: when a file is missing.
+    """
+    phase: PhaseOptions | None = getattr(loaders, name)
+    if phase is None:
+        raise DataError(f"loaders.{name} is missing. Name its file_paths.")
+    return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
+
+
+def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bool = False, weights: bool = False) -> Volume:
+    """One volume of a job; see `open_volumes`."""
+    path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
+    raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
+    raw = raws[0][0] if len(raws) == 1 else Stack([array for array, _ in raws], str(path))
+    parts: dict[Part, tuple[Any, ...]] = {"label": (), "weight": ()}
+    for part, wanted in (("label", labels), ("weight", weights)):
+        if wanted:
+            given = _listed(getattr(loaders, f"{part}_internal_path")) or (part,)
+            parts[part] = tuple(open_array(*_where(place, path, part, each, loaders)) for each in given)  # type: ignore[arg-type, index]
+    for part, arrays in parts.items():
+        for array in arrays:
+            if array.shape[1:] != raw.shape[1:]:
+                raise DataError(
+                    f"{path}: the raw data have {raw.shape[1:]} voxels but the {part} {array.shape[1:]}. Both must have the same shape."
+                )
+    weight = parts["weight"]
+    stacked = None if not weight else weight[0] if len(weight) == 1 else Stack(weight, str(path))
+    z, y, x = raws[0][1]
+    return Volume(path.name, path, raw, parts["label"], stacked, (z, y, x))
+
+
+def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:
+    """File and data set of one part of a volume."""
+    if isinstance(place, FileOptions):
+        own = place.raw if part == "raw" else place.label if part == "label" else place.weight
+        if own is None:
+            raise DataError(f"loaders: the {part} of {place.raw!r} is not named. Write {part}: FILE beside raw.")
+        file = Path(own).expanduser()
+        return file, name if suffix_of(split_location(file)[0]) in HDF5 and split_location(file)[1] is None else None
+    file, inner = split_location(path)
+    if suffix_of(file) in HDF5:
+        return (path, None) if inner is not None and part == "raw" else (file, name)
+    if file.is_dir() and inner is None:  # a Zarr folder: a group of that name, else the image itself or one of its label images
+        for within in (name, *(f"labels/{other}" for other in _names(part, loaders) if part != "raw")):
+            if (file / within).is_dir():
+                return file, within
+    if part == "raw":
+        return path, None
+    return _beside(path, part, loaders), None
+
+
+def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
+    """The file that belongs to a raw file: of the same name in a folder beside its own, or of a name that says ``label`` for ``raw``.
+
+    Raises:
+        MissingFileError: when there is none.
+    """
+    tried = []
+    for name in _names(part, loaders):
+        folder = path.parent.parent / name
+        tried.append(folder / path.name)
+        if folder.is_dir():
+            tried += [entry for entry in sorted(folder.iterdir()) if stem_of(entry) == stem_of(path)]
+        for raw in _names("raw", loaders):
+            if stem_of(path).endswith(f"_{raw}"):
+                tried.append(path.with_name(f"{stem_of(path).removesuffix(raw)}{name}{path.name[len(stem_of(path)) :]}"))
+        tried.append(path.with_name(f"{stem_of(path)}_{name}{path.name[len(stem_of(path)) :]}"))
+    for each in tried:
+        if each.exists() and each != path:
+            return each
+    raise MissingFileError(
+        f"there is no {part} of {str(path)!r}: tried {', '.join(map(str, tried[:4]))}. "
+        f"Name both in file_paths: {{raw: {path.name}, {part}: ...}}."
+    )

@@ -1,0 +1,194 @@
+"""Job files, volumes and patches of pytorch-3dunet."""
+
+import hashlib
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from morula.core.errors import DataError, JobError, MissingFileError
+from morula.dialects.pytorch3dunet.job import read_job
+from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.slices import PatchGrid, build_slices, labelled, starts
+from morula.dialects.pytorch3dunet.volumes import Stack, open_array, open_volumes
+from morula.io.write import write
+
+TRAIN = """
+model: {name: UNet3D, in_channels: 1, out_channels: 1, f_maps: [4, 8], num_groups: 4, pool_kernel_size: 3}
+loss: {name: BCEDiceLoss, skip_last_target: true}
+optimizer: {learning_rate: 2e-4}
+eval_metric: {name: BoundaryAdaptedRandError, threshold: 0.4}
+trainer: {checkpoint_dir: out, max_num_epochs: 3, max_num_iterations: 5}
+loaders:
+  raw_internal_path: raw
+  train:
+    file_paths: [a.h5]
+    slice_builder: {name: FilterSliceBuilder, patch_shape: [8, 64, 64], stride_shape: [4, 32, 32], threshold: 0.1}
+    transformer: {raw: [{name: Standardize}], label: []}
+  val:
+    file_paths: [b.h5]
+    slice_builder: {name: SliceBuilder, patch_shape: [8, 64, 64], stride_shape: [8, 64, 64]}
+"""
+
+
+def job(tmp_path, text):
+    path = tmp_path / "train.yml"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_a_job_is_read_and_what_has_no_effect_is_named_with_its_line(tmp_path):
+    read = read_job(job(tmp_path, TRAIN))
+    assert read.loaders.train.slice_builder.stride_shape == (4, 32, 32)
+    assert read.trainer.validate_after_iters == 200
+    assert [(each.key, each.line) for each in read.remarks] == [("model.pool_kernel_size", 2), ("eval_metric.threshold", 5)]
+    assert "Write pools" in read.remarks[0].message
+
+
+def test_everything_that_is_wrong_comes_at_once(tmp_path):
+    text = TRAIN.replace("max_num_epochs", "max_num_epoch").replace("UNet3D", "UNet4D").replace("threshold: 0.1", "threshold: 2")
+    text = text.replace("[8, 64, 64], stride_shape: [8, 64, 64]", "[8, 64, 32], stride_shape: [8, 64, 64]")
+    with pytest.raises(JobError) as caught:
+        read_job(job(tmp_path, text))
+    said = {problem.key: str(problem) for problem in caught.value.problems}
+    assert "Did you mean 'UNet3D'" in said["model.name"]
+    assert "Did you mean 'max_num_epochs'" in said["trainer.max_num_epoch"]
+    assert "is missing" in said["trainer.max_num_epochs"]
+    assert "skip_shape_check" in said["loaders.val.slice_builder"]
+    assert "train.yml:11" in said["loaders.train.slice_builder.threshold"]
+
+
+def test_flags_go_before_the_file(tmp_path):
+    text = "model: {name: UNet3D, in_channels: 1, out_channels: 1}\nloaders: {test: {file_paths: [a.h5], slice_builder: " + (
+        "{patch_shape: [8, 64, 64], stride_shape: [8, 64, 64]}}}\n"
+    )
+    read = read_job(
+        job(tmp_path, text),
+        "predict",
+        overrides={
+            "model_path": "best.pytorch",
+            "loaders.test.file_paths": ["c.h5"],
+            "loaders.test.slice_builder.patch_shape": [4, 64, 64],
+        },
+    )
+    assert read.plain.model_path == "best.pytorch"
+    assert read.loaders.test.file_paths == ("c.h5",)
+    assert read.loaders.test.slice_builder.patch_shape == (4, 64, 64)
+    with pytest.raises(JobError, match="no section predictor"):
+        read_job(tmp_path / "train.yml", "predict", overrides={"predictor.name": "x"})
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 25))
+def test_patches_lie_where_the_original_lays_them(length, patch, stride):
+    if length < patch:
+        assert len(starts(length, patch, stride)) == 1
+        return
+    expected = list(range(0, length - patch + 1, stride))
+    expected += [length - patch] if expected[-1] + patch < length else []
+    assert starts(length, patch, stride).tolist() == expected
+
+
+@pytest.mark.parametrize("ignore", [None, 3])
+@pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 5, 12, 30)])
+def test_labelled_voxels_are_counted_patch_by_patch(shape, ignore, monkeypatch):
+    monkeypatch.setattr("morula.dialects.pytorch3dunet.slices._BLOCK", 200)
+    labels = np.random.default_rng(0).integers(0, 5, shape)
+    grid = PatchGrid.of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
+    counts = labelled(labels, grid, ignore).ravel()
+    for index in range(len(grid)):
+        patch = labels[(slice(None), *grid[index].slices)]
+        assert counts[index] == np.count_nonzero((patch != 0) & (patch != ignore))
+
+
+def test_filtered_patches_are_those_that_the_original_keeps():
+    labels = (np.random.default_rng(1).random((1, 8, 30, 30)) < np.linspace(0, 1, 30)).astype(np.uint16)
+    options = SliceBuilderOptions(
+        name="FilterSliceBuilder", patch_shape=(4, 6, 6), stride_shape=(2, 3, 3), skip_shape_check=True, threshold=0.5, slack_acceptance=0.2
+    )
+    everywhere = PatchGrid.of((8, 30, 30), options)
+    luck = np.random.RandomState(47)
+    expected = [
+        box.start
+        for box in (everywhere[i] for i in range(len(everywhere)))
+        if np.count_nonzero(labels[(0, *box.slices)]) / 144 > 0.5 or luck.rand() < 0.2
+    ]
+    found = build_slices((8, 30, 30), options, labels)
+    assert [found[i].start for i in range(len(found))] == expected
+    with pytest.raises(DataError, match="Lower slice_builder"):
+        build_slices((8, 30, 30), options.model_copy(update={"slack_acceptance": 0.0}), labels * 0)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"), [((4, 6, 5), (1, 4, 6, 5)), ((3, 4, 6, 5), (3, 4, 6, 5)), ((1, 6, 5), (1, 1, 6, 5)), ((2, 1, 6, 3), (2, 1, 6, 3))]
+)
+def test_data_sets_are_czyx_whatever_their_shape_and_the_file_stays(tmp_path, shape, seen):
+    path = tmp_path / "a.h5"
+    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file["raw"] = values
+        file["other/label"] = np.ones(shape[-3:], np.uint16)
+    before = digest(path)
+    array = open_array(path, "raw")
+    assert array.shape == seen
+    np.testing.assert_array_equal(array[:, 0:1, 2:5, 1:3], values.reshape(seen)[:, 0:1, 2:5, 1:3])
+    assert open_array(f"{path}:/other/label").shape == (1, *shape[-3:])
+    assert digest(path) == before
+    with pytest.raises(DataError, match="Did you mean 'raw'"):
+        open_array(path, "rawr")
+
+
+def loaders(paths, **options):
+    builder = {"patch_shape": [2, 3, 3], "stride_shape": [2, 3, 3], "skip_shape_check": True}
+    return LoadersOptions.model_validate({"train": {"file_paths": paths, "slice_builder": builder}, **options})
+
+
+def test_folders_lists_of_data_sets_and_weights(tmp_path):
+    for name in ("s10.h5", "s2.hdf5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["r1"], file["r2"] = np.zeros((4, 6, 5), np.uint8), np.ones((2, 4, 6, 5), np.uint16)
+            file["l1"], file["l2"], file["w"] = (np.full((4, 6, 5), n, np.uint16) for n in (1, 2, 3))
+    (tmp_path / "notes.txt").write_text("x")
+    options = loaders([str(tmp_path)], raw_internal_path=["r1", "r2"], label_internal_path=["l1", "l2"], weight_internal_path="w")
+    volumes = open_volumes(options, "train", weights=True)
+    assert [volume.name for volume in volumes] == ["s2.hdf5", "s10.h5"]
+    first = volumes[0]
+    assert isinstance(first.raw, Stack)
+    assert first.raw.shape == (3, 4, 6, 5)
+    assert first.raw[:, 0:1, 0:1, 0:1].ravel().tolist() == [0, 1, 1]
+    assert [int(each[0, 0, 0, 0]) for each in first.labels] == [1, 2]
+    assert int(first.weight[0, 0, 0, 0]) == 3
+
+
+def test_tiff_and_ome_zarr_stand_for_hdf5(tmp_path):
+    raw, label = np.arange(120, dtype=np.uint16).reshape(4, 6, 5), np.ones((4, 6, 5), np.uint16)
+    for folder, values in (("images", raw), ("labels", label)):
+        (tmp_path / "tif" / folder).mkdir(parents=True)
+        write(tmp_path / "tif" / folder / "a.tif", values, axes="ZYX", voxel_size=[2.0, 0.5, 0.5])
+    write(tmp_path / "b_raw.ome.zarr", raw, axes="ZYX")
+    write(tmp_path / "b_label.ome.zarr", label, axes="ZYX")
+    named = {"raw": str(tmp_path / "tif/images/a.tif"), "label": str(tmp_path / "b_label.ome.zarr")}
+    volumes = open_volumes(loaders([str(tmp_path / "tif"), str(tmp_path / "b_raw.ome.zarr"), named]), "train")
+    assert [volume.shape for volume in volumes] == [(4, 6, 5)] * 3
+    assert volumes[0].spacing == (2.0, 0.5, 0.5)
+    for volume in volumes:
+        np.testing.assert_array_equal(np.asarray(volume.raw)[0], raw)
+        np.testing.assert_array_equal(np.asarray(volume.labels[0])[0], label)
+
+
+def test_what_is_missing_or_does_not_fit_is_said(tmp_path):
+    write(tmp_path / "a.tif", np.zeros((4, 6, 5), np.uint8), axes="ZYX")
+    with pytest.raises(MissingFileError, match="no label of"):
+        open_volumes(loaders([str(tmp_path / "a.tif")]), "train")
+    with pytest.raises(MissingFileError, match="none"):
+        open_volumes(loaders([str(tmp_path / "none.h5")]), "train")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["raw"], file["label"] = np.zeros((4, 6, 5)), np.zeros((4, 6, 6), np.uint8)
+    with pytest.raises(DataError, match="must have the same shape"):
+        open_volumes(loaders([str(tmp_path / "b.h5")]), "train")
