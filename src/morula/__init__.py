@@ -28,6 +28,7 @@ _FACE = {
     "run": "morula.workflows.run",
     "segment": "morula.workflows.segment",
     "train": "morula.workflows.train",
+    "tune": "morula.workflows.tune",
     "write": "morula.io.write",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "run",
     "segment",
     "train",
+    "tune",
     "write",
 ]
 
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from morula.workflows.run import run as run
     from morula.workflows.segment import segment as segment
     from morula.workflows.train import train as train
+    from morula.workflows.tune import tune as tune
 
 
 def __getattr__(name: str) -> Any:

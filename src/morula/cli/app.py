@@ -182,6 +182,27 @@ def evaluate(run: Run, quiet: Quiet = False, verbose: Verbose = False) -> None:
 
 
 @app.command()
+def tune(
+    run: Run,
+    metric: Annotated[
+        str | None, typer.Option(help="Figure to raise, for example f1 or panoptic_quality; as the job says when left out.")
+    ] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Intersection over union at which it is taken. May be repeated: the mean counts.")
+    ] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search thresholds and operations on objects on the validation images, and write the winner into the run."""
+    from morula.workflows.tune import tune as tune_run
+
+    with answering(lambda: f"morula tune {run}"):
+        show(tune_run(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose))
+
+
+@app.command()
 def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],

@@ -105,6 +105,36 @@ class Measurement(Options):
         return value
 
 
+class Tuning(Options):
+    """How thresholds and operations on objects are searched for."""
+
+    metric: str | None = None
+    """Figure to raise: `f1` or `panoptic_quality` for objects, `iou` or `dice` for classes; the first of them where left out."""
+    thresholds: tuple[float, ...] | None = Field(default=None, min_length=1)
+    """The figure's mean over these thresholds of the intersection over union; those of the method where left out."""
+
+
+class Tuned(Options):
+    """What the search found: the values before and after by dotted key, and the figure on the validation images."""
+
+    metric: str
+    """Figure that was raised."""
+    thresholds: tuple[float, ...] = ()
+    """Thresholds of the intersection over union that it is the mean over."""
+    images: int
+    """Number of validation images."""
+    trials: int
+    """Settings that were tried."""
+    score_before: float
+    """The figure with the values before."""
+    score_after: float
+    """The figure with the values after, which the job holds now."""
+    before: dict[str, Any] = Field({})
+    """Values that were replaced."""
+    after: dict[str, Any] = Field({})
+    """Values that replaced them."""
+
+
 def _auto_or_none(value: Any) -> Any:
     """The two words that stand for a list of augmentations."""
     return {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value
@@ -134,6 +164,11 @@ def job_model() -> type[Options]:
         process=(process, Field(None, description="Decoder; left out: the one that fits the channels.")),
         refine=(many_of(REFINEMENTS), Field((), description="Operations on the objects, in this order.")),
         measure=(Measurement, Field(Measurement(), description="What is measured on each object.")),
+        tune=(
+            bool | Tuning,
+            Field(False, description="After training, search thresholds and operations on the validation images: true, or how."),
+        ),
+        tuned=(Tuned | None, Field(None, description="What the search found. `morula tune` writes it into the run's `job.yaml`.")),
     )
     sampling = create_model(
         "Sampling",

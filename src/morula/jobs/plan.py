@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from morula.core.errors import JobError, OptionError, Problem
+from morula.core.family import nearest
 
 PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
 """Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
@@ -81,9 +82,25 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     problems = [Problem("sampling.patch", message) for message in patch_problems(job, patch, facts)]
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
+    problems += tuning_problems(job)
     if problems:
         raise JobError(problems)
     return job
+
+
+def tuning_problems(job: Any) -> list[Problem]:
+    """A search for settings needs validation images, and a figure that the method has."""
+    from morula.methods import METHODS
+
+    tune, problems = job.objects.tune, []
+    if tune and not job.images.validate_:
+        problems.append(Problem("objects.tune", "needs validation images, but images.validate sets none aside; state a share such as 10%."))
+    metric = getattr(tune, "metric", None)
+    known = METHODS.load(job.method.kind).figures
+    if metric is not None and metric not in known:
+        message = f"unknown figure {metric!r}; the method {job.method.kind} has {', '.join(known)}.{nearest(metric, list(known))}"
+        problems.append(Problem("objects.tune.metric", message))
+    return problems
 
 
 def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:

@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "objects"
 
     @property
+    def tuning(self) -> Path:
+        """Settings that were tried on the validation images."""
+        return self.path / "tuning"
+
+    @property
     def scores_file(self) -> Path:
         """Scores an image and pooled."""
         return self.path / "scores.csv"

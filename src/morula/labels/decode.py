@@ -88,11 +88,18 @@ def build_decoder(
     """
     if isinstance(process, Options):
         return DECODERS.load(process.kind)(process, representations)  # type: ignore[attr-defined]
-    if process in (None, "auto"):
-        fitting = [name for name in DECODERS.names if DECODERS.load(name).accepts(representations)]
-        if not fitting:
-            given = ", ".join(each.code for each in representations)
-            raise OptionError(f"no decoder makes objects of the channels {given} alone. Add one of F, B, C or Db.")
-        process = fitting[0]
-    assert process is not None
-    return DECODERS.load(process)(validated(DECODERS.options(process), options, f"decoder {process}"), representations)
+    name = decoder_name(representations, process)
+    return DECODERS.load(name)(validated(DECODERS.options(name), options, f"decoder {name}"), representations)
+
+
+def decoder_name(representations: Sequence[Representation[Any]], process: str | Options | None = "auto") -> str:
+    """Name of a decoder; of the first that accepts the channels where none is named. Errors as in `build_decoder`."""
+    if isinstance(process, Options):
+        return str(process.kind)  # type: ignore[attr-defined]
+    if process is not None and process != "auto":
+        return process
+    fitting = [name for name in DECODERS.names if DECODERS.load(name).accepts(representations)]
+    if not fitting:
+        given = ", ".join(each.code for each in representations)
+        raise OptionError(f"no decoder makes objects of the channels {given} alone. Add one of F, B, C or Db.")
+    return fitting[0]

@@ -40,6 +40,8 @@ class Method(ABC):
 
     instances: ClassVar[bool]
     """Whether the result is objects (True) or a class for every pixel."""
+    figures: ClassVar[tuple[str, ...]]
+    """Columns of the score table by which settings can be compared, the usual one first; higher is better."""
 
     def __init__(self, options: Any, objects: Any, *, ndim: int, spacing: Sequence[float]) -> None:
         self.options = options
@@ -95,6 +97,14 @@ class Method(ABC):
     @abstractmethod
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
         """The result of predicted channels K(Z)YX."""
+
+    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+        """Values worth trying of the settings from channels to results, by dotted key of the job, the one in force first.
+
+        `truths` are label images, for the size of objects. Empty where nothing can be tuned.
+        """
+        del truths
+        return {}
 
     @abstractmethod
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:

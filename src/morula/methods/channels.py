@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +67,7 @@ class Channels(Method):
     """The method `channels`."""
 
     instances: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = ("f1", "panoptic_quality", "precision", "recall", "accuracy")
 
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
@@ -183,6 +184,17 @@ class Channels(Method):
 
         objects = self.decoder.decode(prediction, parameters, self.spacing)
         return refine_objects(objects, self.objects.refine, self.spacing)
+
+    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+        """That of the decoder, then the operations on objects."""
+        from morula.labels.decode import decoder_name
+        from morula.labels.search import refinement_space
+
+        sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
+        space = {"objects.process.kind": (decoder_name(self.representations, self.objects.process),)}
+        space |= {f"objects.process.{key}": values for key, values in self.decoder.search_space().items()}
+        refinements = refinement_space(self.objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
+        return space | {f"objects.refine.{name}": values for name, values in refinements.items()}
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
         """Matching scores at the thresholds of the options."""

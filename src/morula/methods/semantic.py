@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -49,6 +49,7 @@ class Semantic(Method):
     """The method `semantic`."""
 
     instances: ClassVar[bool] = False
+    figures: ClassVar[tuple[str, ...]] = ("iou", "dice")
 
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
@@ -125,6 +126,13 @@ class Semantic(Method):
         sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=self.classes)
         confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
         return Objects(labels=labels, confidence=confidence, intermediates={})
+
+    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+        """The threshold, where there are two classes."""
+        threshold = self.options.threshold
+        if self.classes > 2:
+            return {}
+        return {"method.threshold": (threshold, *(t for t in (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9) if t != threshold))}
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
         """Contingency table of the classes, ignored pixels left out: [true class, predicted class].

@@ -96,6 +96,23 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, Any
     return paths
 
 
+def update_sidecar(folder: str | Path, **facts: Any) -> Path:
+    """Replace what a stored model's side-car says under some keys of ours; the weights stay.
+
+    Raises:
+        OptionError: for a key that is not in it.
+        MissingFileError: when there is no side-car.
+    """
+    folder = Path(folder)
+    sidecar = read_sidecar(folder)
+    surplus = sorted(set(facts) - set(sidecar))
+    if surplus:
+        raise OptionError(f"the side-car has no key {', '.join(surplus)}; it has {', '.join(sidecar)}.")
+    with atomic(folder / SIDECAR) as part:
+        part.write_text(json.dumps({**sidecar, **facts}, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return folder / SIDECAR
+
+
 def load_weights(folder: str | Path) -> StoredModel:
     """The network that `save_weights` wrote into this folder, after its checksum and its test output were compared.
 

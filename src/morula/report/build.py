@@ -72,6 +72,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         settings=tables.settings(run.job),
         job_text=run.job_text,
         charts=charts_of(run),
+        tuned=tables.tuned(run.job),
         pooled=tables.pooled_table(run.scores),
         each_image=tables.image_table(run.scores),
         thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),

@@ -210,9 +210,36 @@ def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("augmentation", _flat(job.get("augment"))),
         ("training", _flat(training)),
         ("prediction", _flat(job.get("prediction"))),
-        ("objects", _flat(objects)),
+        ("objects", _flat({key: value for key, value in objects.items() if key != "tuned"})),
     ]
     return [(name, text) for name, text in found if text]
+
+
+def tuned(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a search on the validation images found: a sentence, and the settings before and after; `None` where there was none.
+
+    Examples:
+        >>> record = {"metric": "f1", "thresholds": [0.5], "images": 3, "trials": 40, "score_before": 0.7, "score_after": 0.75}
+        >>> tuned({"objects": {"tuned": record}})["words"]
+        'f1 at 0.5 rose from 0.7000 to 0.7500 (+0.0500) on 3 validation images; 40 settings were tried. Test images were not looked at.'
+    """
+    record = (job.get("objects") or {}).get("tuned")
+    if not record:
+        return None
+    at = f" at {', '.join(f'{each:g}' for each in record['thresholds'])}" if record.get("thresholds") else ""
+    before, after = float(record["score_before"]), float(record["score_after"])
+    change = f"rose from {before:.4f} to {after:.4f} (+{after - before:.4f})" if after > before else f"stayed at {after:.4f}"
+    words = (
+        f"{record['metric'].replace('_', ' ')}{at} {change} on {record['images']} validation image{'s' * (record['images'] != 1)}; "
+        f"{record['trials']} settings were tried. Test images were not looked at."
+    )
+    old, new = record.get("before") or {}, record.get("after") or {}
+    rows = [[key, *(_setting(each.get(key)) for each in (old, new))] for key in new]
+    return {"words": words, "table": ScoreTable(["setting", "before", "after"], rows)}
+
+
+def _setting(value: Any) -> str:
+    return "none" if value is None else _flat(value)
 
 
 def _source(value: Any) -> str:

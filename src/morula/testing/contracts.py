@@ -277,7 +277,41 @@ def decoder_accepts_what_it_names(name: str) -> None:
         assert json.loads(json.dumps(parameters)) == parameters
 
 
-DECODER_LAWS: tuple[Law, ...] = (decoder_accepts_what_it_names, decoder_gives_objects, decoder_inverts_encoding)
+def decoder_states_its_search_space(name: str) -> None:
+    """`search_space` lists values of its options, the one in force first, none twice; with each of them the decoder can be built."""
+    from morula.labels.decode import build_decoder
+    from morula.labels.encode import build_channels
+
+    for codes in channel_sets(name):
+        channels = build_channels(codes)
+        space = build_decoder(channels, name).search_space()
+        assert space, codes
+        first = {key: values[0] for key, values in space.items()}
+        for key, values in space.items():
+            assert len({repr(value) for value in values}) == len(values), key
+            for value in values:
+                stated = build_decoder(channels, name, _nested({**first, key: value}))
+                assert stated.search_space()[key][0] == value, key
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Values at dotted keys as nested mappings."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        inner = nested
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return nested
+
+
+DECODER_LAWS: tuple[Law, ...] = (
+    decoder_accepts_what_it_names,
+    decoder_gives_objects,
+    decoder_inverts_encoding,
+    decoder_states_its_search_space,
+)
 
 
 # --- augmentations -----------------------------------------------------------------------------------------------------------------------

@@ -63,11 +63,7 @@ def prepare(job: Any) -> Prepared:
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
-    sources = [Source(each.raw, each.labels, each.name) for each in train]
-    held = [Source(each.raw, each.labels, each.name) for each in validation]
-    share = resolved.images.validate_
-    if isinstance(share, float) and share > 0:
-        sources, held = _split(sources, share, resolved)
+    sources, held = _parted(train, validation, resolved)
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
@@ -82,6 +78,23 @@ def prepare(job: Any) -> Prepared:
         checked = _dataset(held, resolved, method, of_held, Sampling(kind="grid"), augment=False)
     warnings += laid.warnings
     return Prepared(resolved, facts, method, laid, checked, shared, files, tuple(dict.fromkeys(warnings)))
+
+
+def validation_sources(job: Any) -> list[Source]:
+    """Images that a resolved job sets aside from training, the same as training did; none where it sets none aside.
+
+    Raises:
+        JobError: with everything that is wrong with the files. Test images are not looked at.
+    """
+    train, validation, _ = open_images(job, keys=("train", "validate"))
+    return _parted(train, validation, job)[1]
+
+
+def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Any) -> tuple[list[Source], list[Source]]:
+    """Sources to train on and to validate on."""
+    sources, held = ([Source(each.raw, each.labels, each.name) for each in opened] for opened in (train, validation))
+    share = job.images.validate_
+    return _split(sources, share, job) if isinstance(share, float) and share > 0 else (sources, held)
 
 
 def _opened(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
@@ -118,22 +131,22 @@ def _dataset(
     )
 
 
-def open_images(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
+def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[list[Opened], list[Opened], list[str]]:
     """Training and validation images of a job, and the warnings that opening them gave.
 
-    All sources are looked at, so that a user learns of every problem at once.
+    All sources (of these keys) are looked at, so that a user learns of every problem at once.
     """
     images, problems = job.images, []
     if images.train is None:
         raise JobError([Problem("images.train", "is missing; state the images to learn from, with their labels.")])
     opened: dict[str, list[Opened]] = {}
     warnings: list[str] = []
-    for key, need in (("train", True), ("validate", True), ("test", False)):
+    for key in keys:
         source = getattr(images, "validate_" if key == "validate" else key)
         if source is None or isinstance(source, float):
             continue
         try:
-            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=need)
+            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=key != "test")
             warnings += said if key != "test" else []
         except JobError as error:
             problems += error.problems

@@ -14,7 +14,7 @@ from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
 from morula.workflows.log import logged
 from morula.workflows.predict import predict
-from morula.workflows.train import default_output, train
+from morula.workflows.train import default_output, train, tune_as_asked
 
 
 def run(
@@ -58,6 +58,8 @@ def run(
     folder = RunFolder(Path(output) if output is not None else default_output(job))
     if not (resume and (folder.model / "model.json").is_file()):
         yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)
+    elif first_process():
+        yield from tune_as_asked(folder, device=device, memory=memory)
     if not ((folder.model / "model.json").is_file() and first_process()):
         return
     test = _test_images(folder)

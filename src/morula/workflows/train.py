@@ -58,11 +58,26 @@ def train(
     source = RunFolder.existing(folder.path).job_file if resume else job
     chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
     loaded = load_job(source, overrides=chosen)
+    if not resume:  # what a search found holds for the model that it was made with
+        loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None})})
     with located(source):
         prepared = prepare(loaded)
     if not resume and first_process():
         folder.create(overwrite=overwrite)
     yield from logged(train_prepared(prepared, folder, resume=resume, stop=stop), folder.log_file)
+    if first_process():
+        yield from tune_as_asked(folder, device=device)
+
+
+def tune_as_asked(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
+    """Search the settings from channels to objects where the job says so and it was not done yet."""
+    from morula.workflows.tune import tune
+
+    if not (folder.model / "model.json").is_file():
+        return
+    objects = load_job(folder.job_file).objects
+    if objects.tune and objects.tuned is None:
+        yield from tune(folder.path, device=device, memory=memory)
 
 
 def default_output(job: str | Path | Mapping[str, Any]) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from morula.core.errors import OptionError
 from morula.core.family import nearest
 from morula.labels.decoders.derived import OFFSETS
+from morula.labels.search import choices
 
 Threshold = float | Literal["auto"]
 Channels = Mapping[str, Any]
@@ -19,6 +20,8 @@ DISTANCES = frozenset({"distance", "signed_distance", "centre_distance"})
 """Roles that measure depth."""
 UNUSED = frozenset({"rays", "flow"})
 """Roles that the watershed cannot read."""
+SURFACES = ("contour", "touching", "distance", "signed_distance", "centre_distance", "neighbour", "interior", "background")
+"""Roles that may be flooded, the steepest between touching objects first."""
 _EXTENT = ("interior", "background", "distance", "signed_distance", "contour", "mask")
 
 
@@ -149,3 +152,29 @@ def auto_threshold(
 
 def _within(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
+
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds of probabilities."""
+DEPTHS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65)
+"""Thresholds of scaled distances."""
+SIGNED = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+"""Thresholds of signed distances."""
+
+
+def threshold_choices(channel: Any, current: Any) -> tuple[Any, ...]:
+    """Thresholds worth trying of a channel; of distances in lengths, whose scale is not known beforehand, only the one in force.
+
+    Examples:
+        >>> from morula.labels.encode import build_channels
+        >>> threshold_choices(build_channels(["F"])[0], "auto")[:4]
+        ('auto', 0.1, 0.2, 0.3)
+    """
+    if channel.role not in DISTANCES:
+        return choices(current, ("auto", *SHARES))
+    if getattr(channel.options, "values", None) == "raw" or (channel.activation == "linear" and top(channel, 0.0) < 1):
+        return choices(current, ("auto",))
+    if channel.role == "signed_distance":
+        return choices(current, ("auto", *SIGNED))
+    one = top(channel, 1.0)
+    return choices(current, ("auto", *(round(one * (1 - share if channel.role in AGAINST else share), 3) for share in DEPTHS)))

@@ -18,6 +18,7 @@ from morula.labels.decoders.derived import PARTED, plane_of, plane_roles, planes
 from morula.labels.decoders.plan import (
     AGAINST,
     DISTANCES,
+    SURFACES,
     Threshold,
     auto_threshold,
     check_plan,
@@ -27,12 +28,14 @@ from morula.labels.decoders.plan import (
     planned_seeds,
     planned_surface,
     planned_valley,
+    threshold_choices,
     top,
 )
 from morula.labels.geometry import sizes_of
 from morula.labels.morphology import Radius, dilate_mask, erode, radii
 from morula.labels.objects import Objects, numbered, object_maxima, object_means
 from morula.labels.representations.base import Representation
+from morula.labels.search import Space, choices
 from morula.labels.small import select
 from morula.labels.statistics import ChannelStatistics
 from morula.labels.valleys import part, pieces, smooth
@@ -130,6 +133,23 @@ class Watershed:
         except OptionError:
             return False
         return True
+
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first: thresholds of every step, valley, smallest seed, surface."""
+        space: Space = {}
+        for step, used in (("seeds", self.seeds), ("growth", self.growth)):
+            seen: set[str] = set()
+            for each in self.representations:
+                planes = [plane for plane in plane_of(each.code, self.representations) if plane in used]
+                if planes:
+                    tried = threshold_choices(self.channels[planes[0]], used[planes[0]])
+                    space[f"{step}.{each.code}"] = tried if planes[0] not in seen else tried[:1]
+                    seen.add(planes[0])
+        space["valley"] = choices(self.options.valley, ("auto", None, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75))
+        space["min_seed"] = choices(self.options.min_seed, (0, 3, 10, 30))
+        own = {each.code for each in self.representations}
+        space["surface"] = choices(self.options.surface, (None, *(code for code in codes(self.channels, *SURFACES) if code in own)))
+        return space
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Thresholds from statistics of the whole prediction; blocks are then decoded with them. JSON-able."""

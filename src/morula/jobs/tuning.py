@@ -1,0 +1,58 @@
+"""Jobs with other values, for the search of settings on the validation images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+REFINE = "objects.refine."
+"""Keys that begin so name an operation on objects: 0 or false leaves it out, true or a number is its setting."""
+
+
+def changed(job: Any, values: Mapping[str, Any]) -> Any:
+    """The job with other values at dotted keys, checked as a whole.
+
+    Raises:
+        JobError: when the values do not make a valid job.
+
+    Examples:
+        >>> from morula.jobs.load import load_job
+        >>> job = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": "semantic"})
+        >>> changed(job, {"method.threshold": 0.4}).method.threshold
+        0.4
+    """
+    from morula.jobs.load import validate
+    from morula.jobs.yaml_lines import Document
+
+    document = job.model_dump(mode="json", by_alias=True)
+    for key, value in values.items():
+        if key.startswith(REFINE):
+            document["objects"]["refine"] = with_operation(document["objects"]["refine"], key.removeprefix(REFINE), value)
+            continue
+        *parents, last = key.split(".")
+        inner = document
+        for parent in parents:
+            inner[parent] = inner.get(parent) or {}
+            inner = inner[parent]
+        inner[last] = copy.deepcopy(value)
+    return validate(Document(document, {}, None))
+
+
+def with_operation(operations: list[Any], name: str, value: Any) -> list[Any]:
+    """Operations on objects with the setting of one of them replaced, left out (0, false), or put at the end.
+
+    Examples:
+        >>> with_operation([{"kind": "fill_holes"}], "remove_small", 20)
+        [{'kind': 'fill_holes'}, {'kind': 'remove_small', 'size': 20}]
+        >>> with_operation([{"kind": "remove_small", "size": 5}, {"kind": "fill_holes"}], "remove_small", 0)
+        [{'kind': 'fill_holes'}]
+    """
+    from morula.core.variants import spelt_out, variant_types
+    from morula.labels.refine import REFINEMENTS
+
+    made = [] if not value else [spelt_out(name if value is True else {name: value}, variant_types(REFINEMENTS))]
+    places = [place for place, operation in enumerate(operations) if operation["kind"] == name]
+    if not places:
+        return [*operations, *made]
+    return [*operations[: places[0]], *made, *operations[places[0] + 1 :]]

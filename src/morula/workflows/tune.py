@@ -1,0 +1,313 @@
+"""Thresholds and operations on objects, searched on the validation images and written into the run."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from morula.core.axes import Axes
+from morula.core.errors import DataError, OptionError
+from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.family import nearest
+from morula.core.image import Image
+from morula.data.crop import crop
+from morula.data.patches import Source
+from morula.io.atomic import atomic, remove
+from morula.io.tables import read_table, write_table
+from morula.jobs.job import Tuned
+from morula.jobs.model import Model, load
+from morula.jobs.run_folder import RunFolder
+from morula.jobs.tuning import changed
+from morula.methods import METHODS
+from morula.workflows.log import logged
+from morula.workflows.prepare import validation_sources
+
+if TYPE_CHECKING:
+    from morula.labels.statistics import ChannelStatistics
+
+GAIN = 5e-4
+"""A smaller rise of the figure is taken for noise: the value in force stays."""
+ROUNDS = 4
+"""Times that the settings are gone through at most."""
+
+Setting = dict[str, Any]
+
+
+def tune(
+    run: str | Path,
+    *,
+    metric: str | None = None,
+    thresholds: Sequence[float] | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Search thresholds and operations on objects on a run's validation images, and write the winner into the run.
+
+    The images are predicted once. Setting by setting, every value of the decoder's search space is tried while the others stay; then
+    the neighbours of the chosen values, until nothing rises any more. `job.yaml` and `model/model.json` of the run are rewritten with
+    the winner and, under `objects.tuned`, the values and the figure before and after; the user's job file is not touched. Test images
+    are never looked at. Each setting tried is stored in `tuning/trials.csv`: a stopped search goes on from there.
+
+    Args:
+        run: a run folder whose training has finished.
+        metric: the figure to raise, as in `objects.tune.metric`; as the job says when left out.
+        thresholds: its mean over these thresholds of the intersection over union is raised; as the job says when left out.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: what tiles may take in prediction, for example ``"8GB"``.
+        stop: asked after every setting; when it says true the search ends and nothing but the table of trials is written.
+
+    Yields:
+        events; `Finished` comes last, with the figure before and after, unless the search was stopped.
+
+    Raises:
+        MissingFileError: when the run has no model.
+        DataError: when the run has no validation images, or nothing that can be tuned.
+        OptionError: for an unknown figure or a threshold that the run's scores do not have.
+
+    Examples:
+        >>> import morula
+        >>> for event in morula.tune("runs/nuclei"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    folder = RunFolder.existing(run)
+    model = load(run)
+    sources = validation_sources(model.job)
+    if not sources:
+        raise DataError(
+            f"the run {str(run)!r} was trained without validation images (images.validate is 0), so nothing can be tuned. "
+            "State images.validate, for example 10%, and train again."
+        )
+    search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
+    yield from logged(search.run(device=device, memory=memory), folder.log_file)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The figure to raise: a column of the score table, and the thresholds that it is the mean over (empty: all rows)."""
+
+    metric: str
+    thresholds: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, model: Model, metric: str | None, thresholds: Sequence[float] | None) -> Goal:
+        """As asked for, else as the job says, else the method's usual one.
+
+        Raises:
+            OptionError: for a figure that the method has not, or thresholds where it has none.
+        """
+        known, stated = model.method.figures, model.job.objects.tune
+        metric = metric or getattr(stated, "metric", None) or known[0]
+        if metric not in known:
+            raise OptionError(
+                f"unknown figure {metric!r}; the method {model.job.method.kind} has {', '.join(known)}.{nearest(metric, list(known))}"
+            )
+        own = tuple(getattr(model.job.method, "thresholds", ()))
+        chosen = tuple(thresholds or getattr(stated, "thresholds", None) or own)
+        strange = [each for each in chosen if not 0 < each <= 1]
+        if strange or (chosen and not own):
+            raise OptionError(
+                f"threshold {(strange or chosen)[0]:g} is not usable: thresholds lie above 0, at most at 1, and are for objects only."
+            )
+        return cls(metric, chosen)
+
+    def figure(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """The figure of a score table, pooled over all images; 0 where there is nothing to score."""
+        pooled = [row for row in rows if row["image"] == "pooled" and row.get("class") != "mean"]
+        values = [float(row[self.metric]) for row in pooled if not math.isnan(row[self.metric])]
+        return sum(values) / len(values) if values else 0.0
+
+    def words(self) -> str:
+        """Its name, with the thresholds."""
+        return f"{self.metric}{' at ' + ', '.join(f'{each:g}' for each in self.thresholds) if self.thresholds else ''}"
+
+
+@dataclass(eq=False)
+class _Search:
+    """One search: what was tried so far, and the best of it."""
+
+    model: Model
+    sources: Sequence[Source]
+    folder: RunFolder
+    goal: Goal
+    stop: Callable[[], bool]
+    tried: dict[str, float] = field(default_factory=dict)
+    truths: list[np.ndarray] = field(default_factory=list)
+    fresh: int = 0
+
+    @property
+    def trials_file(self) -> Path:
+        return self.folder.tuning / "trials.csv"
+
+    def run(self, *, device: str, memory: str | None) -> Iterator[Event]:
+        """Predict, search, write."""
+        began = time.monotonic()
+        former = self.model.job.objects.tuned
+        job = self.model.job if former is None else changed(self.model.job, former.before)
+        self.truths = [_labels(source) for source in self.sources]
+        space = self._method(job).search_space(self.truths)
+        steps = sum(len(values) - 1 for values in space.values())
+        if not steps:
+            raise DataError(f"the method {job.method.kind} of this run has no setting that can be tuned after training.")
+        yield Started("tune", steps + 1, f"{self.goal.words()} on {len(self.sources)} validation images")
+        self._go_on()
+        predictions = yield from self._predicted(device, memory)
+        found = yield from self._searched(job, space, predictions, steps + 1)
+        if found is None:
+            yield Logged(f"stopped after {len(self.tried)} settings; `morula tune {self.folder.path}` goes on")
+            return
+        first, best = found
+        yield from self._written(job, space, first, best)
+        remove(self.folder.tuning / "predictions")
+        figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
+        yield Finished("tune", time.monotonic() - began, figures)
+
+    def _method(self, job: Any) -> Any:
+        model = self.model
+        options = job.method.model_copy(update={"thresholds": self.goal.thresholds}) if self.goal.thresholds else job.method
+        return METHODS.load(job.method.kind)(options, job.objects, ndim=model.ndim, spacing=model.method.spacing)
+
+    def _go_on(self) -> None:
+        """Take up the trials of a search that was stopped, if it was for the same model, images and figure."""
+        plan = {
+            "weights": json.loads((self.folder.model / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"],
+            "images": [[source.title, *source.extent.start, *source.extent.stop] for source in self.sources],
+            "metric": self.goal.metric,
+            "thresholds": list(self.goal.thresholds),
+        }
+        file = self.folder.tuning / "search.json"
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == plan:
+            if self.trials_file.is_file():
+                table = read_table(self.trials_file)
+                self.tried = dict(zip(map(str, table["setting"]), map(float, table["figure"]), strict=True))
+            return
+        remove(self.folder.tuning)
+        self.folder.tuning.mkdir(parents=True)
+        with atomic(file) as part:
+            part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
+
+    def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
+        """Predicted channels of each image, kept in files, with their statistics."""
+        from morula.labels.statistics import ChannelStatistics
+
+        folder = self.folder.tuning / "predictions"
+        folder.mkdir(exist_ok=True)
+        found = []
+        for number, source in enumerate(self.sources):
+            file = folder / f"{number}.npy"
+            if not file.is_file():
+                image = self.model.as_image(_image(source))
+                prediction = yield from self.model.predict_steps(image, device=device, memory=memory)
+                with atomic(file) as part, part.open("wb") as stream:
+                    np.save(stream, prediction)
+            values = np.load(file, mmap_mode="c")  # writable in memory alone: compiled code is not compiled anew
+            found.append((values, ChannelStatistics.of(values)))
+        return found
+
+    def _searched(
+        self, job: Any, space: Mapping[str, tuple[Any, ...]], predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
+    ) -> Generator[Event, None, tuple[Setting, Setting] | None]:
+        """The first setting and the best; `None` when the search was stopped."""
+        first = {key: values[0] for key, values in space.items()}
+        best, score = first, self._figure(job, first, predictions)
+        yield Logged(f"{self.goal.words()} before: {score:.4f}")
+        done = 1
+        for turn in range(ROUNDS):
+            before = score
+            for key, values in space.items():
+                for value in values if turn == 0 else neighbours(values, best[key]):
+                    if value == best[key]:
+                        continue
+                    if self.stop():
+                        return None
+                    setting = {**best, key: value}
+                    figure = self._figure(job, setting, predictions)
+                    done += 1
+                    if figure > score + GAIN:
+                        yield Logged(f"{key} {_shown(value)}: {self.goal.metric} {score:.4f} -> {figure:.4f}")
+                        best, score = setting, figure
+                    yield Progress("tune", done, max(total, done), f"{self.goal.metric} {score:.4f}")
+            if score <= before:
+                break
+        return first, best
+
+    def _figure(self, job: Any, setting: Setting, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]]) -> float:
+        """The figure of a setting, looked up where it was tried already."""
+        key = _key(setting)
+        if key not in self.tried:
+            method = self._method(changed(job, setting))
+            scores = {}
+            for number, (truth, (values, statistics)) in enumerate(zip(self.truths, predictions, strict=True)):
+                result = method.decode(np.asarray(values), method.fit(statistics))
+                scores[str(number)] = method.score(truth, result.labels)
+            self.tried[key] = self.goal.figure(method.score_rows(scores))
+            write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
+        return self.tried[key]
+
+    def _written(self, job: Any, space: Mapping[str, tuple[Any, ...]], first: Setting, best: Setting) -> Iterator[Event]:
+        """The winner into `job.yaml` and `model.json`."""
+        from morula.nn.weights import update_sidecar
+
+        changes = [key for key in space if best[key] != first[key]]
+        record = Tuned(
+            metric=self.goal.metric,
+            thresholds=self.goal.thresholds,
+            images=len(self.sources),
+            trials=len(self.tried),
+            score_before=self.tried[_key(first)],
+            score_after=self.tried[_key(best)],
+            before={key: first[key] for key in changes},
+            after={key: best[key] for key in changes},
+        )
+        tuned = changed(job, {**(best if changes else {}), "objects.tuned": record.model_dump(mode="json")})
+        yield FileWritten(self.folder.write_job(tuned), "the job with the tuned settings")
+        yield FileWritten(
+            update_sidecar(self.folder.model, job=tuned.model_dump(mode="json", by_alias=True)), "the model with the tuned settings"
+        )
+        for key in changes:
+            yield Logged(f"tuned {key}: {_shown(first[key])} -> {_shown(best[key])}")
+        if not changes:
+            yield Logged("no setting did better than those in force; they stay")
+        if self.folder.images_file.is_file():
+            yield Logged(f"the objects of this run were made before; make them anew with `morula predict {self.folder.path}`")
+
+
+def neighbours(values: Sequence[Any], current: Any) -> list[Any]:
+    """The numbers next to the one in force; nothing where it is no number.
+
+    Examples:
+        >>> neighbours(("auto", 0.1, 0.2, 0.3, 0.4), 0.2), neighbours((True, False), True), neighbours((0.3, 0.1), 0.3)
+        ([0.1, 0.3], [], [0.1])
+    """
+    numbers = sorted({value for value in (*values, current) if isinstance(value, int | float) and not isinstance(value, bool)})
+    if isinstance(current, bool) or current not in numbers:
+        return []
+    place = numbers.index(current)
+    return numbers[max(0, place - 1) : place] + numbers[place + 1 : place + 2]
+
+
+def _image(source: Source) -> Image:
+    """The part of an image that is held out, C(Z)YX."""
+    image = source.image
+    return Image(crop(image, source.extent), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, source.title)
+
+
+def _labels(source: Source) -> np.ndarray:
+    """Labels (Z)YX of the part of a source that is held out."""
+    assert source.labels is not None
+    return crop(source.labels, source.extent)[0]
+
+
+def _key(setting: Setting) -> str:
+    return json.dumps(setting, sort_keys=True)
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value).lower()
