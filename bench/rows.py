@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import cells
+from objects import objects
 
 Result = dict[str, Any]
 Figure = dict[str, Any]
@@ -43,17 +45,6 @@ def start(before: Result | None, options: argparse.Namespace) -> Iterator[Result
             figure("of torch, scipy, napari, numba, skimage imported by `import morula`", "packages", [float(drawn)], 0),
         ],
     }
-
-
-def cells(shape: tuple[int, ...] = (64, 256, 256), n: int = 300, radius: float = 17) -> np.ndarray:
-    """Touching cells: the voxels nearest to each of n points, at most `radius` away."""
-    from scipy import ndimage
-
-    rng = np.random.default_rng(5)
-    seeds = np.zeros(shape, np.uint32)
-    seeds[tuple(rng.integers(0, shape, (n, len(shape))).T)] = np.arange(1, n + 1)
-    distance, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
-    return np.where(distance < radius, seeds[tuple(nearest)], 0).astype(np.uint32)
 
 
 def timed(call: Callable[[], object], repeats: int = 5) -> list[float]:
@@ -181,4 +172,5 @@ ROWS: dict[str, Callable[[Result | None, argparse.Namespace], Iterator[Result]]]
     "start": start,
     "arrays": arrays,
     "prediction": prediction,
+    "objects": objects,
 }

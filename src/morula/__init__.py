@@ -20,11 +20,13 @@ _FACE = {
     "decode_objects": "morula.labels.decode",
     "encode": "morula.labels.encode",
     "evaluate": "morula.workflows.evaluate",
+    "filter_objects": "morula.measurement.filter",
     "load": "morula.jobs.model",
     "match": "morula.metrics.matching",
     "measure": "morula.measurement.measure",
     "predict": "morula.workflows.predict",
     "read": "morula.io.read",
+    "refine": "morula.labels.refine",
     "run": "morula.workflows.run",
     "segment": "morula.workflows.segment",
     "train": "morula.workflows.train",
@@ -42,11 +44,13 @@ __all__ = [
     "decode_objects",
     "encode",
     "evaluate",
+    "filter_objects",
     "load",
     "match",
     "measure",
     "predict",
     "read",
+    "refine",
     "run",
     "segment",
     "train",
@@ -65,6 +69,8 @@ if TYPE_CHECKING:
     from morula.labels.decode import decode as decode
     from morula.labels.decode import decode_objects as decode_objects
     from morula.labels.encode import encode as encode
+    from morula.labels.refine import refine as refine
+    from morula.measurement.filter import filter_objects as filter_objects
     from morula.measurement.measure import measure as measure
     from morula.metrics.matching import Scores as Scores
     from morula.metrics.matching import match as match

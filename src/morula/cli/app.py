@@ -208,13 +208,35 @@ def measure(
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
     voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres (z,y,x); from the file when left out.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table.")] = False,
+    extra: Annotated[
+        list[str], typer.Option("--extra", metavar="NAME", help="A further region property of scikit-image, such as solidity.")
+    ] = [],  # noqa: B006
+    remove: Annotated[
+        list[str],
+        typer.Option(
+            "--remove",
+            metavar="CONDITION",
+            help="Remove objects that satisfy it, such as 'npixels < 100 and circularity <= 0.7'. May be repeated.",
+        ),
+    ] = [],  # noqa: B006
+    kept: Annotated[Path | None, typer.Option("--kept", help="Label image to write of the objects that remain.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
     """Measure the objects of a label image: one row an object."""
     from morula.workflows.measure import measure_file
 
     with answering():
-        show(measure_file(labels, output, intensity=intensity, voxel_size=voxel_size, overwrite=overwrite), Verbosity.NORMAL)
+        events = measure_file(
+            labels,
+            output,
+            intensity=intensity,
+            voxel_size=voxel_size,
+            extra=extra,
+            remove=remove,
+            kept=kept,
+            overwrite=overwrite,
+        )
+        show(events, Verbosity.NORMAL)
 
 
 @app.command()

@@ -148,6 +148,7 @@ def job_model() -> type[Options]:
     from morula.data.sampling import Options as Sampling
     from morula.labels.decoders import DECODERS
     from morula.labels.refine import REFINEMENTS
+    from morula.measurement.filter import AnyOfAll
     from morula.methods import METHODS
     from morula.nn import NETWORKS
     from morula.training.options import Training
@@ -169,6 +170,18 @@ def job_model() -> type[Options]:
             Field(False, description="After training, search thresholds and operations on the validation images: true, or how."),
         ),
         tuned=(Tuned | None, Field(None, description="What the search found. `morula tune` writes it into the run's `job.yaml`.")),
+        filter=(
+            AnyOfAll,
+            Field(
+                (),
+                description="Objects to remove, by what was measured: lists of conditions such as `[[area > 500], [npixels < 100, "
+                "circularity <= 0.7]]`; an object goes when it satisfies all conditions of one of the lists.",
+            ),
+        ),
+        intermediates=(
+            bool,
+            Field(False, description="Write what the decoder looked at (seeds, surface, growth mask) to `objects/intermediates/`."),
+        ),
     )
     sampling = create_model(
         "Sampling",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from morula.labels.decode import Objects
+    from morula.measurement.table import Table
     from morula.methods.base import Method
     from morula.nn.network import Network
 
@@ -68,13 +69,27 @@ class Model:
         """Label image (Z)YX of the objects (or the classes) in an image, with its voxel size. Arguments as in `predict`."""
         image = self.as_image(image)
         objects = self.decode(self.predict(image, memory=memory, device=device))
-        return Image(objects.labels, image.axes.spatial_axes, image.voxel_size, image.source)
+        labels = self.measured(objects, image)[0] if self.job.objects.filter else objects.labels
+        return Image(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
     def decode(self, prediction: np.ndarray) -> Objects:
         """Objects of predicted channels K(Z)YX, with parameters fitted on all of it."""
         from morula.labels.statistics import ChannelStatistics
 
         return self.method.decode(prediction, self.method.fit(ChannelStatistics.of(prediction)))
+
+    def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, Table]:
+        """Labels of the objects that the job's conditions leave, and the table of all objects; where the job has conditions, the columns
+        `comment` and `conditions` tell which were removed, and why."""
+        from morula.measurement.filter import filter_objects
+        from morula.measurement.measure import measure
+
+        wanted = self.job.objects
+        intensity = image.canonical() if wanted.measure.intensity else None
+        table = measure(
+            objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=wanted.measure.extra, confidence=objects.confidence
+        )
+        return filter_objects(objects.labels, table, wanted.filter) if wanted.filter else (objects.labels, table)
 
     def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:
         """An image that this model can take.

@@ -83,6 +83,7 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     problems += tuning_problems(job)
+    problems += [] if problems else [Problem("objects.filter", message) for message in filter_problems(job, facts)]
     if problems:
         raise JobError(problems)
     return job
@@ -170,6 +171,20 @@ def extra_problems(job: Any, facts: Facts) -> list[str]:
 
     try:
         check_extra(job.objects.measure.extra, facts.ndim)
+    except OptionError as error:
+        return [str(error)]
+    return []
+
+
+def filter_problems(job: Any, facts: Facts) -> list[str]:
+    """Conditions on properties that will not be measured."""
+    if not job.objects.filter:
+        return []
+    from morula.measurement.filter import check_conditions
+
+    try:
+        intensity = facts.in_channels if job.objects.measure.intensity else 0
+        check_conditions(job.objects.filter, facts.ndim, channels=intensity, extra=job.objects.measure.extra)
     except OptionError as error:
         return [str(error)]
     return []

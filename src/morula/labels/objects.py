@@ -10,6 +10,9 @@ from numba import njit
 
 from morula.labels.check import smallest_type
 
+DECODED = "decoded"
+"""Name among the intermediates of the labels before refinement."""
+
 
 @dataclass(frozen=True, eq=False)
 class Objects:

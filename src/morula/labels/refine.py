@@ -18,7 +18,7 @@ from morula.labels.border import clear_border
 from morula.labels.check import check_labels
 from morula.labels.holes import fill_holes
 from morula.labels.morphology import Radius, dilate, erode, radii
-from morula.labels.objects import Objects, numbered
+from morula.labels.objects import DECODED, Objects, numbered
 from morula.labels.small import remove_large, remove_small
 
 Operation = Callable[[np.ndarray, Any, Sequence[float]], np.ndarray]
@@ -89,6 +89,9 @@ REFINEMENTS = Family(
         "clear_border": Member(f"{_HERE}:_clear_border", f"{_HERE}:Border", "drop objects at the image's border"),
         "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "drop objects of fewer voxels"),
         "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "drop objects of more voxels"),
+        "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "another name of remove_small"),
+        "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
+        "remove_big_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
     },
     group="morula.refinements",
 )
@@ -115,12 +118,12 @@ def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = N
 
 
 def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float]) -> Objects:
-    """Objects after some operations: ids are 1..n again, each object keeps its confidence."""
+    """Objects after some operations: ids are 1..n again, each object keeps its confidence; the intermediate `decoded` is as before."""
     if not len(operations):
         return objects
     labels = refine(objects.labels, operations, tuple(spacing))
     labels, old = numbered(labels, len(objects.confidence))
-    return Objects(labels, objects.confidence[old - 1], objects.intermediates)
+    return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
 
 def _listed(operations: Sequence[Any]) -> list[Options]:

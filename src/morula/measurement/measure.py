@@ -1,9 +1,9 @@
-"""One row an object: size, place, box, diameters, intensity."""
+"""One row an object: size, place, box, diameters, outline or surface, shape, intensity."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import fastremap
@@ -16,6 +16,7 @@ from morula.core.image import Image, spatial_array
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.labels.check import check_labels, volume
 from morula.labels.geometry import Geometry, geometry
+from morula.measurement.shape import perimeters, surface_areas
 from morula.measurement.table import Table
 
 _SMALL = 2**16  # ids up to here index the sums directly
@@ -33,9 +34,11 @@ def measure(
 
     Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the unit stands in the name; ``area_px`` or ``volume_voxels``
     where no voxel size is known); ``centroid_z``, ``_y``, ``_x`` and ``box_z_start``, ``box_z_stop``, ... in voxels, the stop exclusive;
-    ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); ``confidence`` where
-    given; ``intensity_mean``, ``_min``, ``_max``, ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ...
-    in front where it has several channels; then the `extra` ones.
+    ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); in 2D ``perimeter_um``,
+    ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D ``surface_area_um2`` and
+    ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` where given; ``intensity_mean``, ``_min``, ``_max``,
+    ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ... in front where it has several channels; then
+    the `extra` ones. See `morula.measurement.shape` for outlines and surfaces.
 
     Args:
         labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
@@ -64,6 +67,7 @@ def measure(
     found = geometry(indexed, len(ids) - 1)
     there = found.ids
     columns = _geometry(ids[there], found, size)
+    columns |= _outlines(indexed, found, columns, size)
     if confidence is not None:
         columns["confidence"] = _confidence(confidence, ids[there])
     channels = None if intensity is None else _channels(intensity, array.shape)
@@ -96,7 +100,7 @@ def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np
     ndim = starts.shape[1]
     axes = "zyx"[-ndim:]
     extent = voxels * float(np.prod(size.spacing(ndim)))
-    what, length = _names(size.unit, ndim)
+    what, length, _ = _names(size.unit, ndim)
     columns = {"label": ids, "voxels": voxels, what: extent}
     columns |= {f"centroid_{axis}": found.centroids[there, i] for i, axis in enumerate(axes)}
     for i, axis in enumerate(axes):
@@ -106,12 +110,28 @@ def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np
     return columns
 
 
-def _names(unit: str, ndim: int) -> tuple[str, str]:
-    """Names of the size column and of the equivalent diameter's."""
+def _outlines(indexed: np.ndarray, found: Geometry, columns: Mapping[str, np.ndarray], size: VoxelSize) -> dict[str, np.ndarray]:
+    """Perimeter and what follows from it in 2D, surface in 3D. What has no outline has no roundness: NaN."""
+    ndim, there = indexed.ndim, found.ids
+    what, _, outline = _names(size.unit, ndim)
+    extent = columns[what].astype(np.float64)
+    measured = (perimeters if ndim == 2 else surface_areas)(indexed, len(found.sizes), size.spacing(ndim))[there]
+    known = np.where(measured > 0, measured, np.nan)
+    if ndim == 2:
+        circularity = 4 * np.pi * extent / known**2
+        return {outline: measured, "circularity": circularity, "elongation": 1 / circularity}
+    return {outline: measured, "sphericity": 36 * np.pi * extent**2 / known**3}
+
+
+def _names(unit: str, ndim: int) -> tuple[str, str, str]:
+    """Names of the columns of size, equivalent diameter and outline."""
     if unit == "pixel":
-        return ("area_px", "equivalent_diameter_px") if ndim == 2 else ("volume_voxels", "equivalent_diameter_voxels")
+        if ndim == 2:
+            return "area_px", "equivalent_diameter_px", "perimeter_px"
+        return "volume_voxels", "equivalent_diameter_voxels", "surface_area_px"
     unit = unit.replace("Å", "angstrom")  # column names stay plain ASCII
-    return (f"area_{unit}2" if ndim == 2 else f"volume_{unit}3"), f"equivalent_diameter_{unit}"
+    outline = f"perimeter_{unit}" if ndim == 2 else f"surface_area_{unit}2"
+    return (f"area_{unit}2" if ndim == 2 else f"volume_{unit}3"), f"equivalent_diameter_{unit}", outline
 
 
 def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np.ndarray:

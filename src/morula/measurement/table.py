@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,41 @@ import numpy as np
 from morula.core.errors import DataError, MissingExtraError, UnknownNameError
 from morula.core.family import nearest
 
+_UNIT = re.compile(r"_(px|voxels|[pnumc]?m|angstrom|inch)[23]?$")
+_ALSO = {"npixels": "voxels", "area": "volume", "perimeter": "surface_area", "volume": "area", "surface_area": "perimeter"}
+
+
+def stem(column: str) -> str:
+    """A column's name without its unit.
+
+    Examples:
+        >>> stem("area_um2"), stem("voxels"), stem("equivalent_diameter_px")
+        ('area', 'voxels', 'equivalent_diameter')
+    """
+    return _UNIT.sub("", column)
+
+
+def find_column(columns: Iterable[str], name: str) -> str | None:
+    """The column of this name, or whose name is this and a unit; `None` when there is none.
+
+    What is an area in 2D is a volume in 3D, and a perimeter a surface: each finds the other.
+
+    Examples:
+        >>> find_column(["label", "voxels", "volume_um3", "surface_area_um2"], "area")
+        'volume_um3'
+        >>> find_column(["label", "voxels"], "npixels"), find_column(["area_um2", "area_convex"], "area")
+        ('voxels', 'area_um2')
+    """
+    exact = {column: column for column in columns}
+    stems = {stem(column): column for column in reversed(exact)}
+    other = _ALSO.get(name, name)
+    return exact.get(name) or exact.get(other) or stems.get(name) or stems.get(other)
+
 
 class Table:
     """Named columns (1-D NumPy arrays, read-only) of equal length; ``len`` counts the rows.
+
+    A column can be asked for without its unit (``area`` finds ``area_um2``, in 3D also ``volume_um3``), and `npixels` finds ``voxels``.
 
     Examples:
         >>> table = Table({"label": [1, 2], "voxels": [30, 12]})
@@ -50,15 +83,21 @@ class Table:
         return len(next(iter(self._columns.values()))) if self._columns else 0
 
     def __contains__(self, name: object) -> bool:
-        return name in self._columns
+        return isinstance(name, str) and find_column(self._columns, name) is not None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise UnknownNameError(
-                f"the table has no column {name!r}; it has {', '.join(self._columns)}.{nearest(name, self.columns)}"
-            ) from None
+        found = find_column(self._columns, name)
+        if found is None:
+            raise UnknownNameError(f"the table has no column {name!r}; it has {', '.join(self._columns)}.{nearest(name, self.columns)}")
+        return self._columns[found]
+
+    def where(self, chosen: np.ndarray) -> Table:
+        """The rows for which `chosen` (one bool a row) is true."""
+        return Table({name: array[chosen] for name, array in self._columns.items()})
+
+    def with_columns(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Table:
+        """This table with further columns on the right."""
+        return Table({**self._columns, **columns})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

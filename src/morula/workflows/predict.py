@@ -15,7 +15,7 @@ from morula.core.image import Image
 from morula.io.write import write
 from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
-from morula.measurement.measure import measure
+from morula.labels.objects import DECODED, Objects
 from morula.workflows.log import logged
 from morula.workflows.sources import Opened, open_source
 
@@ -54,7 +54,9 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     rows = []
     for done, each in enumerate(opened, start=1):
         labels_file = folder.objects / f"{each.name}.tif"
-        yield from segment_one(model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name))
+        yield from segment_one(
+            model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name), more=True
+        )
         truth = None if each.labels is None else each.labels.source
         rows.append({"name": each.name, "raw": each.raw.source, "truth": truth, "prediction": str(labels_file.resolve())})
         yield Progress("predict", done, len(opened), each.name)
@@ -67,9 +69,10 @@ def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
 
 
 def segment_one(
-    model: Model, each: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None
+    model: Model, each: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None, more: bool = False
 ) -> Iterator[Event]:
-    """Labels of one image into a file, its table beside it; the predicted channels too where a file is named."""
+    """Labels of one image into a file, its table beside it; the predicted channels too where a file is named; with `more` also the labels
+    before post-processing and, where the job asks for it, what the decoder looked at."""
     image = model.as_image(each.raw)
     yield from map(Warned, model.warnings(image) + image_warnings(each))
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
@@ -78,26 +81,50 @@ def segment_one(
         axes = f"C{image.axes.spatial_axes}"
         yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), "predicted channels")
     objects = model.decode(prediction)
-    labels_file.parent.mkdir(parents=True, exist_ok=True)
-    write(labels_file, objects.labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
+    labels, table = model.measured(objects, image)
+    write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, "labels")
-    table_file = table_beside(labels_file)
-    intensity = image.canonical() if model.job.objects.measure.intensity else None
-    extra = model.job.objects.measure.extra
-    table = measure(objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=extra, confidence=objects.confidence)
-    table.to_csv(table_file)
-    yield FileWritten(table_file, "one row an object" if model.method.instances else "one row a class")
+    if "comment" in table:
+        table.to_csv(table_beside(labels_file, "_all"))
+        yield FileWritten(table_beside(labels_file, "_all"), "one row an object, those that were removed included")
+        table = table.where(table["comment"] == "Correct")
+    table.to_csv(table_beside(labels_file))
+    yield FileWritten(table_beside(labels_file), "one row an object" if model.method.instances else "one row a class")
+    if more:
+        yield from more_images(model, objects, labels_file, image)
     yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
 
-def table_beside(labels_file: Path) -> Path:
+def more_images(model: Model, objects: Objects, labels_file: Path, image: Image) -> Iterator[Event]:
+    """The labels before refinement and filter where the job has any; what the decoder looked at, where the job asks for it."""
+    wanted = model.job.objects
+    if wanted.refine or wanted.filter:
+        before = labels_file.parent / "before" / labels_file.name
+        write_labels(before, objects.intermediates.get(DECODED, objects.labels), image)
+        yield FileWritten(before, "labels before post-processing")
+    for name, array in objects.intermediates.items():
+        if wanted.intermediates and name != DECODED:
+            file = labels_file.parent / "intermediates" / f"{labels_file.name.split('.')[0]}_{name}.tif"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
+            axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
+            yield FileWritten(write(file, shown, axes=axes, voxel_size=image.voxel_size, overwrite=True), f"{name} of the decoder")
+
+
+def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
+    """A label image with the axes and the voxel size of the image that it was made of."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
+
+
+def table_beside(labels_file: Path, what: str = "") -> Path:
     """The CSV file of a label file.
 
     Examples:
-        >>> table_beside(Path("out/cells.ome.zarr")).name
-        'cells.csv'
+        >>> table_beside(Path("out/cells.ome.zarr")).name, table_beside(Path("cells.tif"), "_all").name
+        ('cells.csv', 'cells_all.csv')
     """
-    return labels_file.with_name(labels_file.name.split(".")[0] + ".csv")
+    return labels_file.with_name(f"{labels_file.name.split('.')[0]}{what}.csv")
 
 
 def image_warnings(each: Opened) -> list[str]:

@@ -1,0 +1,212 @@
+"""Removal of objects by what was measured on them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from morula.core.errors import OptionError
+from morula.core.family import nearest
+from morula.core.image import spatial_array
+from morula.core.options import Options, validated
+from morula.labels.check import check_labels, compact
+from morula.labels.small import select
+from morula.measurement.table import Table, find_column, stem
+
+Sign = Literal["gt", "ge", "lt", "le"]
+_SIGNS: Mapping[str, Sign] = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}
+_TEXT = re.compile(r"\s*(\w+)\s*(>=|<=|>|<|\b(?:gt|ge|lt|le)\b)\s*(\S+)\s*")
+
+
+class Condition(Options):
+    """A measured property compared with a number; written out, or as a text such as `npixels < 100`."""
+
+    property: str
+    """Column of the table of objects, with or without its unit: `npixels`, `area`, `circularity`, `solidity`."""
+    sign: Sign
+    """`gt` (>), `ge` (>=), `lt` (<) or `le` (<=)."""
+    value: float
+    """Number that it is compared with; lengths, areas and volumes in the unit of the column."""
+
+    def __str__(self) -> str:
+        sign = next(text for text, name in _SIGNS.items() if name == self.sign)
+        return f"{self.property} {sign} {self.value:g}"
+
+
+def _spelt_out(value: Any) -> Any:
+    """A condition written as a text as a mapping; what is none comes back as it is."""
+    found = _TEXT.fullmatch(value) if isinstance(value, str) else None
+    if isinstance(value, str) and found is None:
+        raise ValueError(f"{value!r} is no condition; write a property, a sign and a number: 'npixels < 100'")
+    if found is None:
+        return value
+    name, sign, number = found.groups()
+    try:
+        return {"property": name, "sign": _SIGNS.get(sign, sign), "value": float(number)}
+    except ValueError:
+        raise ValueError(f"{value!r} compares with {number!r}, which is no number; write for example 'npixels < 100'") from None
+
+
+def _listed(value: Any) -> Any:
+    """All of these conditions: a list, one condition alone, or a text that joins them by `and`."""
+    if isinstance(value, str):
+        return tuple(re.split(r"\band\b", value))
+    return (value,) if isinstance(value, Mapping | Condition) else value
+
+
+All = Annotated[
+    tuple[Annotated[Condition, BeforeValidator(_spelt_out)], ...],
+    Field(min_length=1),
+    BeforeValidator(_listed),
+]
+"""Conditions that all have to hold."""
+
+
+def _lists(value: Any) -> Any:
+    """Lists of conditions: as they are, a text alone, or three nested lists under `props`, `values` and `sign`."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Mapping) or "property" in value:
+        return value
+    given = {_KEYS.get(str(key).lower(), str(key).lower()): lists for key, lists in value.items()}
+    if set(given) != {"props", "values", "signs"}:
+        raise ValueError(f"conditions have the keys {', '.join(map(str, value))}; write props, values and signs, each a list of lists")
+    parts = [given[key] for key in ("props", "signs", "values")]
+    if len({tuple(len(inner) for inner in lists) for lists in parts}) > 1:
+        raise ValueError("props, values and signs do not agree in length; each property has one value and one sign")
+    names = ("property", "sign", "value")
+    return [[dict(zip(names, each, strict=True)) for each in zip(*group, strict=True)] for group in zip(*parts, strict=True)]
+
+
+_KEYS = {"properties": "props", "sign": "signs"}
+AnyOfAll = Annotated[tuple[All, ...], BeforeValidator(_lists)]
+"""Lists of conditions; one of the lists has to hold."""
+
+
+class _Conditions(Options):
+    remove: AnyOfAll
+
+
+def conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
+    """Lists of conditions in any of their spellings.
+
+    Raises:
+        OptionError: for what is no condition.
+
+    Examples:
+        >>> [[str(each) for each in group] for group in conditions(["npixels < 100 and circularity <= 0.7", ["area > 500"]])]
+        [['npixels < 100', 'circularity <= 0.7'], ['area > 500']]
+    """
+    return validated(_Conditions, {"remove": remove}, "conditions").remove
+
+
+def satisfied(table: Table, remove: Any) -> np.ndarray:
+    """Whether each object (row) satisfies each list of conditions, (rows, lists) bool. An unknown value (NaN) satisfies none.
+
+    Raises:
+        OptionError: for a property that the table has not.
+
+    Examples:
+        >>> satisfied(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 1000"]])
+        array([[ True,  True],
+               [False,  True]])
+    """
+    groups = conditions(remove)
+    met = np.ones((len(table), len(groups)), np.bool_)
+    for column, group in enumerate(groups):
+        for each in group:
+            if find_column(table.columns, each.property) is None:
+                raise OptionError(
+                    f"the condition {str(each)!r} names the property {each.property!r}, which is not measured; there are "
+                    f"{', '.join(table.columns)}.{nearest(each.property, table.columns)} Further ones are measured when named as extra."
+                )
+            met[:, column] &= getattr(operator, each.sign)(table[each.property], each.value)
+    return met
+
+
+def check_conditions(remove: Any, ndim: int, *, channels: int = 0, extra: Sequence[str] = ()) -> None:
+    """Refuse conditions on properties that images of so many dimensions and channels will not have, whatever their voxel size.
+
+    Raises:
+        OptionError: naming the property and those that there are.
+
+    Examples:
+        >>> check_conditions("sphericity < 0.5", 3)
+        >>> check_conditions("circularty < 0.5", 2)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        morula.core.errors.OptionError: the condition 'circularty < 0.5' names the property ... Did you mean 'circularity'? ...
+    """
+    from morula.measurement.measure import measure
+
+    probe = np.ones((4,) * ndim, np.uint8)
+    pictures = np.ones((channels, *probe.shape), np.float32) if channels else None
+    table = measure(probe, intensity=pictures, extra=extra, confidence=[1.0])
+    stems = Table({stem(name): table[name] for name in table.columns})
+    for group in conditions(remove):
+        for each in group:
+            satisfied(stems, [[each.model_copy(update={"property": stem(each.property)})]])
+
+
+def judged(table: Table, remove: Any) -> Table:
+    """The table with two more columns: `comment`, ``Removed`` or ``Correct``, and `conditions`, which of the lists each object satisfies.
+
+    An object is removed when it satisfies one of the lists, and a list when it satisfies all of its conditions.
+
+    Examples:
+        >>> found = judged(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 60"]])
+        >>> found["comment"].tolist(), found["conditions"].tolist()[1]
+        (['Removed', 'Correct'], "['No satisfied', 'No satisfied']")
+    """
+    met = satisfied(table, remove)
+    comment = np.where(met.any(axis=1), "Removed", "Correct")
+    words = [str(["Satisfied" if each else "No satisfied" for each in row]) for row in met.tolist()]
+    return table.with_columns({"comment": comment, "conditions": np.array(words, dtype=str)})
+
+
+def filter_objects(labels: Any, table: Table, remove: Any) -> tuple[np.ndarray, Table]:
+    """Labels without the objects that satisfy one of some lists of conditions, and the table of all objects with the verdict on each.
+
+    Args:
+        labels: ids (Z)YX, an array or `Image`.
+        table: what `measure` found in them.
+        remove: lists of conditions, for example ``[["area > 500"], ["npixels < 100", "circularity <= 0.7"]]``: what is larger than 500
+            goes, and what is both small and not round. A condition is a text or a mapping ``{"property": ..., "sign": ..., "value": ...}``;
+            ``{"props": [[...]], "values": [[...]], "signs": [[...]]}`` says the same with three lists of lists.
+
+    Returns:
+        the labels, ids and type as they were, and the table as `judged` gives it; its rows with the comment ``Correct`` are what remains.
+
+    Raises:
+        OptionError: for what is no condition, or a property that was not measured.
+
+    Examples:
+        >>> from morula.measurement.measure import measure
+        >>> labels = np.array([[1, 1, 1, 0, 7]], np.uint16)
+        >>> filter_objects(labels, measure(labels), ["npixels < 2"])[0]
+        array([[1, 1, 1, 0, 0]], dtype=uint16)
+    """
+    verdict = judged(table, remove)
+    array, _ = spatial_array(labels)
+    gone = verdict["label"][verdict["comment"] == "Removed"]
+    return without(array, gone), verdict
+
+
+def without(labels: np.ndarray, gone: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Labels without some ids.
+
+    Examples:
+        >>> without(np.array([[1, 2, 3]], np.uint16), [1, 3])
+        array([[0, 2, 0]], dtype=uint16)
+    """
+    array = np.ascontiguousarray(labels)
+    ids, largest = compact(check_labels(array))
+    kept = np.ones(largest + 1, np.bool_)
+    kept[np.unique(ids[np.isin(array, gone)])] = False
+    out = np.zeros_like(array)
+    select(array.ravel(), ids.ravel(), kept, out.ravel())
+    return out
