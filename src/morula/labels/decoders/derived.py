@@ -87,7 +87,7 @@ def planes(representations: Sequence[Representation[Any]], prediction: np.ndarra
                 one = 1.0 if each.options.norm else max(largest[each.code], 1e-6)
                 ways.append((each.axis, values[0] / np.float32(one)))  # type: ignore[attr-defined]
         elif each.role == "affinity":
-            found[JOINED], found[PARTED] = _joined(values, each.options.steps(prediction.ndim - 1))
+            found[JOINED], found[PARTED] = joined(values, each.options.steps(prediction.ndim - 1))
         else:
             found[each.code] = values[0]
     if ways:
@@ -111,7 +111,7 @@ def _ends(ways: list[tuple[int, np.ndarray]]) -> np.ndarray:
     return (1 - np.clip(1 - size, 0, 1) * free).astype(np.float32)
 
 
-def _joined(values: np.ndarray, steps: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+def joined(values: np.ndarray, steps: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """The highest affinity of each voxel to any neighbour, and 1 minus the lowest, among the pairs that lie in the image."""
     high, low = np.zeros(values.shape[1:], np.float32), np.ones(values.shape[1:], np.float32)
     short = [i for i, step in enumerate(steps) if max(map(abs, step)) == 1] or list(range(len(steps)))

@@ -127,7 +127,9 @@ class Watershed:
 
     @staticmethod
     def accepts(representations: Sequence[Representation[Any]]) -> bool:
-        """Whether objects can be made of these channels."""
+        """Whether objects can be made of these channels; not of long-range affinities, which it does not read."""
+        if any(each.role == "affinity" and each.options.long_range for each in representations):
+            return False
         try:
             check_plan(plane_roles(representations), {}, {}, None)
         except OptionError:

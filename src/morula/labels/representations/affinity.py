@@ -63,6 +63,11 @@ class Options(BaseOptions):
             raise ValueError("offsets name one pair of voxels twice; an offset and its opposite are the same pair")
         return self
 
+    @property
+    def long_range(self) -> bool:
+        """Whether voxels farther apart than direct neighbours are compared, too."""
+        return any(max(map(abs, offset)) > 1 for offset in self.offsets)
+
     def steps(self, ndim: int) -> list[tuple[int, ...]]:
         """Offsets in array order.
 

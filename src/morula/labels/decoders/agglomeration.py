@@ -1,0 +1,96 @@
+"""Agglomeration of affinities: watershed fragments, joined where the affinities across their contact are high."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from morula.core.options import Options as BaseOptions
+from morula.labels.agglomerate import agglomerate
+from morula.labels.decoders.affinities import affinity_objects, direct, offsets_of, only_affinities
+from morula.labels.mutex import attach
+from morula.labels.objects import Objects
+from morula.labels.representations.base import Representation
+from morula.labels.statistics import ChannelStatistics
+from morula.labels.valleys import pieces, smooth
+from morula.labels.watershed import watershed
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Options(BaseOptions):
+    """Options of the agglomeration."""
+
+    seeds: Share = 0.9
+    """Fragments grow from voxels whose lowest affinity is above it, ..."""
+    growth: Share = 0.1
+    """... to those where it is above this."""
+    threshold: Share = 0.5
+    """Fragments are joined where the quantile of the affinities across their contact reaches it; what belongs to no fragment is attached
+    by affinities above it."""
+    quantile: Share = 0.5
+    """Quantile of the affinities across a contact; 0.5 is the median."""
+    min_contact: PositiveInt = 5
+    """Pairs of voxels that a contact needs."""
+    min_size: NonNegativeInt = 0
+    """Smaller objects, in voxels, go to the neighbours that flood them first; those without neighbours are dropped."""
+
+
+class Agglomeration:
+    """Objects of affinities: the lowest affinity of each voxel is flooded from seeds, the fragments are joined by `agglomerate`.
+
+    Args:
+        options: what the user states.
+        representations: the channel A, alone.
+
+    Raises:
+        OptionError: for other channels.
+    """
+
+    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("A",),)
+
+    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
+        self.options = options or Options()
+        self.representation = only_affinities(representations, "agglomeration")
+
+    @staticmethod
+    def accepts(representations: Sequence[Representation[Any]]) -> bool:
+        """Whether these are affinities alone."""
+        return [each.role for each in representations] == ["affinity"]
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Nothing: the options say all."""
+        del statistics
+        return {}
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+        """Objects of predicted affinities C(Z)YX float32, of which those of direct neighbours are read.
+
+        See `affinity_objects` for confidence and intermediates; `fragments` are the ids before they were joined.
+
+        Raises:
+            DataError: for another number of channels.
+            OptionError: where no offset is to direct neighbours.
+        """
+        del parameters
+        steps = offsets_of(self.representation, prediction)
+        chosen = direct(steps, "agglomeration")
+        near, offsets = prediction[chosen], [steps[channel] for channel in chosen]
+        lowest = near.min(axis=0)
+        seeds, number = pieces(lowest > self.options.seeds)
+        fragments = watershed(smooth(-lowest, spacing), seeds, lowest > self.options.growth)
+        labels = agglomerate(
+            fragments,
+            number,
+            near,
+            offsets,
+            threshold=self.options.threshold,
+            quantile=self.options.quantile,
+            min_contact=self.options.min_contact,
+        )
+        labels = attach(labels, near, offsets, threshold=self.options.threshold)
+        found = affinity_objects(labels, near, offsets, self.options.min_size)
+        return Objects(found.labels, found.confidence, {**found.intermediates, "fragments": fragments})

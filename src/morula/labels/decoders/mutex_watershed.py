@@ -1,0 +1,78 @@
+"""Mutex watershed on affinities: near ones attract, long-range ones repel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from morula.core.errors import OptionError
+from morula.core.options import Options as BaseOptions
+from morula.labels.decoders.affinities import affinity_objects, direct, offsets_of, only_affinities
+from morula.labels.mutex import mutex_watershed
+from morula.labels.objects import Objects
+from morula.labels.representations.base import Representation
+from morula.labels.statistics import ChannelStatistics
+
+
+class Options(BaseOptions):
+    """Options of the mutex watershed."""
+
+    threshold: float = Field(0.5, ge=0, lt=1)
+    """Direct neighbours with an affinity above it attract each other; a voxel that attracts none is background. Lower it where objects
+    fill the image."""
+    strides: PositiveInt | tuple[PositiveInt, ...] = 1
+    """Use long-range affinities at every so many voxels only, one number or one an axis: faster, and less ready to split."""
+    noise: float = Field(0.0, ge=0, le=1)
+    """Add up to so much to the weight of each long-range affinity, so that equal ones come in random order."""
+    seed: NonNegativeInt = 0
+    """Seed of the noise."""
+    min_size: NonNegativeInt = 0
+    """Smaller objects, in voxels, go to the neighbours that flood them first; those without neighbours are dropped."""
+
+
+class MutexWatershed:
+    """Objects of affinities, without seeds: see `morula.labels.mutex.mutex_watershed`.
+
+    Args:
+        options: what the user states.
+        representations: the channel A, alone.
+
+    Raises:
+        OptionError: for other channels.
+    """
+
+    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("A",),)
+
+    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
+        self.options = options or Options()
+        self.representation = only_affinities(representations, "mutex_watershed")
+
+    @staticmethod
+    def accepts(representations: Sequence[Representation[Any]]) -> bool:
+        """Whether these are affinities alone."""
+        return [each.role for each in representations] == ["affinity"]
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Nothing: the options say all."""
+        del statistics
+        return {}
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+        """Objects of predicted affinities C(Z)YX float32; see `affinity_objects` for confidence and intermediates.
+
+        Raises:
+            DataError: for another number of channels.
+            OptionError: for strides of another number of axes, or where no offset is to direct neighbours.
+        """
+        del parameters, spacing
+        steps = offsets_of(self.representation, prediction)
+        direct(steps, "mutex_watershed")
+        strides = self.options.strides if isinstance(self.options.strides, tuple) else (self.options.strides,)
+        if len(strides) not in (1, prediction.ndim - 1):
+            raise OptionError(f"strides {list(strides)} has {len(strides)} numbers but the image {prediction.ndim - 1} axes.")
+        chosen = self.options
+        labels = mutex_watershed(prediction, steps, threshold=chosen.threshold, strides=strides, noise=chosen.noise, seed=chosen.seed)
+        return affinity_objects(labels, prediction, steps, chosen.min_size)

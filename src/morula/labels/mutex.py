@@ -1,0 +1,313 @@
+"""Mutex watershed: groups of voxels that attract each other, kept apart by those that repel each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numba import njit
+
+from morula.labels.check import three
+from morula.labels.pairs import FREE, current, key_of, root, shorter, slot_of, table
+
+LEVELS = 65_536
+_ATTRACT, _REPEL, _BOTH = 0, 1, 2
+Settings: TypeAlias = tuple[np.float32, np.float32, np.uint64]
+"""Threshold, noise and its seed."""
+Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Settings]
+"""Affinities CZYX, offsets (C, 3), kind of each channel, strides of repelling pairs, settings."""
+State: TypeAlias = tuple[np.ndarray, int, np.ndarray, np.ndarray, int]
+"""Excluding pairs of groups and their number, the nodes of the lists (member of the other group, next node) and their number."""
+
+
+def mutex_watershed(
+    affinities: np.ndarray,
+    offsets: Sequence[Sequence[int]],
+    *,
+    threshold: float = 0.5,
+    strides: Sequence[int] = (1,),
+    noise: float = 0.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Objects of affinities, without any seed.
+
+    All pairs of voxels are taken in the order of their weight. Direct neighbours (offsets of no more than 1 along any axis) attract each
+    other with the weight of their affinity a where it is above the threshold: their groups become one, unless they exclude each other.
+    Pairs farther apart repel each other with the weight 1 - a: from then on their groups exclude each other, unless they are one
+    already. Where all offsets are to direct neighbours, those at or below the threshold repel each other. After Wolf et al., The Mutex
+    Watershed (ECCV 2018, https://arxiv.org/abs/1904.12654). Weights are brought to 65,536 levels; within one, direct neighbours come
+    first, then the order of the array counts.
+
+    Args:
+        affinities: channels C(Z)YX float32 in [0, 1]; 1 where a voxel and the one at the offset belong together.
+        offsets: one a channel, in array order.
+        threshold: affinity above which direct neighbours attract each other.
+        strides: take repelling pairs at every so many voxels only, one number or one an axis.
+        noise: largest number that is added to the weights of repelling pairs, drawn for each, so that equal ones come in random order.
+        seed: of the noise.
+
+    Returns:
+        Ids (Z)YX uint32 from 1 on in the order of the array; 0 where a voxel attracts no other.
+
+    Examples:
+        >>> row = np.array([[[0, 1, 0.9, 0.2, 0.9]], [[0, 0, 0, 0.1, 0.1]]], np.float32)
+        >>> mutex_watershed(row, [(0, -1), (0, -3)])
+        array([[1, 1, 1, 2, 2]], dtype=uint32)
+    """
+    ndim = affinities.ndim - 1
+    every = three(tuple(strides) * (1 if len(strides) > 1 else ndim), 1).astype(np.int64)
+    steps = np.array([three(offset, 0) for offset in offsets], np.int64)
+    direct = np.abs(steps).max(axis=1) == 1
+    kinds = np.where(direct, _BOTH if direct.all() else _ATTRACT, _REPEL).astype(np.int64)
+    pairs = (_volumes(affinities), steps, kinds, every, (np.float32(threshold), np.float32(noise), np.uint64(seed)))
+    size = pairs[0][0].size
+    parent = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
+    attracted = np.zeros(size, np.bool_)
+    head = np.full(size, -1, parent.dtype)
+    state = (table(1024), 0, np.empty(1024, parent.dtype), np.empty(1024, parent.dtype), 0)
+    for order in _ordered(np.argsort(~direct, kind="stable"), pairs):
+        state = _take(order, *pairs, parent, head, attracted, state)
+    return _numbered(parent, attracted).reshape(affinities.shape[1:])
+
+
+def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequence[int]], *, threshold: float = 0.5) -> np.ndarray:
+    """Labels with the voxels outside them given to the object that they hang on by the strongest chain of affinities above a threshold.
+
+    A chain is as strong as its weakest link; the objects themselves stay (a spanning forest, Meyer 1994).
+
+    Args:
+        labels: ids (Z)YX uint32.
+        affinities: channels C(Z)YX float32 in [0, 1], of direct neighbours.
+        offsets: one a channel, in array order.
+        threshold: affinity above which a link holds.
+
+    Examples:
+        >>> attach(np.array([[0, 0, 7, 0, 9]], np.uint32), np.array([[[0, 0.2, 0.9, 0.7, 0.8]]], np.float32), [(0, -1)])
+        array([[0, 7, 7, 9, 9]], dtype=uint32)
+    """
+    steps = np.array([three(offset, 0) for offset in offsets], np.int64)
+    settings = (np.float32(threshold), np.float32(0), np.uint64(0))
+    pairs = (_volumes(affinities), steps, np.full(len(steps), _ATTRACT), np.ones(3, np.int64), settings)
+    ids = np.array(labels, np.uint32).ravel()
+    parent = np.arange(ids.size, dtype=np.int32 if ids.size < 2**31 else np.int64)
+    for order in _ordered(np.arange(len(steps)), pairs):
+        _hang(order, pairs[0].shape, steps, parent, ids)
+    return _inherited(parent, ids).reshape(labels.shape)
+
+
+def _volumes(affinities: np.ndarray) -> np.ndarray:
+    values = np.asarray(affinities, np.float32)
+    return np.ascontiguousarray(values[:, None] if values.ndim == 3 else values)
+
+
+def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
+    """The pairs that say something in the order of their weight, as channel x voxels + voxel: so many at a time as fit into the memory
+    of a few images."""
+    counts = np.zeros(LEVELS + 1, np.int64)  # the last one: pairs that say nothing
+    _count(channels, *pairs, counts)
+    for low, high, chosen in _passes(counts[:-1], channels, 2 * pairs[0][0].size):
+        yield _sorted(chosen, *pairs, low, high)
+
+
+def _passes(counts: np.ndarray, channels: np.ndarray, most: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Ranges of levels from the highest to the lowest that hold at most so many pairs, with the channels to look at.
+
+    A level that holds more is taken channel by channel, which is its order anyway.
+    """
+    high = len(counts) - 1
+    while high >= 0:
+        low, pairs = high, int(counts[high])
+        while low > 0 and pairs + counts[low - 1] <= most:
+            low -= 1
+            pairs += int(counts[low])
+        if pairs > most:
+            for channel in channels:
+                yield low, high, np.array([channel])
+        elif pairs:
+            yield low, high, channels
+        high = low - 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
+    """Level of a pair's weight; `LEVELS` where it says nothing."""
+    threshold, noise, seed = settings
+    if kind != _REPEL and value > threshold:
+        weight = value
+    elif kind == _ATTRACT:
+        return LEVELS
+    else:
+        weight = np.float32(1) - value
+        if noise > 0:  # a number in [0, 1) of the pair's own, by mixing the bits of its place and the seed
+            bits = (np.uint64(pair) + seed * np.uint64(0x632BE59BD9B4E019)) * np.uint64(0x9E3779B97F4A7C15)
+            bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            weight += noise * np.float32(np.float64(bits >> np.uint64(11)) / 9007199254740992.0)
+    return int(min(max(weight, np.float32(0)), np.float32(1)) * np.float32(LEVELS - 1) + np.float32(0.5))
+
+
+@njit(cache=True, nogil=True)
+def _sorted(  # noqa: C901 - loops over the pairs, counted first, then put in order
+    channels: np.ndarray,
+    values: np.ndarray,
+    steps: np.ndarray,
+    kinds: np.ndarray,
+    every: np.ndarray,
+    settings: Settings,
+    low: int,
+    high: int,
+) -> np.ndarray:
+    """Pairs of these levels, the highest first, as channel x voxels + voxel."""
+    _, nz, ny, nx = values.shape
+    starts = np.zeros(high - low + 2, np.int64)
+    order = np.empty(0, np.int64)
+    for turn in range(2):
+        for c in channels:
+            dz, dy, dx = steps[c]
+            sz, sy, sx = (every[0], every[1], every[2]) if kinds[c] == _REPEL else (1, 1, 1)
+            for z in range(max(0, -dz), nz - max(0, dz)):
+                for y in range(max(0, -dy), ny - max(0, dy)):
+                    if z % sz != 0 or y % sy != 0:
+                        continue
+                    for x in range(max(0, -dx), nx - max(0, dx)):
+                        if x % sx != 0:
+                            continue
+                        pair = ((c * nz + z) * ny + y) * nx + x
+                        level = _level(values[c, z, y, x], kinds[c], pair, settings)
+                        if level < low or level > high:
+                            continue
+                        if turn == 0:
+                            starts[high - level + 1] += 1
+                        else:
+                            order[starts[high - level]] = pair
+                            starts[high - level] += 1
+        if turn == 0:
+            starts = np.cumsum(starts)
+            order = np.empty(starts[-1], np.int64)
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    channels: np.ndarray,
+    values: np.ndarray,
+    steps: np.ndarray,
+    kinds: np.ndarray,
+    every: np.ndarray,
+    settings: Settings,
+    counts: np.ndarray,
+) -> None:
+    """How many pairs each level has; strides and the image's border aside, which makes it a bound."""
+    for c in channels:
+        flat = values[c].ravel()
+        for voxel in range(flat.size):
+            counts[_level(flat[voxel], kinds[c], c * flat.size + voxel, settings)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _take(  # noqa: C901, PLR0913 - the loop over pairs, as it is compiled
+    order: np.ndarray,
+    values: np.ndarray,
+    steps: np.ndarray,
+    kinds: np.ndarray,
+    every: np.ndarray,
+    settings: Settings,
+    parent: np.ndarray,
+    head: np.ndarray,
+    attracted: np.ndarray,
+    state: State,
+) -> State:
+    """Take pairs in their order.
+
+    `keys` holds the pairs of groups that exclude each other (`used` of them, some of groups that are no more); each group has a list,
+    from `head` through `after`, of members of the groups that it excludes (`partner`), `made` nodes in all.
+    """
+    keys, used, partner, after, made = state
+    _, nz, ny, nx = values.shape
+    flat = values.ravel()
+    shifts = (steps[:, 0] * ny + steps[:, 1]) * nx + steps[:, 2]
+    size = nz * ny * nx
+    for pair in order:
+        channel, voxel = pair // size, pair % size
+        attract = kinds[channel] != _REPEL and flat[pair] > settings[0]
+        other = voxel + shifts[channel]
+        if attract:
+            attracted[voxel] = attracted[other] = True
+        a, b = root(parent, voxel), root(parent, other)
+        if a == b:
+            continue
+        key = key_of(a, b)
+        slot = slot_of(keys, key)
+        if keys[slot] == key:
+            continue
+        if not attract:
+            keys[slot] = key
+            used += 1
+            if made + 2 > partner.size:
+                partner, after = _longer(partner), _longer(after)
+            partner[made], after[made], head[a] = b, head[a], made
+            partner[made + 1], after[made + 1], head[b] = a, head[b], made + 1
+            made += 2
+        else:
+            short, long = shorter(a, b, head, after)
+            parent[short] = long
+            node = head[short]
+            while node >= 0:
+                following = after[node]
+                moved = key_of(long, root(parent, partner[node]))
+                slot = slot_of(keys, moved)
+                if keys[slot] == FREE:
+                    keys[slot] = moved
+                    used += 1
+                    after[node], head[long] = head[long], node
+                    if 2 * used > keys.size:
+                        keys, used = current(keys, parent, used)
+                node = following
+        if 2 * used > keys.size:
+            keys, used = current(keys, parent, 1024)
+    return keys, used, partner, after, made
+
+
+@njit(cache=True, nogil=True)
+def _longer(nodes: np.ndarray) -> np.ndarray:
+    longer = np.empty(2 * nodes.size, nodes.dtype)
+    longer[: nodes.size] = nodes
+    return longer
+
+
+@njit(cache=True, nogil=True)
+def _numbered(parent: np.ndarray, attracted: np.ndarray) -> np.ndarray:
+    """Ids of the groups in the order of their first voxel."""
+    names = np.zeros(parent.size, np.uint32)
+    ids = np.zeros(parent.size, np.uint32)
+    number = 0
+    for voxel in range(parent.size):
+        if attracted[voxel]:
+            group = root(parent, voxel)
+            if names[group] == 0:
+                number += 1
+                names[group] = number
+            ids[voxel] = names[group]
+    return ids
+
+
+@njit(cache=True, nogil=True)
+def _hang(order: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarray, parent: np.ndarray, ids: np.ndarray) -> None:
+    """Join groups along the pairs unless both have an id; `ids` of a group's representative is the group's."""
+    _, nz, ny, nx = shape
+    shifts = (steps[:, 0] * ny + steps[:, 1]) * nx + steps[:, 2]
+    size = nz * ny * nx
+    for pair in order:
+        voxel = pair % size
+        a, b = root(parent, voxel), root(parent, voxel + shifts[pair // size])
+        if a != b and (ids[a] == 0 or ids[b] == 0):
+            parent[b] = a
+            ids[a] = max(ids[a], ids[b])
+
+
+@njit(cache=True, nogil=True)
+def _inherited(parent: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    out = np.empty_like(ids)
+    for voxel in range(ids.size):
+        out[voxel] = ids[root(parent, voxel)]
+    return out
