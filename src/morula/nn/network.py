@@ -33,6 +33,8 @@ class Network(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Entries of a batch that `forward` takes by name beside the image."""
     multiple: tuple[int, ...]
     receptive_halo: tuple[int, ...]
     norm_over_space: bool

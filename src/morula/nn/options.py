@@ -64,12 +64,12 @@ class UNetOptions(Options):
     @field_validator("kernels")
     @classmethod
     def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return _odd_edges(kernels)
+        return odd_edges(kernels)
 
     @model_validator(mode="after")
     def _lengths(self) -> UNetOptions:
         levels = len(self.features)
-        _check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1), dropout=(self.dropout, levels))
+        check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1), dropout=(self.dropout, levels))
         return self
 
     @property
@@ -79,11 +79,11 @@ class UNetOptions(Options):
 
     def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Kernel edges of each level, one an axis."""
-        return _per_level("kernels", self.kernels, self.levels, ndim)
+        return per_level("kernels", self.kernels, self.levels, ndim)
 
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Pooling factors of each step down, one an axis."""
-        return _per_level("pools", self.pools, self.levels - 1, ndim)
+        return per_level("pools", self.pools, self.levels - 1, ndim)
 
     def dropouts(self) -> tuple[float, ...]:
         """Dropout of each level."""
@@ -159,11 +159,11 @@ class OrderedUNetOptions(Options):
     @field_validator("kernels")
     @classmethod
     def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return _odd_edges(kernels)
+        return odd_edges(kernels)
 
     @model_validator(mode="after")
     def _fitting(self) -> OrderedUNetOptions:
-        _check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
+        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
         transposed = self.upsample in ("transpose", "stretch")
         if self.join == "add" and not transposed:
             raise ValueError(f"join 'add' needs equal channels, which upsample {self.upsample!r} does not make. Use transpose or stretch.")
@@ -184,11 +184,11 @@ class OrderedUNetOptions(Options):
 
     def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Kernel edges of each level, one an axis."""
-        return _per_level("kernels", self.kernels, self.levels, ndim)
+        return per_level("kernels", self.kernels, self.levels, ndim)
 
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Pooling factors of each step down, one an axis."""
-        return _per_level("pools", self.pools, self.levels - 1, ndim)
+        return per_level("pools", self.pools, self.levels - 1, ndim)
 
 
 WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -243,31 +243,41 @@ class WNetOptions(Options):
     @field_validator("kernels")
     @classmethod
     def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return _odd_edges(kernels)
+        return odd_edges(kernels)
 
     @model_validator(mode="after")
     def _lengths(self) -> WNetOptions:
         levels = len(self.features)
-        _check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1))
+        check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1))
         return self
 
     def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Kernel edges of each level, one an axis."""
-        return _per_level("kernels", self.kernels, len(self.features), ndim)
+        return per_level("kernels", self.kernels, len(self.features), ndim)
 
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
         """Pooling factors of each step down, one an axis."""
-        return _per_level("pools", self.pools, len(self.features) - 1, ndim)
+        return per_level("pools", self.pools, len(self.features) - 1, ndim)
 
 
-def _odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+def odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+    """The kernel edges, all odd.
+
+    Raises:
+        ValueError: naming the even one.
+    """
     for edge in _flat(kernels):
         if edge % 2 == 0:
             raise ValueError(f"a kernel edge of {edge} is even; only odd kernels keep the grid. Use {edge - 1} or {edge + 1}.")
     return kernels
 
 
-def _check_lengths(levels: int, **entries: tuple[object, int]) -> None:
+def check_lengths(levels: int, **entries: tuple[object, int]) -> None:
+    """Check ``name=(value, entries needed)`` for a network of so many levels.
+
+    Raises:
+        ValueError: naming the first whose length differs.
+    """
     for name, (value, expected) in entries.items():
         if isinstance(value, tuple) and len(value) != expected:
             raise ValueError(
@@ -281,7 +291,12 @@ def _flat(value: int | tuple[Edge, ...]) -> list[int]:
     return [edge for entry in value for edge in (entry if isinstance(entry, tuple) else (entry,))]
 
 
-def _per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) -> tuple[tuple[int, ...], ...]:
+def per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) -> tuple[tuple[int, ...], ...]:
+    """Sizes of each level, one number an axis.
+
+    Raises:
+        OptionError: for an entry of another number of axes.
+    """
     from morula.core.errors import OptionError
 
     entries = value if isinstance(value, tuple) else (value,) * levels

@@ -16,18 +16,23 @@ from morula.nn.reach import unet_halo
 
 
 class _Decoder(nn.Module):
-    """The way up: enlarge, join with the level's encoder result, convolve."""
+    """The way up: enlarge, join with the level's encoder result (through its gate where there is one), convolve."""
 
-    def __init__(self, enlarge: list[nn.Module], levels: list[nn.Module]) -> None:
+    def __init__(self, enlarge: list[nn.Module], levels: list[nn.Module], gates: list[nn.Module], *, skip_first: bool) -> None:
         super().__init__()
         self.enlarge = nn.ModuleList(enlarge)
         self.levels = nn.ModuleList(levels)
+        self.gates = nn.ModuleList(gates)
+        self.skip_first = skip_first
 
     def forward(self, encoded: list[Tensor]) -> Tensor:
         """From the results of all levels, finest first, to the features of the finest."""
         x = encoded[-1]
         for level in reversed(range(len(self.levels))):
-            x = self.levels[level](torch.cat([encoded[level], self.enlarge[level](x)], dim=1))
+            below, skip = self.enlarge[level](x), encoded[level]
+            if self.gates:
+                skip = self.gates[level](below, skip)
+            x = self.levels[level](torch.cat([skip, below] if self.skip_first else [below, skip], dim=1))
         return x
 
 
@@ -45,6 +50,8 @@ class UNet(Network):
     kind: ClassVar[str] = "unet"
     block: ClassVar[type[nn.Module]] = ConvolutionBlock
     convolutions_per_block: ClassVar[int] = 1
+    skip_first: ClassVar[bool] = True
+    """Whether the encoder's channels come first where a level is joined with what comes from below."""
     options: UNetOptions
 
     def __init__(self, options: UNetOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
@@ -52,7 +59,7 @@ class UNet(Network):
         self._kernels, self._pools = options.kernel_sizes(ndim), options.pool_sizes(ndim)
         self._style = Style(ndim, options.norm, options.activation, options.groups)
         widths = (in_channels, *options.features)
-        self.encoder = nn.ModuleList(self._level(level, widths[level], options.convolutions) for level in range(options.levels))
+        self.encoder = nn.ModuleList(self._encoder_level(level, widths[level]) for level in range(options.levels))
         self.pools = nn.ModuleList(pool(ndim, factor) for factor in self._pools)
         names = list(self.heads) if options.separate_decoders else ["all"]
         self.decoders = nn.ModuleDict({name: self._decoder() for name in names})
@@ -63,6 +70,9 @@ class UNet(Network):
         self.multiple = tuple(prod(factors) for factors in zip(*self._pools, strict=True)) or (1,) * ndim
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
 
+    def _encoder_level(self, level: int, n_in: int) -> nn.Module:
+        return self._level(level, n_in, self.options.convolutions)
+
     def _level(self, level: int, n_in: int, blocks: int) -> nn.Sequential:
         width, kernel = self.options.features[level], self._kernels[level]
         parts = [self.block(self._style, n_in if i == 0 else width, width, kernel) for i in range(blocks)]
@@ -72,9 +82,23 @@ class UNet(Network):
         widths = self.options.features
         steps = range(len(self._pools))
         return _Decoder(
-            [Enlarge(self.ndim, widths[i + 1], widths[i], self._pools[i], self.options.upsample) for i in steps],
-            [self._level(i, 2 * widths[i], self.options.decoder_convolutions) for i in steps],
+            [self._enlarge(i, widths[i + 1]) for i in steps],
+            [self._level(i, widths[i] + self._enlarged_width(i), self.options.decoder_convolutions) for i in steps],
+            [gate for i in steps if (gate := self._gate(i)) is not None],
+            skip_first=self.skip_first,
         )
+
+    def _enlarged_width(self, level: int) -> int:
+        """Channels of what comes up to a level."""
+        return self.options.features[level]
+
+    def _enlarge(self, level: int, n_in: int) -> nn.Module:
+        return Enlarge(self.ndim, n_in, self._enlarged_width(level), self._pools[level], self.options.upsample)
+
+    def _gate(self, level: int) -> nn.Module | None:
+        """Module (from below, encoder's result) -> encoder's result to join, where the network has one."""
+        del level
+        return None
 
     def _halo(self, axis: int) -> int:
         radii = [kernel[axis] // 2 * self.convolutions_per_block for kernel in self._kernels]

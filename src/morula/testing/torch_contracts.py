@@ -22,12 +22,27 @@ _HEADS = {"channels": 3, "rays": 5}
 # --- networks ----------------------------------------------------------------------------------------------------------------------------
 
 
+_TOKENS = {"width": 8, "layers": 3, "heads": 2, "token": 4}
+_SMALL: dict[str, dict[str, Any]] = {
+    "multiresunet": {"features": (6, 8)},
+    "residual_encoder_unet": {"features": (4, 6, 8), "blocks": (1, 2, 1)},
+    "unetr": {**_TOKENS, "features": 4},
+    "mae": {**_TOKENS, "decoder_width": 8, "decoder_layers": 1, "decoder_heads": 2},
+    "edsr": {"features": (4,), "blocks": 2},
+    "rcan": {"features": (4,), "blocks": 1, "groups": 2},
+    "wdsr": {"features": (4,), "blocks": 2},
+    "dfcan": {"features": (4,), "blocks": 1, "groups": 2},
+}
+
+
 def small_options(name: str) -> Options:
     """Options of a network with few features where the network has such an option."""
     from morula.nn import NETWORKS
 
     options = NETWORKS.options(name)
-    return options(features=(4, 6, 8)) if "features" in options.model_fields else options()
+    default = {"features": (4, 6, 8)} if "features" in options.model_fields else {}
+    small: Options = options.model_validate(_SMALL.get(name, default))
+    return small
 
 
 def _network(name: str, ndim: int) -> Any:
@@ -97,7 +112,27 @@ def network_survives_storing(name: str) -> None:
                 torch.testing.assert_close(loaded(x)[head], y)
 
 
-NETWORK_LAWS: tuple[Law, ...] = (network_takes_any_size, network_learns_everywhere, network_is_deterministic, network_survives_storing)
+def network_computes_in_half_precision(name: str) -> None:
+    """With bfloat16 the outputs stay finite and near those of float32, and a backward pass is finite."""
+    for ndim in (2, 3):
+        network = _network(name, ndim).eval()
+        x = next(_inputs(ndim))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = network(x)
+        sum(y.float().square().mean() for y in outputs.values()).backward()
+        assert all(bool(values.grad.isfinite().all()) for values in network.parameters())
+        with torch.no_grad():
+            for head, y in network(x).items():
+                assert float((outputs[head].float() - y).abs().mean()) < 0.1 * (1 + float(y.abs().mean()))
+
+
+NETWORK_LAWS: tuple[Law, ...] = (
+    network_takes_any_size,
+    network_learns_everywhere,
+    network_is_deterministic,
+    network_survives_storing,
+    network_computes_in_half_precision,
+)
 
 
 # --- losses ------------------------------------------------------------------------------------------------------------------------------

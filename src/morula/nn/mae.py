@@ -1,0 +1,138 @@
+"""Masked autoencoder of vision transformers, in 2D and 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from morula.core.errors import DataError
+from morula.nn.network import Network
+from morula.nn.transformer import Positions, TransformerBlock, TransformerEncoder, initialise_transformer
+from morula.nn.transformer_options import MAEOptions
+
+
+class MAE(Network):
+    """Masked autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377): tokens that are seen are encoded, all are decoded.
+
+    Examples:
+        >>> options = MAEOptions(width=8, layers=1, heads=2, token=4, decoder_width=8, decoder_layers=1, decoder_heads=2)
+        >>> network = MAE(options, ndim=2, in_channels=1, heads={"image": 1})
+        >>> hidden = torch.tensor([[[True, False], [False, True]]])
+        >>> tuple(network(torch.zeros(1, 1, 8, 8), hidden=hidden)["image"].shape)
+        (1, 1, 8, 8)
+    """
+
+    kind: ClassVar[str] = "mae"
+    takes: ClassVar[tuple[str, ...]] = ("hidden",)
+    options: MAEOptions
+
+    def __init__(self, options: MAEOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+        super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
+        width, inner = options.width, options.decoder_width
+        self.encoder = TransformerEncoder(options, ndim, in_channels)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.to_decoder = nn.Linear(width, inner)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))
+        self.decoder_positions = Positions(inner, options.grid)
+        self.decoder = nn.ModuleList(
+            TransformerBlock(inner, options.decoder_heads, options.decoder_mlp_ratio) for _ in range(options.decoder_layers)
+        )
+        self.decoder_norm = nn.LayerNorm(inner, eps=1e-6)
+        voxels = prod(self.encoder.token)
+        self.outputs = nn.ModuleDict({name: nn.Linear(inner, voxels * channels) for name, channels in self.heads.items()})
+        initialise_transformer(self)
+
+        self.norm_over_space = True  # attention looks at all of the tile
+        self.multiple = self.encoder.token
+        self.receptive_halo = self.encoder.token
+
+    def logits(self, x: Tensor) -> dict[str, Tensor]:
+        """All boxes seen; see `forward`."""
+        return self.reconstruct(x, None)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
+        """Images NK(Z)YX of each head from images NC(Z)YX of any size.
+
+        Args:
+            x: images.
+            hidden: (N, *grid) booleans, the boxes that the encoder does not see, as many in each image; the image's edges are then
+                multiples of the token. All boxes are seen when left out.
+
+        Raises:
+            DataError: for images or masks that do not fit the network.
+        """
+        if hidden is None:
+            return super().forward(x)
+        grid = self.encoder.grid(x.shape[2:])
+        if any(n % edge for n, edge in zip(x.shape[2:], self.multiple, strict=True)) or tuple(hidden.shape) != (x.shape[0], *grid):
+            raise DataError(
+                f"the image has the shape {tuple(x.shape)} and the mask {tuple(hidden.shape)}, but tokens have {self.multiple} voxels. "
+                "Give an image whose edges are multiples of the token and a mask with one value a token."
+            )
+        return self.reconstruct(x, hidden.flatten(1).bool())
+
+    def reconstruct(self, x: Tensor, hidden: Tensor | None) -> dict[str, Tensor]:
+        """Images of each head; `hidden` is (N, L)."""
+        grid = self.encoder.grid(x.shape[2:])
+        tokens, of_class = self.encoder.begin(x)
+        n, length, width = tokens.shape
+        if hidden is None:
+            hidden = torch.zeros((n, length), dtype=torch.bool, device=x.device)
+        order, seen = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._seen(hidden)  # those that are seen first
+        tokens = torch.cat([of_class, tokens.gather(1, order[:, :seen, None].expand(-1, -1, width))], dim=1)
+        for block in self.encoder.blocks:
+            tokens = block(tokens)
+        tokens = self.to_decoder(self.norm(tokens))
+        of_class, tokens = tokens[:, :1], tokens[:, 1:]
+        masks = self.mask_token.to(tokens.dtype).expand(n, length - seen, -1)
+        back = order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2])
+        tokens = torch.cat([tokens, masks], dim=1).gather(1, back)
+        positions, class_position = self.decoder_positions(grid, x)
+        tokens = torch.cat([of_class + class_position, tokens + positions], dim=1)
+        for block in self.decoder:
+            tokens = block(tokens)
+        tokens = self.decoder_norm(tokens[:, 1:])
+        return {name: boxes_to_image(output(tokens), grid, self.multiple) for name, output in self.outputs.items()}
+
+    @staticmethod
+    def _seen(hidden: Tensor) -> int:
+        counts = (~hidden).sum(dim=1)
+        if int(counts.min()) != int(counts.max()) or not int(counts.min()):
+            raise DataError(
+                f"images of one batch have {int(counts.min())} to {int(counts.max())} seen tokens; all need as many, and one at least. "
+                "Hide as many tokens in each."
+            )
+        return int(counts[0])
+
+
+def boxes_to_image(boxes: Tensor, grid: tuple[int, ...], token: tuple[int, ...]) -> Tensor:
+    """Boxes (N, L, voxels x channels), channels varying fastest, to an image NC(Z)YX.
+
+    Examples:
+        >>> boxes_to_image(torch.arange(4.0).reshape(1, 2, 2), (1, 2), (1, 2)).flatten().tolist()
+        [0.0, 1.0, 2.0, 3.0]
+    """
+    ndim = len(grid)
+    split = boxes.reshape(boxes.shape[0], *grid, *token, -1)
+    order = [0, 2 * ndim + 1]
+    for axis in range(ndim):
+        order += [1 + axis, 1 + ndim + axis]
+    return split.permute(*order).reshape(boxes.shape[0], -1, *(g * t for g, t in zip(grid, token, strict=True)))
+
+
+def image_to_boxes(image: Tensor, token: tuple[int, ...]) -> Tensor:
+    """An image NC(Z)YX as boxes (N, L, voxels x channels), channels varying fastest; undone by `boxes_to_image`.
+
+    Examples:
+        >>> image_to_boxes(torch.arange(4.0).reshape(1, 1, 1, 4), (1, 2)).tolist()
+        [[[0.0, 1.0], [2.0, 3.0]]]
+    """
+    ndim = len(token)
+    grid = [n // t for n, t in zip(image.shape[2:], token, strict=True)]
+    split = image.reshape(*image.shape[:2], *(n for pair in zip(grid, token, strict=True) for n in pair))
+    order = [0, *range(2, 2 + 2 * ndim, 2), *range(3, 3 + 2 * ndim, 2), 1]
+    return split.permute(*order).reshape(image.shape[0], -1, image.shape[1] * prod(token))

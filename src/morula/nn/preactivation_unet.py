@@ -1,0 +1,120 @@
+"""Residual U-Nets whose blocks normalise and activate before they convolve, in 2D and 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from morula.nn.layers import BiasedBlock, Enlarge, SqueezeExcite, Style, activation, convolution, dropout, normalisation
+from morula.nn.unet import UNet
+from morula.nn.unet_options import PreactivationUNetOptions, ResUNetSEOptions
+
+
+class PreactivationBlock(nn.Module):
+    """Normalisation and activation (not in the `first` block, which gets the image), two convolutions, and the input added.
+
+    The shortcut is a convolution of `shortcut_kernel`, normalised when asked for.
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        n_in: int,
+        n_out: int,
+        kernel: int | Sequence[int],
+        *,
+        first: bool = False,
+        shortcut_kernel: int | Sequence[int] = 1,
+        shortcut_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.Identity() if first else normalisation(style, n_in)
+        self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
+        self.convolutions = nn.Sequential(BiasedBlock(style, n_in, n_out, kernel), convolution(style.ndim, n_out, n_out, kernel))
+        norm = normalisation(style, n_out) if shortcut_norm else nn.Identity()
+        self.shortcut = nn.Sequential(convolution(style.ndim, n_in, n_out, shortcut_kernel), norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        out: Tensor = self.convolutions(self.activation(self.norm(x))) + self.shortcut(x)
+        return out
+
+
+class ExcitedResidualBlock(nn.Module):
+    """Normalisation and activation (not in the `first` block), a convolution block, a residual pair, and squeeze and excitation."""
+
+    def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, first: bool = False) -> None:
+        super().__init__()
+        self.norm = nn.Identity() if first else normalisation(style, n_in)
+        self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
+        self.entry = BiasedBlock(style, n_in, n_out, kernel)
+        self.convolutions = nn.Sequential(BiasedBlock(style, n_out, n_out, kernel), convolution(style.ndim, n_out, n_out, kernel))
+        self.excitation = SqueezeExcite(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        x = self.entry(self.activation(self.norm(x)))
+        out: Tensor = self.excitation(self.convolutions(x) + x)
+        return out
+
+
+class PreactivationUNet(UNet):
+    """Residual U-Net of pre-activation blocks (Zhang et al. 2018, https://arxiv.org/abs/1711.10684).
+
+    Examples:
+        >>> import torch
+        >>> network = PreactivationUNet(PreactivationUNetOptions(features=(4, 8)), ndim=2, in_channels=1, heads={"F": 1})
+        >>> tuple(network(torch.zeros(1, 1, 33, 50))["F"].shape)
+        (1, 1, 33, 50)
+    """
+
+    kind: ClassVar[str] = "preactivation_unet"
+    convolutions_per_block: ClassVar[int] = 2
+    skip_first: ClassVar[bool] = False
+    options: PreactivationUNetOptions
+
+    def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
+        return PreactivationBlock(self._style, n_in, n_out, kernel, first=first)
+
+    def _encoder_level(self, level: int, n_in: int) -> nn.Module:
+        return self._blocks(level, n_in, self.options.convolutions, image=level == 0)
+
+    def _level(self, level: int, n_in: int, blocks: int) -> nn.Sequential:
+        return self._blocks(level, n_in, blocks, image=False)
+
+    def _blocks(self, level: int, n_in: int, blocks: int, *, image: bool) -> nn.Sequential:
+        width, kernel = self.options.features[level], self._kernels[level]
+        parts = [self._block(width if i else n_in, width, kernel, first=image and i == 0) for i in range(blocks)]
+        return nn.Sequential(*parts, dropout(self.ndim, self.options.dropouts()[level]))
+
+    def _enlarged_width(self, level: int) -> int:
+        return self.options.features[level + 1]
+
+    def _enlarge(self, level: int, n_in: int) -> nn.Module:
+        if self.options.upsample == "transpose":
+            return super()._enlarge(level, n_in)
+        return Enlarge(self.ndim, n_in, n_in, self._pools[level], self.options.upsample, convolve=False)
+
+
+class ResUNetSE(PreactivationUNet):
+    """Residual U-Net with squeeze and excitation of each block (Hu et al. 2018, https://arxiv.org/abs/1709.01507).
+
+    Examples:
+        >>> import torch
+        >>> network = ResUNetSE(ResUNetSEOptions(features=(4, 8)), ndim=3, in_channels=2, heads={"F": 1})
+        >>> tuple(network(torch.zeros(1, 2, 5, 9, 8))["F"].shape)
+        (1, 1, 5, 9, 8)
+    """
+
+    kind: ClassVar[str] = "resunet_se"
+    convolutions_per_block: ClassVar[int] = 3
+    options: ResUNetSEOptions
+
+    def __init__(self, options: ResUNetSEOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+        super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
+        self.norm_over_space = True  # the means that excite are those of the tile
+
+    def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
+        return ExcitedResidualBlock(self._style, n_in, n_out, kernel, first=first)

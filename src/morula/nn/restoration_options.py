@@ -1,0 +1,70 @@
+"""Options of the networks made for restoring images; importable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from morula.core.options import Options
+
+
+class EDSROptions(Options):
+    """EDSR: plain residual blocks (Lim et al. 2017, https://arxiv.org/abs/1707.02921), on the image's own grid."""
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (64,)
+    """Channels, one number; there is one level."""
+
+    blocks: PositiveInt = 16
+    """Residual blocks."""
+
+    as_trained: bool = False
+    """Without any non-linearity, and through a grid of half the voxel's edge, as BiaPy has it. Only for such weights; 2D."""
+
+
+class RCANOptions(Options):
+    """RCAN: residual groups with channel attention (Zhang et al. 2018, https://arxiv.org/abs/1807.02758), on the image's own grid."""
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (16,)
+    """Channels, one number; there is one level."""
+
+    groups: PositiveInt = 10
+    """Residual groups."""
+
+    blocks: PositiveInt = 20
+    """Blocks of a group."""
+
+    reduction: PositiveInt = 16
+    """Channels a hidden unit of the attention."""
+
+
+class WDSROptions(Options):
+    """WDSR: wide activations and normalised weights (Yu et al. 2018, https://arxiv.org/abs/1808.08718), on the image's own grid."""
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (32,)
+    """Channels between blocks, one number; there is one level."""
+
+    blocks: PositiveInt = 8
+    """Residual blocks."""
+
+    expansion: PositiveInt = 6
+    """Channels inside a block as a multiple of those between blocks."""
+
+
+class DFCANOptions(Options):
+    """DFCAN: channel attention in the Fourier domain (Qiao et al. 2021, https://doi.org/10.1038/s41592-020-01048-5).
+
+    Works on the image's own grid.
+    """
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (64,)
+    """Channels, one number; there is one level."""
+
+    groups: PositiveInt = 4
+    """Residual groups."""
+
+    blocks: PositiveInt = 4
+    """Blocks of a group."""
+
+    as_trained: bool = False
+    """Transform over Z and Y alone in 3D, as networks that BiaPy trained. Only for such weights."""

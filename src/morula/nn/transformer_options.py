@@ -1,0 +1,188 @@
+"""Options of the vision transformers; importable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from pydantic import Field, PositiveInt, model_validator
+
+from morula.core.options import Options
+from morula.nn.options import Activation, Edge, Norm, Probability, odd_edges, per_level
+
+Preset: TypeAlias = Literal["mini", "small", "base"]
+
+
+class TransformerOptions(Options):
+    """A vision transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929) as encoder.
+
+    Examples:
+        >>> small = TransformerOptions(preset="small", layers=6)
+        >>> small.width, small.layers, small.token_size(3)
+        (128, 6, (16, 16, 16))
+        >>> TransformerOptions(width=100, heads=12)
+        Traceback (most recent call last):
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for TransformerOptions
+          Value error, heads is 12, which does not divide width 100; each head takes an equal part of it. Use another number of heads. ...
+    """
+
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "mini": {"width": 64, "layers": 4, "heads": 4, "mlp_ratio": 4.0},
+        "small": {"width": 128, "layers": 8, "heads": 8, "mlp_ratio": 4.0},
+        "base": {"width": 256, "layers": 12, "heads": 8, "mlp_ratio": 3.0},
+    }
+
+    preset: Preset | None = None
+    """Sizes by name; each that is stated beside it goes before it."""
+
+    token: Edge = 16
+    """Edge of the boxes that the image is cut into, in voxels: one number, or one an axis."""
+
+    width: PositiveInt = 768
+    """Length of the vector that stands for a box."""
+
+    layers: PositiveInt = 12
+    """Transformer blocks of the encoder."""
+
+    heads: PositiveInt = 12
+    """Attention heads of each block; divides the width."""
+
+    mlp_ratio: float = Field(4.0, gt=0)
+    """Width inside a block as a multiple of the width."""
+
+    position: Literal["sincos", "stored"] = "sincos"
+    """How the encoder knows where a box lies: sines and cosines of its place, or values stored with the network and learned."""
+
+    grid: tuple[PositiveInt, ...] | None = None
+    """Boxes an axis for which positions are stored; other numbers of boxes use interpolated ones. Needed with `position: stored`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_the_preset(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("preset") in cls.sizes:
+            return {**cls.sizes[values["preset"]], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> TransformerOptions:
+        check_heads("heads", self.heads, "width", self.width)
+        if (self.position == "stored") != (self.grid is not None):
+            raise ValueError(
+                f"position is {self.position!r} and grid is {self.grid}; stored positions need a grid (the patch divided by the token), "
+                "others take none. State both or neither."
+            )
+        return self
+
+    def token_size(self, ndim: int) -> tuple[int, ...]:
+        """Edge of a box, one number an axis."""
+        return per_level("token", (self.token,), 1, ndim)[0]
+
+
+def check_heads(heads_name: str, heads: int, width_name: str, width: int) -> None:
+    """Check that heads share the width evenly.
+
+    Raises:
+        ValueError: when they do not.
+    """
+    if width % heads:
+        raise ValueError(
+            f"{heads_name} is {heads}, which does not divide {width_name} {width}; each head takes an equal part of it. "
+            "Use another number of heads."
+        )
+
+
+class UNETROptions(TransformerOptions):
+    """UNETR: a vision transformer as encoder, a U-Net's decoder (Hatamizadeh et al. 2022, https://arxiv.org/abs/2103.10504).
+
+    The presets are those of BiaPy, with 8 heads in `base` because 12 do not divide its width.
+
+    Examples:
+        >>> UNETROptions(token=12)
+        Traceback (most recent call last):
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for UNETROptions
+          Value error, token 12 is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16. ...
+        >>> UNETROptions(preset="mini").taken_after()
+        (1, 2, 3)
+    """
+
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        name: {**values, "every": every} for (name, values), every in zip(TransformerOptions.sizes.items(), (1, 2, 3), strict=True)
+    }
+
+    features: PositiveInt = 16
+    """Channels of the decoder's finest level; each coarser one has twice as many."""
+
+    every: PositiveInt | None = None
+    """Blocks between those whose results the decoder takes; evenly spread when left out."""
+
+    kernel: PositiveInt = 3
+    """Edge of the decoder's kernels in voxels, odd."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution of the decoder."""
+
+    groups: PositiveInt = 8
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    activation: Activation = "relu"
+    """Non-linearity after each convolution of the decoder."""
+
+    dropout: Probability = 0.0
+    """Share of the channels that is dropped in training after each block of the decoder."""
+
+    as_trained: bool = False
+    """Normalise the tokens with 1e-5 under the root, as networks that BiaPy trained. Only for such weights."""
+
+    @model_validator(mode="after")
+    def _decodable(self) -> UNETROptions:
+        odd_edges(self.kernel)
+        for edge in (self.token,) if isinstance(self.token, int) else self.token:
+            if edge < 1 or edge & (edge - 1):
+                raise ValueError(f"token {edge} is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16.")
+        if self.levels < 1:
+            raise ValueError(f"token {self.token} is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16.")
+        taken = self.taken_after()
+        if taken and taken[-1] > self.layers:
+            raise ValueError(
+                f"every is {self.every}: the decoder takes the results of blocks {', '.join(map(str, taken))} but there are {self.layers}. "
+                f"Use at most {self.layers // len(taken)}."
+            )
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Doublings from the tokens to the image."""
+        return max((self.token,) if isinstance(self.token, int) else self.token).bit_length() - 1
+
+    def taken_after(self) -> tuple[int, ...]:
+        """Numbers of the blocks, from 1, whose results the decoder takes beside the last one's, the finest first."""
+        every = self.every or max(1, self.layers // self.levels)
+        return tuple(every * i for i in range(1, self.levels))
+
+
+class MAEOptions(TransformerOptions):
+    """Masked autoencoder: a vision transformer and a light decoder (He et al. 2022, https://arxiv.org/abs/2111.06377)."""
+
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        name: {**values, "decoder_width": width, "decoder_layers": layers, "decoder_heads": heads}
+        for (name, values), (width, layers, heads) in zip(
+            TransformerOptions.sizes.items(), ((64, 2, 4), (96, 4, 6), (128, 4, 8)), strict=True
+        )
+    }
+
+    decoder_width: PositiveInt = 512
+    """Length of the vector that stands for a box in the decoder."""
+
+    decoder_layers: PositiveInt = 8
+    """Transformer blocks of the decoder."""
+
+    decoder_heads: PositiveInt = 16
+    """Attention heads of each block of the decoder; divides its width."""
+
+    decoder_mlp_ratio: float = Field(4.0, gt=0)
+    """Width inside a block of the decoder as a multiple of its width."""
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> MAEOptions:
+        check_heads("decoder_heads", self.decoder_heads, "decoder_width", self.decoder_width)
+        return self

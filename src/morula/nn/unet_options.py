@@ -1,0 +1,239 @@
+"""Options of the relatives of the U-Net; importable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from morula.core.options import Options
+from morula.nn.options import Activation, Edge, Norm, Probability, UNetOptions, check_lengths, odd_edges, per_level
+
+Features = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+class ClassicUNetOptions(UNetOptions):
+    """U-Net with biases and normalised upsampling, as in BiaPy (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597)."""
+
+    features: Features = (16, 32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
+
+
+class AttentionUNetOptions(ClassicUNetOptions):
+    """U-Net whose skips pass attention gates (Oktay et al. 2018, https://arxiv.org/abs/1804.03999)."""
+
+    as_trained: bool = False
+    """Do not normalise the encoder's side of the gates, as in networks that BiaPy trained. Only for such weights."""
+
+
+class SEUNetOptions(ClassicUNetOptions):
+    """U-Net with squeeze and excitation of the channels (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+
+
+class PreactivationUNetOptions(UNetOptions):
+    """Residual U-Net of pre-activation blocks, as in BiaPy (Zhang et al. 2018, https://arxiv.org/abs/1711.10684)."""
+
+    features: Features = (16, 32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
+
+    convolutions: PositiveInt = 1
+    """Residual blocks of two convolutions at each level on the way down."""
+
+    decoder_convolutions: PositiveInt = 1
+    """Residual blocks of two convolutions at each level on the way up."""
+
+
+class ResUNetSEOptions(PreactivationUNetOptions):
+    """Residual U-Net with squeeze and excitation of each block (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+
+    convolutions: PositiveInt = 1
+    """Residual blocks of three convolutions at each level on the way down."""
+
+    decoder_convolutions: PositiveInt = 1
+    """Residual blocks of three convolutions at each level on the way up."""
+
+
+class LevelOptions(Options):
+    """Levels of a network: channels, poolings and kernels of each."""
+
+    features: Features = (16, 32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor between a level and the next: one number, or one entry a step that is a number or one number an axis."""
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+        return odd_edges(kernels)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> LevelOptions:
+        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.features)
+
+    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Kernel edges of each level, one an axis."""
+        return per_level("kernels", self.kernels, self.levels, ndim)
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Factors of each step down, one an axis."""
+        return per_level("pools", self.pools, self.levels - 1, ndim)
+
+
+class ResUNetPlusOptions(LevelOptions):
+    """ResUNet++ (Jha et al. 2019, https://arxiv.org/abs/1911.07067). The last of the features is the width of the bridge.
+
+    Examples:
+        >>> ResUNetPlusOptions(features=(8, 16))
+        Traceback (most recent call last):
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for ResUNetPlusOptions
+        features
+          Tuple should have at least 3 items after validation, not 2 ...
+    """
+
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=3)] = (16, 32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest; the last is that of the bridge, which is on the grid of the one before."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor between a level and the next (none to the bridge): one number, or one entry a step."""
+
+    norm: Norm = "batch"
+    """Normalisation around the convolutions."""
+
+    groups: PositiveInt = 8
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    activation: Activation = "relu"
+    """Non-linearity of the residual blocks."""
+
+    dropout: Probability = 0.0
+    """Share of the channels that is dropped in training at the end of each level."""
+
+    rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18)
+    """Distances in voxels at which the pyramid of the bridge and of the output look around."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> ResUNetPlusOptions:
+        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 2))
+        return self
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Factors of each step down, one an axis."""
+        return per_level("pools", self.pools, self.levels - 2, ndim)
+
+
+class MultiResUNetOptions(LevelOptions):
+    """MultiResUNet (Ibtehaz and Rahman 2020, https://arxiv.org/abs/1902.04049)."""
+
+    features: Features = (32, 64, 128, 256, 512)
+    """Width of each level from the finest to the coarsest; three convolutions share `scale` times as many channels."""
+
+    scale: float = Field(1.67, gt=0)
+    """Channels of a block as a multiple of the level's width."""
+
+    norm: Norm = "batch"
+    """Normalisation after each convolution."""
+
+    groups: PositiveInt = 8
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    activation: Activation = "relu"
+    """Non-linearity after each convolution."""
+
+    @model_validator(mode="after")
+    def _some_of_each(self) -> MultiResUNetOptions:
+        if int(min(self.features) * self.scale * 0.167) < 1:
+            raise ValueError(
+                f"{min(self.features)} features times scale {self.scale:g} leave the first of a block's three convolutions no channel. "
+                "Use at least 6 / scale features."
+            )
+        return self
+
+
+class UNeXtOptions(LevelOptions):
+    """U-Net of ConvNeXt blocks (Liu et al. 2022, https://arxiv.org/abs/2201.03545)."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 7
+    """Edge of the depthwise kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    blocks: PositiveInt = 2
+    """Blocks at each level, down and up."""
+
+    stem: Edge = 2
+    """Factor by which the image is reduced before the first level: one number, or one an axis."""
+
+    upsample_linear: bool = False
+    """Bring levels up by linear interpolation and a 1-voxel convolution instead of a transposed convolution."""
+
+    drop_blocks: Probability = 0.1
+    """Share of the samples for which the last block before the way up is skipped in training; earlier blocks less, in even steps."""
+
+    def stem_size(self, ndim: int) -> tuple[int, ...]:
+        """Factor of the stem, one an axis."""
+        return per_level("stem", (self.stem,), 1, ndim)[0]
+
+
+class UNeXtV1Options(UNeXtOptions):
+    """U-Net of ConvNeXt blocks (Liu et al. 2022, https://arxiv.org/abs/2201.03545)."""
+
+    layer_scale: float = Field(1e-6, gt=0)
+    """What each block is multiplied by at first; learned."""
+
+
+class UNeXtV2Options(UNeXtOptions):
+    """U-Net of ConvNeXt V2 blocks with response normalisation (Woo et al. 2023, https://arxiv.org/abs/2301.00808)."""
+
+    as_trained: bool = False
+    """Normalise responses over Z and Y alone in 3D, as in networks that BiaPy trained. Only for such weights."""
+
+
+class ResidualEncoderUNetOptions(LevelOptions):
+    """Residual-encoder U-Net in the manner of nnU-Net (Isensee et al. 2024, https://arxiv.org/abs/2404.09556)."""
+
+    features: Features = (32, 64, 128, 256, 320)
+    """Channels of each level from the finest to the coarsest."""
+
+    blocks: PositiveInt | tuple[PositiveInt, ...] = (1, 3, 4, 6, 6)
+    """Residual blocks at each level on the way down: one number, or one a level."""
+
+    decoder_convolutions: PositiveInt = 1
+    """Convolutions at each level on the way up."""
+
+    norm: Norm = "instance"
+    """Normalisation after each convolution. Group and instance normalisation make the result depend on the size of the tile."""
+
+    groups: PositiveInt = 8
+    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+
+    activation: Activation = "leaky_relu"
+    """Non-linearity after each convolution."""
+
+    drop_blocks: Probability = 0.0
+    """Share of the samples for which a residual block is skipped in training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_blocks(cls, values: dict[str, object]) -> dict[str, object]:
+        features = values.get("features")
+        if isinstance(features, list | tuple) and "blocks" not in values:
+            usual = (1, 3, 4, 6, 6, 6, 6, 6)
+            values = {**values, "blocks": [usual[min(i, 7)] for i in range(len(features))]}
+        return values
+
+    @model_validator(mode="after")
+    def _block_count(self) -> ResidualEncoderUNetOptions:
+        check_lengths(self.levels, blocks=(self.blocks, self.levels))
+        return self
+
+    def block_counts(self) -> tuple[int, ...]:
+        """Residual blocks of each level."""
+        return self.blocks if isinstance(self.blocks, tuple) else (self.blocks,) * self.levels

@@ -1,0 +1,160 @@
+"""U-NeXt: U-Nets of ConvNeXt blocks, in 2D and 3D."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from math import prod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from morula.nn.layers import DropBlock, Enlarge, convolution, depthwise, initialise, strided, transposed
+from morula.nn.network import Network
+from morula.nn.options import Upsampling
+from morula.nn.reach import unet_halo
+from morula.nn.unet_options import UNeXtOptions, UNeXtV1Options, UNeXtV2Options
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Normalises the channels of each voxel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResponseNorm(nn.Module):
+    """Weights channels by their share of the response of all, over `spatial_axes` (Woo et al. 2023, https://arxiv.org/abs/2301.00808)."""
+
+    def __init__(self, channels: int, spatial_axes: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.axes = tuple(range(1, 1 + spatial_axes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N(Z)YXC to N(Z)YXC."""
+        response = x.square().sum(dim=self.axes, keepdim=True).clamp_min(1e-24).sqrt()  # a root of zero has no gradient
+        share = response / (response.mean(dim=-1, keepdim=True) + 1e-6)
+        return self.gamma * (x * share) + self.beta + x
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, normalisation of the channels, and two linear layers between them, added to the input.
+
+    With `scale` the result is multiplied by it (learned) first; with `response` axes responses are normalised over them.
+    """
+
+    def __init__(
+        self, ndim: int, channels: int, kernel: tuple[int, ...], *, drop: float, scale: float | None = None, response: int | None = None
+    ) -> None:
+        super().__init__()
+        self.convolution = depthwise(ndim, channels, kernel)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.widen = nn.Linear(channels, 4 * channels)
+        self.response = nn.Identity() if response is None else ResponseNorm(4 * channels, response)
+        self.narrow = nn.Linear(4 * channels, channels)
+        self.scale = None if scale is None else nn.Parameter(torch.full((channels,), scale))
+        self.drop = DropBlock(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        out = self.norm(self.convolution(x).movedim(1, -1))
+        out = self.narrow(self.response(nn.functional.gelu(self.widen(out))))
+        if self.scale is not None:
+            out = out * self.scale
+        out = self.drop(out.movedim(-1, 1))
+        return x + out
+
+
+class UNeXt(Network):
+    """What both U-NeXts share: a stem, levels of ConvNeXt blocks down and up, and the stem undone."""
+
+    options: UNeXtOptions
+
+    def __init__(self, options: UNeXtOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+        super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
+        self._kernels, self._pools, stem = options.kernel_sizes(ndim), options.pool_sizes(ndim), options.stem_size(ndim)
+        widths, steps, last = options.features, range(options.levels - 1), options.levels * options.blocks - 1
+        shares = [options.drop_blocks * i / max(1, last) for i in range(last + 1)]
+        drops = [shares[i * options.blocks : (i + 1) * options.blocks] for i in range(options.levels)]
+        self.stem = nn.Sequential(strided(ndim, in_channels, widths[0], stem), ChannelNorm(widths[0]))
+        self.encoder = nn.ModuleList(self._blocks(i, drops[i]) for i in range(options.levels))
+        self.reduce = nn.ModuleList(
+            nn.Sequential(ChannelNorm(widths[i]), strided(ndim, widths[i], widths[i + 1], self._pools[i])) for i in steps
+        )
+        how: Upsampling = "linear" if options.upsample_linear else "transpose"
+        self.enlarge = nn.ModuleList(
+            nn.Sequential(ChannelNorm(widths[i + 1]), Enlarge(ndim, widths[i + 1], widths[i], self._pools[i], how)) for i in steps
+        )
+        self.join = nn.ModuleList(convolution(ndim, 2 * widths[i], widths[i], 1) for i in steps)
+        self.decoder = nn.ModuleList(self._blocks(i, drops[i][::-1]) for i in steps)
+        self.unstem = nn.Sequential(transposed(ndim, widths[0], widths[0], stem), ChannelNorm(widths[0]))
+        self.outputs = nn.ModuleDict({name: convolution(ndim, widths[0], width, 1) for name, width in self.heads.items()})
+        initialise(self)
+
+        self.norm_over_space = False
+        self.multiple = tuple(prod(factors) for factors in zip(stem, *self._pools, strict=True))
+        self.receptive_halo = tuple(self._halo(axis, stem) for axis in range(ndim))
+
+    @abstractmethod
+    def _block(self, channels: int, kernel: tuple[int, ...], drop: float) -> nn.Module:
+        """One block."""
+
+    def _blocks(self, level: int, drops: list[float]) -> nn.Sequential:
+        return nn.Sequential(*(self._block(self.options.features[level], self._kernels[level], drop) for drop in drops))
+
+    def _halo(self, axis: int, stem: tuple[int, ...]) -> int:
+        radii = [0, *(self.options.blocks * (kernel[axis] // 2) for kernel in self._kernels)]
+        factors = [stem[axis], *(factor[axis] for factor in self._pools)]
+        return unet_halo(radii, factors, radii[:-1], linear=self.options.upsample_linear)
+
+    def logits(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of each head for an image whose edges are multiples of `multiple`."""
+        x = self.stem(x)
+        encoded = []
+        for level, blocks in enumerate(self.encoder):
+            x = blocks(self.reduce[level - 1](x) if level else x)
+            encoded.append(x)
+        for level in reversed(range(len(self.decoder))):
+            x = self.decoder[level](self.join[level](torch.cat([self.enlarge[level](x), encoded[level]], dim=1)))
+        x = self.unstem(x)
+        return {name: output(x) for name, output in self.outputs.items()}
+
+
+class UNeXtV1(UNeXt):
+    """U-Net of ConvNeXt blocks (Liu et al. 2022, https://arxiv.org/abs/2201.03545).
+
+    Examples:
+        >>> network = UNeXtV1(UNeXtV1Options(features=(4, 8)), ndim=2, in_channels=1, heads={"F": 1})
+        >>> tuple(network(torch.zeros(1, 1, 33, 50))["F"].shape), network.multiple
+        ((1, 1, 33, 50), (4, 4))
+    """
+
+    kind: ClassVar[str] = "unext_v1"
+    options: UNeXtV1Options
+
+    def _block(self, channels: int, kernel: tuple[int, ...], drop: float) -> nn.Module:
+        return ConvNeXtBlock(self.ndim, channels, kernel, drop=drop, scale=self.options.layer_scale)
+
+
+class UNeXtV2(UNeXt):
+    """U-Net of ConvNeXt V2 blocks (Woo et al. 2023, https://arxiv.org/abs/2301.00808).
+
+    Examples:
+        >>> network = UNeXtV2(UNeXtV2Options(features=(4, 8)), ndim=3, in_channels=1, heads={"F": 1})
+        >>> tuple(network(torch.zeros(1, 1, 5, 9, 8))["F"].shape), network.norm_over_space
+        ((1, 1, 5, 9, 8), True)
+    """
+
+    kind: ClassVar[str] = "unext_v2"
+    options: UNeXtV2Options
+
+    def __init__(self, options: UNeXtV2Options, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+        super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
+        self.norm_over_space = True
+
+    def _block(self, channels: int, kernel: tuple[int, ...], drop: float) -> nn.Module:
+        return ConvNeXtBlock(self.ndim, channels, kernel, drop=drop, response=2 if self.options.as_trained else self.ndim)
