@@ -8,16 +8,19 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from morula.nn.layers import ConvolutionBlock
+from morula.nn.fused_joint import FusedGroupNorm, FusedJoint, can_be_fused
+from morula.nn.layers import ConvolutionBlock, VoxelLinear
+from morula.nn.ordered_unet import Joint, OrderedConvolution, OrderedUNet
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def fuse_for_inference(network: Module) -> Module:
-    """A copy in evaluation mode with each batch normalisation folded into the convolution before it.
+    """A copy in evaluation mode that takes fewer passes over memory and fewer multiplications.
 
-    Equal to the network itself up to rounding, and cheaper by one pass over memory a convolution. Other normalisations stay. The
-    copy can only predict: its weights have other names and cannot be stored or trained on.
+    Each batch normalisation is folded into the convolution before it, and where a level is enlarged by repeating its voxels, that and the
+    convolution after it become one transposed convolution. Equal to the network itself up to rounding. The copy can only predict: its
+    weights have other names and cannot be stored or trained on.
 
     Examples:
         >>> from morula.nn.build import build_network
@@ -26,19 +29,41 @@ def fuse_for_inference(network: Module) -> Module:
         False
     """
     fused = copy.deepcopy(network).eval().requires_grad_(False)
-    for block in fused.modules():
+    for block in list(fused.modules()):
         if isinstance(block, ConvolutionBlock) and isinstance(block.norm, nn.BatchNorm2d | nn.BatchNorm3d):
-            _fold(block, block.norm)
+            _fold(block.convolution, block.norm)
+            block.norm = nn.Identity()
+        elif isinstance(block, OrderedConvolution):
+            _fold_ordered(block)
+    for part in list(fused.modules()):
+        if isinstance(part, OrderedUNet):
+            part.decoder = nn.ModuleList(_joint(joint) for joint in part.decoder)
+            part.outputs = nn.ModuleDict({name: VoxelLinear(output) for name, output in part.outputs.items()})
     return fused
 
 
-def _fold(block: ConvolutionBlock, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-    layer = block.convolution
+def _joint(joint: nn.Module) -> nn.Module:
+    return FusedJoint(joint) if isinstance(joint, Joint) and can_be_fused(joint) else joint
+
+
+def _fold_ordered(block: OrderedConvolution) -> None:
+    """Fold a batch normalisation that stands right after the convolution, and make group normalisation cheaper."""
+    parts = dict(block.named_children())
+    norm = parts.get("group_norm")
+    if isinstance(norm, nn.GroupNorm):
+        block.group_norm = FusedGroupNorm(norm)
+    after = list(parts).index("convolution") + 1
+    if list(parts)[after : after + 1] == ["batch_norm"]:
+        _fold(parts["convolution"], parts["batch_norm"])
+        del block.batch_norm
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> None:
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    assert isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     layer.weight, layer.bias = fuse_conv_bn_weights(
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     layer.requires_grad_(False)
-    block.norm = nn.Identity()

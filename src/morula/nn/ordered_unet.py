@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from morula.nn.layers import convolution, pad_to, pool
+from morula.nn.layers import TRANSPOSED, convolution, pad_to, pool
 from morula.nn.network import Network
 from morula.nn.options import OrderedUNetOptions
 from morula.nn.reach import unet_halo
 
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 _ACTIVATIONS = {"r": "relu", "l": "leaky_relu", "e": "elu"}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -123,7 +122,7 @@ class Resize(nn.Module):
         if self.how in ("transpose", "stretch"):
             edges = tuple(3 if each == 2 else 1 for each in factor)
             margin = tuple(edge // 2 for edge in edges)
-            self.convolution = _TRANSPOSED[ndim](n_in, n_out, edges, stride=factor, padding=margin, bias=self.how == "transpose")  # type: ignore[arg-type]
+            self.convolution = TRANSPOSED[ndim](n_in, n_out, edges, stride=factor, padding=margin, bias=self.how == "transpose")  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """NC(Z)YX to an image of this (Z)YX size."""

@@ -1,0 +1,128 @@
+"""A joint of a U-Net with a fraction of its multiplications, for prediction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from morula.nn.layers import TRANSPOSED, convolution
+from morula.nn.ordered_unet import DoubleBlock, Joint, OrderedConvolution
+
+
+def can_be_fused(joint: Joint) -> bool:
+    """Whether a joint repeats the voxels from below and convolves them with the level first of all, or right after a group norm."""
+    if joint.add or joint.resize.how != "nearest" or not isinstance(joint.block, DoubleBlock):
+        return False
+    layer = joint.block.first.convolution
+    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    keeps_size = all(padding == edge // 2 for padding, edge in zip(layer.padding, layer.kernel_size, strict=True))
+    return keeps_size and _before(joint.block.first) in ([], ["group_norm"])
+
+
+def _before(first: OrderedConvolution) -> list[str]:
+    """Names of the layers before the convolution."""
+    names = list(first._modules)
+    return names[: names.index("convolution")]
+
+
+class FusedJoint(nn.Module):
+    """Equal to a `Joint`: the level and what comes from below are convolved apart and added up.
+
+    To repeat each voxel and to convolve then is one transposed convolution of what comes from below, whose kernel is the convolution's,
+    mirrored and summed up over the repetitions: of 27 multiplications 8 are left where all axes are doubled. Neither the enlarged image nor
+    the two beside each other are ever made. Where the level's size is no multiple of the size below, the joint itself is used.
+    """
+
+    def __init__(self, joint: Joint) -> None:
+        super().__init__()
+        self.plain = joint
+        self.factor = joint.resize.factor
+        block = joint.block
+        assert isinstance(block, DoubleBlock)
+        parts = dict(block.first.named_children())
+        norm, whole = parts.get("group_norm"), parts["convolution"]
+        assert isinstance(whole, nn.Conv2d | nn.Conv3d)
+        assert norm is None or isinstance(norm, FusedGroupNorm)
+        self.norm = norm.norm if norm is not None and "group_norm" in _before(block.first) else None
+        after = list(parts).index("convolution") + 1
+        self.rest = nn.Sequential(*list(parts.values())[after:], block.second)
+        ndim = len(self.factor)
+        n_level = whole.out_channels  # those of the level, as in every joint
+        self.level: nn.Module = convolution(ndim, n_level, whole.out_channels, whole.kernel_size, bias=whole.bias is not None)
+        self.level.weight = nn.Parameter(whole.weight[:, :n_level].clone())
+        if whole.bias is not None:
+            self.level.bias = nn.Parameter(whole.bias)
+        kernel = _enlarging(whole.weight[:, n_level:], self.factor)
+        padding = tuple(edge // 2 for edge in whole.kernel_size)
+        n_below, n_out, *edges = kernel.shape
+        self.below = TRANSPOSED[ndim](n_below, n_out, tuple(edges), stride=self.factor, padding=padding, bias=False)  # type: ignore[arg-type]
+        self.below.weight = nn.Parameter(kernel)
+        self.requires_grad_(False)
+
+    def forward(self, level: Tensor, below: Tensor) -> Tensor:
+        """NC(Z)YX of the level and of the next coarser one to NC(Z)YX."""
+        if any(n != m * f for n, m, f in zip(level.shape[2:], below.shape[2:], self.factor, strict=True)):
+            result: Tensor = self.plain(level, below)
+            return result
+        if self.norm is not None:
+            level, below = normalised(self.norm, level, below)
+        x = self.level(level)
+        x += self.below(below)
+        out: Tensor = self.rest(x)
+        return out
+
+
+def _enlarging(kernel: Tensor, factor: tuple[int, ...]) -> Tensor:
+    """Kernel KC(Z)YX of a convolution as that of the transposed convolution CK(Z)YX which repeats each voxel `factor` times before.
+
+    Examples:
+        >>> _enlarging(torch.tensor([1.0, 2.0, 4.0]).reshape(1, 1, 3), (2,)).flatten().tolist()
+        [4.0, 6.0, 3.0, 1.0]
+    """
+    kernel = kernel.transpose(0, 1)
+    for axis, times in enumerate(factor, start=2):
+        length = kernel.shape[axis]
+        wider = kernel.new_zeros([length + times - 1 if i == axis else n for i, n in enumerate(kernel.shape)])
+        for shift in range(times):
+            wider.narrow(axis, shift, length).add_(kernel.flip(axis))
+        kernel = wider
+    return kernel.contiguous()
+
+
+class FusedGroupNorm(nn.Module):
+    """Group normalisation whose statistics are more exact and cheaper than torch's own where channels lie last in memory."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NC(Z)YX to NC(Z)YX."""
+        return normalised(self.norm, x)[0]
+
+
+def normalised(norm: nn.GroupNorm, *parts: Tensor) -> list[Tensor]:
+    """Several images NC(Z)YX as group normalisation makes them where they lie beside each other, each enlarged to the size of the largest.
+
+    Groups run over the channels of all parts; to repeat every voxel equally often does not change their statistics.
+    """
+    means, squares = (torch.cat(values, dim=1) for values in zip(*map(_moments, parts), strict=True))
+    n, channels = means.shape
+    members = channels // norm.num_groups
+    mean = means.reshape(n, norm.num_groups, members).mean(dim=2, keepdim=True)
+    variance = squares.reshape(n, norm.num_groups, members).mean(dim=2, keepdim=True) - mean.square()
+    scale = (variance.clamp(min=0) + norm.eps).rsqrt().expand(-1, -1, members).reshape(n, channels) * norm.weight
+    shift = norm.bias - mean.expand(-1, -1, members).reshape(n, channels) * scale
+    sizes, places = [part.shape[1] for part in parts], [1] * (parts[0].ndim - 2)
+    scaled = []
+    for part, a, b in zip(parts, scale.split(sizes, dim=1), shift.split(sizes, dim=1), strict=True):
+        a, b = (each.to(part.dtype).reshape(n, -1, *places) for each in (a, b))
+        scaled.append(torch.addcmul(b, part, a))
+    return scaled
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean square of each channel, N C in float64; the squares by a matrix product, which is the fastest pass over memory."""
+    flat = x.flatten(2)
+    squares = torch.bmm(flat, flat.mT).diagonal(dim1=1, dim2=2)
+    return flat.mean(dim=2).double(), squares.double() / flat.shape[2]
