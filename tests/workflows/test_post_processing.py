@@ -16,10 +16,11 @@ from morula.io.tables import read_table
 
 OBJECTS = """
 objects:
-  refine: [fill_holes, {remove_small_objects: 5}]
+  refine: [fill_holes, {remove_small_objects: 5}, {repair_large: 2000}, {voronoi: object}]
   filter: [[npixels < 40], [circularity <= 0.5, area > 100]]
   measure: {extra: [solidity]}
   intermediates: true
+prediction: {median: [{axes: xy, size: 3}]}
 """
 
 
@@ -47,11 +48,17 @@ def test_a_run_keeps_objects_before_and_after(data2d: Path, tmp_path: Path, job_
 
 def test_conditions_are_checked_before_anything_runs(data2d: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "wrong.yaml"
-    for filter_, message in (("[[sphericity < 0.5]]", "which is not measured"), ("[[area about 5]]", "is no condition")):
-        job.write_text(job_text() + f"objects: {{filter: {filter_}}}\n")
+    for text, key, message in (
+        ("objects: {filter: [[sphericity < 0.5]]}", "objects.filter", "which is not measured"),
+        ("objects: {filter: [[area about 5]]}", "objects.filter", "is no condition"),
+        ("objects: {refine: [{voronoi: {channel: B}}]}", "objects.refine", "needs the channel B"),
+        ("prediction: {median: [{axes: yz}]}", "prediction.median", "but the images are 2D"),
+        ("prediction: {median: [{axes: xy, size: 4}]}", "prediction.median", "4 is even"),
+    ):
+        job.write_text(job_text() + text + "\n")
         with pytest.raises(JobError, match=message) as caught:
             list(morula.train(job, output=data2d.parent / "never"))
-        assert "objects.filter" in str(caught.value)
+        assert key in str(caught.value)
         assert not (data2d.parent / "never").exists()
 
 

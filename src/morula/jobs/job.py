@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from morula.core.options import Options
 from morula.core.variants import many_of, one_of, spelt_out
+from morula.labels.median import Options as Median
 
 
 class Source(Options):
@@ -76,6 +77,8 @@ class Prediction(Options):
     """Average the predictions over the image's flips, or flips and quarter turns."""
     memory: str | None = None
     """Memory that tiles may take, for example `8GB`; most of what is free when left out."""
+    median: tuple[Median, ...] = ()
+    """Median filters of the predicted channels, in this order: `[{axes: z, size: 5}]` takes out what single planes have alone."""
     save_channels: bool = False
     """Write the predicted channels to `predictions/` too."""
 

@@ -16,6 +16,7 @@ from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.orientation import Orientation
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.labels.median import median
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,19 +175,21 @@ class Model:
                 "near the seams. Give more memory to avoid it."
             )
         with memory_kept():
-            return (
-                yield from predict(
-                    image.lazy(),
-                    self.forward,
-                    plan,
-                    channels=len(self.method.channels),
-                    normalise=normalisation.apply,
-                    orientations=self.orientations(),
-                    reorient=self.method.reorient,
-                    out=out,
-                    device=device,
-                )
+            predicted = yield from predict(
+                image.lazy(),
+                self.forward,
+                plan,
+                channels=len(self.method.channels),
+                normalise=normalisation.apply,
+                orientations=self.orientations(),
+                reorient=self.method.reorient,
+                out=out,
+                device=device,
             )
+        for each in self.job.prediction.median:
+            for channel in range(len(self.method.channels)):
+                predicted[channel] = median(np.asarray(predicted[channel]), each.axes, each.size)
+        return predicted
 
     def plan(self, shape: tuple[int, ...], memory: int, device: str) -> Any:
         """Tiles for an image of this shape; for a network that normalises over space they have the trained patch's shape."""

@@ -83,6 +83,8 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     problems += tuning_problems(job)
+    if facts.ndim == 2 and any("z" in each.axes for each in job.prediction.median):
+        problems.append(Problem("prediction.median", "filters along z, but the images are 2D; filter along xy, or leave it out."))
     problems += [] if problems else [Problem("objects.filter", message) for message in filter_problems(job, facts)]
     if problems:
         raise JobError(problems)

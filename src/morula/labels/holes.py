@@ -11,10 +11,10 @@ from morula.labels.check import check_labels, compact
 from morula.labels.geometry import geometry
 
 
-def fill_holes(labels: Any) -> np.ndarray:
+def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:
     """Labels whose objects have no holes: background enclosed by one object becomes part of it; other objects inside it stay.
 
-    A hole is what cannot be left across faces (3D: cavities, not tunnels). Ids and type stay.
+    A hole is what cannot be left across faces (3D: cavities, not tunnels). Ids and type stay. With `only`, just these ids are filled.
 
     Examples:
         >>> fill_holes(np.array([[5, 5, 5], [5, 0, 5], [5, 5, 5]], np.uint16))
@@ -30,8 +30,10 @@ def fill_holes(labels: Any) -> np.ndarray:
     for label in found.ids[boxes[found.ids] > found.sizes[found.ids]]:  # an object as large as its box has no hole
         box = found.box(label)
         mask = ids[box] == label
+        name = array[box][mask][0]
+        if only is not None and name not in only:
+            continue
         filled, added = fill_voids.fill(mask, in_place=False, return_fill_count=True)
         if added:
-            holes = (filled != 0) & (ids[box] == 0)
-            out[box][holes] = array[box][mask][0]
+            out[box][(filled != 0) & (ids[box] == 0)] = name
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,9 +19,13 @@ from morula.labels.check import check_labels
 from morula.labels.holes import fill_holes
 from morula.labels.morphology import Radius, dilate, erode, radii
 from morula.labels.objects import DECODED, Objects, numbered
+from morula.labels.repair import repair_large
 from morula.labels.small import remove_large, remove_small
+from morula.labels.voronoi import Nearest, voronoi
 
-Operation = Callable[[np.ndarray, Any, Sequence[float]], np.ndarray]
+Mask = np.ndarray | Callable[["Tessellation"], np.ndarray] | None
+"""Where objects may be: an array (Z)YX, or a function that makes it when an operation with these options asks for it."""
+Operation = Callable[[np.ndarray, Any, Sequence[float], Mask], np.ndarray]
 
 
 class Size(Options):
@@ -50,32 +54,65 @@ class Border(Options):
     """Whether the first and the last z plane count (3D)."""
 
 
+class Pieces(Options):
+    """What is large, and what was cut off it."""
+
+    shorthand: ClassVar[str] = "size"
+    size: int = Field(ge=0)
+    """Voxels from which on an object is large; more than objects usually have, so that only these are looked at."""
+    contact: float = Field(0.8, ge=0)
+    """A neighbour is a piece of it when their border is so many times as long as the side of a square (the face of a cube) of the smaller
+    one's size: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
+
+
+class Tessellation(Options):
+    """What a mask is divided by."""
+
+    shorthand: ClassVar[str] = "nearest"
+    nearest: Nearest = "centroid"
+    """Each voxel of the mask goes to the object whose centroid is nearest, or (`object`) to the nearest object."""
+    channel: Literal["M", "F", "B", "C"] | None = None
+    """Channel that tells the mask; left out: the first of M, F, B and C that is predicted."""
+    threshold: float | Literal["auto"] = "auto"
+    """Value from which on the channel tells the inside (B: up to which); `auto` is Otsu's."""
+
+
 class NoSettings(Options):
     """Nothing to set."""
 
 
-def _dilation(labels: np.ndarray, options: Reach, spacing: Sequence[float]) -> np.ndarray:
+def _dilation(labels: np.ndarray, options: Reach, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return dilate(labels, radii(options.radius, spacing))
 
 
-def _erosion(labels: np.ndarray, options: Reach, spacing: Sequence[float]) -> np.ndarray:
+def _erosion(labels: np.ndarray, options: Reach, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return erode(labels, radii(options.radius, spacing))
 
 
-def _fill_holes(labels: np.ndarray, options: NoSettings, spacing: Sequence[float]) -> np.ndarray:
+def _fill_holes(labels: np.ndarray, options: NoSettings, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return fill_holes(labels)
 
 
-def _clear_border(labels: np.ndarray, options: Border, spacing: Sequence[float]) -> np.ndarray:
+def _clear_border(labels: np.ndarray, options: Border, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return clear_border(labels, margin=options.margin, axes=None if options.z else (-2, -1))
 
 
-def _remove_small(labels: np.ndarray, options: Size, spacing: Sequence[float]) -> np.ndarray:
+def _remove_small(labels: np.ndarray, options: Size, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return remove_small(labels, options.size)
 
 
-def _remove_large(labels: np.ndarray, options: Size, spacing: Sequence[float]) -> np.ndarray:
+def _remove_large(labels: np.ndarray, options: Size, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return remove_large(labels, options.size)
+
+
+def _repair_large(labels: np.ndarray, options: Pieces, spacing: Sequence[float], mask: Mask) -> np.ndarray:
+    return repair_large(labels, options.size, contact=options.contact, voxel_size=spacing)
+
+
+def _voronoi(labels: np.ndarray, options: Tessellation, spacing: Sequence[float], mask: Mask) -> np.ndarray:
+    if mask is None:
+        raise OptionError("the operation voronoi divides a mask among the objects, but there is none. Give one as mask.")
+    return voronoi(labels, mask(options) if callable(mask) else mask, nearest=options.nearest, voxel_size=spacing)
 
 
 _HERE = "morula.labels.refine"
@@ -89,6 +126,8 @@ REFINEMENTS = Family(
         "clear_border": Member(f"{_HERE}:_clear_border", f"{_HERE}:Border", "drop objects at the image's border"),
         "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "drop objects of fewer voxels"),
         "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "drop objects of more voxels"),
+        "repair_large": Member(f"{_HERE}:_repair_large", f"{_HERE}:Pieces", "merge the pieces of large objects, fill their holes"),
+        "voronoi": Member(f"{_HERE}:_voronoi", f"{_HERE}:Tessellation", "let objects cover the predicted inside without gaps"),
         "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "another name of remove_small"),
         "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
         "remove_big_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
@@ -97,13 +136,19 @@ REFINEMENTS = Family(
 )
 
 
-def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = None) -> np.ndarray:
+def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = None, *, mask: Mask = None) -> np.ndarray:
     """Labels after some operations, each applied to every object, in the order given. Ids and type stay.
 
     An operation is a name (``"fill_holes"``), or a name with its setting (``{"remove_small": 20}``, ``{"dilation": {"radius": 2}}``).
 
+    Args:
+        labels: ids (Z)YX, an array or `Image`.
+        operations: one after another.
+        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+        mask: where objects may be, (Z)YX bool, for the operation `voronoi`.
+
     Raises:
-        OptionError: for an unknown setting.
+        OptionError: for an unknown setting, or `voronoi` without a mask.
         UnknownNameError: for an unknown operation.
 
     Examples:
@@ -113,15 +158,15 @@ def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = N
     array, spacing = spatial_array(labels, voxel_size)
     check_labels(array)
     for operation in _listed(operations):
-        array = REFINEMENTS.load(operation.kind)(array, operation, spacing)  # type: ignore[attr-defined]
+        array = REFINEMENTS.load(operation.kind)(array, operation, spacing, mask)  # type: ignore[attr-defined]
     return array
 
 
-def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float]) -> Objects:
+def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float], *, mask: Mask = None) -> Objects:
     """Objects after some operations: ids are 1..n again, each object keeps its confidence; the intermediate `decoded` is as before."""
     if not len(operations):
         return objects
-    labels = refine(objects.labels, operations, tuple(spacing))
+    labels = refine(objects.labels, operations, tuple(spacing), mask=mask)
     labels, old = numbered(labels, len(objects.confidence))
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 

@@ -72,10 +72,18 @@ class Channels(Method):
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
         """Channels that no decoder makes objects of, or not the one that is named."""
+        from morula.labels.inside import inside_channel
+
+        made = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
         try:
-            _ = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
+            _ = made.decoder
         except OptionError as error:
             return [("method.channels" if objects.process is None else "objects.process", str(error))]
+        try:
+            for operation in made._tessellations:
+                inside_channel(made.representations, operation.channel)
+        except OptionError as error:
+            return [("objects.refine", str(error))]
         return []
 
     @cached_property
@@ -175,15 +183,28 @@ class Channels(Method):
         return build_decoder(self.representations, self.objects.process)
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """The decoder's parameters."""
-        return self.decoder.fit(statistics)
+        """The decoder's parameters, and the thresholds of the inside where the objects are to cover it."""
+        from morula.labels.inside import fit_inside
+
+        parameters = self.decoder.fit(statistics)
+        return {**parameters, "inside": fit_inside(self.representations, statistics)} if self._tessellations else parameters
+
+    @cached_property
+    def _tessellations(self) -> list[Any]:
+        """Operations of the refinement that need the inside."""
+        return [operation for operation in self.objects.refine if operation.kind == "voronoi"]
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
         """Objects of the decoder, refined as the job says."""
+        from morula.labels.inside import inside_mask
         from morula.labels.refine import refine_objects
 
+        def inside(options: Any) -> np.ndarray:
+            fitted = parameters["inside"]
+            return inside_mask(prediction, self.representations, fitted, code=options.channel, threshold=options.threshold)
+
         objects = self.decoder.decode(prediction, parameters, self.spacing)
-        return refine_objects(objects, self.objects.refine, self.spacing)
+        return refine_objects(objects, self.objects.refine, self.spacing, mask=inside)
 
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
         """That of the decoder, then the operations on objects."""

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from morula.core.options import Options as BaseOptions
+from morula.labels.centroids import inner_centroids
 from morula.labels.check import compact, volume
 from morula.labels.geometry import Geometry, geometry
 from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
@@ -58,19 +59,6 @@ class Centre(Representation[Options]):
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: the centre depends on the whole object."""
         return reach(spacing)
-
-
-def inner_centroids(labels: np.ndarray, found: Geometry, spacing: Sequence[float]) -> np.ndarray:
-    """Voxel (n, ndim) at the centroid of each object; where that lies outside the object, the object's voxel nearest to it."""
-    ids = found.ids
-    centroids = found.centroids[ids]
-    voxels = np.rint(centroids).astype(np.int64)
-    outside = labels[tuple(voxels.T)] != ids
-    for row in np.flatnonzero(outside):
-        box = found.box(ids[row])
-        inside = np.argwhere(labels[box] == ids[row]) + found.starts[ids[row]]
-        voxels[row] = inside[(((inside - centroids[row]) * spacing) ** 2).sum(axis=1).argmin()]
-    return voxels
 
 
 def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
