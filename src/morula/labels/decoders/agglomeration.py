@@ -14,6 +14,7 @@ from morula.labels.decoders.affinities import affinity_objects, direct, offsets_
 from morula.labels.mutex import attach
 from morula.labels.objects import Objects
 from morula.labels.representations.base import Representation
+from morula.labels.search import Space, choices
 from morula.labels.statistics import ChannelStatistics
 from morula.labels.valleys import pieces, smooth
 from morula.labels.watershed import watershed
@@ -60,6 +61,16 @@ class Agglomeration:
     def accepts(representations: Sequence[Representation[Any]]) -> bool:
         """Whether these are affinities alone."""
         return [each.role for each in representations] == ["affinity"]
+
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+        return {
+            "seeds": choices(self.options.seeds, (0.5, 0.7, 0.8, 0.9, 0.95)),
+            "growth": choices(self.options.growth, (0.05, 0.1, 0.3, 0.5)),
+            "threshold": choices(self.options.threshold, (0.3, 0.5, 0.7, 0.8, 0.9)),
+            "quantile": choices(self.options.quantile, (0.25, 0.5, 0.75)),
+            "min_size": choices(self.options.min_size, (0, 5, 20, 100)),
+        }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Nothing: the options say all."""

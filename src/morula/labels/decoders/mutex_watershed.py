@@ -14,6 +14,7 @@ from morula.labels.decoders.affinities import affinity_objects, direct, offsets_
 from morula.labels.mutex import mutex_watershed
 from morula.labels.objects import Objects
 from morula.labels.representations.base import Representation
+from morula.labels.search import Space, choices
 from morula.labels.statistics import ChannelStatistics
 
 
@@ -54,6 +55,14 @@ class MutexWatershed:
     def accepts(representations: Sequence[Representation[Any]]) -> bool:
         """Whether these are affinities alone."""
         return [each.role for each in representations] == ["affinity"]
+
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+        return {
+            "threshold": choices(self.options.threshold, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)),
+            "strides": choices(self.options.strides, (1, 2, 4)),
+            "min_size": choices(self.options.min_size, (0, 5, 20, 100)),
+        }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Nothing: the options say all."""
