@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from morula.core.errors import OptionError
+from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data import sampling
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Grid, Options, box_around, foreground_box, random_box, steps
+from morula.data.sampling import Grid, LabelledVoxels, Options, box_around, foreground_box, random_box, steps
 
 AS_IS = Normalisation((0.0,), (1.0,))
 
@@ -97,3 +97,45 @@ def test_images_have_turns_by_their_size(kind):
         assert [data.place(0, i) for i in range(13)] == [data.place(1, i) for i in range(13)]
     else:
         assert [data.place(0, i) for i in range(13)] != [data.place(1, i) for i in range(13)]
+
+
+@pytest.mark.parametrize("extent", [Region((0, 0, 0), (70, 90, 90)), Region((3, 10, 20), (60, 90, 85))])
+def test_boxes_hold_labelled_voxels_wherever_these_lie(extent):
+    labels = np.full((70, 90, 90), 255, np.uint8)
+    labels[50, 11:80, 30:33] = 0
+    labels[20, 85, 84] = 4
+    found = LabelledVoxels(Image(labels, "ZYX"), extent, 255)
+    rng = np.random.default_rng(0)
+    boxes = [found.box((16, 32, 32), rng) for _ in range(300)]
+    assert all((labels[box.slices] != 255).any() for box in boxes)
+    assert all(a >= low and b <= high for box in boxes for a, b, low, high in zip(box.start, box.stop, extent.start, extent.stop))
+    assert len({50 - box.start[0] for box in boxes if box.start[0] <= 50 < box.stop[0]}) > 5  # the plane lies anywhere in the patch
+    assert found.touches(Region((50, 20, 30), (51, 21, 31)))
+    assert not found.touches(Region((51, 0, 0), (60, 90, 90)))
+
+
+def test_every_labelled_voxel_is_equally_likely():
+    labels = np.full((1, 600), 9, np.uint8)
+    labels[0, [3, 299, 300, 580]] = 1
+    found = LabelledVoxels(Image(labels, "YX"), Region.whole((1, 600)), 9)
+    seen = Counter(found.box((1, 1), np.random.default_rng(seed)).start[1] for seed in range(800))
+    assert set(seen) == {3, 299, 300, 580}
+    assert min(seen.values()) > 150
+
+
+def test_an_image_without_labels_is_refused_in_words():
+    labels = np.full((8, 8), 255, np.uint8)
+    with pytest.raises(DataError, match=r"cells has no labelled voxel.*255"):
+        LabelledVoxels(Image(labels, "YX"), Region.whole((8, 8)), 255, "cells")
+
+
+@pytest.mark.parametrize("kind", ["random", "grid"])
+def test_patches_of_sparse_labels_are_labelled(kind):
+    labels = np.full((20, 64, 64), 255, np.uint8)
+    labels[17, :30, :30] = 0
+    volume = np.zeros(labels.shape, np.float32)
+    source = Source(Image(volume, "ZYX"), Image(labels, "ZYX"), unlabelled=255)
+    dataset = PatchDataset([source], (8, 16, 16), AS_IS, sampling=Options(kind=kind, patches_per_epoch=None if kind == "grid" else 30))
+    places = [dataset.place(0, index)[1] for index in range(len(dataset))]
+    assert all((labels[place.slices] != 255).any() for place in places)
+    assert len(places) == (4 if kind == "grid" else 30)

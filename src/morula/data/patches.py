@@ -20,7 +20,7 @@ from morula.data.augment.resample import Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.crop import check_region, crop, decoded
 from morula.data.normalise import Normalisation
-from morula.data.sampling import Grid, Options, foreground_box, random_box, steps
+from morula.data.sampling import Grid, LabelledVoxels, Options, foreground_box, random_box, steps
 
 CACHE = 2**31
 """Bytes of decoded images that are kept in memory."""
@@ -154,9 +154,32 @@ class PatchDataset:
         return said
 
     @cached_property
-    def _grids(self) -> list[Grid]:
+    def _grids(self) -> list[Grid | list[Region]]:
         step = steps(self.patch, self.sampling.overlap)
-        return [Grid(source.extent, self.patch, step) for source in self.sources]
+        grids = [Grid(source.extent, self.patch, step) for source in self.sources]
+        if self.sampling.kind == "random":
+            return [*grids]
+        # patches without a labelled voxel teach and score nothing
+        return [
+            grid if known is None else [box for box in map(grid.__getitem__, range(len(grid))) if known.touches(box)]
+            for grid, known in zip(grids, self._labelled, strict=True)
+        ]
+
+    @cached_property
+    def _labelled(self) -> list[LabelledVoxels | None]:
+        """Where the labelled voxels of each source lie; `None` where all are.
+
+        Raises:
+            DataError: when a source has none.
+        """
+        found: list[LabelledVoxels | None] = []
+        for number, source in enumerate(self.sources):
+            labels = next((layer.image for layer in self._layers[number] if layer.name == "labels"), None)
+            if labels is None or source.unlabelled is None:
+                found.append(None)
+            else:
+                found.append(LabelledVoxels(labels, source.extent, source.unlabelled, source.title))
+        return found
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -184,6 +207,8 @@ class PatchDataset:
         if source.labels is not None and rng.random() < self.sampling.foreground:
             labels = next(layer.image for layer in self._layers[number] if layer.name == "labels")
             return number, foreground_box(labels, source.extent, self.patch, rng, unlabelled=source.unlabelled)
+        if (labelled := self._labelled[number]) is not None:
+            return number, labelled.box(self.patch, rng)
         return number, random_box(source.extent, self.patch, rng)
 
     def _rng(self, epoch: int, index: int, stream: int) -> np.random.Generator:

@@ -10,14 +10,15 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from morula.core.errors import OptionError
+from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.options import Options as Base
-from morula.core.region import Region
+from morula.core.region import Region, blocks
 from morula.data.crop import crop
 
 _WHOLE = 2**22  # label images up to this many voxels are searched as a whole
 _TRIES = 16
+_BLOCK = {2: (256, 256), 3: (32, 64, 64)}  # labelled voxels are counted by blocks of this shape
 
 
 class Options(Base):
@@ -136,3 +137,50 @@ def foreground_box(
             voxel = np.unravel_index(voxels[rng.integers(voxels.size)], foreground.shape)
             return box_around([int(v) + a for v, a in zip(voxel, place.start, strict=True)], extent, shape)
     return random_box(extent, shape, rng)
+
+
+class LabelledVoxels:
+    """Where the labelled voxels of a sparsely labelled image lie: their number in each block, read once.
+
+    Args:
+        labels: label image.
+        extent: the part that may be read.
+        unlabelled: label of voxels that nobody has looked at.
+        name: what messages call the image.
+
+    Raises:
+        DataError: when no voxel of the extent is labelled.
+
+    Examples:
+        >>> labels = Image(np.array([[9, 9, 9, 0, 9, 9]]), "YX")
+        >>> found = LabelledVoxels(labels, Region.whole((1, 6)), 9)
+        >>> found.touches(found.box((1, 2), np.random.default_rng(0))), found.touches(Region((0, 4), (1, 6)))
+        (True, False)
+    """
+
+    def __init__(self, labels: Image, extent: Region, unlabelled: int, name: str = "the image") -> None:
+        self._labels, self._extent, self._unlabelled = labels, extent, unlabelled
+        self._blocks = [block.shift(extent.start) for block in blocks(extent.shape, _BLOCK[len(extent.shape)])]
+        self._ends = np.cumsum([int(self._mask(block).sum()) for block in self._blocks])
+        if not self._ends[-1]:
+            raise DataError(
+                f"{name} has no labelled voxel: each has the value {unlabelled} of unlabelled ones, or lies outside the mask. "
+                "Label a part of it, or leave it out."
+            )
+
+    def _mask(self, region: Region) -> np.ndarray:
+        return (crop(self._labels, region) != self._unlabelled).all(axis=0)
+
+    def box(self, shape: Sequence[int], rng: np.random.Generator) -> Region:
+        """A box around a labelled voxel, each such voxel and each place of it in the box equally likely as far as the extent allows."""
+        number = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
+        block = self._blocks[number]
+        voxels = np.flatnonzero(self._mask(block))
+        voxel = np.unravel_index(voxels[rng.integers(len(voxels))], block.shape)
+        centre = [int(v) + a - int(rng.integers(k)) + k // 2 for v, a, k in zip(voxel, block.start, shape, strict=True)]
+        return box_around(centre, self._extent, shape)
+
+    def touches(self, region: Region) -> bool:
+        """Whether a voxel of the box is labelled."""
+        inside = region.intersect(self._extent)
+        return inside is not None and bool(self._mask(inside).any())

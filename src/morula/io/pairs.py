@@ -192,14 +192,12 @@ def _common(stems: list[str]) -> str:
 def _unlike(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
-        shapes = [
-            open_image(pair.raw, Request(), axes).spatial_shape,
-            open_image(pair.labels, Request(labels=True), None if axes is None else axes.replace("C", "")).spatial_shape,
-        ]
+        labels = open_image(pair.labels, Request(labels=True), None if axes is None else axes.replace("C", ""))
+        shapes = [open_image(pair.raw, Request(), axes).spatial_shape, labels.spatial_shape]
     except MorulaError as error:
         return [str(error)]
     a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
-    if a == b:
+    if a == b or tuple(n for n in labels.shape if n != 1) in ((*a, 2), (2, *a)):  # ids and classes in two channels
         return []
     sizes = [" x ".join(map(str, shape)) for shape in shapes]
     return [f"{str(pair.raw)!r} has {sizes[0]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}"]

@@ -95,6 +95,24 @@ def read_labels(
     return Image(_ids(image), image.axes, image.voxel_size, image.source)
 
 
+def read_labels_and_classes(
+    path: str | os.PathLike[str], shape: tuple[int, ...], *, axes: str | None = None, voxel_size: VoxelSizeLike = None
+) -> tuple[Image, Image | None]:
+    """Open the label image of an image of this (Z)YX shape, and the class of each object where the file has a second channel.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    image = open_image(path, Request(labels=True), axes, voxel_size)
+    spatial = "ZYX"[-len(shape) :]
+    stated = {(*shape, 2): f"{spatial}C", (2, *shape): f"C{spatial}"}.get(image.shape)
+    if stated is None:
+        return read_labels(path, axes=axes, voxel_size=voxel_size), None
+    image = open_image(path, Request(labels=True), stated, voxel_size)
+    ids, classes = (take_channel(image, channel) for channel in (0, 1))
+    return Image(_ids(ids), ids.axes, ids.voxel_size, ids.source), Image(_ids(classes), ids.axes, ids.voxel_size, ids.source)
+
+
 def open_image(path: str | os.PathLike[str], request: Request, axes: str | None = None, voxel_size: VoxelSizeLike = None) -> Image:
     """What `read` and `read_labels` have in common: the image as the file holds it, from its header alone."""
     file, inner = split_location(Path(path).expanduser())

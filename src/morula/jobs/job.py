@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from morula.core.options import Options
 from morula.core.variants import many_of, one_of, spelt_out
@@ -18,7 +18,18 @@ class Source(Options):
     raw: str
     """A folder, a file or a pattern such as `data/*.tif`; relative to the job file."""
     labels: str | None = None
-    """Label images of the same names, as a folder, a file or a pattern."""
+    """Label images of the same names, as a folder, a file or a pattern. Of two channels the second is the class of each object."""
+    classes: str | None = None
+    """Class images of the same names: in each object the number of its class."""
+    mask: str | None = None
+    """Masks of the same names for labels that cover a part: where a mask is 0 nobody has looked, and nothing is learned or scored."""
+
+    @model_validator(mode="after")
+    def _with_labels(self) -> Source:
+        surplus = [name for name in ("classes", "mask") if getattr(self, name) is not None]
+        if surplus and self.labels is None:
+            raise ValueError(f"{surplus[0]} is given without labels; state labels too")
+        return self
 
 
 class Images(Options):
@@ -34,6 +45,9 @@ class Images(Options):
     )
     test: Source | None = None
     """Images to predict; scored where labels are given."""
+    unlabelled: int | None = Field(default=None, ge=1, le=2**32 - 1)
+    """Value in the label images of voxels that nobody has looked at, for example 255: they are never background, and nothing is learned
+    or scored there."""
     voxel_size: dict[str, float | str] | Literal["auto"] = "auto"
     """Edge lengths `{z, y, x, unit}`; `auto` takes them from the files."""
     axes: str | None = None

@@ -114,7 +114,7 @@ def _with_absolute_paths(job: Any, folder: Path) -> Any:
         if source is None or not hasattr(source, "raw"):
             return source
         return source.model_copy(
-            update={key: str(folder / path) for key in ("raw", "labels") if (path := getattr(source, key)) is not None}
+            update={key: str(folder / path) for key in type(source).model_fields if (path := getattr(source, key)) is not None}
         )
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}

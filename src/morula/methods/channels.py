@@ -123,7 +123,14 @@ class Channels(Method):
         return tuple(max(axis) for axis in zip(*each))
 
     def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
-        """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it."""
+        """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it.
+
+        Into an unlabelled part the labels are continued, so that nothing seems to end at its border; nothing is scored there.
+        """
+        from morula.labels.unlabelled import continued
+
+        if unlabelled is not None:
+            labels = continued(labels, unlabelled, self.spacing)
         channels = np.concatenate([representation.encode(labels, self.spacing) for representation in self.representations])
         weights = np.ones_like(channels)
         inside = labels > 0

@@ -31,6 +31,7 @@ class Reading:
     voxel_size: VoxelSize | None = None
     objects: bool = True
     ignore: int | None = None
+    unlabelled: int | None = None
 
     @classmethod
     def of(cls, run: RunFolder) -> Reading:
@@ -39,7 +40,7 @@ class Reading:
         method = run.job.get("method") or {}
         stated = images.get("voxel_size", "auto")
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
-        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"))
+        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"), images.get("unlabelled"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,17 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
     first = next((each for each in (raw, truth, prediction) if each is not None), None)
     size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
     arrays = [each.canonical()[0] if each is not None else None for each in (truth, prediction)]
+    if arrays[0] is not None:
+        arrays = _scored(arrays[0], arrays[1], image, reading)
     return Opened(image, raw, arrays[0], arrays[1], first.spacing if first else (1.0, 1.0), size.unit)
+
+
+def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, reading: Reading) -> list[np.ndarray | None]:
+    """Truth and result without the part that nobody has looked at."""
+    outside = np.zeros(truth.shape, bool) if reading.unlabelled is None else truth == reading.unlabelled
+    if image.mask is not None:
+        outside |= read(image.mask, axes=reading.axes.replace("C", "") if reading.axes else None).canonical()[0] == 0
+    return [None if each is None else np.where(outside, each.dtype.type(0), each) for each in (truth, prediction)]
 
 
 def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class RunImage:
     truth: Path | None = None
     prediction: Path | None = None
     table: Path | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def _images(run: Path) -> list[RunImage]:
         return [_with_table(run, RunImage(label_name(file), prediction=file)) for file in label_files(run / "objects")]
     try:
         entries = json.loads(text)
-        images = [RunImage(entry["name"], *(_place(run, entry.get(key)) for key in ("raw", "truth", "prediction"))) for entry in entries]
+        keys = ("raw", "truth", "prediction", "table", "mask")
+        images = [RunImage(entry["name"], *(_place(run, entry.get(key)) for key in keys)) for entry in entries]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise FileReadError(f"{path} is damaged: {error!r}. Evaluate the run again.") from error
     return [_with_table(run, image) for image in images]
@@ -108,7 +110,7 @@ def _place(run: Path, value: str | None) -> Path | None:
 
 def _with_table(run: Path, image: RunImage) -> RunImage:
     table = run / "objects" / f"{image.name}.csv"
-    return RunImage(image.name, image.raw, image.truth, image.prediction, table if table.is_file() else None)
+    return replace(image, table=table if table.is_file() else None)
 
 
 def label_files(folder: Path) -> list[Path]:

@@ -10,13 +10,16 @@ from typing import Any
 
 from morula.core.errors import DataError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.image import Image
+from morula.io.read import read_labels
 from morula.io.tables import write_table
 from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document, read_documents
+from morula.labels.unlabelled import labelled_only
 from morula.methods.base import Method
 from morula.workflows.log import logged
-from morula.workflows.sources import Opened, open_pair
+from morula.workflows.sources import Truth, open_truth
 
 
 def evaluate(run: str | Path) -> Iterator[Event]:
@@ -57,9 +60,10 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     scores = {}
     method: Method | None = None
     for done, row in enumerate(rows, start=1):
-        pair = open_pair(row["name"], Path(row["prediction"]), Path(row["truth"]), job.images)
-        method = method or method_of(job, pair)
-        scores[row["name"]] = method.score(np.asarray(pair.labels), np.asarray(pair.raw))
+        result = read_labels(row["prediction"])
+        truth, _, unlabelled = open_truth(truth_of(row), result, job.images)
+        method = method or method_of(job, result)
+        scores[row["name"]] = method.score(*labelled_only(np.asarray(truth), np.asarray(result), unlabelled))
         yield Progress("evaluate", done, len(rows), row["name"])
     table = method.score_rows(scores) if method else []
     write_table(folder.scores_file, columns_of(table))
@@ -69,11 +73,15 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     yield Finished("evaluate", time.monotonic() - began, figures)
 
 
-def method_of(job: Any, opened: Opened) -> Method:
+def truth_of(row: Mapping[str, Any]) -> Truth:
+    """Where the truth of an image of a run lies."""
+    return Truth(*(None if row.get(name) is None else Path(row[name]) for name in ("truth", "classes", "mask")))  # type: ignore[arg-type]
+
+
+def method_of(job: Any, image: Image) -> Method:
     """The job's method, for images like this one."""
     from morula.methods import METHODS
 
-    image = opened.raw
     return METHODS.load(job.method.kind)(job.method, job.objects, ndim=image.ndim_spatial, spacing=image.spacing)
 
 

@@ -57,8 +57,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
         yield from segment_one(
             model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name), more=True
         )
-        truth = None if each.labels is None else each.labels.source
-        rows.append({"name": each.name, "raw": each.raw.source, "truth": truth, "prediction": str(labels_file.resolve())})
+        rows.append({"name": each.name, "raw": each.raw.source, "prediction": str(labels_file.resolve()), **each.truth_row()})
         yield Progress("predict", done, len(opened), each.name)
     folder.write_images(rows)
     yield Finished("predict", time.monotonic() - began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ def validation_sources(job: Any) -> list[Source]:
 
 def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Any) -> tuple[list[Source], list[Source]]:
     """Sources to train on and to validate on."""
-    sources, held = ([Source(each.raw, each.labels, each.name) for each in opened] for opened in (train, validation))
+    sources, held = ([each.patches() for each in opened] for opened in (train, validation))
     share = job.images.validate_
     return _split(sources, share, job) if isinstance(share, float) and share > 0 else (sources, held)
 
@@ -161,12 +161,12 @@ def facts_of(train: Sequence[Opened], job: Any) -> Facts:
     first = train[0].raw
     classes = None
     if job.method.kind == "semantic" and job.method.classes is None:
-        classes = 1 + highest((each.labels for each in train if each.labels is not None), job.method.ignore)
+        classes = 1 + max(highest(each.labels, {job.method.ignore, each.unlabelled}) for each in train if each.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
     return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes)
 
 
-def highest(labels: Iterable[Image], ignore: int | None) -> int:
-    """The highest label value, one that is ignored aside."""
-    arrays = (np.asarray(each) for each in labels)
-    return max(int(array.max(initial=0) if ignore is None else array[array != ignore].max(initial=0)) for array in arrays)
+def highest(labels: Image, ignored: Collection[int | None]) -> int:
+    """The highest label value, those that are ignored aside."""
+    values = np.unique(np.asarray(labels))
+    return int(max((value for value in values.tolist() if value not in ignored), default=0))

@@ -25,6 +25,7 @@ from morula.jobs.job import Tuned
 from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
+from morula.labels.unlabelled import labelled_only
 from morula.methods import METHODS
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources
@@ -152,7 +153,8 @@ class _Search:
         former = self.model.job.objects.tuned
         job = self.model.job if former is None else changed(self.model.job, former.before)
         self.truths = [_labels(source) for source in self.sources]
-        space = self._method(job).search_space(self.truths)
+        known = [labelled_only(truth, truth, each.unlabelled)[0] for truth, each in zip(self.truths, self.sources, strict=True)]
+        space = self._method(job).search_space(known)
         steps = sum(len(values) - 1 for values in space.values())
         if not steps:
             raise DataError(f"the method {job.method.kind} of this run has no setting that can be tuned after training.")
@@ -246,7 +248,8 @@ class _Search:
             scores = {}
             for number, (truth, (values, statistics)) in enumerate(zip(self.truths, predictions, strict=True)):
                 result = method.decode(np.asarray(values), method.fit(statistics))
-                scores[str(number)] = method.score(truth, result.labels)
+                unlabelled = self.sources[number].unlabelled
+                scores[str(number)] = method.score(*labelled_only(truth, result.labels, unlabelled))
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]

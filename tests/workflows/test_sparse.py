@@ -1,0 +1,114 @@
+"""Training on labels that cover a part of the images, from files to scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import JobError
+from morula.io.tables import read_table
+from morula.jobs.load import load_job
+from morula.metrics.matching import match
+from morula.testing.simulate import simulate
+from morula.workflows.prepare import prepare
+
+JOB = """\
+images:
+  train: {{raw: train/raw, labels: train/labels{more}}}
+  validate: 0%
+  test: {{raw: test/raw, labels: test/labels}}
+  {value}
+method: {{kind: channels, channels: [F, C]}}
+network: {{kind: unet, features: [8, 16]}}
+sampling: {{patch: [8, 32, 32], batch: 2, patches_per_epoch: 40}}
+augment: none
+training: {{epochs: 5, optimiser: {{kind: adamw, rate: 1e-2}}}}
+"""
+SLICES = (3, 8, 12)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two volumes: of one, three slices are painted, as a value in the labels and as a mask; of the other, all labels are there."""
+    for name, seed in (("train", 1), ("test", 2)):
+        made = simulate(shape=(16, 64, 64), n_objects=14, rng=np.random.default_rng(seed), spacing=(1.0, 1.0, 1.0))
+        painted = np.zeros(made.labels.shape, np.uint8)
+        painted[list(SLICES)] = 1
+        sparse = np.where(painted, made.labels, 60_000).astype(np.uint16)
+        for part, values in (("raw", made.image), ("mask", painted), ("value", sparse), ("labels", made.labels.astype(np.uint16))):
+            (tmp_path / name / part).mkdir(parents=True)
+            morula.write(tmp_path / name / part / "v.tif", values, axes="ZYX", voxel_size=1.0, labels=part != "raw")
+    return tmp_path
+
+
+def _job(folder: Path, more: str = "", value: str = "unlabelled: 60000", labels: str = "value") -> Path:
+    job = folder / "job.yaml"
+    job.write_text(JOB.format(more=more, value=value).replace("train/labels", f"train/{labels}"))
+    return job
+
+
+@pytest.mark.slow
+def test_three_painted_slices_are_enough(folder: Path) -> None:
+    list(morula.run(_job(folder), output=folder / "run"))
+    truth, found = (np.asarray(morula.read(folder / place)) for place in ("test/labels/v.tif", "run/objects/v.tif"))
+    figure = match(truth, found, (0.5,))[0].f1
+    assert figure > 0.5
+    scores = read_table(folder / "run/scores.csv")
+    assert scores["f1"][(scores["image"] == "pooled") & (scores["threshold"] == 0.5)].tolist() == [figure]
+
+
+def test_a_mask_and_a_value_give_the_same_patches(folder: Path) -> None:
+    by_value = prepare(load_job(_job(folder))).train
+    by_mask = prepare(load_job(_job(folder, more=", mask: train/mask", value="", labels="labels"))).train
+    for index in range(4):
+        one, two = by_value.sample(0, index), by_mask.sample(0, index)
+        assert (one["weights"] > 0).any()
+        for name in ("image", "targets", "weights"):
+            np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_the_slices_between_are_neither_learned_nor_background(folder: Path) -> None:
+    data = prepare(load_job(_job(folder))).train
+    for index in range(6):
+        sample, (_, box) = data.sample(0, index), data.place(0, index)
+        painted = np.isin(np.arange(box.start[0], box.stop[0]), SLICES)
+        assert not sample["weights"][:, ~painted].any()
+        assert sample["weights"][0][painted].all()
+
+
+def test_unlabelled_parts_of_test_images_are_not_scored(folder: Path) -> None:
+    list(
+        morula.run(
+            _job(folder),
+            output=folder / "run",
+            overrides=["training.epochs=1", "sampling.patches_per_epoch=2", "images.test.labels=test/value"],
+        )
+    )
+    truth, found = (np.asarray(morula.read(folder / place)) for place in ("test/value/v.tif", "run/objects/v.tif"))
+    inside = truth != 60_000
+    expected = match(np.where(inside, truth, 0), np.where(inside, found, 0), (0.5,))[0]
+    scores = read_table(folder / "run/scores.csv")
+    assert (scores["n_true"][0], scores["n_pred"][0], scores["tp"][0]) == (expected.n_true, expected.n_pred, expected.tp)
+    assert "60000" not in (folder / "run/report.html").read_text().split("<h2>What was run")[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "said"),
+    [
+        ("", "unlabelled: 0", "images.unlabelled"),
+        (", mask: train/nothing", "", "images.train.mask"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(folder: Path, more: str, value: str, said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        prepare(load_job(_job(folder, more=more, value=value, labels="labels")))
+
+
+def test_a_mask_of_another_shape_is_refused(folder: Path) -> None:
+    (folder / "train/other").mkdir()
+    morula.write(folder / "train/other/v.tif", np.ones((16, 64, 60), np.uint8), axes="ZYX", labels=True)
+    with pytest.raises(JobError, match="64 x 60"):
+        prepare(load_job(_job(folder, more=", mask: train/other", value="", labels="labels")))
