@@ -161,3 +161,12 @@ def test_a_threshold_of_two_classes_is_tuned(job_text: Callable[..., str], data2
     assert last.figures["iou"] >= last.figures["iou before"]
     trials = read_table(tmp_path / "run/tuning/trials.csv")
     assert trials["figure"].max() == pytest.approx(last.figures["iou"])
+
+
+def test_objects_that_the_job_filters_out_are_left_out_of_the_score(run: Path) -> None:
+    for file in (run / "job.yaml", run / "model/model.json"):
+        text = file.read_text().replace("filter: []", "filter: [[npixels > 0]]").replace('"filter": []', '"filter": [["npixels > 0"]]')
+        file.write_text(text)
+    *_, last = morula.tune(run)
+    assert isinstance(last, Finished)
+    assert last.figures == {"f1 before": 0.0, "f1": 0.0}

@@ -37,9 +37,10 @@ def refinement_space(operations: Sequence[Any], sizes: np.ndarray) -> Space:
     stated = {operation.kind: getattr(operation, getattr(operation, "shorthand", ""), True) for operation in operations}
     middle = float(np.median(sizes)) if len(sizes) else 0.0
     small = sorted({max(1, round(share * middle)) for share in (0.02, 0.05, 0.1, 0.2, 0.4)}) if middle else []
+    name = "remove_small_objects" if "remove_small_objects" in stated else "remove_small"
     return {
         "fill_holes": choices(stated.get("fill_holes", False), (False, True)),
-        "remove_small": choices(stated.get("remove_small", 0), (0, *small)),
+        name: choices(stated.get(name, 0), (0, *small)),
         "dilation": choices(stated.get("dilation", 0), (0, 1, 2)),
         "erosion": choices(stated.get("erosion", 0), (0, 1)),
     }

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,12 +244,14 @@ class _Search:
         """The figure of a setting, looked up where it was tried already."""
         key = _key(setting)
         if key not in self.tried:
-            method = self._method(changed(job, setting))
-            scores = {}
+            tuned = changed(job, setting)
+            method, scores = self._method(tuned), {}
             for number, (truth, (values, statistics)) in enumerate(zip(self.truths, predictions, strict=True)):
-                result = method.decode(np.asarray(values), method.fit(statistics))
-                unlabelled = self.sources[number].unlabelled
-                scores[str(number)] = method.score(*labelled_only(truth, result.labels, unlabelled))
+                objects, source = method.decode(np.asarray(values), method.fit(statistics)), self.sources[number]
+                labels = objects.labels
+                if tuned.objects.filter:
+                    labels = replace(self.model, job=tuned).measured(objects, self.model.as_image(_image(source)))[0]
+                scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]
