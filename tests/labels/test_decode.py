@@ -13,6 +13,7 @@ from morula.core.image import Image
 from morula.labels.decode import build_decoder, decode, decode_objects
 from morula.labels.encode import build_channels, encode
 from morula.labels.statistics import ChannelStatistics
+from morula.metrics.matching import match
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 SETS = [
@@ -125,6 +126,29 @@ def test_shallow_valleys_do_not_split_an_object():
     channels = encode(labels, ["F", "Db"])
     assert decode(channels, ["F", "Db"]).max() == 1
     assert decode(channels, ["F", "Db"], options={"valley": 0.05}).max() == 2
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0, 1.0)])
+def test_smoothing_keeps_noisy_objects_whole(spacing):
+    labels = discs(spacing)
+    channels = encode(labels, ["F", "Db"], voxel_size=spacing)
+    noise = np.random.default_rng(0).normal(0, 0.4, labels.shape)
+    noisy = np.stack([channels[0], np.clip(channels[1] + noise, 0, 1)]).astype(np.float32)
+    options = {"growth": {"F": 0.5}, "valley": 0.15}
+    assert decode(noisy, ["F", "Db"], options=options, voxel_size=spacing).max() > 6
+    found = decode(noisy, ["F", "Db"], options={**options, "smoothing": 3}, voxel_size=spacing)
+    (score,) = match(labels, found, thresholds=(0.5,))
+    assert (score.tp, score.fp, score.fn) == (2, 0, 0)
+
+
+def discs(spacing):
+    """Two touching balls of radius 10, in physical lengths."""
+    shape = [round(length / step) for length, step in zip((24, 24, 44)[-len(spacing) :], spacing)]
+    places = np.stack(np.meshgrid(*[np.arange(n) * step for n, step in zip(shape, spacing)], indexing="ij"))
+    one, two = (
+        ((places - np.reshape([12] * (len(spacing) - 1) + [x], (-1, *[1] * len(spacing)))) ** 2).sum(axis=0) for x in (11.9, 32.1)
+    )
+    return np.where(np.minimum(one, two) <= 100, 1 + (two < one), 0).astype(np.uint32)
 
 
 def test_plain_thresholds_are_there_too():
