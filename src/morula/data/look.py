@@ -161,7 +161,7 @@ def _intensity(found: Distribution) -> Intensity:
     return Intensity(found.low, found.percentile(1), found.percentile(50), found.percentile(99.8), found.high, saturated)
 
 
-def _middle(shape: Sequence[int], limit: int) -> Region:
+def middle(shape: Sequence[int], limit: int) -> Region:
     """A block in the middle with at most about `limit` voxels, of the image's proportions."""
     share = min(1.0, (limit / math.prod(shape)) ** (1 / len(shape)))
     edges = [max(1, int(n * share)) for n in shape]
@@ -173,7 +173,7 @@ def _objects(labels: Iterable[Image]) -> Objects:
     counts, inside, total, largest = [], 0, 0, 0
     rows: list[np.ndarray] = []  # cut by a border, voxels, diameter, edges (Z)YX; one row an object
     for image in labels:
-        block = check_labels(crop(image, _middle(image.spatial_shape, _VOXELS))[0])
+        block = check_labels(crop(image, middle(image.spatial_shape, _VOXELS))[0])
         largest = max(largest, int(block.max(initial=0)))
         table = _measured(block, image.spacing)
         counts.append(len(table))

@@ -32,7 +32,9 @@ class Percentile(_Measured):
     high: float = Field(99.8, gt=0, le=100)
     """Percentile that becomes 1."""
     clip: bool = False
-    """Whether values below 0 and above 1 are cut off."""
+    """Whether values below 0 and above 1 (or `top`) are cut off."""
+    top: float = Field(1.0, gt=0)
+    """What the high percentile becomes, where not 1."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
@@ -149,11 +151,13 @@ def _record(parts: list[Distribution], options: Percentile | ZScore | MinMax) ->
         parts = [Distribution.merge(parts)] * len(parts)
     pairs = [_offset_and_scale(part, options) for part in parts]
     clip: tuple[float, float] | None = None
+    top = 1.0
     if isinstance(options, Percentile):
-        clip = (0.0, 1.0) if options.clip else None
+        top = options.top
+        clip = (0.0, top) if options.clip else None
     elif isinstance(options, ZScore):
         clip = options.clip
-    return Normalisation(tuple(o for o, _ in pairs), tuple(s for _, s in pairs), clip)
+    return Normalisation(tuple(o for o, _ in pairs), tuple(s / top for _, s in pairs), clip)
 
 
 def _fixed(options: Fixed, n_channels: int) -> Normalisation:

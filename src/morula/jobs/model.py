@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from morula.labels.median import median
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from morula.data.normalise import Normalisation
     from morula.labels.decode import Objects
     from morula.measurement.table import Table
     from morula.methods.base import Method
@@ -69,15 +70,34 @@ class Model:
     def segment(self, image: Any, *, memory: int | str | None = None, device: str = "auto") -> Image:
         """Label image (Z)YX of the objects (or the classes) in an image, with its voxel size. Arguments as in `predict`."""
         image = self.as_image(image)
-        objects = self.decode(self.predict(image, memory=memory, device=device))
+        objects = self.decode(self.predict(image, memory=memory, device=device), image)
         labels = self.measured(objects, image)[0] if self.job.objects.filter else objects.labels
         return Image(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
-    def decode(self, prediction: np.ndarray) -> Objects:
-        """Objects of predicted channels K(Z)YX, with parameters fitted on all of it."""
+    def decode(self, prediction: np.ndarray, image: Image | None = None, *, tell: Callable[[str], None] = lambda _: None) -> Objects:
+        """Objects of predicted channels K(Z)YX, with parameters fitted on all of it.
+
+        Args:
+            prediction: from `predict`.
+            image: what was predicted; methods that look at it (`wnet3d`) do without where it is left out.
+            tell: called with what was decided on the way.
+        """
         from morula.labels.statistics import ChannelStatistics
 
-        return self.method.decode(prediction, self.method.fit(ChannelStatistics.of(prediction)))
+        settled, remarks = self.settled(prediction, image)
+        for remark in remarks:
+            tell(remark)
+        return self.method.decode(settled, self.method.fit(ChannelStatistics.of(settled)))
+
+    def settled(self, prediction: np.ndarray, image: Image | None) -> tuple[np.ndarray, list[str]]:
+        """What the method makes of predicted channels with the image beside them before they are decoded, and its remarks."""
+        return self.method.settle(prediction, None if image is None else lambda: self.scaling(image).apply(image.canonical()))
+
+    def scaling(self, image: Image) -> Normalisation:
+        """How this image is brought to the network's scale."""
+        from morula.data.normalise import statistics
+
+        return self.normalisation or statistics(image, self.job.sampling.normalise)
 
     def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, Table]:
         """Labels of the objects that the job's conditions leave, and the table of all objects; where the job has conditions, the columns
@@ -141,7 +161,7 @@ class Model:
         from morula.nn.build import to_channels_last
         from morula.nn.fuse import fuse_for_inference
 
-        return to_channels_last(fuse_for_inference(self.network))
+        return to_channels_last(fuse_for_inference(self.network.for_prediction()))
 
     def forward(self, batch: Tensor) -> Tensor:
         """Predicted channels NK(Z)YX of normalised images NC(Z)YX."""
@@ -160,14 +180,13 @@ class Model:
         self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Any = None
     ) -> Generator[Event, None, Any]:
         """Predict an image into `out` (an array K(Z)YX in memory when left out), telling the progress; returns `out`."""
-        from morula.data.normalise import statistics
         from morula.inference.memory import available_memory
         from morula.inference.predict import predict
         from morula.training.devices import pick_device
 
         device = pick_device(device)
         self.fast_network.to(device)
-        normalisation = self.normalisation or statistics(image, self.job.sampling.normalise)
+        normalisation = self.scaling(image)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
@@ -196,7 +215,7 @@ class Model:
         from morula.inference.memory import measure_bytes_per_voxel
         from morula.inference.plan import plan_tiles
 
-        network = self.network
+        network = self.fast_network
         fixed = network.norm_over_space
         return plan_tiles(
             shape,

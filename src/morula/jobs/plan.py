@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import nearest
+
+if TYPE_CHECKING:
+    from morula.methods.base import Method
 
 PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
 """Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
@@ -57,6 +60,9 @@ def plan(job: Any, facts: Facts) -> Any:
     Raises:
         JobError: where what it states does not fit the images.
     """
+    from morula.methods import METHODS
+
+    method: type[Method] = METHODS.load(job.method.kind)
     document = job.model_dump(mode="json", by_alias=True)
     patch = planned_patch(job, facts)
     document["sampling"]["patch"] = list(patch)
@@ -65,8 +71,11 @@ def plan(job: Any, facts: Facts) -> Any:
     if job.sampling.patches_per_epoch is None:
         batch, steps = document["sampling"]["batch"], job.training.steps_per_epoch
         document["sampling"]["patches_per_epoch"] = steps * batch if steps else patches_per_epoch(facts, patch, batch)
-    document["network"].update(planned_network(job.network, facts, patch))
-    if job.augment is None:
+    network = network_of(job, method)
+    document["network"] = network.model_dump(mode="json", by_alias=True) | planned_network(network, facts, patch)
+    for section, values in method.planned(job).items():
+        document[section] = {**document[section], **values} if isinstance(values, Mapping) else values
+    if document["augment"] is None:
         document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
     if job.method.kind == "semantic" and job.method.classes is None:
         document["method"]["classes"] = max(2, facts.classes or 2, len(job.method.names))
@@ -151,13 +160,36 @@ def patches_per_epoch(facts: Facts, patch: Sequence[int], batch: int) -> int:
     return max(covering, MIN_STEPS[facts.ndim] * batch)
 
 
+def network_of(job: Any, method: type[Method]) -> Any:
+    """The network's options: those stated, else the defaults of the network that the method trains.
+
+    Raises:
+        JobError: for a network that the method cannot train.
+    """
+    from morula.core.variants import variant_types
+    from morula.methods import METHODS
+    from morula.nn import NETWORKS
+
+    only = method.network
+    if only is not None and "network" not in job.model_fields_set:
+        return variant_types(NETWORKS)[only]()
+    special = {name: own for name in METHODS.names if (own := METHODS.load(name).network) is not None}
+    if job.network.kind == only or (only is None and job.network.kind not in special.values()):
+        return job.network
+    remedy = f"use {only}, or leave it out" if only else "leave it out, or choose another network"
+    raise JobError([Problem("network.kind", f"{job.network.kind!r} cannot be trained by the method {job.method.kind}; {remedy}.")])
+
+
 def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[str, Any]:
     """Features, kernels and poolings that the network's options leave out, for this spacing and patch."""
     from morula.nn.anisotropy import plan_anisotropy
 
     stated, known = network.model_fields_set, type(network).model_fields
     found: dict[str, Any] = {}
-    if "features" in known and "features" not in stated:
+    if "preset" in known and not {"preset", "features"} & stated:
+        network = type(network)(preset="light", **{name: getattr(network, name) for name in stated})
+        found = network.model_dump(mode="json", by_alias=True)
+    elif "features" in known and "features" not in stated:
         found["features"] = list(FEATURES[facts.ndim])
     if {"kernels", "pools", "features"} <= set(known) and not {"kernels", "pools"} & stated:
         kernels, pools = plan_anisotropy(facts.spacing, patch, len(found.get("features", network.features)))

@@ -88,9 +88,17 @@ def soft_ncuts_pairwise(
         >>> round(float(soft_ncuts_pairwise(image, split)), 4)
         0.0
     """
+    return soft_ncuts_pairwise_sums(image, probabilities, intensity_sigma=intensity_sigma, spatial_sigma=spatial_sigma, radius=radius).total
+
+
+def soft_ncuts_pairwise_sums(
+    image: Tensor, probabilities: Tensor, *, intensity_sigma: float = 1.0, spatial_sigma: float = 4.0, radius: int = 2
+) -> Sums:
+    """Sums of `soft_ncuts_pairwise`; parts (2,): Σ loss of the samples, and their number."""
     image, probabilities = _checked(image, probabilities, intensity_sigma, spatial_sigma, radius)
     loss: Tensor = _Pairwise.apply(image.detach(), probabilities, intensity_sigma, spatial_sigma, radius)
-    return loss
+    samples = float(len(probabilities))
+    return Sums(torch.stack([loss * samples, loss.new_tensor(samples)]), _mean)
 
 
 def _mean(parts: Tensor) -> Tensor:

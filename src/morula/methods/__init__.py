@@ -9,6 +9,7 @@ METHODS = Family(
             "morula.methods.channels:Channels", "morula.methods.channels:Options", "instances through predicted channels (F, C, Db, ...)"
         ),
         "semantic": Member("morula.methods.semantic:Semantic", "morula.methods.semantic:Options", "a class for every pixel"),
+        "wnet3d": Member("morula.methods.wnet3d:WNet3D", "morula.methods.wnet3d:Options", "objects without a label (WNet3D)"),
     },
     group="morula.methods",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +42,10 @@ class Method(ABC):
     """Whether the result is objects (True) or a class for every pixel."""
     figures: ClassVar[tuple[str, ...]]
     """Columns of the score table by which settings can be compared, the usual one first; higher is better."""
+    labelled: ClassVar[bool] = True
+    """Whether it learns from labels."""
+    network: ClassVar[str | None] = None
+    """The only network that it trains; any of those that make one set of heads when `None`."""
 
     def __init__(self, options: Any, objects: Any, *, ndim: int, spacing: Sequence[float]) -> None:
         self.options = options
@@ -54,6 +58,12 @@ class Method(ABC):
         """What is wrong with these options together, as dotted key and message, before any image is opened."""
         del options, objects
         return []
+
+    @classmethod
+    def planned(cls, job: Any) -> dict[str, Any]:
+        """Sections of the job's document that this method plans in its own way, of what the job leaves out."""
+        del job
+        return {}
 
     @property
     @abstractmethod
@@ -70,9 +80,9 @@ class Method(ABC):
         """Voxels beyond a crop of the labels that can change the targets inside it."""
         return (0,) * self.ndim
 
-    @abstractmethod
     def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
-        """Targets of a label image (Z)YX; where `unlabelled` is true nothing is scored."""
+        """Targets of a label image (Z)YX; where `unlabelled` is true nothing is scored. Never asked where `labelled` is false."""
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
@@ -89,6 +99,14 @@ class Method(ABC):
     def orientations(self) -> list[Orientation]:
         """Orientations that every channel can follow."""
         return orientations(self.spacing)
+
+    def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
+        """What is decoded, made of the predicted channels K(Z)YX, and what to tell of it.
+
+        `image` gives the image C(Z)YX on the network's scale, where it is at hand.
+        """
+        del image
+        return prediction, []
 
     @abstractmethod
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
@@ -117,6 +135,21 @@ class Method(ABC):
     @abstractmethod
     def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures (Y, X) or (Y, X, 3) in [0, 1] by name, of the first image of a batch."""
+
+    def epoch_figures(self, told: Mapping[str, float]) -> dict[str, float]:
+        """Further figures of an epoch, from those that the loop told."""
+        del told
+        return {}
+
+    def image_warnings(self, image: np.ndarray, name: str) -> list[str]:
+        """What makes an image C(Z)YX unfit to learn from."""
+        del image, name
+        return []
+
+    def baselines(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Results of plain methods, by name, for an image C(Z)YX on the network's scale; they are scored beside the method's own."""
+        del image
+        return {}
 
     def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
         """Warnings that the figures of the epochs so far call for."""

@@ -1,9 +1,12 @@
-"""Losses by the name that a job gives them."""
+"""Losses by the name that a job gives them, and scores of objects."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from morula.core.family import nearest
 from morula.losses import LOSSES
@@ -66,3 +69,64 @@ def loss_sums(
     else:
         sums = LOSSES.load(name)(activate(logits, activation), target, weight)
     return Sums(sums.parts, lambda parts: share * sums.value(parts))
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """Scores of one image: objects in space, objects slice by slice (empty in 2D), and voxels [truth, result] of the foregrounds."""
+
+    objects: Sequence[Any]
+    slices: Sequence[Any]
+    voxels: np.ndarray
+
+
+def score_objects(truth: np.ndarray, result: np.ndarray, thresholds: Sequence[float]) -> ObjectScores:
+    """Scores of objects (Z)YX against the true ones: as they are, cut into z planes, and as a foreground.
+
+    Examples:
+        >>> truth = np.array([[[1, 1, 0]], [[1, 0, 0]]])
+        >>> scores = score_objects(truth, truth > 0, (0.5,))
+        >>> scores.objects[0].tp, scores.slices[0].tp, scores.voxels.tolist()
+        (1, 2, [[3, 0], [0, 3]])
+    """
+    from morula.metrics.matching import match, pool
+    from morula.metrics.overlap import class_table
+
+    planes = [match(*planes, thresholds=thresholds) for planes in zip(truth, result)] if truth.ndim == 3 else []
+    voxels = class_table((truth > 0).astype(np.uint8), (result > 0).astype(np.uint8), 2)
+    return ObjectScores(match(truth, result, thresholds=thresholds), pool(planes) if planes else (), voxels)
+
+
+def object_rows(scores: Mapping[str, ObjectScores]) -> list[dict[str, Any]]:
+    """A row an image and threshold, then the pooled ones: the figures of `match`, `slice_f1` of the planes' objects, `foreground_dice`."""
+    from morula.metrics.matching import pool
+
+    if not scores:
+        return []
+    every = list(scores.values())
+    pooled = ObjectScores(
+        pool([each.objects for each in every]),
+        pool([each.slices for each in every]) if all(each.slices for each in every) else (),
+        sum(each.voxels for each in every),  # type: ignore[arg-type]
+    )
+    return [
+        {
+            "image": name,
+            **asdict(row),
+            "slice_f1": scored.slices[number].f1 if scored.slices else row.f1,
+            "foreground_dice": dice(scored.voxels),
+        }
+        for name, scored in {**scores, "pooled": pooled}.items()
+        for number, row in enumerate(scored.objects)
+    ]
+
+
+def dice(voxels: np.ndarray) -> float:
+    """Dice of a foreground from its voxels [truth, result]; 1 where there is none in either.
+
+    Examples:
+        >>> dice(np.array([[5, 1], [1, 2]]))
+        0.6666666666666666
+    """
+    both = 2 * voxels[1, 1] + voxels[0, 1] + voxels[1, 0]
+    return float(2 * voxels[1, 1] / both) if both else 1.0

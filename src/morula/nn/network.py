@@ -59,6 +59,10 @@ class Network(nn.Module, ABC):
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head for an image whose edges are multiples of `multiple`."""
 
+    def for_prediction(self) -> Network:
+        """The network without the parts that only training needs; itself where there are none."""
+        return self
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head, NK(Z)YX, for images NC(Z)YX of any size.
 

@@ -79,7 +79,9 @@ def segment_one(
         channels.parent.mkdir(parents=True, exist_ok=True)
         axes = f"C{image.axes.spatial_axes}"
         yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), "predicted channels")
-    objects = model.decode(prediction)
+    remarks: list[str] = []
+    objects = model.decode(prediction, image, tell=remarks.append)
+    yield from (Logged(f"{each.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, "labels")

@@ -12,6 +12,8 @@ from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
+from morula.data.crop import crop
+from morula.data.look import middle
 from morula.data.normalise import Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options as Sampling
@@ -21,6 +23,9 @@ from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.workflows.sources import Opened, open_source, unlike
+
+LOOKED_AT = 2**22
+"""Voxels of an image that are looked at for what makes it unfit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ def prepare(job: Any) -> Prepared:
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
+        warnings += [text for source in sources for text in unfit(source, method)]
         records = normalisations([source.image for source in sources], normalise)
     except MorulaError as error:
         raise JobError([Problem("images.train", str(error))]) from error
@@ -109,6 +115,11 @@ def _opened(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
     return opened
 
 
+def unfit(source: Source, method: Method) -> list[str]:
+    """What makes an image unfit for the method; of a large one a block in the middle is looked at."""
+    return method.image_warnings(crop(source.image, middle(source.image.spatial_shape, LOOKED_AT)), source.title)
+
+
 def _split(sources: list[Source], share: float, job: Any) -> tuple[list[Source], list[Source]]:
     try:
         return split_sources(sources, share, patch=job.sampling.patch, seed=job.training.seed)
@@ -125,7 +136,7 @@ def _dataset(
         list(records),
         sampling=sampling,
         augmentations=parse_augmentations(job.augment) if augment else (),
-        targets=method.targets,
+        targets=method.targets if method.labelled else None,
         context=method.context,
         seed=job.training.seed,
     )
@@ -141,12 +152,13 @@ def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -
         raise JobError([Problem("images.train", "is missing; state the images to learn from, with their labels.")])
     opened: dict[str, list[Opened]] = {}
     warnings: list[str] = []
+    labelled = METHODS.load(job.method.kind).labelled
     for key in keys:
         source = getattr(images, "validate_" if key == "validate" else key)
         if source is None or isinstance(source, float):
             continue
         try:
-            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=key != "test")
+            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test")
             warnings += said if key != "test" else []
         except JobError as error:
             problems += error.problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +171,8 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         preview=method.preview,
     )
     for event in events:
+        if isinstance(event, Epoch):
+            event = replace(event, figures={**event.figures, **method.epoch_figures(event.figures)})
         yield event
         if isinstance(event, Epoch):
             history.append(event.figures)

@@ -207,8 +207,9 @@ class _Search:
             if not file.is_file():
                 image = self.model.as_image(_image(source))
                 prediction = yield from self.model.predict_steps(image, device=device, memory=memory)
+                settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
-                    np.save(stream, prediction)
+                    np.save(stream, settled)
             values = np.load(file, mmap_mode="c")  # writable in memory alone: compiled code is not compiled anew
             found.append((values, ChannelStatistics.of(values)))
         return found

@@ -20,6 +20,21 @@ DECODERS = Family(
             "morula.labels.decoders.agglomeration:Options",
             "fragments are joined where affinities across their contact are high",
         ),
+        "voronoi_otsu": Member(
+            "morula.labels.decoders.foreground:VoronoiOtsu",
+            "morula.labels.decoders.foreground:VoronoiOtsuOptions",
+            "spots of F share the foreground, each voxel to the nearest",
+        ),
+        "seeded_watershed": Member(
+            "morula.labels.decoders.foreground:SeededWatershed",
+            "morula.labels.decoders.foreground:SeededWatershedOptions",
+            "high values of F flood the foreground",
+        ),
+        "connected_components": Member(
+            "morula.labels.decoders.foreground:ConnectedComponents",
+            "morula.labels.decoders.foreground:ConnectedComponentsOptions",
+            "connected pieces of F",
+        ),
     },
     group="morula.decoders",
 )

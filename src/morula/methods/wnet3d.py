@@ -1,0 +1,226 @@
+"""Objects without a label: a W-Net sorts voxels into classes by brightness and place, the foreground class is parted into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from morula.core.errors import OptionError
+from morula.core.options import Options as BaseOptions
+from morula.methods.base import Method, middle_plane, stretched
+from morula.methods.unlabelled import advice_on_balance, image_warnings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.labels.decode import Objects
+    from morula.labels.statistics import ChannelStatistics
+    from morula.losses.sums import Sums
+
+TOP = 100.0
+"""What the high percentile of an image becomes; the widths of the loss are meant for it."""
+SCALE = {"low": 0.5, "high": 99.8, "clip": True, "top": TOP}
+COURSE = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
+"""Planned where the job leaves them open: the normalisation, and a training that ends when nothing gets better."""
+
+
+class Options(BaseOptions):
+    """WNet3D (Achard et al. 2024, https://doi.org/10.7554/eLife.99848) and its losses."""
+
+    classes: int = Field(2, ge=2)
+    """Classes of voxels. More of them part the image more finely by brightness: halos, or the rims of objects."""
+    foreground: Literal["auto"] | NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = "auto"
+    """Class (or classes, from 0 on) that objects are made of; `auto` takes the brightest one of each image, and says so."""
+    reconstruction: Literal["mse", "bce"] = "mse"
+    """Loss of the image rebuilt: `mse` on the scale of 0 to 100, more precise; `bce` on 0 to 1, more robust against outliers."""
+    ncuts: Literal["class_mean", "pairwise"] = "class_mean"
+    """How voxels are found alike: by their distance to the mean of a class (WNet3D), or pair by pair (the W-Net's own, slower)."""
+    intensity_sigma: PositiveFloat = 1.0
+    """How far intensities may lie apart, on the scale of 0 to 100."""
+    spatial_sigma: PositiveFloat = 4.0
+    """How far voxels may lie apart, in voxels."""
+    radius: PositiveInt = 2
+    """Voxels around each one that are compared with it."""
+    ncuts_weight: float = Field(0.5, ge=0)
+    """Weight of the soft normalised cuts."""
+    reconstruction_weight: float = Field(5e-3, ge=0)
+    """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background."""
+    thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
+    """Intersection over union from which an object counts as found, in the scores."""
+
+    @model_validator(mode="after")
+    def _stands(self) -> Options:
+        named = self.foreground if isinstance(self.foreground, tuple) else (self.foreground,)
+        for each in named:
+            if isinstance(each, int) and each >= self.classes:
+                raise ValueError(f"foreground names class {each} but there are {self.classes} classes, from 0 to {self.classes - 1}")
+        if self.ncuts_weight == self.reconstruction_weight == 0:
+            raise ValueError("ncuts_weight and reconstruction_weight are both 0, so nothing would be learned; raise one")
+        return self
+
+
+class WNet3D(Method):
+    """The method `wnet3d`."""
+
+    instances: ClassVar[bool] = True
+    labelled: ClassVar[bool] = False
+    figures: ClassVar[tuple[str, ...]] = ("f1", "panoptic_quality", "precision", "recall", "accuracy", "slice_f1", "foreground_dice")
+    network: ClassVar[str | None] = "wnet"
+
+    @classmethod
+    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
+        """A decoder that makes nothing of a foreground alone."""
+        try:
+            _ = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
+        except OptionError as error:
+            return [("objects.process", str(error))]
+        return []
+
+    @classmethod
+    def planned(cls, job: Any) -> dict[str, Any]:
+        """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau."""
+        found: dict[str, Any] = {}
+        stated = job.sampling.normalise
+        if stated.kind == "percentile":
+            kept = {name: getattr(stated, name) for name in stated.model_fields_set}
+            found["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
+        if job.augment is None:
+            found["augment"] = ["flip", "rotate90"]
+        found["training"] = {name: value for name, value in COURSE.items() if name not in job.training.model_fields_set}
+        return found
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """The classes; the network adds the image rebuilt."""
+        return {"classes": self.options.classes}
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """The classes, numbered."""
+        return tuple(f"class {i}" for i in range(self.options.classes))
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+        """Soft normalised cuts of the classes, and the difference of the image rebuilt; each with its weight."""
+        from morula.losses import LOSSES
+        from morula.losses.ncuts import soft_ncuts_pairwise_sums, soft_ncuts_sums
+        from morula.losses.sums import Sums
+
+        options = self.options
+        image, rebuilt = batch["image"], outputs["reconstruction"]
+        cuts = {"class_mean": soft_ncuts_sums, "pairwise": soft_ncuts_pairwise_sums}[options.ncuts](
+            image,
+            outputs["classes"].softmax(dim=1),
+            intensity_sigma=options.intensity_sigma,
+            spatial_sigma=options.spatial_sigma,
+            radius=options.radius,
+        )
+        target = image if options.reconstruction == "mse" else (image / TOP).clamp(0, 1)
+        difference = LOSSES.load(options.reconstruction)(rebuilt, target, batch["weights"])
+        parts = {"ncuts": (cuts, options.ncuts_weight), "reconstruction": (difference, options.reconstruction_weight)}
+        return {
+            name: Sums(sums.parts, lambda part, value=sums.value, share=share: share * value(part))  # type: ignore[misc]
+            for name, (sums, share) in parts.items()
+        }
+
+    def epoch_figures(self, told: Mapping[str, float]) -> dict[str, float]:
+        """Both losses without their weights, and the share of the normalised cuts in their sum."""
+        weights = {"ncuts": self.options.ncuts_weight, "reconstruction": self.options.reconstruction_weight}
+        found: dict[str, float] = {}
+        for kind in ("", "validation_"):
+            parts = {name: told[f"{kind}loss_{name}"] for name in weights if f"{kind}loss_{name}" in told}
+            found |= {f"{kind}{name}": value / weights[name] for name, value in parts.items() if weights[name]}
+            if len(parts) == 2:
+                found[f"{kind}balance"] = parts["ncuts"] / max(sum(parts.values()), 1e-12)
+        return found
+
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities of the classes."""
+        return outputs["classes"].softmax(dim=1)
+
+    @cached_property
+    def decoder(self) -> Any:
+        """The decoder that the job names; Voronoi-Otsu where it names none."""
+        from morula.labels.decode import build_decoder
+        from morula.labels.encode import build_channels
+
+        return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.process is None else self.objects.process)
+
+    def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
+        """Probability of the foreground, 1(Z)YX, and which class it is."""
+        brightness = None if image is None else class_brightness(prediction, image())
+        chosen = self._foreground(prediction, brightness)
+        told = []
+        if self.options.foreground == "auto" and brightness is not None:
+            means = ", ".join(f"class {i} {mean:.1f}" for i, mean in enumerate(brightness))
+            told = [f"class {chosen[0]} is the foreground, being the brightest; mean intensities of {TOP:g}: {means}"]
+        return prediction[chosen].sum(axis=0, keepdims=True), told
+
+    def _foreground(self, prediction: np.ndarray, brightness: np.ndarray | None) -> list[int]:
+        """As stated; else the brightest class, or without an image the one that takes the least room."""
+        stated = self.options.foreground
+        if stated == "auto":
+            return [int(np.argmin(prediction.mean(axis=tuple(range(1, prediction.ndim)))) if brightness is None else np.argmax(brightness))]
+        return list(stated) if isinstance(stated, tuple) else [stated]
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """The decoder's parameters, from the foreground."""
+        return self.decoder.fit(statistics)
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+        """Objects of the foreground, refined as the job says."""
+        from morula.labels.refine import refine_objects
+
+        objects = self.decoder.decode(prediction, parameters, self.spacing)
+        return refine_objects(objects, self.objects.refine, self.spacing)
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
+        """Matching scores in 3D, the same slice by slice, and the overlap of the foregrounds."""
+        from morula.methods.scoring import score_objects
+
+        return score_objects(truth, result, self.options.thresholds)
+
+    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row an image and threshold, then the pooled ones."""
+        from morula.methods.scoring import object_rows
+
+        return object_rows(scores)
+
+    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """A strip: the image, the probability of each class, the classes as grey levels, and the image rebuilt."""
+        image = batch["image"][0, 0].float().cpu().numpy()
+        classes = self.activate(outputs)[0].float().cpu().numpy()
+        logits = outputs["reconstruction"][0, 0].float()
+        rebuilt = (logits if self.options.reconstruction == "mse" else logits.sigmoid()).cpu().numpy()
+        labels = middle_plane(classes.argmax(axis=0)).astype(np.float32) / (len(classes) - 1)
+        planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(rebuilt))]
+        return {"wnet3d": np.hstack([np.pad(plane, ((0, 0), (0, 2)), constant_values=1) for plane in planes])[:, :-2]}
+
+    def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
+        """What WNet3D's document says of losses that explode, stay, or outweigh each other."""
+        return super().advice(history) + advice_on_balance(history, self.options.reconstruction)
+
+    def image_warnings(self, image: np.ndarray, name: str) -> list[str]:
+        """Images that WNet3D's document says to avoid."""
+        return image_warnings(image, name, self.spacing)
+
+    def baselines(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """What Otsu's threshold of the image gives, parted by Voronoi cells and by watershed."""
+        from morula.labels.otsu import otsu_voronoi, otsu_watershed
+
+        return {"Otsu + Voronoi": otsu_voronoi(image[0], self.spacing), "Otsu + watershed": otsu_watershed(image[0], self.spacing)}
+
+
+def class_brightness(prediction: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Mean intensity of each class: of the image C(Z)YX, its channels meaned, weighted by the probabilities K(Z)YX.
+
+    Examples:
+        >>> class_brightness(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[[5.0, 80.0]]]))
+        array([ 5., 80.])
+    """
+    plane = image.mean(axis=0, dtype=np.float64).ravel()
+    flat = prediction.reshape(len(prediction), -1)
+    return (flat @ plane) / np.maximum(flat.sum(axis=1, dtype=np.float64), 1e-12)

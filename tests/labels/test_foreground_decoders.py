@@ -1,0 +1,141 @@
+"""Voronoi-Otsu, seeded watershed and connected components on a foreground probability."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+import morula
+from morula.core.errors import OptionError
+from morula.labels.otsu import blurred, otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.testing.contracts import same_partition
+
+SPACINGS = {2: [(1.0, 1.0), (2.0, 0.5)], 3: [(1.0, 1.0, 1.0), (1.75, 0.8, 0.8)]}
+
+
+def balls(shape, centres, radius, spacing):
+    """Labels of ellipsoids, each voxel to the nearest centre."""
+    places = np.indices(shape).reshape(len(shape), -1).T * spacing
+    away, nearest = cKDTree(np.asarray(centres) * spacing).query(places)
+    return np.where(away <= radius, nearest + 1, 0).reshape(shape).astype(np.uint32)
+
+
+def smooth_probability(labels, spacing):
+    """A peak in the middle of each object, from 0.5 on."""
+    depth = np.zeros(labels.shape, np.float32)
+    for label in range(1, int(labels.max()) + 1):
+        own = ndimage.distance_transform_edt(labels == label, sampling=spacing)
+        depth += own / max(own.max(), 1e-6)
+    return np.where(labels > 0, 0.5 + 0.5 * depth, 0.02).astype(np.float32)[None]
+
+
+@pytest.mark.parametrize(
+    ("process", "options"),
+    [
+        ("voronoi_otsu", {"outline_sigma": 0}),
+        ("seeded_watershed", {"min_size": 1, "connectivity": 1}),
+        ("connected_components", {"threshold": 0.3, "connectivity": 1}),
+    ],
+)
+@pytest.mark.parametrize("spacing", [each for spacings in SPACINGS.values() for each in spacings])
+def test_objects_that_touch_none_come_back(process, options, spacing):
+    ndim = len(spacing)
+    shape, middle = ((30, 60), (15,)) if ndim == 2 else ((12, 30, 60), (6, 15))
+    labels = balls(shape, [(*middle, x) for x in (10, 30, 50)], 6 * min(spacing), spacing)
+    found = morula.decode(smooth_probability(labels, spacing), ["F"], process, options, spacing)
+    assert same_partition(found, labels)
+
+
+@pytest.mark.parametrize("process", ["voronoi_otsu", "seeded_watershed"])
+@pytest.mark.parametrize("spacing", SPACINGS[3])
+def test_touching_objects_are_parted_halfway(process, spacing):
+    labels = balls((16, 24, 48), [(8, 12, 16), (8, 12, 30)], 8 * min(spacing), spacing)
+    found = morula.decode(smooth_probability(labels, spacing), ["F"], process, {"min_size": 1}, spacing)
+    scores = morula.match(labels, found, thresholds=(0.9,))[0]
+    assert (scores.tp, scores.fp) == (2, 0)
+
+
+def test_an_object_of_any_probability_above_the_threshold_is_kept():
+    prediction = np.zeros((1, 9, 9), np.float32)
+    prediction[0, 1:4, 1:4], prediction[0, 5:8, 5:8] = 0.93, 1.0
+    assert morula.decode(prediction, ["F"], "connected_components").max() == 2
+
+
+@pytest.mark.parametrize("process", ["voronoi_otsu", "seeded_watershed", "connected_components"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_empty_and_full_images(process, value):
+    objects = morula.decode_objects(np.full((1, 6, 7, 8), value, np.float32), ["F"], process)
+    assert len(objects) == (value == 1)
+    assert (objects.labels > 0).all() == (value == 1)
+
+
+def test_sizes_and_seeds_are_obeyed():
+    prediction = np.zeros((1, 10, 30), np.float32)
+    prediction[0, 2:8, 2:8] = 0.6  # no seed
+    prediction[0, 2:8, 12:18] = 0.95
+    prediction[0, 4, 25:27] = 0.95  # two voxels
+    count = lambda **options: int(morula.decode(prediction, ["F"], "seeded_watershed", options).max())  # noqa: E731
+    assert count() == 1
+    assert count(min_seed=1, min_size=1) == 2
+    assert count(seed=0.55, min_seed=1, min_size=1) == 3
+    assert count(foreground=0.97, seed=0.97) == 0
+
+
+def test_more_than_65535_objects():
+    prediction = np.zeros((1, 530, 530), np.float32)
+    prediction[0, ::2, ::2] = 1
+    labels = morula.decode(prediction, ["F"], "connected_components", {"min_size": 1})
+    assert labels.dtype == np.uint32
+    assert labels.max() == 265**2
+
+
+def test_other_channels_are_refused():
+    with pytest.raises(OptionError, match="F alone"):
+        morula.decode(np.zeros((2, 4, 4), np.float32), ["F", "C"], "voronoi_otsu")
+    with pytest.raises(OptionError, match="spot_sgma"):
+        morula.decode(np.zeros((1, 4, 4), np.float32), ["F"], "voronoi_otsu", {"spot_sgma": 1})
+
+
+@pytest.mark.parametrize("spacing", SPACINGS[3])
+def test_voronoi_gives_each_voxel_to_the_nearest_seed(spacing):
+    shape = (10, 20, 20)
+    centres = np.array([(2, 3, 4), (8, 15, 3), (5, 10, 17), (1, 18, 12), (9, 2, 14)])
+    seeds = np.zeros(shape, np.uint32)
+    seeds[tuple(centres.T)] = np.arange(1, 6)
+    found = voronoi(seeds, np.ones(shape, bool), spacing)
+    away = np.linalg.norm(np.indices(shape).reshape(3, -1).T[:, None] * spacing - centres * spacing, axis=2)
+    own = np.take_along_axis(away, found.reshape(-1, 1).astype(int) - 1, axis=1)[:, 0]
+    # water runs from neighbour to neighbour: where cells meet, a voxel may go to a seed that is further by less than a step
+    assert (own <= away.min(axis=1) + np.linalg.norm(spacing)).all()
+    assert (own == away.min(axis=1)).mean() > 0.97
+
+
+def test_smoothing_is_as_wide_in_physical_units_along_every_axis():
+    image = np.zeros((21, 41, 41), np.float32)
+    image[10, 20, 20] = 1
+    smoothed = blurred(image, 4.0, (2.0, 1.0, 1.0))
+    assert smoothed[12, 20, 20] == pytest.approx(smoothed[10, 24, 20], rel=0.02)
+
+
+def test_plateaus_are_one_spot_and_slopes_none():
+    values = np.array([[0, 1, 1, 1, 0, 2, 1, 1, 0]], np.float32)
+    np.testing.assert_array_equal(spots(values, values > 0), [[0, 1, 1, 1, 0, 2, 0, 0, 0]])
+
+
+def test_the_typical_radius_is_that_of_balls_whether_they_touch_or_not():
+    spacing = (2.0, 1.0, 1.0)
+    apart = balls((20, 40, 80), [(10, 20, 20), (10, 20, 60)], 8, spacing) > 0
+    touching = balls((20, 40, 80), [(10, 20, 32), (10, 20, 46)], 8, spacing) > 0
+    assert typical_radius(apart, spacing) == pytest.approx(8, rel=0.2)
+    assert typical_radius(touching, spacing) == pytest.approx(8, rel=0.3)
+
+
+@pytest.mark.parametrize("method", [otsu_voronoi, otsu_watershed])
+def test_plain_methods_find_bright_balls(method):
+    spacing = (1.75, 0.8, 0.8)
+    labels = balls((14, 40, 80), [(7, 20, 20), (7, 20, 36), (7, 20, 60)], 7, spacing)
+    image = np.where(labels > 0, 80, 5) + np.random.default_rng(0).normal(0, 2, labels.shape)
+    image = ndimage.gaussian_filter(image, 1).astype(np.float32)
+    scores = morula.match(labels, method(image, spacing), thresholds=(0.6,))[0]
+    assert (scores.tp, scores.fp) == (3, 0)
+    assert method(np.full((6, 6), 3.0), (1, 1)).max() == 0

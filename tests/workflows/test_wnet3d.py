@@ -1,0 +1,120 @@
+"""WNet3D from a folder without labels to objects, scores and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import JobError
+from morula.core.events import Epoch, Logged, Preview
+from morula.io.tables import read_table
+from morula.jobs.load import load_job
+from morula.workflows.prepare import prepare
+
+JOB = """\
+images:
+  train: {{raw: data/train/images}}
+  validate: {validate}
+  test: {{raw: data/test/images, labels: data/test/labels}}
+method: {method}
+network: {{kind: wnet, preset: light, features: [4, 8]}}
+sampling: {{patch: {patch}, batch: 1, patches_per_epoch: 6}}
+training: {{epochs: 2, optimiser: {{kind: adamw, rate: 5e-3}}}}
+"""
+
+
+def written(folder: Path, *, method: str = "wnet3d", patch: str = "[16, 32, 32]", validate: str = "null", name: str = "wnet") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(JOB.format(method=method, patch=patch, validate=validate))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(data3d: Path) -> tuple[Path, list]:
+    folder = data3d.parent / "wnet"
+    return folder, list(morula.run(written(data3d.parent), output=folder))
+
+
+def test_a_run_needs_no_label(trained: tuple[Path, list]) -> None:
+    folder, events = trained
+    for name in ("report.html", "scores.csv", "model/weights.safetensors", "objects/nuclei_000.tif", "objects/nuclei_000.csv"):
+        assert (folder / name).is_file(), name
+    assert {"f1", "slice_f1", "foreground_dice"} <= set(read_table(folder / "scores.csv"))
+    told = [event.message for event in events if isinstance(event, Logged)]
+    assert any("is the foreground, being the brightest" in text for text in told)
+
+
+def test_every_epoch_shows_a_strip_and_both_losses(trained: tuple[Path, list]) -> None:
+    folder, events = trained
+    assert [event.epoch for event in events if isinstance(event, Preview)] == [1, 2]
+    assert len(list((folder / "logs/previews").glob("wnet3d_*.png"))) == 2
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert all({"ncuts", "reconstruction", "balance"} <= set(event.figures) for event in epochs)
+    columns = (folder / "logs/training.csv").read_text().splitlines()[0].split(",")
+    assert {"ncuts", "reconstruction", "balance"} <= set(columns)
+
+
+def test_intensities_are_brought_to_100_the_same_in_training_and_prediction(trained: tuple[Path, list], data3d: Path) -> None:
+    model = morula.load(trained[0])
+    image = morula.read(data3d / "test/images/nuclei_000.tif")
+    low, high = np.percentile(image.canonical(), (0.5, 99.8))
+    scaled = model.scaling(image).apply(image.canonical())
+    np.testing.assert_allclose(scaled, np.clip((image.canonical() - low) / (high - low) * 100, 0, 100), atol=1e-3)
+    batch = prepare(load_job(trained[0] / "job.yaml")).train.sample(0, 0)["image"]
+    assert 0 <= batch.min() < 5
+    assert 50 < batch.max() <= 100
+
+
+def test_percentiles_are_settable_and_the_scale_stays(data3d: Path) -> None:
+    job = load_job(written(data3d.parent, name="percentiles"), overrides=["sampling.normalise={low: 2, high: 98}"])
+    normalise = prepare(job).job.sampling.normalise
+    assert (normalise.low, normalise.high, normalise.top, normalise.clip) == (2, 98, 100, True)
+
+
+def test_a_constant_image_trains_and_predicts(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "data" / split / "images").mkdir(parents=True)
+        morula.write(tmp_path / "data" / split / "images/flat.tif", np.full((16, 32, 32), 7, np.uint16))
+    job = written(tmp_path)
+    job.write_text(job.read_text().replace(", labels: data/test/labels", ""))
+    events = list(morula.run(job, output=tmp_path / "run"))
+    losses = [event.figures["loss"] for event in events if isinstance(event, Epoch)]
+    assert np.isfinite(losses).all()
+    assert (tmp_path / "run/objects/flat.tif").is_file()
+
+
+def test_the_same_seed_gives_the_same_weights_and_a_stopped_run_resumes_to_them(data3d: Path, tmp_path: Path) -> None:
+    job = written(data3d.parent, name="again")
+    list(morula.train(job, output=tmp_path / "whole"))
+    asked = iter([False] * 8 + [True] * 9)
+    list(morula.train(job, output=tmp_path / "stopped", stop=lambda: next(asked)))
+    assert not (tmp_path / "stopped/model").exists()
+    list(morula.train(job, output=tmp_path / "stopped", resume=True))
+    list(morula.train(job, output=tmp_path / "second"))
+    one, *others = ((tmp_path / name / "model/weights.safetensors").read_bytes() for name in ("whole", "stopped", "second"))
+    assert others == [one, one]
+
+
+def test_it_trains_in_2d_too(data2d: Path, tmp_path: Path) -> None:
+    job = written(data2d.parent, patch="[32, 32]", name="flat", method="{kind: wnet3d, classes: 3, reconstruction: bce}")
+    list(morula.run(job, output=tmp_path / "run"))
+    assert morula.load(tmp_path / "run").method.channels == ("class 0", "class 1", "class 2")
+
+
+def test_the_network_is_planned_and_others_are_refused(data3d: Path) -> None:
+    path = written(data3d.parent, name="planned")
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("network")))
+    network = prepare(load_job(path)).job.network
+    assert (network.kind, network.preset, network.separable) == ("wnet", "light", True)
+    with pytest.raises(JobError, match=r"'unet' cannot be trained by the method wnet3d; use wnet"):
+        prepare(load_job(path, overrides=["network=unet"]))
+    with pytest.raises(JobError, match=r"'wnet' cannot be trained by the method semantic"):
+        prepare(load_job(path, overrides=["network=wnet", "method=semantic", "images.train.labels=" + str(data3d / "train/labels")]))
+
+
+def test_what_makes_nothing_of_a_foreground_is_refused(data3d: Path) -> None:
+    with pytest.raises(JobError, match=r"seed is 0\.4 and foreground is 0\.5"):
+        load_job(written(data3d.parent, name="seeds"), overrides=["objects.process={kind: seeded_watershed, seed: 0.4}"])
