@@ -12,7 +12,7 @@ from morula.labels.median import median
 from morula.labels.refine import refine
 from morula.labels.repair import repair_large
 from morula.labels.statistics import ChannelStatistics
-from morula.labels.voronoi import nearest_ids, voronoi
+from morula.labels.voronoi import voronoi
 from morula.labels.watershed import watershed
 
 
@@ -71,14 +71,14 @@ def test_repair_mends_what_a_watershed_with_two_seeds_did():
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((23, 31), (1, 1)), ((17, 20), (2.0, 0.7)), ((9, 12, 11), (3.0, 1.0, 0.5))])
-def test_nearest_by_brute_force(shape, spacing):
+def test_tessellation_by_brute_force(shape, spacing):
     rng = np.random.default_rng(0)
     seeds = np.zeros(shape, np.uint32)
     places = rng.permutation(seeds.size)[:9]
     seeds.ravel()[places] = rng.permutation(9) + 70_000
     points = np.argwhere(np.ones(shape)) * spacing
     distance = cdist(points, points[places])
-    found = nearest_ids(seeds, spacing).ravel()
+    found = voronoi(seeds, np.ones(shape, bool), voxel_size=spacing).ravel()
     chosen = distance[np.arange(len(points)), (found[:, None] == seeds.ravel()[places]).argmax(axis=1)]
     np.testing.assert_allclose(chosen, distance.min(axis=1), rtol=1e-5)
 

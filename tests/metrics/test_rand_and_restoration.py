@@ -8,8 +8,10 @@ import pytest
 
 from morula.core.errors import DataError, OptionError
 from morula.metrics.matching import average_precision, match
+from morula.metrics.partition import variation_of_information
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
+from morula.metrics.whole import WholeImage
 
 
 @pytest.mark.parametrize("shape", [(20, 21), (6, 9, 10)])
@@ -31,6 +33,30 @@ def test_adapted_rand_error_is_skimages(shape, high):
 def test_adapted_rand_error_of_nothing():
     assert math.isnan(adapted_rand_error(np.zeros((3, 3), int), np.ones((3, 3), int)))
     assert adapted_rand_error(np.ones((3, 3), int), np.arange(9).reshape(3, 3)) == 1
+
+
+@pytest.mark.parametrize("shape", [(20, 21), (6, 9, 10)])
+def test_variation_of_information_is_skimages(shape):
+    from skimage.metrics import variation_of_information as reference
+
+    rng = np.random.default_rng(1)
+    truth, prediction = rng.integers(0, 6, shape), rng.integers(0, 4, shape).cumsum(axis=-1) // 5
+    split, merge = variation_of_information(truth, prediction, ignore=None)
+    np.testing.assert_allclose((split, merge), reference(truth, prediction), rtol=1e-9)
+    names = rng.permutation(100_000)
+    np.testing.assert_allclose(variation_of_information(names[truth] + 1, prediction, ignore=None), (split, merge), rtol=1e-9)
+    assert variation_of_information(truth, truth) == (0, 0)
+    assert all(map(math.isnan, variation_of_information(0 * truth, prediction)))
+
+
+def test_figures_of_whole_images_pool_by_their_voxels():
+    rng = np.random.default_rng(2)
+    images = [(rng.integers(0, 4, (8, n)), rng.integers(1, 4, (8, n))) for n in (5, 20)]
+    one, two = (WholeImage.of(*image) for image in images)
+    apart = [np.where(each > 0, each + 10 * i, 0) for image in zip(*images, strict=True) for i, each in enumerate(image)]
+    joined = WholeImage.of(np.hstack(apart[:2]), np.hstack(apart[2:]))
+    for name, value in (one + two).figures().items():
+        assert value == pytest.approx(joined.figures()[name], rel=1e-9)
 
 
 def test_average_precision_is_the_mean_of_the_accuracies():

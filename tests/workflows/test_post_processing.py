@@ -20,6 +20,7 @@ objects:
   filter: [[npixels < 40], [circularity <= 0.5, area > 100]]
   measure: {extra: [solidity]}
   intermediates: true
+  colour: [0.5]
 prediction: {median: [{axes: xy, size: 3}]}
 """
 
@@ -41,9 +42,29 @@ def test_a_run_keeps_objects_before_and_after(data2d: Path, tmp_path: Path, job_
     assert {path.name for path in (folder / "intermediates").iterdir()} == {
         f"nuclei_00{i}_{name}.tif" for i in (0, 1) for name in ("seeds", "surface", "growth")
     }
+    check_scores(tmp_path / "run", data2d)
     model = morula.load(tmp_path / "run")
     again = model.segment(morula.read(data2d / "test/images/nuclei_000.tif"))
     np.testing.assert_array_equal(np.asarray(again), labels)
+
+
+def check_scores(run: Path, data2d: Path) -> None:
+    """Scores before and after post-processing are those of the written labels; associations lie beside them."""
+    scores = read_table(run / "scores.csv")
+    pooled = scores["image"] == "pooled"
+    truths = [np.asarray(morula.read(data2d / "test/labels" / f"nuclei_00{i}.tif")) for i in (0, 1)]
+    for folder, column in (("objects", "tp"), ("objects/before", "tp_before")):
+        found = [np.asarray(morula.read(run / folder / f"nuclei_00{i}.tif")) for i in (0, 1)]
+        tp = sum(morula.match(*pair, thresholds=(0.5,))[0].tp for pair in zip(truths, found, strict=True))
+        assert scores[column][pooled & (scores["threshold"] == 0.5)].tolist() == [tp]
+    assert {"average_precision", "adapted_rand_error_before", "variation_merge"} <= set(scores)
+    tables = {path.name for path in (run / "associations").iterdir()}
+    assert {f"nuclei_000{when}_th_{t}_{kind}.csv" for when in ("", "_before") for t in (0.5, 0.9) for kind in ("gt_assoc", "fp")} <= tables
+    assert morula.read(run / "associations/nuclei_000_th_0.5.tif").n_channels == 3
+    assert "nuclei_000_th_0.9.tif" not in tables
+    page = (run / "report.html").read_text()
+    assert "Before and after post-processing" in page
+    assert "variation of information" in page
 
 
 def test_conditions_are_checked_before_anything_runs(data2d: Path, job_text: Callable[..., str]) -> None:

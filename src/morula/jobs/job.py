@@ -195,6 +195,14 @@ def job_model() -> type[Options]:
                 "circularity <= 0.7]]`; an object goes when it satisfies all conditions of one of the lists.",
             ),
         ),
+        colour=(
+            tuple[Annotated[float, Field(gt=0, le=1)], ...],
+            Field(
+                (),
+                description="Intersections over union at which evaluation writes an image with found objects green, missed ones red and "
+                "false ones blue, to `associations/`.",
+            ),
+        ),
         intermediates=(
             bool,
             Field(False, description="Write what the decoder looked at (seeds, surface, growth mask) to `objects/intermediates/`."),

@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "tuning"
 
     @property
+    def associations(self) -> Path:
+        """What became of each object, tables and images an image and threshold."""
+        return self.path / "associations"
+
+    @property
     def scores_file(self) -> Path:
         """Scores an image and pooled."""
         return self.path / "scores.csv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -47,7 +47,7 @@ class Options(BaseOptions):
     """Weight of a channel's loss by its code; 1 where left out."""
     rebalance: bool = False
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch."""
-    thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
+    thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.5, 0.75, 0.9), min_length=1)
     """Intersection over union from which an object counts as found, in the scores."""
 
     @model_validator(mode="after")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from morula.metrics.overlap import contingency
+from morula.metrics.partition import Agreement
 
 
 def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -> float:
@@ -23,22 +21,10 @@ def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -
         DataError: for differing shapes, or values that are no labels.
 
     Examples:
+        >>> import numpy as np
         >>> adapted_rand_error(np.array([[1, 1, 2, 2]]), np.array([[4, 4, 9, 9]]))
         0.0
         >>> round(adapted_rand_error(np.array([[1, 1, 2, 2]]), np.array([[4, 4, 4, 4]])), 3)
         0.5
     """
-    pairs = contingency(truth, prediction)
-    kept = np.ones(len(pairs.count), bool) if ignore is None else pairs.truth != ignore
-    count = pairs.count[kept].astype(np.float64)
-    together = [_pairs(count)]
-    for labels in (pairs.truth[kept], pairs.prediction[kept]):
-        together.append(_pairs(np.bincount(np.unique(labels, return_inverse=True)[1], weights=count)))
-    both, in_truth, in_prediction = together
-    total = in_truth + in_prediction
-    return 1 - 2 * both / total if total else float("nan")
-
-
-def _pairs(sizes: np.ndarray) -> float:
-    """Ordered pairs of different voxels within groups of these sizes."""
-    return float((sizes * (sizes - 1)).sum())
+    return Agreement.of(truth, prediction, ignore=ignore).adapted_rand_error

@@ -74,6 +74,8 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         charts=charts_of(run),
         tuned=tables.tuned(run.job),
         pooled=tables.pooled_table(run.scores),
+        before=tables.before_table(run.scores),
+        whole=tables.whole_table(run.scores),
         each_image=tables.image_table(run.scores),
         thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),
         panels=panels,

@@ -19,6 +19,10 @@ _TITLES = {
     "iou": "IoU",
     "dice": "Dice",
     "panoptic_quality": "panoptic quality",
+    "average_precision": "average precision 0.5 to 0.95",
+    "adapted_rand_error": "adapted Rand error",
+    "variation_split": "split (bits)",
+    "variation_merge": "merged (bits)",
     "mean_true_score": "mean true score",
     "mean_matched_score": "mean matched IoU",
     "n_true": "true objects",
@@ -80,13 +84,36 @@ def headline(scores: Sequence[Row]) -> str | None:
     return next((name for name in ("f1", "iou") if name in columns), next(iter(columns), None))
 
 
+WHOLE = ("average_precision", "adapted_rand_error", "variation_split", "variation_merge")
+"""Columns that say something of whole images and stand in each row of an image."""
+
+
 def pooled_table(scores: Sequence[Row]) -> ScoreTable | None:
     """Scores of all images together, a row a threshold or class."""
     rows = [row for row in scores if row["image"] == "pooled"]
     if not rows:
         return None
-    columns = [column for column in rows[0] if column != "image"]
-    return _table(columns, rows)
+    return _table([column for column in rows[0] if column not in ("image", *WHOLE) and not column.endswith("_before")], rows)
+
+
+def before_table(scores: Sequence[Row]) -> ScoreTable | None:
+    """F1, panoptic quality and counts before post-processing beside those after it, a row a threshold; nothing without the former."""
+    rows = [row for row in scores if row["image"] == "pooled"]
+    names = ("f1", "panoptic_quality", "tp", "fp", "fn")
+    if not rows or "f1_before" not in rows[0]:
+        return None
+    titles = [title("threshold"), *(f"{title(name)} {when}" for name in names for when in ("before", "after"))]
+    cells = [[row["threshold"], *(short(row[key]) for name in names for key in (f"{name}_before", name))] for row in rows]
+    return ScoreTable(titles, cells)
+
+
+def whole_table(scores: Sequence[Row]) -> ScoreTable | None:
+    """What the scores say of whole images: pooled, then an image a row."""
+    rows = list({row["image"]: row for row in scores}.values())
+    if not rows or WHOLE[0] not in rows[0]:
+        return None
+    rows = [rows[-1], *rows[:-1]] if rows[-1]["image"] == "pooled" else rows
+    return _table(["image", *WHOLE], rows)
 
 
 def image_table(scores: Sequence[Row]) -> ScoreTable | None:

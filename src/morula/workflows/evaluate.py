@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ from morula.core.events import Event, FileWritten, Finished, Logged, Progress, S
 from morula.core.image import Image
 from morula.io.read import read_labels
 from morula.io.tables import write_table
+from morula.io.write import write
 from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document, read_documents
 from morula.labels.unlabelled import labelled_only
 from morula.methods.base import Method
+from morula.metrics.whole import WholeImage
 from morula.workflows.log import logged
 from morula.workflows.sources import Truth, open_truth
 
@@ -52,20 +57,22 @@ def evaluate(run: str | Path) -> Iterator[Event]:
 
 
 def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
-    import numpy as np
-
     began = time.monotonic()
     job = validate(Document(read_documents(folder.job_file)[0].data, {}, str(folder.job_file)))
     yield Started("evaluate", len(rows))
-    scores = {}
-    method: Method | None = None
+    final, before = Scoring(job), Scoring(job)
+    shutil.rmtree(folder.associations, ignore_errors=True)
     for done, row in enumerate(rows, start=1):
-        result = read_labels(row["prediction"])
-        truth, _, unlabelled = open_truth(truth_of(row), result, job.images)
-        method = method or method_of(job, result)
-        scores[row["name"]] = method.score(*labelled_only(np.asarray(truth), np.asarray(result), unlabelled))
-        yield Progress("evaluate", done, len(rows), row["name"])
-    table = method.score_rows(scores) if method else []
+        name, prediction, truth = row["name"], Path(row["prediction"]), truth_of(row)
+        yield from final.add(name, prediction, truth, folder.associations / name)
+        earlier = prediction.parent / "before" / prediction.name
+        if earlier.exists():
+            yield from before.add(name, earlier, truth, folder.associations / f"{name}_before")
+        yield Progress("evaluate", done, len(rows), name)
+    table = final.rows()
+    earlier_rows = before.rows() if before.scores.keys() == final.scores.keys() else []
+    for row, earlier_row in zip(table, earlier_rows):
+        row |= {f"{key}_before": value for key, value in earlier_row.items() if key not in ("image", "threshold", "n_true")}
     write_table(folder.scores_file, columns_of(table))
     yield FileWritten(folder.scores_file, "scores of each image and pooled")
     figures = pooled_figures(table)
@@ -76,6 +83,57 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
 def truth_of(row: Mapping[str, Any]) -> Truth:
     """Where the truth of an image of a run lies."""
     return Truth(*(None if row.get(name) is None else Path(row[name]) for name in ("truth", "classes", "mask")))  # type: ignore[arg-type]
+
+
+class Scoring:
+    """Scores of results against the truth, image by image."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        self.method: Method | None = None
+        self.scores: dict[str, Any] = {}
+        self.whole: dict[str, WholeImage] = {}
+
+    def add(self, name: str, file: Path, truth: Truth, associations: Path) -> Iterator[Event]:
+        """Score an image; where there are objects, write what became of each of them at every threshold of the job."""
+        import numpy as np
+
+        result = read_labels(file)
+        labels, _, unlabelled = open_truth(truth, result, self.job.images)
+        self.method = self.method or method_of(self.job, result)
+        true, predicted = labelled_only(np.asarray(labels), np.asarray(result), unlabelled)
+        self.scores[name] = self.method.score(true, predicted)
+        if not self.method.instances:
+            return
+        self.whole[name] = WholeImage.of(true, predicted)
+        coloured = self.job.objects.colour
+        for threshold in sorted({*coloured, *(each.threshold for each in self.scores[name])}):
+            yield from _associations(associations, true, predicted, threshold, colour=threshold in coloured, of=result)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of the score table; what says something of a whole image stands in each of its rows."""
+        rows = self.method.score_rows(self.scores) if self.method else []
+        if not self.whole:
+            return rows
+        figures = {name: each.figures() for name, each in self.whole.items()}
+        figures["pooled"] = reduce(operator.add, self.whole.values()).figures()
+        return [row | figures.get(row["image"], {}) for row in rows]
+
+
+def _associations(stem: Path, truth: Any, prediction: Any, threshold: float, *, colour: bool, of: Image) -> Iterator[Event]:
+    """Tables of true objects and of surplus ones at one threshold, and a coloured image where it is wanted."""
+    from morula.metrics.association import association_image, false_table, truth_table
+    from morula.metrics.matching import associate
+
+    found = associate(truth, prediction, threshold)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind, table in (("gt_assoc", truth_table(found)), ("fp", false_table(found))):
+        write_table(stem.with_name(f"{stem.name}_th_{threshold:g}_{kind}.csv"), table)
+    if colour:
+        place = stem.with_name(f"{stem.name}_th_{threshold:g}.tif")
+        axes = f"C{of.axes.spatial_axes}"
+        write(place, association_image(truth, prediction, found), axes=axes, voxel_size=of.voxel_size, overwrite=True)
+        yield FileWritten(place, "found objects green, missed red, false blue")
 
 
 def method_of(job: Any, image: Image) -> Method:

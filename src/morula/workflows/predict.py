@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     yield from map(Warned, warnings)
     yield Started("predict", len(opened))
     rows = []
+    shutil.rmtree(folder.objects / "before", ignore_errors=True)
     for done, each in enumerate(opened, start=1):
         labels_file = folder.objects / f"{each.name}.tif"
         yield from segment_one(
