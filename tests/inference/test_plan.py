@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from morula.core.errors import OptionError
 from morula.inference.plan import EXACT_COST, plan_tiles
-from morula.inference.window import axis_weights
 
 
 @st.composite
@@ -49,7 +48,7 @@ def test_tiles_cover_the_image_within_the_memory(problem):
         assert starts[-1] + tile >= n
         assert all(a < b <= a + tile - plan.overlap[axis] for a, b in itertools.pairwise(starts))
         total = np.zeros(n)
-        for begin, weights in axis_weights(plan, axis):
+        for begin, weights in plan.weights(axis):
             assert (weights > 0).all()
             total[begin : begin + len(weights)] += weights
         np.testing.assert_allclose(total, 1, atol=1e-6)

@@ -7,14 +7,47 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from morula.core.errors import OptionError
+from morula.inference.window import Weights, tile_weights
 
 EXACT_COST = 4.0  # times the image's own voxels: what equality with the untiled prediction may cost before tiles overlap less
 CUT_OVERLAP = 0.25  # of the tile, then
 _CANDIDATES = 96  # tile lengths looked at per axis
+
+
+class Tiles(Protocol):
+    """What reading, predicting and stitching need to know of tiles, however they were laid."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Z)YX of the image."""
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """(Z)YX of what the network is given, mirrored beyond the image's ends."""
+
+    @property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """First voxels of the tiles along each axis; a tile stands at each combination."""
+
+    @property
+    def batch(self) -> int:
+        """Tiles in one forward call."""
+
+    @property
+    def ndim(self) -> int:
+        """2 or 3."""
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+
+    def weights(self, axis: int) -> Weights:
+        """Of each tile along an axis: the first voxel to which it contributes, and its weights from there, which add up to 1."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +88,10 @@ class TilePlan:
     def ramp(self) -> tuple[int, ...]:
         """Voxels over which a tile's weight rises behind its margin."""
         return tuple(overlap - 2 * margin for overlap, margin in zip(self.overlap, self.margin, strict=True))
+
+    def weights(self, axis: int) -> Weights:
+        """Of each tile along an axis, see `Tiles`."""
+        return tile_weights(self.shape[axis], self.tile[axis], self.starts[axis], margin=self.margin[axis], ramp=self.ramp[axis])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from morula.core.events import Progress
 from morula.core.mirror import mirrored_box
 from morula.core.orientation import Orientation
 from morula.core.region import Region
-from morula.inference.plan import TilePlan
+from morula.inference.plan import Tiles
 from morula.inference.stitch import Index, stitch, walk
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -29,7 +29,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most callers keep
     source: Any,
     forward: Forward,
-    plan: TilePlan,
+    plan: Tiles,
     *,
     channels: int,
     normalise: Normalise | None = None,
@@ -47,7 +47,7 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
     Args:
         source: C(Z)YX array or array-like with NumPy slicing; only the tiles' voxels are read.
         forward: network with its activation, N C (Z)YX float32 to N K (Z)YX of the same spatial shape.
-        plan: from `morula.inference.plan.plan_tiles`.
+        plan: from `morula.inference.plan.plan_tiles`, or `morula.inference.patches.PatchPlan`.
         channels: K.
         normalise: C(Z)YX array as read to float32, voxel by voxel.
         orientations: for test-time augmentation: the flips and quarter turns over which the prediction is averaged; empty for none.
@@ -89,7 +89,7 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
 def predict_array(  # noqa: PLR0913 - the parameters of `predict`
     source: Any,
     forward: Forward,
-    plan: TilePlan,
+    plan: Tiles,
     *,
     channels: int,
     normalise: Normalise | None = None,
@@ -163,7 +163,7 @@ def _move(array: torch.Tensor, orientation: Orientation) -> torch.Tensor:
     return orientation.apply(array)
 
 
-def _tiles(source: Any, plan: TilePlan, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
+def _tiles(source: Any, plan: Tiles, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
     """All tiles predicted, in the order of `walk`; while one batch is computed the next is read."""
     batches = list(batched(walk(plan), plan.batch))
     with ThreadPoolExecutor(1, "read tiles") as reader:
@@ -180,7 +180,7 @@ def batched(items: Sequence[Index], size: int) -> Iterator[Sequence[Index]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _read(source: Any, plan: TilePlan, indices: Sequence[Index], normalise: Normalise | None) -> np.ndarray:
+def _read(source: Any, plan: Tiles, indices: Sequence[Index], normalise: Normalise | None) -> np.ndarray:
     """Tiles N C (Z)YX float32, mirrored beyond the end of the image."""
     tiles = []
     for index in indices:

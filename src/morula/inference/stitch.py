@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morula.inference.plan import TilePlan
-from morula.inference.window import axis_weights
+from morula.inference.plan import Tiles
 
 Index = tuple[int, ...]
 
@@ -23,14 +22,14 @@ class Piece:
     values: np.ndarray
 
 
-def walk(plan: TilePlan) -> list[Index]:
+def walk(plan: Tiles) -> list[Index]:
     """Indices of all tiles, the longest axis of the image outermost, so that what is held between tiles has the smallest cross-section."""
     order = _order(plan)
     steps = itertools.product(*(range(len(plan.starts[axis])) for axis in order))
     return [tuple(step[order.index(axis)] for axis in range(plan.ndim)) for step in steps]
 
 
-def stitch(plan: TilePlan, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Blend predicted tiles, given in the order of `walk`, to boxes that cover the image once.
 
     A box is handed out as soon as no later tile touches it. What is kept meanwhile are the blended zones of one tile, one row and one layer
@@ -43,7 +42,7 @@ def stitch(plan: TilePlan, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterato
     Yields:
         (first voxel (Z)YX, values K(Z)YX float32).
     """
-    weights = [axis_weights(plan, axis) for axis in range(plan.ndim)]
+    weights = [plan.weights(axis) for axis in range(plan.ndim)]
     pieces: Iterator[Piece] = (_weighted(plan, weights, index, values) for index, values in tiles)
     for axis in reversed(_order(plan)):
         pieces = _merged(pieces, axis, [begin for begin, _ in weights[axis]])
@@ -51,11 +50,11 @@ def stitch(plan: TilePlan, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterato
         yield piece.start, piece.values
 
 
-def _order(plan: TilePlan) -> list[int]:
+def _order(plan: Tiles) -> list[int]:
     return sorted(range(plan.ndim), key=lambda axis: -plan.shape[axis])
 
 
-def _weighted(plan: TilePlan, weights: list[list[tuple[int, np.ndarray]]], index: Index, values: np.ndarray) -> Piece:
+def _weighted(plan: Tiles, weights: list[list[tuple[int, np.ndarray]]], index: Index, values: np.ndarray) -> Piece:
     """The part of a tile that counts, times its weights."""
     parts = [weights[axis][i] for axis, i in enumerate(index)]
     offsets = [begin - plan.starts[axis][i] for axis, (i, (begin, _)) in enumerate(zip(index, parts, strict=True))]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
-from morula.inference.plan import TilePlan
+Weights: TypeAlias = list[tuple[int, np.ndarray]]
+"""Of each tile along an axis: the first voxel to which it contributes, and its weights from there."""
 
 
 def window(length: int, margin: int, ramp: int, *, first: bool, last: bool) -> np.ndarray:
@@ -31,20 +35,59 @@ def window(length: int, margin: int, ramp: int, *, first: bool, last: bool) -> n
     return weights
 
 
-def axis_weights(plan: TilePlan, axis: int) -> list[tuple[int, np.ndarray]]:
-    """For each tile along the axis, the first voxel to which it contributes and its weights from there, cut to the image.
+def tile_weights(length: int, tile: int, starts: Sequence[int], *, margin: int, ramp: int) -> Weights:
+    """For each of several evenly overlapping tiles along an axis, the first voxel to which it contributes and its weights from there.
 
     Over all tiles the weights of a voxel add up to 1; the weight of a tile is the product over the axes, which adds up to 1 as well.
+
+    Args:
+        length: of the image; weights are cut to it.
+        tile: length of a tile.
+        starts: of the tiles.
+        margin: voxels at the ends of each tile that do not count.
+        ramp: voxels behind it over which the weight rises.
     """
-    length, tile = plan.shape[axis], plan.tile[axis]
-    starts, margin, ramp = plan.starts[axis], plan.margin[axis], plan.ramp[axis]
+    whole = [window(tile, margin, ramp, first=i == 0, last=i == len(starts) - 1) for i in range(len(starts))]
+    return normalised(length, starts, whole)
+
+
+def patch_weights(length: int, patch: int, starts: Sequence[int], *, last_wins: bool = False) -> Weights:
+    """As `tile_weights` for patches that overlap in any way: each pair of neighbours is blended over all that it shares.
+
+    Args:
+        length: of the image; weights are cut to it.
+        patch: length of a patch; no gap may be between two.
+        starts: of the patches, increasing.
+        last_wins: no blending, a voxel belongs to the last patch that holds it.
+
+    Examples:
+        >>> [(begin, weights.round(2).tolist()) for begin, weights in patch_weights(6, 4, (0, 2))]
+        [(0, [1.0, 1.0, 0.8500000238418579, 0.15000000596046448]), (2, [0.15000000596046448, 0.8500000238418579, 1.0, 1.0])]
+        >>> [(begin, len(weights)) for begin, weights in patch_weights(6, 4, (0, 2), last_wins=True)]
+        [(0, 2), (2, 4)]
+    """
+    whole = []
+    for i, start in enumerate(starts):
+        before = 0 if i == 0 else starts[i - 1] + patch - start
+        after = 0 if i == len(starts) - 1 else start + patch - starts[i + 1]
+        if last_wins:
+            whole.append(np.arange(patch) < patch - after)
+        else:
+            rise = window(patch, 0, before, first=False, last=True)
+            whole.append(rise * window(patch, 0, after, first=True, last=False))
+    return normalised(length, starts, whole)
+
+
+def normalised(length: int, starts: Sequence[int], whole: Sequence[np.ndarray]) -> Weights:
+    """Weights of tiles from their starts on, cut to an image of this length and to what is not zero, that add up to 1 at each voxel."""
     total = np.zeros(length)
     parts = []
-    for i, start in enumerate(starts):
-        weights = window(tile, margin, ramp, first=i == 0, last=i == len(starts) - 1)[: length - start]
-        used = np.flatnonzero(weights)
-        begin = start + int(used[0])
-        weights = weights[used[0] : used[-1] + 1]
-        total[begin : begin + len(weights)] += weights
-        parts.append((begin, weights))
+    for start, weights in zip(starts, whole, strict=True):
+        outside = max(0, -start)
+        inside = weights[outside : length - start].astype(np.float64)
+        used = np.flatnonzero(inside)
+        begin = start + outside + int(used[0])
+        inside = inside[used[0] : used[-1] + 1]
+        total[begin : begin + len(inside)] += inside
+        parts.append((begin, inside))
     return [(begin, (weights / total[begin : begin + len(weights)]).astype(np.float32)) for begin, weights in parts]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
 
 from morula.core.errors import OptionError
-from morula.training.options import Training
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from morula.training.options import Training
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
@@ -62,6 +65,8 @@ def open_fabric(options: Training) -> Fabric:
     Raises:
         OptionError: for a device or precision that this machine has not.
     """
+    from lightning_fabric import Fabric  # takes as long as torch to import, and prediction asks this file for its device
+
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
     fabric = Fabric(
