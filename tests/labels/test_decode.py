@@ -132,9 +132,9 @@ def test_shallow_valleys_do_not_split_an_object():
 def test_smoothing_keeps_noisy_objects_whole(spacing):
     labels = discs(spacing)
     channels = encode(labels, ["F", "Db"], voxel_size=spacing)
-    noise = np.random.default_rng(0).normal(0, 0.4, labels.shape)
+    noise = np.random.default_rng(0).normal(0, 0.3, labels.shape)
     noisy = np.stack([channels[0], np.clip(channels[1] + noise, 0, 1)]).astype(np.float32)
-    options = {"growth": {"F": 0.5}, "valley": 0.15}
+    options = {"growth": {"F": 0.5}, "valley": 0.2}
     assert decode(noisy, ["F", "Db"], options=options, voxel_size=spacing).max() > 6
     found = decode(noisy, ["F", "Db"], options={**options, "smoothing": 3}, voxel_size=spacing)
     (score,) = match(labels, found, thresholds=(0.5,))

@@ -68,9 +68,8 @@ class Options(BaseOptions):
     the lower peak; `auto` is 0.45 with a distance to the boundary among the seeds, 0.3 with one to the centre, else 0.25. Null: seeds are
     the connected pieces of the seed map."""
     smoothing: float = Field(0.0, ge=0)
-    """Step 4. Standard deviation of a Gaussian that smooths the depth map before its valleys are looked for, in voxels of the finest axis:
-    about a fifth of an object's diameter helps where images are so noisy that objects fall to pieces; the valley is then shallow, 0.05 to
-    0.2. 0 leaves it at a binomial over 3 voxels."""
+    """Step 1. Standard deviation of a Gaussian that smooths the channels of the seeds first, in voxels of the finest axis. About a fifth
+    of an object's diameter helps where images are so noisy that objects fall to pieces; the valley is then shallow, 0.05 to 0.2."""
     seed_morphology: tuple[Morphology, ...] = ()
     """Step 4. Erosions and dilations of the seed map, in this order."""
     growth_erosion: Radius = 0
@@ -195,7 +194,12 @@ class Watershed:
         found = planes(self.representations, np.asarray(prediction, np.float32), parameters["largest"])
         growth = self._growth_mask(found, parameters["growth"], spacing)
         depth = self._depth(found, parameters["largest"]) * growth
-        seeds, number = self._seeds(found, parameters["seeds"], growth, depth, spacing)
+        clear, landscape = found, depth
+        if sigma := self.options.smoothing:
+            clear = {**found, **{code: smooth(found[code], spacing, sigma) for code in self.seeds}}
+            landscape = self._depth(clear, parameters["largest"]) * growth
+        seeds, number = self._seeds(clear, parameters["seeds"], growth, landscape, spacing)
+        seeds = self._worthy(seeds, number, depth, parameters["seeds"])
         surface = found[self.surface] if self.channels[self.surface].role in AGAINST else -found[self.surface]
         labels, number = self._flooded(surface, seeds, number, growth)
         labels, old = numbered(labels, number)
@@ -258,18 +262,19 @@ class Watershed:
             return np.zeros(mask.shape, np.uint32), 0  # contours alone tell objects from background, and there are none
         connectivity = min(self.options.connectivity, mask.ndim)
         if self.valley is None:
-            seeds, number = pieces(mask, connectivity)
-        else:
-            seeds, number = part(smooth(depth, spacing, self.options.smoothing), mask, self.valley, connectivity=connectivity)
-        sizes = sizes_of(seeds, number)
-        kept = sizes >= max(self.options.min_seed, 1)
+            return pieces(mask, connectivity)
+        return part(smooth(depth, spacing), mask, self.valley, connectivity=connectivity)
+
+    def _worthy(self, seeds: np.ndarray, number: int, depth: np.ndarray, thresholds: Mapping[str, float | None]) -> np.ndarray:
+        """Step 4: the seeds 1..number that are large enough and reach deep enough."""
+        kept = sizes_of(seeds, number) >= max(self.options.min_seed, 1)
         if number:
             kept[1:] &= object_maxima(seeds, depth, number) > lowest_peak(self.channels, self.seeds, thresholds)
-        if not kept[1:].all():
-            chosen = np.zeros_like(seeds)
-            select(seeds.ravel(), seeds.ravel(), kept, chosen.ravel())
-            seeds = chosen
-        return seeds, number
+        if kept[1:].all():
+            return seeds
+        chosen = np.zeros_like(seeds)
+        select(seeds.ravel(), seeds.ravel(), kept, chosen.ravel())
+        return chosen
 
     def _flooded(self, surface: np.ndarray, seeds: np.ndarray, number: int, growth: np.ndarray) -> tuple[np.ndarray, int]:
         """Step 5: ids of the objects and the largest."""
