@@ -145,9 +145,7 @@ def discs(spacing):
     """Two touching balls of radius 10, in physical lengths."""
     shape = [round(length / step) for length, step in zip((24, 24, 44)[-len(spacing) :], spacing)]
     places = np.stack(np.meshgrid(*[np.arange(n) * step for n, step in zip(shape, spacing)], indexing="ij"))
-    one, two = (
-        ((places - np.reshape([12] * (len(spacing) - 1) + [x], (-1, *[1] * len(spacing)))) ** 2).sum(axis=0) for x in (11.9, 32.1)
-    )
+    one, two = (((places - np.reshape([12] * (len(spacing) - 1) + [x], (-1, *[1] * len(spacing)))) ** 2).sum(axis=0) for x in (11.9, 32.1))
     return np.where(np.minimum(one, two) <= 100, 1 + (two < one), 0).astype(np.uint32)
 
 

@@ -43,10 +43,16 @@ class PreactivationBlock(nn.Module):
 
 
 class ExcitedResidualBlock(nn.Module):
-    """Normalisation and activation (not in the `first` block), a convolution block, a residual pair, and squeeze and excitation."""
+    """Normalisation and activation (not in the `first` block), a convolution block, a residual pair, and squeeze and excitation.
 
-    def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, first: bool = False) -> None:
+    The excitation is only there to be stored when it is not `excited`.
+    """
+
+    def __init__(
+        self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, first: bool = False, excited: bool = True
+    ) -> None:
         super().__init__()
+        self.excited = excited
         self.norm = nn.Identity() if first else normalisation(style, n_in)
         self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
         self.entry = BiasedBlock(style, n_in, n_out, kernel)
@@ -56,8 +62,8 @@ class ExcitedResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
         x = self.entry(self.activation(self.norm(x)))
-        out: Tensor = self.excitation(self.convolutions(x) + x)
-        return out
+        out: Tensor = self.convolutions(x) + x
+        return self.excitation(out) if self.excited else out
 
 
 class PreactivationUNet(UNet):
@@ -117,4 +123,4 @@ class ResUNetSE(PreactivationUNet):
         self.norm_over_space = True  # the means that excite are those of the tile
 
     def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
-        return ExcitedResidualBlock(self._style, n_in, n_out, kernel, first=first)
+        return ExcitedResidualBlock(self._style, n_in, n_out, kernel, first=first, excited=not self.options.as_trained)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from morula.nn.layers import convolution, initialise
+from morula.nn.layers import activation, convolution, initialise
 from morula.nn.network import Network
 from morula.nn.restoration_options import RCANOptions
 
@@ -15,39 +15,41 @@ from morula.nn.restoration_options import RCANOptions
 class ChannelAttention(nn.Module):
     """Weights channels by what their means say."""
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, channels: int, options: RCANOptions) -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(1, channels // options.reduction)
         self.squeeze = nn.Linear(channels, hidden)
+        self.activation = activation(options.activation)
         self.excite = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
-        shares = self.excite(nn.functional.silu(self.squeeze(x.flatten(2).mean(dim=2)))).sigmoid()
+        shares = self.excite(self.activation(self.squeeze(x.flatten(2).mean(dim=2)))).sigmoid()
         return x * shares.reshape(*shares.shape, *[1] * (x.ndim - 2))
 
 
 class AttendedBlock(nn.Module):
-    """Two convolutions with SiLU between them, channel attention, and the input added."""
+    """Two convolutions with a non-linearity between them, channel attention, and the input added."""
 
-    def __init__(self, ndim: int, channels: int, reduction: int) -> None:
+    def __init__(self, ndim: int, channels: int, options: RCANOptions) -> None:
         super().__init__()
         self.first = convolution(ndim, channels, channels, 3)
+        self.activation = activation(options.activation)
         self.second = convolution(ndim, channels, channels, 3)
-        self.attention = ChannelAttention(channels, reduction)
+        self.attention = ChannelAttention(channels, options)
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
-        out: Tensor = x + self.attention(self.second(nn.functional.silu(self.first(x))))
+        out: Tensor = x + self.attention(self.second(self.activation(self.first(x))))
         return out
 
 
 class ResidualGroup(nn.Module):
     """Blocks and a convolution, and the input added."""
 
-    def __init__(self, ndim: int, channels: int, blocks: int, reduction: int) -> None:
+    def __init__(self, ndim: int, channels: int, options: RCANOptions) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(AttendedBlock(ndim, channels, reduction) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(AttendedBlock(ndim, channels, options) for _ in range(options.blocks)))
         self.last = convolution(ndim, channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,17 +75,18 @@ class RCAN(Network):
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         width = options.features[0]
         self.first = convolution(ndim, in_channels, width, 3)
-        self.groups = nn.Sequential(*(ResidualGroup(ndim, width, options.blocks, options.reduction) for _ in range(options.groups)))
+        self.groups = nn.Sequential(*(ResidualGroup(ndim, width, options) for _ in range(options.groups)))
         self.last = convolution(ndim, width, width, 3)
+        self.extra = convolution(ndim, width, width, 3) if options.as_trained else nn.Identity()
         self.outputs = nn.ModuleDict({name: convolution(ndim, width, channels, 3) for name, channels in self.heads.items()})
         initialise(self)
 
         self.norm_over_space = True  # the means that attention weights by are those of the tile
         self.multiple = (1,) * ndim
-        self.receptive_halo = (options.groups * (2 * options.blocks + 1) + 3,) * ndim
+        self.receptive_halo = (options.groups * (2 * options.blocks + 1) + 3 + options.as_trained,) * ndim
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Images of each head."""
         first = self.first(x)
-        out = first + self.last(self.groups(first))
+        out = self.extra(first + self.last(self.groups(first)))
         return {name: output(out) for name, output in self.outputs.items()}

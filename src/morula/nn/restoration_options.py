@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from morula.core.options import Options
+from morula.nn.options import Activation
 
 
 class EDSROptions(Options):
@@ -36,6 +37,12 @@ class RCANOptions(Options):
 
     reduction: PositiveInt = 16
     """Channels a hidden unit of the attention."""
+
+    activation: Activation = "silu"
+    """Non-linearity between the two convolutions of a block, and in the attention."""
+
+    as_trained: bool = False
+    """With one convolution more before the last, as networks that BiaPy trained up to 3.5. Only for such weights."""
 
 
 class WDSROptions(Options):

@@ -52,6 +52,9 @@ class ResUNetSEOptions(PreactivationUNetOptions):
     decoder_convolutions: PositiveInt = 1
     """Residual blocks of three convolutions at each level on the way up."""
 
+    as_trained: bool = False
+    """Leave the excitation out, as networks that BiaPy trained up to 3.6.5. Only for such weights."""
+
 
 class LevelOptions(Options):
     """Levels of a network: channels, poolings and kernels of each."""

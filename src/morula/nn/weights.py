@@ -181,6 +181,35 @@ def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], *, source: str
     network.load_state_dict(dict(tensors))
 
 
+def read_checkpoint(path: str | Path, *, stand_ins: Mapping[str, type] | None = None) -> Any:
+    """What PyTorch stored in a file: tensors and plain values, never code.
+
+    Args:
+        path: the file.
+        stand_ins: classes to be used in place of foreign ones, by the full names of those (``"yacs.config.CfgNode"``).
+
+    Raises:
+        MissingFileError: when there is no such file.
+        ModelError: when the file is damaged or holds other objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist. Name a checkpoint file.")
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),  # about pickle protocols, which the errors below cover
+            torch.serialization.safe_globals([(kind, name) for name, kind in (stand_ins or {}).items()]),
+        ):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} cannot be read as weights: it is damaged, or holds Python objects besides tensors, which are refused because "
+            f"loading them could run foreign code. Store its state_dict() alone and use that. ({_first_line(error)})"
+        ) from error
+    except _DAMAGED as error:
+        raise ModelError(f"{path} is damaged or no PyTorch checkpoint. Copy it again. ({_first_line(error)})") from error
+
+
 def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint that PyTorch wrote (``.pth``, ``.pt``, ``.pytorch``, ``.ckpt``), by name, on the CPU.
 
@@ -191,19 +220,7 @@ def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
         MissingFileError: when there is no such file.
         ModelError: when the file is damaged, holds more than weights, or holds no tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist. Name a checkpoint file.")
-    try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # about pickle protocols, which the errors below cover
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} cannot be read as weights: it is damaged, or holds Python objects besides tensors, which are refused because "
-            f"loading them could run foreign code. Store its state_dict() alone and use that. ({_first_line(error)})"
-        ) from error
-    except _DAMAGED as error:
-        raise ModelError(f"{path} is damaged or no PyTorch checkpoint. Copy it again. ({_first_line(error)})") from error
+    content = read_checkpoint(path)
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -1,0 +1,198 @@
+"""Checkpoints of BiaPy give what BiaPy gave, and what cannot be loaded is refused by its name."""
+
+import json
+import os
+import sys
+import types
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import morula
+from morula.core.errors import MissingFileError, ModelError
+from morula.dialects.biapy import CheckpointWarning, load_biapy_checkpoint
+from morula.dialects.biapy.networks import native_network
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "biapy"
+CASES = {case["tag"]: case for case in json.loads((GOLDEN / "networks.json").read_text())}
+OUTPUTS = np.load(GOLDEN / "networks.npz")
+
+
+def drawn(name):
+    return np.random.RandomState(zlib.crc32(name.encode()))
+
+
+def values(name, shape):
+    """Weights that depend on the tensor's name alone."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    draw = drawn(name).standard_normal(tuple(shape))
+    if name.endswith("running_var") or "layer_scale" in name:
+        made = 0.5 + np.abs(draw)
+    elif name.endswith(("running_mean", "gamma", "beta")):
+        made = 0.3 * draw
+    elif "pos_embed" in name or "_token" in name:
+        made = 0.2 * draw
+    elif name.endswith("weight_g"):
+        made = 1 + 0.1 * draw
+    elif len(shape) <= 1:
+        made = 0.2 * draw + (1 if name.endswith("weight") else 0)
+    else:
+        made = draw / np.sqrt(max(1, np.prod(shape[1:])))
+    return made.astype(np.float32)
+
+
+def tensors(case):
+    return {name: torch.from_numpy(np.asarray(values(name, shape))) for name, shape in case["tensors"].items()}
+
+
+def image(case):
+    return torch.from_numpy(drawn(case["tag"]).standard_normal(case["input_shape"]).astype(np.float32))
+
+
+@pytest.mark.parametrize("tag", CASES)
+def test_networks_compute_what_the_original_computes(tag):
+    case = CASES[tag]
+    network = native_network(case["cfg"]["MODEL"]["ARCHITECTURE"], tensors(case), case["kwargs"], version=case["version"], head="out")
+    with torch.no_grad():
+        made = network(image(case))["out"].numpy()
+    np.testing.assert_allclose(made, OUTPUTS[tag], rtol=0, atol=1e-4)
+
+
+def checkpoint(tag="unet_2D", **changes):
+    """What BiaPy would have stored, for channels F and C."""
+    case = CASES[tag]
+    normalisation = {"TYPE": "zero_mean_unit_variance", "ZERO_MEAN_UNIT_VAR": {"MEAN_VAL": [-1.0], "STD_VAL": [-1.0]}}
+    section = {"DATA_CHANNELS": ["F", "C"], "DATA_CHANNELS_EXTRA_OPTS": [{"F": {"erosion": 1}, "C": {"mode": "inner"}}]}
+    config = {
+        "PROBLEM": {"TYPE": "INSTANCE_SEG", "NDIM": tag.split("_")[1], "INSTANCE_SEG": section},
+        "MODEL": case["cfg"]["MODEL"],
+        "DATA": {"PATCH_SIZE": [16, 16, 1], "NORMALIZATION": normalisation},
+    }
+    for key, value in changes.items():
+        config[key] = {**config[key], **value}
+    return {
+        "model": tensors(case),
+        "model_build_kwargs": case["kwargs"],
+        "cfg": config,
+        "epoch": "best",
+        "biapy_version": case["version"],
+    }
+
+
+def stored(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    return tmp_path / "x.pth"
+
+
+def test_a_checkpoint_predicts_segments_and_is_stored(tmp_path):
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint()))
+    assert model.method.channels == ("F", "C")
+    assert [channel.kind for channel in model.job.method.channels] == ["F", "C"]
+    assert model.job.method.channels[0].erosion == 1
+    raw = drawn("image").randint(0, 256, (16, 16)).astype(np.uint8)
+    scaled = (raw - raw.mean()) / raw.std()
+    with torch.no_grad():
+        expected = model.network(torch.from_numpy(scaled.astype(np.float32))[None, None])["channels"].sigmoid()[0].numpy()
+    predicted = model.predict(raw)
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-4)
+    assert model.segment(raw).shape == (16, 16)
+    model.save(tmp_path / "model", torch.rand(1, 1, 16, 16))
+    again = morula.load(tmp_path / "model")
+    np.testing.assert_allclose(again.predict(raw), predicted, rtol=0, atol=1e-6)
+
+
+def test_what_was_trained_otherwise_is_recorded(tmp_path):
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint("attention_unet_2D")))
+    model.save(tmp_path / "model", torch.rand(1, 1, 16, 16))
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert description["network"]["options"]["as_trained"] is True
+
+
+def test_classes(tmp_path):
+    changes = {"PROBLEM": {"TYPE": "SEMANTIC_SEG"}, "DATA": {"PATCH_SIZE": [4, 8, 16, 1]}}
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint("unet_3D_anisotropic", **changes)))
+    assert (model.ndim, model.method.classes) == (3, 3)
+    assert float(abs(model.predict(np.ones((4, 8, 16), np.float32)).sum(axis=0) - 1).max()) < 1e-5
+
+
+def test_settings_of_earlier_versions_are_read_without_their_class(tmp_path, monkeypatch):
+    """BiaPy up to 3.6 stores an object of yacs, which need not be installed to read the file."""
+    module = types.ModuleType("yacs.config")
+    module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+        patch.setitem(sys.modules, "yacs.config", module)
+        content = checkpoint("unet_2D_3.5.10", PROBLEM={"INSTANCE_SEG": {"DATA_CHANNELS": "BC"}})
+        content["cfg"] = module.CfgNode({name: module.CfgNode(section) for name, section in content["cfg"].items()})
+        content["cfg"].__dict__["__immutable__"] = True
+        path = stored(tmp_path, content)
+    assert load_biapy_checkpoint(path).method.channels == ("F", "C")
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "kind"),
+    [
+        ({"TYPE": "scale_range"}, "minmax"),
+        ({"TYPE": "scale_range", "PERC_CLIP": {"ENABLE": True, "LOWER_PERC": 1.0, "UPPER_PERC": 99.0}}, "percentile"),
+        ({"TYPE": "zero_mean_unit_variance", "ZERO_MEAN_UNIT_VAR": {"MEAN_VAL": [3.0], "STD_VAL": [2.0]}}, "fixed"),
+    ],
+)
+def test_normalisations(tmp_path, normalisation, kind):
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint(DATA={"NORMALIZATION": normalisation})))
+    assert model.job.sampling.normalise.kind == kind
+
+
+def test_a_division_by_the_type_is_told(tmp_path):
+    with pytest.warns(CheckpointWarning, match="255 is used"):
+        load_biapy_checkpoint(stored(tmp_path, checkpoint(DATA={"NORMALIZATION": {"TYPE": "div"}})))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"MODEL": {"ARCHITECTURE": "hrnet"}}, "the network 'hrnet'"),
+        ({"PROBLEM": {"TYPE": "CLASSIFICATION"}}, "a network for CLASSIFICATION"),
+        ({"PROBLEM": {"INSTANCE_SEG": {"DATA_CHANNELS": ["F", "Q"]}}}, "channel 'Q'"),
+        ({"PROBLEM": {"INSTANCE_SEG": {"DATA_CHANNELS": ["F"]}}}, r"predicts 2 channel\(s\)"),
+        ({"PROBLEM": {"INSTANCE_SEG": {"DATA_CHANNELS": ["F", "R"]}}}, "activation sigmoid"),
+        ({"DATA": {"NORMALIZATION": {"TYPE": "rank"}}}, "'rank'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(tmp_path, changes, message):
+    with pytest.raises(ModelError, match=message):
+        load_biapy_checkpoint(stored(tmp_path, checkpoint(**changes)))
+
+
+def test_tensors_that_fit_no_network_are_named(tmp_path):
+    content = checkpoint()
+    content["model"]["down_path.0.block.0.surprise"] = content["model"].pop("bottleneck.block.0.block.1.bias")
+    with pytest.raises(ModelError, match="surprise has no place"):
+        load_biapy_checkpoint(stored(tmp_path, content))
+    separate = checkpoint()
+    separate["model"]["up_paths.1.0.up.0.weight"] = torch.zeros(1)
+    with pytest.raises(ModelError, match="decoders of its own"):
+        load_biapy_checkpoint(stored(tmp_path, separate))
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    with pytest.raises(MissingFileError):
+        load_biapy_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(ModelError, match="no checkpoint of BiaPy"):
+        load_biapy_checkpoint(stored(tmp_path, {"model": {"a": torch.zeros(1)}}))
+
+
+@pytest.mark.data
+def test_a_really_trained_network_gives_its_own_probabilities(data_folder):
+    """Needs MORULA_BIAPY: the folder of a checkpoint trained on nuclei2d and `probabilities_NAME.tif` of test images."""
+    folder = Path(os.environ.get("MORULA_BIAPY", ""))
+    files = sorted(folder.glob("probabilities_*.tif")) if os.environ.get("MORULA_BIAPY") else []
+    if not files:
+        pytest.skip("no trained checkpoint of BiaPy here; set MORULA_BIAPY to a folder with one and its probabilities_*.tif")
+    model = load_biapy_checkpoint(next(folder.glob("*.pth")))
+    for file in files:
+        raw = morula.read(data_folder / "nuclei2d" / "test" / "images" / file.name.removeprefix("probabilities_"))
+        np.testing.assert_allclose(model.predict(raw), np.asarray(morula.read(file, axes="CYX")), rtol=0, atol=1e-4)
