@@ -82,14 +82,15 @@ def test_mutex_watershed_of_larger_images_takes_pairs_in_passes():
 
 def test_turned_affinities_give_turned_objects():
     """Weights without ties: the result depends on nothing but their order."""
+    plain = {"min_size": 0}
     options = {"A": {"offsets": [(-1, 0), (0, -1), (-3, 0), (0, -3)]}}
     (channel,) = build_channels(["A"], options)
     weights = np.random.default_rng(1).permutation(4 * 20 * 20).reshape(4, 20, 20) / (4 * 20 * 20)
     affinities = weights.astype(np.float32)
-    expected = decode(affinities, options, "mutex_watershed")
+    expected = decode(affinities, options, "mutex_watershed", plain)
     for orientation in orientations((1, 1)):
         turned = channel.reorient(affinities, orientation)
-        got = decode(turned, options, "mutex_watershed")
+        got = decode(turned, options, "mutex_watershed", plain)
         assert same_partition(got, np.ascontiguousarray(orientation.apply(expected)))
 
 
@@ -143,10 +144,10 @@ def test_strides_noise_and_small_objects():
     channels = {"A": {"offsets": PLANE}}
     ideal = encode(labels, channels)
     noisy = np.clip(ideal + np.random.default_rng(0).normal(0, 0.3, ideal.shape), 0, 1).astype(np.float32)
-    plain = decode_objects(noisy, channels, "mutex_watershed")
+    plain = decode_objects(noisy, channels, "mutex_watershed", {"min_size": 0})
     cleaned = decode_objects(noisy, channels, "mutex_watershed", {"min_size": 20})
     assert np.bincount(plain.labels.ravel())[1:].min() < 20 <= np.bincount(cleaned.labels.ravel())[1:].min()
-    strided = decode(noisy, channels, "mutex_watershed", {"strides": [4, 4]})
+    strided = decode(noisy, channels, "mutex_watershed", {"strides": [4, 4], "min_size": 0})
     assert strided.max() < plain.labels.max()
     one, two, other = (decode(noisy, channels, "mutex_watershed", {"noise": 0.2, "seed": seed}) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from morula.core.errors import DataError, OptionError
 
-Activation: TypeAlias = Literal["linear", "sigmoid", "tanh", "softmax"]
+Activation: TypeAlias = Literal["linear", "sigmoid", "tanh", "softmax", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,19 @@ def activate(logits: Tensor, activation: Activation) -> Tensor:
             return logits.tanh()
         case "softmax":
             return logits.softmax(dim=1)
-    raise OptionError(f"activation {activation!r} is not known; use linear, sigmoid, tanh or softmax.")
+        case "embedding":
+            return _embedding(logits)
+    raise OptionError(f"activation {activation!r} is not known; use linear, sigmoid, tanh, softmax or embedding.")
+
+
+def _embedding(logits: Tensor) -> Tensor:
+    """Offsets (one an axis) through tanh, bandwidths as they are, seediness through the sigmoid.
+
+    A network's first outputs are about 1: divided by 32 they are offsets of some voxels, and bandwidths start at 1, a radius of some
+    voxels, as EmbedSeg starts its last layer.
+    """
+    axes = logits.ndim - 2
+    return torch.cat([(logits[:, :axes] / 32).tanh(), 1 + logits[:, axes:-1] / 32, logits[:, -1:].sigmoid()], dim=1)
 
 
 def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_value: float | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -33,14 +33,29 @@ TELLS_INSIDE = ("interior", "background", "signed_distance", "affinity", "distan
 """Roles of channels that tell the inside of objects, the best first: the first that is there is scored everywhere, others in objects."""
 
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "stardist": {"channels": {"Db": {}, "R": {}}, "losses": {"Db": "bce"}},
+    "embedseg": {"channels": {"E": {}}},
+    "affinities": {"channels": {"A": {"reach": (1, 3, 9)}}, "rebalance": True},
+    "flows": {"channels": {"F": {}, "G": {}}},
+}
+"""Ways of published programs: channels and losses by name. The decoder follows from the channels."""
+
+
 class Options(BaseOptions):
     """Channels to be predicted, and how each is scored while training."""
 
+    preset: Literal["stardist", "embedseg", "affinities", "flows"] | None = None
+    """Channels and losses of a published way: Db and R as in StarDist, E as in EmbedSeg, A with long-range affinities, F and G as in
+    Cellpose. What is stated beside it goes before it; channels must then have the same codes."""
     channels: ChannelList = Field(
         default=("F", "C", "Db"),
         min_length=1,
         description="Channels by code, each with its options, in the order of the network's outputs.",
     )
+    heads: tuple[tuple[str, ...], ...] = ()
+    """Codes of the channels that leave the network through an output layer of their own, group by group; left out: all through one. With
+    the network's `separate_decoders` each group has a decoder of its own."""
     losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
     weights: dict[str, float] = Field({})
@@ -50,16 +65,31 @@ class Options(BaseOptions):
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.5, 0.75, 0.9), min_length=1)
     """Intersection over union from which an object counts as found, in the scores."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: Any) -> Any:
+        preset = values.get("preset") if isinstance(values, Mapping) else None
+        return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
+
     @model_validator(mode="after")
     def _codes_stand(self) -> Options:
         codes = [channel.kind for channel in self.channels]
+        wanted = list(PRESETS[self.preset]["channels"]) if self.preset else codes
+        if codes != wanted:
+            raise ValueError(f"channels are {', '.join(codes)} but the preset {self.preset!r} has {', '.join(wanted)}; drop one of the two")
+        if self.heads and sorted(code for group in self.heads for code in group) != sorted(codes):
+            groups = "; ".join(", ".join(group) for group in self.heads)
+            raise ValueError(f"heads are {groups}, but each of the channels {', '.join(codes)} must stand in one of them")
         if len(set(codes)) != len(codes):
             raise ValueError(f"channels {', '.join(codes)} name one channel twice; each stands once")
         for what, given in (("losses", self.losses), ("weights", self.weights)):
             surplus = set(given) - set(codes)
             if surplus:
                 raise ValueError(f"{what} names {', '.join(sorted(surplus))}, which is not among the channels {', '.join(codes)}")
-        check_losses(self.losses.values(), without=("ce",))  # a channel is no set of classes that exclude each other
+        stated = {code: name for code, name in self.losses.items() if (code, name) != ("E", "embedseg")}
+        if "E" in stated:
+            raise ValueError(f"the loss of E is 'embedseg', not {stated['E']!r}; its parts have weights among the options of E")
+        check_losses(stated.values(), without=("ce",))  # a channel is no set of classes that exclude each other
         return self
 
 
@@ -102,10 +132,26 @@ class Channels(Method):
         ends = np.cumsum([representation.width(self.ndim) for representation in self.representations])
         return [slice(int(end) - representation.width(self.ndim), int(end)) for end, representation in zip(ends, self.representations)]
 
+    @cached_property
+    def _groups(self) -> dict[str, list[int]]:
+        """Numbers of the representations in each head, in the head's order."""
+        if not self.options.heads:
+            return {"channels": list(range(len(self.codes)))}
+        return {"_".join(group): [self.codes.index(code) for code in group] for group in self.options.heads}
+
     @property
     def heads(self) -> dict[str, int]:
-        """One head that carries all channels."""
-        return {"channels": self._spans[-1].stop}
+        """One head that carries all channels, or those of the options, named after their channels."""
+        widths = [span.stop - span.start for span in self._spans]
+        return {name: sum(widths[index] for index in group) for name, group in self._groups.items()}
+
+    def _logits(self, outputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Logits of each representation, from the heads that carry them."""
+        found: dict[int, Tensor] = {}
+        for name, group in self._groups.items():
+            widths = [self._spans[index].stop - self._spans[index].start for index in group]
+            found |= dict(zip(group, outputs[name].split(widths, dim=1)))
+        return [found[index] for index in range(len(self.codes))]
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
@@ -141,23 +187,35 @@ class Channels(Method):
                 weights[span] = inside
         if unlabelled is not None:
             weights[:, unlabelled] = 0
-        return Targets(channels, weights)
+        return Targets(channels, weights, labels if "embedding" in roles else None)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
         """One part a representation."""
         from morula.losses.rebalance import rebalance_weights
         from morula.methods.scoring import loss_sums
 
-        logits, targets, weights = outputs["channels"], batch["targets"], batch["weights"]
+        targets, weights = batch["targets"], batch["weights"]
         parts = {}
-        for representation, span in zip(self.representations, self._spans):
+        for representation, span, logits in zip(self.representations, self._spans, self._logits(outputs)):
+            if representation.loss == "embedseg":
+                parts[representation.code] = self._embedseg(representation, logits, targets[:, span], batch["instances"], weights[:, span])
+                continue
             code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
             weight = weights[:, span]
             if self.options.rebalance and name in ("bce", "bce_dice"):
                 weight = rebalance_weights(targets[:, span], weight)
             share = self.options.weights.get(code, 1.0)
-            parts[code] = loss_sums(name, logits[:, span], targets[:, span], weight, activation=representation.activation, share=share)
+            parts[code] = loss_sums(name, logits, targets[:, span], weight, activation=representation.activation, share=share)
         return parts
+
+    def _embedseg(self, representation: Any, logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
+        from morula.losses.embedseg import EmbedSegWeights, embedseg_sums
+
+        options, share = representation.options, self.options.weights.get(representation.code, 1.0)
+        parts = EmbedSegWeights(
+            share * options.instance_weight, share * options.variance_weight, share * options.seed_weight, options.foreground_weight
+        )
+        return embedseg_sums(logits, targets, instances, weights, units=options.units(self.spacing).tolist(), weights=parts)
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Every channel through its representation's activation."""
@@ -165,10 +223,8 @@ class Channels(Method):
 
         from morula.losses.sums import activate
 
-        logits = outputs["channels"]
-        return torch.cat(
-            [activate(logits[:, span], representation.activation) for representation, span in zip(self.representations, self._spans)], dim=1
-        )
+        each = zip(self._logits(outputs), self.representations)
+        return torch.cat([activate(logits, representation.activation) for logits, representation in each], dim=1)
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
         """Every channel as its representation turns; offsets along the axes exchange."""

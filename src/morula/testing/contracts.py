@@ -105,8 +105,8 @@ def representation_says_what_it_is(name: str) -> None:
 
     each = _representation(name)
     assert each.code == name
-    assert each.activation in ("sigmoid", "linear", "tanh", "softmax")
-    assert each.loss in LOSSES.names
+    assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "embedding")
+    assert each.loss in (*LOSSES.names, "embedseg")
     assert isinstance(each.role, str)
     assert isinstance(each.masked, bool)
 
@@ -114,7 +114,7 @@ def representation_says_what_it_is(name: str) -> None:
 def representation_is_finite(name: str) -> None:
     """Channels are finite float32 of the stated width and the labels' shape, in the range of the activation; labels stay as they are."""
     each = _representation(name)
-    low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0), "linear": (-np.inf, np.inf)}[each.activation]
+    low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}.get(each.activation, (-np.inf, np.inf))
     for case in label_cases():
         made = each.encode(_frozen(case.labels), case.spacing)
         assert made.shape == (each.width(case.labels.ndim), *case.labels.shape), case.name

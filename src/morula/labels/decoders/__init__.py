@@ -10,6 +10,11 @@ DECODERS = Family(
             "morula.labels.decoders.watershed:Options",
             "seeds grow on a surface until they meet",
         ),
+        "embedseg": Member(
+            "morula.labels.decoders.embedseg:EmbedSeg",
+            "morula.labels.decoders.embedseg:Options",
+            "voxels that are embedded near a sure one are of its object",
+        ),
         "mutex_watershed": Member(
             "morula.labels.decoders.mutex_watershed:MutexWatershed",
             "morula.labels.decoders.mutex_watershed:Options",

@@ -69,7 +69,7 @@ class Agglomeration:
             "growth": choices(self.options.growth, (0.05, 0.1, 0.3, 0.5)),
             "threshold": choices(self.options.threshold, (0.3, 0.5, 0.7, 0.8, 0.9)),
             "quantile": choices(self.options.quantile, (0.25, 0.5, 0.75)),
-            "min_size": choices(self.options.min_size, (0, 5, 20, 100)),
+            "min_size": choices(self.options.min_size, (0, 8, 25, 100)),
         }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:

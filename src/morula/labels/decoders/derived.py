@@ -64,6 +64,8 @@ def _width(each: Any, ndim: int) -> int:
     offsets = getattr(each.options, "offsets", ()) if each.role == "affinity" else ()
     if offsets:
         return len(offsets)
+    if each.role == "affinity" and each.options.reach:
+        return len(each.options.reach) * ndim
     if each.role == "affinity" and each.options.neighborhood:
         ndim = 2 if each.options.neighborhood in ("4-connectivity", "8-connectivity") else 3
     return int(each.width(ndim))

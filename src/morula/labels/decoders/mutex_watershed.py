@@ -30,7 +30,7 @@ class Options(BaseOptions):
     """Add up to so much to the weight of each long-range affinity, so that equal ones come in random order."""
     seed: NonNegativeInt = 0
     """Seed of the noise."""
-    min_size: NonNegativeInt = 0
+    min_size: NonNegativeInt = 8
     """Smaller objects, in voxels, go to the neighbours that flood them first; those without neighbours are dropped."""
 
 
@@ -61,7 +61,7 @@ class MutexWatershed:
         return {
             "threshold": choices(self.options.threshold, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)),
             "strides": choices(self.options.strides, (1, 2, 4)),
-            "min_size": choices(self.options.min_size, (0, 5, 20, 100)),
+            "min_size": choices(self.options.min_size, (0, 8, 25, 100)),
         }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:

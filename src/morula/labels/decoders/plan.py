@@ -18,7 +18,7 @@ AGAINST = frozenset({"background", "contour", "touching", "neighbour", "centre_d
 """Roles whose low values speak for a seed."""
 DISTANCES = frozenset({"distance", "signed_distance", "centre_distance"})
 """Roles that measure depth."""
-UNUSED = frozenset({"rays", "flow"})
+UNUSED = frozenset({"rays", "flow", "embedding"})
 """Roles that the watershed cannot read."""
 SURFACES = ("contour", "touching", "distance", "signed_distance", "centre_distance", "neighbour", "interior", "background")
 """Roles that may be flooded, the steepest between touching objects first."""

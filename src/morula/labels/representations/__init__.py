@@ -20,6 +20,7 @@ REPRESENTATIONS = Family(
         "V": Member(f"{_HERE}.offset:Vertical", f"{_HERE}.offset:Options", "way to the centre along y"),
         "Z": Member(f"{_HERE}.offset:Depth", f"{_HERE}.offset:Options", "way to the centre along z"),
         "R": Member(f"{_HERE}.radial:RadialDistances", f"{_HERE}.radial:Options", "distances to the boundary along rays"),
+        "E": Member(f"{_HERE}.embedding:Embedding", f"{_HERE}.embedding:Options", "where the centre lies and which voxels belong to it"),
         "A": Member(f"{_HERE}.affinity:Affinities", f"{_HERE}.affinity:Options", "whether neighbours are of one object"),
         "G": Member(f"{_HERE}.flow:Flow", f"{_HERE}.flow:Options", "unit vectors towards the centre"),
         "M": Member(f"{_HERE}.mask:WithContour", f"{_HERE}.mask:Options", "inside of objects and contour"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import NonNegativeInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
@@ -31,6 +31,9 @@ class Options(BaseOptions):
     """Neighbours that a voxel is compared with, each pair once; `8-connectivity` in 2D and `26-connectivity` in 3D where left out."""
     offsets: tuple[tuple[int, ...], ...] = ()
     """Instead: offsets to the compared voxels, in array order, for example ``[[-1, 0], [0, -1], [-9, 0], [0, -9]]``."""
+    reach: tuple[PositiveInt, ...] = ()
+    """Instead: distances to the compared voxels along each axis, in voxels, for images of any number of axes; ``[1, 3, 9]`` stands for the
+    direct neighbours and two long-range ones along each axis."""
     widen_borders: NonNegativeInt = 0
     """Take so many voxels on each side of a contact between objects for background, so that thin boundaries are learnt."""
 
@@ -53,8 +56,10 @@ class Options(BaseOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        if self.offsets and self.neighborhood:
-            raise ValueError("neighborhood and offsets name the same; give one of them")
+        if sum(map(bool, (self.offsets, self.neighborhood, self.reach))) > 1:
+            raise ValueError("neighborhood, offsets and reach name the same; give one of them")
+        if len(set(self.reach)) != len(self.reach):
+            raise ValueError(f"reach {list(self.reach)} names one distance twice; each stands once")
         if len({len(offset) for offset in self.offsets}) > 1:
             raise ValueError("offsets have different numbers of axes; give one number an axis in each")
         if any(not any(offset) for offset in self.offsets):
@@ -66,7 +71,7 @@ class Options(BaseOptions):
     @property
     def long_range(self) -> bool:
         """Whether voxels farther apart than direct neighbours are compared, too."""
-        return any(max(map(abs, offset)) > 1 for offset in self.offsets)
+        return any(max(map(abs, offset)) > 1 for offset in self.offsets) or any(distance > 1 for distance in self.reach)
 
     def steps(self, ndim: int) -> list[tuple[int, ...]]:
         """Offsets in array order.
@@ -78,6 +83,8 @@ class Options(BaseOptions):
             if len(self.offsets[0]) != ndim:
                 raise OptionError(f"the affinity offset {self.offsets[0]} has {len(self.offsets[0])} numbers but the image {ndim} axes.")
             return list(self.offsets)
+        if self.reach:
+            return [tuple(-distance if axis == along else 0 for axis in range(ndim)) for distance in self.reach for along in range(ndim)]
         name = self.neighborhood or ("8-connectivity" if ndim == 2 else "26-connectivity")
         axes, far = _FAR[name]
         if axes != ndim:

@@ -14,9 +14,9 @@ from morula.core.orientation import Array, Orientation, orientations
 
 Role = Literal[
     "interior", "background", "contour", "touching", "centre", "distance", "signed_distance", "centre_distance", "neighbour", "offset",
-    "rays", "affinity", "flow", "mask",
+    "rays", "affinity", "flow", "mask", "embedding",
 ]  # fmt: skip
-Activation = Literal["sigmoid", "linear", "tanh", "softmax"]
+Activation = Literal["sigmoid", "linear", "tanh", "softmax", "embedding"]
 OptionsType = TypeVar("OptionsType", bound=Options)
 
 REACH = 32
