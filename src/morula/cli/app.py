@@ -153,6 +153,57 @@ def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Qui
         show(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
+Config = Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dunet (YAML).", show_default=False)]
+ModelPath = Annotated[str | None, typer.Option("--model_path", help="Checkpoint, instead of model_path.")]
+OutputDir = Annotated[str | None, typer.Option("--loaders.output_dir", help="Folder of the predictions.")]
+FilePaths = Annotated[list[str], typer.Option("--loaders.test.file_paths", help="Files to predict; several after one another.")]
+MoreFiles = Annotated[list[str] | None, typer.Argument(hidden=True)]
+PatchShape = Annotated[
+    tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.patch_shape", help="Edges of a patch (z y x).")
+]
+StrideShape = Annotated[
+    tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.stride_shape", help="Distance of patches (z y x).")
+]
+
+
+def _flags(
+    model_path: str | None,
+    output_dir: str | None,
+    file_paths: list[str],
+    patch_shape: tuple[int, int, int] | None,
+    stride_shape: tuple[int, int, int] | None,
+) -> dict[str, object]:
+    """The flags of pytorch-3dunet's commands that were given, by key."""
+    given: dict[str, object] = {
+        "model_path": model_path,
+        "loaders.output_dir": output_dir,
+        "loaders.test.file_paths": file_paths or None,
+        "loaders.test.slice_builder.patch_shape": None if patch_shape is None else list(patch_shape),
+        "loaders.test.slice_builder.stride_shape": None if stride_shape is None else list(stride_shape),
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@app.command()
+def train3dunet(
+    config: Config,
+    model_path: ModelPath = None,
+    output_dir: OutputDir = None,
+    file_paths: FilePaths = [],  # noqa: B006
+    patch_shape: PatchShape = None,
+    stride_shape: StrideShape = None,
+    more: MoreFiles = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train as a job file of pytorch-3dunet says."""
+    from morula.workflows.train3dunet import train3dunet as train_config
+
+    with answering(lambda: f"morula train3dunet --config {config} with trainer.resume: CHECKPOINT_DIR/last_checkpoint.pytorch"):
+        overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
+        show(train_config(config, overrides=overrides), Verbosity.of(quiet, verbose))
+
+
 @app.command()
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],

@@ -201,6 +201,9 @@ class OrderedUNet(Network):
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head, for images of any size that leaves a voxel at the coarsest level."""
+        if torch.is_grad_enabled() and not x.requires_grad and x.device.type == "cpu":
+            # torch 2.13 crashes in the backward pass of a group norm that is not asked for a gradient of its channels-last input
+            x = x.clone(memory_format=torch.contiguous_format)
         encoded = []
         for level, block in enumerate(self.encoder):
             x = block(self.pools[level - 1](x) if level else x)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Prev
 from morula.training.checkpoint import find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
-from morula.training.run import Loaders, Previewer, Run
+from morula.training.run import Loaders, Previewer, Recipe, Run, Scores, Watch
 from morula.training.step import Batch, Loss
 
 
@@ -30,6 +31,9 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
     stop: Callable[[], bool] = lambda: False,
     preview: Previewer | None = None,
     score: Callable[[nn.Module], float] | None = None,
+    scores: Scores | None = None,
+    watch: Watch | None = None,
+    recipe: Recipe | None = None,
 ) -> Iterator[Event]:
     """Train a network, in place. After `Finished` it carries the best weights; they are also in ``checkpoints/best``.
 
@@ -46,6 +50,9 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
         stop: asked between two steps; when it says yes a checkpoint is written and the stream ends without `Finished`.
         preview: draws pictures of the first validation (or training) batch after each validation.
         score: called with the network after each validation; higher is better.
+        scores: figures of each validation batch and its outputs; their mean over all patches is told as ``validation_NAME``.
+        watch: the figure that decides which weights are best and that the schedule looks at, instead of the loss or `score`.
+        recipe: builds optimiser and schedule, instead of those of the options.
 
     Yields:
         `Started`, `Progress` at each step, `Epoch` at the end of each epoch and at each validation within one, `Preview`,
@@ -56,15 +63,31 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
         KeyboardInterrupt: after Ctrl-C, when the running step was finished and a checkpoint written.
         FileWriteError: when a checkpoint cannot be written.
     """
-    run = Run(network, loss, loaders, options, folder=folder)
-    for event in _events(run, resume, stop, preview, score):
+    run = Run(network, loss, loaders, options, folder=folder, recipe=recipe)
+    for event in _events(run, resume, stop, _Eyes(preview, score, scores, watch)):
         if run.fabric.is_global_zero:
             yield event
 
 
-def _events(
-    run: Run, resume: bool, stop: Callable[[], bool], preview: Previewer | None, score: Callable[[nn.Module], float] | None
-) -> Iterator[Event]:
+@dataclass(frozen=True)
+class _Eyes:
+    """What a validation looks at besides the loss."""
+
+    preview: Previewer | None
+    score: Callable[[nn.Module], float] | None
+    scores: Scores | None
+    watch: Watch | None
+
+    def watched(self, figures: Mapping[str, float]) -> tuple[float, float]:
+        """What the schedule looks at, and what the weights are judged by (lower is better)."""
+        if self.watch is not None:
+            value = figures[self.watch.figure]
+            return value, -value if self.watch.higher_is_better else value
+        watched = figures.get("validation_loss", figures["loss"])
+        return watched, -figures["score"] if self.score is not None else watched
+
+
+def _events(run: Run, resume: bool, stop: Callable[[], bool], eyes: _Eyes) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
     yield Started(
@@ -74,7 +97,7 @@ def _events(
     with memory_kept(), interruption() as pressed:
         while True:
             if run.report_due:
-                yield from _report(run, lambda: stop() or pressed(), preview, score)
+                yield from _report(run, lambda: stop() or pressed(), eyes)
             leaving = run.agreed(stop() or pressed()) and not run.over
             if run.save_due or (leaving and run.unsaved):
                 yield run.save()
@@ -111,9 +134,7 @@ def _begin(run: Run, resume: bool) -> Iterator[Event]:
         yield Warned(f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
 
 
-def _report(
-    run: Run, leaving: Callable[[], bool], preview: Previewer | None, score: Callable[[nn.Module], float] | None
-) -> Iterator[Event]:
+def _report(run: Run, leaving: Callable[[], bool], eyes: _Eyes) -> Iterator[Event]:
     """Tell the figures of the epoch so far, validated when that is due; nothing is noted when it is left before its end."""
     figures, best = {**run.totals.figures(), "rate": run.course.rate}, False
     shown: list[Preview] = []
@@ -121,20 +142,20 @@ def _report(
     if run.validation_due:
 
         def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
-            if preview is not None and run.fabric.is_global_zero:
-                shown.extend(Preview(name, np.asarray(image), epoch) for name, image in preview(batch, outputs).items())
+            if eyes.preview is not None and run.fabric.is_global_zero:
+                shown.extend(Preview(name, np.asarray(image), epoch) for name, image in eyes.preview(batch, outputs).items())
 
         with run.weighted():
-            validated = run.validate(leaving, see)
+            validated = run.validate(leaving, see, eyes.scores)
             if validated is None:
                 return
             figures |= {f"validation_{name}": value for name, value in validated.items()}
-            if not validated and preview is not None:
+            if not validated and eyes.preview is not None:
                 see(*run.showcase())
-            if score is not None:
-                figures["score"] = run.scored(score)
-            watched = figures.get("validation_loss", figures["loss"])
-            best = run.judge(-figures["score"] if score is not None else watched)
+            if eyes.score is not None:
+                figures["score"] = run.scored(eyes.score)
+            watched, criterion = eyes.watched(figures)
+            best = run.judge(criterion)
         run.course.after("validations", watched)
     told = Epoch(epoch, run.options.epochs, run.position.step, figures, time.perf_counter() - run.began, best)
     run.position.reported, run.unsaved = run.position.step, True

@@ -42,13 +42,15 @@ class Course:
 
     scheduler: LRScheduler | ReduceLROnPlateau
     unit: Literal["steps", "epochs", "validations"] = "steps"
+    least: float = 0.0
+    """Rate below which the training ends."""
 
-    def after(self, unit: str, loss: float | None = None) -> None:
-        """A step, an epoch or a validation (which measured `loss`) ended."""
+    def after(self, unit: str, figure: float | None = None) -> None:
+        """A step, an epoch or a validation (which measured `figure`, usually the loss) ended."""
         if unit != self.unit:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(math.inf if loss is None else loss)
+            self.scheduler.step(math.inf if figure is None else figure)
             return
         with warnings.catch_warnings():
             # with fp16 the first steps may be skipped until the gradient's scale is found; torch then takes this for a wrong order
@@ -59,6 +61,11 @@ class Course:
     def rate(self) -> float:
         """Learning rate of the coming step."""
         return float(self.scheduler.optimizer.param_groups[0]["lr"])
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the rate has fallen so low that the training ends."""
+        return self.rate < self.least
 
 
 def _eased(start: float, stop: float, done: float) -> float:

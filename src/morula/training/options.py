@@ -140,6 +140,8 @@ class Training(Options):
     """Passes through the training patches."""
     steps_per_epoch: int | None = Field(None, ge=1)
     """Batches an epoch, shared by all processes; one pass through all patches when left out."""
+    steps: int | None = Field(None, ge=1)
+    """Most steps in all; the epochs alone decide when left out."""
     optimiser: Optimiser = AdamW()
     """Rule that turns gradients into new weights: adamw, adam or sgd."""
     schedule: Schedule = OneCycle()

@@ -20,14 +20,27 @@ from morula.core.events import FileWritten
 from morula.training.average import MovingAverage
 from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
-from morula.training.optimisers import build_course, build_optimiser
+from morula.training.optimisers import Course, build_course, build_optimiser
 from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, drawing, summed
 
 Previewer = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
 
 # what may differ between a run and its continuation without changing the steps that are taken
-_FREE = {"patience", "workers", "validate_every", "checkpoint_every", "device", "devices", "nodes", "strategy", "epochs", "steps_per_epoch"}
+_FREE = {
+    *("patience", "workers", "validate_every", "checkpoint_every", "device", "devices", "nodes", "strategy"),
+    *("epochs", "steps", "steps_per_epoch"),
+}
+Recipe = Callable[[nn.Module], tuple[torch.optim.Optimizer, Course]]
+Scores = Callable[[Batch, dict[str, Tensor]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The validation's figure that decides which weights are best, and which way it is better."""
+
+    figure: str
+    higher_is_better: bool = True
 
 
 class Loaders(Protocol):
@@ -68,19 +81,25 @@ class Position:
 class Run:
     """A network in training: everything that a step changes, and everything that a checkpoint holds."""
 
-    def __init__(self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path, recipe: Recipe | None = None
+    ) -> None:
         self.network, self.loaders, self.options, self.folder = network, loaders, options, folder / "checkpoints"
         self.fabric = fabric = open_fabric(options)
         self.length = max(1, loaders.steps_per_epoch // fabric.world_size)
         if loaders.steps_per_epoch < 1:
             raise TrainingError("there is no batch to train on: an epoch has 0 steps. Give more images, or a smaller batch or patch.")
         self.total = options.epochs * math.ceil(self.length / options.accumulate)
+        self.total = self.total if options.steps is None else min(self.total, options.steps)
         self.precision = pick_precision(options.precision, fabric.device.type)
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
         memory_format = _memory_format(network)
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
-        optimiser = build_optimiser(network, options.optimiser)
-        self.course = build_course(optimiser, options.schedule, total=self.total)
+        if recipe is None:
+            optimiser = build_optimiser(network, options.optimiser)
+            self.course = build_course(optimiser, options.schedule, total=self.total)
+        else:
+            optimiser, self.course = recipe(network)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.average) if options.average else None
         self.learner = Learner(fabric, self.module, loss, options.seed, dtype, memory_format)
@@ -99,7 +118,7 @@ class Run:
     def validation_due(self) -> bool:
         """Whether this is a step after which to validate; the last step always is."""
         count, unit = interval(self.options.validate_every)
-        if unit == "steps" and self.position.step % count == 0:
+        if self.steps_taken or (unit == "steps" and self.position.step % count == 0):
             return True
         ending = self.position.epoch + 1
         return self.epoch_ended and (ending == self.options.epochs or (unit == "epochs" and ending % count == 0))
@@ -123,9 +142,14 @@ class Run:
         return self.options.patience is not None and self.position.waited >= self.options.patience
 
     @property
+    def steps_taken(self) -> bool:
+        """Whether the last of a limited number of steps was taken."""
+        return self.options.steps is not None and self.position.step >= self.options.steps
+
+    @property
     def over(self) -> bool:
         """Whether no step is left to take."""
-        return self.position.epoch >= self.options.epochs or self.patience_lost
+        return self.position.epoch >= self.options.epochs or self.steps_taken or self.patience_lost or self.course.exhausted
 
     # how it moves
 
@@ -188,12 +212,15 @@ class Run:
             return self.learner.outputs(batch)
 
     @torch.no_grad()
-    def validate(self, leaving: Callable[[], bool], see: Callable[[Batch, dict[str, Tensor]], None]) -> dict[str, float] | None:
+    def validate(
+        self, leaving: Callable[[], bool], see: Callable[[Batch, dict[str, Tensor]], None], scores: Scores | None = None
+    ) -> dict[str, float] | None:
         """Losses over all validation batches of all processes; empty without any, `None` when it was left before its end.
 
-        `see` is shown the first batch.
+        `see` is shown the first batch. `scores` are measured on every batch; their mean over all patches is told with the losses.
         """
         totals, suspects = Totals(), []
+        measured: dict[str, Tensor] = {}
         share = self.loaders.validation(self.fabric.global_rank, self.fabric.world_size)
         for index, batch in enumerate(_until(leaving, share)):
             batch = self.fabric.to_device(batch)
@@ -202,6 +229,10 @@ class Run:
             totals.add({name: s.parts for name, s in sums.items()}, sums)
             if not all(bool(s.parts.isfinite().all()) for s in sums.values()):
                 suspects.append({"name": batch.get("name", [])})
+            for name, value in (scores(batch, outputs) if scores is not None else {}).items():
+                weight = len(batch["image"])
+                parts = torch.tensor([value * weight, weight], dtype=torch.float32, device=self.fabric.device)
+                measured[name] = measured[name] + parts if name in measured else parts
             if index == 0:
                 see(batch, outputs)
         if self.agreed(leaving()):
@@ -209,7 +240,8 @@ class Run:
         totals.parts = summed(self.fabric, totals.parts)
         values = {name: value(totals.parts[name]) for name, value in totals.values.items()}
         self.learner.check_finite(values, f"in the validation after step {self.position.step}", suspects)
-        return totals.figures()
+        means = {name: float(total / count) for name, (total, count) in summed(self.fabric, measured).items()}
+        return {**totals.figures(), **means}
 
     def showcase(self) -> tuple[Batch, dict[str, Tensor]]:
         """The first training batch and what the network says to it."""

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from morula.core.region import Region
 
 _SPLINE_STD = 0.6923  # mean standard deviation of a 1D uniform cubic B-spline with coefficients of standard deviation 1
+
+
+class Field(Protocol):
+    """A displacement of each voxel."""
+
+    @property
+    def reach(self) -> np.ndarray:
+        """The longest displacement along each axis, physical."""
+
+    def field(self, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+        """The displacement at each voxel of a patch, physical, (ndim, \\*shape) float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +80,7 @@ class Warp:
 
     matrix: np.ndarray
     shift: np.ndarray
-    displacements: tuple[Displacement, ...] = ()
+    displacements: tuple[Field, ...] = ()
 
     @classmethod
     def affine(cls, matrix: object = None, shift: object = None, *, ndim: int = 2) -> Warp:

@@ -23,6 +23,8 @@ from morula.dialects.pytorch3dunet.loaders import (
     TransformerOptions,
 )
 from morula.dialects.pytorch3dunet.section import ignored_keys
+from morula.dialects.pytorch3dunet.transforms import DEAD as DEAD_TRANSFORM
+from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Lists, differences, parsed
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 Purpose = Literal["train", "predict"]
@@ -226,6 +228,7 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
         trainer = _trainer(reader, config["trainer"])
     _torch_sections(reader, config, purpose)
     if loaders is not None:
+        _transforms(reader, loaders, purpose)
         for phase in ("train", "val") if purpose == "train" else ("test",):
             if getattr(loaders, phase) is None:
                 reader.wrong(("loaders", phase), "is missing; name its file_paths.")
@@ -307,3 +310,33 @@ def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
             reader.wrong((section, "name"), f"{said}; it is one of {known}.{nearest(str(name), list(members)) if name else ''}")
             continue
         reader.options(getattr(home, options) if options else members[name][0], values, (section,), home.DEAD)
+
+
+def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> None:
+    """Names and parameters of all transforms of the phases that are used."""
+    for name in ("train", "val") if purpose == "train" else ("test",):
+        phase: PhaseOptions | None = getattr(loaders, name)
+        if phase is None:
+            continue
+        place = ("loaders", name, "transformer")
+        broken = len(reader.problems)
+        for part in ("raw", "label", "weight"):
+            for number, entry in enumerate(getattr(phase.transformer, part)):
+                _transform(reader, entry, (*place, part, number), part)
+        if len(reader.problems) == broken:
+            lists = Lists(*(tuple(parsed(each) for each in getattr(phase.transformer, part)) for part in ("raw", "label", "weight")))
+            reader.remarks += [reader.at(place, said) for said in differences(lists)]
+
+
+def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: str) -> None:
+    name = entry.get("name")
+    if name not in TRANSFORMS:
+        said = "is missing" if name is None else f"{name!r} is not known"
+        close = nearest(str(name), list(TRANSFORMS)) if name else ""
+        reader.wrong((*place, "name"), f"{said}; it is one of {', '.join(TRANSFORMS)}.{close}")
+        return
+    kind = TRANSFORMS[str(name)]
+    if kind.role == "labels" and part == "raw":
+        reader.wrong(place, f"{name} makes targets of labels and cannot stand in the list raw. Move it to the list label.")
+        return
+    reader.options(kind.options, entry, place, DEAD_TRANSFORM)

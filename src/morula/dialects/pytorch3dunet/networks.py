@@ -163,7 +163,10 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Probabilities NK(Z)YX of images NC(Z)YX, in training and evaluation; without final activation the logits themselves."""
-        logits = self.logits(x)
+        return self.probabilities(self.logits(x))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the final activation makes of logits."""
         if self.activation == "linear":
             return logits
         return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=1)

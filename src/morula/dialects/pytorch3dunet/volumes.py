@@ -14,7 +14,7 @@ from morula.core.errors import DataError, MissingFileError
 from morula.core.image import Image
 from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
 from morula.io.location import natural_key, split_location, stem_of, suffix_of
-from morula.io.pairs import list_images
+from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 
 HDF5 = (".h5", ".hdf", ".hdf5", ".hd5")
@@ -29,6 +29,9 @@ Part = Literal["raw", "label", "weight"]
 class Stack:
     """Several volumes CZYX of one shape as one, their channels one after the other; as lazy as they are.
 
+    Attributes:
+        channels: whether there is an axis for them in the file.
+
     Raises:
         DataError: when their shapes differ.
     """
@@ -40,6 +43,7 @@ class Stack:
         self.parts = tuple(parts)
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
         self.ndim = 4
+        self.channels = True
         self.dtype = np.result_type(*(part.dtype for part in parts))
         self.chunks = getattr(parts[0], "chunks", None)
 
@@ -50,13 +54,18 @@ class Stack:
 
 
 class Deep:
-    """An image C(Z)YX seen as CZYX, an image YX as one of one plane."""
+    """An image C(Z)YX seen as CZYX, an image YX as one of one plane.
+
+    Attributes:
+        channels: whether there is an axis for them in the file.
+    """
 
     def __init__(self, image: Image) -> None:
         self._view = image.lazy()
         self._flat = image.ndim_spatial == 2
         self.shape = (self._view.shape[0], 1, *self._view.shape[1:]) if self._flat else self._view.shape
         self.ndim = 4
+        self.channels = "C" in image.axes
         self.dtype = self._view.dtype
         chunks = getattr(image.data, "chunks", None)
         known = chunks is not None and "".join(image.axes) in ("ZYX", "CZYX")
@@ -164,6 +173,8 @@ def open_volumes(loaders: LoadersOptions, name: Literal["train", "val", "test"],
     phase: PhaseOptions | None = getattr(loaders, name)
     if phase is None:
         raise DataError(f"loaders.{name} is missing. Name its file_paths.")
+    if loaders.dataset == "DSB2018Dataset":
+        return [volume for each in phase.file_paths for volume in _images_and_masks(each, labels=name != "test")]
     return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
 
 
@@ -187,6 +198,26 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
     stacked = None if not weight else weight[0] if len(weight) == 1 else Stack(weight, str(path))
     z, y, x = raws[0][1]
     return Volume(path.name, path, raw, parts["label"], stacked, (z, y, x))
+
+
+def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]:
+    """The images in the folder ``images``, each with the one that belongs to it in ``masks``, as volumes of one plane."""
+    if isinstance(place, FileOptions):
+        raise DataError("DSB2018Dataset takes folders that hold images and masks. Name one, or write dataset: StandardHDF5Dataset.")
+    folder = Path(place).expanduser()
+    if not (folder / "images").is_dir():
+        raise MissingFileError(
+            f"the folder {str(folder / 'images')!r} is missing. DSB2018Dataset takes folders that hold images and masks."
+        )
+    pairs, _ = pair_images(folder / "images", folder / "masks" if labels else None)
+    found = []
+    for pair in pairs:
+        raw = Deep(read(pair.raw))
+        truth = () if pair.labels is None else (open_array(pair.labels),)
+        if truth and truth[0].shape[1:] != raw.shape[1:]:
+            raise DataError(f"{pair.raw} has {raw.shape[1:]} voxels but its mask {truth[0].shape[1:]}. Both must have the same shape.")
+        found.append(Volume(pair.raw.name, pair.raw, raw, truth))
+    return found
 
 
 def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:

@@ -1,0 +1,74 @@
+"""The checkpoints of pytorch-3dunet: written so that it loads them, and so that a training of Morula goes on exactly."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morula.core.errors import FileWriteError, MissingFileError, ModelError
+from morula.dialects.pytorch3dunet.networks import Model, original_state_dict
+from morula.io.atomic import atomic
+
+LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
+OWN = "morula"
+"""Key of what only Morula reads: everything to go on exactly. The original passes over it."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        ModelError: when it is damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise MissingFileError(f"there is no checkpoint {str(path)!r}. Check the path.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ModelError(
+            f"the checkpoint {str(path)!r} cannot be read: {error}. Restore the file; only tensors and plain values are taken."
+        ) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"the checkpoint {str(path)!r} holds a {type(found).__name__}, no mapping. Name a checkpoint of pytorch-3dunet.")
+    return found
+
+
+def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score: float, is_best: bool) -> list[Path]:
+    """Write ``last_checkpoint.pytorch``, and ``best_checkpoint.pytorch`` when this is the best one.
+
+    Args:
+        folder: where to.
+        model: the network as it is now.
+        state: the native state to resume from.
+        score: the best score of a validation so far.
+        is_best: whether these weights have it.
+
+    Raises:
+        FileWriteError: when they cannot be written; those before stay.
+    """
+    here = state["position"]
+    document = {
+        "num_epochs": here["epoch"] + (1 if here["batch"] else 0),
+        "num_iterations": here["step"],
+        "model_state_dict": {name: value.detach().cpu().contiguous() for name, value in original_state_dict(model).items()},
+        "best_eval_score": score,
+        "optimizer_state_dict": state["optimiser"],
+        OWN: {key: value for key, value in state.items() if key != "optimiser"},
+    }
+    written = [folder / LAST]
+    try:
+        with atomic(folder / LAST) as part:
+            torch.save(document, part)
+        if is_best:
+            with atomic(folder / BEST) as part:
+                shutil.copyfile(folder / LAST, part)
+            written.append(folder / BEST)
+    except (OSError, RuntimeError) as error:
+        raise FileWriteError(f"the checkpoint in {str(folder)!r} cannot be written: {error}. Free space or permit writing.") from error
+    return written

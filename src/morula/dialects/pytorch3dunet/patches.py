@@ -1,0 +1,260 @@
+"""Patches of a job of pytorch-3dunet. A patch is a pure function of (seed, epoch, index), so neither epochs nor workers repeat one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.mirror import mirrored_box
+from morula.core.orientation import Orientation
+from morula.core.region import Region, blocks
+from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
+from morula.data.augment.resample import Fetched, fetch_region
+from morula.data.augment.warp import Warp
+from morula.data.intensity import Distribution
+from morula.data.sampling import centred
+from morula.dialects.pytorch3dunet.augment import Statistics, encoded, moves, values
+from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
+from morula.dialects.pytorch3dunet.slices import PatchGrid, build_slices
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, smooth
+from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
+
+UNIT = (1.0, 1.0, 1.0)  # everything is meant in voxels, as in the original
+_MOST = 2**24  # values that percentiles are taken from; of more, every n-th
+
+
+def parse_lists(options: TransformerOptions) -> Lists:
+    """The transforms of a phase, which were looked at with the job."""
+    return Lists(*(tuple(parsed(each) for each in entries) for entries in (options.raw, options.label, options.weight)))
+
+
+def measure(raw: Any) -> Statistics:
+    """Mean, standard deviation and percentiles of a volume CZYX, read block by block.
+
+    Of more than 2**24 values every n-th counts for the percentiles; mean and standard deviation are those of all.
+    """
+    total = int(np.prod(raw.shape, dtype=np.int64))
+    stride = max(1, -(-total // _MOST)) | 1
+    sums, count = np.zeros(2), 0
+    shift: float | None = None
+    parts = []
+    for box in blocks(raw.shape[1:], (max(1, 2**22 // int(np.prod(raw.shape[2:]))), *raw.shape[2:])):
+        block = np.asarray(raw[(slice(None), *box.slices)])
+        exact = block.astype(np.float64)
+        shift = float(exact.flat[0]) if shift is None else shift  # near the mean, so that squares do not swallow the differences
+        exact -= shift
+        sums += exact.sum(), np.einsum("czyx,czyx->", exact, exact)
+        count += block.size
+        parts.append(Distribution.of(block.ravel()[::stride] if total > _MOST else block))
+    mean, square = sums / count
+    distribution = Distribution.merge(parts) if len(parts) > 1 else parts[0]
+    return Statistics(mean + (shift or 0.0), float(np.sqrt(max(square - mean * mean, 0.0))), distribution.percentile)
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Patches of volumes, as a loader takes them.
+
+    Attributes:
+        volumes: where they are taken from.
+        grids: where they lie in each volume.
+        lists: what is done to them.
+        seed: of everything random.
+        in_memory: whether the volumes are read at once and kept.
+        statistics: of each volume, where intensities are brought to scale by them.
+        reach: voxels that a patch may reach further or less far, and the share of patches that do.
+    """
+
+    volumes: Sequence[Volume]
+    grids: Sequence[PatchGrid]
+    lists: Lists
+    seed: int = 0
+    in_memory: bool = True
+    statistics: Sequence[Statistics | None] = ()
+    reach: tuple[int, float] = (0, 0.0)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(len(grid) for grid in self.grids))
+
+    @cached_property
+    def _moves(self) -> list[Augmentation[Any]]:
+        return moves(self.lists.raw)
+
+    @cached_property
+    def _held(self) -> list[tuple[Any, tuple[Any, ...], Any]]:
+        """Raw data, labels and weights of each volume, in memory or not."""
+
+        def hold(array: Any) -> Any:
+            return np.asarray(array[(slice(None),) * 4]) if self.in_memory and array is not None else array
+
+        return [(hold(each.raw), tuple(map(hold, each.labels)), hold(each.weight)) for each in self.volumes]
+
+    def preload(self) -> None:
+        """Read what is kept in memory now, so that processes started later share it."""
+        _ = self._held
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the raw data."""
+        return int(self.volumes[0].raw.shape[0])
+
+    def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
+        """A patch: ``image`` CZYX float32, ``targets`` as the label list makes them, ``weight`` where there is one, ``name``.
+
+        Raises:
+            DataError: for labels that a transform cannot take.
+        """
+        number = bisect_right(self._ends, index)
+        volume, grid = self.volumes[number], self.grids[number]
+        region = grid[index - (self._ends[number] - len(grid))]
+        rng = np.random.default_rng((self.seed, epoch, index, 0))
+        box, drawn = self._drawn(volume.shape, region, rng)
+        raw, labels, weight = self._held[number]
+        image = _moved(raw, box, drawn, linear=True).astype(np.float32, copy=False)
+        statistics = self.statistics[number] if self.statistics else None
+        changes = draw(values(self.lists.raw, statistics), rng, image.shape[1:], UNIT)
+        sample = {
+            "image": np.ascontiguousarray(changes.apply_intensity(image, UNIT), np.float32),
+            "name": np.array(f"{volume.name} {region.start}"),
+        }
+        targets = []
+        for opened, array in zip(volume.labels, labels):
+            linear = opened.dtype.kind == "f" or smooth(self.lists.label)
+            patch = _moved(array, box, drawn, linear=linear)
+            patch = patch if opened.channels else patch[0]
+            targets.append(encoded(self.lists.label, patch, np.random.default_rng((self.seed, epoch, index, 1))))
+        if targets:
+            sample["targets"] = _joined(targets)
+        if weight is not None:
+            patch = encoded(self.lists.weight, _moved(weight, box, drawn, linear=True), rng)
+            sample["weight"] = np.ascontiguousarray(patch, np.float32)
+        return sample
+
+    def _drawn(self, shape: Sequence[int], region: Region, rng: np.random.Generator) -> tuple[Region, Draw]:
+        """The box that is read, and what moves it, drawn once for raw data, labels and weights."""
+        crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
+        if crop is not None:
+            region = _cropped(region, crop, rng)
+        first = [each for each in self._moves if isinstance(each, Reorienting)]
+        orientation = draw(first, rng, region.shape, UNIT).orientation
+        box = _turned(region, orientation, shape)
+        warp = self._rescaled(box, shape, rng)
+        moved = draw([each for each in self._moves if not isinstance(each, Reorienting)], rng, box.shape, UNIT).warp
+        if moved is not None:
+            warp = moved if warp is None else moved.then(warp)
+        return box, Draw(warp, orientation, ())
+
+    def _rescaled(self, box: Region, shape: Sequence[int], rng: np.random.Generator) -> Warp | None:
+        """The patch reaches further or less far on one side, and is brought back to its size."""
+        most, share = self.reach
+        if not most or rng.random() >= share:
+            return None
+        offsets = rng.integers(0, most, 3) * (1 if rng.random() < 0.5 else -1)
+        at_start = rng.random() < 0.5
+        scale, shift = np.ones(3), np.zeros(3)
+        for axis, (a, b, n) in enumerate(zip(box.start, box.stop, shape, strict=True)):
+            if b - a > 1:
+                low = max(0, a + int(offsets[axis])) if at_start and a >= 0 else a
+                high = min(n, b + int(offsets[axis])) if not at_start and b <= n else b
+                scale[axis] = (high - low) / (b - a)
+                shift[axis] = (low + high - a - b) / 2
+        return Warp.affine(np.diag(scale), shift)
+
+
+def _joined(targets: Sequence[np.ndarray]) -> np.ndarray:
+    """The targets of several data sets, one after the other along the channels."""
+    if len(targets) > 1:
+        whole = np.concatenate([each if each.ndim == 4 else each[None] for each in targets])
+    else:
+        whole = targets[0]
+    return np.ascontiguousarray(whole, np.float32 if whole.dtype.kind == "f" else np.int64)
+
+
+def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
+    start, stop = list(region.start), list(region.stop)
+    for axis, edge in zip((1, 2), crop.size, strict=True):
+        n = region.shape[axis]
+        if edge >= n:
+            first = centred(n, edge)
+        else:
+            first = (n - edge) // 2 if crop.centered else int(rng.integers(n - edge))
+        start[axis] = region.start[axis] + first
+        stop[axis] = start[axis] + edge
+    return Region(tuple(start), tuple(stop))
+
+
+def _turned(region: Region, orientation: Orientation, shape: Sequence[int]) -> Region:
+    """The box about the region's middle that has the region's shape after it was turned; inside the volume where it fits."""
+    start = []
+    edges = tuple(region.shape[orientation.permutation.index(axis)] for axis in range(3))
+    for a, old, new, n in zip(region.start, region.shape, edges, shape, strict=True):
+        first = a + (old - new) // 2
+        start.append(first if old == new or new > n else min(max(first, 0), n - new))
+    return Region(tuple(start), tuple(a + edge for a, edge in zip(start, edges, strict=True)))
+
+
+def _moved(array: Any, box: Region, drawn: Draw, *, linear: bool) -> np.ndarray:
+    """The values of a box of an array CZYX after warp and orientation; beyond the array its mirror image."""
+    extent = Region.whole(array.shape[1:])
+    if drawn.warp is None:
+        patch = mirrored_box(array, box, extent)
+    else:
+        centre = (np.array(box.start) + np.array(box.stop) - 1) / 2
+        place = fetch_region(drawn.warp.region(box.shape, UNIT, centre), extent)
+        part = np.asarray(array[(slice(None), *place.slices)])
+        where = drawn.warp.map(box.shape, UNIT, centre)
+        fetched = Fetched(part if linear else _plain(part), place.start, extent)
+        patch = fetched.linear(where)[0] if linear else fetched.nearest(where)
+    return np.ascontiguousarray(drawn.orientation.apply(patch if linear else _plain(patch)))
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Labels in one of three types, so that kernels are compiled for no others."""
+    if labels.dtype.kind == "f":
+        return labels.astype(np.float32, copy=False)
+    small = labels.dtype.itemsize <= 2 or labels.dtype == np.int32
+    return labels.astype(np.int32 if small else np.int64, copy=False)
+
+
+def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
+    """The patches of a phase.
+
+    Args:
+        loaders: the section of the job.
+        name: of the phase.
+        seed: of everything random.
+        weights: whether voxels have weights.
+
+    Raises:
+        DataError: when files do not fit each other, or no patch is left.
+        MissingFileError: when a file is missing.
+    """
+    phase: PhaseOptions = getattr(loaders, name)
+    volumes = open_volumes(loaders, name, weights=weights)
+    channels = sorted({volume.raw.shape[0] for volume in volumes})
+    if len(channels) > 1:
+        raise DataError(f"the files of loaders.{name} have different numbers of channels ({channels}). Use files of one kind.")
+    grids = []
+    for volume in volumes:
+        options = phase.slice_builder or SliceBuilderOptions(patch_shape=volume.shape, stride_shape=volume.shape, skip_shape_check=True)
+        grids.append(build_slices(volume.shape, options, volume.labels[0] if volume.labels else None, name=volume.name))
+    return Patches(
+        volumes,
+        grids,
+        parse_lists(phase.transformer),
+        seed,
+        loaders.dataset != "LazyHDF5Dataset",
+        [measure(volume.raw) for volume in volumes] if loaders.global_normalization else (),
+        (loaders.random_scale or 0, loaders.random_scale_probability),
+    )

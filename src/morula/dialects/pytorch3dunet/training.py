@@ -1,0 +1,402 @@
+"""Training as a job file of pytorch-3dunet asks for it, by the native loop; its checkpoints and curves are read off the events."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from morula.core.errors import ModelError, TrainingError
+from morula.core.events import Epoch, Event, FileWritten, Progress, Warned
+from morula.data.loader import make_loader
+from morula.dialects.pytorch3dunet.board import Board
+from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
+from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
+from morula.dialects.pytorch3dunet.losses import Loss, build_loss
+from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
+from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
+from morula.dialects.pytorch3dunet.optimisers import build_course, build_optimizer
+from morula.dialects.pytorch3dunet.patches import Patches, build_patches
+from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
+from morula.losses.sums import Sums
+from morula.training.checkpoint import load_state_of, save_checkpoint
+from morula.training.optimisers import Course
+from morula.training.options import Training
+from morula.training.run import Position, Watch
+from morula.training.step import Batch
+
+SCORE = "validation_score"
+
+
+class Network(nn.Module):
+    """A network of pytorch-3dunet as the native loop wants it: logits by head."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits NKZYX of images NCZYX."""
+        return {HEAD: self.model.logits(x)}
+
+
+@dataclass(frozen=True, eq=False)
+class Loaders:
+    """Batches of patches."""
+
+    train_patches: Patches
+    val_patches: Patches
+    batch: int
+    workers: int
+    val_batches: int | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """All patches once, those of a last smaller batch too."""
+        return math.ceil(len(self.train_patches) / self.batch)
+
+    def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
+        """See `morula.training.run.Loaders`."""
+        return make_loader(self.train_patches, batch=self.batch, workers=self.workers, epoch=epoch, start=start, rank=rank, world=world)
+
+    def validation(self, rank: int, world: int) -> Iterator[Batch]:
+        """See `morula.training.run.Loaders`."""
+        loader = make_loader(self.val_patches, batch=self.batch, workers=self.workers, epoch=0, rank=rank, world=world, shuffle=False)
+        kept = loader.batches if self.val_batches is None else loader.batches[: self.val_batches]
+        return iter(type(loader)(loader.dataset, kept, loader.epoch, loader.workers))
+
+
+@dataclass(eq=False)
+class Watcher:
+    """Loss and metric of a job, and what they saw last."""
+
+    criterion: Loss
+    metric: Metric
+    model: Model
+    most_pictures: int
+    batches: int
+    seen: tuple[Batch, Tensor] | None = None
+    shown: list[tuple[int, dict[str, np.ndarray], int]] = field(default_factory=list)
+    _sum: float = 0.0
+    _count: int = 0
+    _validated: int = 0
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Mapping[str, Sums]:
+        """The loss, as the loop wants it."""
+        logits = outputs[HEAD]
+        sums = self.criterion.sums(logits, batch["targets"], batch.get("weight"))
+        if torch.is_grad_enabled():
+            n = len(logits)
+            self.seen = (batch, logits.detach())
+            self._sum, self._count = self._sum + float(sums.total.detach()) * n, self._count + n
+        return {self.criterion.name: sums}
+
+    def scores(self, batch: Batch, outputs: dict[str, Tensor]) -> Mapping[str, float]:
+        """The metric of a validation batch; pictures of some batches are kept."""
+        probabilities = self.model.probabilities(outputs[HEAD])
+        if self._validated in self._chosen():
+            self.shown.append((self._validated, *pictures(batch, probabilities)))
+        self._validated += 1
+        return {"score": self.metric(probabilities.float(), batch["targets"])}
+
+    def _chosen(self) -> set[int]:
+        """The validation batches that pictures are made of, always the same."""
+        if self.batches <= self.most_pictures:
+            return set(range(self.batches))
+        return set(np.random.default_rng(42).choice(self.batches, self.most_pictures, replace=False).tolist())
+
+    def training_score(self) -> float:
+        """The metric of the last training batch."""
+        assert self.seen is not None
+        batch, logits = self.seen
+        return self.metric(self.model.probabilities(logits).float(), batch["targets"])
+
+    def average(self) -> float:
+        """Mean training loss of the epoch so far."""
+        return self._sum / max(self._count, 1)
+
+    def start_epoch(self) -> None:
+        """Forget the losses."""
+        self._sum, self._count = 0.0, 0
+
+    def take_pictures(self) -> list[tuple[int, dict[str, np.ndarray], int]]:
+        """Number, middle planes and number of the plane of the batches shown since the last call."""
+        taken, self.shown, self._validated = self.shown, [], 0
+        return taken
+
+
+def pictures(batch: Batch, probabilities: Tensor) -> tuple[dict[str, np.ndarray], int]:
+    """The middle planes of a batch by kind, and which plane it is."""
+    images = {"inputs": batch["image"], "targets": batch["targets"], "predictions": probabilities}
+    plane = int(batch["image"].shape[-3]) // 2
+    return {kind: image[..., plane if image.shape[-3] > 1 else 0, :, :].float().cpu().numpy() for kind, image in images.items()}, plane
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A job that is ready to train.
+
+    Attributes:
+        job: the job.
+        network: with fresh weights, or those that it starts with.
+        loaders: of patches.
+        watcher: loss and metric.
+        options: of the native loop.
+        folder: of the checkpoints.
+        state: native state and weights to go on from, where it does.
+    """
+
+    job: Job
+    trainer: TrainerOptions
+    network: Network
+    loaders: Loaders
+    watcher: Watcher
+    options: Training
+    folder: Path
+    state: dict[str, Any] | None
+
+    @property
+    def run_folder(self) -> Path:
+        """The house's run folder."""
+        return self.folder / "run"
+
+    @cached_property
+    def board_folder(self) -> Path:
+        """Event files of this start."""
+        return self.folder / "logs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+    def recipe(self, network: nn.Module) -> tuple[torch.optim.Optimizer, Course]:
+        """Optimiser and schedule."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IgnoredKeyWarning)
+            optimizer = build_optimizer(self.job.config["optimizer"], network)
+        return optimizer, build_course(self.job.config.get("lr_scheduler"), optimizer)
+
+    @property
+    def watch(self) -> Watch:
+        """What decides which weights are best."""
+        return Watch(SCORE, self.trainer.eval_score_higher_is_better)
+
+    def summary_line(self) -> str:
+        """What is trained on what, in one line."""
+        patches, held = self.loaders.train_patches, self.loaders.val_patches
+        return (
+            f"{len(patches)} training patches of {len(patches.volumes)} file(s) and {len(held)} validation patches of "
+            f"{len(held.volumes)}, {self.loaders.batch} a step; {self.job.config['model']['name']}, {self.watcher.criterion.name}, "
+            f"{self.watcher.metric.name}; {self.options.steps} steps or {self.options.epochs} epochs"
+        )
+
+
+def prepare(job: Job) -> Prepared:
+    """Open the data of a job, build its network, and read the checkpoint that it goes on from.
+
+    Raises:
+        DataError: when files do not fit each other or the network.
+        ModelError: when a checkpoint does not fit the network.
+        MissingFileError: when a file is missing.
+    """
+    trainer, loaders = job.trainer, job.loaders
+    assert trainer is not None
+    assert loaders.train is not None
+    seed = job.plain.manual_seed or 0
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", IgnoredKeyWarning)  # they were told with the job
+        torch.manual_seed(seed)
+        network = Network(build_model(job.config["model"]))
+        criterion, metric = build_loss(job.config["loss"]), build_metric(job.config.get("eval_metric"))
+    weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(loaders.train.transformer.weight))
+    train = build_patches(loaders, "train", seed=seed, weights=weights)
+    held = build_patches(loaders, "val", seed=seed, weights=weights)
+    _check_channels(job, train)
+    workers = min(loaders.num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    batches = math.ceil(len(held) / loaders.batch_size)
+    shown = batches if trainer.validate_iters is None else min(batches, trainer.validate_iters)
+    watcher = Watcher(criterion, metric, network.model, trainer.max_val_images, shown)
+    folder = Path(trainer.checkpoint_dir).expanduser()
+    state = None
+    if trainer.resume is not None:
+        state = read_checkpoint(trainer.resume)
+        load_state_dict(network.model, state)
+        folder = Path(trainer.resume).expanduser().parent
+    elif trainer.pre_trained is not None:
+        load_state_dict(network.model, read_checkpoint(trainer.pre_trained))
+    options = _training(job, trainer, seed)
+    return Prepared(
+        job, trainer, network, Loaders(train, held, loaders.batch_size, workers, trainer.validate_iters), watcher, options, folder, state
+    )
+
+
+def _check_channels(job: Job, patches: Patches) -> None:
+    wanted = job.config["model"]["in_channels"]
+    if patches.in_channels != wanted:
+        raise ModelError(
+            f"model.in_channels is {wanted} but {patches.volumes[0].name} has {patches.in_channels} channel(s). Correct one of them."
+        )
+
+
+def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
+    """The options of the native loop; optimiser and schedule come from the job itself."""
+    several = job.plain.device in (None, "cuda") and torch.cuda.device_count() > 1
+    return Training(
+        epochs=trainer.max_num_epochs,
+        steps=trainer.max_num_iterations,
+        validate_every=f"{trainer.validate_after_iters} steps",
+        checkpoint_every=f"{trainer.validate_after_iters} steps",
+        seed=seed,
+        workers=job.loaders.num_workers,
+        precision=trainer.precision,
+        device=job.plain.device or "auto",
+        devices="auto" if several else 1,
+    )
+
+
+def begin(prepared: Prepared) -> bool:
+    """Lay a checkpoint to go on from into the run folder; whether there is one.
+
+    Raises:
+        TrainingError: when nothing is left to be done.
+    """
+    state, trainer = prepared.state, prepared.trainer
+    if state is None and trainer.num_iterations == 1 and trainer.num_epoch == 0:
+        return False
+    place = prepared.run_folder / "checkpoints"
+    weights = {name: value.detach().clone() for name, value in prepared.network.state_dict().items()}
+    optimizer, course = prepared.recipe(prepared.network)
+    whole = _native_state(prepared, state, optimizer, course)
+    if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
+        raise TrainingError(
+            f"{trainer.resume} has {whole['position']['step']} iterations in {whole['position']['epoch']} epochs behind it, and "
+            f"max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}. Raise them to go on."
+        )
+    save_checkpoint(place / "last", weights, whole)
+    best = prepared.folder / BEST
+    if best.is_file() and state is not None:
+        other = Network(build_model(prepared.job.config["model"]))
+        load_state_dict(other.model, read_checkpoint(best))
+        weights = other.state_dict()
+    save_checkpoint(place / "best", weights)
+    return True
+
+
+def _native_state(prepared: Prepared, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer, course: Course) -> dict[str, Any]:
+    """The native state that a checkpoint holds, or, of one by the original, the one that says as much."""
+    trainer = prepared.trainer
+    if state is not None and OWN in state:
+        return {**state[OWN], "optimiser": state["optimizer_state_dict"]}
+    found = state or {}
+    score = found.get("best_eval_score")
+    known = score is not None and math.isfinite(score)
+    position = Position(
+        epoch=int(found.get("num_epochs", trainer.num_epoch)),
+        step=int(found.get("num_iterations", trainer.num_iterations - 1)),
+        best=(-score if trainer.eval_score_higher_is_better else score) if known and score is not None else None,
+    )
+    position.reported = position.step
+    if "optimizer_state_dict" in found:
+        try:
+            optimizer.load_state_dict(found["optimizer_state_dict"])
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"the optimiser of {trainer.resume} does not fit optimizer: {error}. Use trainer.pre_trained.") from error
+    world = torch.cuda.device_count() if prepared.options.devices == "auto" else 1
+    return {
+        "options": prepared.options.model_dump(mode="json"),
+        "world": world,
+        "length": max(1, prepared.loaders.steps_per_epoch // world),
+        "position": asdict(position),
+        "totals": {"parts": {}, "known": {}},
+        "optimiser": optimizer.state_dict(),
+        "schedule": course.scheduler.state_dict(),
+        "scaler": {},
+        "average": None,
+    }
+
+
+def read_off(events: Iterable[Event], prepared: Prepared, board: Board) -> Iterator[Event]:
+    """Pass events through, and write checkpoints and curves as pytorch-3dunet does.
+
+    ``last_checkpoint.pytorch`` is written whenever the loop saves, after its last step in any case, and
+    ``best_checkpoint.pytorch`` when a validation was the best.
+    """
+    watcher, trainer = prepared.watcher, prepared.trainer
+    better = 0.0
+    is_best, told = False, False
+    try:
+        for event in events:
+            match event:
+                case Progress("train", step) if step % trainer.log_after_iters == 0:
+                    _tell_training(prepared, board, step)
+                case Epoch():
+                    if SCORE in event.figures:
+                        _tell_validation(prepared, board, event)
+                        is_best = is_best or event.best
+                        better = event.figures[SCORE] if event.best else better
+                    if event.step % math.ceil(prepared.loaders.steps_per_epoch) == 0:
+                        watcher.start_epoch()
+                case FileWritten(path) if path == prepared.run_folder / "checkpoints" / "last":
+                    state = load_state_of(path)
+                    best = state["position"]["best"]
+                    score = math.nan if best is None else -best if trainer.eval_score_higher_is_better else best
+                    written = write_checkpoint(prepared.folder, prepared.network.model, state, score=score, is_best=is_best)
+                    is_best = False
+                    yield from (FileWritten(each, "checkpoint for pytorch-3dunet") for each in written)
+            yield event
+            if not board.present and not told:
+                told = True
+                yield Warned("TensorBoard's files are not written: the package is missing. Install morula[track] to have them.")
+    finally:
+        board.close()
+
+
+def _tell_training(prepared: Prepared, board: Board, step: int) -> None:
+    watcher = prepared.watcher
+    if not board.present or watcher.seen is None:
+        return
+    figures = {"train_loss_avg": watcher.average()}
+    if not prepared.trainer.skip_train_validation:
+        figures["train_eval_score_avg"] = watcher.training_score()
+    board.scalars(figures, step)
+    batch, logits = watcher.seen
+    planes, plane = pictures(batch, watcher.model.probabilities(logits))
+    board.pictures(planes, plane, "train_", step)
+
+
+def _tell_validation(prepared: Prepared, board: Board, event: Epoch) -> None:
+    figures = {"val_loss_avg": event.figures["validation_loss"], "val_eval_score_avg": event.figures[SCORE]}
+    board.scalars({**figures, "learning_rate": event.figures["rate"]}, event.step)
+    for number, planes, plane in prepared.watcher.take_pictures():
+        board.pictures(planes, plane, f"val_{number}_", event.step)
+
+
+def preview(batch: Batch, outputs: dict[str, Tensor], model: Model) -> dict[str, np.ndarray]:
+    """Input, target and prediction of the first sample side by side, its middle plane."""
+    planes, _ = pictures(batch, model.probabilities(outputs[HEAD]))
+    sides = [plane[0] if plane.ndim == 3 else plane[0, 0] for plane in planes.values()]
+    spread = [(side - side.min()) / max(float(np.ptp(side)), 1e-6) for side in sides]
+    return {"input, target, prediction": np.concatenate(spread, axis=1)}
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move a former training in a folder out of the way, into the first free ``run_N``; where to, when there was one."""
+    former = [folder / name for name in ("last_checkpoint.pytorch", BEST, "run") if (folder / name).exists()]
+    if not former:
+        return None
+    number = next(n for n in range(1, 10**6) if not (folder / f"run_{n}").exists())
+    place = folder / f"run_{number}"
+    if (folder / "run").exists():
+        (folder / "run").rename(place)
+    place.mkdir(exist_ok=True)
+    for path in former:
+        if path.name != "run":
+            shutil.move(path, place / path.name)
+    return place

@@ -1,0 +1,322 @@
+"""Training by job files of pytorch-3dunet: exact counts, checkpoints that both programs load, exact continuation, its curves."""
+
+import copy
+import math
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.optim import lr_scheduler
+
+from morula.core.errors import MissingFileError, ModelError, OptionError, TrainingError, UnknownNameError
+from morula.core.events import Epoch, Finished, Warned
+from morula.dialects.pytorch3dunet import build_model, load_state_dict
+from morula.dialects.pytorch3dunet.board import tagged
+from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
+from morula.dialects.pytorch3dunet.job import FormatterOptions
+from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, build_course, build_optimizer, schedules
+from morula.workflows.train3dunet import train3dunet
+
+LISTS = {
+    "raw": [{"name": "Standardize"}, {"name": "RandomFlip"}, {"name": "AdditiveGaussianNoise", "execution_probability": 0.5}],
+    "label": [
+        {"name": "RandomFlip"},
+        {"name": "StandardLabelToBoundary", "append_label": True},
+        {"name": "ToTensor", "expand_dims": False},
+    ],
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A small job: 12 patches of training, 2 of validation."""
+    rng = np.random.default_rng(0)
+    for name, depth in (("train.h5", 8), ("val.h5", 4)):
+        labels = rng.integers(1, 6, (depth // 2, 8, 12)).repeat(2, 0).repeat(4, 1).repeat(4, 2).astype(np.uint16)
+        with h5py.File(tmp_path / name, "w") as file:
+            file["raw"] = (rng.normal(0, 0.2, labels.shape) + labels % 2).astype(np.float32)
+            file["label"] = labels
+    builder = {"name": "SliceBuilder", "patch_shape": [4, 16, 16], "stride_shape": [4, 16, 16], "skip_shape_check": True}
+    return {
+        "manual_seed": 3,
+        "device": "cpu",
+        "model": {"name": "UNet3D", "in_channels": 1, "out_channels": 1, "f_maps": [4, 8], "num_groups": 4},
+        "loss": {"name": "BCEDiceLoss", "skip_last_target": True},
+        "optimizer": {"learning_rate": 0.01, "weight_decay": 1e-5},
+        "eval_metric": {"name": "BoundaryAdaptedRandError", "use_last_target": True},
+        "lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "min", "factor": 0.5, "patience": 30},
+        "trainer": {
+            "checkpoint_dir": str(tmp_path / "out"),
+            "max_num_epochs": 10,
+            "max_num_iterations": 7,
+            "validate_after_iters": 3,
+            "log_after_iters": 2,
+            "eval_score_higher_is_better": False,
+            "tensorboard_formatter": {"skip_last_target": True},
+        },
+        "loaders": {
+            "num_workers": 0,
+            "batch_size": 2,
+            "train": {"file_paths": [str(tmp_path / "train.h5")], "slice_builder": builder, "transformer": LISTS},
+            "val": {"file_paths": [str(tmp_path / "val.h5")], "slice_builder": builder, "transformer": LISTS},
+        },
+    }
+
+
+def run(tmp_path, config, **changes):
+    document = copy.deepcopy(config)
+    document["trainer"] |= changes
+    path = tmp_path / "train.yml"
+    path.write_text(yaml.safe_dump(document))
+    return list(train3dunet(path))
+
+
+def last(tmp_path):
+    return read_checkpoint(tmp_path / "out" / "last_checkpoint.pytorch")
+
+
+def test_exactly_so_many_steps_and_what_is_written(tmp_path, config):
+    events = run(tmp_path, config)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].figures["steps"] == 7
+    validated = [event for event in events if isinstance(event, Epoch) and "validation_score" in event.figures]
+    assert [event.step for event in validated] == [3, 6, 7]  # the last step too
+    state = last(tmp_path)
+    assert list(state)[:5] == ["num_epochs", "num_iterations", "model_state_dict", "best_eval_score", "optimizer_state_dict"]
+    assert (state["num_epochs"], state["num_iterations"]) == (2, 7)  # 6 steps an epoch, the second begun
+    assert state["best_eval_score"] == pytest.approx(min(event.figures["validation_score"] for event in validated))
+    best = read_checkpoint(tmp_path / "out" / "best_checkpoint.pytorch")
+    assert best["num_iterations"] == min(validated, key=lambda event: event.figures["validation_score"]).step
+    for checkpoint in (state, best):
+        load_state_dict(build_model(config["model"]), checkpoint)
+    names = list(state["model_state_dict"])
+    assert names[0] == "encoders.0.basic_module.SingleConv1.groupnorm.weight"
+    assert names[-1] == "final_conv.bias"
+    run_folder = tmp_path / "out" / "run"
+    assert {path.name for path in run_folder.iterdir()} >= {"job.yaml", "provenance.json", "report.html", "checkpoints", "logs"}
+    (copied,) = (tmp_path / "out" / "logs").glob("*/train.yml")
+    assert yaml.safe_load(copied.read_text())["manual_seed"] == 3
+
+
+def test_a_checkpoint_at_the_end_whatever_the_counts(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=2, validate_after_iters=100)
+    assert last(tmp_path)["num_iterations"] == 2
+    assert (tmp_path / "out" / "best_checkpoint.pytorch").is_file()
+
+
+def test_epochs_end_a_training_too(tmp_path, config):
+    events = run(tmp_path, config, max_num_epochs=1, max_num_iterations=100)
+    assert events[-1].figures == {"epochs": 1, "steps": 6}
+    assert last(tmp_path)["num_epochs"] == 1
+
+
+def test_tensorboard_has_the_originals_tags(tmp_path, config):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(tmp_path, config)
+    (folder,) = (tmp_path / "out" / "logs").iterdir()
+    found = accumulator.EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    found.Reload()
+    assert set(found.Tags()["scalars"]) == {
+        *("train_loss_avg", "train_eval_score_avg", "val_loss_avg", "val_eval_score_avg", "learning_rate")
+    }
+    assert [each.step for each in found.Scalars("train_loss_avg")] == [2, 4, 6]
+    assert [each.step for each in found.Scalars("val_loss_avg")] == [3, 6, 7]
+    tags = set(found.Tags()["images"])
+    assert {f"train_{kind}/batch_1/slice_2" for kind in ("inputs", "targets", "predictions")} <= tags
+    assert {f"val_2_{kind}/batch_1/slice_2" for kind in ("inputs", "targets", "predictions")} <= tags
+
+
+def test_going_on_is_as_if_nothing_had_happened(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=9, checkpoint_dir=str(tmp_path / "whole"))
+    whole = read_checkpoint(tmp_path / "whole" / "last_checkpoint.pytorch")
+    run(tmp_path, config, max_num_iterations=6)
+    events = run(tmp_path, config, max_num_iterations=9, resume=str(tmp_path / "out" / "last_checkpoint.pytorch"), checkpoint_dir="ignored")
+    assert events[-1].figures["steps"] == 9
+    gone_on = last(tmp_path)
+    assert gone_on["num_iterations"] == 9
+    for name, value in whole["model_state_dict"].items():
+        torch.testing.assert_close(gone_on["model_state_dict"][name], value, rtol=0, atol=0)
+    assert gone_on["best_eval_score"] == whole["best_eval_score"]
+
+
+def test_a_checkpoint_of_the_original_is_gone_on_from(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=6)
+    path = tmp_path / "out" / "last_checkpoint.pytorch"
+    theirs = {key: value for key, value in read_checkpoint(path).items() if key != OWN}
+    torch.save(theirs, path)
+    events = run(tmp_path, config, max_num_iterations=8, resume=str(path))
+    assert events[-1].figures["steps"] == 8
+    assert last(tmp_path)["optimizer_state_dict"]["state"][0]["step"] == 8
+    with pytest.raises(TrainingError, match="Raise them"):
+        run(tmp_path, config, max_num_iterations=8, resume=str(path))
+
+
+def test_weights_to_start_with(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=3)
+    first = tmp_path / "out" / "best_checkpoint.pytorch"
+    config["optimizer"] = {"name": "SGD", "learning_rate": 1e-9}
+    events = run(tmp_path, config, max_num_iterations=1, pre_trained=str(first), checkpoint_dir=str(tmp_path / "tuned"))
+    assert isinstance(events[-1], Finished)
+    before, after = read_checkpoint(first), read_checkpoint(tmp_path / "tuned" / "last_checkpoint.pytorch")
+    for name, value in before["model_state_dict"].items():
+        torch.testing.assert_close(after["model_state_dict"][name], value, rtol=0, atol=1e-6)
+    config["model"]["f_maps"] = [8, 16]
+    with pytest.raises(ModelError):
+        run(tmp_path, config, pre_trained=str(first))
+    with pytest.raises(MissingFileError, match="no checkpoint"):
+        run(tmp_path, config, pre_trained="none.pytorch")
+
+
+def test_a_former_training_is_moved_aside_and_said_so(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=2)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    events = run(tmp_path, config, max_num_iterations=3)
+    assert any("moved to" in event.message for event in events if isinstance(event, Warned))
+    assert read_checkpoint(tmp_path / "out" / "run_1" / "last_checkpoint.pytorch")["num_iterations"] == 2
+    assert last(tmp_path)["num_iterations"] == 3
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_two_dimensions_classes_and_weights(tmp_path, config):
+    rng = np.random.default_rng(0)
+    for name in ("train.h5", "val.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["raw"] = rng.normal(0, 1, (3, 1, 32, 32)).astype(np.float32)
+            file["label"] = rng.integers(0, 3, (1, 32, 32)).astype(np.uint8)
+            file["weight"] = np.ones((1, 32, 32), np.float32)
+    config["model"] = {"name": "UNet2D", "in_channels": 3, "out_channels": 3, "f_maps": [4, 8], "num_groups": 4, "final_sigmoid": False}
+    config["loss"] = {"name": "PixelWiseCrossEntropyLoss", "weight": [1, 2, 1]}
+    config["eval_metric"] = None
+    config["trainer"] |= {"eval_score_higher_is_better": True, "max_num_iterations": 3}
+    config["lr_scheduler"] = {"name": "StepLR", "step_size": 1, "gamma": 0.5}
+    config["loaders"]["weight_internal_path"] = "weight"
+    lists = {
+        "raw": [{"name": "Standardize"}, {"name": "RandomRotate90"}, {"name": "ToTensor", "expand_dims": True}],
+        "label": [{"name": "RandomRotate90"}, {"name": "ToTensor", "expand_dims": False, "dtype": "int64"}],
+        "weight": [{"name": "RandomRotate90"}, {"name": "ToTensor", "expand_dims": False}],
+    }
+    for phase in ("train", "val"):
+        config["loaders"][phase]["slice_builder"] |= {"patch_shape": [1, 16, 16], "stride_shape": [1, 16, 16]}
+        config["loaders"][phase]["transformer"] = lists
+    events = run(tmp_path, config)
+    assert isinstance(events[-1], Finished)
+    rates = [event.figures["rate"] for event in events if isinstance(event, Epoch) and "validation_score" in event.figures]
+    assert rates == pytest.approx([0.01])
+    assert last(tmp_path)["optimizer_state_dict"]["param_groups"][0]["lr"] == pytest.approx(0.005)
+
+
+def test_images_and_masks_of_the_data_science_bowl(tmp_path, config):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for phase in ("train", "val"):
+        for number, size in enumerate(((40, 30), (30, 52), (28, 28))):
+            for folder in ("images", "masks"):
+                place = tmp_path / phase / folder
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 4 if folder == "masks" else 255, size).astype(np.uint8)).save(place / f"{number}.png")
+        config["loaders"][phase] = {
+            "file_paths": [str(tmp_path / phase)],
+            "transformer": {
+                "raw": [{"name": "CropToFixed", "size": [32, 32]}, {"name": "Standardize"}, {"name": "ToTensor", "expand_dims": True}],
+                "label": [
+                    {"name": "CropToFixed", "size": [32, 32]},
+                    {"name": "Relabel"},
+                    {"name": "BlobsToMask", "append_label": True},
+                    {"name": "ToTensor", "expand_dims": True},
+                ],
+            },
+        }
+    config["loaders"]["dataset"] = "DSB2018Dataset"
+    config["model"] = {"name": "UNet2D", "in_channels": 1, "out_channels": 1, "f_maps": [4, 8], "layer_order": "bcr"}
+    config["eval_metric"] = {"name": "BlobsAveragePrecision", "use_last_target": True, "metric": "ap"}
+    events = run(tmp_path, config, max_num_iterations=2, eval_score_higher_is_better=True)
+    assert events[-1].figures["steps"] == 2
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_takes_a_step(name):
+    layer = torch.nn.Linear(2, 1)
+    optimizer = build_optimizer({"name": name, "learning_rate": 0.1}, layer)
+    before = layer.weight.detach().clone()
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert type(optimizer).__name__ == name
+    assert not torch.equal(layer.weight, before)
+
+
+def test_optimisers_that_the_original_replaces_or_fails_at_are_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'Adam'"):
+        build_optimizer({"name": "adam"}, torch.nn.Linear(1, 1))
+    with pytest.raises(OptionError, match="Use Adam"):
+        build_optimizer({"name": "LBFGS"}, torch.nn.Linear(1, 1))
+
+
+GIVEN = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [1, 2]},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingLR": {"T_max": 4},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "OneCycleLR": {"max_lr": 0.1, "total_steps": 10},
+    "ReduceLROnPlateau": {"mode": "max", "patience": 0},
+}
+
+
+@pytest.mark.parametrize("name", schedules())
+def test_every_schedule_of_torch_goes_on_after_validations(name):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
+    course = build_course({"name": name, "verbose": True, **GIVEN.get(name, {})}, optimizer)
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
+    scheduler = getattr(lr_scheduler, name)(theirs, **GIVEN.get(name, {}))
+    for figure in (0.5, 0.4, 0.3):
+        course.after("steps")
+        for each in (optimizer, theirs):
+            each.step()
+        course.after("validations", figure)
+        scheduler.step(figure) if name == "ReduceLROnPlateau" else scheduler.step()
+        assert course.rate == pytest.approx(theirs.param_groups[0]["lr"])
+
+
+def test_wrong_schedules_are_named():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    for config, said in (
+        ({"name": "StepLr", "step_size": 1}, "Did you mean 'StepLR'"),
+        ({"name": "StepLR"}, "step_size is missing"),
+        ({"name": "StepLR", "step_size": 1, "gama": 0.1}, "Did you mean 'gamma'"),
+        ({"name": "CyclicLR", "base_lr": 0.1, "max_lr": 0.2, "mode": "x"}, "does not take these values"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            build_course(config, optimizer)
+
+
+def test_a_rate_that_fell_too_low_ends_the_training(tmp_path, config):
+    config["lr_scheduler"] = {"name": "ReduceLROnPlateau", "mode": "max", "factor": 1e-9, "patience": 0}
+    config["optimizer"]["learning_rate"] = 1e-6  # nothing gets better
+    events = run(tmp_path, config, max_num_iterations=50, validate_after_iters=1)
+    assert events[-1].figures["steps"] < 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "channelwise", "tags"),
+    [
+        ("inputs", (2, 2, 8, 8), False, ["inputs/batch_0/channel_0/slice_4", "inputs/batch_0/channel_1/slice_4"]),
+        ("inputs", (1, 3, 8, 8), False, ["inputs/batch_0/slice_4"]),
+        ("targets", (1, 2, 8, 8), False, ["targets/batch_0/slice_4"]),
+        ("targets", (1, 8, 8), False, ["targets/batch_0/slice_4"]),
+        ("predictions", (1, 3, 8, 8), False, ["predictions/batch_0/slice_4"]),
+        ("predictions", (1, 2, 8, 8), True, ["predictions/batch_0/channel_0/slice_4", "predictions/batch_0/channel_1/slice_4"]),
+    ],
+)
+def test_pictures_bear_the_originals_tags(kind, shape, channelwise, tags):
+    batch = np.random.default_rng(0).integers(0, 3, shape)
+    options = FormatterOptions(skip_last_target=True, log_channelwise=channelwise)
+    made = list(tagged(kind, batch, 4, options))
+    assert [tag for tag, _ in made][: len(tags)] == tags
+    for _, image in made:
+        assert image.shape[0] in (1, 3)
+        assert 0 <= image.min() <= image.max() <= 1
+        assert not math.isnan(float(image.sum()))
