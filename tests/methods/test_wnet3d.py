@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy import ndimage
 from torch.nn import functional
 
 from morula.core.variants import one_of
 from morula.labels.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.methods.unlabelled import advice_on_balance, image_warnings
-from morula.methods.wnet3d import Options, WNet3D
+from morula.methods.wnet3d import Options, WNet3D, smoothed
 
 
 class Objects:
@@ -72,6 +73,16 @@ def test_mirrored_voxels_are_not_rebuilt():
     cut = method().loss(outputs, given)["reconstruction"]
     expected = 5e-3 * functional.mse_loss(outputs["reconstruction"][..., :4], given["image"][..., :4])
     assert float(cut.value(cut.parts)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_smoothing_is_that_of_an_image_before_the_losses():
+    spacing = (2.0, 1.0, 1.0)
+    image = 100 * torch.rand((2, 1, 8, 20, 20), generator=torch.Generator().manual_seed(2))
+    expected = [ndimage.gaussian_filter(each[0].numpy(), [0.75, 1.5, 1.5], mode="nearest") for each in image]
+    np.testing.assert_allclose(smoothed(image, 1.5, spacing)[:, 0].numpy(), expected, atol=0.05)
+    outputs, given = batch()
+    plain, wide = (values(method(intensity_sigma=30.0, smoothing=width).loss(outputs, given)) for width in (0.0, 2.0))
+    assert all(plain[name] != wide[name] for name in plain)
 
 
 @pytest.mark.parametrize("value", [0.0, 100.0])

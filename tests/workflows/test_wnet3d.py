@@ -9,7 +9,7 @@ import pytest
 
 import morula
 from morula.core.errors import JobError
-from morula.core.events import Epoch, Logged, Preview
+from morula.core.events import Epoch, Logged, Preview, Warned
 from morula.io.tables import read_table
 from morula.jobs.load import load_job
 from morula.workflows.prepare import prepare
@@ -118,3 +118,20 @@ def test_the_network_is_planned_and_others_are_refused(data3d: Path) -> None:
 def test_what_makes_nothing_of_a_foreground_is_refused(data3d: Path) -> None:
     with pytest.raises(JobError, match=r"seed is 0\.4 and foreground is 0\.5"):
         load_job(written(data3d.parent, name="seeds"), overrides=["objects.process={kind: seeded_watershed, seed: 0.4}"])
+
+
+def test_plain_methods_are_scored_beside_it(trained: tuple[Path, list]) -> None:
+    folder, events = trained
+    rows = read_table(folder / "baselines.csv")
+    assert set(rows["method"].tolist()) == {"Otsu + Voronoi", "Otsu + watershed"}
+    assert any(isinstance(event, Warned) and "does not beat Otsu" in event.message for event in events)  # trained for 12 steps
+    page = (folder / "report.html").read_text()
+    assert "Beside plain methods" in page
+    assert "does not beat Otsu" in page
+
+
+def test_the_report_shows_the_epochs_as_a_film_strip(trained: tuple[Path, list]) -> None:
+    page = (trained[0] / "report.html").read_text()
+    assert page.count("<b>epoch ") == 2
+    assert "ncuts" in page[page.index("<b>epoch 2</b>") :][:200]
+    assert page.count('alt="Epoch ') == 2

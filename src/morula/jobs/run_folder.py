@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "scores.csv"
 
     @property
+    def baselines_file(self) -> Path:
+        """Scores of plain methods on the same images."""
+        return self.path / "baselines.csv"
+
+    @property
     def images_file(self) -> Path:
         """Which raw image, truth and result belong together, for the report."""
         return self.path / "report" / "images.json"

@@ -146,8 +146,8 @@ class Method(ABC):
         del image, name
         return []
 
-    def baselines(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Results of plain methods, by name, for an image C(Z)YX on the network's scale; they are scored beside the method's own."""
+    def baselines(self, image: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
+        """Results of plain methods, by name, scored beside the method's own; `image` gives the image C(Z)YX on the network's scale."""
         del image
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,10 @@ class ObjectScores:
     objects: Sequence[Any]
     slices: Sequence[Any]
     voxels: np.ndarray
+
+    def __iter__(self) -> Iterator[Any]:
+        """The scores in space, a threshold each."""
+        return iter(self.objects)
 
 
 def score_objects(truth: np.ndarray, result: np.ndarray, thresholds: Sequence[float]) -> ObjectScores:

@@ -43,6 +43,9 @@ class Options(BaseOptions):
     """How far intensities may lie apart, on the scale of 0 to 100."""
     spatial_sigma: PositiveFloat = 4.0
     """How far voxels may lie apart, in voxels."""
+    smoothing: float = Field(0.0, ge=0)
+    """Width of the Gaussian, in voxels of the finest axis, by which the image is smoothed before the losses see it, not the network:
+    then it does not learn the noise of single voxels. WNet3D has none."""
     radius: PositiveInt = 2
     """Voxels around each one that are compared with it."""
     ncuts_weight: float = Field(0.5, ge=0)
@@ -110,7 +113,7 @@ class WNet3D(Method):
         from morula.losses.sums import Sums
 
         options = self.options
-        image, rebuilt = batch["image"], outputs["reconstruction"]
+        image, rebuilt = smoothed(batch["image"], options.smoothing, self.spacing), outputs["reconstruction"]
         cuts = {"class_mean": soft_ncuts_sums, "pairwise": soft_ncuts_pairwise_sums}[options.ncuts](
             image,
             outputs["classes"].softmax(dim=1),
@@ -207,11 +210,29 @@ class WNet3D(Method):
         """Images that WNet3D's document says to avoid."""
         return image_warnings(image, name, self.spacing)
 
-    def baselines(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def baselines(self, image: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
         """What Otsu's threshold of the image gives, parted by Voronoi cells and by watershed."""
         from morula.labels.otsu import otsu_voronoi, otsu_watershed
 
-        return {"Otsu + Voronoi": otsu_voronoi(image[0], self.spacing), "Otsu + watershed": otsu_watershed(image[0], self.spacing)}
+        plane = image().mean(axis=0)
+        return {"Otsu + Voronoi": otsu_voronoi(plane, self.spacing), "Otsu + watershed": otsu_watershed(plane, self.spacing)}
+
+
+def smoothed(image: Tensor, width: float, spacing: Sequence[float]) -> Tensor:
+    """Images NC(Z)YX smoothed by a Gaussian of `width` voxels of the finest axis, fewer along coarser ones; the border is repeated."""
+    import torch
+    from torch.nn import functional
+
+    if width == 0:
+        return image
+    for axis, length in enumerate(spacing, start=2):
+        sigma = width * min(spacing) / length
+        reach = max(1, round(4 * sigma))
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device) / sigma) ** 2)
+        lines = image.movedim(axis, -1)
+        padded = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
+        image = functional.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(lines.shape).movedim(-1, axis)
+    return image
 
 
 def class_brightness(prediction: np.ndarray, image: np.ndarray) -> np.ndarray:

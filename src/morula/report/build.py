@@ -17,11 +17,14 @@ from markupsafe import Markup
 from morula.io.atomic import atomic
 from morula.report import tables
 from morula.report.curves import line_chart
+from morula.report.film import film
 from morula.report.panels import ObjectRow, Opened, Reading, Tags, object_rows, open_image, panel, thumbnail
 from morula.report.run_folder import RunFolder, RunImage, read_run
 
 OBJECTS = 40
 """Objects that the table shows at most."""
+STRIPS = {"wnet3d": "From left to right: image, probability of each class, classes, image rebuilt."}
+"""What the parts of a preview are, by method."""
 VOXELS = 500_000_000
 """Voxels that are examined for single objects at most; the images with pictures go first."""
 
@@ -72,6 +75,10 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         settings=tables.settings(run.job),
         job_text=run.job_text,
         charts=charts_of(run),
+        film=film(run.previews, run.training),
+        strip=STRIPS.get(str((run.job.get("method") or {}).get("kind")), ""),
+        baselines=tables.baseline_table(run),
+        validated=any("validation_loss" in row for row in run.training),
         tuned=tables.tuned(run.job),
         pooled=tables.pooled_table(run.scores),
         before=tables.before_table(run.scores),

@@ -30,7 +30,7 @@ class RunImage:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The texts and tables of a run. `scores`, `training` are rows by column name, as written."""
+    """The texts and tables of a run. `scores`, `baselines` and `training` are rows by column name, as written; `previews` are pictures."""
 
     path: Path
     job: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +38,8 @@ class RunFolder:
     provenance: dict[str, Any] = field(default_factory=dict)
     training: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
+    baselines: list[Row] = field(default_factory=list)
+    previews: list[Path] = field(default_factory=list)
     images: list[RunImage] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -60,6 +62,8 @@ def read_run(run: Path | str) -> RunFolder:
         provenance=_mapping(run / "provenance.json", _text(run / "provenance.json")),
         training=read_rows(run / "logs" / "training.csv"),
         scores=read_rows(run / "scores.csv"),
+        baselines=read_rows(run / "baselines.csv"),
+        previews=sorted((run / "logs" / "previews").glob("*.png")),
         images=_images(run),
         log=_text(run / "logs" / "log.txt").splitlines(),
     )

@@ -24,6 +24,8 @@ _TITLES = {
     "variation_split": "split (bits)",
     "variation_merge": "merged (bits)",
     "mean_true_score": "mean true score",
+    "slice_f1": "F1 by slice",
+    "foreground_dice": "foreground Dice",
     "mean_matched_score": "mean matched IoU",
     "n_true": "true objects",
     "n_pred": "predicted objects",
@@ -114,6 +116,21 @@ def whole_table(scores: Sequence[Row]) -> ScoreTable | None:
         return None
     rows = [rows[-1], *rows[:-1]] if rows[-1]["image"] == "pooled" else rows
     return _table(["image", *WHOLE], rows)
+
+
+def baseline_table(run: RunFolder) -> ScoreTable | None:
+    """The headline figure of the run's method and of plain methods, pooled, a row each."""
+    kind, key, figure = str((run.job.get("method") or {}).get("kind", "method")), key_column(run.scores), headline(run.scores)
+    if not run.baselines or key is None or figure is None:
+        return None
+    found: dict[str, dict[str, str]] = {}
+    for row in [*({"method": kind, **row} for row in run.scores), *run.baselines]:
+        if row["image"] == "pooled":
+            found.setdefault(row["method"], {})[row[key]] = row[figure]
+    keys = list(found[kind])
+    titles = ["method", *(f"{title(figure)} @ {each}" for each in keys)]
+    rows = [[name, *(short(figures.get(each, "")) for each in keys)] for name, figures in found.items()]
+    return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
 
 
 def image_table(scores: Sequence[Row]) -> ScoreTable | None:

@@ -23,6 +23,7 @@ from morula.jobs.yaml_lines import Document, read_documents
 from morula.labels.unlabelled import labelled_only
 from morula.methods.base import Method
 from morula.metrics.whole import WholeImage
+from morula.workflows.baselines import Baselines, compared
 from morula.workflows.log import logged
 from morula.workflows.sources import Truth, open_truth
 
@@ -60,11 +61,13 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     began = time.monotonic()
     job = validate(Document(read_documents(folder.job_file)[0].data, {}, str(folder.job_file)))
     yield Started("evaluate", len(rows))
-    final, before = Scoring(job), Scoring(job)
+    final, before, plain = Scoring(job), Scoring(job), Baselines(job)
     shutil.rmtree(folder.associations, ignore_errors=True)
     for done, row in enumerate(rows, start=1):
         name, prediction, truth = row["name"], Path(row["prediction"]), truth_of(row)
         yield from final.add(name, prediction, truth, folder.associations / name)
+        if final.method:
+            plain.add(name, final.method, row["raw"], truth)
         earlier = prediction.parent / "before" / prediction.name
         if earlier.exists():
             yield from before.add(name, earlier, truth, folder.associations / f"{name}_before")
@@ -76,6 +79,11 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     write_table(folder.scores_file, columns_of(table))
     yield FileWritten(folder.scores_file, "scores of each image and pooled")
     figures = pooled_figures(table)
+    if final.method and plain.scores:
+        rivals = plain.rows(final.method)
+        write_table(folder.baselines_file, columns_of([{"method": name, **row} for name, each in rivals.items() for row in each]))
+        yield FileWritten(folder.baselines_file, "scores of plain methods")
+        yield from compared(job.method.kind, figures, {name: pooled_figures(each) for name, each in rivals.items()})
     yield Logged("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     yield Finished("evaluate", time.monotonic() - began, figures)
 
