@@ -135,3 +135,44 @@ def test_the_report_shows_the_epochs_as_a_film_strip(trained: tuple[Path, list])
     assert page.count("<b>epoch ") == 2
     assert "ncuts" in page[page.index("<b>epoch 2</b>") :][:200]
     assert page.count('alt="Epoch ') == 2
+
+
+def test_training_goes_on_from_the_weights_of_a_run_at_a_lowered_rate(trained: tuple[Path, list], data3d: Path, tmp_path: Path) -> None:
+    path = written(data3d.parent, name="from")
+    overrides = ["network={kind: wnet, from: " + str(trained[0]) + "}", "training={epochs: 1}"]
+    prepared = prepare(load_job(path, overrides=overrides))
+    assert prepared.job.network.features == (4, 8)
+    assert prepared.job.training.optimiser.rate == 1e-4
+    events = list(morula.train(path, output=tmp_path / "run", overrides=[*overrides, "training.optimiser={kind: sgd, rate: 1e-12}"]))
+    told = [event.message for event in events if isinstance(event, Logged)]
+    assert any(text.startswith("started from") and "drawn anew" not in text for text in told)
+    before, after = (morula.load(folder).network.encoder.output.weight for folder in (trained[0], tmp_path / "run"))
+    np.testing.assert_allclose(before.detach(), after.detach(), atol=1e-6)
+
+
+def test_training_goes_on_from_a_checkpoint_of_cellseg3d_with_other_classes(data3d: Path, tmp_path: Path) -> None:
+    import torch
+
+    from morula.dialects.cellseg3d import names
+    from morula.nn.options import WNetOptions
+    from morula.nn.wnet import WNet
+    from morula.workflows.transfer import start_from
+
+    theirs = WNet(WNetOptions(features=(4, 4, 8, 8)), ndim=3, in_channels=1, heads={"classes": 2})
+    torch.save({name: theirs.state_dict()[own] for name, own in names()}, tmp_path / "wnet_latest.pth")
+    path = written(data3d.parent, name="checkpoint", method="{kind: wnet3d, classes: 3}")
+    prepared = prepare(load_job(path, overrides=["network={kind: wnet, from: " + str(tmp_path / "wnet_latest.pth") + "}"]))
+    assert (prepared.job.network.features, prepared.job.network.dropout) == ((4, 4, 8, 8), 0.65)
+    network = WNet(prepared.job.network, ndim=3, in_channels=1, heads=prepared.method.heads)
+    said = start_from(network, tmp_path / "wnet_latest.pth")
+    assert "165 of 168 tensors taken; drawn anew: decoder.down.0.0.convolution.weight, encoder.output.bias, encoder.output.weight" in said
+    torch.testing.assert_close(network.encoder.down[0][0].convolution.weight, theirs.encoder.down[0][0].convolution.weight)
+
+
+def test_weights_that_are_not_there_are_an_error_of_their_line(data3d: Path) -> None:
+    from morula.workflows.check import check
+
+    path = written(data3d.parent, name="absent")
+    path.write_text(path.read_text().replace("preset: light, features: [4, 8]", "from: nowhere.pth"))
+    with pytest.raises(JobError, match=r"network\.from.*nowhere\.pth"):
+        check(path, prove=False)

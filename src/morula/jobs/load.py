@@ -108,7 +108,7 @@ def _override(data: Any, text: str) -> None:
 
 
 def _with_absolute_paths(job: Any, folder: Path) -> Any:
-    """The job with the paths of its images made absolute."""
+    """The job with the paths of its images and of the weights to start from made absolute."""
 
     def absolute(source: Any) -> Any:
         if source is None or not hasattr(source, "raw"):
@@ -118,7 +118,11 @@ def _with_absolute_paths(job: Any, folder: Path) -> Any:
         )
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
-    return job.model_copy(update={"images": job.images.model_copy(update=sources)})
+    update = {"images": job.images.model_copy(update=sources)}
+    start = getattr(job.network, "from_", None)
+    if start is not None:
+        update["network"] = job.network.model_copy(update={"from_": str(folder / start)})
+    return job.model_copy(update=update)
 
 
 def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, Any]) -> Problem:

@@ -85,7 +85,7 @@ class WNet3D(Method):
 
     @classmethod
     def planned(cls, job: Any) -> dict[str, Any]:
-        """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau."""
+        """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau; slowly from given weights."""
         found: dict[str, Any] = {}
         stated = job.sampling.normalise
         if stated.kind == "percentile":
@@ -93,7 +93,9 @@ class WNet3D(Method):
             found["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
         if job.augment is None:
             found["augment"] = ["flip", "rotate90"]
-        found["training"] = {name: value for name, value in COURSE.items() if name not in job.training.model_fields_set}
+        rate = 1e-3 if getattr(job.network, "from_", None) is None else 1e-4
+        course = {**COURSE, "optimiser": {"kind": "adamw", "rate": rate}}
+        found["training"] = {name: value for name, value in course.items() if name not in job.training.model_fields_set}
         return found
 
     @property

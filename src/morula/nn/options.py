@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from morula.core.options import Options
 
@@ -18,7 +18,20 @@ Block: TypeAlias = Literal["double", "residual", "residual_se"]
 Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch"]
 
 
-class UNetOptions(Options):
+class NetworkOptions(Options):
+    """What every network of a job has."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        description="Weights to start from: a run folder, or for `wnet` a checkpoint of CellSeg3D. A network whose features are left out "
+        "is the one that these weights belong to.",
+    )
+
+
+class UNetOptions(NetworkOptions):
     """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) in 2D or 3D.
 
     Examples:
@@ -100,7 +113,7 @@ class ResidualUNetOptions(UNetOptions):
     """Residual blocks of two convolutions at each level on the way up."""
 
 
-class OrderedUNetOptions(Options):
+class OrderedUNetOptions(NetworkOptions):
     """U-Net whose layers stand in any order, with the channels and joints of pytorch-3dunet (https://doi.org/10.7554/eLife.57613).
 
     Examples:
@@ -198,7 +211,7 @@ WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Options of `wnet` by the name of a preset: WNet3D's own, and one that trains on a laptop."""
 
 
-class WNetOptions(Options):
+class WNetOptions(NetworkOptions):
     """W-Net (Xia and Kulis 2017, https://arxiv.org/abs/1711.08506), as WNet3D has it (Achard et al. 2024, https://doi.org/10.7554/eLife.99848).
 
     Examples:

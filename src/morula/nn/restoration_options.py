@@ -6,11 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from morula.core.options import Options
-from morula.nn.options import Activation
+from morula.nn.options import Activation, NetworkOptions
 
 
-class EDSROptions(Options):
+class EDSROptions(NetworkOptions):
     """EDSR: plain residual blocks (Lim et al. 2017, https://arxiv.org/abs/1707.02921), on the image's own grid."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (64,)
@@ -23,7 +22,7 @@ class EDSROptions(Options):
     """Without any non-linearity, and through a grid of half the voxel's edge, as BiaPy has it. Only for such weights; 2D."""
 
 
-class RCANOptions(Options):
+class RCANOptions(NetworkOptions):
     """RCAN: residual groups with channel attention (Zhang et al. 2018, https://arxiv.org/abs/1807.02758), on the image's own grid."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (16,)
@@ -45,7 +44,7 @@ class RCANOptions(Options):
     """With one convolution more before the last, as networks that BiaPy trained up to 3.5. Only for such weights."""
 
 
-class WDSROptions(Options):
+class WDSROptions(NetworkOptions):
     """WDSR: wide activations and normalised weights (Yu et al. 2018, https://arxiv.org/abs/1808.08718), on the image's own grid."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (32,)
@@ -58,7 +57,7 @@ class WDSROptions(Options):
     """Channels inside a block as a multiple of those between blocks."""
 
 
-class DFCANOptions(Options):
+class DFCANOptions(NetworkOptions):
     """DFCAN: channel attention in the Fourier domain (Qiao et al. 2021, https://doi.org/10.1038/s41592-020-01048-5).
 
     Works on the image's own grid.

@@ -7,13 +7,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt, model_validator
 
-from morula.core.options import Options
-from morula.nn.options import Activation, Edge, Norm, Probability, odd_edges, per_level
+from morula.nn.options import Activation, Edge, NetworkOptions, Norm, Probability, odd_edges, per_level
 
 Preset: TypeAlias = Literal["mini", "small", "base"]
 
 
-class TransformerOptions(Options):
+class TransformerOptions(NetworkOptions):
     """A vision transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929) as encoder.
 
     Examples:

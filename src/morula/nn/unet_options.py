@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from morula.core.options import Options
-from morula.nn.options import Activation, Edge, Norm, Probability, UNetOptions, check_lengths, odd_edges, per_level
+from morula.nn.options import Activation, Edge, NetworkOptions, Norm, Probability, UNetOptions, check_lengths, odd_edges, per_level
 
 Features = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
@@ -56,7 +55,7 @@ class ResUNetSEOptions(PreactivationUNetOptions):
     """Leave the excitation out, as networks that BiaPy trained up to 3.6.5. Only for such weights."""
 
 
-class LevelOptions(Options):
+class LevelOptions(NetworkOptions):
     """Levels of a network: channels, poolings and kernels of each."""
 
     features: Features = (16, 32, 64, 128, 256)

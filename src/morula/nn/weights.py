@@ -77,7 +77,7 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, Any
         "torch": torch.__version__,
         "network": {
             "kind": kind_of(network.options),
-            "options": network.options.model_dump(mode="json", exclude={"kind"}),
+            "options": network.options.model_dump(mode="json", exclude={"kind", "from_"}),
             "ndim": network.ndim,
             "in_channels": network.in_channels,
             "heads": network.heads,

@@ -23,6 +23,7 @@ from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.workflows.sources import Opened, open_source, unlike
+from morula.workflows.transfer import with_stored_network
 
 LOOKED_AT = 2**22
 """Voxels of an image that are looked at for what makes it unfit."""
@@ -64,6 +65,7 @@ def prepare(job: Any) -> Prepared:
         JobError: with everything that is wrong with the job and its files.
     """
     train, validation, warnings = _opened(job)
+    job = with_stored_network(job)
     facts = facts_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)

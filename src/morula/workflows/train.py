@@ -15,6 +15,7 @@ from morula.jobs.run_folder import RunFolder, checksum
 from morula.training.processes import first_process
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.transfer import start_from
 
 if TYPE_CHECKING:
     from morula.nn.network import Network
@@ -97,6 +98,9 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
     if first_process():
         yield from record(prepared, folder)
     network = built(prepared)
+    start = getattr(prepared.job.network, "from_", None)
+    if start is not None and not resume:
+        yield Logged(start_from(network, Path(start)))
     finished = yield from _seen(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
     if finished:
         yield from save(prepared, network, folder)
