@@ -22,9 +22,10 @@ from page import write_page  # noqa: E402 - the folder is not a package
 from real import real_job  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
+from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
-ROWS = {**ARRAY_ROWS, **{name: real_job(name) for name in ("nuclei2d", "nuclei3d_embryo")}}
+ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **{name: real_job(name) for name in ("nuclei2d", "nuclei3d_embryo")}}
 
 
 def main() -> None:
