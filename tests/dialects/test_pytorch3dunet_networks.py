@@ -14,7 +14,7 @@ from morula.dialects.pytorch3dunet import IgnoredKeyWarning, build_model, load_s
 from morula.dialects.pytorch3dunet.networks import CLASSES
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch3dunet"
-TAGS = sorted(path.stem for path in GOLDEN.glob("*.npz") if path.stem not in ("losses_metrics", "res3d_version_1_6_1"))
+TAGS = sorted(path.stem for path in GOLDEN.glob("*.npz") if path.stem not in ("losses_metrics", "transforms", "res3d_version_1_6_1"))
 SMALL = {"in_channels": 1, "out_channels": 2, "f_maps": [4, 8], "num_groups": 2}
 
 

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from morula.nn.build import build_network
+from morula.nn.layers import enlarge_nearest
 from morula.nn.options import OrderedUNetOptions
-from morula.nn.ordered_unet import Resize
+from morula.nn.ordered_unet import OrderedUNet, Resize
 
 WAYS = [("nearest", "concatenate"), ("linear", "concatenate"), ("area", "concatenate"), ("transpose", "concatenate"), ("stretch", "add")]
 
@@ -128,3 +129,33 @@ def test_a_transposed_convolution_to_the_size_is_torchs(ndim):
 def test_what_cannot_be_built_is_refused_in_words(options, words):
     with pytest.raises(ValidationError, match=words):
         OrderedUNetOptions(**options)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 3, 4, 5), (8, 10)), ((1, 4, 2, 3, 5), (2, 6, 10)), ((2, 3, 4, 5), (7, 10))])
+def test_enlarging_has_the_same_gradient_in_both_layouts(shape, size):
+    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    torch.manual_seed(0)
+    plain = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    last = plain.detach().clone(memory_format=layout).requires_grad_()
+    weight = torch.randn((*shape[:2], *size), dtype=torch.float64)
+    results = []
+    for image in (plain, last):
+        out = enlarge_nearest(image, size)
+        (out * weight).sum().backward()
+        results.append((out, image.grad))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[0][0], torch.nn.functional.interpolate(plain, size=size))
+
+
+def test_a_norm_before_all_convolutions_learns_from_channels_last_images():
+    torch.manual_seed(0)
+    options = OrderedUNetOptions(features=(4, 8), order="gcr", groups=2)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        torch.manual_seed(1)
+        network = OrderedUNet(options, ndim=3, in_channels=1, heads={"a": 1}).to(memory_format=layout)
+        image = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(2)).to(memory_format=layout)
+        network.logits(image)["a"].square().mean().backward()
+        gradients.append([weight.grad for weight in network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from morula.nn.layers import TRANSPOSED, convolution, pad_to, pool
+from morula.nn.layers import TRANSPOSED, convolution, enlarge_nearest, pad_to, pool
 from morula.nn.network import Network
 from morula.nn.options import OrderedUNetOptions
 from morula.nn.reach import unet_halo
@@ -131,6 +131,8 @@ class Resize(nn.Module):
             return pad_to(self.convolution(x, output_size=doubled), size)
         if self.how == "stretch":
             return functional.interpolate(self.convolution(x), size=size)
+        if self.how == "nearest":
+            return enlarge_nearest(x, size)
         return functional.interpolate(x, size=size, mode=self.mode, align_corners=False if self.how == "linear" else None)
 
 
