@@ -16,6 +16,7 @@ _FACE = {
     "Objects": "morula.labels.decode",
     "Scores": "morula.metrics.matching",
     "VoxelSize": "morula.core.voxel_size",
+    "compare": "morula.workflows.compare",
     "decode": "morula.labels.decode",
     "decode_objects": "morula.labels.decode",
     "encode": "morula.labels.encode",
@@ -40,6 +41,7 @@ __all__ = [
     "Objects",
     "Scores",
     "VoxelSize",
+    "compare",
     "decode",
     "decode_objects",
     "encode",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from morula.measurement.measure import measure as measure
     from morula.metrics.matching import Scores as Scores
     from morula.metrics.matching import match as match
+    from morula.workflows.compare import compare as compare
     from morula.workflows.evaluate import evaluate as evaluate
     from morula.workflows.predict import predict as predict
     from morula.workflows.run import run as run

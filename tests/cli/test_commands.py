@@ -42,12 +42,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_every_command() -> None:
     result = typed("--help")
     assert result.exit_code == 0
-    for command in ("demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"):
+    for command in (
+        "demo",
+        "new",
+        "check",
+        "run",
+        "train",
+        "predict",
+        "segment",
+        "evaluate",
+        "tune",
+        "measure",
+        "report",
+        "info",
+        "doctor",
+    ):
         assert command in result.output
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "measure", "report", "info", "doctor"]
+    "command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "tune", "measure", "report", "info", "doctor"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert typed(command, "--help").exit_code == 0
@@ -143,6 +157,25 @@ def test_predict_and_evaluate_the_steps_alone(folder: Path) -> None:
     assert typed("predict", folder / "run").exit_code == 0
     result = typed("evaluate", folder / "run")
     assert "F1@0.5" in result.output
+
+
+def test_representations_are_compared_in_one_table(folder: Path, tmp_path: Path) -> None:
+    result = typed("evaluate", folder / "job.yaml", "--representations", "F+C,F+Db", "--run", folder / "run", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.output.splitlines() if " watershed " in line] == ["F+C", "F+Db", "F+C"]
+    assert (tmp_path / "out/comparison.csv").is_file()
+    assert (tmp_path / "out/comparison.png").is_file()
+    refused = typed("evaluate", folder / "job.yaml", "--representations", "P")
+    assert refused.exit_code == 2
+    assert "no decoder makes objects of the channels P" in refused.output
+
+
+def test_tune_tells_what_it_found(folder: Path) -> None:
+    result = typed("tune", folder / "run", "--metric", "panoptic_quality", "--threshold", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "panoptic_quality at 0.5 before: " in result.output
+    assert "tuned:" in (folder / "run/job.yaml").read_text()
+    assert typed("tune", folder / "data").exit_code == 1
 
 
 def test_doctor_looks_at_the_machine() -> None:

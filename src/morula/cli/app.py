@@ -224,12 +224,36 @@ def segment(
 
 
 @app.command()
-def evaluate(run: Run, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Score the predicted test images of a run against their labels."""
+def evaluate(
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run folder; with --representations a job file, a run folder or label images.", show_default=False),
+    ],
+    representations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F+C,F+C+Db,...",
+            help="Compare channel sets: what decoding encoded labels gives back. A:mutex_watershed names the decoder, too.",
+        ),
+    ] = None,
+    also: Annotated[list[Path], typer.Option("--run", help="An evaluated run to compare with. May be repeated.")] = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the comparison; runs/<name>_comparison.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score the predicted test images of a run against their labels, or compare representations on one data set."""
+    from morula.workflows.compare import compare
     from morula.workflows.evaluate import evaluate as evaluate_run
 
-    with answering():
-        show(evaluate_run(run), Verbosity.of(quiet, verbose))
+    with answering(lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"):
+        if representations is None and not also:
+            show(evaluate_run(run), Verbosity.of(quiet, verbose))
+            return
+        folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
+        show(
+            compare(run, (representations or "").split(",") if representations else (), output=folder, runs=also),
+            Verbosity.of(quiet, verbose),
+        )
 
 
 @app.command()

@@ -13,8 +13,10 @@ from morula.core.voxel_size import VoxelSize
 from morula.data.look import DataSummary, describe
 from morula.io.atomic import atomic
 from morula.jobs.load import load_job
+from morula.workflows.compare import Representation, Truths
 from morula.workflows.prepare import Prepared, open_images, prepare
 from morula.workflows.prove import Proof, prove
+from morula.workflows.recommend import Recommended, recommend
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,13 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     objects = [each.labels for each in train if each.labels is not None] if answers.task == "instances" else []
     summary = describe([each.raw for each in train], objects)
     notes: list[str] = []
+    chosen = recommend(Truths(tuple(objects), train[0].unlabelled)) if objects and summary.objects and summary.objects.count else None
+    if chosen is not None:
+        document |= {"method": method_of(chosen)} | objects_of(chosen)
     prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
     document["sampling"] = {"patch": list(prepared.job.sampling.patch), "batch": prepared.job.sampling.batch}
     with atomic(path) as part:
-        part.write_text(text_of(document, summary, prepared, proof), encoding="utf-8")
+        part.write_text(text_of(document, summary, prepared, proof, chosen), encoding="utf-8")
     return Written(path, summary, prepared, proof, tuple(notes))
 
 
@@ -83,6 +88,24 @@ def stated(answers: Answers, folder: Path) -> dict[str, Any]:
         images["voxel_size"] = answers.voxel_size.asdict()
     method = {"kind": "channels", "channels": ["F", "C", "Db"]} if answers.task == "instances" else {"kind": "semantic"}
     return {"images": images, "method": method}
+
+
+def method_of(chosen: Recommended) -> dict[str, Any]:
+    """The method with the recommended channels."""
+    channels = chosen.representation.channels
+    named = {code: {key: _listed(value) for key, value in options.items()} for code, options in channels.items()}
+    return {"kind": "channels", "channels": named if any(named.values()) else list(named)}
+
+
+def objects_of(chosen: Recommended) -> dict[str, Any]:
+    """The decoder, where it is not the one that the channels get anyway."""
+    usual = str(Representation.made(chosen.representation.channels)) == str(chosen.representation)
+    return {} if usual else {"objects": {"process": chosen.representation.decoder}}
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as YAML writes them."""
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
 
 
 def shown(path: str, folder: Path) -> str:
@@ -123,7 +146,7 @@ def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tu
         prepared = prepare(load_job({**document, "sampling": {"batch": batch}}))
 
 
-def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, proof: Proof) -> str:
+def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, proof: Proof, chosen: Recommended | None = None) -> str:
     """The commented job file."""
     halo = "x".join(map(str, _halo(prepared)))
     lines = ["# Written by `morula new`. Run it with `morula run`; `morula check` shows everything that it leaves out.", "#"]
@@ -137,7 +160,8 @@ def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, 
     ]
     comments = {
         "images": "validate: a share of the training images, kept apart to choose the best epoch",
-        "method": "foreground, contour and distance to the border" if prepared.method.instances else "a class for every pixel",
+        "method": method_words(prepared, chosen),
+        "objects": "the decoder that makes objects of the channels",
         "sampling": "patch: about a cube in physical units; batch: what fits the memory",
     }
     for key, value in document.items():
@@ -149,6 +173,15 @@ def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, 
         f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def method_words(prepared: Prepared, chosen: Recommended | None) -> str:
+    """What is predicted, and why."""
+    if not prepared.method.instances:
+        return "a class for every pixel"
+    if chosen is None:
+        return "foreground, contour and distance to the border"
+    return f"the channels that lose least of these labels when encoded and decoded; F1 at 0.9: {chosen.words()}"
 
 
 def _halo(prepared: Prepared) -> tuple[int, ...]:

@@ -1,0 +1,270 @@
+"""Representations compared on one data set: what decoding what was encoded gives back, and what trained runs reached."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.errors import DataError, OptionError
+from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
+from morula.io.atomic import atomic
+from morula.io.pairs import list_images
+from morula.io.read import read_labels
+from morula.io.tables import read_table, write_table
+from morula.jobs.load import load_job
+from morula.jobs.run_folder import RunFolder
+from morula.labels.decode import build_decoder, decode_objects, decoder_name
+from morula.labels.encode import build_channels, encode
+from morula.labels.unlabelled import labelled_only
+from morula.metrics.matching import match, pool
+from morula.workflows.contact_sheet import Shown, contact_sheet
+from morula.workflows.prepare import open_images
+
+THRESHOLDS = (0.5, 0.75, 0.9)
+CEILING = "labels alone"
+"""What the column `result` says of a row that no network had a part in."""
+
+
+@dataclass(frozen=True)
+class Representation:
+    """Channels with their options, and the decoder that makes objects of them again.
+
+    Examples:
+        >>> Representation.of("F+C"), str(Representation.of("A:mutex_watershed"))
+        (Representation(channels={'F': {}, 'C': {}}, decoder='watershed'), 'A:mutex_watershed')
+    """
+
+    channels: Mapping[str, Mapping[str, Any]]
+    decoder: str
+
+    @classmethod
+    def of(cls, text: str) -> Representation:
+        """From codes joined by ``+``, and perhaps the decoder's name after a colon.
+
+        Raises:
+            OptionError: when no decoder, or not this one, makes objects of these channels.
+            UnknownNameError: for an unknown channel or decoder.
+        """
+        codes, _, decoder = text.strip().partition(":")
+        return cls.made({code.strip(): {} for code in codes.split("+")}, decoder.strip() or None)
+
+    @classmethod
+    def made(cls, channels: Mapping[str, Mapping[str, Any]], decoder: str | None = None) -> Representation:
+        """From channels with their options. Errors as in `of`."""
+        representations = build_channels(channels)
+        build_decoder(representations, decoder)
+        return cls(channels, decoder_name(representations, decoder))
+
+    def __str__(self) -> str:
+        own = decoder_name(build_channels(self.channels)) == self.decoder
+        return "+".join(self.channels) + ("" if own else f":{self.decoder}")
+
+
+@dataclass(frozen=True, eq=False)
+class Truths:
+    """Label images of one data set, opened, and the label of voxels that nobody has looked at."""
+
+    labels: tuple[Image, ...]
+    unlabelled: int | None = None
+
+    @classmethod
+    def of(cls, source: str | Path) -> Truths:
+        """Training labels of a job file or a run folder, or the label images of a folder, file or pattern.
+
+        Raises:
+            JobError: with everything that is wrong with the job and its files.
+            MissingFileError: when there are no images.
+        """
+        path = Path(source)
+        job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
+        if job_file.suffix not in (".yaml", ".yml"):
+            return cls(tuple(read_labels(file) for file in list_images(path)))
+        train, _, _ = open_images(load_job(job_file), keys=("train",))
+        return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
+
+    def arrays(self) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
+        """Labels (Z)YX and spacing of each image; what nobody has looked at is background."""
+        for image in self.labels:
+            array = image.canonical()[0]
+            yield labelled_only(array, array, self.unlabelled)[0], VoxelSize.of(image.voxel_size, array.ndim).spacing(array.ndim)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison. F1 and panoptic quality are pooled over all objects."""
+
+    representation: str
+    decoder: str
+    result: str
+    images: int
+    objects: int
+    f1_50: float
+    f1_75: float
+    f1_90: float
+    panoptic_quality_50: float
+
+    @classmethod
+    def of(cls, names: tuple[str, str, str], images: int, scores: Mapping[float, tuple[int, float, float]]) -> Row:
+        """From representation, decoder and result, and from the number of true objects, F1 and panoptic quality by threshold."""
+        none = (0, float("nan"), float("nan"))
+        count, _, quality = scores.get(0.5, none)
+        return cls(*names, images, count, *(scores.get(threshold, none)[1] for threshold in THRESHOLDS), quality)  # type: ignore[call-arg]
+
+
+def compare(source: str | Path, representations: Sequence[str], *, output: str | Path, runs: Sequence[str | Path] = ()) -> Iterator[Event]:
+    """Compare representations on one data set, in a table and a picture.
+
+    Each representation encodes the labels and decodes its own channels: what it loses, no network can win back. Runs that were trained
+    and evaluated stand in the same table with the scores on their test images. Each line is stored in `comparison.csv` as soon as it is
+    there, and a call that finds it stored goes on after it; `comparison.png` shows one image.
+
+    Args:
+        source: a job file or run folder (its training labels are taken), or a folder, file or pattern of label images.
+        representations: for example ``["F+C", "F+C+Db", "A:mutex_watershed"]``; after a colon the decoder, else the first that fits.
+        output: folder of the table and the picture.
+        runs: run folders to compare with.
+
+    Yields:
+        events; `Finished` comes last with F1 at 0.9 by representation.
+
+    Raises:
+        DataError: when no image has objects, or a run was not evaluated.
+        OptionError: for channels that no decoder makes objects of.
+        UnknownNameError: for an unknown channel or decoder.
+
+    Examples:
+        >>> for event in compare("nuclei.yaml", ["F+C", "F+C+Db"], output="comparison"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    began = time.monotonic()
+    chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
+    if not chosen and not runs:
+        raise OptionError("no representation is named; name at least one, for example F+C.")
+    truths = Truths.of(source)
+    folder = Path(output)
+    rows = stored(folder, truths)
+    yield Started("compare", len(chosen) + len(runs))
+    for done, each in enumerate([*chosen, *runs], start=1):
+        known = next((row for row in rows if (row.representation, row.result) == _key(each)), None)
+        if known is None:
+            rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
+            write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
+        yield Progress("compare", done, len(chosen) + len(runs), str(each))
+    asked = [row for each in [*chosen, *runs] for row in rows if (row.representation, row.result) == _key(each)]
+    yield from map(Logged, lines(asked))
+    yield FileWritten(folder / "comparison.csv", "a line a representation")
+    if chosen:
+        by_name = {row.representation: row for row in asked}
+        yield FileWritten(picture(folder / "comparison.png", truths, chosen, by_name), "one image, a row each")
+    figures = {f"{row.representation}{'' if row.result == CEILING else f' ({row.result})'} F1@0.9": row.f1_90 for row in asked}
+    yield Finished("compare", time.monotonic() - began, figures)
+
+
+def ceiling(truths: Truths, representation: Representation, options: Mapping[str, Any] | None = None) -> Row:
+    """What is left of labels that are encoded and decoded; `options` are the decoder's.
+
+    Raises:
+        DataError: when there is no object.
+    """
+    scores = []
+    for labels, spacing in truths.arrays():
+        channels = encode(labels, representation.channels, voxel_size=spacing)
+        found = decode_objects(channels, representation.channels, representation.decoder, options, voxel_size=spacing).labels
+        scores.append(match(labels, found, thresholds=THRESHOLDS))
+    pooled = {each.threshold: (each.n_true, each.f1, each.panoptic_quality) for each in pool(scores)}
+    if not pooled or not pooled[0.5][0]:
+        raise DataError("the label images hold no object, so nothing can be compared. Check that they are the right files.")
+    return Row.of((str(representation), representation.decoder, CEILING), len(scores), pooled)
+
+
+def row_of_run(run: str | Path) -> Row:
+    """The scores of a run on its test images.
+
+    Raises:
+        DataError: when it has no scores of objects.
+    """
+    folder = RunFolder.existing(run)
+    table = read_table(folder.scores_file) if folder.scores_file.is_file() else {}
+    if not {"threshold", "f1", "panoptic_quality"} <= set(table):
+        raise DataError(f"the run {str(run)!r} has no scores of objects. Run `morula predict {run}` and `morula evaluate {run}` first.")
+    last = table["image"] == "pooled"
+    if "stage" in table:
+        last &= table["stage"] == table["stage"][-1]
+    figures = zip(*(table[name][last].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
+    job = load_job(folder.job_file)
+    codes: dict[str, dict[str, Any]] = {channel.kind: {} for channel in getattr(job.method, "channels", ())}
+    decoder = decoder_name(build_channels(codes), job.objects.process) if codes else job.method.kind
+    images = len(set(table["image"].tolist()) - {"pooled"})
+    return Row.of(
+        ("+".join(codes) or job.method.kind, decoder, str(run)), images, {each[0]: (int(each[1]), each[2], each[3]) for each in figures}
+    )
+
+
+def _key(each: Representation | str | Path) -> tuple[str, str]:
+    """What a row is known by."""
+    if isinstance(each, Representation):
+        return str(each), CEILING
+    job = load_job(RunFolder.existing(each).job_file)
+    return "+".join(channel.kind for channel in getattr(job.method, "channels", ())) or job.method.kind, str(each)
+
+
+def stored(folder: Path, truths: Truths) -> list[Row]:
+    """Rows that an earlier call left in this folder; rows of other label images are dropped."""
+    facts = {
+        "labels": [[str(each.source), *each.spatial_shape] for each in truths.labels],
+        "spacing": [each.spacing for each in truths.labels],
+    }
+    plan, table = folder / "comparison.json", folder / "comparison.csv"
+    text = json.dumps({**facts, "unlabelled": truths.unlabelled}, indent=1)
+    if plan.is_file() and plan.read_text(encoding="utf-8") == text and table.is_file():
+        columns = {name: values.tolist() for name, values in read_table(table).items()}
+        return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    table.unlink(missing_ok=True)
+    with atomic(plan) as part:
+        part.write_text(text, encoding="utf-8")
+    return []
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """The comparison as lines of text, the best F1 at 0.9 first.
+
+    Examples:
+        >>> print("\\n".join(lines([Row("F+C", "watershed", CEILING, 2, 9, 1.0, 0.9, 0.8, 0.95)])))
+        representation  decoder    result        objects  F1@0.5  F1@0.75  F1@0.9
+        F+C             watershed  labels alone        9   1.000    0.900   0.800
+    """
+    ordered = sorted(rows, key=lambda row: -row.f1_90 if row.f1_90 == row.f1_90 else 1.0)
+    cells = [["representation", "decoder", "result", "objects", "F1@0.5", "F1@0.75", "F1@0.9"]]
+    cells += [
+        [row.representation, row.decoder, row.result, str(row.objects), *(f"{each:.3f}" for each in (row.f1_50, row.f1_75, row.f1_90))]
+        for row in ordered
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 3 else cell.rjust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+
+
+def picture(file: Path, truths: Truths, chosen: Sequence[Representation], rows: Mapping[str, Row]) -> Path:
+    """One image for the eye: the truth, then a row a representation with its channels, its objects and what became of them."""
+    labels, spacing = max(truths.arrays(), key=lambda each: len(np.unique(each[0])))
+    shown = []
+    for each in chosen:
+        channels = encode(labels, each.channels, voxel_size=spacing)
+        found = decode_objects(channels, each.channels, each.decoder, voxel_size=spacing).labels
+        row = rows[str(each)]
+        figures = f"F1@0.5 {row.f1_50:.3f}   F1@0.75 {row.f1_75:.3f}   F1@0.9 {row.f1_90:.3f}"
+        shown.append(Shown(f"{each}   {each.decoder}   {figures}", channels, found))
+    return contact_sheet(file, labels, shown)
