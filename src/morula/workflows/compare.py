@@ -195,10 +195,8 @@ def row_of_run(run: str | Path) -> Row:
     table = read_table(folder.scores_file) if folder.scores_file.is_file() else {}
     if not {"threshold", "f1", "panoptic_quality"} <= set(table):
         raise DataError(f"the run {str(run)!r} has no scores of objects. Run `morula predict {run}` and `morula evaluate {run}` first.")
-    last = table["image"] == "pooled"
-    if "stage" in table:
-        last &= table["stage"] == table["stage"][-1]
-    figures = zip(*(table[name][last].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
+    pooled = table["image"] == "pooled"
+    figures = zip(*(table[name][pooled].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
     job = load_job(folder.job_file)
     codes: dict[str, dict[str, Any]] = {channel.kind: {} for channel in getattr(job.method, "channels", ())}
     decoder = decoder_name(build_channels(codes), job.objects.process) if codes else job.method.kind
