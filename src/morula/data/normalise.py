@@ -120,6 +120,17 @@ class Normalisation:
             result = ((array - offset) * factor).astype(np.float32)
         return result if self.clip is None else np.clip(result, *self.clip, out=result)
 
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """An array C(Z)YX on this scale back in the image's own units, float32; what `clip` cut off stays so.
+
+        Examples:
+            >>> Normalisation((10.0,), (5.0,)).undo(np.array([[[0.4]]], np.float32))
+            array([[[12.]]], dtype=float32)
+        """
+        shape = (-1, *[1] * (array.ndim - 1))
+        scale, offset = (np.asarray(each, np.float64).reshape(shape) for each in (self.scale, self.offset))
+        return np.asarray(array * scale + offset, np.float32)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -82,6 +82,9 @@ class TargetsLike(Protocol):
     instances: np.ndarray | None
 
 
+Pretext = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
+"""``pretext(image, rng)`` of a patch C(Z)YX as the network would see it: entries of the sample to add or replace."""
+
 Targets = Callable[..., Any]
 """``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, giving `TargetsLike`."""
 
@@ -109,7 +112,7 @@ class PatchDataset:
 
     `patch` is (Z)YX. `normalisation` is one record for all sources or one each. `targets` is the method's and is called after
     warping on the labels of the patch plus a margin of `context` voxels, which is cut off its result, so that targets such as
-    distances know what lies just outside the patch.
+    distances know what lies just outside the patch. `pretext` makes a task of the patch itself, such as hiding or degrading a part.
 
     Raises:
         DataError: for sources that do not fit each other, or targets without labels.
@@ -124,6 +127,7 @@ class PatchDataset:
     targets: Targets | None = None
     context: tuple[int, ...] | None = None
     seed: int = 0
+    pretext: Pretext | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patch", tuple(self.patch))
@@ -237,6 +241,8 @@ class PatchDataset:
             sample |= self._encoded(source, layers, weights)
         else:
             sample["weights"] = weights
+        if self.pretext is not None:
+            sample |= self.pretext(sample["image"], self._rng(epoch, index, 2))
         return sample
 
     def _encoded(self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -77,18 +77,27 @@ def plan(job: Any, facts: Facts) -> Any:
         document[section] = {**document[section], **values} if isinstance(values, Mapping) else values
     if document["augment"] is None:
         document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
+    document["method"] |= {name: value for name, value in measured_of(document, facts).items() if document["method"].get(name, 0) is None}
     if job.method.kind == "semantic" and job.method.classes is None:
         document["method"]["classes"] = max(2, facts.classes or 2, len(job.method.names))
     return revalidated(document, patch, facts)
+
+
+def measured_of(document: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """What a method may leave open that the images or the network tell."""
+    token = document["network"].get("token")
+    return {"in_channels": facts.in_channels, "token": [token] * facts.ndim if isinstance(token, int) else token}
 
 
 def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     """The planned job, checked once more as a whole."""
     from morula.jobs.load import validate
     from morula.jobs.yaml_lines import Document
+    from morula.methods import METHODS
 
     job = validate(Document(document, {}, None))
     problems = [Problem("sampling.patch", message) for message in patch_problems(job, patch, facts)]
+    problems += [Problem(key, message) for key, message in METHODS.load(job.method.kind).unplannable(job)]
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     problems += tuning_problems(job)
@@ -184,17 +193,41 @@ def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[st
     """Features, kernels and poolings that the network's options leave out, for this spacing and patch."""
     from morula.nn.anisotropy import plan_anisotropy
 
-    stated, known = network.model_fields_set, type(network).model_fields
-    found: dict[str, Any] = {}
-    if "preset" in known and not {"preset", "features"} & stated:
-        network = type(network)(preset="light", **{name: getattr(network, name) for name in stated})
-        found = network.model_dump(mode="json", by_alias=True)
-    elif "features" in known and "features" not in stated:
-        found["features"] = list(FEATURES[facts.ndim])
+    kind, stated = type(network), network.model_fields_set
+    known = kind.model_fields
+    given = {name: getattr(network, name) for name in stated}
+    preset = getattr(kind, "planned_preset", None)
+    if preset is not None and not {"preset", "features", "width", "layers", "heads"} & stated:
+        network = kind(preset=preset, **given)
+    elif isinstance(network_features(network), tuple) and "features" not in stated:
+        network = kind(features=FEATURES[facts.ndim], **given)
+    found = network.model_dump(mode="json", by_alias=True)
+    if "token" in known and "token" not in stated:
+        found["token"] = [token_edge(edge) for edge in patch]
     if {"kernels", "pools", "features"} <= set(known) and not {"kernels", "pools"} & stated:
-        kernels, pools = plan_anisotropy(facts.spacing, patch, len(found.get("features", network.features)))
-        found |= {"kernels": [list(kernel) for kernel in kernels], "pools": [list(pool) for pool in pools]}
+        flat = len(network.features) - len(network.pool_sizes(facts.ndim)) - 1  # levels without a pooling of their own
+        kernels, pools = plan_anisotropy(facts.spacing, patch, len(network.features) - flat)
+        if len(kernels) + flat < len(network.features) and "features" not in stated:  # the patch is too small for more
+            found = kind(features=network.features[: len(kernels) + flat], **given).model_dump(mode="json", by_alias=True)
+        usual = known["kernels"].default
+        edges = [[edge if edge == 1 else usual for edge in kernel] for kernel in kernels]
+        found |= {"kernels": edges + edges[-1:] * flat, "pools": [list(pool) for pool in pools]}
     return found
+
+
+def network_features(network: Any) -> Any:
+    """Features of a network that has several levels, which are planned; `None` for others."""
+    return network.features if hasattr(network, "pool_sizes") else None
+
+
+def token_edge(edge: int) -> int:
+    """Edge of a transformer's box along an axis of the patch: the longest power of two up to 16 that parts it into two at least.
+
+    Examples:
+        >>> token_edge(256), token_edge(8), token_edge(5)
+        (16, 4, 1)
+    """
+    return max(token for token in (1, 2, 4, 8, 16) if token == 1 or (edge % token == 0 and edge >= 2 * token))
 
 
 def extra_problems(job: Any, facts: Facts) -> list[str]:

@@ -10,6 +10,16 @@ METHODS = Family(
         ),
         "semantic": Member("morula.methods.semantic:Semantic", "morula.methods.semantic:Options", "a class for every pixel"),
         "wnet3d": Member("morula.methods.wnet3d:WNet3D", "morula.methods.wnet3d:Options", "objects without a label (WNet3D)"),
+        "masked_autoencoder": Member(
+            "morula.methods.masked_autoencoder:MaskedAutoencoder",
+            "morula.methods.masked_autoencoder:Options",
+            "pretraining without labels: hidden boxes of the image are rebuilt",
+        ),
+        "crappify": Member(
+            "morula.methods.crappify:Crappify",
+            "morula.methods.crappify:Options",
+            "pretraining without labels: the image is rebuilt from a worse one",
+        ),
     },
     group="morula.methods",
 )

@@ -44,6 +44,8 @@ class Method(ABC):
     """Columns of the score table by which settings can be compared, the usual one first; higher is better."""
     labelled: ClassVar[bool] = True
     """Whether it learns from labels."""
+    restores: ClassVar[bool] = False
+    """Whether the result is an image (True) or labels."""
     network: ClassVar[str | None] = None
     """The only network that it trains; any of those that make one set of heads when `None`."""
 
@@ -64,6 +66,12 @@ class Method(ABC):
         """Sections of the job's document that this method plans in its own way, of what the job leaves out."""
         del job
         return {}
+
+    @classmethod
+    def unplannable(cls, job: Any) -> list[tuple[str, str]]:
+        """What is wrong with a planned job as a whole, as dotted key and message."""
+        del job
+        return []
 
     @property
     @abstractmethod
@@ -135,6 +143,11 @@ class Method(ABC):
     @abstractmethod
     def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures (Y, X) or (Y, X, 3) in [0, 1] by name, of the first image of a batch."""
+
+    def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Entries that make a task of a training patch C(Z)YX, as the network would see it: added to the sample, or in place of its own."""
+        del image, rng
+        return {}
 
     def epoch_figures(self, told: Mapping[str, float]) -> dict[str, float]:
         """Further figures of an epoch, from those that the loop told."""

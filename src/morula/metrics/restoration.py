@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from math import inf, log10
+from math import inf, log10, prod
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from morula.core.errors import DataError, OptionError
 
@@ -47,3 +48,56 @@ def peak_signal_noise_ratio(truth: np.ndarray, prediction: np.ndarray, *, data_r
     if width <= 0:
         raise OptionError(f"the data range is {width}; it is above 0. Give data_range where the true image is constant.")
     return 10 * log10(width**2 / error)
+
+
+def mean_absolute_error(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean of the absolute differences, in float64.
+
+    Raises:
+        DataError: when the shapes differ or there is nothing to compare.
+
+    Examples:
+        >>> mean_absolute_error(np.zeros((2, 2)), np.full((2, 2), -3.0))
+        3.0
+    """
+    if truth.shape != prediction.shape or not truth.size:
+        raise DataError(f"the truth has shape {truth.shape} and the prediction {prediction.shape}. They must be of the same image.")
+    return float(np.abs(np.asarray(truth, np.float64) - prediction).mean())
+
+
+def structural_similarity(truth: np.ndarray, prediction: np.ndarray, *, data_range: float | None = None, window: int = 7) -> float:
+    """Mean structural similarity of two images without channels (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861).
+
+    Args:
+        truth: (Z)YX image.
+        prediction: of the same shape.
+        data_range: width of the range of values; without, that between the truth's smallest and greatest value.
+        window: edge of the cubes that are compared, in voxels, odd; along axes that are shorter, as many voxels as fit.
+
+    Raises:
+        DataError: when the shapes differ.
+        OptionError: for a range that is not above 0, or an even window.
+
+    Examples:
+        >>> image = np.arange(81.0).reshape(9, 9)
+        >>> structural_similarity(image, image)
+        1.0
+    """
+    if truth.shape != prediction.shape or not truth.size:
+        raise DataError(f"the truth has shape {truth.shape} and the prediction {prediction.shape}. They must be of the same image.")
+    if window % 2 == 0:
+        raise OptionError(f"window is {window}, which is even and has no middle. Use {window + 1}.")
+    width = float(np.ptp(truth)) if data_range is None else data_range
+    if width <= 0:
+        raise OptionError(f"the data range is {width}; it is above 0. Give data_range where the true image is constant.")
+    x, y = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
+    edges = [min(window, n - (n + 1) % 2) for n in x.shape]
+    mean_x, mean_y = uniform_filter(x, edges), uniform_filter(y, edges)
+    sample = prod(edges) / max(1, prod(edges) - 1)
+    var_x = sample * (uniform_filter(x * x, edges) - mean_x**2)
+    var_y = sample * (uniform_filter(y * y, edges) - mean_y**2)
+    both = sample * (uniform_filter(x * y, edges) - mean_x * mean_y)
+    a, b = (0.01 * width) ** 2, (0.03 * width) ** 2
+    similar = (2 * mean_x * mean_y + a) * (2 * both + b) / ((mean_x**2 + mean_y**2 + a) * (var_x + var_y + b))
+    inner = tuple(slice(edge // 2, n - edge // 2) for edge, n in zip(edges, x.shape, strict=True))
+    return float(similar[inner].mean())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -218,6 +218,8 @@ class WNetOptions(NetworkOptions):
         >>> WNetOptions().features, WNetOptions(preset="light", groups=8).features
         ((64, 128, 256, 512), (16, 32, 64))
     """
+
+    planned_preset: ClassVar[str] = "light"
 
     preset: Literal["original", "light"] | None = None
     """`original` (the defaults below) or `light`: values for the options that are left out. A job that names neither preset nor features

@@ -31,8 +31,10 @@ class TransformerOptions(NetworkOptions):
         "base": {"width": 256, "layers": 12, "heads": 8, "mlp_ratio": 3.0},
     }
 
+    planned_preset: ClassVar[str] = "small"
+
     preset: Preset | None = None
-    """Sizes by name; each that is stated beside it goes before it."""
+    """Sizes by name; each that is stated beside it goes before it. A job that names neither preset nor sizes is planned with `small`."""
 
     token: Edge = 16
     """Edge of the boxes that the image is cut into, in voxels: one number, or one an axis."""

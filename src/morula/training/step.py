@@ -90,6 +90,11 @@ def names_of(batch: Batch) -> str:
     return ", ".join(unique[:8]) + (f" and {len(unique) - 8} more" if len(unique) > 8 else "")
 
 
+def further_inputs(module: Any, batch: Batch) -> dict[str, Any]:
+    """Entries of a batch that the network takes by name beside the image: those in its attribute `takes`."""
+    return {name: batch[name] for name in getattr(module, "takes", ()) if name in batch}
+
+
 @dataclass(frozen=True)
 class Learner:
     """A network with its loss on a device: what one forward pass needs."""
@@ -102,11 +107,11 @@ class Learner:
     memory_format: torch.memory_format
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Outputs of the network by head for ``batch["image"]`` NC(Z)YX."""
+        """Outputs of the network by head for ``batch["image"]`` NC(Z)YX and what else it takes of a batch."""
         image = batch["image"].to(self.dtype)
         if {torch.channels_last: 4, torch.channels_last_3d: 5}.get(self.memory_format) == image.ndim:
             image = image.to(memory_format=self.memory_format)
-        return self.module(image)
+        return self.module(image, **further_inputs(self.module, batch))
 
     def step(self, batches: Sequence[Batch], number: int) -> tuple[dict[str, Tensor], Mapping[str, Sums]]:
         """Gradients of the loss of all `batches` of all processes, as if they were one batch. Returns the summed parts.

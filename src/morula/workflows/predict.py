@@ -18,6 +18,7 @@ from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
 from morula.workflows.log import logged
+from morula.workflows.restore import restore_test_images
 from morula.workflows.sources import Opened, open_source
 
 
@@ -44,7 +45,8 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     model = load(run)
     if model.job.images.test is None:
         raise DataError(f"the job of {str(run)!r} names no test images. State images.test, or use `morula segment IMAGES --model {run}`.")
-    yield from logged(_test_images(model, folder, device=device, memory=memory), folder.log_file)
+    steps = restore_test_images if model.method.restores else _test_images
+    yield from logged(steps(model, folder, device=device, memory=memory), folder.log_file)
 
 
 def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:

@@ -141,6 +141,7 @@ def _dataset(
         targets=method.targets if method.labelled else None,
         context=method.context,
         seed=job.training.seed,
+        pretext=method.pretext,
     )
 
 

@@ -67,6 +67,7 @@ def prove(prepared: Prepared) -> Proof:
 
     from morula.data.loader import make_loader
     from morula.training.devices import pick_device
+    from morula.training.step import further_inputs
 
     job = prepared.job
     device = pick_device(job.training.device)
@@ -78,7 +79,7 @@ def prove(prepared: Prepared) -> Proof:
             batch = next(iter(make_loader(prepared.train, batch=job.sampling.batch, workers=0, epoch=0)))
             batch = {name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()}
             optimiser.zero_grad()
-            parts = prepared.method.loss(network(batch["image"]), batch)
+            parts = prepared.method.loss(network(batch["image"], **further_inputs(network, batch)), batch)
             torch.stack([sums.value(sums.parts) for sums in parts.values()]).sum().backward()
             optimiser.step()
             if device == "cuda":

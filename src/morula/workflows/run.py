@@ -65,7 +65,7 @@ def run(
     test = _test_images(folder)
     if test is not None:
         yield from predict(folder.path, device=device, memory=memory)
-        if test["labels"] is not None:
+        if test["labels"] is not None and not _restores(folder):
             yield from evaluate(folder.path)
     yield from logged(_ended(folder, tested=test is not None, began=began), folder.log_file)
 
@@ -75,6 +75,15 @@ def _ended(folder: RunFolder, *, tested: bool, began: float) -> Iterator[Event]:
         yield Logged("the job names no test images, so nothing is predicted; use `morula segment` on any image")
     yield FileWritten(write_report(folder.path), "the report")
     yield Finished("run", time.monotonic() - began)
+
+
+def _restores(folder: RunFolder) -> bool:
+    """Whether the results are images, which are scored as they are predicted."""
+    from morula.jobs.yaml_lines import read_documents
+    from morula.methods import METHODS
+
+    restores: bool = METHODS.load(read_documents(folder.job_file)[0].data["method"]["kind"]).restores
+    return restores
 
 
 def _test_images(folder: RunFolder) -> Any:

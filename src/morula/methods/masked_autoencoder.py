@@ -1,0 +1,192 @@
+"""Pretraining without labels: boxes of the image are hidden, and a transformer rebuilds them from those that it sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from morula.core.options import Options as BaseOptions
+from morula.methods.base import middle_plane, stretched
+from morula.methods.restoring import HEAD, Restoring
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
+
+
+class Options(BaseOptions):
+    """Masked autoencoding (He et al. 2022, https://arxiv.org/abs/2111.06377).
+
+    Examples:
+        >>> Options(mask="grid", ratio=0.75)
+        Traceback (most recent call last):
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for Options
+          Value error, a grid hides every second box, so ratio has no effect; leave it out, or use mask: random ...
+    """
+
+    mask: Literal["grid", "random"] = "grid"
+    """Which boxes are hidden: every second one, as the fields of a chessboard, or as many as `ratio` says, drawn anew for each patch."""
+    ratio: float = Field(0.5, gt=0, lt=1)
+    """Share of the boxes that a random mask hides; at least one box is hidden and one seen."""
+    normalise_boxes: bool = False
+    """Rebuild each box at mean 0 and standard deviation 1, so that faint texture counts as much as bright."""
+    in_channels: PositiveInt | None = None
+    """Channels of the images; left out: read from them."""
+    token: tuple[PositiveInt, ...] | None = None
+    """Edges of a box in voxels, (Z)YX; left out: as the network has them."""
+
+    @model_validator(mode="after")
+    def _ratio_counts(self) -> Options:
+        if self.mask == "grid" and self.ratio != 0.5:
+            raise ValueError("a grid hides every second box, so ratio has no effect; leave it out, or use mask: random")
+        return self
+
+
+class MaskedAutoencoder(Restoring):
+    """The method `masked_autoencoder`."""
+
+    network: ClassVar[str | None] = "mae"
+    folder: ClassVar[str] = "MAE_checks"
+
+    @classmethod
+    def unplannable(cls, job: Any) -> list[tuple[str, str]]:
+        """A patch that the boxes do not part evenly, or into one alone; boxes that are not the network's; averaging over flips."""
+        patch, token = job.sampling.patch, job.network.token_size(len(job.sampling.patch))
+        found = []
+        if any(n % edge for n, edge in zip(patch, token, strict=True)) or math.prod(patch) <= math.prod(token):
+            nearest = [max(1, round(n / edge)) * edge for n, edge in zip(patch, token, strict=True)]
+            found.append(
+                (
+                    "sampling.patch",
+                    f"{list(patch)} is not parted into several boxes of network.token {list(token)}; use {nearest} or larger.",
+                )
+            )
+        if tuple(job.method.token or ()) != token:
+            found.append(("method.token", f"{list(job.method.token or ())} differs from network.token {list(token)}; leave it out."))
+        if job.prediction.augment != "none":
+            found.append(("prediction.augment", "has no effect with masks; leave it out."))
+        return found
+
+    @property
+    def token(self) -> tuple[int, ...]:
+        """Edges of a box."""
+        return tuple(self.options.token or (16,) * self.ndim)
+
+    def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The mask of a patch, one value a box."""
+        return {"hidden": self.draw(tuple(n // edge for n, edge in zip(image.shape[1:], self.token, strict=True)), rng)}
+
+    def draw(self, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """Which of the boxes are hidden."""
+        return chessboard(grid, rng) if self.options.mask == "grid" else random_mask(grid, self.options.ratio, rng)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+        """Mean squared difference over the hidden boxes."""
+        from morula.losses.regression import mse_sums
+        from morula.nn.mae import boxes_to_image, image_to_boxes
+
+        target, hidden = batch["image"].float(), batch["hidden"]
+        if self.options.normalise_boxes:
+            boxes = image_to_boxes(target, self.token)
+            target = boxes_to_image(_scaled(boxes)[0], tuple(hidden.shape[1:]), self.token)
+        return {"hidden": mse_sums(outputs[HEAD], target, batch["weights"] * self.enlarged(hidden).to(target.dtype))}
+
+    def enlarged(self, hidden: Tensor) -> Tensor:
+        """A mask (N, *grid) at the image's size, N1(Z)YX."""
+        for axis, edge in enumerate(self.token, start=1):
+            hidden = hidden.repeat_interleave(edge, dim=axis)
+        return hidden[:, None]
+
+    def rebuilt(self, output: Tensor, image: Tensor) -> Tensor:
+        """The network's output on the image's own scale; boxes that were normalised take the image's means and deviations."""
+        from morula.nn.mae import boxes_to_image, image_to_boxes
+
+        if not self.options.normalise_boxes:
+            return output
+        _, mean, deviation = _scaled(image_to_boxes(image, self.token))
+        boxes = image_to_boxes(output, self.token) * deviation + mean
+        grid = tuple(n // edge for n, edge in zip(image.shape[2:], self.token, strict=True))
+        return boxes_to_image(boxes, grid, self.token)
+
+    def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The image, and where it is hidden as a further channel."""
+        grid = tuple(-(-n // edge) for n, edge in zip(image.shape[1:], self.token, strict=True))
+        hidden = self.draw(grid, rng)
+        for axis, edge in enumerate(self.token):
+            hidden = hidden.repeat(edge, axis=axis)
+        hidden = hidden[tuple(slice(n) for n in image.shape[1:])]
+        return np.concatenate([image, hidden[None].astype(np.float32)])
+
+    def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
+        """Tile by tile, because tiles may hide different numbers of boxes; of one without a seen box the first is seen."""
+        import torch
+
+        from morula.nn.mae import image_to_boxes
+
+        found = []
+        for tile in batch.split(1):
+            image, where = tile[:, :-1], tile[:, -1:]
+            hidden = (image_to_boxes(where, self.token) > 0.5).any(dim=-1)  # a box at the mirrored border may be cut
+            hidden[:, 0] &= ~hidden.all(dim=1)
+            grid = tuple(n // edge for n, edge in zip(image.shape[2:], self.token, strict=True))
+            found.append(self.rebuilt(network(image, hidden=hidden.reshape(1, *grid))[HEAD], image))
+        return torch.cat(found)
+
+    def in_units(self, task: np.ndarray, undo: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The image in its units; the mask stays."""
+        return np.concatenate([undo(task[:-1]), task[-1:]])
+
+    def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
+        """The image, what the network saw of it (zero elsewhere), what it rebuilt, and that with the seen boxes put back."""
+        hidden = task[-1:] > 0.5
+        return {
+            "original": image,
+            "masked": np.where(hidden, 0, image),
+            "reconstruction": result,
+            "reconstruction_and_visible": np.where(hidden, result, image),
+        }
+
+    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Side by side: the image, what the network sees of it, what it rebuilds, and that with the seen boxes put back."""
+        image, hidden = batch["image"][:1].float().cpu(), self.enlarged(batch["hidden"][:1].cpu())
+        rebuilt = self.rebuilt(outputs[HEAD][:1].float().cpu(), image)
+        seen = image.masked_fill(hidden, float(image.min()))
+        planes = [middle_plane(each[0, 0].numpy()) for each in (image, seen, rebuilt, rebuilt.where(hidden, image))]
+        return {"masked_autoencoder": stretched(np.hstack(planes))}
+
+
+def _scaled(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (N, L, values) at mean 0 and standard deviation 1, their means and deviations."""
+    mean, deviation = boxes.mean(dim=-1, keepdim=True), (boxes.var(dim=-1, keepdim=True) + 1e-6).sqrt()
+    return (boxes - mean) / deviation, mean, deviation
+
+
+def chessboard(grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Every second box of a grid, in all its axes; which of the two colours is drawn, where both have as many boxes.
+
+    Examples:
+        >>> chessboard((1, 3), np.random.default_rng(0)).tolist()
+        [[True, False, True]]
+    """
+    parity = np.indices(grid).sum(axis=0) % 2
+    phase = int(rng.integers(2)) if math.prod(grid) % 2 == 0 else 0  # samples of a batch must hide as many
+    return parity == phase
+
+
+def random_mask(grid: Sequence[int], ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """A share of the boxes of a grid, rounded to whole ones, at least one and not all.
+
+    Examples:
+        >>> int(random_mask((4, 5), 0.75, np.random.default_rng(0)).sum())
+        15
+    """
+    length = math.prod(grid)
+    count = min(max(1, round(length * ratio)), length - 1)
+    hidden = np.zeros(length, bool)
+    hidden[rng.permutation(length)[:count]] = True
+    return hidden.reshape(tuple(grid))

@@ -1,0 +1,116 @@
+"""What methods share whose result is an image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.labels.decode import Objects
+    from morula.labels.statistics import ChannelStatistics
+
+HEAD = "image"
+
+
+class Restoring(Method):
+    """A method that learns without labels to rebuild the image."""
+
+    instances: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
+    folder: ClassVar[str]
+    """Name of the run's folder that `pictures` lie in."""
+
+    @classmethod
+    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
+        """Everything about objects, of which there are none."""
+        del options
+        given = [name for name in objects.model_fields_set if getattr(objects, name) != type(objects).model_fields[name].get_default()]
+        return [(f"objects.{name}", "has no effect: the result is an image. Leave it out.") for name in given]
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """One head: the image."""
+        return {HEAD: self.options.in_channels or 1}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The image's channels, numbered."""
+        return tuple(f"channel {i}" for i in range(self.heads[HEAD]))
+
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The image as it is."""
+        return outputs[HEAD]
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Nothing is decoded."""
+        del statistics
+        return {}
+
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+        """There are no objects.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            "this model was trained without labels to rebuild images, so it finds no objects. Name its run under network.from in a job "
+            "with labels, or use Model.predict for the image."
+        )
+
+    @abstractmethod
+    def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What is made of a whole image C(Z)YX on the network's scale for `restore`: an array ?(Z)YX of the same spatial shape."""
+
+    def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
+        """The image rebuilt, NC(Z)YX, of tiles of a `task`."""
+        return network(batch)[HEAD]
+
+    @abstractmethod
+    def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
+        """What is written of a test image, by the end of its name: arrays C(Z)YX in the image's own units, as all that is given."""
+
+    def in_units(self, task: np.ndarray, undo: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A task in the image's own units."""
+        return undo(task)
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> dict[str, float]:
+        """PSNR, SSIM, MAE and MSE of two images C(Z)YX in the same units; of SSIM the mean over the channels."""
+        return image_figures(truth, result)
+
+    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row an image, then their mean."""
+        rows = [{"image": name, **figures} for name, figures in scores.items()]
+        if not rows:
+            return []
+        return [*rows, {"image": "pooled", **{name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "image"}}]
+
+
+def image_figures(truth: np.ndarray, result: np.ndarray, *, beside: str = "") -> dict[str, float]:
+    """PSNR, SSIM, MAE and MSE of two images C(Z)YX; names end on `beside`. A constant true image counts as one unit wide.
+
+    Examples:
+        >>> figures = image_figures(np.array([[[0.0, 4.0]]]), np.array([[[1.0, 3.0]]]))
+        >>> figures["mae"], figures["mse"], round(figures["psnr"], 2)
+        (1.0, 1.0, 12.04)
+    """
+    from morula.metrics.restoration import mean_absolute_error, mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+    width = float(np.ptp(truth)) or 1.0
+    similar = np.mean([structural_similarity(a, b, data_range=width) for a, b in zip(truth, result, strict=True)])
+    figures = {
+        "psnr": peak_signal_noise_ratio(truth, result, data_range=width),
+        "ssim": float(similar),
+        "mae": mean_absolute_error(truth, result),
+        "mse": mean_squared_error(truth, result),
+    }
+    return {name + beside: value for name, value in figures.items()}
