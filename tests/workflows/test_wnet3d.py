@@ -42,6 +42,8 @@ def test_a_run_needs_no_label(trained: tuple[Path, list]) -> None:
     folder, events = trained
     for name in ("report.html", "scores.csv", "model/weights.safetensors", "objects/nuclei_000.tif", "objects/nuclei_000.csv"):
         assert (folder / name).is_file(), name
+    statistics = read_table(folder / "objects/nuclei_000_statistics.csv")
+    assert {"Volume", "Centroid x", "Sphericity (axes)", "Volume (um3)", "Filling ratio"} <= set(statistics)
     assert {"f1", "slice_f1", "foreground_dice"} <= set(read_table(folder / "scores.csv"))
     told = [event.message for event in events if isinstance(event, Logged)]
     assert any("is the foreground, being the brightest" in text for text in told)

@@ -109,6 +109,8 @@ class Measurement(Options):
 
     intensity: bool = True
     """Mean, minimum, maximum and standard deviation of the raw image in each object."""
+    statistics: bool = False
+    """Write `NAME_statistics.csv` too: the columns of CellSeg3D's statistics, with physical units."""
     extra: tuple[str, ...] = ()
     """Further columns: names of scikit-image's region properties that are numbers, for example `solidity`; slow."""
 

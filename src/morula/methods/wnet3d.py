@@ -93,6 +93,8 @@ class WNet3D(Method):
             found["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
         if job.augment is None:
             found["augment"] = ["flip", "rotate90"]
+        if "statistics" not in job.objects.measure.model_fields_set:
+            found["objects"] = {"measure": {**job.objects.measure.model_dump(mode="json"), "statistics": True}}
         rate = 1e-3 if getattr(job.network, "from_", None) is None else 1e-4
         course = {**COURSE, "optimiser": {"kind": "adamw", "rate": rate}}
         found["training"] = {name: value for name, value in course.items() if name not in job.training.model_fields_set}

@@ -17,6 +17,7 @@ from morula.io.write import write
 from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
+from morula.measurement.statistics import statistics
 from morula.workflows.log import logged
 from morula.workflows.restore import restore_test_images
 from morula.workflows.sources import Opened, open_source
@@ -93,6 +94,9 @@ def segment_one(
         table.to_csv(table_beside(labels_file, "_all"))
         yield FileWritten(table_beside(labels_file, "_all"), "one row an object, those that were removed included")
         table = table.where(table["comment"] == "Correct")
+    if model.job.objects.measure.statistics:
+        statistics(labels, image.voxel_size).to_csv(table_beside(labels_file, "_statistics"))
+        yield FileWritten(table_beside(labels_file, "_statistics"), "objects and what they fill of the image")
     table.to_csv(table_beside(labels_file))
     yield FileWritten(table_beside(labels_file), "one row an object" if model.method.instances else "one row a class")
     if more:

@@ -1,0 +1,81 @@
+"""The statistics table of CellSeg3D: a row an object in voxels and physical units, the whole image in the first row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from morula.core.image import spatial_array
+from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.measurement.measure import measure
+from morula.measurement.table import Table
+
+
+def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> Table:
+    """Objects and what they fill of the image, under the names of CellSeg3D.
+
+    Columns: ``Label``; ``Volume`` (voxels); ``Centroid x``, ``y`` and ``z`` (voxels); ``Sphericity (axes)`` (of the spheroid with the
+    object's longest and shortest axis, 1 for a ball; empty where an object is too small or flat for it); where the voxel size is known
+    ``Volume (um3)`` and ``Centroid x (um)``, ...; then, in the first row alone, ``Image size``, ``Total image volume``,
+    ``Total object volume (pixels)``, ``Filling ratio`` and ``Number objects``. In 2D volumes are areas, and there is no z.
+
+    Args:
+        labels: integer label image (Z)YX, array or `Image`; 0 is background.
+        voxel_size: voxel edge lengths, as for `VoxelSize.of`; the image's own when `None`.
+
+    Returns:
+        One row an object, ordered by label; a single row for an image without objects.
+
+    Raises:
+        DataError: for values that are no labels.
+
+    Examples:
+        >>> table = statistics(np.array([[0, 7, 7], [0, 7, 0]]))
+        >>> table["Volume"], table["Filling ratio"], table["Number objects"]
+        (array(['3'], dtype='<U1'), array(['0.5'], dtype='<U3'), array(['1'], dtype='<U1'))
+    """
+    array = spatial_array(labels)[0]
+    size = VoxelSize.of(voxel_size if voxel_size is not None else getattr(labels, "voxel_size", None), array.ndim)
+    table = measure(array, voxel_size=size, extra=("axis_major_length", "axis_minor_length"))
+    axes = "zyx"[-array.ndim :]
+    columns: dict[str, list[Any]] = {"Label": table["label"].tolist(), "Volume": table["voxels"].tolist()}
+    columns |= {f"Centroid {axis}": table[f"centroid_{axis}"].tolist() for axis in reversed(axes)}
+    columns["Sphericity (axes)"] = spheroid_sphericity(table["axis_major_length"], table["axis_minor_length"]).tolist()
+    if size.unit != "pixel":
+        power, spacing = array.ndim, size.spacing(array.ndim)
+        columns[f"Volume ({size.unit}{power})"] = (table["voxels"] * np.prod(spacing)).tolist()
+        lengths = dict(zip(axes, spacing, strict=True))
+        columns |= {f"Centroid {axis} ({size.unit})": (table[f"centroid_{axis}"] * lengths[axis]).tolist() for axis in reversed(axes)}
+    filled = int(table["voxels"].sum())
+    whole = {
+        "Image size": " x ".join(map(str, array.shape)),
+        "Total image volume": array.size,
+        "Total object volume (pixels)": filled,
+        "Filling ratio": filled / max(array.size, 1),
+        "Number objects": len(table),
+    }
+    rows = max(len(table), 1)
+    return Table(
+        {name: [_cell(value) for value in values] + [""] * (rows - len(values)) for name, values in columns.items()}
+        | {name: [_cell(value)] + [""] * (rows - 1) for name, value in whole.items()}
+    )
+
+
+def spheroid_sphericity(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
+    """Sphericity of prolate spheroids by the lengths of their axes: the surface of the ball of equal volume over theirs; NaN without any.
+
+    Examples:
+        >>> spheroid_sphericity(np.array([2.0, 4.0]), np.array([2.0, 2.0])).round(3)
+        array([1.   , 0.929])
+    """
+    a, b = np.asarray(major, np.float64), np.asarray(minor, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        e = np.sqrt(1 - (b / a) ** 2)
+        flank = np.where(e > 1e-6, a * b * np.arcsin(e) / e, b * b)
+        sphericity = 2 * (a * b * b) ** (2 / 3) / (b * b + flank)
+    return np.where((b > 0) & (a >= b), sphericity, np.nan)
+
+
+def _cell(value: Any) -> str:
+    return "" if isinstance(value, float) and np.isnan(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
