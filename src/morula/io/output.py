@@ -97,6 +97,7 @@ def open_output(
     *,
     labels: bool = False,
     overwrite: bool = False,
+    chunks: Sequence[int] | None = None,
 ) -> Output:
     """An array on disk to be filled block by block.
 
@@ -109,6 +110,7 @@ def open_output(
         voxel_size: as for `write`.
         labels: whether it will hold object ids.
         overwrite: replace what exists, when this is finished.
+        chunks: shape of the chunks in an HDF5 file, best one that the blocks to be written are made of.
 
     Raises:
         FileWriteError: when `path` exists and `overwrite` is false, or the place cannot be written to.
@@ -140,7 +142,7 @@ def open_output(
             return Output(place, ome_zarr.start(unfinished, shape, dtype, named, size, labels=labels), unfinished)
         if isinstance(kind, hdf5.Hdf5):
             opened = hdf5.WritableFile(unfinished)
-            return Output(place, hdf5.create(opened.file, shape, dtype, target), unfinished, opened)
+            return Output(place, hdf5.create(opened.file, shape, dtype, target, chunks), unfinished, opened)
     except OSError as error:
         raise write_error(place, error) from error
     raise OptionError(f"{str(file)!r} cannot be written block by block; .ome.zarr and .h5 can. Choose one of these suffixes.")

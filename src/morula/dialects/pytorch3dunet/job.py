@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from morula.core.errors import JobError, Problem
+from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import nearest
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.loaders import (
@@ -22,6 +22,7 @@ from morula.dialects.pytorch3dunet.loaders import (
     SliceBuilderOptions,
     TransformerOptions,
 )
+from morula.dialects.pytorch3dunet.predictor import DEAD_PREDICTOR, PredictorOptions, misfits
 from morula.dialects.pytorch3dunet.section import ignored_keys
 from morula.dialects.pytorch3dunet.transforms import DEAD as DEAD_TRANSFORM
 from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Lists, differences, parsed
@@ -140,6 +141,7 @@ class Job:
         config: the document as it stands, overrides included; `build_model` and the like take its sections.
         loaders: what stands under ``loaders``.
         trainer: what stands under ``trainer``, when it is to be trained.
+        predictor: what stands under ``predictor``.
         plain: what stands beside the sections.
         remarks: keys without effect, each with what is done about it.
         path: the file.
@@ -148,6 +150,7 @@ class Job:
     config: dict[str, Any]
     loaders: LoadersOptions
     trainer: TrainerOptions | None
+    predictor: PredictorOptions
     plain: PlainOptions
     remarks: tuple[Problem, ...]
     path: Path
@@ -229,14 +232,41 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     _torch_sections(reader, config, purpose)
     if loaders is not None:
         _transforms(reader, loaders, purpose)
-        for phase in ("train", "val") if purpose == "train" else ("test",):
-            if getattr(loaders, phase) is None:
-                reader.wrong(("loaders", phase), "is missing; name its file_paths.")
+    predictor = _predictor(reader, config, loaders, plain) if purpose == "predict" else PredictorOptions()
     if reader.problems:
         raise JobError(sorted(reader.problems, key=lambda each: each.line or 0))
     assert plain is not None
     assert loaders is not None
-    return Job(config, loaders, trainer, plain, tuple(sorted(reader.remarks, key=lambda each: each.line or 0)), Path(path))
+    return Job(config, loaders, trainer, predictor, plain, tuple(sorted(reader.remarks, key=lambda each: each.line or 0)), Path(path))
+
+
+def given_overrides(
+    model_path: str | None,
+    output_dir: str | None,
+    file_paths: Sequence[str] | None,
+    more_paths: Sequence[str] | None,
+    patch_shape: Sequence[int] | None,
+    stride_shape: Sequence[int] | None,
+) -> dict[str, Any]:
+    """What was given of `OVERRIDES` on a command line; paths may go on behind the flag's value as bare words.
+
+    Raises:
+        OptionError: for bare words without the flag.
+
+    Examples:
+        >>> given_overrides(None, "out", ["a.h5"], ["b.h5"], None, None)
+        {'loaders.output_dir': 'out', 'loaders.test.file_paths': ['a.h5', 'b.h5']}
+    """
+    if more_paths and not file_paths:
+        raise OptionError(f"{more_paths[0]!r} belongs to no flag. Write --loaders.test.file_paths before image files.")
+    values = (
+        model_path,
+        output_dir,
+        [*(file_paths or ()), *(more_paths or ())] or None,
+        None if patch_shape is None else list(patch_shape),
+        None if stride_shape is None else list(stride_shape),
+    )
+    return {key: value for key, value in zip(OVERRIDES, values, strict=True) if value is not None}
 
 
 def _override(config: dict[str, Any], key: str, value: Any, reader: _Reader) -> None:
@@ -287,6 +317,18 @@ def _trainer(reader: _Reader, values: Any) -> TrainerOptions | None:
     return reader.options(TrainerOptions, values, ("trainer",), _DEAD_TRAINER, strict=True)
 
 
+def _predictor(reader: _Reader, config: Mapping[str, Any], loaders: LoadersOptions | None, plain: PlainOptions | None) -> PredictorOptions:
+    """The section, the checkpoint, and what must fit other sections."""
+    if plain is not None and plain.model_path is None:
+        reader.wrong(("model_path",), "is missing; name the checkpoint to predict with.")
+    found = reader.options(PredictorOptions, config.get("predictor") or {}, ("predictor",), DEAD_PREDICTOR)
+    model = config.get("model")
+    if found is not None and loaders is not None and isinstance(model, Mapping):
+        for key, message in misfits(found, loaders, model):
+            reader.wrong(tuple(key.split(".")), message)
+    return found or PredictorOptions()
+
+
 def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> None:
     """Names and values of network, loss and metric, which need torch to be known."""
     wanted: list[tuple[str, str, str, str | None]] = [("model", "networks", "CLASSES", "ModelOptions")]
@@ -313,10 +355,11 @@ def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
 
 
 def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> None:
-    """Names and parameters of all transforms of the phases that are used."""
+    """The phases that are used, and names and parameters of all their transforms."""
     for name in ("train", "val") if purpose == "train" else ("test",):
         phase: PhaseOptions | None = getattr(loaders, name)
         if phase is None:
+            reader.wrong(("loaders", name), "is missing; name its file_paths.")
             continue
         place = ("loaders", name, "transformer")
         broken = len(reader.problems)

@@ -20,6 +20,8 @@ from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, lengths_to_voxel_size, pick_level, sized
 from morula.io.lazy import LazyArray, damaged
 
+_CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one that is filled piece by piece is compressed once
+
 
 class Hdf5Array(LazyArray):
     """A data set of an HDF5 file that is opened for reading only."""
@@ -110,7 +112,7 @@ class WritableFile:
     def __init__(self, path: Path) -> None:
         exists = path.exists()
         self._sink = _Sink(path, "r+b" if exists else "w+b")
-        self.file = h5py.File(self._sink, "r+" if exists else "w")
+        self.file = h5py.File(self._sink, "r+" if exists else "w", rdcc_nbytes=_CACHE_BYTES)
 
     def check(self) -> None:
         """Raise the first error of the system, if there was one."""
@@ -134,13 +136,19 @@ class WritableFile:
                 raise
 
 
-def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target) -> h5py.Dataset:
+def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target, chunks: Sequence[int] | None = None) -> h5py.Dataset:
     """An empty data set with axes and voxel size stated, in place of one of the same name."""
     name = target.dataset or ("label" if target.labels else "raw")
     if name in file:
         del file[name]
     dataset = file.create_dataset(
-        name, shape=tuple(shape), dtype=np.dtype(dtype), chunks=chunk_shape(shape, target.axes), compression="gzip", compression_opts=4
+        name,
+        shape=tuple(shape),
+        dtype=np.dtype(dtype),
+        chunks=chunk_shape(shape, target.axes) if chunks is None else tuple(chunks),
+        compression="gzip",
+        compression_opts=4,
+        shuffle=True,  # bytes of the same weight beside each other: smaller files in half the time
     )
     for dimension, letter in zip(dataset.dims, target.axes.lower(), strict=True):
         dimension.label = letter

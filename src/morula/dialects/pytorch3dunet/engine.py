@@ -1,0 +1,110 @@
+"""The network of a job of pytorch-3dunet as it predicts: its checkpoint, its device, its tiles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morula.core.errors import OptionError
+from morula.core.events import Event, Progress, Warned
+from morula.dialects.pytorch3dunet.job import Job
+from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
+from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
+from morula.dialects.pytorch3dunet.slices import PatchGrid
+from morula.inference.memory import available_memory, measure_bytes_per_voxel
+from morula.inference.patches import PatchPlan
+from morula.inference.plan import TilePlan, Tiles, plan_tiles
+from morula.inference.predict import predict
+from morula.nn.build import to_channels_last
+from morula.nn.fuse import fuse_for_inference
+from morula.nn.weights import load_state_dict_file
+from morula.training.devices import pick_device
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A network with the weights of its checkpoint, ready to predict.
+
+    Attributes:
+        job: the job.
+        model: the network, made faster.
+        forward: the network with its activation, NCZYX to NKZYX.
+        device: where it computes.
+        memory: what planned tiles may take; most of what is free when left out.
+    """
+
+    job: Job
+    model: Model
+    forward: Callable[[Tensor], Tensor]
+    device: str
+    memory: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, memory: str | None = None) -> Engine:
+        """The engine of a job.
+
+        Raises:
+            ModelError: when the checkpoint is damaged or of another network.
+            OptionError: for a device that is not present, or one that the backend cannot use.
+            MissingExtraError: when the backend is not installed.
+        """
+        with warnings.catch_warnings(action="ignore", category=IgnoredKeyWarning):  # told with the job
+            model = build_model(job.config["model"])
+        load_state_dict(model, load_state_dict_file(str(job.plain.model_path)))
+        fast = fuse_for_inference(model)
+        if job.predictor.backend == "openvino":
+            from morula.inference.openvino import OpenVino
+
+            if job.plain.device not in (None, "cpu"):
+                raise OptionError(f"backend openvino computes on CPUs but device is {job.plain.device!r}. Write device: cpu.")
+            return cls(job, fast, OpenVino(fast), "cpu", memory)
+        device = pick_device(job.plain.device or "auto")
+        fast = to_channels_last(fast).to(device)
+        several = device == "cuda" and torch.cuda.device_count() > 1
+        return cls(job, fast, torch.nn.DataParallel(fast) if several else fast, device, memory)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the prediction."""
+        return self.model.network.heads["channels"]
+
+    def plan(self, shape: Sequence[int]) -> Tiles:
+        """Tiles of an image (Z, Y, X): as the slice builder lays them, planned, or one that is the image."""
+        loaders, whole = self.job.loaders, tuple(shape)
+        builder = None if loaders.test is None else loaders.test.slice_builder
+        if self.job.predictor.tiles == "planned":
+            return self._planned(whole)
+        if builder is None or self.job.predictor.name == "DSB2018Predictor":
+            return PatchPlan(whole, whole, tuple((0,) for _ in whole), (0,) * len(whole))
+        starts = tuple(tuple(map(int, each)) for each in PatchGrid.of(whole, builder).starts)
+        batch = loaders.batch_size * (torch.cuda.device_count() if self.device == "cuda" else 1)
+        return PatchPlan(whole, builder.patch_shape, starts, builder.halo_shape, batch, self.job.predictor.blend)
+
+    def _planned(self, shape: tuple[int, ...]) -> TilePlan:
+        network = self.model.network
+        flat = (1,) * (3 - network.ndim)
+        return plan_tiles(
+            shape,
+            halo=(0,) * len(flat) + network.receptive_halo,
+            multiple=flat + network.multiple,
+            memory=available_memory(self.memory, self.device),
+            bytes_per_voxel=measure_bytes_per_voxel(self.model, network.in_channels, network.multiple, device=self.device),
+        )
+
+    def predict(
+        self, raw: Any, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: Any, *, name: str
+    ) -> Generator[Event, None, None]:
+        """Predict an image CZYX into `out` KZYX, telling the progress."""
+        if isinstance(plan, TilePlan) and self.model.network.norm_over_space:
+            yield Warned(
+                f"{name}: the network normalises over each tile, and tiles of {list(plan.tile)} are not what it was trained on. "
+                "Compare the result with that of predictor.tiles: patch."
+            )
+        for progress in predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device):
+            yield Progress(progress.stage, progress.done, progress.total, name)
