@@ -206,29 +206,24 @@ def train3dunet(
 
 @app.command()
 def predict3dunet(
-    config: Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dunet (YAML).", show_default=False)],
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    model_path: Annotated[str | None, typer.Option("--model_path", help="Checkpoint.")] = None,
-    output_dir: Annotated[str | None, typer.Option("--loaders.output_dir", help="Folder of the predictions.")] = None,
-    file_paths: Annotated[list[str] | None, typer.Option("--loaders.test.file_paths", help="Images; several after one flag.")] = None,
-    patch_shape: Annotated[
-        tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.patch_shape", help="Edges of a patch, z y x.")
-    ] = None,
-    stride_shape: Annotated[
-        tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.stride_shape", help="Distances of patches, z y x.")
-    ] = None,
+    config: Config,
+    model_path: ModelPath = None,
+    output_dir: OutputDir = None,
+    file_paths: FilePaths = [],  # noqa: B006
+    patch_shape: PatchShape = None,
+    stride_shape: StrideShape = None,
+    more: MoreFiles = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace predictions that exist.")] = False,
     memory: Memory = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Predict with a job file and a checkpoint of pytorch-3dunet; the flags with dots go before the file's keys."""
-    from morula.dialects.pytorch3dunet.job import given_overrides
-    from morula.dialects.pytorch3dunet.prediction import predict3dunet as predict_job
+    """Predict with a job file and a checkpoint of pytorch-3dunet."""
+    from morula.workflows.predict3dunet import predict3dunet as predict_config
 
     with answering():
-        overrides = given_overrides(model_path, output_dir, file_paths, more, patch_shape, stride_shape)
-        show(predict_job(config, overrides=overrides, overwrite=overwrite, memory=memory), Verbosity.of(quiet, verbose))
+        overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
+        show(predict_config(config, overrides=overrides, overwrite=overwrite, memory=memory), Verbosity.of(quiet, verbose))
 
 
 @app.command()

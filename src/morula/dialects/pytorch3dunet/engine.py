@@ -63,7 +63,7 @@ class Engine:
 
             if job.plain.device not in (None, "cpu"):
                 raise OptionError(f"backend openvino computes on CPUs but device is {job.plain.device!r}. Write device: cpu.")
-            return cls(job, fast, OpenVino(fast), "cpu", memory)
+            return cls(job, fast, OpenVino(fast, fast.network.multiple), "cpu", memory)
         device = pick_device(job.plain.device or "auto")
         fast = to_channels_last(fast).to(device)
         several = device == "cuda" and torch.cuda.device_count() > 1

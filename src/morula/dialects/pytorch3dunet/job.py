@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from morula.core.errors import JobError, OptionError, Problem
+from morula.core.errors import JobError, Problem
 from morula.core.family import nearest
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.loaders import (
@@ -238,35 +238,6 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     assert plain is not None
     assert loaders is not None
     return Job(config, loaders, trainer, predictor, plain, tuple(sorted(reader.remarks, key=lambda each: each.line or 0)), Path(path))
-
-
-def given_overrides(
-    model_path: str | None,
-    output_dir: str | None,
-    file_paths: Sequence[str] | None,
-    more_paths: Sequence[str] | None,
-    patch_shape: Sequence[int] | None,
-    stride_shape: Sequence[int] | None,
-) -> dict[str, Any]:
-    """What was given of `OVERRIDES` on a command line; paths may go on behind the flag's value as bare words.
-
-    Raises:
-        OptionError: for bare words without the flag.
-
-    Examples:
-        >>> given_overrides(None, "out", ["a.h5"], ["b.h5"], None, None)
-        {'loaders.output_dir': 'out', 'loaders.test.file_paths': ['a.h5', 'b.h5']}
-    """
-    if more_paths and not file_paths:
-        raise OptionError(f"{more_paths[0]!r} belongs to no flag. Write --loaders.test.file_paths before image files.")
-    values = (
-        model_path,
-        output_dir,
-        [*(file_paths or ()), *(more_paths or ())] or None,
-        None if patch_shape is None else list(patch_shape),
-        None if stride_shape is None else list(stride_shape),
-    )
-    return {key: value for key, value in zip(OVERRIDES, values, strict=True) if value is not None}
 
 
 def _override(config: dict[str, Any], key: str, value: Any, reader: _Reader) -> None:

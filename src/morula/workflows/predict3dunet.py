@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 
 from morula.core.allocator import memory_kept
@@ -19,7 +18,6 @@ from morula.dialects.pytorch3dunet.augment import Scaling, values
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.loaders import FileOptions
-from morula.dialects.pytorch3dunet.metrics import build_metric
 from morula.dialects.pytorch3dunet.patches import measure, parse_lists
 from morula.dialects.pytorch3dunet.predictor import PredictorOptions
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
@@ -142,7 +140,7 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     except MorulaError as error:
         problems.append(Problem(key, str(error)))
         return [], warnings
-    places = [each for each in found if not _own_output(each, found)]
+    places = [each for each in found if each in phase.file_paths or not _own_output(each, found)]
     if len(places) < len(found):
         warnings.append(f"{key}: {len(found) - len(places)} files are predictions of others there and are left out.")
     wanted = job.config["model"].get("in_channels")
@@ -228,6 +226,8 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
     Raises:
         FileWriteError: when it exists and is not to be replaced, or cannot be written.
     """
+    import cc3d
+
     mask = values[0, 0] > options.pmaps_threshold
     objects = cc3d.connected_components(mask, connectivity=8)
     objects = objects.astype(np.uint16 if objects.max(initial=0) < 2**16 else np.uint32)
@@ -239,6 +239,8 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
 
 
 def _scores(engine: Engine, job: Job, volume: Volume, output: Path) -> list[float]:
+    from morula.dialects.pytorch3dunet.metrics import build_metric
+
     options = job.predictor
     file, _ = split_location(volume.path)
     truth = open_array(file, options.gt_internal_path)
