@@ -25,7 +25,8 @@ from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
-ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **{name: real_job(name) for name in ("nuclei2d", "nuclei3d_embryo")}}
+REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
+ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **{name: real_job(name) for name in REAL}}
 
 
 def main() -> None:

@@ -8,14 +8,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from rows import Result, figure
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs"
 """Run folders: an interrupted training goes on where it stopped."""
 BARS = {"nuclei2d": {0.5: 0.88, 0.75: 0.72}, "nuclei3d_embryo": {0.5: 0.70}}
-MINUTES = {"nuclei2d": 15.0, "nuclei3d_embryo": 45.0}
-TITLES = {"nuclei2d": "Real 2D nuclei", "nuclei3d_embryo": "Real 3D embryo nuclei"}
+MINUTES = {"nuclei2d": 15.0, "nuclei3d_embryo": 45.0, "neurons3d_fib25": 40.0}
+TITLES = {"nuclei2d": "Real 2D nuclei", "nuclei3d_embryo": "Real 3D embryo nuclei", "neurons3d_fib25": "Real 3D neurons"}
 
 
 def real_job(name: str) -> Callable[[Result | None, argparse.Namespace], Iterator[Result]]:
@@ -33,6 +34,28 @@ def real_job(name: str) -> Callable[[Result | None, argparse.Namespace], Iterato
 
 def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
     """Run the job (or go on with it) and read its scores."""
+    from morula.io.tables import read_table
+
+    run, minutes = finished(name, data, options)
+    if name == "neurons3d_fib25":
+        return neurons(run, data / name, minutes, options)
+    scores = read_table(run / "scores.csv")
+    pooled = scores["image"] == "pooled"
+    f1 = dict(zip(scores["threshold"][pooled].tolist(), scores["f1"][pooled].tolist(), strict=True))
+    return {
+        "title": TITLES[name],
+        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads. F1 of all test objects together (higher is better) at several "
+        "thresholds of the intersection over union; the best epoch is chosen on the validation images. Training includes validation.",
+        "complete": True,
+        "figures": [
+            *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),
+            figure("training", "minutes", [minutes], MINUTES[name]),
+        ],
+    }
+
+
+def finished(name: str, data: Path, options: argparse.Namespace) -> tuple[Path, float]:
+    """The run folder of the finished job, and the minutes that its training took."""
     import torch
 
     import morula
@@ -48,17 +71,40 @@ def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
     for event in morula.run(job, output=run, resume=(run / "job.yaml").is_file()):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
-    scores = read_table(run / "scores.csv")
-    pooled = scores["image"] == "pooled"
-    f1 = dict(zip(scores["threshold"][pooled].tolist(), scores["f1"][pooled].tolist(), strict=True))
-    minutes = float(read_table(run / "logs" / "training.csv")["seconds"].sum()) / 60
+    return run, float(read_table(run / "logs" / "training.csv")["seconds"].sum()) / 60
+
+
+def neurons(run: Path, data: Path, minutes: float, options: argparse.Namespace) -> Result:
+    """Adapted Rand error of the run on the test cube, beside that of pieces of the smoothed image above the best threshold for the
+    validation cube."""
+    import morula
+    from morula.metrics.rand import adapted_rand_error
+
+    def cube(split: str, kind: str) -> np.ndarray:
+        return np.asarray(morula.read(next((data / split / kind).glob("*.tif"))))
+
+    errors = {t: adapted_rand_error(cube("val", "labels"), bright(cube("val", "images"), t)) for t in range(100, 190, 10)}
+    best = min(errors, key=errors.__getitem__)
+    plain = adapted_rand_error(cube("test", "labels"), bright(cube("test", "images"), best))
+    error = adapted_rand_error(cube("test", "labels"), np.asarray(morula.read(next((run / "objects").glob("*.tif")))))
     return {
-        "title": TITLES[name],
-        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads. F1 of all test objects together (higher is better) at several "
-        "thresholds of the intersection over union; the best epoch is chosen on the validation images. Training includes validation.",
+        "title": TITLES["neurons3d_fib25"],
+        "note": f"`bench/jobs/neurons3d_fib25.yaml` on {options.threads} threads: affinities, decoded by the mutex watershed. Adapted Rand "
+        f"error of the test cube (lower is better); baseline: connected pieces of the smoothed image above {best}, the best threshold for "
+        "the validation cube. Training includes validation.",
         "complete": True,
         "figures": [
-            *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),
-            figure("training", "minutes", [minutes], MINUTES[name]),
+            figure("adapted Rand error", "", [error], 0.25),
+            figure("of the baseline", "", [plain]),
+            figure("error / baseline", "x", [error / plain], 0.5),
+            figure("training", "minutes", [minutes], MINUTES["neurons3d_fib25"]),
         ],
     }
+
+
+def bright(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Connected pieces of a smoothed image above a threshold."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(ndimage.gaussian_filter(image.astype(np.float32), 1) > threshold)
+    return labels

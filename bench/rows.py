@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from cells import cells
+from decoders import decoders
 from objects import objects
 
 Result = dict[str, Any]
@@ -173,4 +174,5 @@ ROWS: dict[str, Callable[[Result | None, argparse.Namespace], Iterator[Result]]]
     "arrays": arrays,
     "prediction": prediction,
     "objects": objects,
+    "decoders": decoders,
 }

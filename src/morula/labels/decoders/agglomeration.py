@@ -30,13 +30,13 @@ class Options(BaseOptions):
     growth: Share = 0.1
     """... to those where it is above this."""
     threshold: Share = 0.5
-    """Fragments are joined where the quantile of the affinities across their contact reaches it; what belongs to no fragment is attached
-    by affinities above it."""
+    """Fragments are joined where the quantile of the affinities across their contact reaches it. Before, voxels that were not reached are
+    attached to them by affinities above it."""
     quantile: Share = 0.5
     """Quantile of the affinities across a contact; 0.5 is the median."""
     min_contact: PositiveInt = 5
     """Pairs of voxels that a contact needs."""
-    min_size: NonNegativeInt = 0
+    min_size: NonNegativeInt = 8
     """Smaller objects, in voxels, go to the neighbours that flood them first; those without neighbours are dropped."""
 
 
@@ -93,6 +93,8 @@ class Agglomeration:
         lowest = near.min(axis=0)
         seeds, number = pieces(lowest > self.options.seeds)
         fragments = watershed(smooth(-lowest, spacing), seeds, lowest > self.options.growth)
+        # before contacts are judged: else the voxels along them, whose lowest affinity is that across, would be in no fragment
+        fragments = attach(fragments, near, offsets, threshold=self.options.threshold)
         labels = agglomerate(
             fragments,
             number,
@@ -102,6 +104,5 @@ class Agglomeration:
             quantile=self.options.quantile,
             min_contact=self.options.min_contact,
         )
-        labels = attach(labels, near, offsets, threshold=self.options.threshold)
         found = affinity_objects(labels, near, offsets, self.options.min_size)
         return Objects(found.labels, found.confidence, {**found.intermediates, "fragments": fragments})
