@@ -122,6 +122,14 @@ def test_a_stated_foreground_is_taken():
         Options(classes=3, foreground=3)
 
 
+def test_the_random_field_is_off_until_it_is_asked_for():
+    prediction, image = predicted()
+    prediction = 0.6 * prediction + 0.4 / 3
+    prediction[:, 1, 11] = prediction[[2, 1, 0], 1, 11]  # one voxel of the bright strip taken for background
+    plain, refined = (method(2, classes=3, crf=crf).settle(prediction, lambda: image)[0] for crf in (None, {}))
+    assert plain[0, 1, 11] < 0.5 < refined[0, 1, 11]
+
+
 def test_without_the_image_the_rarest_class_is_the_foreground():
     prediction, _ = predicted()
     settled, _ = method(2, classes=3).settle(prediction, None)

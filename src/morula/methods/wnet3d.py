@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
+from morula.labels.crf import CRF, refine_probabilities
 from morula.methods.base import Method, middle_plane, stretched
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 
@@ -52,6 +53,8 @@ class Options(BaseOptions):
     """Weight of the soft normalised cuts."""
     reconstruction_weight: float = Field(5e-3, ge=0)
     """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background."""
+    crf: CRF | None = None
+    """Refine the classes by the image with a conditional random field before objects are made; off when left out, `{}` for the defaults."""
     thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
     """Intersection over union from which an object counts as found, in the scores."""
 
@@ -158,7 +161,12 @@ class WNet3D(Method):
 
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
         """Probability of the foreground, 1(Z)YX, and which class it is."""
-        brightness = None if image is None else class_brightness(prediction, image())
+        brightness = None
+        if image is not None:
+            plane = image()
+            brightness = class_brightness(prediction, plane)
+            if self.options.crf is not None:
+                prediction = refine_probabilities(prediction, plane.mean(axis=0), self.options.crf, spacing=self.spacing)
         chosen = self._foreground(prediction, brightness)
         told = []
         if self.options.foreground == "auto" and brightness is not None:
