@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
@@ -16,19 +17,65 @@ from morula.core.errors import OptionError
 from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule
 
 
-def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
-    """The optimiser of all weights that are not frozen; biases and norms (one dimension or none) are not decayed.
+def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Exclude the weights whose names fit a pattern from training; norms among them keep their running statistics. Returns their names.
 
     Raises:
-        OptionError: when every weight is frozen.
+        OptionError: for a pattern that fits no weight.
+
+    Examples:
+        >>> freeze(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), ["0.*"])
+        ['0.weight', '0.bias']
     """
-    free = [weight for weight in network.parameters() if weight.requires_grad]
-    if not free:
+    named = dict(network.named_parameters())
+    check_patterns("training.freeze", patterns, named)
+    frozen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for name in frozen:
+        named[name].requires_grad_(False)
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.weight is not None and not part.weight.requires_grad:
+            part.momentum = 0.0
+    return frozen
+
+
+def check_patterns(key: str, patterns: Iterable[str], named: Iterable[str]) -> None:
+    """Check that each pattern fits a name.
+
+    Raises:
+        OptionError: for one that fits none, with the parts that there are.
+    """
+    named = list(named)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in named):
+            parts = ", ".join(dict.fromkeys(f"{name.split('.')[0]}.*" for name in named))
+            raise OptionError(f"{key} names {pattern!r}, which fits no weight of the network; its parts are {parts}.")
+
+
+def build_optimiser(network: nn.Module, options: Optimiser, rates: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
+    """The optimiser of all weights that are not frozen; biases and norms (one dimension or none) are not decayed.
+
+    Args:
+        network: whose weights are trained.
+        options: the rule and its rate.
+        rates: factors of the rate by patterns of the weights' names; the first that fits counts.
+
+    Raises:
+        OptionError: when every weight is frozen, or a pattern fits none.
+    """
+    named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    if not named:
         raise OptionError("every weight of the network is frozen, so there is nothing to train. Freeze fewer parts.")
-    groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in free if weight.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [weight for weight in free if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    factors = dict(rates or {})
+    check_patterns("training.rates", factors, [name for name, _ in network.named_parameters()])
+    parts: dict[float, list[nn.Parameter]] = {1.0: []}  # the plain rate first: it is the one that is told
+    for name, weight in named.items():
+        factor = next((factor for pattern, factor in factors.items() if fnmatchcase(name, pattern)), 1.0)
+        parts.setdefault(factor, []).append(weight)
+    groups: list[dict[str, Any]] = []
+    for factor, weights in parts.items():
+        rate = {"lr": options.rate * factor}
+        groups.append({"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": options.weight_decay, **rate})
+        groups.append({"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0, **rate})
     groups = [group for group in groups if group["params"]]
     if isinstance(options, SGD):
         return torch.optim.SGD(groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov)

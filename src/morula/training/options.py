@@ -154,6 +154,10 @@ class Training(Options):
     """Longest gradient (L2 norm over all weights); longer ones are shortened."""
     accumulate: int = Field(1, ge=1)
     """Batches joined to one step, for batches larger than the memory. Exact, at the price of one more forward pass a batch."""
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field({})
+    """Factors of the rate for parts of the network, by patterns of weights' names: `{"encoder.*": 0.1}`; the first that fits counts."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of weights that stay as they are, for example `encoder.*`; norms among them keep their statistics."""
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the weights, for example 0.999, which is validated and kept in their place. Off when left out."""
     seed: int = Field(0, ge=0)

@@ -20,7 +20,7 @@ from morula.core.events import FileWritten
 from morula.training.average import MovingAverage
 from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
-from morula.training.optimisers import Course, build_course, build_optimiser
+from morula.training.optimisers import Course, build_course, build_optimiser, freeze
 from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, drawing, summed
 
@@ -96,7 +96,8 @@ class Run:
         memory_format = _memory_format(network)
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
         if recipe is None:
-            optimiser = build_optimiser(network, options.optimiser)
+            freeze(network, options.freeze)
+            optimiser = build_optimiser(network, options.optimiser, options.rates)
             self.course = build_course(optimiser, options.schedule, total=self.total)
         else:
             optimiser, self.course = recipe(network)

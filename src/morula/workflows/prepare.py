@@ -23,7 +23,7 @@ from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.workflows.sources import Opened, open_source, unlike
-from morula.workflows.transfer import with_stored_network
+from morula.workflows.transfer import check_start, with_stored_network
 
 LOOKED_AT = 2**22
 """Voxels of an image that are looked at for what makes it unfit."""
@@ -69,6 +69,7 @@ def prepare(job: Any) -> Prepared:
     facts = facts_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
+    check_start(resolved, facts.ndim, facts.in_channels, method.heads)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
     sources, held = _parted(train, validation, resolved)
     normalise = resolved.sampling.normalise

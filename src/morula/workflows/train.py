@@ -100,7 +100,10 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
     network = built(prepared)
     start = getattr(prepared.job.network, "from_", None)
     if start is not None and not resume:
-        yield Logged(start_from(network, Path(start)))
+        transfer = start_from(network, Path(start))
+        yield from map(Logged, transfer.lines(Path(start)))
+        if first_process():
+            folder.write_provenance(transfer.facts(Path(start)))
     finished = yield from _seen(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
     if finished:
         yield from save(prepared, network, folder)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, ModelError, MorulaError, Problem
+from morula.nn.transformer_options import TransformerOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,24 +16,75 @@ if TYPE_CHECKING:
     from morula.nn.network import Network
 
 _KEY = "network.from"
+_SIZES = {"preset", "features", "width", "layers", "heads"}
+"""Options by which a job states a network of its own size."""
+_ENCODER = ("stem", "encoder", "reduce", "excitations", "bridge")
+"""Parts of networks that look at the image; those that have none of them are encoders as a whole, their outputs aside."""
+LEAST = 0.5
+"""Share of the encoder's values that weights to start from must give at least."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What of stored weights a network takes.
+
+    `skipped` names the network's own tensors that are drawn anew, each with the reason; `unused` the stored ones without a place.
+    """
+
+    tensors: dict[str, Tensor]
+    interpolated: tuple[str, ...]
+    skipped: dict[str, str]
+    unused: tuple[str, ...]
+    encoder_share: float
+    values_share: float
+
+    def lines(self, path: Path) -> list[str]:
+        """For the log: the whole, then parts of the network with one reason each."""
+        total = len(self.tensors) + len(self.skipped)
+        said = [
+            f"started from {path}: {len(self.tensors)} of {total} tensors taken, {self.values_share:.1%} of the values "
+            f"({self.encoder_share:.1%} of the encoder)"
+        ]
+        said += [f"interpolated to this grid: {', '.join(self.interpolated)}"] if self.interpolated else []
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            reasons.setdefault(reason, []).append(name)
+        said += [f"drawn anew, {reason}: {_some(names)}" for reason, names in reasons.items()]
+        return said + ([f"of the former run, not used: {_some(self.unused)}"] if self.unused else [])
+
+    def facts(self, path: Path) -> dict[str, Any]:
+        """For the run's record and the report."""
+        return {"started_from": self.lines(path)[0], "drawn_anew": self.skipped, "not_used": list(self.unused)}
 
 
 def with_stored_network(job: Any) -> Any:
-    """The job with the network of `network.from`, where it does not state features of its own; what it states stays.
+    """The job with the network of `network.from`, where it does not state sizes of its own; what it states stays.
+
+    A `unetr` takes the encoder of a `mae`; other networks start from their own kind alone.
 
     Raises:
         JobError: when there are no such weights, or they belong to another kind of network.
     """
     network = job.network
     path = getattr(network, "from_", None)
-    if path is None or "features" in network.model_fields_set:
+    if path is None:
         return job
     try:
         kind, options = stored_options(Path(path))
     except MorulaError as error:
         raise JobError([Problem(_KEY, str(error))]) from error
-    if kind != network.kind:
-        raise JobError([Problem(_KEY, f"{path} holds a {kind}, but the network is a {network.kind}; use the same kind.")])
+    if (kind, network.kind) == ("mae", "unetr"):
+        encoder = set(TransformerOptions.model_fields) - {"preset", "from_"}
+        options = {name: value for name, value in options.items() if name in encoder}
+        sized = bool(_SIZES - {"features"} & network.model_fields_set)
+    elif kind != network.kind:
+        also = " or unetr" if kind == "mae" else ""
+        message = f"{path} holds a {kind}, but the network is a {network.kind}; state network.kind {kind}{also}, or name another run."
+        raise JobError([Problem(_KEY, message)])
+    else:
+        sized = bool(_SIZES & network.model_fields_set)
+    if sized:
+        return job
     own = {name: getattr(network, name) for name in network.model_fields_set}
     return job.model_copy(update={"network": type(network)(**{**options, **own, "from_": path})})
 
@@ -66,20 +120,101 @@ def stored_tensors(path: Path) -> dict[str, Tensor]:
     return renamed(load_state_dict_file(path))
 
 
-def start_from(network: Network, path: Path) -> str:
-    """Give a network the weights that fit it by name and shape; others stay as they were drawn. Returns what was taken, in words.
+def planned_transfer(network: Network, path: Path) -> Transfer:
+    """What a network takes of stored weights: tensors of its names and shapes, stored positions interpolated to its grid.
 
     Raises:
-        ModelError: when none fits.
+        ModelError: when that is less than half of its encoder, with the reasons.
     """
     tensors, own = stored_tensors(path), network.state_dict()
-    fitting = {name: values for name, values in tensors.items() if name in own and own[name].shape == values.shape}
-    if not fitting:
-        raise ModelError(f"none of the {len(tensors)} tensors in {path} fits the network. State the kind and features that they have.")
-    network.load_state_dict({**own, **fitting})
-    left = sorted(set(own) - set(fitting))
-    drawn = f"; drawn anew: {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}" if left else ""
-    return f"started from {path}: {len(fitting)} of {len(own)} tensors taken{drawn}"
+    grids = (stored_options(path)[1].get("grid"), getattr(network.options, "grid", None))
+    taken: dict[str, Tensor] = {}
+    skipped: dict[str, str] = {}
+    interpolated = []
+    for name, values in own.items():
+        stored = tensors.get(name)
+        if stored is None:
+            skipped[name] = "not in the former run"
+        elif stored.shape == values.shape:
+            taken[name] = stored
+        elif name.endswith("positions.stored") and all(grids) and stored.shape[-1] == values.shape[-1]:
+            from morula.nn.transformer import resize_positions
+
+            taken[name] = resize_positions(stored, *grids)  # type: ignore[arg-type]
+            interpolated.append(f"{name} ({_times(grids[0])} to {_times(grids[1])})")
+        else:
+            skipped[name] = f"of shape {tuple(values.shape)} where the former run has {tuple(stored.shape)}"
+    unused = tuple(name for name in tensors if name not in own)
+    encoder = _encoder(own)
+    share = _values(own, [name for name in encoder if name in taken]) / max(1, _values(own, encoder))
+    transfer = Transfer(taken, tuple(interpolated), skipped, unused, share, _values(own, taken) / max(1, _values(own, own)))
+    if share < LEAST:
+        raise ModelError(
+            f"only {share:.1%} of the network's encoder can start from {path}, less than half: {'; '.join(transfer.lines(path)[1:4])}. "
+            "Give the network the options of that run (leave its sizes out), or name a run that fits."
+        )
+    return transfer
+
+
+def start_from(network: Network, path: Path) -> Transfer:
+    """Give a network the weights that fit it; others stay as they were drawn.
+
+    Raises:
+        ModelError: as `planned_transfer`.
+    """
+    transfer = planned_transfer(network, path)
+    network.load_state_dict({**network.state_dict(), **transfer.tensors})
+    return transfer
+
+
+def check_start(job: Any, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+    """Find out before training whether the weights to start from fit, and whether patterns of weights' names mean something.
+
+    Raises:
+        JobError: with what does not.
+    """
+    path, training = getattr(job.network, "from_", None), job.training
+    if path is None and not training.freeze and not training.rates:
+        return
+    import torch
+
+    from morula.nn.build import build_network
+    from morula.training.optimisers import check_patterns
+
+    with torch.device("meta"):
+        network = build_network(job.network, ndim, in_channels, heads)
+    names = [name for name, _ in network.named_parameters()]
+    problems = []
+    for key, patterns in (("training.freeze", training.freeze), ("training.rates", training.rates)):
+        try:
+            check_patterns(key, patterns, names)
+        except MorulaError as error:
+            problems.append(Problem(key, str(error)))
+    try:
+        if path is not None:
+            planned_transfer(network, Path(path))
+    except MorulaError as error:
+        problems.append(Problem(_KEY, str(error)))
+    if problems:
+        raise JobError(problems)
+
+
+def _encoder(own: Mapping[str, Tensor]) -> list[str]:
+    found = [name for name in own if name.split(".")[0] in _ENCODER]
+    return found or [name for name in own if name.split(".")[0] not in ("outputs", "skips")]
+
+
+def _values(own: Mapping[str, Tensor], names: Any) -> int:
+    return sum(own[name].numel() for name in names)
+
+
+def _some(names: Any, limit: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _times(grid: Any) -> str:
+    return " x ".join(map(str, grid))
 
 
 def _model_folder(path: Path) -> Path:
