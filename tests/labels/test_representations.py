@@ -291,3 +291,21 @@ def test_labels_are_not_modified():
     labels = blobs((20, 24), 5)
     labels.flags.writeable = False
     encode(labels, ["F", "B", "P", "C", "Db", "Dc"], {"F": {"erosion": 1, "dilation": 1}})
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((70, 90), (1.0, 1.0)), ((12, 40, 50), (2.0, 0.5, 0.7))])
+def test_both_ways_to_distances_agree(shape, spacing, monkeypatch):
+    from morula.labels import distance as module
+
+    labels = blobs(shape, 12).astype(np.uint32)
+    labels[tuple(slice(0, n // 3) for n in shape)] = 2**31
+    found = {}
+    for deep in (np.inf, -1.0):  # always by searching, always by envelopes
+        monkeypatch.setattr(module, "_DEEP", deep)
+        found[deep] = [module.distance(labels, spacing), module.distance(labels, spacing, outside=3.0)]
+    for one, two in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+    near = module.distance(labels, spacing, limit=1.5)
+    exact = found[np.inf][0]
+    np.testing.assert_allclose(near[exact <= 1.5], exact[exact <= 1.5], rtol=1e-5)
+    assert (near[exact > 1.5] >= 1.5 - 1e-6).all()

@@ -8,18 +8,130 @@ import edt
 import numpy as np
 from numba import njit
 
+from morula.labels.check import compact, three, volume
+from morula.labels.geometry import geometry
 
-def distance(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Euclidean distance (in units of `spacing`) to the nearest voxel of another id or the background; 0 in the background.
+_DEEP = 25.0
+"""Voxels of the finest axis to which the search from voxel to voxel is faster than lower envelopes, as a mean over objects."""
+_CHUNK = 64
+_FAR = 1e12
 
-    The image's border is no end, except for an object that fills the whole image: there it is the only one.
+
+def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.inf, outside: float = 0.0) -> np.ndarray:
+    """Euclidean distance (in units of `spacing`) to the nearest voxel of another id or the background, (Z)YX float32.
+
+    The image's border is no end, except for an object that fills the whole image: there it is the only one. Where objects are shallow, the
+    distances are found by searching outwards along each axis in turn, many voxels at once; else by lower envelopes (edt). Both are exact.
+
+    Args:
+        labels: (Z)YX, unsigned integers or bool.
+        spacing: edge lengths of a voxel.
+        limit: distances in objects are wanted up to here; what is farther may come as any greater value.
+        outside: distances in the background to the nearest object are wanted up to here; without, the background is 0.
 
     Examples:
         >>> distance(np.array([[0, 1, 1, 1, 2, 2]], np.uint32), (1, 1))
         array([[0., 1., 2., 1., 1., 2.]], dtype=float32)
+        >>> distance(np.array([[0, 0, 0, 1, 1]], np.uint32), (1, 1), outside=2.5)
+        array([[2.5, 2. , 1. , 1. , 2. ]], dtype=float32)
     """
     alone = bool(labels.flat[0]) and bool((labels == labels.flat[0]).all())
-    return edt.edt(labels, anisotropy=tuple(spacing), black_border=alone, parallel=2)
+    if alone or (limit == np.inf and _depth(labels, spacing) > _DEEP):
+        whole = labels.astype(np.uint32) + np.uint32(1) if outside else labels
+        found = edt.edt(whole, anisotropy=tuple(spacing), black_border=alone, parallel=2)
+        return np.where(labels == 0, np.minimum(found, np.float32(outside)), found) if outside else found
+    out = np.empty(labels.shape, np.float32)
+    largest = [np.float32(min(each, _FAR**0.5)) ** 2 for each in (limit, outside)]
+    lengths = three(spacing, 1.0).astype(np.float32)
+    _search(volume(np.ascontiguousarray(labels)), lengths, np.float32(largest[0]), np.float32(largest[1]), volume(out))
+    return np.sqrt(out, out=out)
+
+
+def _depth(labels: np.ndarray, spacing: Sequence[float]) -> float:
+    """Voxels of the finest axis that the voxels of objects are deep at most, in the mean: half the shortest side of each object's box,
+    the whole where it ends at the image's border."""
+    sample = labels[(slice(None, None, 2),) * labels.ndim]  # a guess of the effort is enough
+    ids, largest = compact(np.ascontiguousarray(sample, np.uint32))
+    found = geometry(ids, largest)
+    there = found.ids
+    starts, stops, shape = found.starts[there], found.stops[there], np.array(ids.shape)
+    ends = (starts > 0).astype(int) + (stops < shape)
+    sides = 2 * (stops - starts) * np.asarray(spacing) / min(spacing)
+    depths = np.where(ends > 0, sides / np.maximum(ends, 1), np.inf).min(axis=1, initial=np.inf)
+    return float((depths * found.sizes[there]).sum() / max(found.sizes[there].sum(), 1))
+
+
+@njit(cache=True, nogil=True)
+def _search(ids: np.ndarray, lengths: np.ndarray, most: np.float32, outside: np.float32, out: np.ndarray) -> None:
+    """Squared distances. `most` and `outside` are the largest of interest in objects and in the background, squared."""
+    nz, ny, _ = ids.shape
+    for z in range(nz):
+        for y in range(ny):
+            _along_row(ids[z, y], lengths[2], most, outside, out[z, y])
+    if ny > 1:
+        for z in range(nz):
+            _across_rows(ids[z], lengths[1], out[z])
+    if nz > 1:
+        for y in range(ny):
+            _across_rows(ids[:, y], lengths[0], out[:, y])
+
+
+@njit(cache=True, nogil=True)
+def _along_row(ids: np.ndarray, length: np.float32, most: np.float32, outside: np.float32, out: np.ndarray) -> None:
+    """Squared distance to the ends of the run that each voxel lies in, at most the largest of interest."""
+    n = ids.size
+    first = 0
+    while first < n:
+        stop = first + 1
+        while stop < n and ids[stop] == ids[first]:
+            stop += 1
+        limit = most if ids[first] != 0 else outside
+        for x in range(first, stop):
+            left = x - first + 1 if first > 0 else n
+            right = stop - x if stop < n else n
+            away = np.float32(min(left, right)) * length
+            out[x] = min(away * away, limit) if first > 0 or stop < n else limit
+        first = stop
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _across_rows(ids: np.ndarray, length: np.float32, out: np.ndarray) -> None:
+    """Lower squared distances along rows to those across them: what is k rows away is as far as its own distance, or the end of the object.
+
+    `ids` and `out` (n, width). Rows are compared in chunks of voxels; the search ends when rows are farther than anything in the chunk.
+    """
+    n, width = ids.shape
+    for start in range(0, width, _CHUNK):
+        size = min(_CHUNK, width - start)
+        here, before = ids[:, start : start + size].copy(), out[:, start : start + size].copy()
+        best = before.copy()
+        for y in range(n):
+            k, most = 0, largest_value(best[y])
+            while True:
+                k += 1
+                step = np.float32(k) * length
+                more = step * step
+                if more >= most or (y - k < 0 and y + k >= n):
+                    break
+                u = y - k if y - k >= 0 else y + k
+                v = y + k if y + k < n else u
+                for x in range(size):
+                    one = before[u, x] if here[u, x] == here[y, x] else np.float32(0)
+                    two = before[v, x] if here[v, x] == here[y, x] else np.float32(0)
+                    value = (one if one < two else two) + more
+                    best[y, x] = value if value < best[y, x] else best[y, x]
+                if k % 2 == 0:
+                    most = largest_value(best[y])
+        out[:, start : start + size] = best
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"}, inline="always")
+def largest_value(values: np.ndarray) -> np.float32:
+    """The largest of values that are not negative."""
+    most = np.float32(0)
+    for x in range(values.size):
+        most = values[x] if values[x] > most else most
+    return most
 
 
 def normalise(values: np.ndarray, labels: np.ndarray, largest: int, constant: float) -> np.ndarray:

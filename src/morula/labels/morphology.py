@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-import edt
 import numpy as np
 from numba import njit
 from pydantic import NonNegativeInt
 
 from morula.core.errors import OptionError
 from morula.labels.check import volume
+from morula.labels.distance import distance
 
 Radius = NonNegativeInt | tuple[NonNegativeInt, ...]
 """A number of voxels of the finest axis, or one an axis."""
@@ -73,15 +73,15 @@ def erode(labels: np.ndarray, radius: Sequence[int]) -> np.ndarray:
     """
     if not any(radius):
         return labels
-    distance = edt.edt(labels, anisotropy=_scale(radius), black_border=False, parallel=2)
-    return np.where(distance > 1 + _ROUNDING, labels, labels.dtype.type(0))
+    away = distance(labels, _scale(radius), limit=1 + 2 * _ROUNDING)
+    return np.where(away > 1 + _ROUNDING, labels, labels.dtype.type(0))
 
 
 def dilate_mask(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
     """A mask dilated by an ellipsoid."""
     if not any(radius) or not mask.any():
         return mask
-    return edt.edt(~mask, anisotropy=_scale(radius), black_border=False, parallel=2) <= 1 + _ROUNDING
+    return distance(~mask, _scale(radius), limit=1 + 2 * _ROUNDING) <= 1 + _ROUNDING
 
 
 def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> np.ndarray:
@@ -97,12 +97,12 @@ def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> 
     if not any(radius):
         return labels
     reach = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
-    distance = np.sqrt(((reach / np.maximum(radius, 1)) ** 2).sum(axis=1)).astype(np.float32)
+    lengths = np.sqrt(((reach / np.maximum(radius, 1)) ** 2).sum(axis=1)).astype(np.float32)
     offsets = np.zeros((len(reach), 3), np.int64)
     offsets[:, 3 - labels.ndim :] = reach
-    order = np.argsort(distance, kind="stable")
+    order = np.argsort(lengths, kind="stable")
     out = labels.copy()
-    _dilate(volume(labels), offsets[order], distance[order], labels.dtype.type(contested), volume(out))
+    _dilate(volume(labels), offsets[order], lengths[order], labels.dtype.type(contested), volume(out))
     return out
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import edt
 import numpy as np
 from numba import njit
 from pydantic import PositiveFloat, model_validator
 
 from morula.core.options import Options as BaseOptions
 from morula.labels.check import compact
+from morula.labels.distance import distance
 from morula.labels.representations.base import REACH, Representation, reach, respelt
 
 
@@ -67,18 +67,11 @@ class SignedDistance(Representation[Options]):
         ids, largest = compact(labels)
         finest = min(spacing)
         far = np.float32((REACH - 0.5) * finest)
-        if ids.any():
-            whole = bool((ids == ids.flat[0]).all())
-            # with an id of its own the background has distances, too
-            values = edt.edt(ids + np.uint32(1), anisotropy=tuple(spacing), black_border=whole, parallel=2)
-        else:
-            values = np.full(ids.shape, REACH * finest, np.float32)
-        out = np.empty_like(values)
-        _sign(values.ravel(), ids.ravel(), largest, np.float32(finest / 2), far, self.options.norm, out.ravel())
-        if self.options.activation == "tanh":
-            out *= np.where(out > 0, np.float32(self.options.beta), np.float32(self.options.alpha))
-            np.tanh(out, out=out)
-        return out[None]
+        out = distance(ids, spacing, outside=REACH * finest)
+        factors = (self.options.beta, self.options.alpha) if self.options.activation == "tanh" else (1.0, 1.0)
+        inside, outside = map(np.float32, factors)
+        _sign(out.ravel(), ids.ravel(), largest, np.float32(finest / 2), far, self.options.norm, inside, outside)
+        return np.tanh(out, out=out)[None] if self.options.activation == "tanh" else out[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: depth and scale depend on whole objects."""
@@ -86,15 +79,28 @@ class SignedDistance(Representation[Options]):
 
 
 @njit(cache=True, nogil=True)
-def _sign(values: np.ndarray, ids: np.ndarray, largest: int, half: np.float32, far: np.float32, norm: bool, out: np.ndarray) -> None:
-    """Distances between voxel centres as distances to the boundary, negative in the background; scaled, if `norm`."""
-    scale = np.zeros(largest + 1, np.float32)
-    scale[0] = far
-    for i in range(ids.size):
-        if ids[i] != 0:
-            scale[ids[i]] = max(scale[ids[i]], values[i] - half)
+def _sign(
+    values: np.ndarray,
+    ids: np.ndarray,
+    largest: int,
+    half: np.float32,
+    far: np.float32,
+    norm: bool,
+    inside: np.float32,
+    outside: np.float32,
+) -> None:
+    """Distances between voxel centres as distances to the boundary, negative in the background, in place; scaled, if `norm`, and times the
+    factors of the inside and the outside."""
+    scale = np.full(largest + 1, np.float32(1))
+    if norm:
+        scale[:] = 0
+        scale[0] = far
+        for i in range(ids.size):
+            if ids[i] != 0:
+                scale[ids[i]] = max(scale[ids[i]], values[i] - half)
     for i in range(ids.size):
         value = values[i] - half
-        if ids[i] == 0:
-            value = -min(value, far)
-        out[i] = value / scale[ids[i]] if norm else value
+        if ids[i] != 0:
+            values[i] = value / scale[ids[i]] * inside
+        else:
+            values[i] = -min(value, far) / scale[0] * outside
