@@ -119,6 +119,19 @@ def test_classes(tmp_path):
     assert float(abs(model.predict(np.ones((4, 8, 16), np.float32)).sum(axis=0) - 1).max()) < 1e-5
 
 
+def test_pretrained_networks(tmp_path):
+    masking = {"TYPE": "SELF_SUPERVISED", "SELF_SUPERVISED": {"PRETEXT_TASK": "masking"}}
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint("mae_2D", PROBLEM=masking)))
+    assert (model.method.token, model.method.heads) == ((4, 4), {"image": 1})
+    case = CASES["mae_2D"]
+    with torch.no_grad():
+        np.testing.assert_allclose(model.network(image(case))["image"].numpy(), OUTPUTS["mae_2D"], rtol=0, atol=1e-4)
+    crappify = {"TYPE": "SELF_SUPERVISED", "SELF_SUPERVISED": {"PRETEXT_TASK": "crappify", "RESIZING_FACTOR": 4, "NOISE": 0.1}}
+    model = load_biapy_checkpoint(stored(tmp_path, checkpoint("dfcan_2D", PROBLEM=crappify, DATA={"PATCH_SIZE": [9, 10, 1]})))
+    assert (model.method.factors, model.method.options.noise) == ((2.0, 2.0), 0.1)
+    assert model.predict(np.ones((9, 10), np.float32) + np.eye(9, 10, dtype=np.float32)).shape == (1, 9, 10)
+
+
 def test_settings_of_earlier_versions_are_read_without_their_class(tmp_path, monkeypatch):
     """BiaPy up to 3.6 stores an object of yacs, which need not be installed to read the file."""
     module = types.ModuleType("yacs.config")

@@ -71,7 +71,7 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     settings |= {name: value for name, value in (content.get("model_build_kwargs") or {}).items() if value is not None}
     ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
     try:
-        method = _method(problem, data, settings)
+        method = _method(problem, model, settings)
         head = _head(method["kind"])
         network = native_network(
             str(model.get("ARCHITECTURE", "")), tensors, settings, version=str(content.get("biapy_version", "")), head=head
@@ -79,6 +79,10 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
         described = {"kind": kind_of(network.options), **network.options.model_dump(mode="json", exclude={"kind"})}
         if method["kind"] == "semantic":
             method["classes"] = max(2, network.heads[head])
+        elif method["kind"] in ("masked_autoencoder", "crappify"):
+            method["in_channels"] = network.in_channels
+        if method["kind"] == "masked_autoencoder":
+            method["token"] = list(network.multiple)
         job = {
             "images": {},
             "method": method,
@@ -122,20 +126,27 @@ def _section(config: Mapping[str, Any], name: str, path: str | Path) -> Mapping[
 
 
 def _head(kind: str) -> str:
-    return {"channels": "channels", "semantic": "classes"}[kind]
+    return {"channels": "channels", "semantic": "classes"}.get(kind, "image")
 
 
-def _method(problem: Mapping[str, Any], data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _method(problem: Mapping[str, Any], model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The method that BiaPy's kind of problem is here."""
-    del data
     kind = str(problem.get("TYPE", ""))
     match kind:
         case "INSTANCE_SEG":
             return {"kind": "channels", "channels": _channels(problem["INSTANCE_SEG"], settings)}
         case "SEMANTIC_SEG":
             return {"kind": "semantic"}
+        case "SELF_SUPERVISED":
+            section = problem.get("SELF_SUPERVISED") or {}
+            if section.get("PRETEXT_TASK") == "masking":
+                mask = str(model.get("MAE_MASK_TYPE", "grid"))
+                return {"kind": "masked_autoencoder", "mask": mask, **({"ratio": model["MAE_MASK_RATIO"]} if mask == "random" else {})}
+            # BiaPy states the factor of the number of voxels of a plane
+            factor = float(section.get("RESIZING_FACTOR", 4)) ** 0.5
+            return {"kind": "crappify", "noise": float(section.get("NOISE", 0.2)), "factor": factor}
         case _:
-            raise ModelError(f"a network for {kind} cannot be loaded; those for INSTANCE_SEG and SEMANTIC_SEG can.")
+            raise ModelError(f"a network for {kind} cannot be loaded; those for INSTANCE_SEG, SEMANTIC_SEG and SELF_SUPERVISED can.")
 
 
 def _channels(section: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
