@@ -237,6 +237,37 @@ def test_crappify_from_end_to_end_writes_nothing_beside_the_images(images):
     assert (run / "scores.csv").read_text().startswith("image,psnr,ssim,mae,mse,psnr_worse,ssim_worse,mae_worse,mse_worse\n")
 
 
+def test_worse_images_on_disk_are_made_again_when_the_settings_or_an_image_change(images):
+    from morula.jobs.load import load_job
+    from morula.workflows.prepare import prepare
+
+    def prepared(**method):
+        settings = {"kind": "crappify", "folder": str(images / "worse"), "noise": 0.1, **method}
+        return prepare(load_job(job(images, method=settings, network={"features": [4, 8]}))).train
+
+    first = prepared()
+    stamps = {path.name: path.stat().st_mtime_ns for path in (images / "worse").iterdir()}
+    assert sorted(stamps) == ["0.tif", "1.tif", "2.tif", "3.tif", "settings.json"]
+    sample = first.sample(0, 0)
+    assert sample["image"].shape == sample["targets"].shape == (1, 16, 32)
+    assert not np.array_equal(sample["image"], sample["targets"])
+    np.testing.assert_array_equal(prepared().sample(0, 0)["image"], sample["image"])
+    assert {path.name: path.stat().st_mtime_ns for path in (images / "worse").iterdir()} == stamps
+    assert not np.array_equal(prepared(noise=0.3).sample(0, 0)["image"], sample["image"])
+    prepared()
+    morula.write(images / "raw" / "1.tif", np.full((40, 36), 7, np.uint16) + np.eye(40, 36, dtype=np.uint16), axes="YX", overwrite=True)
+    kept = (images / "worse" / "0.tif").stat().st_mtime_ns
+    prepared()
+    assert np.asarray(morula.read(images / "worse" / "1.tif")).max() <= 8
+    assert (images / "worse" / "0.tif").stat().st_mtime_ns == kept
+    list(
+        morula.train(
+            job(images, method={"kind": "crappify", "folder": str(images / "worse")}, network={"features": [4, 8]}), output=images / "r"
+        )
+    )
+    assert morula.load(images / "r").predict(np.eye(16, 32, dtype=np.float32)).shape == (1, 16, 32)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

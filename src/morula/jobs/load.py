@@ -108,7 +108,7 @@ def _override(data: Any, text: str) -> None:
 
 
 def _with_absolute_paths(job: Any, folder: Path) -> Any:
-    """The job with the paths of its images and of the weights to start from made absolute."""
+    """The job with the paths of its images, of the weights to start from and of a folder of its method made absolute."""
 
     def absolute(source: Any) -> Any:
         if source is None or not hasattr(source, "raw"):
@@ -122,6 +122,9 @@ def _with_absolute_paths(job: Any, folder: Path) -> Any:
     start = getattr(job.network, "from_", None)
     if start is not None:
         update["network"] = job.network.model_copy(update={"from_": str(folder / start)})
+    place = getattr(job.method, "folder", None)
+    if place is not None:
+        update["method"] = job.method.model_copy(update={"folder": str(folder / place)})
     return job.model_copy(update=update)
 
 

@@ -41,6 +41,9 @@ class Options(BaseOptions):
     """Factor by which the resolution is lowered: one number, or one an axis (1 leaves an axis alone, for example Z)."""
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({"l1": 1.0}, min_length=1)
     """Losses by name with their weights in the sum: `l1`, `mse`, `smooth_l1`, `ssim`."""
+    folder: str | None = None
+    """Folder that the worse training images are written to and read from, written anew when these settings or an image change; left out:
+    they are made in passing, with new noise each time. Relative to the job file."""
     in_channels: PositiveInt | None = None
     """Channels of the images; left out: read from them."""
 
@@ -77,6 +80,9 @@ class Crappify(Restoring):
 
     def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The worse image, and the image itself as what is to be learned."""
+        if self.options.folder is not None:  # the worse image comes along as further channels
+            itself, worse = np.split(image, 2)
+            return {"image": np.ascontiguousarray(worse), "targets": np.ascontiguousarray(itself)}
         return {"image": worsened(image, self.options.noise, self.factors, rng), "targets": image}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:

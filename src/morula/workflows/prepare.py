@@ -24,6 +24,7 @@ from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.workflows.sources import Opened, open_source, unlike
 from morula.workflows.transfer import check_start, with_stored_network
+from morula.workflows.worse import doubled, with_worse
 
 LOOKED_AT = 2**22
 """Voxels of an image that are looked at for what makes it unfit."""
@@ -80,11 +81,12 @@ def prepare(job: Any) -> Prepared:
     except MorulaError as error:
         raise JobError([Problem("images.train", str(error))]) from error
     shared = records[0] if getattr(normalise, "per", "data_set") == "data_set" else None
-    laid = _dataset(sources, resolved, method, records, resolved.sampling, augment=True)
+    seed = resolved.training.seed
+    laid = _dataset(with_worse(sources, method, seed), resolved, method, doubled(records, method), resolved.sampling, augment=True)
     checked = None
     if held:
         of_held = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
-        checked = _dataset(held, resolved, method, of_held, Sampling(kind="grid"), augment=False)
+        checked = _dataset(with_worse(held, method, seed), resolved, method, doubled(of_held, method), Sampling(kind="grid"), augment=False)
     warnings += laid.warnings
     return Prepared(resolved, facts, method, laid, checked, shared, files, tuple(dict.fromkeys(warnings)))
 
