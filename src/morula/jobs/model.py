@@ -104,12 +104,15 @@ class Model:
         `comment` and `conditions` tell which were removed, and why."""
         from morula.measurement.filter import filter_objects
         from morula.measurement.measure import measure
+        from morula.methods.classes import class_columns
 
         wanted = self.job.objects
         intensity = image.canonical() if wanted.measure.intensity else None
         table = measure(
             objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=wanted.measure.extra, confidence=objects.confidence
         )
+        if objects.classes is not None and objects.class_confidence is not None:
+            table = table.with_columns(class_columns(self.job.method.classes, objects.classes, objects.class_confidence, table["label"]))
         return filter_objects(objects.labels, table, wanted.filter) if wanted.filter else (objects.labels, table)
 
     def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:

@@ -94,6 +94,11 @@ class RunFolder:
         return self.path / "baselines.csv"
 
     @property
+    def class_scores_file(self) -> Path:
+        """Scores of the classes of objects, an image and pooled."""
+        return self.path / "class_scores.csv"
+
+    @property
     def images_file(self) -> Path:
         """Which raw image, truth and result belong together, for the report."""
         return self.path / "report" / "images.json"

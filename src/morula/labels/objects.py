@@ -18,6 +18,8 @@ DECODED = "decoded"
 class Objects:
     """Labels (Z)YX with ids 1..n, the confidence (n,) float32 of each id, and what the decoder looked at on the way, by name.
 
+    Where classes are predicted, `classes` (n,) holds the class of each id from 1 on, `class_confidence` (n,) its share of the voxels.
+
     Examples:
         >>> len(Objects(np.array([[0, 1, 2]]), np.array([0.9, 0.8], np.float32)))
         2
@@ -26,6 +28,8 @@ class Objects:
     labels: np.ndarray
     confidence: np.ndarray
     intermediates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    classes: np.ndarray | None = None
+    class_confidence: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.confidence)

@@ -53,6 +53,10 @@ class ChannelStatistics:
             self.histogram + other.histogram, np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
         )
 
+    def first(self, count: int) -> ChannelStatistics:
+        """Statistics of the first channels alone."""
+        return ChannelStatistics(self.histogram[:count], self.minimum[:count], self.maximum[:count])
+
     @property
     def count(self) -> int:
         """Values of a channel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from morula.core.orientation import Orientation
 from morula.core.variants import many_of
 from morula.labels.representations import REPRESENTATIONS
 from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
 from morula.methods.scoring import check_losses
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class Options(BaseOptions):
     heads: tuple[tuple[str, ...], ...] = ()
     """Codes of the channels that leave the network through an output layer of their own, group by group; left out: all through one. With
     the network's `separate_decoders` each group has a decoder of its own."""
+    classes: ObjectClasses | None = None
+    """Classes of the objects, by number, names, or both: a further head tells one for every voxel, the voxels of an object vote. The
+    classes come from the second channel of the labels, or from class images (`images.train.classes`)."""
     losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
     weights: dict[str, float] = Field({})
@@ -143,7 +148,13 @@ class Channels(Method):
     def heads(self) -> dict[str, int]:
         """One head that carries all channels, or those of the options, named after their channels."""
         widths = [span.stop - span.start for span in self._spans]
-        return {name: sum(widths[index] for index in group) for name, group in self._groups.items()}
+        heads = {name: sum(widths[index] for index in group) for name, group in self._groups.items()}
+        return heads if self.options.classes is None else heads | {HEAD: self.options.classes.number}
+
+    @property
+    def _width(self) -> int:
+        """Number of physical channels, classes aside."""
+        return self._spans[-1].stop
 
     def _logits(self, outputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Logits of each representation, from the heads that carry them."""
@@ -155,12 +166,13 @@ class Channels(Method):
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
-        """Codes, numbered where a representation has several channels."""
-        return tuple(
+        """Codes, numbered where a representation has several channels; then the classes of objects."""
+        own = tuple(
             code if span.stop - span.start == 1 else f"{code}{i}"
             for code, span in zip(self.codes, self._spans)
             for i in range(span.stop - span.start)
         )
+        return own if self.options.classes is None else (*own, *self.options.classes.titles)
 
     @property
     def context(self) -> tuple[int, ...]:
@@ -185,6 +197,9 @@ class Channels(Method):
         for representation, span in zip(self.representations, self._spans):
             if representation.masked and teller is not None and representation is not teller:
                 weights[span] = inside
+        if self.options.classes is not None:
+            more = class_targets(self.options.classes, labels, classes)
+            channels, weights = (np.concatenate(parts) for parts in zip((channels, weights), more))
         if unlabelled is not None:
             weights[:, unlabelled] = 0
         return Targets(channels, weights, labels if "embedding" in roles else None)
@@ -206,6 +221,9 @@ class Channels(Method):
                 weight = rebalance_weights(targets[:, span], weight)
             share = self.options.weights.get(code, 1.0)
             parts[code] = loss_sums(name, logits, targets[:, span], weight, activation=representation.activation, share=share)
+        if self.options.classes is not None:
+            rest = slice(self._width, None)
+            parts[HEAD] = class_loss(self.options.classes, outputs[HEAD], targets[:, rest], weights[:, rest])
         return parts
 
     def _embedseg(self, representation: Any, logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
@@ -224,7 +242,8 @@ class Channels(Method):
         from morula.losses.sums import activate
 
         each = zip(self._logits(outputs), self.representations)
-        return torch.cat([activate(logits, representation.activation) for logits, representation in each], dim=1)
+        classes = [] if self.options.classes is None else [outputs[HEAD].softmax(dim=1)]
+        return torch.cat([*(activate(logits, representation.activation) for logits, representation in each), *classes], dim=1)
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
         """Every channel as its representation turns; offsets along the axes exchange."""
@@ -249,6 +268,7 @@ class Channels(Method):
         """The decoder's parameters, and the thresholds of the inside where the objects are to cover it."""
         from morula.labels.inside import fit_inside
 
+        statistics = statistics.first(self._width)
         parameters = self.decoder.fit(statistics)
         return {**parameters, "inside": fit_inside(self.representations, statistics)} if self._tessellations else parameters
 
@@ -258,16 +278,22 @@ class Channels(Method):
         return [operation for operation in self.objects.refine if operation.kind == "voronoi"]
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
-        """Objects of the decoder, refined as the job says."""
+        """Objects of the decoder, refined as the job says; with classes, the vote of their voxels."""
         from morula.labels.inside import inside_mask
         from morula.labels.refine import refine_objects
+
+        prediction, classes = prediction[: self._width], prediction[self._width :]
 
         def inside(options: Any) -> np.ndarray:
             fitted = parameters["inside"]
             return inside_mask(prediction, self.representations, fitted, code=options.channel, threshold=options.threshold)
 
         objects = self.decoder.decode(prediction, parameters, self.spacing)
-        return refine_objects(objects, self.objects.refine, self.spacing, mask=inside)
+        objects = refine_objects(objects, self.objects.refine, self.spacing, mask=inside)
+        if self.options.classes is None:
+            return objects
+        chosen, share = vote(objects.labels, classes, len(objects))
+        return replace(objects, classes=chosen, class_confidence=share)
 
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
         """That of the decoder, then the operations on objects."""
@@ -301,7 +327,7 @@ class Channels(Method):
         scored = batch["weights"][0].cpu().numpy() > 0
         predicted = self.activate(outputs)[0].float().cpu().numpy() * scored
         targets = batch["targets"][0].float().cpu().numpy()
-        firsts = [span.start for span in self._spans]
+        firsts = [*(span.start for span in self._spans), *range(self._width, len(self.channels))]
         columns = [np.vstack([image, image])]
         columns += [np.vstack([_unit(middle_plane(targets[i])), _unit(middle_plane(predicted[i]))]) for i in firsts]
         return {"channels": np.hstack(columns)}

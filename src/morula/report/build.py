@@ -83,6 +83,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         pooled=tables.pooled_table(run.scores),
         before=tables.before_table(run.scores),
         whole=tables.whole_table(run.scores),
+        classes=tables.class_table(run.class_scores),
         each_image=tables.image_table(run.scores),
         thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),
         panels=panels,

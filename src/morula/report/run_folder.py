@@ -38,6 +38,7 @@ class RunFolder:
     provenance: dict[str, Any] = field(default_factory=dict)
     training: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
+    class_scores: list[Row] = field(default_factory=list)
     baselines: list[Row] = field(default_factory=list)
     previews: list[Path] = field(default_factory=list)
     images: list[RunImage] = field(default_factory=list)
@@ -62,6 +63,7 @@ def read_run(run: Path | str) -> RunFolder:
         provenance=_mapping(run / "provenance.json", _text(run / "provenance.json")),
         training=read_rows(run / "logs" / "training.csv"),
         scores=read_rows(run / "scores.csv"),
+        class_scores=read_rows(run / "class_scores.csv"),
         baselines=read_rows(run / "baselines.csv"),
         previews=sorted((run / "logs" / "previews").glob("*.png")),
         images=_images(run),

@@ -133,6 +133,13 @@ def baseline_table(run: RunFolder) -> ScoreTable | None:
     return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
 
 
+def class_table(scores: Sequence[Row]) -> ScoreTable | None:
+    """Scores of the classes of objects in all images together, at the first threshold."""
+    rows = [row for row in scores if row["image"] == "pooled" and row["threshold"] == scores[0]["threshold"]]
+    columns = ["class", "f1", "precision", "recall", "n_true", "n_pred", "tp"]
+    return _table(columns, rows) if rows else None
+
+
 def image_table(scores: Sequence[Row]) -> ScoreTable | None:
     """One row an image: its headline figure at each threshold or class, and the counts at the first threshold; the worst first."""
     key, figure = key_column(scores), headline(scores)

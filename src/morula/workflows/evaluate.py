@@ -22,6 +22,7 @@ from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document, read_documents
 from morula.labels.unlabelled import labelled_only
 from morula.methods.base import Method
+from morula.metrics.classes import class_accuracy, class_confusion, class_figures
 from morula.metrics.whole import WholeImage
 from morula.workflows.baselines import Baselines, compared
 from morula.workflows.log import logged
@@ -78,6 +79,7 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
         row |= {f"{key}_before": value for key, value in earlier_row.items() if key not in ("image", "threshold", "n_true")}
     write_table(folder.scores_file, columns_of(table))
     yield FileWritten(folder.scores_file, "scores of each image and pooled")
+    yield from _class_scores(final.class_rows(), folder)
     figures = pooled_figures(table)
     if final.method and plain.scores:
         rivals = plain.rows(final.method)
@@ -86,6 +88,17 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
         yield from compared(job.method.kind, figures, {name: pooled_figures(each) for name, each in rivals.items()})
     yield Logged("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     yield Finished("evaluate", time.monotonic() - began, figures)
+
+
+def _class_scores(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
+    """Write and tell the scores of the classes of objects, where there are some."""
+    if not rows:
+        return
+    write_table(folder.class_scores_file, columns_of(rows))
+    yield FileWritten(folder.class_scores_file, "scores of each class of objects")
+    first = rows[0]["threshold"]
+    pooled = [row for row in rows if row["image"] == "pooled" and row["threshold"] == first]
+    yield Logged(f"F1@{first:g} by class: " + "  ".join(f"{row['class']} {row['f1']:.3f}" for row in pooled))
 
 
 def truth_of(row: Mapping[str, Any]) -> Truth:
@@ -101,22 +114,48 @@ class Scoring:
         self.method: Method | None = None
         self.scores: dict[str, Any] = {}
         self.whole: dict[str, WholeImage] = {}
+        self.confusion: dict[str, list[Any]] = {}
 
     def add(self, name: str, file: Path, truth: Truth, associations: Path) -> Iterator[Event]:
         """Score an image; where there are objects, write what became of each of them at every threshold of the job."""
         import numpy as np
 
         result = read_labels(file)
-        labels, _, unlabelled = open_truth(truth, result, self.job.images)
+        labels, classes, unlabelled = open_truth(truth, result, self.job.images)
         self.method = self.method or method_of(self.job, result)
         true, predicted = labelled_only(np.asarray(labels), np.asarray(result), unlabelled)
         self.scores[name] = self.method.score(true, predicted)
         if not self.method.instances:
             return
         self.whole[name] = WholeImage.of(true, predicted)
+        found = self._class_file(file)
+        if classes is not None and found.is_file():
+            both = (true, np.asarray(classes)), (predicted, np.asarray(read_labels(found)))
+            options = self.job.method.classes
+            self.confusion[name] = [
+                class_confusion(*both, options.number, threshold=each.threshold, ignore=options.ignore) for each in self.scores[name]
+            ]
         coloured = self.job.objects.colour
         for threshold in sorted({*coloured, *(each.threshold for each in self.scores[name])}):
             yield from _associations(associations, true, predicted, threshold, colour=threshold in coloured, of=result)
+
+    def _class_file(self, file: Path) -> Path:
+        """The class image of a result, before post-processing or after it."""
+        return file.parent / "classes" / file.name
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """A row an image, threshold and class, then the pooled ones; nothing where there are no classes."""
+        rows = []
+        for name, tables in self._confusions().items():
+            for threshold, table in zip(self.job.method.thresholds, tables, strict=True):
+                rows += [{"image": name, "threshold": threshold, **row} for row in class_figures(table, self.job.method.classes.titles)]
+        return rows
+
+    def _confusions(self) -> dict[str, list[Any]]:
+        """Tables of true and predicted classes, by image and pooled, one a threshold."""
+        if not self.confusion:
+            return {}
+        return {**self.confusion, "pooled": [sum(tables) for tables in zip(*self.confusion.values(), strict=True)]}
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of the score table; what says something of a whole image stands in each of its rows."""
@@ -125,7 +164,12 @@ class Scoring:
             return rows
         figures = {name: each.figures() for name, each in self.whole.items()}
         figures["pooled"] = reduce(operator.add, self.whole.values()).figures()
-        return [row | figures.get(row["image"], {}) for row in rows]
+        right = {
+            (name, threshold): {"class_accuracy": class_accuracy(table)}
+            for name, tables in self._confusions().items()
+            for threshold, table in zip(self.job.method.thresholds, tables, strict=True)
+        }
+        return [row | right.get((row["image"], row["threshold"]), {}) | figures.get(row["image"], {}) for row in rows]
 
 
 def _associations(stem: Path, truth: Any, prediction: Any, threshold: float, *, colour: bool, of: Image) -> Iterator[Event]:
@@ -170,5 +214,6 @@ def pooled_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     pooled = [row for row in rows if row["image"] == "pooled"]
     named = {f"F1@{row['threshold']:g}": row["f1"] for row in pooled if "threshold" in row}
+    named |= {f"class accuracy@{row['threshold']:g}": row["class_accuracy"] for row in pooled[:1] if "class_accuracy" in row}
     named |= {f"IoU {row['class']}": row["iou"] for row in pooled if "class" in row and not math.isnan(row["iou"])}
     return {name: float(value) for name, value in named.items()}

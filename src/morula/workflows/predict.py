@@ -18,6 +18,7 @@ from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
 from morula.measurement.statistics import statistics
+from morula.methods.classes import class_image
 from morula.workflows.log import logged
 from morula.workflows.restore import restore_test_images
 from morula.workflows.sources import Opened, open_source
@@ -90,6 +91,9 @@ def segment_one(
     labels, table = model.measured(objects, image)
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, "labels")
+    if objects.classes is not None:
+        write_labels(classes_beside(labels_file), class_image(labels, objects.classes), image)
+        yield FileWritten(classes_beside(labels_file), "the class of each object")
     if "comment" in table:
         table.to_csv(table_beside(labels_file, "_all"))
         yield FileWritten(table_beside(labels_file, "_all"), "one row an object, those that were removed included")
@@ -124,6 +128,16 @@ def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
     """A label image with the axes and the voxel size of the image that it was made of."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
+
+
+def classes_beside(labels_file: Path) -> Path:
+    """The class image of a label file.
+
+    Examples:
+        >>> classes_beside(Path("objects/cells.tif")).as_posix()
+        'objects/classes/cells.tif'
+    """
+    return labels_file.parent / "classes" / labels_file.name
 
 
 def table_beside(labels_file: Path, what: str = "") -> Path:

@@ -103,9 +103,24 @@ def validation_sources(job: Any) -> list[Source]:
 
 def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Any) -> tuple[list[Source], list[Source]]:
     """Sources to train on and to validate on."""
-    sources, held = ([each.patches() for each in opened] for opened in (train, validation))
+    classes = classes_learned(job)
+    sources, held = ([each.patches(classes=classes) for each in opened] for opened in (train, validation))
     share = job.images.validate_
     return _split(sources, share, job) if isinstance(share, float) and share > 0 else (sources, held)
+
+
+def classes_learned(job: Any) -> bool:
+    """Whether the classes of objects are learned."""
+    return job.method.kind == "channels" and job.method.classes is not None
+
+
+def _without_classes(opened: Sequence[Opened], job: Any, key: str) -> list[Problem]:
+    """Images without classes, where these are to be learned."""
+    missing = [each.name for each in opened if each.classes is None] if classes_learned(job) else []
+    if not missing:
+        return []
+    text = f"method.classes needs the class of each object; {', '.join(missing[:3])} has none. Name class images, or two-channel labels."
+    return [Problem(f"{key}.classes", text)]
 
 
 def _opened(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
@@ -166,6 +181,7 @@ def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -
         try:
             opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test")
             warnings += said if key != "test" else []
+            problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:
             problems += error.problems
     problems += [Problem("images", message) for message in unlike([each for group in opened.values() for each in group])]

@@ -44,9 +44,9 @@ class Opened:
         parts = (None,) * 3 if self.truth is None else (self.truth.labels, self.truth.classes, self.truth.mask)
         return {name: None if part is None else str(part) for name, part in zip(("truth", "classes", "mask"), parts, strict=True)}
 
-    def patches(self) -> Source:
-        """As patches are taken from it."""
-        return Source(self.raw, self.labels, self.name, classes=self.classes, unlabelled=self.unlabelled)
+    def patches(self, *, classes: bool = False) -> Source:
+        """As patches are taken from it, its classes with them where these are learned."""
+        return Source(self.raw, self.labels, self.name, classes=self.classes if classes else None, unlabelled=self.unlabelled)
 
 
 def open_source(source: Any, images: Any, *, key: str, need_labels: bool) -> tuple[list[Opened], list[str]]:

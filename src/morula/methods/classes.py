@@ -1,0 +1,142 @@
+"""A class for every object: an extra head of the network says one for every voxel, and the voxels of an object vote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from morula.core.errors import DataError
+from morula.core.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
+
+HEAD = "classes"
+"""Name of the head, and of its part of the loss."""
+
+
+class Classes(BaseOptions):
+    """Classes of objects, learned beside the channels."""
+
+    count: int | None = Field(default=None, ge=2)
+    """Number of classes of objects, 1 to this number in the class images; left out: as many as there are names."""
+    names: tuple[str, ...] = ()
+    """Names of the classes in order, for tables and scores."""
+    ignore: int = Field(255, ge=0)
+    """Value in the class images of objects whose class is not known; they are objects all the same. So is 0 inside an object."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of their loss, the cross-entropy inside objects."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> Classes:
+        if self.count is None and len(self.names) < 2:
+            raise ValueError("classes needs count, or at least two names")
+        if self.count is not None and self.names and len(self.names) != self.count:
+            raise ValueError(f"names has {len(self.names)} entries but there are {self.count} classes of objects; name each")
+        if 0 < self.ignore <= self.number:
+            raise ValueError(f"ignore is {self.ignore}, which is the number of a class; give another value")
+        return self
+
+    @property
+    def number(self) -> int:
+        """Number of classes of objects."""
+        return self.count or len(self.names)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Names, or ``class 1`` and so on."""
+        return self.names or tuple(f"class {number}" for number in range(1, self.number + 1))
+
+
+def _spelt_out(value: Any) -> Any:
+    """A bare number of classes, or a bare list of names, as options."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"count": value}
+    return {"names": value} if isinstance(value, list | tuple) else value
+
+
+ObjectClasses = Annotated[Classes, BeforeValidator(_spelt_out)]
+"""`Classes`, also written as their number or as the list of their names."""
+
+
+def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """One channel a class (K, (Z)YX), and weights: 1 in objects of a known class.
+
+    Raises:
+        DataError: when there is no class image, or a value in it is no class.
+
+    Examples:
+        >>> channels, weights = class_targets(Classes(count=2), np.array([[0, 1, 1, 2]]), np.array([[0, 2, 2, 255]]))
+        >>> channels[1].tolist(), weights[0].tolist()
+        ([[0.0, 1.0, 1.0, 0.0]], [[0.0, 1.0, 1.0, 0.0]])
+    """
+    if classes is None:
+        raise DataError("the classes of the objects are to be learned (method.classes) but the labels come without any class image.")
+    known = (labels > 0) & (classes != options.ignore) & (classes > 0)
+    highest = int(classes[known].max(initial=0))
+    if highest > options.number:
+        raise DataError(
+            f"an object has the class {highest} but there are {options.number} classes (1 to {options.number}). "
+            "Set method.classes.count, or method.classes.ignore for a value that is no class."
+        )
+    channels = np.stack([(classes == number) & known for number in range(1, options.number + 1)]).astype(np.float32)
+    return channels, np.broadcast_to(known.astype(np.float32), channels.shape)
+
+
+def class_loss(options: Classes, logits: Tensor, targets: Tensor, weights: Tensor) -> Sums:
+    """Cross-entropy in objects of a known class."""
+    from morula.methods.scoring import loss_sums
+
+    return loss_sums("ce", logits, targets, weights, share=options.weight)
+
+
+def vote(labels: np.ndarray, probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Class (n,) of each object 1 to n by the majority of its voxels, and its share of them (n,) float32.
+
+    Args:
+        labels: ids (Z)YX.
+        probabilities: of the classes, K(Z)YX; each voxel votes for the most probable one.
+        n: number of objects.
+
+    Returns:
+        Classes from 1 on; of classes with equally many votes the lowest. 0 with share 0 for an id without voxels.
+
+    Examples:
+        >>> vote(np.array([[1, 1, 1, 2]]), np.array([[[0.9, 0.8, 0.1, 0.4]], [[0.1, 0.2, 0.9, 0.6]]]), 2)
+        (array([1, 2]), array([0.6666667, 1.       ], dtype=float32))
+    """
+    inside = labels > 0
+    chosen = probabilities[:, inside].argmax(axis=0)
+    width = len(probabilities)
+    votes = np.bincount((labels[inside].astype(np.int64) - 1) * width + chosen, minlength=n * width).reshape(n, width)
+    total = votes.sum(axis=1)
+    classes = np.where(total > 0, votes.argmax(axis=1) + 1, 0)
+    return classes, (votes.max(axis=1, initial=0) / np.maximum(total, 1)).astype(np.float32)
+
+
+def class_columns(options: Classes, classes: np.ndarray, share: np.ndarray, ids: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Columns of the object table for the objects of these ids: class, its name, its share of the votes.
+
+    Examples:
+        >>> class_columns(Classes(names=("a", "b")), np.array([2, 1]), np.array([0.5, 1.0]), np.array([2]))
+        {'class': array([1]), 'class_name': array(['a'], dtype='<U1'), 'class_confidence': array([1.])}
+    """
+    names = np.array(("", *options.titles))
+    own = classes[ids - 1]
+    return {"class": own, "class_name": names[own], "class_confidence": share[ids - 1]}
+
+
+def class_image(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The class of each voxel's object, 0 in the background, uint8 (uint16 beyond 255 classes).
+
+    Examples:
+        >>> class_image(np.array([[0, 1, 2]]), np.array([2, 1]))
+        array([[0, 2, 1]], dtype=uint8)
+    """
+    table = np.concatenate([[0], classes])
+    return table.astype(np.uint8 if table.max() <= 255 else np.uint16)[labels]
