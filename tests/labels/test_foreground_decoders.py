@@ -81,6 +81,21 @@ def test_sizes_and_seeds_are_obeyed():
     assert count(foreground=0.97, seed=0.97) == 0
 
 
+@pytest.mark.parametrize("spacing", SPACINGS[3])
+def test_flooded_objects_meet_in_the_valley_and_not_halfway(spacing):
+    large, small = (
+        balls((20, 36, 60), [(10, 18, 18)], 11 * min(spacing), spacing),
+        balls((20, 36, 60), [(10, 18, 34)], 5 * min(spacing), spacing),
+    )
+    labels = np.where(large > 0, 1, np.where(small > 0, 2, 0)).astype(np.uint32)
+    prediction = smooth_probability(labels, spacing)
+    given = {"spot_sigma": 1.5, "outline_sigma": 0.0}
+    halfway, flooded = (morula.decode(prediction, ["F"], "voronoi_otsu", {**given, "flood": flood}, spacing) for flood in (False, True))
+    shared = [float((each == labels).mean()) for each in (halfway, flooded)]
+    scores = [morula.match(labels, each, thresholds=(0.5,))[0].mean_true_score for each in (halfway, flooded)]
+    assert scores[1] > scores[0] + 0.05, shared
+
+
 def test_more_than_65535_objects():
     prediction = np.zeros((1, 530, 530), np.float32)
     prediction[0, ::2, ::2] = 1

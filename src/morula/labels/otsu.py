@@ -14,7 +14,7 @@ from morula.labels.statistics import ChannelStatistics
 from morula.labels.valleys import pieces
 from morula.labels.watershed import watershed
 
-SPOT, OUTLINE = 0.5, 0.2
+SPOT, OUTLINE = 0.4, 0.2
 """Widths of the Gaussians that leave one spot in an object and a smooth outline, as shares of the object's radius."""
 FINEST = 0.65
 """Width of the Gaussian, in voxels, with which objects of unknown size are first looked at: clEsperanto's and CellSeg3D's."""
@@ -120,7 +120,7 @@ def part_by_spots(
         values: what has a peak in each object.
         mask: where objects are.
         spacing: edge lengths of a voxel.
-        sigma: width of the Gaussian in voxels of the finest axis; half of the typical radius of the mask's objects when left out.
+        sigma: width of the Gaussian in voxels of the finest axis; 0.4 of the typical radius of the mask's objects when left out.
         flooded: meet where the smoothed values are lowest between the spots, instead of halfway.
     """
     smoothed = blurred(values, SPOT * typical_radius(mask, spacing) if sigma is None else sigma, spacing)

@@ -27,11 +27,13 @@ class VoronoiOtsuOptions(BaseOptions):
     """Options of the decoder `voronoi_otsu`. Widths are in voxels of the finest axis; CellSeg3D uses 0.65 for both."""
 
     spot_sigma: Sigma | Literal["auto"] = "auto"
-    """Smoothing before spots are looked for, one an object. `auto` is half of the typical radius of objects."""
+    """Smoothing before spots are looked for, one an object. `auto` is 0.4 of the typical radius of objects."""
     outline_sigma: Sigma | Literal["auto"] = "auto"
     """Smoothing before the threshold. `auto` is a fifth of the typical radius of objects."""
     threshold: Share | Literal["auto"] = "auto"
     """Probability from which a voxel belongs to an object; `auto` is Otsu's, between 0.3 and 0.7."""
+    flood: bool = False
+    """Where objects touch they meet in the valley of the probability, smoothed as for the spots, instead of halfway between spots."""
     min_size: int = Field(1, ge=0)
     """Drop objects of fewer voxels."""
 
@@ -116,8 +118,11 @@ class VoronoiOtsu(_OfForeground):
         limit, outline = parameters["threshold"], options.outline_sigma
         mask = outlined(probability, spacing, limit) if outline == "auto" else blurred(probability, outline, spacing) > limit
         sigma = SPOT * typical_radius(mask, spacing) if options.spot_sigma == "auto" else options.spot_sigma
-        seeds = spots(blurred(probability, sigma, spacing), mask)
-        return _objects(voronoi(seeds, mask, spacing), probability, options.min_size, seeds, mask)
+        landscape = blurred(probability, sigma, spacing)
+        seeds = spots(landscape, mask)
+        flooded = options.flood and bool(seeds.any())
+        labels = watershed(-landscape, seeds, mask, connectivity=mask.ndim) if flooded else voronoi(seeds, mask, spacing)
+        return _objects(labels, probability, options.min_size, seeds, mask)
 
 
 class SeededWatershed(_OfForeground):
