@@ -40,6 +40,11 @@ DECODERS = Family(
             "morula.labels.decoders.foreground:ConnectedComponentsOptions",
             "connected pieces of F",
         ),
+        "stardist": Member(
+            "morula.labels.decoders.stardist:StarDist",
+            "morula.labels.decoders.stardist:Options",
+            "polygons or polyhedra of rays, the best of those that overlap",
+        ),
     },
     group="morula.decoders",
 )

@@ -1,0 +1,409 @@
+"""Non-maximum suppression: of stars that overlap, the one with the highest score stays.
+
+The best star is kept, then the next best that overlaps none of those by more than a limit, and so on. In 2D overlaps are exact areas of
+the polygons, in 3D they are counts of voxels. After Schmidt et al. (MICCAI 2018) and Weigert et al. (WACV 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from morula.labels.check import three, volume
+from morula.labels.stars import Fan, cone_table, gauge, paint, star_box, star_volume
+
+CELL = 16
+"""Edge, in voxels, of the cells that kept stars are looked up by."""
+CLEAR = 1.5
+"""An eighth of the voxels decides where it tells of an overlap so many times as large, or as small, as the one in question."""
+
+
+class Field(NamedTuple):
+    """Predicted lengths (rays, Z, Y, X): `unit` is what 1 stands for; lengths are kept between `low` and `high`."""
+
+    values: np.ndarray
+    unit: float
+    low: float
+    high: float
+
+
+def field_of(values: np.ndarray, longest: float, unit: float, spacing: Sequence[float]) -> Field:
+    """Lengths (rays, (Z)YX) as they are used: at least a thousandth of a voxel, at most the `longest` and the image's diagonal."""
+    diagonal = math.hypot(*(n * length for n, length in zip(values.shape[1:], spacing, strict=True)))
+    low = 1e-3 * min(spacing)
+    return Field(values if values.ndim == 4 else values[:, None], unit, low, max(low, min(longest * unit, diagonal)))
+
+
+def suppress(scores: np.ndarray, candidates: np.ndarray, field: Field, fan: Fan, spacing: Sequence[float], rule: Rule) -> np.ndarray:
+    """Flat indices of the stars that stay, the best first; among equal scores the one that comes first.
+
+    Args:
+        scores: (Z)YX.
+        candidates: flat indices.
+        field: lengths of the rays of every voxel.
+        fan: the rays.
+        spacing: edge lengths of a voxel.
+        rule: how much stars may overlap.
+    """
+    if not len(candidates):
+        return candidates
+    order = candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]
+    alive = np.zeros(volume(scores).shape, np.uint8)
+    alive.ravel()[candidates] = 1
+    table = table_for(field.high, fan, spacing, scores.shape)
+    return _stars_left(order, alive, Setting(field, fan, three(spacing, 1.0), table, rule))
+
+
+def table_for(radius: float, fan: Fan, spacing: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    """Table of the cones for stars that reach so far at most, in an image of this shape; no voxel farther off than the image is long."""
+    reach = [min(math.ceil(radius / length), n) for length, n in zip(spacing, shape, strict=True)]
+    return cone_table(fan, three(reach, 0).astype(np.int64))
+
+
+def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, spacing: Sequence[float]) -> None:
+    """Write ids 1, 2, ... into the voxels of the stars at these flat indices, in this order; voxels that are taken stay.
+
+    Args:
+        labels: (Z)YX, written to.
+        stars: flat indices of the centres.
+        field: lengths of the rays of every voxel.
+        fan: the rays.
+        spacing: edge lengths of a voxel.
+    """
+    if len(stars):
+        ends = np.empty((len(stars), len(fan.ways)))
+        _all_lengths(field, stars, ends)
+        _paint_all(volume(labels), stars, ends, fan, table_for(float(ends.max()), fan, spacing, labels.shape))
+
+
+class Rule(NamedTuple):
+    """A star goes where it shares more than the part `most` with a better one: of the smaller of the two, or of their `union`."""
+
+    most: float
+    union: bool
+
+
+class Setting(NamedTuple):
+    """What all comparisons share: the rays of every voxel, their fan, edge `lengths` of a voxel, the `table` of the cones, the rule."""
+
+    field: Field
+    fan: Fan
+    lengths: np.ndarray
+    table: np.ndarray
+    rule: Rule
+
+
+class Star(NamedTuple):
+    """A star that others are compared with: its centre, longest ray, area or volume, the box of its voxels and which of them are `inside`;
+    for 2D its `corners` around the centre and their `frame`."""
+
+    centre: np.ndarray
+    reach: float
+    size: float
+    box: np.ndarray
+    inside: np.ndarray
+    corners: np.ndarray
+    frame: np.ndarray
+
+
+class Room(NamedTuple):
+    """Where the other star of a comparison is worked out: lengths of its rays, gauge, box, corners, their frame, crossings."""
+
+    ends: np.ndarray
+    towards: np.ndarray
+    box: np.ndarray
+    corners: np.ndarray
+    frame: np.ndarray
+    scratch: np.ndarray
+
+
+class Kept(NamedTuple):
+    """Stars that are kept, by cells of the image: the number of the last one of each cell is in `head` (or -1), that of another one of the
+    same cell in `before`; flat indices of their centres and their longest rays."""
+
+    head: np.ndarray
+    before: np.ndarray
+    flats: np.ndarray
+    reaches: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Setting) -> np.ndarray:
+    """Stars are taken by their score and compared with those kept before. One that is kept strikes out the centres that lie in it at once,
+    while their rays are near in memory: nearly all go this way."""
+    cells = ((alive.shape[0] - 1) // CELL + 1, (alive.shape[1] - 1) // CELL + 1, (alive.shape[2] - 1) // CELL + 1)
+    kept = Kept(np.full(cells, -1, np.int32), np.empty(len(order), np.int32), order, np.empty(len(order), np.float32))
+    rays, cones = len(setting.fan.ways), len(setting.fan.cones)
+    room = Room(
+        np.empty(rays),
+        np.empty((3, cones), np.float32),
+        np.empty((3, 2), np.int64),
+        np.empty((2, rays + 1)),
+        np.empty((2, 2)),
+        np.empty((3, rays + 1)),
+    )
+    centre, number, longest = np.empty(3, np.int64), 0, 0.0
+    for flat in order:
+        _place(flat, alive.shape, centre)
+        if alive[centre[0], centre[1], centre[2]]:
+            alive[centre[0], centre[1], centre[2]] = 0
+            star = _star(centre, setting)
+            if not _struck_out(star, kept, longest, alive.shape, setting, room):
+                cell = centre[0] // CELL, centre[1] // CELL, centre[2] // CELL
+                kept.before[number], kept.flats[number], kept.reaches[number] = kept.head[cell], flat, star.reach
+                kept.head[cell] = number
+                longest, number = max(longest, star.reach), number + 1
+                _strike_out(star, alive, setting, room)
+    return order[:number].copy()
+
+
+@njit(cache=True, nogil=True)
+def _strike_out(star: Star, alive: np.ndarray, setting: Setting, room: Room) -> None:
+    """Take out the candidates whose centres lie in a star and that overlap it too much."""
+    other = np.empty(3, np.int64)
+    for z in range(max(star.box[0, 0], 0), min(star.box[0, 1], alive.shape[0])):
+        for y in range(max(star.box[1, 0], 0), min(star.box[1, 1], alive.shape[1])):
+            for x in range(max(star.box[2, 0], 0), min(star.box[2, 1], alive.shape[2])):
+                if alive[z, y, x] and star.inside[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]]:
+                    other[0], other[1], other[2] = z, y, x
+                    if _overlap(star, other, setting, room):
+                        alive[z, y, x] = 0
+
+
+@njit(cache=True, nogil=True)
+def _struck_out(star: Star, kept: Kept, longest: float, shape: tuple[int, int, int], setting: Setting, room: Room) -> bool:
+    """Whether a star overlaps one of those kept before too much."""
+    other, first, last = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    for axis in range(3):
+        reach = (star.reach + longest) / setting.lengths[axis]
+        first[axis] = max(math.floor((star.centre[axis] - reach) / CELL), 0)
+        last[axis] = min(math.floor((star.centre[axis] + reach) / CELL) + 1, kept.head.shape[axis])
+    for cz in range(first[0], last[0]):
+        for cy in range(first[1], last[1]):
+            for cx in range(first[2], last[2]):
+                number = kept.head[cz, cy, cx]
+                while number >= 0:
+                    _place(kept.flats[number], shape, other)
+                    far = 0.0
+                    for axis in range(3):
+                        far += ((other[axis] - star.centre[axis]) * setting.lengths[axis]) ** 2
+                    if far < (star.reach + kept.reaches[number]) ** 2 and _overlap(star, other, setting, room):
+                        return True
+                    number = kept.before[number]
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _star(centre: np.ndarray, setting: Setting) -> Star:
+    fan = setting.fan
+    ends, towards, box = np.empty(len(fan.ways)), np.empty((3, len(fan.cones)), np.float32), np.empty((3, 2), np.int64)
+    lengths_at(setting.field, centre, ends)
+    star_box(centre, ends, fan.ways, np.array([n // 2 for n in setting.table.shape]), box)
+    gauge(ends, fan.cones, fan.inverse, towards)
+    inside = np.zeros((box[0, 1] - box[0, 0], box[1, 1] - box[1, 0], box[2, 1] - box[2, 0]), np.uint8)
+    paint(inside, 1, centre - box[:, 0], box - box[:, :1], towards, setting.table)
+    corners, frame = np.empty((2, len(ends) + 1)), np.empty((2, 2))
+    if fan.cones.shape[1] == 2:
+        _outline(ends, fan.ways, 1e-6, 2e-6, corners, frame)  # so little off that no corner lies on an edge of another polygon
+    return Star(centre.copy(), ends.max(), star_volume(ends, fan.cones, fan.volumes), box, inside, corners, frame)
+
+
+@njit(cache=True, nogil=True)
+def _overlap(star: Star, other: np.ndarray, setting: Setting, room: Room) -> bool:
+    """Whether a star and the one around another voxel overlap too much.
+
+    In 2D the exact comparison is left out where a disc around the star's centre lies in both and is large enough.
+    """
+    fan = setting.fan
+    lengths_at(setting.field, other, room.ends)
+    wanted = _wanted(setting.rule, star.size, star_volume(room.ends, fan.cones, fan.volumes))
+    if fan.cones.shape[1] == 2:
+        _outline(room.ends, fan.ways, other[1] - star.centre[1], other[2] - star.centre[2], room.corners, room.frame)
+        if _shared_box(star.frame, room.frame) <= wanted:
+            return False
+        disc = math.sqrt(wanted / math.pi) + 1e-5
+        if _holds_disc(star.corners, disc) and _holds_disc(room.corners, disc):
+            return True
+        return _shared_area(star.corners, star.frame, room.corners, room.frame, room.scratch) > wanted
+    star_box(other, room.ends, fan.ways, np.array([n // 2 for n in setting.table.shape]), room.box)
+    if _shared_box(star.box, room.box) <= wanted:
+        return False
+    gauge(room.ends, fan.cones, fan.inverse, room.towards)
+    return _share_more(star, other, room, setting.table, wanted)
+
+
+@njit(cache=True, nogil=True)
+def lengths_at(field: Field, centre: np.ndarray, out: np.ndarray) -> None:
+    """Lengths of the rays of one voxel."""
+    for ray in range(len(out)):
+        out[ray] = min(max(field.values[ray, centre[0], centre[1], centre[2]] * field.unit, field.low), field.high)
+
+
+@njit(cache=True, nogil=True)
+def _place(flat: int, shape: tuple[int, int, int], out: np.ndarray) -> None:
+    out[0], out[1], out[2] = flat // (shape[1] * shape[2]), flat // shape[2] % shape[1], flat % shape[2]
+
+
+@njit(cache=True, nogil=True)
+def _all_lengths(field: Field, stars: np.ndarray, out: np.ndarray) -> None:
+    centre = np.empty(3, np.int64)
+    for row, flat in enumerate(stars):
+        _place(flat, field.values.shape[1:], centre)
+        lengths_at(field, centre, out[row])
+
+
+@njit(cache=True, nogil=True)
+def _paint_all(labels: np.ndarray, stars: np.ndarray, ends: np.ndarray, fan: Fan, table: np.ndarray) -> None:
+    centre, box, towards = np.empty(3, np.int64), np.empty((3, 2), np.int64), np.empty((3, len(fan.cones)), np.float32)
+    reach = np.array([n // 2 for n in table.shape])
+    for row, flat in enumerate(stars):
+        _place(flat, labels.shape, centre)
+        star_box(centre, ends[row], fan.ways, reach, box)
+        gauge(ends[row], fan.cones, fan.inverse, towards)
+        paint(labels, row + 1, centre, box, towards, table)
+
+
+@njit(cache=True, nogil=True)
+def _shared_box(one: np.ndarray, two: np.ndarray) -> float:
+    """Area or volume that two boxes (axes, 2) have in common."""
+    common = 1.0
+    for axis in range(len(one)):
+        common *= max(min(one[axis, 1], two[axis, 1]) - max(one[axis, 0], two[axis, 0]), 0)
+    return common
+
+
+@njit(cache=True, nogil=True)
+def _wanted(rule: Rule, one: float, two: float) -> float:
+    """Area or volume from which two stars of these sizes overlap too much."""
+    return rule.most * (one + two) / (1 + rule.most) if rule.union else rule.most * min(one, two)
+
+
+@njit(cache=True, nogil=True)
+def _outline(ends: np.ndarray, ways: np.ndarray, y: float, x: float, out: np.ndarray, box: np.ndarray) -> None:
+    """Corners of a polygon (2, rays + 1), the first one again at the end, and its box."""
+    rays = len(ends)
+    for ray in range(rays):
+        out[0, ray], out[1, ray] = y + ends[ray] * ways[ray, 1], x + ends[ray] * ways[ray, 2]
+    out[0, rays], out[1, rays] = out[0, 0], out[1, 0]
+    for axis in range(2):
+        box[axis, 0], box[axis, 1] = out[axis].min(), out[axis].max()
+
+
+@njit(cache=True, nogil=True)
+def _holds_disc(polygon: np.ndarray, radius: float) -> bool:
+    """Whether every edge passes the origin at this distance at least, on its left: then the disc around the origin lies in the polygon."""
+    least = radius * radius
+    holds = True
+    for j in range(polygon.shape[1] - 1):
+        fy, fx = polygon[0, j + 1] - polygon[0, j], polygon[1, j + 1] - polygon[1, j]
+        side = fy * polygon[1, j] - fx * polygon[0, j]
+        holds &= (side > 0) & (side * side >= least * (fy * fy + fx * fx))
+    return holds
+
+
+@njit(cache=True, nogil=True)
+def _shared_area(one: np.ndarray, box: np.ndarray, two: np.ndarray, other: np.ndarray, scratch: np.ndarray) -> float:
+    """Area that two polygons in their boxes have in common: half the sum, over their edges, of the cross product of the edge's ends times
+    the part of the edge that lies in the other polygon.
+
+    That part follows from the crossings: entering at the share t of the edge adds 1 - t, leaving takes it away, and what was inside at
+    the edge's beginning adds 1.
+    """
+    side, over, steps = scratch
+    over[:], steps[:] = 0.0, 0.0
+    near = _edges_near(two, box)
+    inside = 1.0 if _within(one[0, 0], one[1, 0], two) else 0.0
+    area = 0.0
+    for i in range(one.shape[1] - 1):
+        ay, ax, by, bx = one[0, i], one[1, i], one[0, i + 1], one[1, i + 1]
+        part, step = inside, 0.0
+        if max(ay, by) >= other[0, 0] and min(ay, by) <= other[0, 1] and max(ax, bx) >= other[1, 0] and min(ax, bx) <= other[1, 1]:
+            for j in range(two.shape[1]):
+                side[j] = (bx - ax) * (two[0, j] - ay) - (by - ay) * (two[1, j] - ax)
+            for j in near:
+                if (side[j] < 0) != (side[j + 1] < 0):
+                    fy, fx = two[0, j + 1] - two[0, j], two[1, j + 1] - two[1, j]
+                    start = fx * (ay - two[0, j]) - fy * (ax - two[1, j])
+                    stop = fx * (by - two[0, j]) - fy * (bx - two[1, j])
+                    if (start < 0) != (stop < 0):
+                        sign = 1.0 if start < 0 else -1.0
+                        part += sign * (stop / (stop - start))
+                        step += sign
+                        over[j] -= sign * (side[j + 1] / (side[j + 1] - side[j]))
+                        steps[j] -= sign
+        area += part * (ax * by - ay * bx)
+        inside += step
+    inside = 1.0 if _within(two[0, 0], two[1, 0], one) else 0.0
+    for j in range(two.shape[1] - 1):
+        area += (inside + over[j]) * (two[1, j] * two[0, j + 1] - two[0, j] * two[1, j + 1])
+        inside += steps[j]
+    return 0.5 * area
+
+
+@njit(cache=True, nogil=True)
+def _edges_near(polygon: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Edges of a polygon that may reach into a box."""
+    found, number = np.empty(polygon.shape[1] - 1, np.int64), 0
+    for j in range(polygon.shape[1] - 1):
+        y, x, by, bx = polygon[0, j], polygon[1, j], polygon[0, j + 1], polygon[1, j + 1]
+        if max(y, by) >= box[0, 0] and min(y, by) <= box[0, 1] and max(x, bx) >= box[1, 0] and min(x, bx) <= box[1, 1]:
+            found[number] = j
+            number += 1
+    return found[:number]
+
+
+@njit(cache=True, nogil=True)
+def _within(y: float, x: float, polygon: np.ndarray) -> bool:
+    """Whether a place lies in a polygon."""
+    inside = False
+    for j in range(polygon.shape[1] - 1):
+        if (polygon[0, j] > y) != (polygon[0, j + 1] > y):
+            share = (y - polygon[0, j]) / (polygon[0, j + 1] - polygon[0, j])
+            if x < polygon[1, j] + share * (polygon[1, j + 1] - polygon[1, j]):
+                inside = not inside
+    return inside
+
+
+@njit(cache=True, nogil=True)
+def _share_more(star: Star, other: np.ndarray, room: Room, table: np.ndarray, wanted: float) -> bool:
+    """Whether a star shares more voxels than wanted with the one around another voxel.
+
+    The voxels are counted in eight lattices, one between the other. The first decides alone where its answer is clear (see `CLEAR`).
+    """
+    first, last = np.maximum(star.box[:, 0], room.box[:, 0]), np.minimum(star.box[:, 1], room.box[:, 1])
+    into, onto = first - star.box[:, 0], first - other + np.array([n // 2 for n in table.shape])
+    middle = min(max(star.centre[0], first[0]), last[0] - 1) - first[0]
+    depth, height, width = last - first
+    count = 0
+    for lattice in range(8):
+        z0, y0, x0 = lattice & 1, (lattice >> 1) & 1, lattice >> 2
+        planes = (depth - z0 + 1) // 2
+        for turn in range(planes):  # from the middle on
+            k = z0 + 2 * ((turn + middle // 2) % planes)
+            for j in range(y0, height, 2):
+                row = star.inside[into[0] + k, into[1] + j, into[2] + x0 : into[2] + width : 2]
+                cones = table[onto[0] + k, onto[1] + j, onto[2] + x0 : onto[2] + width : 2]
+                place = first[0] + k - other[0], first[1] + j - other[1], first[2] + x0 - other[2]
+                count += _inside(row, cones, room.towards, place)
+            if count > wanted or (lattice == 0 and 8 * count > CLEAR * wanted + 64):
+                return True
+        if lattice == 0 and CLEAR * (8 * count + 64) < wanted:
+            return False
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _inside(row: np.ndarray, cones: np.ndarray, towards: np.ndarray, place: tuple[int, int, int]) -> int:
+    """How many marked voxels of a row, every second one, lie inside a star from whose centre the first of them is so far."""
+    count = 0
+    tz, ty, tx = towards
+    dz, dy, dx = np.float32(place[0]), np.float32(place[1]), np.float32(place[2])
+    for i in range(len(row)):
+        cone = cones[i]
+        if row[i] and tz[cone] * dz + ty[cone] * dy + tx[cone] * (dx + np.float32(2 * i)) <= 1:
+            count += 1
+    return count

@@ -1,0 +1,229 @@
+"""Star-convex objects: geometry by brute force, the greedy choice against a plain one, the original's case, options, messages."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import ConvexHull
+from skimage.draw import polygon2mask
+
+from morula.core.errors import OptionError
+from morula.labels.decode import build_decoder, decode, decode_objects
+from morula.labels.encode import build_channels, encode
+from morula.labels.stars import fan_of, star_volume
+from morula.labels.suppression import Rule, field_of, paint_stars, suppress
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
+
+
+def stars(shape, spacing, rays, n, seed=0, longest=9.0):
+    """Scores, candidates and noisy lengths of stars of many sizes that overlap."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random(shape).astype(np.float32)
+    candidates = np.sort(rng.choice(scores.size, n, replace=False))
+    size = rng.uniform(0.3, 1, shape) * longest
+    return scores, candidates, (size * rng.uniform(0.6, 1, (rays, *shape))).astype(np.float32)
+
+
+def inside(fan, lengths, centre, shape):
+    """Voxels of a star, cone by cone in float64."""
+    places = np.stack(np.indices((1,) * (3 - len(shape)) + shape), axis=-1) - centre
+    mask = np.zeros(places.shape[:-1], bool)
+    for edges, inverse in zip(fan.cones, fan.inverse, strict=True):
+        shares = places @ inverse.T / lengths[edges]
+        mask |= (shares >= -1e-9).all(axis=-1) & (shares.sum(axis=-1) <= 1)
+    return mask
+
+
+@pytest.mark.parametrize(("count", "spacing"), [(5, (1.0, 1.0)), (32, (1.0, 0.5)), (12, (1.0, 1.0, 1.0)), (96, (3.0, 1.0, 1.0))])
+def test_cones_fill_the_space(count, spacing):
+    fan = fan_of(count, spacing)
+    lengths = np.ones(count)
+    solid = ConvexHull(fan.ways[:, 3 - len(spacing) :])
+    assert star_volume(lengths, fan.cones, fan.volumes) == pytest.approx(solid.volume)
+    for cone, edge in itertools.product(range(len(fan.cones)), range(fan.cones.shape[1])):
+        wall = set(fan.cones[cone]) - {fan.cones[cone, edge]}
+        assert wall < set(fan.cones[fan.across[cone, edge]])
+        assert fan.across[cone, edge] != cone
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "rays"), [((40, 44), (1.0, 1.0), 16), ((30, 50), (2.0, 1.0), 32), ((16, 24, 24), (2.0, 1.0, 1.0), 40)]
+)
+def test_painting_fills_what_lies_inside(shape, spacing, rays):
+    scores, _, values = stars(shape, spacing, rays, 1)
+    fan, field = fan_of(rays, spacing), field_of(values, float(values.max()), 1.0, spacing)
+    for flat in (0, scores.size // 2 + shape[-1] // 2, scores.size - 1):
+        labels = np.zeros(shape, np.uint32)
+        paint_stars(labels, np.array([flat]), field, fan, spacing)
+        centre = np.array((0,) * (3 - len(shape)) + np.unravel_index(flat, shape))
+        wanted = inside(fan, values.reshape(rays, -1)[:, flat].astype(float), centre, shape)
+        assert (labels > 0).sum() == wanted.sum()
+        np.testing.assert_array_equal(labels.reshape(wanted.shape) > 0, wanted)
+
+
+def fine_overlap(one, two, fan, scale=12):
+    """Common area of two stars, counted on a fine raster."""
+    shape = (40 * scale, 40 * scale)
+    masks = [
+        polygon2mask(shape, (np.array(centre) + lengths[:, None] * fan.ways[:, 1:] + 0.5) * scale - 0.5) for centre, lengths in (one, two)
+    ]
+    return (masks[0] & masks[1]).sum() / scale**2
+
+
+@pytest.mark.parametrize("union", [False, True])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 1.6)])
+def test_polygons_go_exactly_when_they_share_too_much(spacing, union):
+    rng = np.random.default_rng(3)
+    fan = fan_of(16, spacing)
+    for _ in range(6):
+        values = np.zeros((16, 40, 40), np.float32)
+        places = [(20, 20), (20 + rng.integers(-6, 7), 20 + rng.integers(1, 7))]
+        for y, x in places:
+            values[:, y, x] = rng.uniform(4, 11, 16)
+        scores = np.zeros((40, 40), np.float32)
+        scores[places[0]], scores[places[1]] = 0.9, 0.8
+        sizes = [star_volume(values[:, y, x].astype(float), fan.cones, fan.volumes) for y, x in places]
+        common = fine_overlap(*[(place, values[:, place[0], place[1]].astype(float)) for place in places], fan)
+        share = common / (sum(sizes) - common if union else min(sizes))
+        field = field_of(values, float(values.max()), 1.0, spacing)
+        for factor, left in ((0.96, 1), (1.04, 2)):
+            kept = suppress(scores, np.flatnonzero(scores), field, fan, spacing, Rule(share * factor, union))
+            assert len(kept) == left
+
+
+def chosen(candidates, scores, shares, limit):
+    """Plain greedy choice by shares of all pairs."""
+    kept: list[int] = []
+    for i in candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]:
+        if all(shares(i, j) <= limit for j in kept):
+            kept.append(i)
+    return set(kept)
+
+
+@pytest.mark.parametrize(("spacing", "limit"), [((1.0, 1.0, 1.0), 0.2), ((2.0, 1.0, 1.0), 0.5)])
+def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
+    scores, candidates, values = stars((16, 30, 30), spacing, 24, 150, longest=7.0)
+    fan, field = fan_of(24, spacing), field_of(values, float(values.max()), 1.0, spacing)
+    flat = values.reshape(24, -1).astype(float)
+    sizes = {i: star_volume(flat[:, i], fan.cones, fan.volumes) for i in candidates}
+    voxels = {
+        i: set(map(tuple, np.argwhere(inside(fan, flat[:, i], (7, 7, 7), (15, 15, 15))) + np.unravel_index(i, scores.shape)))
+        for i in candidates
+    }
+    wanted = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
+    assert set(suppress(scores, candidates, field, fan, spacing, Rule(limit, False)).tolist()) == wanted
+
+
+@pytest.mark.parametrize("limit", [0.25, 0.5])
+def test_polygons_are_chosen_as_by_comparing_all_with_all(limit):
+    scores, candidates, values = stars((40, 40), (1.0, 1.0), 16, 80, longest=7.0)
+    fan, field = fan_of(16, (1.0, 1.0)), field_of(values, float(values.max()), 1.0, (1.0, 1.0))
+    masks = {}
+    for i in candidates:
+        corners = np.array(np.unravel_index(i, scores.shape)) + values.reshape(16, -1)[:, i, None] * fan.ways[:, 1:]
+        masks[i] = polygon2mask((540, 540), (corners + 7) * 10)
+    shares = lambda i, j: (masks[i] & masks[j]).sum() / min(masks[i].sum(), masks[j].sum())  # noqa: E731
+    assert set(suppress(scores, candidates, field, fan, (1.0, 1.0), Rule(limit, False)).tolist()) == chosen(
+        candidates, scores, shares, limit
+    )
+
+
+def test_finds_what_the_original_finds():
+    prediction, wanted = GOLDEN["stardist_prediction"].astype(np.float32), GOLDEN["stardist_labels"]
+    channels = {"Db": {}, "R": {"nrays": 16, "norm": False}}
+    found = decode_objects(prediction, channels, "stardist", {"threshold": 0.4, "overlap": 0.3})
+    assert len(found) == wanted.max() == 12
+    same = {label: np.bincount(found.labels[wanted == label]).argmax() for label in range(1, 13)}
+    mapped = np.vectorize({0: 0, **same}.get)(wanted)
+    assert (mapped == found.labels).mean() >= 0.98
+
+
+def ellipsoids(ndim):
+    shape, spacing = ((60, 64), (1.0, 1.0)) if ndim == 2 else ((20, 48, 48), (2.0, 1.0, 1.0))
+    places = np.stack(np.indices(shape), axis=-1) * spacing
+    labels = np.zeros(shape, np.uint32)
+    for number, centre in enumerate(itertools.product(*[(0.25 * n * s, 0.75 * n * s) for n, s in zip(shape, spacing, strict=True)]), 1):
+        stretch = np.array([1.0, 1.0, 1.3])[-ndim:]
+        labels[((((places - centre) / stretch) ** 2).sum(axis=-1)) < (8 + number % 3) ** 2] = number * 100_000
+    return labels, spacing
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"norm": False}, {"scale": 5.0}])
+def test_lengths_come_back_in_any_scale_and_voxel_size(ndim, options):
+    labels, spacing = ellipsoids(ndim)
+    channels = {"Db": {}, "R": options}
+    found = decode_objects(encode(labels, channels, voxel_size=spacing), channels, voxel_size=spacing)
+    n = len(np.unique(labels)) - 1
+    assert len(found) == n
+    assert found.labels.dtype == np.uint16
+    assert (found.confidence == 1).all()
+    for label in np.unique(labels[labels > 0]):
+        mask = labels == label
+        own = np.bincount(found.labels[mask]).argmax()
+        assert own > 0
+        assert (mask & (found.labels == own)).sum() / (mask | (found.labels == own)).sum() > 0.85
+
+
+def test_the_better_one_is_on_top_and_its_score_is_the_confidence():
+    values, score = np.full((16, 30, 40), 8.0, np.float32), np.zeros((30, 40), np.float32)
+    score[15, 12], score[15, 24] = 0.6, 0.9
+    prediction = np.concatenate([score[None], values])
+    channels = {"F": {}, "R": {"nrays": 16, "norm": False}}
+    found = decode_objects(prediction, channels, "stardist", {"overlap": 0.9})
+    np.testing.assert_allclose(found.confidence, [0.9, 0.6])
+    assert found.labels[15, 18] == 1  # in both
+    assert found.labels[15, 12] == 2
+    assert found.intermediates["centres"][15, 24] == 1
+    assert decode(prediction, channels, "stardist", {"overlap": 0.9, "threshold": 0.7}).max() == 1
+    assert decode(prediction, channels, "stardist", {"overlap": 0.05}).max() == 1
+    assert decode(prediction, channels, "stardist", {"overlap": 0.9, "grid": [1, 5]}).max() == 0
+    assert decode(prediction, channels, "stardist", {"overlap": 0.9, "grid": 3}).max() == 2
+
+
+def test_other_channels_count_in_the_score():
+    score, rays = np.full((1, 20, 20), 0.9, np.float32), np.full((8, 20, 20), 0.1, np.float32)
+    channels = ["F", "B", "C", "R"]
+    made = np.concatenate([score, np.full((2, 20, 20), 0.5, np.float32), rays])
+    options = {"R": {"nrays": 8}}
+    found = decode_objects(made, {code: options.get(code) for code in channels})
+    np.testing.assert_allclose(found.confidence, 0.225, rtol=1e-5)
+
+
+def test_blocks_are_decoded_with_the_parameters_of_the_whole():
+    labels, spacing = ellipsoids(2)
+    channels = build_channels({"Db": {"norm": False}, "R": {}})
+    made = encode(labels, {"Db": {"norm": False}, "R": {}})
+    decoder = build_decoder(channels)
+    from morula.labels.statistics import ChannelStatistics
+
+    parameters = decoder.fit(ChannelStatistics.of(made))
+    part = decoder.decode(made[:, :, :32], parameters, spacing)
+    whole = decoder.decode(made, parameters, spacing)
+    np.testing.assert_array_equal(part.labels > 0, whole.labels[:, :32] > 0)
+
+
+def test_nothing_and_messages():
+    assert len(decode_objects(np.zeros((33, 20, 20)), ["Db", "R"])) == 0
+    assert len(decode_objects(np.zeros((97, 4, 9, 9)), ["F", "R"])) == 0
+    noise = np.abs(np.random.default_rng(0).normal(0, 0.05, (33, 40, 40)))
+    assert len(decode_objects(noise, ["Db", "R"])) == 0
+    with pytest.raises(OptionError, match="do not say where objects are"):
+        decode(np.zeros((32, 9, 9)), ["R"], "stardist")
+    with pytest.raises(OptionError, match="needs the channel R"):
+        decode(np.zeros((1, 9, 9)), ["F"], "stardist")
+    with pytest.raises(OptionError, match="makes no use of the channel Dn"):
+        decode(np.zeros((34, 9, 9)), ["F", "Dn", "R"], "stardist")
+    with pytest.raises(OptionError, match="Give one an axis"):
+        decode(np.zeros((33, 9, 9)), ["F", "R"], "stardist", {"grid": [1, 2, 3]})
+    with pytest.raises(OptionError, match="nrays of 6 or more"):
+        decode(np.ones((4, 5, 9, 9)), {"F": {}, "R": {"nrays": 3}}, "stardist")
+
+
+def test_a_giant_among_the_rays_is_cut_at_the_image():
+    prediction = np.zeros((33, 24, 30), np.float32)
+    prediction[0, 12, 15], prediction[1:, 12, 15] = 1, 1e30
+    found = decode_objects(prediction, ["Db", "R"])
+    assert (found.labels == 1).all()
