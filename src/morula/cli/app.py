@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from morula import __version__
 from morula.cli.show import Verbosity, answering, say, show
+from morula.core.errors import OptionError
+
+if TYPE_CHECKING:
+    from morula.core.events import Event
 
 app = typer.Typer(
     name="morula",
@@ -90,11 +95,43 @@ def check(
     prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
 ) -> None:
     """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
-    from morula.cli.check import tell
+    from morula.cli.check import tell, tell3dunet
+    from morula.dialects import program_of
     from morula.workflows.check import check as check_job
+    from morula.workflows.check3dunet import check3dunet
 
     with answering():
-        tell(check_job(job, overrides=set_, prove=prove))
+        if program_of(job) == "pytorch-3dunet":
+            _refuse_flags(job, {"--set": bool(set_)})
+            tell3dunet(check3dunet(job))
+        else:
+            tell(check_job(job, overrides=set_, prove=prove))
+
+
+@app.command()
+def convert(
+    job: Annotated[Path, typer.Argument(help="Job file of pytorch-3dunet (YAML).", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; shown when left out.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Show a job file of pytorch-3dunet as a job of Morula."""
+    from morula.cli.check import write_converted
+    from morula.workflows.convert import convert as convert_job
+
+    with answering():
+        text, warnings = convert_job(job)
+        write_converted(text, warnings, output, overwrite=overwrite)
+
+
+def _refuse_flags(job: Path, given: Mapping[str, bool]) -> None:
+    """Flags that a job of pytorch-3dunet cannot obey.
+
+    Raises:
+        OptionError: when one was given.
+    """
+    named = [flag for flag, there in given.items() if there]
+    if named:
+        raise OptionError(f"{', '.join(named)} cannot be used with a job file of pytorch-3dunet; write it in {job} (trainer, loaders).")
 
 
 def _again(verb: str, job: Path, output: Path | None) -> str:
@@ -118,9 +155,14 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Train, predict, evaluate and report."""
+    from morula.dialects import program_of
     from morula.workflows.run import run as run_job
 
     with answering(lambda: _again("run", job, output)):
+        if program_of(job) == "pytorch-3dunet":
+            _refuse_flags(job, {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite})
+            show(_run3dunet(job, device), Verbosity.of(quiet, verbose))
+            return
         events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
         show(events, Verbosity.of(quiet, verbose))
 
@@ -137,9 +179,14 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the network of a job into a run folder."""
+    from morula.dialects import program_of
     from morula.workflows.train import train as train_job
 
     with answering(lambda: _again("train", job, output)):
+        if program_of(job) == "pytorch-3dunet":
+            _refuse_flags(job, {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite})
+            show(_run3dunet(job, device), Verbosity.of(quiet, verbose))
+            return
         events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
         show(events, Verbosity.of(quiet, verbose))
 
@@ -164,6 +211,13 @@ PatchShape = Annotated[
 StrideShape = Annotated[
     tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.stride_shape", help="Distance of patches (z y x).")
 ]
+
+
+def _run3dunet(job: Path, device: str) -> Iterator[Event]:
+    """What a job file of pytorch-3dunet asks for."""
+    from morula.workflows.train3dunet import train3dunet as train_config
+
+    return train_config(job, overrides={} if device == "auto" else {"device": device})
 
 
 def _flags(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from morula.cli.show import complain, say
+from morula.core.errors import FileWriteError
+from morula.core.events import Warned
+from morula.io.atomic import atomic
 from morula.workflows.check import Checked
+from morula.workflows.check3dunet import Checked3dunet
 from morula.workflows.prove import Proof
 
 
@@ -33,3 +40,34 @@ def cost(proof: Proof) -> str:
         f"one real step: {proof.weights:,} weights, {proof.peak_bytes / 1e9:.1f} GB, {proof.seconds_per_step:.2f} s; "
         f"{proof.steps} steps take about {proof.minutes:.0f} minutes"
     )
+
+
+def tell3dunet(checked: Checked3dunet) -> None:
+    """Print what a job of pytorch-3dunet will do, what was left out, and what has no effect."""
+    say(f"job of pytorch-3dunet; morula {checked.purpose}3dunet --config runs it")
+    say(checked.summary)
+    say("used for what the job leaves out:")
+    width = max((len(key) for key in checked.planned), default=0)
+    for key, value in checked.planned.items():
+        say(f"  {key:<{width}}  {value}")
+    for remark in checked.remarks:
+        complain(f"warning: {remark}")
+    say("no problem found")
+
+
+def write_converted(text: str, warnings: Sequence[Warned], output: Path | None, *, overwrite: bool) -> None:
+    """Print a converted job, or write it.
+
+    Raises:
+        FileWriteError: when the file exists already, or cannot be written.
+    """
+    for warning in warnings:
+        complain(f"warning: {warning.message}")
+    if output is None:
+        say(text.rstrip())
+        return
+    if output.exists() and not overwrite:
+        raise FileWriteError(f"{str(output)!r} exists already. Replace it with --overwrite, or name another file.")
+    with atomic(output) as part:
+        part.write_text(text, encoding="utf-8")
+    say(f"wrote {output}; morula check {output} shows what it does")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # Sections that a job of each program cannot do without: any one of its sets.
@@ -33,3 +34,16 @@ def recognise(document: Mapping[str, Any]) -> str | None:
     if keys & _OURS:
         return None
     return next((program for program, needed in _NEEDED.items() if any(sections <= keys for sections in needed)), None)
+
+
+def program_of(path: Any) -> str | None:
+    """Name of the program whose job file this is, or `None` for Morula's own, and for mappings.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        JobError: when it is no YAML.
+    """
+    from morula.jobs.yaml_lines import read_documents
+
+    data = read_documents(path)[0].data if isinstance(path, str | Path) else None
+    return recognise(data) if isinstance(data, Mapping) else None

@@ -242,7 +242,7 @@ def enlarge_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
     doubled = all(n in (each, 2 * each) for n, each in zip(size, x.shape[2:], strict=True))
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     if doubled and last and torch.is_grad_enabled() and x.requires_grad:
-        return _Doubled.apply(x, tuple(size))  # type: ignore[no-untyped-call]
+        return _Doubled.apply(x, tuple(size))
     return functional.interpolate(x, size=list(size), mode="nearest")
 
 

@@ -204,6 +204,17 @@ def build_model(config: Mapping[str, Any]) -> Model:
     return Model(network, activation if section.is_segmentation else "linear", _padding(section, kind))
 
 
+def network_options(config: Mapping[str, Any]) -> OrderedUNetOptions:
+    """The options of the native network that stands under ``model`` in a job file.
+
+    Raises:
+        UnknownNameError: for a network that does not exist.
+        OptionError: for a value that breaks a rule.
+    """
+    kind = CLASSES[take_name(config, CLASSES, "model")]
+    return _network_options(read_section(ModelOptions, config, "model", DEAD), kind)
+
+
 def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
     if "g" in section.layer_order and section.num_groups is None:
         raise OptionError(f"model.num_groups is empty but layer_order {section.layer_order!r} holds g. Give a number of groups.")

@@ -1,0 +1,35 @@
+"""Job files of other programs as jobs of Morula's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from morula.core.errors import JobError, OptionError, Problem
+from morula.core.events import Warned
+from morula.dialects import program_of
+from morula.jobs.load import validate
+from morula.jobs.yaml_lines import parse_documents
+
+
+def convert(job: str | Path) -> tuple[str, list[Warned]]:
+    """The native job of a job file of pytorch-3dunet, as text, and what the original passes over in it.
+
+    Raises:
+        JobError: with all problems of the file.
+        OptionError: for files of other programs, and for jobs that have no counterpart.
+
+    Examples:
+        >>> text, warnings = convert("train_config.yml")  # doctest: +SKIP
+    """
+    program = program_of(job)
+    if program is None:
+        raise JobError([Problem("", "this is a job of Morula already; nothing is to be converted.", None, Path(job).name)])
+    if program != "pytorch-3dunet":
+        raise OptionError(f"jobs of {program} cannot be converted; those of pytorch-3dunet can.")
+    from morula.dialects.pytorch3dunet.convert import convert as converted
+    from morula.dialects.pytorch3dunet.job import read_job
+
+    read = read_job(job)
+    text = converted(read).text()
+    validate(parse_documents(text)[0])
+    return text, [Warned(str(remark)) for remark in read.remarks]
