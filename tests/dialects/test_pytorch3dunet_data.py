@@ -71,12 +71,12 @@ def test_flags_go_before_the_file(tmp_path):
         overrides={
             "model_path": "best.pytorch",
             "loaders.test.file_paths": ["c.h5"],
-            "loaders.test.slice_builder.patch_shape": [4, 64, 64],
+            "loaders.test.slice_builder.patch_shape": [16, 64, 64],
         },
     )
     assert read.plain.model_path == "best.pytorch"
     assert read.loaders.test.file_paths == ("c.h5",)
-    assert read.loaders.test.slice_builder.patch_shape == (4, 64, 64)
+    assert read.loaders.test.slice_builder.patch_shape == (16, 64, 64)
     with pytest.raises(JobError, match="no section predictor"):
         read_job(tmp_path / "train.yml", "predict", overrides={"predictor.name": "x"})
 

@@ -215,9 +215,12 @@ StrideShape = Annotated[
 
 def _run3dunet(job: Path, device: str) -> Iterator[Event]:
     """What a job file of pytorch-3dunet asks for."""
+    from morula.dialects.pytorch3dunet.job import purpose_of
+    from morula.workflows.predict3dunet import predict3dunet as predict_config
     from morula.workflows.train3dunet import train3dunet as train_config
 
-    return train_config(job, overrides={} if device == "auto" else {"device": device})
+    overrides = {} if device == "auto" else {"device": device}
+    return train_config(job, overrides=overrides) if purpose_of(job) == "train" else predict_config(job, overrides=overrides)
 
 
 def _flags(

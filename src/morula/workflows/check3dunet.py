@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.errors import JobError, MissingFileError, MorulaError, Problem
-from morula.dialects.pytorch3dunet.job import Job, Purpose, read_job
-from morula.jobs.yaml_lines import read_documents
+from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +34,7 @@ def check3dunet(config: str | Path) -> Checked3dunet:
     Raises:
         JobError: with all problems at once.
     """
-    document = read_documents(config)[0].data
-    purpose: Purpose = "train" if "trainer" in document else "predict"
+    purpose = purpose_of(config)
     job = read_job(config, purpose)
     try:
         summary = _training(job) if purpose == "train" else _prediction(job)

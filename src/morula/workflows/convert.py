@@ -15,8 +15,8 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     """The native job of a job file of pytorch-3dunet, as text, and what the original passes over in it.
 
     Raises:
-        JobError: with all problems of the file.
-        OptionError: for files of other programs, and for jobs that have no counterpart.
+        JobError: with all problems of the file, or when it has no counterpart.
+        OptionError: for files of other programs.
 
     Examples:
         >>> text, warnings = convert("train_config.yml")  # doctest: +SKIP
@@ -30,6 +30,9 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     from morula.dialects.pytorch3dunet.job import read_job
 
     read = read_job(job)
-    text = converted(read).text()
+    try:
+        text = converted(read).text()
+    except OptionError as error:
+        raise JobError([Problem("", str(error), None, Path(job).name)]) from error
     validate(parse_documents(text)[0])
     return text, [Warned(str(remark)) for remark in read.remarks]

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from morula.core.errors import JobError, Problem
+from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.family import nearest
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.loaders import (
@@ -122,8 +122,6 @@ _NEEDED: dict[Purpose, tuple[str, ...]] = {
     "train": ("model", "loss", "optimizer", "loaders", "trainer"),
     "predict": ("model", "loaders"),
 }
-# unknown keys of these make the original fail
-_STRICT = ("trainer", "lr_scheduler")
 _DEAD_TRAINER = {
     "epochs": "only versions before 1.3 knew it. Write max_num_epochs.",
     "iters": "only versions before 1.3 knew it. Write max_num_iterations.",
@@ -201,6 +199,15 @@ class _Reader:
         return {key: value for key, value in values.items() if key not in ignored}
 
 
+def purpose_of(path: str | Path) -> Purpose:
+    """What a job file is for: those that train have a section ``trainer``.
+
+    Raises:
+        MissingFileError: when there is no such file.
+    """
+    return "train" if "trainer" in read_documents(path)[0].data else "predict"
+
+
 def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping[str, Any] | None = None) -> Job:
     """Read and check a job file of pytorch-3dunet; paths in it are meant from the current folder, as there.
 
@@ -230,6 +237,8 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     if purpose == "train" and config.get("trainer") is not None:
         trainer = _trainer(reader, config["trainer"])
     _torch_sections(reader, config, purpose)
+    if purpose == "train":
+        _rules(reader, config)
     if loaders is not None:
         _transforms(reader, loaders, purpose)
     predictor = _predictor(reader, config, loaders, plain) if purpose == "predict" else PredictorOptions()
@@ -323,6 +332,26 @@ def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
             reader.wrong((section, "name"), f"{said}; it is one of {known}.{nearest(str(name), list(members)) if name else ''}")
             continue
         reader.options(getattr(home, options) if options else members[name][0], values, (section,), home.DEAD)
+
+
+def _rules(reader: _Reader, config: Mapping[str, Any]) -> None:
+    """Optimiser and schedule."""
+    from morula.dialects.pytorch3dunet import optimisers
+
+    optimizer, schedule = config.get("optimizer"), config.get("lr_scheduler")
+    for section, values in (("optimizer", optimizer), ("lr_scheduler", schedule)):
+        if values is not None and not isinstance(values, Mapping):
+            reader.wrong((section,), f"is {values!r}; a mapping of keys is expected here.")
+    if isinstance(optimizer, Mapping):
+        try:
+            reader.options(optimisers.optimizer_options(optimizer), optimizer, ("optimizer",), optimisers.DEAD)
+        except MorulaError as error:
+            reader.wrong(("optimizer", "name"), str(error))
+    if isinstance(schedule, Mapping) and schedule:
+        reader.problems += [reader.at(("lr_scheduler", key), said) for key, said in optimisers.schedule_problems(schedule)]
+        if "verbose" in schedule:
+            said = "is ignored: torch has no such parameter any more, so the original fails at it."
+            reader.remarks.append(reader.at(("lr_scheduler", "verbose"), said))
 
 
 def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> None:
