@@ -68,11 +68,11 @@ def activate(logits: Tensor, activation: Activation) -> Tensor:
 def _embedding(logits: Tensor) -> Tensor:
     """Offsets (one an axis) through tanh, bandwidths as they are, seediness through the sigmoid.
 
-    A network's first outputs are about 1: divided by 32 they are offsets of some voxels, and bandwidths start at 1, a radius of some
-    voxels, as EmbedSeg starts its last layer.
+    A network's first outputs are about 1. Divided by 256 (4 voxels, where the unit is 1023 voxels) they are offsets that are
+    learned at the same pace as the other channels, and bandwidths start near 1, a radius of some voxels, as EmbedSeg starts its last layer.
     """
     axes = logits.ndim - 2
-    return torch.cat([(logits[:, :axes] / 32).tanh(), 1 + logits[:, axes:-1] / 32, logits[:, -1:].sigmoid()], dim=1)
+    return torch.cat([(logits[:, :axes] / 256).tanh(), 1 + logits[:, axes:-1] / 4, logits[:, -1:].sigmoid()], dim=1)
 
 
 def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_value: float | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -327,7 +327,8 @@ class Channels(Method):
         scored = batch["weights"][0].cpu().numpy() > 0
         predicted = self.activate(outputs)[0].float().cpu().numpy() * scored
         targets = batch["targets"][0].float().cpu().numpy()
-        firsts = [*(span.start for span in self._spans), *range(self._width, len(self.channels))]
+        firsts = [span.stop - 1 if each.role == "embedding" else span.start for each, span in zip(self.representations, self._spans)]
+        firsts += range(self._width, len(self.channels))
         columns = [np.vstack([image, image])]
         columns += [np.vstack([_unit(middle_plane(targets[i])), _unit(middle_plane(predicted[i]))]) for i in firsts]
         return {"channels": np.hstack(columns)}
