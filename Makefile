@@ -10,11 +10,11 @@ TESTS ?=
 JOBS ?= 2
 ARRAY_ROOMS := src/morula/core/*,src/morula/io/*,src/morula/labels/*,src/morula/measurement/*,src/morula/metrics/*
 
-.PHONY: help setup fix check test docs demo bench constraints clean
+.PHONY: help setup fix check test docs demo bench bench-labels constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
 setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
 
@@ -48,6 +48,9 @@ demo: setup ## simulate, train, predict, score, report
 
 bench: setup ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench
+
+bench-labels: setup ## what pretraining gains with few labels: up to two hours; goes on where it stopped
+	$(BIN)/python -m bench labels
 
 constraints: ## write the versions installed in .venv into constraints.txt
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new

@@ -18,11 +18,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from page import write_page  # noqa: E402 - the folder is not a package
+from page import write_page  # noqa: E402
 from real import real_job  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
+
+from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a package
 
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
@@ -36,9 +38,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
     options = parser.parse_args()
-    unknown = set(options.rows) - set(ROWS)
+    known = {**ROWS, **LABEL_ROWS}
+    unknown = set(options.rows) - set(known)
     if unknown:
-        parser.error(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(ROWS)}")
+        parser.error(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     RESULTS.mkdir(exist_ok=True)
     for name in options.rows or ROWS:
         path = RESULTS / f"{name}.json"
@@ -47,7 +50,7 @@ def main() -> None:
             print(f"{name}: stored; python -m bench {name} measures it anew", flush=True)
             continue
         resumed = None if before is None or before["complete"] else before
-        for result in ROWS[name](resumed, options):
+        for result in known[name](resumed, options):
             store(path, name, result)
             figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])
             print(f"{name}: {'; '.join(figures)}", flush=True)

@@ -92,7 +92,7 @@ class MAE(Network):
         back = order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2])
         tokens = torch.cat([tokens, masks], dim=1).gather(1, back)
         positions, class_position = self.decoder_positions(grid, x)
-        tokens = torch.cat([of_class + class_position, tokens + positions], dim=1)
+        tokens = torch.cat([of_class + class_position, tokens + positions.to(self.mask_token.dtype)], dim=1)
         for block in self.decoder:
             tokens = block(tokens)
         tokens = self.decoder_norm(tokens[:, 1:])

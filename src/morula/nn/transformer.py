@@ -108,7 +108,7 @@ class TransformerEncoder(nn.Module):
         """Tokens (N, L, width) of an image NC(Z)YX with their positions, and the class token (N, 1, width)."""
         tokens = self.embed(x).flatten(2).transpose(1, 2)
         positions, of_class = self.positions(self.grid(x.shape[2:]), x)
-        return tokens + positions, (self.class_token + of_class).expand(x.shape[0], -1, -1)
+        return tokens + positions.to(self.class_token.dtype), (self.class_token + of_class).expand(x.shape[0], -1, -1)
 
 
 def initialise_transformer(module: nn.Module) -> None:

@@ -1,0 +1,169 @@
+"""What pretraining without labels gains with few of them: the same networks from scratch and from crappify or masking, three seeds each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rows import Figure, Result, figure
+
+HERE = Path(__file__).resolve().parent
+RUNS = HERE / "results" / "runs" / "labels"
+"""Run folders: what was interrupted goes on where it stopped."""
+
+SEEDS = (0, 1, 2)
+PRETRAINING = {"epochs": 20, "steps_per_epoch": 40}
+FINE_TUNING = {"epochs": 8, "steps_per_epoch": 50}
+UNET: dict[str, Any] = {"kind": "unet"}
+MASKED: dict[str, Any] = {"kind": "mae", "preset": "small", "token": 8}
+UNETR: dict[str, Any] = {"kind": "unetr", "preset": "small", "token": 8}
+STARTS = {
+    "U-Net from scratch": (UNET, None),
+    "U-Net from crappify": (UNET, "crappify"),
+    "UNETR-Small from scratch": (UNETR, None),
+    "UNETR-Small from masking": (UNETR, "masked_autoencoder"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One data set with so many labelled images."""
+
+    data: str
+    labelled: int
+    seeds: tuple[int, ...]
+    starts: tuple[str, ...]
+    patch: tuple[int, ...]
+    batch: int
+
+
+SETTINGS = (
+    Setting("nuclei2d", 5, SEEDS, tuple(STARTS), (128, 128), 4),
+    Setting("nuclei2d", 20, SEEDS, tuple(STARTS), (128, 128), 4),
+    Setting("nuclei3d_embryo", 2, SEEDS[:1], tuple(STARTS)[:2], (16, 64, 64), 2),
+)
+
+
+def labels(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
+    """F1@0.5 of each training, stored as it finishes, and the mean gain of each start over scratch."""
+    import torch
+
+    data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve()
+    if not data.is_dir():
+        print(f"labels: skipped, there are no images in {data}; name the folder in MORULA_DATA", flush=True)
+        return
+    torch.set_num_threads(options.threads)
+    if options.again:
+        shutil.rmtree(RUNS, ignore_errors=True)
+    scores: dict[str, float] = dict(before["scores"]) if before else {}
+    trainings = [(setting, seed, start) for setting in SETTINGS for seed in setting.seeds for start in setting.starts]
+    for setting, seed, start in trainings:
+        key = key_of(setting, seed, start)
+        if key not in scores:
+            scores[key] = trained(setting, seed, start, data)
+            print(f"labels: {key}: F1@0.5 {scores[key]:.3f}", flush=True)
+        yield summary(scores, complete=len(scores) == len(trainings))
+
+
+def key_of(setting: Setting, seed: int, start: str) -> str:
+    """Name of one training."""
+    return f"{setting.data}, {setting.labelled} labelled, seed {seed}, {start}"
+
+
+def trained(setting: Setting, seed: int, start: str, data: Path) -> float:
+    """F1@0.5 on the test images of one training."""
+    from morula.io.tables import read_table
+
+    network, pretext = STARTS[start]
+    folder = RUNS / f"{setting.data}_{setting.labelled}_{seed}"
+    if pretext is not None:
+        former = RUNS / f"{setting.data}_{pretext}"
+        run(pretraining(setting, pretext, data), former)
+        network = {"kind": network["kind"], "from": str(former)}
+    source = chosen(data / setting.data, folder / "images", setting.labelled, seed)
+    test = {"raw": str(data / setting.data / "test" / "images"), "labels": str(data / setting.data / "test" / "labels")}
+    done = run(
+        {
+            "images": {"train": source, "validate": None, "test": test},
+            "method": {"kind": "channels"},
+            "network": network,
+            "sampling": {"patch": list(setting.patch), "batch": setting.batch},
+            "training": {**FINE_TUNING, "seed": seed, "average": 0.99},
+            "objects": {"refine": [{"remove_small": 20}]},
+        },
+        folder / start.replace(" ", "_"),
+    )
+    table = read_table(done / "scores.csv")
+    here = (table["image"] == "pooled") & (table["threshold"] == 0.5)
+    return float(table["f1"][here][0])
+
+
+def pretraining(setting: Setting, pretext: str, data: Path) -> dict[str, Any]:
+    """The job that learns from all training images without their labels."""
+    return {
+        "images": {"train": {"raw": str(data / setting.data / "train" / "images")}, "validate": None},
+        "method": {"kind": pretext},
+        "network": MASKED if pretext == "masked_autoencoder" else UNET,
+        "sampling": {"patch": list(setting.patch), "batch": setting.batch},
+        "training": PRETRAINING,
+    }
+
+
+def chosen(source: Path, target: Path, count: int, seed: int) -> dict[str, str]:
+    """Links to as many training images, drawn by the seed, and their labels."""
+    images = sorted((source / "train" / "images").iterdir())
+    drawn = np.random.default_rng(seed).choice(len(images), min(count, len(images)), replace=False)
+    for part in ("images", "labels"):
+        (target / part).mkdir(parents=True, exist_ok=True)
+        files = sorted((source / "train" / part).iterdir())
+        for number in drawn:
+            link = target / part / files[number].name
+            if not link.exists():
+                link.symlink_to(files[number])
+    return {"raw": str(target / "images"), "labels": str(target / "labels")}
+
+
+def run(job: dict[str, Any], folder: Path) -> Path:
+    """The finished run of a job, gone on with where it was stopped."""
+    import morula
+
+    finished = folder / "report.html"
+    if not finished.is_file():
+        for _ in morula.run(job, output=folder, resume=(folder / "job.yaml").is_file()):
+            pass
+    return folder
+
+
+def summary(scores: dict[str, float], *, complete: bool) -> Result:
+    """Means over the seeds, and gains over scratch of the trainings that both have."""
+    figures: list[Figure] = []
+    for setting in SETTINGS:
+        for start in setting.starts:
+            found = {seed: scores[key] for seed in setting.seeds if (key := key_of(setting, seed, start)) in scores}
+            if not found:
+                continue
+            where = f"{setting.data}, {setting.labelled} labelled: {start}"
+            figures.append(figure(where, "F1@0.5", list(found.values()), value=statistics.mean(found.values())))
+            if STARTS[start][1] is None:
+                scratch = found
+            elif both := sorted(set(found) & set(scratch)):
+                gains = [found[seed] - scratch[seed] for seed in both]
+                figures.append(figure(f"{where}, gain over scratch", "F1@0.5", gains, value=statistics.mean(gains)))
+    return {
+        "title": "Few labels",
+        "note": "The same networks trained from scratch and from pretraining without labels on all training images, for the same number of "
+        f"steps ({FINE_TUNING['epochs'] * FINE_TUNING['steps_per_epoch']}); mean over the seeds, higher is better. No validation images.",
+        "complete": complete,
+        "scores": scores,
+        "figures": figures,
+    }
+
+
+ROWS = {"labels": labels}
