@@ -72,13 +72,12 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
     try:
         method = _method(problem, model, settings)
-        head = _head(method["kind"])
         network = native_network(
-            str(model.get("ARCHITECTURE", "")), tensors, settings, version=str(content.get("biapy_version", "")), head=head
+            str(model.get("ARCHITECTURE", "")), tensors, settings, version=str(content.get("biapy_version", "")), heads=_heads(method)
         )
         described = {"kind": kind_of(network.options), **network.options.model_dump(mode="json", exclude={"kind"})}
         if method["kind"] == "semantic":
-            method["classes"] = max(2, network.heads[head])
+            method["classes"] = max(2, *network.heads.values())
         elif method["kind"] in ("masked_autoencoder", "crappify"):
             method["in_channels"] = network.in_channels
         if method["kind"] == "masked_autoencoder":
@@ -96,7 +95,7 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     built = METHODS.load(validated.method.kind)(validated.method, validated.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
     if built.heads != network.heads:
         raise ModelError(
-            f"{path} cannot be used: its network predicts {network.heads[head]} channel(s) but its settings say {built.heads}."
+            f"{path} cannot be used: its network predicts {sum(network.heads.values())} channel(s) but its settings say {built.heads}."
         )
     return Model(validated, network, built, network.in_channels, voxel_size)
 
@@ -125,8 +124,11 @@ def _section(config: Mapping[str, Any], name: str, path: str | Path) -> Mapping[
     return section
 
 
-def _head(kind: str) -> str:
-    return {"channels": "channels", "semantic": "classes"}.get(kind, "image")
+def _heads(method: Mapping[str, Any]) -> list[str]:
+    """Names of the method's heads."""
+    if method.get("heads"):
+        return ["_".join(group) for group in method["heads"]]
+    return [{"channels": "channels", "semantic": "classes"}.get(str(method["kind"]), "image")]
 
 
 def _method(problem: Mapping[str, Any], model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _method(problem: Mapping[str, Any], model: Mapping[str, Any], settings: Mapp
     kind = str(problem.get("TYPE", ""))
     match kind:
         case "INSTANCE_SEG":
-            return {"kind": "channels", "channels": _channels(problem["INSTANCE_SEG"], settings)}
+            return _instances(problem["INSTANCE_SEG"], settings)
         case "SEMANTIC_SEG":
             return {"kind": "semantic"}
         case "SELF_SUPERVISED":
@@ -149,8 +151,26 @@ def _method(problem: Mapping[str, Any], model: Mapping[str, Any], settings: Mapp
             raise ModelError(f"a network for {kind} cannot be loaded; those for INSTANCE_SEG, SEMANTIC_SEG and SELF_SUPERVISED can.")
 
 
-def _channels(section: Mapping[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The channels with those options that mean the same here, and the activations that the network was trained with."""
+def _instances(section: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The method `channels`; with a decoder for each head, the channels of each."""
+    channels = _channels(section, settings)
+    method: dict[str, Any] = {"kind": "channels", "channels": [options for options, _ in channels]}
+    sizes = list(settings.get("output_channels") or ())
+    if not settings.get("separated_decoders") or len(sizes) < 2:
+        return method
+    groups: list[list[str]] = [[]]
+    room = sizes.pop(0)
+    for options, width in channels:
+        if room == 0 and sizes:
+            groups.append([])
+            room = sizes.pop(0)
+        groups[-1].append(options["kind"])
+        room -= width
+    return {**method, "heads": groups}
+
+
+def _channels(section: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[dict[str, Any], int]]:
+    """The channels with those options that mean the same here and the activations that the network was trained with, and their widths."""
     stated = section.get("DATA_CHANNELS", section.get("DATA_CHANNELS_MODE", "BC"))
     dims = 2 if len(settings["input_shape"]) == 3 else 3
     codes = [c for letter in stated for c in _OLD_CHANNELS.get(letter, (letter,))] if isinstance(stated, str) else list(stated)
@@ -161,7 +181,7 @@ def _channels(section: Mapping[str, Any], settings: Mapping[str, Any]) -> list[d
     found, position = [], 0
     for code in codes:
         options, width = _representation(code, dict(extra.get(code) or {}), activations[position : position + 1], dims)
-        found.append(options)
+        found.append((options, width))
         position += width
     return found
 

@@ -101,16 +101,16 @@ def _highest(pattern: str, names: Mapping[str, Tensor]) -> int:
 
 
 def _levels(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
-    """Levels of an encoder and of decoders whose finest level comes first in ours."""
+    """Levels of an encoder and of decoders whose finest level comes first in ours; `HEAD0` stands for the first head's decoder."""
     last = _highest(r"down_path\.(\d+)\.", tensors) + 1
 
     def up(match: re.Match[str]) -> str:
-        return f"decoders.all.UP.{last - 1 - int(match[1])}."
+        return f"decoders.HEAD{match[1]}.UP.{last - 1 - int(match[2])}."
 
     return (
         (r"^down_path\.", "encoder."),
         (r"^bottleneck\.", f"encoder.{last}."),
-        (r"^up_paths\.0\.(\d+)\.", up),
+        (r"^up_paths\.(\d+)\.(\d+)\.", up),
         (r"\.UP\.(\d+)\.conv_block\.", r".levels.\1."),
         (r"\.UP\.(\d+)\.attention_gate\.", r".gates.\1."),
         (r"\.UP\.(\d+)\.up\.", r".enlarge.\1.up."),

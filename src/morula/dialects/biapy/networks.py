@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,9 @@ _UNETS = ("classic_unet", "preactivation_unet", "attention_unet", "seunet", "res
 _VIT_HEADS = {"vit_base_patch16": 12, "vit_large_patch16": 16}
 
 
-def native_network(architecture: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], *, version: str, head: str) -> Network:
+def native_network(
+    architecture: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], *, version: str, heads: Sequence[str]
+) -> Network:
     """The network with the checkpoint's weights, in evaluation mode.
 
     Args:
@@ -43,7 +45,7 @@ def native_network(architecture: str, tensors: Mapping[str, Tensor], settings: M
         tensors: weights by their names in BiaPy 3.5 to 3.7.
         settings: what the tensors do not tell, as the keywords that BiaPy builds the network by (`activation`, `z_down`, ...).
         version: of BiaPy, for example ``"3.7.1"``.
-        head: name of the only head of ours; BiaPy's heads are its channels in their order.
+        heads: names of ours: one, which BiaPy's heads are the channels of in their order, or one for each of BiaPy's.
 
     Raises:
         ModelError: for networks that we do not have, or tensors that fit none of ours.
@@ -56,14 +58,17 @@ def native_network(architecture: str, tensors: Mapping[str, Tensor], settings: M
     options = _options(kind, tensors, settings, version)
     ndim, in_channels = _image(kind, tensors)
     channels = _channels(kind, tensors)
-    network = build_network({"kind": kind, **options}, ndim, in_channels, {head: channels})
-    network.load_state_dict(_native(kind, tensors, network, head))
+    widths = [sum(channels)] if len(heads) == 1 else channels
+    if len(widths) != len(heads):
+        raise ModelError(f"the checkpoint's network has {len(channels)} heads but its settings say {len(heads)} ({', '.join(heads)}).")
+    network = build_network({"kind": kind, **options}, ndim, in_channels, dict(zip(heads, widths, strict=True)))
+    network.load_state_dict(_native(kind, tensors, network, list(heads)))
     return network.eval()
 
 
 def _refuse(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
     reasons = {
-        "decoders of its own for each head": any(name.startswith("up_paths.1.") for name in tensors),
+        "decoders of its own for each head": kind not in _UNETS and any(name.startswith("up_paths.1.") for name in tensors),
         "larger kernels around the network (LARGER_IO)": any(name.startswith(("conv_in.", "conv_out.0.")) for name in tensors),
         "norms before convolutions (CONV_BLOCK_ORDER)": settings.get("conv_block_order") == "norm_act_conv",
         "an output larger than its input": any(re.match(r"(pre|post)_upsampling|shuf", name) for name in tensors),
@@ -93,22 +98,23 @@ def _heads(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     return {part: names for part, names in found.items() if names}
 
 
-def _channels(kind: str, tensors: Mapping[str, Tensor]) -> int:
+def _channels(kind: str, tensors: Mapping[str, Tensor]) -> list[int]:
+    """Channels of each of BiaPy's heads."""
     heads = _heads(kind, tensors)
     if heads:
-        return sum(tensors[name].shape[0] for name in heads["bias"])
+        return [tensors[name].shape[0] for name in heads["bias"]]
     match kind:
         case "mae":
             voxels = tensors["patch_embed.proj.weight"][0, 0].numel()
-            return tensors["decoder_pred.bias"].numel() // voxels
+            return [tensors["decoder_pred.bias"].numel() // voxels]
         case "wdsr":
-            return tensors[_last(tensors, r"body\.(\d+)\.bias")].numel()
+            return [tensors[_last(tensors, r"body\.(\d+)\.bias")].numel()]
         case "edsr":
-            return tensors["heads.1.bias"].numel()
+            return [tensors["heads.1.bias"].numel()]
         case "rcan":
-            return tensors["conv2.bias"].numel()
+            return [tensors["conv2.bias"].numel()]
         case _:
-            return tensors["conv_out.bias"].numel()
+            return [tensors["conv_out.bias"].numel()]
 
 
 def _last(tensors: Mapping[str, Tensor], pattern: str) -> str:
@@ -121,7 +127,7 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
 
-def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, head: str) -> dict[str, Tensor]:
+def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: list[str]) -> dict[str, Tensor]:
     """The tensors by our names and in our shapes.
 
     Raises:
@@ -132,9 +138,11 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, head: st
     for theirs, ours in native_names(kind, tensors).items():
         if ours.startswith("UNUSED.") or theirs.endswith("pos_embed"):
             continue
-        found[ours.replace("outputs.image.", f"outputs.{head}.").replace("skips.image.", f"skips.{head}.")] = tensors[theirs]
+        found[_named(ours, heads, separate=_separate(tensors))] = tensors[theirs]
     for part, names in _heads(kind, tensors).items():
-        found[f"outputs.{head}.{part}"] = torch.cat([tensors[name] for name in names])
+        joined = [names] if len(heads) == 1 else [[name] for name in names]
+        for head, group in zip(heads, joined, strict=True):
+            found[f"outputs.{head}.{part}"] = torch.cat([tensors[name] for name in group])
     for theirs, ours in (("pos_embed", "encoder.positions"), ("decoder_pos_embed", "decoder_positions")):
         if theirs in tensors:
             found[f"{ours}.of_class"], found[f"{ours}.stored"] = tensors[theirs][:, :1], tensors[theirs][:, 1:]
@@ -148,6 +156,17 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, head: st
     if faults:
         raise ModelError(f"the checkpoint's tensors do not fit the network: {'; '.join(faults[:5])}. Is it one of BiaPy 3.5 to 3.7?")
     return {name: values.reshape(own[name].shape) for name, values in found.items()}
+
+
+def _named(name: str, heads: list[str], *, separate: bool) -> str:
+    """A name in which heads have the names of ours."""
+    name = re.sub(r"^decoders\.HEAD(\d+)\.", lambda match: f"decoders.{heads[int(match[1])] if separate else 'all'}.", name)
+    return re.sub(r"^(outputs|skips)\.image\.", rf"\1.{heads[0]}.", name)
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether each head has a decoder of its own."""
+    return any(name.startswith("up_paths.1.") for name in tensors)
 
 
 def _plain_norms(network: Network) -> dict[str, Tensor]:
@@ -238,6 +257,7 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
         "convolutions": depth,
         "decoder_convolutions": depth,
         "upsample": "linear" if interpolates(tensors) else "transpose",
+        "separate_decoders": _separate(tensors),
         **_style(tensors, settings, r"^down_path\.0\.(block|pre_conv)\.0\.block\.1\.weight$|^down_path\.0\.block\.1\.weight$"),
     }
 
