@@ -15,6 +15,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import morula
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -63,7 +65,7 @@ def store(path: Path, name: str, result: Result) -> None:
         "command": f"python -m bench {name}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
-        "versions": {package: version(package) for package in ("morula", "numpy", "torch")},
+        "versions": {"morula": morula.__version__, **{package: version(package) for package in ("numpy", "torch")}},
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({**result, **facts}, indent=1) + "\n")

@@ -20,7 +20,7 @@ from cells import cells
 
 Result = dict[str, Any]
 SHAPES = {"512 x 512": ((512, 512), 20.0), "64 x 256 x 256": ((64, 256, 256), 17.0)}
-REPEATS, LONG = 5, 5.0
+REPEATS, LONG = 3, 5.0
 """Pairs of an operation; one where the other program takes more than so many seconds."""
 
 

@@ -172,6 +172,9 @@ def test_distance_options_agree():
     assert build_channels({"Db": {"norm": False}})[0].activation == "linear"
     assert build_channels({"Db": {}})[0].activation == "sigmoid"
     assert not build_channels({"Db": {"mask_values": False}})[0].masked
+    assert build_channels({"Db": {"act": "linear"}})[0].activation == "linear"
+    with pytest.raises(OptionError, match="not scaled"):
+        build_channels({"Db": {"norm": False, "act": "sigmoid"}})
 
 
 def horseshoe():

@@ -111,7 +111,8 @@ class Overlaps:
         reached = np.nonzero(self.iou >= threshold)[0]
         if threshold >= 0.5:
             return self._unambiguous(reached)
-        return self._assigned(threshold)
+        alone = all(np.bincount(side[reached], minlength=1).max() <= 1 for side in (self.true, self.pred))
+        return reached if alone else self._assigned(threshold)  # every match counts more than all IoU below the threshold together
 
     def _unambiguous(self, reached: np.ndarray) -> np.ndarray:
         """At IoU over 0.5 an object has one partner at most; at exactly 0.5 it may have two halves, of which the first is taken.

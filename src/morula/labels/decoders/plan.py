@@ -100,7 +100,7 @@ def top(channel: Any, largest: float) -> float:
         return 1.0
     if stated := getattr(channel.options, "top", None):
         return float(stated)
-    return 10.0 if getattr(channel.options, "values", None) == "discretize" else max(largest, 1e-6)
+    return max(largest, 1e-6)
 
 
 def auto_threshold(

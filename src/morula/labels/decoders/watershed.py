@@ -31,6 +31,7 @@ from morula.labels.decoders.plan import (
     threshold_choices,
     top,
 )
+from morula.labels.distance import distance
 from morula.labels.geometry import sizes_of
 from morula.labels.morphology import Radius, dilate_mask, erode, radii
 from morula.labels.objects import Objects, numbered, object_maxima, object_means
@@ -200,10 +201,19 @@ class Watershed:
             landscape = self._depth(clear, parameters["largest"]) * growth
         seeds, number = self._seeds(clear, parameters["seeds"], growth, landscape, spacing)
         seeds = self._worthy(seeds, number, depth, parameters["seeds"])
-        surface = found[self.surface] if self.channels[self.surface].role in AGAINST else -found[self.surface]
+        surface = self._surface(found, seeds, spacing)
         labels, number = self._flooded(surface, seeds, number, growth)
         labels, old = numbered(labels, number)
         return Objects(labels, self._confidence(labels, found, depth, len(old)), {"seeds": seeds, "surface": surface, "growth": growth})
+
+    def _surface(self, planes: Mapping[str, np.ndarray], seeds: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Step 2. Where centres make the seeds and nothing says where touching objects end, the distance from the seeds stands for it: all
+        grow equally fast, while the channel of the inside is flat but for its noise."""
+        role = self.channels[self.surface].role
+        centres = any(self.channels[code].role == "centre" for code in self.seeds)
+        if centres and not self.options.surface and role in ("interior", "background", "mask"):
+            return distance(seeds == 0, spacing)
+        return planes[self.surface] if role in AGAINST else -planes[self.surface]
 
     def _inside(self) -> str | None:
         """The channel that tells inside from outside."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -11,7 +11,7 @@ from pydantic import model_validator
 from morula.core.options import Options as BaseOptions
 from morula.labels.check import compact
 from morula.labels.distance import distance, normalise
-from morula.labels.representations.base import Representation, reach
+from morula.labels.representations.base import Representation, reach, respelt
 
 Values = Literal["norm", "raw", "discretize"]
 
@@ -25,17 +25,31 @@ class Options(BaseOptions):
     """Another way to say it: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance)."""
     mask_values: bool = True
     """Count the loss only inside objects, where another channel tells the inside."""
+    activation: Literal["sigmoid", "linear"] | None = None
+    """Last layer of the network for this channel; left out, `sigmoid` for scaled distances and `linear` for others. Also called `act`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, values: Any) -> Any:
+        return respelt(values, {"act": "activation"})
 
     @model_validator(mode="after")
     def _agree(self) -> Options:
         if self.val_type == "norm" and not self.norm:
             raise ValueError("val_type 'norm' and norm False contradict each other; leave one of them out")
+        if self.activation == "sigmoid" and self.values != "norm":
+            raise ValueError("activation 'sigmoid' gives values from 0 to 1 but the distances are not scaled; use 'linear' or norm True")
         return self
 
     @property
     def values(self) -> Values:
         """What the channel holds."""
         return self.val_type or ("norm" if self.norm else "raw")
+
+    @property
+    def top(self) -> float | None:
+        """Value at the depth that stands for 1; `None` for lengths."""
+        return {"norm": 1.0, "discretize": 10.0, "raw": None}[self.values]
 
 
 class DistanceToBoundary(Representation[Options]):
@@ -55,8 +69,7 @@ class DistanceToBoundary(Representation[Options]):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
-        scaled = self.options.values == "norm"
-        self.activation = "sigmoid" if scaled else "linear"
+        self.activation = self.options.activation or ("sigmoid" if self.options.values == "norm" else "linear")
         self.loss = "l1"
         self.masked = self.options.mask_values
 
