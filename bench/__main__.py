@@ -25,12 +25,13 @@ from real import real_job  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
+from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
 from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a package
 
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
-ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **{name: real_job(name) for name in REAL}}
+ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **{name: real_job(name) for name in REAL}}
 
 
 def main() -> None:

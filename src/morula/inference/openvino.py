@@ -52,13 +52,16 @@ class OpenVino:
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         """The network for one shape, traced on the smallest image that passes through it in the same way."""
         openvino = importlib.import_module("openvino")
+        frontend = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+        decoder = importlib.import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
         axes = len(self._multiple)
-        edges = [n % m + 2 * m for n, m in zip(shape[-axes:], self._multiple, strict=True)]
-        edges = [min(n, edge) for n, edge in zip(shape[-axes:], edges, strict=True)]
+        edges = [min(n, n % m + 2 * m) for n, m in zip(shape[-axes:], self._multiple, strict=True)]
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about sizes: they are those of the shape
             traced = torch.jit.trace(self._network, torch.zeros(*shape[:-axes], *edges), check_trace=False)
-            graph = openvino.convert_model(traced, input=[shape])
+            source = decoder(traced)  # the frontend reads it later and does not keep it alive
+            graph = frontend.convert(frontend.load(source))
+        graph.reshape(list(shape))
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),

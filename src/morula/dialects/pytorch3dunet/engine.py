@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -87,15 +88,17 @@ class Engine:
         return PatchPlan(whole, builder.patch_shape, starts, builder.halo_shape, batch, self.job.predictor.blend)
 
     def _planned(self, shape: tuple[int, ...]) -> TilePlan:
-        network = self.model.network
+        """Tiles that take no more memory than the patches of the job with their halo, unless a memory was given."""
+        network, loaders = self.model.network, self.job.loaders
         flat = (1,) * (3 - network.ndim)
-        return plan_tiles(
-            shape,
-            halo=(0,) * len(flat) + network.receptive_halo,
-            multiple=flat + network.multiple,
-            memory=available_memory(self.memory, self.device),
-            bytes_per_voxel=measure_bytes_per_voxel(self.model, network.in_channels, network.multiple, device=self.device),
-        )
+        each = measure_bytes_per_voxel(self.model, network.in_channels, network.multiple, device=self.device)
+        memory = available_memory(self.memory, self.device)
+        builder = None if loaders.test is None else loaders.test.slice_builder
+        if self.memory is None and builder is not None:
+            tile = math.prod(n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True))
+            memory = min(memory, int(tile * loaders.batch_size * each))
+        halo, multiple = (0,) * len(flat) + network.receptive_halo, flat + network.multiple
+        return plan_tiles(shape, halo=halo, multiple=multiple, memory=memory, bytes_per_voxel=each)
 
     def predict(
         self, raw: Any, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: Any, *, name: str

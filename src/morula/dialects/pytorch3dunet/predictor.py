@@ -39,8 +39,8 @@ class PredictorOptions(Options):
     """What counts where patches overlap: all of them, weighted smoothly, or the last one as in 1.9 (not in the original)."""
 
     tiles: Literal["patch", "planned"] = "patch"
-    """What the network is given at a time: patches as the slice builder lays them, or the largest tiles that fit the memory, overlapping by
-    what the network sees; a network that normalises over space answers differently then (not in the original)."""
+    """What the network is given at a time: patches as the slice builder lays them, or tiles that cost least for no more memory than a patch
+    with its halo, overlapping by what the network sees; one that normalises over space answers differently then (not in the original)."""
 
     backend: Literal["torch", "openvino"] = "torch"
     """What computes the network; `openvino` needs the extra of that name and runs on CPUs (not in the original)."""

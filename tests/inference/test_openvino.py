@@ -1,0 +1,40 @@
+"""OpenVINO gives what torch gives."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from morula.core.errors import MissingExtraError
+from morula.dialects.pytorch3dunet import build_model
+from morula.inference.openvino import OpenVino
+from morula.nn.fuse import fuse_for_inference
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+SECTIONS = {
+    "group norm": {"name": "UNet3D", "f_maps": [8, 16, 24], "num_groups": 4},
+    "batch norm, two classes": {"name": "UNet3D", "f_maps": [8, 16], "layer_order": "cbr", "out_channels": 2, "final_sigmoid": False},
+    "residual": {"name": "ResidualUNetSE3D", "f_maps": [8, 16], "num_groups": 4},
+    "one plane": {"name": "UNet2D", "f_maps": [8, 16], "num_groups": 4},
+}
+
+
+@needs_openvino
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
+def test_the_result_is_that_of_torch_for_every_size(section):
+    torch.manual_seed(0)
+    model = build_model({"in_channels": 1, "out_channels": 1, **section}).eval()
+    fast = OpenVino(fuse_for_inference(model), model.network.multiple)
+    flat = model.network.ndim == 2
+    for shape in ((2, 1, 1 if flat else 20, 24, 32), (1, 1, 1 if flat else 9, 17, 22), (2, 1, 1 if flat else 20, 24, 32)):
+        image = torch.randn(shape)
+        with torch.inference_mode():
+            expected = model(image)
+        assert (fast(image) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="openvino is installed")
+def test_what_is_not_installed_is_named_with_the_remedy():
+    with pytest.raises(MissingExtraError, match=r"morula\[openvino\]"):
+        OpenVino(torch.nn.Identity(), (1, 1))
