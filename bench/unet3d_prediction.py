@@ -123,10 +123,10 @@ def result(runs: dict[str, list[list[float]]], options: argparse.Namespace, *, c
             figures.append(figure(f"{name}, greatest difference", "", [apart], 1e-4 if way == "patch" else 1e-3))
     return {
         "title": "Prediction by job files of pytorch-3dunet",
-        "note": f"UNet3D of 32 features with group normalisation on {EDGE}^3 voxels, patches of {PATCH}^3, halo {HALO} or none, "
-        f"{options.threads} thread(s), whole processes from the start of Python on, by turns; medians. Patch: the tiles of pytorch-3dunet; "
-        "planned: `predictor.tiles: planned`; openvino: `predictor.backend: openvino`. The other is measured where the folder of its source "
-        "is named in PYTORCH3DUNET.",
+        "note": f"UNet3D of 32 features with group normalisation on {EDGE}^3 voxels, patches of {PATCH}^3, halo {HALO} or "
+        f"none, {options.threads} thread(s), whole processes from the start of Python on, by turns; medians. Patch: the tiles of "
+        "pytorch-3dunet; planned: `predictor.tiles: planned`; openvino: `predictor.backend: openvino`. The other is measured where the "
+        "folder of its source is named in PYTORCH3DUNET.",
         "complete": complete,
         "runs": runs,
         "threads": options.threads,

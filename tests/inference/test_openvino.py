@@ -7,7 +7,8 @@ import torch
 
 from morula.core.errors import MissingExtraError
 from morula.dialects.pytorch3dunet import build_model
-from morula.inference.openvino import OpenVino
+from morula.inference.openvino import OpenVino, with_activation
+from morula.nn.build import build_network
 from morula.nn.fuse import fuse_for_inference
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -32,6 +33,22 @@ def test_the_result_is_that_of_torch_for_every_size(section):
         with torch.inference_mode():
             expected = model(image)
         assert (fast(image) - expected).abs().max() < 1e-4
+
+
+@needs_openvino
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["unet", "resunet", "ordered_unet"])
+def test_native_networks_with_their_activation(kind):
+    torch.manual_seed(0)
+    network = build_network({"kind": kind, "features": (8, 16)}, 2, 1, {"F": 1, "Db": 1}).eval()
+
+    def activate(heads):
+        return torch.cat([heads["F"].sigmoid(), heads["Db"]], dim=1)
+
+    fast = OpenVino(with_activation(fuse_for_inference(network), activate), network.multiple)
+    image = torch.randn(1, 1, 32, 48)
+    with torch.inference_mode():
+        assert (fast(image) - activate(network(image))).abs().max() < 1e-4
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="openvino is installed")

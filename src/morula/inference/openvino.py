@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,3 +68,18 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
         }
         return openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+
+
+class _Activated(nn.Module):
+    def __init__(self, network: nn.Module, activate: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.activate = activate
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.activate(self.network(batch))
+
+
+def with_activation(network: nn.Module, activate: Callable[[Any], Tensor]) -> nn.Module:
+    """A network and what makes one tensor of its answer, as one network in evaluation mode."""
+    return _Activated(network, activate).eval()

@@ -95,6 +95,8 @@ class Prediction(Options):
     """Median filters of the predicted channels, in this order: `[{axes: z, size: 5}]` takes out what single planes have alone."""
     save_channels: bool = False
     """Write the predicted channels to `predictions/` too."""
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes the network; `openvino` is faster on many CPUs and needs `pip install 'morula[openvino]'`."""
 
     @field_validator("overlap")
     @classmethod

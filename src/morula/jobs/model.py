@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from morula.core.allocator import memory_kept
-from morula.core.errors import MissingFileError, ModelError
+from morula.core.errors import MissingFileError, ModelError, OptionError
 from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.orientation import Orientation
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from morula.data.normalise import Normalisation
+    from morula.inference.openvino import OpenVino
     from morula.labels.decode import Objects
     from morula.measurement.table import Table
     from morula.methods.base import Method
@@ -170,6 +171,19 @@ class Model:
         """Predicted channels NK(Z)YX of normalised images NC(Z)YX."""
         return self.method.activate(self.fast_network(batch))
 
+    @cached_property
+    def openvino(self) -> OpenVino:
+        """The same as `forward`, computed by OpenVINO on the CPU.
+
+        Raises:
+            MissingExtraError: when it is not installed.
+        """
+        from morula.inference.openvino import OpenVino, with_activation
+        from morula.nn.fuse import fuse_for_inference
+
+        fused = fuse_for_inference(self.network.for_prediction())
+        return OpenVino(with_activation(fused, self.method.activate), self.network.multiple)
+
     def orientations(self) -> list[Orientation]:
         """Those that the job averages over."""
         mode = self.job.prediction.augment
@@ -187,7 +201,10 @@ class Model:
         from morula.inference.predict import predict
         from morula.training.devices import pick_device
 
-        device = pick_device(device)
+        by_openvino = self.job.prediction.backend == "openvino"
+        if by_openvino and device not in ("auto", "cpu"):
+            raise OptionError(f"prediction.backend openvino computes on CPUs but the device is {device!r}. Use 'cpu', or backend torch.")
+        device = "cpu" if by_openvino else pick_device(device)
         self.fast_network.to(device)
         normalisation = self.scaling(image)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
