@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import morula
-from morula.core.errors import DataError, FileWriteError, MissingFileError, ModelError
+from morula.core.errors import DataError, FileWriteError, MissingExtraError, MissingFileError, ModelError, OptionError
 
 
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
@@ -39,6 +41,20 @@ def test_model_takes_arrays_and_images(run2d: Path, data2d: Path) -> None:
     assert channels.dtype == np.float32
     assert (np.asarray(model.segment(image)) == np.asarray(model.segment(np.asarray(image)))).all()
     assert (np.asarray(model.segment(image)) == model.decode(channels).labels).all()
+
+
+def test_openvino_gives_what_torch_gives_or_says_what_is_missing(run2d: Path, data2d: Path) -> None:
+    model = morula.load(run2d)
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    prediction = model.job.prediction.model_copy(update={"backend": "openvino"})
+    other = replace(model, job=model.job.model_copy(update={"prediction": prediction}))
+    with pytest.raises(OptionError, match="computes on CPUs"):
+        other.predict(image, device="cuda")
+    if importlib.util.find_spec("openvino") is None:
+        with pytest.raises(MissingExtraError, match=r"morula\[openvino\]"):
+            other.predict(image)
+    else:
+        np.testing.assert_allclose(other.predict(image), model.predict(image), atol=1e-4)
 
 
 def test_a_wrong_image_is_refused_in_words(run2d: Path) -> None:

@@ -216,7 +216,7 @@ class Model:
         with memory_kept():
             predicted = yield from predict(
                 image.lazy(),
-                self.forward,
+                self.openvino if by_openvino else self.forward,
                 plan,
                 channels=len(self.method.channels),
                 normalise=normalisation.apply,
