@@ -55,6 +55,7 @@ SETS = [
     {"channels": ["F", "C", "Dc", "T", "Dn"]},
     {"preset": "affinities"},
     {"preset": "embedseg"},
+    {"preset": "stardist"},
 ]
 
 
@@ -62,7 +63,7 @@ SETS = [
 @pytest.mark.parametrize("options", SETS, ids=[str(each.get("preset") or "+".join(each["channels"])) for each in SETS])
 def test_the_loss_falls_and_objects_come_out(options):
     method = made(process={"kind": "embedseg", "min_object_size": 20} if options.get("preset") == "embedseg" else None, **options)
-    losses, objects, labels = learned(method, steps=80)
+    losses, objects, labels = learned(method, steps=160 if options.get("preset") == "stardist" else 80)
     assert losses[-1] < 0.6 * losses[0]
     assert len(objects) > 0
     score = method.score(labels, objects.labels)[0]
@@ -97,6 +98,8 @@ def test_presets_state_channels_losses_and_decoder():
     assert len(affinities.channels) == 6
     assert affinities.options.rebalance
     assert type(affinities.decoder).__name__ == "MutexWatershed"
+    assert type(made(preset="stardist").decoder).__name__ == "StarDist"
+    assert made(preset="stardist").options.losses == {"Db": "bce"}
     assert type(made(preset="embedseg").decoder).__name__ == "EmbedSeg"
     assert len(made(3, preset="affinities", channels={"A": {"reach": [1, 5]}}, rebalance=False).channels) == 6
     again = load_job(load_job_of(preset="affinities").model_dump(mode="json", by_alias=True))

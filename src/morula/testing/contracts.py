@@ -273,6 +273,26 @@ def decoder_gives_objects(name: str) -> None:
             assert ((found.confidence >= 0) & (found.confidence <= 1)).all(), case.name
 
 
+def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
+    """Turned channels of objects with other ids, up to 2**31, give the turned objects; for one orientation that all channels follow."""
+    from morula.labels.decode import decode_objects
+    from morula.labels.decoders import DECODERS
+    from morula.labels.encode import build_channels, encode
+    from morula.labels.reorient import common_orientations, reorient
+
+    exact = getattr(DECODERS.load(name), "nearness", 1.0) == 1.0
+    cases = [case for case in thick_objects() if case.name in ("membranes 2D", "touching blocks 3D")]
+    for codes in channel_sets(name):
+        for case in cases:
+            built = build_channels(codes)
+            orientation = common_orientations(built, case.spacing)[-1]
+            turned = np.ascontiguousarray(reorient(built, encode(_renamed(case.labels), codes, voxel_size=case.spacing), orientation))
+            found = decode_objects(_frozen(turned), codes, process=name, voxel_size=case.spacing).labels
+            expected = np.ascontiguousarray(orientation.apply(case.labels))
+            assert found.max() == len(np.unique(expected[expected > 0])), f"{'+'.join(codes)}: {case.name}"
+            assert not exact or same_partition(found, expected), f"{'+'.join(codes)}: {case.name}"
+
+
 def decoder_accepts_what_it_names(name: str) -> None:
     """It accepts its named channel sets, and its parameters can be written as JSON."""
     import json
@@ -325,6 +345,7 @@ DECODER_LAWS: tuple[Law, ...] = (
     decoder_accepts_what_it_names,
     decoder_gives_objects,
     decoder_inverts_encoding,
+    decoder_follows_orientations_and_ignores_ids,
     decoder_states_its_search_space,
 )
 
