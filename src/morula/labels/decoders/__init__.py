@@ -45,6 +45,11 @@ DECODERS = Family(
             "morula.labels.decoders.stardist:Options",
             "polygons or polyhedra of rays, the best of those that overlap",
         ),
+        "flows": Member(
+            "morula.labels.decoders.flows:Flows",
+            "morula.labels.decoders.flows:Options",
+            "voxels that flow to the same place are one object",
+        ),
     },
     group="morula.decoders",
 )

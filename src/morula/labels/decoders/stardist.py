@@ -15,6 +15,7 @@ from morula.labels.decoders.derived import rows_of
 from morula.labels.decoders.plan import top
 from morula.labels.objects import Objects, numbered
 from morula.labels.representations.base import Representation
+from morula.labels.search import Space, choices
 from morula.labels.stars import fan_of
 from morula.labels.statistics import ChannelStatistics
 from morula.labels.suppression import Rule, field_of, paint_stars, suppress
@@ -75,6 +76,13 @@ class StarDist:
         except OptionError:
             return False
         return True
+
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+        return {
+            "threshold": choices(self.options.threshold, ("auto", 0.2, 0.3, 0.4, 0.5, 0.6)),
+            "overlap": choices(self.options.overlap, (0.1, 0.2, 0.3, 0.4, 0.5)),
+        }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The threshold, and what stands for 1 in each channel, from statistics of the whole prediction. JSON-able."""
