@@ -263,6 +263,19 @@ def test_everything_that_is_wrong_comes_at_once_with_its_line(folder):
     assert all(problem.line for problem in caught.value.problems)
 
 
+def test_check_tells_what_would_be_done_and_what_is_wrong(folder):
+    result = CliRunner().invoke(app, ["check", job(predictor={"patch_halo": [4, 4, 4]})])
+    assert result.exit_code == 0, result.output
+    assert "1 file(s) to predict with UNet3D on cpu into out/a_predictions.h5" in result.output
+    assert "predictor.blend" in result.output
+    assert "patch_halo" in result.output
+    job(model={**MODEL, "f_maps": [4, 16]})
+    result = CliRunner().invoke(app, ["check", "test.yml"])
+    assert result.exit_code == 1
+    assert "model_path" in result.output
+    assert "do not fit the network" in result.output
+
+
 def test_two_images_of_one_name_and_an_output_that_is_an_input_are_refused(folder):
     for name in ("one", "two"):
         write(folder / name / "a.h5", np.zeros(SHAPE, np.float32), axes="ZYX", dataset="raw")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morula.core.errors import JobError, MissingFileError, MorulaError, Problem
+from morula.core.errors import JobError, MorulaError, Problem
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
+from morula.jobs.load import located
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class Checked3dunet:
     Attributes:
         purpose: what it is for.
         remarks: keys that have no effect, each with its line and what is done about it.
-        planned: what will be used for keys of ``loaders`` and ``trainer`` that are left out, by dotted key.
+        planned: what will be used for keys of ``loaders``, ``trainer`` and ``predictor`` that are left out, by dotted key.
         summary: what it will do, in a line.
     """
 
@@ -37,12 +38,12 @@ def check3dunet(config: str | Path) -> Checked3dunet:
     purpose = purpose_of(config)
     job = read_job(config, purpose)
     try:
-        summary = _training(job) if purpose == "train" else _prediction(job)
+        summary, more = (_training(job), ()) if purpose == "train" else _prediction(job)
     except JobError:
         raise
     except MorulaError as error:
         raise JobError([Problem("trainer" if "checkpoint" in str(error) else "loaders", str(error), None, Path(config).name)]) from error
-    return Checked3dunet(purpose, job.remarks, _planned(job), summary)
+    return Checked3dunet(purpose, (*job.remarks, *more), _planned(job), summary)
 
 
 def _training(job: Job) -> str:
@@ -53,14 +54,20 @@ def _training(job: Job) -> str:
     return prepared.summary_line()
 
 
-def _prediction(job: Job) -> str:
-    from morula.dialects.pytorch3dunet.volumes import open_volumes
+def _prediction(job: Job) -> tuple[str, tuple[Problem, ...]]:
+    """What would be predicted, and warnings; the checkpoint is loaded."""
+    from morula.dialects.pytorch3dunet.engine import Engine
+    from morula.workflows.predict3dunet import prepare_prediction
 
-    path = job.plain.model_path
-    if path is not None and not Path(path).expanduser().is_file():
-        raise MissingFileError(f"there is no checkpoint {path!r}. Correct model_path.")
-    volumes = open_volumes(job.loaders, "test")
-    return f"{len(volumes)} file(s) to predict with {job.config['model']['name']}"
+    prepared = prepare_prediction(job.path)
+    with located(job.path):
+        try:
+            engine = Engine.of(job)
+        except MorulaError as error:
+            raise JobError([Problem("model_path", str(error))]) from error
+    warnings = tuple(Problem("loaders.test", text) for text in prepared.warnings[len(job.remarks) :])
+    outputs = f"{prepared.outputs[0]}{' ...' if len(prepared.outputs) > 1 else ''}"
+    return f"{len(prepared.volumes)} file(s) to predict with {job.config['model']['name']} on {engine.device} into {outputs}", warnings
 
 
 def _planned(job: Job) -> dict[str, Any]:
@@ -68,7 +75,9 @@ def _planned(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {}
     given = job.config
     sections = {"loaders": job.loaders.model_dump(mode="json", exclude={"train", "val", "test"})}
-    if job.trainer is not None:
+    if job.trainer is None:
+        sections["predictor"] = job.predictor.model_dump(mode="json")
+    else:
         sections["trainer"] = job.trainer.model_dump(mode="json", exclude={"tensorboard_formatter"})
     for section, values in sections.items():
         stated: Mapping[str, Any] = given.get(section) or {}
