@@ -35,6 +35,10 @@ TELLS_INSIDE = ("interior", "background", "signed_distance", "affinity", "distan
 """Roles of channels that tell the inside of objects, the best first: the first that is there is scored everywhere, others in objects."""
 
 
+RAYS_OUTSIDE = 1e-4
+"""Least weight of a voxel in the loss of R, where others count by how sure they are to be a centre: holds rays in the background near 0,
+as StarDist does."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "stardist": {"channels": {"Db": {}, "R": {}}, "losses": {"Db": "bce"}},
     "embedseg": {"channels": {"E": {}}},
@@ -197,12 +201,21 @@ class Channels(Method):
         for representation, span in zip(self.representations, self._spans):
             if representation.masked and teller is not None and representation is not teller:
                 weights[span] = inside
+                if representation.role == "rays":
+                    weights[span] = np.maximum(self._probability(channels, inside), RAYS_OUTSIDE)
         if self.options.classes is not None:
             more = class_targets(self.options.classes, labels, classes)
             channels, weights = (np.concatenate(parts) for parts in zip((channels, weights), more))
         if unlabelled is not None:
             weights[:, unlabelled] = 0
         return Targets(channels, weights, labels if "embedding" in roles else None)
+
+    def _probability(self, channels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """How sure a voxel is to be taken for an object's centre: the scaled distance to the boundary where it is a channel."""
+        for representation, span in zip(self.representations, self._spans):
+            if representation.role == "distance" and representation.activation == "sigmoid":
+                return channels[span.start]
+        return inside.astype(np.float32)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
         """One part a representation."""
