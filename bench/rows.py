@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from cells import cells
 from decoders import decoders
+from memory import memory
 from objects import objects
 
 Result = dict[str, Any]
@@ -174,5 +175,6 @@ ROWS: dict[str, Callable[[Result | None, argparse.Namespace], Iterator[Result]]]
     "arrays": arrays,
     "prediction": prediction,
     "objects": objects,
+    "memory": memory,
     "decoders": decoders,
 }

@@ -81,13 +81,13 @@ def planes(representations: Sequence[Representation[Any]], prediction: np.ndarra
     """
     rows = rows_of(representations, len(prediction))
     found: dict[str, np.ndarray] = {}
-    ways: list[tuple[int, np.ndarray]] = []
+    ways: list[tuple[int, np.ndarray, float]] = []
     for each in representations:
         values = prediction[rows[each.code]]
         if each.role == "offset":
             if -each.axis <= prediction.ndim - 1:  # type: ignore[attr-defined]
                 one = 1.0 if each.options.norm else max(largest[each.code], 1e-6)
-                ways.append((each.axis, values[0] / np.float32(one)))  # type: ignore[attr-defined]
+                ways.append((each.axis, values[0], one))  # type: ignore[attr-defined]
         elif each.role == "affinity":
             found[JOINED], found[PARTED] = joined(values, each.options.steps(prediction.ndim - 1))
         else:
@@ -97,20 +97,24 @@ def planes(representations: Sequence[Representation[Any]], prediction: np.ndarra
     return found
 
 
-def _ends(ways: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """How much objects end at each voxel, 0 to 1, from the ways to the centre along some axes, in [-1, 1].
+def _ends(ways: list[tuple[int, np.ndarray, float]]) -> np.ndarray:
+    """How much objects end at each voxel, 0 to 1, from the ways to the centre along some axes and what stands for 1 in each.
 
     Far from the centre ways are long. Across a contact of two objects they turn from pointing back to pointing on: a rise along their
     own axis, where inside an object they fall. A network's blurred ways pass 0 there; the rise tells that it is no centre.
     """
     free: np.ndarray | None = None
     size = np.zeros(ways[0][1].shape, np.float32)
-    for axis, way in ways:
-        size = np.maximum(size, np.abs(way))
-        rise = np.clip(np.gradient(way, axis=axis), 0, 1) if way.shape[axis] > 1 else np.zeros_like(way)
-        free = 1 - rise if free is None else free * (1 - rise)
+    for axis, values, one in ways:
+        way = values if one == 1 else values / np.float32(one)
+        np.maximum(size, np.abs(way), out=size)
+        flat = np.gradient(way, axis=axis) if way.shape[axis] > 1 else np.zeros_like(way)
+        np.subtract(1, np.clip(flat, 0, 1, out=flat), out=flat)
+        free = flat if free is None else np.multiply(free, flat, out=free)
     assert free is not None
-    return (1 - np.clip(1 - size, 0, 1) * free).astype(np.float32)
+    np.clip(np.subtract(1, size, out=size), 0, 1, out=size)
+    size *= free
+    return np.subtract(1, size, out=size)
 
 
 def joined(values: np.ndarray, steps: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:

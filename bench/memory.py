@@ -1,0 +1,109 @@
+"""The row `memory`: how much beyond input and output each step takes, in float32 arrays of the volume's size."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import cells
+
+Result = dict[str, Any]
+
+
+def resident() -> int:
+    """Bytes of the process that lie in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def beyond(call: Callable[[], Any]) -> int:
+    """Bytes at the peak of a call beyond those before it and its result."""
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back, or it would be used again unseen
+    base = top = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal top
+        while not done.is_set():
+            top = max(top, resident())
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = call()
+    finally:
+        done.set()
+        watcher.join()
+    return max(0, top - base - held(result))
+
+
+def held(result: Any) -> int:
+    """Bytes of an array, or of all arrays of some objects."""
+    if isinstance(result, np.ndarray):
+        return result.nbytes
+    return 0 if result is None else result.labels.nbytes + sum(each.nbytes for each in result.intermediates.values())
+
+
+def memory(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
+    """Peak of each step on 64 x 256 x 256 voxels; small images first, so that everything is compiled."""
+    if not Path("/proc/self/statm").is_file():
+        print("memory: left out; it reads /proc, which this system does not have", flush=True)
+        return
+    for step in steps(cells((12, 40, 40), 10, 9)).values():
+        step()
+    labels = cells()
+    figures = []
+    for name, step in steps(labels).items():
+        arrays = beyond(step) / (4 * labels.size)
+        figures.append({"what": name, "unit": "arrays", "value": arrays, "runs": [arrays], "bar": 6})
+    yield {
+        "title": "Memory",
+        "note": "64 x 256 x 256 voxels, 300 touching cells. Peak of the process beyond what it held before and the result (of "
+        "decoding: labels, seeds, surface and growth mask), in float32 arrays of the volume's size. Lower is better.",
+        "complete": True,
+        "figures": figures,
+    }
+
+
+def steps(labels: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name."""
+    import morula
+    from morula.labels.repair import repair_large
+    from morula.labels.voronoi import voronoi
+    from morula.metrics.association import association_image
+    from morula.metrics.matching import associate
+    from morula.metrics.whole import WholeImage
+
+    found: dict[str, Callable[[], Any]] = {}
+    channels: list[tuple[str, dict[str, Any]]] = [
+        ("F", {"erosion": 1, "dilation": 2}), ("B", {"erosion": 1}), ("P", {}), ("C", {}), ("T", {}), ("Db", {}), ("Dc", {}), ("D", {}),
+        ("Dn", {"closing_size": 3}), ("Z", {}),
+    ]  # fmt: skip
+    for code, given in channels:
+        found[f"encode {code}"] = lambda code=code, given=given: morula.encode(labels, [code], options={code: given})
+    for codes in (["F", "C"], ["F", "C", "Db"], ["F", "H", "V", "Z"]):
+        prediction = morula.encode(labels, codes)
+        found[f"decode {' + '.join(codes)}"] = lambda codes=codes, prediction=prediction: morula.decode_objects(prediction, codes)
+    moved = np.roll(labels, 2, axis=-1)
+
+    def scored() -> None:
+        morula.match(labels, moved, (0.3, 0.5))
+        WholeImage.of(labels, moved)
+
+    def measured() -> None:
+        morula.measure(labels)
+
+    found["match, Rand error, variation of information"] = scored
+    found["coloured associations"] = lambda: association_image(labels, moved, associate(labels, moved))
+    found["measure"] = measured
+    found["repair_large"] = lambda: repair_large(labels, 20_000)
+    found["voronoi"] = lambda: voronoi(labels, labels > 0)
+    for name in ("dilation", "erosion", "fill_holes", "clear_border"):
+        found[name] = lambda name=name: morula.refine(labels, [name])
+    return found
