@@ -1,6 +1,7 @@
 """Prediction by job files of pytorch-3dunet, against a plain loop over the patches as that program lays them."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -142,6 +143,25 @@ def test_both_predictors_and_what_they_store(folder, predictor, dataset):
             assert (result == wanted).mean() > 0.999
         else:
             np.testing.assert_allclose(result, wanted, atol=1e-5)
+
+
+def test_lazy_means_that_neither_image_nor_prediction_is_ever_held_whole(folder):
+    model = {**MODEL, "f_maps": [2, 2], "num_groups": 1}
+    checkpoint(model)
+    shape = (64, 128, 256)
+    write("big.h5", np.zeros(shape, np.float32), axes="ZYX", dataset="raw")
+    edges = [16, 64, 64]
+    loaders = {"dataset": "LazyHDF5Dataset", "global_normalization": False}
+    builder = {"patch_shape": edges, "stride_shape": edges, "halo_shape": [2, 4, 4]}
+    job(model=model, loaders=loaders, slice_builder=builder, test={"file_paths": ["big.h5"]}, predictor={"name": "LazyPredictor"})
+    tracemalloc.start()
+    try:
+        run()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < np.prod(shape) * 4 / 2
+    assert stored("out/big_predictions.h5").shape == (2, *shape)
 
 
 def test_one_channel_is_cut_at_one_half_and_two_axes_are_one_plane(folder):
