@@ -61,6 +61,7 @@ class Crappify(Restoring):
     """The method `crappify`."""
 
     folder: ClassVar[str] = "predictions"
+    compared: ClassVar[dict[str, str]] = {"restored": "", "worse": "_worse"}
 
     @classmethod
     def unplannable(cls, job: Any) -> list[tuple[str, str]]:

@@ -29,6 +29,8 @@ class Restoring(Method):
     figures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
     folder: ClassVar[str]
     """Name of the run's folder that `pictures` lie in."""
+    compared: ClassVar[dict[str, str]]
+    """Which of the `pictures` are scored against the image, and what the names of their figures end on."""
 
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:

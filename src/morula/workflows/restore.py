@@ -57,8 +57,11 @@ def _restore_one(
         file = target / f"{each.name}_{name}.tif"
         write(file, picture[0] if len(own) == 1 else picture, axes=axes, voxel_size=image.voxel_size, overwrite=True)
         yield FileWritten(file, name.replace("_", " "))
-    figures = image_figures(own, in_type(result, own.dtype))
-    return figures if "worse" not in shown else figures | image_figures(own, shown["worse"], beside="_worse")
+    return {
+        name: value
+        for picture, ending in method.compared.items()
+        for name, value in image_figures(own, shown[picture], beside=ending).items()
+    }
 
 
 def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str, memory: str | None) -> Generator[Event, None, np.ndarray]:
