@@ -106,6 +106,14 @@ def test_a_checkpoint_at_the_end_whatever_the_counts(tmp_path, config):
     assert (tmp_path / "out" / "best_checkpoint.pytorch").is_file()
 
 
+def test_mixed_precision(tmp_path, config):
+    config["trainer"]["precision"] = "bf16"
+    events = run(tmp_path, config, max_num_iterations=3)
+    validated = [event.figures for event in events if isinstance(event, Epoch) and "validation_loss" in event.figures]
+    assert all(math.isfinite(figures["validation_loss"]) for figures in validated)
+    assert last(tmp_path)["model_state_dict"]["final_conv.weight"].dtype == torch.float32
+
+
 def test_epochs_end_a_training_too(tmp_path, config):
     events = run(tmp_path, config, max_num_epochs=1, max_num_iterations=100)
     assert events[-1].figures == {"epochs": 1, "steps": 6}
