@@ -1,7 +1,8 @@
 """Measure the figures of docs/benchmarks.md: `python -m bench [ROW ...]`.
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the page is written anew after it; a row that is stored
-already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair and goes on where it stopped.
+already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair and goes on where it stopped; the
+row `representations` trains one of its lines in each call.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import morula
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a package
 from page import write_page  # noqa: E402
 from real import real_job  # noqa: E402
+from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
@@ -31,7 +34,8 @@ from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a packag
 
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
-ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **{name: real_job(name) for name in REAL}}
+REAL_ROWS = {name: real_job(name) for name in REAL}
+ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **CEILING_ROWS, **REAL_ROWS, **REPRESENTATION_ROWS}
 
 
 def main() -> None:
@@ -40,6 +44,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure stored rows anew, from the beginning")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
+    parser.add_argument("--minutes", type=float, default=20, help="minutes that a line of the row representations trains (default 20)")
     options = parser.parse_args()
     known = {**ROWS, **LABEL_ROWS}
     unknown = set(options.rows) - set(known)

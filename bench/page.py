@@ -31,6 +31,10 @@ def section(row: dict[str, Any]) -> str:
         "",
         f"`{row['command']}`, {row['date']}, {row['machine']}; {versions}.",
         "",
+    ]
+    if "table" in row:
+        return "\n".join(lines + plain_table(**row["table"]))
+    lines += [
         "| what | measured | spread | runs | bar |",
         "|---|---|---|---|---|",
     ]
@@ -39,3 +43,9 @@ def section(row: dict[str, Any]) -> str:
         bar = "" if each["bar"] is None else f"{each['bar']:g} {each['unit']}"
         lines.append(f"| {each['what']} | {each['value']:.3g} {each['unit']} | {min(runs):.3g} – {max(runs):.3g} | {len(runs)} | {bar} |")
     return "\n".join(lines)
+
+
+def plain_table(titles: list[str], rows: list[list[Any]]) -> list[str]:
+    """Lines of a table whose columns the row names itself; numbers with three decimals."""
+    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *cells)]

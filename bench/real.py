@@ -23,13 +23,20 @@ def real_job(name: str) -> Callable[[Result | None, argparse.Namespace], Iterato
     """The row of a data set."""
 
     def row(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-        data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve()
-        if not (data / name).is_dir():
-            print(f"{name}: skipped, there are no images in {data}; name the folder in MORULA_DATA", flush=True)
-            return
-        yield measured(name, data, options)
+        images = images_of(name)
+        if images is not None:
+            yield measured(name, images.parent, options)
 
     return row
+
+
+def images_of(name: str) -> Path | None:
+    """Folder of a data set; says so where there is none."""
+    data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve()
+    if (data / name).is_dir():
+        return data / name
+    print(f"{name}: skipped, there are no images in {data}; name the folder in MORULA_DATA", flush=True)
+    return None
 
 
 def measured(name: str, data: Path, options: argparse.Namespace) -> Result:

@@ -29,6 +29,7 @@ def candidates(ndim: int) -> list[Representation]:
         ({"F": {}, "C": {}, "Db": {}}, "watershed"),
         ({"F": {}, "C": {}, "Dc": {}}, "watershed"),
         ({"F": {}, "C": {}}, "watershed"),
+        ({"F": {}, "P": {}, "C": {}}, "watershed"),
         ({"A": {"offsets": (*Affinities().options.steps(ndim), *LONG[ndim])}}, "mutex_watershed"),
     ]
     return [Representation.made(channels, decoder) for channels, decoder in sets]
