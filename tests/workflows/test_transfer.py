@@ -138,7 +138,8 @@ def test_two_stages_from_end_to_end(images):
     weights = morula.load(first).network.encoder.state_dict()
     assert all(torch.equal(values, weights[name]) for name, values in model.network.encoder.state_dict().items())
     record = json.loads((second / "provenance.json").read_text())
-    assert "tensors taken" in record["started_from"]
+    assert "tensors taken" in record["started_from"]["weights_to_start_from"]
+    assert "drawn anew, not in the former run" in record["started_from"]["and_the_others"]
     assert record["drawn_anew"]["outputs.channels.bias"] == "not in the former run"
 
 

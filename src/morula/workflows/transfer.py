@@ -54,7 +54,9 @@ class Transfer:
 
     def facts(self, path: Path) -> dict[str, Any]:
         """For the run's record and the report."""
-        return {"started_from": self.lines(path)[0], "drawn_anew": self.skipped, "not_used": list(self.unused)}
+        said = self.lines(path)
+        words = {"weights_to_start_from": said[0], "and_the_others": "; ".join(said[1:]) or "none"}
+        return {"started_from": words, "drawn_anew": self.skipped, "not_used": list(self.unused)}
 
 
 def with_stored_network(job: Any) -> Any:
