@@ -296,6 +296,15 @@ def test_labels_are_not_modified():
     encode(labels, ["F", "B", "P", "C", "Db", "Dc"], {"F": {"erosion": 1, "dilation": 1}})
 
 
+@pytest.mark.parametrize("shape", [(9, 12), (5, 9, 12)])
+def test_an_object_that_fills_the_image_is_not_eroded(shape):
+    full = np.full(shape, 7, np.uint32)
+    np.testing.assert_array_equal(erode(full, (2,) * len(shape)), full)
+    assert encode(full, {"F": {"erosion": 2}}).min() == 1
+    assert encode(full, {"B": {"dilation": 2}}).max() == 0
+    assert encode(0 * full, {"B": {"erosion": 2}}).min() == 1
+
+
 @pytest.mark.parametrize(("shape", "spacing"), [((70, 90), (1.0, 1.0)), ((12, 40, 50), (2.0, 0.5, 0.7))])
 def test_both_ways_to_distances_agree(shape, spacing, monkeypatch):
     from morula.labels import distance as module

@@ -20,7 +20,8 @@ _FAR = 1e12
 def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.inf, outside: float = 0.0) -> np.ndarray:
     """Euclidean distance (in units of `spacing`) to the nearest voxel of another id or the background, (Z)YX float32.
 
-    The image's border is no end, except for an object that fills the whole image: there it is the only one. Where objects are shallow, the
+    The image's border is no end, except for an object that fills the whole image: there it is the only one (unless a limit is set: then
+    such an object is farther than it everywhere). Where objects are shallow, the
     distances are found by searching outwards along each axis in turn, many voxels at once; else by lower envelopes (edt). Both are exact.
 
     Args:
@@ -35,7 +36,7 @@ def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.
         >>> distance(np.array([[0, 0, 0, 1, 1]], np.uint32), (1, 1), outside=2.5)
         array([[2.5, 2. , 1. , 1. , 2. ]], dtype=float32)
     """
-    alone = bool(labels.flat[0]) and bool((labels == labels.flat[0]).all())
+    alone = limit == np.inf and bool(labels.flat[0]) and bool((labels == labels.flat[0]).all())
     if alone or (limit == np.inf and _depth(labels, spacing) > _DEEP):
         whole = labels.astype(np.uint32) + np.uint32(1) if outside else labels
         found = edt.edt(whole, anisotropy=tuple(spacing), black_border=alone, parallel=2)
