@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator, mode
 from morula.core.options import Options
 from morula.core.variants import many_of, one_of, spelt_out
 from morula.labels.median import Options as Median
+from morula.labels.pseudo import Pseudo
 
 
 class Source(Options):
@@ -23,12 +24,16 @@ class Source(Options):
     """Class images of the same names: in each object the number of its class."""
     mask: str | None = None
     """Masks of the same names for labels that cover a part: where a mask is 0 nobody has looked, and nothing is learned or scored."""
+    pseudo: Pseudo | None = None
+    """Instead of labels, in a job of several stages: learn from what the stage before is sure of in these images; `{}` for defaults."""
 
     @model_validator(mode="after")
     def _with_labels(self) -> Source:
         surplus = [name for name in ("classes", "mask") if getattr(self, name) is not None]
         if surplus and self.labels is None:
             raise ValueError(f"{surplus[0]} is given without labels; state labels too")
+        if self.pseudo is not None and self.labels is not None:
+            raise ValueError("pseudo is given besides labels; state one of the two")
         return self
 
 

@@ -17,8 +17,10 @@ from morula.jobs.job import job_model
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
 
 
-def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> Any:
+def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), stage: int | None = None) -> Any:
     """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
+
+    `stage` chooses a document of a file with several, counted from 1.
 
     Paths in it are made absolute: relative ones are meant from the folder of the file (a mapping: from the current folder).
 
@@ -30,9 +32,10 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
         documents, folder = [Document(copy.deepcopy(dict(path)), {}, None)], Path.cwd()
     else:
         documents, folder = read_documents(path), Path(path).resolve().parent
-    if len(documents) != 1:
-        raise JobError([Problem("", f"the file holds {len(documents)} documents; one job is one document.", None, documents[0].file)])
-    document = documents[0]
+    if len(documents) != 1 and stage is None:
+        said = f"the file holds {len(documents)} documents; they are stages of one job, which `morula run` runs one after the other."
+        raise JobError([Problem("", said, None, documents[0].file)])
+    document = documents[(stage or 1) - 1]
     for override in overrides:
         _override(document.data, override)
     return _with_absolute_paths(validate(document), folder)
@@ -114,7 +117,7 @@ def _with_absolute_paths(job: Any, folder: Path) -> Any:
         if source is None or not hasattr(source, "raw"):
             return source
         return source.model_copy(
-            update={key: str(folder / path) for key in type(source).model_fields if (path := getattr(source, key)) is not None}
+            update={key: str(folder / path) for key in type(source).model_fields if isinstance(path := getattr(source, key), str)}
         )
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}

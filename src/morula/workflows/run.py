@@ -14,6 +14,7 @@ from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
 from morula.workflows.log import logged
 from morula.workflows.predict import predict
+from morula.workflows.stages import run_stages, stage_count
 from morula.workflows.train import default_output, train, tune_as_asked
 
 
@@ -30,6 +31,7 @@ def run(
 ) -> Iterator[Event]:
     """Train the network of a job, predict its test images, score them and write the report.
 
+    The documents of a file (parted by ``---``) are stages: each is run into a folder of its own, see `morula.workflows.stages`.
     What the job has no images for is left out: without test images there is no prediction, without their labels no score. A run whose
     training has finished is resumed at the prediction.
 
@@ -55,6 +57,11 @@ def run(
         ...     print(event)
     """
     began = time.monotonic()
+    if stage_count(job) > 1 and not isinstance(job, Mapping):
+        options = {"overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
+        place = Path(output) if output is not None else default_output(job)
+        yield from run_stages(job, run, output=place, overrides=overrides, resume=resume, options=options)
+        return
     folder = RunFolder(Path(output) if output is not None else default_output(job))
     if not (resume and (folder.model / "model.json").is_file()):
         yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)

@@ -1,0 +1,126 @@
+"""A job of several stages: the documents of one file, each of which may learn from what the one before it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morula.core.errors import JobError, Problem
+from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.jobs.load import load_job
+from morula.jobs.yaml_lines import read_documents
+
+if TYPE_CHECKING:
+    from morula.labels.pseudo import Pseudo
+
+
+def stage_count(job: str | Path | Mapping[str, Any]) -> int:
+    """Documents in a job file; a mapping is one."""
+    return 1 if isinstance(job, Mapping) else len(read_documents(job))
+
+
+def run_stages(
+    job: str | Path,
+    run: Callable[..., Iterator[Event]],
+    *,
+    output: Path,
+    overrides: Iterable[str],
+    resume: bool,
+    options: Mapping[str, Any],
+) -> Iterator[Event]:
+    """Run each document of a job file into a folder of its own: ``1_wnet3d``, ``2_channels``, ...
+
+    A document whose `images.train.pseudo` is stated learns from pseudo-labels that the stage before it makes of these images; they are
+    written to ``pseudo_labels``. Overrides begin with the number of their stage (``2.training.epochs=5``); others are for every stage.
+
+    Args:
+        job: the file.
+        run: what runs one stage, `morula.workflows.run.run`.
+        output: the folder of all stages.
+        overrides: ``key=value`` texts.
+        resume: go on where it was stopped; finished stages are kept.
+        options: further arguments of `run`.
+
+    Raises:
+        JobError: with the problems of a stage, before the first one runs.
+    """
+    chosen = list(overrides)
+    stages = [load_job(job, overrides=_of_stage(chosen, number), stage=number) for number in range(1, stage_count(job) + 1)]
+    if getattr(stages[0].images.train, "pseudo", None) is not None:
+        raise JobError([Problem("images.train.pseudo", "stands in the first stage, before which there is none; leave it out there.")])
+    before: Path | None = None
+    for number, stage in enumerate(stages, start=1):
+        folder = output / f"{number}_{stage.method.kind}"
+        document = stage.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        yield Logged(f"stage {number} of {len(stages)}: {stage.method.kind}, in {folder}")
+        pseudo = getattr(stage.images.train, "pseudo", None)
+        if pseudo is not None:
+            assert before is not None
+            place = output / "pseudo_labels"
+            if not (resume and (folder / "job.yaml").is_file()):
+                yield from write_pseudo_labels(before, stage.images.train.raw, place, pseudo)
+            source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
+            document["images"]["train"] = {**source, "labels": str(place / "labels"), "mask": str(place / "masks")}
+        yield from run(document, output=folder, resume=resume and (folder / "job.yaml").is_file(), **options)
+        if not (folder / "model" / "model.json").is_file():
+            return  # stopped
+        before = folder
+
+
+def write_pseudo_labels(run: str | Path, images: str, output: str | Path, options: Pseudo | None = None) -> Iterator[Event]:
+    """Labels of what a trained `wnet3d` is sure of in some images, and masks of where that is, as TIFF files of the images' names.
+
+    Args:
+        run: run folder of the training.
+        images: a file, folder or pattern.
+        output: gets the folders ``labels`` and ``masks``.
+        options: what counts as sure.
+
+    Raises:
+        JobError: when the run's method tells no foreground.
+    """
+    from morula.io.write import write
+    from morula.jobs.model import load
+    from morula.labels.pseudo import pseudo_labels
+    from morula.labels.statistics import ChannelStatistics
+    from morula.workflows.predict import sources_of
+
+    began = time.monotonic()
+    model = load(run)
+    if model.method.labelled:
+        raise JobError([Problem("images.train.pseudo", f"needs a stage of the method wnet3d before it, not {model.job.method.kind}.")])
+    opened = sources_of(images)
+    yield Started("pseudo-labels", len(opened))
+    found, share = 0, 0.0
+    for done, each in enumerate(opened, start=1):
+        prediction = yield from model.predict_steps(each.raw)
+        foreground, _ = model.settled(prediction, each.raw)
+        objects = model.method.decode(foreground, model.method.fit(ChannelStatistics.of(foreground)))
+        labels, sure = pseudo_labels(objects, foreground[0], options)
+        for kind, values in (("labels", labels), ("masks", sure.astype("uint8"))):
+            place = Path(output) / kind / f"{each.name}.tif"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write(place, values, axes=each.raw.axes.spatial_axes, voxel_size=each.raw.voxel_size, labels=True, overwrite=True)
+        found, share = found + int(labels.max(initial=0)), share + float(sure.mean()) / len(opened)
+        yield Progress("pseudo-labels", done, len(opened), each.name)
+    yield FileWritten(Path(output), f"{found} sure objects; {share:.0%} of the voxels are sure")
+    yield Finished("pseudo-labels", time.monotonic() - began, {"objects": found, "sure": share})
+
+
+def _of_stage(overrides: Iterable[str], number: int) -> list[str]:
+    """Overrides of a stage.
+
+    Examples:
+        >>> _of_stage(["training.seed=1", "2.training.epochs=5"], 1), _of_stage(["2.training.epochs=5"], 2)
+        (['training.seed=1'], ['training.epochs=5'])
+    """
+    found = []
+    for text in overrides:
+        head, dot, rest = text.partition(".")
+        if not head.strip().isdigit():
+            found.append(text)
+        elif dot and int(head) == number:
+            found.append(rest)
+    return found

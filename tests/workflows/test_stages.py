@@ -1,0 +1,67 @@
+"""From no label to a trained instance model: two documents in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import JobError
+from morula.core.events import FileWritten, Logged
+
+JOB = """\
+images: {train: {raw: data/train/images}, validate: null}
+method: {kind: wnet3d, smoothing: 1}
+network: {kind: wnet, preset: light, features: [4, 8]}
+sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 20}
+training: {epochs: 1, optimiser: {kind: adamw, rate: 1e-2}}
+---
+images:
+  train: {raw: data/train/images, pseudo: {confidence: 0.3, background: 0.45}}
+  validate: null
+  test: {raw: data/test/images, labels: data/test/labels}
+method: {kind: channels, channels: [F, C]}
+network: {kind: unet, features: [4, 8]}
+sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 4}
+training: {epochs: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def job(data3d: Path) -> Path:
+    path = data3d.parent / "stages.yaml"
+    path.write_text(JOB)
+    return path
+
+
+def test_a_second_stage_learns_from_what_the_first_is_sure_of(job: Path, data3d: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    events = list(morula.run(job, output=folder, overrides=["2.training.epochs=1"]))
+    assert (folder / "1_wnet3d/model/model.json").is_file()
+    assert (folder / "2_channels/scores.csv").is_file()
+    assert (folder / "2_channels/report.html").is_file()
+    assert any(isinstance(event, FileWritten) and "sure objects" in event.what for event in events)
+    assert len((folder / "2_channels/logs/training.csv").read_text().splitlines()) == 2
+    names = sorted(path.name for path in (data3d / "train/images").iterdir())
+    assert sorted(path.name for path in (folder / "pseudo_labels/labels").iterdir()) == names
+    labels, masks = (np.asarray(morula.read(folder / "pseudo_labels" / kind / names[0])) for kind in ("labels", "masks"))
+    assert set(np.unique(masks)) <= {0, 1}
+    assert masks[labels > 0].all()
+    again = [event.message for event in morula.run(job, output=folder, resume=True) if isinstance(event, Logged)]
+    assert any(text.startswith("stage 2 of 2") for text in again)
+
+
+def test_pseudo_labels_need_a_stage_before(job: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first.yaml"
+    text = JOB.replace("{raw: data/train/images}", "{raw: data/train/images, pseudo: {}}", 1)
+    first.write_text(text)
+    with pytest.raises(JobError, match="first stage"):
+        list(morula.run(first, output=tmp_path / "a"))
+    single = job.parent / "single.yaml"
+    single.write_text(JOB.split("---\n")[1])
+    with pytest.raises(JobError, match=r"images\.train\.labels"):
+        list(morula.run(single, output=tmp_path / "b"))
+    with pytest.raises(JobError, match="stages of one job"):
+        list(morula.train(job, output=tmp_path / "c"))
