@@ -77,7 +77,7 @@ def _contacts(ids: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarr
                     if keys[slot] == FREE:
                         keys[slot] = key
                         used += 1
-                        if 2 * used > keys.size:
+                        if 4 * used > 3 * keys.size:
                             keys, used = current(keys, parent, used)
     return current(keys, parent, used)
 
@@ -157,7 +157,7 @@ def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
         short, long = shorter(a, b, head, after)
         parent[short] = long
         version[contact] = -1
-        if used + n > keys.size // 2:
+        if 4 * (used + n) > 3 * keys.size:
             keys, order, used = _anew(ends, version, parent)
         node = head[short]
         while node >= 0:

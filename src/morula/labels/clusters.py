@@ -12,6 +12,7 @@ def cluster(
     places: np.ndarray,
     sigma: np.ndarray,
     seediness: np.ndarray,
+    inside: np.ndarray | None = None,
     *,
     cell: float,
     seed_threshold: float = 0.5,
@@ -29,6 +30,7 @@ def cluster(
         places: (axes, n) float32, where points are embedded.
         sigma: (1 or axes, n) float32; the membership in the cluster of a seed s is exp(-sum over axes of (e - e_s)^2 exp(10 sigma_s)).
         seediness: (n,) float32, how sure each point is.
+        inside: (n,) bool, points that are clustered; all when left out.
         cell: edge of a cell.
         seed_threshold: no seed below it.
         min_unclustered: stop when no more than so many points are left.
@@ -42,87 +44,114 @@ def cluster(
         >>> cluster(places, np.zeros((1, 3), np.float32), np.array([0.9, 0.8, 0.7], np.float32), cell=1.0)
         (array([1, 1, 2], dtype=uint32), array([0.9, 0.7], dtype=float32))
     """
-    n = places.shape[1]
-    if n == 0:
-        return np.zeros(0, np.uint32), np.zeros(0, np.float32)
-    low = places.min(axis=1).astype(np.float64)
-    span = places.max(axis=1) - low
+    inside = np.ones(seediness.shape, np.bool_) if inside is None else inside
+    number = int(np.count_nonzero(inside))
+    if number == 0:
+        return np.zeros(inside.size, np.uint32), np.zeros(0, np.float32)
+    order = np.flatnonzero(inside & (seediness >= seed_threshold)).astype(np.int32 if inside.size < 2**31 else np.int64)
+    keys = seediness[order]
+    order = order[np.argsort(np.negative(keys, out=keys), kind="stable")]
+    del keys
+    ends = [(float(axis[inside].min()), float(axis[inside].max())) for axis in places]
+    low, span = np.array([a for a, _ in ends]), np.array([b - a for a, b in ends])
     grid = np.floor(span / cell).astype(np.int64) + 1
-    while np.prod(grid.astype(np.float64)) > 4 * n + 64:  # some points lie far away
+    while np.prod(grid.astype(np.float64)) > number + 64:  # some points lie far away
         cell *= 2
         grid = np.floor(span / cell).astype(np.int64) + 1
-    cells = np.zeros(n, np.int64)
-    for axis in range(len(places)):
-        cells = cells * grid[axis] + np.minimum(((places[axis] - low[axis]) / cell).astype(np.int64), grid[axis] - 1)
-    order = np.argsort(cells, kind="stable").astype(np.int32 if n < 2**31 else np.int64)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=int(np.prod(grid))))])
-    candidates = np.flatnonzero(seediness >= seed_threshold)
-    candidates = candidates[np.argsort(-seediness[candidates], kind="stable")]
-    limits = (int(min_unclustered), int(min_size))
-    ids, seeds = _grow(_three(places, 0)[:, order], order, starts, _three(grid, 1), _three(low, 0), float(cell), candidates, sigma, limits)
+    limits = (number, int(min_unclustered), int(min_size))
+    ids, seeds = _grow(places, inside, _three(grid, 1), _three(low, 0), float(cell), order, sigma, limits)
     return ids, seediness[seeds]
 
 
 def _three(values: np.ndarray, missing: float) -> np.ndarray:
     """Values by axis with a z axis in front where there is none."""
-    lacking = np.full((3 - len(values), *values.shape[1:]), missing, values.dtype)
-    return np.concatenate([lacking, values])
+    return np.concatenate([np.full(3 - len(values), missing, values.dtype), values])
 
 
 @njit(cache=True, nogil=True)
-def _grow(  # noqa: C901, PLR0913 - the loop over seeds and the cells around them
-    points: np.ndarray,
-    order: np.ndarray,
-    starts: np.ndarray,
+def _by_cell(
+    places: np.ndarray, inside: np.ndarray, grid: np.ndarray, origin: np.ndarray, cell: float, kind: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points sorted by their cell, of the type of `kind`, and where each cell begins."""
+    starts = np.zeros(grid[0] * grid[1] * grid[2] + 1, np.int64)
+    points = np.empty(0, kind.dtype)
+    for turn in range(2):
+        for i in range(inside.size):
+            if not inside[i]:
+                continue
+            number = 0
+            for axis in range(len(places)):
+                own = 3 - len(places) + axis
+                number = number * grid[own] + min(int((np.float64(places[axis, i]) - origin[own]) / cell), grid[own] - 1)
+            if turn == 0:
+                starts[number + 1] += 1
+            else:
+                points[starts[number]] = i
+                starts[number] += 1
+        if turn == 0:
+            starts = np.cumsum(starts)
+            points = np.empty(starts[-1], kind.dtype)
+    for number in range(starts.size - 1, 0, -1):
+        starts[number] = starts[number - 1]
+    starts[0] = 0
+    return points, starts
+
+
+@njit(cache=True, nogil=True)
+def _grow(  # noqa: C901 - the loop over seeds and the cells around them
+    places: np.ndarray,
+    inside: np.ndarray,
     grid: np.ndarray,
     origin: np.ndarray,
     cell: float,
     candidates: np.ndarray,
     sigma: np.ndarray,
-    limits: tuple[int, int],
+    limits: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the points, and the seed of each id. `points` (3, n) are sorted by cell, `order` says where each was."""
-    n = order.size
-    place = np.empty(n, order.dtype)
-    for i in range(n):
-        place[order[i]] = i
-    ids, clustered = np.zeros(n, np.uint32), np.zeros(n, np.bool_)
-    members, seeds, number = np.empty(n, order.dtype), np.empty(candidates.size, np.int64), 0
-    scale, first, last, left = np.ones(3), np.zeros(3, np.int64), np.zeros(3, np.int64), n
-    for candidate in candidates:
-        if left <= limits[0]:
+    """Ids of the points, and the seed of each id. A cluster is looked through twice: to count it, then to give it its id."""
+    points, starts = _by_cell(places, inside, grid, origin, cell, candidates)
+    axes, lead = len(places), 3 - len(places)
+    ids, clustered = np.zeros(inside.size, np.uint32), np.zeros(inside.size, np.bool_)
+    seeds, number, left = np.empty(1024, candidates.dtype), 0, limits[0]
+    scale, centre = np.ones(axes), np.zeros(axes)
+    first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for seed in candidates:
+        if left <= limits[1]:
             break
-        seed = place[candidate]
         if clustered[seed]:
             continue
-        for axis in range(3):
-            row = 0 if len(sigma) == 1 else axis - (3 - len(sigma))
-            scale[axis] = np.exp(10 * np.float64(sigma[max(row, 0), candidate]))
+        for axis in range(axes):
+            scale[axis] = np.exp(10 * np.float64(sigma[0 if len(sigma) == 1 else axis, seed]))
             reach = np.sqrt(_LN2 / max(scale[axis], 1e-30)) + 1e-6 * cell
-            at = np.float64(points[axis, seed]) - origin[axis]
-            first[axis] = int(max((at - reach) / cell, 0.0))
-            last[axis] = int(min((at + reach) / cell, grid[axis] - 1.0))
-        found, new = 0, 0
-        for a in range(first[0], last[0] + 1):
-            for b in range(first[1], last[1] + 1):
-                line = (a * grid[1] + b) * grid[2]
-                for i in range(starts[line + first[2]], starts[line + last[2] + 1]):
-                    square = 0.0
-                    for axis in range(3):
-                        way = np.float64(points[axis, i]) - np.float64(points[axis, seed])
-                        square += way * way * scale[axis]
-                    if square < _LN2:
-                        members[found] = i
-                        found += 1
-                        new += not clustered[i]
-        whole = 2 * new > found and new >= limits[1]
-        if whole:
-            seeds[number] = candidate
-            number += 1
+            centre[axis] = places[axis, seed]
+            at = centre[axis] - origin[lead + axis]
+            first[lead + axis] = int(max((at - reach) / cell, 0.0))
+            last[lead + axis] = int(min((at + reach) / cell, grid[lead + axis] - 1.0))
+        found, new, whole = 0, 0, False
+        for turn in range(2):
+            for a in range(first[0], last[0] + 1):
+                for b in range(first[1], last[1] + 1):
+                    line = (a * grid[1] + b) * grid[2]
+                    for k in range(starts[line + first[2]], starts[line + last[2] + 1]):
+                        i = points[k]
+                        square = 0.0
+                        for axis in range(axes):
+                            way = np.float64(places[axis, i]) - centre[axis]
+                            square += way * way * scale[axis]
+                        if square >= _LN2:
+                            continue
+                        if turn == 0:
+                            found += 1
+                            new += not clustered[i]
+                        elif not clustered[i]:
+                            clustered[i] = True
+                            ids[i] = number if whole else 0
+            if turn == 0:
+                whole = 2 * new > found and new >= limits[2]
+                number += whole
         left -= new
-        for k in range(found):
-            i = members[k]
-            if whole and not clustered[i]:
-                ids[order[i]] = np.uint32(number)
-            clustered[i] = True
+        if whole:
+            if number > seeds.size:
+                seeds = np.concatenate((seeds, np.empty_like(seeds)))
+            seeds[number - 1] = seed
     return ids, seeds[:number]

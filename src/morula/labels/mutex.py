@@ -106,7 +106,7 @@ def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
     of a few images."""
     counts = np.zeros(LEVELS + 1, np.int64)  # the last one: pairs that say nothing
     _count(channels, *pairs, counts)
-    for low, high, chosen in _passes(counts[:-1], channels, 2 * pairs[0][0].size):
+    for low, high, chosen in _passes(counts[:-1], channels, pairs[0][0].size // 2 + 1):
         yield _sorted(chosen, *pairs, low, high)
 
 
@@ -260,11 +260,11 @@ def _take(  # noqa: C901, PLR0913 - the loop over pairs, as it is compiled
                     keys[slot] = moved
                     used += 1
                     after[node], head[long] = head[long], node
-                    if 2 * used > keys.size:
-                        keys, used = current(keys, parent, used)
+                    if 4 * used > 3 * keys.size:
+                        keys, used = current(keys, parent, used // 2 + 1024)
                 node = following
-        if 2 * used > keys.size:
-            keys, used = current(keys, parent, 1024)
+        if 4 * used > 3 * keys.size:
+            keys, used = current(keys, parent, used // 2 + 1024)
     return keys, used, partner, after, made
 
 

@@ -40,19 +40,22 @@ def slot_of(keys: np.ndarray, key: np.int64) -> np.int64:
 def table(room: int) -> np.ndarray:
     """An empty table for so many pairs."""
     size = 64
-    while size < 2 * room:
+    while 3 * size < 4 * room:
         size *= 2
     return np.full(size, FREE)
 
 
 @njit(cache=True, nogil=True)
 def current(keys: np.ndarray, parent: np.ndarray, more: int) -> tuple[np.ndarray, int]:
-    """A table of those pairs that still name two groups, with room for them and so many more, and their number."""
+    """A table of those pairs that still name two groups, with room for them and so many more, and their number.
+
+    Three quarters of a table may be filled.
+    """
     count = 0
     for key in keys:
         if key != FREE and parent[key >> np.int64(32)] == key >> np.int64(32) and parent[key & _LOW] == key & _LOW:
             count += 1
-    kept = table(2 * (count + more))
+    kept = table(count + more)
     for key in keys:
         if key != FREE and parent[key >> np.int64(32)] == key >> np.int64(32) and parent[key & _LOW] == key & _LOW:
             kept[slot_of(kept, key)] = key

@@ -90,24 +90,26 @@ class EmbedSeg:
         width = self.representation.width(ndim)
         if len(prediction) != width:
             raise DataError(f"the prediction has {len(prediction)} channels but E makes {width} in {ndim}D. Give C(Z)YX.")
-        seediness = np.asarray(prediction[-1], np.float32)
+        prediction = np.ascontiguousarray(prediction, np.float32)
+        seediness = prediction[-1]
         foreground = seediness > self.options.foreground_threshold
-        labels = np.zeros(foreground.shape, np.uint32)
-        confidence = np.zeros(0, np.float32)
+        labels, confidence = np.zeros(foreground.shape, np.uint16), np.zeros(0, np.float32)
         if np.count_nonzero(foreground) > self.options.min_mask_sum:
-            units = self.representation.options.units(spacing)
-            inside = np.nonzero(foreground)
-            steps = [np.float32(unit) for unit in units]
-            places = np.stack([inside[a].astype(np.float32) * steps[a] + prediction[ndim - 1 - a][foreground] for a in range(ndim)])
-            sigma = np.stack([channel[foreground] for channel in prediction[ndim:-1]])[::-1]
-            labels[foreground], confidence = cluster(
-                places,
-                sigma,
-                seediness[foreground],
+            units = self.representation.options.units(spacing).astype(np.float32)
+            places = np.empty((ndim, *foreground.shape), np.float32)
+            for axis in range(ndim):
+                steps = np.arange(foreground.shape[axis], dtype=np.float32) * units[axis]
+                np.add(prediction[ndim - 1 - axis], steps.reshape([-1 if a == axis else 1 for a in range(ndim)]), out=places[axis])
+            ids, confidence = cluster(
+                places.reshape(ndim, -1),
+                prediction[ndim:-1].reshape(width - ndim - 1, -1)[::-1],
+                seediness.ravel(),
+                foreground.ravel(),
                 cell=4 * float(units.min()),
                 seed_threshold=self.options.seed_threshold,
                 min_unclustered=self.options.min_unclustered_sum,
                 min_size=self.options.min_object_size,
             )
-        labels, _ = numbered(labels, len(confidence))
+            del places
+            labels, _ = numbered(ids.reshape(foreground.shape), len(confidence))
         return Objects(labels, np.clip(confidence, 0, 1), {"seediness": seediness, "foreground": foreground})
