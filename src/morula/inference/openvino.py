@@ -1,4 +1,4 @@
-"""Networks computed by OpenVINO, which is faster than torch on many processors."""
+"""Networks computed by OpenVINO, which is faster than torch on some processors."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Prediction(Options):
     save_channels: bool = False
     """Write the predicted channels to `predictions/` too."""
     backend: Literal["torch", "openvino"] = "torch"
-    """What computes the network; `openvino` is faster on many CPUs and needs `pip install 'morula[openvino]'`."""
+    """What computes the network; `openvino` is faster on some CPUs and needs `pip install 'morula[openvino]'`."""
 
     @field_validator("overlap")
     @classmethod
