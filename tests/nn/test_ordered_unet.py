@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from morula.nn.build import build_network
-from morula.nn.layers import enlarge_nearest
+from morula.nn.layers import enlarge_nearest, one_voxel
 from morula.nn.options import OrderedUNetOptions
 from morula.nn.ordered_unet import OrderedUNet, Resize
 
@@ -159,3 +159,19 @@ def test_a_norm_before_all_convolutions_learns_from_channels_last_images():
         gradients.append([weight.grad for weight in network.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 4), (2, 6, 3, 5, 4)])
+def test_one_voxel_convolutions_are_the_same_in_both_layouts(shape):
+    torch.manual_seed(0)
+    layer = (nn.Conv2d if len(shape) == 4 else nn.Conv3d)(6, 3, 1)
+    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    plain = torch.randn(shape, requires_grad=True)
+    last = plain.detach().clone(memory_format=layout).requires_grad_()
+    found = []
+    for image in (plain, last):
+        layer.zero_grad()
+        out = one_voxel(layer, image)
+        out.square().sum().backward()
+        found.append((out, image.grad, layer.weight.grad.clone(), layer.bias.grad.clone()))
+    torch.testing.assert_close(found[1], found[0])

@@ -246,6 +246,17 @@ def enlarge_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(x, size=list(size), mode="nearest")
 
 
+def one_voxel(layer: nn.Module, x: Tensor) -> Tensor:
+    """A convolution of one voxel of NC(Z)YX; while learning from channels-last images a product of matrices.
+
+    On one thread torch takes its slow convolution for it, which copies the image into another layout in both directions.
+    """
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    if not (last and torch.is_grad_enabled() and isinstance(layer, nn.Conv2d | nn.Conv3d)):
+        return layer(x)
+    return functional.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
+
+
 class _Doubled(torch.autograd.Function):
     """Nearest interpolation to the same or twice the size along each axis."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from morula.nn.layers import TRANSPOSED, convolution, enlarge_nearest, pad_to, pool
+from morula.nn.layers import TRANSPOSED, convolution, enlarge_nearest, one_voxel, pad_to, pool
 from morula.nn.network import Network
 from morula.nn.options import OrderedUNetOptions
 from morula.nn.reach import unet_halo
@@ -89,7 +89,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
-        x = self.shortcut(x)
+        x = self.shortcut(x) if isinstance(self.shortcut, nn.Identity) else one_voxel(self.shortcut, x)
         out: Tensor = self.attention(self.activation(self.second(self.first(x)) + x))
         return out
 
@@ -212,7 +212,7 @@ class OrderedUNet(Network):
             encoded.append(x)
         for skip, joint in zip(reversed(encoded[:-1]), self.decoder, strict=True):
             x = joint(skip, x)
-        return {name: output(x) for name, output in self.outputs.items()}
+        return {name: one_voxel(output, x) for name, output in self.outputs.items()}
 
 
 def _groups(wanted: int, channels: int) -> int:
