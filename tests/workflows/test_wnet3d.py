@@ -179,3 +179,13 @@ def test_weights_that_are_not_there_are_an_error_of_their_line(data3d: Path) -> 
     path.write_text(path.read_text().replace("preset: light, features: [4, 8]", "from: nowhere.pth"))
     with pytest.raises(JobError, match=r"network\.from.*nowhere\.pth"):
         check(path, prove=False)
+
+
+def test_labelled_validation_images_choose_the_best_epoch(data3d: Path, tmp_path: Path) -> None:
+    path = written(data3d.parent, name="judged", validate="{raw: data/test/images, labels: data/test/labels}")
+    events = list(morula.train(path, output=tmp_path / "run"))
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert all({"dice", "f1@0.5", "score", "validation_loss"} <= set(event.figures) for event in epochs)
+    assert all(event.figures["score"] == event.figures["dice"] for event in epochs)
+    best = max(event.figures["dice"] for event in epochs)
+    assert [event.figures["dice"] for event in epochs if event.best][-1] == best

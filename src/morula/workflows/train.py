@@ -13,6 +13,7 @@ from morula.jobs.load import load_job, located
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.training.processes import first_process
+from morula.workflows.judge import Judge
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
@@ -167,6 +168,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     method = prepared.method
     history: list[dict[str, float]] = []
     given: set[str] = set()
+    judge = Judge(prepared) if Judge.fits(prepared) else None
     events = fit(
         network,
         method.loss,
@@ -176,10 +178,12 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         resume=resume,
         stop=stop,
         preview=method.preview,
+        score=judge,
     )
     for event in events:
         if isinstance(event, Epoch):
-            event = replace(event, figures={**event.figures, **method.epoch_figures(event.figures)})
+            judged = judge.figures if judge is not None and "score" in event.figures else {}
+            event = replace(event, figures={**event.figures, **method.epoch_figures(event.figures), **judged})
         yield event
         if isinstance(event, Epoch):
             history.append(event.figures)
