@@ -11,11 +11,11 @@ from morula.metrics import METRICS
 from morula.nn import NETWORKS
 from morula.testing.contracts import (
     AUGMENTATION_LAWS,
-    DECODER_LAWS,
     FORMAT_LAWS,
     METRIC_LAWS,
     REPRESENTATION_LAWS,
 )
+from morula.testing.decoder_contracts import DECODER_LAWS
 from morula.testing.torch_contracts import LOSS_LAWS, NETWORK_LAWS
 
 LISTED = [

@@ -54,14 +54,14 @@ def label_cases() -> Iterator[Case]:
     yield Case("two pieces of one id", pieces, volume)
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
+def frozen(array: np.ndarray) -> np.ndarray:
     """A copy that cannot be written: a function that modifies its input fails."""
     copy = array.copy()
     copy.setflags(write=False)
     return copy
 
 
-def _renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+def renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """The same objects with other ids, up to 2**31."""
     old = np.unique(labels)
     new = np.random.default_rng(seed).choice(2**31, len(old), replace=False).astype(np.uint32) + np.uint32(1)
@@ -69,7 +69,7 @@ def _renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     return new[np.searchsorted(old, labels)]
 
 
-def _without_ties(case: Case) -> np.ndarray:
+def without_ties(case: Case) -> np.ndarray:
     """Labels without the objects whose centroid lies midway between voxels: no voxel can mark such a centre in every orientation."""
     from morula.measurement.measure import measure
 
@@ -116,7 +116,7 @@ def representation_is_finite(name: str) -> None:
     each = _representation(name)
     low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}.get(each.activation, (-np.inf, np.inf))
     for case in label_cases():
-        made = each.encode(_frozen(case.labels), case.spacing)
+        made = each.encode(frozen(case.labels), case.spacing)
         assert made.shape == (each.width(case.labels.ndim), *case.labels.shape), case.name
         assert made.dtype == np.float32, case.name
         assert np.isfinite(made).all(), case.name
@@ -128,15 +128,15 @@ def representation_ignores_the_ids(name: str) -> None:
     """Objects with other ids, up to 2**31, have the same channels."""
     each = _representation(name)
     for case in label_cases():
-        plain, renamed = (each.encode(labels, case.spacing) for labels in (case.labels, _renamed(case.labels)))
-        np.testing.assert_allclose(renamed, plain, atol=1e-5, err_msg=case.name)
+        plain, other = (each.encode(labels, case.spacing) for labels in (case.labels, renamed(case.labels)))
+        np.testing.assert_allclose(other, plain, atol=1e-5, err_msg=case.name)
 
 
 def representation_follows_orientations(name: str) -> None:
     """The channels of turned labels are the turned channels, for every orientation that the representation names."""
     each = _representation(name)
     for case in label_cases():
-        labels = _without_ties(case)
+        labels = without_ties(case)
         plain = each.encode(labels, case.spacing)
         supported = each.orientations(case.spacing)
         assert supported[0].is_identity
@@ -182,174 +182,6 @@ REPRESENTATION_LAWS: tuple[Law, ...] = (
 )
 
 
-# --- decoders ----------------------------------------------------------------------------------------------------------------------------
-
-
-def thick_objects() -> Iterator[Case]:
-    """Objects whose inside is one piece thicker than a contour: touching blocks, discs, balls; in 2D and 3D; none and one."""
-    for kind, shape, spacing, n in (("membranes", (72, 72), (1.0, 1.0), 9), ("nuclei", (96, 96), (1.0, 1.0), 12)):
-        made = simulate(kind, shape=shape, n_objects=n, rng=np.random.default_rng(1), spacing=spacing)  # type: ignore[arg-type]
-        yield Case(f"{kind} 2D", _thick(made.labels), spacing)
-    blocks = np.zeros((20, 45, 45), np.uint32)
-    for number, corner in enumerate(np.ndindex(2, 3, 3), start=1):
-        blocks[tuple(slice(1 + 9 * c, 10 + 9 * c + 3 * (axis > 0)) for axis, c in enumerate(corner))] = number
-    yield Case("touching blocks 3D", blocks, (1.0, 1.0, 1.0))
-    made = simulate(shape=(24, 64, 64), n_objects=8, rng=np.random.default_rng(2), spacing=(1.0, 1.0, 1.0))
-    yield Case("nuclei 3D", _thick(made.labels), (1.0, 1.0, 1.0))
-    one = np.zeros((30, 30), np.uint32)
-    one[5:22, 4:25] = 70_000
-    yield Case("one object", one, (1.0, 1.0))
-    yield Case("no object", np.zeros((20, 24), np.uint32), (1.0, 1.0))
-
-
-def _thick(labels: np.ndarray) -> np.ndarray:
-    """Objects without their parts thinner than 5 voxels: each is opened, small ones are dropped."""
-    from scipy import ndimage
-
-    ball = ndimage.iterate_structure(ndimage.generate_binary_structure(labels.ndim, 1), 2)
-    out = np.zeros(labels.shape, np.uint32)
-    for label in range(1, int(labels.max()) + 1):
-        opened = ndimage.binary_opening(np.pad(labels == label, 1), ball)
-        pieces, _ = ndimage.label(opened)
-        sizes = np.bincount(pieces.ravel())
-        sizes[0] = 0
-        inner = ndimage.binary_erosion(pieces == sizes.argmax(), ball) if sizes.max() else opened
-        if inner.any() and ndimage.label(inner)[1] == 1:
-            out[(pieces == sizes.argmax())[(slice(1, -1),) * labels.ndim]] = label
-    return out
-
-
-def channel_sets(name: str) -> list[tuple[str, ...]]:
-    """The channel sets that the decoder names in `channel_sets`; they are those that it accepts, too."""
-    from morula.labels.decoders import DECODERS
-
-    return [tuple(codes) for codes in DECODERS.load(name).channel_sets]
-
-
-def accepted_sets(name: str) -> list[tuple[str, ...]]:
-    """The channel sets that the decoder names; F alone for one that tells no touching objects apart and so names none."""
-    return channel_sets(name) or [("F",)]
-
-
-def decoder_inverts_encoding(name: str) -> None:
-    """Decoding encoded labels gives their partition back, for every named channel set, on thick objects.
-
-    A decoder whose objects are of one kind of shape alone states in `nearness` how much of each object it gives back at least, as
-    intersection over union; there are as many objects in any case.
-    """
-    from morula.labels.decode import decode_objects
-    from morula.labels.decoders import DECODERS
-    from morula.labels.encode import encode
-    from morula.metrics.matching import match
-
-    nearness = getattr(DECODERS.load(name), "nearness", 1.0)
-    for codes in channel_sets(name):
-        for case in thick_objects():
-            channels = _frozen(encode(case.labels, codes, voxel_size=case.spacing))
-            found = decode_objects(channels, codes, process=name, voxel_size=case.spacing)
-            if nearness == 1.0:
-                assert same_partition(found.labels, case.labels), f"{'+'.join(codes)}: {case.name}"
-            else:
-                assert len(found) == len(np.unique(case.labels[case.labels > 0])), f"{'+'.join(codes)}: {case.name}"
-                (score,) = match(case.labels, found.labels, thresholds=(nearness,))
-                assert score.fp == score.fn == 0, f"{'+'.join(codes)}: {case.name}: {score}"
-
-
-def decoder_gives_objects(name: str) -> None:
-    """Ids are 1 to n in an unsigned type of 16 bits or more, with one confidence from 0 to 1 each; also where objects are thin or none."""
-    from morula.labels.decode import decode_objects
-    from morula.labels.encode import encode
-
-    for codes in accepted_sets(name):
-        for case in label_cases():
-            found = decode_objects(encode(case.labels, codes, voxel_size=case.spacing), codes, process=name, voxel_size=case.spacing)
-            assert found.labels.shape == case.labels.shape, case.name
-            assert found.labels.dtype in (np.uint16, np.uint32), case.name
-            ids = np.unique(found.labels)
-            n = len(ids[ids > 0])
-            assert ids[ids > 0].tolist() == list(range(1, n + 1)), case.name
-            assert np.shape(found.confidence) == (n,), case.name
-            assert np.isfinite(found.confidence).all(), case.name
-            assert ((found.confidence >= 0) & (found.confidence <= 1)).all(), case.name
-
-
-def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
-    """Turned channels of objects with other ids, up to 2**31, give the turned objects; for one orientation that all channels follow."""
-    from morula.labels.decode import decode_objects
-    from morula.labels.decoders import DECODERS
-    from morula.labels.encode import build_channels, encode
-    from morula.labels.reorient import common_orientations, reorient
-
-    exact = getattr(DECODERS.load(name), "nearness", 1.0) == 1.0
-    cases = [case for case in thick_objects() if case.name in ("membranes 2D", "touching blocks 3D")]
-    for codes in channel_sets(name):
-        for case in cases:
-            built = build_channels(codes)
-            orientation = common_orientations(built, case.spacing)[-1]
-            turned = np.ascontiguousarray(reorient(built, encode(_renamed(case.labels), codes, voxel_size=case.spacing), orientation))
-            found = decode_objects(_frozen(turned), codes, process=name, voxel_size=case.spacing).labels
-            expected = np.ascontiguousarray(orientation.apply(case.labels))
-            assert found.max() == len(np.unique(expected[expected > 0])), f"{'+'.join(codes)}: {case.name}"
-            assert not exact or same_partition(found, expected), f"{'+'.join(codes)}: {case.name}"
-
-
-def decoder_accepts_what_it_names(name: str) -> None:
-    """It accepts its named channel sets, and its parameters can be written as JSON."""
-    import json
-
-    from morula.labels.decoders import DECODERS
-    from morula.labels.encode import build_channels, encode
-    from morula.labels.statistics import ChannelStatistics
-
-    implementation = DECODERS.load(name)
-    case = next(label_cases())
-    for codes in accepted_sets(name):
-        channels = build_channels(codes)
-        assert implementation.accepts(channels), codes
-        decoder = implementation(None, channels)
-        statistics = ChannelStatistics.of(encode(case.labels, codes, voxel_size=case.spacing))
-        parameters = decoder.fit(statistics)
-        assert json.loads(json.dumps(parameters)) == parameters
-
-
-def decoder_states_its_search_space(name: str) -> None:
-    """`search_space` lists values of its options, the one in force first, none twice; with each of them the decoder can be built."""
-    from morula.labels.decode import build_decoder
-    from morula.labels.encode import build_channels
-
-    for codes in channel_sets(name):
-        channels = build_channels(codes)
-        space = build_decoder(channels, name).search_space()
-        assert space, codes
-        first = {key: values[0] for key, values in space.items()}
-        for key, values in space.items():
-            assert len({repr(value) for value in values}) == len(values), key
-            for value in values:
-                stated = build_decoder(channels, name, _nested({**first, key: value}))
-                assert stated.search_space()[key][0] == value, key
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Values at dotted keys as nested mappings."""
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    return nested
-
-
-DECODER_LAWS: tuple[Law, ...] = (
-    decoder_accepts_what_it_names,
-    decoder_gives_objects,
-    decoder_inverts_encoding,
-    decoder_follows_orientations_and_ignores_ids,
-    decoder_states_its_search_space,
-)
-
-
 # --- augmentations -----------------------------------------------------------------------------------------------------------------------
 
 _PATCHES = (((24, 24), (1.0, 1.0)), ((9, 18, 18), (2.0, 1.0, 1.0)))
@@ -368,7 +200,7 @@ def _augmented(augmentation: Any, seed: int, shape: tuple[int, ...], spacing: tu
     from morula.data.augment.resample import Fetched
 
     made = simulate(shape=shape, n_objects=6, rng=np.random.default_rng(0), spacing=spacing)
-    image, labels = _frozen(made.image.astype(np.float32)[None] / 500), _frozen(_renamed(made.labels.astype(np.uint32)))
+    image, labels = frozen(made.image.astype(np.float32)[None] / 500), frozen(renamed(made.labels.astype(np.uint32)))
     drawn = draw([augmentation], np.random.default_rng(seed), shape, spacing)
     if drawn.warp is not None:
         where = drawn.warp.map(shape, spacing, (np.array(shape) - 1) / 2)
@@ -429,7 +261,7 @@ def metric_runs_from_0_to_1(name: str) -> None:
 
     metric = METRICS.load(name)
     for ndim in (2, 3):
-        truth, prediction = (_frozen(each) for each in _pair(ndim))
+        truth, prediction = (frozen(each) for each in _pair(ndim))
         assert metric(truth, truth) == 1
         assert metric(truth, np.zeros_like(truth)) == 0
         assert metric(truth, np.where(truth > 0, 0, 1)) == 0
@@ -445,7 +277,7 @@ def metric_ignores_ids_and_orientation(name: str) -> None:
     for ndim in (2, 3):
         truth, prediction = _pair(ndim)
         expected = metric(truth, prediction)
-        np.testing.assert_allclose(metric(_renamed(truth, 1), _renamed(prediction, 2)), expected, rtol=1e-12)
+        np.testing.assert_allclose(metric(renamed(truth, 1), renamed(prediction, 2)), expected, rtol=1e-12)
         for orientation in orientations((1.0,) * ndim)[::5]:
             np.testing.assert_allclose(metric(orientation.apply(truth), orientation.apply(prediction)), expected, rtol=1e-12)
 
