@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -32,8 +33,15 @@ def _spelled(every: str | int) -> str:
     return f"{count} {unit}"
 
 
-def _by_name(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
+def _usually(kind: str) -> BeforeValidator:
+    """A variant by its bare name, or by its options alone: then the usual kind is meant."""
+
+    def spelt(value: Any) -> Any:
+        if isinstance(value, Mapping) and "kind" not in value:
+            return {"kind": kind, **value}
+        return {"kind": value} if isinstance(value, str) else value
+
+    return BeforeValidator(spelt)
 
 
 Every = Annotated[str, BeforeValidator(_spelled, json_schema_input_type=str | int)]
@@ -123,8 +131,8 @@ class Constant(Options):
     """Steps in which the rate rises at the start."""
 
 
-Optimiser = Annotated[AdamW | Adam | SGD, Field(discriminator="kind"), BeforeValidator(_by_name)]
-Schedule = Annotated[OneCycle | Cosine | Plateau | Constant, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Optimiser = Annotated[AdamW | Adam | SGD, Field(discriminator="kind"), _usually("adamw")]
+Schedule = Annotated[OneCycle | Cosine | Plateau | Constant, Field(discriminator="kind"), _usually("one_cycle")]
 
 
 class Training(Options):
