@@ -100,8 +100,8 @@ def without_labels(run: Path, minutes: float, options: argparse.Namespace) -> Re
     return {
         "title": "Real 3D embryo nuclei without labels (WNet3D)",
         "note": f"`bench/jobs/wnet3d_embryo.yaml` on {options.threads} threads: trained on the 10 training volumes without their "
-        "labels. The decoder's threshold and outline were chosen on the validation volumes, the smoothing of the loss and the kind of decoder "
-        "with the test scores in view too, so that the figures are not those of a blind test. Scores on the test volumes, pooled.",
+        "labels. The decoder's threshold and outline were chosen on the validation volumes, the smoothing of the loss and the kind of "
+        "decoder with the test scores in view too, so that the figures are not those of a blind test. Scores on the test volumes, pooled.",
         "complete": True,
         "figures": [
             figure("foreground Dice", "", [float(own["foreground_dice"][first][0])], 0.84),

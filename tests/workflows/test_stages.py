@@ -10,6 +10,7 @@ import pytest
 import morula
 from morula.core.errors import JobError
 from morula.core.events import FileWritten, Logged
+from morula.workflows.check import Checked, check_stages
 
 JOB = """\
 images: {train: {raw: data/train/images}, validate: null}
@@ -65,3 +66,44 @@ def test_pseudo_labels_need_a_stage_before(job: Path, tmp_path: Path) -> None:
         list(morula.run(single, output=tmp_path / "b"))
     with pytest.raises(JobError, match="stages of one job"):
         list(morula.train(job, output=tmp_path / "c"))
+
+
+PRETRAINED = """\
+images: {train: {raw: data/train/images}, validate: null}
+method: {kind: crappify}
+network: {kind: unet, features: [4, 8]}
+sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 2}
+training: {epochs: 1}
+---
+images:
+  train: {raw: data/train/images, labels: data/train/labels}
+  validate: null
+method: {kind: channels, channels: [F, C]}
+network: {kind: unet, from: stage 1}
+sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 2}
+training: {epochs: 1}
+"""
+
+
+def test_a_second_stage_starts_from_the_weights_of_the_first(data3d: Path, tmp_path: Path) -> None:
+    path = data3d.parent / "pretrained.yaml"
+    path.write_text(PRETRAINED)
+    said = [event.message for event in morula.run(path, output=tmp_path / "run") if isinstance(event, Logged)]
+    first, second = (morula.load(tmp_path / "run" / name) for name in ("1_crappify", "2_channels"))
+    assert second.job.network.features == first.job.network.features == (4, 8)
+    assert Path(second.job.network.from_) == tmp_path / "run/1_crappify"
+    assert any("1_crappify" in text and "taken" in text for text in said), said
+
+
+def test_all_stages_are_checked(data3d: Path) -> None:
+    path = data3d.parent / "checked.yaml"
+    path.write_text(PRETRAINED)
+    first, second = check_stages(path, prove=False)
+    assert isinstance(first, Checked)
+    assert second == "channels"
+    path.write_text(PRETRAINED.replace("stage 1", "stage 2"))
+    with pytest.raises(JobError, match="stage 2 does not come before stage 2"):
+        check_stages(path, prove=False)
+    path.write_text(PRETRAINED.replace("channels: [F, C]", "channels: [F, Cx]"))
+    with pytest.raises(JobError, match="'Cx'"):
+        check_stages(path, prove=False)

@@ -95,15 +95,19 @@ def check(
     prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
 ) -> None:
     """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
-    from morula.cli.check import tell, tell3dunet
+    from morula.cli.check import tell, tell3dunet, tell_stages
     from morula.dialects import program_of
     from morula.workflows.check import check as check_job
+    from morula.workflows.check import check_stages
     from morula.workflows.check3dunet import check3dunet
+    from morula.workflows.stages import stage_count
 
     with answering():
         if program_of(job) == "pytorch-3dunet":
             _refuse_flags(job, {"--set": bool(set_)})
             tell3dunet(check3dunet(job))
+        elif stage_count(job) > 1:
+            tell_stages(check_stages(job, overrides=set_, prove=prove))
         else:
             tell(check_job(job, overrides=set_, prove=prove))
 

@@ -29,6 +29,16 @@ def tell(checked: Checked) -> None:
     say("no problem found")
 
 
+def tell_stages(stages: Sequence[Checked | str]) -> None:
+    """Print each stage of a job file."""
+    for number, stage in enumerate(stages, start=1):
+        say(f"stage {number} of {len(stages)}")
+        if isinstance(stage, str):
+            say(f"{stage}: no problem found yet; its images and costs are checked when the stage that it starts from is done")
+        else:
+            tell(stage)
+
+
 def cost(proof: Proof) -> str:
     """The cost of a job in a line.
 

@@ -42,8 +42,8 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
 
 
 @contextmanager
-def located(job: str | Path | Mapping[str, Any]) -> Iterator[None]:
-    """Problems raised inside gain file and line of their key, where the job is a file.
+def located(job: str | Path | Mapping[str, Any], stage: int = 1) -> Iterator[None]:
+    """Problems raised inside gain file and line of their key, where the job is a file; `stage` is its document, counted from 1.
 
     Raises:
         JobError: as it came, with lines.
@@ -53,7 +53,7 @@ def located(job: str | Path | Mapping[str, Any]) -> Iterator[None]:
     except JobError as error:
         if isinstance(job, Mapping):
             raise
-        document = read_documents(job)[0]
+        document = read_documents(job)[stage - 1]
         problems = [
             problem if problem.line is not None else replace(problem, line=document.line(tuple(problem.key.split("."))), file=document.file)
             for problem in error.problems

@@ -11,6 +11,7 @@ from morula.jobs.load import load_job, located
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.prove import Proof
 from morula.workflows.prove import prove as prove_it
+from morula.workflows.stages import load_stages, of_stage, waits
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,19 +23,34 @@ class Checked:
     proof: Proof | None
 
 
-def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True) -> Checked:
-    """Check a job with its images.
+def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
+    """Check a job, or one stage of a file of several, with its images.
 
     Raises:
         JobError: with all problems at once.
     """
-    stated = load_job(job, overrides=overrides)
-    with located(job):
+    stated = load_job(job, overrides=overrides, stage=stage)
+    with located(job, stage or 1):
         prepared = prepare(stated)
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
     return Checked(prepared, planned, prove_it(prepared) if prove else None)
+
+
+def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool = True) -> list[Checked | str]:
+    """Check the stages of a job file in order. Of one that waits for another stage's result only the wording can be checked yet: for it
+    the result is its method.
+
+    Raises:
+        JobError: with all problems of the first stage that has some.
+    """
+    chosen = list(overrides)
+    stages = load_stages(job, chosen)
+    return [
+        stage.method.kind if waits(stage) else check(job, overrides=of_stage(chosen, number), prove=prove, stage=number)
+        for number, stage in enumerate(stages, start=1)
+    ]
 
 
 def leaves(document: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ def run_stages(
 ) -> Iterator[Event]:
     """Run each document of a job file into a folder of its own: ``1_wnet3d``, ``2_channels``, ...
 
-    A document whose `images.train.pseudo` is stated learns from pseudo-labels that the stage before it makes of these images; they are
-    written to ``pseudo_labels``. Overrides begin with the number of their stage (``2.training.epochs=5``); others are for every stage.
+    A document whose `network.from` is ``stage 1`` starts from the weights of that stage. One whose `images.train.pseudo` is stated learns
+    from pseudo-labels that the stage before it makes of these images; they are written to ``pseudo_labels``. Overrides begin with the
+    number of their stage (``2.training.epochs=5``); others are for every stage.
 
     Args:
         job: the file.
@@ -46,14 +48,14 @@ def run_stages(
     Raises:
         JobError: with the problems of a stage, before the first one runs.
     """
-    chosen = list(overrides)
-    stages = [load_job(job, overrides=_of_stage(chosen, number), stage=number) for number in range(1, stage_count(job) + 1)]
-    if getattr(stages[0].images.train, "pseudo", None) is not None:
-        raise JobError([Problem("images.train.pseudo", "stands in the first stage, before which there is none; leave it out there.")])
+    stages = load_stages(job, list(overrides))
+    folders = [output / f"{number}_{stage.method.kind}" for number, stage in enumerate(stages, start=1)]
     before: Path | None = None
     for number, stage in enumerate(stages, start=1):
-        folder = output / f"{number}_{stage.method.kind}"
+        folder = folders[number - 1]
         document = stage.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        if start := source_stage(stage):
+            document["network"]["from"] = str(folders[start - 1])
         yield Logged(f"stage {number} of {len(stages)}: {stage.method.kind}, in {folder}")
         pseudo = getattr(stage.images.train, "pseudo", None)
         if pseudo is not None:
@@ -67,6 +69,37 @@ def run_stages(
         if not (folder / "model" / "model.json").is_file():
             return  # stopped
         before = folder
+
+
+def load_stages(job: str | Path, overrides: Sequence[str]) -> list[Any]:
+    """The jobs of a file, checked but for their images.
+
+    Raises:
+        JobError: with the problems of the first stage that has some, or where one needs a stage that does not come before it.
+    """
+    stages = [load_job(job, overrides=of_stage(overrides, number), stage=number) for number in range(1, stage_count(job) + 1)]
+    problems = []
+    if getattr(stages[0].images.train, "pseudo", None) is not None:
+        problems.append(Problem("images.train.pseudo", "stands in the first stage, before which there is none; leave it out there."))
+    for number, stage in enumerate(stages, start=1):
+        source = source_stage(stage)
+        if source is not None and not 1 <= source < number:
+            problems.append(Problem("network.from", f"stage {source} does not come before stage {number}; name an earlier one, or a run."))
+    if problems:
+        raise JobError(problems)
+    return stages
+
+
+def source_stage(stage: Any) -> int | None:
+    """Number of the stage whose weights a stage starts from, as in ``network: {from: stage 1}``."""
+    start = getattr(stage.network, "from_", None)
+    found = re.fullmatch(r"stage\s+(\d+)", Path(start).name) if start else None
+    return int(found.group(1)) if found else None
+
+
+def waits(stage: Any) -> bool:
+    """Whether a stage needs the result of another one."""
+    return source_stage(stage) is not None or getattr(stage.images.train, "pseudo", None) is not None
 
 
 def write_pseudo_labels(run: str | Path, images: str, output: str | Path, options: Pseudo | None = None) -> Iterator[Event]:
@@ -109,11 +142,11 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
     yield Finished("pseudo-labels", time.monotonic() - began, {"objects": found, "sure": share})
 
 
-def _of_stage(overrides: Iterable[str], number: int) -> list[str]:
+def of_stage(overrides: Iterable[str], number: int) -> list[str]:
     """Overrides of a stage.
 
     Examples:
-        >>> _of_stage(["training.seed=1", "2.training.epochs=5"], 1), _of_stage(["2.training.epochs=5"], 2)
+        >>> of_stage(["training.seed=1", "2.training.epochs=5"], 1), of_stage(["2.training.epochs=5"], 2)
         (['training.seed=1'], ['training.epochs=5'])
     """
     found = []
