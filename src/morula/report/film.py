@@ -53,7 +53,7 @@ def losses_of(row: Row) -> str:
 
     Examples:
         >>> losses_of({"epoch": "3", "loss": "0.75", "ncuts": "0.5", "reconstruction": "100", "balance": "0.3333"})
-        'ncuts 0.500, reconstruction 100.000, ncuts 33 % of the loss'
+        'ncuts 0.500, reconstruction 100, ncuts 33 % of the loss'
         >>> losses_of({"epoch": "3", "loss": "0.75"})
         'loss 0.750'
     """

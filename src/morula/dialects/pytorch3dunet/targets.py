@@ -17,8 +17,8 @@ def boundary(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
     ``inner``: those inside objects. ``outer``: those in the background, and where two objects touch (corners count) both sides.
 
     Examples:
-        >>> boundary(np.array([[[0, 0, 1, 1, 2, 2]]]), "outer")
-        array([[[0, 1, 0, 1, 1, 0]]], dtype=int32)
+        >>> boundary(np.array([[[0, 0, 1, 1, 1, 2, 2]]]), "inner")
+        array([[[0, 0, 1, 0, 1, 1, 0]]], dtype=int32)
     """
     from skimage.segmentation import find_boundaries
 

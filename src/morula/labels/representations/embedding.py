@@ -68,8 +68,8 @@ class Embedding(Representation[Options]):
 
     Examples:
         >>> made = Embedding(Options(grid_size=11)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 1))
-        >>> made[0], made[4]
-        (array([[ 0. ,  0.1,  0. , -0.1,  0. ]], dtype=float32), array([[0., 1., 1., 1., 0.]], dtype=float32))
+        >>> made[0, 0, 1:4], made[4]
+        (array([ 0.1,  0. , -0.1], dtype=float32), array([[0., 1., 1., 1., 0.]], dtype=float32))
     """
 
     code = "E"
