@@ -190,6 +190,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
         values = np.empty((engine.channels, *volume.shape), np.float32)
         yield from engine.predict(raw, plan, scale, values, name=volume.name)
         yield FileWritten(write_image(output, values, options, overwrite=overwrite), "probabilities and objects")
+        yield Logged(f"{volume.name} is predicted into {output}")
         return None
     shape, dtype, axes = layout(options, engine.channels, volume.shape)
     stride = phase.slice_builder.stride_shape if phase.slice_builder is not None and options.tiles == "patch" else None
@@ -199,6 +200,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
         yield from engine.predict(raw, plan, scale, Sink(target, options, engine.channels, volume.shape), name=volume.name)
         if target is not file:
             file[...] = target
+    yield Logged(f"{volume.name} is predicted into {place}")
     yield FileWritten(output, "classes" if options.save_segmentation else "predicted channels")
     if options.performance_metric is None:
         return None
