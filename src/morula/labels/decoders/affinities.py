@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
+from morula.core.options import Options as BaseOptions
 from morula.labels.decoders.derived import joined
 from morula.labels.geometry import sizes_of
 from morula.labels.objects import Objects, numbered, object_means
-from morula.labels.representations.base import Representation
+from morula.labels.representations.base import OptionsType, Representation
+from morula.labels.search import Space
 from morula.labels.small import select
+from morula.labels.statistics import ChannelStatistics
 from morula.labels.watershed import watershed
 
 
-def only_affinities(representations: Sequence[Representation[Any]], decoder: str) -> Representation[Any]:
-    """The channel A, which must be alone.
+class AffinityDecoder(ABC, Generic[OptionsType]):
+    """A decoder of affinities alone, whose options say all.
+
+    Args:
+        options: what the user states.
+        representations: the channel A, alone.
 
     Raises:
-        OptionError: when it is not.
+        OptionError: for other channels.
     """
-    if [each.role for each in representations] != ["affinity"]:
-        given = ", ".join(each.code for each in representations)
-        raise OptionError(f"the decoder {decoder} reads affinities alone, but the channels are {given}. Predict A alone.")
-    return representations[0]
+
+    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("A",),)
+    name: ClassVar[str]
+    """Its name in job files."""
+    options_class: ClassVar[type[BaseOptions]]
+    """Class of its options."""
+
+    def __init__(self, options: OptionsType | None, representations: Sequence[Representation[Any]]) -> None:
+        if not self.accepts(representations):
+            given = ", ".join(each.code for each in representations)
+            raise OptionError(f"the decoder {self.name} reads affinities alone, but the channels are {given}. Predict A alone.")
+        self.options: OptionsType = self.options_class() if options is None else options  # type: ignore[assignment]
+        self.representation = representations[0]
+
+    @staticmethod
+    def accepts(representations: Sequence[Representation[Any]]) -> bool:
+        """Whether these are affinities alone."""
+        return [each.role for each in representations] == ["affinity"]
+
+    @abstractmethod
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+
+    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+        """Nothing: the options say all."""
+        del statistics
+        return {}
+
+    @abstractmethod
+    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+        """Objects of predicted affinities C(Z)YX float32."""
 
 
 def offsets_of(representation: Any, prediction: np.ndarray) -> list[tuple[int, ...]]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
-from morula.labels.decoders.affinities import affinity_objects, direct, offsets_of, only_affinities
+from morula.labels.decoders.affinities import AffinityDecoder, affinity_objects, direct, offsets_of
 from morula.labels.mutex import mutex_watershed
 from morula.labels.objects import Objects
-from morula.labels.representations.base import Representation
 from morula.labels.search import Space, choices
-from morula.labels.statistics import ChannelStatistics
 
 
 class Options(BaseOptions):
@@ -34,27 +32,11 @@ class Options(BaseOptions):
     """Smaller objects, in voxels, go to the neighbours that flood them first; those without neighbours are dropped."""
 
 
-class MutexWatershed:
-    """Objects of affinities, without seeds: see `morula.labels.mutex.mutex_watershed`.
+class MutexWatershed(AffinityDecoder[Options]):
+    """Objects of affinities, without seeds: see `morula.labels.mutex.mutex_watershed`."""
 
-    Args:
-        options: what the user states.
-        representations: the channel A, alone.
-
-    Raises:
-        OptionError: for other channels.
-    """
-
-    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("A",),)
-
-    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
-        self.options = options or Options()
-        self.representation = only_affinities(representations, "mutex_watershed")
-
-    @staticmethod
-    def accepts(representations: Sequence[Representation[Any]]) -> bool:
-        """Whether these are affinities alone."""
-        return [each.role for each in representations] == ["affinity"]
+    name = "mutex_watershed"
+    options_class = Options
 
     def search_space(self) -> Space:
         """Values worth trying of the options, the one in force first."""
@@ -63,11 +45,6 @@ class MutexWatershed:
             "strides": choices(self.options.strides, (1, 2, 4)),
             "min_size": choices(self.options.min_size, (0, 8, 25, 100)),
         }
-
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """Nothing: the options say all."""
-        del statistics
-        return {}
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
         """Objects of predicted affinities C(Z)YX float32; see `affinity_objects` for confidence and intermediates.
