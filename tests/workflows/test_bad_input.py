@@ -251,6 +251,14 @@ def test_a_training_on_a_full_disk_ends_in_words(mine: Path) -> None:
 # Ctrl-C
 
 
+@pytest.fixture(autouse=True)
+def _keys_are_heard() -> Iterator[None]:
+    """A shell may have started the tests in the background, where Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def pressing(events: Iterator[Event], stage: str, at: int) -> None:
     """Read events; press Ctrl-C after so many steps of a stage."""
     for event in events:
