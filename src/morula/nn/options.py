@@ -14,6 +14,7 @@ Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 Upsampling: TypeAlias = Literal["transpose", "linear", "nearest"]
 Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Edge: TypeAlias = PositiveInt | tuple[PositiveInt, ...]
+Features: TypeAlias = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Block: TypeAlias = Literal["double", "residual", "residual_se"]
 Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch"]
 
@@ -31,7 +32,43 @@ class NetworkOptions(Options):
     )
 
 
-class UNetOptions(NetworkOptions):
+class LevelOptions(NetworkOptions):
+    """Levels of a network: channels, poolings and kernels of each."""
+
+    features: Features = (16, 32, 64, 128, 256)
+    """Channels of each level from the finest to the coarsest."""
+
+    kernels: PositiveInt | tuple[Edge, ...] = 3
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+
+    pools: PositiveInt | tuple[Edge, ...] = 2
+    """Factor between a level and the next: one number, or one entry a step that is a number or one number an axis."""
+
+    @field_validator("kernels")
+    @classmethod
+    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
+        return odd_edges(kernels)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> LevelOptions:
+        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.features)
+
+    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Kernel edges of each level, one an axis."""
+        return per_level("kernels", self.kernels, self.levels, ndim)
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Factors of each step down, one an axis."""
+        return per_level("pools", self.pools, self.levels - 1, ndim)
+
+
+class UNetOptions(LevelOptions):
     """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) in 2D or 3D.
 
     Examples:
@@ -41,14 +78,8 @@ class UNetOptions(NetworkOptions):
         ((1, 2, 2), (2, 2, 2), (2, 2, 2))
     """
 
-    features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128, 256)
+    features: Features = (32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
-
-    kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
-
-    pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
 
     convolutions: PositiveInt = 2
     """Convolutions (in the residual U-Net: residual blocks of two) at each level on the way down."""
@@ -74,29 +105,12 @@ class UNetOptions(NetworkOptions):
     separate_decoders: bool = False
     """Give each head a decoder of its own; they share the encoder."""
 
-    @field_validator("kernels")
-    @classmethod
-    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return odd_edges(kernels)
-
     @model_validator(mode="after")
     def _lengths(self) -> UNetOptions:
-        levels = len(self.features)
-        check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1), dropout=(self.dropout, levels))
+        check_lengths(
+            self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1), dropout=(self.dropout, self.levels)
+        )
         return self
-
-    @property
-    def levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.features)
-
-    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Kernel edges of each level, one an axis."""
-        return per_level("kernels", self.kernels, self.levels, ndim)
-
-    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Pooling factors of each step down, one an axis."""
-        return per_level("pools", self.pools, self.levels - 1, ndim)
 
     def dropouts(self) -> tuple[float, ...]:
         """Dropout of each level."""

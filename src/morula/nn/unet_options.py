@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from morula.nn.options import Activation, Edge, NetworkOptions, Norm, Probability, UNetOptions, check_lengths, odd_edges, per_level
-
-Features = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+from morula.nn.options import (
+    Activation,
+    Edge,
+    Features,
+    LevelOptions,
+    Norm,
+    Probability,
+    UNetOptions,
+    check_lengths,
+    per_level,
+)
 
 
 class ClassicUNetOptions(UNetOptions):
@@ -53,42 +61,6 @@ class ResUNetSEOptions(PreactivationUNetOptions):
 
     as_trained: bool = False
     """Leave the excitation out, as networks that BiaPy trained up to 3.6.5. Only for such weights."""
-
-
-class LevelOptions(NetworkOptions):
-    """Levels of a network: channels, poolings and kernels of each."""
-
-    features: Features = (16, 32, 64, 128, 256)
-    """Channels of each level from the finest to the coarsest."""
-
-    kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
-
-    pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor between a level and the next: one number, or one entry a step that is a number or one number an axis."""
-
-    @field_validator("kernels")
-    @classmethod
-    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return odd_edges(kernels)
-
-    @model_validator(mode="after")
-    def _lengths(self) -> LevelOptions:
-        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
-        return self
-
-    @property
-    def levels(self) -> int:
-        """Number of levels."""
-        return len(self.features)
-
-    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Kernel edges of each level, one an axis."""
-        return per_level("kernels", self.kernels, self.levels, ndim)
-
-    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Factors of each step down, one an axis."""
-        return per_level("pools", self.pools, self.levels - 1, ndim)
 
 
 class ResUNetPlusOptions(LevelOptions):
