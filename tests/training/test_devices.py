@@ -25,8 +25,14 @@ def test_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_precision(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     assert pick_precision("auto", "cuda") == ("bf16" if bf16 else "fp16")
-    assert [pick_precision("auto", device) for device in ("cpu", "mps")] == ["fp32", "fp32"]
     assert pick_precision("fp16", "cuda") == "fp16"
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False}, "fp32"), ({}, "fp32")])
+def test_auto_precision_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert pick_precision("auto", "cpu") == expected
+    assert pick_precision("auto", "mps") == "fp32"
 
 
 @pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("fp16", "mps"), ("fp64", "mps")])

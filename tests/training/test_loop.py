@@ -314,7 +314,7 @@ def test_not_finite_weights_are_not_saved(tmp_path: Path, options: Training) -> 
 
 def test_best_is_the_lowest_validation_loss(tmp_path: Path, options: Training) -> None:
     net = network()
-    wild = varied(options, epochs=6, optimiser={"kind": "sgd", "rate": 3.0, "momentum": 0.95}, schedule="constant")
+    wild = varied(options, epochs=6, optimiser={"kind": "sgd", "rate": 3.0, "momentum": 0.95}, schedule="constant", precision="fp32")
     events = list(fit(net, loss, Patches(), wild, folder=tmp_path))
     losses = curve(events, "validation_loss")
     assert [e.best for e in events if isinstance(e, Epoch)] == [v < min(losses[:i], default=math.inf) for i, v in enumerate(losses)]

@@ -38,17 +38,19 @@ def pick_device(device: str) -> str:
 def pick_precision(precision: str, device: str) -> str:
     """The arithmetic asked for, or with ``auto`` the fastest that is safe on this kind of device.
 
+    A CPU that multiplies matrices of bfloat16 in hardware (AMX) trains two to three times as fast with it.
+
     Raises:
         OptionError: for arithmetic that the device has not.
 
     Examples:
-        >>> pick_precision("auto", "cpu")
+        >>> pick_precision("auto", "mps")
         'fp32'
     """
     if precision == "auto":
-        if device != "cuda":
-            return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        if device == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if device == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
     if precision == "fp16" and device != "cuda":
         raise OptionError(f"precision 'fp16' needs a CUDA GPU but the device is {device!r}. Use 'auto', 'fp32' or 'bf16'.")
     if precision == "fp64" and device == "mps":

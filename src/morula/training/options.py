@@ -157,7 +157,7 @@ class Training(Options):
     patience: int | None = Field(None, ge=1)
     """Stop after so many validations in a row without a better one; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
-    """Arithmetic: auto takes bf16, else fp16, on a CUDA GPU and fp32 elsewhere. Losses are always computed in fp32 (fp64)."""
+    """Arithmetic: auto takes bf16, else fp16, on a CUDA GPU, bf16 on a CPU with AMX, else fp32. Losses are in fp32 (fp64)."""
     clip: float | None = Field(None, gt=0)
     """Longest gradient (L2 norm over all weights); longer ones are shortened."""
     accumulate: int = Field(1, ge=1)

@@ -95,7 +95,7 @@ class TrainerOptions(Options):
     """How pictures are made."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic (not in the original): auto takes bf16, else fp16, on a CUDA GPU and fp32 elsewhere."""
+    """Arithmetic (not in the original): auto takes bf16, else fp16, on a CUDA GPU, bf16 on a CPU with AMX, else fp32."""
 
     @model_validator(mode="after")
     def _one_start(self) -> TrainerOptions:
