@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure stored rows anew, from the beginning")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
-    parser.add_argument("--minutes", type=float, default=20, help="minutes that a line of the row representations trains (default 20)")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs that a line of the row representations trains (default 30)")
     options = parser.parse_args()
     known = {**ROWS, **LABEL_ROWS}
     unknown = set(options.rows) - set(known)

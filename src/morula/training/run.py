@@ -93,7 +93,7 @@ class Run:
         self.total = self.total if options.steps is None else min(self.total, options.steps)
         self.precision = pick_precision(options.precision, fabric.device.type)
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
-        memory_format = _memory_format(network)
+        memory_format = memory_format_of(network)
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
         if recipe is None:
             freeze(network, options.freeze)
@@ -357,7 +357,7 @@ def _until(leaving: Callable[[], bool], batches: Iterable[Batch]) -> Iterator[Ba
             raise
 
 
-def _memory_format(network: nn.Module) -> torch.memory_format:
+def memory_format_of(network: nn.Module) -> torch.memory_format:
     """Channels last where the network convolves: the layout that convolutions are fastest in."""
     ndims = {weight.ndim for weight in network.parameters()}
     return torch.channels_last_3d if 5 in ndims else torch.channels_last if 4 in ndims else torch.contiguous_format
