@@ -87,6 +87,51 @@ def test_weights_multiply_and_rebalancing_raises_the_rare_class() -> None:
     assert balanced > 2 * once
 
 
+def test_discretised_distances_are_classes_of_a_softmax() -> None:
+    made = method(channels={"F": {}, "Db": {"val_type": "discretize"}})
+    assert (made.channels, made.heads) == (("F", "Db"), {"channels": 12})
+    targets = made.targets(LABELS).channels
+    logits = torch.zeros(1, 12, *LABELS.shape)
+    logits[:, 0] = torch.from_numpy(targets[0]) * 40 - 20
+    logits[:, 1:].scatter_(1, torch.from_numpy(targets[1:])[None].long(), 30.0)
+    np.testing.assert_allclose(made.activate({"channels": logits})[0].numpy(), targets, atol=1e-4)
+    batch = {"targets": torch.from_numpy(targets)[None], "weights": torch.ones(1, 2, *LABELS.shape)}
+    assert sum(float(sums.total) for sums in made.loss({"channels": logits}, batch).values()) < 1e-4
+    prior = float(made.loss({"channels": torch.zeros_like(logits)}, batch)["Db"].total)
+    assert prior == pytest.approx(np.log(11), rel=1e-5)
+    plain = method(channels={"F": {}, "Db": {"val_type": "discretize", "activation": "linear"}})
+    assert (plain.heads, plain.representations[1].loss) == ({"channels": 2}, "l1")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_are_weighted(classes: int) -> None:
+    labels = np.zeros((8, 8), np.uint32)
+    labels[0, :4] = classes - 1
+    each = {}
+    for wanted in (None, "balanced", [1.0] * (classes - 1) + [4.0]):
+        made = method("semantic", classes=classes, losses={"bce" if classes == 2 else "ce": 1.0}, class_weights=wanted)
+        targets = made.targets(labels)
+        batch = {"targets": torch.from_numpy(targets.channels)[None], "weights": torch.from_numpy(targets.weights)[None]}
+        silent = torch.zeros(1, made.heads["classes"], 8, 8)
+        silent[:, 0] = -3.0 if classes == 2 else 3.0  # sure of the background
+        (part,) = made.loss({"classes": silent}, batch).values()
+        each[str(wanted)] = float(part.total)
+    background, foreground = (float(np.log1p(np.exp(x))) for x in (-3.0, 3.0)) if classes == 2 else (np.log1p(2 * np.exp(-3)), 0.0)
+    foreground = foreground or background + 3
+    shares = {"None": 4 / 64, "balanced": 0.5, str([1.0] * (classes - 1) + [4.0]): 16 / 76}
+    for wanted, share in shares.items():
+        assert each[wanted] == pytest.approx(share * foreground + (1 - share) * background, rel=1e-5), wanted
+
+
+def test_class_weights_of_another_number_are_refused() -> None:
+    with pytest.raises(JobError, match="class_weights has 2 entries but there are 3 classes"):
+        method("semantic", classes=3, class_weights=[1, 2])
+    with pytest.raises(JobError, match="class_weights has 3 entries but there are 2 classes"):
+        method(classes={"count": 2, "class_weights": [1, 2, 3]})
+    with pytest.raises(JobError, match="unknown loss 'ce'"):
+        method(channels=["F", "Db"], losses={"Db": "ce"})
+
+
 def test_reorient_moves_channels_as_their_labels() -> None:
     made = method(channels=["F", "C", "Db"])
     for orientation in made.orientations():

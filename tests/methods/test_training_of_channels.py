@@ -53,6 +53,7 @@ SETS = [
     {"channels": {"F": {}, "C": {}, "D": {"activation": "tanh"}}, "losses": {"D": "mse"}},
     {"channels": ["F", "H", "V"], "losses": {"H": "smooth_l1"}},
     {"channels": ["F", "C", "Dc", "T", "Dn"]},
+    {"channels": {"F": {}, "Db": {"val_type": "discretize"}}, "weights": {"Db": 0.3}},
     {"preset": "affinities"},
     {"preset": "embedseg"},
     {"preset": "stardist"},

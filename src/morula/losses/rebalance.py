@@ -1,6 +1,9 @@
-"""Voxel weights against a majority of background or foreground."""
+"""Voxel weights against a majority of background, of foreground, or of one class."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,6 +11,8 @@ from torch import Tensor
 from morula.losses.sums import fitting, wide
 
 RAREST = 0.05  # shares below count as this one, so that a lone voxel does not outweigh the patch
+HANDLED = ("ce", "bce", "bce_dice")
+"""Losses that weigh voxels by their class."""
 
 
 def rebalance_weights(target: Tensor, weight: Tensor | None = None, *, ignore_value: float | None = None) -> Tensor:
@@ -39,3 +44,30 @@ def rebalance_weights(target: Tensor, weight: Tensor | None = None, *, ignore_va
     ratio = torch.maximum(kept, 1 - kept) / torch.minimum(kept, 1 - kept)
     rare = (target > 0) == (share <= 0.5)
     return torch.where(rare & ~constant, ratio, torch.ones_like(ratio)) * base
+
+
+def class_weights(target: Tensor, weight: Tensor, wanted: Literal["balanced"] | Sequence[float]) -> Tensor:
+    """Weights under which each class counts as wanted, of the weight's shape.
+
+    Args:
+        target: one channel a class NC(Z)YX, 1 in the class and 0 elsewhere; a single channel is foreground against background.
+        weight: NC(Z)YX, the same in all channels; the result is multiplied with it, and voxels of weight 0 do not count.
+        wanted: weight of each class (background first where the target has one channel), or `balanced`: all classes that occur in the
+            batch count alike, one whose share is below 0.05 as if it had that share.
+
+    Examples:
+        >>> target = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
+        >>> class_weights(target, torch.ones_like(target), "balanced").tolist()
+        [[[[0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]]]]
+        >>> class_weights(target, torch.ones_like(target), (1.0, 5.0)).tolist()
+        [[[[1.0, 1.0, 1.0, 5.0]]]]
+    """
+    target = wide(target)
+    each = torch.cat([1 - target, target], dim=1) if target.shape[1] == 1 else target
+    if wanted == "balanced":
+        counts = (each * (weight[:, :1] > 0)).sum(dim=[axis for axis in range(each.ndim) if axis != 1])
+        total, present = counts.sum(), (counts > 0).sum().clamp(min=1)
+        factors = total / (present * counts.clamp(min=1).maximum(RAREST * total))
+    else:
+        factors = each.new_tensor(wanted)
+    return weight * torch.einsum("nc...,c->n...", each, factors).unsqueeze(1)

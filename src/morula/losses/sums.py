@@ -12,7 +12,7 @@ from torch import Tensor
 
 from morula.core.errors import DataError, OptionError
 
-Activation: TypeAlias = Literal["linear", "sigmoid", "tanh", "softmax", "embedding"]
+Activation: TypeAlias = Literal["linear", "sigmoid", "tanh", "softmax", "expected_class", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def wide(values: Tensor) -> Tensor:
 
 
 def activate(logits: Tensor, activation: Activation) -> Tensor:
-    """Logits, NC(Z)YX, as values of the kind that the target has."""
+    """Logits, NC(Z)YX, as values of the kind that the target has; `expected_class` is one channel, the mean class number under softmax."""
     match activation:
         case "linear":
             return logits
@@ -60,9 +60,12 @@ def activate(logits: Tensor, activation: Activation) -> Tensor:
             return logits.tanh()
         case "softmax":
             return logits.softmax(dim=1)
+        case "expected_class":
+            numbers = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
+            return torch.einsum("nc...,c->n...", logits.softmax(dim=1), numbers).unsqueeze(1)
         case "embedding":
             return _embedding(logits)
-    raise OptionError(f"activation {activation!r} is not known; use linear, sigmoid, tanh, softmax or embedding.")
+    raise OptionError(f"activation {activation!r} is not known; use linear, sigmoid, tanh, softmax, expected_class or embedding.")
 
 
 def _embedding(logits: Tensor) -> Tensor:

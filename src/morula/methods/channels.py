@@ -98,7 +98,9 @@ class Options(BaseOptions):
         stated = {code: name for code, name in self.losses.items() if (code, name) != ("E", "embedseg")}
         if "E" in stated:
             raise ValueError(f"the loss of E is 'embedseg', not {stated['E']!r}; its parts have weights among the options of E")
-        check_losses(stated.values(), without=("ce",))  # a channel is no set of classes that exclude each other
+        for channel in self.channels:  # only discretised distances are classes that exclude each other
+            in_classes = getattr(channel, "values", None) == "discretize" and channel.activation is None
+            check_losses([stated[channel.kind]] if channel.kind in stated else (), without=() if in_classes else ("ce",))
         return self
 
 
@@ -142,6 +144,11 @@ class Channels(Method):
         return [slice(int(end) - representation.width(self.ndim), int(end)) for end, representation in zip(ends, self.representations)]
 
     @cached_property
+    def _outputs(self) -> list[int]:
+        """Number of the network's outputs for each representation."""
+        return [representation.outputs(self.ndim) for representation in self.representations]
+
+    @cached_property
     def _groups(self) -> dict[str, list[int]]:
         """Numbers of the representations in each head, in the head's order."""
         if not self.options.heads:
@@ -151,8 +158,7 @@ class Channels(Method):
     @property
     def heads(self) -> dict[str, int]:
         """One head that carries all channels, or those of the options, named after their channels."""
-        widths = [span.stop - span.start for span in self._spans]
-        heads = {name: sum(widths[index] for index in group) for name, group in self._groups.items()}
+        heads = {name: sum(self._outputs[index] for index in group) for name, group in self._groups.items()}
         return heads if self.options.classes is None else heads | {HEAD: self.options.classes.number}
 
     @property
@@ -164,8 +170,7 @@ class Channels(Method):
         """Logits of each representation, from the heads that carry them."""
         found: dict[int, Tensor] = {}
         for name, group in self._groups.items():
-            widths = [self._spans[index].stop - self._spans[index].start for index in group]
-            found |= dict(zip(group, outputs[name].split(widths, dim=1)))
+            found |= dict(zip(group, outputs[name].split([self._outputs[index] for index in group], dim=1)))
         return [found[index] for index in range(len(self.codes))]
 
     @cached_property

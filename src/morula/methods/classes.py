@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from morula.core.errors import DataError
 from morula.core.options import Options as BaseOptions
+from morula.methods.scoring import ClassWeights, check_class_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,8 @@ class Classes(BaseOptions):
     """Value in the class images of objects whose class is not known; they are objects all the same. So is 0 inside an object."""
     weight: float = Field(1.0, gt=0)
     """Weight of their loss, the cross-entropy inside objects."""
+    class_weights: ClassWeights | None = "balanced"
+    """Weight of each class in this loss, or `balanced`: rare classes count as much as common ones, batch by batch; `null` for none."""
 
     @model_validator(mode="after")
     def _counted(self) -> Classes:
@@ -38,6 +41,7 @@ class Classes(BaseOptions):
             raise ValueError("classes needs count, or at least two names")
         if self.count is not None and self.names and len(self.names) != self.count:
             raise ValueError(f"names has {len(self.names)} entries but there are {self.count} classes of objects; name each")
+        check_class_weights(self.class_weights, self.number)
         if 0 < self.ignore <= self.number:
             raise ValueError(f"ignore is {self.ignore}, which is the number of a class; give another value")
         return self
@@ -92,7 +96,7 @@ def class_loss(options: Classes, logits: Tensor, targets: Tensor, weights: Tenso
     """Cross-entropy in objects of a known class."""
     from morula.methods.scoring import loss_sums
 
-    return loss_sums("ce", logits, targets, weights, share=options.weight)
+    return loss_sums("ce", logits, targets, weights, share=options.weight, classes=options.class_weights)
 
 
 def vote(labels: np.ndarray, probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from morula.core.family import nearest
 from morula.losses import LOSSES
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from morula.losses.sums import Activation, Sums
+
+ClassWeights = Literal["balanced"] | tuple[Annotated[float, Field(gt=0)], ...]
+"""Weight of each class in the loss, or `balanced`: rare classes count as much as common ones, batch by batch."""
 
 OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that hold their activation themselves, for the sake of numerical stability."""
@@ -37,18 +41,36 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
             raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}.{nearest(name, known)}")
 
 
+def check_class_weights(weights: ClassWeights | None, number: int) -> None:
+    """Refuse weights of another number of classes.
+
+    Raises:
+        ValueError: with both numbers; the job tells it at its line.
+    """
+    if weights not in (None, "balanced") and len(weights) != number:
+        raise ValueError(f"class_weights has {len(weights)} entries but there are {number} classes; give each one")
+
+
 def loss_sums(
-    name: str, logits: Tensor, target: Tensor, weight: Tensor | None, *, activation: Activation = "linear", share: float = 1.0
+    name: str,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    activation: Activation = "linear",
+    share: float = 1.0,
+    classes: ClassWeights | None = None,
 ) -> Sums:
     """Sums of a loss by its name, multiplied by `share`.
 
     Args:
         name: member of `morula.losses.LOSSES`.
         logits: NC(Z)YX.
-        target: of the same shape; for `ce` one channel a class.
+        target: of the same shape; for `ce` one channel a class, or one channel of class numbers.
         weight: broadcastable to it; 0 leaves a voxel out.
         activation: what turns logits into values of the target's kind; the one used in prediction.
         share: factor of the loss.
+        classes: weights of the classes, in cross-entropies.
 
     Raises:
         UnknownNameError: for a loss that does not exist.
@@ -58,10 +80,14 @@ def loss_sums(
         >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
         1.0
     """
+    from morula.losses.rebalance import HANDLED, class_weights
     from morula.losses.sums import Sums, activate
 
-    if name == "ce":  # takes class numbers; our targets are one channel a class
-        sums = LOSSES.load(name)(logits, target.argmax(dim=1, keepdim=True), None if weight is None else weight[:, :1])
+    if classes is not None and weight is not None and name in HANDLED:
+        weight = class_weights(target, weight, classes)
+    if name == "ce":
+        numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)
+        sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1])
     elif name in ("dice", "generalized_dice"):
         sums = LOSSES.load(name)(logits, target, weight, activation=activation)
     elif name in OWN_ACTIVATION:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from morula.core.errors import DataError
 from morula.core.options import Options as BaseOptions
 from morula.methods.base import Method, Targets, middle_plane, stretched
-from morula.methods.scoring import check_losses
+from morula.methods.scoring import ClassWeights, check_class_weights, check_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,9 @@ class Options(BaseOptions):
     """Label value that is no class and is never scored, for example 255."""
     losses: dict[str, float] = Field({})
     """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
+    class_weights: ClassWeights | None = None
+    """Weight of each class in the cross-entropies (`ce`, `bce`, `bce_dice`), background first, or `balanced`: rare classes count as much as
+    common ones, batch by batch."""
     threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Probability from which a pixel is foreground when there are two classes; `auto` is 0.5."""
 
@@ -42,6 +45,8 @@ class Options(BaseOptions):
         if self.names and self.classes is not None and len(self.names) != self.classes:
             raise ValueError(f"names has {len(self.names)} entries but there are {self.classes} classes; name each, the background first")
         check_losses(self.losses)
+        if self.classes is not None:
+            check_class_weights(self.class_weights, self.classes)
         return self
 
 
@@ -103,7 +108,10 @@ class Semantic(Method):
 
         logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
         activation: Activation = "sigmoid" if self.classes == 2 else "softmax"
-        return {name: loss_sums(name, logits, targets, weights, activation=activation, share=share) for name, share in self.losses.items()}
+        return {
+            name: loss_sums(name, logits, targets, weights, activation=activation, share=share, classes=self.options.class_weights)
+            for name, share in self.losses.items()
+        }
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities."""

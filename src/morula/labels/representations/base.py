@@ -16,7 +16,7 @@ Role = Literal[
     "interior", "background", "contour", "touching", "centre", "distance", "signed_distance", "centre_distance", "neighbour", "offset",
     "rays", "affinity", "flow", "mask", "embedding",
 ]  # fmt: skip
-Activation = Literal["sigmoid", "linear", "tanh", "softmax", "embedding"]
+Activation = Literal["sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding"]
 OptionsType = TypeVar("OptionsType", bound=Options)
 
 REACH = 32
@@ -53,6 +53,10 @@ class Representation(ABC, Generic[OptionsType]):
     def width(self, ndim: int) -> int:
         """Number of physical channels."""
         return 1
+
+    def outputs(self, ndim: int) -> int:
+        """Number of the network's outputs that it is made of: one a channel, or one a class where the channel holds class numbers."""
+        return self.width(ndim)
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """Voxels beyond a crop that can change the target inside it, along each axis."""

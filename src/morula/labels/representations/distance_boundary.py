@@ -11,9 +11,11 @@ from pydantic import model_validator
 from morula.core.options import Options as BaseOptions
 from morula.labels.check import compact
 from morula.labels.distance import distance, normalise
-from morula.labels.representations.base import Representation, reach, respelt
+from morula.labels.representations.base import Activation, Representation, reach, respelt
 
 Values = Literal["norm", "raw", "discretize"]
+DEPTHS = 10
+"""Classes of discretised distances, the background aside."""
 
 
 class Options(BaseOptions):
@@ -22,11 +24,13 @@ class Options(BaseOptions):
     norm: bool = True
     """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
     val_type: Values | None = None
-    """Another way to say it: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance)."""
+    """Another way to say it: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance; the
+    network tells them by cross-entropy, and their mean under its probabilities is the channel)."""
     mask_values: bool = True
     """Count the loss only inside objects, where another channel tells the inside."""
     activation: Literal["sigmoid", "linear"] | None = None
-    """Last layer of the network for this channel; left out, `sigmoid` for scaled distances and `linear` for others. Also called `act`."""
+    """Last layer of the network for this channel; left out, `sigmoid` for scaled distances, softmax
+    over the classes for discretised ones and `linear` for lengths. Also called `act`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +53,7 @@ class Options(BaseOptions):
     @property
     def top(self) -> float | None:
         """Value at the depth that stands for 1; `None` for lengths."""
-        return {"norm": 1.0, "discretize": 10.0, "raw": None}[self.values]
+        return {"norm": 1.0, "discretize": float(DEPTHS), "raw": None}[self.values]
 
 
 class DistanceToBoundary(Representation[Options]):
@@ -69,8 +73,9 @@ class DistanceToBoundary(Representation[Options]):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
-        self.activation = self.options.activation or ("sigmoid" if self.options.values == "norm" else "linear")
-        self.loss = "l1"
+        own: dict[Values, Activation] = {"norm": "sigmoid", "discretize": "expected_class", "raw": "linear"}
+        self.activation = self.options.activation or own[self.options.values]
+        self.loss = "ce" if self.activation == "expected_class" else "l1"
         self.masked = self.options.mask_values
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -81,8 +86,12 @@ class DistanceToBoundary(Representation[Options]):
         ids, largest = compact(labels)
         values = normalise(values, ids, largest, constant=1.0)
         if self.options.values == "discretize":
-            values = np.where(labels > 0, np.clip(np.floor(values / np.float32(0.1)), 0, 9) + 1, 0).astype(np.float32)
+            values = np.where(labels > 0, np.clip(np.floor(values / np.float32(1 / DEPTHS)), 0, DEPTHS - 1) + 1, 0).astype(np.float32)
         return values[None]
+
+    def outputs(self, ndim: int) -> int:
+        """One, or the background and ten classes."""
+        return DEPTHS + 1 if self.activation == "expected_class" else 1
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: depth and scale depend on whole objects."""
