@@ -17,13 +17,13 @@ from rows import Result, figure
 
 METHODS: dict[str, dict[str, Any]] = {
     "F+C": {"channels": ["F", "C"]},
+    "Db+R": {"preset": "stardist"},
     "F+C+Db": {"channels": ["F", "C", "Db"]},
-    "F+C+D": {"channels": ["F", "C", "D"]},
-    "F+H+V": {"channels": ["F", "H", "V"]},
+    "F+G": {"preset": "flows"},
     "A": {"preset": "affinities"},
     "E": {"preset": "embedseg"},
-    "Db+R": {"preset": "stardist"},
-    "F+G": {"preset": "flows"},
+    "F+C+D": {"channels": ["F", "C", "D"]},
+    "F+H+V": {"channels": ["F", "H", "V"]},
 }
 """What `method` says of each line."""
 
