@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -69,6 +70,7 @@ def open_fabric(options: Training) -> Fabric:
     """
     from lightning_fabric import Fabric  # takes as long as torch to import, and prediction asks this file for its device
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first event of a training says device and precision
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
     fabric = Fabric(
