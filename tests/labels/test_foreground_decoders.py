@@ -89,11 +89,31 @@ def test_flooded_objects_meet_in_the_valley_and_not_halfway(spacing):
     )
     labels = np.where(large > 0, 1, np.where(small > 0, 2, 0)).astype(np.uint32)
     prediction = smooth_probability(labels, spacing)
-    given = {"spot_sigma": 1.5, "outline_sigma": 0.0}
+    given = {"spot_sigma": 1.5, "outline_sigma": 0.0, "min_size": 1}
     halfway, flooded = (morula.decode(prediction, ["F"], "voronoi_otsu", {**given, "flood": flood}, spacing) for flood in (False, True))
     shared = [float((each == labels).mean()) for each in (halfway, flooded)]
     scores = [morula.match(labels, each, thresholds=(0.5,))[0].mean_true_score for each in (halfway, flooded)]
     assert scores[1] > scores[0] + 0.05, shared
+
+
+@pytest.mark.parametrize("spacing", SPACINGS[3])
+def test_scraps_below_half_the_typical_radius_are_dropped_as_planned(spacing):
+    shape, ball = (24, 48, 72), 7 * min(spacing)
+    labels = balls(shape, [(12, 12, 12), (12, 12, 36), (12, 36, 12), (12, 36, 60)], ball, spacing)
+    small, scrap = balls(shape, [(12, 36, 36)], 4.5 * min(spacing), spacing), balls(shape, [(12, 12, 60)], 2 * min(spacing), spacing)
+    prediction = smooth_probability(np.where(small, 5, np.where(scrap, 6, labels)).astype(np.uint32), spacing)
+    planned, kept = (morula.decode(prediction, ["F"], "voronoi_otsu", given, spacing) for given in ({}, {"min_size": 1}))
+    assert (planned.max(), kept.max()) == (5, 6)
+    assert planned[12, 36, 36] > 0
+    assert planned[12, 12, 60] == 0
+
+
+def test_shallow_valleys_make_no_objects_where_that_is_asked_for():
+    peaks = np.array([0.9, 0.85, 0.9, 0.6, 0.9], np.float32).repeat(5)  # one shallow valley, one deep
+    prediction = np.pad(np.broadcast_to(peaks, (5, 25)), 3)[None]
+    given = {"spot_sigma": 1.0, "outline_sigma": 0.0, "threshold": 0.5}
+    counts = [morula.decode(prediction, ["F"], "voronoi_otsu", {**given, "valley": valley}).max() for valley in (0.0, 0.1, 0.6)]
+    assert counts == [3, 2, 1]
 
 
 def test_more_than_65535_objects():

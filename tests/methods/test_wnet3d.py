@@ -154,6 +154,22 @@ def test_every_decoder_parts_two_objects(process):
     assert objects.labels[9, 9] != objects.labels[9, 30]
 
 
+def test_objects_are_parted_by_brightness_where_the_probability_is_flat():
+    image = np.zeros((1, 11, 30), np.float32)
+    image[0, 3:8, 3:13], image[0, 3:8, 13:27] = 90, 80
+    image[0, 3:8, 12:14] = 40
+    prediction = np.stack([image[0] == 0, image[0] > 0]).astype(np.float32)
+    counts = []
+    for part_by in ("probability", "brightness"):
+        chosen = method(2, part_by=part_by)
+        settled, _ = chosen.settle(prediction, lambda: image)
+        assert settled.shape == (1 + (part_by == "brightness"), 11, 30)
+        np.testing.assert_array_equal(settled[0], prediction[1])
+        counts.append(len(chosen.decode(settled, chosen.fit(ChannelStatistics.of(settled)))))
+    assert counts == [1, 2]
+    assert len(method(2, part_by="brightness").settle(prediction, None)[0]) == 1  # without the image, by the probability
+
+
 def test_scores_hold_3d_slices_and_the_foreground():
     truth = np.zeros((4, 10, 10), np.uint16)
     truth[:, 1:4, 1:4], truth[:, 6:9, 6:9] = 1, 2

@@ -366,6 +366,23 @@ def test_without_validation_the_training_loss_decides(tmp_path: Path, options: T
     assert len([e for e in events if isinstance(e, Preview)]) == 4
 
 
+@pytest.mark.parametrize(("validated", "shown"), [(3, "val"), (0, "train")])
+def test_every_epoch_shows_pictures_validated_or_not(tmp_path: Path, options: Training, validated: int, shown: str) -> None:
+    pictures: list[str] = []
+
+    def preview(batch: dict[str, Any], outputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        pictures.append(batch["name"][0])
+        return {"input": batch["image"][0, 0].numpy()}
+
+    settings = varied(options, epochs=5, validate_every="2 epochs")
+    nets = [network(), network()]
+    events = list(fit(nets[0], loss, Patches(validated=validated), settings, folder=tmp_path / "a", preview=preview))
+    assert [event.epoch for event in events if isinstance(event, Preview)] == [1, 2, 3, 4, 5]
+    assert pictures == [f"{shown}0.tif"] * 5
+    list(fit(nets[1], loss, Patches(validated=validated), settings, folder=tmp_path / "b"))
+    assert same(nets[0].state_dict(), nets[1].state_dict())  # to look changes nothing
+
+
 def test_validation_by_steps(tmp_path: Path, options: Training) -> None:
     settings = varied(options, epochs=2, validate_every="3 steps", checkpoint_every="5 steps")
     events = list(fit(network(), loss, Patches(), settings, folder=tmp_path))

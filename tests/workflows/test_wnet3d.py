@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +103,27 @@ def test_the_same_seed_gives_the_same_weights_and_a_stopped_run_resumes_to_them(
     assert others == [one, one]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_training_that_was_killed_resumes_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
+    job = written(data3d.parent, name="killed")
+    job.write_text(job.read_text().replace("epochs: 2", "epochs: 3, checkpoint_every: 4 steps"))
+    list(morula.train(job, output=tmp_path / "whole"))
+    script = (
+        "import os, signal, sys, morula\n"
+        "from morula.core.events import Progress\n"
+        "for event in morula.train(sys.argv[1], output=sys.argv[2]):\n"
+        "    if isinstance(event, Progress) and event.stage == 'train' and event.done == 10:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(job), str(tmp_path / "killed")], timeout=300, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/model").exists()
+    told = [event.message for event in morula.train(job, output=tmp_path / "killed", resume=True) if isinstance(event, Logged)]
+    assert any("resumed after step 8 of 18" in text for text in told)
+    one, other = ((tmp_path / name / "model/weights.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert one == other
+
+
 def test_it_trains_in_2d_too(data2d: Path, tmp_path: Path) -> None:
     job = written(data2d.parent, patch="[32, 32]", name="flat", method="{kind: wnet3d, classes: 3, reconstruction: bce}")
     list(morula.run(job, output=tmp_path / "run"))
@@ -120,6 +144,13 @@ def test_the_network_is_planned_and_others_are_refused(data3d: Path) -> None:
 def test_what_makes_nothing_of_a_foreground_is_refused(data3d: Path) -> None:
     with pytest.raises(JobError, match=r"seed is 0\.4 and foreground is 0\.5"):
         load_job(written(data3d.parent, name="seeds"), overrides=["objects.process={kind: seeded_watershed, seed: 0.4}"])
+
+
+def test_brightness_parts_objects_of_voronoi_otsu_alone(data3d: Path) -> None:
+    path = written(data3d.parent, name="parted", method="{kind: wnet3d, part_by: brightness}")
+    prepare(load_job(path))
+    with pytest.raises(JobError, match=r"method\.part_by.*connected_components"):
+        prepare(load_job(path, overrides=["objects.process=connected_components"]))
 
 
 def test_plain_methods_are_scored_beside_it(trained: tuple[Path, list]) -> None:

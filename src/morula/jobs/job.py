@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, create_model, field_validator, model_validator
 
 from morula.core.options import Options
 from morula.core.variants import many_of, one_of, spelt_out
@@ -92,6 +92,9 @@ class Prediction(Options):
 
     overlap: float | str = "25%"
     """Share of a tile that overlaps its neighbour where tiles are blended."""
+    tile: tuple[PositiveInt, ...] | None = None
+    """Edge lengths (Z)YX of the tiles in voxels, rounded up to what the network can pool. Left out: the training patch where the network
+    normalises over space, else as large as the memory allows."""
     augment: Literal["none", "flips", "all"] = "none"
     """Average the predictions over the image's flips, or flips and quarter turns."""
     memory: str | None = None
@@ -180,7 +183,7 @@ def job_model() -> type[Options]:
     from morula.training.options import Training
 
     process: Any = one_of(DECODERS, default="watershed") | None
-    patch: Any = tuple[int, ...] | None
+    patch: Any = tuple[int, ...] | Literal["whole"] | None
     batch: Any = int | None
     normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))]
     augment: Any = Annotated[many_of(AUGMENTATIONS) | None, BeforeValidator(_auto_or_none)]
@@ -221,7 +224,10 @@ def job_model() -> type[Options]:
         "Sampling",
         __base__=Sampling,
         __doc__=Sampling.__doc__,
-        patch=(patch, Field(None, description="Edge lengths (Z)YX of the patches in voxels; left out: planned from the images.")),
+        patch=(
+            patch,
+            Field(None, description="Edge lengths (Z)YX of the patches in voxels, or `whole` for images as wholes; left out: planned."),
+        ),
         batch=(batch, Field(None, ge=1, description="Patches in a step; left out: planned.")),
         normalise=(
             normalise,

@@ -231,19 +231,19 @@ class Model:
         return predicted
 
     def plan(self, shape: tuple[int, ...], memory: int, device: str) -> Any:
-        """Tiles for an image of this shape; for a network that normalises over space they have the trained patch's shape."""
+        """Tiles for an image of this shape, as the job states them; for a network that normalises over space as large as its patches."""
         from morula.inference.memory import measure_bytes_per_voxel
         from morula.inference.plan import plan_tiles
 
         network = self.fast_network
-        fixed = network.norm_over_space
+        fixed, stated = network.norm_over_space, self.job.prediction.tile
         return plan_tiles(
             shape,
             halo=network.receptive_halo,
             multiple=network.multiple,
             memory=memory,
             bytes_per_voxel=measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
-            tile=network.padded_shape(self.job.sampling.patch) if fixed else None,
+            tile=network.padded_shape(stated or self.job.sampling.patch) if fixed or stated else None,
             overlap=self.job.prediction.overlap if fixed else None,
         )
 

@@ -70,7 +70,8 @@ def plan(job: Any, facts: Facts) -> Any:
         document["sampling"]["batch"] = BATCH[facts.ndim]
     if job.sampling.patches_per_epoch is None:
         batch, steps = document["sampling"]["batch"], job.training.steps_per_epoch
-        document["sampling"]["patches_per_epoch"] = steps * batch if steps else patches_per_epoch(facts, patch, batch)
+        planned = len(facts.shapes) if job.sampling.patch == "whole" else patches_per_epoch(facts, patch, batch)
+        document["sampling"]["patches_per_epoch"] = steps * batch if steps else planned
     network = network_of(job, method)
     document["network"] = network.model_dump(mode="json", by_alias=True) | planned_network(network, facts, patch)
     for section, values in method.planned(job).items():
@@ -101,6 +102,9 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     problems += tuning_problems(job)
+    tile = job.prediction.tile
+    if tile is not None and len(tile) != facts.ndim:
+        problems.append(Problem("prediction.tile", f"{list(tile)} has {len(tile)} edges but the images have {facts.ndim} axes."))
     if facts.ndim == 2 and any("z" in each.axes for each in job.prediction.median):
         problems.append(Problem("prediction.median", "filters along z, but the images are 2D; filter along xy, or leave it out."))
     problems += [] if problems else [Problem("objects.filter", message) for message in filter_problems(job, facts)]
@@ -130,6 +134,8 @@ def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:
     Raises:
         JobError: when the stated one has another number of axes than the images.
     """
+    if job.sampling.patch == "whole":
+        return whole_patch(job.network, facts)
     if job.sampling.patch is not None:
         if len(job.sampling.patch) != facts.ndim:
             raise JobError(
@@ -154,6 +160,14 @@ def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:
             break
         free -= short
     return tuple(max(8, _rounded(edge, length)) for edge, length in zip(edges, median, strict=True))
+
+
+def whole_patch(network: Any, facts: Facts) -> tuple[int, ...]:
+    """A patch that holds any of the images, its edges multiples of the network's poolings: what stands over is mirrored, and not scored."""
+    pools = network.pool_sizes(facts.ndim) if hasattr(network, "pool_sizes") else ()
+    multiples = [math.lcm(8, math.prod(pool[axis] for pool in pools)) for axis in range(facts.ndim)]
+    longest = [max(lengths) for lengths in zip(*facts.shapes, strict=True)]
+    return tuple(math.ceil(length / multiple) * multiple for length, multiple in zip(longest, multiples, strict=True))
 
 
 def _rounded(edge: float, length: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cc3d
@@ -56,6 +57,17 @@ def typical_radius(mask: np.ndarray, spacing: Sequence[float]) -> float:
         return 0.0
     depth = distance(mask.view(np.uint8), spacing)[mask].mean() / min(spacing) - 0.5  # from the middle of a voxel to the middle of another
     return float((mask.ndim + 1) * depth)
+
+
+def ball_voxels(radius: float, spacing: Sequence[float]) -> float:
+    """Voxels of a ball (in 2D a disc) whose radius is in voxels of the finest axis.
+
+    Examples:
+        >>> round(ball_voxels(3, (1, 1, 1)), 1), round(ball_voxels(3, (2, 1, 1)), 1)
+        (113.1, 56.5)
+    """
+    ndim, finest = len(spacing), min(spacing)
+    return math.pi ** (ndim / 2) / math.gamma(ndim / 2 + 1) * radius**ndim * finest**ndim / math.prod(spacing)
 
 
 def outlined(values: np.ndarray, spacing: Sequence[float], limit: float | None = None) -> np.ndarray:

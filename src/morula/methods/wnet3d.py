@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
 from morula.labels.crf import CRF, refine_probabilities
+from morula.labels.decoders.foreground import VoronoiOtsu
 from morula.methods.base import Method, middle_plane, stretched
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 
@@ -53,6 +54,9 @@ class Options(BaseOptions):
     """Weight of the soft normalised cuts."""
     reconstruction_weight: float = Field(5e-3, ge=0)
     """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background."""
+    part_by: Literal["probability", "brightness"] = "probability"
+    """What `voronoi_otsu` looks for spots in and floods: the probability of the foreground, or the image, whose brightness still rises
+    towards the middle of objects where the probability is 1 all over."""
     crf: CRF | None = None
     """Refine the classes by the image with a conditional random field before objects are made; off when left out, `{}` for the defaults."""
     thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
@@ -81,9 +85,14 @@ class WNet3D(Method):
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
         """A decoder that makes nothing of a foreground alone."""
         try:
-            _ = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
+            decoder = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
         except OptionError as error:
             return [("objects.process", str(error))]
+        if options.part_by == "brightness" and not isinstance(decoder, VoronoiOtsu):
+            kind = objects.process.kind
+            return [
+                ("method.part_by", f"is brightness, which {kind} does not look at; use objects.process: voronoi_otsu, or leave it out.")
+            ]
         return []
 
     @classmethod
@@ -160,19 +169,22 @@ class WNet3D(Method):
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.process is None else self.objects.process)
 
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
-        """Probability of the foreground, 1(Z)YX, and which class it is."""
-        brightness = None
+        """Probability of the foreground, (Z)YX, behind it the brightness where objects are parted by it; and which class it is."""
+        brightness = plane = None
         if image is not None:
-            plane = image()
-            brightness = class_brightness(prediction, plane)
+            channels = image()
+            brightness, plane = class_brightness(prediction, channels), channels.mean(axis=0, keepdims=True)
             if self.options.crf is not None:
-                prediction = refine_probabilities(prediction, plane.mean(axis=0), self.options.crf, spacing=self.spacing)
+                prediction = refine_probabilities(prediction, plane[0], self.options.crf, spacing=self.spacing)
         chosen = self._foreground(prediction, brightness)
         told = []
         if self.options.foreground == "auto" and brightness is not None:
             means = ", ".join(f"class {i} {mean:.1f}" for i, mean in enumerate(brightness))
             told = [f"class {chosen[0]} is the foreground, being the brightest; mean intensities of {TOP:g}: {means}"]
-        return prediction[chosen].sum(axis=0, keepdims=True), told
+        settled = prediction[chosen].sum(axis=0, keepdims=True)
+        if self.options.part_by == "brightness" and plane is not None:
+            settled = np.concatenate([settled, plane / TOP])
+        return settled, told
 
     def _foreground(self, prediction: np.ndarray, brightness: np.ndarray | None) -> list[int]:
         """As stated; else the brightest class, or without an image the one that takes the least room."""
@@ -186,10 +198,11 @@ class WNet3D(Method):
         return self.decoder.fit(statistics)
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
-        """Objects of the foreground, refined as the job says."""
+        """Objects of what was settled, refined as the job says."""
         from morula.labels.refine import refine_objects
 
-        objects = self.decoder.decode(prediction, parameters, self.spacing)
+        known = {"landscape": prediction[1]} if len(prediction) == 2 else {}
+        objects = self.decoder.decode(prediction[:1], parameters, self.spacing, **known)
         return refine_objects(objects, self.objects.refine, self.spacing)
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:

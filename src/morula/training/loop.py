@@ -48,7 +48,7 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
         folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
         resume: continue from ``checkpoints/last`` as if nothing had happened (on a CPU, bit for bit).
         stop: asked between two steps; when it says yes a checkpoint is written and the stream ends without `Finished`.
-        preview: draws pictures of the first validation (or training) batch after each validation.
+        preview: draws pictures of the first validation (or training) batch at the end of each epoch and after each validation.
         score: called with the network after each validation; higher is better.
         scores: figures of each validation batch and its outputs; their mean over all patches is told as ``validation_NAME``.
         watch: the figure that decides which weights are best and that the schedule looks at, instead of the loss or `score`.
@@ -139,12 +139,15 @@ def _report(run: Run, leaving: Callable[[], bool], eyes: _Eyes) -> Iterator[Even
     figures, best = {**run.totals.figures(), "rate": run.course.rate}, False
     shown: list[Preview] = []
     epoch, ended = run.position.epoch + 1, run.epoch_ended
-    if run.validation_due:
 
-        def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
-            if eyes.preview is not None and run.fabric.is_global_zero:
-                shown.extend(Preview(name, np.asarray(image), epoch) for name, image in eyes.preview(batch, outputs).items())
+    def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
+        if eyes.preview is not None and run.fabric.is_global_zero:
+            shown.extend(Preview(name, np.asarray(image), epoch) for name, image in eyes.preview(batch, outputs).items())
 
+    if not run.validation_due and eyes.preview is not None:
+        with run.weighted():
+            see(*run.showcase())
+    elif run.validation_due:
         with run.weighted():
             validated = run.validate(leaving, see, eyes.scores)
             if validated is None:

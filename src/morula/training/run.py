@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -245,8 +245,9 @@ class Run:
         return {**totals.figures(), **means}
 
     def showcase(self) -> tuple[Batch, dict[str, Tensor]]:
-        """The first training batch and what the network says to it."""
-        feed = self.loaders.train(0, 0, self.fabric.global_rank, self.fabric.world_size)
+        """The first validation batch (without any the first training batch) and what the network says to it."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        feed = chain(self.loaders.validation(rank, world), self.loaders.train(0, 0, rank, world))
         batch: Batch = self.fabric.to_device(next(iter(feed)))
         return batch, self.outputs(batch)
 

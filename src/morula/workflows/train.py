@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from morula.core.errors import OptionError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
 from morula.jobs.load import load_job, located
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.training.processes import first_process
 from morula.workflows.judge import Judge
+from morula.workflows.layers import FOLDER, job_of_layers, write_layers
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 def train(
     job: str | Path | Mapping[str, Any],
     *,
+    layers: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     overrides: Iterable[str] = (),
     resume: bool = False,
@@ -36,6 +39,8 @@ def train(
 
     Args:
         job: a job file, or a mapping with the same keys.
+        layers: images to learn from that are in memory, instead of the job's `images.train`: by name an `Image` or an array (Z)YX, or a
+            pair of it and its labels. They are written to ``layers`` in the run folder.
         output: the run folder; ``runs/<name of the job file>`` when left out.
         overrides: ``key=value`` texts that go before the file, for example ``training.epochs=5``.
         resume: go on exactly where the run in this folder was stopped, with the job that stands in it.
@@ -49,14 +54,18 @@ def train(
     Raises:
         JobError: with all problems of the job and its files.
         FileWriteError: when the folder holds something already.
+        OptionError: for layers with a job file.
         TrainingError: when the loss is not finite.
 
     Examples:
         >>> import morula
         >>> for event in morula.train("nuclei.yaml"):  # doctest: +SKIP
         ...     print(event)
+        >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
     folder = RunFolder(Path(output) if output is not None else default_output(job))
+    if layers is not None and not resume:
+        job = _with_layers(job, layers, folder, overrides=overrides, overwrite=overwrite)
     source = RunFolder.existing(folder.path).job_file if resume else job
     chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
     loaded = load_job(source, overrides=chosen)
@@ -64,11 +73,24 @@ def train(
         loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None})})
     with located(source):
         prepared = prepare(loaded)
-    if not resume and first_process():
+    if not resume and layers is None and first_process():
         folder.create(overwrite=overwrite)
     yield from logged(train_prepared(prepared, folder, resume=resume, stop=stop), folder.log_file)
     if first_process():
         yield from tune_as_asked(folder, device=device)
+
+
+def _with_layers(job: Any, layers: Mapping[str, Any], folder: RunFolder, *, overrides: Iterable[str], overwrite: bool) -> dict[str, Any]:
+    """The job with images in memory to learn from, which are written once the job is found right."""
+    if not isinstance(job, Mapping):
+        raise OptionError(f"images in memory were given for the job file {str(job)!r}; give the job as a mapping with the same keys.")
+    place = folder.path.absolute() / FOLDER
+    found = job_of_layers(job, layers, place)
+    load_job(found, overrides=overrides)
+    if first_process():
+        folder.create(overwrite=overwrite)
+        write_layers(layers, place, axes=(job.get("images") or {}).get("axes"))
+    return found
 
 
 def tune_as_asked(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,11 +12,11 @@ from pydantic import Field, model_validator
 from morula.core.errors import DataError, OptionError
 from morula.core.options import Options as BaseOptions
 from morula.labels.objects import Objects, numbered, object_means
-from morula.labels.otsu import SPOT, blurred, outlined, spots, typical_radius, voronoi
+from morula.labels.otsu import SPOT, ball_voxels, blurred, outlined, spots, typical_radius, voronoi
 from morula.labels.representations.base import Representation
 from morula.labels.small import remove_small
 from morula.labels.statistics import ChannelStatistics
-from morula.labels.valleys import pieces
+from morula.labels.valleys import part, pieces
 from morula.labels.watershed import watershed
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,7 +25,7 @@ _LOWEST, _HIGHEST = 0.3, 0.7  # Otsu's threshold of an image without objects cut
 
 
 class VoronoiOtsuOptions(BaseOptions):
-    """Options of the decoder `voronoi_otsu`. Widths are in voxels of the finest axis; CellSeg3D uses 0.65 for both."""
+    """Options of the decoder `voronoi_otsu`. Widths are in voxels of the finest axis; CellSeg3D uses 0.65 for both, `min_size` 1."""
 
     spot_sigma: Sigma | Literal["auto"] = "auto"
     """Smoothing before spots are looked for, one an object. `auto` is 0.4 of the typical radius of objects."""
@@ -34,8 +35,12 @@ class VoronoiOtsuOptions(BaseOptions):
     """Probability from which a voxel belongs to an object; `auto` is Otsu's, between 0.3 and 0.7."""
     flood: bool = False
     """Where objects touch they meet in the valley of the probability, smoothed as for the spots, instead of halfway between spots."""
-    min_size: int = Field(1, ge=0)
-    """Drop objects of fewer voxels."""
+    valley: Share = 0.0
+    """Spots are one object when the probability between them, smoothed as for the spots, falls by no more than this share of the lower
+    peak; 0.05 to 0.2 where large objects fall to pieces."""
+    min_size: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Drop objects of fewer voxels. `auto`: those smaller than a ball of half the typical radius of objects, an eighth of its volume, are
+    noise and scraps at the border of others."""
 
 
 class SeededWatershedOptions(BaseOptions):
@@ -99,7 +104,7 @@ class VoronoiOtsu(_OfForeground):
 
     Examples:
         >>> from morula.labels.encode import build_channels
-        >>> decoder = VoronoiOtsu(VoronoiOtsuOptions(spot_sigma=0.65, outline_sigma=0), build_channels("F"))
+        >>> decoder = VoronoiOtsu(VoronoiOtsuOptions(spot_sigma=0.65, outline_sigma=0, min_size=1), build_channels("F"))
         >>> row = np.array([[[0, 0.8, 1, 0.8, 0.8, 1, 0.8, 0]]], np.float32)
         >>> decoder.decode(row, decoder.fit(ChannelStatistics.of(row)), (1, 1)).labels
         array([[0, 1, 1, 1, 2, 2, 2, 0]], dtype=uint16)
@@ -112,17 +117,25 @@ class VoronoiOtsu(_OfForeground):
         stated = self.options.threshold
         return {"threshold": min(max(statistics.otsu(0), _LOWEST), _HIGHEST) if stated == "auto" else float(stated)}
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
-        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`."""
+    def decode(
+        self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float], *, landscape: np.ndarray | None = None
+    ) -> Objects:
+        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`.
+
+        `landscape` (Z)YX, 0 or more, is what spots are looked for in instead of the probability, for example the image.
+        """
         probability, options = _single(prediction), self.options
         limit, outline = parameters["threshold"], options.outline_sigma
         mask = outlined(probability, spacing, limit) if outline == "auto" else blurred(probability, outline, spacing) > limit
-        sigma = SPOT * typical_radius(mask, spacing) if options.spot_sigma == "auto" else options.spot_sigma
-        landscape = blurred(probability, sigma, spacing)
-        seeds = spots(landscape, mask)
+        radius = typical_radius(mask, spacing)
+        landscape = blurred(
+            probability if landscape is None else landscape, SPOT * radius if options.spot_sigma == "auto" else options.spot_sigma, spacing
+        )
+        seeds = part(landscape, mask, options.valley, connectivity=mask.ndim)[0] if options.valley else spots(landscape, mask)
         flooded = options.flood and bool(seeds.any())
         labels = watershed(-landscape, seeds, mask, connectivity=mask.ndim) if flooded else voronoi(seeds, mask, spacing)
-        return _objects(labels, probability, options.min_size, seeds, mask)
+        least = ball_voxels(radius / 2, spacing) if options.min_size == "auto" else options.min_size
+        return _objects(labels, probability, math.ceil(least), seeds, mask)
 
 
 class SeededWatershed(_OfForeground):
