@@ -23,6 +23,7 @@ sys.path.insert(0, str(HERE))
 
 from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a package
 from page import write_page  # noqa: E402
+from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
 from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
@@ -35,7 +36,7 @@ from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a packag
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
 REAL_ROWS = {name: real_job(name) for name in REAL}
-ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **CEILING_ROWS, **REAL_ROWS, **REPRESENTATION_ROWS}
+ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **CEILING_ROWS, **REAL_ROWS, **PSEUDO_ROWS, **REPRESENTATION_ROWS}
 
 
 def main() -> None:

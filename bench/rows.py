@@ -16,6 +16,7 @@ import numpy as np
 from cells import cells
 from decoders import decoders
 from memory import memory
+from ncuts import ncuts
 from objects import objects
 
 Result = dict[str, Any]
@@ -170,59 +171,6 @@ def by_patches(image: np.ndarray, forward: Callable[[Any], Any]) -> np.ndarray:
                     inside = result[(slice(None), *(slice(h, h + PATCH) for h in HALO))]
                     out[(slice(None), *(slice(a, a + PATCH) for a in begin))] = inside
     return out
-
-
-def ncuts(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """Soft normalised cuts with their gradient at 64^3 voxels, against dense convolutions; the pairwise form by itself."""
-    import torch
-
-    from morula.losses import soft_ncuts, soft_ncuts_pairwise
-
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    image = 100 * torch.rand((1, 1, 64, 64, 64), generator=generator)
-    logits = torch.randn((1, 2, 64, 64, 64), generator=generator)
-
-    def seconds(loss: Callable[..., Any], radius: int) -> float:
-        given = logits.clone().requires_grad_()
-        begin = time.process_time()
-        loss(image, given.softmax(dim=1), intensity_sigma=10.0, radius=radius).backward()
-        return time.process_time() - begin
-
-    figures = []
-    for radius, bar in ((2, 4.0), (5, 25.0)):
-        pairs = [(seconds(soft_ncuts, radius), seconds(dense_ncuts, radius)) for _ in range(4)][1:]
-        figures.append(figure(f"radius {radius}", "CPU-s", [own for own, _ in pairs]))
-        figures.append(figure(f"radius {radius}, dense", "CPU-s", [dense for _, dense in pairs]))
-        ratios = [dense / own for own, dense in pairs]
-        figures.append(figure(f"radius {radius}: times faster than dense", "x", ratios, bar, value=statistics.median(ratios)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures.append(figure("pairwise, radius 5", "CPU-s", [seconds(soft_ncuts_pairwise, 5) for _ in range(3)], 1.5))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
-    figures.append(figure("pairwise, radius 5, memory beyond what was in use at the peak before", "MB", [grown], 50))
-    yield {
-        "title": "Soft normalised cuts",
-        "note": "Value and gradient for two classes and 64^3 voxels on one thread, in alternating pairs after a first one. Dense: two 3D "
-        "convolutions with the whole cube a class, as WNet3D computes them.",
-        "complete": True,
-        "figures": figures,
-    }
-
-
-def dense_ncuts(image: Any, probabilities: Any, *, intensity_sigma: float, radius: int, spatial_sigma: float = 4.0) -> Any:
-    """The same loss with the kernel as one cube, class by class."""
-    import torch
-    from torch.nn import functional
-
-    line = torch.exp(-(torch.arange(-radius, radius + 1) ** 2) / (2 * spatial_sigma**2))
-    cube = (line[:, None, None] * line[:, None] * line)[None, None]
-    loss = probabilities.shape[1]
-    for own in probabilities.split(1, dim=1):
-        mean = (image * own).mean() / (own.mean() + 1e-5)
-        near = torch.exp(-((image - mean) ** 4) / intensity_sigma**2)
-        inner = (own * functional.conv3d(own * near, cube, padding=radius)).sum()
-        loss = loss - inner / ((own * functional.conv3d(near, cube, padding=radius)).sum() + 1e-6)
-    return loss
 
 
 ROWS: dict[str, Callable[[Result | None, argparse.Namespace], Iterator[Result]]] = {
