@@ -83,6 +83,21 @@ def test_pairs_written_out(shape, radius):
 
 
 @pytest.mark.parametrize("loss", [soft_ncuts, soft_ncuts_pairwise])
+def test_mixed_precision_around_it_changes_nothing(loss):
+    generator = torch.Generator().manual_seed(0)
+    image = 100 * torch.rand((1, 1, 8, 8, 8), generator=generator)
+    probabilities = torch.randn((1, 2, 8, 8, 8), generator=generator).softmax(1)
+    found = []
+    for mixed in (False, True):
+        given = probabilities.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            value = loss(image, given, intensity_sigma=20.0)
+        value.backward()
+        found.append((value, given.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("loss", [soft_ncuts, soft_ncuts_pairwise])
 def test_a_clean_cut_costs_nothing_and_one_class_all_but_one(loss):
     image = torch.zeros(1, 1, 6, 8)
     image[..., 4:] = 50

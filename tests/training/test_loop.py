@@ -417,6 +417,17 @@ def test_bfloat16_follows_float32(tmp_path: Path, options: Training) -> None:
     assert curve(a) != curve(b)
 
 
+def test_losses_are_in_float32_whatever_the_network_computes_in(tmp_path: Path, options: Training) -> None:
+    seen = set()
+
+    def watched(outputs: dict[str, Tensor], batch: dict[str, Any]) -> Any:
+        seen.add((outputs["F"].dtype, torch.is_autocast_enabled("cpu")))
+        return loss(outputs, batch)
+
+    list(fit(network(), watched, Patches(), varied(options, precision="bf16", epochs=1), folder=tmp_path))
+    assert seen == {(torch.float32, False)}
+
+
 def test_frozen_weights_stay(tmp_path: Path, options: Training) -> None:
     net = network()
     for weight in net.body.parameters():

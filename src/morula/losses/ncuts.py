@@ -23,7 +23,8 @@ def soft_ncuts_sums(
     distance = (image[:, None] - mean).square().sum(dim=2)
     near = torch.exp(-(distance.square()) / intensity_sigma**2)
     # the kernel is symmetric: Σ p G*(p w) = Σ (G*p) p w and Σ p G*w = Σ (G*p) w, one convolution instead of two
-    around = _smoothed(probabilities, spatial_sigma, radius) * near
+    with torch.autocast(image.device.type, enabled=False):  # its products would be in half precision
+        around = _smoothed(probabilities, spatial_sigma, radius) * near
     inner, outer = (around * probabilities).sum(dim=axes), around.sum(dim=axes)
     loss = probabilities.shape[1] - (inner / (outer + 1e-6)).sum(dim=1)
     return Sums(torch.stack([loss.sum(), loss.new_tensor(float(len(loss)))]), _mean)
