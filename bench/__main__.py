@@ -28,6 +28,7 @@ from real import real_job  # noqa: E402
 from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
 from rows import PAIRS, Result  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
+from steps import ROWS as STEP_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
@@ -36,7 +37,16 @@ from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a packag
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
 REAL_ROWS = {name: real_job(name) for name in REAL}
-ROWS = {**ARRAY_ROWS, **UNET3D_ROWS, **UNET3D_PREDICTION_ROWS, **CEILING_ROWS, **REAL_ROWS, **PSEUDO_ROWS, **REPRESENTATION_ROWS}
+ROWS = {
+    **ARRAY_ROWS,
+    **UNET3D_ROWS,
+    **UNET3D_PREDICTION_ROWS,
+    **CEILING_ROWS,
+    **REAL_ROWS,
+    **PSEUDO_ROWS,
+    **REPRESENTATION_ROWS,
+    **STEP_ROWS,
+}
 
 
 def main() -> None:
@@ -58,7 +68,8 @@ def main() -> None:
         if before and before["complete"] and name not in options.rows:
             print(f"{name}: stored; python -m bench {name} measures it anew", flush=True)
             continue
-        resumed = None if before is None or before["complete"] else before
+        # finished trainings with few labels are kept; `--again` trains them anew
+        resumed = None if before is None or (before["complete"] and name not in LABEL_ROWS) else before
         for result in known[name](resumed, options):
             store(path, name, result)
             figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])

@@ -18,6 +18,9 @@ HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs" / "labels"
 """Run folders: what was interrupted goes on where it stopped."""
 
+Curve = dict[str, list[float]]
+"""Steps of a training, and its loss there."""
+
 SEEDS = (0, 1, 2)
 PRETRAINING = {"epochs": 20, "steps_per_epoch": 40}
 FINE_TUNING = {"epochs": 8, "steps_per_epoch": 50}
@@ -63,13 +66,16 @@ def labels(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
     if options.again:
         shutil.rmtree(RUNS, ignore_errors=True)
     scores: dict[str, float] = dict(before["scores"]) if before else {}
+    curves: dict[str, Curve] = dict(before.get("curves", {})) if before else {}
     trainings = [(setting, seed, start) for setting in SETTINGS for seed in setting.seeds for start in setting.starts]
     for setting, seed, start in trainings:
         key = key_of(setting, seed, start)
         if key not in scores:
             scores[key] = trained(setting, seed, start, data)
             print(f"labels: {key}: F1@0.5 {scores[key]:.3f}", flush=True)
-        yield summary(scores, complete=len(scores) == len(trainings))
+        if curve := curve_of(setting, seed, start):
+            curves[key] = curve
+        yield summary(scores, curves, complete=len(scores) == len(trainings))
 
 
 def key_of(setting: Setting, seed: int, start: str) -> str:
@@ -77,12 +83,28 @@ def key_of(setting: Setting, seed: int, start: str) -> str:
     return f"{setting.data}, {setting.labelled} labelled, seed {seed}, {start}"
 
 
+def folder_of(setting: Setting, seed: int) -> Path:
+    """Folder of the trainings with these labelled images."""
+    return RUNS / f"{setting.data}_{setting.labelled}_{seed}"
+
+
+def curve_of(setting: Setting, seed: int, start: str) -> Curve | None:
+    """Training loss over the steps of one training; `None` where its run folder is gone."""
+    from morula.io.tables import read_table
+
+    path = folder_of(setting, seed) / start.replace(" ", "_") / "logs" / "training.csv"
+    if not path.is_file():
+        return None
+    table = read_table(path)
+    return {name: [round(float(value), 5) for value in table[column]] for name, column in (("steps", "step"), ("loss", "loss"))}
+
+
 def trained(setting: Setting, seed: int, start: str, data: Path) -> float:
     """F1@0.5 on the test images of one training."""
     from morula.io.tables import read_table
 
     network, pretext = STARTS[start]
-    folder = RUNS / f"{setting.data}_{setting.labelled}_{seed}"
+    folder = folder_of(setting, seed)
     if pretext is not None:
         former = RUNS / f"{setting.data}_{pretext}"
         run(pretraining(setting, pretext, data), former)
@@ -141,7 +163,7 @@ def run(job: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
-def summary(scores: dict[str, float], *, complete: bool) -> Result:
+def summary(scores: dict[str, float], curves: dict[str, Curve], *, complete: bool) -> Result:
     """Means over the seeds, and gains over scratch of the trainings that both have."""
     figures: list[Figure] = []
     for setting in SETTINGS:
@@ -162,6 +184,7 @@ def summary(scores: dict[str, float], *, complete: bool) -> Result:
         f"steps ({FINE_TUNING['epochs'] * FINE_TUNING['steps_per_epoch']}); mean over the seeds, higher is better. No validation images.",
         "complete": complete,
         "scores": scores,
+        "curves": curves,
         "figures": figures,
     }
 

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gains
+
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
 
 
 def write_page(page: Path, results: Path) -> None:
-    """Write the stored results between the marks; the rest of the page stays."""
+    """Write the stored results between the marks, and the figure beside the page; the rest of the page stays."""
     text = page.read_text()
     if BEGIN not in text:
         text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
@@ -19,6 +21,9 @@ def write_page(page: Path, results: Path) -> None:
     stored = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     sections = "\n\n".join(section(row) for row in stored)
     page.write_text(f"{head}{BEGIN}\n\n{sections}\n\n{END}{tail}")
+    for row in stored:
+        if "scores" in row:
+            (page.parent / gains.FIGURE).write_text(gains.picture(row["scores"], row.get("curves", {})))
 
 
 def section(row: dict[str, Any]) -> str:
@@ -32,6 +37,8 @@ def section(row: dict[str, Any]) -> str:
         f"`{row['command']}`, {row['date']}, {row['machine']}; {versions}.",
         "",
     ]
+    if "scores" in row:
+        return "\n".join(lines + gains.section(row["scores"]))
     if "table" in row:
         return "\n".join(lines + plain_table(**row["table"]))
     lines += [

@@ -89,3 +89,20 @@ def test_kinds(kind: str, expected: type) -> None:
     optimiser = build_optimiser(nn.Linear(2, 2), Training(optimiser={"kind": kind, "rate": 0.25}).optimiser)
     assert type(optimiser) is expected
     assert {group["lr"] for group in optimiser.param_groups} == {0.25}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_fused_steps_equal_plain_ones(kind: str) -> None:
+    networks = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 1))
+        optimiser = build_optimiser(network, Training(optimiser={"kind": kind, "rate": 0.01}).optimiser, {"0.*": 0.5}, fused=fused)
+        for _ in range(20):
+            optimiser.zero_grad()
+            network(torch.randn(6, 4)).square().mean().backward()
+            optimiser.step()
+        networks.append(network.state_dict())
+    plain, together = networks
+    for name, values in plain.items():
+        torch.testing.assert_close(together[name], values, rtol=1e-4, atol=1e-6)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from morula.nn.instance_norm import InstanceNorm2d, InstanceNorm3d
 from morula.nn.options import Activation, Norm, Upsampling
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_INSTANCE = {2: InstanceNorm2d, 3: InstanceNorm3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVERAGE: dict[int, type[nn.AvgPool2d] | type[nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}

@@ -97,7 +97,9 @@ class Run:
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
         if recipe is None:
             freeze(network, options.freeze)
-            optimiser = build_optimiser(network, options.optimiser, options.rates)
+            scaled = getattr(fabric.strategy.precision, "scaler", None) is not None  # clipping needs the gradients before the step
+            fused = fabric.device.type in ("cpu", "cuda") and not scaled
+            optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
             self.course = build_course(optimiser, options.schedule, total=self.total)
         else:
             optimiser, self.course = recipe(network)
