@@ -52,8 +52,10 @@ bench: setup ## the figures of docs/benchmarks.md
 bench-labels: setup ## what pretraining gains with few labels: up to two hours; goes on where it stopped
 	$(BIN)/python -m bench labels
 
-constraints: ## write the versions installed in .venv into constraints.txt
+constraints: ## write the versions installed in .venv into constraints.txt; OpenVINO keeps its line where it is not installed
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new
+	grep -q '^openvino==' constraints.new || grep '^openvino' constraints.txt >> constraints.new
+	LC_ALL=C sort -f -o constraints.new constraints.new
 	mv constraints.new constraints.txt
 
 clean: ## remove what the commands made, but not .venv

@@ -24,8 +24,15 @@ BARS = {
     ("halo", "planned"): 0.65,
     ("no halo", "openvino"): 0.55,
     ("halo", "openvino"): 0.45,
+    ("no halo", "openvino fp16"): 0.55,
+    ("halo", "openvino fp16"): 0.45,
 }
-WAYS = {"patch": {}, "openvino": {"backend": "openvino"}, "planned": {"tiles": "planned"}}
+WAYS = {
+    "patch": {},
+    "planned": {"tiles": "planned"},
+    "openvino": {"backend": "openvino"},
+    "openvino fp16": {"backend": "openvino", "precision": "fp16"},
+}
 ORIGINAL = "from pytorch3dunet.predict import main; main()"
 OURS = "import sys; from morula.cli import main; sys.argv.insert(1, 'predict3dunet'); main()"
 
@@ -33,7 +40,7 @@ OURS = "import sys; from morula.cli import main; sys.argv.insert(1, 'predict3dun
 def rows(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
     """CPU-seconds and peak memory of every way of predicting 128^3 voxels, pair by pair."""
     prepare()
-    cases = [(halo, way) for halo, way in BARS if way != "openvino" or importlib.util.find_spec("openvino")]
+    cases = [(halo, way) for halo, way in BARS if "openvino" not in way or importlib.util.find_spec("openvino")]
     with_original = "PYTORCH3DUNET" in os.environ
     if not with_original:
         print("unet3d_prediction: pytorch-3dunet is skipped; name the folder of its source in PYTORCH3DUNET", flush=True)
@@ -118,7 +125,7 @@ def result(runs: dict[str, list[list[float]]], options: argparse.Namespace, *, c
             figures.append(figure(f"{name} / pytorch-3dunet", "x", ratios, BARS[halo, way], value=statistics.median(ratios)))
         memory = [run[1] for run in each]
         figures.append(figure(f"{name}, peak memory", "GB", memory, max(run[1] for run in theirs) if theirs else None))
-        apart = difference(halo, way) if way in ("patch", "openvino") else None
+        apart = difference(halo, way) if way != "planned" else None
         if apart is not None:
             figures.append(figure(f"{name}, greatest difference", "", [apart], 1e-4 if way == "patch" else 1e-3))
     return {
@@ -126,7 +133,8 @@ def result(runs: dict[str, list[list[float]]], options: argparse.Namespace, *, c
         "note": f"UNet3D of 32 features with group normalisation on {EDGE}^3 voxels, patches of {PATCH}^3, halo {HALO} or "
         f"none, {options.threads} thread(s), whole processes from the start of Python on, by turns; medians. Patch: the tiles of "
         "pytorch-3dunet; planned: `predictor.tiles: planned`; openvino: `predictor.backend: openvino`. The other is measured where the "
-        "folder of its source is named in PYTORCH3DUNET.",
+        "folder of its source is named in PYTORCH3DUNET. fp16: `predictor.precision: fp16` "
+        "on a CPU that multiplies half precision in hardware (AMX-FP16); all others, and pytorch-3dunet, compute in fp32.",
         "complete": complete,
         "runs": runs,
         "threads": options.threads,

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from morula.core.errors import MissingExtraError
+from morula.core.errors import MissingExtraError, OptionError
 from morula.dialects.pytorch3dunet import build_model
 from morula.inference.openvino import OpenVino, with_activation
 from morula.nn.build import build_network
@@ -33,6 +33,22 @@ def test_the_result_is_that_of_torch_for_every_size(section):
         with torch.inference_mode():
             expected = model(image)
         assert (fast(image) - expected).abs().max() < 1e-4
+
+
+@needs_openvino
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
+def test_a_decoder_in_half_precision_changes_little(section):
+    torch.manual_seed(0)
+    model = build_model({"in_channels": 1, "out_channels": 1, **section}).eval()
+    try:
+        fast = OpenVino(fuse_for_inference(model), model.network.multiple, "fp16")
+    except OptionError:
+        pytest.skip("this processor does not compute in half precision")
+    image = torch.randn((1, 1, 1 if model.network.ndim == 2 else 20, 24, 32))
+    with torch.inference_mode():
+        difference = (fast(image) - model(image)).abs().max()
+    assert 0 < difference < 2e-3
 
 
 @needs_openvino

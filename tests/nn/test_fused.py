@@ -62,3 +62,15 @@ def test_single_precision_is_as_exact_as_torch():
         expected = norm.double()(enlarged.double())
     assert (level - expected[:, :2]).abs().max() < 2e-5
     assert (below - expected[:, 2:, ::2, ::2, ::2]).abs().max() < 2e-5
+
+
+def test_statistics_of_large_images_hold_in_half_precision():
+    torch.manual_seed(0)
+    net = build_network({"kind": "ordered_unet", "features": (4, 8), "order": "gcr", "groups": 2}, 2, 1, {"F": 1}).eval()
+    image = 3 * torch.randn(1, 1, 320, 320)  # its squares add up to more than float16 holds
+    fused = fuse_for_inference(net)
+    with torch.inference_mode():
+        expected = net(image)["F"]
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                assert (fused(image)["F"] - expected).abs().max() < 0.05

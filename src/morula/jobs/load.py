@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +37,6 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
     for override in overrides:
         _override(document.data, override)
     return _with_absolute_paths(validate(document), folder)
-
-
-@contextmanager
-def located(job: str | Path | Mapping[str, Any], stage: int = 1) -> Iterator[None]:
-    """Problems raised inside gain file and line of their key, where the job is a file; `stage` is its document, counted from 1.
-
-    Raises:
-        JobError: as it came, with lines.
-    """
-    try:
-        yield
-    except JobError as error:
-        if isinstance(job, Mapping):
-            raise
-        document = read_documents(job)[stage - 1]
-        problems = [
-            problem if problem.line is not None else replace(problem, line=document.line(tuple(problem.key.split("."))), file=document.file)
-            for problem in error.problems
-        ]
-        raise JobError(sorted(problems, key=lambda problem: problem.line or 0)) from error
 
 
 def validate(document: Document) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -182,7 +182,8 @@ class Model:
         from morula.nn.fuse import fuse_for_inference
 
         fused = fuse_for_inference(self.network.for_prediction())
-        return OpenVino(with_activation(fused, self.method.activate), self.network.multiple)
+        precision: Literal["fp32", "fp16"] = "fp16" if self.job.prediction.precision == "fp16" else "fp32"
+        return OpenVino(with_activation(fused, self.method.activate), self.network.multiple, precision)
 
     def orientations(self) -> list[Orientation]:
         """Those that the job averages over."""
@@ -224,6 +225,7 @@ class Model:
                 reorient=self.method.reorient,
                 out=out,
                 device=device,
+                precision="fp32" if by_openvino else self.job.prediction.precision,
             )
         for each in self.job.prediction.median:
             for channel in range(len(self.method.channels)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -104,3 +106,23 @@ def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterable[tu
         for position, value in enumerate(node.value):
             lines[(*place, position)] = value.start_mark.line + 1
             yield from _walk(value, (*place, position), lines)
+
+
+@contextmanager
+def located(job: str | Path | Mapping[str, Any], stage: int = 1) -> Iterator[None]:
+    """Problems raised inside gain file and line of their key, where the job is a file; `stage` is its document, counted from 1.
+
+    Raises:
+        JobError: as it came, with lines.
+    """
+    try:
+        yield
+    except JobError as error:
+        if isinstance(job, Mapping):
+            raise
+        document = read_documents(job)[stage - 1]
+        problems = [
+            problem if problem.line is not None else replace(problem, line=document.line(tuple(problem.key.split("."))), file=document.file)
+            for problem in error.problems
+        ]
+        raise JobError(sorted(problems, key=lambda problem: problem.line or 0)) from error

@@ -123,8 +123,11 @@ def normalised(norm: nn.GroupNorm, *parts: Tensor) -> list[Tensor]:
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and mean square of each channel, N C in float64; the squares by a matrix product, which is the fastest pass over memory."""
-    flat = x.flatten(2)
-    if torch.jit.is_tracing():  # type: ignore[attr-defined] # other programs know no diagonals
-        return flat.mean(dim=2), (flat * flat).mean(dim=2)
-    squares = torch.bmm(flat, flat.mT).diagonal(dim1=1, dim2=2)
-    return flat.mean(dim=2).double(), squares.double() / flat.shape[2]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined] # other programs know no diagonals, and lay each axis out as they like
+        axes = tuple(range(2, x.ndim))
+        return x.mean(dim=axes), (x * x).mean(dim=axes)
+    with torch.autocast(x.device.type, enabled=False):  # sums of squares are beyond the numbers of float16
+        flat = x.flatten(2)
+        flat = flat if flat.dtype == torch.float64 else flat.float()
+        squares = torch.bmm(flat, flat.mT).diagonal(dim1=1, dim2=2)
+        return flat.mean(dim=2).double(), squares.double() / flat.shape[2]

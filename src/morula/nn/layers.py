@@ -181,6 +181,9 @@ class VoxelLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NK(Z)YX."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined] # other programs have fast convolutions of one voxel
+            convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
+            return convolve(x, self.weight.reshape(*self.weight.shape, *[1] * (x.ndim - 2)), self.bias)
         out = torch.matmul(self.weight, x.flatten(2)).unflatten(2, x.shape[2:])
         return out if self.bias is None else out + self.bias.reshape(-1, *[1] * (x.ndim - 2))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from morula.jobs.load import load_job, located
+from morula.jobs.load import load_job
+from morula.jobs.yaml_lines import located
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.prove import Proof
 from morula.workflows.prove import prove as prove_it

@@ -9,7 +9,7 @@ from typing import Any
 
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
-from morula.jobs.load import located
+from morula.jobs.yaml_lines import located
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
 from morula.io.location import split_location, stem_of
 from morula.io.output import open_output
-from morula.jobs.load import located
+from morula.jobs.yaml_lines import located
 
 SUFFIX = "_predictions"
 _METRICS = {"dice": "DiceCoefficient", "mean_iou": "MeanIoU"}

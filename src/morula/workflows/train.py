@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import OptionError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
-from morula.jobs.load import load_job, located
+from morula.jobs.load import load_job
 from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.yaml_lines import located
 from morula.training.processes import first_process
 from morula.workflows.judge import Judge
 from morula.workflows.layers import FOLDER, job_of_layers, write_layers

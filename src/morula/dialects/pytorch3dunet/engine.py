@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,8 @@ class Engine:
 
             if job.plain.device not in (None, "cpu"):
                 raise OptionError(f"backend openvino computes on CPUs but device is {job.plain.device!r}. Write device: cpu.")
-            return cls(job, fast, OpenVino(fast, fast.network.multiple), "cpu", memory)
+            precision: Literal["fp32", "fp16"] = "fp16" if job.predictor.precision == "fp16" else "fp32"
+            return cls(job, fast, OpenVino(fast, fast.network.multiple, precision), "cpu", memory)
         device = pick_device(job.plain.device or "auto")
         fast = to_channels_last(fast).to(device)
         several = device == "cuda" and torch.cuda.device_count() > 1
@@ -109,5 +110,8 @@ class Engine:
                 f"{name}: the network normalises over each tile, and tiles of {list(plan.tile)} are not what it was trained on. "
                 "Compare the result with that of predictor.tiles: patch."
             )
-        for progress in predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device):
+        options = self.job.predictor
+        precision = "fp32" if options.backend == "openvino" else options.precision  # it looks after its own
+        steps = predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device, precision=precision)
+        for progress in steps:
             yield Progress(progress.stage, progress.done, progress.total, name)

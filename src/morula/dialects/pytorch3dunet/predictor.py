@@ -45,6 +45,10 @@ class PredictorOptions(Options):
     backend: Literal["torch", "openvino"] = "torch"
     """What computes the network; `openvino` needs the extra of that name and runs on CPUs (not in the original)."""
 
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network (not in the original). The shorter numbers are several times as fast on GPUs and on CPUs that multiply them
+    in hardware; `openvino` knows `fp32` and `fp16` and computes the encoder in `fp32` always."""
+
 
 DEAD_PREDICTOR = {
     "patch_halo": "versions from 1.8.6 on read it no more, and mirrored patches before. Write loaders.test.slice_builder.halo_shape.",
@@ -68,6 +72,11 @@ def misfits(predictor: PredictorOptions, loaders: LoadersOptions, model: Mapping
         yield "predictor.prediction_channel", "does not go with save_segmentation, which looks at all channels. Leave one of the two out."
     if predictor.performance_metric is not None and predictor.gt_internal_path is None:
         yield "predictor.gt_internal_path", "is missing; performance_metric needs the data set of the truth."
+    if (predictor.backend, predictor.precision) == ("openvino", "bf16"):
+        yield (
+            "predictor.precision",
+            "is bf16, which does not go with backend openvino. Write fp16, which is as fast and more exact, or fp32.",
+        )
     folders, images = loaders.dataset == "DSB2018Dataset", predictor.name == "DSB2018Predictor"
     if folders != images:
         yield "predictor.name", f"{predictor.name} does not go with loaders.dataset {loaders.dataset}. DSB2018 goes with DSB2018."
