@@ -125,7 +125,7 @@ def result(runs: dict[str, list[list[float]]], options: argparse.Namespace, *, c
             figures.append(figure(f"{name} / pytorch-3dunet", "x", ratios, BARS[halo, way], value=statistics.median(ratios)))
         memory = [run[1] for run in each]
         figures.append(figure(f"{name}, peak memory", "GB", memory, max(run[1] for run in theirs) if theirs else None))
-        apart = difference(halo, way) if way != "planned" else None
+        apart = difference(halo, way) if way not in ("planned", "pytorch-3dunet") else None
         if apart is not None:
             figures.append(figure(f"{name}, greatest difference", "", [apart], 1e-4 if way == "patch" else 1e-3))
     return {
