@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from morula.core.region import Region
 from morula.data.augment.affine import Rotate, RotateOptions, Zoom, ZoomOptions
 from morula.data.augment.parse import parse_augmentations
-from morula.data.augment.resample import Fetched, fetch_region
+from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.augment.warp import Warp, random_displacement
 
 CASES = [
@@ -61,6 +61,21 @@ def test_equals_scipy_on_the_whole_image(shape, spacing, channels):
         np.testing.assert_allclose(linear, reference(array, warp, region, spacing, 1), atol=2e-4)
         differing = nearest != reference(array, warp, region, spacing, 0)
         assert differing.mean() < 2e-3  # places half-way between two voxels
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [*CASES, ((60, 64), (1.0, 1.0))])
+@pytest.mark.parametrize("order", [2, 3])
+def test_splines_equal_scipy_on_the_whole_image(shape, spacing, order):
+    rng = np.random.default_rng(4)
+    array = rng.random((2, *shape)).astype(np.float32)
+    extent = Region.whole(shape)
+    region = Region(tuple(n // 4 for n in shape), tuple(n // 4 + max(n // 3, 1) for n in shape))
+    warp = drawn_warp(rng, region.shape, spacing)
+    centre = (np.array(region.start) + np.array(region.stop) - 1) / 2
+    box = fetch_region(warp.region(region.shape, spacing, centre).grow((SPLINE_REACH,) * len(shape)), extent)
+    fetched = Fetched(array[(slice(None), *box.slices)], box.start, extent)
+    found = fetched.spline(warp.map(region.shape, spacing, centre), order)
+    np.testing.assert_allclose(found, reference(array, warp, region, spacing, order), atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES)

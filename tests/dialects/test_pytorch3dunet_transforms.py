@@ -93,7 +93,7 @@ MOVES = [
     {"name": "RandomFlip"},
     {"name": "RandomRotate90"},
     {"name": "RandomRotate", "axes": [[2, 1]], "angle_spectrum": 45},
-    {"name": "ElasticDeformation", "spline_order": 0, "execution_probability": 0.7, "alpha": 30, "sigma": 4},
+    {"name": "ElasticDeformation", "spline_order": 1, "execution_probability": 0.7, "alpha": 30, "sigma": 4},
 ]
 
 
@@ -129,6 +129,18 @@ def test_raw_label_and_weight_share_one_draw():
             np.testing.assert_array_equal(sample["image"], sample["weight"])
             seen.add(sample["image"].tobytes())
     assert len(seen) == 3 * len(made)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_raw_data_are_interpolated_by_the_order_written_and_labels_by_theirs(order):
+    bend = {"name": "ElasticDeformation", "execution_probability": 1, "alpha": 30, "sigma": 4}
+    made = patches([{**bend, "spline_order": order}], [{**bend, "spline_order": 0}])
+    sample = made.sample(0, 1)
+    inside = np.isin(sample["image"], range(9)).mean()  # the raw data hold the labels 0 to 8
+    assert (inside == 1) == (order == 0)
+    assert (sample["image"].min() < 0 or sample["image"].max() > 8) == (order > 1)  # splines overshoot
+    assert set(np.unique(sample["targets"])) <= set(range(9))
+    assert (np.abs(sample["image"][0] - sample["targets"]) < 2).mean() > 0.5
 
 
 def test_turned_bent_and_scaled_patches_stay_together():

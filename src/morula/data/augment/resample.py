@@ -9,6 +9,8 @@ import numpy as np
 from morula.core.region import Region
 from morula.data.augment.warp import VoxelMap, lifted
 
+SPLINE_REACH = 12  # voxels beyond which a value changes a spline by less than float32 tells apart
+
 
 @dataclass(frozen=True, eq=False)
 class Fetched:
@@ -37,6 +39,23 @@ class Fetched:
         out = np.empty((len(source), *lifted(where.shape)), source.dtype)
         nearest(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
+
+    def spline(self, where: VoxelMap, order: int) -> np.ndarray:
+        """Interpolation by splines of an order from 2 to 5, values C(Z)YX float32, which may leave the range of the image.
+
+        The part must reach `SPLINE_REACH` voxels further than the map, or to the end of the image.
+        """
+        from scipy.ndimage import map_coordinates
+
+        source = np.ascontiguousarray(self.array, np.float32).reshape(len(self.array), *lifted(self.array.shape[1:]))
+        start, low, n = self._place()
+        places = where.places()
+        for axis in range(3):
+            period = max(2.0 * (n[axis] - 1), 1.0)
+            distance = np.abs(places[axis] - low[axis]) % period
+            places[axis] = np.minimum(distance, period - distance) + (low[axis] - start[axis]) if n[axis] > 1 else 0.0
+        channels = [map_coordinates(channel, places, np.float32, order, mode="mirror") for channel in source]
+        return np.stack(channels).reshape(len(source), *where.shape)
 
     def _place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lift = 3 - len(self.start)

@@ -129,6 +129,12 @@ class VoxelMap:
     offset: np.ndarray
     field: np.ndarray
 
+    def places(self) -> np.ndarray:
+        """Where each voxel comes from, (3, Z, Y, X) float64."""
+        voxels = np.indices(lifted(self.shape), np.float64)
+        places = np.tensordot(self.matrix, voxels, axes=1) + self.offset[:, None, None, None]
+        return places + self.field if self.field.size else places
+
     def inner(self, margin: Sequence[int]) -> VoxelMap:
         """The map of the patch without a margin."""
         if not any(margin):

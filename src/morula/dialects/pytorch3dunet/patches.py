@@ -16,14 +16,14 @@ from morula.core.mirror import mirrored_box
 from morula.core.orientation import Orientation
 from morula.core.region import Region, blocks
 from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
-from morula.data.augment.resample import Fetched, fetch_region
+from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.intensity import Distribution
 from morula.data.sampling import centred
 from morula.dialects.pytorch3dunet.augment import Statistics, encoded, moves, values
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.slices import PatchGrid, build_slices
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, smooth
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, spline_order
 from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
 
 UNIT = (1.0, 1.0, 1.0)  # everything is meant in voxels, as in the original
@@ -121,7 +121,7 @@ class Patches:
         rng = np.random.default_rng((self.seed, epoch, index, 0))
         box, drawn = self._drawn(volume.shape, region, rng)
         raw, labels, weight = self._held[number]
-        image = _moved(raw, box, drawn, linear=True).astype(np.float32, copy=False)
+        image = _moved(raw, box, drawn, spline_order(self.lists.raw, 1)).astype(np.float32, copy=False)
         statistics = self.statistics[number] if self.statistics else None
         changes = draw(values(self.lists.raw, statistics), rng, image.shape[1:], UNIT)
         sample = {
@@ -130,14 +130,13 @@ class Patches:
         }
         targets = []
         for opened, array in zip(volume.labels, labels):
-            linear = opened.dtype.kind == "f" or smooth(self.lists.label)
-            patch = _moved(array, box, drawn, linear=linear)
+            patch = _moved(array, box, drawn, spline_order(self.lists.label, int(opened.dtype.kind == "f")))
             patch = patch if opened.channels else patch[0]
             targets.append(encoded(self.lists.label, patch, np.random.default_rng((self.seed, epoch, index, 1))))
         if targets:
             sample["targets"] = _joined(targets)
         if weight is not None:
-            patch = encoded(self.lists.weight, _moved(weight, box, drawn, linear=True), rng)
+            patch = encoded(self.lists.weight, _moved(weight, box, drawn, spline_order(self.lists.weight, 1)), rng)
             sample["weight"] = np.ascontiguousarray(patch, np.float32)
         return sample
 
@@ -204,19 +203,26 @@ def _turned(region: Region, orientation: Orientation, shape: Sequence[int]) -> R
     return Region(tuple(start), tuple(a + edge for a, edge in zip(start, edges, strict=True)))
 
 
-def _moved(array: Any, box: Region, drawn: Draw, *, linear: bool) -> np.ndarray:
-    """The values of a box of an array CZYX after warp and orientation; beyond the array its mirror image."""
+def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
+    """The values of a box of an array CZYX after warp and orientation, interpolated by `order`; beyond the array its mirror image."""
     extent = Region.whole(array.shape[1:])
     if drawn.warp is None:
         patch = mirrored_box(array, box, extent)
     else:
         centre = (np.array(box.start) + np.array(box.stop) - 1) / 2
-        place = fetch_region(drawn.warp.region(box.shape, UNIT, centre), extent)
+        margin = (SPLINE_REACH if order > 1 else 0,) * 3
+        place = fetch_region(drawn.warp.region(box.shape, UNIT, centre).grow(margin), extent)
         part = np.asarray(array[(slice(None), *place.slices)])
         where = drawn.warp.map(box.shape, UNIT, centre)
-        fetched = Fetched(part if linear else _plain(part), place.start, extent)
-        patch = fetched.linear(where)[0] if linear else fetched.nearest(where)
-    return np.ascontiguousarray(drawn.orientation.apply(patch if linear else _plain(patch)))
+        fetched = Fetched(part if order else _plain(part), place.start, extent)
+        match order:
+            case 0:
+                patch = fetched.nearest(where)
+            case 1:
+                patch = fetched.linear(where)[0]
+            case _:
+                patch = fetched.spline(where, order)
+    return np.ascontiguousarray(drawn.orientation.apply(patch if order else _plain(patch)))
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:

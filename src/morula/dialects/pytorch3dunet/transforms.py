@@ -99,8 +99,8 @@ class RandomRotate(Transform):
     """Planes, of which one is drawn."""
     mode: str = "reflect"
     """What lies beyond the volume; its mirror image here, whatever is written."""
-    order: int = Field(0, ge=0, le=5)
-    """Interpolation of the labels: 0 takes the nearest voxel; raw data are interpolated."""
+    order: int | None = Field(None, ge=0, le=5)
+    """Interpolation: 0 takes the nearest voxel, 1 is linear, from 2 on splines; left out, the nearest for labels, linear for others."""
 
     @field_validator("axes")
     @classmethod
@@ -134,7 +134,7 @@ class ElasticDeformation(Transform):
     """Smooth random deformation."""
 
     spline_order: int = Field(ge=0, le=5)
-    """Interpolation: 0 takes the nearest voxel, others interpolate."""
+    """Interpolation: 0 takes the nearest voxel (for labels), 1 is linear, from 2 on splines."""
     alpha: float = Field(2000, ge=0)
     """Factor of the smoothed noise that is the displacement."""
     sigma: float = Field(50, gt=0)
@@ -395,9 +395,16 @@ def _named(moves: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def smooth(transforms: Sequence[Transform]) -> bool:
-    """Whether the list asks for interpolation between voxels."""
-    return any(getattr(each, "order", 0) or getattr(each, "spline_order", 0) for each in transforms)
+def spline_order(transforms: Sequence[Transform], default: int) -> int:
+    """The order of interpolation: the highest that stands in the list, as all moves together are interpolated once.
+
+    Examples:
+        >>> turn, bend = RandomRotate(name="RandomRotate"), ElasticDeformation(name="ElasticDeformation", spline_order=3)
+        >>> spline_order([turn, bend], 1), spline_order([turn], 1), spline_order([turn], 0)
+        (3, 1, 0)
+    """
+    orders = [getattr(each, "order", getattr(each, "spline_order", None)) for each in transforms]
+    return max((order for order in orders if order is not None), default=default)
 
 
 def parsed(entry: Mapping[str, Any]) -> Transform:
