@@ -2,6 +2,10 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +21,7 @@ from morula.dialects.pytorch3dunet.board import tagged
 from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
 from morula.dialects.pytorch3dunet.job import FormatterOptions
 from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, build_course, build_optimizer, schedules
+from morula.jobs.model import load
 from morula.workflows.train3dunet import train3dunet
 
 LISTS = {
@@ -96,6 +101,8 @@ def test_exactly_so_many_steps_and_what_is_written(tmp_path, config):
     assert names[-1] == "final_conv.bias"
     run_folder = tmp_path / "out" / "run"
     assert {path.name for path in run_folder.iterdir()} >= {"job.yaml", "provenance.json", "report.html", "checkpoints", "logs"}
+    with pytest.raises(MissingFileError, match=r"morula predict3dunet --config JOB --model_path .*out/best_checkpoint.pytorch"):
+        load(run_folder)
     (copied,) = (tmp_path / "out" / "logs").glob("*/train.yml")
     assert yaml.safe_load(copied.read_text())["manual_seed"] == 3
 
@@ -112,6 +119,25 @@ def test_mixed_precision(tmp_path, config):
     validated = [event.figures for event in events if isinstance(event, Epoch) and "validation_loss" in event.figures]
     assert all(math.isfinite(figures["validation_loss"]) for figures in validated)
     assert last(tmp_path)["model_state_dict"]["final_conv.weight"].dtype == torch.float32
+
+
+def test_two_processes_learn_what_one_learns_from_twice_the_batch(tmp_path, config):
+    run(tmp_path, config, precision="fp32", max_num_iterations=6)
+    expected = last(tmp_path)
+    config["loaders"]["batch_size"] = 1
+    config["trainer"] |= {"precision": "fp32", "max_num_iterations": 6, "checkpoint_dir": str(tmp_path / "two")}
+    job = tmp_path / "two.yml"
+    job.write_text(yaml.safe_dump(config))
+    launchers = ("SLURM_", "LOCAL_RANK", "MASTER_", "WORLD_SIZE", "NODE_RANK")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(launchers)}
+    script = Path(__file__).with_name("two_processes3dunet.py")
+    command = [sys.executable, str(script), str(job)]
+    done = subprocess.run(command, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = read_checkpoint(tmp_path / "two" / "last_checkpoint.pytorch")
+    assert (found["num_iterations"], found["num_epochs"]) == (expected["num_iterations"], expected["num_epochs"])
+    for name, value in expected["model_state_dict"].items():
+        torch.testing.assert_close(found["model_state_dict"][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_epochs_end_a_training_too(tmp_path, config):

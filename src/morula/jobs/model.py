@@ -285,10 +285,14 @@ def load(path: str | Path) -> Model:
     inner = folder / "model"
     folder = inner if inner.is_dir() else folder
     if not (folder / "model.json").is_file():
-        raise MissingFileError(
-            f"{str(path)!r} holds no model: there is no model/model.json. Name a run folder whose training has finished, "
-            "or its model folder."
+        foreign = [*Path(path).glob("best_checkpoint.pytorch"), *Path(path).parent.glob("best_checkpoint.pytorch")]
+        remedy = (
+            f"It is a training by a job file of pytorch-3dunet: predict with `morula predict3dunet --config JOB --model_path {foreign[0]}`, "
+            "or train the native job that `morula convert` makes of it."
+            if foreign
+            else "Name a run folder whose training has finished, or its model folder."
         )
+        raise MissingFileError(f"{str(path)!r} holds no model: there is no model/model.json. {remedy}")
     network, facts = load_weights(folder)
     built = facts["network"]
     job: Options = validate(Document(facts["job"], {}, str(folder / "model.json")))
