@@ -1,4 +1,4 @@
-"""Trains by a job file of pytorch-3dunet in two processes; Fabric starts this script, ``two_processes3dunet.py JOB``, again for the second."""
+"""Trains by a job file of pytorch-3dunet in two processes; Fabric starts this script, ``two_processes3dunet.py JOB``, for the second."""
 
 from __future__ import annotations
 

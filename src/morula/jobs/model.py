@@ -287,7 +287,7 @@ def load(path: str | Path) -> Model:
     if not (folder / "model.json").is_file():
         foreign = [*Path(path).glob("best_checkpoint.pytorch"), *Path(path).parent.glob("best_checkpoint.pytorch")]
         remedy = (
-            f"It is a training by a job file of pytorch-3dunet: predict with `morula predict3dunet --config JOB --model_path {foreign[0]}`, "
+            f"It is a training by a job of pytorch-3dunet: predict with `morula predict3dunet --config JOB --model_path {foreign[0]}`, "
             "or train the native job that `morula convert` makes of it."
             if foreign
             else "Name a run folder whose training has finished, or its model folder."
