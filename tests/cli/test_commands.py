@@ -200,10 +200,42 @@ def test_new_writes_a_job_that_can_be_checked(folder: Path) -> None:
 def test_new_asks_for_what_it_is_not_told(folder: Path) -> None:
     job = folder / "asked.yaml"
     data = folder / "data"
-    answers = f"instances\n{data / 'train/images'}\n{data / 'train/labels'}\n{data / 'test/images'}\n\n"
+    answers = f"instances\n{data / 'train/images'}\n{data / 'train/labels'}\n{data / 'test/images'}\n\n\n"
     result = typed("new", job, text=answers)
     assert result.exit_code == 0, result.output
     assert "data/test/images" in job.read_text()
+
+
+def test_new_proposes_pretraining_where_few_images_have_labels(folder: Path, tmp_path: Path) -> None:
+    data = folder / "data"
+    few, many = tmp_path / "few", tmp_path / "many"
+    names = [path.name for path in sorted((data / "train/images").iterdir())]
+    for part in ("images", "labels"):
+        (few / part).mkdir(parents=True)
+        for name in names[:2]:
+            (few / part / name).symlink_to(data / "train" / part / name)
+    many.mkdir()
+    for number in range(8):
+        (many / f"{number}.tif").symlink_to(data / "train/images" / names[number % 4])
+    job = tmp_path / "two.yaml"
+    given = ("--raw", few / "images", "--labels", few / "labels", "--yes")
+    result = typed("new", job, *given, "--unlabelled", many)
+    assert result.exit_code == 0, result.output
+    assert "pretraining on 8 images without labels comes first" in result.output
+    text = job.read_text()
+    assert "# Stage 1: " in text
+    assert "network: {from: stage 1}" in text
+    small = ("--set", "training={epochs: 1, steps_per_epoch: 2}", "--set", "sampling={patch: [32, 32], batch: 2}")
+    assert typed("check", job, "--no-prove", *small).exit_code == 0
+    result = typed("run", job, "-o", tmp_path / "run", *small)
+    assert result.exit_code == 0, result.output
+    assert "100.0% of the encoder" in result.output
+    assert (tmp_path / "run" / "2_channels" / "report.html").is_file()
+    (many / "7.tif").unlink()
+    result = typed("new", job, *given, "--unlabelled", many, "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "no pretraining is planned: 7 images" in result.output
+    assert "stage 1" not in job.read_text()
 
 
 def test_interrupted_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

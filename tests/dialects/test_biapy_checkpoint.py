@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import morula
-from morula.core.errors import MissingFileError, ModelError
+from morula.core.errors import JobError, MissingFileError, ModelError
+from morula.core.events import Logged
 from morula.dialects.biapy import CheckpointWarning, load_biapy_checkpoint
 from morula.dialects.biapy.networks import native_network
 
@@ -218,3 +219,30 @@ def test_a_really_trained_network_gives_its_own_probabilities(data_folder):
     for file in files:
         raw = morula.read(data_folder / "nuclei2d" / "test" / "images" / file.name.removeprefix("probabilities_"))
         np.testing.assert_allclose(model.predict(raw), np.asarray(morula.read(file, axes="CYX")), rtol=0, atol=1e-4)
+
+
+def test_training_starts_from_a_checkpoint(tmp_path):
+    masking = {"TYPE": "SELF_SUPERVISED", "SELF_SUPERVISED": {"PRETEXT_TASK": "masking"}}
+    path = stored(tmp_path, checkpoint("mae_2D", PROBLEM=masking))
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        labels = np.zeros((32, 32), np.uint16)
+        labels[4:14, 4:14], labels[18:28, 16:29] = 1, 2
+        morula.write(tmp_path / "labels" / f"{number}.tif", labels, axes="YX", labels=True)
+        raw = (500 * (labels > 0) + rng.normal(100, 9, labels.shape)).astype(np.uint16)
+        morula.write(tmp_path / "raw" / f"{number}.tif", raw, axes="YX")
+    job = {
+        "images": {"train": {"raw": str(tmp_path / "raw"), "labels": str(tmp_path / "labels")}, "validate": None},
+        "method": {"kind": "channels", "channels": ["F", "C"]},
+        "network": {"kind": "unetr", "from": str(path), "features": 4},
+        "sampling": {"patch": [16, 16], "batch": 2},
+        "training": {"epochs": 1, "steps_per_epoch": 2, "freeze": ["encoder.*"]},
+        "augment": "none",
+    }
+    told = [event.message for event in morula.train(job, output=tmp_path / "run") if isinstance(event, Logged)]
+    assert any("100.0% of the encoder" in text for text in told)
+    former = load_biapy_checkpoint(path).network.encoder.state_dict()
+    later = morula.load(tmp_path / "run").network.encoder.state_dict()
+    assert all(torch.equal(values, former[name]) for name, values in later.items())
+    with pytest.raises(JobError, match=r"holds a mae, but the network is a unet; state network\.kind mae or unetr"):
+        list(morula.train({**job, "network": {"kind": "unet", "from": str(path)}}, output=tmp_path / "other"))

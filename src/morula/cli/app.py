@@ -75,6 +75,7 @@ def new(
     voxel_size: Annotated[
         str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x); from the files when left out.")
     ] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels: pretraining on them is planned first.")] = None,
     memory: Memory = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what is given and planned.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
@@ -84,7 +85,8 @@ def new(
     from morula.workflows.new import new as write_job
 
     with answering():
-        answers = answers_for(raw=raw, labels=labels, test=test, test_labels=test_labels, task=task, voxel_size=voxel_size, ask=not yes)
+        stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
+        answers = answers_for(**stated, unlabelled=unlabelled, ask=not yes)
         tell(write_job(job, answers, memory=memory, overwrite=overwrite))
 
 

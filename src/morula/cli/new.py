@@ -25,6 +25,7 @@ def answers_for(
     test_labels: str | None,
     task: str | None,
     voxel_size: str | None,
+    unlabelled: str | None,
     ask: bool,
 ) -> Answers:
     """Answers from the options, the missing ones asked for.
@@ -47,8 +48,10 @@ def answers_for(
         test = typer.prompt("Images to predict (empty: none)", default="", show_default=False) or None
         if test is not None and test_labels is None:
             test_labels = typer.prompt("Their labels, to be scored (empty: none)", default="", show_default=False) or None
+    if unlabelled is None and ask:
+        unlabelled = typer.prompt("Many more images without labels, to pretrain on (empty: none)", default="", show_default=False) or None
     size = voxel_size_of(raw, voxel_size, ask=ask)
-    return Answers(cast(str, raw), cast(str, labels), cast(Literal["instances", "semantic"], task), test, test_labels, size)
+    return Answers(cast(str, raw), cast(str, labels), cast(Literal["instances", "semantic"], task), test, test_labels, size, unlabelled)
 
 
 def voxel_size_of(raw: str, stated: str | None, *, ask: bool) -> VoxelSize | None:

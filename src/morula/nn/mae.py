@@ -79,18 +79,18 @@ class MAE(Network):
         """Images of each head; `hidden` is (N, L)."""
         grid = self.encoder.grid(x.shape[2:])
         tokens, of_class = self.encoder.begin(x)
-        n, length, width = tokens.shape
-        if hidden is None:
-            hidden = torch.zeros((n, length), dtype=torch.bool, device=x.device)
-        order, seen = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._seen(hidden)  # those that are seen first
-        tokens = torch.cat([of_class, tokens.gather(1, order[:, :seen, None].expand(-1, -1, width))], dim=1)
+        if hidden is not None:
+            order, seen = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._seen(hidden)  # those that are seen first
+            tokens = tokens.gather(1, order[:, :seen, None].expand(-1, -1, tokens.shape[2]))
+        tokens = torch.cat([of_class, tokens], dim=1)
         for block in self.encoder.blocks:
             tokens = block(tokens)
         tokens = self.to_decoder(self.norm(tokens))
         of_class, tokens = tokens[:, :1], tokens[:, 1:]
-        masks = self.mask_token.to(tokens.dtype).expand(n, length - seen, -1)
-        back = order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2])
-        tokens = torch.cat([tokens, masks], dim=1).gather(1, back)
+        if hidden is not None:
+            masks = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden.shape[1] - seen, -1)
+            back = order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2])
+            tokens = torch.cat([tokens, masks], dim=1).gather(1, back)
         positions, class_position = self.decoder_positions(grid, x)
         tokens = torch.cat([of_class + class_position, tokens + positions.to(self.mask_token.dtype)], dim=1)
         for block in self.decoder:

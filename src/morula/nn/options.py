@@ -27,7 +27,7 @@ class NetworkOptions(Options):
     from_: str | None = Field(
         default=None,
         alias="from",
-        description="Weights to start from: a run folder, `stage 1` of the same job file, or for `wnet` a checkpoint of CellSeg3D. "
+        description="Weights to start from: a run folder, `stage 1` of the same job file, or a checkpoint of BiaPy or (`wnet`) CellSeg3D. "
         "A network whose features are left out is the one that these weights belong to.",
     )
 

@@ -82,9 +82,12 @@ class Positions(nn.Module):
         if self.stored is not None and self.grid is not None and self.of_class is not None:
             return resize_positions(self.stored, self.grid, grid), self.of_class
         key = (grid, like.device)
-        if key not in self._known:
-            self._known = {key: sincos_positions(grid, self.width)[None].to(like.device)}
-        return self._known[key], 0.0
+        if key in self._known:
+            return self._known[key], 0.0
+        positions = sincos_positions(grid, self.width)[None].to(like.device)
+        if not torch.compiler.is_exporting():  # a graph keeps nothing
+            self._known = {key: positions}
+        return positions, 0.0
 
 
 class TransformerEncoder(nn.Module):

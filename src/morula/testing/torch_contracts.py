@@ -45,11 +45,11 @@ def small_options(name: str) -> Options:
     return small
 
 
-def _network(name: str, ndim: int) -> Any:
+def _network(name: str, ndim: int, heads: dict[str, int] = _HEADS) -> Any:
     from morula.nn.build import build_network
 
     torch.manual_seed(0)
-    return build_network(small_options(name), ndim, 2, _HEADS)
+    return build_network(small_options(name), ndim, 2, heads)
 
 
 def _inputs(ndim: int) -> Iterator[Tensor]:
@@ -126,12 +126,28 @@ def network_computes_in_half_precision(name: str) -> None:
                 assert float((outputs[head].float() - y).abs().mean()) < 0.1 * (1 + float(y.abs().mean()))
 
 
+def network_is_exported(name: str) -> None:
+    """As a graph without Python (`torch.export`), with one head and with several, the network gives the same output for an odd size."""
+    for ndim in (2, 3):
+        for heads in ({"image": 1}, _HEADS):
+            network = _network(name, ndim, heads).eval()
+            x = next(_inputs(ndim))
+            exported = torch.export.export(network, (x,)).module()
+            with torch.no_grad():
+                expected = network(x)
+                found = exported(x)
+            assert found.keys() == expected.keys()
+            for head, y in expected.items():
+                torch.testing.assert_close(found[head], y)
+
+
 NETWORK_LAWS: tuple[Law, ...] = (
     network_takes_any_size,
     network_learns_everywhere,
     network_is_deterministic,
     network_survives_storing,
     network_computes_in_half_precision,
+    network_is_exported,
 )
 
 

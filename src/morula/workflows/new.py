@@ -12,6 +12,7 @@ from morula.core.errors import DataError, FileWriteError
 from morula.core.voxel_size import VoxelSize
 from morula.data.look import DataSummary, describe
 from morula.io.atomic import atomic
+from morula.io.pairs import list_images
 from morula.jobs.load import load_job
 from morula.workflows.compare import Representation, Truths
 from morula.workflows.prepare import Prepared, open_images, prepare
@@ -29,6 +30,12 @@ class Answers:
     test: str | None = None
     test_labels: str | None = None
     voxel_size: VoxelSize | None = None
+    unlabelled: str | None = None
+    """Images without labels to learn from first."""
+
+
+MANY = 4
+"""Images without labels, by those with labels, from which on pretraining is proposed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +76,11 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
         document |= {"method": method_of(chosen)} | objects_of(chosen)
     prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
     document["sampling"] = {"patch": list(prepared.job.sampling.patch), "batch": prepared.job.sampling.batch}
+    first = pretraining(answers, document, path.resolve().parent, notes)
+    if first:
+        document["network"] = {"from": "stage 1"}
     with atomic(path) as part:
-        part.write_text(text_of(document, summary, prepared, proof, chosen), encoding="utf-8")
+        part.write_text(text_of(document, summary, prepared, proof, chosen, first), encoding="utf-8")
     return Written(path, summary, prepared, proof, tuple(notes))
 
 
@@ -88,6 +98,28 @@ def stated(answers: Answers, folder: Path) -> dict[str, Any]:
         images["voxel_size"] = answers.voxel_size.asdict()
     method = {"kind": "channels", "channels": ["F", "C", "Db"]} if answers.task == "instances" else {"kind": "semantic"}
     return {"images": images, "method": method}
+
+
+def pretraining(answers: Answers, document: dict[str, Any], folder: Path, notes: list[str]) -> dict[str, Any]:
+    """The stage that learns from images without labels, with the patch and voxel size of the job; empty where there are too few."""
+    if answers.unlabelled is None:
+        return {}
+    more, labelled = (len(list_images(Path(each).expanduser())) for each in (answers.unlabelled, answers.raw))
+    if more < MANY * labelled:
+        notes.append(
+            f"no pretraining is planned: {more} images without labels beside {labelled} with labels add little; "
+            f"it is proposed from {MANY} times as many on"
+        )
+        return {}
+    notes.append(f"pretraining on {more} images without labels comes first, as stage 1 of the job, because only {labelled} have labels")
+    images = {name: value for name, value in document["images"].items() if name == "voxel_size"}
+    stage = {
+        "images": {"train": {"raw": shown(answers.unlabelled, folder)}, "validate": "15%", **images},
+        "method": {"kind": "crappify"},
+        "sampling": document["sampling"],
+    }
+    prepare(load_job(absolute(stage, folder)))
+    return stage
 
 
 def method_of(chosen: Recommended) -> dict[str, Any]:
@@ -146,8 +178,15 @@ def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tu
         prepared = prepare(load_job({**document, "sampling": {"batch": batch}}))
 
 
-def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, proof: Proof, chosen: Recommended | None = None) -> str:
-    """The commented job file."""
+def text_of(
+    document: dict[str, Any],
+    summary: DataSummary,
+    prepared: Prepared,
+    proof: Proof,
+    chosen: Recommended | None = None,
+    first: dict[str, Any] | None = None,
+) -> str:
+    """The commented job file; with a stage before it two documents."""
     halo = "x".join(map(str, _halo(prepared)))
     lines = ["# Written by `morula new`. Run it with `morula run`; `morula check` shows everything that it leaves out.", "#"]
     lines += [f"# {line}" for line in summary.lines()]
@@ -163,16 +202,30 @@ def text_of(document: dict[str, Any], summary: DataSummary, prepared: Prepared, 
         "method": method_words(prepared, chosen),
         "objects": "the decoder that makes objects of the channels",
         "sampling": "patch: about a cube in physical units; batch: what fits the memory",
+        "network": "the network of the stage before, with its weights; without this line training starts from scratch",
     }
-    for key, value in document.items():
-        body = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-        lines += [f"# {comments[key]}", body.rstrip()]
     epochs = prepared.job.training.epochs
+    if first:
+        lines += [
+            "# Stage 1: the network learns to restore images that were made worse, without labels. Stage 2, below the line of dashes,"
+        ]
+        lines += ["# starts from it. For a training from scratch remove stage 1 and the line `network` of stage 2.", *_entries(first, {})]
+        lines += [f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}", "---", "# Stage 2: training with labels."]
+    lines += _entries(document, comments)
     lines += [
         "# fewer epochs for a first look, more for the last percent",
         f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _entries(document: dict[str, Any], comments: dict[str, str]) -> list[str]:
+    """Lines of YAML, each entry under its comment."""
+    lines = []
+    for key, value in document.items():
+        lines += [f"# {comments[key]}"] if key in comments else []
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True).rstrip())
+    return lines
 
 
 def method_words(prepared: Prepared, chosen: Recommended | None) -> str:

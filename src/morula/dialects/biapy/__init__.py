@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_FACE = {"CheckpointWarning": "checkpoint", "load_biapy_checkpoint": "checkpoint"}
+_FACE = {"CheckpointWarning": "checkpoint", "is_biapy_checkpoint": "checkpoint", "load_biapy_checkpoint": "checkpoint"}
 
-__all__ = ["CheckpointWarning", "load_biapy_checkpoint"]
+__all__ = ["CheckpointWarning", "is_biapy_checkpoint", "load_biapy_checkpoint"]
 
 if TYPE_CHECKING:
     from morula.dialects.biapy.checkpoint import CheckpointWarning as CheckpointWarning
+    from morula.dialects.biapy.checkpoint import is_biapy_checkpoint as is_biapy_checkpoint
     from morula.dialects.biapy.checkpoint import load_biapy_checkpoint as load_biapy_checkpoint
 
 

@@ -100,6 +100,17 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     return Model(validated, network, built, network.in_channels, voxel_size)
 
 
+def is_biapy_checkpoint(path: str | Path) -> bool:
+    """Whether a file holds weights with settings of BiaPy beside them.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        ModelError: when it is damaged.
+    """
+    content = read_checkpoint(path, stand_ins=_STAND_INS)
+    return isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping)
+
+
 def _parts(content: Any, path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Tensors and settings.
 
