@@ -9,8 +9,10 @@ from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 
 from morula.core.errors import OptionError
+from morula.labels import suppression
 from morula.labels.decode import build_decoder, decode, decode_objects
 from morula.labels.encode import build_channels, encode
+from morula.labels.polyhedra import Blocks
 from morula.labels.stars import fan_of, star_volume
 from morula.labels.suppression import Rule, field_of, paint_stars, suppress
 
@@ -114,6 +116,25 @@ def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
     }
     wanted = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
     assert set(suppress(scores, candidates, field, fan, spacing, Rule(limit, False)).tolist()) == wanted
+
+
+@pytest.mark.parametrize(("spacing", "union"), [((1.0, 1.0, 1.0), False), ((2.0, 1.0, 1.0), True)])
+def test_blocks_of_polyhedra_decide_as_all_voxels_do(monkeypatch, spacing, union):
+    rng = np.random.default_rng(5)
+    shape = (14, 36, 37)
+    scores = rng.random(shape).astype(np.float32)
+    middles = rng.uniform(0, 1, (9, 3)) * np.array(shape) * spacing
+    away = np.linalg.norm(np.stack(np.indices(shape), axis=-1)[..., None, :] * spacing - middles, axis=-1).min(axis=-1)
+    candidates = np.flatnonzero((away < 5) & (rng.random(shape) < 0.7))
+    values = ((11 - away) * rng.uniform(0.9, 1, (24, *shape))).astype(np.float32)
+    fan, field = fan_of(24, spacing), field_of(values, float(values.max()), 1.0, spacing)
+    kept = suppress(scores, candidates, field, fan, spacing, Rule(0.3, union))
+    made = suppression.blocks_of(suppression.table_for(field.high, fan, spacing, shape), np.array(spacing))
+    assert len(made.near) > 100
+    none = Blocks(made.starts[:0], made.near[:0], made.first[:1], made.cones[:0], made.boxes[:0])
+    monkeypatch.setattr(suppression, "blocks_of", lambda *_: none)
+    assert 5 < len(kept) < len(candidates) / 20
+    np.testing.assert_array_equal(kept, suppress(scores, candidates, field, fan, spacing, Rule(0.3, union)))
 
 
 @pytest.mark.parametrize("limit", [0.25, 0.5])

@@ -83,10 +83,15 @@ class ChannelStatistics:
 
 @njit(cache=True, nogil=True)
 def _count(bits: np.ndarray, histogram: np.ndarray) -> None:
+    zeros = 0
     for i in range(bits.size):
+        if bits[i] == 0:  # of many channels most values: to count them here is faster than in memory
+            zeros += 1
+            continue
         upper = bits[i] >> np.uint32(16)
         # ascending order of floats: negative ones run backwards below the positive ones
         histogram[np.int64(32_767) - (upper & np.uint32(32_767)) if upper >> np.uint32(15) else np.int64(32_768) + upper] += 1
+    histogram[32_768] += zeros
 
 
 def _centre(bins: np.ndarray) -> np.ndarray:
