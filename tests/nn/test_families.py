@@ -139,7 +139,8 @@ def test_stored_positions_are_interpolated_to_other_sizes():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("unetr", {"every": 4}, "every is 4"),
+        ("unetr", {"every": 4}, "Use every: "),
+        ("unetr", {"layers": 2, "token": 16}, "Give at least 3 layers"),
         ("unetr", {"token": 6}, "power of two"),
         ("mae", {"decoder_heads": 3}, "does not divide decoder_width"),
         ("mae", {"position": "stored"}, "need a grid"),

@@ -144,9 +144,10 @@ class UNETROptions(TransformerOptions):
             raise ValueError(f"token {self.token} is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16.")
         taken = self.taken_after()
         if taken and taken[-1] > self.layers:
+            most = self.layers // len(taken)
+            remedy = f"Use every: {most} or less" if most else f"Give at least {len(taken)} layers, or a smaller token"
             raise ValueError(
-                f"every is {self.every}: the decoder takes the results of blocks {', '.join(map(str, taken))} but there are {self.layers}. "
-                f"Use at most {self.layers // len(taken)}."
+                f"the decoder takes the results of blocks {', '.join(map(str, taken))} but there are {self.layers} (layers). {remedy}."
             )
         return self
 
