@@ -33,8 +33,8 @@ def pseudo(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
         "title": "From WNet3D's surest objects to a trained model",
         "note": f"`bench/jobs/wnet3d_pseudo_embryo.yaml` and `wnet3d_pseudo_ovule.yaml` on {options.threads} threads, two stages each: "
         "WNet3D on the training volumes without their labels, then a U-Net for F, C and Db on its objects of a mean probability of at "
-        "least 0.7 and on sure background. Of the embryos the settings of both decoders were chosen on labels of the training and "
-        "validation volumes, of the ovules without labels. Scores pooled.",
+        "least 0.7 and on sure background. The decoders' settings were chosen on labels of the embryos' training and validation volumes, "
+        "and of the ovule that was trained on (the threshold of its first stage). Scores pooled.",
         "complete": True,
         "figures": figures,
     }
