@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morula.core.errors import DataError, OptionError
-from morula.labels.clusters import cluster
+from morula.labels.clusters import _surest_first, cluster
 from morula.labels.decode import build_decoder, decode, decode_objects
 from morula.labels.encode import build_channels, encode
 from morula.testing.contracts import same_partition
@@ -27,6 +27,14 @@ def test_the_objects_are_the_originals(threshold):
     assert found.labels.dtype == np.uint16
     assert found.confidence.shape == (wanted.max(),)
     assert set(found.intermediates) == {"seediness", "foreground"}
+
+
+def test_the_surest_come_first_and_equals_keep_their_order():
+    values = np.random.default_rng(0).integers(-5, 6, 500).astype(np.float32) / 5
+    values[::7] *= -0.0
+    points = np.flatnonzero(values > -0.7)
+    wanted = points[np.argsort(-values[points], kind="stable")]
+    np.testing.assert_array_equal(_surest_first(points.copy(), values), wanted)
 
 
 def brute_force(places, sigma, seediness, threshold, least):

@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 
 _LN2 = float(np.log(2))
+_PART = 1 << 20
+"""Points whose keys are made at a time."""
 
 
 def cluster(
@@ -48,10 +50,7 @@ def cluster(
     number = int(np.count_nonzero(inside))
     if number == 0:
         return np.zeros(inside.size, np.uint32), np.zeros(0, np.float32)
-    order = np.flatnonzero(inside & (seediness >= seed_threshold)).astype(np.int32 if inside.size < 2**31 else np.int64)
-    keys = seediness[order]
-    order = order[np.argsort(np.negative(keys, out=keys), kind="stable")]
-    del keys
+    order = _surest_first(np.flatnonzero(inside & (seediness >= seed_threshold)), seediness)
     ends = [(float(axis[inside].min()), float(axis[inside].max())) for axis in places]
     low, span = np.array([a for a, _ in ends]), np.array([b - a for a, b in ends])
     grid = np.floor(span / cell).astype(np.int64) + 1
@@ -61,6 +60,24 @@ def cluster(
     limits = (number, int(min_unclustered), int(min_size))
     ids, seeds = _grow(places, inside, _three(grid, 1), _three(low, 0), float(cell), order, sigma, limits)
     return ids, seediness[seeds]
+
+
+def _surest_first(points: np.ndarray, seediness: np.ndarray) -> np.ndarray:
+    """Points, given in their order and overwritten, the surest first; among equals the order stays.
+
+    Seediness, as bits that count down, and point are one number each, sorted in place: an argsort would take twice the memory.
+    """
+    if seediness.size >= 2**32:
+        return points[np.argsort(-seediness[points], kind="stable")]
+    keys = points.view(np.uint64)
+    for start in range(0, len(keys), _PART):
+        part = keys[start : start + _PART]
+        bits = (seediness[points[start : start + _PART]].astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0: no negative zero
+        down = np.where(bits >> np.uint32(31), bits, ~bits & np.uint32(0x7FFFFFFF))
+        part |= down.astype(np.uint64) << np.uint64(32)
+    keys.sort()
+    keys &= np.uint64(2**32 - 1)
+    return keys.astype(np.int32 if seediness.size < 2**31 else np.int64)
 
 
 def _three(values: np.ndarray, missing: float) -> np.ndarray:

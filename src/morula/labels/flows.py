@@ -41,34 +41,36 @@ def flow_field(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _heat(mask: np.ndarray, centre: np.ndarray, rounds: int) -> np.ndarray:  # noqa: C901 - the mean over 27 voxels, axis by axis
-    """Temperature, with a margin of one voxel around the mask."""
+def _heat(mask: np.ndarray, centre: np.ndarray, rounds: int) -> np.ndarray:
+    """Temperature, with a margin of one voxel around the mask. The mean over 27 voxels is taken axis by axis, along whole planes: what
+    wraps around at the end of a row falls on the margin, which stays cold."""
     nz, ny, nx = mask.shape
-    heat = np.zeros((nz + 2, ny + 2, nx + 2))
-    weight = np.zeros((nz, ny, nx))
-    share = 1 / 27 if nz > 1 else 1 / 9
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                weight[z, y, x] = share if mask[z, y, x] else 0.0
-    rows, planes = np.zeros((nz + 2, ny + 2, nx)), np.zeros((nz + 2, ny, nx))
+    width = nx + 2
+    size = ny * width - 2  # from the first voxel of a plane that is not margin to the last
+    heat, weight = np.zeros((nz + 2, ny + 2, width)), np.zeros((nz + 2, ny + 2, width))
+    weight[1:-1, 1:-1, 1:-1] = np.where(mask, 1 / 27 if nz > 1 else 1 / 9, 0.0)
+    flat, weights = heat.reshape(nz + 2, -1), weight.reshape(nz + 2, -1)
+    rows, planes = np.zeros(size + 2 * width), np.zeros((3, size))  # the planes before, at and after one
     for _ in range(rounds):
         heat[centre[0] + 1, centre[1] + 1, centre[2] + 1] += 1
-        for z in range(1, nz + 1):
-            for y in range(1, ny + 1):
-                source, target = heat[z, y], rows[z, y]
-                for x in range(nx):
-                    target[x] = source[x] + source[x + 1] + source[x + 2]
-            for y in range(ny):
-                a, b, c, target = rows[z, y], rows[z, y + 1], rows[z, y + 2], planes[z, y]
-                for x in range(nx):
-                    target[x] = a[x] + b[x] + c[x]
-        for z in range(nz):
-            for y in range(ny):
-                a, b, c, w, target = planes[z, y], planes[z + 1, y], planes[z + 2, y], weight[z, y], heat[z + 1, y + 1]
-                for x in range(nx):
-                    target[x + 1] = (a[x] + b[x] + c[x]) * w[x]
+        planes[0] = 0.0
+        for z in range(1, nz + 2):
+            _sum_of_three(flat[z], 1, rows)
+            _sum_of_three(rows, width, planes[z % 3])
+            if z > 1:
+                below, here, above = planes[(z - 2) % 3], planes[(z - 1) % 3], planes[z % 3]
+                share, target = weights[z - 1, width + 1 : width + 1 + size], flat[z - 1, width + 1 : width + 1 + size]
+                for i in range(size):
+                    target[i] = (below[i] + here[i] + above[i]) * share[i]
     return heat
+
+
+@njit(cache=True, nogil=True)
+def _sum_of_three(values: np.ndarray, step: int, out: np.ndarray) -> None:
+    """Each value with those one and two steps on."""
+    second, third = values[step:], values[2 * step :]
+    for i in range(len(out)):
+        out[i] = values[i] + second[i] + third[i]
 
 
 @njit(cache=True, nogil=True)

@@ -66,10 +66,14 @@ class Agglomeration(AffinityDecoder[Options]):
         del parameters
         steps = offsets_of(self.representation, prediction)
         chosen = direct(steps, "agglomeration")
-        near, offsets = prediction[chosen], [steps[channel] for channel in chosen]
+        near, offsets = prediction if len(chosen) == len(steps) else prediction[chosen], [steps[channel] for channel in chosen]
         lowest = near.min(axis=0)
         seeds, number = pieces(lowest > self.options.seeds)
-        fragments = watershed(smooth(-lowest, spacing), seeds, lowest > self.options.growth)
+        growth = lowest > self.options.growth
+        surface = smooth(np.negative(lowest, out=lowest), spacing)
+        del lowest
+        fragments = watershed(surface, seeds, growth)
+        del surface, seeds, growth
         # before contacts are judged: else the voxels along them, whose lowest affinity is that across, would be in no fragment
         fragments = attach(fragments, near, offsets, threshold=self.options.threshold)
         labels = agglomerate(
