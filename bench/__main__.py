@@ -1,8 +1,8 @@
 """Measure the figures of docs/benchmarks.md: `python -m bench [ROW ...]`.
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the page is written anew after it; a row that is stored
-already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair and goes on where it stopped; the
-row `representations` trains one of its lines in each call.
+already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair, `objects`, `decoders` and `memory`
+line by line; they go on where they stopped. The row `representations` trains one of its lines in each call.
 """
 
 from __future__ import annotations

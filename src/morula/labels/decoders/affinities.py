@@ -100,9 +100,11 @@ def affinity_objects(labels: np.ndarray, prediction: np.ndarray, steps: Sequence
     high, parted = joined(prediction, steps)
     if min_size > 1 and labels.any():
         kept = sizes_of(labels, int(labels.max())) >= min_size
-        markers = np.zeros_like(labels)
+        markers, inside = np.zeros_like(labels), labels > 0
         select(labels.ravel(), labels.ravel(), kept, markers.ravel())
-        labels = watershed(parted, markers, labels > 0)
+        del labels  # callers that do not hold it either need an image less
+        labels = watershed(parted, markers, inside)
+        del markers, inside
     labels, old = numbered(labels, int(labels.max()))
     confidence = np.clip(object_means(labels, high, len(old)), 0, 1)
     return Objects(labels, confidence, {"joined": high, "parted": parted})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -76,14 +77,11 @@ class Agglomeration(AffinityDecoder[Options]):
         del surface, seeds, growth
         # before contacts are judged: else the voxels along them, whose lowest affinity is that across, would be in no fragment
         fragments = attach(fragments, near, offsets, threshold=self.options.threshold)
-        labels = agglomerate(
-            fragments,
-            number,
-            near,
-            offsets,
+        joining = partial(
+            agglomerate,
             threshold=self.options.threshold,
             quantile=self.options.quantile,
             min_contact=self.options.min_contact,
         )
-        found = affinity_objects(labels, near, offsets, self.options.min_size)
+        found = affinity_objects(joining(fragments, number, near, offsets), near, offsets, self.options.min_size)
         return Objects(found.labels, found.confidence, {**found.intermediates, "fragments": fragments})
