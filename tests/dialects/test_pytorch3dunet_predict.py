@@ -106,6 +106,17 @@ def run(path="test.yml", **options):
     return list(predict3dunet(path, **options))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_short_numbers_change_little(folder, precision):
+    run(job())
+    exact = stored()
+    run(job(predictor={"precision": precision}), overwrite=True)
+    difference = np.abs(stored() - exact).max()
+    assert 0 < difference < (0.05 if precision == "bf16" else 0.01)
+    with pytest.raises(JobError, match="does not go with backend openvino"):
+        run(job(predictor={"precision": "bf16", "backend": "openvino"}), overwrite=True)
+
+
 def test_patches_with_halo_as_the_original_lays_them(folder):
     before = Path("a.h5").read_bytes()
     events = run(job(predictor={"blend": "last"}))

@@ -57,6 +57,16 @@ def test_openvino_gives_what_torch_gives_or_says_what_is_missing(run2d: Path, da
         np.testing.assert_allclose(other.predict(image), model.predict(image), atol=1e-4)
 
 
+def test_a_job_may_ask_for_short_numbers(run2d: Path, data2d: Path) -> None:
+    model = morula.load(run2d)
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    prediction = model.job.prediction.model_copy(update={"precision": "bf16"})
+    found = replace(model, job=model.job.model_copy(update={"prediction": prediction})).predict(image)
+    difference = np.abs(found - model.predict(image))
+    assert difference.max() > 0
+    assert difference.mean() < 0.05
+
+
 def test_a_wrong_image_is_refused_in_words(run2d: Path) -> None:
     model = morula.load(run2d)
     with pytest.raises(ModelError, match="trained in 2D"):
