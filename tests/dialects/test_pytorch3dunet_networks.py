@@ -60,6 +60,13 @@ def test_a_checkpoint_of_1_6_1_and_what_became_of_it():
     assert list(original_state_dict(model)) == list(newer)
 
 
+def test_a_checkpoint_of_other_dimensions_is_named():
+    section = {"in_channels": 1, "out_channels": 1, "f_maps": [4, 8], "num_groups": 4}
+    flat = original_state_dict(build_model({"name": "UNet2D", **section}))
+    with pytest.raises(ModelError, match="of a 2D network but the job describes a 3D one"):
+        load_state_dict(build_model({"name": "UNet3D", **section}), flat)
+
+
 def test_a_checkpoint_that_does_not_fit_changes_nothing():
     model = build_model({"name": "ResidualUNet3D", **SMALL})
     before = model.network

@@ -326,8 +326,14 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         tensors = {name: torch.zeros_like(own) for name, own in module.network.state_dict().items() if _is_transposed_bias(name)} | tensors
     try:
         fill(module.network, tensors, source="the checkpoint")
-    except ModelError:
+    except ModelError as error:
         module.network = before
+        first = tensors.get("encoder.0.first.convolution.weight")
+        if first is not None and first.ndim != before.ndim + 2:
+            raise ModelError(
+                f"the checkpoint is of a {first.ndim - 2}D network but the job describes a {before.ndim}D one. "
+                f"Write the {first.ndim - 2}D name under model.name, as in the job that it was trained by."
+            ) from error
         raise
 
 
