@@ -132,6 +132,17 @@ def test_class_weights_of_another_number_are_refused() -> None:
         method(channels=["F", "Db"], losses={"Db": "ce"})
 
 
+def test_centres_are_balanced_unless_the_job_says_otherwise() -> None:
+    target = torch.zeros(1, 2, 20, 20)
+    target[..., 10, 10] = 1
+    batch = {"targets": target, "weights": torch.ones_like(target)}
+    silent = {"channels": torch.full_like(target, -3.0)}
+    each = {given: method(channels=["F", "P"], rebalance=given).loss(silent, batch) for given in (None, False, True)}
+    figures = {given: {code: float(part.total) for code, part in parts.items()} for given, parts in each.items()}
+    assert figures[None]["P"] == figures[True]["P"] > 2 * figures[False]["P"]
+    assert figures[None]["F"] == figures[False]["F"] < figures[True]["F"]
+
+
 def test_reorient_moves_channels_as_their_labels() -> None:
     made = method(channels=["F", "C", "Db"])
     for orientation in made.orientations():

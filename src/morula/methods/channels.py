@@ -69,8 +69,9 @@ class Options(BaseOptions):
     """Loss of a channel by its code; what is left out uses the channel's own."""
     weights: dict[str, float] = Field({})
     """Weight of a channel's loss by its code; 1 where left out."""
-    rebalance: bool = False
-    """Give the rarer class of a binary channel the same weight as the common one, batch by batch."""
+    rebalance: bool | None = None
+    """Give the rarer class of a binary channel the same weight as the common one, batch by batch. Left out, for P alone: centres are so
+    rare that a network which never predicts one would be right almost everywhere."""
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.5, 0.75, 0.9), min_length=1)
     """Intersection over union from which an object counts as found, in the scores."""
 
@@ -235,7 +236,8 @@ class Channels(Method):
                 continue
             code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
             weight = weights[:, span]
-            if self.options.rebalance and name in ("bce", "bce_dice"):
+            rare = representation.role == "centre" if self.options.rebalance is None else self.options.rebalance
+            if rare and name in ("bce", "bce_dice"):
                 weight = rebalance_weights(targets[:, span], weight)
             share = self.options.weights.get(code, 1.0)
             parts[code] = loss_sums(name, logits, targets[:, span], weight, activation=representation.activation, share=share)
