@@ -14,7 +14,7 @@ REST = 8
 
 
 def follow(flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float], steps: int = 200) -> np.ndarray:
-    """Flat index of the voxel where the way of each voxel of the mask ends, (Z)YX int64; -1 outside the mask.
+    """Flat index of the voxel where the way of each voxel of the mask ends, (Z)YX int32 (int64 for 2^31 voxels and more); -1 outside.
 
     A step goes as far as the vector is long, in voxels of the finest axis; between voxels vectors are interpolated linearly, outside the
     mask they are 0, and no way leaves the image. A way ends after so many `steps`, or where the last 8 have led less than a voxel away.
@@ -28,9 +28,9 @@ def follow(flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float], steps: 
 
     Examples:
         >>> follow(np.array([[[0.0, 0, 0]], [[1, 0, -1]]]), np.ones((1, 3), bool), (1, 1))
-        array([[1, 1, 1]])
+        array([[1, 1, 1]], dtype=int32)
     """
-    ends = np.full(mask.shape, -1, np.int64)
+    ends = np.full(mask.shape, -1, np.int32 if mask.size < 2**31 else np.int64)
     scale = np.ones(3)
     scale[3 - mask.ndim :] = min(spacing) / np.asarray(spacing, float)
     field = np.ascontiguousarray(flow, np.float32)
