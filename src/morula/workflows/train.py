@@ -237,7 +237,9 @@ def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Ev
         voxel_size=prepared.voxel_size,
         normalisation=prepared.normalisation,
     )
-    example = torch.from_numpy(prepared.train.sample(0, 0)["image"])[None]
+    image = prepared.train.sample(0, 0)["image"]
+    corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # small beside the weights
+    example = torch.from_numpy(image[(slice(None), *corner)].copy())[None]
     for path in model.save(folder.model, example):
         yield FileWritten(path, "the model")
     folder.write_provenance({"weights": checksum(folder.model / "weights.safetensors")})
