@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from morula.nn.instance_norm import InstanceNorm2d, InstanceNorm3d
 from morula.nn.options import Activation, Norm, Upsampling
+from morula.nn.pointwise import PointwiseConv3d
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -37,6 +38,8 @@ def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *
     """A convolution that keeps the image's size (zeros beyond the border); kernel edges are odd."""
     edges = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
     padding = tuple(edge // 2 for edge in edges)
+    if edges == (1, 1, 1) and groups == 1:
+        return PointwiseConv3d(n_in, n_out, 1, bias=bias)
     return _CONVOLUTION[ndim](n_in, n_out, edges, padding=padding, bias=bias, groups=groups)  # type: ignore[arg-type]
 
 
