@@ -79,18 +79,19 @@ class MAE(Network):
         """Images of each head; `hidden` is (N, L)."""
         grid = self.encoder.grid(x.shape[2:])
         tokens, of_class = self.encoder.begin(x)
+        masked = 0
         if hidden is not None:
             order, seen = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._seen(hidden)  # those that are seen first
             tokens = tokens.gather(1, order[:, :seen, None].expand(-1, -1, tokens.shape[2]))
+            masked = hidden.shape[1] - seen
         tokens = torch.cat([of_class, tokens], dim=1)
         for block in self.encoder.blocks:
             tokens = block(tokens)
         tokens = self.to_decoder(self.norm(tokens))
         of_class, tokens = tokens[:, :1], tokens[:, 1:]
+        tokens = torch.cat([tokens, self.mask_token.to(tokens.dtype).expand(len(tokens), masked, -1)], dim=1)
         if hidden is not None:
-            masks = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden.shape[1] - seen, -1)
-            back = order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2])
-            tokens = torch.cat([tokens, masks], dim=1).gather(1, back)
+            tokens = tokens.gather(1, order.argsort(dim=1)[..., None].expand(-1, -1, tokens.shape[2]))
         positions, class_position = self.decoder_positions(grid, x)
         tokens = torch.cat([of_class + class_position, tokens + positions.to(self.mask_token.dtype)], dim=1)
         for block in self.decoder:
