@@ -182,21 +182,37 @@ def _auto_or_none(value: Any) -> Any:
 def job_model() -> type[Options]:
     """The job's class, built from the families when first asked for."""
     from morula.data.augment import AUGMENTATIONS
-    from morula.data.normalise import Options as Normalise
-    from morula.data.sampling import Options as Sampling
-    from morula.labels.decoders import DECODERS
-    from morula.labels.refine import REFINEMENTS
-    from morula.measurement.filter import AnyOfAll
     from morula.methods import METHODS
     from morula.nn import NETWORKS
     from morula.training.options import Training
 
-    process: Any = one_of(DECODERS, default="watershed") | None
-    patch: Any = tuple[int, ...] | Literal["whole"] | None
-    batch: Any = int | None
-    normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))]
     augment: Any = Annotated[many_of(AUGMENTATIONS) | None, BeforeValidator(_auto_or_none)]
-    objects = create_model(
+    return create_model(
+        "Job",
+        __base__=Options,
+        __doc__="A job. Every line but `images` and `method` has a planned or documented default.",
+        images=(Images, Field(description="The images, their labels and their voxel size.")),
+        method=(one_of(METHODS), Field(description="The way of working, with its options.")),
+        network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
+        sampling=(_sampling_model(), Field({}, description="Patches and their normalisation.")),
+        augment=(
+            augment,
+            Field(None, description="Augmentations, in this order; left out or `auto`: planned; `none`: no augmentation."),
+        ),
+        training=(Training, Field({}, description="The training loop.")),
+        prediction=(Prediction, Field({}, description="How whole images are predicted.")),
+        objects=(_objects_model(), Field({}, description="From predicted channels to objects.")),
+    )
+
+
+def _objects_model() -> Any:
+    """The class of the section `objects`."""
+    from morula.labels.decoders import DECODERS
+    from morula.labels.refine import REFINEMENTS
+    from morula.measurement.filter import AnyOfAll
+
+    process: Any = one_of(DECODERS, default="watershed") | None
+    return create_model(
         "Objects",
         __base__=Options,
         __doc__="How objects are made of predicted channels, refined and measured.",
@@ -229,7 +245,17 @@ def job_model() -> type[Options]:
             Field(False, description="Write what the decoder looked at (seeds, surface, growth mask) to `objects/intermediates/`."),
         ),
     )
-    sampling = create_model(
+
+
+def _sampling_model() -> Any:
+    """The class of the section `sampling`."""
+    from morula.data.normalise import Options as Normalise
+    from morula.data.sampling import Options as Sampling
+
+    patch: Any = tuple[int, ...] | Literal["whole"] | None
+    batch: Any = int | None
+    normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))]
+    return create_model(
         "Sampling",
         __base__=Sampling,
         __doc__=Sampling.__doc__,
@@ -242,20 +268,4 @@ def job_model() -> type[Options]:
             normalise,
             Field({"kind": "percentile"}, description="How intensities are brought to one scale; stored with the model."),
         ),
-    )
-    return create_model(
-        "Job",
-        __base__=Options,
-        __doc__="A job. Every line but `images` and `method` has a planned or documented default.",
-        images=(Images, Field(description="The images, their labels and their voxel size.")),
-        method=(one_of(METHODS), Field(description="The way of working, with its options.")),
-        network=(one_of(NETWORKS, default="unet"), Field({"kind": "unet"}, description="The network.")),
-        sampling=(sampling, Field({}, description="Patches and their normalisation.")),
-        augment=(
-            augment,
-            Field(None, description="Augmentations, in this order; left out or `auto`: planned; `none`: no augmentation."),
-        ),
-        training=(Training, Field({}, description="The training loop.")),
-        prediction=(Prediction, Field({}, description="How whole images are predicted.")),
-        objects=(objects, Field({}, description="From predicted channels to objects.")),
     )
