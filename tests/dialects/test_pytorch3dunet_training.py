@@ -175,6 +175,13 @@ def test_going_on_is_as_if_nothing_had_happened(tmp_path, config):
     assert gone_on["best_eval_score"] == whole["best_eval_score"]
 
 
+def test_a_finished_training_is_made_longer(tmp_path, config):
+    run(tmp_path, config, max_num_epochs=1, max_num_iterations=100)
+    epoch = last(tmp_path)["num_iterations"]
+    run(tmp_path, config, max_num_epochs=3, max_num_iterations=100, resume=str(tmp_path / "out" / "last_checkpoint.pytorch"))
+    assert last(tmp_path)["num_iterations"] == 3 * epoch
+
+
 def test_a_checkpoint_of_the_original_is_gone_on_from(tmp_path, config):
     run(tmp_path, config, max_num_iterations=6)
     path = tmp_path / "out" / "last_checkpoint.pytorch"

@@ -32,7 +32,7 @@ from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
 from morula.losses.sums import Sums
 from morula.training.checkpoint import load_state_of, save_checkpoint
 from morula.training.optimisers import Course
-from morula.training.options import Training
+from morula.training.options import Constant, Training
 from morula.training.run import Position, Watch
 from morula.training.step import Batch
 
@@ -251,6 +251,7 @@ def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
     return Training(
         epochs=trainer.max_num_epochs,
         steps=trainer.max_num_iterations,
+        schedule=Constant(),  # the job's own, which knows nothing of the end: a finished training can be made longer
         validate_every=f"{trainer.validate_after_iters} steps",
         checkpoint_every=f"{trainer.validate_after_iters} steps",
         seed=seed,
