@@ -65,7 +65,7 @@ def demo(
 
 
 @app.command()
-def new(
+def new(  # each parameter is an option of the command line
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
     raw: Annotated[str | None, typer.Option(help="Training images: a folder, a file or a pattern.")] = None,
     labels: Annotated[str | None, typer.Option(help="Their label images.")] = None,
@@ -268,7 +268,7 @@ def train3dunet(
 
 
 @app.command()
-def predict3dunet(
+def predict3dunet(  # each parameter is an option of the command line
     config: Config,
     model_path: ModelPath = None,
     output_dir: OutputDir = None,
