@@ -39,7 +39,7 @@ def pick_device(device: str) -> str:
 def pick_precision(precision: str, device: str) -> str:
     """The arithmetic asked for, or with ``auto`` the fastest that is safe on this kind of device.
 
-    A CPU that multiplies matrices of bfloat16 in hardware (AMX) trains two to three times as fast with it.
+    A CPU that multiplies matrices of bfloat16 in hardware (AMX) trains about twice as fast with it, large volumes more.
 
     Raises:
         OptionError: for arithmetic that the device has not.
