@@ -20,7 +20,7 @@ sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 20}
 training: {epochs: 1, optimiser: {kind: adamw, rate: 1e-2}}
 ---
 images:
-  train: {raw: data/train/images, pseudo: {confidence: 0.3, background: 0.45}}
+  train: {raw: data/train/images, pseudo: {}}
   validate: null
   test: {raw: data/test/images, labels: data/test/labels}
 method: {kind: channels, channels: [F, C]}

@@ -131,7 +131,7 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
         prediction = yield from model.predict_steps(each.raw)
         foreground, _ = model.settled(prediction, each.raw)
         objects = model.method.decode(foreground, model.method.fit(ChannelStatistics.of(foreground)))
-        labels, sure = pseudo_labels(objects, foreground[0], options)
+        labels, sure = pseudo_labels(objects, foreground[0], options, spacing=model.method.spacing)
         for kind, values in (("labels", labels), ("masks", sure.astype("uint8"))):
             place = Path(output) / kind / f"{each.name}.tif"
             place.parent.mkdir(parents=True, exist_ok=True)
