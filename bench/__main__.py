@@ -35,7 +35,7 @@ from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a package
 
 RESULTS = HERE / "results"
-REAL = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
+REAL = ("nuclei2d", "histology2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
 REAL_ROWS = {name: real_job(name) for name in REAL}
 ROWS = {
     **ARRAY_ROWS,

@@ -59,6 +59,14 @@ def test_what_is_no_variant_is_refused(actions: Family, given: Any) -> None:
     assert list(variant_types(actions)) == ["turn", "flip"]
 
 
+def test_a_value_alone_needs_an_option_that_it_can_mean(actions: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="flip has no option that 1 alone could mean; leave it out"):
+        TypeAdapter(many_of(actions)).validate_python([{"flip": 1}])
+    monkeypatch.delattr(Turn, "shorthand")
+    with pytest.raises(ValidationError, match=r"name the option that it is: \{turn: \{OPTION: \[1, 2\]\}\}, one of degrees"):
+        TypeAdapter(many_of(actions)).validate_python([{"turn": (1, 2)}])
+
+
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown action 'trun'; known are turn, flip\. Did you mean 'turn'"):
         ACTIONS.load("trun")

@@ -65,7 +65,13 @@ def spelt_out(value: Any, types: Mapping[str, type[Options]], default: str | Non
         ((name, inner),) = value.items()
         if inner is None or isinstance(inner, Mapping):
             return {"kind": name, **(inner or {})}
-        return {"kind": name, getattr(types.get(name), "shorthand", "value"): inner}
+        shorthand = getattr(types.get(name), "shorthand", None)
+        if shorthand is None and name in types:
+            options = ", ".join(key for key in types[name].model_fields if key != "kind")
+            given = list(inner) if isinstance(inner, tuple) else inner
+            remedy = f"name the option that it is: {{{name}: {{OPTION: {given}}}}}, one of {options}" if options else "leave it out"
+            raise ValueError(f"{name} has no option that {given} alone could mean; {remedy}")
+        return {"kind": name, shorthand or "value": inner}
     return {"kind": default, **value} if default is not None else value
 
 

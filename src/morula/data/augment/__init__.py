@@ -21,6 +21,7 @@ AUGMENTATIONS = Family(
         "brightness": _member("intensity", "Brightness", "add a constant"),
         "contrast": _member("intensity", "Contrast", "stretch intensities about their mean"),
         "gamma": _member("intensity", "Gamma", "raise intensities to a power"),
+        "colour": _member("colour", "Colour", "stretch and shift each channel by itself, as staining differs"),
         "gaussian_noise": _member("noise", "GaussianNoise", "add normally distributed noise"),
         "poisson_noise": _member("noise", "PoissonNoise", "photon counting noise"),
         "blur": _member("blur", "Blur", "Gaussian blur"),
