@@ -41,6 +41,8 @@ AUGMENT_3D: tuple[Any, ...] = (
     {"contrast": {"probability": 0.5}},
     {"gaussian_noise": {"probability": 0.3}},
 )
+COLOUR: tuple[Any, ...] = ({"colour": {"probability": 0.5}},)
+"""Where images have several channels: staining and lamps differ from slide to slide, which a small training set shows too seldom."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def plan(job: Any, facts: Facts) -> Any:
     for section, values in method.planned(job).items():
         document[section] = {**document[section], **values} if isinstance(values, Mapping) else values
     if document["augment"] is None:
-        document["augment"] = list(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D)
+        document["augment"] = [*(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D), *(COLOUR if facts.in_channels > 1 else ())]
     document["method"] |= {name: value for name, value in measured_of(document, facts).items() if document["method"].get(name, 0) is None}
     if job.method.kind == "semantic" and job.method.classes is None:
         document["method"]["classes"] = max(2, facts.classes or 2, len(job.method.names))
