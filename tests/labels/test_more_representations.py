@@ -286,6 +286,39 @@ def test_flows_are_unit_vectors_that_stay_inside_and_meet(shape, spacing):
     assert moving[labels > 0].mean() > 0.5
 
 
+def shapes_for_heat():
+    """Objects of which some need all rounds: symmetric ones, long ones, ones in two pieces."""
+    z, y, x = np.mgrid[:20, :26, :30]
+    lump = np.random.default_rng(3).random((20, 26, 30)) < 1.2 - np.hypot(np.hypot((z - 9.3) / 9, (y - 12.1) / 12), (x - 14.2) / 14)
+    yield "lump", lump
+    yield "ball", (z - 9) ** 2 + (y - 12) ** 2 + (x - 14) ** 2 < 81
+    yield "ring", (abs(z - 9) < 2) & (abs(np.hypot(y - 12, x - 14) - 9) < 2.5)
+    yield "pieces", (lump & (x < 14)) | (x > 27)
+    yield "tube", np.ones((3, 3, 90), bool)
+    yield "plane", lump[9:10]
+    yield "2D", np.hypot(*(np.mgrid[:70, :60] - np.array([34.2, 29.4])[:, None, None])) < 28
+
+
+@pytest.mark.parametrize(("name", "shape"), list(shapes_for_heat()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize("length", [1.0, 2.5])
+def test_flows_are_those_of_all_rounds(name, shape, length):
+    spacing = (length,) + (1.0,) * (shape.ndim - 1)
+    inside = np.argwhere(shape)
+    box = inside.max(axis=0) - inside.min(axis=0) + 1
+    away = (((inside - inside.mean(axis=0)) * spacing) ** 2).sum(axis=1)
+    rounds = 2 * (sum(box) + 4) if shape.ndim == 2 else 6 * (sum(box) + 3)
+    heat, mask = np.zeros([n + 2 for n in shape.shape]), np.pad(shape, 1)
+    for _ in range(rounds):
+        heat[tuple(inside[int(np.round(away, 6).argmin())] + 1)] += 1
+        for axis in np.flatnonzero(box > 1):
+            heat = ndi.correlate1d(heat, [1 / 3] * 3, axis, mode="constant")
+        heat *= mask
+    up = np.stack([(np.roll(heat, -1, axis) - np.roll(heat, 1, axis)) / spacing[axis] for axis in range(shape.ndim)])
+    size = np.sqrt((up**2).sum(axis=0))
+    want = np.where(mask & (size > 1e-9 * heat), up / np.maximum(size, 1e-300), 0)[(slice(None), *[slice(1, -1)] * shape.ndim)]
+    np.testing.assert_allclose(encode(shape.astype(np.uint32), ["G"], voxel_size=spacing), want, atol=3e-6)
+
+
 def test_mask_is_inside_and_contour():
     labels = blobs((30, 34))
     foreground, contour, mask = encode(labels, ["F", "C", "M"])

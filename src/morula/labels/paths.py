@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.labels.check import volume
+from morula.labels.check import three, volume
 
 REST = 8
 """Steps after which a voxel that has not moved on is at rest."""
@@ -30,78 +30,85 @@ def follow(flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float], steps: 
         >>> follow(np.array([[[0.0, 0, 0]], [[1, 0, -1]]]), np.ones((1, 3), bool), (1, 1))
         array([[1, 1, 1]], dtype=int32)
     """
-    ends = np.full(mask.shape, -1, np.int32 if mask.size < 2**31 else np.int64)
-    scale = np.ones(3)
-    scale[3 - mask.ndim :] = min(spacing) / np.asarray(spacing, float)
-    field = np.ascontiguousarray(flow, np.float32)
-    if mask.ndim == 2:
-        _follow_2d(field, mask, scale[1:], steps, ends)
-    else:
-        _follow_3d(field, mask, scale, steps, ends)
-    return ends
+    whole = volume(mask)
+    nz, ny, nx = whole.shape
+    ends = np.full(whole.shape, -1, np.int32 if mask.size < 2**31 else np.int64)
+    field = np.zeros((nz + 1, ny + 1, nx + 1, 3), np.float32)  # the vectors of a voxel side by side, and a neighbour above each
+    for axis in range(1, mask.ndim + 1):
+        np.copyto(field[:-1, :-1, :-1, -axis], volume(flow[-axis]), where=whole, casting="same_kind")
+    _follow(field.ravel(), whole, min(spacing) / three(spacing, min(spacing)), steps, ends)
+    return ends.reshape(mask.shape)
 
 
 @njit(cache=True, nogil=True)
-def _follow_2d(flow: np.ndarray, mask: np.ndarray, scale: np.ndarray, steps: int, ends: np.ndarray) -> None:
-    ny, nx = mask.shape
-    for y in range(ny):
-        for x in range(nx):
-            if not mask[y, x]:
-                continue
-            py, px, oy, ox = float(y), float(x), float(y), float(x)
+def _follow(field: np.ndarray, mask: np.ndarray, scale: np.ndarray, steps: int, ends: np.ndarray) -> None:
+    """Follow all voxels of a row at once: each step of a way waits for the one before, but not for those of other ways."""
+    nz, ny, nx = mask.shape
+    place, old, who = np.empty((3, nx)), np.empty((3, nx)), np.empty(nx, np.int64)
+    for z in range(nz):
+        for y in range(ny):
+            n = 0
+            for x in range(nx):
+                if mask[z, y, x]:
+                    who[n], place[0, n], place[1, n], place[2, n] = x, z, y, x
+                    n += 1
+            old[:, :n] = place[:, :n]
             for step in range(steps):
                 if step % REST == REST - 1:
-                    if (py - oy) ** 2 + (px - ox) ** 2 < 1:
-                        break
-                    oy, ox = py, px
-                j, i = min(int(py), max(ny - 2, 0)), min(int(px), max(nx - 2, 0))
-                fy, fx = py - j, px - i
-                dy, dx = 0.0, 0.0
-                for b in range(min(2, ny)):
-                    for a in range(min(2, nx)):
-                        if mask[j + b, i + a]:
-                            share = (fy if b else 1 - fy) * (fx if a else 1 - fx)
-                            dy += share * flow[0, j + b, i + a]
-                            dx += share * flow[1, j + b, i + a]
-                py, px = min(max(py + dy * scale[0], 0.0), ny - 1.0), min(max(px + dx * scale[1], 0.0), nx - 1.0)
-            ends[y, x] = int(py + 0.5) * nx + int(px + 0.5)
+                    n = _moving(place, old, n, who, ends[z, y], mask.shape)
+                if n == 0:
+                    break
+                _step(field, place, n, scale, mask.shape)
+            for v in range(n):
+                ends[z, y, who[v]] = _nearest(place, v, mask.shape)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _nearest(place: np.ndarray, v: int, shape: tuple[int, int, int]) -> int:
+    return (int(place[0, v] + 0.5) * shape[1] + int(place[1, v] + 0.5)) * shape[2] + int(place[2, v] + 0.5)
 
 
 @njit(cache=True, nogil=True)
-def _follow_3d(flow: np.ndarray, mask: np.ndarray, scale: np.ndarray, steps: int, ends: np.ndarray) -> None:
-    for z in range(mask.shape[0]):
-        for y in range(mask.shape[1]):
-            for x in range(mask.shape[2]):
-                if mask[z, y, x]:
-                    ends[z, y, x] = _end_3d(flow, mask, scale, steps, (z, y, x))
+def _moving(place: np.ndarray, old: np.ndarray, n: int, who: np.ndarray, ends: np.ndarray, shape: tuple[int, int, int]) -> int:
+    """Keep those that have moved on, and return how many; the others have come to their end."""
+    left = 0
+    for v in range(n):
+        if (place[0, v] - old[0, v]) ** 2 + (place[1, v] - old[1, v]) ** 2 + (place[2, v] - old[2, v]) ** 2 < 1:
+            ends[who[v]] = _nearest(place, v, shape)
+        else:
+            who[left] = who[v]
+            for axis in range(3):
+                old[axis, left] = place[axis, left] = place[axis, v]
+            left += 1
+    return left
 
 
 @njit(cache=True, nogil=True)
-def _end_3d(flow: np.ndarray, mask: np.ndarray, scale: np.ndarray, steps: int, start: tuple[int, int, int]) -> int:
-    nz, ny, nx = mask.shape
-    pz, py, px = float(start[0]), float(start[1]), float(start[2])
-    oz, oy, ox = pz, py, px
-    for step in range(steps):
-        if step % REST == REST - 1:
-            if (pz - oz) ** 2 + (py - oy) ** 2 + (px - ox) ** 2 < 1:
-                break
-            oz, oy, ox = pz, py, px
-        k, j, i = min(int(pz), max(nz - 2, 0)), min(int(py), max(ny - 2, 0)), min(int(px), max(nx - 2, 0))
+def _step(field: np.ndarray, place: np.ndarray, n: int, scale: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """One step of each: the mean of the vectors at the eight voxels around, by their nearness."""
+    nz, ny, nx = shape
+    # unsigned indices need no look whether they are negative
+    one, two, three, four, five = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
+    row, plane = np.uint64(3 * (nx + 1)), np.uint64(3 * (nx + 1) * (ny + 1))
+    top_z, top_y, top_x = nz - 1.0, ny - 1.0, nx - 1.0
+    for v in range(n):
+        pz, py, px = place[0, v], place[1, v], place[2, v]
+        k, j, i = int(pz), int(py), int(px)
         fz, fy, fx = pz - k, py - j, px - i
+        at = np.uint64(3 * ((k * (ny + 1) + j) * (nx + 1) + i))
         dz, dy, dx = 0.0, 0.0, 0.0
-        for c in range(min(2, nz)):
-            for b in range(min(2, ny)):
-                near = (fz if c else 1 - fz) * (fy if b else 1 - fy)
-                for a in range(min(2, nx)):
-                    if mask[k + c, j + b, i + a]:
-                        share = near * (fx if a else 1 - fx)
-                        dz += share * flow[0, k + c, j + b, i + a]
-                        dy += share * flow[1, k + c, j + b, i + a]
-                        dx += share * flow[2, k + c, j + b, i + a]
-        pz = min(max(pz + dz * scale[0], 0.0), nz - 1.0)
-        py = min(max(py + dy * scale[1], 0.0), ny - 1.0)
-        px = min(max(px + dx * scale[2], 0.0), nx - 1.0)
-    return (int(pz + 0.5) * ny + int(py + 0.5)) * nx + int(px + 0.5)
+        for corner in range(4 if nz > 1 else 2):
+            near = (fz if corner > 1 else 1 - fz) * (fy if corner % 2 else 1 - fy)
+            a, b = near * (1 - fx), near * fx
+            here = at + (plane if corner > 1 else np.uint64(0)) + (row if corner % 2 else np.uint64(0))
+            dz = dz + a * field[here] + b * field[here + three]
+            dy = dy + a * field[here + one] + b * field[here + four]
+            dx = dx + a * field[here + two] + b * field[here + five]
+        pz, py, px = pz + dz * scale[0], py + dy * scale[1], px + dx * scale[2]
+        # so turned that what is not a number counts as 0
+        place[0, v] = top_z if pz > top_z else (pz if pz > 0 else 0.0)
+        place[1, v] = top_y if py > top_y else (py if py > 0 else 0.0)
+        place[2, v] = top_x if px > top_x else (px if px > 0 else 0.0)
 
 
 @njit(cache=True, nogil=True)
