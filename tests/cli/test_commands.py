@@ -265,6 +265,22 @@ def test_labels_of_another_size_are_named(folder: Path, tmp_path: Path) -> None:
     assert "16" in result.output
 
 
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        ("refine: [fill_holes, {dilation: [1, 1, 1]}]", "objects.refine.1 radius [1, 1, 1] has 3 numbers but the image has 2 axes"),
+        ("measure: {extra: [slice]}", "'slice' is not a number"),
+        ("measure: {extra: [intensity_mean]}", "'intensity_mean' stands in the table already. Leave it out."),
+    ],
+)
+def test_what_would_fail_after_the_training_is_told_before(folder: Path, objects: str, expected: str) -> None:
+    job = folder / "late.yaml"
+    job.write_text(JOB + f"objects: {{{objects}}}\n")
+    result = typed("check", job, "--no-prove")
+    assert result.exit_code == 1
+    assert expected in " ".join(result.output.split())
+
+
 def test_impossible_combinations_are_named_with_the_missing_files(folder: Path) -> None:
     job = folder / "impossible.yaml"
     job.write_text(JOB.replace("[F, C]", "[P]").replace("data/train/images", "data/nowhere"))

@@ -100,11 +100,30 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD.replace("train: {raw", "validate: 120%\n  train: {raw"), "not between 0 and 100 %"),
         (GOOD.replace("  channels:", "  losses: {Dn: l1}\n  channels:"), "not among the channels"),
         (GOOD + "objects: {measure: {extra: [solidty]}}\n", "Did you mean 'solidity'"),
+        (GOOD.replace("  channels:", "  weights: {F: -1}\n  channels:"), "method.weights.F  -1 is not valid"),
+        (GOOD.replace("  channels:", "  weights: [1, 2]\n  channels:"), "job.yaml:5  method.weights  [1, 2] is not valid"),
+        (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "method.thresholds.0  50 is not valid"),
+        (GOOD + "objects: {refine: [remove_small]}\n", "refine.0  remove_small lacks its size; write {remove_small: {size: ...}}"),
+        (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "are lists of lists"),
+        (GOOD + "objects: {filter: [[]]}\n", "a list of conditions is empty"),
         (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "pools has 2 entries but 2 features need 1"),
     ],
 )
 def test_each_problem_in_words(tmp_path: Path, text: str, expected: str) -> None:
     assert any(expected in said for said in problems(tmp_path, text)), problems(tmp_path, text)
+
+
+def test_lists_beside_each_other_are_read_as_the_document_writes_them(tmp_path: Path) -> None:
+    objects = """
+        objects:
+          refine: [{fill_holes: none}, {remove_small_objects: 10}]
+          filter: {PROPS: [[area], [npixels, circularity]], VALUES: [[500], [100, 0.7]], SIGN: [[gt], [lt, le]]}
+        """
+    job = load_job(written(tmp_path, GOOD + textwrap.dedent(objects)))
+    assert [[str(each) for each in group] for group in job.objects.filter] == [["area > 500"], ["npixels < 100", "circularity <= 0.7"]]
+    assert [each.kind for each in job.objects.refine] == ["fill_holes", "remove_small_objects"]
+    steps = GOOD.replace("{F: {erosion: 1}, C: {mode: inner}, Db: {}}", "{A: {y_affinities: [1, 3], x_affinities: [1, 3]}}")
+    assert load_job(written(tmp_path, steps)).method.channels[0].offsets == ((-1, 0), (0, -1), (-3, 0), (0, -3))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

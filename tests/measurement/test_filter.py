@@ -32,6 +32,7 @@ def test_equals_the_original():
         ([{"property": "npixels", "sign": "ge", "value": 900}], [9]),
         ({"PROPS": [["npixels"], ["npixels", "circularity"]], "VALUES": [[60], [200, 0.3]], "SIGN": [["lt"], ["gt", "le"]]}, [3, 9]),
         ({"props": [["npixels"]], "values": [[60]], "signs": [["lt"]]}, [3]),
+        ({"property": "npixels", "sign": "lt", "value": 60}, [3]),
         ([], []),
     ],
 )
@@ -61,7 +62,8 @@ def test_filtered_labels_keep_ids_and_type():
         ({"props": [["area"]], "values": [[1, 2]], "signs": [["lt"]]}, "do not agree in length"),
         ({"props": [["area"]]}, "write props, values and signs"),
         ([{"property": "area", "sign": "lower", "value": 3}], "sign"),
-        ([[]], "at least 1"),
+        ([[]], "at least one condition"),
+        ({"props": ["area"], "values": [3], "signs": ["lt"]}, "lists of lists"),
     ],
 )
 def test_conditions_that_are_none(rule, message):

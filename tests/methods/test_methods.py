@@ -132,6 +132,36 @@ def test_class_weights_of_another_number_are_refused() -> None:
         method(channels=["F", "Db"], losses={"Db": "ce"})
 
 
+@pytest.mark.parametrize(
+    ("channels", "losses", "right"),
+    [
+        (["F", "H", "V"], {"H": "bce"}, False),
+        ({"F": {}, "Db": {"norm": False}}, {"Db": "bce_dice"}, False),
+        ({"F": {}, "Db": {"val_type": "discretize"}}, {"Db": "dice"}, False),
+        (["D"], {"D": "generalized_dice"}, False),
+        (["Db", "R"], {"Db": "bce"}, True),
+        (["F", "H", "V"], {"H": "mse", "F": "dice"}, True),
+    ],
+)
+def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, losses, right) -> None:
+    made = method(channels=channels, losses=losses)
+    found = type(made).problems(made.options, made.objects)
+    assert found == [] if right else "which learns probabilities" in found[0][1] and found[0][0] == "method.losses"
+
+
+@pytest.mark.parametrize(
+    ("channels", "wrong"),
+    [
+        ({"F": {"erosion": [1, 1, 1]}}, "F"),
+        ({"A": {"neighborhood": "26-connectivity"}}, "A"),
+        ({"E": {"n_sigma": 3}}, "E"),
+        (["F", "C"], ""),
+    ],
+)
+def test_options_for_other_dimensions_are_named_with_their_channel(channels, wrong) -> None:
+    assert [key for key, _ in method(channels=channels).misfits()] == ([f"method.channels.{wrong}"] if wrong else [])
+
+
 def test_centres_are_balanced_unless_the_job_says_otherwise() -> None:
     target = torch.zeros(1, 2, 20, 20)
     target[..., 10, 10] = 1

@@ -63,11 +63,13 @@ def spelt_out(value: Any, types: Mapping[str, type[Options]], default: str | Non
         return value
     if len(value) == 1 and (default is None or next(iter(value)) in types):
         ((name, inner),) = value.items()
+        shorthand = getattr(types.get(name), "shorthand", None)
         if inner is None or isinstance(inner, Mapping):
             return {"kind": name, **(inner or {})}
-        shorthand = getattr(types.get(name), "shorthand", None)
         if shorthand is None and name in types:
             options = ", ".join(key for key in types[name].model_fields if key != "kind")
+            if inner == "none" and not options:  # the placeholder of job files that pair each name with a value
+                return {"kind": name}
             given = list(inner) if isinstance(inner, tuple) else inner
             remedy = f"name the option that it is: {{{name}: {{OPTION: {given}}}}}, one of {options}" if options else "leave it out"
             raise ValueError(f"{name} has no option that {given} alone could mean; {remedy}")

@@ -116,6 +116,9 @@ def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, 
     if kind == "extra_forbidden":
         known = sorted(_keys(schema, place[:-1], document.data))
         message = f"unknown key {place[-1]!r}; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
+    elif kind == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
+        name, key = given["kind"], error["loc"][-1]
+        message = f"{name} lacks its {key}; write {{{name}: {{{key}: ...}}}}."
     elif kind == "missing":
         message = "is missing; it must stand in every job of this kind."
     elif kind == "union_tag_invalid":
@@ -140,16 +143,19 @@ def _place(error: Mapping[str, Any], data: Any) -> Place:
     tag = error.get("ctx", {}).get("tag")
     if tag is not None and error["type"] == "union_tag_invalid":
         location.append(tag)
-    node = data
+    node, tagged = data, False
     for position, part in enumerate(location):
         key = part
         last = position == len(location) - 1
+        if isinstance(node, dict) and node.get("kind") == part and not tagged:  # the union's tag, not the key of this name
+            tagged = True
+            continue
         if isinstance(node, dict) and (part in node or (last and error["type"] in ("missing", "extra_forbidden"))):
             place.append(str(key))
-            node = node.get(key)
+            node, tagged = node.get(key), False
         elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
             place.append(part)
-            node = node[part]
+            node, tagged = node[part], False
     return tuple(place)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import nearest
 
@@ -104,6 +106,7 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     problems += [Problem("training.steps_per_epoch", message) for message in step_problems(job)]
     problems += [Problem("objects.measure.extra", message) for message in extra_problems(job, facts)]
     problems += tuning_problems(job)
+    problems += misfits(job, facts)
     tile = job.prediction.tile
     if tile is not None and len(tile) != facts.ndim:
         problems.append(Problem("prediction.tile", f"{list(tile)} has {len(tile)} edges but the images have {facts.ndim} axes."))
@@ -113,6 +116,22 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
     if problems:
         raise JobError(problems)
     return job
+
+
+def misfits(job: Any, facts: Facts) -> list[Problem]:
+    """Options of the method, and operations on objects, that images of these dimensions cannot have."""
+    from morula.labels.refine import refine
+    from morula.methods import METHODS
+
+    method: Method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=facts.ndim, spacing=facts.spacing)
+    found = [Problem(key, message) for key, message in method.misfits()]
+    probe = np.ones((4,) * facts.ndim, np.uint16)
+    for number, operation in enumerate(job.objects.refine):
+        try:
+            refine(probe, [operation], facts.spacing, mask=probe > 0)
+        except OptionError as error:
+            found.append(Problem(f"objects.refine.{number}", str(error)))
+    return found
 
 
 def tuning_problems(job: Any) -> list[Problem]:
@@ -247,13 +266,15 @@ def token_edge(edge: int) -> int:
 
 
 def extra_problems(job: Any, facts: Facts) -> list[str]:
-    """Extra measures that images of these dimensions do not have."""
+    """Extra measures that cannot be taken of images of these dimensions, or without their intensities."""
     if not job.objects.measure.extra:
         return []
-    from morula.measurement.measure import check_extra
+    from morula.measurement.measure import measure
 
+    probe = np.ones((4,) * facts.ndim, np.uint8)
+    intensity = np.ones((facts.in_channels, *probe.shape), np.float32) if job.objects.measure.intensity else None
     try:
-        check_extra(job.objects.measure.extra, facts.ndim)
+        measure(probe, intensity=intensity, extra=job.objects.measure.extra)
     except OptionError as error:
         return [str(error)]
     return []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from morula.core.errors import OptionError
 from morula.core.family import nearest
@@ -56,31 +56,37 @@ def _listed(value: Any) -> Any:
     """All of these conditions: a list, one condition alone, or a text that joins them by `and`."""
     if isinstance(value, str):
         return tuple(re.split(r"\band\b", value))
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("a list of conditions is empty, so every object would satisfy it; write at least one condition, or drop the list")
     return (value,) if isinstance(value, Mapping | Condition) else value
 
 
 All = Annotated[
     tuple[Annotated[Condition, BeforeValidator(_spelt_out)], ...],
-    Field(min_length=1),
     BeforeValidator(_listed),
 ]
 """Conditions that all have to hold."""
 
 
 def _lists(value: Any) -> Any:
-    """Lists of conditions: as they are, a text alone, or three nested lists under `props`, `values` and `sign`."""
+    """Lists of conditions: as they are, a text or a condition alone, or three nested lists under `props`, `values` and `sign`."""
     if isinstance(value, str):
         return (value,)
-    if not isinstance(value, Mapping) or "property" in value:
+    if isinstance(value, Mapping) and "property" in value:
+        return (value,)
+    if not isinstance(value, Mapping):
         return value
     given = {_KEYS.get(str(key).lower(), str(key).lower()): lists for key, lists in value.items()}
     if set(given) != {"props", "values", "signs"}:
         raise ValueError(f"conditions have the keys {', '.join(map(str, value))}; write props, values and signs, each a list of lists")
     parts = [given[key] for key in ("props", "signs", "values")]
+    if not all(isinstance(lists, list | tuple) and all(isinstance(inner, list | tuple) for inner in lists) for lists in parts):
+        raise ValueError("props, values and signs are lists of lists, an inner list for each that an object may satisfy: props: [[area]]")
     if len({tuple(len(inner) for inner in lists) for lists in parts}) > 1:
         raise ValueError("props, values and signs do not agree in length; each property has one value and one sign")
     names = ("property", "sign", "value")
-    return [[dict(zip(names, each, strict=True)) for each in zip(*group, strict=True)] for group in zip(*parts, strict=True)]
+    groups = zip(*parts, strict=True)
+    return tuple(tuple(dict(zip(names, each, strict=True)) for each in zip(*group, strict=True)) for group in groups)
 
 
 _KEYS = {"properties": "props", "sign": "signs"}

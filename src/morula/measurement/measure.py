@@ -210,8 +210,9 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
     known = [name for name in dir(probe) if not name.startswith("_")]
     for name in names:
         if name not in known or name in taken:
-            why = "stands in the table already" if name in taken else "is not a region property of scikit-image"
-            raise OptionError(f"the extra measure {name!r} {why}.{nearest(name, known)}")
+            if name in taken:
+                raise OptionError(f"the extra measure {name!r} stands in the table already. Leave it out.")
+            raise OptionError(f"the extra measure {name!r} is not a region property of scikit-image.{nearest(name, known)}")
         try:
             getattr(probe, name)
         except NotImplementedError:

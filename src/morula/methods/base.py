@@ -61,6 +61,10 @@ class Method(ABC):
         del options, objects
         return []
 
+    def misfits(self) -> list[tuple[str, str]]:
+        """What of the options does not fit images of these dimensions, as dotted key and message."""
+        return []
+
     @classmethod
     def planned(cls, job: Any) -> dict[str, Any]:
         """Sections of the job's document that this method plans in its own way, of what the job leaves out."""

@@ -15,9 +15,10 @@ from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Orientation
 from morula.core.variants import many_of
 from morula.labels.representations import REPRESENTATIONS
+from morula.losses import LOSSES
 from morula.methods.base import Method, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
-from morula.methods.scoring import check_losses
+from morula.methods.scoring import OF_PROBABILITIES, check_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,8 @@ class Options(BaseOptions):
     classes come from the second channel of the labels, or from class images (`images.train.classes`)."""
     losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
-    weights: dict[str, float] = Field({})
-    """Weight of a channel's loss by its code; 1 where left out."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """Weight of a channel's loss by its code; 1 where left out, 0 for a channel that is not learned."""
     rebalance: bool | None = None
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch. Left out, for P alone: centres are so
     rare that a network which never predicts one would be right almost everywhere."""
@@ -117,6 +118,9 @@ class Channels(Method):
         from morula.labels.inside import inside_channel
 
         made = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
+        unlike = made._unlike_losses()
+        if unlike:
+            return unlike
         try:
             _ = made.decoder
         except OptionError as error:
@@ -127,6 +131,28 @@ class Channels(Method):
         except OptionError as error:
             return [("objects.refine", str(error))]
         return []
+
+    def _unlike_losses(self) -> list[tuple[str, str]]:
+        """Losses of probabilities where a channel holds none: the network would learn other values than it is asked for."""
+        return [
+            (
+                "method.losses",
+                f"the loss of {each.code} is {name!r}, which learns probabilities, but {each.code} has the activation {each.activation} "
+                f"and holds other values. Use {', '.join(loss for loss in LOSSES.names if loss not in (*OF_PROBABILITIES, 'ce'))}.",
+            )
+            for each in self.representations
+            if (name := self.options.losses.get(each.code)) in OF_PROBABILITIES and each.activation != "sigmoid"
+        ]
+
+    def misfits(self) -> list[tuple[str, str]]:
+        """Options of channels for images of other dimensions."""
+        found = []
+        for each in self.representations:
+            try:
+                each.encode(np.ones((4,) * self.ndim, np.uint32), self.spacing)
+            except OptionError as error:
+                found.append((f"method.channels.{each.code}", str(error)))
+        return found
 
     @cached_property
     def representations(self) -> list[Any]:

@@ -24,6 +24,10 @@ OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that hold their activation themselves, for the sake of numerical stability."""
 
 
+OF_PROBABILITIES = ("bce", "bce_dice", "dice", "generalized_dice")
+"""Losses of values between 0 and 1 that come from a sigmoid."""
+
+
 def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
     """Refuse a loss that does not exist, or that this method cannot use.
 

@@ -119,7 +119,8 @@ def _without_classes(opened: Sequence[Opened], job: Any, key: str) -> list[Probl
     missing = [each.name for each in opened if each.classes is None] if classes_learned(job) else []
     if not missing:
         return []
-    text = f"method.classes needs the class of each object; {', '.join(missing[:3])} has none. Name class images, or two-channel labels."
+    verb = "has" if len(missing) == 1 else "have"
+    text = f"method.classes needs the class of each object; {', '.join(missing[:3])} {verb} none. Name class images, or two-channel labels."
     return [Problem(f"{key}.classes", text)]
 
 

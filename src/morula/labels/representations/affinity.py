@@ -51,7 +51,8 @@ class Options(BaseOptions):
         if rest.get("offsets"):
             raise ValueError("offsets and steps along the axes name the same; give one of them")
         unit = -np.eye(len(given), dtype=int)
-        rest["offsets"] = [tuple((unit[axis] * step[k]).tolist()) for k in range(len(given[0])) for axis, step in enumerate(given)]
+        offsets = (tuple((unit[axis] * step[k]).tolist()) for k in range(len(given[0])) for axis, step in enumerate(given))
+        rest["offsets"] = tuple(offsets)
         return rest
 
     @model_validator(mode="after")
