@@ -10,11 +10,13 @@ from skimage.draw import polygon2mask
 
 from morula.core.errors import OptionError
 from morula.labels import suppression
+from morula.labels.check import three, volume
 from morula.labels.decode import build_decoder, decode, decode_objects
 from morula.labels.encode import build_channels, encode
-from morula.labels.polyhedra import Blocks
+from morula.labels.polyhedra import Blocks, blocks_of, lanes_of
+from morula.labels.rays import directions
 from morula.labels.stars import fan_of, star_volume
-from morula.labels.suppression import Rule, field_of, paint_stars, suppress
+from morula.labels.suppression import Room, Rule, Setting, field_of, paint_stars, suppress
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
 
@@ -135,6 +137,61 @@ def test_blocks_of_polyhedra_decide_as_all_voxels_do(monkeypatch, spacing, union
     monkeypatch.setattr(suppression, "blocks_of", lambda *_: none)
     assert 5 < len(kept) < len(candidates) / 20
     np.testing.assert_array_equal(kept, suppress(scores, candidates, field, fan, spacing, Rule(0.3, union)))
+
+
+def nuclei(spacing, noise, seed=4):
+    """Scores, candidates and noisy lengths of the voxels of a few round objects."""
+    rng = np.random.default_rng(seed)
+    ndim = len(spacing)
+    shape = (34, 37) if ndim == 2 else (13, 30, 31)
+    rays = 32 if ndim == 2 else 60
+    middles = rng.uniform(0.1, 0.9, (5, ndim)) * np.array(shape) * spacing
+    places = np.stack(np.indices(shape), axis=-1).reshape(-1, ndim) * spacing
+    away = np.linalg.norm(places[:, None] - middles, axis=-1)
+    own, away = away.argmin(axis=1), away.min(axis=1)
+    offset = places - middles[own]
+    along = offset @ directions(rays, ndim).T
+    ends = np.sqrt(np.maximum(along**2 - (away**2 - 64)[:, None], 0.01)) - along
+    values = np.maximum(ends * rng.normal(1, noise, ends.shape), 0.3).T.reshape(rays, *shape).astype(np.float32)
+    scores = ((1 - away / 8) * rng.uniform(0.9, 1, len(away))).astype(np.float32)
+    return scores.reshape(shape), np.flatnonzero(scores > 0.3), values
+
+
+@pytest.mark.parametrize("union", [False, True])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
+def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
+    scores, candidates, values = nuclei(spacing, 0.02)
+    fan, field, rule = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing), Rule(0.3, union)
+    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), three(spacing, 1.0)
+    setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), rule)
+    rays, cones = len(fan.ways), len(fan.cones)
+    room = Room(
+        np.empty(rays), np.empty((3, cones), np.float32), np.empty((3, 2), np.int64),
+        np.empty((2, rays + 1)), np.empty((2, 2)), np.empty((3, rays + 1)),
+    )  # fmt: skip
+    places = [np.array(np.unravel_index(flat, volume(scores).shape)) for flat in candidates]
+    lanes = lanes_of(fan)
+    decided = exact = 0
+    for one in range(0, len(candidates), len(candidates) // 4):
+        star = suppression._star(places[one], setting)
+        heart, view = suppression._heart(star, setting, lanes)
+        assert heart.held > 0
+        overlaps = np.array([suppression._overlap(star, place, setting, room) for place in places])
+        alive = np.ones(volume(scores).shape, np.uint8)
+        suppression._strike_out_by_heart(candidates, star, heart, view, alive, setting, lanes)
+        held = alive.ravel()[candidates] == 0
+        assert not (held & ~overlaps).any()
+        decided, exact = decided + held.sum(), exact + overlaps.sum()
+    assert 0.25 * exact < decided <= exact < 4 * len(candidates)
+    order = candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]
+    kept: list[int] = []
+    stars = []
+    for flat in order:
+        place = np.array(np.unravel_index(flat, volume(scores).shape))
+        if not any(suppression._overlap(star, place, setting, room) for star in stars):
+            kept.append(flat)
+            stars.append(suppression._star(place, setting))
+    assert suppress(scores, candidates, field, fan, spacing, rule).tolist() == kept
 
 
 @pytest.mark.parametrize("limit", [0.25, 0.5])

@@ -48,6 +48,9 @@ class Lanes(NamedTuple):
     wanted: np.ndarray
     worst: np.ndarray
     places: np.ndarray
+    away: np.ndarray
+    lacks: np.ndarray
+    close: np.ndarray
 
 
 def blocks_of(table: np.ndarray, lengths: np.ndarray) -> Blocks:
@@ -105,12 +108,15 @@ def lanes_of(fan: Fan) -> Lanes:
     return Lanes(
         np.ones((len(fan.ways), LANES)),
         np.ones((len(fan.ways), LANES)),
-        np.empty((len(fan.cones), 3, LANES), np.float32),
+        np.empty((len(fan.cones) if fan.cones.shape[1] == 3 else 0, 3, LANES), np.float32),
         np.empty(LANES),
         np.empty(LANES, np.int32),
         np.empty(LANES),
         np.empty(LANES, np.float32),
         np.zeros((3, LANES), np.int32),
+        np.zeros((3, LANES)),
+        np.zeros(LANES, np.float32),
+        np.empty((len(fan.ways), LANES), np.float32),
     )
 
 
@@ -133,19 +139,27 @@ def block_sums(inside: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def work_out(lanes: Lanes, fan: Fan) -> None:
-    """Volumes and gauges of the stars whose rays are in the lanes."""
-    ends, near, towards, sizes = lanes.ends, lanes.near, lanes.towards, lanes.sizes
-    for ray in range(len(ends)):
-        for lane in range(LANES):
-            near[ray, lane] = 1 / ends[ray, lane]
+def sizes_of(lanes: Lanes, fan: Fan) -> None:
+    """Areas or volumes of the stars whose rays are in the lanes."""
+    ends, sizes = lanes.ends, lanes.sizes
     sizes[:] = 0.0
     for cone in range(len(fan.cones)):
-        one, two, three = ends[fan.cones[cone, 0]], ends[fan.cones[cone, 1]], ends[fan.cones[cone, 2]]
-        first, second, third = near[fan.cones[cone, 0]], near[fan.cones[cone, 1]], near[fan.cones[cone, 2]]
+        one, two, three = ends[fan.cones[cone, 0]], ends[fan.cones[cone, 1]], ends[fan.cones[cone, -1]]
         volume = fan.volumes[cone]
-        for lane in range(LANES):
-            sizes[lane] += volume * one[lane] * two[lane] * three[lane]
+        if fan.cones.shape[1] == 3:
+            for lane in range(LANES):
+                sizes[lane] += volume * one[lane] * two[lane] * three[lane]
+        else:
+            for lane in range(LANES):
+                sizes[lane] += volume * one[lane] * two[lane]
+
+
+@njit(cache=True, nogil=True)
+def gauges(lanes: Lanes, fan: Fan) -> None:
+    """Gauges of the polyhedra whose rays are in the lanes."""
+    near, towards = lanes.near, lanes.towards
+    for cone in range(len(fan.cones)):
+        first, second, third = near[fan.cones[cone, 0]], near[fan.cones[cone, 1]], near[fan.cones[cone, 2]]
         for axis in range(3):
             a, b, c = fan.inverse[cone, 0, axis], fan.inverse[cone, 1, axis], fan.inverse[cone, 2, axis]
             target = towards[cone, axis]

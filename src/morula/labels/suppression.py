@@ -14,7 +14,9 @@ import numpy as np
 from numba import njit
 
 from morula.labels.check import three, volume
-from morula.labels.polyhedra import EDGE, LANES, Blocks, Lanes, block_sums, blocks_of, lanes_of, share_at_least, work_out
+from morula.labels.hearts import Heart, View, heart_of, hold, view_of
+from morula.labels.polygons import outline, shared_area
+from morula.labels.polyhedra import EDGE, LANES, Blocks, Lanes, block_sums, blocks_of, gauges, lanes_of, share_at_least, sizes_of
 from morula.labels.stars import Fan, cone_table, gauge, paint, star_box, star_volume
 
 CELL = 16
@@ -159,10 +161,14 @@ def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Setting) -> np.nd
                 cell = centre[0] // CELL, centre[1] // CELL, centre[2] // CELL
                 kept.before[number], kept.flats[number], kept.reaches[number] = kept.head[cell], flat, star.reach
                 kept.head[cell] = number
-                longest, number = max(longest, star.reach), number + 1
+                heart, view = _heart(star, setting, lanes)
+                near = _near(star, heart, alive, setting)
+                if heart.held:
+                    _strike_out_by_heart(near, star, heart, view, alive, setting, lanes)
                 if setting.fan.cones.shape[1] == 3:
-                    _strike_out_together(star, alive, setting, lanes)
+                    _strike_out_together(near, star, alive, setting, lanes)
                 _strike_out(star, alive, setting, room)
+                longest, number = max(longest, star.reach), number + 1
     return order[:number].copy()
 
 
@@ -180,44 +186,118 @@ def _strike_out(star: Star, alive: np.ndarray, setting: Setting, room: Room) -> 
 
 
 @njit(cache=True, nogil=True)
-def _strike_out_together(star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
-    """Take out what `_strike_out` would as far as blocks tell, many candidates at a time."""
-    sums, number = block_sums(star.inside), 0
-    depth, height, width = star.inside.shape
-    for k in range(depth):
-        for j in range(height):
-            for i in range(width):
-                z, y, x = star.box[0, 0] + k, star.box[1, 0] + j, star.box[2, 0] + i
-                there = min(z, y, x) >= 0 and z < alive.shape[0] and y < alive.shape[1] and x < alive.shape[2]
-                if there and alive[z, y, x] and star.inside[k, j, i]:
-                    lanes.places[0, number], lanes.places[1, number], lanes.places[2, number] = k + EDGE, j + EDGE, i + EDGE
-                    number += 1
-                if number == LANES or (number and k == depth - 1 and j == height - 1 and i == width - 1):
-                    _strike_out_lanes(star, alive, setting, lanes, sums, number)
-                    number = 0
+def _heart(star: Star, setting: Setting, lanes: Lanes) -> tuple[Heart, View]:
+    """The heart of a star, good for others that are not much larger where the union counts, and how the rays look from it."""
+    least = min(_wanted(setting.rule, star.size, 1.1 * star.size), star.size)
+    flat = setting.fan.cones.shape[1] == 2
+    heart = heart_of(star.inside, star.box[:, 0] - star.centre, least, flat)
+    view = view_of(heart, setting.fan)
+    if flat:
+        height, width = setting.field.values.shape[2:]
+        _read(setting.field, np.full(LANES, (star.centre[0] * height + star.centre[1]) * width + star.centre[2]), lanes)
+        lanes.away[:] = 0.0
+        hold(heart, view, setting.fan, lanes)
+        if lanes.lacks[0] > 0:
+            heart = Heart(heart.middle, heart.axes, heart.back, 0.0)
+    return heart, view
 
 
 @njit(cache=True, nogil=True)
-def _strike_out_lanes(star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes, sums: np.ndarray, number: int) -> None:
-    """The same for the first so many lanes, whose places are set."""
-    places, field = lanes.places - EDGE + star.box[:, :1], setting.field
-    places[:, number:] = places[:, :1]
-    flat = (places[0] * alive.shape[1] + places[1]) * alive.shape[2] + places[2]
+def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Setting) -> np.ndarray:
+    """Candidates that may go by a star: those in it, and those around whose own stars reach the middle of its heart. Flat indices."""
+    found, number = np.empty(star.inside.size, np.int64), 0
+    toward, half = np.empty(3, np.int64), np.array([n // 2 for n in setting.table.shape])
+    for z in range(max(star.box[0, 0], 0), min(star.box[0, 1], alive.shape[0])):
+        for y in range(max(star.box[1, 0], 0), min(star.box[1, 1], alive.shape[1])):
+            for x in range(max(star.box[2, 0], 0), min(star.box[2, 1], alive.shape[2])):
+                if alive[z, y, x]:
+                    there = star.inside[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]] > 0
+                    if not there:
+                        toward[0], toward[1], toward[2] = star.centre[0] - z, star.centre[1] - y, star.centre[2] - x
+                        there = _reaches(setting, (z, y, x), toward, heart.middle, half)
+                    if there:
+                        found[number] = (z * alive.shape[1] + y) * alive.shape[2] + x
+                        number += 1
+    return found[:number]
+
+
+@njit(cache=True, nogil=True)
+def _reaches(setting: Setting, centre: tuple[int, int, int], toward: np.ndarray, middle: np.ndarray, half: np.ndarray) -> bool:
+    """Whether the star around a voxel holds a place that lies so far from another's centre, as far as the table of cones tells."""
+    field, fan = setting.field, setting.fan
+    place, total = toward + middle, 0.0
+    for axis in range(3):
+        if abs(place[axis]) > half[axis]:
+            return False
+    cone = setting.table[half[0] + round(place[0]), half[1] + round(place[1]), half[2] + round(place[2])]
+    for edge in range(fan.cones.shape[1]):
+        to = fan.inverse[cone, edge]
+        share = to[0] * place[0] + to[1] * place[1] + to[2] * place[2]
+        length = field.values[fan.cones[cone, edge], centre[0], centre[1], centre[2]] * field.unit
+        total += share / min(max(length, field.low), field.high)
+    return total < 1
+
+
+@njit(cache=True, nogil=True)
+def _strike_out_by_heart(near: np.ndarray, star: Star, heart: Heart, view: View, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
+    """Take out those of some candidates, by their flat indices, that hold the heart of a star."""
+    marks, (height, width), flat = alive.ravel(), alive.shape[1:], np.empty(LANES, np.int64)
+    for begin in range(0, len(near), LANES):
+        number = min(LANES, len(near) - begin)
+        flat[:number], flat[number:] = near[begin : begin + number], near[begin]
+        _read(setting.field, flat, lanes)
+        for lane in range(LANES):
+            lanes.away[0, lane] = star.centre[0] - flat[lane] // (height * width)
+            lanes.away[1, lane] = star.centre[1] - flat[lane] // width % height
+            lanes.away[2, lane] = star.centre[2] - flat[lane] % width
+        if setting.rule.union:
+            sizes_of(lanes, setting.fan)
+        else:
+            lanes.sizes[:] = star.size
+        hold(heart, view, setting.fan, lanes)
+        for lane in range(number):
+            if lanes.lacks[lane] <= 0 and heart.held > _wanted(setting.rule, star.size, lanes.sizes[lane]):
+                marks[flat[lane]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _strike_out_together(near: np.ndarray, star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
+    """Take out those of some candidates, by their flat indices, of which blocks tell that they overlap a star too much."""
+    marks, (height, width) = alive.ravel(), alive.shape[1:]
+    left = near[marks[near] > 0]
+    if not len(left):
+        return
+    sums, flat = block_sums(star.inside), np.empty(LANES, np.int64)
+    for begin in range(0, len(left), LANES):
+        number = min(LANES, len(left) - begin)
+        flat[:number], flat[number:] = left[begin : begin + number], left[begin]
+        _read(setting.field, flat, lanes)
+        for lane in range(LANES):
+            lanes.places[0, lane] = flat[lane] // (height * width) - star.box[0, 0] + EDGE
+            lanes.places[1, lane] = flat[lane] // width % height - star.box[1, 0] + EDGE
+            lanes.places[2, lane] = flat[lane] % width - star.box[2, 0] + EDGE
+        sizes_of(lanes, setting.fan)
+        gauges(lanes, setting.fan)
+        for lane in range(LANES):
+            lanes.wanted[lane] = _wanted(setting.rule, star.size, lanes.sizes[lane]) if lane < number else -1.0
+        share_at_least(lanes, setting.blocks, sums, lanes.ends.max())
+        for lane in range(number):
+            if lanes.shared[lane] > lanes.wanted[lane]:
+                marks[flat[lane]] = 0
+
+
+@njit(cache=True, nogil=True)
+def _read(field: Field, flat: np.ndarray, lanes: Lanes) -> None:
+    """Lengths of the rays of the voxels at these flat indices, and one over them."""
     values = field.values.reshape(len(field.values), -1)
     for ray in range(len(values)):
-        source, target = values[ray], lanes.ends[ray]
+        source, target, near = values[ray], lanes.ends[ray], lanes.near[ray]
         for lane in range(LANES):
             length = source[flat[lane]] * field.unit
             length = length if length > field.low else field.low
             target[lane] = length if length < field.high else field.high
-    longest = lanes.ends.max()
-    work_out(lanes, setting.fan)
-    for lane in range(LANES):
-        lanes.wanted[lane] = _wanted(setting.rule, star.size, lanes.sizes[lane]) if lane < number else -1.0
-    share_at_least(lanes, setting.blocks, sums, longest)
-    for lane in range(number):
-        if lanes.shared[lane] > lanes.wanted[lane]:
-            alive[places[0, lane], places[1, lane], places[2, lane]] = 0
+        for lane in range(LANES):
+            near[lane] = 1 / target[lane]
 
 
 @njit(cache=True, nogil=True)
@@ -254,27 +334,21 @@ def _star(centre: np.ndarray, setting: Setting) -> Star:
     paint(inside, 1, centre - box[:, 0], box - box[:, :1], towards, setting.table)
     corners, frame = np.empty((2, len(ends) + 1)), np.empty((2, 2))
     if fan.cones.shape[1] == 2:
-        _outline(ends, fan.ways, 1e-6, 2e-6, corners, frame)  # so little off that no corner lies on an edge of another polygon
+        outline(ends, fan.ways, 1e-6, 2e-6, corners, frame)  # so little off that no corner lies on an edge of another polygon
     return Star(centre.copy(), ends.max(), star_volume(ends, fan.cones, fan.volumes), box, inside, corners, frame)
 
 
 @njit(cache=True, nogil=True)
 def _overlap(star: Star, other: np.ndarray, setting: Setting, room: Room) -> bool:
-    """Whether a star and the one around another voxel overlap too much.
-
-    In 2D the exact comparison is left out where a disc around the star's centre lies in both and is large enough.
-    """
+    """Whether a star and the one around another voxel overlap too much."""
     fan = setting.fan
     lengths_at(setting.field, other, room.ends)
     wanted = _wanted(setting.rule, star.size, star_volume(room.ends, fan.cones, fan.volumes))
     if fan.cones.shape[1] == 2:
-        _outline(room.ends, fan.ways, other[1] - star.centre[1], other[2] - star.centre[2], room.corners, room.frame)
+        outline(room.ends, fan.ways, other[1] - star.centre[1], other[2] - star.centre[2], room.corners, room.frame)
         if _shared_box(star.frame, room.frame) <= wanted:
             return False
-        disc = math.sqrt(wanted / math.pi) + 1e-5
-        if _holds_disc(star.corners, disc) and _holds_disc(room.corners, disc):
-            return True
-        return _shared_area(star.corners, star.frame, room.corners, room.frame, room.scratch) > wanted
+        return shared_area(star.corners, star.frame, room.corners, room.frame, room.scratch) > wanted
     star_box(other, room.ends, fan.ways, np.array([n // 2 for n in setting.table.shape]), room.box)
     if _shared_box(star.box, room.box) <= wanted:
         return False
@@ -326,92 +400,6 @@ def _shared_box(one: np.ndarray, two: np.ndarray) -> float:
 def _wanted(rule: Rule, one: float, two: float) -> float:
     """Area or volume from which two stars of these sizes overlap too much."""
     return rule.most * (one + two) / (1 + rule.most) if rule.union else rule.most * min(one, two)
-
-
-@njit(cache=True, nogil=True)
-def _outline(ends: np.ndarray, ways: np.ndarray, y: float, x: float, out: np.ndarray, box: np.ndarray) -> None:
-    """Corners of a polygon (2, rays + 1), the first one again at the end, and its box."""
-    rays = len(ends)
-    for ray in range(rays):
-        out[0, ray], out[1, ray] = y + ends[ray] * ways[ray, 1], x + ends[ray] * ways[ray, 2]
-    out[0, rays], out[1, rays] = out[0, 0], out[1, 0]
-    for axis in range(2):
-        box[axis, 0], box[axis, 1] = out[axis].min(), out[axis].max()
-
-
-@njit(cache=True, nogil=True)
-def _holds_disc(polygon: np.ndarray, radius: float) -> bool:
-    """Whether every edge passes the origin at this distance at least, on its left: then the disc around the origin lies in the polygon."""
-    least = radius * radius
-    holds = True
-    for j in range(polygon.shape[1] - 1):
-        fy, fx = polygon[0, j + 1] - polygon[0, j], polygon[1, j + 1] - polygon[1, j]
-        side = fy * polygon[1, j] - fx * polygon[0, j]
-        holds &= (side > 0) & (side * side >= least * (fy * fy + fx * fx))
-    return holds
-
-
-@njit(cache=True, nogil=True)
-def _shared_area(one: np.ndarray, box: np.ndarray, two: np.ndarray, other: np.ndarray, scratch: np.ndarray) -> float:
-    """Area that two polygons in their boxes have in common: half the sum, over their edges, of the cross product of the edge's ends times
-    the part of the edge that lies in the other polygon.
-
-    That part follows from the crossings: entering at the share t of the edge adds 1 - t, leaving takes it away, and what was inside at
-    the edge's beginning adds 1.
-    """
-    side, over, steps = scratch
-    over[:], steps[:] = 0.0, 0.0
-    near = _edges_near(two, box)
-    inside = 1.0 if _within(one[0, 0], one[1, 0], two) else 0.0
-    area = 0.0
-    for i in range(one.shape[1] - 1):
-        ay, ax, by, bx = one[0, i], one[1, i], one[0, i + 1], one[1, i + 1]
-        part, step = inside, 0.0
-        if max(ay, by) >= other[0, 0] and min(ay, by) <= other[0, 1] and max(ax, bx) >= other[1, 0] and min(ax, bx) <= other[1, 1]:
-            for j in range(two.shape[1]):
-                side[j] = (bx - ax) * (two[0, j] - ay) - (by - ay) * (two[1, j] - ax)
-            for j in near:
-                if (side[j] < 0) != (side[j + 1] < 0):
-                    fy, fx = two[0, j + 1] - two[0, j], two[1, j + 1] - two[1, j]
-                    start = fx * (ay - two[0, j]) - fy * (ax - two[1, j])
-                    stop = fx * (by - two[0, j]) - fy * (bx - two[1, j])
-                    if (start < 0) != (stop < 0):
-                        sign = 1.0 if start < 0 else -1.0
-                        part += sign * (stop / (stop - start))
-                        step += sign
-                        over[j] -= sign * (side[j + 1] / (side[j + 1] - side[j]))
-                        steps[j] -= sign
-        area += part * (ax * by - ay * bx)
-        inside += step
-    inside = 1.0 if _within(two[0, 0], two[1, 0], one) else 0.0
-    for j in range(two.shape[1] - 1):
-        area += (inside + over[j]) * (two[1, j] * two[0, j + 1] - two[0, j] * two[1, j + 1])
-        inside += steps[j]
-    return 0.5 * area
-
-
-@njit(cache=True, nogil=True)
-def _edges_near(polygon: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Edges of a polygon that may reach into a box."""
-    found, number = np.empty(polygon.shape[1] - 1, np.int64), 0
-    for j in range(polygon.shape[1] - 1):
-        y, x, by, bx = polygon[0, j], polygon[1, j], polygon[0, j + 1], polygon[1, j + 1]
-        if max(y, by) >= box[0, 0] and min(y, by) <= box[0, 1] and max(x, bx) >= box[1, 0] and min(x, bx) <= box[1, 1]:
-            found[number] = j
-            number += 1
-    return found[:number]
-
-
-@njit(cache=True, nogil=True)
-def _within(y: float, x: float, polygon: np.ndarray) -> bool:
-    """Whether a place lies in a polygon."""
-    inside = False
-    for j in range(polygon.shape[1] - 1):
-        if (polygon[0, j] > y) != (polygon[0, j + 1] > y):
-            share = (y - polygon[0, j]) / (polygon[0, j + 1] - polygon[0, j])
-            if x < polygon[1, j] + share * (polygon[1, j + 1] - polygon[1, j]):
-                inside = not inside
-    return inside
 
 
 @njit(cache=True, nogil=True)
