@@ -74,7 +74,7 @@ def test_far_outliers_do_not_ask_for_a_huge_grid():
 def test_anisotropic_objects_come_back(shape, spacing, options):
     labels = simulate(shape=shape, n_objects=8, rng=np.random.default_rng(2), spacing=spacing).labels
     channels = {"E": options}
-    got = decode(encode(labels, channels, voxel_size=spacing), channels, options={"min_object_size": 1}, voxel_size=spacing)
+    got = decode(encode(labels, channels, voxel_size=spacing), channels, voxel_size=spacing)
     assert same_partition(got, labels)
 
 
@@ -96,6 +96,8 @@ def test_options_of_the_decoder():
     made = encode(labels, ["E"])
     assert decode(made, ["E"]).max() == 2
     assert decode(made, ["E"], options={"min_object_size": 101}).max() == 1
+    labels[38, 2:5] = 3
+    assert decode(encode(labels, ["E"]), ["E"]).max() == 3  # no object is too small where no size is stated
     assert decode(made, ["E"], options={"min_mask_sum": 356}).max() == 0
     assert decode(made, ["E"], options={"min_unclustered_sum": 256}).max() == 1
     assert decode(made * 0.7, ["E"], options={"seed_thresh": 0.8}).max() == 0
@@ -104,7 +106,7 @@ def test_options_of_the_decoder():
 
 def test_more_objects_than_16_bits_hold():
     labels = np.kron(np.arange(1, 270 * 270 + 1).reshape(270, 270), np.ones((3, 3), int)).astype(np.uint32)
-    got = decode(encode(labels, ["E"]), ["E"], options={"min_object_size": 1})
+    got = decode(encode(labels, ["E"]), ["E"])
     assert got.dtype == np.uint32
     assert same_partition(got, labels)
 

@@ -63,7 +63,7 @@ SETS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("options", SETS, ids=[str(each.get("preset") or "+".join(each["channels"])) for each in SETS])
 def test_the_loss_falls_and_objects_come_out(options):
-    method = made(process={"kind": "embedseg", "min_object_size": 20} if options.get("preset") == "embedseg" else None, **options)
+    method = made(**options)
     losses, objects, labels = learned(method, steps=320 if options.get("preset") == "stardist" else 80)
     assert losses[-1] < 0.6 * losses[0]
     assert len(objects) > 0

@@ -66,10 +66,19 @@ class Method(ABC):
         return []
 
     @classmethod
-    def planned(cls, job: Any) -> dict[str, Any]:
-        """Sections of the job's document that this method plans in its own way, of what the job leaves out."""
-        del job
+    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
+        """Sections of the job's document that this method plans in its own way, of what the job leaves out.
+
+        `smallest` is the size in voxels of the smallest object of the labels, for jobs that ask for it (`asks_for_sizes`).
+        """
+        del job, smallest
         return {}
+
+    @classmethod
+    def asks_for_sizes(cls, job: Any) -> bool:
+        """Whether the plan depends on the sizes of the objects in the labels."""
+        del job
+        return False
 
     @classmethod
     def unplannable(cls, job: Any) -> list[tuple[str, str]]:

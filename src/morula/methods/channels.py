@@ -154,6 +154,24 @@ class Channels(Method):
                 found.append((f"method.channels.{each.code}", str(error)))
         return found
 
+    @classmethod
+    def asks_for_sizes(cls, job: Any) -> bool:
+        """Where the decoder leaves out small objects, and the job does not say which are small."""
+        decoder = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0)).decoder
+        return getattr(decoder.options, "min_object_size", 0) is None
+
+    @classmethod
+    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
+        """The least size of an object: half the smallest one's of the labels."""
+        if smallest is None:
+            return {}
+        from morula.labels.decode import decoder_name
+
+        made = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0))
+        stated = {} if job.objects.process is None else job.objects.process.model_dump(mode="json", by_alias=True)
+        kind = decoder_name(made.representations, job.objects.process)
+        return {"objects": {"process": {**stated, "kind": kind, "min_object_size": smallest // 2}}}
+
     @cached_property
     def representations(self) -> list[Any]:
         """One object a channel, in order."""

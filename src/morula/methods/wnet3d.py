@@ -96,7 +96,7 @@ class WNet3D(Method):
         return []
 
     @classmethod
-    def planned(cls, job: Any) -> dict[str, Any]:
+    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
         """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau; slowly from given weights."""
         found: dict[str, Any] = {}
         stated = job.sampling.normalise

@@ -198,7 +198,20 @@ def facts_of(train: Sequence[Opened], job: Any) -> Facts:
     if job.method.kind == "semantic" and job.method.classes is None:
         classes = 1 + max(highest(each.labels, {job.method.ignore, each.unlabelled}) for each in train if each.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
-    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes)
+    smallest = smallest_object(train) if METHODS.load(job.method.kind).asks_for_sizes(job) else None
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, smallest)
+
+
+def smallest_object(train: Sequence[Opened]) -> int | None:
+    """Voxels of the smallest object of the labels, `None` where there is none; of a large image a block in the middle is looked at."""
+    sizes = []
+    for each in train:
+        if each.labels is None:
+            continue
+        block = crop(each.labels, middle(each.labels.spatial_shape, LOOKED_AT))[0]
+        values, counts = np.unique(block, return_counts=True)
+        sizes += counts[(values != 0) & (values != (each.unlabelled or 0))].tolist()
+    return min(sizes, default=None)
 
 
 def highest(labels: Image, ignored: Collection[int | None]) -> int:

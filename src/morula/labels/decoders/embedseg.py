@@ -28,8 +28,9 @@ class Options(BaseOptions):
     """No object where no more than so many voxels are foreground."""
     min_unclustered_sum: NonNegativeInt = 0
     """Stop when no more than so many voxels of the foreground are left."""
-    min_object_size: NonNegativeInt = 100
-    """Smaller clusters, in voxels, are no objects."""
+    min_object_size: NonNegativeInt | None = None
+    """Smaller clusters, in voxels, are no objects. Left out: none is too small; a job takes half the size of the smallest object of its
+    training labels."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +70,7 @@ class EmbedSeg:
         return {
             "seed_threshold": choices(self.options.seed_threshold, (0.3, 0.5, 0.7, 0.8, 0.9)),
             "foreground_threshold": choices(self.options.foreground_threshold, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)),
-            "min_object_size": choices(self.options.min_object_size, (0, 10, 30, 100)),
+            "min_object_size": choices(self.options.min_object_size or 0, (0, 10, 30, 100)),
         }
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class EmbedSeg:
                 cell=4 * float(units.min()),
                 seed_threshold=self.options.seed_threshold,
                 min_unclustered=self.options.min_unclustered_sum,
-                min_size=self.options.min_object_size,
+                min_size=self.options.min_object_size or 0,
             )
             del places
             labels, _ = numbered(ids.reshape(foreground.shape), len(confidence))
