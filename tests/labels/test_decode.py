@@ -309,3 +309,16 @@ def test_real_labels_come_back(data_folder, folder, spacing, least):
 def test_components_of_the_growth_mask_without_contours():
     labels = ndi.label(np.kron(np.eye(4), np.ones((6, 6))) > 0)[0]
     assert same_partition(labels, decode(encode(labels, ["F"]), ["F"]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 9), (3, 5, 16, 9)])
+def test_statistics_by_sorting(shape):
+    values = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+    values[values < -2] = 0
+    found = ChannelStatistics.of(values)
+    for channel, counts, low, high in zip(values, found.histogram, found.minimum, found.maximum, strict=True):
+        assert (low, high) == (channel.min(), channel.max())
+        ranks = np.repeat(np.arange(65_536), counts)
+        upper = np.sort(channel, axis=None).view(np.uint32) >> 16
+        np.testing.assert_array_equal(ranks, np.where(upper < 32_768, 32_768 + upper, 65_535 - upper))
+    assert found.count == values[0].size

@@ -9,6 +9,9 @@ from numba import njit
 
 from morula.core.errors import DataError
 
+LANES = 64
+"""Values that are compared at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
@@ -39,12 +42,15 @@ class ChannelStatistics:
         histogram = np.zeros((len(prediction), 65_536), np.int64)
         low, high = np.empty(len(prediction), np.float32), np.empty(len(prediction), np.float32)
         for row, channel in enumerate(prediction):
-            low[row], high[row] = channel.min(), channel.max()
-            if not np.isfinite(low[row] + high[row]):
+            flat, counts = np.ascontiguousarray(channel).reshape(-1), np.zeros((2, 65_536), np.int64)
+            low[row], high[row] = _look(flat, flat.view(np.uint32), counts)
+            found = counts.sum(axis=0)
+            if found[0x7F80:0x8000].any() or found[0xFF80:].any():
                 raise DataError(
                     f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image."
                 )
-            _count(np.ascontiguousarray(channel).reshape(-1).view(np.uint32), histogram[row])
+            # ascending order of floats: negative ones run backwards below the positive ones
+            histogram[row, :32_768], histogram[row, 32_768:] = found[:32_767:-1], found[:32_768]
         return cls(histogram, low, high)
 
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
@@ -82,16 +88,24 @@ class ChannelStatistics:
 
 
 @njit(cache=True, nogil=True)
-def _count(bits: np.ndarray, histogram: np.ndarray) -> None:
-    zeros = 0
-    for i in range(bits.size):
-        if bits[i] == 0:  # of many channels most values: to count them here is faster than in memory
-            zeros += 1
-            continue
-        upper = bits[i] >> np.uint32(16)
-        # ascending order of floats: negative ones run backwards below the positive ones
-        histogram[np.int64(32_767) - (upper & np.uint32(32_767)) if upper >> np.uint32(15) else np.int64(32_768) + upper] += 1
-    histogram[32_768] += zeros
+def _look(values: np.ndarray, bits: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value; values are counted by the upper half of their bits, by turns in two places: where many are alike, the
+    next need not wait for the last."""
+    least, most = np.full(LANES, np.inf, np.float32), np.full(LANES, -np.inf, np.float32)
+    first, second, half = counts[0], counts[1], np.uint32(16)
+    whole = len(values) // LANES * LANES
+    for begin in range(0, whole, LANES):
+        part, upper = values[begin : begin + LANES], bits[begin : begin + LANES]
+        for lane in range(LANES):
+            least[lane] = part[lane] if part[lane] < least[lane] else least[lane]
+            most[lane] = part[lane] if part[lane] > most[lane] else most[lane]
+        for lane in range(0, LANES, 2):
+            first[upper[lane] >> half] += 1
+            second[upper[lane + 1] >> half] += 1
+    for i in range(whole, len(values)):
+        least[0], most[0] = min(least[0], values[i]), max(most[0], values[i])
+        first[bits[i] >> half] += 1
+    return least.min(), most.max()
 
 
 def _centre(bins: np.ndarray) -> np.ndarray:
