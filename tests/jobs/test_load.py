@@ -100,6 +100,8 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD.replace("train: {raw", "validate: 120%\n  train: {raw"), "not between 0 and 100 %"),
         (GOOD.replace("  channels:", "  losses: {Dn: l1}\n  channels:"), "not among the channels"),
         (GOOD + "objects: {measure: {extra: [solidty]}}\n", "Did you mean 'solidity'"),
+        ("PROBLEM: {TYPE: INSTANCE_SEG}\n", "job.yaml:1  PROBLEM  is a section of BiaPy"),
+        ("model: {name: UNet3D}\nloaders: {batch_size: 1}\n", "job.yaml:2  loaders  is a section of pytorch-3dunet"),
         (GOOD.replace("  channels:", "  weights: {F: -1}\n  channels:"), "method.weights.F  -1 is not valid"),
         (GOOD.replace("  channels:", "  weights: [1, 2]\n  channels:"), "job.yaml:5  method.weights  [1, 2] is not valid"),
         (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "method.thresholds.0  50 is not valid"),

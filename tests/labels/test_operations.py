@@ -156,3 +156,10 @@ def test_smoothing_keeps_the_sum_and_knows_the_voxel_size():
     assert smoothed.sum() == pytest.approx(1)
     assert smoothed[3, 4, 4] < smoothed[4, 3, 4]
     assert values.sum() == 1
+
+
+def test_operations_in_every_spelling():
+    labels = np.array([[1, 1, 0, 2]], np.uint16)
+    listed = refine(labels, [{"remove_small": 2}, "dilation"])
+    np.testing.assert_array_equal(refine(labels, {"remove_small": 2, "dilation": 1}), listed)
+    np.testing.assert_array_equal(refine(labels, "dilation"), refine(labels, ["dilation"]))

@@ -49,6 +49,7 @@ def validate(document: Document) -> Any:
         raise JobError([Problem("", "a job is a mapping with `images`, `method`, ...; this is not one.", 1, document.file)])
     model = job_model()
     try:
+        _refuse_foreign(document)
         return model.model_validate(frozen(document.data), strict=True)
     except ValidationError as error:
         schema = model.model_json_schema(by_alias=True)
@@ -59,6 +60,21 @@ def validate(document: Document) -> Any:
         # where a value may be of several kinds, the complaint about the kind that fits best goes deepest
         deepest = [each for key, each in problems.items() if not any(other.startswith(f"{key}.") for other in problems)]
         raise JobError(sorted(deepest, key=lambda problem: problem.line or 0)) from None
+
+
+def _refuse_foreign(document: Document) -> None:
+    """Job files of other programs are named as what they are, by the keys that only they have.
+
+    Raises:
+        JobError: saying what to do with such a file.
+    """
+    keys = set(document.data) if isinstance(document.data, Mapping) else set()
+    if "PROBLEM" in keys:
+        message = "is a section of BiaPy, whose job files are not run. Write a job of Morula (morula new); BiaPy's checkpoints load."
+        raise JobError([Problem("PROBLEM", message, document.line(("PROBLEM",)), document.file)])
+    if "loaders" in keys and not keys & {"images", "method"}:
+        message = "is a section of pytorch-3dunet. Run its job files with train3dunet or predict3dunet, or see morula convert."
+        raise JobError([Problem("loaders", message, document.line(("loaders",)), document.file)])
 
 
 def frozen(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -136,14 +136,16 @@ REFINEMENTS = Family(
 )
 
 
-def refine(labels: Any, operations: Sequence[Any], voxel_size: VoxelSizeLike = None, *, mask: Mask = None) -> np.ndarray:
+def refine(
+    labels: Any, operations: Sequence[Any] | Mapping[str, Any], voxel_size: VoxelSizeLike = None, *, mask: Mask = None
+) -> np.ndarray:
     """Labels after some operations, each applied to every object, in the order given. Ids and type stay.
 
     An operation is a name (``"fill_holes"``), or a name with its setting (``{"remove_small": 20}``, ``{"dilation": {"radius": 2}}``).
 
     Args:
         labels: ids (Z)YX, an array or `Image`.
-        operations: one after another.
+        operations: one after another, as a list, as a mapping from name to setting, or one name alone.
         voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
         mask: where objects may be, (Z)YX bool, for the operation `voronoi`.
 
@@ -171,11 +173,13 @@ def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequenc
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
 
-def _listed(operations: Sequence[Any]) -> list[Options]:
+def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[Options]:
     """Operations in any of their spellings as options with `kind`."""
     types = variant_types(REFINEMENTS)
+    if isinstance(operations, Mapping):
+        operations = [{name: setting} for name, setting in operations.items()]
     listed = []
-    for operation in operations:
+    for operation in [operations] if isinstance(operations, str) else operations:
         if not isinstance(operation, Options):
             spelt = spelt_out(operation, types)
             name = spelt.get("kind") if isinstance(spelt, dict) else None

@@ -105,7 +105,7 @@ def representation_says_what_it_is(name: str) -> None:
 
     each = _representation(name)
     assert each.code == name
-    assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "embedding")
+    assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
     assert each.loss in (*LOSSES.names, "embedseg")
     assert isinstance(each.role, str)
     assert isinstance(each.masked, bool)
