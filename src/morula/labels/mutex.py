@@ -15,8 +15,8 @@ LEVELS = 65_536
 _ATTRACT, _REPEL, _BOTH = 0, 1, 2
 Settings: TypeAlias = tuple[np.float32, np.float32, np.uint64]
 """Threshold, noise and its seed."""
-Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Settings]
-"""Affinities CZYX, offsets (C, 3), kind of each channel, strides of repelling pairs, settings."""
+Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Settings]
+"""Affinities CZYX, offsets (C, 3), kind of each channel, strides of repelling pairs, which voxels attract others (flat), settings."""
 State: TypeAlias = tuple[np.ndarray, int, np.ndarray, np.ndarray, int]
 """Excluding pairs of groups and their number, the nodes of the lists (member of the other group, next node) and their number."""
 
@@ -60,15 +60,22 @@ def mutex_watershed(
     steps = np.array([three(offset, 0) for offset in offsets], np.int64)
     direct = np.abs(steps).max(axis=1) == 1
     kinds = np.where(direct, _BOTH if direct.all() else _ATTRACT, _REPEL).astype(np.int64)
-    pairs = (_volumes(affinities), steps, kinds, every, (np.float32(threshold), np.float32(noise), np.uint64(seed)))
+    values = _volumes(affinities)
+    attracted = np.zeros(values[0].size, np.bool_)
+    _attract(values, steps, kinds, np.float32(threshold), attracted)
+    pairs = (values, steps, kinds, every, attracted, (np.float32(threshold), np.float32(noise), np.uint64(seed)))
+    return _numbered(_grouped(np.argsort(~direct, kind="stable"), pairs), attracted).reshape(affinities.shape[1:])
+
+
+def _grouped(channels: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """The parent of each voxel in the forest of the groups."""
     size = pairs[0][0].size
     parent = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
-    attracted = np.zeros(size, np.bool_)
     head = np.full(size, -1, parent.dtype)
     state = (table(1024), 0, np.empty(1024, parent.dtype), np.empty(1024, parent.dtype), 0)
-    for order in _ordered(np.argsort(~direct, kind="stable"), pairs):
-        state = _take(order, *pairs, parent, head, attracted, state)
-    return _numbered(parent, attracted).reshape(affinities.shape[1:])
+    for order in _ordered(channels, pairs):
+        state = _take(order, *pairs, parent, head, state)
+    return parent
 
 
 def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequence[int]], *, threshold: float = 0.5) -> np.ndarray:
@@ -88,7 +95,7 @@ def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequenc
     """
     steps = np.array([three(offset, 0) for offset in offsets], np.int64)
     settings = (np.float32(threshold), np.float32(0), np.uint64(0))
-    pairs = (_volumes(affinities), steps, np.full(len(steps), _ATTRACT), np.ones(3, np.int64), settings)
+    pairs = (_volumes(affinities), steps, np.full(len(steps), _ATTRACT), np.ones(3, np.int64), np.empty(0, np.bool_), settings)
     ids = np.array(labels, np.uint32).ravel()
     parent = np.arange(ids.size, dtype=np.int32 if ids.size < 2**31 else np.int64)
     for order in _ordered(np.arange(len(steps)), pairs):
@@ -102,12 +109,17 @@ def _volumes(affinities: np.ndarray) -> np.ndarray:
 
 
 def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
-    """The pairs that say something in the order of their weight, as channel x voxels + voxel: so many at a time as fit into the memory
-    of a few images."""
-    counts = np.zeros(LEVELS + 1, np.int64)  # the last one: pairs that say nothing
-    _count(channels, *pairs, counts)
-    for low, high, chosen in _passes(counts[:-1], channels, pairs[0][0].size // 2 + 1):
-        yield _sorted(chosen, *pairs, low, high)
+    """The pairs that say something in the order of their weight, as channel x voxels + voxel: as many at a time as there are voxels,
+    each time in the same memory."""
+    values = pairs[0]
+    counts = np.zeros(LEVELS, np.int64)
+    room = np.empty(values[0].size, np.uint32 if values.size < 2**32 else np.int64)
+    _sweep(channels, *pairs, LEVELS - 1, counts, room[:0])
+    for low, high, chosen in _passes(counts[::-1], channels, values[0].size):
+        found = counts[LEVELS - 1 - high : LEVELS - low]
+        slots = np.cumsum(found) - found
+        _sweep(chosen, *pairs, high, slots, room)
+        yield room[: slots[-1]]
 
 
 def _passes(counts: np.ndarray, channels: np.ndarray, most: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -129,6 +141,23 @@ def _passes(counts: np.ndarray, channels: np.ndarray, most: int) -> Iterator[tup
         high = low - 1
 
 
+@njit(cache=True, nogil=True)
+def _attract(values: np.ndarray, steps: np.ndarray, kinds: np.ndarray, threshold: np.float32, attracts: np.ndarray) -> None:
+    """Mark the voxels of pairs that attract each other."""
+    _, nz, ny, nx = values.shape
+    for c in range(len(steps)):
+        dz, dy, dx = steps[c]
+        shift = (dz * ny + dy) * nx + dx
+        if kinds[c] == _REPEL:
+            continue
+        for z in range(max(0, -dz), nz - max(0, dz)):
+            for y in range(max(0, -dy), ny - max(0, dy)):
+                for x in range(max(0, -dx), nx - max(0, dx)):
+                    if values[c, z, y, x] > threshold:
+                        voxel = (z * ny + y) * nx + x
+                        attracts[voxel] = attracts[voxel + shift] = True
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
     """Level of a pair's weight; `LEVELS` where it says nothing."""
@@ -147,74 +176,60 @@ def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _sorted(  # noqa: C901 - loops over the pairs, counted first, then put in order
+def _sweep(  # noqa: PLR0913 - one loop over the pairs, which counts them or puts them in order
     channels: np.ndarray,
     values: np.ndarray,
     steps: np.ndarray,
     kinds: np.ndarray,
     every: np.ndarray,
+    attracts: np.ndarray,
     settings: Settings,
-    low: int,
     high: int,
-) -> np.ndarray:
-    """Pairs of these levels, the highest first, as channel x voxels + voxel."""
-    _, nz, ny, nx = values.shape
-    starts = np.zeros(high - low + 2, np.int64)
-    order = np.empty(0, np.int64)
-    for turn in range(2):
-        for c in channels:
-            dz, dy, dx = steps[c]
-            sz, sy, sx = (every[0], every[1], every[2]) if kinds[c] == _REPEL else (1, 1, 1)
-            for z in range(max(0, -dz), nz - max(0, dz)):
-                for y in range(max(0, -dy), ny - max(0, dy)):
-                    if z % sz != 0 or y % sy != 0:
-                        continue
-                    for x in range(max(0, -dx), nx - max(0, dx)):
-                        if x % sx != 0:
-                            continue
-                        pair = ((c * nz + z) * ny + y) * nx + x
-                        level = _level(values[c, z, y, x], kinds[c], pair, settings)
-                        if level < low or level > high:
-                            continue
-                        if turn == 0:
-                            starts[high - level + 1] += 1
-                        else:
-                            order[starts[high - level]] = pair
-                            starts[high - level] += 1
-        if turn == 0:
-            starts = np.cumsum(starts)
-            order = np.empty(starts[-1], np.int64)
-    return order
-
-
-@njit(cache=True, nogil=True)
-def _count(
-    channels: np.ndarray,
-    values: np.ndarray,
-    steps: np.ndarray,
-    kinds: np.ndarray,
-    every: np.ndarray,
-    settings: Settings,
-    counts: np.ndarray,
+    slots: np.ndarray,
+    order: np.ndarray,
 ) -> None:
-    """How many pairs each level has; strides and the image's border aside, which makes it a bound."""
+    """Put the pairs of the levels from `high` downwards into `order` from their slots on, as channel x voxels + voxel; or only count them,
+    where `order` has no room.
+
+    Pairs that repel each other are left out where one of them attracts no voxel at all: it stays alone, and excludes nothing.
+    """
+    _, nz, ny, nx = values.shape
+    low = high + 1 - slots.size
     for c in channels:
-        flat = values[c].ravel()
-        for voxel in range(flat.size):
-            counts[_level(flat[voxel], kinds[c], c * flat.size + voxel, settings)] += 1
+        dz, dy, dx = steps[c]
+        shift = (dz * ny + dy) * nx + dx
+        sz, sy, sx = (every[0], every[1], every[2]) if kinds[c] == _REPEL else (1, 1, 1)
+        for z in range(max(0, -dz), nz - max(0, dz)):
+            for y in range(max(0, -dy), ny - max(0, dy)):
+                if z % sz != 0 or y % sy != 0:
+                    continue
+                for x in range(max(0, -dx), nx - max(0, dx)):
+                    if sx > 1 and x % sx != 0:
+                        continue
+                    voxel = (z * ny + y) * nx + x
+                    value = values[c, z, y, x]
+                    repel = kinds[c] == _REPEL or (kinds[c] == _BOTH and not value > settings[0])
+                    if repel and not (attracts[voxel] and attracts[voxel + shift]):
+                        continue
+                    pair = c * nz * ny * nx + voxel
+                    level = _level(value, kinds[c], pair, settings)
+                    if low <= level <= high:
+                        if order.size > 0:
+                            order[slots[high - level]] = pair
+                        slots[high - level] += 1
 
 
 @njit(cache=True, nogil=True)
-def _take(  # noqa: C901, PLR0913 - the loop over pairs, as it is compiled
+def _take(  # noqa: PLR0913 - the loop over pairs, as it is compiled
     order: np.ndarray,
     values: np.ndarray,
     steps: np.ndarray,
     kinds: np.ndarray,
     every: np.ndarray,
+    attracts: np.ndarray,
     settings: Settings,
     parent: np.ndarray,
     head: np.ndarray,
-    attracted: np.ndarray,
     state: State,
 ) -> State:
     """Take pairs in their order.
@@ -231,8 +246,6 @@ def _take(  # noqa: C901, PLR0913 - the loop over pairs, as it is compiled
         channel, voxel = pair // size, pair % size
         attract = kinds[channel] != _REPEL and flat[pair] > settings[0]
         other = voxel + shifts[channel]
-        if attract:
-            attracted[voxel] = attracted[other] = True
         a, b = root(parent, voxel), root(parent, other)
         if a == b:
             continue
@@ -278,16 +291,15 @@ def _longer(nodes: np.ndarray) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def _numbered(parent: np.ndarray, attracted: np.ndarray) -> np.ndarray:
     """Ids of the groups in the order of their first voxel."""
-    names = np.zeros(parent.size, np.uint32)
     ids = np.zeros(parent.size, np.uint32)
     number = 0
     for voxel in range(parent.size):
         if attracted[voxel]:
             group = root(parent, voxel)
-            if names[group] == 0:
+            if ids[group] == 0:
                 number += 1
-                names[group] = number
-            ids[voxel] = names[group]
+                ids[group] = number
+            ids[voxel] = ids[group]
     return ids
 
 

@@ -60,5 +60,9 @@ class MutexWatershed(AffinityDecoder[Options]):
         if len(strides) not in (1, prediction.ndim - 1):
             raise OptionError(f"strides {list(strides)} has {len(strides)} numbers but the image {prediction.ndim - 1} axes.")
         chosen = self.options
-        labels = mutex_watershed(prediction, steps, threshold=chosen.threshold, strides=strides, noise=chosen.noise, seed=chosen.seed)
-        return affinity_objects(labels, prediction, steps, chosen.min_size)
+        return affinity_objects(
+            mutex_watershed(prediction, steps, threshold=chosen.threshold, strides=strides, noise=chosen.noise, seed=chosen.seed),
+            prediction,
+            steps,
+            chosen.min_size,
+        )
