@@ -48,7 +48,8 @@ def section(row: dict[str, Any]) -> str:
     for each in row["figures"]:
         runs = each["runs"]
         bar = "" if each["bar"] is None else f"{each['bar']:g} {each['unit']}"
-        lines.append(f"| {each['what']} | {each['value']:.3g} {each['unit']} | {min(runs):.3g} – {max(runs):.3g} | {len(runs)} | {bar} |")
+        value = f"{'> ' if each.get('at_least') else ''}{each['value']:.3g} {each['unit']}"
+        lines.append(f"| {each['what']} | {value} | {min(runs):.3g} – {max(runs):.3g} | {len(runs)} | {bar} |")
     return "\n".join(lines)
 
 
