@@ -21,9 +21,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "F+C+Db": {"channels": ["F", "C", "Db"]},
     "F+G": {"preset": "flows"},
     "A": {"preset": "affinities"},
-    "E": {"preset": "embedseg"},
     "F+C+D": {"channels": ["F", "C", "D"]},
     "F+H+V": {"channels": ["F", "H", "V"]},
+    "E": {"preset": "embedseg"},
 }
 """What `method` says of each line."""
 
@@ -74,7 +74,6 @@ def planned(name: str, images: Path, epochs: int) -> Path:
     (text,) = parse_documents((HERE / "jobs" / "nuclei2d.yaml").read_text().replace(" nuclei2d/", f" {images}/"))
     document = text.data
     document["method"] = {"kind": "channels", **METHODS[name]}
-    document["objects"] = {**document["objects"], "tune": True}
     document["training"]["epochs"] = epochs
     job = RUNS / f"representation_{name}.yaml"
     job.write_text(yaml.safe_dump(document, sort_keys=False))
