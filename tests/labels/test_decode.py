@@ -322,3 +322,9 @@ def test_statistics_by_sorting(shape):
         upper = np.sort(channel, axis=None).view(np.uint32) >> 16
         np.testing.assert_array_equal(ranks, np.where(upper < 32_768, 32_768 + upper, 65_535 - upper))
     assert found.count == values[0].size
+
+
+@pytest.mark.parametrize(("step", "code"), [("seeds", "F"), ("growth", "F"), ("seeds", "C")])
+def test_thresholds_that_no_value_reaches_are_refused(step: str, code: str) -> None:
+    with pytest.raises(OptionError, match=rf"threshold of {code} in {step} is 1\.5, but {code} lies between 0 and 1"):
+        decode(np.zeros((2, 8, 8), np.float32), ["F", "C"], options={step: {code: 1.5}})

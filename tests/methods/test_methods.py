@@ -155,11 +155,17 @@ def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, los
         ({"F": {"erosion": [1, 1, 1]}}, "F"),
         ({"A": {"neighborhood": "26-connectivity"}}, "A"),
         ({"E": {"n_sigma": 3}}, "E"),
+        (["F", "H", "V", "Z"], "Z"),
         (["F", "C"], ""),
     ],
 )
 def test_options_for_other_dimensions_are_named_with_their_channel(channels, wrong) -> None:
     assert [key for key, _ in method(channels=channels).misfits()] == ([f"method.channels.{wrong}"] if wrong else [])
+
+
+def test_the_loss_that_others_call_mae_is_named() -> None:
+    with pytest.raises(JobError, match=r"unknown loss 'mae'; known are .* l1 is the mean absolute error\."):
+        method(losses={"Db": "mae"})
 
 
 def test_centres_are_balanced_unless_the_job_says_otherwise() -> None:

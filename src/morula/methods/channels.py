@@ -148,6 +148,8 @@ class Channels(Method):
         """Options of channels for images of other dimensions."""
         found = []
         for each in self.representations:
+            if each.code == "Z" and self.ndim == 2:
+                found.append(("method.channels.Z", "Z is the way to the centre along z, which 2D images do not have. Leave it out."))
             try:
                 each.encode(np.ones((4,) * self.ndim, np.uint32), self.spacing)
             except OptionError as error:

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from morula.core.errors import OptionError
-from morula.core.family import nearest
 from morula.core.options import Options as BaseOptions
 from morula.methods.base import middle_plane, stretched
 from morula.methods.restoring import HEAD, Restoring
+from morula.methods.scoring import unknown_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +52,7 @@ class Options(BaseOptions):
     def _known(cls, losses: dict[str, float]) -> dict[str, float]:
         for name in losses:
             if name not in LOSSES:
-                hint = " l1 is the mean absolute error." if name.lower() == "mae" else nearest(name, list(LOSSES))
-                raise ValueError(f"unknown loss {name!r}; known are {', '.join(LOSSES)}.{hint}")
+                raise ValueError(unknown_loss(name, LOSSES))
         return losses
 
 

@@ -42,7 +42,13 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
     known = [name for name in LOSSES.names if name not in without]
     for name in names:
         if name not in known:
-            raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}.{nearest(name, known)}")
+            raise ValueError(unknown_loss(name, known))
+
+
+def unknown_loss(name: str, known: Sequence[str]) -> str:
+    """What to say of a loss that is not among the known ones."""
+    hint = " l1 is the mean absolute error." if name.lower() == "mae" else nearest(name, list(known))
+    return f"unknown loss {name!r}; known are {', '.join(known)}.{hint}"
 
 
 def check_class_weights(weights: ClassWeights | None, number: int) -> None:

@@ -34,7 +34,8 @@ def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str
     """Check that objects can be made of these channels as the user states.
 
     Raises:
-        OptionError: when no channel says how far objects reach, or an option names a channel that is not there.
+        OptionError: when no channel says how far objects reach, an option names a channel that is not there, or a threshold lies where
+            no value of the channel can.
     """
     known = ", ".join(channels)
     if foreign := codes(channels, *UNUSED):
@@ -45,6 +46,12 @@ def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str
         for code in named:
             if code not in channels:
                 raise OptionError(f"{step} names the channel {code!r} but the prediction has {known}.{nearest(code, list(channels))}")
+    for step, thresholds in (("seeds", seeds), ("growth", growth)):
+        for code, value in thresholds.items():
+            if value != "auto" and getattr(channels[code], "activation", None) == "sigmoid" and not 0 <= value <= 1:
+                raise OptionError(
+                    f"the threshold of {code} in {step} is {value:g}, but {code} lies between 0 and 1. Give one within, or 'auto'."
+                )
 
 
 def planned_seeds(channels: Channels) -> dict[str, Threshold]:
