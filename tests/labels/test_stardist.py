@@ -20,6 +20,8 @@ from morula.labels.suppression import Room, Rule, Setting, field_of, paint_stars
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
 
+GOLDEN_STARS = Path(__file__).parents[1] / "golden" / "labels" / "stardist_kept.npz"
+
 
 def stars(shape, spacing, rays, n, seed=0, longest=9.0):
     """Scores, candidates and noisy lengths of stars of many sizes that overlap."""
@@ -216,6 +218,33 @@ def test_finds_what_the_original_finds():
     same = {label: np.bincount(found.labels[wanted == label]).argmax() for label in range(1, 13)}
     mapped = np.vectorize({0: 0, **same}.get)(wanted)
     assert (mapped == found.labels).mean() >= 0.98
+
+
+@pytest.mark.parametrize(("limit", "kept", "fewest"), [(0.3, "kept_03", 3), (0.5, "kept_05", 10)])
+def test_whole_corners_keep_what_the_compiled_original_keeps(limit, kept, fewest):
+    golden = np.load(GOLDEN_STARS)
+    shape, candidates = tuple(golden["shape"]), golden["candidates"].astype(int)
+    scores, values = np.zeros(shape, np.float32), np.zeros((16, *shape), np.float32)
+    scores.ravel()[candidates] = np.linspace(1, 0.1, len(candidates))
+    values.reshape(16, -1)[:, candidates] = golden["lengths"]
+    fan, field = fan_of(16, (1.0, 1.0)), field_of(values, float(values.max()), 1.0, (1.0, 1.0))
+    exact, whole = (
+        set(suppress(scores, np.sort(candidates), field, fan, (1.0, 1.0), Rule(limit, False, cut)).tolist()) for cut in (False, True)
+    )
+    wanted = set(golden[kept].tolist())
+    assert whole == wanted
+    assert len(exact ^ wanted) >= fewest  # so that the case tells them apart
+
+
+def test_corners_are_an_option_of_the_decoder():
+    values, score = np.full((16, 30, 40), 5.2, np.float32), np.zeros((30, 40), np.float32)
+    score[15, 12], score[15, 21] = 0.6, 0.9
+    prediction = np.concatenate([score[None], values])
+    channels = {"F": {}, "R": {"nrays": 16, "norm": False}}
+    found = {
+        corners: decode(prediction, channels, "stardist", {"overlap": 0.05, "corners": corners}).max() for corners in ("exact", "whole")
+    }
+    assert found == {"exact": 1, "whole": 2}
 
 
 def ellipsoids(ndim):

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def outline(ends: np.ndarray, ways: np.ndarray, y: float, x: float, out: np.ndarray, box: np.ndarray) -> None:
-    """Corners of a polygon (2, rays + 1), the first one again at the end, and its box."""
+def outline(
+    ends: np.ndarray, ways: np.ndarray, centre: np.ndarray, away: np.ndarray, whole: bool, out: np.ndarray, box: np.ndarray
+) -> None:
+    """Corners of a polygon (2, rays + 1), the first one again at the end, and its box.
+
+    Args:
+        ends: lengths of its rays.
+        ways: the rays (see `morula.labels.stars.Fan`).
+        centre: its voxel (3,).
+        away: where the centre lies in the corners' frame (2,).
+        whole: whether corners are cut to whole pixels of the image, towards 0.
+        out: written to.
+        box: written to.
+    """
     rays = len(ends)
-    for ray in range(rays):
-        out[0, ray], out[1, ray] = y + ends[ray] * ways[ray, 1], x + ends[ray] * ways[ray, 2]
-    out[0, rays], out[1, rays] = out[0, 0], out[1, 0]
     for axis in range(2):
+        for ray in range(rays):
+            end = ends[ray] * ways[ray, 1 + axis]
+            out[axis, ray] = away[axis] + (math.trunc(centre[1 + axis] + end) - centre[1 + axis] if whole else end)
+        out[axis, rays] = out[axis, 0]
         box[axis, 0], box[axis, 1] = out[axis].min(), out[axis].max()
+
+
+@njit(cache=True, nogil=True)
+def area(polygon: np.ndarray) -> float:
+    """Area of a polygon."""
+    total = 0.0
+    for j in range(polygon.shape[1] - 1):
+        total += polygon[1, j] * polygon[0, j + 1] - polygon[0, j] * polygon[1, j + 1]
+    return 0.5 * abs(total)
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from numba import njit
 
 from morula.labels.check import three, volume
 from morula.labels.hearts import Heart, View, heart_of, hold, view_of
-from morula.labels.polygons import outline, shared_area
+from morula.labels.polygons import area, outline, shared_area
 from morula.labels.polyhedra import EDGE, LANES, Blocks, Lanes, block_sums, blocks_of, gauges, lanes_of, share_at_least, sizes_of
 from morula.labels.stars import Fan, cone_table, gauge, paint, star_box, star_volume
 
@@ -83,10 +83,12 @@ def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, s
 
 
 class Rule(NamedTuple):
-    """A star goes where it shares more than the part `most` with a better one: of the smaller of the two, or of their `union`."""
+    """A star goes where it shares more than the part `most` with a better one: of the smaller of the two, or of their `union`. Corners of
+    polygons may be cut to `whole` pixels before they are compared."""
 
     most: float
     union: bool
+    whole: bool = False
 
 
 class Setting(NamedTuple):
@@ -197,7 +199,7 @@ def _heart(star: Star, setting: Setting, lanes: Lanes) -> tuple[Heart, View]:
         _read(setting.field, np.full(LANES, (star.centre[0] * height + star.centre[1]) * width + star.centre[2]), lanes)
         lanes.away[:] = 0.0
         hold(heart, view, setting.fan, lanes)
-        if lanes.lacks[0] > 0:
+        if lanes.lacks[0] > 0 or setting.rule.whole:
             heart = Heart(heart.middle, heart.axes, heart.back, 0.0)
     return heart, view
 
@@ -332,10 +334,12 @@ def _star(centre: np.ndarray, setting: Setting) -> Star:
     gauge(ends, fan.cones, fan.inverse, towards)
     inside = np.zeros((box[0, 1] - box[0, 0], box[1, 1] - box[1, 0], box[2, 1] - box[2, 0]), np.uint8)
     paint(inside, 1, centre - box[:, 0], box - box[:, :1], towards, setting.table)
-    corners, frame = np.empty((2, len(ends) + 1)), np.empty((2, 2))
+    corners, frame, size = np.empty((2, len(ends) + 1)), np.empty((2, 2)), star_volume(ends, fan.cones, fan.volumes)
     if fan.cones.shape[1] == 2:
-        outline(ends, fan.ways, 1e-6, 2e-6, corners, frame)  # so little off that no corner lies on an edge of another polygon
-    return Star(centre.copy(), ends.max(), star_volume(ends, fan.cones, fan.volumes), box, inside, corners, frame)
+        here = np.array([1e-6, 1.618034e-6])  # so little off that no corner lies on an edge of another polygon, whole ones neither
+        outline(ends, fan.ways, centre, here, setting.rule.whole, corners, frame)
+        size = area(corners) if setting.rule.whole else size
+    return Star(centre.copy(), ends.max(), size, box, inside, corners, frame)
 
 
 @njit(cache=True, nogil=True)
@@ -343,12 +347,15 @@ def _overlap(star: Star, other: np.ndarray, setting: Setting, room: Room) -> boo
     """Whether a star and the one around another voxel overlap too much."""
     fan = setting.fan
     lengths_at(setting.field, other, room.ends)
-    wanted = _wanted(setting.rule, star.size, star_volume(room.ends, fan.cones, fan.volumes))
+    size = star_volume(room.ends, fan.cones, fan.volumes)
     if fan.cones.shape[1] == 2:
-        outline(room.ends, fan.ways, other[1] - star.centre[1], other[2] - star.centre[2], room.corners, room.frame)
+        away = np.array([float(other[1] - star.centre[1]), float(other[2] - star.centre[2])])
+        outline(room.ends, fan.ways, other, away, setting.rule.whole, room.corners, room.frame)
+        wanted = _wanted(setting.rule, star.size, area(room.corners) if setting.rule.whole else size)
         if _shared_box(star.frame, room.frame) <= wanted:
             return False
         return shared_area(star.corners, star.frame, room.corners, room.frame, room.scratch) > wanted
+    wanted = _wanted(setting.rule, star.size, size)
     star_box(other, room.ends, fan.ways, np.array([n // 2 for n in setting.table.shape]), room.box)
     if _shared_box(star.box, room.box) <= wanted:
         return False
