@@ -13,7 +13,7 @@ from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import nearest
 
 if TYPE_CHECKING:
-    from morula.methods.base import Method
+    from morula.methods.base import Method, Sizes
 
 PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
 """Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
@@ -56,8 +56,8 @@ class Facts:
     in_channels: int
     shapes: tuple[tuple[int, ...], ...]
     classes: int | None = None
-    smallest: int | None = None
-    """Voxels of the smallest object of the labels, where the method asks for them."""
+    sizes: Sizes | None = None
+    """Of the objects of the labels, where the method asks for them."""
 
 
 def plan(job: Any, facts: Facts) -> Any:
@@ -80,7 +80,7 @@ def plan(job: Any, facts: Facts) -> Any:
         document["sampling"]["patches_per_epoch"] = steps * batch if steps else planned
     network = network_of(job, method)
     document["network"] = network.model_dump(mode="json", by_alias=True) | planned_network(network, facts, patch)
-    for section, values in method.planned(job, facts.smallest).items():
+    for section, values in method.planned(job, facts.sizes).items():
         document[section] = {**document[section], **values} if isinstance(values, Mapping) else values
     if document["augment"] is None:
         document["augment"] = [*(AUGMENT_2D if facts.ndim == 2 else AUGMENT_3D), *(COLOUR if facts.in_channels > 1 else ())]

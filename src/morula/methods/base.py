@@ -32,6 +32,17 @@ class Targets:
     instances: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large the objects of some labels are: voxels of the smallest, and the radius of the median one.
+
+    The radius is that of a disc or ball of the object's size, in voxels of the finest axis.
+    """
+
+    smallest: int
+    radius: float
+
+
 class Method(ABC):
     """A way of working, for images of `ndim` dimensions with voxels of `spacing` (array order).
 
@@ -66,12 +77,12 @@ class Method(ABC):
         return []
 
     @classmethod
-    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
+    def planned(cls, job: Any, sizes: Sizes | None = None) -> dict[str, Any]:
         """Sections of the job's document that this method plans in its own way, of what the job leaves out.
 
-        `smallest` is the size in voxels of the smallest object of the labels, for jobs that ask for it (`asks_for_sizes`).
+        `sizes` are those of the labels, for jobs that ask for them (`asks_for_sizes`).
         """
-        del job, smallest
+        del job, sizes
         return {}
 
     @classmethod

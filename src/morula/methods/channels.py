@@ -16,7 +16,7 @@ from morula.core.orientation import Orientation
 from morula.core.variants import many_of
 from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
-from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
 from morula.methods.scoring import OF_PROBABILITIES, check_losses
 
@@ -158,21 +158,21 @@ class Channels(Method):
 
     @classmethod
     def asks_for_sizes(cls, job: Any) -> bool:
-        """Where the decoder leaves out small objects, and the job does not say which are small."""
-        decoder = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0)).decoder
-        return getattr(decoder.options, "min_object_size", 0) is None
+        """Where bandwidths begin at the radius of the objects or the decoder leaves out small ones, and the job does not say how large."""
+        made = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0))
+        return None in (getattr(made.decoder.options, "min_object_size", 0), getattr(made.options.channels[0], "radius", 0))
 
     @classmethod
-    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
-        """The least size of an object: half the smallest one's of the labels."""
-        if smallest is None:
+    def planned(cls, job: Any, sizes: Sizes | None = None) -> dict[str, Any]:
+        """Of embeddings: the radius to begin with, that of the median object, and the least size of an object, half the smallest one's."""
+        if sizes is None:
             return {}
-        from morula.labels.decode import decoder_name
-
-        made = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0))
-        stated = {} if job.objects.process is None else job.objects.process.model_dump(mode="json", by_alias=True)
-        kind = decoder_name(made.representations, job.objects.process)
-        return {"objects": {"process": {**stated, "kind": kind, "min_object_size": smallest // 2}}}
+        decoder = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0)).decoder.options.model_dump(mode="json", by_alias=True)
+        least = decoder["min_object_size"]
+        process = {"kind": "embedseg", **decoder, "min_object_size": sizes.smallest // 2 if least is None else least}
+        channel = job.method.channels[0].model_dump(mode="json", by_alias=True)
+        radius = round(sizes.radius, 1) if channel["radius"] is None else channel["radius"]
+        return {"objects": {"process": process}, "method": {"channels": [{**channel, "radius": radius}]}}
 
     @cached_property
     def representations(self) -> list[Any]:
@@ -218,7 +218,15 @@ class Channels(Method):
         found: dict[int, Tensor] = {}
         for name, group in self._groups.items():
             found |= dict(zip(group, outputs[name].split([self._outputs[index] for index in group], dim=1)))
-        return [found[index] for index in range(len(self.codes))]
+        return [self._from_start(found[index], representation) for index, representation in enumerate(self.representations)]
+
+    def _from_start(self, logits: Tensor, representation: Any) -> Tensor:
+        """Logits of the embedding, with that of the bandwidth to begin with added."""
+        if representation.role != "embedding" or representation.options.radius is None:
+            return logits
+        added = logits.new_zeros(logits.shape[1])
+        added[self.ndim : -1] = representation.options.start
+        return logits + added.reshape(-1, *(1,) * self.ndim)
 
     @cached_property
     def channels(self) -> tuple[str, ...]:

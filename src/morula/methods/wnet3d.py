@@ -13,7 +13,7 @@ from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
 from morula.labels.crf import CRF, refine_probabilities
 from morula.labels.decoders.foreground import VoronoiOtsu
-from morula.methods.base import Method, middle_plane, stretched
+from morula.methods.base import Method, Sizes, middle_plane, stretched
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class WNet3D(Method):
         return []
 
     @classmethod
-    def planned(cls, job: Any, smallest: int | None = None) -> dict[str, Any]:
+    def planned(cls, job: Any, sizes: Sizes | None = None) -> dict[str, Any]:
         """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau; slowly from given weights."""
         found: dict[str, Any] = {}
         stated = job.sampling.normalise

@@ -21,7 +21,7 @@ from morula.data.split import split_sources
 from morula.io.check import check_image
 from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
-from morula.methods.base import Method
+from morula.methods.base import Method, Sizes
 from morula.workflows.sources import Opened, open_source, unlike
 from morula.workflows.transfer import check_start, with_stored_network
 from morula.workflows.worse import doubled, with_worse
@@ -198,20 +198,24 @@ def facts_of(train: Sequence[Opened], job: Any) -> Facts:
     if job.method.kind == "semantic" and job.method.classes is None:
         classes = 1 + max(highest(each.labels, {job.method.ignore, each.unlabelled}) for each in train if each.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
-    smallest = smallest_object(train) if METHODS.load(job.method.kind).asks_for_sizes(job) else None
-    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, smallest)
+    sizes = object_sizes(train) if METHODS.load(job.method.kind).asks_for_sizes(job) else None
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes)
 
 
-def smallest_object(train: Sequence[Opened]) -> int | None:
-    """Voxels of the smallest object of the labels, `None` where there is none; of a large image a block in the middle is looked at."""
-    sizes = []
+def object_sizes(train: Sequence[Opened]) -> Sizes | None:
+    """Of the objects of the labels, `None` where there is none; of a large image a block in the middle is looked at."""
+    sizes: list[int] = []
     for each in train:
         if each.labels is None:
             continue
         block = crop(each.labels, middle(each.labels.spatial_shape, LOOKED_AT))[0]
         values, counts = np.unique(block, return_counts=True)
         sizes += counts[(values != 0) & (values != (each.unlabelled or 0))].tolist()
-    return min(sizes, default=None)
+    if not sizes:
+        return None
+    spacing = np.asarray(train[0].raw.spacing) / min(train[0].raw.spacing)
+    median = float(np.median(sizes) * spacing.prod())
+    return Sizes(min(sizes), (median / np.pi) ** 0.5 if len(spacing) == 2 else (0.75 * median / np.pi) ** (1 / 3))
 
 
 def highest(labels: Image, ignored: Collection[int | None]) -> int:
