@@ -88,16 +88,19 @@ def pair(line: dict[str, Any], operation: Operation, labels: Any, ours: Callable
     if len(line["theirs"]) >= wanted(line):
         line["ours"].append(seconds(ours)[0])
         return
-    runs = {}
+    took, found = {}, {}
     for name, call in [("ours", ours), ("theirs", theirs)][:: 1 if number % 2 == 0 else -1]:
-        runs[name] = seconds(call)
-    if runs["theirs"][1] is None:
-        line["stopped"] = runs["theirs"][0]
-    else:
-        line["theirs"].append(runs["theirs"][0])
-    line["ours"].append(runs["ours"][0])
+        took[name], result = seconds(call)
+        if result is None:
+            line["stopped"] = took[name]
+        if number == 0:  # large results that are kept make the second call pay for new memory
+            found[name] = result
+        del result
+    line["ours"].append(took["ours"])
+    if not line["stopped"]:
+        line["theirs"].append(took["theirs"])
     if number == 0:
-        line["same"] = operation.same(labels, runs["ours"][1], runs["theirs"][1])
+        line["same"] = operation.same(labels, found["ours"], found["theirs"])
 
 
 class Stopped(Exception):
