@@ -17,16 +17,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class Pseudo(Options):
     """What of an earlier stage's result is learned from: its sure objects, and what it calls background. The rest is not scored: objects
-    that it is less sure of, scraps that it dropped, and a rim around all of these."""
+    that it is less sure of, and scraps that it dropped."""
 
     confidence: Share | Literal["auto"] = "auto"
     """Mean probability from which an object is sure. What counts as high hangs on the network: `auto` leaves out those that lie far below
     the others of their image, by more than 1.5 times the distance of the quartiles below the lower one."""
     size_ratio: float | None = Field(3.0, gt=1)
     """An object so many times larger or smaller than the median of its image is not sure: several in one, or a part. Null: any size is."""
-    rim: Radius = 1
-    """Voxels around objects that are neither learned as object nor as background, of the finest axis, or one number an axis. Keep it
-    thin: what is not learned anywhere, as where objects end, is not known later."""
+    rim: Radius = 0
+    """Voxels around objects that are neither learned as object nor as background, of the finest axis, or one number an axis. Where objects
+    end is then known less well, and they come out larger: those of mouse embryos by 30 % with a rim of one voxel, by 14 % without."""
     background: Share = 1.0
     """Probability of the foreground up to which a voxel beside the objects counts as background. A network without labels is often sure
     of much more than the objects that are made of it, for example of halos: lower it only if they hold objects that were missed."""
@@ -48,7 +48,7 @@ def pseudo_labels(
     Examples:
         >>> objects = Objects(np.array([[1, 1, 1, 0, 0, 0, 2, 2, 0, 0]]), np.array([0.95, 0.6], np.float32))
         >>> foreground = np.array([[1, 0.9, 0.9, 0.3, 0.1, 0.1, 0.6, 0.6, 0.9, 0.2]])
-        >>> labels, sure = pseudo_labels(objects, foreground, Pseudo(confidence=0.8))
+        >>> labels, sure = pseudo_labels(objects, foreground, Pseudo(confidence=0.8, rim=1))
         >>> labels.tolist(), sure.astype(int).tolist()
         ([[1, 1, 1, 0, 0, 0, 0, 0, 0, 0]], [[1, 1, 1, 0, 1, 0, 0, 0, 0, 1]])
     """
