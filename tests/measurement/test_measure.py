@@ -138,9 +138,25 @@ def test_extra_measures():
     labels[labels == 2] = 2**31
     table = measure(labels, voxel_size=0.5, intensity=labels % 251, extra=["solidity", "perimeter", "centroid_weighted"])
     assert ((table["solidity"] > 0.7) & (table["solidity"] <= 1)).all()
-    assert {"perimeter", "centroid_weighted_0", "centroid_weighted_1"} <= set(table.columns)
+    assert {"perimeter", "centroid_weighted_0_um", "centroid_weighted_1_um"} <= set(table.columns)
     whole = measure(labels, voxel_size=1.0, extra=["perimeter"])
     np.testing.assert_allclose(whole["perimeter"], 2 * table["perimeter"])
+
+
+@pytest.mark.parametrize(
+    ("ndim", "voxel_size", "units"), [(2, None, ("px", "px", "px")), (2, 0.5, ("um2", "um", "um2")), (3, 0.5, ("um3", "um", "um2"))]
+)
+def test_extra_measures_have_their_unit_in_the_name(ndim, voxel_size, units):
+    labels = np.zeros((12,) * ndim, np.uint8)
+    labels[(slice(2, 8),) * ndim] = 1
+    extent, length, square = units
+    extra = ["area", "area_convex", "axis_major_length", "feret_diameter_max", "centroid", "inertia_tensor", "solidity", "num_pixels"]
+    table = measure(labels, voxel_size, extra=extra)
+    taken = f"area_{extent}" in measure(labels, voxel_size).columns
+    wanted = {"area" if taken else f"area_{extent}", f"area_convex_{extent}", f"axis_major_length_{length}", "solidity", "num_pixels"}
+    wanted |= {f"feret_diameter_max_{length}", f"centroid_{ndim - 1}_{length}", f"inertia_tensor_1_{ndim - 1}_{square}"}
+    assert wanted <= set(table.columns)
+    assert table["area_convex"].tolist() == table[f"area_convex_{extent}"].tolist() == [6**ndim * (voxel_size or 1) ** ndim]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -38,7 +39,8 @@ def measure(
     ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D ``surface_area_um2`` and
     ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` where given; ``intensity_mean``, ``_min``, ``_max``,
     ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ... in front where it has several channels; then
-    the `extra` ones. See `morula.measurement.shape` for outlines and surfaces.
+    the `extra` ones, with their unit where they have one (``area_convex_um2``) unless a column above is called so. See
+    `morula.measurement.shape` for outlines and surfaces.
 
     Args:
         labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
@@ -219,6 +221,25 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
             raise OptionError(f"the extra measure {name!r} cannot be taken of {ndim}D images. Leave it out.") from None
 
 
+_POWERS = {
+    "area": 0, "area_bbox": 0, "area_convex": 0, "area_filled": 0, "axis_major_length": 1, "axis_minor_length": 1, "centroid": 1,
+    "centroid_local": 1, "centroid_weighted": 1, "centroid_weighted_local": 1, "coords_scaled": 1, "equivalent_diameter_area": 1,
+    "feret_diameter_max": 1, "inertia_tensor": 2, "inertia_tensor_eigvals": 2, "perimeter": 1, "perimeter_crofton": 1,
+}  # fmt: skip
+"""Powers of a length that properties of scikit-image have, 0 for as many as there are axes; the others have none, or several."""
+
+
+def _with_unit(column: str, names: Sequence[str], unit: str, ndim: int) -> str:
+    """Name of a column with its unit, as of the other columns."""
+    name = max((name for name in names if column == name or re.fullmatch(rf"{name}(_\d+)+", column)), key=len, default="")
+    if name not in _POWERS:
+        return column
+    power = _POWERS[name] or ndim
+    if unit == "pixel":
+        return f"{column}_{'px' if ndim == 2 else 'voxels'}"
+    return f"{column}_{unit.replace('Å', 'angstrom')}{power if power > 1 else ''}"
+
+
 def _extra(
     names: Sequence[str], indexed: np.ndarray, channels: np.ndarray | None, size: VoxelSize, taken: frozenset[str]
 ) -> dict[str, np.ndarray]:
@@ -243,4 +264,5 @@ def _extra(
     for name, values in found.items():
         if values.dtype.kind not in "biuf":
             raise OptionError(f"the extra measure {name!r} is not a number. Leave it out.")
-    return found
+    named = {column: _with_unit(column, names, size.unit, indexed.ndim) for column in found}
+    return {column if named[column] in taken else named[column]: values for column, values in found.items()}
