@@ -11,6 +11,8 @@ import pytest
 
 import morula
 from morula.core.errors import DataError, FileWriteError, MissingExtraError, MissingFileError, ModelError, OptionError
+from morula.jobs.tuning import changed
+from morula.methods import METHODS
 
 
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
@@ -23,6 +25,23 @@ def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path
     ]
     first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
+
+
+def test_labels_before_post_processing_lie_beside_those_after(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    model = morula.load(run2d)
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    job = changed(model.job, {"objects.refine.erosion": 1})
+    method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=2, spacing=model.method.spacing)
+    refined = replace(model, job=job, method=method)
+    list(morula.segment(image, model=refined, output=tmp_path / "cells.tif"))
+    before = np.asarray(morula.read(tmp_path / "before/cells.tif"))
+    after = np.asarray(morula.read(tmp_path / "cells.tif"))
+    np.testing.assert_array_equal(before, np.asarray(model.segment(image)))
+    assert 0 < np.count_nonzero(after) < np.count_nonzero(before)
+    (tmp_path / "cells.tif").unlink()
+    with pytest.raises(FileWriteError, match=r"before.cells\.tif exists already"):
+        list(morula.segment(image, model=refined, output=tmp_path / "cells.tif"))
+    list(morula.segment(image, model=refined, output=tmp_path / "cells.tif", overwrite=True))
 
 
 def test_one_image_goes_into_the_file_that_is_named(run2d: Path, data2d: Path, tmp_path: Path) -> None:

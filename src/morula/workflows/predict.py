@@ -60,9 +60,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     shutil.rmtree(folder.objects / "before", ignore_errors=True)
     for done, each in enumerate(opened, start=1):
         labels_file = folder.objects / f"{each.name}.tif"
-        yield from segment_one(
-            model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name), more=True
-        )
+        yield from segment_one(model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name))
         rows.append({"name": each.name, "raw": each.raw.source, "prediction": str(labels_file.resolve()), **each.truth_row()})
         yield Progress("predict", done, len(opened), each.name)
     folder.write_images(rows)
@@ -74,10 +72,10 @@ def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
 
 
 def segment_one(
-    model: Model, each: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None, more: bool = False
+    model: Model, each: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None
 ) -> Iterator[Event]:
-    """Labels of one image into a file, its table beside it; the predicted channels too where a file is named; with `more` also the labels
-    before post-processing and, where the job asks for it, what the decoder looked at."""
+    """Labels of one image into a file, its table beside it; the predicted channels too where a file is named; the labels before
+    post-processing where there is any, and what the decoder looked at where the job asks for it."""
     image = model.as_image(each.raw)
     yield from map(Warned, model.warnings(image) + image_warnings(each))
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
@@ -103,8 +101,7 @@ def segment_one(
         yield FileWritten(table_beside(labels_file, "_statistics"), "objects and what they fill of the image")
     table.to_csv(table_beside(labels_file))
     yield FileWritten(table_beside(labels_file), "one row an object" if model.method.instances else "one row a class")
-    if more:
-        yield from more_images(model, objects, labels_file, image)
+    yield from more_images(model, objects, labels_file, image)
     yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
 
@@ -112,7 +109,7 @@ def more_images(model: Model, objects: Objects, labels_file: Path, image: Image)
     """The labels before refinement and filter where the job has any; what the decoder looked at, where the job asks for it."""
     wanted = model.job.objects
     if wanted.refine or wanted.filter:
-        before = labels_file.parent / "before" / labels_file.name
+        before = before_beside(labels_file)
         write_labels(before, objects.intermediates.get(DECODED, objects.labels), image)
         yield FileWritten(before, "labels before post-processing")
     for name, array in objects.intermediates.items():
@@ -128,6 +125,11 @@ def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
     """A label image with the axes and the voxel size of the image that it was made of."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
+
+
+def before_beside(labels_file: Path) -> Path:
+    """Where the labels before post-processing stand: a file of the same name in the folder `before` beside it."""
+    return labels_file.parent / "before" / labels_file.name
 
 
 def classes_beside(labels_file: Path) -> Path:

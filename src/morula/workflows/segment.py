@@ -10,7 +10,7 @@ from typing import Any
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started
 from morula.jobs.model import Model, load
-from morula.workflows.predict import segment_one, sources_of
+from morula.workflows.predict import before_beside, segment_one, sources_of
 
 
 def segment(
@@ -28,6 +28,7 @@ def segment(
         images: a file, folder or pattern, an array or `Image`, or a list of them.
         model: a run folder, the model folder in it, or a loaded model.
         output: a label file (its ending chooses the format) for one image, a folder for several; a table lies beside each label file.
+            Where the model's job refines or filters objects, the folder `before` beside it holds the labels as they were decoded.
         overwrite: replace existing results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: what tiles may take, for example ``"8GB"``.
@@ -55,7 +56,9 @@ def segment(
     files = [target if single or target.name.endswith(".zarr") else target / f"{each.name}.tif" for each in opened]
     for each in opened:
         trained.as_image(each.raw)
-    taken = [str(file) for file in files if file.exists()]
+    wanted = trained.job.objects
+    earlier = [before_beside(file) for file in files] if wanted.refine or wanted.filter else []
+    taken = [str(file) for file in [*files, *earlier] if file.exists()]
     if taken and not overwrite:
         raise FileWriteError(
             f"{', '.join(taken[:3])} exist{'s' if len(taken) == 1 else ''} already. Replace with --overwrite, or name another output."
