@@ -1,5 +1,7 @@
 """Voronoi-Otsu, seeded watershed and connected components on a foreground probability."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,10 +9,31 @@ from scipy.spatial import cKDTree
 
 import morula
 from morula.core.errors import OptionError
+from morula.labels.decode import build_decoder
+from morula.labels.encode import build_channels
 from morula.labels.otsu import blurred, otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
 from morula.testing.contracts import same_partition
 
 SPACINGS = {2: [(1.0, 1.0), (2.0, 0.5)], 3: [(1.0, 1.0, 1.0), (1.75, 0.8, 0.8)]}
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("voronoi_otsu", {"threshold": 0.35, "spot_sigma": 0.9}),
+        ("seeded_watershed", {}),
+        ("seeded_watershed", {"foreground": 0.75, "seed": 0.75}),
+        ("seeded_watershed", {"foreground": 0.1, "seed": 0.2}),
+        ("connected_components", {"min_size": 7}),
+    ],
+)
+def test_all_settings_of_the_search_space_stand_together(name, stated):
+    space = build_decoder(build_channels("F"), name, stated).search_space()
+    assert {key: values[0] for key, values in space.items()}.items() >= stated.items()
+    for key, values in space.items():
+        assert len({repr(value) for value in values}) == len(values), key
+    for setting in product(*space.values()):
+        build_decoder(build_channels("F"), name, dict(zip(space, setting, strict=True)))
 
 
 def balls(shape, centres, radius, spacing):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import morula
-from morula.core.errors import JobError
-from morula.core.events import Epoch, Logged, Preview, Warned
+from morula.core.errors import DataError, JobError
+from morula.core.events import Epoch, Finished, Logged, Preview, Warned
 from morula.io.tables import read_table
 from morula.jobs.load import load_job
-from morula.workflows.prepare import prepare
+from morula.jobs.run_folder import RunFolder
+from morula.jobs.tuning import changed
+from morula.metrics.matching import pool
+from morula.nn.weights import update_sidecar
+from morula.workflows.prepare import prepare, validation_sources
 
 JOB = """\
 images:
@@ -210,6 +216,43 @@ def test_weights_that_are_not_there_are_an_error_of_their_line(data3d: Path) -> 
     path.write_text(path.read_text().replace("preset: light, features: [4, 8]", "from: nowhere.pth"))
     with pytest.raises(JobError, match=r"network\.from.*nowhere\.pth"):
         check(path, prove=False)
+
+
+@pytest.mark.parametrize("kind", ["voronoi_otsu", "seeded_watershed", "connected_components"])
+def test_labelled_validation_images_tune_the_decoder(kind: str, trained: tuple[Path, list], data3d: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained[0], tmp_path / "run"))
+    with pytest.raises(DataError, match="without validation images"):
+        list(morula.tune(run))
+    images = {"raw": str(data3d / "test/images"), "labels": None}
+    job = changed(load_job(run / "job.yaml"), {"images.validate": images, "objects.process": {"kind": kind, "min_size": 9999}})
+    rewrite(run, job)
+    with pytest.raises(DataError, match=r"validation images .* have no labels.*Name labels under images.validate"):
+        list(morula.tune(run))
+    rewrite(run, changed(job, {"images.validate": images | {"labels": str(data3d / "test/labels")}}))
+    *_, last = morula.tune(run, thresholds=[0.5])
+    assert isinstance(last, Finished)
+    record = load_job(run / "job.yaml").objects.tuned
+    assert record.score_after == last.figures["f1"] > record.score_before == 0
+    assert record.before["objects.process.min_size"] == 9999
+    model = morula.load(run)
+    scores = [
+        morula.match(np.asarray(source.labels), np.asarray(model.segment(source.image)), thresholds=(0.5,))
+        for source in validation_sources(model.job)
+    ]
+    np.testing.assert_allclose(last.figures["f1"], pool(scores)[0].f1)
+
+
+def rewrite(run: Path, job: Any) -> None:
+    """Another job for a run that was trained already."""
+    RunFolder.existing(run).write_job(job)
+    update_sidecar(run / "model", job=job.model_dump(mode="json", by_alias=True))
+
+
+def test_a_job_that_tunes_needs_labels_of_its_validation_images(data3d: Path, tmp_path: Path) -> None:
+    path = written(data3d.parent, name="bare", validate="{raw: data/test/images}")
+    path.write_text(path.read_text() + "objects: {tune: true}\n")
+    with pytest.raises(JobError, match=r"objects.tune  needs labels of the validation images"):
+        list(morula.train(path, output=tmp_path / "none"))
 
 
 def test_labelled_validation_images_choose_the_best_epoch(data3d: Path, tmp_path: Path) -> None:

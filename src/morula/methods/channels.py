@@ -18,7 +18,7 @@ from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
-from morula.methods.scoring import OF_PROBABILITIES, check_losses
+from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -372,13 +372,8 @@ class Channels(Method):
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
         """That of the decoder, then the operations on objects."""
         from morula.labels.decode import decoder_name
-        from morula.labels.search import refinement_space
 
-        sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
-        space = {"objects.process.kind": (decoder_name(self.representations, self.objects.process),)}
-        space |= {f"objects.process.{key}": values for key, values in self.decoder.search_space().items()}
-        refinements = refinement_space(self.objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
-        return space | {f"objects.refine.{name}": values for name, values in refinements.items()}
+        return object_settings(decoder_name(self.representations, self.objects.process), self.decoder, self.objects, truths)
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
         """Matching scores at the thresholds of the options."""

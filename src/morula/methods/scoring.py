@@ -61,6 +61,20 @@ def check_class_weights(weights: ClassWeights | None, number: int) -> None:
         raise ValueError(f"class_weights has {len(weights)} entries but there are {number} classes; give each one")
 
 
+def object_settings(kind: str, decoder: Any, objects: Any, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+    """Values worth trying from channels to objects, by dotted key of the job: those of the decoder, then the operations on objects.
+
+    `truths` are label images, for the size of objects.
+    """
+    from morula.labels.search import refinement_space
+
+    sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
+    space: dict[str, tuple[Any, ...]] = {"objects.process.kind": (kind,)}
+    space |= {f"objects.process.{key}": values for key, values in decoder.search_space().items()}
+    refinements = refinement_space(objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
+    return space | {f"objects.refine.{name}": values for name, values in refinements.items()}
+
+
 def loss_sums(
     name: str,
     logits: Tensor,

@@ -205,6 +205,13 @@ class WNet3D(Method):
         objects = self.decoder.decode(prediction[:1], parameters, self.spacing, **known)
         return refine_objects(objects, self.objects.refine, self.spacing)
 
+    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+        """That of the decoder, then the operations on objects."""
+        from morula.methods.scoring import object_settings
+
+        kind = "voronoi_otsu" if self.objects.process is None else self.objects.process.kind
+        return object_settings(kind, self.decoder, self.objects, truths)
+
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
         """Matching scores in 3D, the same slice by slice, and the overlap of the foregrounds."""
         from morula.methods.scoring import score_objects

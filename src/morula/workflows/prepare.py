@@ -73,6 +73,10 @@ def prepare(job: Any) -> Prepared:
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
     sources, held = _parted(train, validation, resolved)
+    if resolved.objects.tune and any(source.labels is None for source in held):
+        raise JobError(
+            [Problem("objects.tune", "needs labels of the validation images; name them under images.validate, or leave it out.")]
+        )
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]

@@ -70,7 +70,7 @@ def tune(
 
     Raises:
         MissingFileError: when the run has no model.
-        DataError: when the run has no validation images, or nothing that can be tuned.
+        DataError: when the run has no validation images, one without labels, or nothing that can be tuned.
         OptionError: for an unknown figure or a threshold that the run's scores do not have.
 
     Examples:
@@ -85,6 +85,12 @@ def tune(
         raise DataError(
             f"the run {str(run)!r} was trained without validation images (images.validate is 0), so nothing can be tuned. "
             "State images.validate, for example 10%, and train again."
+        )
+    bare = [source.title for source in sources if source.labels is None]
+    if bare:
+        raise DataError(
+            f"{len(bare)} of the {len(sources)} validation images of the run {str(run)!r} have no labels, beginning with {bare[0]}, so "
+            "nothing can be tuned. Name labels under images.validate, and train again."
         )
     search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
     yield from logged(search.run(device=device, memory=memory), folder.log_file)

@@ -14,6 +14,7 @@ from morula.core.options import Options as BaseOptions
 from morula.labels.objects import Objects, numbered, object_means
 from morula.labels.otsu import SPOT, ball_voxels, blurred, outlined, spots, typical_radius, voronoi
 from morula.labels.representations.base import Representation
+from morula.labels.search import Space, choices
 from morula.labels.small import remove_small
 from morula.labels.statistics import ChannelStatistics
 from morula.labels.valleys import part, pieces
@@ -112,6 +113,17 @@ class VoronoiOtsu(_OfForeground):
 
     options_class = VoronoiOtsuOptions
 
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+        return {
+            "threshold": choices(self.options.threshold, ("auto", 0.3, 0.4, 0.5, 0.6, 0.7)),
+            "spot_sigma": choices(self.options.spot_sigma, ("auto", 0.65, 1.0, 1.5, 2.0, 3.0, 4.0)),
+            "outline_sigma": choices(self.options.outline_sigma, ("auto", 0.0, 0.65, 1.0, 2.0)),
+            "valley": choices(self.options.valley, (0.0, 0.02, 0.05, 0.1, 0.2)),
+            "flood": choices(self.options.flood, (False, True)),
+            "min_size": choices(self.options.min_size, ("auto", 1, 30, 100)),
+        }
+
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The threshold, from the whole prediction."""
         stated = self.options.threshold
@@ -150,6 +162,18 @@ class SeededWatershed(_OfForeground):
 
     options_class = SeededWatershedOptions
 
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first; all seeds lie in all foregrounds."""
+        options = self.options
+        seeds = choices(options.seed, [each for each in (0.6, 0.7, 0.8, 0.9, 0.95) if each >= options.foreground])
+        return {
+            "foreground": choices(options.foreground, [each for each in (0.3, 0.4, 0.5, 0.6, 0.7) if each <= min(seeds)]),
+            "seed": seeds,
+            "min_size": choices(options.min_size, (0, 30, 100)),
+            "min_seed": choices(options.min_seed, (0, 3, 10)),
+            "connectivity": choices(options.connectivity, (1, 2, 3)),
+        }
+
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
         """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`."""
         probability, options = _single(prediction), self.options
@@ -170,6 +194,14 @@ class ConnectedComponents(_OfForeground):
     """
 
     options_class = ConnectedComponentsOptions
+
+    def search_space(self) -> Space:
+        """Values worth trying of the options, the one in force first."""
+        return {
+            "threshold": choices(self.options.threshold, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)),
+            "min_size": choices(self.options.min_size, (0, 3, 30, 100)),
+            "connectivity": choices(self.options.connectivity, (1, 2, 3)),
+        }
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
         """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`, the objects before small ones are dropped."""
