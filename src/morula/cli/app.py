@@ -116,11 +116,11 @@ def check(
 
 @app.command()
 def convert(
-    job: Annotated[Path, typer.Argument(help="Job file of pytorch-3dunet (YAML).", show_default=False)],
+    job: Annotated[Path, typer.Argument(help="Job file of BiaPy or pytorch-3dunet (YAML).", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; shown when left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Show a job file of pytorch-3dunet as a job of Morula."""
+    """Show a job file of BiaPy or pytorch-3dunet as a job of Morula."""
     from morula.cli.check import write_converted
     from morula.workflows.convert import convert as convert_job
 

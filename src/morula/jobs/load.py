@@ -70,7 +70,7 @@ def _refuse_foreign(document: Document) -> None:
     """
     keys = set(document.data) if isinstance(document.data, Mapping) else set()
     if "PROBLEM" in keys:
-        message = "is a section of BiaPy, whose job files are not run. Write a job of Morula (morula new); BiaPy's checkpoints load."
+        message = "is a section of BiaPy. Check, train or run its job files, or see morula convert; here a job of Morula is needed."
         raise JobError([Problem("PROBLEM", message, document.line(("PROBLEM",)), document.file)])
     if "loaders" in keys and not keys & {"images", "method"}:
         message = "is a section of pytorch-3dunet. Run its job files with train3dunet or predict3dunet, or see morula convert."

@@ -9,14 +9,14 @@ from morula.core.events import Warned
 from morula.dialects import program_of
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import parse_documents
+from morula.workflows.foreign import as_native
 
 
 def convert(job: str | Path) -> tuple[str, list[Warned]]:
-    """The native job of a job file of pytorch-3dunet, as text, and what the original passes over in it.
+    """The native job of a job file of BiaPy or pytorch-3dunet, as text, and the keys that have no effect.
 
     Raises:
         JobError: with all problems of the file, or when it has no counterpart.
-        OptionError: for files of other programs.
 
     Examples:
         >>> text, warnings = convert("train_config.yml")  # doctest: +SKIP
@@ -24,8 +24,8 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     program = program_of(job)
     if program is None:
         raise JobError([Problem("", "this is a job of Morula already; nothing is to be converted.", None, Path(job).name)])
-    if program != "pytorch-3dunet":
-        raise OptionError(f"jobs of {program} cannot be converted; those of pytorch-3dunet can.")
+    if (foreign := as_native(job)) is not None:
+        return foreign.text(), [Warned(str(remark)) for remark in foreign.remarks]
     from morula.dialects.pytorch3dunet.convert import convert as converted
     from morula.dialects.pytorch3dunet.job import read_job
 

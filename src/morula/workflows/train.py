@@ -15,6 +15,7 @@ from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
 from morula.training.processes import first_process
+from morula.workflows.foreign import as_native, retold
 from morula.workflows.judge import Judge
 from morula.workflows.layers import FOLDER, job_of_layers, write_layers
 from morula.workflows.log import logged
@@ -39,7 +40,7 @@ def train(
     """Train the network of a job into a run folder.
 
     Args:
-        job: a job file, or a mapping with the same keys.
+        job: a job file, one of BiaPy too, or a mapping with the same keys.
         layers: images to learn from that are in memory, instead of the job's `images.train`: by name an `Image` or an array (Z)YX, or a
             pair of it and its labels. They are written to ``layers`` in the run folder.
         output: the run folder; ``runs/<name of the job file>`` when left out.
@@ -65,6 +66,11 @@ def train(
         >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
     folder = RunFolder(Path(output) if output is not None else default_output(job))
+    foreign = as_native(job) if layers is None and not resume else None
+    if foreign is not None:
+        options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "stop": stop}
+        yield from retold(foreign, train(foreign.job, output=folder.path, **options))
+        return
     if layers is not None and not resume:
         job = _with_layers(job, layers, folder, overrides=overrides, overwrite=overwrite)
     source = RunFolder.existing(folder.path).job_file if resume else job

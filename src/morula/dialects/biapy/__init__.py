@@ -1,4 +1,4 @@
-"""Checkpoints of BiaPy 3.5 to 3.7. The name below is imported when used."""
+"""Job files and checkpoints of BiaPy 3.5 to 3.7. The names of checkpoints are imported when used."""
 
 from __future__ import annotations
 

@@ -10,27 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from morula.core.errors import ModelError
+from morula.dialects.biapy.architectures import KINDS
 from morula.dialects.biapy.names import earlier_names, interpolates, native_names
 from morula.nn.build import build_network
 from morula.nn.network import Network
 
-_KINDS = {
-    "unet": "classic_unet",
-    "resunet": "preactivation_unet",
-    "resunet++": "resunetpp",
-    "attention_unet": "attention_unet",
-    "seunet": "seunet",
-    "resunet_se": "resunet_se",
-    "multiresunet": "multiresunet",
-    "unext_v1": "unext_v1",
-    "unext_v2": "unext_v2",
-    "unetr": "unetr",
-    "mae": "mae",
-    "edsr": "edsr",
-    "rcan": "rcan",
-    "wdsr": "wdsr",
-    "dfcan": "dfcan",
-}
 _UNETS = ("classic_unet", "preactivation_unet", "attention_unet", "seunet", "resunet_se")
 _VIT_HEADS = {"vit_base_patch16": 12, "vit_large_patch16": 16}
 
@@ -50,9 +34,9 @@ def native_network(
     Raises:
         ModelError: for networks that we do not have, or tensors that fit none of ours.
     """
-    kind = _KINDS.get(architecture.lower())
+    kind = KINDS.get(architecture.lower())
     if kind is None:
-        raise ModelError(f"the checkpoint holds the network {architecture!r}, which cannot be loaded; known are {', '.join(_KINDS)}.")
+        raise ModelError(f"the checkpoint holds the network {architecture!r}, which cannot be loaded; known are {', '.join(KINDS)}.")
     tensors = earlier_names(tensors)
     _refuse(kind, tensors, settings)
     options = _options(kind, tensors, settings, version)

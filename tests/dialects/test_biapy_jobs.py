@@ -1,0 +1,285 @@
+"""Job files of BiaPy mean the native job that they are converted to; what cannot be honoured is told, all at once, by their own keys."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from morula.cli.app import app
+from morula.core.errors import JobError
+from morula.dialects.biapy.convert import convert
+from morula.io.read import read
+from morula.jobs.load import load_job
+from morula.jobs.plan import Facts, plan
+from morula.jobs.yaml_lines import parse_documents
+from morula.testing.simulate import simulate_data_set
+from morula.workflows.convert import convert as convert_text
+from morula.workflows.run import run
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "biapy"
+SEG, POST = "PROBLEM.INSTANCE_SEG", "TEST.POST_PROCESSING"
+SMALL = {
+    "PROBLEM.TYPE": "INSTANCE_SEG",
+    "PROBLEM.NDIM": "2D",
+    "DATA.PATCH_SIZE": "(32, 32, 1)",
+    "DATA.TRAIN.PATH": "data/train/images",
+    "DATA.TRAIN.GT_PATH": "data/train/labels",
+    "MODEL.FEATURE_MAPS": [4, 8, 16],
+    "TRAIN.ENABLE": True,
+}
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as sections."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return found
+
+
+def written(folder: Path, keys: dict[str, Any], **more: Any) -> Path:
+    path = folder / "biapy.yaml"
+    path.write_text(yaml.safe_dump(nested({**SMALL, **keys, **more}), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def told(folder: Path, keys: dict[str, Any]) -> list[str]:
+    with pytest.raises(JobError) as caught:
+        convert(written(folder, keys))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def planned(text: str, ndim: int = 2) -> Any:
+    """The job of a converted text, as it would be trained."""
+    shape, spacing = ((64,) * 2, (1.0,) * 2) if ndim == 2 else ((16, 64, 64), (1.0,) * 3)
+    return plan(load_job(parse_documents(text)[0].data), Facts(ndim, spacing, 1, (shape,) * 4))
+
+
+# combinations that the document names, and the decoder that it makes objects with
+COMBINATIONS = {
+    "F C": "watershed",
+    "F C Db": "watershed",
+    "F H V": "watershed",
+    "Db R": "stardist",
+    "F C Db Dn": "watershed",
+    "F P": "watershed",
+    "C": "watershed",
+    "D": "watershed",
+    "A": "watershed",
+    "E": "embedseg",
+    "E_offset E_sigma E_seediness": "embedseg",
+    "F Gv Gh": "flows",
+}
+
+
+@pytest.mark.parametrize(("channels", "decoder"), COMBINATIONS.items())
+def test_documented_channels_can_be_planned(tmp_path: Path, channels: str, decoder: str) -> None:
+    found = convert(written(tmp_path, {f"{SEG}.DATA_CHANNELS": channels.split()}))
+    job = planned(found.text())
+    assert job.objects.process.kind == decoder
+    assert job.sampling.patch == (32, 32)
+    assert found.job["method"].get("weights") is None
+
+
+def test_every_key_of_the_program_is_known_at_its_default(tmp_path: Path) -> None:
+    lines = (GOLDEN / "defaults.txt").read_text().splitlines()
+    keys = {key: ast.literal_eval(value) for key, value in (line.split(" = ", 1) for line in lines)}
+    assert len(keys) > 500
+    kept = ("PROBLEM.TYPE", "PROBLEM.NDIM", "TRAIN.ENABLE", f"{SEG}.DATA_CHANNELS")  # these alone give no job
+    text = convert(written(tmp_path, {key: value for key, value in keys.items() if key not in kept})).text()
+    assert planned(text).training.epochs == 360
+
+
+def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
+    job = convert(written(tmp_path, {})).job
+    assert job["network"] == {
+        "kind": "classic_unet", "features": [4, 8, 16], "kernels": [[3, 3]] * 3, "pools": [[2, 2]] * 2, "norm": "instance", "groups": 16,
+        "activation": "elu", "convolutions": 2, "decoder_convolutions": 2, "dropout": [0.0] * 3, "upsample": "transpose",
+    }  # fmt: skip
+    assert job["images"]["voxel_size"] == {"y": 1.0, "x": 1.0, "unit": "pixel"}
+    assert job["images"]["validate"] == 0.1
+    assert job["method"]["losses"] == {"F": "bce", "C": "bce"}
+    assert job["method"]["rebalance"] is True
+    assert job["method"]["thresholds"] == [0.3, 0.5, 0.75]
+    assert job["sampling"] == {
+        "patch": [32, 32],
+        "batch": 2,
+        "kind": "grid",
+        "overlap": 0.0,
+        "normalise": {"kind": "zscore", "per": "image"},
+    }
+    assert job["training"]["optimiser"] == {"kind": "adamw", "rate": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999]}
+    assert (job["training"]["schedule"], job["augment"], job["prediction"]) == ("constant", "none", {"overlap": 0.0})
+
+
+def test_the_document_s_examples(tmp_path: Path) -> None:
+    keys = {
+        f"{SEG}.DATA_CHANNELS": ["F", "C", "Db"],
+        f"{SEG}.DATA_CHANNELS_EXTRA_OPTS": {"F": {"erosion": 3}, "C": {"mode": "thick"}},
+        f"{SEG}.DATA_CHANNEL_WEIGHTS": "(1.0, 1.0, 0.5)",
+        f"{POST}.INSTANCE_REFINEMENT.ENABLE": True,
+        f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["fill_holes", "remove_small_objects", "remove_large_objects", "clear_border"],
+        f"{POST}.INSTANCE_REFINEMENT.VALUES": ["none", 10, 2000, "none"],
+        f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.ENABLE": True,
+        f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.PROPS": [["area"], ["npixels", "circularity"]],
+        f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.VALUES": [[500], [100, 0.7]],
+        f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.SIGN": [["gt"], ["lt", "le"]],
+    }
+    found = convert(written(tmp_path, keys))
+    job = planned(found.text())
+    assert [channel.kind for channel in job.method.channels] == ["F", "C", "Db"]
+    assert job.method.channels[0].erosion == 3
+    assert job.method.weights == {"F": 1.0, "C": 1.0, "Db": 0.5}
+    assert [each.kind for each in job.objects.refine] == ["fill_holes", "remove_small", "remove_large", "clear_border"]
+    assert [[str(each) for each in group] for group in job.objects.filter] == [["area > 500"], ["npixels < 100", "circularity <= 0.7"]]
+
+
+@pytest.mark.parametrize(
+    ("document", "program"),
+    [
+        ({f"{SEG}.DATA_CHANNELS_EXTRA_OPTS": {"C": {"mode": "inner"}}}, {f"{SEG}.DATA_CHANNELS_EXTRA_OPTS": [{"C": {"mode": "inner"}}]}),
+        ({f"{SEG}.DATA_CHANNELS": "BC"}, {f"{SEG}.DATA_CHANNELS": ["F", "C"]}),
+        ({f"{SEG}.DATA_CHANNELS": "BCDv2"}, {f"{SEG}.DATA_CHANNELS": ["F", "C", "D"]}),
+        ({f"{SEG}.WATERSHED_BY_2D_SLICES": True}, {f"{SEG}.WATERSHED.BY_2D_SLICES": True}),
+        ({"TRAIN.OPTIMIZER": "SGD", "TRAIN.LR": 0.01}, {"TRAIN.OPTIMIZER": ["SGD"], "TRAIN.LR": [0.01]}),
+        ({"MODEL.BATCH_NORMALIZATION": True}, {"MODEL.NORMALIZATION": "bn"}),
+        ({f"{POST}.Z_FILTERING": False}, {f"{POST}.MEDIAN_FILTER": False}),
+        (
+            {f"{SEG}.DATA_CHANNELS": ["Db", "R"]},
+            {f"{SEG}.DATA_CHANNELS": ["Db", "R"], f"{SEG}.INSTANCE_CREATION_PROCESS": "stardist"},
+        ),
+        ({f"{SEG}.DATA_CHANNELS": ["E"]}, {f"{SEG}.DATA_CHANNELS": ["E_offset", "E_sigma", "E_seediness"]}),
+    ],
+)
+def test_spellings_of_the_document_and_of_the_program_mean_the_same(
+    tmp_path: Path, document: dict[str, Any], program: dict[str, Any]
+) -> None:
+    plain = convert(written(tmp_path, {})).job
+    one, other = (convert(written(tmp_path, keys)).job for keys in (document, program))
+    assert one == other
+    assert one != plain or document in ({f"{SEG}.DATA_CHANNELS": "BC"}, {f"{POST}.Z_FILTERING": False})
+
+
+def test_the_steps_of_the_watershed(tmp_path: Path) -> None:
+    of = f"{SEG}.WATERSHED"
+    keys = {
+        f"{of}.SEED_CHANNELS": ["F", "C"], f"{of}.SEED_CHANNELS_THRESH": [0.6, "auto"], f"{of}.TOPOGRAPHIC_SURFACE_CHANNEL": "F",
+        f"{of}.GROWTH_MASK_CHANNELS": ["F"], f"{of}.SEED_MORPH_SEQUENCE": ["erode", "dilate"], f"{of}.SEED_MORPH_RADIUS": [1, 2],
+        f"{of}.ERODE_AND_DILATE_GROWTH_MASK": True, f"{of}.FORE_EROSION_RADIUS": 3, f"{of}.DATA_REMOVE_BEFORE_MW": True,
+        f"{of}.DATA_CHECK_MW": True,
+    }  # fmt: skip
+    job = convert(written(tmp_path, keys)).job["objects"]
+    assert job["process"] == {
+        "kind": "watershed", "seeds": {"F": 0.6, "C": "auto"}, "growth": {"F": "auto"}, "surface": "F", "valley": None,
+        "seed_morphology": [{"op": "erode", "radius": 1}, {"op": "dilate", "radius": 2}], "growth_erosion": 3, "growth_dilation": 5,
+        "min_seed": 10,
+    }  # fmt: skip
+    assert job["intermediates"] is True
+
+
+def test_volumes(tmp_path: Path) -> None:
+    keys = {
+        "PROBLEM.NDIM": "3D", "DATA.PATCH_SIZE": [8, 32, 32, 1], "MODEL.ARCHITECTURE": "resunet", "MODEL.Z_DOWN": [1, 2],
+        "MODEL.ISOTROPY": [False, True, True], "DATA.TEST.RESOLUTION": [2.0, 0.5, 0.5], "DATA.TEST.PADDING": [0, 4, 4],
+        f"{SEG}.DATA_CHANNELS": "BCF", f"{POST}.YZ_FILTERING": True, "TEST.AUGMENTATION": True,
+    }  # fmt: skip
+    job = planned(convert(written(tmp_path, keys)).text(), 3)
+    assert job.network.kernels == ((1, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert job.network.pools == ((1, 2, 2), (2, 2, 2))
+    assert job.images.voxel_size == {"z": 2.0, "y": 0.5, "x": 0.5, "unit": "um"}
+    assert [channel.kind for channel in job.method.channels] == ["F", "C", "V", "H", "Z"]
+    assert (job.prediction.overlap, job.prediction.augment, job.prediction.median[0].axes) == (0.25, "all", "yz")
+
+
+def test_pretraining(tmp_path: Path) -> None:
+    keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "MODEL.ARCHITECTURE": "mae", "MODEL.VIT_EMBED_DIM": 48, "MODEL.MAE_MASK_TYPE": "random"}
+    masked = planned(convert(written(tmp_path, keys)).text())
+    assert (masked.method.kind, masked.method.ratio, masked.network.kind, masked.network.width) == ("masked_autoencoder", 0.5, "mae", 48)
+    assert masked.images.train.labels is None
+    keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK": "crappify", "LOSS.TYPE": ["MSE"]}
+    crappy = planned(convert(written(tmp_path, keys)).text())
+    assert (crappy.method.kind, crappy.method.factor, crappy.method.losses) == ("crappify", 2.0, {"mse": 1.0})
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"TRAIN.EPOCS": 3}, "TRAIN.EPOCS", "Did you mean 'EPOCHS'?"),
+    ({"TRIAN.ENABLE": True}, "TRIAN.ENABLE", "Did you mean 'TRAIN.ENABLE'?"),
+    ({"TRAIN.EPOCHS": "ten"}, "TRAIN.EPOCHS", "'ten' is not valid: a whole number is expected"),
+    ({"TRAIN.ENABLE": False}, "TRAIN.ENABLE", "nothing to train"),
+    ({f"{SEG}.DATA_CHANNELS": ["F", "Dbb"]}, f"{SEG}.DATA_CHANNELS", "Did you mean 'Db'?"),
+    ({f"{SEG}.DATA_CHANNELS_EXTRA_OPTS": {"C": {"mod": "thick"}}}, f"{SEG}.DATA_CHANNELS_EXTRA_OPTS.C.mod", "Did you mean 'mode'?"),
+    ({f"{SEG}.DATA_CHANNELS_LOSSES": ["bce", "bse"]}, f"{SEG}.DATA_CHANNELS_LOSSES", "'bse' is not known here; known are bce"),
+    ({f"{SEG}.DATA_CHANNEL_WEIGHTS": [1, 2, 3]}, f"{SEG}.DATA_CHANNEL_WEIGHTS", "one weight a channel"),
+    ({f"{SEG}.WATERSHED.SEED_CHANNELS": ["Db"]}, f"{SEG}.WATERSHED.SEED_CHANNELS", "not among DATA_CHANNELS, F, C"),
+    ({"DATA.PATCH_SIZE": [32, 32]}, "DATA.PATCH_SIZE", "3 numbers are expected"),
+    ({"DATA.PREPROCESS.CLAHE.ENABLE": True}, "DATA.PREPROCESS.CLAHE.ENABLE", "True: cannot be honoured"),
+    ({"MODEL.ARCHITECTURE": "unett"}, "MODEL.ARCHITECTURE", "Did you mean 'unet"),
+    ({"TRAIN.LR_SCHEDULER.NAME": "warmupcosine"}, "TRAIN.LR_SCHEDULER.MIN_LR", "must be stated"),
+    ({"AUGMENTOR.MOTION_BLUR": True}, "AUGMENTOR.MOTION_BLUR", "no such augmentation"),
+    ({"DATA.VAL.CROSS_VAL": True}, "DATA.VAL.CROSS_VAL", "write a job a fold"),
+]
+
+
+@pytest.mark.parametrize(("keys", "key", "said"), WRONG)
+def test_what_cannot_be_honoured_is_told_at_its_key(tmp_path: Path, keys: dict[str, Any], key: str, said: str) -> None:
+    problems = told(tmp_path, keys)
+    lines = written(tmp_path, keys).read_text().splitlines()
+    about = [problem for problem in problems if f"  {key}  " in problem]
+    assert about, problems
+    assert said in about[0]
+    if next(iter(keys)) == key:
+        number = int(about[0].split(":")[1].split(" ")[0])
+        assert key.rpartition(".")[2] in lines[number - 1]
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    keys = {key: value for each, _, _ in (WRONG[0], WRONG[2], WRONG[5], WRONG[10]) for key, value in each.items()}
+    assert len(told(tmp_path, keys)) == 4
+
+
+def test_keys_without_effect_are_listed(tmp_path: Path) -> None:
+    keys = {"SYSTEM.NUM_GPUS": 1, f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["fill_holes"], "AUGMENTOR.VFLIP": True}
+    _, warnings = convert_text(written(tmp_path, keys))
+    assert len(warnings) == 3
+    assert all("has no effect" in warning.message and "biapy.yaml:" in warning.message for warning in warnings)
+
+
+def test_other_kinds_of_problems_are_refused_by_name(tmp_path: Path) -> None:
+    assert "'DENOISING' is not run here" in told(tmp_path, {"PROBLEM.TYPE": "DENOISING"})[0]
+
+
+def test_a_job_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulate_data_set(tmp_path / "data", n_train=4, n_test=1, shape=(64, 64), n_objects=6, seed=1)
+    keys = {
+        "TRAIN.EPOCHS": 1, "TRAIN.LR": 3e-3, "TEST.ENABLE": True, "DATA.TEST.PATH": "data/test/images",
+        "DATA.TEST.GT_PATH": "data/test/labels", "DATA.TEST.LOAD_GT": True, "DATA.VAL.SPLIT_TRAIN": 0.25, "AUGMENTOR.ENABLE": True,
+        "AUGMENTOR.HFLIP": True, "SYSTEM.NUM_GPUS": 0,
+    }  # fmt: skip
+    path = written(tmp_path, keys)
+    events = list(run(path))
+    assert any("SYSTEM.NUM_GPUS" in getattr(event, "message", "") for event in events)
+    folder = tmp_path / "runs" / "biapy"
+    assert (folder / "report.html").is_file()
+    assert (folder / "scores.csv").is_file()
+    labels = read(next((folder / "objects").glob("*.tif")))
+    assert labels.spatial_shape == (64, 64)
+    assert np.issubdtype(labels.dtype, np.unsignedinteger)
+
+
+def test_missing_images_are_told_at_the_file_s_own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["check", str(written(tmp_path, {}))])
+    assert done.exit_code == 1
+    assert "DATA.TRAIN.PATH" in done.output
+    assert "biapy.yaml:" in done.output
