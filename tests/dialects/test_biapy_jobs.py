@@ -247,6 +247,13 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert len(told(tmp_path, keys)) == 4
 
 
+def test_a_fault_of_the_native_job_does_not_hide_behind_another(tmp_path: Path) -> None:
+    of = f"{SEG}.WATERSHED"
+    keys = {"TRAIN.LR": 0, "TRAIN.OPTIMIZER": "ADAMV", f"{of}.SEED_CHANNELS": ["F"], f"{of}.SEED_CHANNELS_THRESH": ["otsu"]}
+    problems = told(tmp_path, keys)
+    assert sorted(problem.split("  ")[1] for problem in problems) == [f"{of}.SEED_CHANNELS_THRESH", "TRAIN.LR", "TRAIN.OPTIMIZER"]
+
+
 def test_keys_without_effect_are_listed(tmp_path: Path) -> None:
     keys = {"SYSTEM.NUM_GPUS": 1, f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["fill_holes"], "AUGMENTOR.VFLIP": True}
     _, warnings = convert_text(written(tmp_path, keys))

@@ -42,6 +42,8 @@ _ORIGINS = {
     "sampling.normalise": "DATA.NORMALIZATION.TYPE",
     "augment": "AUGMENTOR.ENABLE",
     "training.epochs": "TRAIN.EPOCHS",
+    "training.optimiser.rate": "TRAIN.LR",
+    "training.optimiser.weight_decay": "TRAIN.W_DECAY",
     "training.optimiser": "TRAIN.OPTIMIZER",
     "training.schedule": "TRAIN.LR_SCHEDULER.NAME",
     "training.seed": "SYSTEM.SEED",
@@ -52,6 +54,9 @@ _ORIGINS = {
     "objects.measure": f"{POST}.MEASURE_PROPERTIES.EXTRA_PROPS",
     "objects.filter": f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.PROPS",
     "objects.colour": "TEST.MATCHING_STATS_THS_COLORED_IMG",
+    "objects.process.seeds": f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH",
+    "objects.process.growth": f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH",
+    "objects.process.seed_morphology": f"{SEG}.WATERSHED.SEED_MORPH_SEQUENCE",
     "objects": f"{SEG}.DATA_CHANNELS",
 }
 """Where in BiaPy's file stands what a key of ours was made of; the first that fits."""
