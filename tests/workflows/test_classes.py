@@ -124,7 +124,7 @@ def test_what_is_no_set_of_classes_is_refused_in_words(
 def test_missing_class_images_are_named(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(job_text(METHOD).replace("data/", f"{data}/"))
-    with pytest.raises(JobError, match=r"images\.train\.classes.*needs the class of each object; n0, n1, n2 has none"):
+    with pytest.raises(JobError, match=r"images\.train\.classes.*needs the class of each object; n0, n1, n2 have none"):
         prepare(load_job(job))
 
 
