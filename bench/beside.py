@@ -138,10 +138,14 @@ def _their_watershed(channels: np.ndarray) -> Any:
 
 
 def _decode_stars(labels: np.ndarray) -> Calls:
-    """Rays in voxels for BiaPy, which compares the common part of two stars with their union."""
+    """Rays in voxels for BiaPy, and the same thresholds.
+
+    BiaPy proposes a star at each local maximum only and compares the common part of two with their union within the box that both share,
+    which is less than the union; ours proposes one at each voxel and compares with the smaller star, as StarDist does.
+    """
     from biapy.data.post_processing.polygon_nms import stardist_instances_from_prediction
 
-    channels, ours = _predicted(labels, "stardist", {"threshold": 0.4, "overlap": 0.3, "overlap_of": "union"})
+    channels, ours = _predicted(labels, "stardist", {"threshold": 0.4, "overlap": 0.3})
     channels[0] = np.clip(channels[0], 0, 1)
     one = (1,) * labels.ndim
     rays = np.ascontiguousarray(np.moveaxis(channels[1:], 0, -1)) * np.float32(32)
