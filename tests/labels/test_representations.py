@@ -321,3 +321,13 @@ def test_both_ways_to_distances_agree(shape, spacing, monkeypatch):
     exact = found[np.inf][0]
     np.testing.assert_allclose(near[exact <= 1.5], exact[exact <= 1.5], rtol=1e-5)
     assert (near[exact > 1.5] >= 1.5 - 1e-6).all()
+
+
+@pytest.mark.parametrize("shape", [(24, 30), (8, 14, 12)])
+def test_channels_together_are_those_alone(shape):
+    labels = blobs(shape, 6)
+    codes = ["R", "F", "A", "Db"]
+    alone = np.concatenate([encode(labels, code) for code in codes])
+    together = encode(labels, codes)
+    assert together.dtype == np.float32
+    np.testing.assert_array_equal(together, alone)

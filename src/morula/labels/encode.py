@@ -45,9 +45,20 @@ def encode(
                [[1., 1., 0., 1., 1.]]], dtype=float32)
     """
     array, spacing = spatial_array(labels, voxel_size)
-    array = check_labels(array)
-    planes = [representation.encode(array, spacing) for representation in build_channels(channels, options)]
-    return planes[0] if len(planes) == 1 else np.concatenate(planes)
+    return encode_all(build_channels(channels, options), check_labels(array), spacing)
+
+
+def encode_all(representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs."""
+    if len(representations) == 1:
+        return representations[0].encode(labels, spacing)
+    widths = [representation.width(labels.ndim) for representation in representations]
+    out = np.empty((sum(widths), *labels.shape), np.float32)
+    begin = 0
+    for representation, width in zip(representations, widths, strict=True):
+        representation.encode_into(labels, spacing, out[begin : begin + width])
+        begin += width
+    return out
 
 
 def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None) -> list[Representation[Any]]:

@@ -40,7 +40,9 @@ def directions(count: int, ndim: int) -> np.ndarray:
     return np.round(rays, 9) + 0.0
 
 
-def ray_lengths(labels: np.ndarray, count: int, spacing: Sequence[float], scale: float = 1.0) -> np.ndarray:
+def ray_lengths(
+    labels: np.ndarray, count: int, spacing: Sequence[float], scale: float = 1.0, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """Distance from each voxel to the end of its object along each ray, (count, (Z)YX) float32; 0 in the background.
 
     From a voxel's centre the ray is followed in steps of one voxel (of the finest axis it runs along) until it leaves the object or the
@@ -51,6 +53,7 @@ def ray_lengths(labels: np.ndarray, count: int, spacing: Sequence[float], scale:
         count: number of rays, see `directions`.
         spacing: edge lengths of a voxel; rays point in physical directions.
         scale: length that stands for 1.
+        out: array that is written to and returned; a new one where left out.
 
     Examples:
         >>> ray_lengths(np.array([[0, 1, 1, 1, 0]], np.uint32), 2, (1, 1))[:, 0]
@@ -63,7 +66,7 @@ def ray_lengths(labels: np.ndarray, count: int, spacing: Sequence[float], scale:
     edge = STEPS * int(strides[3 - labels.ndim :].sum()) + LANES  # what is read in vain, at most, beyond the end of the image
     padded = np.zeros(strides[0] * planes[0] + 2 * edge, small)
     padded[edge : len(padded) - edge].reshape(planes)[1:-1, 1:-1, 1:-1] = volume(labels)
-    out = np.empty((count, *labels.shape), np.float32)
+    out = np.empty((count, *labels.shape), np.float32) if out is None else out
     lengths = three(spacing, 1.0)
     for ray, target in zip(directions(count, labels.ndim), out, strict=True):
         step = three(ray, 0.0) / lengths

@@ -249,11 +249,12 @@ class Channels(Method):
 
         Into an unlabelled part the labels are continued, so that nothing seems to end at its border; nothing is scored there.
         """
+        from morula.labels.encode import encode_all
         from morula.labels.unlabelled import continued
 
         if unlabelled is not None:
             labels = continued(labels, unlabelled, self.spacing)
-        channels = np.concatenate([representation.encode(labels, self.spacing) for representation in self.representations])
+        channels = encode_all(self.representations, labels, self.spacing)
         weights = np.ones_like(channels)
         inside = labels > 0
         roles = [representation.role for representation in self.representations]

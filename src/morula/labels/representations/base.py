@@ -50,6 +50,10 @@ class Representation(ABC, Generic[OptionsType]):
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (width, (Z)YX) float32 of labels (Z)YX uint32."""
 
+    def encode_into(self, labels: np.ndarray, spacing: Sequence[float], out: np.ndarray) -> None:
+        """Write the targets into an array (width, (Z)YX) float32; one with many channels does so without an array of its own."""
+        out[...] = self.encode(labels, spacing)
+
     def width(self, ndim: int) -> int:
         """Number of physical channels."""
         return 1

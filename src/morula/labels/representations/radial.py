@@ -61,8 +61,14 @@ class RadialDistances(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (rays, (Z)YX) of labels (Z)YX."""
+        out = np.empty((self.options.count(labels.ndim), *labels.shape), np.float32)
+        self.encode_into(labels, spacing, out)
+        return out
+
+    def encode_into(self, labels: np.ndarray, spacing: Sequence[float], out: np.ndarray) -> None:
+        """Write the targets into an array (rays, (Z)YX)."""
         ids, _ = compact(labels)
-        return ray_lengths(ids, self.options.count(labels.ndim), spacing, self.options.length(spacing))
+        ray_lengths(ids, self.options.count(labels.ndim), spacing, self.options.length(spacing), out=out)
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: rays cross whole objects."""
