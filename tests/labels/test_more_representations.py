@@ -296,6 +296,8 @@ def shapes_for_heat():
     yield "pieces", (lump & (x < 14)) | (x > 27)
     yield "tube", np.ones((3, 3, 90), bool)
     yield "plane", lump[9:10]
+    yield "small", lump[9:10, 8:15, 10:16]
+    yield "2D, rough", np.random.default_rng(4).random((60, 50)) < 1.3 - np.hypot(*(np.mgrid[:60, :50] - 25.3)) / 24
     yield "2D", np.hypot(*(np.mgrid[:70, :60] - np.array([34.2, 29.4])[:, None, None])) < 28
 
 
@@ -317,6 +319,16 @@ def test_flows_are_those_of_all_rounds(name, shape, length):
     size = np.sqrt((up**2).sum(axis=0))
     want = np.where(mask & (size > 1e-9 * heat), up / np.maximum(size, 1e-300), 0)[(slice(None), *[slice(1, -1)] * shape.ndim)]
     np.testing.assert_allclose(encode(shape.astype(np.uint32), ["G"], voxel_size=spacing), want, atol=3e-6)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), SHAPES)
+def test_flows_of_many_objects_are_those_of_each(shape, spacing):
+    labels = blobs(shape, 9)
+    want = np.zeros((len(shape), *shape), np.float32)
+    for label in np.unique(labels[labels > 0]):
+        want += encode((labels == label).astype(np.uint32), ["G"], voxel_size=spacing)
+    assert len(np.unique(labels)) > 4
+    np.testing.assert_allclose(encode(labels, ["G"], voxel_size=spacing), want, atol=3e-6)
 
 
 def test_mask_is_inside_and_contour():
