@@ -18,6 +18,7 @@ from decoders import decoders
 from memory import memory
 from ncuts import ncuts
 from objects import objects
+from stars import stars
 
 Result = dict[str, Any]
 Figure = dict[str, Any]
@@ -181,4 +182,5 @@ ROWS: dict[str, Callable[[Result | None, argparse.Namespace], Iterator[Result]]]
     "objects": objects,
     "memory": memory,
     "decoders": decoders,
+    "stars": stars,
 }

@@ -1,0 +1,123 @@
+"""The row `stars`: suppression of 20,000 stars beside StarDist's own compiled function, in one process, on the same stars and one thread.
+
+StarDist is no dependency. Install it beside Morula (`pip install stardist==0.9.2`; TensorFlow is not needed) where this row is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import numpy as np
+from cells import cells
+
+Result = dict[str, Any]
+CANDIDATES, RAYS, PAIRS = 20_000, 32, 7
+LIMITS = (0.3, 0.5)
+
+
+class Stars(NamedTuple):
+    """Lengths of the rays (rays, Y, X), scores (Y, X) and flat indices of the candidates."""
+
+    rays: np.ndarray
+    scores: np.ndarray
+    candidates: np.ndarray
+
+
+def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
+    """CPU-seconds of both in pairs of alternating order, and how many of the candidates only one of them keeps."""
+    from rows import figure
+
+    try:
+        release = version("stardist")
+    except PackageNotFoundError:
+        print("stars: left out; it needs StarDist beside Morula in one environment (pip install stardist==0.9.2)", flush=True)
+        return
+    figures = []
+    scenes = {"nuclei": nuclei(), "small stars at random": at_random()}
+    for limit in LIMITS:
+        ours, theirs = both(scenes["nuclei"], limit)
+        pairs: list[tuple[float, float]] = []
+        for number in range(PAIRS + 1):
+            order = (ours, theirs) if number % 2 else (theirs, ours)
+            took = {call: timed(call) for call in order}
+            pairs.append((took[ours], took[theirs]))
+        mine, other = (list(column) for column in zip(*pairs[1:], strict=True))
+        median = statistics.median
+        figures.append(figure(f"nuclei, limit {limit}", "CPU-s", mine, value=median(mine)))
+        figures.append(figure(f"nuclei, limit {limit}, StarDist", "CPU-s", other, value=median(other)))
+        ratios = [their / own for own, their in zip(mine, other, strict=True)]
+        figures.append(figure(f"nuclei, limit {limit}: times as fast", "x", ratios, 1.0, value=median(ratios)))
+    for scene, given in scenes.items():
+        for corners in ("exact", "whole"):
+            shares = []
+            for limit in LIMITS:
+                ours, theirs = both(given, limit, whole=corners == "whole")
+                shares.append(100 * len(np.setxor1d(ours(), theirs())) / CANDIDATES)
+            bar = 0.1 if scene == "nuclei" else None
+            figures.append(figure(f"{scene}, corners: {corners}, kept by one only", "% of the candidates", shares, bar, value=max(shares)))
+    yield {
+        "title": "Suppression of stars",
+        "note": f"{CANDIDATES} stars of {RAYS} rays with 5 % noise, beside the compiled function of StarDist {release}; one process, one "
+        f"thread, medians of {PAIRS} pairs in alternating order. Differences: the greater of the limits {LIMITS[0]} and {LIMITS[1]}. StarDist "
+        "cuts corners, and where edges cross, to whole pixels; the exact areas of small stars are others.",
+        "complete": True,
+        "figures": figures,
+    }
+
+
+def nuclei() -> Stars:
+    """Candidates inside of touching nuclei, as a network might predict them."""
+    import morula
+
+    rng = np.random.default_rng(0)
+    labels = cells((1024, 1024), n=1600, radius=15.0)
+    encoded = np.asarray(morula.encode(labels, {"Db": {}, "R": {"nrays": RAYS, "norm": False}}), np.float32)
+    scores = encoded[0] + rng.normal(0, 0.02, labels.shape).astype(np.float32)
+    rays = encoded[1:] * rng.normal(1, 0.05, encoded[1:].shape).astype(np.float32)
+    candidates = np.sort(rng.choice(np.flatnonzero((encoded[0] > 0.2) & (labels > 0)), CANDIDATES, replace=False))
+    return Stars(rays, scores, candidates)
+
+
+def at_random() -> Stars:
+    """Stars of 3 to 9 pixels, anywhere."""
+    rng = np.random.default_rng(1)
+    shape = (512, 512)
+    rays = rng.uniform(3, 9, shape) * rng.normal(1, 0.05, (RAYS, *shape))
+    candidates = np.sort(rng.choice(rays[0].size, CANDIDATES, replace=False))
+    return Stars(rays.astype(np.float32), rng.random(shape).astype(np.float32), candidates)
+
+
+def both(given: Stars, limit: float, *, whole: bool = False) -> tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]:
+    """Our suppression and StarDist's, each giving flat indices of the stars that stay."""
+    from stardist.nms import non_maximum_suppression_inds
+
+    from morula.labels.stars import fan_of
+    from morula.labels.suppression import Rule, field_of, suppress
+
+    width = given.scores.shape[1]
+    spacing = (1.0, 1.0)
+    field = field_of(given.rays, float(given.rays.max()), 1.0, spacing)
+    fan = fan_of(RAYS, spacing)
+    order = given.candidates[np.argsort(-given.scores.ravel()[given.candidates], kind="stable")]
+    lengths = np.ascontiguousarray(given.rays.reshape(RAYS, -1)[:, order].T)
+    places = np.stack([order // width, order % width], axis=1)
+
+    def ours() -> np.ndarray:
+        return suppress(given.scores, given.candidates, field, fan, spacing, Rule(limit, union=False, whole=whole))
+
+    def theirs() -> np.ndarray:
+        return order[non_maximum_suppression_inds(lengths, places, given.scores.ravel()[order], thresh=limit, verbose=0)]
+
+    return ours, theirs
+
+
+def timed(call: Callable[[], object]) -> float:
+    """CPU-seconds of one call."""
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
