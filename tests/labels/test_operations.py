@@ -90,8 +90,11 @@ def test_refinement_messages():
     labels = np.zeros((4, 4), np.uint16)
     with pytest.raises(UnknownNameError, match="Did you mean 'fill_holes'"):
         refine(labels, ["fill_hole"])
-    with pytest.raises(OptionError, match=r"operation remove_small: .*size"):
+    lacking = r"operation remove_small: lacks its size \(Voxels.*\); write \{'remove_small': \{'size': \.\.\.\}\}"
+    with pytest.raises(OptionError, match=lacking):
         refine(labels, ["remove_small"])
+    with pytest.raises(OptionError, match=lacking):
+        refine(labels, {"remove_small": None})
     with pytest.raises(OptionError, match="operation 5 is not understood"):
         refine(labels, [5])
 

@@ -44,6 +44,29 @@ def test_labels_before_post_processing_lie_beside_those_after(run2d: Path, data2
     list(morula.segment(image, model=refined, output=tmp_path / "cells.tif", overwrite=True))
 
 
+def test_names_with_dots_stay_apart(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    """`scan.t1.tif` and `scan.t2.tif` are two images: neither their labels nor their tables go over each other."""
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    for name in ("scan.t1", "scan.t2"):
+        morula.write(tmp_path / "in" / f"{name}.tif", image)
+    list(morula.segment(tmp_path / "in", model=run2d, output=tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
+    array = np.asarray(image)
+    list(morula.segment([array, array], model=run2d, output=tmp_path / "arrays"))
+    assert sorted(path.name for path in (tmp_path / "arrays").glob("*.tif")) == ["image_0.tif", "image_1.tif"]
+    morula.write(tmp_path / "again" / "scan.t1.tif", image)
+    with pytest.raises(FileWriteError, match=r"several images would be written to 'scan\.t1\.tif'"):
+        list(morula.segment([tmp_path / "in", tmp_path / "again"], model=run2d, output=tmp_path / "both"))
+
+
+def test_the_decoders_intermediates_lie_in_a_folder(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    model = morula.load(run2d)
+    asking = replace(model, job=changed(model.job, {"objects.intermediates": True}))
+    list(morula.segment(data2d / "test/images/nuclei_000.tif", model=asking, output=tmp_path / "cells.1.tif"))
+    found = {path.name for path in (tmp_path / "intermediates").iterdir()}
+    assert {"cells.1_seeds.tif", "cells.1_surface.tif", "cells.1_growth.tif"} <= found
+
+
 def test_one_image_goes_into_the_file_that_is_named(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     image = morula.read(data2d / "test/images/nuclei_000.tif")
     list(morula.segment(image, model=run2d, output=tmp_path / "cells.ome.zarr"))

@@ -53,7 +53,16 @@ def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | Non
             key = ".".join(str(part) for part in each["loc"])
             if each["type"] == "extra_forbidden":
                 problems.append(f"unknown option {key!r}; known are {', '.join(kind.model_fields)}.{nearest(key, list(kind.model_fields))}")
+            elif each["type"] == "missing":
+                problems.append(_lacking(kind, key, dict(values or {}).get("kind")))
             else:
                 given = f" {each['input']!r}" if key else ""
                 problems.append(f"{key}{given}: {each['msg'].removeprefix('Value error, ')}".removeprefix(": "))
         raise OptionError(f"{name}: {'; '.join(problems)}") from None
+
+
+def _lacking(kind: type[Options], key: str, variant: str | None) -> str:
+    """That an option without a value of its own was left out, what it means, and how to write it."""
+    field = kind.model_fields.get(key)
+    meaning = "" if field is None or field.description is None else f" ({field.description.split('. ')[0].rstrip('.')})"
+    return f"lacks its {key}{meaning}; write {f'{{{variant!r}: {{{key!r}: ...}}}}' if variant else f'{key}: ...'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
 from morula.core.image import Image
+from morula.io.location import split_location, stem_of
 from morula.io.write import write
 from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
@@ -114,7 +116,7 @@ def more_images(model: Model, objects: Objects, labels_file: Path, image: Image)
         yield FileWritten(before, "labels before post-processing")
     for name, array in objects.intermediates.items():
         if wanted.intermediates and name != DECODED:
-            file = labels_file.parent / "intermediates" / f"{labels_file.name.split('.')[0]}_{name}.tif"
+            file = labels_file.parent / "intermediates" / f"{stem_of(labels_file)}_{name}.tif"
             file.parent.mkdir(parents=True, exist_ok=True)
             shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
             axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
@@ -146,10 +148,10 @@ def table_beside(labels_file: Path, what: str = "") -> Path:
     """The CSV file of a label file.
 
     Examples:
-        >>> table_beside(Path("out/cells.ome.zarr")).name, table_beside(Path("cells.tif"), "_all").name
-        ('cells.csv', 'cells_all.csv')
+        >>> table_beside(Path("out/cells.ome.zarr")).name, table_beside(Path("cells.t1.tif"), "_all").name
+        ('cells.csv', 'cells.t1_all.csv')
     """
-    return labels_file.with_name(f"{labels_file.name.split('.')[0]}{what}.csv")
+    return labels_file.with_name(f"{stem_of(labels_file)}{what}.csv")
 
 
 def image_warnings(each: Opened) -> list[str]:
@@ -174,10 +176,11 @@ def sources_of(images: Any) -> Sequence[Opened]:
     from morula.io.read import read
 
     if isinstance(images, str | Path):
-        return [Opened(path.name.split(".")[0], read(path)) for path in list_images(images)]
+        return [Opened(stem_of(path), read(path)) for path in list_images(images)]
     if isinstance(images, Image):
-        return [Opened(Path(images.source or "image").name.split(".")[0], images)]
+        return [Opened(stem_of(split_location(images.source or "image")[0]), images)]
     if isinstance(images, Sequence):
-        return [each for one in images for each in sources_of(one)]
+        opened = [each for one in images for each in sources_of(one)]
+        return [replace(each, name=f"image_{i}") if each.raw.source is None and len(opened) > 1 else each for i, each in enumerate(opened)]
     array = np.asarray(images)
     return [Opened("image", Image(array, "CZYX"[-array.ndim :]))]  # type: ignore[arg-type]

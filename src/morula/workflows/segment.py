@@ -28,7 +28,8 @@ def segment(
         images: a file, folder or pattern, an array or `Image`, or a list of them.
         model: a run folder, the model folder in it, or a loaded model.
         output: a label file (its ending chooses the format) for one image, a folder for several; a table lies beside each label file.
-            Where the model's job refines or filters objects, the folder `before` beside it holds the labels as they were decoded.
+            Where the model's job refines or filters objects, the folder `before` beside it holds the labels as they were decoded; where
+            it asks for intermediates, the folder `intermediates` holds what the decoder looked at, a file each (`NAME_seeds.tif`).
         overwrite: replace existing results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: what tiles may take, for example ``"8GB"``.
@@ -39,7 +40,7 @@ def segment(
     Raises:
         MissingFileError: when there is no such image or model.
         ModelError: when an image has other dimensions or channels than the model.
-        FileWriteError: when a result exists already.
+        FileWriteError: when a result exists already, or two images would be written to one file.
 
     Examples:
         >>> import morula
@@ -54,6 +55,9 @@ def segment(
     target = Path(output)
     single = len(opened) == 1 and target.suffix != "" and not target.is_dir()
     files = [target if single or target.name.endswith(".zarr") else target / f"{each.name}.tif" for each in opened]
+    twice = next((file.name for file in files if files.count(file) > 1), None)
+    if twice is not None:
+        raise FileWriteError(f"several images would be written to {twice!r}, one over the other. Rename them, or write to several folders.")
     for each in opened:
         trained.as_image(each.raw)
     wanted = trained.job.objects

@@ -14,6 +14,7 @@ from morula.core.image import Image
 from morula.data.normalise import Normalisation
 from morula.data.patches import Source
 from morula.io.atomic import atomic
+from morula.io.location import stem_of
 from morula.io.read import read
 from morula.io.write import write
 from morula.jobs.run_folder import checksum
@@ -48,7 +49,7 @@ def doubled(records: Sequence[Normalisation], method: Any) -> list[Normalisation
 def _worse(source: Source, method: Crappify, folder: Path, seed: int, made: dict[str, np.ndarray]) -> np.ndarray:
     """The worse version of a source's image, C(Z)YX in its type."""
     image = source.image
-    name = Path(image.source or source.name).name.split(".")[0]
+    name = stem_of(image.source or source.name)
     if name in made:
         return made[name]
     file, note = folder / f"{name}.tif", folder / SETTINGS
