@@ -8,6 +8,7 @@ import pytest
 
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
+from morula.methods.base import Sizes
 
 JOB = """\
 images: {train: {raw: images, labels: labels}}
@@ -25,3 +26,23 @@ def test_images_of_several_channels_are_varied_in_colour(tmp_path: Path, ndim: i
         kinds = [each.kind for each in planned.augment]
         assert ("colour" in kinds) is (coloured and not stated)
         assert not stated or kinds == ["flip"]
+
+
+@pytest.mark.parametrize(
+    ("ndim", "stated", "expected"),
+    [
+        (2, ["method.preset=stardist"], 64),
+        (3, ["method.preset=stardist"], 64),
+        (2, ["method.preset=stardist", "network.features=[48, 96]"], 0),
+        (2, ["method.preset=stardist", "network.head_features=0"], 0),
+        (2, ["method.channels=[F, C, Db]"], 0),
+        (3, ["method.preset=embedseg"], 0),
+    ],
+)
+def test_heads_of_more_channels_than_the_finest_level_get_a_convolution(
+    tmp_path: Path, ndim: int, stated: list[str], expected: int
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    sizes = Sizes(20, 4.0) if "embedseg" in stated[0] else None
+    facts = Facts(ndim, (1.0,) * ndim, 1, ((64,) * ndim,) * 4, sizes=sizes)
+    assert plan(load_job(tmp_path / "job.yaml", overrides=stated), facts).network.head_features == expected

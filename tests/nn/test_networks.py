@@ -85,6 +85,7 @@ GEOMETRIES = [
     pytest.param({"kernels": ((1, 3), 3, (3, 5)), "pools": ((1, 2), (3, 2))}, 2, id="anisotropic"),
     pytest.param({"convolutions": 1, "decoder_convolutions": 2, "pools": ((2, 4), 2)}, 2, id="steep"),
     pytest.param({"kernels": ((1, 3, 3), 3, 3), "pools": ((1, 2, 2), 2), "convolutions": 1, "decoder_convolutions": 1}, 3, id="3d"),
+    pytest.param({"kernels": (5, 3, 3), "head_features": 2}, 2, id="head"),
 ]
 
 
@@ -114,6 +115,16 @@ def test_the_halo_is_exactly_what_an_output_voxel_sees(kind, upsample, geometry,
         parameter.data = torch.ones_like(parameter)  # positive weights: no change cancels or is cut by an activation
     with torch.no_grad():
         assert net.receptive_halo == tuple(measured_halo(net, axis) for axis in range(ndim))
+
+
+def test_heads_of_a_single_level_see_their_own_convolution_too():
+    net = network("unet", 2, heads={"F": 1, "R": 9}, norm="none", features=(1,), head_features=3).double().eval()
+    for parameter in net.parameters():
+        parameter.data = torch.ones_like(parameter)
+    assert net.receptive_halo == (3, 3)
+    with torch.no_grad():
+        assert [measured_halo(net, axis) for axis in (0, 1)] == [3, 3]
+        assert net(torch.zeros(1, 1, 8, 8, dtype=torch.float64))["R"].shape == (1, 9, 8, 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

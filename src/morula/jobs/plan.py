@@ -19,6 +19,8 @@ PATCH_VOXELS = {2: 256 * 256, 3: 32 * 64 * 64}
 """Voxels of a planned patch: what a network of the default size trains on a laptop's processor in about a second."""
 FEATURES = {2: (16, 32, 64, 128, 256), 3: (16, 32, 64, 128)}
 """Channels of a planned network: half as wide as is customary, which costs little and trains on a processor."""
+HEAD_FEATURES = 64
+"""Channels of a planned convolution before heads of many channels: half as many as StarDist has."""
 BATCH = {2: 4, 3: 2}
 MIN_STEPS = {2: 40, 3: 40}
 """Steps of a planned epoch at least, so that small data sets are not validated all the time."""
@@ -80,6 +82,8 @@ def plan(job: Any, facts: Facts) -> Any:
         document["sampling"]["patches_per_epoch"] = steps * batch if steps else planned
     network = network_of(job, method)
     document["network"] = network.model_dump(mode="json", by_alias=True) | planned_network(network, facts, patch)
+    if "head_features" in document["network"] and "head_features" not in network.model_fields_set:
+        document["network"]["head_features"] = head_features(job, facts, document["network"]["features"])
     for section, values in method.planned(job, facts.sizes).items():
         document[section] = {**document[section], **values} if isinstance(values, Mapping) else values
     if document["augment"] is None:
@@ -250,6 +254,22 @@ def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[st
         edges = [[edge if edge == 1 else usual for edge in kernel] for kernel in kernels]
         found |= {"kernels": edges + edges[-1:] * flat, "pools": [list(pool) for pool in pools]}
     return found
+
+
+def head_features(job: Any, facts: Facts, features: Sequence[int]) -> int:
+    """Channels of a further convolution in each head: none, or some where a head of many channels has more than the finest level.
+
+    Rays that share less features than they are stay near their mean for long: of 32 rays from 16 features the short ones come out too long
+    and the long ones too short.
+    """
+    from morula.methods import METHODS
+
+    if job.method.kind != "channels":
+        return 0
+    method: Method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=facts.ndim, spacing=facts.spacing)
+    if method.misfits():  # told with the planned job
+        return 0
+    return HEAD_FEATURES if max(method.heads.values()) > features[0] else 0
 
 
 def network_features(network: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from morula.core.options import Options
 
@@ -104,6 +104,10 @@ class UNetOptions(LevelOptions):
 
     separate_decoders: bool = False
     """Give each head a decoder of its own; they share the encoder."""
+
+    head_features: NonNegativeInt = 0
+    """Channels of a further convolution in each head, before its output; 0 for none. A job is planned with 64 where a head has more outputs
+    than the finest level has channels: what the many rays of a star share is too little to tell them apart. StarDist has 128 there."""
 
     @model_validator(mode="after")
     def _lengths(self) -> UNetOptions:

@@ -63,12 +63,19 @@ class UNet(Network):
         self.pools = nn.ModuleList(pool(ndim, factor) for factor in self._pools)
         names = list(self.heads) if options.separate_decoders else ["all"]
         self.decoders = nn.ModuleDict({name: self._decoder() for name in names})
-        self.outputs = nn.ModuleDict({name: convolution(ndim, options.features[0], width, 1) for name, width in self.heads.items()})
+        self.outputs = nn.ModuleDict({name: self._output(width) for name, width in self.heads.items()})
         initialise(self)
 
         self.norm_over_space = options.norm in ("group", "instance")
         self.multiple = tuple(prod(factors) for factors in zip(*self._pools, strict=True)) or (1,) * ndim
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
+
+    def _output(self, width: int) -> nn.Module:
+        """From the finest level's features to a head's logits."""
+        first, hidden = self.options.features[0], self.options.head_features
+        if not hidden:
+            return convolution(self.ndim, first, width, 1)
+        return nn.Sequential(ConvolutionBlock(self._style, first, hidden, self._kernels[0]), convolution(self.ndim, hidden, width, 1))
 
     def _encoder_level(self, level: int, n_in: int) -> nn.Module:
         return self._level(level, n_in, self.options.convolutions)
@@ -102,12 +109,11 @@ class UNet(Network):
 
     def _halo(self, axis: int) -> int:
         radii = [kernel[axis] // 2 * self.convolutions_per_block for kernel in self._kernels]
-        return unet_halo(
-            [radius * self.options.convolutions for radius in radii],
-            [factor[axis] for factor in self._pools],
-            [radius * self.options.decoder_convolutions for radius in radii[:-1]],
-            linear=self.options.upsample == "linear",
-        )
+        down = [radius * self.options.convolutions for radius in radii]
+        up = [radius * self.options.decoder_convolutions for radius in radii[:-1]]
+        last = up or down  # where there is no way up, heads follow the way down
+        last[0] += self._kernels[0][axis] // 2 if self.options.head_features else 0
+        return unet_halo(down, [factor[axis] for factor in self._pools], up, linear=self.options.upsample == "linear")
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head for an image whose edges are multiples of `multiple`."""
