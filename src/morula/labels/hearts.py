@@ -1,8 +1,8 @@
 """The heart of a star: an ellipsoid in its middle, as large as what another star may share with it, and a little larger.
 
-A star in which the whole heart lies shares too much, whatever it looks like elsewhere. In each cone the surface is a plane; a heart that
-lies on the near side of all of these planes lies inside. This decides nearly all comparisons of stars of one object, for a few operations
-a cone; what it does not decide is compared exactly (see `morula.labels.suppression`). In 2D hearts are ellipses.
+A star in which the whole heart lies shares too much, whatever it looks like elsewhere. It does where it holds one place of the heart and
+its surface, a triangle in each cone, stays out of the heart. This decides nearly all comparisons of stars of one object, for a few
+operations a cone; what it does not decide is compared exactly (see `morula.labels.suppression`). In 2D hearts are ellipses.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numba import njit
 from morula.labels.polyhedra import LANES, Lanes
 from morula.labels.stars import Fan
 
-CUT = 1.3
-"""How far behind the heart rays are cut, in units of its axes."""
 _SPARE = 2e-6
 """More than what rounding in float32 adds to a gauge, in parts of its summands."""
+_ROUNDED = np.float32(2e-6)
+"""More than what it adds to a product of two places, in parts of the squares of their distances."""
 
 
 class Heart(NamedTuple):
@@ -36,11 +36,10 @@ class Heart(NamedTuple):
 
 
 class View(NamedTuple):
-    """Rays and cones in units of a heart's axes: `rays` (rays, 3) and the `squares` of their lengths; `turned` (cones, edges, 3): shares of
-    the edges in a place; `wide` (cones, edges): the most that a place in the heart adds to a share."""
+    """Rays and cones in units of a heart's axes: `rays` (rays, 3); `turned` (cones, edges, 3): shares of the edges in a place; `wide`
+    (cones, edges): the most that a place in the heart adds to a share."""
 
     rays: np.ndarray
-    squares: np.ndarray
     turned: np.ndarray
     wide: np.ndarray
 
@@ -120,27 +119,16 @@ def _radius(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, back: np
 
 
 @njit(cache=True, nogil=True)
-def _spare(axes: np.ndarray, back: np.ndarray, away: np.ndarray, far: float) -> float:
-    """The square of how much larger a heart is taken, for what rounding does here (`far` is its distance in units of its axes) and where
-    places in it are compared with a surface (`away` is its middle, from the star's centre)."""
-    sides = math.sqrt((back * back).sum()) * (math.sqrt((away * away).sum()) + math.sqrt((axes * axes).sum()))
-    return (1 + _SPARE * (sides + 5 * (1 + far))) ** 2
-
-
-@njit(cache=True, nogil=True)
 def view_of(heart: Heart, fan: Fan) -> View:
     """How the rays and cones look in units of a heart's axes."""
     axes, back = heart.axes, heart.back
-    rays, squares = np.zeros((len(fan.ways), 3), np.float32), np.zeros(len(fan.ways), np.float32)
+    rays = np.zeros((len(fan.ways), 3), np.float32)
     for ray in range(len(rays)):
-        total = 0.0
         for axis in range(3):
             step = 0.0
             for k in range(axis + 1):
                 step += back[axis, k] * fan.ways[ray, k]
             rays[ray, axis] = step
-            total += step * step
-        squares[ray] = total
     cones, edges = fan.cones.shape
     turned, wide = np.zeros((cones, edges, 3), np.float32), np.zeros((cones, edges), np.float32)
     for cone in range(cones):
@@ -153,84 +141,121 @@ def view_of(heart: Heart, fan: Fan) -> View:
                 turned[cone, edge, axis] = share
                 total += share * share
             wide[cone, edge] = math.sqrt(total) * 1.00001
-    return View(rays, squares, turned, wide)
+    return View(rays, turned, wide)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def hold(heart: Heart, view: View, fan: Fan, lanes: Lanes) -> None:
-    """Tell which stars in the lanes hold a heart: those whose `lacks` is at most 0.
+    """Tell which stars in the lanes have no part of their surface in a heart: those whose `lacks` is 0. Where such a star holds one place
+    of the heart, it holds all.
 
-    Rays that reach beyond the heart are cut somewhat behind it, which makes the stars smaller and their planes smooth; cones that a wall
-    parts from the heart do not matter.
+    In units of the heart's axes each cone's triangle (in 2D: line) has to be farther than 1 from the middle. It is where all of its
+    corners lie beyond 1 along some direction: that of its plane, or of the place nearest to the middle on one of its sides.
 
     Args:
         heart: the heart.
         view: from `view_of`.
         fan: the rays.
-        lanes: `near` is read, and `away`, the centre of the heart's star from those in the lanes.
+        lanes: `ends` and `near` are read, and `away`, the centre of the heart's star from those in the lanes.
     """
-    spare, places, left = np.empty(LANES, np.float32), np.empty((3, LANES), np.float32), np.empty(LANES, np.float32)
-    _stand(heart, lanes.away, places, spare, left)
-    near, close, lacks = lanes.near, lanes.close, lanes.lacks
-    dz, dy, dx = places[0], places[1], places[2]
-    for ray in range(len(near)):
-        rz, ry, rx, square = view.rays[ray, 0], view.rays[ray, 1], view.rays[ray, 2], view.squares[ray]
-        low = np.float32(0.1) * np.float32(math.sqrt(square))
-        source, target = near[ray], close[ray]
+    stand, lacks, corners = lanes.stand, lanes.lacks, lanes.corners
+    _stand(heart, lanes.away, stand)
+    for ray in range(len(corners)):
+        rz, ry, rx = view.rays[ray, 0], view.rays[ray, 1], view.rays[ray, 2]
+        ends, near, corner = lanes.ends[ray], lanes.near[ray], corners[ray]
         for lane in range(LANES):
-            along = rz * dz[lane] + ry * dy[lane] + rx * dx[lane]
-            root = along * along - square * left[lane]
-            far = along + np.sqrt(root if root > 0 else np.float32(0))
-            cut = square / (far if far > low else low)
-            target[lane] = max(np.float32(source[lane]), cut)
+            length = np.float32(ends[lane])
+            z, y, x = rz * length - stand[lane], ry * length - stand[LANES + lane], rx * length - stand[2 * LANES + lane]
+            corner[lane], corner[LANES + lane], corner[2 * LANES + lane] = z, y, x
+            corner[3 * LANES + lane], corner[4 * LANES + lane] = z * z + y * y + x * x, np.float32(near[lane])
     lacks[:] = 0
-    one = np.float32(1 - _SPARE)
+    if fan.cones.shape[1] == 3:
+        _triangles(view, fan, lanes)
+    else:
+        _lines(view, fan, lanes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _triangles(view: View, fan: Fan, lanes: Lanes) -> None:
+    """Note the lanes in which a triangle comes too near. Planes tell of most that they do not, in all lanes."""
+    stand, lacks, open = lanes.stand, lanes.lacks, lanes.open
+    zero, one = np.float32(0), np.float32(1)
     for cone in range(len(fan.cones)):
-        edges, turned, wide = fan.cones[cone], view.turned[cone], view.wide[cone]
-        if len(edges) == 3:
-            a, b, c = close[edges[0]], close[edges[1]], close[edges[2]]
-            (az, ay, ax), (bz, by, bx), (cz, cy, cx) = _row(turned[0]), _row(turned[1]), _row(turned[2])
-            aw, bw, cw = wide[0], wide[1], wide[2]
-            for lane in range(LANES):
-                z, y, x = dz[lane], dy[lane], dx[lane]
-                sa, sb, sc = az * z + ay * y + ax * x, bz * z + by * y + bx * x, cz * z + cy * y + cx * x
-                apart = (sa + aw * spare[lane] < 0) | (sb + bw * spare[lane] < 0) | (sc + cw * spare[lane] < 0)
-                hz, hy = az * a[lane] + bz * b[lane] + cz * c[lane], ay * a[lane] + by * b[lane] + cy * c[lane]
-                hx = ax * a[lane] + bx * b[lane] + cx * c[lane]
-                gap = one - (sa * a[lane] + sb * b[lane] + sc * c[lane])
-                lack = spare[lane] * (hz * hz + hy * hy + hx * hx) - gap * abs(gap)
-                lack = np.float32(0) if apart else lack
-                lacks[lane] = lack if lack > lacks[lane] else lacks[lane]
-        else:
-            a, b = close[edges[0]], close[edges[1]]
-            ay, ax, by, bx = turned[0, 1], turned[0, 2], turned[1, 1], turned[1, 2]
-            aw, bw = wide[0], wide[1]
-            for lane in range(LANES):
-                y, x = dy[lane], dx[lane]
-                sa, sb = ay * y + ax * x, by * y + bx * x
-                apart = (sa + aw * spare[lane] < 0) | (sb + bw * spare[lane] < 0)
-                hy, hx = ay * a[lane] + by * b[lane], ax * a[lane] + bx * b[lane]
-                gap = one - (sa * a[lane] + sb * b[lane])
-                lack = spare[lane] * (hy * hy + hx * hx) - gap * abs(gap)
-                lack = np.float32(0) if apart else lack
-                lacks[lane] = lack if lack > lacks[lane] else lacks[lane]
+        edges, turned = fan.cones[cone], view.turned[cone]
+        a, b, c = lanes.corners[edges[0]], lanes.corners[edges[1]], lanes.corners[edges[2]]
+        (az, ay, ax), (bz, by, bx), (cz, cy, cx) = _row(turned[0]), _row(turned[1]), _row(turned[2])
+        aw, bw, cw = _row(view.wide[cone])
+        for lane in range(LANES):
+            i, j, k, m, n = lane, LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
+            spare = stand[m] * (aw * a[n] + bw * b[n] + cw * c[n])
+            hz, hy, hx = az * a[n] + bz * b[n] + cz * c[n], ay * a[n] + by * b[n] + cy * c[n], ax * a[n] + bx * b[n] + cx * c[n]
+            gap = one - (hz * stand[i] + hy * stand[j] + hx * stand[k]) - spare
+            clear = (gap > zero) & (gap * gap > hz * hz + hy * hy + hx * hx)
+            open[lane] = zero if clear else one - lacks[lane]
+        left = zero
+        for lane in range(LANES):
+            left = max(left, open[lane])
+        if left == 0:
+            continue
+        for lane in range(LANES):
+            i, j, k, m, n = lane, LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
+            radius = one + stand[n] * (stand[m] * (aw * a[n] + bw * b[n] + cw * c[n]) + _ROUNDED)
+            aa, bb, cc = a[m], b[m], c[m]
+            ab, bc = a[i] * b[i] + a[j] * b[j] + a[k] * b[k], b[i] * c[i] + b[j] * c[j] + b[k] * c[k]
+            ca = c[i] * a[i] + c[j] * a[j] + c[k] * a[k]
+            most = aa if aa > bb else bb
+            error, square = _ROUNDED * (most if most > cc else cc), radius * radius
+            clear = _beyond(aa, ab, bb, ca, bc, error, square)
+            clear |= _beyond(bb, bc, cc, ab, ca, error, square)
+            clear |= _beyond(cc, ca, aa, bc, ab, error, square)
+            lacks[lane] += zero if clear else open[lane]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lines(view: View, fan: Fan, lanes: Lanes) -> None:
+    """Note the lanes in which a line between two corners comes too near."""
+    stand, lacks, one = lanes.stand, lanes.lacks, np.float32(1)
+    for cone in range(len(fan.cones)):
+        a, b = lanes.corners[fan.cones[cone, 0]], lanes.corners[fan.cones[cone, 1]]
+        aw, bw = view.wide[cone, 0], view.wide[cone, 1]
+        for lane in range(LANES):
+            j, k, m, n = LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
+            aa, bb, ab = a[m], b[m], a[j] * b[j] + a[k] * b[k]
+            radius = one + stand[n] * (stand[m] * (aw * a[n] + bw * b[n]) + _ROUNDED)
+            clear = _beyond(aa, ab, bb, aa, ab, _ROUNDED * (aa if aa > bb else bb), radius * radius)
+            lacks[lane] = lacks[lane] if clear else one
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _beyond(pp: float, pq: float, qq: float, rp: float, qr: float, error: float, square: float) -> np.bool:
+    """Whether three places P, Q, R of these products lie beyond a ball (of this squared radius) in the direction of the place on the line
+    from P to Q that is nearest to its middle."""
+    zero, one, least = np.float32(0), np.float32(1), np.float32(1e-30)
+    back, on = pp - pq, qq - pq
+    length = back + on
+    share = back / (length if length > least else least)
+    share = share if share > zero else zero
+    share = share if share < one else one
+    p, q, r = pp - share * back, pq + share * on, rp + share * (qr - rp)
+    lowest = p if p < q else q
+    lowest = (lowest if lowest < r else r) - error
+    return (lowest > zero) & (lowest * lowest > square * (p + share * (q - p) + error))
 
 
 @njit(cache=True, nogil=True)
-def _stand(heart: Heart, away: np.ndarray, places: np.ndarray, spare: np.ndarray, left: np.ndarray) -> None:
-    """Where the heart's middle lies from each lane's star in units of its axes, and how far that is beyond where rays are cut."""
-    place = np.empty(3)
+def _stand(heart: Heart, away: np.ndarray, stand: np.ndarray) -> None:
+    """How the lanes stand to a heart, one quantity after the other: where its middle lies from them, in units of its axes (three numbers);
+    what rounding, here and where places are compared with a surface, may add to a gauge for each unit that it grows in the length of an
+    axis; and how much of that shows in a distance."""
+    back, middle = heart.back, heart.middle
+    across, along = math.sqrt((back * back).sum()), math.sqrt((heart.axes * heart.axes).sum())
     for lane in range(LANES):
-        place[:] = away[:, lane] + heart.middle
-        square = 0.0
-        for axis in range(3):
-            there = 0.0
-            for k in range(axis + 1):
-                there += heart.back[axis, k] * place[k]
-            places[axis, lane] = there
-            square += there * there
-        spare[lane] = _spare(heart.axes, heart.back, place, math.sqrt(square))
-        left[lane] = square - CUT * CUT
+        z, y, x = away[0, lane] + middle[0], away[1, lane] + middle[1], away[2, lane] + middle[2]
+        dz, dy, dx = back[0, 0] * z, back[1, 0] * z + back[1, 1] * y, back[2, 0] * z + back[2, 1] * y + back[2, 2] * x
+        far = 1 + math.sqrt(dz * dz + dy * dy + dx * dx)
+        stand[lane], stand[LANES + lane], stand[2 * LANES + lane] = dz, dy, dx
+        stand[3 * LANES + lane] = _SPARE * (across * (math.sqrt(z * z + y * y + x * x) + along) + 5 * far)
+        stand[4 * LANES + lane] = 2 * far
 
 
 @njit(cache=True, nogil=True)

@@ -38,7 +38,10 @@ class Blocks(NamedTuple):
 
 class Lanes(NamedTuple):
     """Where stars are worked out: lengths of their rays (rays, lanes) and one over them, gauges (cones, 3, lanes), volumes; voxels that
-    they share at least, how many are too many, bounds of the gauge in a block, and places in the sums of `block_sums` (3, lanes)."""
+    they share at least, how many are too many, bounds of the gauge in a block, and places in the sums of `block_sums` (3, lanes).
+
+    For `morula.labels.hearts`, flat, one quantity after the other: where a heart is (3, lanes), which stars it does not fit, how the lanes
+    `stand` to it (5 x lanes), and for each ray its end from there, the square of that, and one over its length (rays, 5 x lanes)."""
 
     ends: np.ndarray
     near: np.ndarray
@@ -50,7 +53,9 @@ class Lanes(NamedTuple):
     places: np.ndarray
     away: np.ndarray
     lacks: np.ndarray
-    close: np.ndarray
+    open: np.ndarray
+    stand: np.ndarray
+    corners: np.ndarray
 
 
 def blocks_of(table: np.ndarray, lengths: np.ndarray) -> Blocks:
@@ -116,7 +121,9 @@ def lanes_of(fan: Fan) -> Lanes:
         np.zeros((3, LANES), np.int32),
         np.zeros((3, LANES)),
         np.zeros(LANES, np.float32),
-        np.empty((len(fan.ways), LANES), np.float32),
+        np.zeros(LANES, np.float32),
+        np.empty(5 * LANES, np.float32),
+        np.empty((len(fan.ways), 5 * LANES), np.float32),
     )
 
 

@@ -165,10 +165,11 @@ def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Setting) -> np.nd
                 kept.head[cell] = number
                 heart, view = _heart(star, setting, lanes)
                 near = _near(star, heart, alive, setting)
+                values = _gathered(setting.field, near)
                 if heart.held:
-                    _strike_out_by_heart(near, star, heart, view, alive, setting, lanes)
+                    _strike_out_by_heart(near, values, star, heart, view, alive, setting, lanes)
                 if setting.fan.cones.shape[1] == 3:
-                    _strike_out_together(near, star, alive, setting, lanes)
+                    _strike_out_together(near, values, star, alive, setting, lanes)
                 _strike_out(star, alive, setting, room)
                 longest, number = max(longest, star.reach), number + 1
     return order[:number].copy()
@@ -194,29 +195,47 @@ def _heart(star: Star, setting: Setting, lanes: Lanes) -> tuple[Heart, View]:
     flat = setting.fan.cones.shape[1] == 2
     heart = heart_of(star.inside, star.box[:, 0] - star.centre, least, flat)
     view = view_of(heart, setting.fan)
-    if flat:
+    held = heart.held if _holds_middle(heart, star) and not (flat and setting.rule.whole) else 0.0
+    if flat and held:
         height, width = setting.field.values.shape[2:]
-        _read(setting.field, np.full(LANES, (star.centre[0] * height + star.centre[1]) * width + star.centre[2]), lanes)
+        own = np.array([(star.centre[0] * height + star.centre[1]) * width + star.centre[2]])
+        _read(setting.field, _gathered(setting.field, own), np.zeros(LANES, np.int64), lanes)
         lanes.away[:] = 0.0
         hold(heart, view, setting.fan, lanes)
-        if lanes.lacks[0] > 0 or setting.rule.whole:
-            heart = Heart(heart.middle, heart.axes, heart.back, 0.0)
-    return heart, view
+        held = 0.0 if lanes.lacks[0] > 0 else held
+    return Heart(heart.middle, heart.axes, heart.back, held), view
+
+
+@njit(cache=True, nogil=True)
+def _holds_middle(heart: Heart, star: Star) -> bool:
+    """Whether the voxel at the middle of a heart lies in it and in its star."""
+    square = 0.0
+    for axis in range(3):
+        there = 0.0
+        for k in range(axis + 1):
+            there += heart.back[axis, k] * (round(heart.middle[k]) - heart.middle[k])
+        square += there * there
+        place = star.centre[axis] + round(heart.middle[axis]) - star.box[axis, 0]
+        if place < 0 or place >= star.inside.shape[axis]:
+            return False
+    z, y, x = star.centre + np.rint(heart.middle).astype(np.int64) - star.box[:, 0]
+    return square < 1 and star.inside[z, y, x] > 0
 
 
 @njit(cache=True, nogil=True)
 def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Setting) -> np.ndarray:
-    """Candidates that may go by a star: those in it, and those around whose own stars reach the middle of its heart. Flat indices."""
+    """Candidates that may go by a star: those whose own stars hold the voxel at the middle of its heart; those in it where it has no heart.
+    Flat indices."""
     found, number = np.empty(star.inside.size, np.int64), 0
-    toward, half = np.empty(3, np.int64), np.array([n // 2 for n in setting.table.shape])
+    half, middle = np.array([n // 2 for n in setting.table.shape]), star.centre + np.rint(heart.middle).astype(np.int64)
     for z in range(max(star.box[0, 0], 0), min(star.box[0, 1], alive.shape[0])):
         for y in range(max(star.box[1, 0], 0), min(star.box[1, 1], alive.shape[1])):
             for x in range(max(star.box[2, 0], 0), min(star.box[2, 1], alive.shape[2])):
                 if alive[z, y, x]:
-                    there = star.inside[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]] > 0
-                    if not there:
-                        toward[0], toward[1], toward[2] = star.centre[0] - z, star.centre[1] - y, star.centre[2] - x
-                        there = _reaches(setting, (z, y, x), toward, heart.middle, half)
+                    if heart.held:
+                        there = _reaches(setting, (z, y, x), (middle[0] - z, middle[1] - y, middle[2] - x), half)
+                    else:
+                        there = star.inside[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]] > 0
                     if there:
                         found[number] = (z * alive.shape[1] + y) * alive.shape[2] + x
                         number += 1
@@ -224,14 +243,12 @@ def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Setting) -> np.n
 
 
 @njit(cache=True, nogil=True)
-def _reaches(setting: Setting, centre: tuple[int, int, int], toward: np.ndarray, middle: np.ndarray, half: np.ndarray) -> bool:
-    """Whether the star around a voxel holds a place that lies so far from another's centre, as far as the table of cones tells."""
+def _reaches(setting: Setting, centre: tuple[int, int, int], place: tuple[int, int, int], half: np.ndarray) -> bool:
+    """Whether the star around a voxel holds the voxel at this place from its centre."""
     field, fan = setting.field, setting.fan
-    place, total = toward + middle, 0.0
-    for axis in range(3):
-        if abs(place[axis]) > half[axis]:
-            return False
-    cone = setting.table[half[0] + round(place[0]), half[1] + round(place[1]), half[2] + round(place[2])]
+    if abs(place[0]) > half[0] or abs(place[1]) > half[1] or abs(place[2]) > half[2]:
+        return False
+    cone, total = setting.table[half[0] + place[0], half[1] + place[1], half[2] + place[2]], 0.0
     for edge in range(fan.cones.shape[1]):
         to = fan.inverse[cone, edge]
         share = to[0] * place[0] + to[1] * place[1] + to[2] * place[2]
@@ -241,13 +258,20 @@ def _reaches(setting: Setting, centre: tuple[int, int, int], toward: np.ndarray,
 
 
 @njit(cache=True, nogil=True)
-def _strike_out_by_heart(near: np.ndarray, star: Star, heart: Heart, view: View, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
-    """Take out those of some candidates, by their flat indices, that hold the heart of a star."""
-    marks, (height, width), flat = alive.ravel(), alive.shape[1:], np.empty(LANES, np.int64)
+def _strike_out_by_heart(
+    near: np.ndarray, values: np.ndarray, star: Star, heart: Heart, view: View, alive: np.ndarray, setting: Setting, lanes: Lanes
+) -> None:
+    """Take out those of some candidates, by their flat indices, that hold the heart of a star; they hold the voxel at its middle.
+
+    `values` are theirs, from `_gathered`.
+    """
+    marks, (height, width), rows, flat = alive.ravel(), alive.shape[1:], np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for begin in range(0, len(near), LANES):
         number = min(LANES, len(near) - begin)
-        flat[:number], flat[number:] = near[begin : begin + number], near[begin]
-        _read(setting.field, flat, lanes)
+        for lane in range(LANES):
+            rows[lane] = begin + lane if lane < number else begin
+            flat[lane] = near[rows[lane]]
+        _read(setting.field, values, rows, lanes)
         for lane in range(LANES):
             lanes.away[0, lane] = star.centre[0] - flat[lane] // (height * width)
             lanes.away[1, lane] = star.centre[1] - flat[lane] // width % height
@@ -263,17 +287,21 @@ def _strike_out_by_heart(near: np.ndarray, star: Star, heart: Heart, view: View,
 
 
 @njit(cache=True, nogil=True)
-def _strike_out_together(near: np.ndarray, star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
-    """Take out those of some candidates, by their flat indices, of which blocks tell that they overlap a star too much."""
+def _strike_out_together(near: np.ndarray, values: np.ndarray, star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
+    """Take out those of some candidates, by their flat indices, of which blocks tell that they overlap a star too much.
+
+    `values` are theirs, from `_gathered`.
+    """
     marks, (height, width) = alive.ravel(), alive.shape[1:]
-    left = near[marks[near] > 0]
+    left = np.flatnonzero(marks[near])
     if not len(left):
         return
-    sums, flat = block_sums(star.inside), np.empty(LANES, np.int64)
+    sums, rows, flat = block_sums(star.inside), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for begin in range(0, len(left), LANES):
         number = min(LANES, len(left) - begin)
-        flat[:number], flat[number:] = left[begin : begin + number], left[begin]
-        _read(setting.field, flat, lanes)
+        rows[:number], rows[number:] = left[begin : begin + number], left[begin]
+        flat[:] = near[rows]
+        _read(setting.field, values, rows, lanes)
         for lane in range(LANES):
             lanes.places[0, lane] = flat[lane] // (height * width) - star.box[0, 0] + EDGE
             lanes.places[1, lane] = flat[lane] // width % height - star.box[1, 0] + EDGE
@@ -289,16 +317,28 @@ def _strike_out_together(near: np.ndarray, star: Star, alive: np.ndarray, settin
 
 
 @njit(cache=True, nogil=True)
-def _read(field: Field, flat: np.ndarray, lanes: Lanes) -> None:
-    """Lengths of the rays of the voxels at these flat indices, and one over them."""
+def _gathered(field: Field, near: np.ndarray) -> np.ndarray:
+    """Values of the rays of the voxels at these flat indices, (rays, n). Rays lie far apart in memory, so that each is read for all voxels
+    before the next."""
     values = field.values.reshape(len(field.values), -1)
+    out = np.empty((len(values), len(near)), np.float32)
+    for ray in range(len(values)):
+        source, target = values[ray], out[ray]
+        for row in range(len(near)):
+            target[row] = source[near[row]]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read(field: Field, values: np.ndarray, rows: np.ndarray, lanes: Lanes) -> None:
+    """Lengths of the rays of some of the voxels whose values were gathered, and one over them."""
     for ray in range(len(values)):
         source, target, near = values[ray], lanes.ends[ray], lanes.near[ray]
         for lane in range(LANES):
-            length = source[flat[lane]] * field.unit
-            length = length if length > field.low else field.low
-            target[lane] = length if length < field.high else field.high
+            target[lane] = source[rows[lane]] * field.unit
         for lane in range(LANES):
+            length = target[lane] if target[lane] > field.low else field.low
+            target[lane] = length if length < field.high else field.high
             near[lane] = 1 / target[lane]
 
 
