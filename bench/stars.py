@@ -63,8 +63,8 @@ def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     yield {
         "title": "Suppression of stars",
         "note": f"{CANDIDATES} stars of {RAYS} rays with 5 % noise, beside the compiled function of StarDist {release}; one process, one "
-        f"thread, medians of {PAIRS} pairs in alternating order. Differences: the greater of the limits {LIMITS[0]} and {LIMITS[1]}. StarDist "
-        "cuts corners, and where edges cross, to whole pixels; the exact areas of small stars are others.",
+        f"thread, medians of {PAIRS} pairs in alternating order. Differences: the greater of the limits {LIMITS[0]} and {LIMITS[1]}. "
+        "StarDist cuts corners, and where edges cross, to whole pixels; the exact areas of small stars are others.",
         "complete": True,
         "figures": figures,
     }

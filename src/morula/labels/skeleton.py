@@ -43,7 +43,7 @@ def _longest_path(thin: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         if piece.sum() > reached.sum():
             start, reached = source, piece
         remaining &= ~piece
-    first = _farthest(dijkstra(graph, indices=start))
+    first = _outermost(graph, start, reached)
     lengths, before = dijkstra(graph, indices=first, return_predecessors=True)
     path = [_farthest(lengths)]
     while path[-1] != first:
@@ -51,6 +51,25 @@ def _longest_path(thin: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     out = np.zeros_like(thin)
     out[tuple(voxels[path].T)] = True
     return out
+
+
+def _outermost(graph: coo_matrix, start: int, piece: np.ndarray) -> int:
+    """A voxel of the longest of all shortest ways within a connected piece.
+
+    Where there are rings, the voxel farthest from any one need not be it. Each voxel looked at bounds how far any other can have its
+    farthest one; those that can still have a longer way are looked at, the most promising first (Takes and Kosters, CIKM 2011).
+    """
+    bound = np.where(piece, np.inf, -np.inf)
+    best, longest, here = start, -1.0, start
+    while bound[here] > longest * (1 + 1e-9):
+        lengths = dijkstra(graph, indices=here)
+        far = _farthest(lengths)
+        if lengths[far] > longest:
+            best, longest = here, float(lengths[far])
+        bound = np.minimum(bound, lengths[far] + lengths)
+        bound[here] = lengths[far]
+        here = far if bound[far] > longest * (1 + 1e-9) else int(bound.argmax())
+    return best
 
 
 def _farthest(lengths: np.ndarray) -> int:
