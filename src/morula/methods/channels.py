@@ -69,7 +69,7 @@ class Options(BaseOptions):
     losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
-    """Weight of a channel's loss by its code; 1 where left out, 0 for a channel that is not learned."""
+    """Weight of a channel's loss by its code; where left out 1, for R 0.25; 0 for a channel that is not learned."""
     rebalance: bool | None = None
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch. Left out, for P alone: centres are so
     rare that a network which never predicts one would be right almost everywhere."""
@@ -208,6 +208,11 @@ class Channels(Method):
         heads = {name: sum(self._outputs[index] for index in group) for name, group in self._groups.items()}
         return heads if self.options.classes is None else heads | {HEAD: self.options.classes.number}
 
+    @cached_property
+    def _units(self) -> dict[str, float]:
+        """What an output of 1 of the network stands for, by code."""
+        return {representation.code: representation.unit(self.spacing) for representation in self.representations}
+
     @property
     def _width(self) -> int:
         """Number of physical channels, classes aside."""
@@ -294,8 +299,10 @@ class Channels(Method):
             rare = representation.role == "centre" if self.options.rebalance is None else self.options.rebalance
             if rare and name in ("bce", "bce_dice"):
                 weight = rebalance_weights(targets[:, span], weight)
-            share = self.options.weights.get(code, 1.0)
-            parts[code] = loss_sums(name, logits, targets[:, span], weight, activation=representation.activation, share=share)
+            share = self.options.weights.get(code, representation.share)
+            target, unit = targets[:, span], self._units[code]
+            target = target if unit == 1 else target / unit
+            parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share)
         if self.options.classes is not None:
             rest = slice(self._width, None)
             parts[HEAD] = class_loss(self.options.classes, outputs[HEAD], targets[:, rest], weights[:, rest])
@@ -316,9 +323,12 @@ class Channels(Method):
 
         from morula.losses.sums import activate
 
-        each = zip(self._logits(outputs), self.representations)
+        channels = []
+        for logits, representation in zip(self._logits(outputs), self.representations):
+            values, unit = activate(logits, representation.activation), self._units[representation.code]
+            channels.append(values if unit == 1 else values * unit)
         classes = [] if self.options.classes is None else [outputs[HEAD].softmax(dim=1)]
-        return torch.cat([*(activate(logits, representation.activation) for logits, representation in each), *classes], dim=1)
+        return torch.cat([*channels, *classes], dim=1)
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
         """Every channel as its representation turns; offsets along the axes exchange."""

@@ -214,6 +214,8 @@ def _representation(code: str, extra: dict[str, Any], activations: list[str], di
         kept["activation"] = activation
     elif activation is not None and "norm" in fields and "norm" not in kept and code != "R":
         kept["norm"] = activation == "sigmoid"
+    elif code == "R":
+        kept |= {"norm": False, "unit": 1.0}  # rays are lengths there, in voxels
     try:
         built = REPRESENTATIONS.load(code)(REPRESENTATIONS.options(code).model_validate(kept) if fields else None)
     except ValueError as error:

@@ -42,6 +42,8 @@ class Representation(ABC, Generic[OptionsType]):
     """Name of the loss that is used when the job states none."""
     masked: bool = False
     """Whether the loss counts only inside objects (where another channel tells the inside)."""
+    share: float = 1.0
+    """Weight of its loss where the job states none."""
 
     def __init__(self, options: OptionsType | None = None) -> None:
         self.options: OptionsType = self.options_class() if options is None else options  # type: ignore[assignment]
@@ -61,6 +63,14 @@ class Representation(ABC, Generic[OptionsType]):
     def outputs(self, ndim: int) -> int:
         """Number of the network's outputs that it is made of: one a channel, or one a class where the channel holds class numbers."""
         return self.width(ndim)
+
+    def unit(self, spacing: Sequence[float]) -> float:
+        """Value of the channel that an output of 1 of the network stands for; losses of distances are taken in it.
+
+        Outputs begin at about 1 and learn in steps of that size: values that are all far smaller are lost in them, far larger ones are
+        reached late and outweigh the other channels.
+        """
+        return 1.0
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """Voxels beyond a crop that can change the target inside it, along each axis."""

@@ -71,6 +71,10 @@ class DistanceToNeighbour(Representation[Options]):
         np.maximum(values, 0, out=values)
         return np.power(values, np.float32(self.options.decline_power))[None]
 
+    def unit(self, spacing: Sequence[float]) -> float:
+        """1, or where nearness is a length the greatest one, raised to the power as all are."""
+        return 1.0 if self.options.norm else float((REACH * min(spacing)) ** self.options.decline_power)
+
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: the object and its neighbours, twice the reach, and the closing."""
         return tuple(2 * n + self.options.closing_size for n in reach(spacing))

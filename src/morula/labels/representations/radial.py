@@ -23,6 +23,9 @@ class Options(BaseOptions):
     """Divide the distances by `scale`; else they are lengths in the unit of the voxel size."""
     scale: PositiveFloat = 32.0
     """Length that stands for 1 where `norm` is on, in voxels of the finest axis; decoding multiplies by it again."""
+    unit: PositiveFloat = 4.0
+    """Length that an output of 1 of the network stands for, in voxels of the finest axis: a part of what most rays are long. Where the
+    median object is much larger, a larger unit is learned sooner."""
     mask_values: bool = True
     """Count the loss only inside objects, where another channel tells the inside."""
 
@@ -50,6 +53,8 @@ class RadialDistances(Representation[Options]):
     options_class = Options
     activation = "linear"
     loss = "l1"
+    share = 0.25
+    """With the unit of four voxels an error of one counts a sixteenth: much more, and the probability of objects is learned late."""
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -69,6 +74,10 @@ class RadialDistances(Representation[Options]):
         """Write the targets into an array (rays, (Z)YX)."""
         ids, _ = compact(labels)
         ray_lengths(ids, self.options.count(labels.ndim), spacing, self.options.length(spacing), out=out)
+
+    def unit(self, spacing: Sequence[float]) -> float:
+        """`unit` voxels of the finest axis, scaled as the channel is."""
+        return self.options.unit * min(spacing) / self.options.length(spacing)
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: rays cross whole objects."""
