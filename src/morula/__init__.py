@@ -60,6 +60,9 @@ __all__ = [
     "write",
 ]
 
+_ROOMS = ("io", "labels", "losses", "measurement", "metrics", "testing")
+"""Rooms of plain functions, which are found as attributes too: ``morula.losses.soft_ncuts``."""
+
 if TYPE_CHECKING:
     from morula.core.image import Image as Image
     from morula.core.voxel_size import VoxelSize as VoxelSize
@@ -90,6 +93,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_FACE[name]), name)
         globals()[name] = value
         return value
+    if name in _ROOMS:
+        return importlib.import_module(f"morula.{name}")
     raise AttributeError(f"module 'morula' has no attribute {name!r}")
 
 

@@ -42,7 +42,9 @@ class Options(BaseOptions):
     ncuts: Literal["class_mean", "pairwise"] = "class_mean"
     """How voxels are found alike: by their distance to the mean of a class (WNet3D), or pair by pair (the W-Net's own, slower)."""
     intensity_sigma: PositiveFloat = 1.0
-    """How far intensities may lie apart, on the scale of 0 to 100."""
+    """How far intensities may lie apart, on the scale of 0 to 100. With `class_mean`, voxels count whose intensity is within about its
+    square root of the mean of a class: 1 leaves it to chance where between bright and dim the classes end. What places their border is a
+    quarter of the step from background to objects, squared; with far more the classes become regions rather than objects."""
     spatial_sigma: PositiveFloat = 4.0
     """How far voxels may lie apart, in voxels."""
     smoothing: float = Field(0.0, ge=0)
@@ -53,7 +55,8 @@ class Options(BaseOptions):
     ncuts_weight: float = Field(0.5, ge=0)
     """Weight of the soft normalised cuts."""
     reconstruction_weight: float = Field(5e-3, ge=0)
-    """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background."""
+    """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background; lower it
+    where they become a texture of stripes or dots, which tells the decoder how bright dim places are."""
     part_by: Literal["probability", "brightness"] = "probability"
     """What `voronoi_otsu` looks for spots in and floods: the probability of the foreground, or the image, whose brightness still rises
     towards the middle of objects where the probability is 1 all over."""

@@ -170,6 +170,9 @@ class Training(Options):
     """Decay of a moving average of the weights, for example 0.999, which is validated and kept in their place. Off when left out."""
     seed: int = Field(0, ge=0)
     """Of everything random: same seed, same weights (on a CPU, bit for bit)."""
+    starts: int = Field(1, ge=1)
+    """Trainings in all, each with the next seed; the one that ends with the best score (without labels: the lowest loss) is kept. For
+    losses that chance leads to unlike ends, as those without labels do."""
     workers: int = Field(0, ge=0)
     """Processes that prepare patches beside the training."""
     validate_every: Every = "1 epoch"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from morula.core.errors import OptionError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
@@ -82,7 +85,9 @@ def train(
         prepared = prepare(loaded)
     if not resume and layers is None and first_process():
         folder.create(overwrite=overwrite)
-    yield from logged(train_prepared(prepared, folder, resume=resume, stop=stop), folder.log_file)
+    several = loaded.training.starts > 1
+    events = train_starts(loaded, prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
+    yield from logged(events, folder.log_file)
     if first_process():
         yield from tune_as_asked(folder, device=device)
 
@@ -138,6 +143,57 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
     if finished:
         yield from save(prepared, network, folder)
         yield finished
+
+
+def train_starts(job: Any, prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Train with several seeds, each in a folder of its own under ``starts``, and keep the best; finished ones are not trained again.
+
+    The best is told as the best epoch is: by the score where the validation images have labels, else by the loss.
+    """
+    began, number = time.monotonic(), job.training.starts
+    if first_process():
+        yield from record(prepared, folder)
+    figures = []
+    for start in range(number):
+        place = RunFolder(folder.path / "starts" / str(start + 1))
+        if not (place.model / "model.json").is_file():
+            training = job.training.model_copy(update={"seed": job.training.seed + start, "starts": 1})
+            yield Logged(f"start {start + 1} of {number}, seed {training.seed}")
+            fresh = prepare(job.model_copy(update={"training": training}))
+            place.path.mkdir(parents=True, exist_ok=True)
+            events = train_prepared(replace(fresh, warnings=()), place, resume=(place.checkpoints / "last").is_dir(), stop=stop)
+            yield from (event for event in events if not isinstance(event, Finished))
+            if not (place.model / "model.json").is_file():
+                return  # stopped
+        figures.append(_reached(place))
+    best = min(range(number), key=figures.__getitem__)
+    told = ", ".join(f"{abs(each):.4g}" for each in figures)
+    yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {told}")
+    if first_process():
+        _keep(RunFolder(folder.path / "starts" / str(best + 1)), folder)
+        folder.write_provenance({"start": best + 1, "seed": job.training.seed + best})
+    yield Finished("train", time.monotonic() - began, {"starts": number, "kept": best + 1})
+
+
+def _reached(folder: RunFolder) -> float:
+    """The lowest loss of a training, or less the highest score: lower is better."""
+    from morula.io.tables import read_table
+
+    table = read_table(folder.logs / "training.csv")
+    name = next(each for each in ("score", "validation_loss", "loss") if each in table)
+    values = np.asarray(table[name], np.float64)
+    return float(-np.nanmax(values) if name == "score" else np.nanmin(values))
+
+
+def _keep(best: RunFolder, folder: RunFolder) -> None:
+    """What the best start left becomes the run's own; the model comes last, since with it the training counts as finished."""
+    for source in (best.logs, best.checkpoints, best.model):
+        target = folder.path / source.name
+        for file in sorted(source.rglob("*"), key=lambda each: each.name == "model.json"):
+            if file.is_file() and file.name != "log.txt":
+                place = target / file.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
 
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
