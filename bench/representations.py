@@ -94,8 +94,8 @@ def result(lines: list[list[Any]], options: argparse.Namespace, *, complete: boo
     titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "validation before tuning", "after", "epochs", "minutes"]
     return {
         "title": "Representations trained alike",
-        "note": "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each set of channels; as planned, the "
-        "heads of Db+R have a convolution more, for 32 rays are more than the U-Net's 16 last features; "
+        "note": "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each set of channels; as planned, "
+        "the heads of Db+R have a convolution more, for 32 rays are more than the U-Net's 16 last features; "
         f"{options.epochs} epochs on {options.threads} thread(s), beside other work; thresholds and clean-up tuned on the "
         "validation images (mean F1 at 0.5, 0.75 and 0.9, before and after); scores on the test images.",
         "complete": complete,
