@@ -34,8 +34,8 @@ def pseudo(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
         "note": f"`bench/jobs/wnet3d_pseudo_embryo.yaml` and `wnet3d_pseudo_ovule.yaml` on {options.threads} threads, two stages each: "
         "WNet3D on the training volumes without their labels, then a U-Net for F, C and Db on the objects that it found and on what its "
         "decoder called background. One seed. The decoders' settings were chosen on labels of the embryos' training and validation "
-        "volumes and of both ovules, so that the figures of the embryos' test volumes alone are free of choice; scores pooled. Minutes "
-        "are by the clock, on a machine that was shared.",
+        "volumes and of both ovules; scores pooled. On the embryos WNet3D is that of the row `wnet3d_embryo`, three starts of which the "
+        "best is kept. Minutes are by the clock, of the start that is kept, on a machine that was shared.",
         "complete": True,
         "figures": figures,
     }
