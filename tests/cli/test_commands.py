@@ -303,3 +303,18 @@ def test_a_patch_that_cannot_be_pooled(folder: Path) -> None:
     job.write_text(JOB.replace("patch: [32, 32]", "patch: [31, 32]"))
     result = typed("check", job)
     assert "patch.yaml:7  sampling.patch  [31, 32] is not a multiple of [2, 2]" in result.output
+
+
+def test_the_demo_leaves_the_number_of_threads_as_it_was():
+    import torch
+
+    from morula.cli.demo import one_thread
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            inside = torch.get_num_threads()
+        assert (inside, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)

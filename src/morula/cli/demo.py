@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from morula.core.errors import FileWriteError
@@ -42,4 +43,19 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
     simulate_data_set(folder / "data", n_train=24, n_test=6, shape=(256, 256), n_objects=60, seed=0)
     job.write_text(JOB, encoding="utf-8")
     yield FileWritten(job, "the job")
-    yield from run(job, output=folder / "run")
+    with one_thread():
+        yield from run(job, output=folder / "run")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread inside: so small a network gains next to nothing from two, which wait for each other on a machine
+    that has other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
