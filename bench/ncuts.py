@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from memory import beyond
+from pairs import alternating
 
 Result = dict[str, Any]
 EDGE, PAIRS = 64, 7
@@ -26,12 +28,7 @@ def ncuts(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     torch.set_num_threads(1)
     figures = []
     for radius, bar in ((2, 4.0), (5, 25.0)):
-        pairs = []
-        for number in range(PAIRS + 1):
-            order = (soft_ncuts, dense_ncuts) if number % 2 else (dense_ncuts, soft_ncuts)
-            seconds = {loss: timed(loss, radius) for loss in order}
-            pairs.append((seconds[soft_ncuts], seconds[dense_ncuts]))
-        own, dense = (list(column) for column in zip(*pairs[1:], strict=True))
+        own, dense = alternating(partial(timed, soft_ncuts, radius), partial(timed, dense_ncuts, radius), PAIRS)
         figures.append(figure(f"radius {radius}", "CPU-s", own))
         figures.append(figure(f"radius {radius}, dense", "CPU-s", dense))
         ratios = [theirs / ours for ours, theirs in zip(own, dense, strict=True)]

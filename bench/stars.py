@@ -9,11 +9,14 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
 from cells import cells
+from objects import one_thread
+from pairs import alternating
 
 Result = dict[str, Any]
 CANDIDATES, RAYS, PAIRS = 20_000, 32, 7
@@ -37,16 +40,11 @@ def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     except PackageNotFoundError:
         print("stars: left out; it needs StarDist beside Morula in one environment (pip install stardist==0.9.2)", flush=True)
         return
+    one_thread()
     figures = []
     scenes = {"nuclei": nuclei(), "small stars at random": at_random()}
     for limit in LIMITS:
-        ours, theirs = both(scenes["nuclei"], limit)
-        pairs: list[tuple[float, float]] = []
-        for number in range(PAIRS + 1):
-            order = (ours, theirs) if number % 2 else (theirs, ours)
-            took = {call: timed(call) for call in order}
-            pairs.append((took[ours], took[theirs]))
-        mine, other = (list(column) for column in zip(*pairs[1:], strict=True))
+        mine, other = alternating(*(partial(timed, call) for call in both(scenes["nuclei"], limit)), PAIRS)
         median = statistics.median
         figures.append(figure(f"nuclei, limit {limit}", "CPU-s", mine, value=median(mine)))
         figures.append(figure(f"nuclei, limit {limit}, StarDist", "CPU-s", other, value=median(other)))

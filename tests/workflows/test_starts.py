@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import morula
-from morula.core.events import Finished, Logged
+from morula.core.events import Epoch, Finished, Logged
 from morula.io.tables import read_table
+from morula.jobs.load import load_job
+from morula.workflows.prepare import prepare
+from morula.workflows.train import with_seed
 
 JOB = """\
 images: {{train: {{raw: data/train/images}}, validate: {validate}}}
@@ -70,7 +74,8 @@ def test_starts_that_were_stopped_go_on_to_the_same_weights(data3d: Path, tmp_pa
     assert (tmp_path / "run/starts/1/model/model.json").is_file()
     assert not (tmp_path / "run/model").exists()
     events = list(morula.train(path, output=tmp_path / "run", resume=True))
-    assert not any(isinstance(event, Logged) and event.message.startswith("start 1 of 2,") for event in events)
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert 1 <= len(epochs) <= 2  # those of the second start alone
     for part in (".", "starts/1", "starts/2"):
         assert weights(tmp_path / "run" / part) == weights(tmp_path / "whole" / part)
 
@@ -88,3 +93,23 @@ def test_the_run_of_several_starts_is_a_model(data3d: Path, tmp_path: Path) -> N
     list(morula.run(path, output=tmp_path / "run"))
     assert morula.load(tmp_path / "run").job.method.kind == "wnet3d"
     assert (tmp_path / "run/report.html").is_file()
+
+
+def test_all_starts_are_judged_on_the_same_images(data3d: Path) -> None:
+    prepared = prepare(load_job(written(data3d.parent, "shares", validate="40%")))
+    other = with_seed(prepared, 5)
+    assert other.validation is prepared.validation
+    assert [source.title for source in other.train.sources] == [source.title for source in prepared.train.sources]
+    assert not np.array_equal(other.train.sample(0, 0)["image"], prepared.train.sample(0, 0)["image"])
+
+
+def test_a_finished_run_keeps_its_tuned_settings_and_can_be_made_longer(data3d: Path, tmp_path: Path) -> None:
+    path = written(data3d.parent, "tuned", validate="{raw: data/test/images, labels: data/test/labels}")
+    path.write_text(f"{path.read_text()}objects: {{tune: true}}\n")
+    list(morula.train(path, output=tmp_path / "run"))
+    tuned = morula.load(tmp_path / "run").job.objects
+    assert tuned.tuned is not None
+    list(morula.train(path, output=tmp_path / "run", resume=True))
+    assert morula.load(tmp_path / "run").job.objects == tuned
+    events = list(morula.train(path, output=tmp_path / "run", resume=True, overrides=["training.epochs=3"]))
+    assert sum(isinstance(event, Epoch) for event in events) == 2  # one more in each start

@@ -86,7 +86,7 @@ def train(
     if not resume and layers is None and first_process():
         folder.create(overwrite=overwrite)
     several = loaded.training.starts > 1
-    events = train_starts(loaded, prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
+    events = train_starts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(events, folder.log_file)
     if first_process():
         yield from tune_as_asked(folder, device=device)
@@ -145,34 +145,36 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
         yield finished
 
 
-def train_starts(job: Any, prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
-    """Train with several seeds, each in a folder of its own under ``starts``, and keep the best; finished ones are not trained again.
+def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Train with several seeds, each in a folder of its own under ``starts`` where it goes on if it was begun, and keep the best.
 
     The best is told as the best epoch is: by the score where the validation images have labels, else by the loss.
     """
-    began, number = time.monotonic(), job.training.starts
+    began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.starts
     if first_process():
         yield from record(prepared, folder)
     figures = []
     for start in range(number):
         place = RunFolder(folder.path / "starts" / str(start + 1))
-        if not (place.model / "model.json").is_file():
-            training = job.training.model_copy(update={"seed": job.training.seed + start, "starts": 1})
-            yield Logged(f"start {start + 1} of {number}, seed {training.seed}")
-            fresh = prepare(job.model_copy(update={"training": training}))
-            place.path.mkdir(parents=True, exist_ok=True)
-            events = train_prepared(replace(fresh, warnings=()), place, resume=(place.checkpoints / "last").is_dir(), stop=stop)
-            yield from (event for event in events if not isinstance(event, Finished))
-            if not (place.model / "model.json").is_file():
-                return  # stopped
+        place.path.mkdir(parents=True, exist_ok=True)
+        yield Logged(f"start {start + 1} of {number}, seed {first + start}")
+        resume = (place.checkpoints / "last").is_dir()
+        finished = yield from _seen(train_prepared(with_seed(prepared, first + start), place, resume=resume, stop=stop))
+        if finished is None:
+            return
         figures.append(_reached(place))
     best = min(range(number), key=figures.__getitem__)
     told = ", ".join(f"{abs(each):.4g}" for each in figures)
     yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {told}")
     if first_process():
         _keep(RunFolder(folder.path / "starts" / str(best + 1)), folder)
-        folder.write_provenance({"start": best + 1, "seed": job.training.seed + best})
+        folder.write_provenance({"start": best + 1, "seed": first + best})
     yield Finished("train", time.monotonic() - began, {"starts": number, "kept": best + 1})
+
+
+def with_seed(prepared: Prepared, seed: int) -> Prepared:
+    """One start: other weights and other patches of the same training images, judged on the same validation images."""
+    return replace(prepared, train=replace(prepared.train, seed=seed), warnings=())
 
 
 def _reached(folder: RunFolder) -> float:
@@ -186,14 +188,10 @@ def _reached(folder: RunFolder) -> float:
 
 
 def _keep(best: RunFolder, folder: RunFolder) -> None:
-    """What the best start left becomes the run's own; the model comes last, since with it the training counts as finished."""
-    for source in (best.logs, best.checkpoints, best.model):
-        target = folder.path / source.name
-        for file in sorted(source.rglob("*"), key=lambda each: each.name == "model.json"):
-            if file.is_file() and file.name != "log.txt":
-                place = target / file.relative_to(source)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
+    """What the best start left becomes the run's own; the description of the model comes last: with it the training counts as finished."""
+    for source, apart in ((best.logs, "log.txt"), (best.checkpoints, ""), (best.model, "model.json")):
+        shutil.copytree(source, folder.path / source.name, ignore=shutil.ignore_patterns(apart), dirs_exist_ok=True)
+    shutil.copyfile(best.model / "model.json", folder.model / "model.json")
 
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
@@ -202,19 +200,19 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     yield Logged(prepared.summary_line())
     yield from map(Warned, prepared.warnings)
     began = time.monotonic()
-    folder.write_provenance({"seed": prepared.job.training.seed, "inputs": {file: checksum(file) for file in prepared.files}})
+    folder.write_provenance({"seed": prepared.train.seed, "inputs": {file: checksum(file) for file in prepared.files}})
     if time.monotonic() - began > 5:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 
 
 def built(prepared: Prepared) -> Network:
-    """The network with fresh weights, drawn from the job's seed."""
+    """The network with fresh weights, drawn from the seed that patches are drawn from."""
     import torch
 
     from morula.nn.build import build_network
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(prepared.job.training.seed)
+        torch.manual_seed(prepared.train.seed)
         return build_network(prepared.job.network, prepared.facts.ndim, prepared.facts.in_channels, prepared.method.heads)
 
 
@@ -258,7 +256,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         network,
         method.loss,
         _Loaders(prepared),
-        prepared.job.training,
+        prepared.job.training.model_copy(update={"seed": prepared.train.seed}),
         folder=folder.path,
         resume=resume,
         stop=stop,

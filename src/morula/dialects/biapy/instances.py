@@ -114,6 +114,8 @@ def _losses(settings: Settings, written: Sequence[str], codes: Sequence[str], op
         star = code == "Db" and "R" in codes
         found[code] = "bce" if code in _BINARY or star else "mse" if code in _MEAN_SQUARE else "ce" if in_classes else "l1"
     found.pop("E", None)
+    if "R" in codes:
+        settings.note("rays are learned in units of four voxels, not of one; where no weights are stated they count a quarter.")
     if not stated:
         return found
     if len(stated) != len(written) and not (len(stated) == 1 and set(codes) == {"E"}):
