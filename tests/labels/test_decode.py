@@ -271,7 +271,7 @@ def test_statistics_find_the_threshold():
     assert -1.2 < statistics.otsu(0) < 2.2
     assert 2.5 < statistics.otsu(0, above=0.0) < 3.5
     assert statistics.count == 8000
-    assert statistics.histogram.sum() == 8000
+    assert statistics.histograms[0].sum() == 8000
     assert statistics.minimum[0] == values.min()
     constant = ChannelStatistics.of(np.full((1, 4, 4), 0.25, np.float32))
     assert constant.otsu(0) == pytest.approx(0.25, rel=0.01)
@@ -316,12 +316,28 @@ def test_statistics_by_sorting(shape):
     values = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
     values[values < -2] = 0
     found = ChannelStatistics.of(values)
-    for channel, counts, low, high in zip(values, found.histogram, found.minimum, found.maximum, strict=True):
+    for channel, counts, low, high in zip(values, found.histograms.values(), found.minimum, found.maximum, strict=True):
         assert (low, high) == (channel.min(), channel.max())
         ranks = np.repeat(np.arange(65_536), counts)
         upper = np.sort(channel, axis=None).view(np.uint32) >> 16
         np.testing.assert_array_equal(ranks, np.where(upper < 32_768, 32_768 + upper, 65_535 - upper))
     assert found.count == values[0].size
+    few = ChannelStatistics.of(values, [shape[0] - 1])
+    assert list(few.histograms) == [shape[0] - 1]
+    np.testing.assert_array_equal(few.histograms[shape[0] - 1], found.histograms[shape[0] - 1])
+    np.testing.assert_array_equal([few.minimum, few.maximum], [found.minimum, found.maximum])
+    assert (few.merge(few).count, few.merge(few).otsu(shape[0] - 1)) == (2 * found.count, found.otsu(shape[0] - 1))
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 130, -1])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("counted", [None, ()])
+def test_values_that_are_no_numbers_are_refused_wherever_they_are(place, value, counted):
+    values = np.linspace(-3e38, 3e38, 2 * 131, dtype=np.float32).reshape(2, 131)
+    ChannelStatistics.of(values, counted)
+    values[1, place] = value
+    with pytest.raises(DataError, match="channel 1 of the prediction holds NaN or infinite"):
+        ChannelStatistics.of(values, counted)
 
 
 @pytest.mark.parametrize(("step", "code"), [("seeds", "F"), ("growth", "F"), ("seeds", "C")])

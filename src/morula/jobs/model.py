@@ -83,12 +83,10 @@ class Model:
             image: what was predicted; methods that look at it (`wnet3d`) do without where it is left out.
             tell: called with what was decided on the way.
         """
-        from morula.labels.statistics import ChannelStatistics
-
         settled, remarks = self.settled(prediction, image)
         for remark in remarks:
             tell(remark)
-        return self.method.decode(settled, self.method.fit(ChannelStatistics.of(settled)))
+        return self.method.decode(settled, self.method.fit(self.method.statistics(settled)))
 
     def settled(self, prediction: np.ndarray, image: Image | None) -> tuple[np.ndarray, list[str]]:
         """What the method makes of predicted channels with the image beside them before they are decoded, and its remarks."""

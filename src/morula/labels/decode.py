@@ -12,6 +12,7 @@ from morula.core.image import Image
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSizeLike, spacing_of
 from morula.labels.decoders import DECODERS
+from morula.labels.decoders.derived import rows_of
 from morula.labels.encode import Channels, build_channels
 from morula.labels.objects import Objects
 from morula.labels.representations.base import Representation
@@ -73,7 +74,8 @@ def decode_objects(
             f"the prediction has {len(array)} channels (shape {array.shape}) but {given} make {width}. Channels are the first axis."
         )
     decoder = build_decoder(representations, process, options)
-    parameters = decoder.fit(ChannelStatistics.of(array))
+    rows = rows_of(representations, width)
+    parameters = decoder.fit(ChannelStatistics.of(array, [rows[code].start for code in decoder.counted]))
     return decoder.decode(array, parameters, spacing_of(voxel_size, array.ndim - 1))
 
 

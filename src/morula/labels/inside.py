@@ -32,10 +32,15 @@ def inside_channel(representations: Sequence[Representation[Any]], code: str | N
     return code
 
 
+def inside_codes(representations: Sequence[Representation[Any]]) -> list[str]:
+    """Codes of the channels that may tell the inside, which `fit_inside` reads the histograms of."""
+    return [each.code for each in representations if each.role in _ROLES]
+
+
 def fit_inside(representations: Sequence[Representation[Any]], statistics: ChannelStatistics) -> dict[str, float]:
     """Otsu's threshold of each channel that may tell the inside, by its code."""
     rows = rows_of(representations, len(statistics.maximum))
-    return {each.code: float(statistics.otsu(rows[each.code].start)) for each in representations if each.role in _ROLES}
+    return {code: float(statistics.otsu(rows[code].start)) for code in inside_codes(representations)}
 
 
 def inside_mask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ LANES = 64
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
-    """Histogram of each channel, (C, 65536) int64, with its smallest and largest value.
+    """Smallest and largest value of each channel, (C,) float32, and histograms (65536,) int64 of those that were counted, by their row.
 
     The bins are those of the upper half of a float32 (sign, exponent, 7 bits of the fraction), in ascending order: they suit every range of
     values, are fine around 0 and need not be known before the data is seen, so that blocks can be merged.
@@ -27,58 +28,61 @@ class ChannelStatistics:
         (array([0.], dtype=float32), array([1.], dtype=float32), 32, 0.5)
     """
 
-    histogram: np.ndarray
+    histograms: dict[int, np.ndarray]
     minimum: np.ndarray
     maximum: np.ndarray
+    count: int
+    """Values of a channel."""
 
     @classmethod
-    def of(cls, prediction: np.ndarray) -> ChannelStatistics:
-        """Statistics of channels C(Z)YX.
+    def of(cls, prediction: np.ndarray, counted: Collection[int] | None = None) -> ChannelStatistics:
+        """Statistics of channels C(Z)YX, with histograms of the rows in `counted`, of all where it is left out.
 
         Raises:
             DataError: for NaN or infinite values.
         """
         prediction = np.asarray(prediction, np.float32)
-        histogram = np.zeros((len(prediction), 65_536), np.int64)
+        histograms: dict[int, np.ndarray] = {}
         low, high = np.empty(len(prediction), np.float32), np.empty(len(prediction), np.float32)
         for row, channel in enumerate(prediction):
-            flat, counts = np.ascontiguousarray(channel).reshape(-1), np.zeros((2, 65_536), np.int64)
-            low[row], high[row] = _look(flat, flat.view(np.uint32), counts)
-            found = counts.sum(axis=0)
-            if found[0x7F80:0x8000].any() or found[0xFF80:].any():
+            flat = np.ascontiguousarray(channel).reshape(-1)
+            if counted is None or row in counted:
+                counts = np.zeros((2, 65_536), np.int64)
+                low[row], high[row] = _look(flat, flat.view(np.uint32), counts)
+                found = counts.sum(axis=0)
+                finite = not (found[0x7F80:0x8000].any() or found[0xFF80:].any())
+                # ascending order of floats: negative ones run backwards below the positive ones
+                histograms[row] = np.concatenate((found[:32_767:-1], found[:32_768]))
+            else:
+                low[row], high[row], finite = _extremes(flat, flat.view(np.uint32))
+            if not finite:
                 raise DataError(
                     f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image."
                 )
-            # ascending order of floats: negative ones run backwards below the positive ones
-            histogram[row, :32_768], histogram[row, 32_768:] = found[:32_767:-1], found[:32_768]
-        return cls(histogram, low, high)
+        return cls(histograms, low, high, prediction[0].size if len(prediction) else 0)
 
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of both parts together."""
-        return ChannelStatistics(
-            self.histogram + other.histogram, np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
-        )
+        histograms = {row: counts + other.histograms[row] for row, counts in self.histograms.items()}
+        low, high = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
+        return ChannelStatistics(histograms, low, high, self.count + other.count)
 
     def first(self, count: int) -> ChannelStatistics:
         """Statistics of the first channels alone."""
-        return ChannelStatistics(self.histogram[:count], self.minimum[:count], self.maximum[:count])
-
-    @property
-    def count(self) -> int:
-        """Values of a channel."""
-        return int(self.histogram[0].sum())
+        return ChannelStatistics(self.histograms, self.minimum[:count], self.maximum[:count], self.count)
 
     def otsu(self, channel: int, above: float = -np.inf) -> float:
-        """Threshold of a channel by Otsu's method (IEEE Trans. SMC 9, 1979), over its values greater than `above`.
+        """Threshold of a channel that was counted, by Otsu's method (IEEE Trans. SMC 9, 1979), over its values greater than `above`.
 
         A channel without any such value, or with one value alone, gives that value (or `above`).
         """
-        bins = np.flatnonzero(self.histogram[channel])
+        histogram = self.histograms[channel]
+        bins = np.flatnonzero(histogram)
         values = _centre(bins)
         bins, values = bins[values > above], values[values > above]
         if len(bins) < 2:
             return float(values[0]) if len(bins) else float(above)
-        counts = self.histogram[channel][bins].astype(np.float64)
+        counts = histogram[bins].astype(np.float64)
         below, total = np.cumsum(counts)[:-1], counts.sum()
         mass = np.cumsum(counts * values)
         between = (mass[-1] * below / total - mass[:-1]) ** 2 / (below * (total - below))
@@ -106,6 +110,24 @@ def _look(values: np.ndarray, bits: np.ndarray, counts: np.ndarray) -> tuple[flo
         least[0], most[0] = min(least[0], values[i]), max(most[0], values[i])
         first[bits[i] >> half] += 1
     return least.min(), most.max()
+
+
+@njit(cache=True, nogil=True)
+def _extremes(values: np.ndarray, bits: np.ndarray) -> tuple[float, float, bool]:
+    """Smallest and largest value, and whether all are finite: NaN and infinity have the largest bits of all, the sign aside."""
+    least, most = np.full(LANES, np.inf, np.float32), np.full(LANES, -np.inf, np.float32)
+    top, size, beyond = np.zeros(LANES, np.uint32), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+    whole = len(values) // LANES * LANES
+    for begin in range(0, whole, LANES):
+        part, same = values[begin : begin + LANES], bits[begin : begin + LANES]
+        for lane in range(LANES):
+            least[lane] = part[lane] if part[lane] < least[lane] else least[lane]
+            most[lane] = part[lane] if part[lane] > most[lane] else most[lane]
+            top[lane] = max(top[lane], same[lane] & size)
+    for i in range(whole, len(values)):
+        least[0], most[0] = min(least[0], values[i]), max(most[0], values[i])
+        top[0] = max(top[0], bits[i] & size)
+    return least.min(), most.max(), top.max() < beyond
 
 
 def _centre(bins: np.ndarray) -> np.ndarray:

@@ -140,6 +140,21 @@ class Method(ABC):
         del image
         return prediction, []
 
+    @property
+    def counted(self) -> Sequence[int]:
+        """Rows of the settled channels whose histograms `fit` reads."""
+        return ()
+
+    def statistics(self, prediction: np.ndarray) -> ChannelStatistics:
+        """What `fit` reads of settled channels K(Z)YX; that of blocks can be merged.
+
+        Raises:
+            DataError: for NaN or infinite values.
+        """
+        from morula.labels.statistics import ChannelStatistics
+
+        return ChannelStatistics.of(prediction, self.counted)
+
     @abstractmethod
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """Decoding parameters from the statistics of the whole predicted image."""

@@ -349,6 +349,14 @@ class Channels(Method):
 
         return build_decoder(self.representations, self.objects.process)
 
+    @property
+    def counted(self) -> Sequence[int]:
+        """Those of the decoder, and of the inside where the objects are to cover it."""
+        from morula.labels.inside import inside_codes
+
+        codes = (*self.decoder.counted, *(inside_codes(self.representations) if self._tessellations else ()))
+        return [span.start for code, span in zip(self.codes, self._spans) if code in codes]
+
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The decoder's parameters, and the thresholds of the inside where the objects are to cover it."""
         from morula.labels.inside import fit_inside

@@ -196,6 +196,11 @@ class WNet3D(Method):
             return [int(np.argmin(prediction.mean(axis=tuple(range(1, prediction.ndim)))) if brightness is None else np.argmax(brightness))]
         return list(stated) if isinstance(stated, tuple) else [stated]
 
+    @property
+    def counted(self) -> Sequence[int]:
+        """The foreground, where the decoder asks for it."""
+        return (0,) if self.decoder.counted else ()
+
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The decoder's parameters, from the foreground."""
         return self.decoder.fit(statistics)

@@ -120,10 +120,11 @@ def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
 
 
 def decoder_accepts_what_it_names(name: str) -> None:
-    """It accepts its named channel sets, and its parameters can be written as JSON."""
+    """It accepts its named channel sets; its parameters can be written as JSON and need no other histograms than those of `counted`."""
     import json
 
     from morula.labels.decoders import DECODERS
+    from morula.labels.decoders.derived import rows_of
     from morula.labels.encode import build_channels, encode
     from morula.labels.statistics import ChannelStatistics
 
@@ -133,9 +134,11 @@ def decoder_accepts_what_it_names(name: str) -> None:
         channels = build_channels(codes)
         assert implementation.accepts(channels), codes
         decoder = implementation(None, channels)
-        statistics = ChannelStatistics.of(encode(case.labels, codes, voxel_size=case.spacing))
-        parameters = decoder.fit(statistics)
+        encoded = encode(case.labels, codes, voxel_size=case.spacing)
+        parameters = decoder.fit(ChannelStatistics.of(encoded))
         assert json.loads(json.dumps(parameters)) == parameters
+        rows = rows_of(channels, len(encoded))
+        assert decoder.fit(ChannelStatistics.of(encoded, [rows[code].start for code in decoder.counted])) == parameters, codes
 
 
 def decoder_states_its_search_space(name: str) -> None:

@@ -117,7 +117,6 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
     from morula.io.write import write
     from morula.jobs.model import load
     from morula.labels.pseudo import pseudo_labels
-    from morula.labels.statistics import ChannelStatistics
     from morula.workflows.predict import sources_of
 
     began = time.monotonic()
@@ -130,7 +129,7 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
     for done, each in enumerate(opened, start=1):
         prediction = yield from model.predict_steps(each.raw)
         foreground, _ = model.settled(prediction, each.raw)
-        objects = model.method.decode(foreground, model.method.fit(ChannelStatistics.of(foreground)))
+        objects = model.method.decode(foreground, model.method.fit(model.method.statistics(foreground)))
         labels, sure = pseudo_labels(objects, foreground[0], options, spacing=model.method.spacing)
         for kind, values in (("labels", labels), ("masks", sure.astype("uint8"))):
             place = Path(output) / kind / f"{each.name}.tif"

@@ -203,8 +203,6 @@ class _Search:
 
     def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
         """Predicted channels of each image, kept in files, with their statistics."""
-        from morula.labels.statistics import ChannelStatistics
-
         folder = self.folder.tuning / "predictions"
         folder.mkdir(exist_ok=True)
         found = []
@@ -217,7 +215,7 @@ class _Search:
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
             values = np.load(file, mmap_mode="c")  # writable in memory alone: compiled code is not compiled anew
-            found.append((values, ChannelStatistics.of(values)))
+            found.append((values, self.model.method.statistics(values)))
         return found
 
     def _searched(

@@ -36,6 +36,8 @@ class AffinityDecoder(ABC, Generic[OptionsType]):
     """Its name in job files."""
     options_class: ClassVar[type[BaseOptions]]
     """Class of its options."""
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Codes of the channels whose histograms `fit` reads."""
 
     def __init__(self, options: OptionsType | None, representations: Sequence[Representation[Any]]) -> None:
         if not self.accepts(representations):

@@ -52,6 +52,8 @@ class EmbedSeg:
     """
 
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("E",),)
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Codes of the channels whose histograms `fit` reads."""
 
     def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
         self.options = options or Options()

@@ -67,6 +67,8 @@ class Flows:
         _check(self.representations)
         self.flow = next(each for each in self.representations if each.role == "flow")
         self.inside = next(each for each in self.representations if each.role in TELLS)
+        self.counted = () if self.inside.role == "signed_distance" else (self.inside.code,)
+        """Codes of the channels whose histograms `fit` reads."""
 
     @staticmethod
     def accepts(representations: Sequence[Representation[Any]]) -> bool:

@@ -82,6 +82,8 @@ class _OfForeground:
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sets of which decoding gives back exactly what was encoded: none, since objects that touch are one in F."""
     options_class: ClassVar[type[BaseOptions]]
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Codes of the channels whose histograms `fit` reads."""
 
     def __init__(self, options: Any, representations: Sequence[Representation[Any]]) -> None:
         if not self.accepts(representations):
@@ -112,6 +114,7 @@ class VoronoiOtsu(_OfForeground):
     """
 
     options_class = VoronoiOtsuOptions
+    counted = ("F",)
 
     def search_space(self) -> Space:
         """Values worth trying of the options, the one in force first."""

@@ -70,6 +70,9 @@ class StarDist:
         self.representations = tuple(representations)
         _check(self.representations)
         self.rays = next(each for each in self.representations if each.role == "rays")
+        self.first = next(each for role in (*FOR, AGAINST[0]) for each in self.representations if each.role == role)
+        self.counted = (self.first.code,)
+        """Codes of the channels whose histograms `fit` reads."""
 
     @staticmethod
     def accepts(representations: Sequence[Representation[Any]]) -> bool:
@@ -94,9 +97,8 @@ class StarDist:
         tops = {each.code: top(each, largest[each.code]) for each in self.representations if each.role != "rays"}
         threshold = self.options.threshold
         if threshold == "auto":
-            first = next(each for role in (*FOR, AGAINST[0]) for each in self.representations if each.role == role)
-            split = statistics.otsu(rows[first.code].start, above=0.0) / tops[first.code]
-            threshold = min(max(1 - split if first.role in AGAINST else split, 0.2), 0.4)
+            split = statistics.otsu(rows[self.first.code].start, above=0.0) / tops[self.first.code]
+            threshold = min(max(1 - split if self.first.role in AGAINST else split, 0.2), 0.4)
         return {"threshold": threshold, "tops": tops, "longest": largest[self.rays.code]}
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:

@@ -108,6 +108,8 @@ class Watershed:
         self.options = options or Options()
         self.representations = tuple(representations)
         self.channels = plane_roles(self.representations)
+        self.counted = tuple(each.code for each in self.representations if each.code in self.channels)
+        """Codes of the channels whose histograms `fit` reads."""
         stated = self.options
         seeds, growth = self._by_plane(stated.seeds, "seeds"), self._by_plane(stated.growth, "growth")
         surface = plane_of(stated.surface, self.representations)[-1] if stated.surface else None
@@ -165,7 +167,7 @@ class Watershed:
         for each in self.representations:
             if each.role == "offset":
                 largest[each.code] = max(largest[each.code], -float(statistics.minimum[rows[each.code]].min()))
-        otsu = {code: partial(statistics.otsu, row.start) for code, row in rows.items() if code in self.channels}
+        otsu = {code: partial(statistics.otsu, rows[code].start) for code in self.counted}
         parted = self.valley is not None
 
         def threshold(code: str, given: Threshold, step: Literal["seeds", "growth"]) -> float | None:
