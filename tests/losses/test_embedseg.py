@@ -29,7 +29,7 @@ def by_objects(logits, target, instances, weight, units, weights):
     hinge = variance = seed = torch.zeros((), dtype=torch.float64)
     objects = 0
     for k in range(len(logits)):
-        offset, sigma, seediness = (logits[k, :ndim] / 256).tanh(), 1 + logits[k, ndim:-1] / 4, logits[k, -1].sigmoid()
+        offset, sigma, seediness = (logits[k, :ndim] / 512).tanh(), 1 + logits[k, ndim:-1] / 24, logits[k, -1].sigmoid()
         counted = weight[k, 0] > 0
         axes = [torch.arange(n, dtype=torch.float64) * unit for n, unit in zip(logits.shape[2:], units, strict=True)]
         places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flip(0)
@@ -84,7 +84,7 @@ def test_nothing_labelled_and_nothing_there():
 def test_perfect_outputs_cost_next_to_nothing():
     labels = simulate(shape=(40, 40), n_objects=6, rng=np.random.default_rng(0)).labels
     target = torch.from_numpy(encode(labels, ["E"]))[None]
-    logits = torch.cat([target[:, :2].atanh() * 256, (target[:, 2:4] - 1) * 4, torch.logit(target[:, 4:].clamp(1e-4, 1 - 1e-4))], dim=1)
+    logits = torch.cat([target[:, :2].atanh() * 512, (target[:, 2:4] - 1) * 24, torch.logit(target[:, 4:].clamp(1e-4, 1 - 1e-4))], dim=1)
     units = [1 / 1023, 1 / 1023]
     good, bad = (float(embedseg(each, target, torch.from_numpy(labels.astype(np.int64))[None], units=units)) for each in (logits, -logits))
     assert good < 1e-3 < 0.5 < bad

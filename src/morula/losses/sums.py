@@ -14,6 +14,9 @@ from morula.core.errors import DataError, OptionError
 
 Activation: TypeAlias = Literal["linear", "sigmoid", "tanh", "softmax", "expected_class", "embedding"]
 
+BANDWIDTH_STEPS = 24
+"""Logits that make a difference of 1 to the bandwidths of embeddings, which are 1 where the logits are 0."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -71,11 +74,13 @@ def activate(logits: Tensor, activation: Activation) -> Tensor:
 def _embedding(logits: Tensor) -> Tensor:
     """Offsets (one an axis) through tanh, bandwidths as they are, seediness through the sigmoid.
 
-    A network's first outputs are about 1. Divided by 256 (4 voxels, where the unit is 1023 voxels) they are offsets that are
-    learned at the same pace as the other channels, and bandwidths start near 1, a radius of some voxels, as EmbedSeg starts its last layer.
+    A network's first outputs are about 1. Divided by 512 (2 voxels, where the unit is 1023 voxels) they are offsets that are
+    learned at the same pace as the other channels. Bandwidths must not be quicker than these: where offsets are not learned yet the loss
+    falls with wide ones that hold several objects, and from there offsets are not learned any more.
     """
     axes = logits.ndim - 2
-    return torch.cat([(logits[:, :axes] / 256).tanh(), 1 + logits[:, axes:-1] / 4, logits[:, -1:].sigmoid()], dim=1)
+    bandwidths = 1 + logits[:, axes:-1] / BANDWIDTH_STEPS
+    return torch.cat([(logits[:, :axes] / 512).tanh(), bandwidths, logits[:, -1:].sigmoid()], dim=1)
 
 
 def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_value: float | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -229,8 +229,10 @@ class Channels(Method):
         """Logits of the embedding, with that of the bandwidth to begin with added."""
         if representation.role != "embedding" or representation.options.radius is None:
             return logits
+        from morula.losses.sums import BANDWIDTH_STEPS
+
         added = logits.new_zeros(logits.shape[1])
-        added[self.ndim : -1] = representation.options.start
+        added[self.ndim : -1] = BANDWIDTH_STEPS * (representation.options.start - 1)
         return logits + added.reshape(-1, *(1,) * self.ndim)
 
     @cached_property

@@ -46,9 +46,9 @@ class Options(BaseOptions):
 
     @property
     def start(self) -> float:
-        """What is added to a network's outputs for bandwidths, so that they begin with the radius: see `morula.losses.sums.activate`."""
+        """The bandwidth of the radius: there the membership is 1/2."""
         assert self.radius is not None
-        return float(4 * (np.log(np.log(2) * (self.grid_size - 1) ** 2 / self.radius**2) / 10 - 1))
+        return float(np.log(np.log(2) * (self.grid_size - 1) ** 2 / self.radius**2) / 10)
 
     def bandwidths(self, ndim: int) -> int:
         """Number of bandwidths.
