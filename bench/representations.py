@@ -1,4 +1,4 @@
-"""One table on nuclei2d: each representation trained with the same network and as many steps, tuned on the validation images.
+"""Two tables: each representation trained with the same network and as many steps, on nuclei2d and on simulated volumes.
 
 A call trains the next representation that is missing and stores its line; an interrupted training goes on where it stopped.
 """
@@ -28,6 +28,23 @@ METHODS: dict[str, dict[str, Any]] = {
 """What `method` says of each line."""
 
 
+IN_VOLUMES: dict[str, dict[str, Any]] = {
+    "F+C": {"channels": ["F", "C"]},
+    "F+T": {"channels": ["F", "T"]},
+    "F+P+C": {"channels": ["F", "P", "C"]},
+    "F+C+Dc": {"channels": ["F", "C", "Dc"]},
+    "F+C+D": {"channels": ["F", "C", "D"]},
+    "F+C+M": {"channels": ["F", "C", "M"]},
+    "F+C+Db+Dn": {"channels": ["F", "C", "Db", "Dn"]},
+    "F+H+V+Z": {"channels": ["F", "H", "V", "Z"]},
+    "F+G": {"preset": "flows"},
+    "E": {"preset": "embedseg"},
+    "A": {"preset": "affinities"},
+    "Db+R": {"preset": "stardist"},
+}
+"""The same of the table of volumes."""
+
+
 def representations(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
     """The lines so far and one more."""
     images = images_of("nuclei2d")
@@ -35,47 +52,88 @@ def representations(before: Result | None, options: argparse.Namespace) -> Itera
         return
     lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
     missing = [name for name in METHODS if name not in {line[0] for line in lines}]
-    lines.append(trained(missing[0], images, options))
-    yield result(lines, options, complete=len(missing) == 1)
+    run, figures = trained("nuclei2d", missing[0], METHODS[missing[0]], images, options)
+    tuned = yaml.safe_load((run / "job.yaml").read_text())["objects"]["tuned"]
+    lines.append([missing[0], *scores(run, figures), *(round(tuned[key], 3) for key in ("score_before", "score_after")), *effort(run)])
+    titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "validation before tuning", "after", "epochs", "minutes"]
+    note = (
+        "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each set of channels; as planned, "
+        "the heads of Db+R have a convolution more, for 32 rays are more than the U-Net's 16 last features; "
+        f"{options.threads} thread(s), beside other work; thresholds and clean-up tuned on the "
+        "validation images (mean F1 at 0.5, 0.75 and 0.9, before and after); scores on the test images."
+    )
+    yield table("Representations trained alike", note, titles, lines, complete=len(missing) == 1)
 
 
-def trained(name: str, images: Path, options: argparse.Namespace) -> list[Any]:
-    """Train, tune and score one representation; a line of the table."""
+def volumes(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
+    """The lines so far and one more, on volumes that are simulated when there are none yet."""
+    from morula.testing.simulate import simulate_data_set
+
+    images = RUNS / "volumes"
+    if not images.is_dir():
+        made = RUNS / "volumes.part"
+        shutil.rmtree(made, ignore_errors=True)
+        simulate_data_set(made, n_train=6, n_test=3, shape=(20, 72, 72), n_objects=36, seed=1, spacing=(0.5, 0.25, 0.25))
+        made.rename(images)
+    lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
+    missing = [name for name in IN_VOLUMES if name not in {line[0] for line in lines}]
+    run, figures = trained("volumes", missing[0], IN_VOLUMES[missing[0]], images, options)
+    lines.append([missing[0], *scores(run, figures), *effort(run)])
+    titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "epochs", "minutes"]
+    note = (
+        "Simulated volumes with voxels twice as long along z: the same U-Net and 400 small steps (`bench/jobs/volumes.yaml`) for each set "
+        "of channels, decoders as planned, nothing tuned: whether a representation is learned at all in 3D, not how good it can get. "
+        f"{options.threads} thread(s), beside other work; scores on the test volumes."
+    )
+    yield table("Representations trained alike in volumes", note, titles, lines, complete=len(missing) == 1)
+
+
+def trained(data: str, name: str, method: dict[str, Any], images: Path, options: argparse.Namespace) -> tuple[Path, dict[str, float]]:
+    """Train and score one representation: the folder of the run, and its figures."""
     import torch
 
     import morula
     from morula.core.events import Epoch, Finished
-    from morula.io.tables import read_table
 
     torch.set_num_threads(options.threads)
-    run = RUNS / f"representation_{name}"
+    run = RUNS / f"{data}_{name}"
     if options.again:
         shutil.rmtree(run, ignore_errors=True)
     RUNS.mkdir(parents=True, exist_ok=True)
     going_on = (run / "job.yaml").is_file()
-    job = run / "job.yaml" if going_on else planned(name, images, options.epochs)
+    job = run / "job.yaml" if going_on else planned(data, name, method, images, options.epochs)
     figures: dict[str, float] = {}
     for event in morula.run(job, output=run, resume=going_on):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
         elif isinstance(event, Finished):
             figures |= event.figures
+    return run, figures
+
+
+def scores(run: Path, figures: dict[str, float]) -> list[Any]:
+    """The decoder and F1 at three thresholds."""
+    return [decoder_of(run), *(round(figures[f"F1@{threshold}"], 3) for threshold in ("0.5", "0.75", "0.9"))]
+
+
+def effort(run: Path) -> list[Any]:
+    """Epochs and minutes of the training."""
+    from morula.io.tables import read_table
+
     seconds = read_table(run / "logs" / "training.csv")["seconds"]
-    tuned = yaml.safe_load((run / "job.yaml").read_text())["objects"]["tuned"]
-    scores = (round(figures[f"F1@{threshold}"], 3) for threshold in ("0.5", "0.75", "0.9"))
-    validation = [round(tuned[key], 3) for key in ("score_before", "score_after")]
-    return [name, decoder_of(run), *scores, *validation, len(seconds), round(float(seconds.sum()) / 60, 1)]
+    return [len(seconds), round(float(seconds.sum()) / 60, 1)]
 
 
-def planned(name: str, images: Path, epochs: int) -> Path:
-    """The job of one representation: that of the row nuclei2d with another method and number of epochs."""
+def planned(data: str, name: str, method: dict[str, Any], images: Path, epochs: int | None) -> Path:
+    """The job of one representation: that of the data set with another method, and perhaps number of epochs."""
     from morula.jobs.yaml_lines import parse_documents
 
-    (text,) = parse_documents((HERE / "jobs" / "nuclei2d.yaml").read_text().replace(" nuclei2d/", f" {images}/"))
+    (text,) = parse_documents((HERE / "jobs" / f"{data}.yaml").read_text().replace(f" {data}/", f" {images}/"))
     document = text.data
-    document["method"] = {"kind": "channels", **METHODS[name]}
-    document["training"]["epochs"] = epochs
-    job = RUNS / f"representation_{name}.yaml"
+    document["method"] = {"kind": "channels", **method}
+    if epochs is not None:
+        document["training"]["epochs"] = epochs
+    job = RUNS / f"{data}_{name}.yaml"
     job.write_text(yaml.safe_dump(document, sort_keys=False))
     return job
 
@@ -89,19 +147,15 @@ def decoder_of(run: Path) -> str:
     return decoder_name(method.representations, method.objects.process)
 
 
-def result(lines: list[list[Any]], options: argparse.Namespace, *, complete: bool) -> Result:
-    """The table so far, the best F1 at 0.5 first."""
-    titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "validation before tuning", "after", "epochs", "minutes"]
+def table(title: str, note: str, titles: list[str], lines: list[list[Any]], *, complete: bool) -> Result:
+    """The lines so far, the best F1 at 0.5 first."""
     return {
-        "title": "Representations trained alike",
-        "note": "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each set of channels; as planned, "
-        "the heads of Db+R have a convolution more, for 32 rays are more than the U-Net's 16 last features; "
-        f"{options.epochs} epochs on {options.threads} thread(s), beside other work; thresholds and clean-up tuned on the "
-        "validation images (mean F1 at 0.5, 0.75 and 0.9, before and after); scores on the test images.",
+        "title": title,
+        "note": note,
         "complete": complete,
         "table": {"titles": titles, "rows": sorted(lines, key=lambda line: -line[2])},
         "figures": [figure(f"{line[0]} F1@0.5", "", [line[2]]) for line in lines],
     }
 
 
-ROWS = {"representations": representations}
+ROWS = {"representations": representations, "volumes": volumes}
