@@ -25,7 +25,7 @@ class Made:
     instances: np.ndarray | None = None
 
 
-def as_is(labels, classes=None, unlabelled=None):
+def as_is(labels, classes=None, unlabelled=None, relevant=None):
     channels = labels if labels.ndim == 4 else labels[None]
     return Made(channels.astype(np.float32), np.ones(channels.shape, np.float32), labels)
 
@@ -90,16 +90,16 @@ def test_nothing_drawn_is_a_plain_crop():
 
 @pytest.mark.parametrize(
     ("shape", "patch", "context"),
-    [((80, 90), (32, 32), (4, 4)), ((20, 50, 60), (8, 24, 24), (2, 5, 3)), ((20, 50, 60), (8, 24, 24), (0, 4, 9))],
+    [((80, 90), (32, 32), (4, 4)), ((20, 50, 60), (8, 24, 24), (3, 5, 40)), ((20, 50, 60), (8, 24, 24), (0, 4, 9))],
 )
 def test_context_is_encoded_and_cut(shape, patch, context):
-    """With enough context an encoding that looks at neighbours equals that of the whole image, in every orientation."""
+    """With enough context an encoding that looks at neighbours equals that of the whole image, in every orientation and at every end."""
     from scipy.ndimage import distance_transform_cdt
 
     source = blobs(shape)
     seen = []
 
-    def chessboard(labels):
+    def chessboard(labels, relevant=None):
         seen.append(labels.shape)
         distance = distance_transform_cdt(np.pad(labels > 0, 1, constant_values=True), "chessboard")[(slice(1, -1),) * labels.ndim]
         return Made(np.minimum(distance, 3)[None].astype(np.float32), np.ones((1, *labels.shape), np.float32))
@@ -112,9 +112,11 @@ def test_context_is_encoded_and_cut(shape, patch, context):
         drawn = data.draw(1, index)
         _, region = data.place(1, index)
         sample = data.sample(1, index)
-        assert seen[-1] == tuple(p + 2 * c for p, c in zip(patch, context))
+        order = drawn.orientation.permutation
+        there = region.grow([context[order.index(axis)] for axis in range(len(shape))], within=shape).shape
+        assert seen[-1] == tuple(there[axis] for axis in order)
         found = drawn.orientation.inverse.apply(sample["targets"][0])
-        if min(context) >= 3 and all(a >= 3 and b <= n - 3 for a, b, n in zip(region.start, region.stop, shape)):
+        if min(context) >= 3:
             assert (found == whole[region.slices]).all()
 
 
@@ -157,27 +159,29 @@ def test_sources_without_labels():
 
 @pytest.mark.parametrize("value", [255, -1])
 @pytest.mark.parametrize("augmentations", [[], SPATIAL])
-def test_unlabelled_classes_and_weights_are_passed_on(value, augmentations):
-    labels = np.random.default_rng(0).integers(0, 4, (40, 40)).astype(np.int32)
-    labels[:, :15] = value
+def test_unlabelled_classes_and_weights_are_passed_on(value, augmentations, monkeypatch):
+    monkeypatch.setattr(PatchDataset, "place", lambda self, epoch, index: (0, Region((64, 64), (96, 96))))
+    labels = np.random.default_rng(0).integers(0, 4, (160, 160)).astype(np.int32)
+    labels[:, 65:80] = value
     asked = {}
 
-    def targets(labels, classes, unlabelled):
-        asked.update(labels=labels, classes=classes, unlabelled=unlabelled)
+    def targets(labels, classes, unlabelled, relevant):
+        asked.update(labels=labels, classes=classes, unlabelled=unlabelled, relevant=relevant)
         return as_is(labels)
 
     source = Source(
         Image(labels.astype(np.float32), "YX"),
         Image(labels, "YX"),
         classes=Image(labels + 2, "YX"),
-        weights=Image(np.full((40, 40), 0.5), "YX"),
+        weights=Image(np.full((160, 160), 0.5), "YX"),
         unlabelled=value,
     )
     data = PatchDataset([source], (32, 32), AS_IS, augmentations=parse_augmentations(augmentations), targets=targets, context=(2, 2))
     sample = data.sample(0, 0)
-    assert asked["labels"].shape == asked["classes"].shape == asked["unlabelled"].shape == (36, 36)
+    assert asked["labels"].shape == asked["classes"].shape == asked["unlabelled"].shape == asked["relevant"].shape == (36, 36)
     assert asked["labels"].max() < 4
     assert (asked["labels"][asked["unlabelled"]] == 0).all()
+    assert asked["relevant"].all()
     inner = asked["unlabelled"][2:-2, 2:-2]
     assert 0 < inner.mean() < 1
     assert (sample["weights"][0][inner] == 0).all()

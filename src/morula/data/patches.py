@@ -86,7 +86,8 @@ Pretext = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
 """``pretext(image, rng)`` of a patch C(Z)YX as the network would see it: entries of the sample to add or replace."""
 
 Targets = Callable[..., Any]
-"""``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, giving `TargetsLike`."""
+"""``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, giving `TargetsLike`; where there is a context also
+with ``relevant=``, true in the image at unlabelled voxels and objects that reach the patch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,8 @@ class PatchDataset:
 
     `patch` is (Z)YX. `normalisation` is one record for all sources or one each. `targets` is the method's and is called after
     warping on the labels of the patch plus a margin of `context` voxels, which is cut off its result, so that targets such as
-    distances know what lies just outside the patch. `pretext` makes a task of the patch itself, such as hiding or degrading a part.
+    distances know what lies just outside the patch. The margin ends with the image, so that a patch has the targets of the whole image: in
+    a mirror objects would be doubled. `pretext` makes a task of the patch itself, such as hiding or degrading a part.
 
     Raises:
         DataError: for sources that do not fit each other, or targets without labels.
@@ -231,52 +233,70 @@ class PatchDataset:
         number, region = self.place(epoch, index)
         source = self.sources[number]
         drawn = draw(self.augmentations, self._rng(epoch, index, 1), self.patch, source.image.spacing)
-        layers, inside = _read(source, self._layers[number], region, drawn, self._margin(drawn))
+        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn))
+        inside = there[self._inner.slices]
         image = drawn.apply_intensity(layers["image"], source.image.spacing)
         sample = {"image": np.ascontiguousarray(image, np.float32), "name": np.array(source.title)}
         weights = inside[None].astype(np.float32)
         if "weights" in layers:
             weights = weights * layers["weights"]
         if self.targets is not None:
-            sample |= self._encoded(source, layers, weights)
+            sample |= self._encoded(source, layers, weights, there)
         else:
             sample["weights"] = weights
         if self.pretext is not None:
             sample |= self.pretext(sample["image"], self._rng(epoch, index, 2))
         return sample
 
-    def _encoded(self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
+    def _encoded(self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
         assert self.targets is not None
-        labels = layers["labels"]
+        box = _bounds(there) if there[self._inner.slices].any() else Region.whole(there.shape)
+        labels = np.ascontiguousarray(layers["labels"][(slice(None), *box.slices)])
         extra: dict[str, np.ndarray] = {}
         if source.unlabelled is not None:
             value = source.unlabelled if labels.dtype.kind == "f" else source.unlabelled % 2**32  # -1 has become the largest label
             unlabelled = (labels == value).any(axis=0)
             labels = np.where(unlabelled[None], labels.dtype.type(0), labels)
             extra["unlabelled"] = unlabelled
-            weights = weights * ~self._cut(unlabelled)[None]
+            weights = weights * ~self._cut(unlabelled, box)[None]
+        if any(self._inner.start):
+            reaching = np.isin(labels[0], np.unique(self._cut(labels[0], box))) if len(labels) == 1 else True
+            extra["relevant"] = there[box.slices] & (reaching | extra.get("unlabelled", False))
         if "classes" in layers:
-            extra["classes"] = _single(layers["classes"])
+            extra["classes"] = _single(layers["classes"][(slice(None), *box.slices)])
         made = self.targets(_single(labels), **extra)
         result = {
-            "targets": np.ascontiguousarray(self._cut(made.channels), np.float32),
-            "weights": np.ascontiguousarray(self._cut(made.weights) * weights, np.float32),
+            "targets": np.ascontiguousarray(self._cut(made.channels, box), np.float32),
+            "weights": np.ascontiguousarray(self._cut(made.weights, box) * weights, np.float32),
         }
         if made.instances is not None:
-            instances = self._cut(made.instances)
+            instances = self._cut(made.instances, box)
             result["instances"] = np.where(weights.any(axis=0), instances, instances.dtype.type(0))
         return result
 
     def _margin(self, drawn: Draw) -> tuple[int, ...]:
         """The context before the patch is turned into its orientation."""
-        context = self.context or (0,) * len(self.patch)
+        context = self._inner.start
         return tuple(context[drawn.orientation.permutation.index(axis)] for axis in range(len(context)))
 
-    def _cut(self, array: np.ndarray) -> np.ndarray:
-        """The array without the context."""
-        inner = tuple(slice(m, m + p) for m, p in zip(self.context or (0,) * len(self.patch), self.patch, strict=True))
-        index: tuple[Any, ...] = (..., *inner)
-        return array[index]
+    @cached_property
+    def _inner(self) -> Region:
+        """The patch in its context."""
+        context = self.context or (0,) * len(self.patch)
+        return Region(tuple(context), tuple(m + p for m, p in zip(context, self.patch, strict=True)))
+
+    def _cut(self, array: np.ndarray, box: Region) -> np.ndarray:
+        """The patch (..., (Z)YX) out of the part `box` of its context, 0 where that does not reach."""
+        common = self._inner.intersect(box)
+        assert common is not None
+        source: tuple[Any, ...] = (..., *common.shift([-a for a in box.start]).slices)
+        part: np.ndarray = array[source]
+        if common == self._inner:
+            return part
+        out = np.zeros((*part.shape[: -len(self.patch)], *self.patch), part.dtype)
+        target: tuple[Any, ...] = (..., *common.shift([-a for a in self._inner.start]).slices)
+        out[target] = part
+        return out
 
     @cached_property
     def _layers(self) -> list[list[_Layer]]:
@@ -301,6 +321,12 @@ class PatchDataset:
         _ = self._layers
 
 
+def _bounds(mask: np.ndarray) -> Region:
+    """The smallest box that holds all that is true; something is."""
+    places = [np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))) for axis in range(mask.ndim)]
+    return Region(tuple(int(place[0]) for place in places), tuple(int(place[-1]) + 1 for place in places))
+
+
 def _single(labels: np.ndarray) -> np.ndarray:
     """(Z)YX where there is one channel, C(Z)YX otherwise."""
     return labels[0] if len(labels) == 1 else labels
@@ -314,11 +340,11 @@ def _permutation(seed: int, turn: int, total: int) -> np.ndarray:
 def _read(
     source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of the image."""
+    """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of the image, with it."""
     read = _plain if drawn.warp is None else _warped
-    arrays, inside = read(source, layers, region, drawn.warp, margin)
+    arrays, there = read(source, layers, region, drawn.warp, margin)
     turn = drawn.orientation.apply
-    return {name: np.ascontiguousarray(turn(array)) for name, array in arrays.items()}, np.ascontiguousarray(turn(inside))
+    return {name: np.ascontiguousarray(turn(array)) for name, array in arrays.items()}, np.ascontiguousarray(turn(there))
 
 
 def _plain(
@@ -328,11 +354,12 @@ def _plain(
     for layer in layers:
         where = region.grow(margin) if layer.margin else region
         arrays[layer.name] = layer.prepared(mirrored_box(layer.image.lazy(), where, source.extent))
-    inside = np.zeros(region.shape, bool)
-    common = region.intersect(source.extent)
+    outer = region.grow(margin)
+    there = np.zeros(outer.shape, bool)
+    common = outer.intersect(source.extent)
     assert common is not None
-    inside[common.shift([-a for a in region.start]).slices] = True
-    return arrays, inside
+    there[common.shift([-a for a in outer.start]).slices] = True
+    return arrays, there
 
 
 def _warped(
@@ -345,14 +372,13 @@ def _warped(
     reach = warp.region(outer.shape, spacing, centre)
     wide = warp.map(outer.shape, spacing, centre)
     inner = wide.inner(margin)
-    arrays, inside = {}, np.zeros(0, bool)
+    arrays = {}
     for layer in layers:
         box = fetch_region(reach, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
         if layer.linear:
-            arrays[layer.name], mask = fetched.linear(where)
-            inside = mask if layer.name == "image" else inside
+            arrays[layer.name], _ = fetched.linear(where)
         else:
             arrays[layer.name] = fetched.nearest(where)
-    return arrays, inside
+    return arrays, wide.inside(source.extent)

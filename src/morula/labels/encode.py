@@ -48,15 +48,21 @@ def encode(
     return encode_all(build_channels(channels, options), check_labels(array), spacing)
 
 
-def encode_all(representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs."""
+def encode_all(
+    representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float], alone: np.ndarray | None = None
+) -> np.ndarray:
+    """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs.
+
+    `alone` are the labels without the objects that need no channels, for representations of which each object stands `alone`.
+    """
+    parts = [alone if alone is not None and representation.alone else labels for representation in representations]
     if len(representations) == 1:
-        return representations[0].encode(labels, spacing)
+        return representations[0].encode(parts[0], spacing)
     widths = [representation.width(labels.ndim) for representation in representations]
     out = np.empty((sum(widths), *labels.shape), np.float32)
     begin = 0
-    for representation, width in zip(representations, widths, strict=True):
-        representation.encode_into(labels, spacing, out[begin : begin + width])
+    for representation, width, part in zip(representations, widths, parts, strict=True):
+        representation.encode_into(part, spacing, out[begin : begin + width])
         begin += width
     return out
 

@@ -112,8 +112,17 @@ class Method(ABC):
         """Voxels beyond a crop of the labels that can change the targets inside it."""
         return (0,) * self.ndim
 
-    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
-        """Targets of a label image (Z)YX; where `unlabelled` is true nothing is scored. Never asked where `labelled` is false."""
+    def targets(
+        self,
+        labels: np.ndarray,
+        classes: np.ndarray | None = None,
+        unlabelled: np.ndarray | None = None,
+        relevant: np.ndarray | None = None,
+    ) -> Targets:
+        """Targets of a label image (Z)YX; where `unlabelled` is true nothing is scored. Never asked where `labelled` is false.
+
+        `relevant` is true at least on the image's objects that are asked for: where it is false a single object need not be encoded.
+        """
         raise NotImplementedError
 
     @abstractmethod

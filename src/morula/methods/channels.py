@@ -251,17 +251,25 @@ class Channels(Method):
         each = [representation.context(self.spacing) for representation in self.representations]
         return tuple(max(axis) for axis in zip(*each))
 
-    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
+    def targets(
+        self,
+        labels: np.ndarray,
+        classes: np.ndarray | None = None,
+        unlabelled: np.ndarray | None = None,
+        relevant: np.ndarray | None = None,
+    ) -> Targets:
         """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it.
 
-        Into an unlabelled part the labels are continued, so that nothing seems to end at its border; nothing is scored there.
+        Into an unlabelled part the labels are continued, so that nothing seems to end at its border; nothing is scored there. Objects that
+        are not `relevant` are left out of channels of which each object has its own.
         """
         from morula.labels.encode import encode_all
         from morula.labels.unlabelled import continued
 
         if unlabelled is not None:
             labels = continued(labels, unlabelled, self.spacing)
-        channels = encode_all(self.representations, labels, self.spacing)
+        alone = None if relevant is None else np.where(relevant, labels, labels.dtype.type(0))
+        channels = encode_all(self.representations, labels, self.spacing, alone)
         weights = np.ones_like(channels)
         inside = labels > 0
         roles = [representation.role for representation in self.representations]

@@ -83,7 +83,13 @@ class Semantic(Method):
         """Loss names and weights in force."""
         return self.options.losses or ({"bce_dice": 1.0} if self.classes == 2 else {"ce": 1.0, "dice": 1.0})
 
-    def targets(self, labels: np.ndarray, classes: np.ndarray | None = None, unlabelled: np.ndarray | None = None) -> Targets:
+    def targets(
+        self,
+        labels: np.ndarray,
+        classes: np.ndarray | None = None,
+        unlabelled: np.ndarray | None = None,
+        relevant: np.ndarray | None = None,
+    ) -> Targets:
         """One-hot channels of a class image.
 
         Raises:

@@ -172,6 +172,18 @@ def representation_states_its_context(name: str) -> None:
         np.testing.assert_allclose(part, whole, atol=1e-4)
 
 
+def representation_stands_alone(name: str) -> None:
+    """Where objects stand alone, each has the same values when it is the only one."""
+    each = _representation(name)
+    for case in label_cases() if each.alone else ():
+        labels = np.asarray(case.labels, np.uint32)
+        together = each.encode(labels, case.spacing)
+        for label in np.unique(labels[labels > 0])[:20]:
+            inside = labels == label
+            by_itself = each.encode(np.where(inside, labels, np.uint32(0)), case.spacing)
+            np.testing.assert_allclose(by_itself[:, inside], together[:, inside], atol=1e-4, err_msg=case.name)
+
+
 REPRESENTATION_LAWS: tuple[Law, ...] = (
     representation_says_what_it_is,
     representation_is_finite,
@@ -179,6 +191,7 @@ REPRESENTATION_LAWS: tuple[Law, ...] = (
     representation_follows_orientations,
     representation_reorients_batches,
     representation_states_its_context,
+    representation_stands_alone,
 )
 
 

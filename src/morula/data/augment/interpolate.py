@@ -76,6 +76,22 @@ def linear(source, start, low, n, matrix, offset, field, out, inside):  # type: 
                     out[c, z, y, x] = value
 
 
+@njit(cache=True, nogil=True)
+def inside(low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
+    """Write whether the place of each voxel lies inside the image into `out` (Z, Y, X)."""
+    moved = field.size > 0
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                within = True
+                for axis in range(3):
+                    place = offset[axis] + matrix[axis, 0] * z + matrix[axis, 1] * y + matrix[axis, 2] * x - low[axis]
+                    if moved:
+                        place += field[axis, z, y, x]
+                    within = within and -0.5 <= place <= n[axis] - 0.5
+                out[z, y, x] = within
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _near(x: float, low: int, start: int, length: int) -> int:
     return min(max(int(np.floor(x + 0.5)) + low - start, 0), length - 1)

@@ -135,6 +135,16 @@ class VoxelMap:
         places = np.tensordot(self.matrix, voxels, axes=1) + self.offset[:, None, None, None]
         return places + self.field if self.field.size else places
 
+    def inside(self, extent: Region) -> np.ndarray:
+        """True (Z)YX where a voxel comes from within a box of the image."""
+        from morula.data.augment.interpolate import inside  # numba takes long to import, and predicting needs none of it
+
+        lift = 3 - len(self.shape)
+        low, n = np.array((0,) * lift + extent.start, np.int64), np.array((1,) * lift + extent.shape, np.int64)
+        out = np.empty(lifted(self.shape), np.bool_)
+        inside(low, n, self.matrix, self.offset, self.field, out)
+        return out.reshape(self.shape)
+
     def inner(self, margin: Sequence[int]) -> VoxelMap:
         """The map of the patch without a margin."""
         if not any(margin):

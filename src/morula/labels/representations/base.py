@@ -42,6 +42,8 @@ class Representation(ABC, Generic[OptionsType]):
     """Name of the loss that is used when the job states none."""
     masked: bool = False
     """Whether the loss counts only inside objects (where another channel tells the inside)."""
+    alone: ClassVar[bool] = False
+    """Whether each object's values follow from its own voxels, whatever lies beside them: it can be encoded without the others."""
     share: float = 1.0
     """Weight of its loss where the job states none."""
 

@@ -39,6 +39,7 @@ class Centre(Representation[Options]):
 
     code = "P"
     role = "centre"
+    alone = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -38,6 +38,7 @@ class DistanceToCentre(Representation[Options]):
 
     code = "Dc"
     role = "centre_distance"
+    alone = True
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:

@@ -83,6 +83,7 @@ class Embedding(Representation[Options]):
 
     code = "E"
     role = "embedding"
+    alone = True
     options_class = Options
     activation = "embedding"
     loss = "embedseg"

@@ -32,6 +32,7 @@ class Flow(Representation[Options]):
 
     code = "G"
     role = "flow"
+    alone = True
     options_class = Options
     activation = "linear"
     loss = "mse"

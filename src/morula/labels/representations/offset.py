@@ -53,6 +53,7 @@ class Offset(Representation[Options]):
     axis: ClassVar[int]
     """Axis along which it points, counted from the last."""
     role = "offset"
+    alone = True
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:

@@ -50,6 +50,7 @@ class RadialDistances(Representation[Options]):
 
     code = "R"
     role = "rays"
+    alone = True
     options_class = Options
     activation = "linear"
     loss = "l1"
