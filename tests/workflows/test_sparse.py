@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import morula
 from morula.core.errors import JobError
@@ -68,6 +69,47 @@ def test_a_mask_and_a_value_give_the_same_patches(folder: Path) -> None:
         assert (one["weights"] > 0).any()
         for name in ("image", "targets", "weights"):
             np.testing.assert_array_equal(one[name], two[name])
+
+
+WAYS = {
+    "F, C, Db": "{kind: channels}",
+    "stardist": "{kind: channels, preset: stardist, channels: {Db: {}, R: {nrays: 12}}}",
+    "embedseg": "{kind: channels, preset: embedseg}",
+    "affinities": "{kind: channels, preset: affinities}",
+    "flows": "{kind: channels, preset: flows}",
+    "offsets": "{kind: channels, channels: [F, H, V, Z]}",
+    "others": "{kind: channels, channels: [B, C, T, P, Dn, Dc, D, M]}",
+    "semantic": "{kind: semantic, classes: 60}",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_outside_the_painted_slices_is_learned_from(folder: Path, way: str) -> None:
+    """Beneath the mask lie the true labels, beneath the value none: samples and gradients are the same, and 0 between the slices."""
+    overrides = [f"method={WAYS[way]}"]
+    by_value = prepare(load_job(_job(folder), overrides=overrides))
+    by_mask = prepare(load_job(_job(folder, more=", mask: train/mask", value="", labels="labels"), overrides=overrides))
+    generator = torch.Generator().manual_seed(0)
+    for index in range(2):
+        one, two = by_value.train.sample(0, index), by_mask.train.sample(0, index)
+        assert set(one) == set(two)
+        for name in set(one) - {"name"}:
+            np.testing.assert_array_equal(one[name], two[name])
+        _, box = by_value.train.place(0, index)
+        between = ~np.isin(np.arange(box.start[0], box.stop[0]), SLICES)
+        assert not one["weights"][:, between].any()
+        batch = {name: torch.from_numpy(values)[None] for name, values in one.items() if name != "name"}
+        outputs = {
+            head: torch.randn((1, number, *one["image"].shape[1:]), generator=generator, requires_grad=True)
+            for head, number in by_value.method.heads.items()
+        }
+        total = sum(sums.total for sums in by_value.method.loss(outputs, batch).values())
+        assert isinstance(total, torch.Tensor)
+        gradients = torch.autograd.grad(total, list(outputs.values()))
+        for each in gradients:
+            assert torch.isfinite(each).all()
+            assert not each[:, :, torch.from_numpy(between)].any()
+            assert each.any()
 
 
 def test_the_slices_between_are_neither_learned_nor_background(folder: Path) -> None:
