@@ -149,6 +149,12 @@ def test_what_does_not_fit_is_refused_in_words(folder: Path, more: str, value: s
         prepare(load_job(_job(folder, more=more, value=value, labels="labels")))
 
 
+def test_a_value_that_no_label_image_has_is_told(folder: Path) -> None:
+    assert not any("counts as labelled" in text for text in prepare(load_job(_job(folder))).warnings)
+    (told,) = (text for text in prepare(load_job(_job(folder, value="unlabelled: 255"))).warnings if "counts as labelled" in text)
+    assert "value 255" in told
+
+
 def test_a_mask_of_another_shape_is_refused(folder: Path) -> None:
     (folder / "train/other").mkdir()
     morula.write(folder / "train/other/v.tif", np.ones((16, 64, 60), np.uint8), axes="ZYX", labels=True)

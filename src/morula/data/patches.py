@@ -157,6 +157,13 @@ class PatchDataset:
                     f"{source.title} has {shape} voxels, fewer than the patch {self.patch}: it is padded with its "
                     "mirror image, which is not scored. Choose a smaller patch to avoid this."
                 )
+        sparse = [known for known in self._labelled if known is not None]
+        if sparse and all(known.all for known in sparse):
+            value = next(source.unlabelled for source in self.sources if source.unlabelled is not None)
+            said.append(
+                f"every voxel of the label images counts as labelled: none has the value {value} of unlabelled ones, or lies outside a mask. "
+                "State the value that your images have as images.unlabelled, or leave it out."
+            )
         return said
 
     @cached_property

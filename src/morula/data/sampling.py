@@ -168,6 +168,11 @@ class LabelledVoxels:
                 "Label a part of it, or leave it out."
             )
 
+    @property
+    def all(self) -> bool:
+        """Whether every voxel is labelled."""
+        return bool(self._ends[-1] == math.prod(self._extent.shape))
+
     def _mask(self, region: Region) -> np.ndarray:
         return (crop(self._labels, region) != self._unlabelled).all(axis=0)
 
