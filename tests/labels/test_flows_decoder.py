@@ -123,3 +123,18 @@ def test_blocks_are_decoded_with_the_parameters_of_the_whole():
     parameters = decoder.fit(ChannelStatistics.of(made))
     part = decoder.decode(made[:, :, :31], parameters, (1.0, 1.0))
     assert same_partition(part.labels, blocks(2)[:, :31])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_voxels_that_hang_on_a_corner_of_a_long_object_have_no_direction(ndim):
+    """All voxels beside them are background, and so far from the centre rounding makes them colder than that."""
+    labels = np.zeros((106,) + (24,) * (ndim - 1), np.uint32)
+    labels[(slice(3, -3), *(slice(8, 11),) * (ndim - 1))] = 1
+    for k in range(3):
+        labels[(2 - k, *(11 + k,) * (ndim - 1))] = labels[(103 + k, *(11 + k,) * (ndim - 1))] = 1
+    length = np.linalg.norm(encode(labels, ["G"]), axis=0)
+    tail = labels.copy()
+    tail[3:-3] = 0
+    assert (length[tail > 0] == 0).all()
+    rest = length[(labels > 0) & (tail == 0)]
+    assert np.sort(rest)[:2] == pytest.approx([0, 1])  # none at the centre

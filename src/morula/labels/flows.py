@@ -193,7 +193,7 @@ def _climb(heat: np.ndarray, mask: np.ndarray, lengths: np.ndarray, out: np.ndar
                 c = (heat[z + 1, y + 1, x + 2] - heat[z + 1, y + 1, x]) / lengths[2]
                 size = np.sqrt(a * a + b * b + c * c)
                 least = min(least, size)
-                share = 1 / size if size > 1e-12 * heat[z + 1, y + 1, x + 1] else 0.0
+                share = 1 / size if size > 1e-12 * abs(heat[z + 1, y + 1, x + 1]) else 0.0
                 if ndim == 3:
                     out[0, z, y, x] = a * share
                 out[ndim - 2, z, y, x] = b * share
