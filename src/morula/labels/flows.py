@@ -179,7 +179,7 @@ def _take(
 
 @njit(cache=True, nogil=True)
 def _climb(heat: np.ndarray, mask: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> float:
-    """Unit vectors up the temperature, where the mask is; and the length of the shortest before it was made one."""
+    """Unit vectors up the temperature, where the mask is; and the least length above 0 that one had before."""
     nz, ny, nx = mask.shape
     least = np.inf
     ndim = out.shape[0]
@@ -192,7 +192,8 @@ def _climb(heat: np.ndarray, mask: np.ndarray, lengths: np.ndarray, out: np.ndar
                 b = (heat[z + 1, y + 2, x + 1] - heat[z + 1, y, x + 1]) / lengths[1]
                 c = (heat[z + 1, y + 1, x + 2] - heat[z + 1, y + 1, x]) / lengths[2]
                 size = np.sqrt(a * a + b * b + c * c)
-                least = min(least, size)
+                if size > 0:  # it is 0, however exact, in pieces that stay cold and where no neighbour along an axis is of the object
+                    least = min(least, size)
                 share = 1 / size if size > 1e-12 * abs(heat[z + 1, y + 1, x + 1]) else 0.0
                 if ndim == 3:
                     out[0, z, y, x] = a * share
