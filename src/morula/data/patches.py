@@ -161,8 +161,8 @@ class PatchDataset:
         if sparse and all(known.all for known in sparse):
             value = next(source.unlabelled for source in self.sources if source.unlabelled is not None)
             said.append(
-                f"every voxel of the label images counts as labelled: none has the value {value} of unlabelled ones, or lies outside a mask. "
-                "State the value that your images have as images.unlabelled, or leave it out."
+                f"every voxel of the label images counts as labelled: none has the value {value} of unlabelled ones, or lies outside a "
+                "mask. State the value that your images have as images.unlabelled, or leave it out."
             )
         return said
 
