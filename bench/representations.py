@@ -78,8 +78,8 @@ def volumes(before: Result | None, options: argparse.Namespace) -> Iterator[Resu
     lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
     missing = [name for name in IN_VOLUMES if name not in {line[0] for line in lines}]
     run, figures = trained("volumes", missing[0], IN_VOLUMES[missing[0]], images, options)
-    lines.append([missing[0], *scores(run, figures), *effort(run)])
-    titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "epochs", "minutes"]
+    lines.append([missing[0], *scores(run, figures)])
+    titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9"]
     note = (
         "Simulated volumes with voxels twice as long along z: the same U-Net and 400 small steps (`bench/jobs/volumes.yaml`) for each set "
         "of channels, decoders as planned, nothing tuned: whether a representation is learned at all in 3D, not how good it can get. "
