@@ -27,7 +27,8 @@ def resampled(array, warp, region, spacing, margin=None):
     box = fetch_region(warp.region(outer.shape, spacing, centre), extent)
     fetched = Fetched(array[(slice(None), *box.slices)], box.start, extent)
     where = warp.map(outer.shape, spacing, centre)
-    return *fetched.linear(where.inner(margin or (0,) * len(region.shape))), fetched.nearest(where)
+    inner = where.inner(margin or (0,) * len(region.shape))
+    return fetched.linear(inner), inner.inside(extent), fetched.nearest(where)
 
 
 def reference(array, warp, region, spacing, order):

@@ -257,7 +257,8 @@ class PatchDataset:
 
     def _encoded(self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
         assert self.targets is not None
-        box = _bounds(there) if there[self._inner.slices].any() else Region.whole(there.shape)
+        around = any(self._inner.start)
+        box = _bounds(there) if around and there[self._inner.slices].any() else Region.whole(there.shape)
         labels = np.ascontiguousarray(layers["labels"][(slice(None), *box.slices)])
         extra: dict[str, np.ndarray] = {}
         if source.unlabelled is not None:
@@ -266,7 +267,7 @@ class PatchDataset:
             labels = np.where(unlabelled[None], labels.dtype.type(0), labels)
             extra["unlabelled"] = unlabelled
             weights = weights * ~self._cut(unlabelled, box)[None]
-        if any(self._inner.start):
+        if around:
             reaching = np.isin(labels[0], np.unique(self._cut(labels[0], box))) if len(labels) == 1 else True
             extra["relevant"] = there[box.slices] & (reaching | extra.get("unlabelled", False))
         if "classes" in layers:
@@ -384,8 +385,5 @@ def _warped(
         box = fetch_region(reach, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
-        if layer.linear:
-            arrays[layer.name], _ = fetched.linear(where)
-        else:
-            arrays[layer.name] = fetched.nearest(where)
+        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.nearest(where)
     return arrays, wide.inside(source.extent)

@@ -218,7 +218,7 @@ def _augmented(augmentation: Any, seed: int, shape: tuple[int, ...], spacing: tu
     if drawn.warp is not None:
         where = drawn.warp.map(shape, spacing, (np.array(shape) - 1) / 2)
         start, extent = (0,) * len(shape), Region.whole(shape)
-        image = Fetched(image, start, extent).linear(where)[0]
+        image = Fetched(image, start, extent).linear(where)
         labels = Fetched(labels[None], start, extent).nearest(where)[0]
     image, labels = drawn.orientation.apply(image), drawn.orientation.apply(labels)
     return drawn.apply_intensity(np.ascontiguousarray(image), spacing), labels

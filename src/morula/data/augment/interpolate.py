@@ -35,8 +35,8 @@ def _pair(x: float, low: int, start: int, length: int) -> tuple[int, int, float]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def linear(source, start, low, n, matrix, offset, field, out, inside):  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    """Write the values CZYX between the voxels, and whether the place lies inside the image, into `out` and `inside`."""
+def linear(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
+    """Write the values CZYX between the voxels into `out`."""
     moved = field.size > 0
     flat = n[0] == 1
     for z in range(out.shape[1]):
@@ -52,7 +52,6 @@ def linear(source, start, low, n, matrix, offset, field, out, inside):  # type: 
                     pz += field[0, z, y, x]
                     py += field[1, z, y, x]
                     px += field[2, z, y, x]
-                inside[z, y, x] = -0.5 <= pz <= n[0] - 0.5 and -0.5 <= py <= n[1] - 0.5 and -0.5 <= px <= n[2] - 0.5
                 z0, z1, wz = _pair(_fold(pz, n[0]), low[0], start[0], source.shape[1])
                 y0, y1, wy = _pair(_fold(py, n[1]), low[1], start[1], source.shape[2])
                 x0, x1, wx = _pair(_fold(px, n[2]), low[2], start[2], source.shape[3])

@@ -20,16 +20,14 @@ class Fetched:
     start: tuple[int, ...]
     extent: Region
 
-    def linear(self, where: VoxelMap) -> tuple[np.ndarray, np.ndarray]:
-        """Linear interpolation: values C(Z)YX float32, and a mask (Z)YX that is true where the place lies inside the image."""
+    def linear(self, where: VoxelMap) -> np.ndarray:
+        """Linear interpolation, C(Z)YX float32."""
         from morula.data.augment.interpolate import linear  # numba takes long to import, and predicting needs none of it
 
         source = np.ascontiguousarray(self.array, np.float32).reshape(len(self.array), *lifted(self.array.shape[1:]))
-        shape = lifted(where.shape)
-        out = np.empty((len(source), *shape), np.float32)
-        inside = np.empty(shape, np.bool_)
-        linear(source, *self._place(), where.matrix, where.offset, where.field, out, inside)
-        return out.reshape(len(source), *where.shape), inside.reshape(where.shape)
+        out = np.empty((len(source), *lifted(where.shape)), np.float32)
+        linear(source, *self._place(), where.matrix, where.offset, where.field, out)
+        return out.reshape(len(source), *where.shape)
 
     def nearest(self, where: VoxelMap) -> np.ndarray:
         """The nearest voxels, C(Z)YX of the same type."""

@@ -219,7 +219,7 @@ def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
             case 0:
                 patch = fetched.nearest(where)
             case 1:
-                patch = fetched.linear(where)[0]
+                patch = fetched.linear(where)
             case _:
                 patch = fetched.spline(where, order)
     return np.ascontiguousarray(drawn.orientation.apply(patch if order else _plain(patch)))
