@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from morula.cli.app import app
 from morula.core.errors import JobError
 from morula.dialects.biapy.convert import convert
+from morula.dialects.biapy.keys import DEFAULTS
 from morula.io.read import read
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
@@ -252,6 +253,69 @@ def test_a_fault_of_the_native_job_does_not_hide_behind_another(tmp_path: Path) 
     keys = {"TRAIN.LR": 0, "TRAIN.OPTIMIZER": "ADAMV", f"{of}.SEED_CHANNELS": ["F"], f"{of}.SEED_CHANNELS_THRESH": ["otsu"]}
     problems = told(tmp_path, keys)
     assert sorted(problem.split("  ")[1] for problem in problems) == [f"{of}.SEED_CHANNELS_THRESH", "TRAIN.LR", "TRAIN.OPTIMIZER"]
+
+
+WAYS = {
+    "watershed": {},
+    "tested": {"TEST.ENABLE": True, "DATA.TEST.LOAD_GT": True},
+    "stardist": {f"{SEG}.DATA_CHANNELS": ["Db", "R"]},
+    "embedseg": {f"{SEG}.DATA_CHANNELS": ["E"]},
+    "flows": {f"{SEG}.DATA_CHANNELS": ["F", "Gv", "Gh"]},
+    "agglomeration": {f"{SEG}.DATA_CHANNELS": ["A"], f"{SEG}.INSTANCE_CREATION_PROCESS": "agglomeration"},
+}
+
+
+def another(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [another(each) for each in value] or ["another"]
+    return "another" if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2 + 0.17
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_key_is_dropped_without_a_word(tmp_path: Path, way: str) -> None:
+    keys = WAYS[way]
+    before = convert(written(tmp_path, keys))
+    silent = []
+    for key, value in DEFAULTS.items():
+        if key in keys or key in SMALL or isinstance(value, dict) or (way != "watershed" and not key.startswith((SEG, "DATA.TEST"))):
+            continue
+        try:
+            after = convert(written(tmp_path, {**keys, key: another(value)}))
+        except JobError:
+            continue
+        if after.job == before.job and key not in [remark.key for remark in after.remarks]:
+            silent.append(key)
+    assert silent == []
+
+
+def test_a_key_that_its_switch_turns_off_names_the_switch(tmp_path: Path) -> None:
+    keys = {f"{SEG}.WATERSHED.DATA_REMOVE_SMALL_OBJ_BEFORE": 30, f"{POST}.MEDIAN_FILTER_AXIS": ["z"], "AUGMENTOR.DA_PROB": 0.3}
+    said = [str(remark) for remark in convert(written(tmp_path, keys)).remarks]
+    assert len(said) == 3
+    assert "DATA_REMOVE_BEFORE_MW is not set" in said[0]
+    used = {"AUGMENTOR.ENABLE": True, "AUGMENTOR.VFLIP": True, "AUGMENTOR.DA_PROB": 0.3}
+    assert convert(written(tmp_path, used)).remarks == ()
+
+
+def test_classes_are_weighted_and_left_out_as_the_file_says(tmp_path: Path) -> None:
+    keys = {"DATA.N_CLASSES": 4, "LOSS.CLASS_REBALANCE": "manual", "LOSS.CLASS_WEIGHTS": [1, 1, 2, 0.5], "LOSS.IGNORE_INDEX": 200}
+    classes = convert(written(tmp_path, keys)).job["method"]["classes"]
+    assert classes == {"count": 3, "class_weights": [1.0, 2.0, 0.5], "ignore": 200, "weight": 1.0}
+    assert "among them: 4" in told(tmp_path, keys | {"LOSS.CLASS_WEIGHTS": [1, 2]})[0]
+
+
+def test_masks_in_another_order_of_axes_are_refused(tmp_path: Path) -> None:
+    orders = {f"DATA.{part}.INPUT_IMG_AXES_ORDER": "YXC" for part in ("TRAIN", "VAL", "TEST")}
+    masks = {f"DATA.{part}.INPUT_MASK_AXES_ORDER": "YX" for part in ("TRAIN", "VAL", "TEST")}
+    assert convert(written(tmp_path, orders | masks)).job["images"]["axes"] == "YXC"
+    assert "INPUT_MASK_AXES_ORDER" in told(tmp_path, orders | {"DATA.TRAIN.INPUT_MASK_AXES_ORDER": "XY"})[0]
+
+
+def test_accumulated_batches(tmp_path: Path) -> None:
+    assert convert(written(tmp_path, {"TRAIN.ACCUM_ITER": 4})).job["training"]["accumulate"] == 4
 
 
 def test_keys_without_effect_are_listed(tmp_path: Path) -> None:

@@ -69,14 +69,15 @@ def _levels(kind: str, settings: Settings) -> dict[str, Any]:
     features = [32, 64, 128, 256, 512] if kind == "multiresunet" else list(settings["MODEL.FEATURE_MAPS"])
     steps = len(features) - (2 if kind == "resunetpp" else 1)
     skipped = 1 if kind == "resunetpp" else 0  # BiaPy names a factor for the first level, which is not pooled
-    across, along = (_per_step(settings, f"MODEL.{axis}_DOWN", steps + skipped)[skipped:] for axis in ("YX", "Z"))
+    across = _per_step(settings, "MODEL.YX_DOWN", steps + skipped)[skipped:]
+    along = _per_step(settings, "MODEL.Z_DOWN", steps + skipped)[skipped:] if settings.ndim == 3 else []
     pools = [([along[i]] if settings.ndim == 3 else []) + [across[i]] * 2 for i in range(steps)]
     if kind == "multiresunet":
         _passed_over(settings, "MODEL.FEATURE_MAPS", "MODEL.DROPOUT_VALUES", "MODEL.ACTIVATION", "MODEL.NORMALIZATION", "MODEL.KERNEL_SIZE")
         return {"features": features, "pools": pools, "kernels": 3, "norm": "batch", "activation": "relu"}
     edge = 7 if kind.startswith("unext") else settings["MODEL.KERNEL_SIZE"]
-    isotropy = _per_level(settings, "MODEL.ISOTROPY", len(features))
-    kernels = [[edge if same or settings.ndim == 2 else 1, edge, edge][-settings.ndim :] for same in isotropy]
+    isotropy = _per_level(settings, "MODEL.ISOTROPY", len(features)) if settings.ndim == 3 else [True] * len(features)
+    kernels = [[edge if same else 1, edge, edge][-settings.ndim :] for same in isotropy]
     options: dict[str, Any] = {"features": features, "kernels": kernels, "pools": pools}
     if kind.startswith("unext"):
         stem = settings["MODEL.CONVNEXT_STEM_K_SIZE"]

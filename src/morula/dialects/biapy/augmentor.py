@@ -16,6 +16,8 @@ def augmentations_of(settings: Settings) -> list[Any] | str:
             settings.remark(key, "AUGMENTOR.ENABLE is False. Set it to True.")
         return "none"
     found = [*_flips(settings), *_geometry(settings), *_intensities(settings)]
+    if not found:
+        settings.remark("AUGMENTOR.ENABLE", "no augmentation beside it is set to True.")
     return found or "none"
 
 

@@ -14,6 +14,7 @@ from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
 from morula.dialects.biapy.instances import POST, SEG, method_of, objects_of
+from morula.dialects.biapy.keys import DEFAULTS
 from morula.dialects.biapy.pretraining import pretraining_of
 from morula.dialects.biapy.settings import Settings, read_settings
 from morula.jobs.load import validate
@@ -122,6 +123,7 @@ def convert(path: str | Path) -> Converted:
         **({} if pretrains else {"objects": objects_of(settings)}),
     }
     _judge(settings, job)
+    settings.remark_unread()
     remarks = tuple(sorted(settings.remarks, key=lambda each: each.line or 0))
     return Converted(job, tuple(settings.notes), remarks, settings)
 
@@ -196,7 +198,12 @@ def _axes(settings: Settings) -> str | None:
     orders = {settings[f"DATA.{part}.INPUT_IMG_AXES_ORDER"] for part in ("TRAIN", "VAL", "TEST")} - {"TZCYX"}
     if len(orders) > 1:
         settings.wrong("DATA.TRAIN.INPUT_IMG_AXES_ORDER", "differs from the others: all images of a job have the same axes.")
-    return next(iter(orders), None)
+    order = next(iter(orders), None)
+    for part in ("TRAIN", "VAL", "TEST"):
+        stated = settings[key := f"DATA.{part}.INPUT_MASK_AXES_ORDER"]
+        if stated != "TZCYX" and stated.replace("C", "") != (order or "TZCYX").replace("C", ""):
+            settings.wrong(key, "cannot be honoured: labels have the axes of their images, channels aside. Write the axes in one order.")
+    return order
 
 
 def _sampling(settings: Settings) -> dict[str, Any]:
@@ -227,9 +234,6 @@ def _sampling(settings: Settings) -> dict[str, Any]:
 def _normalise(settings: Settings) -> dict[str, Any]:
     of = "DATA.NORMALIZATION"
     kind, clips = settings[f"{of}.TYPE"], settings[f"{of}.PERC_CLIP.ENABLE"]
-    low, high = settings[f"{of}.PERC_CLIP.LOWER_PERC"], settings[f"{of}.PERC_CLIP.UPPER_PERC"]
-    bottom, top = settings[f"{of}.PERC_CLIP.LOWER_VALUE"], settings[f"{of}.PERC_CLIP.UPPER_VALUE"]
-    mean, deviation = (settings[f"{of}.ZERO_MEAN_UNIT_VAR.{name}"] for name in ("MEAN_VAL", "STD_VAL"))
     if kind == "div":
         if clips:
             settings.wrong(f"{of}.PERC_CLIP.ENABLE", "cannot be honoured with TYPE div. Write scale_range.")
@@ -238,8 +242,10 @@ def _normalise(settings: Settings) -> dict[str, Any]:
     if clips:
         if kind == "zero_mean_unit_variance":
             settings.note("images that are cut at percentiles lie between 0 and 1 here; BiaPy then brings them to mean 0 and deviation 1.")
+        low, high = settings[f"{of}.PERC_CLIP.LOWER_PERC"], settings[f"{of}.PERC_CLIP.UPPER_PERC"]
         if low >= 0 and high >= 0:
             return {"kind": "percentile", "per": "image", "low": low, "high": high, "clip": True}
+        bottom, top = settings[f"{of}.PERC_CLIP.LOWER_VALUE"], settings[f"{of}.PERC_CLIP.UPPER_VALUE"]
         if -1.0 in (*bottom, *top):
             settings.wrong(f"{of}.PERC_CLIP.ENABLE", "state LOWER_PERC and UPPER_PERC, or LOWER_VALUE and UPPER_VALUE, beside it.")
             return {"kind": "minmax", "per": "image"}
@@ -247,7 +253,12 @@ def _normalise(settings: Settings) -> dict[str, Any]:
         return {"kind": "fixed", "offset": _single(bottom), "scale": _single(scale), "clip": [0.0, 1.0]}
     if kind == "scale_range":
         return {"kind": "minmax", "per": "image"}
+    mean, deviation = (settings[f"{of}.ZERO_MEAN_UNIT_VAR.{name}"] for name in ("MEAN_VAL", "STD_VAL"))
     if -1.0 in (*mean, *deviation):
+        if [-1.0] not in (mean, deviation) or mean != deviation:
+            settings.wrong(
+                f"{of}.ZERO_MEAN_UNIT_VAR.{'STD' if mean != [-1.0] else 'MEAN'}_VAL", "state both, MEAN_VAL and STD_VAL, or none."
+            )
         return {"kind": "zscore", "per": "image"}
     return {"kind": "fixed", "offset": _single(mean), "scale": _single(deviation)}
 
@@ -257,19 +268,25 @@ def _single(values: list[float]) -> Any:
 
 
 def _training(settings: Settings) -> dict[str, Any]:
-    for key in ("TRAIN.OPTIMIZER", "TRAIN.LR", "TRAIN.OPT_BETAS", "TRAIN.LR_SCHEDULER.MIN_LR"):
-        if len(settings[key]) != 1:
-            settings.wrong(key, "one entry is expected: there is one network.")
+    for key in ("TRAIN.OPTIMIZER", "TRAIN.LR"):
+        _one_entry(settings, key)
     name, rate = str(settings["TRAIN.OPTIMIZER"][0]).lower(), settings["TRAIN.LR"][0]
     if name not in ("sgd", "adam", "adamw"):
         settings.wrong("TRAIN.OPTIMIZER", "is not known here; it is one of SGD, ADAM, ADAMW.")
         name = "adamw"
     rule: dict[str, Any] = {"kind": name, "rate": rate, "weight_decay": settings["TRAIN.W_DECAY"]}
-    rule |= {"momentum": 0.9, "nesterov": True} if name == "sgd" else {"betas": list(settings["TRAIN.OPT_BETAS"][0])}
+    if name == "sgd":
+        rule |= {"momentum": 0.9, "nesterov": True}
+    else:
+        rule["betas"] = list(_one_entry(settings, "TRAIN.OPT_BETAS"))
     settings.note("biases and norms are not decayed; of what BiaPy decays they are a small part.")
     found: dict[str, Any] = {"epochs": settings["TRAIN.EPOCHS"], "optimiser": rule, "schedule": _schedule(settings, rate)}
     if (patience := settings["TRAIN.PATIENCE"]) > 0:
         found["patience"] = patience
+    elif patience != -1:
+        settings.wrong("TRAIN.PATIENCE", "is no number of epochs to wait for. Write 1 or more, or -1 to train for all of them.")
+    if (batches := settings["TRAIN.ACCUM_ITER"]) != 1:
+        found["accumulate"] = batches
     if (clip := settings["TRAIN.GRADIENT_CLIP_NORM"]) > 0:
         found["clip"] = clip
     if (workers := settings["SYSTEM.NUM_WORKERS"]) >= 0:
@@ -277,10 +294,20 @@ def _training(settings: Settings) -> dict[str, Any]:
     return {**found, "seed": settings["SYSTEM.SEED"]}
 
 
+def _one_entry(settings: Settings, key: str) -> Any:
+    """The entry of a list that has one a network."""
+    if len(settings[key]) != 1:
+        settings.wrong(key, "one entry is expected: there is one network.")
+    return (settings[key] or DEFAULTS[key])[0]
+
+
 def _schedule(settings: Settings, rate: float) -> Any:
     of = "TRAIN.LR_SCHEDULER"
-    name, lowest = settings[f"{of}.NAME"], settings[f"{of}.MIN_LR"][0]
-    if name in ("reduceonplateau", "warmupcosine") and lowest < 0:
+    name = settings[f"{of}.NAME"]
+    if name not in ("reduceonplateau", "warmupcosine"):
+        return {"onecycle": "one_cycle", "": "constant"}[name]
+    lowest = _one_entry(settings, f"{of}.MIN_LR")
+    if lowest < 0:
         settings.wrong(f"{of}.MIN_LR", f"must be stated with {name}: the lowest rate.")
     if name == "reduceonplateau":
         patience = settings[f"{of}.REDUCEONPLATEAU_PATIENCE"]
@@ -288,13 +315,11 @@ def _schedule(settings: Settings, rate: float) -> Any:
             settings.wrong(f"{of}.REDUCEONPLATEAU_PATIENCE", f"must be stated with {name}: epochs without a lower loss.")
         factor = settings[f"{of}.REDUCEONPLATEAU_FACTOR"]
         return {"kind": "plateau", "factor": factor, "patience": max(patience, 0), "floor": max(lowest, 0.0)}
-    if name == "warmupcosine":
-        epochs = settings[f"{of}.WARMUP_COSINE_DECAY_EPOCHS"]
-        if not 0 <= epochs < settings["TRAIN.EPOCHS"]:
-            settings.wrong(f"{of}.WARMUP_COSINE_DECAY_EPOCHS", f"must be stated with {name}, and be fewer than TRAIN.EPOCHS.")
-            epochs = 0
-        return {"kind": "cosine", "warmup": epochs / settings["TRAIN.EPOCHS"], "floor": max(lowest, 0.0) / rate if rate else 0.0}
-    return {"onecycle": "one_cycle", "": "constant"}[name]
+    epochs = settings[f"{of}.WARMUP_COSINE_DECAY_EPOCHS"]
+    if not 0 <= epochs < settings["TRAIN.EPOCHS"]:
+        settings.wrong(f"{of}.WARMUP_COSINE_DECAY_EPOCHS", f"must be stated with {name}, and be fewer than TRAIN.EPOCHS.")
+        epochs = 0
+    return {"kind": "cosine", "warmup": epochs / settings["TRAIN.EPOCHS"], "floor": max(lowest, 0.0) / rate if rate else 0.0}
 
 
 def _prediction(settings: Settings) -> dict[str, Any]:
@@ -309,9 +334,11 @@ def _prediction(settings: Settings) -> dict[str, Any]:
 
 
 def _medians(settings: Settings) -> list[Mapping[str, Any]]:
-    axes, sizes = (settings[f"{POST}.MEDIAN_FILTER_{name}"] for name in ("AXIS", "SIZE"))
     found = []
     if settings[f"{POST}.MEDIAN_FILTER"]:
+        axes, sizes = (settings[f"{POST}.MEDIAN_FILTER_{name}"] for name in ("AXIS", "SIZE"))
+        if not axes:
+            settings.wrong(f"{POST}.MEDIAN_FILTER", "names no axes. Write MEDIAN_FILTER_AXIS and MEDIAN_FILTER_SIZE beside it.")
         if len(axes) != len(sizes):
             settings.wrong(f"{POST}.MEDIAN_FILTER_SIZE", "one size an entry of MEDIAN_FILTER_AXIS is expected.")
         found = [{"axes": axis, "size": size | 1} for axis, size in zip(axes, sizes, strict=False)]

@@ -41,10 +41,25 @@ def method_of(settings: Settings) -> dict[str, Any]:
         found["weights"] = {code: weights[code] for code in own}
     found["rebalance"] = settings[f"{SEG}.CLASS_REBALANCE_WITHIN_CHANNELS"]
     if settings["DATA.N_CLASSES"] > 2:
-        found["classes"] = {"count": settings["DATA.N_CLASSES"] - 1, "weight": weights.get("classes", 1.0), "class_weights": None}
+        found["classes"] = _classes(settings) | {"weight": weights.get("classes", 1.0)}
     if heads := _heads(settings, own, found["channels"]):
         found["heads"] = heads
     return {**found, "thresholds": list(settings["TEST.MATCHING_STATS_THS"])}
+
+
+def _classes(settings: Settings) -> dict[str, Any]:
+    """The classes of objects: here the background is none, there it is the first."""
+    count = settings["DATA.N_CLASSES"] - 1
+    weights: Any = {"none": None, "auto": "balanced", "manual": None}[settings["LOSS.CLASS_REBALANCE"]]
+    if settings["LOSS.CLASS_REBALANCE"] == "manual":
+        stated = settings[key := "LOSS.CLASS_WEIGHTS"]
+        if len(stated) == count + 1 and all(isinstance(each, int | float) for each in stated):
+            weights = [float(each) for each in stated[1:]]
+            settings.note("classes are learned inside objects alone: the first of LOSS.CLASS_WEIGHTS, that of the background, is not used.")
+        else:
+            settings.wrong(key, f"one number a class is expected, the background among them: {count + 1}.")
+    ignored = settings["LOSS.IGNORE_INDEX"]
+    return {"count": count, "class_weights": weights, **({"ignore": ignored} if ignored >= 0 else {})}
 
 
 def channels_of(settings: Settings) -> tuple[list[str], list[str]]:
@@ -135,6 +150,9 @@ def _heads(settings: Settings, codes: Sequence[str], options: Mapping[str, Any])
     """Channels of each head, from the numbers of outputs that BiaPy states."""
     key = f"{SEG}.CHANNELS_PER_HEAD_INFO"
     sizes = [each for size in settings[key] for each in (size if isinstance(size, list) else [size])]
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
+        settings.wrong(key, "numbers of channels, 1 or more for each head, are expected.")
+        return []
     if len(sizes) < 2:
         return []
     if set(codes) & {"R", "E", "A"}:
@@ -266,16 +284,16 @@ def _known_channels(settings: Settings, key: str, stated: Sequence[Any], codes: 
 def _refinements(settings: Settings) -> list[Any]:
     """Refinement, repair and tessellation, in BiaPy's order."""
     of = f"{POST}.INSTANCE_REFINEMENT"
-    operations, values = settings[f"{of}.OPERATIONS"], settings[f"{of}.VALUES"]
     found: list[Any] = []
-    if not settings[f"{of}.ENABLE"]:
-        if operations:
-            settings.remark(f"{of}.OPERATIONS", "ENABLE beside it is not True. Set it to True.")
-    elif len(operations) != len(values):
-        settings.wrong(f"{of}.VALUES", "one value an entry of OPERATIONS is expected, 'none' where it needs none.")
-    else:
-        found = [entry for pair in zip(operations, values, strict=True) if (entry := _refinement(settings, *pair)) is not None]
-    if (size := settings[f"{POST}.REPARE_LARGE_BLOBS_SIZE"]) > 0:
+    if settings[f"{of}.ENABLE"]:
+        operations, values = settings[f"{of}.OPERATIONS"], settings[f"{of}.VALUES"]
+        if not operations:
+            settings.wrong(f"{of}.ENABLE", "names no operations. Write OPERATIONS and VALUES beside it.")
+        elif len(operations) != len(values):
+            settings.wrong(f"{of}.VALUES", "one value an entry of OPERATIONS is expected, 'none' where it needs none.")
+        else:
+            found = [entry for pair in zip(operations, values, strict=True) if (entry := _refinement(settings, *pair)) is not None]
+    if (size := settings[f"{POST}.REPARE_LARGE_BLOBS_SIZE"]) != -1:
         found.append({"repair_large": size})
     if settings[f"{POST}.VORONOI_ON_MASK"]:
         threshold = settings[f"{POST}.VORONOI_TH"]
@@ -304,11 +322,11 @@ def _refinement(settings: Settings, operation: Any, value: Any) -> Any:
 
 def _conditions(settings: Settings) -> list[list[str]]:
     """Lists of conditions of which one has to hold for an object to go."""
-    props, values, signs = (settings[f"{_FILTER}.{name}"] for name in ("PROPS", "VALUES", "SIGNS"))
     if not settings[f"{_FILTER}.ENABLE"] and not any(name.startswith(f"{POST}.REMOVE_BY") for name in settings.spellings):
-        if props:
-            settings.remark(f"{_FILTER}.PROPS", "ENABLE beside it is not True. Set it to True.")
         return []
+    props, values, signs = (settings[f"{_FILTER}.{name}"] for name in ("PROPS", "VALUES", "SIGNS"))
+    if not props:
+        settings.wrong(f"{_FILTER}.ENABLE", "names no conditions. Write PROPS, VALUES and SIGNS beside it.")
     lists = [[each] if not isinstance(each, list) else each for each in props]
     others = [[[each] if not isinstance(each, list) else each for each in part] for part in (values, signs)]
     if any([len(inner) for inner in part] != [len(inner) for inner in lists] for part in others):

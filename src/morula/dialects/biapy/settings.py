@@ -10,7 +10,7 @@ from typing import Any
 
 from morula.core.errors import JobError, Problem
 from morula.core.family import nearest
-from morula.dialects.biapy.keys import CHOICES, DEFAULTS, FIXED, IDLE, IDLE_KEYS, RENAMED
+from morula.dialects.biapy.keys import CHOICES, DEFAULTS, FIXED, IDLE, IDLE_KEYS, RENAMED, SWITCHES
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
@@ -35,10 +35,12 @@ class Settings:
         self._stated: dict[str, Any] = {}
         self._places: dict[str, Place] = {}
         self.spellings: set[str] = set()
+        self._read: set[str] = set()
         for place, value in sorted(_leaves(document.data, ()), key=lambda leaf: leaf[0] == ("AUGMENTOR", "DA_PROB")):
             self._take(place, value)
 
     def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
         return self._stated.get(key, DEFAULTS[key])
 
     def __contains__(self, key: str) -> bool:
@@ -61,6 +63,17 @@ class Settings:
     def remark(self, key: str, reason: str) -> None:
         """Note a key that changes nothing."""
         self.remarks.append(self.at(key, f"has no effect: {reason}"))
+
+    def remark_unread(self) -> None:
+        """Note the keys that state another value than when left out and that nothing has asked for."""
+        told = {problem.key for problem in (*self.problems, *self.remarks)}
+        used = {self._places[key] for key in self._read & self._places.keys()}
+        for place in dict.fromkeys(self._places[key] for key in self._stated if key in DEFAULTS):
+            stated = [key for key in self._stated if self._places[key] == place and self._stated[key] != DEFAULTS.get(key)]
+            if not stated or place in used or ".".join(map(str, place)) in told:
+                continue
+            switch = next((name for pattern, name in SWITCHES.items() if fnmatchcase(stated[0], pattern) and not self[name]), None)
+            self.remark(stated[0], f"{switch} is not set." if switch else "it belongs to another way than the one that this job goes.")
 
     def note(self, text: str) -> None:
         """Note what is otherwise here, once."""
