@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError, UnknownNameError
 from morula.core.events import FileWritten, Finished, Progress
 from morula.core.image import Image
-from morula.io.tables import read_table
-from morula.workflows.compare import Representation, Truths, ceiling
+from morula.io.tables import read_table, write_table
+from morula.workflows.compare import Representation, Row, Truths, ceiling
 from morula.workflows.recommend import VOXELS, candidates, recommend, sample
 
 
@@ -90,6 +91,20 @@ def test_trained_runs_stand_in_the_same_table(run2d: Path, tmp_path: Path) -> No
     scores = read_table(run2d / "scores.csv")
     pooled = [row for row in zip(scores["image"], scores["threshold"], scores["f1"]) if row[:2] == ("pooled", 0.5)]
     assert table["f1_50"].tolist()[1] == pooled[-1][2]
+
+
+def test_figures_of_a_run_that_was_scored_anew_are_read_anew_and_not_written_over_the_picture_of_its_labels(
+    run2d: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, Row]] = []
+    monkeypatch.setattr("morula.workflows.compare.picture", lambda file, truths, chosen, rows: drawn.append(dict(rows)) or file)
+    run = shutil.copytree(run2d, tmp_path / "run")
+    list(morula.compare(labels, ["F+C+Db"], runs=[run], output=tmp_path / "out"))
+    table = read_table(run / "scores.csv")
+    write_table(run / "scores.csv", dict(table) | {"f1": table["f1"] * 0 + 0.25})
+    list(morula.compare(labels, ["F+C+Db"], runs=[run], output=tmp_path / "out"))
+    assert read_table(tmp_path / "out/comparison.csv")["f1_50"].tolist()[1:] == [0.25]
+    assert [rows["F+C+Db"].result for rows in drawn] == ["labels alone"] * 2
 
 
 def test_what_nobody_has_looked_at_is_left_out(labels: Path) -> None:

@@ -153,8 +153,9 @@ def compare(source: str | Path, representations: Sequence[str], *, output: str |
     rows = stored(folder, truths)
     yield Started("compare", len(chosen) + len(runs))
     for done, each in enumerate([*chosen, *runs], start=1):
-        known = next((row for row in rows if (row.representation, row.result) == _key(each)), None)
-        if known is None:
+        known = [row for row in rows if (row.representation, row.result) == _key(each)]
+        if not known or not isinstance(each, Representation):  # a run may have been tuned and scored anew
+            rows = [row for row in rows if row not in known]
             rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
             write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
         yield Progress("compare", done, len(chosen) + len(runs), str(each))
@@ -162,7 +163,7 @@ def compare(source: str | Path, representations: Sequence[str], *, output: str |
     yield from map(Logged, lines(asked))
     yield FileWritten(folder / "comparison.csv", "a line a representation")
     if chosen:
-        by_name = {row.representation: row for row in asked}
+        by_name = {row.representation: row for row in asked if row.result == CEILING}
         yield FileWritten(picture(folder / "comparison.png", truths, chosen, by_name), "one image, a row each")
     figures = {f"{row.representation}{'' if row.result == CEILING else f' ({row.result})'} F1@0.9": row.f1_90 for row in asked}
     yield Finished("compare", time.monotonic() - began, figures)

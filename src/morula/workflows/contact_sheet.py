@@ -99,8 +99,17 @@ def _enlarged(plane: np.ndarray) -> np.ndarray:
 
 
 def _grey(plane: np.ndarray) -> np.ndarray:
-    """A channel as grey levels, 0 to 1 as they are, anything wider scaled."""
-    low, high = min(float(plane.min()), 0.0), max(float(plane.max()), 1.0)
+    """A channel as grey levels: 0 to 1 as they are, wider ones scaled; where some are negative 0 is the middle.
+
+    Examples:
+        >>> _grey(np.array([[-0.01, 0.0, 0.005]])).tolist()
+        [[0, 127, 191]]
+    """
+    high = max(float(plane.max()), 1.0)
+    low = 0.0
+    if plane.min() < 0:
+        high = float(np.abs(plane).max())
+        low = -high
     return (255 * (plane - low) / (high - low)).astype(np.uint8)
 
 
