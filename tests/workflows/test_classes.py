@@ -72,6 +72,12 @@ def test_the_class_is_learned_in_objects_of_known_class_alone(job_text: Callable
     assert sample["weights"][0].all()
 
 
+def test_a_run_with_classes_in_a_second_channel_ends_with_its_report(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    settings = ["training.epochs=1", "sampling.patches_per_epoch=4", "network.features=[4,8]"]
+    list(morula.run(_job(job_text, data, tmp_path, both=True), output=tmp_path / "run", overrides=settings))
+    assert "Classes of objects, all test images together" in (tmp_path / "run/report.html").read_text()
+
+
 @pytest.mark.slow
 def test_a_run_votes_a_class_for_each_object_and_scores_it(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     settings = ["training.epochs=8", "sampling.patches_per_epoch=32", "training.optimiser.rate=1e-2", "network.features=[8,16]"]

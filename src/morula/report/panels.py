@@ -10,7 +10,7 @@ import numpy as np
 
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
-from morula.io.read import read, read_labels
+from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.measurement.measure import measure
 from morula.metrics.matching import associate
 from morula.report import pictures
@@ -103,8 +103,12 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
     """Read one image of a run; labels whole, the raw image when it is used."""
     raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size) if image.raw else None
     axes = reading.axes.replace("C", "") if reading.axes else None
-    truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size) if image.truth else None
     prediction = read_labels(image.prediction) if image.prediction else None
+    truth, like = None, prediction or raw
+    if image.truth and like is not None:  # a second channel holds classes
+        truth, _ = read_labels_and_classes(image.truth, like.spatial_shape, axes=axes, voxel_size=reading.voxel_size)
+    elif image.truth:
+        truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size)
     first = next((each for each in (raw, truth, prediction) if each is not None), None)
     size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
     arrays = [each.canonical()[0] if each is not None else None for each in (truth, prediction)]
