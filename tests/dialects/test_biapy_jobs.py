@@ -314,6 +314,26 @@ def test_masks_in_another_order_of_axes_are_refused(tmp_path: Path) -> None:
     assert "INPUT_MASK_AXES_ORDER" in told(tmp_path, orders | {"DATA.TRAIN.INPUT_MASK_AXES_ORDER": "XY"})[0]
 
 
+@pytest.mark.parametrize(
+    ("channels", "keys"),
+    [
+        ("Db R", {"STARDIST.PROB_THRESH": 1.5}),
+        ("E", {"EMBEDSEG.SEED_THRESH": -1.0, "EMBEDSEG.MIN_OBJECT_SIZE": -1, "EMBEDSEG.FG_THRESH": 2.0}),
+        ("F Gv Gh", {"CELLPOSE.N_STEPS": 0}),
+        ("A", {"INSTANCE_CREATION_PROCESS": "agglomeration", "AGGLOMERATION.MERGE_TH": 2.0, "AGGLOMERATION.MERGE_QUANTILE": 150.0}),
+        ("F C", {"WATERSHED.ERODE_AND_DILATE_GROWTH_MASK": True, "WATERSHED.FORE_EROSION_RADIUS": -3}),
+        ("F C", {"WATERSHED.DATA_REMOVE_BEFORE_MW": True, "WATERSHED.DATA_REMOVE_SMALL_OBJ_BEFORE": -3}),
+        ("F Q", {}),
+    ],
+)
+def test_values_of_decoders_are_refused_at_their_own_keys_once(tmp_path: Path, channels: str, keys: dict[str, Any]) -> None:
+    stated = {f"{SEG}.{key}": value for key, value in keys.items()}
+    with pytest.raises(JobError) as caught:
+        convert(written(tmp_path, {f"{SEG}.DATA_CHANNELS": channels.split(), **stated}))
+    wrong = {key for key, value in stated.items() if not isinstance(value, str | bool)} or {f"{SEG}.DATA_CHANNELS"}
+    assert sorted(problem.key for problem in caught.value.problems) == sorted(wrong)
+
+
 def test_accumulated_batches(tmp_path: Path) -> None:
     assert convert(written(tmp_path, {"TRAIN.ACCUM_ITER": 4})).job["training"]["accumulate"] == 4
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from morula.core.errors import JobError
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
 from morula.methods.base import Sizes
@@ -46,3 +47,25 @@ def test_heads_of_more_channels_than_the_finest_level_get_a_convolution(
     sizes = Sizes(20, 4.0) if "embedseg" in stated[0] else None
     facts = Facts(ndim, (1.0,) * ndim, 1, ((64,) * ndim,) * 4, sizes=sizes)
     assert plan(load_job(tmp_path / "job.yaml", overrides=stated), facts).network.head_features == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ("objects.process={kind: watershed, growth_erosion: [1, 1, 1]}", "objects.process.growth_erosion"),
+        (
+            "objects.process={kind: watershed, seed_morphology: [{op: erode, radius: [1, 1, 1]}]}",
+            "objects.process.seed_morphology.0.radius",
+        ),
+        ("objects.process={kind: stardist, grid: [2, 2, 2]}", "objects.process.grid"),
+        ("objects.process={kind: mutex_watershed, strides: [2, 2, 2]}", "objects.process.strides"),
+    ],
+)
+def test_settings_of_decoders_with_a_number_an_axis_are_checked_before_the_training(tmp_path: Path, stated: str, key: str) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    preset = {"stardist": "[Db, R]", "mutex_watershed": "[A]"}.get(stated.split("kind: ")[1].split(",")[0], "[F, C]")
+    job = load_job(tmp_path / "job.yaml", overrides=[stated, f"method.channels={preset}"])
+    with pytest.raises(JobError, match="has 3 numbers but the images have 2 axes") as caught:
+        plan(job, Facts(2, (1.0, 1.0), 1, ((64, 64),) * 4))
+    assert [problem.key for problem in caught.value.problems] == [key]
+    assert plan(job, Facts(3, (1.0, 1.0, 1.0), 1, ((64, 64, 64),) * 4))

@@ -18,7 +18,7 @@ from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
-from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings
+from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,6 +154,10 @@ class Channels(Method):
                 each.encode(np.ones((4,) * self.ndim, np.uint32), self.spacing)
             except OptionError as error:
                 found.append((f"method.channels.{each.code}", str(error)))
+        for key, numbers in one_an_axis(self.decoder.options.model_dump()):
+            if len(numbers) != self.ndim:
+                said = f"{list(numbers)} has {len(numbers)} numbers but the images have {self.ndim} axes. Give one number, or one an axis."
+                found.append((f"objects.process.{key}", said))
         return found
 
     @classmethod

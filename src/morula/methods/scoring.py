@@ -61,6 +61,20 @@ def check_class_weights(weights: ClassWeights | None, number: int) -> None:
         raise ValueError(f"class_weights has {len(weights)} entries but there are {number} classes; give each one")
 
 
+def one_an_axis(settings: Any, key: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Lists of whole numbers among a decoder's settings, by dotted key: they hold a number an axis.
+
+    Examples:
+        >>> list(one_an_axis({"grid": (2, 2), "steps": 3, "seed_morphology": ({"op": "erode", "radius": (1, 2)},)}))
+        [('grid', (2, 2)), ('seed_morphology.0.radius', (1, 2))]
+    """
+    if isinstance(settings, tuple | list) and settings and all(isinstance(each, int) for each in settings):
+        yield key, tuple(settings)
+    elif isinstance(settings, Mapping | tuple | list):
+        for name, each in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+            yield from one_an_axis(each, f"{key}.{name}" if key else str(name))
+
+
 def object_settings(kind: str, decoder: Any, objects: Any, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
     """Values worth trying from channels to objects, by dotted key of the job: those of the decoder, then the operations on objects.
 

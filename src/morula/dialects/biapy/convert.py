@@ -13,7 +13,7 @@ import yaml
 from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
-from morula.dialects.biapy.instances import POST, SEG, method_of, objects_of
+from morula.dialects.biapy.instances import POST, SEG, decoder_keys, method_of, objects_of
 from morula.dialects.biapy.keys import DEFAULTS
 from morula.dialects.biapy.pretraining import pretraining_of
 from morula.dialects.biapy.settings import Settings, read_settings
@@ -55,9 +55,13 @@ _ORIGINS = {
     "objects.measure": f"{POST}.MEASURE_PROPERTIES.EXTRA_PROPS",
     "objects.filter": f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES.PROPS",
     "objects.colour": "TEST.MATCHING_STATS_THS_COLORED_IMG",
+    "objects.process.growth_erosion": f"{SEG}.WATERSHED.FORE_EROSION_RADIUS",
+    "objects.process.growth_dilation": f"{SEG}.WATERSHED.FORE_DILATION_RADIUS",
     "objects.process.seeds": f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH",
     "objects.process.growth": f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH",
     "objects.process.seed_morphology": f"{SEG}.WATERSHED.SEED_MORPH_SEQUENCE",
+    "objects.process.surface": f"{SEG}.WATERSHED.TOPOGRAPHIC_SURFACE_CHANNEL",
+    "objects.process.min_seed": f"{SEG}.WATERSHED.DATA_REMOVE_SMALL_OBJ_BEFORE",
     "objects": f"{SEG}.DATA_CHANNELS",
 }
 """Where in BiaPy's file stands what a key of ours was made of; the first that fits."""
@@ -143,7 +147,8 @@ def _judge(settings: Settings, job: dict[str, Any]) -> None:
 
 def _traced(problem: Problem, settings: Settings) -> Problem:
     """A problem of the native job at the key that it comes from."""
-    for ours, theirs in _ORIGINS.items():
+    origins = {f"objects.process.{ours}": theirs for ours, theirs in decoder_keys(settings).items()}
+    for ours, theirs in (origins | _ORIGINS).items():
         if problem.key.startswith(ours):
             rest = problem.key[len(ours) :] if ours.endswith(".") else ""
             return settings.at(theirs + rest, problem.message)

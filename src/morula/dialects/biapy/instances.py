@@ -18,6 +18,24 @@ _TOGETHER = {"E_offset": "E", "E_sigma": "E", "E_seediness": "E", "Gv": "G", "Gh
 _MEAN_SQUARE, _BINARY = ("D", "G"), ("F", "B", "C", "P", "T", "A", "M")
 _LOSSES = {"bce": "bce", "ce": "ce", "mse": "mse", "l1": "l1", "mae": "l1", "embedseg": "embedseg"}
 _PROCESSES = {"embeddings": "embedseg", "gradient-flow": "flows"}
+_DECODERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "stardist": ("STARDIST", {"threshold": "PROB_THRESH", "overlap": "NMS_IOU_THRESH", "grid": "GRID"}),
+    "flows": ("CELLPOSE", {"threshold": "FG_THRESH", "flow_error": "FLOW_THRESHOLD", "steps": "N_STEPS"}),
+    "embedseg": (
+        "EMBEDSEG",
+        {
+            "seed_threshold": "SEED_THRESH",
+            "min_mask_sum": "MIN_MASK_SUM",
+            "min_unclustered_sum": "MIN_UNCLUSTERED_SUM",
+            "min_object_size": "MIN_OBJECT_SIZE",
+        },
+    ),
+    "agglomeration": (
+        "AGGLOMERATION",
+        {"seeds": "FRAGMENT_SEED_TH", "growth": "FRAGMENT_GROWTH_TH", "threshold": "MERGE_TH", "min_contact": "MIN_EDGE_VOXELS"},
+    ),
+}
+"""The section of each decoder, and its keys by our names."""
 _REFINEMENTS = {
     "dilation": "dilation",
     "erosion": "erosion",
@@ -189,38 +207,41 @@ def objects_of(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _process(settings: Settings, codes: Sequence[str]) -> dict[str, Any]:
+def _decoder(settings: Settings, codes: Sequence[str]) -> str:
+    """Our name of the way to objects."""
     stated = settings[f"{SEG}.INSTANCE_CREATION_PROCESS"]
-    kind = _PROCESSES.get(stated, stated)
-    if not kind:
-        kind = next((name for code, name in (("R", "stardist"), ("G", "flows"), ("E", "embedseg")) if code in codes), "watershed")
-    match kind:
-        case "stardist":
-            of, grid = f"{SEG}.STARDIST", settings[f"{SEG}.STARDIST.GRID"]
-            options = {
-                "threshold": float(settings[f"{of}.PROB_THRESH"]),
-                "overlap": settings[f"{of}.NMS_IOU_THRESH"],
-                "overlap_of": "union",
-            }
-            return {"kind": kind, **options, **({"grid": grid} if grid else {})}
-        case "flows":
-            of = f"{SEG}.CELLPOSE"
-            names = {"threshold": "FG_THRESH", "flow_error": "FLOW_THRESHOLD", "steps": "N_STEPS"}
-            return {"kind": kind, **{ours: settings[f"{of}.{theirs}"] for ours, theirs in names.items()}}
-        case "embedseg":
-            of, inside = f"{SEG}.EMBEDSEG", "FG_THRESH" if f"{SEG}.EMBEDSEG.FG_THRESH" in settings else "SEED_THRESH"
-            if f"{of}.MIN_OBJECT_SIZE" not in settings:
-                settings.note("objects of fewer than 100 pixels are left out, as EMBEDSEG.MIN_OBJECT_SIZE is documented; state another.")
-            names = {"seed_threshold": "SEED_THRESH", "foreground_threshold": inside, "min_mask_sum": "MIN_MASK_SUM"}
-            names |= {"min_unclustered_sum": "MIN_UNCLUSTERED_SUM", "min_object_size": "MIN_OBJECT_SIZE"}
-            return {"kind": kind, **{ours: settings[f"{of}.{theirs}"] for ours, theirs in names.items()}}
-        case "agglomeration":
-            of = f"{SEG}.AGGLOMERATION"
-            names = {"seeds": "FRAGMENT_SEED_TH", "growth": "FRAGMENT_GROWTH_TH", "threshold": "MERGE_TH", "min_contact": "MIN_EDGE_VOXELS"}
-            found = {ours: settings[f"{of}.{theirs}"] for ours, theirs in names.items()}
-            return {"kind": kind, **found, "quantile": settings[f"{of}.MERGE_QUANTILE"] / 100, "min_size": 0}
-        case _:
-            return {"kind": "watershed", **_watershed(settings, codes)}
+    own = next((name for code, name in (("R", "stardist"), ("G", "flows"), ("E", "embedseg")) if code in codes), "watershed")
+    return _PROCESSES.get(stated, stated) or own
+
+
+def decoder_keys(settings: Settings) -> dict[str, str]:
+    """BiaPy's key of each option of the decoder, for all but the watershed."""
+    kind = _decoder(settings, channels_of(settings)[1])
+    section, names = _DECODERS.get(kind, ("", {}))
+    keys = {ours: f"{SEG}.{section}.{theirs}" for ours, theirs in names.items()}
+    if kind == "embedseg":
+        inside = f"{SEG}.{section}.FG_THRESH"
+        keys["foreground_threshold"] = inside if inside in settings else keys["seed_threshold"]
+    return keys
+
+
+def _process(settings: Settings, codes: Sequence[str]) -> dict[str, Any]:
+    kind = _decoder(settings, codes)
+    if kind not in _DECODERS:
+        return {"kind": "watershed", **_watershed(settings, codes)}
+    found = {"kind": kind, **{ours: settings[key] for ours, key in decoder_keys(settings).items()}}
+    if kind == "stardist":
+        found["overlap_of"] = "union"
+        if not found["grid"]:
+            del found["grid"]
+    elif kind == "embedseg" and f"{SEG}.EMBEDSEG.MIN_OBJECT_SIZE" not in settings:
+        settings.note("objects of fewer than 100 pixels are left out, as EMBEDSEG.MIN_OBJECT_SIZE is documented; state another.")
+    elif kind == "agglomeration":
+        quantile = settings[key := f"{SEG}.AGGLOMERATION.MERGE_QUANTILE"]
+        if not 0 <= quantile <= 100:
+            settings.wrong(key, "is no percentage. Write a number from 0 to 100.")
+        found |= {"quantile": min(max(quantile, 0), 100) / 100, "min_size": 0}
+    return found
 
 
 def _watershed(settings: Settings, codes: Sequence[str]) -> dict[str, Any]:
@@ -293,8 +314,10 @@ def _refinements(settings: Settings) -> list[Any]:
             settings.wrong(f"{of}.VALUES", "one value an entry of OPERATIONS is expected, 'none' where it needs none.")
         else:
             found = [entry for pair in zip(operations, values, strict=True) if (entry := _refinement(settings, *pair)) is not None]
-    if (size := settings[f"{POST}.REPARE_LARGE_BLOBS_SIZE"]) != -1:
+    if (size := settings[key := f"{POST}.REPARE_LARGE_BLOBS_SIZE"]) >= 0:
         found.append({"repair_large": size})
+    elif size != -1:
+        settings.wrong(key, "is no number of pixels. Write one, or -1 for no repair.")
     if settings[f"{POST}.VORONOI_ON_MASK"]:
         threshold = settings[f"{POST}.VORONOI_TH"]
         found.append({"voronoi": {"nearest": "centroid", "threshold": threshold or "auto"}})

@@ -58,7 +58,9 @@ class Settings:
 
     def wrong(self, key: str, message: str) -> None:
         """Note what cannot be honoured; the value is said first."""
-        self.problems.append(self.at(key, f"{_shown(self._stated.get(key, DEFAULTS.get(key)))}: {message}"))
+        problem = self.at(key, f"{_shown(self._stated.get(key, DEFAULTS.get(key)))}: {message}")
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def remark(self, key: str, reason: str) -> None:
         """Note a key that changes nothing."""

@@ -67,6 +67,9 @@ class Flows:
         _check(self.representations)
         self.flow = next(each for each in self.representations if each.role == "flow")
         self.inside = next(each for each in self.representations if each.role in TELLS)
+        threshold = self.options.threshold
+        if threshold != "auto" and self.inside.role != "signed_distance" and not 0 <= threshold <= 1:
+            raise OptionError(f"the threshold is {threshold:g}, but {self.inside.code} lies between 0 and 1. Give one within, or 'auto'.")
         self.counted = () if self.inside.role == "signed_distance" else (self.inside.code,)
         """Codes of the channels whose histograms `fit` reads."""
 
