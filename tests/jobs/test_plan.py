@@ -69,3 +69,15 @@ def test_settings_of_decoders_with_a_number_an_axis_are_checked_before_the_train
         plan(job, Facts(2, (1.0, 1.0), 1, ((64, 64),) * 4))
     assert [problem.key for problem in caught.value.problems] == [key]
     assert plan(job, Facts(3, (1.0, 1.0, 1.0), 1, ((64, 64, 64),) * 4))
+
+
+def test_objects_may_be_removed_by_their_class_and_by_lengths_in_the_unit_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    facts = Facts(2, (1.0, 1.0), 1, ((64, 64),) * 4, unit="um")
+    for stated in ("[[class > 1, class_confidence < 0.5]]", "[[area_um2 > 5]]", "[[area > 5]]"):
+        job = load_job(tmp_path / "job.yaml", overrides=[f"objects.filter={stated}", "method.classes={count: 2}"])
+        assert plan(job, facts).objects.filter
+    with pytest.raises(JobError, match="'class', which is not measured"):
+        plan(load_job(tmp_path / "job.yaml", overrides=["objects.filter=[[class > 1]]"]), facts)
+    with pytest.raises(JobError, match="'area_px', which is not measured"):
+        plan(load_job(tmp_path / "job.yaml", overrides=["objects.filter=[[area_px > 1]]"]), facts)

@@ -60,6 +60,8 @@ class Facts:
     classes: int | None = None
     sizes: Sizes | None = None
     """Of the objects of the labels, where the method asks for them."""
+    unit: str = ""
+    """Of the spacing; empty where it is not known."""
 
 
 def plan(job: Any, facts: Facts) -> Any:
@@ -310,7 +312,9 @@ def filter_problems(job: Any, facts: Facts) -> list[str]:
 
     try:
         intensity = facts.in_channels if job.objects.measure.intensity else 0
-        check_conditions(job.objects.filter, facts.ndim, channels=intensity, extra=job.objects.measure.extra)
+        also = ("class", "class_confidence") if getattr(job.method, "classes", None) and job.method.kind == "channels" else ()
+        extra = job.objects.measure.extra
+        check_conditions(job.objects.filter, facts.ndim, channels=intensity, extra=extra, unit=facts.unit, also=also)
     except OptionError as error:
         return [str(error)]
     return []

@@ -14,6 +14,7 @@ from morula.core.errors import OptionError
 from morula.core.family import nearest
 from morula.core.image import spatial_array
 from morula.core.options import Options, validated
+from morula.core.voxel_size import VoxelSize
 from morula.labels.check import check_labels, compact
 from morula.labels.small import select
 from morula.measurement.table import Table, find_column, stem
@@ -135,14 +136,25 @@ def satisfied(table: Table, remove: Any) -> np.ndarray:
     return met
 
 
-def check_conditions(remove: Any, ndim: int, *, channels: int = 0, extra: Sequence[str] = ()) -> None:
-    """Refuse conditions on properties that images of so many dimensions and channels will not have, whatever their voxel size.
+def check_conditions(
+    remove: Any, ndim: int, *, channels: int = 0, extra: Sequence[str] = (), unit: str = "", also: Sequence[str] = ()
+) -> None:
+    """Refuse conditions on properties that images of so many dimensions and channels will not have.
+
+    Args:
+        remove: conditions in any of their spellings.
+        ndim: 2 or 3.
+        channels: of the images in which intensities are measured; 0 where none are.
+        extra: further properties that are measured.
+        unit: of the images' voxel size; left out, any unit may stand behind a property.
+        also: further columns that the table will have.
 
     Raises:
         OptionError: naming the property and those that there are.
 
     Examples:
         >>> check_conditions("sphericity < 0.5", 3)
+        >>> check_conditions("volume_um3 < 0.5", 3, unit="um")
         >>> check_conditions("circularty < 0.5", 2)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         morula.core.errors.OptionError: the condition 'circularty < 0.5' names the property ... Did you mean 'circularity'? ...
@@ -151,11 +163,14 @@ def check_conditions(remove: Any, ndim: int, *, channels: int = 0, extra: Sequen
 
     probe = np.ones((4,) * ndim, np.uint8)
     pictures = np.ones((channels, *probe.shape), np.float32) if channels else None
-    table = measure(probe, intensity=pictures, extra=extra, confidence=[1.0])
-    stems = Table({stem(name): table[name] for name in table.columns})
+    size = VoxelSize(1, 1, 1, unit) if unit else None
+    table = measure(probe, voxel_size=size, intensity=pictures, extra=extra, confidence=[1.0])
+    table = table.with_columns({name: np.ones(1) for name in also})
+    if not unit:
+        table = Table({stem(name): table[name] for name in table.columns})
     for group in conditions(remove):
         for each in group:
-            satisfied(stems, [[each.model_copy(update={"property": stem(each.property)})]])
+            satisfied(table, [[each if unit else each.model_copy(update={"property": stem(each.property)})]])
 
 
 def judged(table: Table, remove: Any) -> Table:

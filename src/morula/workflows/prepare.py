@@ -203,7 +203,8 @@ def facts_of(train: Sequence[Opened], job: Any) -> Facts:
         classes = 1 + max(highest(each.labels, {job.method.ignore, each.unlabelled}) for each in train if each.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
     sizes = object_sizes(train) if METHODS.load(job.method.kind).asks_for_sizes(job) else None
-    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes)
+    unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes, unit)
 
 
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:
