@@ -2,7 +2,8 @@
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the page is written anew after it; a row that is stored
 already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair, `objects`, `decoders` and `memory`
-line by line; they go on where they stopped. The rows `representations` and `volumes` train one of their lines in each call.
+line by line; they go on where they stopped. The rows `representations`, `volumes` and
+`slices_...` train one of their lines in each call.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure stored rows anew, from the beginning")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
-    parser.add_argument("--epochs", type=int, help="epochs that a line of the rows representations and volumes trains (default: its job's)")
+    parser.add_argument("--epochs", type=int, help="epochs that a line of the tables of representations trains (default: its job's)")
     options = parser.parse_args()
     known = {**ROWS, **LABEL_ROWS}
     unknown = set(options.rows) - set(known)

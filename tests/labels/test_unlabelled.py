@@ -7,11 +7,14 @@ import pytest
 
 from morula.jobs.load import load_job
 from morula.labels.representations import REPRESENTATIONS
-from morula.labels.unlabelled import continued, labelled_only
+from morula.labels.unlabelled import completed, continued, labelled_only
 from morula.methods import METHODS
+from morula.methods.channels import GUESSED
 from morula.testing.simulate import simulate
 
-IN_A_PLANE = [code for code in REPRESENTATIONS.names if code != "Z"]  # one plane does not tell the way along z
+IN_A_PLANE = ["F", "B", "C", "T", "Db", "D", "M"]
+"""Channels of which a painted plane, however its objects go on beyond it, tells all."""
+VIEWS = [((24, 31), (1.0, 1.0)), ((24, 31), (2.0, 0.7)), ((9, 14, 12), (1.0, 1.0, 1.0)), ((9, 14, 12), (2.5, 0.5, 0.8))]
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((23, 31), (1.0, 1.0)), ((7, 12, 9), (1.0, 1.0, 1.0)), ((7, 12, 9), (2.5, 0.5, 0.8))])
@@ -48,9 +51,115 @@ def test_what_nobody_has_looked_at_is_not_scored() -> None:
     assert (truth.dtype, result.dtype) == (np.uint8, np.uint16)
 
 
-def _method(code: str, ndim: int):
+def _method(code: str, ndim: int, spacing: tuple[float, ...] | None = None):
     options = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "channels", "channels": [code]}})
-    return METHODS.load("channels")(options.method, options.objects, ndim=ndim, spacing=(1.0,) * ndim)
+    return METHODS.load("channels")(options.method, options.objects, ndim=ndim, spacing=spacing or (1.0,) * ndim)
+
+
+def _partly(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of four ids and background, and two painted planes with some loose voxels: labels and what is unlabelled."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, [n // 4 + 1 for n in shape], dtype=np.uint32)
+    for axis in range(len(shape)):
+        labels = labels.repeat(4, axis)
+    unlabelled = rng.random(shape) < 0.98
+    unlabelled[shape[0] // 2] = False
+    unlabelled[..., shape[-1] // 3] = False
+    return labels[tuple(slice(n) for n in shape)] * np.uint32(2**29), unlabelled
+
+
+@pytest.mark.parametrize(("shape", "spacing"), VIEWS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_object_goes_on_from_its_voxels_as_far_as_each_is_deep(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
+    labels, unlabelled = _partly(shape, seed)
+    found = completed(labels, unlabelled, spacing)
+    np.testing.assert_array_equal(found[~unlabelled], labels[~unlabelled])
+    places, values = np.argwhere(~unlabelled) * spacing, labels[~unlabelled]
+    squares = ((places[:, None] - places) ** 2).sum(axis=2)
+    depth = np.where(values[:, None] != values, squares, np.inf).min(axis=1)[values > 0]
+    places, values = places[values > 0], values[values > 0]
+    there = 0
+    for voxel in np.argwhere(unlabelled):
+        power = depth - ((voxel * spacing - places) ** 2).sum(axis=1)
+        best = power.max()
+        wanted = set(values[power > best - 1e-4].tolist()) if best > 1e-3 * min(spacing) ** 2 else {0}
+        assert int(found[tuple(voxel)]) in wanted
+        there += best > 0
+    assert 20 < there < unlabelled.sum()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 0.5, 0.5)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_painted_middle_slice_of_a_ball_tells_the_ball(spacing: tuple[float, ...], axis: int) -> None:
+    shape = [round(24 / length) + 1 for length in spacing]
+    away = sum(((np.arange(n) - n // 2).reshape([-1 if a == b else 1 for b in range(3)]) * spacing[a]) ** 2 for a, n in enumerate(shape))
+    ball = (away <= 8.2**2).astype(np.uint32)
+    unlabelled = np.ones(ball.shape, bool)
+    unlabelled[tuple(n // 2 if a == axis else slice(None) for a, n in enumerate(shape))] = False
+    found = completed(np.where(unlabelled, 0, ball), unlabelled, spacing)
+    np.testing.assert_array_equal(found[away <= 7.8**2], 1)
+    np.testing.assert_array_equal(found[away > 9.2**2], 0)
+
+
+def test_an_object_beside_which_nothing_is_known_fills_the_image() -> None:
+    labels = np.full((6, 7), 9, np.uint32)
+    labels[2, 3] = 5
+    assert (completed(labels, labels == 9, (1, 1)) == 5).all()
+    assert not completed(np.full((6, 7), 9, np.uint32), np.ones((6, 7), bool), (1, 1)).any()
+
+
+def _codes(ndim: int) -> list[str]:
+    return [code for code in REPRESENTATIONS.names if code != "Z" or ndim == 3]
+
+
+def _seen(code: str, unlabelled: np.ndarray) -> np.ndarray | None:
+    """What `seen` is to tell, voxel by voxel."""
+    ndim = unlabelled.ndim
+
+    def known(place: np.ndarray) -> bool:
+        return bool((place < 0).any() or (place >= unlabelled.shape).any()) or not unlabelled[tuple(place)]
+
+    unit = np.eye(ndim, dtype=int)
+    if code == "A":
+        looks = [[step] for step in _method("A", ndim).representations[0].options.steps(ndim)]
+    elif code in ("H", "V", "Z"):
+        axis = ndim - 1 - "HVZ".index(code)
+        looks = [[unit[axis], -unit[axis]]]
+    elif code == "G":
+        looks = [[unit[axis], -unit[axis]] for axis in range(ndim)]
+    else:
+        return None
+    each = [[known(place) and all(known(place + step) for step in steps) for place in np.argwhere(unlabelled >= 0)] for steps in looks]
+    return np.array(each).reshape(-1, *unlabelled.shape)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((14, 17), (1.0, 1.0)), ((6, 9, 8), (2.5, 0.5, 0.8))])
+def test_what_was_guessed_counts_little_beside_what_was_seen(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    labels, unlabelled = _partly(shape, 2)
+    labels = completed(labels, unlabelled, spacing)
+    told = set()
+    for code in _codes(len(shape)):
+        method = _method(code, len(shape), spacing)
+        made, whole = method.targets(np.where(unlabelled, 0, labels), unlabelled=unlabelled), method.targets(labels)
+        np.testing.assert_array_equal(made.channels, whole.channels)
+        wanted = np.broadcast_to(whole.weights, whole.channels.shape) * ~unlabelled
+        seen = _seen(code, unlabelled)
+        if seen is not None:
+            told.add(code)
+            assert (seen & ~unlabelled).any()
+            assert (~seen & ~unlabelled).any()
+            wanted = np.where(seen, wanted, wanted * np.float32(GUESSED))
+        np.testing.assert_array_equal(made.weights, wanted)
+    assert told == {"A", "H", "V", "G", "Z"} - (set() if len(shape) == 3 else {"Z"})
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_mask_that_hides_nothing_changes_nothing(ndim: int) -> None:
+    labels = _partly((14, 17, 9)[:ndim], 3)[0]
+    for code in _codes(ndim):
+        masked, plain = _method(code, ndim).targets(labels, unlabelled=np.zeros(labels.shape, bool)), _method(code, ndim).targets(labels)
+        np.testing.assert_array_equal(masked.channels, plain.channels)
+        np.testing.assert_array_equal(masked.weights, plain.weights)
 
 
 @pytest.mark.parametrize("code", IN_A_PLANE)

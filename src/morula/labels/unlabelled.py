@@ -7,13 +7,47 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.labels.check import three, volume
+from morula.labels.check import compact, three, volume
+from morula.labels.neighbours import distance_to_others
+
+
+def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Labels with a guess of the unlabelled part: from its sections each object goes on as far as it is deep in them.
+
+    Nobody has said that an object ends where the labels end: encoded as they are, painted slices of a volume would all be contour. Nor
+    does it go on without end. A labelled voxel of an object is known to be d away from the nearest labelled voxel of anything else; the
+    ball of this radius around it is taken for the object, as is a ball of which the largest section was painted. So no labelled voxel
+    comes nearer to a boundary than is known. Where balls of several objects overlap, that one has a voxel in which it lies deeper, by
+    d^2 less the squared distance from the ball's centre. What no ball reaches is background.
+
+    Args:
+        labels: ids (Z)YX uint32.
+        unlabelled: true where nobody has looked, of the same shape.
+        spacing: edge lengths of a voxel.
+
+    Examples:
+        >>> section = np.array([[0, 3, 3, 3, 0], [9, 9, 9, 9, 9], [9, 9, 9, 9, 9]], np.uint32)
+        >>> completed(section, section == 9, (1, 1))
+        array([[0, 3, 3, 3, 0],
+               [0, 3, 3, 3, 0],
+               [0, 0, 0, 0, 0]], dtype=uint32)
+    """
+    if not unlabelled.any():
+        return labels
+    known, largest = compact(np.where(unlabelled, np.uint32(0), labels))
+    known[~unlabelled & (known == 0)] = largest + 1
+    depth = distance_to_others(known, spacing, limit=float(np.linalg.norm(np.multiply(labels.shape, spacing))))
+    objects = ~unlabelled & (labels != 0)
+    found = np.where(objects, labels, np.uint32(0))
+    far = np.where(objects, -depth * depth, np.float32(np.inf))
+    _spread(found, far, spacing)
+    inside = far < -1e-3 * min(spacing) ** 2  # the end of a ball is outside, whatever way it is rounded
+    return np.where(unlabelled, np.where(inside, found, np.uint32(0)), labels)
 
 
 def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Labels in which each unlabelled voxel has the label of the labelled voxel nearest to it, so that no object ends at its border.
+    """Labels in which each unlabelled voxel has the label of the labelled voxel nearest to it.
 
-    Nobody has said that an object ends where the labels end: encoded as they are, painted slices of a volume would all be contour.
     Where nothing is labelled, everything is background. Among equally near voxels the one of the lower index counts.
 
     Args:
@@ -30,10 +64,15 @@ def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
         return labels
     found = np.where(unlabelled, np.uint32(0), labels)
     far = np.where(unlabelled, np.float32(np.inf), np.float32(0))
-    three_labels, three_far = volume(found), volume(far)
+    _spread(found, far, spacing)
+    return found
+
+
+def _spread(labels: np.ndarray, far: np.ndarray, spacing: Sequence[float]) -> None:
+    """Give each voxel the least sum of `far` of a voxel and the squared distance to it, and that one's label, in place."""
+    three_labels, three_far = volume(labels), volume(far)
     for axis, length in enumerate(three(spacing, 1.0)):
         _nearest_along(np.moveaxis(three_labels, axis, 2), np.moveaxis(three_far, axis, 2), length)
-    return found
 
 
 @njit(cache=True, nogil=True)
@@ -68,6 +107,33 @@ def _nearest_along(labels: np.ndarray, far: np.ndarray, length: float) -> None:
                     k += 1
                 far[row, column, x] = height[k] + unit * (x - place[k]) ** 2
                 labels[row, column, x] = label[k]
+
+
+def both_labelled(unlabelled: np.ndarray, step: Sequence[int]) -> np.ndarray:
+    """True where neither a voxel nor the one at a step from it is `unlabelled`; what lies outside the image hides nothing.
+
+    Examples:
+        >>> both_labelled(np.array([False, False, True, False]), (1,))
+        array([ True, False, False,  True])
+    """
+    seen = ~unlabelled
+    if all(abs(s) < n for s, n in zip(step, unlabelled.shape, strict=True)):
+        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, unlabelled.shape, strict=True))
+        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, unlabelled.shape, strict=True))
+        seen[here] &= ~unlabelled[there]
+    return seen
+
+
+def labelled_along(unlabelled: np.ndarray, axis: int) -> np.ndarray:
+    """True where neither a voxel nor the ones before and after it along an axis are `unlabelled`.
+
+    Examples:
+        >>> labelled_along(np.array([False, False, False, True]), 0)
+        array([ True,  True, False, False])
+    """
+    step = [0] * unlabelled.ndim
+    step[axis] = 1
+    return both_labelled(unlabelled, step) & both_labelled(unlabelled, [-each for each in step])
 
 
 def labelled_only(truth: np.ndarray, result: np.ndarray, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,9 @@ RAYS_OUTSIDE = 1e-4
 """Least weight of a voxel in the loss of R, where others count by how sure they are to be a centre: holds rays in the background near 0,
 as StarDist does."""
 
+GUESSED = 0.03
+"""Weight of a target that was guessed of what nobody has looked at, beside those of the same channel that were seen in a slice."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "stardist": {"channels": {"Db": {}, "R": {}}, "losses": {"Db": "bce"}},
     "embedseg": {"channels": {"E": {}}},
@@ -264,14 +267,14 @@ class Channels(Method):
     ) -> Targets:
         """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it.
 
-        Into an unlabelled part the labels are continued, so that nothing seems to end at its border; nothing is scored there. Objects that
+        Objects are completed into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects that
         are not `relevant` are left out of channels of which each object has its own.
         """
         from morula.labels.encode import encode_all
-        from morula.labels.unlabelled import continued
+        from morula.labels.unlabelled import completed
 
         if unlabelled is not None:
-            labels = continued(labels, unlabelled, self.spacing)
+            labels = completed(labels, unlabelled, self.spacing)
         alone = None if relevant is None else np.where(relevant, labels, labels.dtype.type(0))
         channels = encode_all(self.representations, labels, self.spacing, alone)
         weights = np.ones_like(channels)
@@ -283,6 +286,8 @@ class Channels(Method):
                 weights[span] = inside
                 if representation.role == "rays":
                     weights[span] = np.maximum(self._probability(channels, inside), RAYS_OUTSIDE)
+            if unlabelled is not None and (seen := representation.seen(unlabelled)) is not None:
+                np.multiply(weights[span], np.float32(GUESSED), out=weights[span], where=~seen)
         if self.options.classes is not None:
             more = class_targets(self.options.classes, labels, classes)
             channels, weights = (np.concatenate(parts) for parts in zip((channels, weights), more))

@@ -13,6 +13,7 @@ from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.labels.representations.base import Representation
 from morula.labels.representations.touching import touching
+from morula.labels.unlabelled import both_labelled
 
 Neighbourhood = Literal["4-connectivity", "8-connectivity", "6-connectivity", "18-connectivity", "26-connectivity"]
 _FAR = {
@@ -125,6 +126,10 @@ class Affinities(Representation[Options]):
             if all(abs(s) < n for s, n in zip(step, labels.shape, strict=True)):
                 target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
         return out
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+        """Pairs of which both voxels are labelled."""
+        return np.stack([both_labelled(unlabelled, step) for step in self.options.steps(unlabelled.ndim)])
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """The longest offset along each axis, and the widening."""

@@ -58,6 +58,14 @@ class Representation(ABC, Generic[OptionsType]):
         """Write the targets into an array (width, (Z)YX) float32; one with many channels does so without an array of its own."""
         out[...] = self.encode(labels, spacing)
 
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:
+        """Where targets (width or 1, (Z)YX) of labelled voxels tell what was painted, not what was guessed of the `unlabelled` part.
+
+        Channels that look along an axis or at a neighbour are seen in slices that hold it. `None` for the others. Whether a target is seen
+        must not depend on its value: rays that end in a slice are seen, but they are the short ones.
+        """
+        return None
+
     def width(self, ndim: int) -> int:
         """Number of physical channels."""
         return 1

@@ -10,6 +10,7 @@ from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation
 from morula.labels.flows import flow_field
 from morula.labels.representations.base import Representation, reach
+from morula.labels.unlabelled import labelled_along
 
 
 class Options(BaseOptions):
@@ -48,6 +49,10 @@ class Flow(Representation[Options]):
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (ndim, (Z)YX) of labels (Z)YX."""
         return flow_field(labels, spacing)
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+        """Each component where the voxels before and after along its axis are labelled."""
+        return np.stack([labelled_along(unlabelled, axis) for axis in range(unlabelled.ndim)])
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: heat runs through whole objects."""

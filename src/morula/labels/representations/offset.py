@@ -14,6 +14,7 @@ from morula.core.orientation import Array, Orientation, orientations
 from morula.labels.check import compact, volume
 from morula.labels.geometry import geometry
 from morula.labels.representations.base import Representation, reach, respelt
+from morula.labels.unlabelled import labelled_along
 
 
 class Options(BaseOptions):
@@ -71,6 +72,10 @@ class Offset(Representation[Options]):
             norm = self.options.norm
             _to_centre(volume(ids), np.nan_to_num(centres), 3 + self.axis, 1.0 if norm else float(spacing[self.axis]), norm, volume(out))
         return out[None]
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:
+        """Where the voxels before and after along the axis are labelled."""
+        return labelled_along(unlabelled, self.axis)[None] if -self.axis <= unlabelled.ndim else None
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: centre and scale depend on whole objects."""
