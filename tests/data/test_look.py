@@ -5,7 +5,7 @@ from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data import look
-from morula.data.look import describe
+from morula.data.look import describe, unlike_objects
 
 
 def boxes(shape, edges, ids=range(1, 100), gap=2):
@@ -86,3 +86,20 @@ def test_channels_and_spread():
     assert len(summary.intensities) == 3
     assert summary.lines()[2].startswith("channel 0 intensity 0 to 8, median 4")
     assert summary.objects is None
+
+
+def test_masks_and_empty_labels_are_told_from_objects():
+    mask = np.zeros((30, 30), np.uint8)
+    mask[2:8, 2:8] = mask[2:8, 20:28] = mask[20:28, 5:9] = 255
+    ids = mask.copy()
+    ids[20:28, 5:9] = 7
+    one = np.where(ids == 7, ids, 0)
+
+    def said(*arrays, unlabelled=None):
+        return unlike_objects([(Image(array, "YX"), unlabelled) for array in arrays])
+
+    assert "such as 255, in 3 pieces" in said(mask)[0]
+    assert "in 6 pieces" in said(mask, mask)[0]
+    assert said(mask, ids) == said(ids) == said(one, one * 0) == said(one, one) == said(np.maximum(mask, 1), unlabelled=1) == said() == []
+    assert "no object" in said(mask * 0, mask * 0)[0]
+    assert "no object" in said(mask, unlabelled=255)[0]

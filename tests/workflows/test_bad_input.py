@@ -56,6 +56,12 @@ def finished(folder: Path) -> list[str]:
     return [event.message for event in events if isinstance(event, Warned)]
 
 
+def test_masks_in_place_of_objects_are_told(mine: Path) -> None:
+    for file in (mine / "data/train/labels").iterdir():
+        replaced(file, (np.asarray(morula.read(file)) > 0).astype(np.uint8))
+    assert any("masks look like that" in said for said in finished(mine))
+
+
 def replaced(path: Path, values: np.ndarray) -> None:
     morula.write(path, values, axes="YX", overwrite=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from morula.core.errors import DataError
 from morula.core.image import Image
@@ -167,6 +168,39 @@ def middle(shape: Sequence[int], limit: int) -> Region:
     edges = [max(1, int(n * share)) for n in shape]
     start = tuple((n - edge) // 2 for n, edge in zip(shape, edges, strict=True))
     return Region(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
+
+
+def unlike_objects(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
+    """What makes label images unlike those of objects: that they hold none, or a single id in many pieces, as masks do.
+
+    Args:
+        labels: label images (Z)YX, each with the value of voxels that nobody has looked at.
+        limit: voxels, about, that are looked at of each image: a block in its middle.
+
+    Examples:
+        >>> mask = np.kron(np.eye(4, dtype=np.uint8), np.ones((3, 3), np.uint8))
+        >>> unlike_objects([(Image(255 * mask, "YX"), None)])[0][:65]
+        'the label images hold one id each, such as 255, in 4 pieces: mask'
+    """
+    seen = with_objects = pieces = 0
+    only = None
+    for image, unlabelled in labels:
+        block = crop(image, middle(image.spatial_shape, limit))[0]
+        seen += 1
+        ids = [value for value in np.unique(block).tolist() if value not in (0, unlabelled)]
+        if len(ids) > 1:
+            return []
+        if ids:
+            only, with_objects = ids[0], with_objects + 1
+            pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # painted slices part one object
+    if seen and not with_objects:
+        return ["no object was found in the label images (of large ones the middle was looked at). Check that they are the right files."]
+    if pieces >= 3 * with_objects > 0:
+        return [
+            f"the label images hold one id each, such as {only}, in {pieces} pieces: masks look like that, and touching objects would be "
+            "learned as one. Give each object an id of its own, or write method: semantic for masks."
+        ]
+    return []
 
 
 def _objects(labels: Iterable[Image]) -> Objects:

@@ -13,7 +13,7 @@ from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
-from morula.data.look import middle
+from morula.data.look import middle, unlike_objects
 from morula.data.normalise import Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options as Sampling
@@ -81,6 +81,8 @@ def prepare(job: Any) -> Prepared:
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
         warnings += [text for source in sources for text in unfit(source, method)]
+        if method.labelled and method.instances:
+            warnings += unlike_objects([(source.labels, source.unlabelled) for source in sources if source.labels is not None], LOOKED_AT)
         records = normalisations([source.image for source in sources], normalise)
     except MorulaError as error:
         raise JobError([Problem("images.train", str(error))]) from error
