@@ -344,3 +344,11 @@ def test_values_that_are_no_numbers_are_refused_wherever_they_are(place, value, 
 def test_thresholds_that_no_value_reaches_are_refused(step: str, code: str) -> None:
     with pytest.raises(OptionError, match=rf"threshold of {code} in {step} is 1\.5, but {code} lies between 0 and 1"):
         decode(np.zeros((2, 8, 8), np.float32), ["F", "C"], options={step: {code: 1.5}})
+
+
+def test_the_confidence_of_channels_that_overshoot_is_a_share() -> None:
+    labels = np.zeros((20, 20), np.uint16)
+    labels[4:10, 4:10], labels[10:16, 4:10] = 1, 2
+    for codes in (["F", "C"], ["B", "C"]):
+        objects = decode_objects(encode(labels, codes) * 1.2 - 0.1, codes)
+        assert objects.confidence.tolist() == [1.0, 1.0]

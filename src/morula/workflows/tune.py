@@ -320,4 +320,12 @@ def _key(setting: Setting) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value).lower()
+    """A value as in a job file.
+
+    Examples:
+        >>> _shown(None), _shown(0.5), _shown(True), _shown("Db")
+        ('none', '0.5', 'true', 'Db')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

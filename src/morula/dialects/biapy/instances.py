@@ -339,6 +339,7 @@ def _refinement(settings: Settings, operation: Any, value: Any) -> Any:
         return None
     if name in ("dilation", "erosion"):
         radius = [each // 2 for each in numbers]  # BiaPy states the edge of the element
+        settings.note("objects are dilated and eroded by discs and balls, of half the edge of the boxes that are stated.")
         return {name: {"radius": radius if isinstance(value, list) else radius[0]}}
     return {name: value}
 

@@ -304,5 +304,5 @@ class Watershed:
         code = self._inside()
         if code is None:
             return np.clip(object_maxima(labels, depth, n), 0, 1)
-        means = object_means(labels, planes[code], n)
+        means = np.clip(object_means(labels, planes[code], n), 0, 1)  # channels from elsewhere may overshoot
         return means if self.channels[code].role == "interior" else 1 - means
