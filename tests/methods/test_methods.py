@@ -253,3 +253,10 @@ def test_advice() -> None:
 def test_options_that_cannot_be_are_told_with_the_job(kind: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(JobError, match=said):
         method(kind, **options)
+
+
+def test_an_unknown_loss_is_told_at_its_key_beside_what_else_is_wrong() -> None:
+    method = {"kind": "channels", "channels": ["F", "Q"], "losses": {"F": "bcee"}}
+    with pytest.raises(JobError) as caught:
+        load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": method})
+    assert [problem.key for problem in caught.value.problems] == ["method.channels.1", "method.losses"]

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
@@ -18,7 +18,7 @@ from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
-from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis
+from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis, unknown_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +84,14 @@ class Options(BaseOptions):
     def _filled(cls, values: Any) -> Any:
         preset = values.get("preset") if isinstance(values, Mapping) else None
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
+
+    @field_validator("losses")
+    @classmethod
+    def _losses_exist(cls, value: dict[str, str]) -> dict[str, str]:
+        for code, name in value.items():
+            if name not in LOSSES.names and (code, name) != ("E", "embedseg"):
+                raise ValueError(f"{code}: {unknown_loss(name, LOSSES.names)}")
+        return value
 
     @model_validator(mode="after")
     def _codes_stand(self) -> Options:
