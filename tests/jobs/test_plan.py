@@ -71,6 +71,15 @@ def test_settings_of_decoders_with_a_number_an_axis_are_checked_before_the_train
     assert plan(job, Facts(3, (1.0, 1.0, 1.0), 1, ((64, 64, 64),) * 4))
 
 
+def test_extra_measures_that_these_voxels_cannot_have_are_told_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB)
+    job = load_job(tmp_path / "job.yaml", overrides=["objects.measure.extra=[perimeter_crofton]"])
+    assert plan(job, Facts(2, (0.5, 0.5), 1, ((64, 64),) * 4, unit="um"))
+    with pytest.raises(JobError, match="isotropic spacings only") as caught:
+        plan(job, Facts(2, (0.5, 0.2), 1, ((64, 64),) * 4, unit="um"))
+    assert [problem.key for problem in caught.value.problems] == ["objects.measure.extra"]
+
+
 def test_objects_may_be_removed_by_their_class_and_by_lengths_in_the_unit_of_the_images(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     facts = Facts(2, (1.0, 1.0), 1, ((64, 64),) * 4, unit="um")

@@ -12,6 +12,7 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
+from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.testing.simulate import simulate
 
@@ -141,6 +142,25 @@ def test_extra_measures():
     assert {"perimeter", "centroid_weighted_0_um", "centroid_weighted_1_um"} <= set(table.columns)
     whole = measure(labels, voxel_size=1.0, extra=["perimeter"])
     np.testing.assert_allclose(whole["perimeter"], 2 * table["perimeter"])
+
+
+def test_flat_objects_of_volumes_have_no_convex_hull():
+    labels = np.zeros((6, 12, 12), np.uint16)
+    labels[0, 0, 0] = 1
+    labels[2, 2:6, 2:6] = 2
+    labels[(1, 2, 3), (6, 7, 8), (0, 1, 2)] = 3  # along a diagonal: thicker than a voxel along every axis
+    labels[1:5, 8:11, 9:12] = 4
+    extra = ["solidity", "extent", "centroid_weighted", "area_convex", "feret_diameter_max"]
+    table = measure(labels, voxel_size=(1, 0.4, 0.4), intensity=np.zeros(labels.shape), extra=extra)
+    for name, value in (("solidity", 1), ("area_convex", 36 * 0.16), ("feret_diameter_max", np.hypot(4, 3 * 0.4 * np.sqrt(2)))):
+        assert np.isnan(table[name][:3]).all()
+        assert table[name][3] == pytest.approx(value, rel=0.1)
+    assert table["extent"][:2].tolist() == [1, 1]
+    assert [column for column in table.columns if column.split("_um")[0] in extra] == [
+        "solidity", "extent", "area_convex_um3", "feret_diameter_max_um"
+    ]  # fmt: skip
+    assert filter_objects(labels, table, [["solidity > 1"], ["solidity < 0.5"]])[0].max() == 4
+    assert len(measure(0 * labels, extra=extra[:2] + extra[3:])) == 0
 
 
 @pytest.mark.parametrize(

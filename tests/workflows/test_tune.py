@@ -17,6 +17,7 @@ from morula.core.events import Finished, Progress, Started
 from morula.io.tables import read_table
 from morula.jobs.load import load_job
 from morula.jobs.tuning import changed
+from morula.labels.search import refinement_space
 from morula.metrics.matching import match, pool
 from morula.workflows.prepare import prepare, validation_sources
 
@@ -95,6 +96,28 @@ def test_tuning_again_changes_nothing_and_the_old_values_stay_known(run: Path) -
     first = _objects(run)
     list(morula.tune(run))
     assert _objects(run) == first
+
+
+def test_labels_that_were_corrected_meanwhile_are_scored_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from morula.workflows import tune
+
+    *_, first = morula.tune(run)
+    monkeypatch.setattr(tune, "_labels", lambda source: np.zeros_like(np.asarray(source.labels)))
+    *_, second = morula.tune(run)
+    assert isinstance(first, Finished)
+    assert isinstance(second, Finished)
+    assert first.figures["f1"] > 0
+    assert second.figures["f1"] == 0
+
+
+def test_of_an_operation_listed_twice_the_first_is_searched_and_the_second_stays() -> None:
+    operations = [{"dilation": 3}, "fill_holes", {"dilation": 1}]
+    job = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": "channels", "objects": {"refine": operations}})
+    space = refinement_space(job.objects.refine, np.array([100]))
+    first = {f"objects.refine.{name}": values[0] for name, values in space.items()}
+    assert changed(job, first).objects.refine == job.objects.refine
+    fewer = changed(job, {**first, "objects.refine.dilation": 0})
+    assert [getattr(each, "radius", None) for each in fewer.objects.refine] == [None, 1]
 
 
 def test_another_figure_is_raised_when_asked(run: Path) -> None:

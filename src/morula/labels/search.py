@@ -34,7 +34,8 @@ def refinement_space(operations: Sequence[Any], sizes: np.ndarray) -> Space:
         >>> refinement_space([], np.array([90, 100, 140]))
         {'fill_holes': (False, True), 'remove_small': (0, 2, 5, 10, 20, 40), 'dilation': (0, 1, 2), 'erosion': (0, 1)}
     """
-    stated = {operation.kind: getattr(operation, getattr(operation, "shorthand", ""), True) for operation in operations}
+    # of an operation that is listed twice the first is searched
+    stated = {each.kind: getattr(each, getattr(each, "shorthand", ""), True) for each in reversed(operations)}
     middle = float(np.median(sizes)) if len(sizes) else 0.0
     small = sorted({max(1, round(share * middle)) for share in (0.02, 0.05, 0.1, 0.2, 0.4)}) if middle else []
     name = "remove_small_objects" if "remove_small_objects" in stated else "remove_small"

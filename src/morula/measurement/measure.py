@@ -39,8 +39,8 @@ def measure(
     ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D ``surface_area_um2`` and
     ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` where given; ``intensity_mean``, ``_min``, ``_max``,
     ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ... in front where it has several channels; then
-    the `extra` ones, with their unit where they have one (``area_convex_um2``) unless a column above is called so. See
-    `morula.measurement.shape` for outlines and surfaces.
+    the `extra` ones, with their unit where they have one (``area_convex_um2``) unless a column above is called so; those that need a
+    convex hull are NaN in 3D where all voxels of an object lie in one plane. See `morula.measurement.shape` for outlines and surfaces.
 
     Args:
         labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
@@ -221,6 +221,24 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
             raise OptionError(f"the extra measure {name!r} cannot be taken of {ndim}D images. Leave it out.") from None
 
 
+_OF_HULLS = ("area_convex", "feret_diameter_max", "solidity")
+"""Properties of scikit-image that need the convex hull of an object's voxels."""
+
+
+def _of_hulls(names: Sequence[str], labels: np.ndarray, spacing: Sequence[float]) -> dict[str, np.ndarray]:
+    """These properties of each object of a volume; NaN where all its voxels lie in one plane, since scikit-image has no hull of them."""
+    from skimage.measure import regionprops
+
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Failed to get convex hull image")
+        for region in regionprops(labels, spacing=tuple(spacing)) if names else ():
+            solid = region.image_convex.any()
+            for name, values in columns.items():
+                values.append(float(getattr(region, name)) if solid else np.nan)
+    return {name: np.array(values, np.float64) for name, values in columns.items()}
+
+
 _POWERS = {
     "area": 0, "area_bbox": 0, "area_convex": 0, "area_filled": 0, "axis_major_length": 1, "axis_minor_length": 1, "centroid": 1,
     "centroid_local": 1, "centroid_weighted": 1, "centroid_weighted_local": 1, "coords_scaled": 1, "equivalent_diameter_area": 1,
@@ -229,9 +247,14 @@ _POWERS = {
 """Powers of a length that properties of scikit-image have, 0 for as many as there are axes; the others have none, or several."""
 
 
+def _property(column: str, names: Sequence[str]) -> str:
+    """The one of these properties that a column, or one column of several, is of."""
+    return max((name for name in names if column == name or re.fullmatch(rf"{name}(_\d+)+", column)), key=len)
+
+
 def _with_unit(column: str, names: Sequence[str], unit: str, ndim: int) -> str:
     """Name of a column with its unit, as of the other columns."""
-    name = max((name for name in names if column == name or re.fullmatch(rf"{name}(_\d+)+", column)), key=len, default="")
+    name = _property(column, names)
     if name not in _POWERS:
         return column
     power = _POWERS[name] or ndim
@@ -250,13 +273,15 @@ def _extra(
 
     check_extra(names, indexed.ndim, taken)
     picture = None if channels is None else channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
+    spacing, whole = size.spacing(indexed.ndim), indexed.astype(np.int64)
+    hulls = [name for name in names if name in _OF_HULLS and indexed.ndim == 3]
+    others = tuple(name for name in names if name not in hulls)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
             if not indexed.any():
                 warnings.simplefilter("ignore")  # without an object, scikit-image measures a made-up one to learn the types
-            found = regionprops_table(
-                indexed.astype(np.int64), picture, properties=tuple(names), separator="_", spacing=size.spacing(indexed.ndim)
-            )
+            found = regionprops_table(whole, picture, properties=others, separator="_", spacing=spacing)
+        found |= _of_hulls(hulls, whole, spacing)
     except (NotImplementedError, AttributeError, TypeError) as error:
         raise OptionError(
             f"the extra measures {', '.join(names)} cannot be taken of this {indexed.ndim}D image: {error}. Leave it out."
@@ -265,4 +290,5 @@ def _extra(
         if values.dtype.kind not in "biuf":
             raise OptionError(f"the extra measure {name!r} is not a number. Leave it out.")
     named = {column: _with_unit(column, names, size.unit, indexed.ndim) for column in found}
-    return {column if named[column] in taken else named[column]: values for column, values in found.items()}
+    order = sorted(found, key=lambda column: names.index(_property(column, names)))
+    return {column if named[column] in taken else named[column]: found[column] for column in order}

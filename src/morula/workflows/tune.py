@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,10 +184,11 @@ class _Search:
         return METHODS.load(job.method.kind)(options, job.objects, ndim=model.ndim, spacing=model.method.spacing)
 
     def _go_on(self) -> None:
-        """Take up the trials of a search that was stopped, if it was for the same model, images and figure."""
+        """Take up the trials of a search that was stopped, if it was for the same model, images, labels and figure."""
         plan = {
             "weights": json.loads((self.folder.model / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"],
             "images": [[source.title, *source.extent.start, *source.extent.stop] for source in self.sources],
+            "labels": [zlib.crc32(np.ascontiguousarray(truth).data) for truth in self.truths],
             "metric": self.goal.metric,
             "thresholds": list(self.goal.thresholds),
         }
