@@ -24,6 +24,7 @@ from PIL import Image as Picture
 from morula.core.errors import FileReadError, MissingFileError
 from morula.measurement.measure import measure
 from morula.metrics.matching import match, pool
+from morula.report import build
 from morula.report.build import chosen, write_report
 from morula.report.run_folder import read_run
 
@@ -223,6 +224,21 @@ def test_predictions_without_a_list_are_found_and_unscored_ones_named(make_run: 
 
 def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
     assert "was not trained" in text_of(page_of(tmp_path))
+
+
+def test_an_image_without_any_object_is_no_bad_one(make_run: MakeRun) -> None:
+    run = make_run()
+    with (run / "scores.csv").open("a", encoding="utf-8") as file:
+        csv.writer(file).writerows(["image_2", each, *([0] * (len(SCORES) - 1))] for each in (0.5, 0.75, 0.9))
+    text = text_of(page_of(run))
+    assert text.index("image_0 0.750") < text.index("image_2 – – – 0 0 0")
+
+
+def test_as_many_objects_are_told_as_were_looked_at(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    assert "10 objects: those that overlap least" in text_of(page_of(run))  # four true ones and an invented one each
+    monkeypatch.setattr(build, "OBJECTS", 7)
+    assert "7 objects of 10: those that overlap least" in text_of(page_of(run))
 
 
 def test_images_without_objects(make_run: MakeRun) -> None:

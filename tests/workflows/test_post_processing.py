@@ -95,7 +95,9 @@ def test_measure_from_the_command_line(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv")["label"].tolist() == [4]
     assert read_table(tmp_path / "t_all.csv")["comment"].tolist() == ["Correct", "Removed"]
     assert "perimeter_um" in read_table(tmp_path / "t.csv")
-    assert np.unique(np.asarray(morula.read(tmp_path / "kept.tif"))).tolist() == [0, 4]
+    kept = morula.read(tmp_path / "kept.tif")
+    assert np.unique(np.asarray(kept)).tolist() == [0, 4]
+    assert kept.voxel_size.spacing(2) == pytest.approx((0.5, 0.5))
     assert CliRunner().invoke(app, call).exit_code != 0
     assert CliRunner().invoke(app, [*call, "--overwrite"]).exit_code == 0
     wrong = CliRunner().invoke(app, [*call[:4], "--remove", "roundness < 1", "--overwrite"])

@@ -61,7 +61,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
     """The report as HTML."""
     reading = Reading.of(run)
     shown = chosen(run, n_images)
-    panels, rows, examined = examine(run, shown, reading)
+    panels, rows, n_rows, examined = examine(run, shown, reading)
     scored = any(image.truth for image in run.images) and bool(run.scores)
     counted = count_objects(run) if reading.objects else None
     return _template().render(
@@ -98,7 +98,7 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         objects=reading.objects,
         rows=rows,
         examined=examined,
-        n_objects=counted,
+        n_rows=n_rows,
         environment=tables.environment_rows(run.provenance),
         provenance=json.dumps(run.provenance, indent=1, ensure_ascii=False) if run.provenance else "",
     )
@@ -122,8 +122,8 @@ def chosen(run: RunFolder, n: int) -> list[RunImage]:
     return [images[round(index * (len(images) - 1) / max(n - 1, 1))] for index in range(n)]
 
 
-def examine(run: RunFolder, shown: Sequence[RunImage], reading: Reading) -> tuple[list[dict[str, Any]], list[ObjectRow], int]:
-    """Panels of the images shown, the worst objects with thumbnails, and the number of images that these were looked for in."""
+def examine(run: RunFolder, shown: Sequence[RunImage], reading: Reading) -> tuple[list[dict[str, Any]], list[ObjectRow], int, int]:
+    """Panels of the images shown, the worst objects with thumbnails, and of how many objects in how many images these are the worst."""
     panels: list[dict[str, Any]] = []
     rows: list[ObjectRow] = []
     tags: dict[str, Tags] = {}
@@ -140,7 +140,7 @@ def examine(run: RunFolder, shown: Sequence[RunImage], reading: Reading) -> tupl
             panels.append(panel(opened, tags[image.name], reading))
     worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
     add_thumbnails(run, worst, tags, reading)
-    return panels, worst, examined
+    return panels, worst, len(rows), examined
 
 
 def add_thumbnails(run: RunFolder, rows: Sequence[ObjectRow], tags: dict[str, Tags], reading: Reading) -> None:

@@ -159,16 +159,21 @@ def image_table(scores: Sequence[Row]) -> ScoreTable | None:
     for name in sorted(images, key=lambda each: image_score(scores, each)):
         by_key = {row[key]: row for row in images[name]}
         first = by_key.get(keys[0], {})
-        figures = [short(by_key.get(each, {}).get(figure, "")) for each in keys]
+        figures = ["–" if without_objects(first) else short(by_key.get(each, {}).get(figure, "")) for each in keys]
         rows.append([name, *figures, *(short(first.get(each, "")) for each in counts)])
     return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
+
+
+def without_objects(row: Row) -> bool:
+    """Whether neither the truth nor the result of an image has an object: then its figures, 0 in the table, say nothing."""
+    return all(number(row.get(count)) == 0 for count in ("tp", "fp", "fn"))
 
 
 def image_score(scores: Sequence[Row], name: str) -> float:
     """Figure by which an image is ranked: F1 at the first threshold, or the mean IoU of its classes; infinity when it has none."""
     figure = headline(scores)
     rows = [row for row in scores if row["image"] == name]
-    if figure is None or not rows:
+    if figure is None or not rows or without_objects(rows[0]):
         return math.inf
     if key_column(scores) == "threshold":
         value = number(rows[0][figure])

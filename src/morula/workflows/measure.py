@@ -70,7 +70,7 @@ def measure_file(
     yield FileWritten(output, "one row an object")
     if kept is not None:
         yield FileWritten(
-            write(kept, array, axes=objects.axes.spatial_axes, voxel_size=objects.voxel_size, labels=True, overwrite=overwrite),
+            write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=overwrite),
             "labels of the objects that remain",
         )
     yield Logged(f"{len(table)} objects measured into {output}")
