@@ -179,6 +179,18 @@ def test_centres_are_balanced_unless_the_job_says_otherwise() -> None:
     assert figures[None]["F"] == figures[False]["F"] < figures[True]["F"]
 
 
+@pytest.mark.parametrize(("filled", "balanced"), [(0.2, False), (0.8, True)])
+def test_affinities_are_balanced_where_what_parts_is_rare(filled: float, balanced: bool) -> None:
+    target = torch.zeros(1, 4, 20, 20)
+    target[..., : round(20 * filled), :] = 1
+    batch = {"targets": target, "weights": torch.ones_like(target)}
+    parted = {"channels": torch.full_like(target, -3.0 if filled < 0.5 else 3.0)}  # the rarer side is wrong
+    made = {given: method(channels={"A": {"reach": (1, 3)}}, rebalance=given) for given in (None, False, True)}
+    loss = {given: float(each.loss(parted, batch)["A"].total) for given, each in made.items()}
+    assert loss[True] > 1.5 * loss[False]
+    assert loss[None] == loss[balanced]
+
+
 def test_reorient_moves_channels_as_their_labels() -> None:
     made = method(channels=["F", "C", "Db"])
     for orientation in made.orientations():

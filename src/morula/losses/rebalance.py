@@ -15,7 +15,9 @@ HANDLED = ("ce", "bce", "bce_dice")
 """Losses that weigh voxels by their class."""
 
 
-def rebalance_weights(target: Tensor, weight: Tensor | None = None, *, ignore_value: float | None = None) -> Tensor:
+def rebalance_weights(
+    target: Tensor, weight: Tensor | None = None, *, ignore_value: float | None = None, raised: Literal["rarer", "background"] = "rarer"
+) -> Tensor:
     """Weights, shaped like the target, under which foreground and background of each channel count alike.
 
     With f the share of non-zero voxels among those that count, over the batch and kept within [0.05, 0.95], the rarer side of a
@@ -25,10 +27,14 @@ def rebalance_weights(target: Tensor, weight: Tensor | None = None, *, ignore_va
         target: NC(Z)YX; above zero is foreground.
         weight: broadcastable to the target; the result is multiplied with it, and voxels of weight 0 do not count.
         ignore_value: target value that does not count and gets weight 0.
+        raised: side that may weigh more than 1: the rarer one, or `background`, where that is the rarer one.
 
     Examples:
-        >>> rebalance_weights(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])).tolist()
+        >>> target = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
+        >>> rebalance_weights(target).tolist()
         [[[[1.0, 1.0, 1.0, 3.0]]]]
+        >>> rebalance_weights(target, raised="background").tolist(), rebalance_weights(1 - target, raised="background").tolist()
+        ([[[[1.0, 1.0, 1.0, 1.0]]]], [[[[1.0, 1.0, 1.0, 3.0]]]])
     """
     target = wide(target)
     base = torch.ones_like(target) if weight is None else fitting(weight, target).expand_as(target)
@@ -43,6 +49,8 @@ def rebalance_weights(target: Tensor, weight: Tensor | None = None, *, ignore_va
     kept = share.clamp(RAREST, 1 - RAREST)
     ratio = torch.maximum(kept, 1 - kept) / torch.minimum(kept, 1 - kept)
     rare = (target > 0) == (share <= 0.5)
+    if raised == "background":
+        rare &= target <= 0
     return torch.where(rare & ~constant, ratio, torch.ones_like(ratio)) * base
 
 

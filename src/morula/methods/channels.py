@@ -43,10 +43,13 @@ as StarDist does."""
 GUESSED = 0.03
 """Weight of a target that was guessed of what nobody has looked at, beside those of the same channel that were seen in a slice."""
 
+RARE: Mapping[str, Literal["rarer", "background"]] = {"centre": "rarer", "affinity": "background"}
+"""Sides of binary channels that are balanced where a job does not say."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "stardist": {"channels": {"Db": {}, "R": {}}, "losses": {"Db": "bce"}},
     "embedseg": {"channels": {"E": {}}},
-    "affinities": {"channels": {"A": {"reach": (1, 3, 9)}}, "rebalance": True},
+    "affinities": {"channels": {"A": {"reach": (1, 3, 9)}}},
     "flows": {"channels": {"F": {}, "G": {}}},
 }
 """Ways of published programs: channels and losses by name. The decoder follows from the channels."""
@@ -74,8 +77,9 @@ class Options(BaseOptions):
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Weight of a channel's loss by its code; where left out 1, for R 0.25; 0 for a channel that is not learned."""
     rebalance: bool | None = None
-    """Give the rarer class of a binary channel the same weight as the common one, batch by batch. Left out, for P alone: centres are so
-    rare that a network which never predicts one would be right almost everywhere."""
+    """Give the rarer class of a binary channel the same weight as the common one, batch by batch; it is then drawn too large. Left out, for
+    P, since a network that never predicts a centre would be right almost everywhere, and for A where voxels that part are the rarer ones,
+    as in tissue without background."""
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.5, 0.75, 0.9), min_length=1)
     """Intersection over union from which an object counts as found, in the scores."""
 
@@ -323,9 +327,9 @@ class Channels(Method):
                 continue
             code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
             weight = weights[:, span]
-            rare = representation.role == "centre" if self.options.rebalance is None else self.options.rebalance
-            if rare and name in ("bce", "bce_dice"):
-                weight = rebalance_weights(targets[:, span], weight)
+            stated, role = self.options.rebalance, representation.role
+            if name in ("bce", "bce_dice") and (stated or (stated is None and role in RARE)):
+                weight = rebalance_weights(targets[:, span], weight, raised="rarer" if stated else RARE[role])
             share = self.options.weights.get(code, representation.share)
             target, unit = targets[:, span], self._units[code]
             target = target if unit == 1 else target / unit
