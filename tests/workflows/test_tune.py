@@ -193,3 +193,21 @@ def test_objects_that_the_job_filters_out_are_left_out_of_the_score(run: Path) -
     *_, last = morula.tune(run)
     assert isinstance(last, Finished)
     assert last.figures == {"f1 before": 0.0, "f1": 0.0}
+
+
+def test_of_the_extra_measures_those_are_taken_that_a_condition_names(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from morula.measurement import measure
+
+    for file in (run / "job.yaml", run / "model/model.json"):
+        text = file.read_text().replace("filter: []", "filter: [[extent < 0.1]]").replace('"filter": []', '"filter": [["extent < 0.1"]]')
+        file.write_text(text.replace("extra: []", "extra: [solidity, extent]").replace('"extra": []', '"extra": ["solidity", "extent"]'))
+    taken, original = set(), measure._extra
+
+    def recorded(names, *arguments):  # type: ignore[no-untyped-def]
+        taken.add(tuple(names))
+        return original(names, *arguments)
+
+    monkeypatch.setattr(measure, "_extra", recorded)
+    list(morula.tune(run))
+    assert taken == {("extent",)}
+    assert _objects(run)["measure"]["extra"] == ["solidity", "extent"]  # type: ignore[index]

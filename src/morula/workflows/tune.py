@@ -257,7 +257,8 @@ class _Search:
                 objects, source = method.decode(np.asarray(values), method.fit(statistics)), self.sources[number]
                 labels = objects.labels
                 if tuned.objects.filter:
-                    labels = replace(self.model, job=tuned).measured(objects, self.model.as_image(_image(source)))[0]
+                    judge = replace(self.model, job=_measuring_what_is_judged(tuned))
+                    labels = judge.measured(objects, self.model.as_image(_image(source)))[0]
                 scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
@@ -315,6 +316,14 @@ def _labels(source: Source) -> np.ndarray:
     """Labels (Z)YX of the part of a source that is held out."""
     assert source.labels is not None
     return crop(source.labels, source.extent)[0]
+
+
+def _measuring_what_is_judged(job: Any) -> Any:
+    """The job without the extra measures, slow ones, that no condition names."""
+    judged = [each.property for group in job.objects.filter for each in group]
+    extra = tuple(name for name in job.objects.measure.extra if any(each.startswith(name) for each in judged))
+    measured = job.objects.measure.model_copy(update={"extra": extra})
+    return job.model_copy(update={"objects": job.objects.model_copy(update={"measure": measured})})
 
 
 def _key(setting: Setting) -> str:
