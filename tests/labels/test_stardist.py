@@ -296,6 +296,15 @@ def test_corners_are_an_option_of_the_decoder():
     assert found == {"exact": 1, "whole": 2}
 
 
+def test_overlap_is_of_the_smaller_star_or_of_the_union():
+    values, score = np.zeros((16, 30, 40), np.float32), np.zeros((30, 40), np.float32)
+    for x, radius, each in ((15, 10.0, 0.9), (24, 4.0, 0.6)):  # most of the small star lies in the large one
+        score[15, x], values[:, 15, x] = each, radius
+    prediction, channels = np.concatenate([score[None], values]), {"F": {}, "R": {"nrays": 16, "norm": False}}
+    found = {of: decode(prediction, channels, "stardist", {"overlap_of": of}).max() for of in ("smaller", "union")}
+    assert found == {"smaller": 1, "union": 2}
+
+
 def ellipsoids(ndim):
     shape, spacing = ((60, 64), (1.0, 1.0)) if ndim == 2 else ((20, 48, 48), (2.0, 1.0, 1.0))
     places = np.stack(np.indices(shape), axis=-1) * spacing
