@@ -14,6 +14,7 @@ from morula.labels.boundaries import boundaries
 from morula.labels.check import check_labels
 from morula.labels.encode import build_channels, encode
 from morula.labels.morphology import dilate, dilate_mask, ellipsoid, erode, radii
+from morula.labels.representations import REPRESENTATIONS
 from morula.labels.skeleton import skeleton
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
@@ -290,10 +291,12 @@ def test_channels_that_are_none():
         encode(labels, ["F"], {"C": {}})
 
 
-def test_labels_are_not_modified():
-    labels = blobs((20, 24), 5)
-    labels.flags.writeable = False
-    encode(labels, ["F", "B", "P", "C", "Db", "Dc"], {"F": {"erosion": 1, "dilation": 1}})
+@pytest.mark.parametrize("shape", [(20, 24), (8, 20, 24)])
+def test_labels_are_not_modified(shape):
+    labels = blobs(shape, 5)
+    before = labels.copy()
+    encode(labels, [code for code in REPRESENTATIONS.names if code != "Z" or labels.ndim == 3], {"F": {"erosion": 1, "dilation": 1}})
+    assert (labels == before).all()
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (5, 9, 12)])
