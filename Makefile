@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?=
 JOBS ?= 2
-ARRAY_ROOMS := src/morula/core/*,src/morula/io/*,src/morula/labels/*,src/morula/measurement/*,src/morula/metrics/*
+ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/morula/labels/*,src/morula/representations/*,src/morula/decoders/*,src/morula/measurement/*,src/morula/metrics/*
 
 .PHONY: help setup fix check test docs demo bench bench-labels constraints clean
 .DEFAULT_GOAL := help
@@ -36,9 +36,9 @@ check: setup ## lint, formatting, types, import contracts
 	$(BIN)/lint-imports
 
 # One BLAS/OpenMP thread a worker: as many workers as cores already fill the machine.
-test: setup ## all tests and doctests; line coverage of the array rooms >= 95 %
+test: setup ## all tests and doctests; line coverage of the array packages >= 95 %
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
-	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_ROOMS)' --fail-under=95
+	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_PACKAGES)' --fail-under=95
 
 docs: setup ## the documentation, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

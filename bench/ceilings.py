@@ -26,7 +26,7 @@ NO_STARS = {
 
 def sets(ndim: int) -> list[str]:
     """All channel sets to be measured, as `morula evaluate --representations` takes them."""
-    from morula.labels.decoders import DECODERS
+    from morula.decoders import DECODERS
     from morula.workflows.compare import Representation
 
     named = [f"{'+'.join(codes)}:{name}" for name in DECODERS.names for codes in DECODERS.load(name).channel_sets]

@@ -90,7 +90,7 @@ def folder_of(setting: Setting, seed: int) -> Path:
 
 def curve_of(setting: Setting, seed: int, start: str) -> Curve | None:
     """Training loss over the steps of one training; `None` where its run folder is gone."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     path = folder_of(setting, seed) / start.replace(" ", "_") / "logs" / "training.csv"
     if not path.is_file():
@@ -101,7 +101,7 @@ def curve_of(setting: Setting, seed: int, start: str) -> Curve | None:
 
 def trained(setting: Setting, seed: int, start: str, data: Path) -> float:
     """F1@0.5 on the test images of one training."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     network, pretext = STARTS[start]
     folder = folder_of(setting, seed)

@@ -88,7 +88,7 @@ def decoding(prediction: Any, channels: Any, process: str = "auto") -> Callable[
 def steps(labels: np.ndarray) -> dict[str, Callable[[], Any]]:
     """What is measured, by name."""
     import morula
-    from morula.labels.repair import repair_large
+    from morula.labels.merge_oversegmented import repair_large
     from morula.labels.voronoi import voronoi
     from morula.metrics.association import association_image
     from morula.metrics.matching import associate

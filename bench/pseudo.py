@@ -47,7 +47,7 @@ def finished(name: str, data: Path, options: argparse.Namespace) -> tuple[Path, 
 
     import morula
     from morula.core.events import Epoch
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     torch.set_num_threads(options.threads)
     RUNS.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def images_of(name: str) -> Path | None:
 
 def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
     """Run the job (or go on with it) and read its scores."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     if name == "wnet3d_embryo":
         return without_labels(data, options)
@@ -89,7 +89,7 @@ def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) 
 
     import morula
     from morula.core.events import Epoch
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     torch.set_num_threads(options.threads)
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) 
 
 def without_labels(data: Path, options: argparse.Namespace) -> Result:
     """Scores of WNet3D by seed, beside plain methods."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     folder = data / "nuclei3d_embryo"
     trained = [finished("wnet3d_embryo", data, options, seed) for seed in SEEDS]
@@ -148,7 +148,7 @@ def without_labels(data: Path, options: argparse.Namespace) -> Result:
 
 def pooled_scores(run: Path) -> dict[str, float]:
     """Scores at 0.5 of all test objects of a run together."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     table = read_table(run / "scores.csv")
     row = (table["image"] == "pooled") & (table["threshold"] == 0.5)
@@ -184,7 +184,7 @@ def beside_otsu(run: Path, data: Path, *, rival: bool) -> dict[str, float]:
 
 def counted(run: Path, minutes: float, options: argparse.Namespace) -> Result:
     """Objects that WNet3D finds in the crop that was counted."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     found = len(read_table(run / "objects" / "c5image.csv")["label"])
     return {
@@ -203,7 +203,7 @@ def counted(run: Path, minutes: float, options: argparse.Namespace) -> Result:
 def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) -> Result:
     """Objects found and their classes, beside the same objects if all had the most common class."""
     import morula
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
     from morula.metrics.classes import class_confusion, class_figures
 
     names = morula.load(run).method.options.classes.names

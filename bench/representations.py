@@ -207,7 +207,7 @@ def scores(run: Path, figures: dict[str, float]) -> list[Any]:
 
 def effort(run: Path) -> list[Any]:
     """Epochs and minutes of the training."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     seconds = read_table(run / "logs" / "training.csv")["seconds"]
     return [len(seconds), round(float(seconds.sum()) / 60, 1)]
@@ -233,7 +233,7 @@ def planned(run: Path, data: str, method: dict[str, Any], images: Path, epochs: 
 def decoder_of(run: Path) -> str:
     """Name of the decoder that made the objects of a run."""
     import morula
-    from morula.labels.decode import decoder_name
+    from morula.decoders.decode import decoder_name
 
     method = morula.load(run).method
     return decoder_name(method.representations, method.objects.process)

@@ -94,8 +94,8 @@ def both(given: Stars, limit: float, *, whole: bool = False) -> tuple[Callable[[
     """Our suppression and StarDist's, each giving flat indices of the stars that stay."""
     from stardist.nms import non_maximum_suppression_inds
 
-    from morula.labels.stars import fan_of
-    from morula.labels.suppression import Rule, field_of, suppress
+    from morula.kernels.star_nms import Rule, field_of, suppress
+    from morula.kernels.star_shapes import fan_of
 
     width = given.scores.shape[1]
     spacing = (1.0, 1.0)

@@ -48,7 +48,7 @@ class Once:
 def own_step(network: Any, loss: Callable[..., Any], batch: dict[str, Any], precision: str = "fp32") -> Step:
     """A step of the training loop."""
     from morula.training.options import Training
-    from morula.training.run import Run
+    from morula.training.state import Run
 
     options = Training(epochs=1, precision=precision, device="cpu", optimiser={"kind": "adamw", "rate": 1e-4, "weight_decay": 0.02})
     run = Run(network, loss, Once(batch), options, folder=Path(mkdtemp()))

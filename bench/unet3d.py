@@ -179,7 +179,7 @@ def elastic_pair() -> Callable[[], object]:
 
     from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions
     from morula.dialects.pytorch3dunet.patches import Patches
-    from morula.dialects.pytorch3dunet.slices import PatchGrid
+    from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
     from morula.dialects.pytorch3dunet.transforms import ElasticDeformation, Lists
     from morula.dialects.pytorch3dunet.volumes import Volume
 

@@ -12,25 +12,25 @@ __version__ = "0.1.0"
 
 _FACE = {
     "Image": "morula.core.image",
-    "Model": "morula.jobs.model",
-    "Objects": "morula.labels.decode",
+    "Model": "morula.models.model",
+    "Objects": "morula.decoders.decode",
     "Scores": "morula.metrics.matching",
     "VoxelSize": "morula.core.voxel_size",
     "compare": "morula.workflows.compare",
-    "decode": "morula.labels.decode",
-    "decode_objects": "morula.labels.decode",
-    "encode": "morula.labels.encode",
+    "decode": "morula.decoders.decode",
+    "decode_objects": "morula.decoders.decode",
+    "encode": "morula.representations.encode",
     "evaluate": "morula.workflows.evaluate",
     "filter_objects": "morula.measurement.filter",
-    "load": "morula.jobs.model",
+    "load": "morula.models.model",
     "match": "morula.metrics.matching",
     "measure": "morula.measurement.measure",
     "predict": "morula.workflows.predict",
     "read": "morula.io.read",
     "refine": "morula.labels.refine",
-    "run": "morula.workflows.run",
+    "run": "morula.dialects.verbs",
     "segment": "morula.workflows.segment",
-    "train": "morula.workflows.train",
+    "train": "morula.dialects.verbs",
     "tune": "morula.workflows.tune",
     "write": "morula.io.write",
 }
@@ -60,31 +60,31 @@ __all__ = [
     "write",
 ]
 
-_ROOMS = ("io", "labels", "losses", "measurement", "metrics", "testing")
+_ROOMS = ("decoders", "io", "labels", "losses", "measurement", "metrics", "representations", "testing")
 """Rooms of plain functions, which are found as attributes too: ``morula.losses.soft_ncuts``."""
 
 if TYPE_CHECKING:
     from morula.core.image import Image as Image
     from morula.core.voxel_size import VoxelSize as VoxelSize
+    from morula.decoders.decode import Objects as Objects
+    from morula.decoders.decode import decode as decode
+    from morula.decoders.decode import decode_objects as decode_objects
+    from morula.dialects.verbs import run as run
+    from morula.dialects.verbs import train as train
     from morula.io.read import read as read
     from morula.io.write import write as write
-    from morula.jobs.model import Model as Model
-    from morula.jobs.model import load as load
-    from morula.labels.decode import Objects as Objects
-    from morula.labels.decode import decode as decode
-    from morula.labels.decode import decode_objects as decode_objects
-    from morula.labels.encode import encode as encode
     from morula.labels.refine import refine as refine
     from morula.measurement.filter import filter_objects as filter_objects
     from morula.measurement.measure import measure as measure
     from morula.metrics.matching import Scores as Scores
     from morula.metrics.matching import match as match
+    from morula.models.model import Model as Model
+    from morula.models.model import load as load
+    from morula.representations.encode import encode as encode
     from morula.workflows.compare import compare as compare
     from morula.workflows.evaluate import evaluate as evaluate
     from morula.workflows.predict import predict as predict
-    from morula.workflows.run import run as run
     from morula.workflows.segment import segment as segment
-    from morula.workflows.train import train as train
     from morula.workflows.tune import tune as tune
 
 

@@ -15,13 +15,13 @@ from morula.cli.app import app
 from morula.core.errors import JobError
 from morula.dialects.biapy.convert import convert
 from morula.dialects.biapy.keys import DEFAULTS
+from morula.dialects.convert import convert as convert_text
+from morula.dialects.verbs import run
 from morula.io.read import read
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
 from morula.jobs.yaml_lines import parse_documents
 from morula.testing.simulate import simulate_data_set
-from morula.workflows.convert import convert as convert_text
-from morula.workflows.run import run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "biapy"
 SEG, POST = "PROBLEM.INSTANCE_SEG", "TEST.POST_PROCESSING"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from morula.core.errors import DataError, JobError, MissingFileError
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOptions
-from morula.dialects.pytorch3dunet.slices import PatchGrid, build_slices, labelled, starts
+from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices, labelled, starts
 from morula.dialects.pytorch3dunet.volumes import Stack, open_array, open_volumes
 from morula.io.write import write
 
@@ -94,7 +94,7 @@ def test_patches_lie_where_the_original_lays_them(length, patch, stride):
 @pytest.mark.parametrize("ignore", [None, 3])
 @pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 5, 12, 30)])
 def test_labelled_voxels_are_counted_patch_by_patch(shape, ignore, monkeypatch):
-    monkeypatch.setattr("morula.dialects.pytorch3dunet.slices._BLOCK", 200)
+    monkeypatch.setattr("morula.dialects.pytorch3dunet.slice_builders._BLOCK", 200)
     labels = np.random.default_rng(0).integers(0, 5, shape)
     grid = PatchGrid.of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
     counts = labelled(labels, grid, ignore).ravel()

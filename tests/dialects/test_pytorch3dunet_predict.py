@@ -15,8 +15,8 @@ from morula.cli.app import app
 from morula.core.errors import JobError
 from morula.core.events import FileWritten, Finished, Progress, Warned
 from morula.dialects.pytorch3dunet import build_model, original_state_dict
+from morula.dialects.pytorch3dunet.predict import predict3dunet
 from morula.io.write import write
-from morula.workflows.predict3dunet import predict3dunet
 
 MODEL = {"name": "UNet3D", "in_channels": 1, "out_channels": 2, "f_maps": [4, 8], "num_groups": 2, "final_sigmoid": False}
 PATCH, STRIDE, HALO = (4, 8, 8), (4, 6, 8), (1, 2, 4)

@@ -17,12 +17,12 @@ from torch.optim import lr_scheduler
 from morula.core.errors import MissingFileError, ModelError, OptionError, TrainingError, UnknownNameError
 from morula.core.events import Epoch, Finished, Warned
 from morula.dialects.pytorch3dunet import build_model, load_state_dict
-from morula.dialects.pytorch3dunet.board import tagged
 from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
 from morula.dialects.pytorch3dunet.job import FormatterOptions
 from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, build_course, build_optimizer, schedules
-from morula.jobs.model import load
-from morula.workflows.train3dunet import train3dunet
+from morula.dialects.pytorch3dunet.tensorboard import tagged
+from morula.dialects.pytorch3dunet.train import train3dunet
+from morula.models.model import load
 
 LISTS = {
     "raw": [{"name": "Standardize"}, {"name": "RandomFlip"}, {"name": "AdditiveGaussianNoise", "execution_probability": 0.5}],

@@ -14,7 +14,7 @@ from morula.dialects.pytorch3dunet.augment import Varying, encoded, smoothed_noi
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.patches import Patches, measure, parse_lists
-from morula.dialects.pytorch3dunet.slices import PatchGrid
+from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.dialects.pytorch3dunet.targets import appended, renumbered
 from morula.dialects.pytorch3dunet.transforms import TRANSFORMS
 from morula.dialects.pytorch3dunet.volumes import Volume

@@ -8,8 +8,8 @@ import sys
 import torch
 
 from morula.dialects.pytorch3dunet.job import read_job
+from morula.dialects.pytorch3dunet.train import _train
 from morula.dialects.pytorch3dunet.training import prepare
-from morula.workflows.train3dunet import _train
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from morula.core.errors import DataError, FileReadError, MissingFileError
-from morula.io.location import natural_key, split_location, stem_of, suffix_of
+from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.pairs import list_images, pair_images
 from morula.io.write import write
 

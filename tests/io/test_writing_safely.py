@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import yaozarrs
 
+from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileReadError, FileWriteError, OptionError
 from morula.core.region import blocks
 from morula.core.voxel_size import VoxelSize
 from morula.io import output as output_module
-from morula.io.atomic import atomic
 from morula.io.formats import hdf5, ome_zarr, zarr
 from morula.io.output import finish_pyramid, open_output
 from morula.io.read import read, read_labels
-from morula.io.tables import read_table, write_table
 from morula.io.write import write
+from morula.measurement.csv_table import read_table, write_table
 
 ARRAY = np.arange(6 * 40 * 50, dtype=np.uint16).reshape(6, 40, 50)
 SUFFIXES = [".tif", ".ome.tif", ".h5", ".zarr", ".ome.zarr", ".npy", ".nii.gz"]

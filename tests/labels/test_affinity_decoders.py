@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from morula.core.errors import OptionError
 from morula.core.orientation import orientations
-from morula.labels.agglomerate import agglomerate
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.decoders.mutex_watershed import MutexWatershed
-from morula.labels.decoders.watershed import Watershed
-from morula.labels.encode import build_channels, encode
-from morula.labels.mutex import attach, mutex_watershed
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.decoders.mutex_watershed import MutexWatershed
+from morula.decoders.watershed import Watershed
+from morula.kernels.agglomeration import agglomerate
+from morula.kernels.mutex_watershed import attach, mutex_watershed
 from morula.metrics.rand import adapted_rand_error
+from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
 from morula.testing.simulate import simulate
 

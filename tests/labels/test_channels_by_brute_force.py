@@ -10,8 +10,8 @@ from scipy import ndimage as ndi
 from skimage.morphology import skeletonize
 from skimage.segmentation import find_boundaries
 
-from morula.labels.encode import encode
 from morula.labels.skeleton import skeleton
+from morula.representations.encode import encode
 
 CASES = [((18, 21), (1.0, 1.0)), ((18, 21), (1.0, 0.4)), ((7, 12, 13), (1.0, 1.0, 1.0)), ((7, 12, 13), (2.5, 0.5, 0.8))]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from morula.core.errors import DataError
-from morula.labels.crf import CRF, refine_probabilities
+from morula.kernels.crf import CRF, refine_probabilities
 
 
 def exact(probabilities, image, options, spacing):

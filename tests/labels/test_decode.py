@@ -10,10 +10,10 @@ from scipy import ndimage as ndi
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError, UnknownNameError
 from morula.core.image import Image
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.encode import build_channels, encode
-from morula.labels.statistics import ChannelStatistics
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.decoders.statistics import ChannelStatistics
 from morula.metrics.matching import match
+from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 SETS = [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from morula.core.errors import DataError, OptionError
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.decoders.watershed import Options, Watershed
-from morula.labels.encode import build_channels, encode
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.decoders.watershed import Options, Watershed
+from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 SETS = [

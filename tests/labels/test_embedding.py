@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morula.core.errors import DataError, OptionError
-from morula.labels.clusters import _surest_first, cluster
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.encode import build_channels, encode
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.kernels.embedding_clusters import _surest_first, cluster
+from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
 from morula.testing.simulate import simulate
 

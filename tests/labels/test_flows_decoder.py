@@ -7,10 +7,10 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from morula.core.errors import OptionError
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.encode import build_channels, encode
-from morula.labels.paths import flow_errors, follow
-from morula.labels.statistics import ChannelStatistics
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.decoders.statistics import ChannelStatistics
+from morula.kernels.flow_tracking import flow_errors, follow
+from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
 

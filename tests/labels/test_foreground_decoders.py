@@ -9,9 +9,9 @@ from scipy.spatial import cKDTree
 
 import morula
 from morula.core.errors import OptionError
-from morula.labels.decode import build_decoder
-from morula.labels.encode import build_channels
-from morula.labels.otsu import blurred, otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.decoders.decode import build_decoder
+from morula.decoders.voronoi_otsu import blurred, otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.representations.encode import build_channels
 from morula.testing.contracts import same_partition
 
 SPACINGS = {2: [(1.0, 1.0), (2.0, 0.5)], 3: [(1.0, 1.0, 1.0), (1.75, 0.8, 0.8)]}

@@ -8,10 +8,10 @@ from scipy import ndimage as ndi
 
 from morula.core.errors import OptionError
 from morula.core.orientation import orientations
-from morula.labels.encode import build_channels, encode
-from morula.labels.neighbours import distance_to_others
-from morula.labels.rays import directions
-from morula.labels.reorient import common_orientations, reorient
+from morula.kernels.star_rays import directions
+from morula.labels.neighbour_distance import distance_to_others
+from morula.representations.encode import build_channels, encode
+from morula.representations.reorient import common_orientations, reorient
 
 FOLDER = Path(__file__).parents[1] / "golden" / "labels"
 LABELS = np.load(FOLDER / "channels.npz")

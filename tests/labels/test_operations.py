@@ -7,14 +7,14 @@ import pytest
 from scipy import ndimage as ndi
 
 from morula.core.errors import OptionError, UnknownNameError
+from morula.kernels.geometry import geometry
+from morula.kernels.relative_h_maxima import part, smooth
 from morula.labels.border import clear_border
-from morula.labels.geometry import geometry
 from morula.labels.holes import fill_holes
 from morula.labels.objects import Objects
 from morula.labels.refine import REFINEMENTS, refine, refine_objects
 from morula.labels.relabel import relabel
-from morula.labels.small import remove_large, remove_small
-from morula.labels.valleys import part, smooth
+from morula.labels.size_filter import remove_large, remove_small
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 

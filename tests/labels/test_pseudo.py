@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from morula.labels.objects import Objects
-from morula.labels.pseudo import Pseudo, pseudo_labels, sure_objects
+from morula.labels.pseudo_labels import Pseudo, pseudo_labels, sure_objects
 
 
 def scene():

@@ -6,14 +6,14 @@ from scipy import ndimage as ndi
 from scipy.spatial.distance import cdist
 
 from morula.core.errors import DataError, OptionError
-from morula.labels.encode import build_channels, encode
-from morula.labels.inside import fit_inside, inside_mask
-from morula.labels.median import median
+from morula.decoders.foreground_mask import fit_inside, inside_mask
+from morula.decoders.statistics import ChannelStatistics
+from morula.inference.median import median
+from morula.kernels.watershed import watershed
+from morula.labels.merge_oversegmented import repair_large
 from morula.labels.refine import refine
-from morula.labels.repair import repair_large
-from morula.labels.statistics import ChannelStatistics
 from morula.labels.voronoi import voronoi
-from morula.labels.watershed import watershed
+from morula.representations.encode import build_channels, encode
 
 
 def ball(shape, centre, radius):

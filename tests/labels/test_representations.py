@@ -9,13 +9,13 @@ from skimage.segmentation import find_boundaries
 
 from morula.core.errors import DataError, OptionError, UnknownNameError
 from morula.core.image import Image
+from morula.core.label_image import check_labels
 from morula.core.voxel_size import VoxelSize
 from morula.labels.boundaries import boundaries
-from morula.labels.check import check_labels
-from morula.labels.encode import build_channels, encode
 from morula.labels.morphology import dilate, dilate_mask, ellipsoid, erode, radii
-from morula.labels.representations import REPRESENTATIONS
 from morula.labels.skeleton import skeleton
+from morula.representations import REPRESENTATIONS
+from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 CASES = {

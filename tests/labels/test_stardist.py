@@ -9,14 +9,14 @@ from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 
 from morula.core.errors import OptionError
+from morula.core.label_image import three, volume
+from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.kernels.star_nms import Room, Rule, Setting, field_of, paint_stars, suppress
+from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
+from morula.kernels.star_rays import directions
+from morula.kernels.star_shapes import fan_of, star_volume
 from morula.labels import suppression
-from morula.labels.check import three, volume
-from morula.labels.decode import build_decoder, decode, decode_objects
-from morula.labels.encode import build_channels, encode
-from morula.labels.polyhedra import Blocks, blocks_of, lanes_of
-from morula.labels.rays import directions
-from morula.labels.stars import fan_of, star_volume
-from morula.labels.suppression import Room, Rule, Setting, field_of, paint_stars, suppress
+from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
 
@@ -362,7 +362,7 @@ def test_blocks_are_decoded_with_the_parameters_of_the_whole():
     channels = build_channels({"Db": {"norm": False}, "R": {}})
     made = encode(labels, {"Db": {"norm": False}, "R": {}})
     decoder = build_decoder(channels)
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.statistics import ChannelStatistics
 
     parameters = decoder.fit(ChannelStatistics.of(made))
     part = decoder.decode(made[:, :, :32], parameters, spacing)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from morula.jobs.load import load_job
-from morula.labels.representations import REPRESENTATIONS
-from morula.labels.unlabelled import completed, continued, labelled_only
+from morula.labels.partial_labels import completed, continued, labelled_only
 from morula.methods import METHODS
 from morula.methods.channels import GUESSED
+from morula.representations import REPRESENTATIONS
 from morula.testing.simulate import simulate
 
 IN_A_PLANE = ["F", "B", "C", "T", "Db", "D", "M"]

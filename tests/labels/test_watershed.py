@@ -8,7 +8,7 @@ from scipy import ndimage as ndi
 from skimage.segmentation import watershed as reference
 
 from morula.core.errors import DataError
-from morula.labels.watershed import quantised, steps, watershed
+from morula.kernels.watershed import quantised, steps, watershed
 
 SHAPES = [(40, 50), (12, 20, 22)]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from morula.core.errors import DataError
-from morula.labels.encode import encode
 from morula.losses.embedseg import EmbedSegWeights, embedseg, embedseg_sums
+from morula.representations.encode import encode
 from morula.testing.simulate import simulate
 
 CASES = [((14, 15), (0.02, 0.01), {}), ((6, 8, 7), (0.03, 0.01, 0.01), {}), ((12, 12), (0.01, 0.01), {"n_sigma": 1})]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from morula.labels.encode import encode
 from morula.losses.embedseg import EmbedSegWeights, embedseg
 from morula.losses.sums import activate
+from morula.representations.encode import encode
 
 GRID = 41
 WEIGHTS = EmbedSegWeights(1.5, 7.0, 0.5, 3.0)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from morula.core.options import validated
-from morula.labels.encode import encode
 from morula.methods import METHODS
+from morula.representations.encode import encode
 
 
 @pytest.mark.parametrize(("codes", "sure"), [(["Db", "R"], "Db"), (["F", "R"], "F")])

@@ -59,7 +59,7 @@ def test_perfect_outputs_have_a_small_loss_and_decode_to_the_labels() -> None:
     bad = sum(float(sums.total) for sums in made.loss({"channels": -logits}, batch).values())
     assert good < 0.01 < bad
     prediction = made.activate({"channels": logits})[0].numpy()
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.statistics import ChannelStatistics
 
     decoded = made.decode(prediction, made.fit(ChannelStatistics.of(prediction)))
     assert made.score(LABELS, decoded.labels)[0].f1 == 1.0

@@ -15,7 +15,7 @@ from morula.methods.crappify import Options as CrappifyOptions
 from morula.methods.masked_autoencoder import MaskedAutoencoder, chessboard, random_mask
 from morula.methods.masked_autoencoder import Options as MaskOptions
 from morula.metrics.restoration import structural_similarity
-from morula.workflows.restore import in_type
+from morula.workflows.predict_images import in_type
 
 
 def rng(seed=0):

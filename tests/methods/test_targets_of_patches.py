@@ -13,9 +13,9 @@ from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options as Sampling
 from morula.jobs.load import load_job
-from morula.labels.encode import encode_all
-from morula.labels.representations import REPRESENTATIONS
 from morula.methods import METHODS
+from morula.representations import REPRESENTATIONS
+from morula.representations.encode import encode_all
 from morula.testing.simulate import simulate
 
 SPACING = (2.0, 1.0, 1.0)

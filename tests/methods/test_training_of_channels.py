@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from morula.core.errors import JobError
+from morula.decoders.statistics import ChannelStatistics
 from morula.jobs.load import load_job
-from morula.labels.statistics import ChannelStatistics
 from morula.methods import METHODS
 from morula.nn.build import build_network
 from morula.testing.simulate import simulate

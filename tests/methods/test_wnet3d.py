@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from morula.core.variants import one_of
-from morula.labels.statistics import ChannelStatistics
+from morula.decoders.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 from morula.methods.wnet3d import Options, WNet3D, smoothed
@@ -140,7 +140,7 @@ def test_without_the_image_the_rarest_class_is_the_foreground():
 def test_every_decoder_parts_two_objects(process):
     from pydantic import TypeAdapter
 
-    from morula.labels.decoders import DECODERS
+    from morula.decoders import DECODERS
 
     class Chosen(Objects):
         pass

@@ -6,7 +6,7 @@ from torch import nn
 
 from morula.nn.build import build_network, to_channels_last
 from morula.nn.fuse import fuse_for_inference
-from morula.nn.fused_joint import FusedJoint, normalised
+from morula.nn.fused_upsampling import FusedJoint, normalised
 
 
 def network(ndim, **options):

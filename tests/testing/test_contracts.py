@@ -3,12 +3,12 @@
 import pytest
 
 from morula.data.augment import AUGMENTATIONS
+from morula.decoders import DECODERS
 from morula.io import FORMATS
-from morula.labels.decoders import DECODERS
-from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
 from morula.metrics import METRICS
 from morula.nn import NETWORKS
+from morula.representations import REPRESENTATIONS
 from morula.testing.contracts import (
     AUGMENTATION_LAWS,
     FORMAT_LAWS,

@@ -13,7 +13,7 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError, UnknownNameError
 from morula.core.events import FileWritten, Finished, Progress
 from morula.core.image import Image
-from morula.io.tables import read_table, write_table
+from morula.measurement.csv_table import read_table, write_table
 from morula.workflows.compare import Representation, Row, Truths, ceiling
 from morula.workflows.recommend import VOXELS, candidates, recommend, sample
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import morula
 from morula.cli.app import app
 from morula.core.errors import JobError
-from morula.io.tables import read_table
+from morula.measurement.csv_table import read_table
 
 OBJECTS = """
 objects:

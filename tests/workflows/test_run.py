@@ -11,7 +11,7 @@ import pytest
 
 import morula
 from morula.core.events import Epoch, FileWritten, Finished
-from morula.io.tables import read_table
+from morula.measurement.csv_table import read_table
 
 THRESHOLDS = 3
 CHANNELS = "{kind: channels, channels: [F, C, Db]}"

@@ -10,8 +10,8 @@ import torch
 
 import morula
 from morula.core.errors import JobError
-from morula.io.tables import read_table
 from morula.jobs.load import load_job
+from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match
 from morula.testing.simulate import simulate
 from morula.workflows.prepare import prepare

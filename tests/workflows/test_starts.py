@@ -9,8 +9,8 @@ import pytest
 
 import morula
 from morula.core.events import Epoch, Finished, Logged
-from morula.io.tables import read_table
 from morula.jobs.load import load_job
+from morula.measurement.csv_table import read_table
 from morula.workflows.prepare import prepare
 from morula.workflows.train import with_seed
 

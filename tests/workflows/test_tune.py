@@ -14,10 +14,10 @@ import yaml
 import morula
 from morula.core.errors import DataError, JobError, OptionError
 from morula.core.events import Finished, Progress, Started
-from morula.io.tables import read_table
+from morula.decoders.search_space import refinement_space
 from morula.jobs.load import load_job
 from morula.jobs.tuning import changed
-from morula.labels.search import refinement_space
+from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match, pool
 from morula.workflows.prepare import prepare, validation_sources
 

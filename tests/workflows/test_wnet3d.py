@@ -15,10 +15,10 @@ import pytest
 import morula
 from morula.core.errors import DataError, JobError
 from morula.core.events import Epoch, Finished, Logged, Preview, Warned
-from morula.io.tables import read_table
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
+from morula.measurement.csv_table import read_table
 from morula.metrics.matching import pool
 from morula.nn.weights import update_sidecar
 from morula.workflows.prepare import prepare, validation_sources

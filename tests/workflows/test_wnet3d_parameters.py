@@ -12,7 +12,7 @@ import pytest
 import morula
 from morula.core.events import Epoch, FileWritten
 from morula.jobs.job import job_model
-from morula.labels.crf import CRF, refine_probabilities
+from morula.kernels.crf import CRF, refine_probabilities
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/dialects/cellseg3d.md"
 JOB: dict[str, Any] = {

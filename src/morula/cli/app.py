@@ -99,9 +99,9 @@ def check(
     """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
     from morula.cli.check import tell, tell3dunet, tell_stages
     from morula.dialects import program_of
-    from morula.workflows.check import check as check_job
+    from morula.dialects.pytorch3dunet.check import check3dunet
+    from morula.dialects.verbs import check as check_job
     from morula.workflows.check import check_stages
-    from morula.workflows.check3dunet import check3dunet
     from morula.workflows.stages import stage_count
 
     with answering():
@@ -122,7 +122,7 @@ def convert(
 ) -> None:
     """Show a job file of BiaPy or pytorch-3dunet as a job of Morula."""
     from morula.cli.check import write_converted
-    from morula.workflows.convert import convert as convert_job
+    from morula.dialects.convert import convert as convert_job
 
     with answering():
         text, warnings = convert_job(job)
@@ -162,7 +162,7 @@ def run(
 ) -> None:
     """Train, predict, evaluate and report."""
     from morula.dialects import program_of
-    from morula.workflows.run import run as run_job
+    from morula.dialects.verbs import run as run_job
 
     with answering(lambda: _again("run", job, output)):
         if program_of(job) == "pytorch-3dunet":
@@ -186,7 +186,7 @@ def train(
 ) -> None:
     """Train the network of a job into a run folder."""
     from morula.dialects import program_of
-    from morula.workflows.train import train as train_job
+    from morula.dialects.verbs import train as train_job
 
     with answering(lambda: _again("train", job, output)):
         if program_of(job) == "pytorch-3dunet":
@@ -222,8 +222,8 @@ StrideShape = Annotated[
 def _run3dunet(job: Path, device: str) -> Iterator[Event]:
     """What a job file of pytorch-3dunet asks for."""
     from morula.dialects.pytorch3dunet.job import purpose_of
-    from morula.workflows.predict3dunet import predict3dunet as predict_config
-    from morula.workflows.train3dunet import train3dunet as train_config
+    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
+    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
 
     overrides = {} if device == "auto" else {"device": device}
     return train_config(job, overrides=overrides) if purpose_of(job) == "train" else predict_config(job, overrides=overrides)
@@ -260,7 +260,7 @@ def train3dunet(
     verbose: Verbose = False,
 ) -> None:
     """Train as a job file of pytorch-3dunet says."""
-    from morula.workflows.train3dunet import train3dunet as train_config
+    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
 
     with answering(lambda: f"morula train3dunet --config {config} with trainer.resume: CHECKPOINT_DIR/last_checkpoint.pytorch"):
         overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
@@ -282,7 +282,7 @@ def predict3dunet(  # each parameter is an option of the command line
     verbose: Verbose = False,
 ) -> None:
     """Predict with a job file and a checkpoint of pytorch-3dunet."""
-    from morula.workflows.predict3dunet import predict3dunet as predict_config
+    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
 
     with answering():
         overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)

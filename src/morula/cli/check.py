@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from morula.cli.show import complain, say
+from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.events import Warned
-from morula.io.atomic import atomic
+from morula.dialects.pytorch3dunet.check import Checked3dunet
 from morula.workflows.check import Checked
-from morula.workflows.check3dunet import Checked3dunet
-from morula.workflows.prove import Proof
+from morula.workflows.dry_run import Proof
 
 
 def tell(checked: Checked) -> None:

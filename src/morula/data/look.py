@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from morula.core.errors import DataError
 from morula.core.image import Image
+from morula.core.label_image import check_labels, compact
 from morula.core.region import Region
 from morula.data.crop import crop
 from morula.data.intensity import LIMIT, Distribution, distributions
-from morula.labels.check import check_labels, compact
-from morula.labels.geometry import geometry
+from morula.kernels.geometry import geometry
 
 _VOXELS = 2**26  # a larger label image is represented by a block in its middle
 SHARES = (5, 25, 50, 75, 95)

@@ -13,7 +13,7 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
-from morula.core.mirror import mirrored_box
+from morula.core.reflect_pad import mirrored_box
 from morula.core.region import Region
 from morula.data.augment.base import Augmentation, Draw, draw
 from morula.data.augment.resample import Fetched, fetch_region

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from morula.core.family import Member
+
 # Sections that a job of each program cannot do without: any one of its sets.
 _NEEDED: dict[str, tuple[frozenset[str], ...]] = {
     "BiaPy": (frozenset({"PROBLEM"}),),
     "pytorch-3dunet": (frozenset({"model", "trainer"}), frozenset({"model", "predictor"}), frozenset({"model", "model_path", "loaders"})),
 }
 _OURS = frozenset({"images", "method"})
+
+# entry points of the group morula.checkpoints
+BIAPY_CHECKPOINT = Member("morula.dialects.biapy.checkpoint:BiapyCheckpoint", summary="BiaPy")
+WNET3D_CHECKPOINT = Member("morula.dialects.cellseg3d:WNet3DCheckpoint", summary="WNet3D of CellSeg3D")
 
 
 def recognise(document: Mapping[str, Any]) -> str | None:

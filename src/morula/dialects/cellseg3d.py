@@ -87,3 +87,23 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under our names; names that are not WNet3D's stay as they are."""
     table = dict(names())
     return {table.get(name, name): values for name, values in tensors.items()}
+
+
+class WNet3DCheckpoint:
+    """The `morula.models.checkpoint_formats.CheckpointFormat` of CellSeg3D's WNet3D weights."""
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Whether the file holds the state of a network; whether it is a WNet3D is found when it is used."""
+        load_state_dict_file(path)
+        return True
+
+    @staticmethod
+    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+        """Kind and options of the network."""
+        return "wnet", options_of(load_state_dict_file(path), str(path)).model_dump(exclude={"from_"})
+
+    @staticmethod
+    def tensors(path: Path) -> dict[str, Tensor]:
+        """Weights by the names of the native network."""
+        return renamed(load_state_dict_file(path))

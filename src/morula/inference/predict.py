@@ -12,8 +12,8 @@ import torch
 
 from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.events import Progress
-from morula.core.mirror import mirrored_box
 from morula.core.orientation import Orientation
+from morula.core.reflect_pad import mirrored_box
 from morula.core.region import Region
 from morula.inference.plan import Tiles
 from morula.inference.stitch import Index, stitch, walk

@@ -11,24 +11,12 @@ from typing import Any
 import numpy as np
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, FileReadError, MorulaError
+from morula.core.errors import DataError, MorulaError
+from morula.core.file_errors import damaged
 from morula.core.image import Image
 from morula.core.indexing import split_index
 
 _FAILURES = (OSError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, ImportError)
-
-
-def damaged(path: Any, error: BaseException | str) -> FileReadError:
-    """The error for a file that its format's own library cannot decode."""
-    return FileReadError(
-        f"{str(path)!r} cannot be read ({_first_line(error)}). The file is damaged, truncated or not of the kind that its name says: "
-        "copy it again from where it came from and compare the sizes."
-    )
-
-
-def _first_line(error: BaseException | str) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 class LazyArray(ABC):

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from morula.core.atomic import check_absent, remove, replace, write_error
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
+from morula.core.location import split_location, suffix_of
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.io.atomic import check_absent, remove, replace, write_error
 from morula.io.formats import hdf5, ome_zarr
 from morula.io.formats.base import Target
 from morula.io.formats.zarr import settle, settled
-from morula.io.location import split_location, suffix_of
 from morula.io.select import format_to_write
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from morula.core.errors import DataError, MissingFileError, MorulaError
+from morula.core.file_errors import missing
+from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.formats.base import Request
-from morula.io.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.read import open_image
-from morula.io.select import missing, suffixes
+from morula.io.select import suffixes
 
 Place: TypeAlias = str | os.PathLike[str]
 

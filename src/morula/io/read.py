@@ -11,11 +11,11 @@ import numpy as np
 from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.image import Image
+from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import each_block
 from morula.io.formats.base import Request
 from morula.io.lazy import View, take_channel
-from morula.io.location import split_location
 from morula.io.select import format_of
 
 _MOST = 2**32 - 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from morula.core.errors import FileReadError, MissingFileError, OptionError
-from morula.core.family import nearest
+from morula.core.errors import FileReadError, OptionError
+from morula.core.file_errors import missing
+from morula.core.location import suffix_of
 from morula.io import FORMATS
 from morula.io.formats.base import Format
-from morula.io.location import suffix_of
 
 _ELSEWHERE = {".czi": "Zeiss", ".nd2": "Nikon", ".lif": "Leica", ".oib": "Olympus", ".oif": "Olympus", ".vsi": "Olympus", ".mrc": "MRC"}
 
@@ -67,14 +67,3 @@ def format_to_write(path: Path, *, labels: bool = False) -> Format:
                 return each
     written = sorted({suffix for each in known if each.writes for suffix in each.suffixes})
     raise OptionError(f"{str(path)!r} ends in {suffix or 'no suffix'}, which Morula does not write. Choose one of {', '.join(written)}.")
-
-
-def missing(path: Path) -> MissingFileError:
-    """The error for a file that does not exist, with the nearest name that does."""
-    parent = path.parent
-    if not parent.is_dir():
-        return MissingFileError(
-            f"{str(path)!r} does not exist; there is no folder {str(parent)!r} (from {str(Path.cwd())!r}). Correct the path."
-        )
-    near = nearest(path.name, [each.name for each in parent.iterdir()])
-    return MissingFileError(f"{str(path)!r} does not exist. Correct the path.{near}")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from morula.core.atomic import atomic, check_absent
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
+from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.io.atomic import atomic, check_absent
 from morula.io.formats.base import Target
-from morula.io.location import split_location
 from morula.io.select import format_to_write
 
 

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, PositiveInt, create_model, field_va
 
 from morula.core.options import Options
 from morula.core.variants import many_of, one_of, spelt_out
-from morula.labels.median import Options as Median
-from morula.labels.pseudo import Pseudo
+from morula.inference.median import Options as Median
+from morula.labels.pseudo_labels import Pseudo
 
 
 class Source(Options):
@@ -207,7 +207,7 @@ def job_model() -> type[Options]:
 
 def _objects_model() -> Any:
     """The class of the section `objects`."""
-    from morula.labels.decoders import DECODERS
+    from morula.decoders import DECODERS
     from morula.labels.refine import REFINEMENTS
     from morula.measurement.filter import AnyOfAll
 

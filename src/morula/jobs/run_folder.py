@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError
-from morula.io.atomic import atomic
 
 _PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
 

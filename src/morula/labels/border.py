@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.labels.check import check_labels, compact
-from morula.labels.small import select
+from morula.core.label_image import check_labels, compact
+from morula.kernels.object_tables import select
 
 
 def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = None) -> np.ndarray:

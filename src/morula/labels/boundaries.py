@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import OptionError
-from morula.labels.check import check_labels, volume
+from morula.core.label_image import check_labels, volume
 
 Mode = Literal["thick", "inner", "outer", "subpixel", "dense"]
 

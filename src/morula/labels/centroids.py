@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from morula.labels.geometry import Geometry
+from morula.kernels.geometry import Geometry
 
 
 def inner_centroids(labels: np.ndarray, found: Geometry, spacing: Sequence[float]) -> np.ndarray:

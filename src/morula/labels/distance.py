@@ -8,8 +8,8 @@ import edt
 import numpy as np
 from numba import njit
 
-from morula.labels.check import compact, three, volume
-from morula.labels.geometry import geometry
+from morula.core.label_image import compact, three, volume
+from morula.kernels.geometry import geometry
 
 _DEEP = 25.0
 """Voxels of the finest axis to which the search from voxel to voxel is faster than lower envelopes, as a mean over objects."""

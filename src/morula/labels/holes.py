@@ -7,8 +7,8 @@ from typing import Any
 import fill_voids
 import numpy as np
 
-from morula.labels.check import check_labels, compact
-from morula.labels.geometry import geometry
+from morula.core.label_image import check_labels, compact
+from morula.kernels.geometry import geometry
 
 
 def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from numba import njit
 from pydantic import NonNegativeInt
 
 from morula.core.errors import OptionError
-from morula.labels.check import volume
+from morula.core.label_image import volume
 from morula.labels.distance import distance
 
 Radius = NonNegativeInt | tuple[NonNegativeInt, ...]

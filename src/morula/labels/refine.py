@@ -11,16 +11,17 @@ from pydantic import Field
 from morula.core.errors import OptionError
 from morula.core.family import Family, Member
 from morula.core.image import spatial_array
+from morula.core.label_image import check_labels
 from morula.core.options import Options, validated
 from morula.core.variants import spelt_out, variant_types
 from morula.core.voxel_size import VoxelSizeLike
+from morula.kernels.object_tables import numbered
 from morula.labels.border import clear_border
-from morula.labels.check import check_labels
 from morula.labels.holes import fill_holes
+from morula.labels.merge_oversegmented import repair_large
 from morula.labels.morphology import Radius, dilate, erode, radii
-from morula.labels.objects import DECODED, Objects, numbered
-from morula.labels.repair import repair_large
-from morula.labels.small import remove_large, remove_small
+from morula.labels.objects import DECODED, Objects
+from morula.labels.size_filter import remove_large, remove_small
 from morula.labels.voronoi import Nearest, voronoi
 
 Mask = np.ndarray | Callable[["Tessellation"], np.ndarray] | None

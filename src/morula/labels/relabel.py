@@ -7,7 +7,7 @@ from typing import Any
 import fastremap
 import numpy as np
 
-from morula.labels.check import check_labels, smallest_type
+from morula.core.label_image import check_labels, smallest_type
 
 
 def relabel(labels: Any) -> np.ndarray:

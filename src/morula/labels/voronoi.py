@@ -9,11 +9,11 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import spatial_array
+from morula.core.label_image import check_labels, compact
 from morula.core.voxel_size import VoxelSizeLike
+from morula.kernels.geometry import geometry
 from morula.labels.centroids import inner_centroids
-from morula.labels.check import check_labels, compact
-from morula.labels.geometry import geometry
-from morula.labels.unlabelled import continued
+from morula.labels.partial_labels import continued
 
 Nearest = Literal["centroid", "object"]
 

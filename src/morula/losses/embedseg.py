@@ -63,7 +63,7 @@ def embedseg(
 
     Three parts, weighted: the Lovasz hinge between the membership of all voxels in an object and the object, meaned over objects; the
     variance of the bandwidths in an object, meaned over objects; and the squared difference of seediness and membership (in the
-    background: 0), meaned over voxels. The membership is that of `morula.labels.representations.embedding.Embedding`, with the centre
+    background: 0), meaned over voxels. The membership is that of `morula.representations.embedding.Embedding`, with the centre
     of the target and the mean bandwidth of the object's voxels.
 
     Args:

@@ -13,10 +13,10 @@ from pydantic import BeforeValidator
 from morula.core.errors import OptionError
 from morula.core.family import nearest
 from morula.core.image import spatial_array
+from morula.core.label_image import check_labels, compact
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
-from morula.labels.check import check_labels, compact
-from morula.labels.small import select
+from morula.kernels.object_tables import select
 from morula.measurement.table import Table, find_column, stem
 
 Sign = Literal["gt", "ge", "lt", "le"]

@@ -14,9 +14,9 @@ from numba import njit
 from morula.core.errors import DataError, OptionError
 from morula.core.family import nearest
 from morula.core.image import Image, spatial_array
+from morula.core.label_image import check_labels, volume
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.labels.check import check_labels, volume
-from morula.labels.geometry import Geometry, geometry
+from morula.kernels.geometry import Geometry, geometry
 from morula.measurement.shape import perimeters, surface_areas
 from morula.measurement.table import Table
 

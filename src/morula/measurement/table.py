@@ -123,7 +123,7 @@ class Table:
         Raises:
             FileWriteError: when the file cannot be written.
         """
-        from morula.io.tables import write_table
+        from morula.measurement.csv_table import write_table
 
         return write_table(path, self._columns)
 

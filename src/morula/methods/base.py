@@ -14,8 +14,8 @@ from morula.core.orientation import Orientation, orientations
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.labels.decode import Objects
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.decode import Objects
+    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
 
@@ -160,7 +160,7 @@ class Method(ABC):
         Raises:
             DataError: for NaN or infinite values.
         """
-        from morula.labels.statistics import ChannelStatistics
+        from morula.decoders.statistics import ChannelStatistics
 
         return ChannelStatistics.of(prediction, self.counted)
 

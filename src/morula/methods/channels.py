@@ -14,17 +14,17 @@ from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Orientation
 from morula.core.variants import many_of
-from morula.labels.representations import REPRESENTATIONS
 from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
 from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis, unknown_loss
+from morula.representations import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.labels.decode import Objects
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.decode import Objects
+    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Channels(Method):
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
         """Channels that no decoder makes objects of, or not the one that is named."""
-        from morula.labels.inside import inside_channel
+        from morula.decoders.foreground_mask import inside_channel
 
         made = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
         unlike = made._unlike_losses()
@@ -282,8 +282,8 @@ class Channels(Method):
         Objects are completed into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects that
         are not `relevant` are left out of channels of which each object has its own.
         """
-        from morula.labels.encode import encode_all
-        from morula.labels.unlabelled import completed
+        from morula.labels.partial_labels import completed
+        from morula.representations.encode import encode_all
 
         if unlabelled is not None:
             labels = completed(labels, unlabelled, self.spacing)
@@ -363,34 +363,34 @@ class Channels(Method):
 
     def reorient(self, prediction: Any, orientation: Orientation) -> Any:
         """Every channel as its representation turns; offsets along the axes exchange."""
-        from morula.labels.reorient import reorient
+        from morula.representations.reorient import reorient
 
         return reorient(self.representations, prediction, orientation)
 
     def orientations(self) -> list[Orientation]:
         """The intersection over the channels."""
-        from morula.labels.reorient import common_orientations
+        from morula.representations.reorient import common_orientations
 
         return common_orientations(self.representations, self.spacing)
 
     @cached_property
     def decoder(self) -> Any:
         """The decoder that the job names, or the one that fits the channels."""
-        from morula.labels.decode import build_decoder
+        from morula.decoders.decode import build_decoder
 
         return build_decoder(self.representations, self.objects.process)
 
     @property
     def counted(self) -> Sequence[int]:
         """Those of the decoder, and of the inside where the objects are to cover it."""
-        from morula.labels.inside import inside_codes
+        from morula.decoders.foreground_mask import inside_codes
 
         codes = (*self.decoder.counted, *(inside_codes(self.representations) if self._tessellations else ()))
         return [span.start for code, span in zip(self.codes, self._spans) if code in codes]
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The decoder's parameters, and the thresholds of the inside where the objects are to cover it."""
-        from morula.labels.inside import fit_inside
+        from morula.decoders.foreground_mask import fit_inside
 
         statistics = statistics.first(self._width)
         parameters = self.decoder.fit(statistics)
@@ -403,7 +403,7 @@ class Channels(Method):
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
         """Objects of the decoder, refined as the job says; with classes, the vote of their voxels."""
-        from morula.labels.inside import inside_mask
+        from morula.decoders.foreground_mask import inside_mask
         from morula.labels.refine import refine_objects
 
         prediction, classes = prediction[: self._width], prediction[self._width :]
@@ -421,7 +421,7 @@ class Channels(Method):
 
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
         """That of the decoder, then the operations on objects."""
-        from morula.labels.decode import decoder_name
+        from morula.decoders.decode import decoder_name
 
         return object_settings(decoder_name(self.representations, self.objects.process), self.decoder, self.objects, truths)
 

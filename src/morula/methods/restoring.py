@@ -14,8 +14,8 @@ from morula.methods.base import Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.labels.decode import Objects
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.decode import Objects
+    from morula.decoders.statistics import ChannelStatistics
 
 HEAD = "image"
 

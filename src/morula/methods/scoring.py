@@ -80,7 +80,7 @@ def object_settings(kind: str, decoder: Any, objects: Any, truths: Sequence[np.n
 
     `truths` are label images, for the size of objects.
     """
-    from morula.labels.search import refinement_space
+    from morula.decoders.search_space import refinement_space
 
     sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
     space: dict[str, tuple[Any, ...]] = {"objects.process.kind": (kind,)}

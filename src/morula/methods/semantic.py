@@ -17,8 +17,8 @@ from morula.methods.scoring import ClassWeights, check_class_weights, check_loss
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.labels.decode import Objects
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.decode import Objects
+    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Activation, Sums
 
 
@@ -131,7 +131,7 @@ class Semantic(Method):
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
         """The class image, as labels 0, 1, 2, ...; confidence is the mean probability of each class where it was given."""
-        from morula.labels.decode import Objects
+        from morula.decoders.decode import Objects
 
         labels = (prediction[0] > parameters["threshold"]) if self.classes == 2 else prediction.argmax(axis=0)
         labels = labels.astype(np.uint8 if self.classes <= 256 else np.uint16)

@@ -28,7 +28,7 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
         >>> image_warnings(np.zeros((1, 8, 8), np.float32), "a.tif", (1, 1))
         ['a.tif is empty: all its voxels are alike, so there is nothing to learn. Leave it out.']
     """
-    from morula.labels.valleys import pieces
+    from morula.kernels.relative_h_maxima import pieces
 
     plane = image.mean(axis=0)
     if plane.min() == plane.max():
@@ -55,8 +55,8 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
 
 def bright_voxels(plane: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """What is brighter than Otsu's threshold of the smoothed image (Z)YX, and than its dark part by five standard deviations of that."""
-    from morula.labels.otsu import blurred
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.statistics import ChannelStatistics
+    from morula.decoders.voronoi_otsu import blurred
 
     smoothed = blurred(plane, 1.0, spacing)
     low, quarter, high = np.percentile(smoothed, (5, 25, 99.8))

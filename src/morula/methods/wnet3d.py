@@ -11,16 +11,16 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
-from morula.labels.crf import CRF, refine_probabilities
-from morula.labels.decoders.foreground import VoronoiOtsu
+from morula.decoders.foreground import VoronoiOtsu
+from morula.kernels.crf import CRF, refine_probabilities
 from morula.methods.base import Method, Sizes, middle_plane, stretched
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.labels.decode import Objects
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.decode import Objects
+    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
 TOP = 100.0
@@ -166,8 +166,8 @@ class WNet3D(Method):
     @cached_property
     def decoder(self) -> Any:
         """The decoder that the job names; Voronoi-Otsu where it names none."""
-        from morula.labels.decode import build_decoder
-        from morula.labels.encode import build_channels
+        from morula.decoders.decode import build_decoder
+        from morula.representations.encode import build_channels
 
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.process is None else self.objects.process)
 
@@ -252,7 +252,7 @@ class WNet3D(Method):
 
     def baselines(self, image: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
         """What Otsu's threshold of the image gives, parted by Voronoi cells and by watershed."""
-        from morula.labels.otsu import otsu_voronoi, otsu_watershed
+        from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed
 
         plane = image().mean(axis=0)
         return {"Otsu + Voronoi": otsu_voronoi(plane, self.spacing), "Otsu + watershed": otsu_watershed(plane, self.spacing)}

@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from morula.nn.fused_joint import FusedGroupNorm, FusedJoint, can_be_fused
+from morula.nn.fused_upsampling import FusedGroupNorm, FusedJoint, can_be_fused
 from morula.nn.layers import ConvolutionBlock, VoxelLinear
 from morula.nn.ordered_unet import Joint, OrderedConvolution, OrderedUNet
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from morula.nn.layers import ConvolutionBlock, Style, activation, convolution, initialise, normalisation, pool, transposed
 from morula.nn.network import Network
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 from morula.nn.unet_options import MultiResUNetOptions
 
 _SHARES = (0.167, 0.333, 0.5)  # of a block's channels, for its three convolutions in a row

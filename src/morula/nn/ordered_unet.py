@@ -13,7 +13,7 @@ from torch.nn import functional
 from morula.nn.layers import TRANSPOSED, convolution, enlarge_nearest, one_voxel, pad_to, pool
 from morula.nn.network import Network
 from morula.nn.options import OrderedUNetOptions
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}

@@ -22,7 +22,7 @@ from morula.nn.layers import (
     transposed,
 )
 from morula.nn.network import Network
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 from morula.nn.unet_options import ResidualEncoderUNetOptions
 
 

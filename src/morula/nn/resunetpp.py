@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from morula.nn.layers import SqueezeExcite, Style, convolution, dilated, dropout, initialise, normalisation, pool, transposed
 from morula.nn.network import Network
 from morula.nn.preactivation_unet import PreactivationBlock
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 from morula.nn.unet_options import ResUNetPlusOptions
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from morula.nn.layers import ConvolutionBlock, Enlarge, ResidualBlock, Style, convolution, dropout, initialise, pool
 from morula.nn.network import Network
 from morula.nn.options import ResidualUNetOptions, UNetOptions
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 
 
 class _Decoder(nn.Module):

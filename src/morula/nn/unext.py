@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from morula.nn.layers import DropBlock, Enlarge, convolution, depthwise, initialise, strided, transposed
 from morula.nn.network import Network
 from morula.nn.options import Upsampling
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 from morula.nn.unet_options import UNeXtOptions, UNeXtV1Options, UNeXtV2Options
 
 

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from morula.core.atomic import atomic
 from morula.core.errors import MissingFileError, ModelError, OptionError, UnknownNameError
-from morula.io.atomic import atomic
 from morula.nn.build import build_network, kind_of
 from morula.nn.network import Network
 

@@ -15,7 +15,7 @@ from morula.core.errors import OptionError
 from morula.nn.layers import Enlarge, Style, activation, convolution, initialise, normalisation, pool
 from morula.nn.network import Network
 from morula.nn.options import WNetOptions
-from morula.nn.reach import unet_halo
+from morula.nn.receptive_field import unet_halo
 
 RECONSTRUCTION = "reconstruction"
 """Name of the head that the image is rebuilt in."""

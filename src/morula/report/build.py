@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from morula.io.atomic import atomic
+from morula.core.atomic import atomic
 from morula.report import tables
 from morula.report.curves import line_chart
 from morula.report.film import film

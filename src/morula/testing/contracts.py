@@ -94,7 +94,7 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 
 
 def _representation(name: str) -> Any:
-    from morula.labels.encode import build_channels
+    from morula.representations.encode import build_channels
 
     return build_channels([name])[0]
 

@@ -47,7 +47,7 @@ def _thick(labels: np.ndarray) -> np.ndarray:
 
 def channel_sets(name: str) -> list[tuple[str, ...]]:
     """The channel sets that the decoder names in `channel_sets`; they are those that it accepts, too."""
-    from morula.labels.decoders import DECODERS
+    from morula.decoders import DECODERS
 
     return [tuple(codes) for codes in DECODERS.load(name).channel_sets]
 
@@ -63,10 +63,10 @@ def decoder_inverts_encoding(name: str) -> None:
     A decoder whose objects are of one kind of shape alone states in `nearness` how much of each object it gives back at least, as
     intersection over union; there are as many objects in any case.
     """
-    from morula.labels.decode import decode_objects
-    from morula.labels.decoders import DECODERS
-    from morula.labels.encode import encode
+    from morula.decoders import DECODERS
+    from morula.decoders.decode import decode_objects
     from morula.metrics.matching import match
+    from morula.representations.encode import encode
 
     nearness = getattr(DECODERS.load(name), "nearness", 1.0)
     for codes in channel_sets(name):
@@ -83,8 +83,8 @@ def decoder_inverts_encoding(name: str) -> None:
 
 def decoder_gives_objects(name: str) -> None:
     """Ids are 1 to n in an unsigned type of 16 bits or more, with one confidence from 0 to 1 each; also where objects are thin or none."""
-    from morula.labels.decode import decode_objects
-    from morula.labels.encode import encode
+    from morula.decoders.decode import decode_objects
+    from morula.representations.encode import encode
 
     for codes in accepted_sets(name):
         for case in label_cases():
@@ -101,10 +101,10 @@ def decoder_gives_objects(name: str) -> None:
 
 def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
     """Turned channels of objects with other ids, up to 2**31, give the turned objects; for one orientation that all channels follow."""
-    from morula.labels.decode import decode_objects
-    from morula.labels.decoders import DECODERS
-    from morula.labels.encode import build_channels, encode
-    from morula.labels.reorient import common_orientations, reorient
+    from morula.decoders import DECODERS
+    from morula.decoders.decode import decode_objects
+    from morula.representations.encode import build_channels, encode
+    from morula.representations.reorient import common_orientations, reorient
 
     exact = getattr(DECODERS.load(name), "nearness", 1.0) == 1.0
     cases = [case for case in thick_objects() if case.name in ("membranes 2D", "touching blocks 3D")]
@@ -123,10 +123,10 @@ def decoder_accepts_what_it_names(name: str) -> None:
     """It accepts its named channel sets; its parameters can be written as JSON and need no other histograms than those of `counted`."""
     import json
 
-    from morula.labels.decoders import DECODERS
-    from morula.labels.decoders.derived import rows_of
-    from morula.labels.encode import build_channels, encode
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders import DECODERS
+    from morula.decoders.statistics import ChannelStatistics
+    from morula.decoders.watershed_inputs import rows_of
+    from morula.representations.encode import build_channels, encode
 
     implementation = DECODERS.load(name)
     case = next(label_cases())
@@ -143,8 +143,8 @@ def decoder_accepts_what_it_names(name: str) -> None:
 
 def decoder_states_its_search_space(name: str) -> None:
     """`search_space` lists values of its options, the one in force first, none twice; with each of them the decoder can be built."""
-    from morula.labels.decode import build_decoder
-    from morula.labels.encode import build_channels
+    from morula.decoders.decode import build_decoder
+    from morula.representations.encode import build_channels
 
     for codes in channel_sets(name):
         channels = build_channels(codes)

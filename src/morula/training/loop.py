@@ -16,7 +16,7 @@ from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Prev
 from morula.training.checkpoint import find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
-from morula.training.run import Loaders, Previewer, Recipe, Run, Scores, Watch
+from morula.training.state import Loaders, Previewer, Recipe, Run, Scores, Watch
 from morula.training.step import Batch, Loss
 
 

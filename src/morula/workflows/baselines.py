@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.events import Event, Logged, Warned
-from morula.labels.unlabelled import labelled_only
+from morula.labels.partial_labels import labelled_only
 from morula.methods.base import Method
 from morula.workflows.sources import Truth, open_pair, open_truth
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import located
-from morula.workflows.foreign import as_native, warnings_of
+from morula.workflows.dry_run import Proof
+from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
-from morula.workflows.prove import Proof
-from morula.workflows.prove import prove as prove_it
 from morula.workflows.stages import load_stages, of_stage, waits
 
 
@@ -31,12 +30,6 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
     Raises:
         JobError: with all problems at once.
     """
-    foreign = as_native(job)
-    if foreign is not None:
-        with foreign.told():
-            checked = check(foreign.job, overrides=overrides, prove=prove)
-        warnings = (*warnings_of(foreign), *checked.prepared.warnings)
-        return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
     stated = load_job(job, overrides=overrides, stage=stage)
     with located(job, stage or 1):
         prepared = prepare(stated)

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from morula.core.atomic import atomic
 from morula.core.errors import DataError, OptionError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
-from morula.io.atomic import atomic
+from morula.decoders.decode import build_decoder, decode_objects, decoder_name
 from morula.io.pairs import list_images
 from morula.io.read import read_labels
-from morula.io.tables import read_table, write_table
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
-from morula.labels.decode import build_decoder, decode_objects, decoder_name
-from morula.labels.encode import build_channels, encode
-from morula.labels.unlabelled import labelled_only
+from morula.labels.partial_labels import labelled_only
+from morula.measurement.csv_table import read_table, write_table
 from morula.metrics.matching import match, pool
+from morula.representations.encode import build_channels, encode
 from morula.workflows.contact_sheet import Shown, contact_sheet
 from morula.workflows.prepare import open_images
 

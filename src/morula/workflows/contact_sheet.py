@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from morula.io.atomic import atomic
+from morula.core.atomic import atomic
 from morula.metrics.matching import associate
 from morula.report.pictures import FALSE, FOUND, MISSED, errors_of_objects, filled, object_colour
 

@@ -15,12 +15,12 @@ from morula.core.errors import DataError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
 from morula.core.image import Image
 from morula.io.read import read_labels
-from morula.io.tables import write_table
 from morula.io.write import write
 from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document, read_documents
-from morula.labels.unlabelled import labelled_only
+from morula.labels.partial_labels import labelled_only
+from morula.measurement.csv_table import write_table
 from morula.methods.base import Method
 from morula.metrics.classes import class_accuracy, class_confusion, class_figures
 from morula.metrics.whole import WholeImage

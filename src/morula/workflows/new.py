@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import yaml
 
+from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
 from morula.core.voxel_size import VoxelSize
 from morula.data.look import DataSummary, describe
-from morula.io.atomic import atomic
 from morula.io.pairs import list_images
 from morula.jobs.load import load_job
 from morula.workflows.compare import Representation, Truths
+from morula.workflows.dry_run import Proof, prove
 from morula.workflows.prepare import Prepared, open_images, prepare
-from morula.workflows.prove import Proof, prove
 from morula.workflows.recommend import Recommended, recommend
 
 

@@ -14,15 +14,15 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
 from morula.core.image import Image
-from morula.io.location import split_location, stem_of
+from morula.core.location import split_location, stem_of
 from morula.io.write import write
-from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
+from morula.models.model import Model, load
 from morula.workflows.log import logged
-from morula.workflows.restore import restore_test_images
+from morula.workflows.predict_images import restore_test_images
 from morula.workflows.sources import Opened, open_source
 
 

@@ -22,9 +22,9 @@ from morula.io.check import check_image
 from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method, Sizes
+from morula.workflows.degraded_cache import doubled, with_worse
 from morula.workflows.sources import Opened, open_source, unlike
 from morula.workflows.transfer import check_start, with_stored_network
-from morula.workflows.worse import doubled, with_worse
 
 LOOKED_AT = 2**22
 """Voxels of an image that are looked at for what makes it unfit."""

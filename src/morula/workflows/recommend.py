@@ -12,7 +12,7 @@ from morula.core.axes import Axes
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data.crop import crop
-from morula.labels.representations.affinity import Affinities
+from morula.representations.affinity import Affinities
 from morula.workflows.compare import Representation, Row, Truths, ceiling
 
 VOXELS = 2**22

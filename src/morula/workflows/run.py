@@ -12,7 +12,6 @@ from morula.jobs.run_folder import RunFolder
 from morula.report.build import write_report
 from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
-from morula.workflows.foreign import as_native, retold
 from morula.workflows.log import logged
 from morula.workflows.predict import predict
 from morula.workflows.stages import run_stages, stage_count
@@ -37,7 +36,7 @@ def run(
     training has finished is resumed at the prediction.
 
     Args:
-        job: a job file, one of BiaPy too, or a mapping with the same keys.
+        job: a job file, or a mapping with the same keys.
         output: the run folder; ``runs/<name of the job file>`` when left out.
         overrides: ``key=value`` texts that go before the file.
         resume: go on exactly where the run in this folder was stopped.
@@ -59,10 +58,6 @@ def run(
     """
     began = time.monotonic()
     options: dict[str, Any] = {"overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
-    foreign = None if resume else as_native(job)
-    if foreign is not None:
-        yield from retold(foreign, run(foreign.job, output=output or default_output(job), overrides=overrides, **options))
-        return
     if stage_count(job) > 1 and not isinstance(job, Mapping):
         place = Path(output) if output is not None else default_output(job)
         yield from run_stages(job, run, output=place, overrides=overrides, resume=resume, options=options)

@@ -9,7 +9,7 @@ from typing import Any
 
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started
-from morula.jobs.model import Model, load
+from morula.models.model import Model, load
 from morula.workflows.predict import before_beside, segment_one, sources_of
 
 

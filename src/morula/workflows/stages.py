@@ -14,7 +14,7 @@ from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import read_documents
 
 if TYPE_CHECKING:
-    from morula.labels.pseudo import Pseudo
+    from morula.labels.pseudo_labels import Pseudo
 
 
 def stage_count(job: str | Path | Mapping[str, Any]) -> int:
@@ -115,8 +115,8 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
         JobError: when the run's method tells no foreground.
     """
     from morula.io.write import write
-    from morula.jobs.model import load
-    from morula.labels.pseudo import pseudo_labels
+    from morula.labels.pseudo_labels import pseudo_labels
+    from morula.models.model import load
     from morula.workflows.predict import sources_of
 
     began = time.monotonic()

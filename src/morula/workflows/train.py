@@ -14,16 +14,15 @@ import numpy as np
 from morula.core.errors import OptionError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
 from morula.jobs.load import load_job
-from morula.jobs.model import Model
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
+from morula.models.model import Model
 from morula.training.processes import first_process
-from morula.workflows.foreign import as_native, retold
-from morula.workflows.judge import Judge
-from morula.workflows.layers import FOLDER, job_of_layers, write_layers
+from morula.workflows.in_memory_images import FOLDER, job_of_layers, write_layers
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
+from morula.workflows.validation_scorer import Judge
 
 if TYPE_CHECKING:
     from morula.nn.network import Network
@@ -43,7 +42,7 @@ def train(
     """Train the network of a job into a run folder.
 
     Args:
-        job: a job file, one of BiaPy too, or a mapping with the same keys.
+        job: a job file, or a mapping with the same keys.
         layers: images to learn from that are in memory, instead of the job's `images.train`: by name an `Image` or an array (Z)YX, or a
             pair of it and its labels. They are written to ``layers`` in the run folder.
         output: the run folder; ``runs/<name of the job file>`` when left out.
@@ -69,11 +68,6 @@ def train(
         >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
     folder = RunFolder(Path(output) if output is not None else default_output(job))
-    foreign = as_native(job) if layers is None and not resume else None
-    if foreign is not None:
-        options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "stop": stop}
-        yield from retold(foreign, train(foreign.job, output=folder.path, **options))
-        return
     if layers is not None and not resume:
         job = _with_layers(job, layers, folder, overrides=overrides, overwrite=overwrite)
     source = RunFolder.existing(folder.path).job_file if resume else job
@@ -179,7 +173,7 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
 
 def _reached(folder: RunFolder) -> float:
     """The lowest loss of a training, or less the highest score: lower is better."""
-    from morula.io.tables import read_table
+    from morula.measurement.csv_table import read_table
 
     table = read_table(folder.logs / "training.csv")
     name = next(each for each in ("score", "validation_loss", "loss") if each in table)

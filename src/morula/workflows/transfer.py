@@ -1,4 +1,4 @@
-"""Training that starts from the weights of another one: a run of Morula, a checkpoint of BiaPy, or a WNet3D checkpoint of CellSeg3D."""
+"""Training that starts from the weights of another one: a run of Morula, or a checkpoint of a format that Morula knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, ModelError, MorulaError, Problem
+from morula.models.checkpoint_formats import checkpoint_format
 from morula.nn.transformer_options import TransformerOptions
 
 if TYPE_CHECKING:
@@ -103,18 +104,7 @@ def stored_options(path: Path) -> tuple[str, dict[str, Any]]:
 
         described = read_sidecar(_model_folder(path))["network"]
         return described["kind"], {name: _frozen(value) for name, value in described["options"].items()}
-    from morula.dialects.biapy import is_biapy_checkpoint
-    from morula.dialects.cellseg3d import options_of
-    from morula.nn.weights import load_state_dict_file
-
-    if is_biapy_checkpoint(path):
-        from morula.nn.build import kind_of
-
-        network = _network_of_biapy(path)
-        return kind_of(network.options), network.options.model_dump(exclude={"kind", "from_"})
-
-    options = options_of(load_state_dict_file(path), str(path)).model_dump(exclude={"from_"})
-    return "wnet", options
+    return checkpoint_format(path).network_options(path)
 
 
 def stored_tensors(path: Path) -> dict[str, Tensor]:
@@ -123,23 +113,7 @@ def stored_tensors(path: Path) -> dict[str, Tensor]:
         from morula.nn.weights import load_weights
 
         return load_weights(_model_folder(path)).network.state_dict()
-    from morula.dialects.biapy import is_biapy_checkpoint
-    from morula.dialects.cellseg3d import renamed
-    from morula.nn.weights import load_state_dict_file
-
-    if is_biapy_checkpoint(path):
-        return _network_of_biapy(path).state_dict()
-
-    return renamed(load_state_dict_file(path))
-
-
-def _network_of_biapy(path: Path) -> Network:
-    import warnings
-
-    from morula.dialects.biapy import CheckpointWarning, load_biapy_checkpoint
-
-    with warnings.catch_warnings(action="ignore", category=CheckpointWarning):  # of the images, which are this job's own
-        return load_biapy_checkpoint(path).network
+    return checkpoint_format(path).tensors(path)
 
 
 def planned_transfer(network: Network, path: Path) -> Transfer:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from morula.core.atomic import atomic, remove
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
@@ -20,19 +21,18 @@ from morula.core.family import nearest
 from morula.core.image import Image
 from morula.data.crop import crop
 from morula.data.patches import Source
-from morula.io.atomic import atomic, remove
-from morula.io.tables import read_table, write_table
 from morula.jobs.job import Tuned
-from morula.jobs.model import Model, load
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
-from morula.labels.unlabelled import labelled_only
+from morula.labels.partial_labels import labelled_only
+from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
+from morula.models.model import Model, load
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources
 
 if TYPE_CHECKING:
-    from morula.labels.statistics import ChannelStatistics
+    from morula.decoders.statistics import ChannelStatistics
 
 GAIN = 5e-4
 """A smaller rise of the figure is taken for noise: the value in force stays."""

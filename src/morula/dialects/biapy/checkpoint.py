@@ -14,10 +14,11 @@ from morula.core.errors import JobError, ModelError
 from morula.core.voxel_size import VoxelSize
 from morula.dialects.biapy.networks import native_network
 from morula.jobs.load import validate
-from morula.jobs.model import Model
 from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
+from morula.models.model import Model
 from morula.nn.build import kind_of
+from morula.nn.network import Network
 from morula.nn.weights import read_checkpoint
 
 
@@ -203,7 +204,7 @@ def _representation(code: str, extra: dict[str, Any], activations: list[str], di
     Raises:
         ModelError: for a channel that is not known here, or one with another activation.
     """
-    from morula.labels.representations import REPRESENTATIONS
+    from morula.representations import REPRESENTATIONS
 
     if code not in REPRESENTATIONS.names:
         raise ModelError(f"the channel {code!r} is not known here; known are {', '.join(REPRESENTATIONS.names)}.")
@@ -257,3 +258,28 @@ def _normalise(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(value: Any) -> list[float]:
     return [float(each) for each in (value if isinstance(value, list | tuple) else [value])]
+
+
+class BiapyCheckpoint:
+    """The `morula.models.checkpoint_formats.CheckpointFormat` of BiaPy's ``.pth`` files."""
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Whether the file holds weights with settings of BiaPy beside them."""
+        return is_biapy_checkpoint(path)
+
+    @staticmethod
+    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+        """Kind and options of the network."""
+        options = _network(path).options
+        return kind_of(options), options.model_dump(exclude={"kind", "from_"})
+
+    @staticmethod
+    def tensors(path: Path) -> dict[str, Tensor]:
+        """Weights by the names of the native network."""
+        return _network(path).state_dict()
+
+
+def _network(path: Path) -> Network:
+    with warnings.catch_warnings(action="ignore", category=CheckpointWarning):  # about the images, which are the new job's own
+        return load_biapy_checkpoint(path).network

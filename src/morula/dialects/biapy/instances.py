@@ -8,7 +8,7 @@ from typing import Any
 
 from morula.core.family import nearest
 from morula.dialects.biapy.settings import Settings
-from morula.labels.representations import REPRESENTATIONS
+from morula.representations import REPRESENTATIONS
 
 SEG = "PROBLEM.INSTANCE_SEG"
 POST = "TEST.POST_PROCESSING"

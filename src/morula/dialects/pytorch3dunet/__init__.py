@@ -20,12 +20,12 @@ _FACE = {
 __all__ = ["IgnoredKeyWarning", "build_loss", "build_metric", "build_model", "load_state_dict", "original_state_dict"]
 
 if TYPE_CHECKING:
+    from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning as IgnoredKeyWarning
     from morula.dialects.pytorch3dunet.losses import build_loss as build_loss
     from morula.dialects.pytorch3dunet.metrics import build_metric as build_metric
     from morula.dialects.pytorch3dunet.networks import build_model as build_model
     from morula.dialects.pytorch3dunet.networks import load_state_dict as load_state_dict
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
-    from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning as IgnoredKeyWarning
 
 
 def __getattr__(name: str) -> Any:

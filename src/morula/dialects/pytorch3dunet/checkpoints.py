@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError, ModelError
 from morula.dialects.pytorch3dunet.networks import Model, original_state_dict
-from morula.io.atomic import atomic
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
 OWN = "morula"

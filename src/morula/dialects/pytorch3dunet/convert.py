@@ -12,11 +12,11 @@ import yaml
 
 from morula.core.errors import OptionError
 from morula.dialects.pytorch3dunet import transforms as kinds
+from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions
 from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.patches import parse_lists
-from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.transforms import Lists
 
 _CLASS_LOSSES = ("CrossEntropyLoss", "WeightedCrossEntropyLoss", "PixelWiseCrossEntropyLoss")

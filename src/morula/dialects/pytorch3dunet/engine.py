@@ -14,10 +14,10 @@ from torch import Tensor
 
 from morula.core.errors import OptionError
 from morula.core.events import Event, Progress, Warned
+from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
-from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
-from morula.dialects.pytorch3dunet.slices import PatchGrid
+from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
 from morula.inference.plan import TilePlan, Tiles, plan_tiles

@@ -14,6 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validat
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.family import nearest
 from morula.core.options import Options
+from morula.dialects.pytorch3dunet.ignored_keys import ignored_keys
 from morula.dialects.pytorch3dunet.loaders import (
     DEAD_LOADERS,
     DEAD_SLICE_BUILDER,
@@ -23,7 +24,6 @@ from morula.dialects.pytorch3dunet.loaders import (
     TransformerOptions,
 )
 from morula.dialects.pytorch3dunet.predictor import DEAD_PREDICTOR, PredictorOptions, misfits
-from morula.dialects.pytorch3dunet.section import ignored_keys
 from morula.dialects.pytorch3dunet.transforms import DEAD as DEAD_TRANSFORM
 from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Lists, differences, parsed
 from morula.jobs.yaml_lines import Document, Place, read_documents

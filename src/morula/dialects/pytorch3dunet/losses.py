@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from morula.core.errors import DataError
 from morula.core.options import Options
-from morula.dialects.pytorch3dunet.section import read_section, take_name
+from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
 from morula.losses.bce import bce_sums
 from morula.losses.cross_entropy import ce_sums, class_indices
 from morula.losses.dice import dice_sums

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from morula.core.errors import DataError
 from morula.core.options import Options
-from morula.dialects.pytorch3dunet.section import read_section, take_name
+from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
 from morula.metrics.matching import average_precision, match
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.options import Options, validated
-from morula.dialects.pytorch3dunet.section import read_section, take_name
+from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
 from morula.nn.options import Block, Edge, OrderedUNetOptions, Probability, Resizing
 from morula.nn.ordered_unet import OrderedUNet
 from morula.nn.weights import fill

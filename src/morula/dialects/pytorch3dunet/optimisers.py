@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from morula.core.errors import OptionError, UnknownNameError
 from morula.core.family import nearest
 from morula.core.options import Options
-from morula.dialects.pytorch3dunet.section import read_section
+from morula.dialects.pytorch3dunet.ignored_keys import read_section
 from morula.training.optimisers import Course
 
 LEAST_RATE = 1e-6

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from morula.core.errors import DataError
-from morula.core.mirror import mirrored_box
 from morula.core.orientation import Orientation
+from morula.core.reflect_pad import mirrored_box
 from morula.core.region import Region, blocks
 from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
@@ -22,7 +22,7 @@ from morula.data.intensity import Distribution
 from morula.data.sampling import centred
 from morula.dialects.pytorch3dunet.augment import Statistics, encoded, moves, values
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
-from morula.dialects.pytorch3dunet.slices import PatchGrid, build_slices
+from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, spline_order
 from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
 

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from morula.core.errors import ModelError, TrainingError
 from morula.core.events import Epoch, Event, FileWritten, Progress, Warned
 from morula.data.loader import make_loader
-from morula.dialects.pytorch3dunet.board import Board
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
+from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
 from morula.dialects.pytorch3dunet.losses import Loss, build_loss
 from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
 from morula.dialects.pytorch3dunet.optimisers import build_course, build_optimizer
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
-from morula.dialects.pytorch3dunet.section import IgnoredKeyWarning
+from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import load_state_of, save_checkpoint
 from morula.training.optimisers import Course
 from morula.training.options import Constant, Training
-from morula.training.run import Position, Watch
+from morula.training.state import Position, Watch
 from morula.training.step import Batch
 
 SCORE = "validation_score"
@@ -67,11 +67,11 @@ class Loaders:
         return math.ceil(len(self.train_patches) / self.batch)
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
-        """See `morula.training.run.Loaders`."""
+        """See `morula.training.state.Loaders`."""
         return make_loader(self.train_patches, batch=self.batch, workers=self.workers, epoch=epoch, start=start, rank=rank, world=world)
 
     def validation(self, rank: int, world: int) -> Iterator[Batch]:
-        """See `morula.training.run.Loaders`."""
+        """See `morula.training.state.Loaders`."""
         loader = make_loader(self.val_patches, batch=self.batch, workers=self.workers, epoch=0, rank=rank, world=world, shuffle=False)
         kept = loader.batches if self.val_batches is None else loader.batches[: self.val_batches]
         return iter(type(loader)(loader.dataset, kept, loader.epoch, loader.workers))

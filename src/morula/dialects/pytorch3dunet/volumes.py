@@ -12,8 +12,8 @@ import numpy as np
 from morula.core.axes import Axes
 from morula.core.errors import DataError, MissingFileError
 from morula.core.image import Image
+from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
-from morula.io.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import FileWriteError
+from morula.core.file_errors import damaged
 from morula.core.region import blocks
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, lengths_to_voxel_size, pick_level, sized
-from morula.io.lazy import LazyArray, damaged
+from morula.io.lazy import LazyArray
 
 _CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one that is filled piece by piece is compressed once
 

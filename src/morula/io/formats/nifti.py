@@ -10,9 +10,10 @@ import numpy as np
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
+from morula.core.file_errors import damaged
+from morula.core.location import suffix_of
 from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
-from morula.io.lazy import LazyArray, View, damaged
-from morula.io.location import suffix_of
+from morula.io.lazy import LazyArray, View
 
 _LETTERS = "XYZTC"
 _UNITS = {"mm": "mm", "micron": "um", "meter": "m"}

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from morula.core.file_errors import damaged
 from morula.io.formats.base import Format, Found, Request, Target, only_one, sized
-from morula.io.lazy import LazyArray, damaged
+from morula.io.lazy import LazyArray
 
 
 class NpyArray(LazyArray):

@@ -11,6 +11,8 @@ import numpy as np
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
+from morula.core.file_errors import damaged
+from morula.core.location import stem_of
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
 from morula.io.blocks import block_shape
@@ -28,8 +30,7 @@ from morula.io.formats.zarr import (
     read_array,
     settled,
 )
-from morula.io.lazy import View, damaged
-from morula.io.location import stem_of
+from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
 UNFINISHED = "morula_unfinished"

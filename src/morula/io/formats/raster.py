@@ -12,10 +12,11 @@ import PIL.Image
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
+from morula.core.file_errors import damaged
+from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
-from morula.io.lazy import LazyArray, View, damaged
-from morula.io.location import suffix_of
+from morula.io.lazy import LazyArray, View
 
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import MissingExtraError
+from morula.core.file_errors import damaged
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import Format, Found, Request, choose_dataset, lengths_to_voxel_size, pick_level, sized
-from morula.io.lazy import LazyArray, View, damaged
+from morula.io.lazy import LazyArray, View
 
 
 class TensorstoreArray(LazyArray):

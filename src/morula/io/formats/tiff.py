@@ -16,11 +16,12 @@ import tifffile
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import DataError, MorulaError, OptionError
+from morula.core.file_errors import damaged
+from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import BLOCK_BYTES
 from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, pick_level, quiet, sized
-from morula.io.lazy import LazyArray, View, damaged
-from morula.io.location import suffix_of
+from morula.io.lazy import LazyArray, View
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")

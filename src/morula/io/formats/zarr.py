@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from morula.core.axes import Axes
+from morula.core.file_errors import damaged
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, pick_level, quiet, sized
 from morula.io.formats.hdf5 import stated_axes, stated_size
-from morula.io.lazy import LazyArray, damaged
+from morula.io.lazy import LazyArray
 
 
 class ZarrArray(LazyArray):

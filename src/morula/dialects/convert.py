@@ -1,0 +1,38 @@
+"""Job files of other programs as jobs of Morula's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from morula.core.errors import JobError, OptionError, Problem
+from morula.core.events import Warned
+from morula.dialects import program_of
+from morula.dialects.verbs import as_native
+from morula.jobs.load import validate
+from morula.jobs.yaml_lines import parse_documents
+
+
+def convert(job: str | Path) -> tuple[str, list[Warned]]:
+    """The native job of a job file of BiaPy or pytorch-3dunet, as text, and the keys that have no effect.
+
+    Raises:
+        JobError: with all problems of the file, or when it has no counterpart.
+
+    Examples:
+        >>> text, warnings = convert("train_config.yml")  # doctest: +SKIP
+    """
+    program = program_of(job)
+    if program is None:
+        raise JobError([Problem("", "this is a job of Morula already; nothing is to be converted.", None, Path(job).name)])
+    if (foreign := as_native(job)) is not None:
+        return foreign.text(), [Warned(str(remark)) for remark in foreign.remarks]
+    from morula.dialects.pytorch3dunet.convert import convert as converted
+    from morula.dialects.pytorch3dunet.job import read_job
+
+    read = read_job(job)
+    try:
+        text = converted(read).text()
+    except OptionError as error:
+        raise JobError([Problem("", str(error), None, Path(job).name)]) from error
+    validate(parse_documents(text)[0])
+    return text, [Warned(str(remark)) for remark in read.remarks]

@@ -1,0 +1,254 @@
+"""Predictions as a job file of pytorch-3dunet asks for them, written as it documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.allocator import memory_kept
+from morula.core.atomic import atomic
+from morula.core.axes import Axes
+from morula.core.errors import JobError, MorulaError, Problem
+from morula.core.events import Event, FileWritten, Finished, Logged, Started, Warned
+from morula.core.location import split_location, stem_of
+from morula.dialects.pytorch3dunet.augment import Scaling, values
+from morula.dialects.pytorch3dunet.engine import Engine
+from morula.dialects.pytorch3dunet.job import Job, read_job
+from morula.dialects.pytorch3dunet.loaders import FileOptions
+from morula.dialects.pytorch3dunet.patches import measure, parse_lists
+from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
+from morula.dialects.pytorch3dunet.predictor import PredictorOptions
+from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
+from morula.io.formats.base import Target
+from morula.io.formats.hdf5 import WritableFile, create
+from morula.io.output import open_output
+from morula.jobs.yaml_lines import located
+
+SUFFIX = "_predictions"
+_METRICS = {"dice": "DiceCoefficient", "mean_iou": "MeanIoU"}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A job that is ready to predict: checked, its files opened, its outputs named."""
+
+    job: Job
+    volumes: tuple[Volume, ...]
+    outputs: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+
+def predict3dunet(
+    config: str | Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False, memory: str | None = None
+) -> Iterator[Event]:
+    """Predict what stands under ``loaders.test`` of a job file of pytorch-3dunet.
+
+    Each image gives ``NAME_predictions.h5`` in ``loaders.output_dir`` (beside the image when left out) with the data set
+    ``predictor.output_dataset``: channels (C, Z, Y, X) float32, or with ``save_segmentation`` classes (Z, Y, X) uint16.
+
+    Args:
+        config: the YAML file.
+        overrides: values by dotted key that go before the file's, see `morula.dialects.pytorch3dunet.job.OVERRIDES`.
+        overwrite: replace predictions that exist.
+        memory: what planned tiles may take, for example ``"8GB"``.
+
+    Yields:
+        events.
+
+    Raises:
+        JobError: with everything that is wrong, at its line.
+        ModelError: when the checkpoint is damaged or of another network.
+
+    Examples:
+        >>> for event in predict3dunet("test_config.yml"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    began = time.monotonic()
+    prepared = prepare_prediction(config, overrides=overrides, overwrite=overwrite)
+    yield from map(Warned, prepared.warnings)
+    engine = Engine.of(prepared.job, memory=memory)
+    yield Started("predict", len(prepared.volumes), f"{len(prepared.volumes)} image(s) on {engine.device}")
+    scores = []
+    with memory_kept():
+        for volume, output in zip(prepared.volumes, prepared.outputs, strict=True):
+            score = yield from _predict_one(engine, prepared.job, volume, output, overwrite=overwrite)
+            if score is not None:
+                scores.append(score)
+    yield Finished("predict", time.monotonic() - began, _summary(str(prepared.job.predictor.performance_metric), scores))
+
+
+def _summary(name: str, scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The mean over files and classes, and that of each class where there are several; classes that are nowhere do not count."""
+    table = np.array(scores, float)
+    present = np.isfinite(table)
+    if not present.any():
+        return {}
+    means = {str(i): float(column[there].mean()) for i, (column, there) in enumerate(zip(table.T, present.T), 1) if there.any()}
+    return {name: float(table[present].mean()), **({f"{name}_{i}": mean for i, mean in means.items()} if table.shape[1] > 1 else {})}
+
+
+def prepare_prediction(config: str | Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False) -> Prepared:
+    """Check a job with its files; nothing is computed.
+
+    Raises:
+        JobError: with all problems at once.
+    """
+    job = read_job(config, "predict", overrides=overrides)
+    problems: list[Problem] = []
+    if not Path(str(job.plain.model_path)).expanduser().is_file():
+        problems.append(Problem("model_path", f"there is no checkpoint {job.plain.model_path!r}. Check the path."))
+    with located(config):
+        opened, warnings = _opened(job, problems)
+        outputs = [output_file(volume.path, job.loaders.output_dir) for volume in opened]
+        problems += _conflicts(opened, outputs, overwrite)
+        if problems:
+            raise JobError(problems)
+    remarks = [str(remark) for remark in job.remarks]
+    return Prepared(job, tuple(opened), tuple(outputs), (*remarks, *warnings))
+
+
+def output_file(path: Path, folder: str | None) -> Path:
+    """Where the prediction of an image goes.
+
+    Examples:
+        >>> output_file(Path("data/a.h5"), None).as_posix(), output_file(Path("data/scan.ome.zarr"), "out").as_posix()
+        ('data/a_predictions.h5', 'out/scan_predictions.h5')
+    """
+    file, _ = split_location(path)
+    return (file.parent if folder is None else Path(folder).expanduser()) / f"{stem_of(file)}{SUFFIX}.h5"
+
+
+def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]:
+    """The images that can be opened, and warnings; what is wrong with the others goes to `problems`."""
+    phase = job.loaders.test
+    assert phase is not None
+    key, opened, warnings = "loaders.test.file_paths", [], []
+    lists = parse_lists(phase.transformer)
+    random = [each.name for each in lists.raw if not all(isinstance(change, Scaling) for change in values([each]))]
+    warnings += [
+        f"loaders.test.transformer: {name} changes images at random; predictions are made without it. Leave it out." for name in random
+    ]
+    try:
+        found = [] if job.loaders.dataset == "DSB2018Dataset" else find_files(phase, job.loaders)
+        if not found:
+            opened += open_volumes(job.loaders, "test")
+    except MorulaError as error:
+        problems.append(Problem(key, str(error)))
+        return [], warnings
+    places = [each for each in found if each in phase.file_paths or not _own_output(each, found)]
+    if len(places) < len(found):
+        warnings.append(f"{key}: {len(found) - len(places)} files are predictions of others there and are left out.")
+    wanted = job.config["model"].get("in_channels")
+    for place in places:
+        try:
+            opened.append(open_volume(place, job.loaders))
+        except MorulaError as error:
+            problems.append(Problem(key, str(error)))
+    for volume in opened:
+        if volume.raw.shape[0] != wanted:
+            message = f"{volume.path} has {volume.raw.shape[0]} channel(s) but model.in_channels is {wanted}. Give images of that kind."
+            problems.append(Problem(key, message))
+    return opened, warnings
+
+
+def _own_output(place: str | FileOptions, places: Sequence[str | FileOptions]) -> bool:
+    """Whether a file is the prediction of another one in the list, made by an earlier run."""
+    if isinstance(place, FileOptions) or not stem_of(place).endswith(SUFFIX):
+        return False
+    source = stem_of(place).removesuffix(SUFFIX)
+    return any(isinstance(each, str) and Path(each).parent == Path(place).parent and stem_of(each) == source for each in places)
+
+
+def _conflicts(volumes: Sequence[Volume], outputs: Sequence[Path], overwrite: bool) -> Iterator[Problem]:
+    """Outputs that exist, that are inputs, or that two images share."""
+    key = "loaders.output_dir"
+    sources = {split_location(volume.path)[0].resolve() for volume in volumes}
+    for volume, output in zip(volumes, outputs, strict=True):
+        if output.resolve() in sources:
+            yield Problem(key, f"{volume.path} would be predicted into {output}, which is an input. Choose another folder.")
+        elif output.exists() and not overwrite:
+            yield Problem(key, f"{output} exists already. Choose another folder, or replace it with --overwrite.")
+    for output in sorted({each for each in outputs if outputs.count(each) > 1}):
+        names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
+        yield Problem(key, f"{names} would all be predicted into {output}. Predict them apart, each into its own folder.")
+
+
+def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, overwrite: bool) -> Generator[Event, None, list[float] | None]:
+    """One image into its file; returns its score a class, where one is asked for."""
+    options, phase = job.predictor, job.loaders.test
+    assert phase is not None
+    raw = volume.raw if job.loaders.dataset == "LazyHDF5Dataset" else np.asarray(volume.raw[(slice(None),) * 4])
+    statistics = measure(raw) if job.loaders.global_normalization else None
+    scale = _scaling(parse_lists(phase.transformer).raw, statistics)
+    plan = engine.plan(volume.shape)
+    if options.name == "DSB2018Predictor":
+        values = np.empty((engine.channels, *volume.shape), np.float32)
+        yield from engine.predict(raw, plan, scale, values, name=volume.name)
+        yield FileWritten(write_image(output, values, options, overwrite=overwrite), "probabilities and objects")
+        yield Logged(f"{volume.name} is predicted into {output}")
+        return None
+    shape, dtype, axes = layout(options, engine.channels, volume.shape)
+    stride = phase.slice_builder.stride_shape if phase.slice_builder is not None and options.tiles == "patch" else None
+    place = f"{output}:/{options.output_dataset}"
+    with open_output(place, shape, dtype, axes, overwrite=overwrite, chunks=chunks(axes, volume.shape, stride)) as file:
+        target = file if options.name == "LazyPredictor" else np.empty(shape, dtype)
+        yield from engine.predict(raw, plan, scale, Sink(target, options, engine.channels, volume.shape), name=volume.name)
+        if target is not file:
+            file[...] = target
+    yield Logged(f"{volume.name} is predicted into {place}")
+    yield FileWritten(output, "classes" if options.save_segmentation else "predicted channels")
+    if options.performance_metric is None:
+        return None
+    scores = _scores(engine, job, volume, output)
+    yield Logged(f"{volume.name}: {options.performance_metric} {', '.join(f'{each:.4f}' for each in scores)}")
+    return scores
+
+
+def _scaling(transforms: Sequence[Any], statistics: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What brings the values of a tile CZYX to scale."""
+    steps = [change.function for change in values(transforms, statistics) if isinstance(change, Scaling)]
+
+    def scale(tile: np.ndarray) -> np.ndarray:
+        tile = tile.astype(np.float32)
+        for step in steps:
+            tile = step(tile)
+        return tile
+
+    return scale
+
+
+def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, overwrite: bool) -> Path:
+    """Probabilities KZYX of one image without axes of length 1, and its connected objects as ``segmentation``, into one file.
+
+    Raises:
+        FileWriteError: when it exists and is not to be replaced, or cannot be written.
+    """
+    import cc3d
+
+    mask = values[0, 0] > options.pmaps_threshold
+    objects = cc3d.connected_components(mask, connectivity=8)
+    objects = objects.astype(np.uint16 if objects.max(initial=0) < 2**16 else np.uint32)
+    with atomic(output, overwrite=overwrite) as part, WritableFile(part) as opened:
+        for name, array in ((options.output_dataset, np.squeeze(values)), ("segmentation", objects)):
+            axes = "CYX"[-array.ndim :]
+            create(opened.file, array.shape, array.dtype, Target(Axes(axes), None, False, name))[...] = array
+    return output
+
+
+def _scores(engine: Engine, job: Job, volume: Volume, output: Path) -> list[float]:
+    from morula.dialects.pytorch3dunet.metrics import build_metric
+
+    options = job.predictor
+    file, _ = split_location(volume.path)
+    truth = open_array(file, options.gt_internal_path)
+    metric = build_metric({"name": _METRICS[str(options.performance_metric)]})
+
+    def score(predicted: np.ndarray, true: np.ndarray) -> float:
+        return float(metric(predicted[None, None].astype(np.float32), true[None, None].astype(np.float32)))
+
+    return class_scores(options, open_array(output, options.output_dataset), truth, engine.channels, score)

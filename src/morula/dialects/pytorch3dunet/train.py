@@ -1,0 +1,130 @@
+"""From a job file of pytorch-3dunet to its checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from morula.core.atomic import atomic
+from morula.core.errors import FileWriteError
+from morula.core.events import Event, FileWritten, Finished, Logged, Warned
+from morula.dialects.pytorch3dunet.job import Job, read_job
+from morula.jobs.run_folder import RunFolder, checksum
+from morula.report.build import write_report
+from morula.training.processes import first_process
+from morula.workflows.log import logged
+
+if TYPE_CHECKING:
+    from morula.dialects.pytorch3dunet.training import Prepared
+
+
+def train3dunet(
+    config: str | Path, *, overrides: Mapping[str, Any] | None = None, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Event]:
+    """Train the network of a job file of pytorch-3dunet 1.4 to 1.9.
+
+    Writes what it writes - ``last_checkpoint.pytorch`` and ``best_checkpoint.pytorch`` in ``trainer.checkpoint_dir``, TensorBoard's
+    files in ``logs/`` there - and a run folder ``run`` beside them with curves, log, provenance and report.
+
+    Args:
+        config: the YAML file; paths in it are meant from the current folder.
+        overrides: values by dotted key that go before the file.
+        stop: asked after every step; when it says true the state is saved and the stream ends.
+
+    Yields:
+        events of `morula.core.events`; `Finished` comes last unless the training was stopped.
+
+    Raises:
+        JobError: with all problems of the file.
+        DataError: when files do not fit each other or the network.
+        ModelError: when a checkpoint does not fit.
+        TrainingError: when the loss is not finite, or nothing is left to do.
+
+    Examples:
+        >>> for event in train3dunet("train_config.yml"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    from morula.dialects.pytorch3dunet.training import prepare
+
+    job = read_job(config, "train", overrides=overrides)
+    prepared = prepare(job)
+    yield from logged(_train(prepared, stop), RunFolder(prepared.run_folder).log_file)
+
+
+def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
+    from morula.dialects.pytorch3dunet.tensorboard import Board
+    from morula.dialects.pytorch3dunet.training import begin, preview, read_off
+    from morula.training.loop import fit
+    from morula.training.tracking import track
+
+    folder = RunFolder(prepared.run_folder)
+    if first_process():
+        yield from _record(prepared, folder)
+        resume = begin(prepared)
+    else:
+        resume = prepared.state is not None or prepared.trainer.num_iterations > 1 or prepared.trainer.num_epoch > 0
+    board = Board(prepared.board_folder, prepared.trainer.tensorboard_formatter)
+    events = fit(
+        prepared.network,
+        prepared.watcher.loss,
+        prepared.loaders,
+        prepared.options,
+        folder=folder.path,
+        resume=resume,
+        stop=stop,
+        preview=partial(preview, model=prepared.network.model),
+        scores=prepared.watcher.scores,
+        watch=prepared.watch,
+        recipe=prepared.recipe,
+    )
+    finished = None
+    for event in read_off(track(events, folder.path), prepared, board):
+        if isinstance(event, Finished):
+            finished = event
+        else:
+            yield event
+    if finished is not None and first_process():
+        yield FileWritten(write_report(folder.path), "the report")
+        yield finished
+
+
+def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
+    """Move a former training aside, write the job and where it comes from; tell the warnings."""
+    from morula.dialects.pytorch3dunet.training import set_aside
+
+    try:
+        prepared.folder.mkdir(parents=True, exist_ok=True)
+        former = None if prepared.state is not None else set_aside(prepared.folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        logs = prepared.board_folder
+        logs.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(prepared.job.path, logs / prepared.job.path.name)
+    except OSError as error:
+        raise FileWriteError(
+            f"trainer.checkpoint_dir {str(prepared.folder)!r} cannot be written ({error.strerror}). Name another folder."
+        ) from error
+    if former is not None:
+        yield Warned(f"{prepared.folder} held a former training; it was moved to {former}. Name it in trainer.resume to go on with it.")
+    yield FileWritten(write_job(prepared.job, folder), "the job as resolved")
+    yield Logged(prepared.summary_line())
+    yield from (Warned(str(remark)) for remark in prepared.job.remarks)
+    patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
+    files = sorted({volume.path for each in patches for volume in each.volumes})
+    folder.write_provenance({"seed": prepared.options.seed, "inputs": {str(file): checksum(file) for file in files if file.exists()}})
+
+
+def write_job(job: Job, folder: RunFolder) -> Path:
+    """Write the job as it was understood, every default of loaders and trainer written out."""
+    document = {
+        **job.config,
+        "loaders": job.loaders.model_dump(mode="json"),
+        **({} if job.trainer is None else {"trainer": job.trainer.model_dump(mode="json")}),
+    }
+    with atomic(folder.job_file) as part:
+        part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+    return folder.job_file

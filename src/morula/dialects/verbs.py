@@ -1,0 +1,156 @@
+"""The verbs that take a job file of any program: foreign files are converted, native ones go to `morula.workflows` as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morula.core.events import Event, Warned
+from morula.dialects import program_of
+
+if TYPE_CHECKING:
+    from morula.dialects.biapy.convert import Converted
+    from morula.workflows.check import Checked
+
+
+def run(
+    job: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    memory: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train the network of a job, predict its test images, score them and write the report.
+
+    Args:
+        job: a job file of Morula or BiaPy, or a mapping with Morula's keys.
+        output: the run folder; ``runs/<name of the job file>`` by default.
+        overrides: ``key=value`` texts that override the file.
+        resume: continue the run in this folder exactly where it was stopped.
+        overwrite: replace a former run in this folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: limit for prediction, for example ``"8GB"``.
+        stop: called after every training step; when it returns true, the state is saved and the stream ends.
+
+    Yields:
+        the events of all stages, see `morula.workflows.run.run`.
+
+    Raises:
+        JobError: with all problems of the job and its files.
+        FileWriteError: when the folder is not empty.
+
+    Examples:
+        >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
+        ...     print(event)
+    """
+    from morula.workflows.run import run as run_native
+    from morula.workflows.train import default_output
+
+    options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
+    foreign = None if resume else as_native(job)
+    if foreign is None:
+        yield from run_native(job, output=output, resume=resume, **options)
+    else:
+        yield from with_translated_errors(foreign, run_native(foreign.job, output=output or default_output(job), **options))
+
+
+def train(
+    job: str | Path | Mapping[str, Any],
+    *,
+    layers: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train the network of a job into a run folder.
+
+    Args:
+        job: a job file of Morula or BiaPy, or a mapping with Morula's keys.
+        layers: training images in memory, used in place of `images.train`, by name: an `Image`, an array (Z)YX, or a pair of an image
+            and its labels. They are written to ``layers`` in the run folder.
+        output: the run folder; ``runs/<name of the job file>`` by default.
+        overrides: ``key=value`` texts that override the file.
+        resume: continue the run in this folder exactly where it was stopped, with its own job.
+        overwrite: replace a former run in this folder.
+        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
+        stop: called after every training step; when it returns true, the state is saved and the stream ends.
+
+    Yields:
+        events; `Finished` is the last one unless the training was stopped. See `morula.workflows.train.train`.
+
+    Raises:
+        JobError: with all problems of the job and its files.
+        FileWriteError: when the folder is not empty.
+        OptionError: for layers with a job file.
+        TrainingError: when the loss is not finite.
+
+    Examples:
+        >>> import morula
+        >>> for event in morula.train("nuclei.yaml"):  # doctest: +SKIP
+        ...     print(event)
+        >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
+    """
+    from morula.workflows.train import default_output
+    from morula.workflows.train import train as train_native
+
+    options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "stop": stop}
+    foreign = as_native(job) if layers is None and not resume else None
+    if foreign is None:
+        yield from train_native(job, layers=layers, output=output, resume=resume, **options)
+    else:
+        yield from with_translated_errors(foreign, train_native(foreign.job, output=output or default_output(job), **options))
+
+
+def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
+    """Check a job, or one stage of a file of several, with its images. Job files of BiaPy are checked as the native jobs they mean.
+
+    Raises:
+        JobError: with all problems at once.
+    """
+    from morula.workflows.check import check as check_native
+
+    foreign = as_native(job)
+    if foreign is None:
+        return check_native(job, overrides=overrides, prove=prove, stage=stage)
+    with foreign.told():
+        checked = check_native(foreign.job, overrides=overrides, prove=prove)
+    warnings = (*warnings_of(foreign), *checked.prepared.warnings)
+    return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
+
+
+def as_native(job: str | Path | Mapping[str, Any]) -> Converted | None:
+    """The native job of a job file of BiaPy, `None` for native jobs.
+
+    Raises:
+        JobError: with all problems of the file.
+    """
+    if isinstance(job, Mapping) or program_of(job) != "BiaPy":
+        return None
+    from morula.dialects.biapy.convert import convert
+
+    return convert(job)
+
+
+def warnings_of(converted: Converted) -> list[str]:
+    """Keys without effect, and differences from the original program."""
+    return [*map(str, converted.remarks), *converted.notes]
+
+
+def with_translated_errors(converted: Converted, events: Iterator[Event]) -> Iterator[Event]:
+    """The warnings of a converted job, then its events; errors name the keys and lines of the original file.
+
+    Raises:
+        JobError: by the original's keys.
+    """
+    yield from map(Warned, warnings_of(converted))
+    with converted.told():
+        yield from events

@@ -1,0 +1,1 @@
+"""Compiled (Numba) algorithms on plain arrays."""

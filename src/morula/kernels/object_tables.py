@@ -1,0 +1,70 @@
+"""Passes over a label image that collect one value per object, renumber objects or keep some of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from morula.core.label_image import smallest_type
+
+
+def numbered(labels: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels with ids 1..n in the order of the old ones, in the smallest type that holds them, and the old id of each new one.
+
+    Ids must not exceed `largest`.
+
+    Examples:
+        >>> numbered(np.array([[0, 7, 3]], np.uint32), 7)
+        (array([[0, 2, 1]], dtype=uint16), array([3, 7]))
+    """
+    there = np.zeros(largest + 1, np.bool_)
+    _mark(labels.ravel(), there)
+    there[0] = False
+    old = np.flatnonzero(there)
+    table = np.zeros(largest + 1, smallest_type(len(old)))
+    table[old] = np.arange(1, len(old) + 1)
+    return table[labels], old
+
+
+def object_means(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Mean of the values in each object 1..n, (n,) float32."""
+    sums, counts = np.zeros(n + 1), np.zeros(n + 1)
+    _sum(labels.ravel(), np.ascontiguousarray(values, np.float32).ravel(), sums, counts)
+    return (sums[1:] / np.maximum(counts[1:], 1)).astype(np.float32)
+
+
+def object_maxima(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Largest of the values in each object 1..n, (n,) float32."""
+    high = np.full(n + 1, -np.inf, np.float32)
+    _maxima(labels.ravel(), np.ascontiguousarray(values, np.float32).ravel(), high)
+    return high[1:]
+
+
+@njit(cache=True, nogil=True)
+def _mark(ids: np.ndarray, there: np.ndarray) -> None:
+    for i in range(ids.size):
+        there[ids[i]] = True
+
+
+@njit(cache=True, nogil=True)
+def _sum(ids: np.ndarray, values: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> None:
+    for i in range(ids.size):
+        sums[ids[i]] += values[i]
+        counts[ids[i]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _maxima(ids: np.ndarray, values: np.ndarray, high: np.ndarray) -> None:
+    for i in range(ids.size):
+        high[ids[i]] = max(high[ids[i]], values[i])
+
+
+@njit(cache=True, nogil=True)
+def select(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: np.ndarray) -> None:
+    """Copy the values of the objects that are kept into `out`, run by run."""
+    previous, copy = ids[0], ids[0] != 0 and kept[ids[0]]
+    for i in range(ids.size):
+        if ids[i] != previous:
+            previous, copy = ids[i], ids[i] != 0 and kept[ids[i]]
+        if copy:
+            out[i] = values[i]

@@ -1,0 +1,104 @@
+"""Star polygons as closed lines of corners, and the area that two of them have in common."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def outline(
+    ends: np.ndarray, ways: np.ndarray, centre: np.ndarray, away: np.ndarray, whole: bool, out: np.ndarray, box: np.ndarray
+) -> None:
+    """Corners of a polygon (2, rays + 1), the first one again at the end, and its box.
+
+    Args:
+        ends: lengths of its rays.
+        ways: the rays (see `morula.kernels.star_shapes.Fan`).
+        centre: its voxel (3,).
+        away: where the centre lies in the corners' frame (2,).
+        whole: whether corners are cut to whole pixels of the image, towards 0.
+        out: written to.
+        box: written to.
+    """
+    rays = len(ends)
+    for axis in range(2):
+        for ray in range(rays):
+            end = ends[ray] * ways[ray, 1 + axis]
+            out[axis, ray] = away[axis] + (math.trunc(centre[1 + axis] + end) - centre[1 + axis] if whole else end)
+        out[axis, rays] = out[axis, 0]
+        box[axis, 0], box[axis, 1] = out[axis].min(), out[axis].max()
+
+
+@njit(cache=True, nogil=True)
+def area(polygon: np.ndarray) -> float:
+    """Area of a polygon."""
+    total = 0.0
+    for j in range(polygon.shape[1] - 1):
+        total += polygon[1, j] * polygon[0, j + 1] - polygon[0, j] * polygon[1, j + 1]
+    return 0.5 * abs(total)
+
+
+@njit(cache=True, nogil=True)
+def shared_area(one: np.ndarray, box: np.ndarray, two: np.ndarray, other: np.ndarray, scratch: np.ndarray) -> float:
+    """Area that two polygons in their boxes have in common: half the sum, over their edges, of the cross product of the edge's ends times
+    the part of the edge that lies in the other polygon.
+
+    That part follows from the crossings: entering at the share t of the edge adds 1 - t, leaving takes it away, and what was inside at
+    the edge's beginning adds 1.
+    """
+    side, over, steps = scratch
+    over[:], steps[:] = 0.0, 0.0
+    near = _edges_near(two, box)
+    inside = 1.0 if _within(one[0, 0], one[1, 0], two) else 0.0
+    area = 0.0
+    for i in range(one.shape[1] - 1):
+        ay, ax, by, bx = one[0, i], one[1, i], one[0, i + 1], one[1, i + 1]
+        part, step = inside, 0.0
+        if max(ay, by) >= other[0, 0] and min(ay, by) <= other[0, 1] and max(ax, bx) >= other[1, 0] and min(ax, bx) <= other[1, 1]:
+            for j in range(two.shape[1]):
+                side[j] = (bx - ax) * (two[0, j] - ay) - (by - ay) * (two[1, j] - ax)
+            for j in near:
+                if (side[j] < 0) != (side[j + 1] < 0):
+                    fy, fx = two[0, j + 1] - two[0, j], two[1, j + 1] - two[1, j]
+                    start = fx * (ay - two[0, j]) - fy * (ax - two[1, j])
+                    stop = fx * (by - two[0, j]) - fy * (bx - two[1, j])
+                    if (start < 0) != (stop < 0):
+                        sign = 1.0 if start < 0 else -1.0
+                        part += sign * (stop / (stop - start))
+                        step += sign
+                        over[j] -= sign * (side[j + 1] / (side[j + 1] - side[j]))
+                        steps[j] -= sign
+        area += part * (ax * by - ay * bx)
+        inside += step
+    inside = 1.0 if _within(two[0, 0], two[1, 0], one) else 0.0
+    for j in range(two.shape[1] - 1):
+        area += (inside + over[j]) * (two[1, j] * two[0, j + 1] - two[0, j] * two[1, j + 1])
+        inside += steps[j]
+    return 0.5 * area
+
+
+@njit(cache=True, nogil=True)
+def _edges_near(polygon: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Edges of a polygon that may reach into a box."""
+    found, number = np.empty(polygon.shape[1] - 1, np.int64), 0
+    for j in range(polygon.shape[1] - 1):
+        y, x, by, bx = polygon[0, j], polygon[1, j], polygon[0, j + 1], polygon[1, j + 1]
+        if max(y, by) >= box[0, 0] and min(y, by) <= box[0, 1] and max(x, bx) >= box[1, 0] and min(x, bx) <= box[1, 1]:
+            found[number] = j
+            number += 1
+    return found[:number]
+
+
+@njit(cache=True, nogil=True)
+def _within(y: float, x: float, polygon: np.ndarray) -> bool:
+    """Whether a place lies in a polygon."""
+    inside = False
+    for j in range(polygon.shape[1] - 1):
+        if (polygon[0, j] > y) != (polygon[0, j + 1] > y):
+            share = (y - polygon[0, j]) / (polygon[0, j + 1] - polygon[0, j])
+            if x < polygon[1, j] + share * (polygon[1, j + 1] - polygon[1, j]):
+                inside = not inside
+    return inside

@@ -1,0 +1,215 @@
+"""How many voxels star polyhedra share with one of them at least, without looking at every voxel.
+
+Many stars are worked out at once. Space around a star's centre is cut into small blocks; the gauge of a star is linear in each of its
+cones, so that a bound of it over a block tells which blocks lie wholly inside. The voxels of the other star in those blocks are known from
+sums that are made once. What this does not decide is compared voxel by voxel (see `morula.kernels.star_nms`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from morula.kernels.star_shapes import Fan
+
+EDGE = 3
+"""Voxels along the edge of a block."""
+LANES = 32
+"""Stars that are worked out at once."""
+_SPARE = np.float32(1e-5)
+"""More than what rounding in float32 adds to a gauge, in parts of its summands."""
+
+
+class Blocks(NamedTuple):
+    """Blocks around a centre, the nearest first, and their parts: the voxels of a block that lie in one cone.
+
+    `starts` (blocks, 3): the first voxel of each, from the centre; `near` (blocks,): distance of its nearest voxel; `first` (blocks + 1,):
+    where its parts begin; `cones` (parts,); `boxes` (parts, 6): middle of each part's voxels from the centre, and half their extent.
+    """
+
+    starts: np.ndarray
+    near: np.ndarray
+    first: np.ndarray
+    cones: np.ndarray
+    boxes: np.ndarray
+
+
+class Lanes(NamedTuple):
+    """Where stars are worked out: lengths of their rays (rays, lanes) and one over them, gauges (cones, 3, lanes), volumes; voxels that
+    they share at least, how many are too many, bounds of the gauge in a block, and places in the sums of `block_sums` (3, lanes).
+
+    For `star_nms_bounds`, flat, one quantity after the other: where a heart is (3, lanes), which stars it does not fit, how the lanes
+    `stand` to it (5 x lanes), and for each ray its end from there, the square of that, and one over its length (rays, 5 x lanes)."""
+
+    ends: np.ndarray
+    near: np.ndarray
+    towards: np.ndarray
+    sizes: np.ndarray
+    shared: np.ndarray
+    wanted: np.ndarray
+    worst: np.ndarray
+    places: np.ndarray
+    away: np.ndarray
+    lacks: np.ndarray
+    open: np.ndarray
+    stand: np.ndarray
+    corners: np.ndarray
+
+
+def blocks_of(table: np.ndarray, lengths: np.ndarray) -> Blocks:
+    """The blocks of a table of cones (see `morula.kernels.star_shapes.cone_table`) for these edge lengths of a voxel."""
+    reach = np.array([n // 2 for n in table.shape])
+    most = np.minimum(reach // EDGE + 1, (2 * reach + 1) // EDGE)  # blocks cut at the table's end would be of no use
+    corners = [np.arange(-(EDGE // 2) - EDGE * n, r - EDGE + 2, EDGE) for n, r in zip(most, reach, strict=True)]
+    corners = [each[each >= -r] for each, r in zip(corners, reach, strict=True)]
+    starts = np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, 3)
+    nearest = np.maximum(np.maximum(starts, -(starts + EDGE - 1)), 0) * lengths
+    near = np.sqrt((nearest**2).sum(axis=1)).astype(np.float32)
+    order = np.argsort(near, kind="stable")
+    starts = np.ascontiguousarray(starts[order], np.int64)
+    first, cones, boxes = _parts(table, starts)
+    return Blocks(starts, near[order], first, cones, boxes)
+
+
+@njit(cache=True, nogil=True)
+def _parts(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rz, ry, rx = table.shape[0] // 2, table.shape[1] // 2, table.shape[2] // 2
+    first = np.zeros(len(starts) + 1, np.int64)
+    cones, boxes = np.empty(4 * len(starts) + 64, np.int64), np.empty((4 * len(starts) + 64, 6), np.float32)
+    low, high, number = np.empty((EDGE**3, 3)), np.empty((EDGE**3, 3)), 0
+    for block in range(len(starts)):
+        begin = number
+        if number + EDGE**3 > len(cones):
+            cones, boxes = np.concatenate((cones, np.empty_like(cones))), np.concatenate((boxes, np.empty_like(boxes)))
+        for k in range(EDGE**3):
+            place = starts[block, 0] + k // (EDGE * EDGE), starts[block, 1] + k // EDGE % EDGE, starts[block, 2] + k % EDGE
+            cone = table[rz + place[0], ry + place[1], rx + place[2]]
+            part = begin
+            while part < number and cones[part] != cone:
+                part += 1
+            for axis in range(3):
+                if part == number:
+                    low[part - begin, axis] = high[part - begin, axis] = place[axis]
+                low[part - begin, axis] = min(low[part - begin, axis], place[axis])
+                high[part - begin, axis] = max(high[part - begin, axis], place[axis])
+            if part == number:
+                cones[part] = cone
+                number += 1
+        for part in range(begin, number):
+            for axis in range(3):
+                least, most = low[part - begin, axis], high[part - begin, axis]
+                middle, half = (least + most) / 2, (most - least) / 2
+                boxes[part, axis] = middle
+                boxes[part, 3 + axis] = half + _SPARE * (abs(middle) + half)
+        first[block + 1] = number
+    return first, cones[:number].copy(), boxes[:number].copy()
+
+
+@njit(cache=True, nogil=True)
+def lanes_of(fan: Fan) -> Lanes:
+    """Room for so many stars."""
+    return Lanes(
+        np.ones((len(fan.ways), LANES)),
+        np.ones((len(fan.ways), LANES)),
+        np.empty((len(fan.cones) if fan.cones.shape[1] == 3 else 0, 3, LANES), np.float32),
+        np.empty(LANES),
+        np.empty(LANES, np.int32),
+        np.empty(LANES),
+        np.empty(LANES, np.float32),
+        np.zeros((3, LANES), np.int32),
+        np.zeros((3, LANES)),
+        np.zeros(LANES, np.float32),
+        np.zeros(LANES, np.float32),
+        np.empty(5 * LANES, np.float32),
+        np.empty((len(fan.ways), 5 * LANES), np.float32),
+    )
+
+
+@njit(cache=True, nogil=True)
+def block_sums(inside: np.ndarray) -> np.ndarray:
+    """How many voxels of a star each block holds, by its last voxel; the first of them, before the star begins, holds none."""
+    sums = np.zeros((inside.shape[0] + EDGE, inside.shape[1] + EDGE, inside.shape[2] + EDGE), np.int32)
+    sums[1 : inside.shape[0] + 1, 1 : inside.shape[1] + 1, 1 : inside.shape[2] + 1] = inside
+    for axis in range(3):
+        before = sums.copy()
+        for z in range(1, sums.shape[0]):
+            for y in range(1, sums.shape[1]):
+                for k in range(1, EDGE):
+                    from_z, from_y, from_x = z - (k if axis == 0 else 0), y - (k if axis == 1 else 0), k if axis == 2 else 0
+                    if from_z > 0 and from_y > 0:
+                        source, target = before[from_z, from_y], sums[z, y]
+                        for x in range(1 + from_x, len(target)):
+                            target[x] += source[x - from_x]
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def sizes_of(lanes: Lanes, fan: Fan) -> None:
+    """Areas or volumes of the stars whose rays are in the lanes."""
+    ends, sizes = lanes.ends, lanes.sizes
+    sizes[:] = 0.0
+    for cone in range(len(fan.cones)):
+        one, two, three = ends[fan.cones[cone, 0]], ends[fan.cones[cone, 1]], ends[fan.cones[cone, -1]]
+        volume = fan.volumes[cone]
+        if fan.cones.shape[1] == 3:
+            for lane in range(LANES):
+                sizes[lane] += volume * one[lane] * two[lane] * three[lane]
+        else:
+            for lane in range(LANES):
+                sizes[lane] += volume * one[lane] * two[lane]
+
+
+@njit(cache=True, nogil=True)
+def gauges(lanes: Lanes, fan: Fan) -> None:
+    """Gauges of the polyhedra whose rays are in the lanes."""
+    near, towards = lanes.near, lanes.towards
+    for cone in range(len(fan.cones)):
+        first, second, third = near[fan.cones[cone, 0]], near[fan.cones[cone, 1]], near[fan.cones[cone, 2]]
+        for axis in range(3):
+            a, b, c = fan.inverse[cone, 0, axis], fan.inverse[cone, 1, axis], fan.inverse[cone, 2, axis]
+            target = towards[cone, axis]
+            for lane in range(LANES):
+                target[lane] = a * first[lane] + b * second[lane] + c * third[lane]
+
+
+@njit(cache=True, nogil=True)
+def share_at_least(lanes: Lanes, blocks: Blocks, sums: np.ndarray, farthest: float) -> None:
+    """Voxels that the stars in the lanes share at least with the one of the `sums`; no more are counted than it takes to have more than
+    `wanted` in all lanes.
+
+    Args:
+        lanes: stars; `places` are those of a block that begins at their centre in the sums.
+        blocks: the blocks around a centre.
+        sums: from `block_sums`.
+        farthest: longest of their rays.
+    """
+    worst, shared, wanted, towards, places = lanes.worst, lanes.shared, lanes.wanted, lanes.towards, lanes.places
+    boxes, flat = blocks.boxes, sums.ravel()
+    nz, ny, nx = np.int32(sums.shape[0]), np.int32(sums.shape[1]), np.int32(sums.shape[2])
+    pz, py, px = places[0], places[1], places[2]
+    shared[:] = 0
+    for block in range(len(blocks.near)):
+        if blocks.near[block] > farthest:
+            break
+        worst[:] = 0
+        for part in range(blocks.first[block], blocks.first[block + 1]):
+            mz, my, mx, hz, hy, hx = boxes[part, 0], boxes[part, 1], boxes[part, 2], boxes[part, 3], boxes[part, 4], boxes[part, 5]
+            cone = blocks.cones[part]
+            tz, ty, tx = towards[cone, 0], towards[cone, 1], towards[cone, 2]  # indexed, so that they are known to be contiguous
+            for lane in range(LANES):
+                a, b, c = tz[lane], ty[lane], tx[lane]
+                bound = a * mz + b * my + c * mx + abs(a) * hz + abs(b) * hy + abs(c) * hx
+                worst[lane] = bound if bound > worst[lane] else worst[lane]
+        oz, oy, ox = np.int32(blocks.starts[block, 0]), np.int32(blocks.starts[block, 1]), np.int32(blocks.starts[block, 2])
+        for lane in range(LANES):
+            z, y, x = pz[lane] + oz, py[lane] + oy, px[lane] + ox
+            there = (z >= 0) & (y >= 0) & (x >= 0) & (z < nz) & (y < ny) & (x < nx) & (worst[lane] <= 1)
+            shared[lane] += flat[np.uint32((z * ny + y) * nx + x) if there else np.uint32(0)]
+        if block % 8 == 7:
+            done = True
+            for lane in range(LANES):
+                done &= shared[lane] > wanted[lane]
+            if done:
+                break

@@ -1,0 +1,139 @@
+"""Repair of large objects that several seeds cut into pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.typed import Dict
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from morula.core.errors import OptionError
+from morula.core.image import spatial_array
+from morula.core.label_image import check_labels, compact, three, volume
+from morula.core.voxel_size import VoxelSizeLike
+from morula.kernels.geometry import sizes_of
+from morula.labels.holes import fill_holes
+
+
+def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: VoxelSizeLike = None) -> np.ndarray:
+    """Labels whose large objects are whole: pieces that were cut off by surplus seeds are merged, and holes are filled.
+
+    A cut is long for the pieces that it parts, the border between two real objects is short. So a neighbour of a large object is merged
+    with it when their border is at least `contact` times the side of a square (3D: the face of a cube) as large as the smaller of the two:
+    1.6 for the halves of a disc, 3.5 for what lies inside it, 0.6 for the cells of a honeycomb. That is repeated with what was merged until
+    nothing changes; the largest piece gives its id. Then the holes of the large objects are filled.
+
+    Args:
+        labels: ids (Z)YX, an array or `Image`.
+        size: voxels from which on an object is large; more than objects usually have, so that only these and their neighbours are judged.
+        contact: how long a border of pieces is, see above.
+        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+
+    Returns:
+        Labels of the same type.
+
+    Raises:
+        OptionError: for a size or contact below 0.
+
+    Examples:
+        >>> cut = np.zeros((6, 8), np.uint16)
+        >>> cut[1:5, 1:4], cut[1:5, 4:7] = 1, 2
+        >>> np.unique(repair_large(cut, 10))
+        array([0, 1], dtype=uint16)
+        >>> np.unique(repair_large(cut, 20))
+        array([0, 1, 2], dtype=uint16)
+    """
+    if size < 0 or contact < 0:
+        raise OptionError(f"size is {size} and contact is {contact}; both are 0 or more.")
+    given, spacing = spatial_array(labels, voxel_size)
+    array = np.ascontiguousarray(given)
+    ids, largest = compact(check_labels(array))
+    names = _names(array, ids, largest)
+    sizes = sizes_of(ids, largest)
+    sizes[0] = 0
+    first, second, areas = _contacts(volume(ids), _faces(spacing))
+    group = _merged(first, second, areas, sizes, size, contact, float(np.prod(spacing)), len(spacing))
+    table = names[_heads(group, sizes, names)]
+    table[0] = 0
+    out = table[ids] if (group != np.arange(len(group))).any() else array.copy()
+    totals = np.bincount(group, weights=sizes, minlength=len(group))[group]
+    large = (sizes > 0) & (totals >= size)
+    return fill_holes(out, only=np.unique(table[large]))
+
+
+def _names(array: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarray:
+    """Id as it was given of each compact id."""
+    names = np.zeros(largest + 1, array.dtype)
+    names[ids.ravel()] = array.ravel()
+    return names
+
+
+def _faces(spacing: Sequence[float]) -> np.ndarray:
+    """Area of a voxel's face across z, y and x; in 2D an edge's length."""
+    lengths = three(spacing, 1.0)
+    return lengths.prod() / lengths
+
+
+@njit(cache=True, nogil=True)
+def _contacts(ids: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: C901 - loops
+    """Pairs of objects that touch (first < second), and the area of their border as seen along z, y and x, (n, 3)."""
+    nz, ny, nx = ids.shape
+    found = Dict.empty(types.uint64, types.int64)
+    areas = np.zeros((64, 3))
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                here = np.uint64(ids[z, y, x])
+                if here == 0:
+                    continue
+                for axis in range(3):
+                    w, v, u = z + (axis == 0), y + (axis == 1), x + (axis == 2)
+                    if w < nz and v < ny and u < nx:
+                        other = np.uint64(ids[w, v, u])
+                        if other != 0 and other != here:
+                            key = (min(here, other) << np.uint64(32)) | max(here, other)
+                            if key not in found:
+                                found[key] = len(found)
+                                if len(found) > len(areas):
+                                    areas = np.concatenate((areas, np.zeros_like(areas)))
+                            areas[found[key], axis] += faces[axis]
+    first, second = np.zeros(len(found), np.int64), np.zeros(len(found), np.int64)
+    for key, i in found.items():
+        first[i], second[i] = key >> np.uint64(32), key & np.uint64(0xFFFFFFFF)
+    return first, second, areas[: len(found)]
+
+
+def _merged(
+    first: np.ndarray, second: np.ndarray, areas: np.ndarray, sizes: np.ndarray, size: int, contact: float, voxel: float, ndim: int
+) -> np.ndarray:
+    """Group of each id after all merges."""
+    n = len(sizes)
+    group = np.arange(n)
+    while len(first):
+        totals = np.bincount(group, weights=sizes, minlength=n)
+        low, high = np.sort(np.stack([group[first], group[second]]), axis=0)
+        apart = low != high
+        pairs, inverse = np.unique(low[apart] * n + high[apart], return_inverse=True)
+        seen = [np.bincount(inverse, weights=areas[apart, axis], minlength=len(pairs)) for axis in range(3)]
+        borders = np.sqrt(np.sum(np.square(seen), axis=0))  # a flat border has this area, whichever way it slants
+        one, two = pairs // n, pairs % n
+        side = (np.minimum(totals[one], totals[two]) * voxel) ** ((ndim - 1) / ndim)
+        chosen = (borders >= contact * side) & (np.maximum(totals[one], totals[two]) >= size)
+        if not chosen.any():
+            break
+        graph = coo_array((np.ones(chosen.sum()), (one[chosen], two[chosen])), shape=(n, n))
+        component = connected_components(graph, directed=False)[1]
+        group = component[group]
+    return group
+
+
+def _heads(group: np.ndarray, sizes: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """The largest piece of each id's group, of equal ones that of the lowest id."""
+    order = np.lexsort((-names.astype(np.int64), sizes))
+    head = np.zeros(len(group), np.intp)
+    head[group[order]] = order
+    return head[group]

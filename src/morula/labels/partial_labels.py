@@ -1,0 +1,150 @@
+"""Label images of which a part was never looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+from morula.core.label_image import compact, three, volume
+from morula.labels.neighbour_distance import distance_to_others
+
+
+def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Labels with a guess of the unlabelled part: from its sections each object goes on as far as it is deep in them.
+
+    Nobody has said that an object ends where the labels end: encoded as they are, painted slices of a volume would all be contour. Nor
+    does it go on without end. A labelled voxel of an object is known to be d away from the nearest labelled voxel of anything else; the
+    ball of this radius around it is taken for the object, as is a ball of which the largest section was painted. So no labelled voxel
+    comes nearer to a boundary than is known. Where balls of several objects overlap, that one has a voxel in which it lies deeper, by
+    d^2 less the squared distance from the ball's centre. What no ball reaches is background.
+
+    Args:
+        labels: ids (Z)YX uint32.
+        unlabelled: true where nobody has looked, of the same shape.
+        spacing: edge lengths of a voxel.
+
+    Examples:
+        >>> section = np.array([[0, 3, 3, 3, 0], [9, 9, 9, 9, 9], [9, 9, 9, 9, 9]], np.uint32)
+        >>> completed(section, section == 9, (1, 1))
+        array([[0, 3, 3, 3, 0],
+               [0, 3, 3, 3, 0],
+               [0, 0, 0, 0, 0]], dtype=uint32)
+    """
+    if not unlabelled.any():
+        return labels
+    known, largest = compact(np.where(unlabelled, np.uint32(0), labels))
+    known[~unlabelled & (known == 0)] = largest + 1
+    depth = distance_to_others(known, spacing, limit=float(np.linalg.norm(np.multiply(labels.shape, spacing))))
+    objects = ~unlabelled & (labels != 0)
+    found = np.where(objects, labels, np.uint32(0))
+    far = np.where(objects, -depth * depth, np.float32(np.inf))
+    _spread(found, far, spacing)
+    inside = far < -1e-3 * min(spacing) ** 2  # the end of a ball is outside, whatever way it is rounded
+    return np.where(unlabelled, np.where(inside, found, np.uint32(0)), labels)
+
+
+def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Labels in which each unlabelled voxel has the label of the labelled voxel nearest to it.
+
+    Where nothing is labelled, everything is background. Among equally near voxels the one of the lower index counts.
+
+    Args:
+        labels: ids (Z)YX uint32.
+        unlabelled: true where nobody has looked, of the same shape.
+        spacing: edge lengths of a voxel.
+
+    Examples:
+        >>> mask = np.array([[False, True, True, True, True, False]])
+        >>> continued(np.array([[7, 0, 0, 0, 0, 9]], np.uint32), mask, (1, 1))
+        array([[7, 7, 7, 9, 9, 9]], dtype=uint32)
+    """
+    if not unlabelled.any():
+        return labels
+    found = np.where(unlabelled, np.uint32(0), labels)
+    far = np.where(unlabelled, np.float32(np.inf), np.float32(0))
+    _spread(found, far, spacing)
+    return found
+
+
+def _spread(labels: np.ndarray, far: np.ndarray, spacing: Sequence[float]) -> None:
+    """Give each voxel the least sum of `far` of a voxel and the squared distance to it, and that one's label, in place."""
+    three_labels, three_far = volume(labels), volume(far)
+    for axis, length in enumerate(three(spacing, 1.0)):
+        _nearest_along(np.moveaxis(three_labels, axis, 2), np.moveaxis(three_far, axis, 2), length)
+
+
+@njit(cache=True, nogil=True)
+def _nearest_along(labels: np.ndarray, far: np.ndarray, length: float) -> None:
+    """Lower envelope of parabolas (Felzenszwalb & Huttenlocher 2012) along the last axis, in place; each carries its label."""
+    rows, columns, n = labels.shape
+    place, start = np.empty(n, np.int64), np.empty(n + 1, np.float64)
+    height, label = np.empty(n, np.float64), np.empty(n, np.uint32)
+    unit = length * length
+    for row in range(rows):
+        for column in range(columns):
+            top = -1
+            for x in range(n):
+                here = far[row, column, x]
+                if here == np.inf:
+                    continue
+                cut = -np.inf
+                while top >= 0:
+                    before = place[top]
+                    cut = (here - height[top] + unit * (x * x - before * before)) / (2 * unit * (x - before))
+                    if cut > start[top]:
+                        break
+                    top -= 1
+                    cut = -np.inf
+                top += 1
+                place[top], start[top], height[top], label[top] = x, cut, here, labels[row, column, x]
+            if top < 0:
+                continue
+            last, k = top, 0
+            for x in range(n):
+                while k < last and start[k + 1] < x:
+                    k += 1
+                far[row, column, x] = height[k] + unit * (x - place[k]) ** 2
+                labels[row, column, x] = label[k]
+
+
+def both_labelled(unlabelled: np.ndarray, step: Sequence[int]) -> np.ndarray:
+    """True where neither a voxel nor the one at a step from it is `unlabelled`; what lies outside the image hides nothing.
+
+    Examples:
+        >>> both_labelled(np.array([False, False, True, False]), (1,))
+        array([ True, False, False,  True])
+    """
+    seen = ~unlabelled
+    if all(abs(s) < n for s, n in zip(step, unlabelled.shape, strict=True)):
+        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, unlabelled.shape, strict=True))
+        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, unlabelled.shape, strict=True))
+        seen[here] &= ~unlabelled[there]
+    return seen
+
+
+def labelled_along(unlabelled: np.ndarray, axis: int) -> np.ndarray:
+    """True where neither a voxel nor the ones before and after it along an axis are `unlabelled`.
+
+    Examples:
+        >>> labelled_along(np.array([False, False, False, True]), 0)
+        array([ True,  True, False, False])
+    """
+    step = [0] * unlabelled.ndim
+    step[axis] = 1
+    return both_labelled(unlabelled, step) & both_labelled(unlabelled, [-each for each in step])
+
+
+def labelled_only(truth: np.ndarray, result: np.ndarray, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and result with background where the truth has the value `unlabelled`: what nobody has looked at is not scored.
+
+    Examples:
+        >>> truth, result = labelled_only(np.array([1, 9, 9, 0]), np.array([1, 1, 2, 0]), 9)
+        >>> truth.tolist(), result.tolist()
+        ([1, 0, 0, 0], [1, 0, 0, 0])
+    """
+    if unlabelled is None:
+        return truth, result
+    outside = truth == unlabelled
+    return np.where(outside, truth.dtype.type(0), truth), np.where(outside, result.dtype.type(0), result)

@@ -1,0 +1,48 @@
+"""Objects that are too small or too large."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from morula.core.errors import OptionError
+from morula.core.label_image import check_labels, compact
+from morula.kernels.geometry import sizes_of
+from morula.kernels.object_tables import select
+
+
+def remove_small(labels: Any, size: int) -> np.ndarray:
+    """Labels without the objects of fewer than `size` voxels; ids and type stay.
+
+    Examples:
+        >>> remove_small(np.array([[1, 1, 0, 2]], np.uint16), 2)
+        array([[1, 1, 0, 0]], dtype=uint16)
+
+    Raises:
+        OptionError: for a negative size.
+    """
+    return _kept(labels, size, lambda sizes: sizes >= size)
+
+
+def remove_large(labels: Any, size: int) -> np.ndarray:
+    """Labels without the objects of more than `size` voxels; ids and type stay.
+
+    Examples:
+        >>> remove_large(np.array([[1, 1, 0, 2]], np.uint16), 1)
+        array([[0, 0, 0, 2]], dtype=uint16)
+
+    Raises:
+        OptionError: for a negative size.
+    """
+    return _kept(labels, size, lambda sizes: sizes <= size)
+
+
+def _kept(labels: Any, size: int, rule: Any) -> np.ndarray:
+    if size < 0:
+        raise OptionError(f"size is {size}; a number of voxels is 0 or more.")
+    array = np.ascontiguousarray(labels)
+    ids, largest = compact(check_labels(array))
+    out = np.zeros_like(array)
+    select(array.ravel(), ids.ravel(), rule(sizes_of(ids, largest)), out.ravel())
+    return out

@@ -1,0 +1,92 @@
+"""Tables as CSV files: a header line, commas, a point in numbers."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morula.core.atomic import atomic
+from morula.core.errors import DataError, MissingFileError
+from morula.core.file_errors import damaged, missing
+
+
+def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray], *, overwrite: bool = True) -> Path:
+    """Write columns of equal length; an unknown value (`None` or NaN) is an empty cell. Numbers are read back exactly.
+
+    Raises:
+        DataError: for columns of different lengths.
+        FileWriteError: when the file cannot be written, or exists and `overwrite` is false.
+
+    Examples:
+        >>> import tempfile
+        >>> file = write_table(Path(tempfile.mkdtemp()) / "t.csv", {"label": [1, 2], "volume_um3": [0.5, float("nan")]})
+        >>> print(file.read_text())
+        label,volume_um3
+        1,0.5
+        2,
+        <BLANKLINE>
+    """
+    path = Path(path).expanduser()
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns of a table differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}.")
+    with atomic(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*([_cell(value) for value in values] for values in columns.values()), strict=True))
+    return path
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Columns of a CSV file with a header: int64 where every cell is a whole number, else float64 (empty is NaN), else strings.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        FileReadError: when it is no table.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "t.csv"
+        >>> _ = file.write_text("label,name\\n1,a\\n2,b\\n")
+        >>> read_table(file)
+        {'label': array([1, 2]), 'name': array(['a', 'b'], dtype='<U1')}
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        error: MissingFileError = missing(path)
+        raise error
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as failure:
+        raise damaged(path, failure) from failure
+    rows = [row for row in rows if row]
+    if not rows:
+        raise damaged(path, "it has no header line")
+    header, body = rows[0], rows[1:]
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise damaged(path, f"row {number} has {len(row)} cells but the header has {len(header)}")
+    return {name: _column([row[i] for row in body]) for i, name in enumerate(header)}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return repr(value) if isinstance(value, float) else value
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array([float("nan") if kind is np.float64 and cell == "" else kind(cell) for cell in cells], dtype=kind)
+        except (ValueError, OverflowError):
+            continue
+    return np.array(cells, dtype=str)

@@ -1,0 +1,57 @@
+"""Checkpoints of other programs as weights to start from.
+
+A format is added by an entry point of the group ``morula.checkpoints`` (value: a `Member` whose implementation is a `CheckpointFormat`).
+Morula's own dialects use the same entry points, so that nothing below them has to know their names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from morula.core.errors import ModelError
+from morula.core.family import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKPOINT_FORMATS = Family("checkpoint format", {}, group="morula.checkpoints")
+
+
+class CheckpointFormat(Protocol):
+    """What a checkpoint format provides."""
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Whether a file is a checkpoint of this format.
+
+        Raises:
+            MissingFileError: when there is no such file.
+            ModelError: when it is damaged.
+        """
+        ...
+
+    @staticmethod
+    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+        """Kind and options of the network that the weights belong to."""
+        ...
+
+    @staticmethod
+    def tensors(path: Path) -> dict[str, Tensor]:
+        """Weights by the names that Morula's networks give them."""
+        ...
+
+
+def checkpoint_format(path: Path) -> CheckpointFormat:
+    """The format of a checkpoint file.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        ModelError: when no format recognises it.
+    """
+    for name in CHECKPOINT_FORMATS.names:
+        candidate: CheckpointFormat = CHECKPOINT_FORMATS.load(name)
+        if candidate.recognises(path):
+            return candidate
+    known = ", ".join(member.summary for member in CHECKPOINT_FORMATS.members.values())
+    raise ModelError(f"{path} is no checkpoint that Morula knows ({known}). Name a run folder of Morula, or one of these files.")

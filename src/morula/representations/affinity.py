@@ -1,0 +1,180 @@
+"""A: whether neighbouring voxels belong to the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from morula.core.errors import OptionError
+from morula.core.options import Options as BaseOptions
+from morula.core.orientation import Array, Orientation, orientations
+from morula.labels.partial_labels import both_labelled
+from morula.representations.base import Representation
+from morula.representations.touching import touching
+
+Neighbourhood = Literal["4-connectivity", "8-connectivity", "6-connectivity", "18-connectivity", "26-connectivity"]
+_FAR = {
+    "4-connectivity": (2, 1),
+    "8-connectivity": (2, 2),
+    "6-connectivity": (3, 1),
+    "18-connectivity": (3, 2),
+    "26-connectivity": (3, 3),
+}
+
+
+class Options(BaseOptions):
+    """Options of the channel A."""
+
+    neighborhood: Neighbourhood | None = None
+    """Neighbours that a voxel is compared with, each pair once; `8-connectivity` in 2D and `26-connectivity` in 3D where left out."""
+    offsets: tuple[tuple[int, ...], ...] = ()
+    """Instead: offsets to the compared voxels, in array order, for example ``[[-1, 0], [0, -1], [-9, 0], [0, -9]]``."""
+    reach: tuple[PositiveInt, ...] = ()
+    """Instead: distances to the compared voxels along each axis, in voxels, for images of any number of axes; ``[1, 3, 9]`` stands for the
+    direct neighbours and two long-range ones along each axis."""
+    widen_borders: NonNegativeInt = 0
+    """Take so many voxels on each side of a contact between objects for background, so that thin boundaries are learnt."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, values: Any) -> Any:
+        """Steps along each axis (``z_affinities`` and so on) as offsets."""
+        if not isinstance(values, dict) or not {"z_affinities", "y_affinities", "x_affinities"} & set(values):
+            return values
+        rest = dict(values)
+        steps = [rest.pop(f"{axis}_affinities", None) for axis in "zyx"]
+        given = [each for each in steps if each is not None]
+        if len({len(each) for each in given}) > 1 or len(given) < 2 or steps[1] is None or steps[2] is None:
+            raise ValueError("z_affinities, y_affinities and x_affinities need as many steps each")
+        if rest.get("offsets"):
+            raise ValueError("offsets and steps along the axes name the same; give one of them")
+        unit = -np.eye(len(given), dtype=int)
+        offsets = (tuple((unit[axis] * step[k]).tolist()) for k in range(len(given[0])) for axis, step in enumerate(given))
+        rest["offsets"] = tuple(offsets)
+        return rest
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Options:
+        if sum(map(bool, (self.offsets, self.neighborhood, self.reach))) > 1:
+            raise ValueError("neighborhood, offsets and reach name the same; give one of them")
+        if len(set(self.reach)) != len(self.reach):
+            raise ValueError(f"reach {list(self.reach)} names one distance twice; each stands once")
+        if len({len(offset) for offset in self.offsets}) > 1:
+            raise ValueError("offsets have different numbers of axes; give one number an axis in each")
+        if any(not any(offset) for offset in self.offsets):
+            raise ValueError("the offset 0 compares a voxel with itself; leave it out")
+        if len({_canonical(offset) for offset in self.offsets}) != len(self.offsets):
+            raise ValueError("offsets name one pair of voxels twice; an offset and its opposite are the same pair")
+        return self
+
+    @property
+    def long_range(self) -> bool:
+        """Whether voxels farther apart than direct neighbours are compared, too."""
+        return any(max(map(abs, offset)) > 1 for offset in self.offsets) or any(distance > 1 for distance in self.reach)
+
+    def steps(self, ndim: int) -> list[tuple[int, ...]]:
+        """Offsets in array order.
+
+        Raises:
+            OptionError: when they are for images of another number of axes.
+        """
+        if self.offsets:
+            if len(self.offsets[0]) != ndim:
+                raise OptionError(f"the affinity offset {self.offsets[0]} has {len(self.offsets[0])} numbers but the image {ndim} axes.")
+            return list(self.offsets)
+        if self.reach:
+            return [tuple(-distance if axis == along else 0 for axis in range(ndim)) for distance in self.reach for along in range(ndim)]
+        name = self.neighborhood or ("8-connectivity" if ndim == 2 else "26-connectivity")
+        axes, far = _FAR[name]
+        if axes != ndim:
+            raise OptionError(f"the neighborhood {name!r} is for {axes}D images, this one is {ndim}D. Leave it out or name another.")
+        every = [tuple(int(n) - 1 for n in index) for index in np.ndindex((3,) * ndim)]
+        half = [offset for offset in every if offset < (0,) * ndim and sum(map(abs, offset)) <= far]
+        return sorted(half, key=lambda offset: (sum(map(abs, offset)), offset))
+
+
+class Affinities(Representation[Options]):
+    """1 where a voxel and the one at an offset belong to the same object, 0 elsewhere and at the image's border; a channel an offset.
+
+    After Turaga et al. (Neural Computation 22, 2010); with long offsets Lee et al. (2017).
+
+    Examples:
+        >>> Affinities(Options(offsets=((0, -1),))).encode(np.array([[0, 1, 1, 1, 2, 2]], np.uint32), (1, 1))
+        array([[[0., 0., 1., 1., 0., 1.]]], dtype=float32)
+    """
+
+    code = "A"
+    role = "affinity"
+    options_class = Options
+
+    def width(self, ndim: int) -> int:
+        """Number of offsets."""
+        return len(self.options.steps(ndim))
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (offsets, (Z)YX) of labels (Z)YX."""
+        if self.options.widen_borders:
+            labels = _widened(labels, self.options.widen_borders, spacing)
+        steps = self.options.steps(labels.ndim)
+        out = np.zeros((len(steps), *labels.shape), np.float32)
+        for target, step in zip(out, steps, strict=True):
+            here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, labels.shape, strict=True))
+            there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, labels.shape, strict=True))
+            if all(abs(s) < n for s, n in zip(step, labels.shape, strict=True)):
+                target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
+        return out
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+        """Pairs of which both voxels are labelled."""
+        return np.stack([both_labelled(unlabelled, step) for step in self.options.steps(unlabelled.ndim)])
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """The longest offset along each axis, and the widening."""
+        steps = self.options.steps(len(spacing))
+        extra = 2 * self.options.widen_borders + 1 if self.options.widen_borders else 0
+        return tuple(max(abs(step[axis]) for step in steps) + extra for axis in range(len(spacing)))
+
+    def reorient(self, array: Array, orientation: Orientation) -> Array:
+        """Channels turned. A pair that now is looked at from its other end moves along by the offset."""
+        turned = orientation.apply(array)
+        steps = self.options.steps(orientation.ndim)
+        lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
+        source, moved = _sources(steps, orientation)
+        result = turned[(slice(None),) * lead + (source,)]  # type: ignore[index]
+        axes = tuple(range(-orientation.ndim, 0))
+        for channel, step in enumerate(steps):
+            if moved[channel]:
+                place = (slice(None),) * lead + (channel,)
+                plane = result[place]
+                shift = tuple(-s for s in step)
+                result[place] = np.roll(plane, shift, axes) if isinstance(plane, np.ndarray) else plane.roll(shift, axes)
+        return result
+
+    def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
+        """Those that lay the offsets onto each other, up to their direction."""
+        steps = self.options.steps(len(spacing))
+        pairs = {_canonical(step) for step in steps}
+        return [each for each in orientations(spacing) if {_canonical(each.reorient_vector(step)) for step in steps} == pairs]
+
+
+def _canonical(offset: Sequence[float]) -> tuple[int, ...]:
+    """An offset or its opposite, whichever comes first: both name the same pairs of voxels."""
+    own = tuple(int(n) for n in offset)
+    return min(own, tuple(-n for n in own))
+
+
+def _sources(steps: list[tuple[int, ...]], orientation: Orientation) -> tuple[list[int], list[bool]]:
+    """For each offset the channel that holds its pairs, and whether it looks at them from the other end."""
+    turned = [tuple(int(n) for n in orientation.reorient_vector(step)) for step in steps]
+    source = [next(i for i, other in enumerate(turned) if _canonical(other) == _canonical(step)) for step in steps]
+    return source, [turned[i] != step for i, step in zip(source, steps, strict=True)]
+
+
+def _widened(labels: np.ndarray, width: int, spacing: Sequence[float]) -> np.ndarray:
+    """Labels without the voxels near contacts. Planes that lie far apart are widened one by one."""
+    if labels.ndim == 3 and spacing[0] > 1.5 * min(spacing):
+        return np.stack([_widened(plane, width, spacing[1:]) for plane in labels])
+    return np.where(touching(labels, 2 * width, spacing) > 0, np.uint32(0), labels)

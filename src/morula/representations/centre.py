@@ -1,0 +1,74 @@
+"""P: the centre of each object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from morula.core.label_image import compact, volume
+from morula.core.options import Options as BaseOptions
+from morula.kernels.geometry import Geometry, geometry
+from morula.labels.centroids import inner_centroids
+from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
+from morula.labels.skeleton import skeleton
+from morula.representations.base import Representation, one_channel, reach
+
+
+class Options(BaseOptions):
+    """Options of the channel P."""
+
+    type: Literal["centroid", "skeleton"] = "centroid"
+    """Mark the voxel at the object's centroid (the nearest one inside it), or its skeleton."""
+    skeleton_mode: Literal["full", "main"] = "full"
+    """The whole skeleton, or only its longest path."""
+    dilation: Radius = 1
+    """Grow the marks by so many voxels of the finest axis, or by one number an axis; a mark never leaves its object."""
+    erosion: Radius = 0
+    """Then erode each mark by so many voxels."""
+
+
+class Centre(Representation[Options]):
+    """1 at the centre or skeleton of each object, 0 elsewhere.
+
+    Examples:
+        >>> Centre(Options(dilation=0)).encode(np.array([[1, 1, 1, 2, 2]], np.uint32), (1, 1))
+        array([[[0., 1., 0., 0., 1.]]], dtype=float32)
+    """
+
+    code = "P"
+    role = "centre"
+    alone = True
+    options_class = Options
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (1, (Z)YX) of labels (Z)YX."""
+        ids, largest = compact(labels)
+        found = geometry(ids, largest)
+        if self.options.type == "skeleton":
+            marks = _skeletons(ids, found, spacing, self.options.skeleton_mode)
+        else:
+            marks = inner_centroids(ids, found, spacing)
+        radius = radii(self.options.dilation, spacing)
+        offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
+        out = np.zeros(labels.shape, np.float32)
+        stamp(volume(ids), _three(marks), _three(offsets), volume(out))
+        erosion = radii(self.options.erosion, spacing)
+        return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: the centre depends on the whole object."""
+        return reach(spacing)
+
+
+def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
+    each = [np.argwhere(skeleton(labels[found.box(label)] == label, spacing, mode)) + found.starts[label] for label in found.ids]
+    return np.concatenate([np.zeros((0, labels.ndim), np.int64), *each])
+
+
+def _three(rows: np.ndarray) -> np.ndarray:
+    """Rows of 2 or 3 coordinates as rows of 3."""
+    out = np.zeros((len(rows), 3), np.int64)
+    out[:, 3 - rows.shape[1] :] = rows
+    return out

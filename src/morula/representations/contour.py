@@ -1,0 +1,44 @@
+"""C: where objects end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from morula.core.options import Options as BaseOptions
+from morula.labels.boundaries import Mode, boundaries
+from morula.representations.base import Representation
+
+
+class Options(BaseOptions):
+    """Options of the channel C."""
+
+    mode: Mode = "thick"
+    """`thick` (a voxel on each side), `inner`, `outer`, `subpixel` (share of a line between voxels) or `dense` (rim outside objects)."""
+
+
+class Contour(Representation[Options]):
+    """1 on the contour of objects, 0 elsewhere. See `morula.labels.boundaries.boundaries` for the modes.
+
+    Examples:
+        >>> Contour(Options(mode="inner")).encode(np.array([[0, 1, 1, 1, 2]], np.uint32), (1, 1))
+        array([[[0., 1., 0., 1., 1.]]], dtype=float32)
+    """
+
+    code = "C"
+    role = "contour"
+    options_class = Options
+
+    @property
+    def separates(self) -> bool:
+        """Whether the contour runs between touching objects."""
+        return self.options.mode != "dense"
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (1, (Z)YX) of labels (Z)YX."""
+        return boundaries(labels, self.options.mode)[None]
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """One voxel."""
+        return (1,) * len(spacing)

@@ -1,0 +1,89 @@
+"""Dc: distance to the centre of the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import edt
+import numpy as np
+from numba import njit
+
+from morula.core.label_image import compact, volume
+from morula.core.options import Options as BaseOptions
+from morula.kernels.geometry import Geometry, geometry
+from morula.labels.distance import normalise
+from morula.labels.skeleton import skeleton
+from morula.representations.base import Representation, reach
+
+
+class Options(BaseOptions):
+    """Options of the channel Dc."""
+
+    type: Literal["centroid", "skeleton"] = "centroid"
+    """Distance to the object's centroid, or to the nearest voxel of its skeleton."""
+    norm: bool = True
+    """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
+    mask_values: bool = True
+    """Count the loss only inside objects, where another channel tells the inside."""
+
+
+class DistanceToCentre(Representation[Options]):
+    """Euclidean distance of each voxel to the centroid or skeleton of its object, 0 in the background. The voxel size is obeyed.
+
+    Examples:
+        >>> DistanceToCentre(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
+        array([[[0. , 0.5, 0. , 0.5, 0. ]]], dtype=float32)
+    """
+
+    code = "Dc"
+    role = "centre_distance"
+    alone = True
+    options_class = Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.activation = "sigmoid" if self.options.norm else "linear"
+        self.loss = "l1"
+        self.masked = self.options.mask_values
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (1, (Z)YX) of labels (Z)YX."""
+        ids, largest = compact(labels)
+        found = geometry(ids, largest)
+        values = np.zeros(labels.shape, np.float32)
+        if self.options.type == "skeleton":
+            _to_skeleton(ids, found, spacing, values)
+        else:
+            centres, lengths = np.zeros((largest + 1, 3)), np.ones(3)
+            centres[:, 3 - labels.ndim :], lengths[3 - labels.ndim :] = found.centroids, spacing
+            _to_point(volume(ids), centres, lengths, volume(values))
+        if self.options.norm:
+            values = normalise(values, ids, largest, constant=0.0)
+        return values[None]
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: centre and scale depend on whole objects."""
+        return reach(spacing)
+
+
+def _to_skeleton(labels: np.ndarray, found: Geometry, spacing: Sequence[float], out: np.ndarray) -> None:
+    for label in found.ids:
+        box = found.box(label)
+        inside = labels[box] == label
+        away = edt.edt(~skeleton(inside, spacing, "full"), anisotropy=tuple(spacing), black_border=False)
+        out[box][inside] = away[inside]
+
+
+@njit(cache=True, nogil=True)
+def _to_point(ids: np.ndarray, centres: np.ndarray, spacing: np.ndarray, out: np.ndarray) -> None:
+    nz, ny, nx = ids.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                label = ids[z, y, x]
+                if label != 0:
+                    a = (z - centres[label, 0]) * spacing[0]
+                    b = (y - centres[label, 1]) * spacing[1]
+                    c = (x - centres[label, 2]) * spacing[2]
+                    out[z, y, x] = np.sqrt(a * a + b * b + c * c)

@@ -1,0 +1,93 @@
+"""From labels to channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from morula.core.errors import OptionError
+from morula.core.image import spatial_array
+from morula.core.label_image import check_labels
+from morula.core.options import validated
+from morula.core.voxel_size import VoxelSizeLike
+from morula.representations import REPRESENTATIONS
+from morula.representations.base import Representation
+
+Channels = Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str
+"""Codes, or codes with their options."""
+
+
+def encode(
+    labels: Any, channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None, voxel_size: VoxelSizeLike = None
+) -> np.ndarray:
+    """Channels that a network is taught, from a label image.
+
+    Args:
+        labels: ids (Z)YX, an array or `Image`; 0 is background.
+        channels: codes such as ``["F", "C", "Db"]``, or codes with their options, ``{"F": {"erosion": 1}, "C": {}}``.
+        options: options by code, for example ``{"Db": {"norm": False}}``.
+        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+
+    Returns:
+        Channels C(Z)YX float32, in the order given.
+
+    Raises:
+        DataError: for labels that are no ids.
+        OptionError: for an option that is unknown or breaks its rule.
+        UnknownNameError: for an unknown channel.
+
+    Examples:
+        >>> encode(np.array([[0, 1, 1, 1, 0]]), ["F", "C"])
+        array([[[0., 1., 1., 1., 0.]],
+        <BLANKLINE>
+               [[1., 1., 0., 1., 1.]]], dtype=float32)
+    """
+    array, spacing = spatial_array(labels, voxel_size)
+    return encode_all(build_channels(channels, options), check_labels(array), spacing)
+
+
+def encode_all(
+    representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float], alone: np.ndarray | None = None
+) -> np.ndarray:
+    """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs.
+
+    `alone` are the labels without the objects that need no channels, for representations of which each object stands `alone`.
+    """
+    parts = [alone if alone is not None and representation.alone else labels for representation in representations]
+    if len(representations) == 1:
+        return representations[0].encode(parts[0], spacing)
+    widths = [representation.width(labels.ndim) for representation in representations]
+    out = np.empty((sum(widths), *labels.shape), np.float32)
+    begin = 0
+    for representation, width, part in zip(representations, widths, parts, strict=True):
+        representation.encode_into(part, spacing, out[begin : begin + width])
+        begin += width
+    return out
+
+
+def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None) -> list[Representation[Any]]:
+    """Representations of these codes, with their options checked.
+
+    Raises:
+        OptionError: for no code, a code given twice, options of a channel that is not there or that break a rule.
+        UnknownNameError: for an unknown code.
+
+    Examples:
+        >>> build_channels(["F", "Db"], {"Db": {"norm": False}})
+        [Foreground(), DistanceToBoundary(norm=False)]
+    """
+    own = dict(channels) if isinstance(channels, Mapping) else {}
+    codes = [channels] if isinstance(channels, str) else list(channels)
+    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **((options or {}).get(code) or {})} for code in codes}
+    if not codes:
+        raise OptionError(f"no channel is named; name at least one of {', '.join(REPRESENTATIONS.names)}.")
+    if len(given) != len(codes):
+        raise OptionError(f"channels {', '.join(codes)} name one channel twice; each stands once.")
+    surplus = sorted(set(options or {}) - set(codes))
+    if surplus:
+        raise OptionError(
+            f"options are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}. Add the channel or drop them."
+        )
+    return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]

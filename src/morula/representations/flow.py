@@ -1,0 +1,70 @@
+"""G: unit vectors to the inside of the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from morula.core.options import Options as BaseOptions
+from morula.core.orientation import Array, Orientation
+from morula.kernels.flow_fields import flow_field
+from morula.labels.partial_labels import labelled_along
+from morula.representations.base import Representation, reach
+
+
+class Options(BaseOptions):
+    """Options of the channel G."""
+
+    mask_values: bool = False
+    """Count the loss only inside objects, where another channel tells the inside; else the background is taught to be without flow."""
+
+
+class Flow(Representation[Options]):
+    """Unit vectors, one channel an axis in array order, that lead along the object to its centre; 0 in the background.
+
+    See `morula.kernels.flow_fields.flow_field`.
+
+    Examples:
+        >>> Flow().encode(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.uint32), (1, 1))[:, 1]
+        array([[ 0.,  0.,  0.],
+               [ 1.,  0., -1.]], dtype=float32)
+    """
+
+    code = "G"
+    role = "flow"
+    alone = True
+    options_class = Options
+    activation = "linear"
+    loss = "mse"
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.masked = self.options.mask_values
+
+    def width(self, ndim: int) -> int:
+        """One channel an axis."""
+        return ndim
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (ndim, (Z)YX) of labels (Z)YX."""
+        return flow_field(labels, spacing)
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+        """Each component where the voxels before and after along its axis are labelled."""
+        return np.stack([labelled_along(unlabelled, axis) for axis in range(unlabelled.ndim)])
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: heat runs through whole objects."""
+        return reach(spacing)
+
+    def reorient(self, array: Array, orientation: Orientation) -> Array:
+        """Vectors turned with the image: components exchange with the axes and change their sign where an axis is flipped."""
+        turned = orientation.apply(array)
+        lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
+        before = (slice(None),) * lead
+        result = turned[(*before, list(orientation.permutation))]  # type: ignore[index]
+        for axis, flip in enumerate(orientation.flips):
+            if flip:
+                result[(*before, axis)] = -result[(*before, axis)]
+        return result

@@ -1,0 +1,137 @@
+"""H, V and Z: the way to the centre of the object along x, y and z."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numba import njit
+from pydantic import model_validator
+
+from morula.core.label_image import compact, volume
+from morula.core.options import Options as BaseOptions
+from morula.core.orientation import Array, Orientation, orientations
+from morula.kernels.geometry import geometry
+from morula.labels.partial_labels import labelled_along
+from morula.representations.base import Representation, reach, respelt
+
+
+class Options(BaseOptions):
+    """Options of the channels H, V and Z."""
+
+    norm: bool = True
+    """Scale the offsets of each object to [-1, 1], each side of the centre by its own largest; else they are lengths in the unit of the
+    voxel size."""
+    mask_values: bool = True
+    """Count the loss only inside objects, where another channel tells the inside."""
+    activation: Literal["linear", "tanh"] = "linear"
+    """Last layer of the network for this channel. Also called `act`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, values: Any) -> Any:
+        return respelt(values, {"act": "activation"})
+
+    @model_validator(mode="after")
+    def _range(self) -> Options:
+        if self.activation == "tanh" and not self.norm:
+            raise ValueError("activation 'tanh' gives values from -1 to 1 but norm False asks for lengths; use 'linear' or norm True")
+        return self
+
+
+class Offset(Representation[Options]):
+    """Offset of each voxel of an object to its centroid along one axis: 0 at the centre, positive where the centre lies at higher
+    coordinates, so that the channels together point to the centre; 0 in the background.
+
+    After Graham et al., HoVer-Net (Medical Image Analysis 58, 2019), with the sign turned.
+
+    Examples:
+        >>> Horizontal(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
+        array([[[ 0. ,  0.5,  0. , -0.5,  0. ]]], dtype=float32)
+    """
+
+    axis: ClassVar[int]
+    """Axis along which it points, counted from the last."""
+    role = "offset"
+    alone = True
+    options_class = Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.activation = self.options.activation
+        self.loss = "l1"
+        self.masked = self.options.mask_values
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (1, (Z)YX) of labels (Z)YX. An image has no offsets along an axis that it lacks: Z is 0 in 2D."""
+        out = np.zeros(labels.shape, np.float32)
+        if -self.axis <= labels.ndim:
+            ids, largest = compact(labels)
+            centres = geometry(ids, largest).centroids[:, self.axis]
+            norm = self.options.norm
+            _to_centre(volume(ids), np.nan_to_num(centres), 3 + self.axis, 1.0 if norm else float(spacing[self.axis]), norm, volume(out))
+        return out[None]
+
+    def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:
+        """Where the voxels before and after along the axis are labelled."""
+        return labelled_along(unlabelled, self.axis)[None] if -self.axis <= unlabelled.ndim else None
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: centre and scale depend on whole objects."""
+        return reach(spacing)
+
+    def reorient(self, array: Array, orientation: Orientation) -> Array:
+        """The channel turned; it changes its sign where its axis is flipped."""
+        turned = orientation.apply(array)
+        flipped = -self.axis <= orientation.ndim and orientation.flips[self.axis]
+        return -turned if flipped else turned  # type: ignore[operator]
+
+    def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
+        """Those that keep its axis. Where the other axes' channels are there, too, they exchange: `morula.representations.reorient`."""
+        ndim = len(spacing)
+        return [each for each in orientations(spacing) if -self.axis > ndim or each.permutation[self.axis] == ndim + self.axis]
+
+
+class Horizontal(Offset):
+    """H: offset along x."""
+
+    code = "H"
+    axis = -1
+
+
+class Vertical(Offset):
+    """V: offset along y."""
+
+    code = "V"
+    axis = -2
+
+
+class Depth(Offset):
+    """Z: offset along z."""
+
+    code = "Z"
+    axis = -3
+
+
+@njit(cache=True, nogil=True)
+def _to_centre(ids: np.ndarray, centres: np.ndarray, axis: int, length: float, norm: bool, out: np.ndarray) -> None:
+    nz, ny, nx = ids.shape
+    # a centroid is a quotient of sums: what is smaller than this is 0
+    low, high = np.full(centres.size, 1e-6), np.full(centres.size, 1e-6)
+    for turn in range(2):
+        for z in range(nz):
+            for y in range(ny):
+                for x in range(nx):
+                    label = ids[z, y, x]
+                    if label == 0:
+                        continue
+                    way = centres[label] - (z if axis == 0 else (y if axis == 1 else x))
+                    if abs(way) < 1e-6:
+                        continue
+                    if turn == 0:
+                        low[label], high[label] = max(low[label], -way), max(high[label], way)
+                    elif norm:
+                        out[z, y, x] = way / (high[label] if way > 0 else low[label])
+                    else:
+                        out[z, y, x] = way * length

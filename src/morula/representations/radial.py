@@ -1,0 +1,106 @@
+"""R: distances to the end of the object along rays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field, PositiveFloat
+
+from morula.core.label_image import compact
+from morula.core.options import Options as BaseOptions
+from morula.core.orientation import Array, Orientation, orientations
+from morula.kernels.star_rays import directions, ray_lengths
+from morula.representations.base import Representation, reach
+
+
+class Options(BaseOptions):
+    """Options of the channel R."""
+
+    nrays: int | None = Field(None, ge=3)
+    """Number of rays; 32 in 2D and 96 in 3D where left out."""
+    norm: bool = True
+    """Divide the distances by `scale`; else they are lengths in the unit of the voxel size."""
+    scale: PositiveFloat = 32.0
+    """Length that stands for 1 where `norm` is on, in voxels of the finest axis; decoding multiplies by it again."""
+    unit: PositiveFloat = 4.0
+    """Length that an output of 1 of the network stands for, in voxels of the finest axis: a part of what most rays are long. Where the
+    median object is much larger, a larger unit is learned sooner."""
+    mask_values: bool = True
+    """Count the loss only inside objects, where another channel tells the inside."""
+
+    def count(self, ndim: int) -> int:
+        """Number of rays."""
+        return self.nrays or (32 if ndim == 2 else 96)
+
+    def length(self, spacing: Sequence[float]) -> float:
+        """Length that stands for 1."""
+        return float(self.scale * min(spacing)) if self.norm else 1.0
+
+
+class RadialDistances(Representation[Options]):
+    """Distance from each voxel of an object to the object's end along each of several rays, a channel a ray; 0 in the background.
+
+    Directions are those of `morula.kernels.star_rays.directions`; the voxel size is obeyed.
+
+    Examples:
+        >>> RadialDistances(Options(nrays=4, norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 1))[:, 0, 1]
+        array([2.5, 0.5, 0.5, 0.5], dtype=float32)
+    """
+
+    code = "R"
+    role = "rays"
+    alone = True
+    options_class = Options
+    activation = "linear"
+    loss = "l1"
+    share = 0.25
+    """With the unit of four voxels an error of one counts a sixteenth: much more, and the probability of objects is learned late."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.masked = self.options.mask_values
+
+    def width(self, ndim: int) -> int:
+        """Number of rays."""
+        return self.options.count(ndim)
+
+    def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        """Targets (rays, (Z)YX) of labels (Z)YX."""
+        out = np.empty((self.options.count(labels.ndim), *labels.shape), np.float32)
+        self.encode_into(labels, spacing, out)
+        return out
+
+    def encode_into(self, labels: np.ndarray, spacing: Sequence[float], out: np.ndarray) -> None:
+        """Write the targets into an array (rays, (Z)YX)."""
+        ids, _ = compact(labels)
+        ray_lengths(ids, self.options.count(labels.ndim), spacing, self.options.length(spacing), out=out)
+
+    def unit(self, spacing: Sequence[float]) -> float:
+        """`unit` voxels of the finest axis, scaled as the channel is."""
+        return self.options.unit * min(spacing) / self.options.length(spacing)
+
+    def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """How far other voxels are read: rays cross whole objects."""
+        return reach(spacing)
+
+    def reorient(self, array: Array, orientation: Orientation) -> Array:
+        """Channels turned; each ray takes the values of the ray that comes to point its way."""
+        sources = _sources(self.options.count(orientation.ndim), orientation)
+        turned = orientation.apply(array)
+        lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
+        return turned[(slice(None),) * lead + (sources,)]  # type: ignore[index]
+
+    def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
+        """Those that lay the rays onto each other: all 8 in 2D with a number of rays that 4 divides; the identity alone in 3D."""
+        count = self.options.count(len(spacing))
+        return [each for each in orientations(spacing) if len(set(_sources(count, each))) == count]
+
+
+def _sources(count: int, orientation: Orientation) -> list[int]:
+    """For each ray the one that comes to point its way, as far as there is one."""
+    rays = directions(count, orientation.ndim)
+    turned = np.array([orientation.reorient_vector(tuple(ray)) for ray in rays])
+    distance = ((rays[:, None] - turned[None]) ** 2).sum(axis=2)
+    found = distance.argmin(axis=1)
+    return found.tolist() if (distance.min(axis=1) < 1e-12).all() else [0] * count

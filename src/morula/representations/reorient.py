@@ -1,0 +1,66 @@
+"""Turning channels that belong together: offsets exchange where axes do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from morula.core.orientation import Array, Orientation, orientations
+from morula.representations.base import Representation
+
+Channels = Sequence[Representation[Any]]
+
+
+def reorient(representations: Channels, array: Array, orientation: Orientation) -> Array:
+    """Channels (..., C, (Z)YX), NumPy or torch, as they are of the reoriented image.
+
+    Each representation turns its own channels. Those of one axis (H, V and Z) take the values of the axis that comes to lie there.
+
+    Examples:
+        >>> import numpy as np
+        >>> from morula.representations.encode import build_channels
+        >>> turn = Orientation((1, 0), (False, True))
+        >>> offsets = np.stack([np.full((2, 2), 1.0), np.full((2, 2), 2.0)])
+        >>> reorient(build_channels(["H", "V"]), offsets, turn)[:, 0, 0]
+        array([-2.,  1.])
+    """
+    lead = array.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
+    before = (slice(None),) * lead
+    spans, start = [], 0
+    for each in representations:
+        spans.append((*before, slice(start, start + each.width(orientation.ndim))))
+        start += each.width(orientation.ndim)
+    result: Any = orientation.apply(array) * 1  # type: ignore[operator] # a copy, of NumPy's arrays and torch's alike
+    for each, span in zip(representations, spans, strict=True):
+        source = _source(representations, each, orientation) if hasattr(each, "axis") else None
+        result[span] = each.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
+    return result
+
+
+def _source(representations: Channels, each: Any, orientation: Orientation) -> int | None:
+    """Which representation's channel comes to lie along the axis of this one."""
+    axis = each.axis
+    if -axis <= orientation.ndim:
+        axis = orientation.permutation[axis] - orientation.ndim
+    for index, other in enumerate(representations):
+        if getattr(other, "axis", None) == axis and other.options == each.options:
+            return index
+    return None
+
+
+def common_orientations(representations: Channels, spacing: Sequence[float]) -> list[Orientation]:
+    """Orientations under which all of the channels can be turned together, the identity first.
+
+    Examples:
+        >>> from morula.representations.encode import build_channels
+        >>> [len(common_orientations(build_channels(codes), (1, 1))) for codes in (["F"], ["F", "H"], ["F", "V", "H"])]
+        [8, 4, 8]
+    """
+    found = orientations(spacing)
+    for each in representations:
+        if hasattr(each, "axis"):
+            found = [orientation for orientation in found if _source(representations, each, orientation) is not None]
+        else:
+            own = each.orientations(spacing)
+            found = [orientation for orientation in found if orientation in own]
+    return found

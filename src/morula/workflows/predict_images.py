@@ -1,0 +1,93 @@
+"""Test images rebuilt by a network that was trained without labels, with pictures and figures of how well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+
+from morula.core.allocator import memory_kept
+from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
+from morula.io.check import check_image
+from morula.io.write import write
+from morula.jobs.run_folder import RunFolder
+from morula.measurement.csv_table import write_table
+from morula.methods.restoring import Restoring, image_figures
+from morula.models.model import Model
+from morula.workflows.sources import Opened, open_source
+
+
+def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
+    """Rebuild the test images of a run: pictures into the method's folder, figures of each image into `scores.csv`."""
+    began = time.monotonic()
+    opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
+    yield from map(Warned, warnings)
+    yield Started("predict", len(opened))
+    scores: dict[str, dict[str, float]] = {}
+    for number, each in enumerate(opened):
+        scores[each.name] = yield from _restore_one(model, each, number, folder, device=device, memory=memory)
+        yield Progress("predict", number + 1, len(opened), each.name)
+    rows = model.method.score_rows(scores)
+    write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
+    yield FileWritten(folder.scores_file, "how near each image was rebuilt, and their mean")
+    folder.write_images([{"name": each.name, "raw": each.raw.source, "truth": None, "prediction": None} for each in opened])
+    figures = {name: value for name, value in rows[-1].items() if name != "image"}
+    yield Logged("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    yield Finished("predict", time.monotonic() - began, figures)
+
+
+def _restore_one(
+    model: Model, each: Opened, number: int, folder: RunFolder, *, device: str, memory: str | None
+) -> Generator[Event, None, dict[str, float]]:
+    method: Any = model.method
+    assert isinstance(method, Restoring)
+    image = model.as_image(each.raw)
+    yield from map(Warned, model.warnings(image) + check_image(each.raw))
+    scaling, own = model.scaling(image), image.canonical()
+    task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
+    result = scaling.undo((yield from _restored(model, method, task, device=device, memory=memory)))
+    pictures = method.pictures(own.astype(np.float32), method.in_units(task, scaling.undo), result)
+    shown = {name: in_type(picture, own.dtype) for name, picture in pictures.items()}
+    axes = image.axes.spatial_axes if len(own) == 1 else f"C{image.axes.spatial_axes}"
+    target = folder.path / method.folder
+    target.mkdir(parents=True, exist_ok=True)
+    for name, picture in shown.items():
+        file = target / f"{each.name}_{name}.tif"
+        write(file, picture[0] if len(own) == 1 else picture, axes=axes, voxel_size=image.voxel_size, overwrite=True)
+        yield FileWritten(file, name.replace("_", " "))
+    return {
+        name: value
+        for picture, ending in method.compared.items()
+        for name, value in image_figures(own, shown[picture], beside=ending).items()
+    }
+
+
+def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str, memory: str | None) -> Generator[Event, None, np.ndarray]:
+    """The image rebuilt of a task, tile by tile, on the network's scale."""
+    from morula.inference.memory import available_memory
+    from morula.inference.predict import predict
+    from morula.training.devices import pick_device
+
+    device = pick_device(device)
+    network = model.fast_network.to(device)
+    plan = model.plan(task.shape[1:], available_memory(memory or model.job.prediction.memory, device), device)
+    with memory_kept():
+        found: np.ndarray = yield from predict(
+            task, lambda batch: method.restore(network, batch), plan, channels=len(method.channels), device=device
+        )
+    return found
+
+
+def in_type(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Values in another type: rounded and cut to its range where it holds whole numbers.
+
+    Examples:
+        >>> in_type(np.array([-1.0, 2.6, 300.0]), np.dtype(np.uint8))
+        array([  0,   3, 255], dtype=uint8)
+    """
+    if dtype.kind not in "iu":
+        return array.astype(dtype if dtype.kind == "f" else np.uint8)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(array.astype(np.float64)), limits.min, limits.max).astype(dtype)
