@@ -11,7 +11,7 @@ from morula.core.events import Event, Warned
 from morula.dialects import program_of
 
 if TYPE_CHECKING:
-    from morula.dialects.biapy.convert import Converted
+    from morula.dialects.converted import Converted
     from morula.workflows.check import Checked
 
 
@@ -121,9 +121,9 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
     foreign = as_native(job)
     if foreign is None:
         return check_native(job, overrides=overrides, prove=prove, stage=stage)
-    with foreign.told():
+    with foreign.translate_errors():
         checked = check_native(foreign.job, overrides=overrides, prove=prove)
-    warnings = (*warnings_of(foreign), *checked.prepared.warnings)
+    warnings = (*foreign.warnings(), *checked.prepared.warnings)
     return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
 
 
@@ -140,17 +140,12 @@ def as_native(job: str | Path | Mapping[str, Any]) -> Converted | None:
     return convert(job)
 
 
-def warnings_of(converted: Converted) -> list[str]:
-    """Keys without effect, and differences from the original program."""
-    return [*map(str, converted.remarks), *converted.notes]
-
-
 def with_translated_errors(converted: Converted, events: Iterator[Event]) -> Iterator[Event]:
     """The warnings of a converted job, then its events; errors name the keys and lines of the original file.
 
     Raises:
         JobError: by the original's keys.
     """
-    yield from map(Warned, warnings_of(converted))
-    with converted.told():
+    yield from map(Warned, converted.warnings())
+    with converted.translate_errors():
         yield from events

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.architectures import network_of
@@ -17,6 +13,7 @@ from morula.dialects.biapy.instances import POST, SEG, decoder_keys, method_of, 
 from morula.dialects.biapy.keys import DEFAULTS
 from morula.dialects.biapy.pretraining import pretraining_of
 from morula.dialects.biapy.settings import Settings, read_settings
+from morula.dialects.converted import Converted
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 
@@ -67,40 +64,6 @@ _ORIGINS = {
 """Where in BiaPy's file stands what a key of ours was made of; the first that fits."""
 
 
-@dataclass(frozen=True, eq=False)
-class Converted:
-    """A native job.
-
-    Attributes:
-        job: the mapping, paths absolute.
-        notes: what it does otherwise than the original.
-        remarks: keys of the original that change nothing, each with its line.
-        settings: the original.
-    """
-
-    job: dict[str, Any]
-    notes: tuple[str, ...]
-    remarks: tuple[Problem, ...]
-    settings: Settings
-
-    def text(self) -> str:
-        """As a job file, the notes as comments above it."""
-        lines = "".join(f"# {note}\n" for note in self.notes)
-        return lines + yaml.safe_dump(self.job, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Problems of the native job raised inside are told at the keys and lines of the original.
-
-        Raises:
-            JobError: as it came, by the original's keys.
-        """
-        try:
-            yield
-        except JobError as error:
-            raise JobError([_traced(each, self.settings) for each in error.problems]) from error
-
-
 def convert(path: str | Path) -> Converted:
     """The native job of a job file of BiaPy; paths in it are meant from the current folder, as there.
 
@@ -129,7 +92,7 @@ def convert(path: str | Path) -> Converted:
     _judge(settings, job)
     settings.remark_unread()
     remarks = tuple(sorted(settings.remarks, key=lambda each: each.line or 0))
-    return Converted(job, tuple(settings.notes), remarks, settings)
+    return Converted(job, tuple(settings.notes), remarks, lambda problem: _traced(problem, settings))
 
 
 def _judge(settings: Settings, job: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+"""What the conversion of a foreign job file gives: one class for all dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import yaml
+
+from morula.core.errors import JobError, Problem
+
+Value: TypeAlias = bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"] | None
+"""A plain value, as YAML holds it."""
+
+
+def _unchanged(problem: Problem) -> Problem:
+    return problem
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A native job made from the job file of another program.
+
+    Args:
+        job: the mapping; paths in it are absolute.
+        notes: sentences that say what the native job does differently from the original, or what was decided for it.
+        remarks: keys of the original that have no effect, each with its line and the reason.
+        trace: gives a problem of the native job the key and line of the original that it comes from.
+
+    Examples:
+        >>> print(Converted({"method": {"kind": "wnet3d"}}, notes=("The loss is averaged over channels.",)).text())
+        # The loss is averaged over channels.
+        method: {kind: wnet3d}
+        <BLANKLINE>
+    """
+
+    job: Mapping[str, Value]
+    notes: tuple[str, ...] = ()
+    remarks: tuple[Problem, ...] = ()
+    trace: Callable[[Problem], Problem] = _unchanged
+
+    def text(self) -> str:
+        """The job as YAML, with the notes as comments above it."""
+        comments = "".join(f"# {note}\n" for note in self.notes)
+        return comments + yaml.safe_dump(self.job, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+    def warnings(self) -> list[str]:
+        """Keys without effect, then differences from the original program."""
+        return [*map(str, self.remarks), *self.notes]
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Problems of the native job that are raised inside get the keys and lines of the original file.
+
+        Raises:
+            JobError: the one that was raised, by the original's keys.
+        """
+        try:
+            yield
+        except JobError as error:
+            raise JobError([self.trace(problem) for problem in error.problems]) from error
