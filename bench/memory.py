@@ -91,8 +91,8 @@ def steps(labels: np.ndarray) -> dict[str, Callable[[], Any]]:
     from morula.labels.merge_oversegmented import repair_large
     from morula.labels.voronoi import voronoi
     from morula.metrics.association import association_image
+    from morula.metrics.image_scores import ImageScores
     from morula.metrics.matching import associate
-    from morula.metrics.whole import WholeImage
 
     found: dict[str, Callable[[], Any]] = {}
     channels: list[tuple[str, dict[str, Any]]] = [
@@ -110,7 +110,7 @@ def steps(labels: np.ndarray) -> dict[str, Callable[[], Any]]:
 
     def scored() -> None:
         morula.match(labels, moved, (0.3, 0.5))
-        WholeImage.of(labels, moved)
+        ImageScores.of(labels, moved)
 
     def measured() -> None:
         morula.measure(labels)

@@ -204,7 +204,7 @@ def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
     """Objects found and their classes, beside the same objects if all had the most common class."""
     import morula
     from morula.measurement.csv_table import read_table
-    from morula.metrics.classes import class_confusion, class_figures
+    from morula.metrics.classes import class_confusion, class_scores
 
     names = morula.load(run).method.options.classes.names
     tables = np.zeros((2, len(names) + 1, len(names) + 1), np.int64)
@@ -213,7 +213,7 @@ def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
         labels, classes = (np.asarray(morula.read(run / "objects" / kind / path.name)) for kind in (".", "classes"))
         common = (labels > 0) * np.uint8(COMMON)
         tables += [class_confusion(truth, (labels, each), len(names)) for each in (classes, common)]
-    own, plain = ([row["f1"] for row in class_figures(table, names)] for table in tables)
+    own, plain = ([row["f1"] for row in class_scores(table, names)] for table in tables)
     right, right_plain = (float(np.diag(table).sum() / table[1:, 1:].sum()) for table in tables)
     scores = read_table(run / "scores.csv")
     found = (scores["image"] == "pooled") & (scores["threshold"] == 0.5)

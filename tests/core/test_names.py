@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from morula.core import Family, JobError, MorulaError, OptionError, UnknownNameError, errors
 from morula.core import family as family_module
 from morula.core.errors import Problem
-from morula.core.family import Member, nearest
+from morula.core.family import Member, did_you_mean
 from morula.core.options import Options, validated
 from morula.core.variants import many_of, one_of, variant_types
 
@@ -70,7 +70,7 @@ def test_a_value_alone_needs_an_option_that_it_can_mean(actions: Family, monkeyp
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown action 'trun'; known are turn, flip\. Did you mean 'turn'"):
         ACTIONS.load("trun")
-    assert nearest("zzz", ["turn"]) == ""
+    assert did_you_mean("zzz", ["turn"]) == ""
     assert ACTIONS.options("flip") is None
 
 

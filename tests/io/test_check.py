@@ -9,7 +9,7 @@ import pytest
 from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.io import FORMATS
-from morula.io.blocks import block_shape, chunk_shape, each_block
+from morula.io.blocks import block_shape, chunk_shape, iterate_blocks
 from morula.io.check import check_image
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels
@@ -34,7 +34,7 @@ def test_constant_and_empty(dtype):
 
 def test_blocks_cover_once():
     array = np.arange(7 * 8 * 9).reshape(7, 8, 9)
-    parts = list(each_block(array, limit=500))
+    parts = list(iterate_blocks(array, limit=500))
     assert len(parts) > 3
     assert max(part.nbytes for part in parts) <= 500
     np.testing.assert_array_equal(np.sort(np.concatenate([part.ravel() for part in parts])), array.ravel())

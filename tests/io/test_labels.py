@@ -77,5 +77,5 @@ def test_jpeg_labels_are_refused(tmp_path):
 
 def test_unsigned_labels_are_not_read_to_be_checked(tmp_path, monkeypatch):
     path = write(tmp_path / "a.ome.zarr", IDS, labels=True)
-    monkeypatch.setattr("morula.io.read.each_block", lambda data: pytest.fail("was read"))
+    monkeypatch.setattr("morula.io.read.iterate_blocks", lambda data: pytest.fail("was read"))
     assert read_labels(path).dtype == np.uint16

@@ -9,7 +9,7 @@ from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 
 from morula.core.errors import OptionError
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.kernels.star_nms import Room, Rule, Setting, field_of, paint_stars, suppress
 from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
@@ -164,14 +164,14 @@ def nuclei(spacing, noise, seed=4):
 def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     scores, candidates, values = nuclei(spacing, 0.02)
     fan, field, rule = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing), Rule(0.3, union)
-    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), three(spacing, 1.0)
+    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
     setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), rule)
     rays, cones = len(fan.ways), len(fan.cones)
     room = Room(
         np.empty(rays), np.empty((3, cones), np.float32), np.empty((3, 2), np.int64),
         np.empty((2, rays + 1)), np.empty((2, 2)), np.empty((3, rays + 1)),
     )  # fmt: skip
-    places = [np.array(np.unravel_index(flat, volume(scores).shape)) for flat in candidates]
+    places = [np.array(np.unravel_index(flat, as_volume(scores).shape)) for flat in candidates]
     lanes = lanes_of(fan)
     decided = exact = 0
     for one in range(0, len(candidates), len(candidates) // 4):
@@ -179,7 +179,7 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
         heart, view = suppression._heart(star, setting, lanes)
         assert heart.held > 0
         overlaps = np.array([suppression._overlap(star, place, setting, room) for place in places])
-        alive = np.zeros(volume(scores).shape, np.uint8)
+        alive = np.zeros(as_volume(scores).shape, np.uint8)
         alive.ravel()[candidates] = 1
         near = suppression._near(star, heart, alive, setting)
         suppression._strike_out_by_heart(near, suppression._gathered(field, near), star, heart, view, alive, setting, lanes)
@@ -191,7 +191,7 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     kept: list[int] = []
     stars = []
     for flat in order:
-        place = np.array(np.unravel_index(flat, volume(scores).shape))
+        place = np.array(np.unravel_index(flat, as_volume(scores).shape))
         if not any(suppression._overlap(star, place, setting, room) for star in stars):
             kept.append(flat)
             stars.append(suppression._star(place, setting))
@@ -223,9 +223,9 @@ def distances(corners):
 def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
     fan, field = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing)
-    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), three(spacing, 1.0)
+    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
     setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), Rule(0.3, False))
-    lanes, alive = lanes_of(fan), np.zeros(volume(scores).shape, np.uint8)
+    lanes, alive = lanes_of(fan), np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
     for flat in candidates[np.argsort(-scores.ravel()[candidates])]:  # where rays are noisy not every polygon holds its own heart
         star = suppression._star(np.array(np.unravel_index(flat, alive.shape)), setting)

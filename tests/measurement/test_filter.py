@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from morula.core.errors import OptionError
-from morula.measurement.filter import conditions, filter_objects, judged, satisfied
+from morula.measurement.filter import filter_objects, parse_conditions, satisfied_conditions, with_verdicts
 from morula.measurement.measure import measure
 from morula.measurement.table import Table
+from morula.testing.errors import raises
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "measure.npz")
 TABLE = Table({"label": [3, 5, 9], "voxels": [50, 100, 900], "area_um2": [0.5, 1.0, 9.0], "circularity": [np.nan, 0.7, 0.2]})
@@ -18,7 +19,7 @@ def test_equals_the_original():
     rule = [["npixels < 400"], ["diameter >= 20", "circularity > 0.5"]]
     kept, table = filter_objects(GOLDEN["labels"], measure(GOLDEN["labels"]), rule)
     np.testing.assert_array_equal(kept, GOLDEN["filtered"])
-    np.testing.assert_array_equal(satisfied(table, rule), GOLDEN["conditions"])
+    np.testing.assert_array_equal(satisfied_conditions(table, rule), GOLDEN["conditions"])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_equals_the_original():
     ],
 )
 def test_conditions_in_every_spelling(rule, removed):
-    table = judged(TABLE, rule)
+    table = with_verdicts(TABLE, rule)
     assert table["label"][table["comment"] == "Removed"].tolist() == removed
 
 
@@ -68,9 +69,9 @@ def test_filtered_labels_keep_ids_and_type():
 )
 def test_conditions_that_are_none(rule, message):
     with pytest.raises(OptionError, match=message):
-        conditions(rule)
+        parse_conditions(rule)
 
 
 def test_properties_that_are_not_measured():
-    with pytest.raises(OptionError, match="names the property 'sphericty', which is not measured"):
-        judged(TABLE, "sphericty < 0.5")
+    with raises("condition.unknown_property", value="sphericty < 0.5"):
+        with_verdicts(TABLE, "sphericty < 0.5")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from morula.metrics.classes import class_accuracy, class_confusion, class_figures, object_classes
+from morula.metrics.classes import class_accuracy, class_confusion, class_scores, object_classes
 
 
 def brute(truth, result, count, ignore):
@@ -41,7 +41,7 @@ def test_the_table_is_that_of_brute_force(shape):
     predicted = np.where(found > 0, 1 + rng.integers(0, 3, blocks.max() + 1)[found], 0)
     table = class_confusion((blocks, classes), (found, predicted), 3, threshold=0.5 + 1e-9)
     np.testing.assert_array_equal(table, brute((blocks, classes), (found, predicted), 3, 255))
-    rows = class_figures(table, ("a", "b", "c"))
+    rows = class_scores(table, ("a", "b", "c"))
     assert [row["tp"] for row in rows] == np.diag(table)[1:].tolist()
     assert all(row["tp"] + row["fn"] == row["n_true"] and row["tp"] + row["fp"] == row["n_pred"] for row in rows)
     assert class_accuracy(table) == np.trace(table[1:, 1:]) / table[1:, 1:].sum()
@@ -58,7 +58,7 @@ def test_without_objects_there_is_no_accuracy():
     table = class_confusion((empty, empty), (empty, empty), 2)
     assert not table.any()
     assert np.isnan(class_accuracy(table))
-    assert all(np.isnan(row["f1"]) for row in class_figures(table, ("a", "b")))
+    assert all(np.isnan(row["f1"]) for row in class_scores(table, ("a", "b")))
 
 
 def test_a_class_above_the_number_is_named():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from morula.core.errors import DataError, OptionError
+from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import average_precision, match
 from morula.metrics.partition import variation_of_information
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
-from morula.metrics.whole import WholeImage
 
 
 @pytest.mark.parametrize("shape", [(20, 21), (6, 9, 10)])
@@ -52,9 +52,9 @@ def test_variation_of_information_is_skimages(shape):
 def test_figures_of_whole_images_pool_by_their_voxels():
     rng = np.random.default_rng(2)
     images = [(rng.integers(0, 4, (8, n)), rng.integers(1, 4, (8, n))) for n in (5, 20)]
-    one, two = (WholeImage.of(*image) for image in images)
+    one, two = (ImageScores.of(*image) for image in images)
     apart = [np.where(each > 0, each + 10 * i, 0) for image in zip(*images, strict=True) for i, each in enumerate(image)]
-    joined = WholeImage.of(np.hstack(apart[:2]), np.hstack(apart[2:]))
+    joined = ImageScores.of(np.hstack(apart[:2]), np.hstack(apart[2:]))
     for name, value in (one + two).figures().items():
         assert value == pytest.approx(joined.figures()[name], rel=1e-9)
 

@@ -13,14 +13,14 @@ _KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20, _MMAP_MAX: 0}
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """While inside, freed memory stays with the process and is used again; afterwards it goes back to the system.
 
     A network on a processor allocates and frees the same large arrays at every step. By default glibc asks the system for each of
     them and the system clears every page anew, which takes up to a quarter of the time. Elsewhere than on glibc this does nothing.
 
     Examples:
-        >>> with memory_kept():
+        >>> with keep_freed_memory():
         ...     total = sum(range(10))
     """
     library = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -55,9 +55,9 @@ class MorulaError(Exception):
     ) -> None:
         self.code = "unclassified" if rule is None else code
         self.rule = code if rule is None else rule
-        self.key, self.value, self.remedy = key, value, remedy
+        self.key, self.value, self.remedy = key, value, remedy.strip()
         self.file = None if file is None else str(file)
-        super().__init__(code if rule is None else compose(self.rule, key=key, value=value, remedy=remedy, file=self.file))
+        super().__init__(code if rule is None else compose(self.rule, key=key, value=value, remedy=self.remedy, file=self.file))
 
     def __reduce__(self) -> tuple[object, ...]:
         fields = {name: value for name, value in vars(self).items() if not name.startswith("__")}

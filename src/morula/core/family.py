@@ -27,11 +27,11 @@ def _imported(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def nearest(name: str, names: Iterator[str] | list[str]) -> str:
+def did_you_mean(name: str, names: Iterator[str] | list[str]) -> str:
     """``" Did you mean 'x'?"`` with the nearest of the names, or nothing.
 
     Examples:
-        >>> nearest("wathershed", ["watershed", "stardist"])
+        >>> did_you_mean("wathershed", ["watershed", "stardist"])
         " Did you mean 'watershed'?"
     """
     names = list(names)
@@ -87,7 +87,7 @@ class Family:
             return self.members[name]
         except KeyError:
             raise UnknownNameError(
-                f"unknown {self.kind} {name!r}; known are {', '.join(self.members)}.{nearest(name, self.names)}"
+                f"unknown {self.kind} {name!r}; known are {', '.join(self.members)}.{did_you_mean(name, self.names)}"
             ) from None
 
     def load(self, name: str) -> Any:

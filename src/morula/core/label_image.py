@@ -10,7 +10,7 @@ import numpy as np
 
 from morula.core.errors import DataError
 
-LARGEST = 2**32 - 1
+LARGEST_ID = 2**32 - 1
 _TABLE = 1 << 22  # ids up to here index tables directly
 
 
@@ -38,8 +38,8 @@ def check_labels(values: Any) -> np.ndarray:
         raise DataError(f"labels have values of type {array.dtype}; ids are whole numbers. Convert them to an integer type.")
     if array.dtype.kind in "if" and array.min() < 0:
         raise DataError(f"labels hold the id {array.min()}; ids are 0 (background) or positive. Relabel them or set these voxels to 0.")
-    if array.dtype.itemsize >= 4 and array.dtype != np.uint32 and array.max() > LARGEST:
-        raise DataError(f"labels hold the id {array.max()}; ids go up to {LARGEST}. Relabel them to consecutive ids.")
+    if array.dtype.itemsize >= 4 and array.dtype != np.uint32 and array.max() > LARGEST_ID:
+        raise DataError(f"labels hold the id {array.max()}; ids go up to {LARGEST_ID}. Relabel them to consecutive ids.")
     return np.ascontiguousarray(array, dtype=np.uint32)
 
 
@@ -53,11 +53,11 @@ def _check_whole(array: np.ndarray) -> None:
         )
 
 
-def compact(labels: np.ndarray) -> tuple[np.ndarray, int]:
+def compact_ids(labels: np.ndarray) -> tuple[np.ndarray, int]:
     """Labels whose largest id is small enough to index a table, and that id; ids stay as they are where they already are.
 
     Examples:
-        >>> compact(np.array([[0, 2**31, 7]], np.uint32))
+        >>> compact_ids(np.array([[0, 2**31, 7]], np.uint32))
         (array([[0, 1, 2]], dtype=uint32), 2)
     """
     largest = int(labels.max())
@@ -77,16 +77,16 @@ def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if largest < 2**16 else np.uint32
 
 
-def volume(array: np.ndarray) -> np.ndarray:
+def as_volume(array: np.ndarray) -> np.ndarray:
     """A 2D array as one plane of a 3D one (a view), a 3D array as it is: kernels are written once, for three axes."""
     return array[None] if array.ndim == 2 else array
 
 
-def three(values: Sequence[float], missing: float) -> np.ndarray:
+def to_3d(values: Sequence[float], missing: float) -> np.ndarray:
     """One number an axis as three, `missing` standing for the z axis of a 2D image.
 
     Examples:
-        >>> three((2.0, 0.5), 1.0)
+        >>> to_3d((2.0, 0.5), 1.0)
         array([1. , 2. , 0.5])
     """
     return np.array([missing] * (3 - len(values)) + list(values), np.float64)

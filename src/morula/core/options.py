@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from morula.core.errors import OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 
 
 class Options(BaseModel):
@@ -52,7 +52,9 @@ def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | Non
         for each in error.errors():
             key = ".".join(str(part) for part in each["loc"])
             if each["type"] == "extra_forbidden":
-                problems.append(f"unknown option {key!r}; known are {', '.join(kind.model_fields)}.{nearest(key, list(kind.model_fields))}")
+                problems.append(
+                    f"unknown option {key!r}; known are {', '.join(kind.model_fields)}.{did_you_mean(key, list(kind.model_fields))}"
+                )
             elif each["type"] == "missing":
                 problems.append(_lacking(kind, key, dict(values or {}).get("kind")))
             else:

@@ -9,13 +9,13 @@ import numpy as np
 from morula.core.region import Region
 
 
-def mirrored_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
+def reflected_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
     """Indices ``start <= i < stop`` folded into ``low <= i < high`` by mirrors on the first and last voxel, as often as it needs.
 
     Examples:
-        >>> mirrored_indices(-2, 6, 0, 4)
+        >>> reflected_indices(-2, 6, 0, 4)
         array([2, 1, 0, 1, 2, 3, 2, 1])
-        >>> mirrored_indices(0, 3, 5, 6)
+        >>> reflected_indices(0, 3, 5, 6)
         array([5, 5, 5])
     """
     length = high - low
@@ -26,20 +26,20 @@ def mirrored_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
     return np.where(folded >= length, period - folded, folded) + low
 
 
-def mirrored_box(source: Any, region: Region, within: Region | None = None) -> np.ndarray:
+def read_reflected(source: Any, region: Region, within: Region | None = None) -> np.ndarray:
     """The values of a box of a C(Z)YX array, which may be lazy; voxels outside `within` are mirrored from inside it.
 
     The mirror lies on the first and last voxel (NumPy's ``reflect``). Only the part that is needed is read, once.
 
     Examples:
-        >>> mirrored_box(np.arange(12).reshape(1, 4, 3), Region((2, -1), (5, 2)))
+        >>> read_reflected(np.arange(12).reshape(1, 4, 3), Region((2, -1), (5, 2)))
         array([[[ 7,  6,  7],
                 [10,  9, 10],
                 [ 7,  6,  7]]])
     """
     within = Region.whole(source.shape[1:]) if within is None else within
     ranges = zip(region.start, region.stop, within.start, within.stop, strict=True)
-    indices = [mirrored_indices(*limits) for limits in ranges]
+    indices = [reflected_indices(*limits) for limits in ranges]
     first = [int(index.min()) for index in indices]
     box = tuple(slice(begin, int(index.max()) + 1) for begin, index in zip(first, indices, strict=True))
     values = np.asarray(source[(slice(None), *box)])

@@ -48,13 +48,13 @@ def variant_types(family: Family) -> dict[str, type[Options]]:
     return {name: _variant(name, family.options(name) or NoOptions) for name in family.names}
 
 
-def spelt_out(value: Any, types: Mapping[str, type[Options]], default: str | None = None) -> Any:
+def expand_variant(value: Any, types: Mapping[str, type[Options]], default: str | None = None) -> Any:
     """A variant in any of its spellings as a mapping with `kind`; what is no variant comes back as it is.
 
     Examples:
-        >>> spelt_out("flip", {}), spelt_out({"rotate": {"degrees": 45}}, {"rotate": NoOptions})
+        >>> expand_variant("flip", {}), expand_variant({"rotate": {"degrees": 45}}, {"rotate": NoOptions})
         ({'kind': 'flip'}, {'kind': 'rotate', 'degrees': 45})
-        >>> spelt_out({"features": [16, 32]}, {}, default="unet")
+        >>> expand_variant({"features": [16, 32]}, {}, default="unet")
         {'kind': 'unet', 'features': [16, 32]}
     """
     if isinstance(value, str):
@@ -82,7 +82,7 @@ def one_of(family: Family, default: str | None = None) -> Any:
     types = variant_types(family)
     union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
     tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
-    return Annotated[tagged, BeforeValidator(lambda value: spelt_out(value, types, default))]
+    return Annotated[tagged, BeforeValidator(lambda value: expand_variant(value, types, default))]
 
 
 def many_of(family: Family) -> Any:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from morula.core.errors import DataError
 from morula.core.image import Image
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.core.region import Region
 from morula.data.crop import crop
 from morula.data.intensity import LIMIT, Distribution, distributions
@@ -231,7 +231,7 @@ def _objects(labels: Iterable[Image]) -> Objects:
 
 
 def _measured(block: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    found = geometry(*compact(block))
+    found = geometry(*compact_ids(block))
     ids = found.ids
     touching = (found.starts[ids] == 0) | (found.stops[ids] == block.shape)
     touching[:, [n == 1 for n in block.shape]] = False  # a volume of one plane

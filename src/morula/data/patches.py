@@ -13,7 +13,7 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
-from morula.core.reflect_pad import mirrored_box
+from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.data.augment.base import Augmentation, Draw, draw
 from morula.data.augment.resample import Fetched, fetch_region
@@ -361,7 +361,7 @@ def _plain(
     arrays = {}
     for layer in layers:
         where = region.grow(margin) if layer.margin else region
-        arrays[layer.name] = layer.prepared(mirrored_box(layer.image.lazy(), where, source.extent))
+        arrays[layer.name] = layer.prepared(read_reflected(layer.image.lazy(), where, source.extent))
     outer = region.grow(margin)
     there = np.zeros(outer.shape, bool)
     common = outer.intersect(source.extent)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from morula.core.errors import OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.decoders.search_space import choices
 from morula.decoders.watershed_inputs import OFFSETS
 
@@ -45,7 +45,7 @@ def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str
     for step, named in (("seeds", seeds), ("growth", growth), ("surface", [surface] if surface else [])):
         for code in named:
             if code not in channels:
-                raise OptionError(f"{step} names the channel {code!r} but the prediction has {known}.{nearest(code, list(channels))}")
+                raise OptionError(f"{step} names the channel {code!r} but the prediction has {known}.{did_you_mean(code, list(channels))}")
     for step, thresholds in (("seeds", seeds), ("growth", growth)):
         for code, value in thresholds.items():
             if value != "auto" and getattr(channels[code], "activation", None) == "sigmoid" and not 0 <= value <= 1:

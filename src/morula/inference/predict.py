@@ -13,7 +13,7 @@ import torch
 from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.events import Progress
 from morula.core.orientation import Orientation
-from morula.core.reflect_pad import mirrored_box
+from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.inference.plan import Tiles
 from morula.inference.stitch import Index, stitch, walk
@@ -190,7 +190,7 @@ def _read(source: Any, plan: Tiles, indices: Sequence[Index], normalise: Normali
 
 
 def _tile(source: Any, region: Region, normalise: Normalise | None) -> np.ndarray:
-    values = mirrored_box(source, region)
+    values = read_reflected(source, region)
     values = np.asarray(values if normalise is None else normalise(values), np.float32)
     if not np.isfinite(values).all():
         place = ", ".join(f"{a}:{min(b, n)}" for a, b, n in zip(region.start, region.stop, source.shape[1:], strict=True))

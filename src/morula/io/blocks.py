@@ -38,7 +38,7 @@ def block_shape(shape: Sequence[int], itemsize: int, chunks: Sequence[int] | Non
     return tuple(block)
 
 
-def each_block(data: Any, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
+def iterate_blocks(data: Any, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
     """All values of an array, block by block."""
     shape = block_shape(data.shape, np.dtype(data.dtype).itemsize, getattr(data, "chunks", None), limit)
     for box in blocks(data.shape, shape):

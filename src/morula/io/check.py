@@ -8,7 +8,7 @@ import numpy as np
 
 from morula.core.errors import DataError
 from morula.core.image import Image
-from morula.io.blocks import each_block
+from morula.io.blocks import iterate_blocks
 
 
 def check_image(image: Image) -> list[str]:
@@ -28,7 +28,7 @@ def check_image(image: Image) -> list[str]:
     whole = image.dtype.kind in "bui"
     first: Any = None
     constant = True
-    for block in each_block(image.data):
+    for block in iterate_blocks(image.data):
         if not whole:
             bad = block.size - int(np.count_nonzero(np.isfinite(block)))
             if bad:

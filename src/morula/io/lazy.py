@@ -12,7 +12,7 @@ import numpy as np
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, MorulaError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.indexing import split_index
 
@@ -65,7 +65,7 @@ class LazyArray(ABC):
         except MorulaError:
             raise
         except _FAILURES as error:
-            raise damaged(self.path, error) from error
+            raise unreadable_file(self.path, error) from error
 
     def __getitem__(self, key: Any) -> np.ndarray:
         box, rest = split_index(key, self.shape)

@@ -18,7 +18,7 @@ from morula.core.location import split_location, suffix_of
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.formats import hdf5, ome_zarr
 from morula.io.formats.base import Target
-from morula.io.formats.zarr import settle, settled
+from morula.io.formats.zarr import wait_for_writes, waiting_for_writes
 from morula.io.select import format_to_write
 
 
@@ -72,7 +72,7 @@ class Output:
     def discard(self) -> None:
         """Remove what was written."""
         if self._file is None:
-            settle()
+            wait_for_writes()
         else:
             with suppress(OSError):  # what is thrown away need not be complete
                 self._file.close()
@@ -160,11 +160,11 @@ def finish_pyramid(path: str | os.PathLike[str]) -> Path:
     if not unfinished.is_dir():
         raise DataError(f"{str(path)!r} was not started by open_output, or is finished already.")
     try:
-        with settled():
+        with waiting_for_writes():
             ome_zarr.finish(unfinished)
         replace(unfinished, path)
         if path.parent.name == "labels":
-            ome_zarr.enlist(path)
+            ome_zarr.list_label_image(path)
     except OSError as error:
         remove(unfinished)
         raise write_error(path, error) from error

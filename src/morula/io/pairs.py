@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from morula.core.errors import DataError, MissingFileError, MorulaError
-from morula.core.file_errors import missing
+from morula.core.file_errors import missing_file
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.formats.base import Request
 from morula.io.read import open_image
@@ -49,7 +49,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
     if glob.has_magic(str(place)) and not place.exists():
         return _of_pattern(place)
     if not (file if inner is not None else place).exists():
-        raise missing(file if inner is not None else place)
+        raise missing_file(file if inner is not None else place)
     if inner is not None or not place.is_dir() or _is_image(place):
         return [place]
     found = [entry for entry in place.iterdir() if _is_image(entry)]

@@ -13,7 +13,7 @@ from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.io.blocks import each_block
+from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Request
 from morula.io.lazy import View, take_channel
 from morula.io.select import format_of
@@ -153,7 +153,7 @@ def _ids(image: Image) -> Any:
     if dtype.kind == "b":
         return View(image.data, range(len(image.shape)), dtype=np.uint8)
     low, high = 0.0, 0.0
-    for block in each_block(image.data):
+    for block in iterate_blocks(image.data):
         if dtype.kind == "f":
             if not np.isfinite(block).all():
                 raise DataError(f"labels {image.source} hold NaN or infinite values; ids are whole numbers. Save them as uint16 or uint32.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from morula.core.errors import FileReadError, OptionError
-from morula.core.file_errors import missing
+from morula.core.file_errors import missing_file
 from morula.core.location import suffix_of
 from morula.io import FORMATS
 from morula.io.formats.base import Format
@@ -32,7 +32,7 @@ def format_of(path: Path) -> Format:
         FileReadError: when no format fits.
     """
     if not path.exists():
-        raise missing(path)
+        raise missing_file(path)
     known, suffix = formats(), suffix_of(path)
     for each in known:
         if each.recognises(path):

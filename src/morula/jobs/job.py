@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, create_model, field_validator, model_validator
 
 from morula.core.options import Options
-from morula.core.variants import many_of, one_of, spelt_out
+from morula.core.variants import expand_variant, many_of, one_of
 from morula.inference.median import Options as Median
 from morula.labels.pseudo_labels import Pseudo
 
@@ -254,7 +254,7 @@ def _sampling_model() -> Any:
 
     patch: Any = tuple[int, ...] | Literal["whole"] | None
     batch: Any = int | None
-    normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: spelt_out(value, {}, "percentile"))]
+    normalise: Any = Annotated[Normalise, BeforeValidator(lambda value: expand_variant(value, {}, "percentile"))]
     return create_model(
         "Sampling",
         __base__=Sampling,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from morula.core.errors import JobError, OptionError, Problem
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.jobs.job import job_model
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
 
@@ -131,7 +131,7 @@ def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, 
     kind, given, context = error["type"], error.get("input"), error.get("ctx", {})
     if kind == "extra_forbidden":
         known = sorted(_keys(schema, place[:-1], document.data))
-        message = f"unknown key {place[-1]!r}; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
+        message = f"unknown key {place[-1]!r}; known are {', '.join(known)}.{did_you_mean(str(place[-1]), known)}"
     elif kind == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
         name, key = given["kind"], error["loc"][-1]
         message = f"{name} lacks its {key}; write {{{name}: {{{key}: ...}}}}."
@@ -139,7 +139,7 @@ def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, 
         message = "is missing; it must stand in every job of this kind."
     elif kind == "union_tag_invalid":
         names = [name.strip("'") for name in context["expected_tags"].split(", ")]
-        message = f"unknown name {context['tag']!r}; known are {', '.join(names)}.{nearest(str(context['tag']), names)}"
+        message = f"unknown name {context['tag']!r}; known are {', '.join(names)}.{did_you_mean(str(context['tag']), names)}"
     elif kind == "value_error":
         message = str(context.get("error", error["msg"]))
     else:

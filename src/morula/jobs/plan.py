@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.errors import JobError, OptionError, Problem
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 
 if TYPE_CHECKING:
     from morula.methods.base import Method, Sizes
@@ -152,7 +152,7 @@ def tuning_problems(job: Any) -> list[Problem]:
     metric = getattr(tune, "metric", None)
     known = METHODS.load(job.method.kind).figures
     if metric is not None and metric not in known:
-        message = f"unknown figure {metric!r}; the method {job.method.kind} has {', '.join(known)}.{nearest(metric, list(known))}"
+        message = f"unknown figure {metric!r}; the method {job.method.kind} has {', '.join(known)}.{did_you_mean(metric, list(known))}"
         problems.append(Problem("objects.tune.metric", message))
     return problems
 

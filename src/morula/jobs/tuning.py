@@ -48,10 +48,10 @@ def with_operation(operations: list[Any], name: str, value: Any) -> list[Any]:
         >>> with_operation([{"kind": "remove_small", "size": 5}, {"kind": "fill_holes"}], "remove_small", 0)
         [{'kind': 'fill_holes'}]
     """
-    from morula.core.variants import spelt_out, variant_types
+    from morula.core.variants import expand_variant, variant_types
     from morula.labels.refine import REFINEMENTS
 
-    made = [] if not value else [spelt_out(name if value is True else {name: value}, variant_types(REFINEMENTS))]
+    made = [] if not value else [expand_variant(name if value is True else {name: value}, variant_types(REFINEMENTS))]
     places = [place for place, operation in enumerate(operations) if operation["kind"] == name]
     if not places:
         return [*operations, *made]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 from morula.kernels.disjoint_sets import FREE, current, key_of, root, shorter, slot_of, table
 
 BINS = 128
@@ -48,14 +48,14 @@ def agglomerate(
     """
     values = np.asarray(affinities, np.float32)
     values = values[:, None] if values.ndim == 3 else values
-    steps = np.array([three(offset, 0) for offset in offsets], np.int64)
+    steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     parent = np.arange(number + 1)
-    keys, _ = _contacts(volume(fragments), values.shape, steps, parent)
+    keys, _ = _contacts(as_volume(fragments), values.shape, steps, parent)
     ends = np.sort(keys[keys != FREE])
     order = np.full(keys.size, -1)
     _index(ends, keys, order)
     counts = np.zeros((len(ends), BINS), np.uint32)
-    _histograms(volume(fragments), values, steps, keys, order, counts)
+    _histograms(as_volume(fragments), values, steps, keys, order, counts)
     _merge(ends, counts, parent, float(threshold), float(quantile), int(min_contact))
     return _roots(parent)[fragments]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import compact, three, volume
+from morula.core.label_image import as_volume, compact_ids, to_3d
 from morula.kernels.geometry import geometry
 
 SLIP = 4e-16
@@ -30,7 +30,7 @@ def flow_field(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         >>> flow_field(np.array([[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]], np.uint32), (1, 1))[1, 1]
         array([ 0.,  1.,  0., -1.,  0.], dtype=float32)
     """
-    ids, largest = compact(labels)
+    ids, largest = compact_ids(labels)
     found = geometry(ids, largest)
     out = np.zeros((labels.ndim, *labels.shape), np.float32)
     present, sides = found.ids, (found.stops - found.starts)[found.ids].sum(axis=1)
@@ -41,7 +41,7 @@ def flow_field(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     for number in np.unique(rounds):
         alike = rounds == number
         objects = Alike(present[alike], boxes[alike], centroids[alike], int(number), _weights(int(number)))
-        _flows(volume(ids), objects, three(spacing, 1.0), out if labels.ndim == 3 else out[:, None])
+        _flows(as_volume(ids), objects, to_3d(spacing, 1.0), out if labels.ndim == 3 else out[:, None])
     return out
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 
 REST = 8
 """Steps after which a voxel that has not moved on is at rest."""
@@ -30,13 +30,13 @@ def follow(flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float], steps: 
         >>> follow(np.array([[[0.0, 0, 0]], [[1, 0, -1]]]), np.ones((1, 3), bool), (1, 1))
         array([[1, 1, 1]], dtype=int32)
     """
-    whole = volume(mask)
+    whole = as_volume(mask)
     nz, ny, nx = whole.shape
     ends = np.full(whole.shape, -1, np.int32 if mask.size < 2**31 else np.int64)
     field = np.zeros((nz + 1, ny + 1, nx + 1, 3), np.float32)  # the vectors of a voxel side by side, and a neighbour above each
     for axis in range(1, mask.ndim + 1):
-        np.copyto(field[:-1, :-1, :-1, -axis], volume(flow[-axis]), where=whole, casting="same_kind")
-    _follow(field.ravel(), whole, min(spacing) / three(spacing, min(spacing)), steps, ends)
+        np.copyto(field[:-1, :-1, :-1, -axis], as_volume(flow[-axis]), where=whole, casting="same_kind")
+    _follow(field.ravel(), whole, min(spacing) / to_3d(spacing, min(spacing)), steps, ends)
     return ends.reshape(mask.shape)
 
 
@@ -129,8 +129,8 @@ def take_from_ends(ends: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
 def flow_errors(labels: np.ndarray, flow: np.ndarray, again: np.ndarray, n: int) -> np.ndarray:
     """Mean squared difference of two flows (ndim, (Z)YX) in each object 1..n, summed over the axes, (n,)."""
     sums, counts = np.zeros(n + 1), np.zeros(n + 1)
-    shape = (len(flow), *volume(labels).shape)
-    _errors(volume(labels), np.ascontiguousarray(flow, np.float32).reshape(shape), again.reshape(shape), sums, counts)
+    shape = (len(flow), *as_volume(labels).shape)
+    _errors(as_volume(labels), np.ascontiguousarray(flow, np.float32).reshape(shape), again.reshape(shape), sums, counts)
     return sums[1:] / np.maximum(counts[1:], 1)
 
 

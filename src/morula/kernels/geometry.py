@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import volume
+from morula.core.label_image import as_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Geometry:
 
 
 def geometry(labels: np.ndarray, largest: int | None = None) -> Geometry:
-    """Size, centroid and box of each id in compact labels (Z)YX (see `morula.core.label_image.compact`).
+    """Size, centroid and box of each id in compact labels (Z)YX (see `morula.core.label_image.compact_ids`).
 
     Examples:
         >>> found = geometry(np.array([[0, 1, 1], [0, 0, 1]], np.uint32))
@@ -42,7 +42,7 @@ def geometry(labels: np.ndarray, largest: int | None = None) -> Geometry:
         ([3, 3], [0.33, 1.67], (slice(0, 2, None), slice(1, 3, None)))
     """
     largest = int(labels.max()) if largest is None else largest
-    sizes, sums, starts, stops = _tables(volume(labels), largest)
+    sizes, sums, starts, stops = _tables(as_volume(labels), largest)
     ndim = labels.ndim
     with np.errstate(invalid="ignore"):
         centroids = sums / sizes[:, None]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three
+from morula.core.label_image import to_3d
 from morula.kernels.disjoint_sets import FREE, current, key_of, root, shorter, slot_of, table
 
 LEVELS = 65_536
@@ -56,8 +56,8 @@ def mutex_watershed(
         array([[1, 1, 1, 2, 2]], dtype=uint32)
     """
     ndim = affinities.ndim - 1
-    every = three(tuple(strides) * (1 if len(strides) > 1 else ndim), 1).astype(np.int64)
-    steps = np.array([three(offset, 0) for offset in offsets], np.int64)
+    every = to_3d(tuple(strides) * (1 if len(strides) > 1 else ndim), 1).astype(np.int64)
+    steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     direct = np.abs(steps).max(axis=1) == 1
     kinds = np.where(direct, _BOTH if direct.all() else _ATTRACT, _REPEL).astype(np.int64)
     values = _volumes(affinities)
@@ -93,7 +93,7 @@ def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequenc
         >>> attach(np.array([[0, 0, 7, 0, 9]], np.uint32), np.array([[[0, 0.2, 0.9, 0.7, 0.8]]], np.float32), [(0, -1)])
         array([[0, 7, 7, 9, 9]], dtype=uint32)
     """
-    steps = np.array([three(offset, 0) for offset in offsets], np.int64)
+    steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     settings = (np.float32(threshold), np.float32(0), np.uint64(0))
     pairs = (_volumes(affinities), steps, np.full(len(steps), _ATTRACT), np.ones(3, np.int64), np.empty(0, np.bool_), settings)
     ids = np.array(labels, np.uint32).ravel()

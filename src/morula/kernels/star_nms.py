@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 from morula.kernels.star_nms_bounds import Heart, View, heart_of, hold, view_of
 from morula.kernels.star_polygons import area, outline, shared_area
 from morula.kernels.star_polyhedra import EDGE, LANES, Blocks, Lanes, block_sums, blocks_of, gauges, lanes_of, share_at_least, sizes_of
@@ -53,17 +53,17 @@ def suppress(scores: np.ndarray, candidates: np.ndarray, field: Field, fan: Fan,
     if not len(candidates):
         return candidates
     order = candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]
-    alive = np.zeros(volume(scores).shape, np.uint8)
+    alive = np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
     table = table_for(field.high, fan, spacing, scores.shape)
-    lengths = three(spacing, 1.0)
+    lengths = to_3d(spacing, 1.0)
     return _stars_left(order, alive, Setting(field, fan, lengths, table, blocks_of(table, lengths), rule))
 
 
 def table_for(radius: float, fan: Fan, spacing: Sequence[float], shape: Sequence[int]) -> np.ndarray:
     """Table of the cones for stars that reach so far at most, in an image of this shape; no voxel farther off than the image is long."""
     reach = [min(math.ceil(radius / length), n) for length, n in zip(spacing, shape, strict=True)]
-    return cone_table(fan, three(reach, 0).astype(np.int64))
+    return cone_table(fan, to_3d(reach, 0).astype(np.int64))
 
 
 def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, spacing: Sequence[float]) -> None:
@@ -79,7 +79,7 @@ def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, s
     if len(stars):
         ends = np.empty((len(stars), len(fan.ways)))
         _all_lengths(field, stars, ends)
-        _paint_all(volume(labels), stars, ends, fan, table_for(float(ends.max()), fan, spacing, labels.shape))
+        _paint_all(as_volume(labels), stars, ends, fan, table_for(float(ends.max()), fan, spacing, labels.shape))
 
 
 class Rule(NamedTuple):

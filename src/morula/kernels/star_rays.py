@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 
 LANES = 256
 """Voxels of a row that are followed at once."""
@@ -60,21 +60,21 @@ def ray_lengths(
         array([[0. , 2.5, 1.5, 0.5, 0. ],
                [0. , 0.5, 1.5, 2.5, 0. ]], dtype=float32)
     """
-    planes = [n + 2 for n in volume(labels).shape]
+    planes = [n + 2 for n in as_volume(labels).shape]
     small = np.uint16 if max(labels.max(), sum(planes)) < 2**16 else np.uint32  # ids and steps: twice as many at once
     strides = np.array([planes[1] * planes[2], planes[2], 1])
     edge = STEPS * int(strides[3 - labels.ndim :].sum()) + LANES  # what is read in vain, at most, beyond the end of the image
     padded = np.zeros(strides[0] * planes[0] + 2 * edge, small)
-    padded[edge : len(padded) - edge].reshape(planes)[1:-1, 1:-1, 1:-1] = volume(labels)
+    padded[edge : len(padded) - edge].reshape(planes)[1:-1, 1:-1, 1:-1] = as_volume(labels)
     out = np.empty((count, *labels.shape), np.float32) if out is None else out
-    lengths = three(spacing, 1.0)
+    lengths = to_3d(spacing, 1.0)
     for ray, target in zip(directions(count, labels.ndim), out, strict=True):
-        step = three(ray, 0.0) / lengths
+        step = to_3d(ray, 0.0) / lengths
         step /= np.sqrt((step * step).sum())
         way = np.rint(np.arange(1, sum(planes) + STEPS)[:, None] * step).astype(np.int64)
         unit = float(np.sqrt(((step * lengths) ** 2).sum())) / scale
         back = 1 - 0.5 / np.abs(step).max()
-        _follow(padded, edge, way @ strides, np.float32(unit), np.float32(back), volume(target))
+        _follow(padded, edge, way @ strides, np.float32(unit), np.float32(back), as_volume(target))
     return out
 
 

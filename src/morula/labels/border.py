@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.kernels.object_tables import select
 
 
@@ -27,7 +27,7 @@ def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = N
     if margin < 0:
         raise OptionError(f"margin is {margin}; a number of voxels is 0 or more.")
     array = np.ascontiguousarray(labels)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     kept = np.ones(largest + 1, np.bool_)
     for axis in range(ids.ndim) if axes is None else axes:
         along = np.moveaxis(ids, axis, 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import OptionError
-from morula.core.label_image import check_labels, volume
+from morula.core.label_image import as_volume, check_labels
 
 Mode = Literal["thick", "inner", "outer", "subpixel", "dense"]
 
@@ -37,7 +37,7 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
         raise OptionError(f"contour mode {mode!r} is not known; use one of {', '.join(get_args(Mode))}.")
     labels = check_labels(labels)
     out = np.zeros(labels.shape, np.float32)
-    ids, result = volume(labels), volume(out)
+    ids, result = as_volume(labels), as_volume(out)
     if mode == "subpixel":
         _subpixel(ids, result)
     elif mode == "outer":

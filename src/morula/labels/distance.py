@@ -8,7 +8,7 @@ import edt
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import compact, three, volume
+from morula.core.label_image import as_volume, compact_ids, to_3d
 from morula.kernels.geometry import geometry
 
 _DEEP = 25.0
@@ -43,8 +43,8 @@ def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.
         return np.where(labels == 0, np.minimum(found, np.float32(outside)), found) if outside else found
     out = np.empty(labels.shape, np.float32)
     largest = [np.float32(min(each, _FAR**0.5)) ** 2 for each in (limit, outside)]
-    lengths = three(spacing, 1.0).astype(np.float32)
-    _search(volume(np.ascontiguousarray(labels)), lengths, np.float32(largest[0]), np.float32(largest[1]), volume(out))
+    lengths = to_3d(spacing, 1.0).astype(np.float32)
+    _search(as_volume(np.ascontiguousarray(labels)), lengths, np.float32(largest[0]), np.float32(largest[1]), as_volume(out))
     return np.sqrt(out, out=out)
 
 
@@ -52,7 +52,7 @@ def _depth(labels: np.ndarray, spacing: Sequence[float]) -> float:
     """Voxels of the finest axis that the voxels of objects are deep at most, in the mean: half the shortest side of each object's box,
     the whole where it ends at the image's border."""
     sample = labels[(slice(None, None, 2),) * labels.ndim]  # a guess of the effort is enough
-    ids, largest = compact(np.ascontiguousarray(sample, np.uint32))
+    ids, largest = compact_ids(np.ascontiguousarray(sample, np.uint32))
     found = geometry(ids, largest)
     there = found.ids
     starts, stops, shape = found.starts[there], found.stops[there], np.array(ids.shape)

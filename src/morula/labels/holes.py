@@ -7,7 +7,7 @@ from typing import Any
 import fill_voids
 import numpy as np
 
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.kernels.geometry import geometry
 
 
@@ -23,7 +23,7 @@ def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:
                [5, 5, 5]], dtype=uint16)
     """
     array = np.ascontiguousarray(labels)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     found = geometry(ids, largest)
     out = array.copy()
     boxes = np.prod(found.stops - found.starts, axis=1, where=found.sizes[:, None] > 0)

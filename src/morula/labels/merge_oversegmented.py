@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from morula.core.errors import OptionError
 from morula.core.image import spatial_array
-from morula.core.label_image import check_labels, compact, three, volume
+from morula.core.label_image import as_volume, check_labels, compact_ids, to_3d
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import sizes_of
 from morula.labels.holes import fill_holes
@@ -51,11 +51,11 @@ def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: Vo
         raise OptionError(f"size is {size} and contact is {contact}; both are 0 or more.")
     given, spacing = spatial_array(labels, voxel_size)
     array = np.ascontiguousarray(given)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     names = _names(array, ids, largest)
     sizes = sizes_of(ids, largest)
     sizes[0] = 0
-    first, second, areas = _contacts(volume(ids), _faces(spacing))
+    first, second, areas = _contacts(as_volume(ids), _faces(spacing))
     group = _merged(first, second, areas, sizes, size, contact, float(np.prod(spacing)), len(spacing))
     table = names[_heads(group, sizes, names)]
     table[0] = 0
@@ -74,7 +74,7 @@ def _names(array: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarray:
 
 def _faces(spacing: Sequence[float]) -> np.ndarray:
     """Area of a voxel's face across z, y and x; in 2D an edge's length."""
-    lengths = three(spacing, 1.0)
+    lengths = to_3d(spacing, 1.0)
     return lengths.prod() / lengths
 
 

@@ -10,7 +10,7 @@ from numba import njit
 from pydantic import NonNegativeInt
 
 from morula.core.errors import OptionError
-from morula.core.label_image import volume
+from morula.core.label_image import as_volume
 from morula.labels.distance import distance
 
 Radius = NonNegativeInt | tuple[NonNegativeInt, ...]
@@ -102,7 +102,7 @@ def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> 
     offsets[:, 3 - labels.ndim :] = reach
     order = np.argsort(lengths, kind="stable")
     out = labels.copy()
-    _dilate(volume(labels), offsets[order], lengths[order], labels.dtype.type(contested), volume(out))
+    _dilate(as_volume(labels), offsets[order], lengths[order], labels.dtype.type(contested), as_volume(out))
     return out
 
 

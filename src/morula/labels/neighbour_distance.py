@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import three, volume
+from morula.core.label_image import as_volume, to_3d
 from morula.labels.distance import largest_value
 
 _CHUNK = 64
@@ -29,14 +29,14 @@ def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: floa
         >>> distance_to_others(np.array([[1, 1, 0, 2, 2, 2]], np.uint32), (1, 1), 9.0)
         array([[3., 2., 0., 2., 3., 4.]], dtype=float32)
     """
-    ids = volume(np.ascontiguousarray(labels))
-    lengths = three(spacing, 1.0).astype(np.float32)
+    ids = as_volume(np.ascontiguousarray(labels))
+    lengths = to_3d(spacing, 1.0).astype(np.float32)
     most = np.float32(limit) ** 2
     first = np.empty_like(ids)
     near, far = np.empty(ids.shape, np.float32), np.empty(ids.shape, np.float32)
     _along_rows(ids, lengths[2], most, first, near, far)
     out = np.empty(labels.shape, np.float32)
-    _across(ids, lengths, most, first, near, far, volume(out))
+    _across(ids, lengths, most, first, near, far, as_volume(out))
     return np.sqrt(out, out=out)
 
 

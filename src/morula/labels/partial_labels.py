@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import compact, three, volume
+from morula.core.label_image import as_volume, compact_ids, to_3d
 from morula.labels.neighbour_distance import distance_to_others
 
 
@@ -34,7 +34,7 @@ def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
     """
     if not unlabelled.any():
         return labels
-    known, largest = compact(np.where(unlabelled, np.uint32(0), labels))
+    known, largest = compact_ids(np.where(unlabelled, np.uint32(0), labels))
     known[~unlabelled & (known == 0)] = largest + 1
     depth = distance_to_others(known, spacing, limit=float(np.linalg.norm(np.multiply(labels.shape, spacing))))
     objects = ~unlabelled & (labels != 0)
@@ -70,8 +70,8 @@ def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
 
 def _spread(labels: np.ndarray, far: np.ndarray, spacing: Sequence[float]) -> None:
     """Give each voxel the least sum of `far` of a voxel and the squared distance to it, and that one's label, in place."""
-    three_labels, three_far = volume(labels), volume(far)
-    for axis, length in enumerate(three(spacing, 1.0)):
+    three_labels, three_far = as_volume(labels), as_volume(far)
+    for axis, length in enumerate(to_3d(spacing, 1.0)):
         _nearest_along(np.moveaxis(three_labels, axis, 2), np.moveaxis(three_far, axis, 2), length)
 
 

@@ -13,7 +13,7 @@ from morula.core.family import Family, Member
 from morula.core.image import spatial_array
 from morula.core.label_image import check_labels
 from morula.core.options import Options, validated
-from morula.core.variants import spelt_out, variant_types
+from morula.core.variants import expand_variant, variant_types
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.object_tables import numbered
 from morula.labels.border import clear_border
@@ -182,7 +182,7 @@ def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[Options]:
     listed = []
     for operation in [operations] if isinstance(operations, str) else operations:
         if not isinstance(operation, Options):
-            spelt = spelt_out(operation, types)
+            spelt = expand_variant(operation, types)
             name = spelt.get("kind") if isinstance(spelt, dict) else None
             if not isinstance(name, str):
                 raise OptionError(

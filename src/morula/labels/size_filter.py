@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.kernels.geometry import sizes_of
 from morula.kernels.object_tables import select
 
@@ -42,7 +42,7 @@ def _kept(labels: Any, size: int, rule: Any) -> np.ndarray:
     if size < 0:
         raise OptionError(f"size is {size}; a number of voxels is 0 or more.")
     array = np.ascontiguousarray(labels)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     out = np.zeros_like(array)
     select(array.ravel(), ids.ravel(), rule(sizes_of(ids, largest)), out.ravel())
     return out

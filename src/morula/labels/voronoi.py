@@ -9,7 +9,7 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import spatial_array
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import geometry
 from morula.labels.centroids import inner_centroids
@@ -50,7 +50,7 @@ def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size
     if covered.shape != given.shape:
         raise DataError(f"the labels have shape {given.shape} but the mask has {covered.shape}. Give the mask of these labels.")
     array = np.ascontiguousarray(given)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     names = np.zeros(largest + 1, array.dtype)
     names[ids.ravel()] = array.ravel()
     seeds = ids if nearest == "object" else _centres(ids, largest, spacing)

@@ -12,7 +12,7 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, MissingFileError
-from morula.core.file_errors import damaged, missing
+from morula.core.file_errors import missing_file, unreadable_file
 
 
 def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray], *, overwrite: bool = True) -> Path:
@@ -58,20 +58,20 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        error: MissingFileError = missing(path)
+        error: MissingFileError = missing_file(path)
         raise error
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as failure:
-        raise damaged(path, failure) from failure
+        raise unreadable_file(path, failure) from failure
     rows = [row for row in rows if row]
     if not rows:
-        raise damaged(path, "it has no header line")
+        raise unreadable_file(path, "it has no header line")
     header, body = rows[0], rows[1:]
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
-            raise damaged(path, f"row {number} has {len(row)} cells but the header has {len(header)}")
+            raise unreadable_file(path, f"row {number} has {len(row)} cells but the header has {len(header)}")
     return {name: _column([row[i] for row in body]) for i, name in enumerate(header)}
 
 

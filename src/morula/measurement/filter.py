@@ -11,13 +11,13 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from morula.core.errors import OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.image import spatial_array
-from morula.core.label_image import check_labels, compact
+from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
 from morula.kernels.object_tables import select
-from morula.measurement.table import Table, find_column, stem
+from morula.measurement.table import Table, find_column, without_unit
 
 Sign = Literal["gt", "ge", "lt", "le"]
 _SIGNS: Mapping[str, Sign] = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}
@@ -99,40 +99,43 @@ class _Conditions(Options):
     remove: AnyOfAll
 
 
-def conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
+def parse_conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
     """Lists of conditions in any of their spellings.
 
     Raises:
         OptionError: for what is no condition.
 
     Examples:
-        >>> [[str(each) for each in group] for group in conditions(["npixels < 100 and circularity <= 0.7", ["area > 500"]])]
+        >>> [[str(each) for each in group] for group in parse_conditions(["npixels < 100 and circularity <= 0.7", ["area > 500"]])]
         [['npixels < 100', 'circularity <= 0.7'], ['area > 500']]
     """
     return validated(_Conditions, {"remove": remove}, "conditions").remove
 
 
-def satisfied(table: Table, remove: Any) -> np.ndarray:
+def satisfied_conditions(table: Table, remove: Any) -> np.ndarray:
     """Whether each object (row) satisfies each list of conditions, (rows, lists) bool. An unknown value (NaN) satisfies none.
 
     Raises:
         OptionError: for a property that the table has not.
 
     Examples:
-        >>> satisfied(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 1000"]])
+        >>> satisfied_conditions(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 1000"]])
         array([[ True,  True],
                [False,  True]])
     """
-    groups = conditions(remove)
+    groups = parse_conditions(remove)
     met = np.ones((len(table), len(groups)), np.bool_)
     for column, group in enumerate(groups):
-        for each in group:
-            if find_column(table.columns, each.property) is None:
+        for condition in group:
+            if find_column(table.columns, condition.property) is None:
                 raise OptionError(
-                    f"the condition {str(each)!r} names the property {each.property!r}, which is not measured; there are "
-                    f"{', '.join(table.columns)}.{nearest(each.property, table.columns)} Further ones are measured when named as extra."
+                    "condition.unknown_property",
+                    f"names a property that is not measured; there are {', '.join(table.columns)}",
+                    key="condition",
+                    value=str(condition),
+                    remedy=f"{did_you_mean(condition.property, table.columns)} Measure further properties with `extra`.",
                 )
-            met[:, column] &= getattr(operator, each.sign)(table[each.property], each.value)
+            met[:, column] &= getattr(operator, condition.sign)(table[condition.property], condition.value)
     return met
 
 
@@ -157,7 +160,7 @@ def check_conditions(
         >>> check_conditions("volume_um3 < 0.5", 3, unit="um")
         >>> check_conditions("circularty < 0.5", 2)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        morula.core.errors.OptionError: the condition 'circularty < 0.5' names the property ... Did you mean 'circularity'? ...
+        morula.core.errors.OptionError: condition = 'circularty < 0.5': names a property ... Did you mean 'circularity'? ...
     """
     from morula.measurement.measure import measure
 
@@ -167,23 +170,23 @@ def check_conditions(
     table = measure(probe, voxel_size=size, intensity=pictures, extra=extra, confidence=[1.0])
     table = table.with_columns({name: np.ones(1) for name in also})
     if not unit:
-        table = Table({stem(name): table[name] for name in table.columns})
-    for group in conditions(remove):
+        table = Table({without_unit(name): table[name] for name in table.columns})
+    for group in parse_conditions(remove):
         for each in group:
-            satisfied(table, [[each if unit else each.model_copy(update={"property": stem(each.property)})]])
+            satisfied_conditions(table, [[each if unit else each.model_copy(update={"property": without_unit(each.property)})]])
 
 
-def judged(table: Table, remove: Any) -> Table:
-    """The table with two more columns: `comment`, ``Removed`` or ``Correct``, and `conditions`, which of the lists each object satisfies.
+def with_verdicts(table: Table, remove: Any) -> Table:
+    """The table with two more columns: `comment` (``Removed`` or ``Correct``) and `conditions` (which lists it satisfies).
 
     An object is removed when it satisfies one of the lists, and a list when it satisfies all of its conditions.
 
     Examples:
-        >>> found = judged(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 60"]])
+        >>> found = with_verdicts(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 60"]])
         >>> found["comment"].tolist(), found["conditions"].tolist()[1]
         (['Removed', 'Correct'], "['No satisfied', 'No satisfied']")
     """
-    met = satisfied(table, remove)
+    met = satisfied_conditions(table, remove)
     comment = np.where(met.any(axis=1), "Removed", "Correct")
     words = [str(["Satisfied" if each else "No satisfied" for each in row]) for row in met.tolist()]
     return table.with_columns({"comment": comment, "conditions": np.array(words, dtype=str)})
@@ -200,7 +203,7 @@ def filter_objects(labels: Any, table: Table, remove: Any) -> tuple[np.ndarray, 
             ``{"props": [[...]], "values": [[...]], "signs": [[...]]}`` says the same with three lists of lists.
 
     Returns:
-        the labels, ids and type as they were, and the table as `judged` gives it; its rows with the comment ``Correct`` are what remains.
+        The labels with unchanged ids and type, and the table with the columns of `with_verdicts`; rows with the comment ``Correct`` remain.
 
     Raises:
         OptionError: for what is no condition, or a property that was not measured.
@@ -211,21 +214,21 @@ def filter_objects(labels: Any, table: Table, remove: Any) -> tuple[np.ndarray, 
         >>> filter_objects(labels, measure(labels), ["npixels < 2"])[0]
         array([[1, 1, 1, 0, 0]], dtype=uint16)
     """
-    verdict = judged(table, remove)
+    verdict = with_verdicts(table, remove)
     array, _ = spatial_array(labels)
     gone = verdict["label"][verdict["comment"] == "Removed"]
-    return without(array, gone), verdict
+    return remove_ids(array, gone), verdict
 
 
-def without(labels: np.ndarray, gone: Sequence[int] | np.ndarray) -> np.ndarray:
+def remove_ids(labels: np.ndarray, gone: Sequence[int] | np.ndarray) -> np.ndarray:
     """Labels without some ids.
 
     Examples:
-        >>> without(np.array([[1, 2, 3]], np.uint16), [1, 3])
+        >>> remove_ids(np.array([[1, 2, 3]], np.uint16), [1, 3])
         array([[0, 2, 0]], dtype=uint16)
     """
     array = np.ascontiguousarray(labels)
-    ids, largest = compact(check_labels(array))
+    ids, largest = compact_ids(check_labels(array))
     kept = np.ones(largest + 1, np.bool_)
     kept[np.unique(ids[np.isin(array, gone)])] = False
     out = np.zeros_like(array)

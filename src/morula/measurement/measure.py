@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import DataError, OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.image import Image, spatial_array
-from morula.core.label_image import check_labels, volume
+from morula.core.label_image import as_volume, check_labels
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.kernels.geometry import Geometry, geometry
 from morula.measurement.shape import perimeters, surface_areas
@@ -184,7 +184,7 @@ def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[s
     columns = {}
     for number, channel in enumerate(channels):
         stats = np.zeros((rows, 6))
-        _collect_intensity(volume(indexed), volume(channel), stats)
+        _collect_intensity(as_volume(indexed), as_volume(channel), stats)
         n = np.maximum(stats[:, 0], 1)
         shift = stats[:, 2] / n
         prefix = f"c{number}_" if len(channels) > 1 else ""
@@ -214,7 +214,7 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
         if name not in known or name in taken:
             if name in taken:
                 raise OptionError(f"the extra measure {name!r} stands in the table already. Leave it out.")
-            raise OptionError(f"the extra measure {name!r} is not a region property of scikit-image.{nearest(name, known)}")
+            raise OptionError(f"the extra measure {name!r} is not a region property of scikit-image.{did_you_mean(name, known)}")
         try:
             getattr(probe, name)
         except NotImplementedError:

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import DataError, MissingExtraError, UnknownNameError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 
 _UNIT = re.compile(r"_(px|voxels|[pnumc]?m|angstrom|inch)[23]?$")
 _ALSO = {"npixels": "voxels", "area": "volume", "perimeter": "surface_area", "volume": "area", "surface_area": "perimeter"}
 
 
-def stem(column: str) -> str:
+def without_unit(column: str) -> str:
     """A column's name without its unit.
 
     Examples:
-        >>> stem("area_um2"), stem("voxels"), stem("equivalent_diameter_px")
+        >>> without_unit("area_um2"), without_unit("voxels"), without_unit("equivalent_diameter_px")
         ('area', 'voxels', 'equivalent_diameter')
     """
     return _UNIT.sub("", column)
@@ -39,7 +39,7 @@ def find_column(columns: Iterable[str], name: str) -> str | None:
         ('voxels', 'area_um2')
     """
     exact = {column: column for column in columns}
-    stems = {stem(column): column for column in reversed(exact)}
+    stems = {without_unit(column): column for column in reversed(exact)}
     other = _ALSO.get(name, name)
     return exact.get(name) or exact.get(other) or stems.get(name) or stems.get(other)
 
@@ -88,7 +88,9 @@ class Table:
     def __getitem__(self, name: str) -> np.ndarray:
         found = find_column(self._columns, name)
         if found is None:
-            raise UnknownNameError(f"the table has no column {name!r}; it has {', '.join(self._columns)}.{nearest(name, self.columns)}")
+            raise UnknownNameError(
+                f"the table has no column {name!r}; it has {', '.join(self._columns)}.{did_you_mean(name, self.columns)}"
+            )
         return self._columns[found]
 
     def where(self, chosen: np.ndarray) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
 
 def unknown_loss(name: str, known: Sequence[str]) -> str:
     """What to say of a loss that is not among the known ones."""
-    hint = " l1 is the mean absolute error." if name.lower() == "mae" else nearest(name, list(known))
+    hint = " l1 is the mean absolute error." if name.lower() == "mae" else did_you_mean(name, list(known))
     return f"unknown loss {name!r}; known are {', '.join(known)}.{hint}"
 
 

@@ -72,11 +72,11 @@ def class_confusion(
     return table
 
 
-def class_figures(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """A row a class: counts, precision, recall and F1, where an object counts that is found and of the right class.
 
     Examples:
-        >>> row, _ = class_figures(np.array([[0, 0, 1], [1, 3, 0], [0, 0, 2]]), ("a", "b"))
+        >>> row, _ = class_scores(np.array([[0, 0, 1], [1, 3, 0], [0, 0, 2]]), ("a", "b"))
         >>> row["class"], row["tp"], row["fn"], row["precision"], round(row["f1"], 3)
         ('a', 3, 1, 1.0, 0.857)
     """

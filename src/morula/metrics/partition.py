@@ -11,15 +11,15 @@ from morula.metrics.overlap import contingency
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PartitionAgreement:
     """Sums over the voxels that count; agreements of images add up.
 
     Examples:
         >>> truth = np.array([[1, 1, 2, 2]])
-        >>> one = Agreement.of(truth, np.array([[4, 4, 4, 4]]))
+        >>> one = PartitionAgreement.of(truth, np.array([[4, 4, 4, 4]]))
         >>> one.adapted_rand_error, one.variation_split, one.variation_merge
         (0.5, 0.0, 1.0)
-        >>> (one + Agreement.of(truth, truth)).variation_merge
+        >>> (one + PartitionAgreement.of(truth, truth)).variation_merge
         0.5
     """
 
@@ -37,7 +37,7 @@ class Agreement:
     """Entropy of the truth where the prediction is known, times the voxels."""
 
     @classmethod
-    def of(cls, truth: Any, prediction: Any, *, ignore: int | None = 0) -> Agreement:
+    def of(cls, truth: Any, prediction: Any, *, ignore: int | None = 0) -> PartitionAgreement:
         """Of two label images (Z)YX; voxels with the label `ignore` in the truth count nowhere.
 
         Raises:
@@ -52,8 +52,8 @@ class Agreement:
         split, merge = (float((count * np.log2(size[index] / count)).sum()) for size, index in zip(sizes, own, strict=True))
         return cls(_pairs(count), _pairs(sizes[0]), _pairs(sizes[1]), int(count.sum()), split, merge)
 
-    def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+    def __add__(self, other: PartitionAgreement) -> PartitionAgreement:
+        return PartitionAgreement(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
     @property
     def adapted_rand_error(self) -> float:
@@ -94,5 +94,5 @@ def variation_of_information(truth: Any, prediction: Any, *, ignore: int | None 
         >>> variation_of_information(np.array([[1, 1, 1, 1]]), np.array([[4, 4, 9, 9]]))
         (1.0, 0.0)
     """
-    found = Agreement.of(truth, prediction, ignore=ignore)
+    found = PartitionAgreement.of(truth, prediction, ignore=ignore)
     return found.variation_split, found.variation_merge

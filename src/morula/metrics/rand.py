@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from morula.metrics.partition import Agreement
+from morula.metrics.partition import PartitionAgreement
 
 
 def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -> float:
@@ -27,4 +27,4 @@ def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -
         >>> round(adapted_rand_error(np.array([[1, 1, 2, 2]]), np.array([[4, 4, 4, 4]])), 3)
         0.5
     """
-    return Agreement.of(truth, prediction, ignore=ignore).adapted_rand_error
+    return PartitionAgreement.of(truth, prediction, ignore=ignore).adapted_rand_error

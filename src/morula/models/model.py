@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from morula.core.allocator import memory_kept
+from morula.core.allocator import keep_freed_memory
 from morula.core.errors import MissingFileError, ModelError, OptionError
 from morula.core.events import Event, Warned
 from morula.core.image import Image
@@ -212,7 +212,7 @@ class Model:
                 f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly "
                 "near the seams. Give more memory to avoid it."
             )
-        with memory_kept():
+        with keep_freed_memory():
             predicted = yield from predict(
                 image.lazy(),
                 self.openvino if by_openvino else self.forward,

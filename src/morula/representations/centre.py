@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from morula.core.label_image import compact, volume
+from morula.core.label_image import as_volume, compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.centroids import inner_centroids
@@ -44,7 +44,7 @@ class Centre(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         if self.options.type == "skeleton":
             marks = _skeletons(ids, found, spacing, self.options.skeleton_mode)
@@ -53,7 +53,7 @@ class Centre(Representation[Options]):
         radius = radii(self.options.dilation, spacing)
         offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
         out = np.zeros(labels.shape, np.float32)
-        stamp(volume(ids), _three(marks), _three(offsets), volume(out))
+        stamp(as_volume(ids), _three(marks), _three(offsets), as_volume(out))
         erosion = radii(self.options.erosion, spacing)
         return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from morula.core.label_image import compact
+from morula.core.label_image import compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.labels.distance import distance, normalise
 from morula.representations.base import Activation, Representation, reach, respelt
@@ -83,7 +83,7 @@ class DistanceToBoundary(Representation[Options]):
         values = distance(labels, spacing)
         if self.options.values == "raw":
             return values[None]
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         values = normalise(values, ids, largest, constant=1.0)
         if self.options.values == "discretize":
             values = np.where(labels > 0, np.clip(np.floor(values / np.float32(1 / DEPTHS)), 0, DEPTHS - 1) + 1, 0).astype(np.float32)

@@ -9,7 +9,7 @@ import edt
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import compact, volume
+from morula.core.label_image import as_volume, compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.distance import normalise
@@ -49,7 +49,7 @@ class DistanceToCentre(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         values = np.zeros(labels.shape, np.float32)
         if self.options.type == "skeleton":
@@ -57,7 +57,7 @@ class DistanceToCentre(Representation[Options]):
         else:
             centres, lengths = np.zeros((largest + 1, 3)), np.ones(3)
             centres[:, 3 - labels.ndim :], lengths[3 - labels.ndim :] = found.centroids, spacing
-            _to_point(volume(ids), centres, lengths, volume(values))
+            _to_point(as_volume(ids), centres, lengths, as_volume(values))
         if self.options.norm:
             values = normalise(values, ids, largest, constant=0.0)
         return values[None]

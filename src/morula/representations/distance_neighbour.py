@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat
 from scipy import ndimage
 
-from morula.core.label_image import compact
+from morula.core.label_image import compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.kernels.object_tables import object_maxima
 from morula.labels.neighbour_distance import distance_to_others
@@ -56,7 +56,7 @@ class DistanceToNeighbour(Representation[Options]):
         """Targets (1, (Z)YX) of labels (Z)YX."""
         finest = min(spacing)
         limit = np.float32(REACH * finest)
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         values = distance_to_others(ids, spacing, float(limit))
         if self.options.norm:
             table = np.concatenate([np.ones(1, np.float32), np.maximum(object_maxima(ids, values, largest), np.float32(1e-6))])

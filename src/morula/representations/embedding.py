@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from morula.core.label_image import compact
+from morula.core.label_image import compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
@@ -94,7 +94,7 @@ class Embedding(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (width, (Z)YX) of labels (Z)YX."""
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         units = self.options.units(spacing)
         centres = np.nan_to_num(found.centroids)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from pydantic import model_validator
 
-from morula.core.label_image import compact, volume
+from morula.core.label_image import as_volume, compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
@@ -67,10 +67,12 @@ class Offset(Representation[Options]):
         """Targets (1, (Z)YX) of labels (Z)YX. An image has no offsets along an axis that it lacks: Z is 0 in 2D."""
         out = np.zeros(labels.shape, np.float32)
         if -self.axis <= labels.ndim:
-            ids, largest = compact(labels)
+            ids, largest = compact_ids(labels)
             centres = geometry(ids, largest).centroids[:, self.axis]
             norm = self.options.norm
-            _to_centre(volume(ids), np.nan_to_num(centres), 3 + self.axis, 1.0 if norm else float(spacing[self.axis]), norm, volume(out))
+            _to_centre(
+                as_volume(ids), np.nan_to_num(centres), 3 + self.axis, 1.0 if norm else float(spacing[self.axis]), norm, as_volume(out)
+            )
         return out[None]
 
     def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from morula.core.label_image import compact
+from morula.core.label_image import compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.star_rays import directions, ray_lengths
@@ -73,7 +73,7 @@ class RadialDistances(Representation[Options]):
 
     def encode_into(self, labels: np.ndarray, spacing: Sequence[float], out: np.ndarray) -> None:
         """Write the targets into an array (rays, (Z)YX)."""
-        ids, _ = compact(labels)
+        ids, _ = compact_ids(labels)
         ray_lengths(ids, self.options.count(labels.ndim), spacing, self.options.length(spacing), out=out)
 
     def unit(self, spacing: Sequence[float]) -> float:

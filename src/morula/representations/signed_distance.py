@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from pydantic import PositiveFloat, model_validator
 
-from morula.core.label_image import compact
+from morula.core.label_image import compact_ids
 from morula.core.options import Options as BaseOptions
 from morula.labels.distance import distance
 from morula.representations.base import REACH, Representation, reach, respelt
@@ -64,7 +64,7 @@ class SignedDistance(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""
-        ids, largest = compact(labels)
+        ids, largest = compact_ids(labels)
         finest = min(spacing)
         far = np.float32((REACH - 0.5) * finest)
         out = distance(ids, spacing, outside=REACH * finest)

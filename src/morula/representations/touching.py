@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from pydantic import PositiveInt
 
-from morula.core.label_image import volume
+from morula.core.label_image import as_volume
 from morula.core.options import Options as BaseOptions
 from morula.representations.base import Representation
 
@@ -50,7 +50,7 @@ def touching(labels: np.ndarray, thickness: int, spacing: Sequence[float]) -> np
     """Where objects touch, (Z)YX float32; see `Touching`."""
     out = np.zeros(labels.shape, np.float32)
     neighbours = np.argwhere(np.ones((3,) * labels.ndim)) - 1
-    _mark(volume(labels), _three(neighbours[neighbours.any(axis=1)]), _three(_near(thickness, spacing)), volume(out))
+    _mark(as_volume(labels), _three(neighbours[neighbours.any(axis=1)]), _three(_near(thickness, spacing)), as_volume(out))
     return out
 
 

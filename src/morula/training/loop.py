@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from morula.core.allocator import memory_kept
+from morula.core.allocator import keep_freed_memory
 from morula.core.errors import TrainingError
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
 from morula.training.checkpoint import find_checkpoint, load_weights_of
@@ -94,7 +94,7 @@ def _events(run: Run, resume: bool, stop: Callable[[], bool], eyes: _Eyes) -> It
         "train", run.total, f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)"
     )
     yield from _begin(run, resume)
-    with memory_kept(), interruption() as pressed:
+    with keep_freed_memory(), interruption() as pressed:
         while True:
             if run.report_due:
                 yield from _report(run, lambda: stop() or pressed(), eyes)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from morula.core.errors import MissingExtraError, UnknownNameError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.image import Image
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -26,7 +26,9 @@ def layers(run: Path | str, name: str) -> list[LayerData]:
 
     images = {image.name: image for image in read_run(run).images}
     if name not in images:
-        raise UnknownNameError(f"the run {run} has no image {name!r}; it has {', '.join(images) or 'none'}.{nearest(name, list(images))}")
+        raise UnknownNameError(
+            f"the run {run} has no image {name!r}; it has {', '.join(images) or 'none'}.{did_you_mean(name, list(images))}"
+        )
     image = images[name]
     found = raw_layers(read(image.raw)) if image.raw else []
     for title, path in (("truth", image.truth), ("prediction", image.prediction)):

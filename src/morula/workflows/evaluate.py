@@ -22,8 +22,8 @@ from morula.jobs.yaml_lines import Document, read_documents
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import write_table
 from morula.methods.base import Method
-from morula.metrics.classes import class_accuracy, class_confusion, class_figures
-from morula.metrics.whole import WholeImage
+from morula.metrics.classes import class_accuracy, class_confusion, class_scores
+from morula.metrics.image_scores import ImageScores
 from morula.workflows.baselines import Baselines, compared
 from morula.workflows.log import logged
 from morula.workflows.sources import Truth, open_truth
@@ -113,7 +113,7 @@ class Scoring:
         self.job = job
         self.method: Method | None = None
         self.scores: dict[str, Any] = {}
-        self.whole: dict[str, WholeImage] = {}
+        self.whole: dict[str, ImageScores] = {}
         self.confusion: dict[str, list[Any]] = {}
 
     def add(self, name: str, file: Path, truth: Truth, associations: Path) -> Iterator[Event]:
@@ -127,7 +127,7 @@ class Scoring:
         self.scores[name] = self.method.score(true, predicted)
         if not self.method.instances:
             return
-        self.whole[name] = WholeImage.of(true, predicted)
+        self.whole[name] = ImageScores.of(true, predicted)
         found = self._class_file(file)
         if classes is not None and found.is_file():
             both = (true, np.asarray(classes)), (predicted, np.asarray(read_labels(found)))
@@ -148,7 +148,7 @@ class Scoring:
         rows = []
         for name, tables in self._confusions().items():
             for threshold, table in zip(self.job.method.thresholds, tables, strict=True):
-                rows += [{"image": name, "threshold": threshold, **row} for row in class_figures(table, self.job.method.classes.titles)]
+                rows += [{"image": name, "threshold": threshold, **row} for row in class_scores(table, self.job.method.classes.titles)]
         return rows
 
     def _confusions(self) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from morula.core.allocator import memory_kept
+from morula.core.allocator import keep_freed_memory
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
 from morula.io.check import check_image
 from morula.io.write import write
@@ -73,7 +73,7 @@ def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str,
     device = pick_device(device)
     network = model.fast_network.to(device)
     plan = model.plan(task.shape[1:], available_memory(memory or model.job.prediction.memory, device), device)
-    with memory_kept():
+    with keep_freed_memory():
         found: np.ndarray = yield from predict(
             task, lambda batch: method.restore(network, batch), plan, channels=len(method.channels), device=device
         )

@@ -11,7 +11,7 @@ from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.patches import Source
-from morula.io.marked import UNLABELLED, mark_unlabelled
+from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 
@@ -129,8 +129,8 @@ def open_truth(truth: Truth, image: Image, images: Any = None) -> tuple[Image, I
     value = None if images is None else images.unlabelled
     if truth.mask is None:
         return labels, classes, value
-    value = UNLABELLED if value is None else value
-    return mark_unlabelled(labels, read(truth.mask, **reading), value), classes, value
+    value = UNANNOTATED if value is None else value
+    return mark_unannotated(labels, read(truth.mask, **reading), value), classes, value
 
 
 def _reading(images: Any, *, labels: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from morula.core.atomic import atomic, remove
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.data.crop import crop
 from morula.data.patches import Source
@@ -115,7 +115,7 @@ class Goal:
         metric = metric or getattr(stated, "metric", None) or known[0]
         if metric not in known:
             raise OptionError(
-                f"unknown figure {metric!r}; the method {model.job.method.kind} has {', '.join(known)}.{nearest(metric, list(known))}"
+                f"unknown figure {metric!r}; the method {model.job.method.kind} has {', '.join(known)}.{did_you_mean(metric, list(known))}"
             )
         own = tuple(getattr(model.job.method, "thresholds", ()))
         chosen = tuple(thresholds or getattr(stated, "thresholds", None) or own)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import ValidationError
 
 from morula.core.errors import MorulaError, OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.options import Options
-from morula.core.variants import spelt_out, variant_types
+from morula.core.variants import expand_variant, variant_types
 from morula.data.augment import AUGMENTATIONS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def parse_entry(entry: Entry) -> Any:
     if isinstance(entry, Options):
         return entry
     types = variant_types(AUGMENTATIONS)
-    values = spelt_out(entry, types)
+    values = expand_variant(entry, types)
     if not isinstance(values, Mapping) or "kind" not in values:
         raise OptionError(
             f"augmentation {entry!r} is not understood; write a name, or one name with its options: {{rotate: {{degrees: 45}}}}."
@@ -50,7 +50,7 @@ def _problem(name: str, detail: Any, options: type[Options]) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     known = [field for field in options.model_fields if field != "kind"]
     if detail["type"] == "extra_forbidden":
-        return f"augmentation {name} has no option {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
+        return f"augmentation {name} has no option {key!r}; it has {', '.join(known)}.{did_you_mean(key, known)}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"augmentation {name}{f', option {key}' if key else ''}: {message} (given: {detail['input']!r})"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.dialects.biapy.settings import Settings
 from morula.nn.options import Activation
 
@@ -37,7 +37,7 @@ def network_of(settings: Settings) -> dict[str, Any]:
     name = str(settings["MODEL.ARCHITECTURE"]).lower()
     kind = KINDS.get(name)
     if kind is None:
-        settings.wrong("MODEL.ARCHITECTURE", f"is not known here; it is one of {', '.join(KINDS)}.{nearest(name, list(KINDS))}")
+        settings.wrong("MODEL.ARCHITECTURE", f"is not known here; it is one of {', '.join(KINDS)}.{did_you_mean(name, list(KINDS))}")
         return {"kind": "classic_unet"}
     match kind:
         case "unetr" | "mae":
@@ -114,7 +114,7 @@ def _style(settings: Settings) -> dict[str, Any]:
     activation = str(settings["MODEL.ACTIVATION"]).lower()
     known = get_args(Activation)
     if activation not in known:
-        settings.wrong("MODEL.ACTIVATION", f"is not known here; it is one of {', '.join(known)}.{nearest(activation, list(known))}")
+        settings.wrong("MODEL.ACTIVATION", f"is not known here; it is one of {', '.join(known)}.{did_you_mean(activation, list(known))}")
     return {
         "norm": _NORMS[settings["MODEL.NORMALIZATION"]],
         "groups": 16 if settings.ndim == 2 else 8,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.dialects.biapy.settings import Settings
 from morula.representations import REPRESENTATIONS
 
@@ -92,7 +92,7 @@ def channels_of(settings: Settings) -> tuple[list[str], list[str]]:
     known = [*REPRESENTATIONS.names, *_TOGETHER]
     for code in given:
         if code not in known:
-            settings.wrong(key, f"the channel {code!r} is not known here; known are {', '.join(known)}.{nearest(str(code), known)}")
+            settings.wrong(key, f"the channel {code!r} is not known here; known are {', '.join(known)}.{did_you_mean(str(code), known)}")
     kept = [code for code in given if code in known] or ["F", "C"]
     return kept, [_TOGETHER.get(code, code) for code in kept]
 
@@ -109,7 +109,7 @@ def _options(settings: Settings, written: Sequence[str], codes: Sequence[str]) -
     found: dict[str, Any] = {code: {} for code in codes}
     for name, options in stated.items():
         if name not in written and _TOGETHER.get(name, name) not in codes:
-            settings.remark(key, f"{name!r} is not among the channels {', '.join(written)}.{nearest(name, list(written))}")
+            settings.remark(key, f"{name!r} is not among the channels {', '.join(written)}.{did_you_mean(name, list(written))}")
             continue
         code = _TOGETHER.get(name, name)
         options = dict(options)
@@ -156,7 +156,7 @@ def _losses(settings: Settings, written: Sequence[str], codes: Sequence[str], op
         return found
     for code, name in zip(codes, stated, strict=False):
         if name not in _LOSSES:
-            settings.wrong(key, f"the loss {name!r} is not known here; known are {', '.join(_LOSSES)}.{nearest(name, list(_LOSSES))}")
+            settings.wrong(key, f"the loss {name!r} is not known here; known are {', '.join(_LOSSES)}.{did_you_mean(name, list(_LOSSES))}")
         elif (code == "E") != (name == "embedseg"):
             settings.wrong(key, f"the loss {name!r} does not fit {code}; embedseg is the loss of E, and of no other channel.")
         elif code != "E":
@@ -299,7 +299,7 @@ def _cleaning(settings: Settings) -> dict[str, Any]:
 def _known_channels(settings: Settings, key: str, stated: Sequence[Any], codes: Sequence[str]) -> None:
     for code in stated:
         if code not in codes:
-            settings.wrong(key, f"{code!r} is not among DATA_CHANNELS, {', '.join(codes)}.{nearest(str(code), list(codes))}")
+            settings.wrong(key, f"{code!r} is not among DATA_CHANNELS, {', '.join(codes)}.{did_you_mean(str(code), list(codes))}")
 
 
 def _refinements(settings: Settings) -> list[Any]:
@@ -329,7 +329,9 @@ def _refinement(settings: Settings, operation: Any, value: Any) -> Any:
     name = _REFINEMENTS.get(operation)
     if name is None:
         known = list(_REFINEMENTS)
-        settings.wrong(f"{of}.OPERATIONS", f"{operation!r} is not known; known are {', '.join(known)}.{nearest(str(operation), known)}")
+        settings.wrong(
+            f"{of}.OPERATIONS", f"{operation!r} is not known; known are {', '.join(known)}.{did_you_mean(str(operation), known)}"
+        )
         return None
     if name in ("fill_holes", "clear_border"):
         return name
@@ -362,7 +364,7 @@ def _conditions(settings: Settings) -> list[list[str]]:
         for name, value, sign in zip(*group, strict=True):
             if sign not in _SIGNS:
                 settings.wrong(
-                    f"{_FILTER}.SIGNS", f"{sign!r} is not known; known are {', '.join(_SIGNS)}.{nearest(str(sign), list(_SIGNS))}"
+                    f"{_FILTER}.SIGNS", f"{sign!r} is not known; known are {', '.join(_SIGNS)}.{did_you_mean(str(sign), list(_SIGNS))}"
                 )
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 settings.wrong(f"{_FILTER}.VALUES", f"{value!r} is no number.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.dialects.biapy.settings import Settings
 
 _LOSSES = {"MAE": "l1", "MSE": "mse", "SSIM": "ssim"}
@@ -33,7 +33,7 @@ def _losses(settings: Settings) -> dict[str, float]:
     weights = settings["LOSS.WEIGHTS"] or [1.0] * len(names)
     unknown = [name for name in names if name not in _LOSSES]
     if unknown:
-        close = nearest(unknown[0], list(_LOSSES))
+        close = did_you_mean(unknown[0], list(_LOSSES))
         settings.wrong("LOSS.TYPE", f"{unknown[0]!r} is not known here; known are {', '.join(_LOSSES)}.{close}")
         return {"l1": 1.0}
     if len(names) != len(weights):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.errors import JobError, Problem
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.dialects.biapy.keys import CHOICES, DEFAULTS, FIXED, IDLE, IDLE_KEYS, RENAMED, SWITCHES
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
@@ -138,13 +138,13 @@ class Settings:
         if allowed and self._stated[key] not in allowed:
             given = self._stated.pop(key)
             names = ", ".join(name or "''" for name in allowed)
-            self.problems.append(self.at(key, f"{given!r} is not known here; it is one of {names}.{nearest(given, list(allowed))}"))
+            self.problems.append(self.at(key, f"{given!r} is not known here; it is one of {names}.{did_you_mean(given, list(allowed))}"))
 
     def _unknown(self, key: str) -> None:
         section, _, name = key.rpartition(".")
         names = [each for each in (*DEFAULTS, *FIXED, *RENAMED, *IDLE_KEYS) if "*" not in each]
         beside = [each.rpartition(".")[2] for each in names if each.rpartition(".")[0] == section]
-        close = nearest(name, beside) or nearest(key, names)
+        close = did_you_mean(name, beside) or did_you_mean(key, names)
         self.problems.append(self.at(key, f"is not known, neither here nor to BiaPy.{close or ' Leave it out.'}"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from morula.core.errors import OptionError, UnknownNameError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.options import Options, validated
 
 
@@ -33,7 +33,7 @@ def ignored_keys(kind: type[Options], values: Mapping[str, Any], dead: Mapping[s
         {'f_map': "nothing reads it. Did you mean 'f_maps'?", 'depth': 'write num_levels.'}
     """
     known = list(kind.model_fields)
-    return {key: dead.get(key) or f"nothing reads it.{nearest(key, known)}" for key in values if key not in known}
+    return {key: dead.get(key) or f"nothing reads it.{did_you_mean(key, known)}" for key in values if key not in known}
 
 
 def read_section(kind: type[Section], values: Mapping[str, Any], title: str, dead: Mapping[str, str]) -> Section:
@@ -59,5 +59,7 @@ def take_name(values: Mapping[str, Any], known: Mapping[str, Any], title: str) -
     if name is None:
         raise OptionError(f"{title}.name is missing; it is one of {', '.join(known)}.")
     if name not in known:
-        raise UnknownNameError(f"{title}.name {name!r} is not known; it is one of {', '.join(known)}.{nearest(str(name), list(known))}")
+        raise UnknownNameError(
+            f"{title}.name {name!r} is not known; it is one of {', '.join(known)}.{did_you_mean(str(name), list(known))}"
+        )
     return str(name)

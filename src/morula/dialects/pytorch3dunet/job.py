@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from morula.core.errors import JobError, MorulaError, Problem
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.ignored_keys import ignored_keys
 from morula.dialects.pytorch3dunet.loaders import (
@@ -329,7 +329,7 @@ def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
         if name not in members:
             known = ", ".join(members)
             said = "is missing" if name is None else f"{name!r} is not known"
-            reader.wrong((section, "name"), f"{said}; it is one of {known}.{nearest(str(name), list(members)) if name else ''}")
+            reader.wrong((section, "name"), f"{said}; it is one of {known}.{did_you_mean(str(name), list(members)) if name else ''}")
             continue
         reader.options(getattr(home, options) if options else members[name][0], values, (section,), home.DEAD)
 
@@ -375,7 +375,7 @@ def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: st
     name = entry.get("name")
     if name not in TRANSFORMS:
         said = "is missing" if name is None else f"{name!r} is not known"
-        close = nearest(str(name), list(TRANSFORMS)) if name else ""
+        close = did_you_mean(str(name), list(TRANSFORMS)) if name else ""
         reader.wrong((*place, "name"), f"{said}; it is one of {', '.join(TRANSFORMS)}.{close}")
         return
     kind = TRANSFORMS[str(name)]

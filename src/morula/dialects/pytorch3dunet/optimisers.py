@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from morula.core.errors import OptionError, UnknownNameError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.ignored_keys import read_section
 from morula.training.optimisers import Course
@@ -125,7 +125,7 @@ def optimizer_options(config: Mapping[str, Any]) -> type[OptimizerOptions]:
     if name not in OPTIMIZERS:
         raise UnknownNameError(
             f"{name!r} is not known, and the original would train with Adam without a word; it is one of {', '.join(OPTIMIZERS)}."
-            f"{nearest(name, list(OPTIMIZERS))}"
+            f"{did_you_mean(name, list(OPTIMIZERS))}"
         )
     return OPTIMIZERS[name]
 
@@ -156,11 +156,11 @@ def schedule_problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = schedules()
     if name not in known:
         said = "is missing" if name is None else f"{name!r} is no schedule of this torch"
-        return [("name", f"{said}; it is one of {', '.join(known)}.{nearest(str(name), known) if name else ''}")]
+        return [("name", f"{said}; it is one of {', '.join(known)}.{did_you_mean(str(name), known) if name else ''}")]
     parameters = inspect.signature(getattr(lr_scheduler, str(name))).parameters
     wanted = [key for key in parameters if key not in ("self", "optimizer")]
     found = [
-        (key, f"is not known to {name}, so the original fails at it; known are {', '.join(wanted)}.{nearest(key, wanted)}")
+        (key, f"is not known to {name}, so the original fails at it; known are {', '.join(wanted)}.{did_you_mean(key, wanted)}")
         for key in config
         if key not in (*wanted, "name", "verbose")
     ]

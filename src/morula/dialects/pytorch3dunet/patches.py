@@ -13,7 +13,7 @@ import numpy as np
 
 from morula.core.errors import DataError
 from morula.core.orientation import Orientation
-from morula.core.reflect_pad import mirrored_box
+from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region, blocks
 from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
@@ -207,7 +207,7 @@ def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
     """The values of a box of an array CZYX after warp and orientation, interpolated by `order`; beyond the array its mirror image."""
     extent = Region.whole(array.shape[1:])
     if drawn.warp is None:
-        patch = mirrored_box(array, box, extent)
+        patch = read_reflected(array, box, extent)
     else:
         centre = (np.array(box.start) + np.array(box.stop) - 1) / 2
         margin = (SPLINE_REACH if order > 1 else 0,) * 3

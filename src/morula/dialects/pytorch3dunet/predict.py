@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from morula.core.allocator import memory_kept
+from morula.core.allocator import keep_freed_memory
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
 from morula.core.errors import JobError, MorulaError, Problem
@@ -74,7 +74,7 @@ def predict3dunet(
     engine = Engine.of(prepared.job, memory=memory)
     yield Started("predict", len(prepared.volumes), f"{len(prepared.volumes)} image(s) on {engine.device}")
     scores = []
-    with memory_kept():
+    with keep_freed_memory():
         for volume, output in zip(prepared.volumes, prepared.outputs, strict=True):
             score = yield from _predict_one(engine, prepared.job, volume, output, overwrite=overwrite)
             if score is not None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
-from morula.core.family import nearest
+from morula.core.family import did_you_mean
 from morula.core.voxel_size import VoxelSize
 
 RAW_NAMES = ("raw", "image", "images", "img", "data", "volume", "exported_data", "main")
@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FileContent:
     """What a file holds: an array (lazy where the format allows it), and its axes and voxel size where the file states them."""
 
     data: Any
@@ -67,7 +67,7 @@ class Format(ABC):
         return any(head.startswith(magic) for magic in self.magics)
 
     @abstractmethod
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the file; values are read later where the format allows it."""
 
     def write(self, path: Path, data: Any, target: Target) -> None:
@@ -94,7 +94,7 @@ class Format(ABC):
         """What is left to do once the array is in its place."""
 
 
-def only_one(path: Path, request: Request, kind: str) -> None:
+def reject_selection(path: Path, request: Request, kind: str) -> None:
     """Refuse `dataset` and `level` for a format that holds one image.
 
     Raises:
@@ -131,7 +131,7 @@ def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> st
     if request.dataset is not None:
         wanted = request.dataset.strip("/")
         if wanted not in found:
-            raise DataError(f"{str(path)!r} has no data set {wanted!r}; it holds {listing}.{nearest(wanted, list(found))}")
+            raise DataError(f"{str(path)!r} has no data set {wanted!r}; it holds {listing}.{did_you_mean(wanted, list(found))}")
         return wanted
     if len(found) == 1:
         return next(iter(found))
@@ -142,7 +142,7 @@ def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> st
     raise DataError(f"{str(path)!r} holds several data sets: {listing}. Name one with dataset=..., or as {path.name}:/NAME.")
 
 
-def sized(path: Path, shape: Sequence[int], dtype: Any) -> None:
+def check_is_image(path: Path, shape: Sequence[int], dtype: Any) -> None:
     """Refuse what is no image: other than 2 to 5 dimensions, or values that are not numbers.
 
     Raises:
@@ -155,7 +155,7 @@ def sized(path: Path, shape: Sequence[int], dtype: Any) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Keep a library's own warnings away from the user: what matters is said by our errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

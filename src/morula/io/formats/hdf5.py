@@ -14,11 +14,11 @@ import numpy as np
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import FileWriteError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import block_shape, chunk_shape
-from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, lengths_to_voxel_size, pick_level, sized
+from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
 from morula.io.lazy import LazyArray
 
 _CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one that is filled piece by piece is compressed once
@@ -43,7 +43,7 @@ class Hdf5(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5", ".ims")
     magics: ClassVar[tuple[bytes, ...]] = (b"\x89HDF\r\n\x1a\n",)
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the data set asked for, or the only or obvious one."""
         pick_level(path, request.level, 1)
         try:
@@ -51,11 +51,11 @@ class Hdf5(Format):
                 found = _datasets(file)
                 name = choose_dataset(path, {key: each.shape for key, each in found.items()}, request)
                 data = found[name]
-                sized(path, data.shape, data.dtype)
+                check_is_image(path, data.shape, data.dtype)
                 axes = stated_axes(data.attrs, data.ndim) or Axes.guess(data.shape)
-                return Found(Hdf5Array(path, name, data), axes, stated_size(data.attrs, axes))
+                return FileContent(Hdf5Array(path, name, data), axes, stated_size(data.attrs, axes))
         except (OSError, RuntimeError, KeyError) as error:
-            raise damaged(path, error) from error
+            raise unreadable_file(path, error) from error
 
     def adds_to(self, path: Path, target: Target, overwrite: bool) -> bool:
         """A named data set is added to the file of that name; the others in it stay."""

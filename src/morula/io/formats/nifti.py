@@ -10,9 +10,9 @@ import numpy as np
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
-from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
+from morula.io.formats.base import FileContent, Format, Request, Target, lengths_to_voxel_size, reject_selection, without_warnings
 from morula.io.lazy import LazyArray, View
 
 _LETTERS = "XYZTC"
@@ -31,10 +31,10 @@ def _load(path: Path) -> Any:
     import nibabel
 
     try:
-        with quiet():
+        with without_warnings():
             return nibabel.load(path)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
-        raise damaged(path, error) from error
+        raise unreadable_file(path, error) from error
 
 
 class Nifti(Format):
@@ -43,9 +43,9 @@ class Nifti(Format):
     name: ClassVar[str] = "NIfTI"
     suffixes: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the image."""
-        only_one(path, request, self.name)
+        reject_selection(path, request, self.name)
         found = _load(path)
         shape, header = found.shape, found.header
         if not 2 <= len(shape) <= 5:
@@ -65,7 +65,7 @@ class Nifti(Format):
         unit = _UNITS.get(header.get_xyzt_units()[0], "pixel")
         lengths = [float(header.get_zooms()[_LETTERS.index(letter)]) for letter in axes.spatial]
         lengths = [float(f"{length:.6g}") for length in lengths]  # stored as float32
-        return Found(view, axes, lengths_to_voxel_size(lengths, axes.spatial, unit))
+        return FileContent(view, axes, lengths_to_voxel_size(lengths, axes.spatial, unit))
 
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write with the lengths in the header's units and a diagonal matrix."""
@@ -90,7 +90,7 @@ class Nifti(Format):
         image = (nibabel.Nifti2Image if max(array.shape) > 32767 else nibabel.Nifti1Image)(array, affine, dtype=dtype)
         image.header.set_zooms(zooms)
         image.header.set_xyzt_units(unit)
-        with quiet():
+        with without_warnings():
             nibabel.save(image, path)
 
 
@@ -99,4 +99,4 @@ def _check_complete(path: Path, found: Any) -> None:
         return  # the packed length says nothing; reading fails where the data end
     needed = int(found.dataobj.offset) + int(np.prod(found.shape, dtype=np.int64)) * found.get_data_dtype().itemsize
     if path.stat().st_size < needed:
-        raise damaged(path, f"it ends after {path.stat().st_size} bytes but needs {needed}")
+        raise unreadable_file(path, f"it ends after {path.stat().st_size} bytes but needs {needed}")

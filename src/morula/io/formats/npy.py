@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from morula.core.file_errors import damaged
-from morula.io.formats.base import Format, Found, Request, Target, only_one, sized
+from morula.core.file_errors import unreadable_file
+from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, reject_selection
 from morula.io.lazy import LazyArray
 
 
@@ -27,15 +27,15 @@ class Npy(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".npy",)
     magics: ClassVar[tuple[bytes, ...]] = (b"\x93NUMPY",)
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the array."""
-        only_one(path, request, self.name)
+        reject_selection(path, request, self.name)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise damaged(path, error) from error
-        sized(path, array.shape, array.dtype)
-        return Found(NpyArray(array.shape, array.dtype, path=path))
+            raise unreadable_file(path, error) from error
+        check_is_image(path, array.shape, array.dtype)
+        return FileContent(NpyArray(array.shape, array.dtype, path=path))
 
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write the array as it is."""

@@ -11,12 +11,12 @@ import numpy as np
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.location import stem_of
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
 from morula.io.blocks import block_shape
-from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, pick_level, sized
+from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level
 from morula.io.formats.zarr import (
     ZarrArray,
     attributes_of,
@@ -28,7 +28,7 @@ from morula.io.formats.zarr import (
     open_array,
     put_attributes,
     read_array,
-    settled,
+    waiting_for_writes,
 )
 from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
@@ -52,7 +52,7 @@ class OmeZarr(Format):
             UNFINISHED in attributes_of(path) or _is_image(path) or any(_is_image(node) for node in nodes_below(path, _is_image).values())
         )
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open one level of the image; of a label image in ``labels/`` when labels are wanted and the image has some."""
         attributes = attributes_of(path)
         if UNFINISHED in attributes:
@@ -80,7 +80,7 @@ class OmeZarr(Format):
         axes = Axes("".join(letter for letter in "TCZYX" if letter in target.axes))
         if axes != target.axes:
             data = View(data, [target.axes.index(letter) for letter in axes])
-        with settled():
+        with waiting_for_writes():
             fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels), data)
             finish(path)
 
@@ -88,7 +88,7 @@ class OmeZarr(Format):
         """Make the folders above groups, and list a label image in its image."""
         place = self.place(path, target)
         if place.parent.name == "labels":
-            enlist(place)
+            list_label_image(place)
         elif place != path:
             create_groups(path, place)
 
@@ -110,7 +110,7 @@ def _zarr_version(path: Path) -> int:
     return 3 if (path / "zarr.json").is_file() or not (path / ".zgroup").is_file() else 2
 
 
-def _read_label(path: Path, request: Request) -> Found | None:
+def _read_label(path: Path, request: Request) -> FileContent | None:
     names = ngff.label_names(attributes_of(path / "labels")) or list(nodes_below(path / "labels", _is_image))
     known = {name: path / "labels" / name for name in names if _is_image(path / "labels" / name)}
     if not known or (request.dataset is not None and request.dataset not in known and request.dataset.startswith("labels/")):
@@ -118,7 +118,7 @@ def _read_label(path: Path, request: Request) -> Found | None:
     return read_level(known[choose_dataset(path / "labels", {name: _shape(node) for name, node in known.items()}, request)], request.level)
 
 
-def read_level(path: Path, level: int) -> Found:
+def read_level(path: Path, level: int) -> FileContent:
     """One level of the multiscale image at a group.
 
     Raises:
@@ -127,15 +127,15 @@ def read_level(path: Path, level: int) -> Found:
     try:
         described = ngff.parse(attributes_of(path))
     except (KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, f"its multiscales metadata lack {error}") from error
+        raise unreadable_file(path, f"its multiscales metadata lack {error}") from error
     if described is None or not described.paths:
-        raise damaged(path, "it has no multiscales metadata")
+        raise unreadable_file(path, "it has no multiscales metadata")
     level = pick_level(path, level, len(described.paths))
     data = ZarrArray(path / described.paths[level])
-    sized(path, data.shape, data.dtype)
+    check_is_image(path, data.shape, data.dtype)
     if data.ndim != len(described.axes):
-        raise damaged(path, f"its metadata name the axes {described.axes} but the array has shape {data.shape}")
-    return Found(data, described.axes, described.voxel_size(level))
+        raise unreadable_file(path, f"its metadata name the axes {described.axes} but the array has shape {data.shape}")
+    return FileContent(data, described.axes, described.voxel_size(level))
 
 
 def start(path: Path, shape: Sequence[int], dtype: Any, axes: Axes, voxel_size: VoxelSize | None, *, labels: bool = False) -> Any:
@@ -190,7 +190,7 @@ def finish(path: Path) -> None:
     put_attributes(path, attributes, version)
 
 
-def enlist(place: Path) -> None:
+def list_label_image(place: Path) -> None:
     """Add a label image to the list that its ``labels`` group keeps, for an image that has one."""
     group, image = place.parent, _image_above(place)
     if image is None:

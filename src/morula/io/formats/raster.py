@@ -12,10 +12,10 @@ import PIL.Image
 
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, only_one, quiet
+from morula.io.formats.base import FileContent, Format, Request, Target, lengths_to_voxel_size, reject_selection, without_warnings
 from morula.io.lazy import LazyArray, View
 
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
@@ -29,12 +29,12 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     limit = PIL.Image.MAX_IMAGE_PIXELS
     PIL.Image.MAX_IMAGE_PIXELS = None  # slides of 20,000 x 20,000 are no attack here
     try:
-        with quiet(), PIL.Image.open(path) as picture:
+        with without_warnings(), PIL.Image.open(path) as picture:
             yield picture
     except DataError:
         raise
     except _FAILURES as error:
-        raise damaged(path, error) from error
+        raise unreadable_file(path, error) from error
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = limit
 
@@ -58,9 +58,9 @@ class Raster(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".bmp", ".jpg", ".jpeg")
     magics: ClassVar[tuple[bytes, ...]] = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the picture."""
-        only_one(path, request, "picture")
+        reject_selection(path, request, "picture")
         with _opened(path) as picture:
             if request.labels and picture.format == "JPEG":
                 raise DataError(f"labels {str(path)!r} are a JPEG, whose compression changes ids at edges. Save them anew as PNG or TIFF.")
@@ -70,8 +70,8 @@ class Raster(Format):
             shape = (picture.height, picture.width)
             dpi = picture.info.get("dpi")
         if mode in _SAMPLES:
-            return Found(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
-        return Found(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
+            return FileContent(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
+        return FileContent(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
 
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write a 2D picture; JPEG never for labels."""

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import MissingExtraError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import Format, Found, Request, choose_dataset, lengths_to_voxel_size, pick_level, sized
+from morula.io.formats.base import FileContent, Format, Request, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
 from morula.io.lazy import LazyArray, View
 
 
@@ -52,7 +52,7 @@ def _open(spec: dict[str, Any], path: Path) -> Any:
     try:
         store = tensorstore.open(spec, open=True, read=True).result()
     except (ValueError, OSError, KeyError) as error:
-        raise damaged(path, error) from error
+        raise unreadable_file(path, error) from error
     return store[tensorstore.d[:].translate_to[0]]
 
 
@@ -70,30 +70,30 @@ class Tensorstore(Format):
             return False
         return (path / "attributes.json").is_file() or "scales" in _json(path / "info")
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open an N5 data set, or a scale of a precomputed volume."""
         info = _json(path / "info")
         return self._precomputed(path, request, info) if "scales" in info else self._n5(path, request)
 
-    def _precomputed(self, path: Path, request: Request, info: dict[str, Any]) -> Found:
+    def _precomputed(self, path: Path, request: Request, info: dict[str, Any]) -> FileContent:
         level = pick_level(path, request.level, len(info["scales"]))
         spec = {"driver": "neuroglancer_precomputed", "kvstore": _store(path), "scale_index": level}
         source = TensorstoreArray(spec, path)
-        sized(path, source.shape, source.dtype)
+        check_is_image(path, source.shape, source.dtype)
         nanometres = info["scales"][level]["resolution"][::-1]
         size = lengths_to_voxel_size(nanometres, "zyx", "nm")
         if source.shape[3] == 1:
-            return Found(View(source, (2, 1, 0), {3: 0}), Axes("ZYX"), size)
-        return Found(View(source, (3, 2, 1, 0)), Axes("CZYX"), size)
+            return FileContent(View(source, (2, 1, 0), {3: 0}), Axes("ZYX"), size)
+        return FileContent(View(source, (3, 2, 1, 0)), Axes("CZYX"), size)
 
-    def _n5(self, path: Path, request: Request) -> Found:
+    def _n5(self, path: Path, request: Request) -> FileContent:
         pick_level(path, request.level, 1)
         below = {name: _json(path / name / "attributes.json") for name in _n5_datasets(path)}
         name = choose_dataset(path, {each: tuple(values["dimensions"][::-1]) for each, values in below.items()}, request)
         source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name)}, path / name)
-        sized(path, source.shape, source.dtype)
+        check_is_image(path, source.shape, source.dtype)
         axes = _n5_axes(below[name], source.shape)
-        return Found(View(source, range(source.ndim)[::-1]), axes, _n5_size(below[name], axes))
+        return FileContent(View(source, range(source.ndim)[::-1]), axes, _n5_size(below[name], axes))
 
 
 def _store(path: Path) -> dict[str, str]:

@@ -16,11 +16,11 @@ import tifffile
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import DataError, MorulaError, OptionError
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import BLOCK_BYTES
-from morula.io.formats.base import Format, Found, Request, Target, lengths_to_voxel_size, pick_level, quiet, sized
+from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, lengths_to_voxel_size, pick_level, without_warnings
 from morula.io.lazy import LazyArray, View
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
@@ -49,15 +49,15 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     log, complaints = logging.getLogger("tifffile"), _Complaints()
     log.addFilter(complaints)
     try:
-        with quiet(), tifffile.TiffFile(path) as tif:
+        with without_warnings(), tifffile.TiffFile(path) as tif:
             yield tif
         fatal = [said for said in complaints.said if any(word in said for word in _FATAL)]
         if fatal:
-            raise damaged(path, fatal[-1].rpartition("> ")[2])
+            raise unreadable_file(path, fatal[-1].rpartition("> ")[2])
     except MorulaError:
         raise
     except _FAILURES as error:
-        raise damaged(path, error) from error
+        raise unreadable_file(path, error) from error
     finally:
         log.removeFilter(complaints)
 
@@ -100,19 +100,19 @@ class Tiff(Format):
     )
     magics: ClassVar[tuple[bytes, ...]] = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open one series (`dataset` is its number, counted from 0) at one pyramid level."""
         with _opened(path) as tif:
             number = _choose_series(path, tif, request)
             levels = tif.series[number].levels
             level = pick_level(path, request.level, len(levels))
             series = levels[level]
-            sized(path, series.shape, series.dtype)
+            check_is_image(path, series.shape, series.dtype)
             _check_complete(path, series)
             axes = _axes(series.axes, series.shape)
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
-            return Found(TiffArray(path, number, level, series), axes, voxel_size)
+            return FileContent(TiffArray(path, number, level, series), axes, voxel_size)
 
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types become OME-TIFF or plain."""
@@ -157,7 +157,7 @@ def _kind(data: Any, axes: str, *, big: bool, ome: bool) -> str:
 
 def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
     if not len(tif.pages) or not tif.series:
-        raise damaged(path, "it has no pages")
+        raise unreadable_file(path, "it has no pages")
     sizes = [math.prod(series.shape) for series in tif.series]
     listing = ", ".join(f"{i} {series.shape}" for i, series in enumerate(tif.series))
     if request.dataset is not None:
@@ -182,7 +182,7 @@ def _check_complete(path: Path, series: Any) -> None:
     if series.dataoffset is not None:
         ends.append(series.dataoffset + math.prod(series.shape) * series.dtype.itemsize)
     if ends and max(ends) > size:
-        raise damaged(path, f"it ends after {size} bytes but its pixels reach to {max(ends)}")
+        raise unreadable_file(path, f"it ends after {size} bytes but its pixels reach to {max(ends)}")
 
 
 def _axes(letters: str, shape: tuple[int, ...]) -> Axes:

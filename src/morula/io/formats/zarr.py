@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from morula.core.axes import Axes
-from morula.core.file_errors import damaged
+from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
-from morula.io.formats.base import Format, Found, Request, Target, choose_dataset, pick_level, quiet, sized
+from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level, without_warnings
 from morula.io.formats.hdf5 import stated_axes, stated_size
 from morula.io.lazy import LazyArray
 
@@ -45,10 +45,10 @@ def open_array(path: Path, mode: str = "r") -> Any:
     import zarr
 
     try:
-        with quiet():
+        with without_warnings():
             return zarr.open_array(str(path), mode=mode)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(path, error) from error
+        raise unreadable_file(path, error) from error
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def attributes_of(path: Path) -> dict[str, Any]:
                 values = json.loads(file.read_text("utf-8"))
                 return dict(values if key is None else values.get(key) or {})
             except (ValueError, AttributeError) as error:
-                raise damaged(file, error) from error
+                raise unreadable_file(file, error) from error
     return {}
 
 
@@ -79,7 +79,7 @@ def node_kind(path: Path) -> str | None:
     try:
         return "array" if json.loads((path / "zarr.json").read_text("utf-8")).get("node_type") == "array" else "group"
     except (ValueError, AttributeError) as error:
-        raise damaged(path / "zarr.json", error) from error
+        raise unreadable_file(path / "zarr.json", error) from error
 
 
 def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -> dict[str, Path]:
@@ -99,13 +99,13 @@ def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -
     return found
 
 
-def read_array(path: Path) -> Found:
+def read_array(path: Path) -> FileContent:
     """One Zarr array with what it states of itself."""
     data = ZarrArray(path)
-    sized(path, data.shape, data.dtype)
+    check_is_image(path, data.shape, data.dtype)
     stated = data.attributes if not data.names else {**data.attributes, "DIMENSION_LABELS": [name or "?" for name in data.names]}
     axes = stated_axes(stated, data.ndim) or Axes.guess(data.shape)
-    return Found(data, axes, stated_size(data.attributes, axes))
+    return FileContent(data, axes, stated_size(data.attributes, axes))
 
 
 def create_array(
@@ -117,7 +117,7 @@ def create_array(
     )
     import zarr
 
-    with quiet():
+    with without_warnings():
         return zarr.create_array(
             str(path),
             shape=tuple(shape),
@@ -143,7 +143,7 @@ def put_attributes(path: Path, attributes: dict[str, Any], version: int = 3) -> 
     """Write the attributes of a group, which is made where there is none; former attributes go."""
     import zarr
 
-    with quiet():
+    with without_warnings():
         zarr.open_group(str(path), mode="a", zarr_format=version).attrs.put(attributes)  # type: ignore[arg-type]
 
 
@@ -153,7 +153,7 @@ def fill(target: Any, data: Any) -> None:
         target[box.slices] = np.asarray(data[box.slices])
 
 
-def settle() -> None:
+def wait_for_writes() -> None:
     """Wait for the chunks that zarr still writes in its own threads after one of them failed: what is removed now must not come back."""
     import asyncio
 
@@ -167,12 +167,12 @@ def settle() -> None:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
-    """`settle` when the block ends with an error."""
+def waiting_for_writes() -> Iterator[None]:
+    """`wait_for_writes` when the block ends with an error."""
     try:
         yield
     except BaseException:
-        settle()
+        wait_for_writes()
         raise
 
 
@@ -187,7 +187,7 @@ class Zarr(Format):
         """Whether this folder is a Zarr node."""
         return path.is_dir() and node_kind(path) is not None
 
-    def read(self, path: Path, request: Request) -> Found:
+    def read(self, path: Path, request: Request) -> FileContent:
         """Open the array, or the one of a group that is asked for or obvious."""
         pick_level(path, request.level, 1)
         if node_kind(path) == "array" and request.dataset is None:
@@ -206,7 +206,7 @@ class Zarr(Format):
         if size is not None and size.unit != "pixel":
             size = size.to("um")
             attributes["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
-        with settled():
+        with waiting_for_writes():
             fill(create_array(path, data.shape, data.dtype, target.axes, attributes=attributes), data)
 
     def finished(self, path: Path, target: Target) -> None:

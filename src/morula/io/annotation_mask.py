@@ -11,11 +11,11 @@ from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.io.lazy import LazyArray, View, take_channel
 
-UNLABELLED = 2**32 - 1
+UNANNOTATED = 2**32 - 1
 """The label of voxels that nobody has looked at, where a mask tells them."""
 
 
-def mark_unlabelled(labels: Image, mask: Image, value: int = UNLABELLED) -> Image:
+def mark_unannotated(labels: Image, mask: Image, value: int = UNANNOTATED) -> Image:
     """Labels uint32 that have the value wherever the mask is 0; lazy.
 
     Raises:
@@ -23,7 +23,7 @@ def mark_unlabelled(labels: Image, mask: Image, value: int = UNLABELLED) -> Imag
 
     Examples:
         >>> labels, mask = Image(np.array([[1, 2]], np.uint8), "YX"), Image(np.array([[0, 1]], np.uint8), "YX")
-        >>> np.asarray(mark_unlabelled(labels, mask, 9))
+        >>> np.asarray(mark_unannotated(labels, mask, 9))
         array([[9, 2]], dtype=uint32)
     """
     name = mask.source or "the mask"

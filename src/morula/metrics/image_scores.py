@@ -6,36 +6,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from morula.metrics.matching import IOU_RANGE, Scores, match, pool
-from morula.metrics.partition import Agreement
+from morula.metrics.partition import PartitionAgreement
 
 
 @dataclass(frozen=True)
-class WholeImage:
+class ImageScores:
     """How well the objects of an image are found over all thresholds, and how its partition agrees; images add up.
 
     Examples:
         >>> import numpy as np
         >>> image = np.array([[1, 1, 2, 2]])
-        >>> (WholeImage.of(image, image) + WholeImage.of(image, 0 * image)).figures()["average_precision"]
+        >>> (ImageScores.of(image, image) + ImageScores.of(image, 0 * image)).figures()["average_precision"]
         0.5
     """
 
     matching: tuple[Scores, ...]
     """At the IoU thresholds 0.5, 0.55 to 0.95."""
-    agreement: Agreement
+    agreement: PartitionAgreement
     """Of the voxels in true objects."""
 
     @classmethod
-    def of(cls, truth: Any, prediction: Any) -> WholeImage:
+    def of(cls, truth: Any, prediction: Any) -> ImageScores:
         """Of two label images (Z)YX.
 
         Raises:
             DataError: for differing shapes, or values that are no labels.
         """
-        return cls(tuple(match(truth, prediction, IOU_RANGE)), Agreement.of(truth, prediction))
+        return cls(tuple(match(truth, prediction, IOU_RANGE)), PartitionAgreement.of(truth, prediction))
 
-    def __add__(self, other: WholeImage) -> WholeImage:
-        return WholeImage(tuple(pool([self.matching, other.matching])), self.agreement + other.agreement)
+    def __add__(self, other: ImageScores) -> ImageScores:
+        return ImageScores(tuple(pool([self.matching, other.matching])), self.agreement + other.agreement)
 
     def figures(self) -> dict[str, float]:
         """Average precision over 0.5 to 0.95 (1 is best), adapted Rand error and variation of information in bits (0 is best)."""
