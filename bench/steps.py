@@ -48,10 +48,10 @@ class Once:
 def own_step(network: Any, loss: Callable[..., Any], batch: dict[str, Any], precision: str = "fp32") -> Step:
     """A step of the training loop."""
     from morula.training.options import Training
-    from morula.training.state import Run
+    from morula.training.state import TrainingState
 
     options = Training(epochs=1, precision=precision, device="cpu", optimiser={"kind": "adamw", "rate": 1e-4, "weight_decay": 0.02})
-    run = Run(network, loss, Once(batch), options, folder=Path(mkdtemp()))
+    run = TrainingState(network, loss, Once(batch), options, folder=Path(mkdtemp()))
     return lambda: run.step(run.fetch())
 
 

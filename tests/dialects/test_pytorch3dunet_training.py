@@ -19,7 +19,7 @@ from morula.core.events import Epoch, Finished, Warned
 from morula.dialects.pytorch3dunet import build_model, load_state_dict
 from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
 from morula.dialects.pytorch3dunet.job import FormatterOptions
-from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, build_course, build_optimizer, schedules
+from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, build_optimizer, build_schedule, schedules
 from morula.dialects.pytorch3dunet.tensorboard import tagged
 from morula.dialects.pytorch3dunet.train import train3dunet
 from morula.models.model import load
@@ -310,16 +310,16 @@ GIVEN = {
 @pytest.mark.parametrize("name", schedules())
 def test_every_schedule_of_torch_goes_on_after_validations(name):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
-    course = build_course({"name": name, "verbose": True, **GIVEN.get(name, {})}, optimizer)
+    schedule = build_schedule({"name": name, "verbose": True, **GIVEN.get(name, {})}, optimizer)
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
     scheduler = getattr(lr_scheduler, name)(theirs, **GIVEN.get(name, {}))
     for figure in (0.5, 0.4, 0.3):
-        course.after("steps")
+        schedule.after("steps")
         for each in (optimizer, theirs):
             each.step()
-        course.after("validations", figure)
+        schedule.after("validations", figure)
         scheduler.step(figure) if name == "ReduceLROnPlateau" else scheduler.step()
-        assert course.rate == pytest.approx(theirs.param_groups[0]["lr"])
+        assert schedule.rate == pytest.approx(theirs.param_groups[0]["lr"])
 
 
 def test_wrong_schedules_are_named():
@@ -331,7 +331,7 @@ def test_wrong_schedules_are_named():
         ({"name": "CyclicLR", "base_lr": 0.1, "max_lr": 0.2, "mode": "x"}, "does not take these values"),
     ):
         with pytest.raises(OptionError, match=said):
-            build_course(config, optimizer)
+            build_schedule(config, optimizer)
 
 
 def test_a_rate_that_fell_too_low_ends_the_training(tmp_path, config):

@@ -57,11 +57,14 @@ def test_single_precision_is_as_exact_as_torch():
     norm = nn.GroupNorm(2, 6)
     parts = torch.rand(2, 2, 32, 32, 32) + 3, torch.rand(2, 4, 16, 16, 16) + 3  # the mean is ten times the deviation
     enlarged = torch.cat([parts[0], nn.functional.interpolate(parts[1], scale_factor=2)], dim=1)
+    last = [part.contiguous(memory_format=torch.channels_last_3d) for part in parts]
     with torch.inference_mode():
-        level, below = normalised(norm, *(part.contiguous(memory_format=torch.channels_last_3d) for part in parts))
+        level, below = normalised(norm, *last)
+        own = norm(enlarged.contiguous(memory_format=torch.channels_last_3d))
         expected = norm.double()(enlarged.double())
-    assert (level - expected[:, :2]).abs().max() < 2e-5
-    assert (below - expected[:, 2:, ::2, ::2, ::2]).abs().max() < 2e-5
+    tolerance = max(2e-5, float((own - expected).abs().max()))  # how exact matrix products are depends on the processor
+    assert (level - expected[:, :2]).abs().max() < tolerance
+    assert (below - expected[:, 2:, ::2, ::2, ::2]).abs().max() < tolerance
 
 
 def test_statistics_of_large_images_hold_in_half_precision():

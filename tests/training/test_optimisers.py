@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from morula.training.optimisers import build_course, build_optimiser
+from morula.training.optimisers import build_optimiser, build_schedule
 from morula.training.options import Training
 
 
 def rates(schedule: Any, total: int) -> list[float]:
     weight = nn.Parameter(torch.zeros(1))
     optimiser = torch.optim.SGD([weight], lr=2.0)
-    course = build_course(optimiser, Training(schedule=schedule).schedule, total=total)
+    schedule = build_schedule(optimiser, Training(schedule=schedule).schedule, total=total)
     found = []
     for _ in range(total):
-        found.append(course.rate)
+        found.append(schedule.rate)
         optimiser.step()
-        course.after("steps")
+        schedule.after("steps")
     return found
 
 
@@ -69,12 +69,12 @@ def test_constant() -> None:
 
 def test_plateau() -> None:
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    course = build_course(optimiser, Training(schedule={"kind": "plateau", "patience": 1, "floor": 0.6}).schedule, total=9)
+    schedule = build_schedule(optimiser, Training(schedule={"kind": "plateau", "patience": 1, "floor": 0.6}).schedule, total=9)
     found = []
     for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4):
-        course.after("steps")
-        course.after("validations", loss)
-        found.append(course.rate)
+        schedule.after("steps")
+        schedule.after("validations", loss)
+        found.append(schedule.rate)
     assert found == [2, 2, 2, 1, 1, 0.6, 0.6, 0.6]
 
 

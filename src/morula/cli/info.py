@@ -35,7 +35,7 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
         >>> lines_of_all(pair)
         ['a: axes YX, shape 8 x 8, uint8, 0.0 MB', 'b: axes ZYX, shape 4 x 8 x 8, uint8, 0.0 MB']
     """
-    from morula.data.look import describe
+    from morula.data.summary import describe
 
     if len(images) == 1:
         return lines_of(images[0])
@@ -57,7 +57,7 @@ def lines_of(image: Image) -> list[str]:
         >>> lines_of(Image(np.zeros((4, 8, 8), np.uint8), "ZYX"))[0]
         'axes ZYX, shape 4 x 8 x 8, uint8, 0.0 MB'
     """
-    from morula.data.look import describe
+    from morula.data.summary import describe
 
     voxel = "unknown" if image.voxel_size is None else " x ".join(f"{length:g}" for length in image.spacing) + f" {image.voxel_size.unit}"
     chunks = getattr(image.data, "chunks", None)

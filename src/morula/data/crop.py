@@ -35,7 +35,7 @@ def check_region(image: Image, region: Region, name: str) -> None:
         )
 
 
-def decoded(images: Sequence[Image], limit: int) -> list[Image]:
+def cache_in_memory(images: Sequence[Image], limit: int) -> list[Image]:
     """The images with their values in memory, in order, as long as they fit into `limit` bytes; the others stay lazy.
 
     Images whose data are a NumPy array already cost nothing.

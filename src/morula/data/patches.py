@@ -18,7 +18,7 @@ from morula.core.region import Region
 from morula.data.augment.base import Augmentation, Draw, draw
 from morula.data.augment.resample import Fetched, fetch_region
 from morula.data.augment.warp import Warp
-from morula.data.crop import check_region, crop, decoded
+from morula.data.crop import cache_in_memory, check_region, crop
 from morula.data.normalise import Normalisation
 from morula.data.sampling import Grid, LabelledVoxels, Options, foreground_box, random_box, steps
 
@@ -321,7 +321,7 @@ class PatchDataset:
             if source.weights is not None:
                 parts.append(_Layer("weights", source.weights, True))
             layers.append(parts)
-        images = iter(decoded([layer.image for parts in layers for layer in parts], CACHE))
+        images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], CACHE))
         return [[replace(layer, image=next(images)) for layer in parts] for parts in layers]
 
     def preload(self) -> None:

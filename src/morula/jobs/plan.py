@@ -193,7 +193,7 @@ def planned_patch(job: Any, facts: Facts) -> tuple[int, ...]:
 
 def whole_patch(network: Any, facts: Facts) -> tuple[int, ...]:
     """A patch that holds any of the images, its edges multiples of the network's poolings: what stands over is mirrored, and not scored."""
-    pools = network.pool_sizes(facts.ndim) if hasattr(network, "pool_sizes") else ()
+    pools = network.pool_sizes(facts.ndim)
     multiples = [math.lcm(8, math.prod(pool[axis] for pool in pools)) for axis in range(facts.ndim)]
     longest = [max(lengths) for lengths in zip(*facts.shapes, strict=True)]
     return tuple(math.ceil(length / multiple) * multiple for length, multiple in zip(longest, multiples, strict=True))
@@ -239,10 +239,10 @@ def planned_network(network: Any, facts: Facts, patch: Sequence[int]) -> dict[st
     kind, stated = type(network), network.model_fields_set
     known = kind.model_fields
     given = {name: getattr(network, name) for name in stated}
-    preset = getattr(kind, "planned_preset", None)
+    preset = network.planned_preset
     if preset is not None and not {"preset", "features", "width", "layers", "heads"} & stated:
         network = kind(preset=preset, **given)
-    elif isinstance(network_features(network), tuple) and "features" not in stated:
+    elif network.level_features is not None and "features" not in stated:
         network = kind(features=FEATURES[facts.ndim], **given)
     found = network.model_dump(mode="json", by_alias=True)
     if "token" in known and "token" not in stated:
@@ -272,11 +272,6 @@ def head_features(job: Any, facts: Facts, features: Sequence[int]) -> int:
     if method.misfits():  # told with the planned job
         return 0
     return HEAD_FEATURES if max(method.heads.values()) > features[0] else 0
-
-
-def network_features(network: Any) -> Any:
-    """Features of a network that has several levels, which are planned; `None` for others."""
-    return network.features if hasattr(network, "pool_sizes") else None
 
 
 def token_edge(edge: int) -> int:
@@ -333,7 +328,7 @@ def step_problems(job: Any) -> list[str]:
 
 def patch_problems(job: Any, patch: Sequence[int], facts: Facts) -> list[str]:
     """What is wrong with the patch, for this network."""
-    pools = job.network.pool_sizes(facts.ndim) if hasattr(job.network, "pool_sizes") else ()
+    pools = job.network.pool_sizes(facts.ndim)
     multiple = [math.prod(pool[axis] for pool in pools) for axis in range(facts.ndim)]
     wrong = [axis for axis in range(facts.ndim) if patch[axis] % multiple[axis] or patch[axis] < 1]
     if not wrong:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from morula.core.errors import DataError
-from morula.losses.sums import Sums, channel_mean, checked_weights, fitting, wide
+from morula.losses.sums import Sums, at_least_float32, broadcastable_weight, channel_mean, checked_weights
 
 
 def ce_sums(
@@ -22,7 +22,7 @@ def ce_sums(
     channel_weights: Sequence[float] | None = None,
 ) -> Sums:
     """Sums of `ce`; parts (2, 1): Σ weight x loss and Σ weight, class weights included."""
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     classes, counted = class_indices(target, logits, weight, ignore_value)
     class_weights = checked_weights(channel_weights, logits.shape[1])
     if class_weights is not None:
@@ -76,7 +76,8 @@ def class_indices(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_
     one = logits[:, :1]
     counted = torch.ones_like(target, dtype=logits.dtype)
     if weight is not None:
-        counted = fitting(weight if weight.ndim == logits.ndim else weight.unsqueeze(-logits.ndim + 1), one).expand_as(one)[:, 0]
+        weight = weight if weight.ndim == logits.ndim else weight.unsqueeze(-logits.ndim + 1)
+        counted = broadcastable_weight(weight, one).expand_as(one)[:, 0]
     if ignore_value is not None:
         counted = counted * (target != ignore_value)
     classes = target.masked_fill(counted == 0, 0).long()

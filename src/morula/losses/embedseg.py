@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from morula.core.errors import DataError
-from morula.losses.sums import Sums, activate, wide
+from morula.losses.sums import Sums, activate, at_least_float32
 
 NEAR = 1e-6
 """Membership below which a voxel outside an object changes nothing."""
@@ -42,7 +42,7 @@ def embedseg_sums(
             f"the prediction has shape {tuple(logits.shape)}, so the target needs it, too, ids {(len(logits), *logits.shape[2:])} and "
             f"units {ndim} numbers; given were {tuple(target.shape)}, {tuple(instances.shape)} and {len(units)}."
         )
-    values = activate(wide(logits), "embedding")
+    values = activate(at_least_float32(logits), "embedding")
     counted = torch.ones_like(instances, dtype=values.dtype) if weight is None else weight[:, 0].to(values.dtype).expand(instances.shape)
     parts = values.new_zeros(5)
     for sample in range(len(logits)):

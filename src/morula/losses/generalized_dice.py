@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from morula.losses.sums import Activation, Sums, activate, channel_sums, checked_weights, count, prepare
+from morula.losses.sums import Activation, Sums, activate, channel_sums, checked_weights, prepare, weight_sums
 
 
 def generalized_dice_sums(
@@ -24,7 +24,7 @@ def generalized_dice_sums(
     """Sums of `generalized_dice`; parts (4, C): Σ w, Σ w p, Σ w t and Σ w p t."""
     logits, target, weight = prepare(logits, target, weight, ignore_value)
     predicted = activate(logits, activation)
-    parts = [count(logits, weight), *(channel_sums(values, weight) for values in (predicted, target, predicted * target))]
+    parts = [weight_sums(logits, weight), *(channel_sums(values, weight) for values in (predicted, target, predicted * target))]
     return Sums(torch.stack(parts), partial(_generalized, smooth=smooth, channel_weights=checked_weights(channel_weights, logits.shape[1])))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from morula.core.errors import DataError, OptionError
-from morula.losses.sums import Sums, wide
+from morula.losses.sums import Sums, at_least_float32
 
 
 def soft_ncuts_sums(
@@ -116,7 +116,7 @@ def _checked(image: Tensor, probabilities: Tensor, intensity_sigma: float, spati
             raise OptionError(f"{name} is {value}; a width is above 0.")
     if radius < 0:
         raise OptionError(f"radius is {radius}; it is 0 or more voxels.")
-    dtype = torch.promote_types(wide(image).dtype, wide(probabilities).dtype)
+    dtype = torch.promote_types(at_least_float32(image).dtype, at_least_float32(probabilities).dtype)
     return image.to(dtype), probabilities.to(dtype)
 
 

@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from morula.losses.sums import fitting, wide
+from morula.losses.sums import at_least_float32, broadcastable_weight
 
 RAREST = 0.05  # shares below count as this one, so that a lone voxel does not outweigh the patch
-HANDLED = ("ce", "bce", "bce_dice")
+CLASS_WEIGHTED = ("ce", "bce", "bce_dice")
 """Losses that weigh voxels by their class."""
 
 
 def rebalance_weights(
-    target: Tensor, weight: Tensor | None = None, *, ignore_value: float | None = None, raised: Literal["rarer", "background"] = "rarer"
+    target: Tensor, weight: Tensor | None = None, *, ignore_value: float | None = None, upweighted: Literal["rarer", "background"] = "rarer"
 ) -> Tensor:
     """Weights, shaped like the target, under which foreground and background of each channel count alike.
 
@@ -27,17 +27,17 @@ def rebalance_weights(
         target: NC(Z)YX; above zero is foreground.
         weight: broadcastable to the target; the result is multiplied with it, and voxels of weight 0 do not count.
         ignore_value: target value that does not count and gets weight 0.
-        raised: side that may weigh more than 1: the rarer one, or `background`, where that is the rarer one.
+        upweighted: side that may weigh more than 1: the rarer one, or `background`, where that is the rarer one.
 
     Examples:
         >>> target = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
         >>> rebalance_weights(target).tolist()
         [[[[1.0, 1.0, 1.0, 3.0]]]]
-        >>> rebalance_weights(target, raised="background").tolist(), rebalance_weights(1 - target, raised="background").tolist()
+        >>> rebalance_weights(target, upweighted="background").tolist(), rebalance_weights(1 - target, upweighted="background").tolist()
         ([[[[1.0, 1.0, 1.0, 1.0]]]], [[[[1.0, 1.0, 1.0, 3.0]]]])
     """
-    target = wide(target)
-    base = torch.ones_like(target) if weight is None else fitting(weight, target).expand_as(target)
+    target = at_least_float32(target)
+    base = torch.ones_like(target) if weight is None else broadcastable_weight(weight, target).expand_as(target)
     if ignore_value is not None:
         base = base * (target != ignore_value)
     counted = base > 0
@@ -49,7 +49,7 @@ def rebalance_weights(
     kept = share.clamp(RAREST, 1 - RAREST)
     ratio = torch.maximum(kept, 1 - kept) / torch.minimum(kept, 1 - kept)
     rare = (target > 0) == (share <= 0.5)
-    if raised == "background":
+    if upweighted == "background":
         rare &= target <= 0
     return torch.where(rare & ~constant, ratio, torch.ones_like(ratio)) * base
 
@@ -70,7 +70,7 @@ def class_weights(target: Tensor, weight: Tensor, wanted: Literal["balanced"] | 
         >>> class_weights(target, torch.ones_like(target), (1.0, 5.0)).tolist()
         [[[[1.0, 1.0, 1.0, 5.0]]]]
     """
-    target = wide(target)
+    target = at_least_float32(target)
     each = torch.cat([1 - target, target], dim=1) if target.shape[1] == 1 else target
     if wanted == "balanced":
         counts = (each * (weight[:, :1] > 0)).sum(dim=[axis for axis in range(each.ndim) if axis != 1])

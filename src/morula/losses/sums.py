@@ -47,7 +47,7 @@ class Sums:
         return Sums(self.parts + other.parts, self.value)
 
 
-def wide(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """The values in float32 at least: sums over a patch do not fit half precision."""
     return values if values.dtype == torch.float64 else values.float()
 
@@ -76,7 +76,7 @@ def _embedding(logits: Tensor) -> Tensor:
 
     A network's first outputs are about 1. Divided by 512 (2 voxels, where the unit is 1023 voxels) they are offsets that are
     learned at the same pace as the other channels. Bandwidths must not be quicker than these: where offsets are not learned yet the loss
-    falls with wide ones that hold several objects, and from there offsets are not learned any more.
+    falls with at_least_float32 ones that hold several objects, and from there offsets are not learned any more.
     """
     axes = logits.ndim - 2
     bandwidths = 1 + logits[:, axes:-1] / BANDWIDTH_STEPS
@@ -93,10 +93,10 @@ def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_value:
         raise DataError(
             f"the target has shape {tuple(target.shape)} but the prediction {tuple(logits.shape)}; a loss compares equal shapes."
         )
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     target = target.to(logits.dtype)
     if weight is not None:
-        weight = fitting(weight, logits)
+        weight = broadcastable_weight(weight, logits)
     if ignore_value is not None:
         counted = ~torch.isnan(target) if ignore_value != ignore_value else target != ignore_value
         weight = counted.to(logits.dtype) if weight is None else weight * counted
@@ -105,7 +105,7 @@ def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_value:
     return logits, target, weight
 
 
-def fitting(weight: Tensor, logits: Tensor) -> Tensor:
+def broadcastable_weight(weight: Tensor, logits: Tensor) -> Tensor:
     """The weight in the logits' type, checked to broadcast to their shape.
 
     Raises:
@@ -128,7 +128,7 @@ def channel_sums(values: Tensor, weight: Tensor | None = None) -> Tensor:
     return (values if weight is None else values * weight).sum(dim=axes)
 
 
-def count(logits: Tensor, weight: Tensor | None) -> Tensor:
+def weight_sums(logits: Tensor, weight: Tensor | None) -> Tensor:
     """Sum of the weights in each channel; the number of voxels where there are none: C."""
     if weight is None:
         return logits.new_full((logits.shape[1],), logits.numel() // logits.shape[1])
@@ -141,7 +141,7 @@ def mean_sums(loss: Tensor, weight: Tensor | None, channel_weights: Sequence[flo
     The value is the mean of each channel, averaged over the channels by `channel_weights`; a channel of which nothing is counted
     is left out of the average, and where nothing is counted at all the loss is 0.
     """
-    parts = torch.stack([channel_sums(loss, weight), count(loss, weight)])
+    parts = torch.stack([channel_sums(loss, weight), weight_sums(loss, weight)])
     return Sums(parts, partial(channel_mean, channel_weights=checked_weights(channel_weights, loss.shape[1])))
 
 

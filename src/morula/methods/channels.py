@@ -329,7 +329,7 @@ class Channels(Method):
             weight = weights[:, span]
             stated, role = self.options.rebalance, representation.role
             if name in ("bce", "bce_dice") and (stated or (stated is None and role in RARE)):
-                weight = rebalance_weights(targets[:, span], weight, raised="rarer" if stated else RARE[role])
+                weight = rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated else RARE[role])
             share = self.options.weights.get(code, representation.share)
             target, unit = targets[:, span], self._units[code]
             target = target if unit == 1 else target / unit

@@ -118,10 +118,10 @@ def loss_sums(
         >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
         1.0
     """
-    from morula.losses.rebalance import HANDLED, class_weights
+    from morula.losses.rebalance import CLASS_WEIGHTED, class_weights
     from morula.losses.sums import Sums, activate
 
-    if classes is not None and weight is not None and name in HANDLED:
+    if classes is not None and weight is not None and name in CLASS_WEIGHTED:
         weight = class_weights(target, weight, classes)
     if name == "ce":
         numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)

@@ -27,7 +27,7 @@ class MAE(Network):
     """
 
     kind: ClassVar[str] = "mae"
-    takes: ClassVar[tuple[str, ...]] = ("hidden",)
+    batch_inputs: ClassVar[tuple[str, ...]] = ("hidden",)
     options: MAEOptions
 
     def __init__(self, options: MAEOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from morula.core.errors import DataError, OptionError
-from morula.core.options import Options
 from morula.nn.layers import crop_to, pad_to
+from morula.nn.options import NetworkOptions
 
 
 class Network(nn.Module, ABC):
@@ -33,13 +33,13 @@ class Network(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    takes: ClassVar[tuple[str, ...]] = ()
+    batch_inputs: ClassVar[tuple[str, ...]] = ()
     """Entries of a batch that `forward` takes by name beside the image."""
     multiple: tuple[int, ...]
     receptive_halo: tuple[int, ...]
     norm_over_space: bool
 
-    def __init__(self, options: Options, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+    def __init__(self, options: NetworkOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__()
         if ndim not in (2, 3):
             raise OptionError(f"ndim is {ndim}; networks are built for 2 or 3 spatial axes.")

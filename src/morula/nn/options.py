@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from morula.core.errors import OptionError
 from morula.core.options import Options
 
 Norm: TypeAlias = Literal["batch", "group", "instance", "none"]
@@ -31,6 +32,23 @@ class NetworkOptions(Options):
         "A network whose features are left out is the one that these weights belong to.",
     )
 
+    planned_preset: ClassVar[str | None] = None
+    """Preset that is planned for a job that states neither preset nor sizes; `None` for networks without presets."""
+
+    @property
+    def level_features(self) -> tuple[int, ...] | None:
+        """Channels of each resolution level, the finest first; `None` for networks that work on a single resolution."""
+        return None
+
+    @property
+    def position_grid(self) -> tuple[int, ...] | None:
+        """Tokens per axis for which the network stores positions; `None` where it stores none."""
+        return None
+
+    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """Pooling factors of each step down, one per axis; empty for networks without resolution levels."""
+        return ()
+
 
 class LevelOptions(NetworkOptions):
     """Levels of a network: channels, poolings and kernels of each."""
@@ -53,6 +71,11 @@ class LevelOptions(NetworkOptions):
     def _lengths(self) -> LevelOptions:
         check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
         return self
+
+    @property
+    def level_features(self) -> tuple[int, ...]:
+        """Channels of each level, the finest first."""
+        return self.features
 
     @property
     def levels(self) -> int:
@@ -131,7 +154,7 @@ class ResidualUNetOptions(UNetOptions):
     """Residual blocks of two convolutions at each level on the way up."""
 
 
-class OrderedUNetOptions(NetworkOptions):
+class OrderedUNetOptions(LevelOptions):
     """U-Net whose layers stand in any order, with the channels and joints of pytorch-3dunet (https://doi.org/10.7554/eLife.57613).
 
     Examples:
@@ -162,12 +185,6 @@ class OrderedUNetOptions(NetworkOptions):
     widen: Literal["first", "second"] = "second"
     """Which convolution of a double block on the way down has the level's channels; with `second` the first has half of them."""
 
-    kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
-
-    pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
-
     upsample: Resizing = "nearest"
     """How a level is brought to the size of the next finer one: interpolation; transposed convolution; or `stretch`, a transposed
     convolution without bias that ends one voxel short of the size and is stretched to it."""
@@ -187,14 +204,8 @@ class OrderedUNetOptions(NetworkOptions):
             raise ValueError(f"the order {order!r} begins with a non-linearity, which would change the image itself. Put g, b or c first.")
         return order
 
-    @field_validator("kernels")
-    @classmethod
-    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return odd_edges(kernels)
-
     @model_validator(mode="after")
     def _fitting(self) -> OrderedUNetOptions:
-        check_lengths(self.levels, kernels=(self.kernels, self.levels), pools=(self.pools, self.levels - 1))
         transposed = self.upsample in ("transpose", "stretch")
         if self.join == "add" and not transposed:
             raise ValueError(f"join 'add' needs equal channels, which upsample {self.upsample!r} does not make. Use transpose or stretch.")
@@ -204,22 +215,9 @@ class OrderedUNetOptions(NetworkOptions):
             )
         return self
 
-    @property
-    def levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.features)
-
     def layers(self) -> tuple[str, ...]:
         """Letters of the order; one that is repeated counts where it stands first."""
         return tuple(dict.fromkeys(self.order))
-
-    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Kernel edges of each level, one an axis."""
-        return per_level("kernels", self.kernels, self.levels, ndim)
-
-    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Pooling factors of each step down, one an axis."""
-        return per_level("pools", self.pools, self.levels - 1, ndim)
 
 
 WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -229,7 +227,7 @@ WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Options of `wnet` by the name of a preset: WNet3D's own, and one that trains on a laptop."""
 
 
-class WNetOptions(NetworkOptions):
+class WNetOptions(LevelOptions):
     """W-Net (Xia and Kulis 2017, https://arxiv.org/abs/1711.08506), as WNet3D has it (Achard et al. 2024, https://doi.org/10.7554/eLife.99848).
 
     Examples:
@@ -237,7 +235,7 @@ class WNetOptions(NetworkOptions):
         ((64, 128, 256, 512), (16, 32, 64))
     """
 
-    planned_preset: ClassVar[str] = "light"
+    planned_preset: ClassVar[str | None] = "light"
 
     preset: Literal["original", "light"] | None = None
     """`original` (the defaults below) or `light`: values for the options that are left out. A job that names neither preset nor features
@@ -245,12 +243,6 @@ class WNetOptions(NetworkOptions):
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256, 512)
     """Channels of each level of both U-Nets, from the finest to the coarsest."""
-
-    kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
-
-    pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor by which each level but the last is pooled: one number, or one entry a step that is a number or one number an axis."""
 
     dropout: Probability = 0.65
     """Share of the values that is dropped in training after each convolution."""
@@ -272,25 +264,6 @@ class WNetOptions(NetworkOptions):
     def _preset(cls, values: Any) -> Any:
         preset = values.get("preset") if isinstance(values, Mapping) else None
         return {**WNET_PRESETS[preset], **values} if isinstance(preset, str) and preset in WNET_PRESETS else values
-
-    @field_validator("kernels")
-    @classmethod
-    def _odd(cls, kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
-        return odd_edges(kernels)
-
-    @model_validator(mode="after")
-    def _lengths(self) -> WNetOptions:
-        levels = len(self.features)
-        check_lengths(levels, kernels=(self.kernels, levels), pools=(self.pools, levels - 1))
-        return self
-
-    def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Kernel edges of each level, one an axis."""
-        return per_level("kernels", self.kernels, len(self.features), ndim)
-
-    def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Pooling factors of each step down, one an axis."""
-        return per_level("pools", self.pools, len(self.features) - 1, ndim)
 
 
 def odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
@@ -330,8 +303,6 @@ def per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) 
     Raises:
         OptionError: for an entry of another number of axes.
     """
-    from morula.core.errors import OptionError
-
     entries = value if isinstance(value, tuple) else (value,) * levels
     sizes = tuple(entry if isinstance(entry, tuple) else (entry,) * ndim for entry in entries)
     for size in sizes:

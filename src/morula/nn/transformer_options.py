@@ -31,7 +31,7 @@ class TransformerOptions(NetworkOptions):
         "base": {"width": 256, "layers": 12, "heads": 8, "mlp_ratio": 3.0},
     }
 
-    planned_preset: ClassVar[str] = "small"
+    planned_preset: ClassVar[str | None] = "small"
 
     preset: Preset | None = None
     """Sizes by name; each that is stated beside it goes before it. A job that names neither preset nor sizes is planned with `small`."""
@@ -73,6 +73,11 @@ class TransformerOptions(NetworkOptions):
                 "others take none. State both or neither."
             )
         return self
+
+    @property
+    def position_grid(self) -> tuple[int, ...] | None:
+        """Tokens per axis for which positions are stored; `None` where they are computed."""
+        return self.grid
 
     def token_size(self, ndim: int) -> tuple[int, ...]:
         """Edge of a box, one number an axis."""

@@ -16,7 +16,7 @@ from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Prev
 from morula.training.checkpoint import find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
-from morula.training.state import Loaders, Previewer, Recipe, Run, Scores, Watch
+from morula.training.state import Loaders, Monitor, Previewer, Recipe, Scores, TrainingState
 from morula.training.step import Batch, Loss
 
 
@@ -32,7 +32,7 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
     preview: Previewer | None = None,
     score: Callable[[nn.Module], float] | None = None,
     scores: Scores | None = None,
-    watch: Watch | None = None,
+    monitor: Monitor | None = None,
     recipe: Recipe | None = None,
 ) -> Iterator[Event]:
     """Train a network, in place. After `Finished` it carries the best weights; they are also in ``checkpoints/best``.
@@ -51,7 +51,7 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
         preview: draws pictures of the first validation (or training) batch at the end of each epoch and after each validation.
         score: called with the network after each validation; higher is better.
         scores: figures of each validation batch and its outputs; their mean over all patches is told as ``validation_NAME``.
-        watch: the figure that decides which weights are best and that the schedule looks at, instead of the loss or `score`.
+        monitor: the figure that decides which weights are best and that the schedule looks at, instead of the loss or `score`.
         recipe: builds optimiser and schedule, instead of those of the options.
 
     Yields:
@@ -63,31 +63,31 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
         KeyboardInterrupt: after Ctrl-C, when the running step was finished and a checkpoint written.
         FileWriteError: when a checkpoint cannot be written.
     """
-    run = Run(network, loss, loaders, options, folder=folder, recipe=recipe)
-    for event in _events(run, resume, stop, _Eyes(preview, score, scores, watch)):
+    run = TrainingState(network, loss, loaders, options, folder=folder, recipe=recipe)
+    for event in _events(run, resume, stop, _ValidationHooks(preview, score, scores, monitor)):
         if run.fabric.is_global_zero:
             yield event
 
 
 @dataclass(frozen=True)
-class _Eyes:
+class _ValidationHooks:
     """What a validation looks at besides the loss."""
 
     preview: Previewer | None
     score: Callable[[nn.Module], float] | None
     scores: Scores | None
-    watch: Watch | None
+    monitor: Monitor | None
 
     def watched(self, figures: Mapping[str, float]) -> tuple[float, float]:
         """What the schedule looks at, and what the weights are judged by (lower is better)."""
-        if self.watch is not None:
-            value = figures[self.watch.figure]
-            return value, -value if self.watch.higher_is_better else value
+        if self.monitor is not None:
+            value = figures[self.monitor.figure]
+            return value, -value if self.monitor.higher_is_better else value
         watched = figures.get("validation_loss", figures["loss"])
         return watched, -figures["score"] if self.score is not None else watched
 
 
-def _events(run: Run, resume: bool, stop: Callable[[], bool], eyes: _Eyes) -> Iterator[Event]:
+def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
     yield Started(
@@ -97,7 +97,7 @@ def _events(run: Run, resume: bool, stop: Callable[[], bool], eyes: _Eyes) -> It
     with keep_freed_memory(), interruption() as pressed:
         while True:
             if run.report_due:
-                yield from _report(run, lambda: stop() or pressed(), eyes)
+                yield from _report(run, lambda: stop() or pressed(), hooks)
             leaving = run.agreed(stop() or pressed()) and not run.over
             if run.save_due or (leaving and run.unsaved):
                 yield run.save()
@@ -123,7 +123,7 @@ def _events(run: Run, resume: bool, stop: Callable[[], bool], eyes: _Eyes) -> It
     yield Finished("train", time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
 
 
-def _begin(run: Run, resume: bool) -> Iterator[Event]:
+def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
     if not resume:
         if find_checkpoint(run.folder / "last") is not None:
             raise TrainingError(f"{run.folder} holds the checkpoints of an earlier training. Resume it, or choose another folder.")
@@ -134,32 +134,32 @@ def _begin(run: Run, resume: bool) -> Iterator[Event]:
         yield Warned(f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
 
 
-def _report(run: Run, leaving: Callable[[], bool], eyes: _Eyes) -> Iterator[Event]:
+def _report(run: TrainingState, leaving: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
     """Tell the figures of the epoch so far, validated when that is due; nothing is noted when it is left before its end."""
-    figures, best = {**run.totals.figures(), "rate": run.course.rate}, False
+    figures, best = {**run.totals.figures(), "rate": run.schedule.rate}, False
     shown: list[Preview] = []
     epoch, ended = run.position.epoch + 1, run.epoch_ended
 
     def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
-        if eyes.preview is not None and run.fabric.is_global_zero:
-            shown.extend(Preview(name, np.asarray(image), epoch) for name, image in eyes.preview(batch, outputs).items())
+        if hooks.preview is not None and run.fabric.is_global_zero:
+            shown.extend(Preview(name, np.asarray(image), epoch) for name, image in hooks.preview(batch, outputs).items())
 
-    if not run.validation_due and eyes.preview is not None:
+    if not run.validation_due and hooks.preview is not None:
         with run.weighted():
             see(*run.showcase())
     elif run.validation_due:
         with run.weighted():
-            validated = run.validate(leaving, see, eyes.scores)
+            validated = run.validate(leaving, see, hooks.scores)
             if validated is None:
                 return
             figures |= {f"validation_{name}": value for name, value in validated.items()}
-            if not validated and eyes.preview is not None:
+            if not validated and hooks.preview is not None:
                 see(*run.showcase())
-            if eyes.score is not None:
-                figures["score"] = run.scored(eyes.score)
-            watched, criterion = eyes.watched(figures)
+            if hooks.score is not None:
+                figures["score"] = run.scored(hooks.score)
+            watched, criterion = hooks.watched(figures)
             best = run.judge(criterion)
-        run.course.after("validations", watched)
+        run.schedule.after("validations", watched)
     told = Epoch(epoch, run.options.epochs, run.position.step, figures, time.perf_counter() - run.began, best)
     run.position.reported, run.unsaved = run.position.step, True
     if ended:

@@ -87,7 +87,7 @@ def build_optimiser(
 
 
 @dataclass
-class Course:
+class LRSchedule:
     """A learning-rate schedule in motion: any torch scheduler, and the unit after which it is stepped."""
 
     scheduler: LRScheduler | ReduceLROnPlateau
@@ -150,19 +150,19 @@ def _ramp(warmup: int) -> Callable[[int], float]:
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
-def build_course(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int) -> Course:
+def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int) -> LRSchedule:
     """The schedule of a training of `total` steps (of the optimiser).
 
     Examples:
         >>> optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-        >>> build_course(optimiser, Constant(warmup=1), total=10).rate
+        >>> build_schedule(optimiser, Constant(warmup=1), total=10).rate
         0.25
     """
     if isinstance(options, OneCycle):
-        return Course(LambdaLR(optimiser, _one_cycle(total, options.warmup)))
+        return LRSchedule(LambdaLR(optimiser, _one_cycle(total, options.warmup)))
     if isinstance(options, Cosine):
-        return Course(LambdaLR(optimiser, _cosine(total, options.warmup, options.floor)))
+        return LRSchedule(LambdaLR(optimiser, _cosine(total, options.warmup, options.floor)))
     if isinstance(options, Constant):
-        return Course(LambdaLR(optimiser, _ramp(options.warmup)))
+        return LRSchedule(LambdaLR(optimiser, _ramp(options.warmup)))
     falling = {"factor": options.factor, "patience": options.patience, "threshold": options.threshold, "min_lr": options.floor}
-    return Course(ReduceLROnPlateau(optimiser, **falling), "validations")  # type: ignore[arg-type]
+    return LRSchedule(ReduceLROnPlateau(optimiser, **falling), "validations")  # type: ignore[arg-type]

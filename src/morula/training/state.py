@@ -20,7 +20,7 @@ from morula.core.events import FileWritten
 from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
-from morula.training.optimisers import Course, build_course, build_optimiser, freeze
+from morula.training.optimisers import LRSchedule, build_optimiser, build_schedule, freeze
 from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, drawing, summed
 
@@ -31,12 +31,12 @@ _FREE = {
     *("patience", "workers", "validate_every", "checkpoint_every", "device", "devices", "nodes", "strategy"),
     *("epochs", "steps", "steps_per_epoch"),
 }
-Recipe = Callable[[nn.Module], tuple[torch.optim.Optimizer, Course]]
+Recipe = Callable[[nn.Module], tuple[torch.optim.Optimizer, LRSchedule]]
 Scores = Callable[[Batch, dict[str, Tensor]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Watch:
+class Monitor:
     """The validation's figure that decides which weights are best, and which way it is better."""
 
     figure: str
@@ -78,7 +78,7 @@ class Position:
     """Validations since then."""
 
 
-class Run:
+class TrainingState:
     """A network in training: everything that a step changes, and everything that a checkpoint holds."""
 
     def __init__(
@@ -100,9 +100,9 @@ class Run:
             scaled = getattr(fabric.strategy.precision, "scaler", None) is not None  # clipping needs the gradients before the step
             fused = fabric.device.type in ("cpu", "cuda") and not scaled
             optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
-            self.course = build_course(optimiser, options.schedule, total=self.total)
+            self.schedule = build_schedule(optimiser, options.schedule, total=self.total)
         else:
-            optimiser, self.course = recipe(network)
+            optimiser, self.schedule = recipe(network)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.average) if options.average else None
         self.learner = Learner(fabric, self.module, loss, options.seed, dtype, memory_format)
@@ -152,7 +152,7 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether no step is left to take."""
-        return self.position.epoch >= self.options.epochs or self.steps_taken or self.patience_lost or self.course.exhausted
+        return self.position.epoch >= self.options.epochs or self.steps_taken or self.patience_lost or self.schedule.exhausted
 
     # how it moves
 
@@ -191,13 +191,13 @@ class Run:
         self.unsaved = True
         here.step += 1
         here.batch += len(batches)
-        self.course.after("steps")
+        self.schedule.after("steps")
         return math.fsum(float(sums[name].value(part)) for name, part in parts.items())
 
     def end_epoch(self) -> None:
         """Go to the next epoch."""
         self.began = time.perf_counter()
-        self.course.after("epochs")
+        self.schedule.after("epochs")
         self.position.epoch += 1
         self.position.batch = 0
         self.totals = Totals()
@@ -301,7 +301,7 @@ class Run:
                 "position": asdict(self.position),
                 "totals": self.totals.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
-                "schedule": self.course.scheduler.state_dict(),
+                "schedule": self.schedule.scheduler.state_dict(),
                 "scaler": self.fabric.strategy.precision.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
             }
@@ -328,7 +328,7 @@ class Run:
         self.position, self.unsaved = Position(**state["position"]), False
         self.totals = Totals.of(state["totals"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.course.scheduler.load_state_dict(state["schedule"])
+        self.schedule.scheduler.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

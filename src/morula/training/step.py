@@ -90,9 +90,9 @@ def names_of(batch: Batch) -> str:
     return ", ".join(unique[:8]) + (f" and {len(unique) - 8} more" if len(unique) > 8 else "")
 
 
-def further_inputs(module: Any, batch: Batch) -> dict[str, Any]:
+def extra_inputs(module: Any, batch: Batch) -> dict[str, Any]:
     """Entries of a batch that the network takes by name beside the image: those in its attribute `takes`."""
-    return {name: batch[name] for name in getattr(module, "takes", ()) if name in batch}
+    return {name: batch[name] for name in getattr(module, "batch_inputs", ()) if name in batch}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Learner:
         image = batch["image"].to(self.dtype)
         if {torch.channels_last: 4, torch.channels_last_3d: 5}.get(self.memory_format) == image.ndim:
             image = image.to(memory_format=self.memory_format)
-        return self.module(image, **further_inputs(self.module, batch))
+        return self.module(image, **extra_inputs(self.module, batch))
 
     def step(self, batches: Sequence[Batch], number: int) -> tuple[dict[str, Tensor], Mapping[str, Sums]]:
         """Gradients of the loss of all `batches` of all processes, as if they were one batch. Returns the summed parts.

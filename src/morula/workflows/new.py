@@ -11,7 +11,7 @@ import yaml
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
 from morula.core.voxel_size import VoxelSize
-from morula.data.look import DataSummary, describe
+from morula.data.summary import DataSummary, describe
 from morula.io.pairs import list_images
 from morula.jobs.load import load_job
 from morula.workflows.compare import Representation, Truths

@@ -13,11 +13,11 @@ from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
-from morula.data.look import middle, unlike_objects
 from morula.data.normalise import Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options as Sampling
 from morula.data.split import split_sources
+from morula.data.summary import middle, object_label_warnings
 from morula.io.check import check_image
 from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
@@ -82,7 +82,9 @@ def prepare(job: Any) -> Prepared:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
         warnings += [text for source in sources for text in unfit(source, method)]
         if method.labelled and method.instances:
-            warnings += unlike_objects([(source.labels, source.unlabelled) for source in sources if source.labels is not None], LOOKED_AT)
+            warnings += object_label_warnings(
+                [(source.labels, source.unlabelled) for source in sources if source.labels is not None], LOOKED_AT
+            )
         records = normalisations([source.image for source in sources], normalise)
     except MorulaError as error:
         raise JobError([Problem("images.train", str(error))]) from error

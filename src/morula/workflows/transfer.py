@@ -123,7 +123,7 @@ def planned_transfer(network: Network, path: Path) -> Transfer:
         ModelError: when that is less than half of its encoder, with the reasons.
     """
     tensors, own = stored_tensors(path), network.state_dict()
-    grids = (stored_options(path)[1].get("grid"), getattr(network.options, "grid", None))
+    grids = (stored_options(path)[1].get("grid"), network.options.position_grid)
     taken: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     interpolated = []

@@ -19,7 +19,7 @@ from morula.losses.cross_entropy import ce_sums, class_indices
 from morula.losses.dice import dice_sums
 from morula.losses.generalized_dice import generalized_dice_sums
 from morula.losses.regression import l1_sums, mse_sums, smooth_l1_sums
-from morula.losses.sums import Activation, Sums, channel_sums, checked_weights, count, prepare, wide
+from morula.losses.sums import Activation, Sums, at_least_float32, channel_sums, checked_weights, prepare, weight_sums
 
 Normalization: TypeAlias = Literal["sigmoid", "softmax", "none"]
 NOT_A_CLASS = -100.0  # what torch's cross-entropy leaves out unless told otherwise
@@ -220,7 +220,7 @@ def _balanced_classes(options: LossOptions, logits: Tensor, target: Tensor, weig
 
     Parts (4, C): Σ loss and number of the voxels of each class, then Σ (1 - p) and Σ p.
     """
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     classes, counted = class_indices(target, logits, weight, _ignored_class(options))
     loss = functional.cross_entropy(logits, classes, reduction="none") * counted
     empty = logits.new_zeros(logits.shape[1])
@@ -238,7 +238,7 @@ def _balanced_mean(parts: Tensor) -> Tensor:
 
 def _weighted_classes(options: ClassOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
     """Parts (2, 1): Σ w_voxel w_class loss, and the number of voxels that are not ignored times that of classes."""
-    logits = wide(logits)
+    logits = at_least_float32(logits)
     classes, counted = class_indices(target, logits, None, _ignored_class(options))
     _, weighed = class_indices(target, logits, weight, _ignored_class(options))
     loss = functional.cross_entropy(logits, classes, reduction="none") * weighed
@@ -257,7 +257,7 @@ def _smooth_l1_by_threshold(options: ThresholdOptions, logits: Tensor, target: T
     logits, target, weight = prepare(logits, target, weight, options.ignore_index)
     loss = functional.smooth_l1_loss(logits, target, reduction="none")
     loss = torch.where(chosen, options.initial_weight * loss, loss)
-    return Sums(torch.stack([channel_sums(loss, weight), count(loss, weight)]), _mean)
+    return Sums(torch.stack([channel_sums(loss, weight), weight_sums(loss, weight)]), _mean)
 
 
 def _mean(parts: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from morula.core.errors import OptionError, UnknownNameError
 from morula.core.family import did_you_mean
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.ignored_keys import read_section
-from morula.training.optimisers import Course
+from morula.training.optimisers import LRSchedule
 
 LEAST_RATE = 1e-6
 """Rate below which `ReduceLROnPlateau` ends the training, as in the original."""
@@ -179,14 +179,14 @@ def schedules() -> list[str]:
     return found
 
 
-def build_course(config: Mapping[str, Any] | None, optimizer: torch.optim.Optimizer) -> Course:
+def build_schedule(config: Mapping[str, Any] | None, optimizer: torch.optim.Optimizer) -> LRSchedule:
     """The schedule that stands under ``lr_scheduler``; it goes on after each validation, as in the original.
 
     Raises:
         OptionError: for a name or value that torch does not take.
     """
     if not config:
-        return Course(lr_scheduler.LambdaLR(optimizer, lambda _: 1.0))
+        return LRSchedule(lr_scheduler.LambdaLR(optimizer, lambda _: 1.0))
     problems = schedule_problems(config)
     if problems:
         raise OptionError("; ".join(f"lr_scheduler.{key} {said}" for key, said in problems))
@@ -197,4 +197,4 @@ def build_course(config: Mapping[str, Any] | None, optimizer: torch.optim.Optimi
     except (TypeError, ValueError) as error:
         raise OptionError(f"lr_scheduler: {config['name']} does not take these values: {error}") from error
     plateau = kind is lr_scheduler.ReduceLROnPlateau and optimizer.param_groups[0]["lr"] >= LEAST_RATE
-    return Course(scheduler, "validations", LEAST_RATE if plateau else 0.0)
+    return LRSchedule(scheduler, "validations", LEAST_RATE if plateau else 0.0)

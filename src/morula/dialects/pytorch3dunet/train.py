@@ -79,7 +79,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         stop=stop,
         preview=partial(preview, model=prepared.network.model),
         scores=prepared.watcher.scores,
-        watch=prepared.watch,
+        monitor=prepared.monitor,
         recipe=prepared.recipe,
     )
     finished = None

@@ -26,14 +26,14 @@ from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
 from morula.dialects.pytorch3dunet.losses import Loss, build_loss
 from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
-from morula.dialects.pytorch3dunet.optimisers import build_course, build_optimizer
+from morula.dialects.pytorch3dunet.optimisers import build_optimizer, build_schedule
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import load_state_of, save_checkpoint
-from morula.training.optimisers import Course
+from morula.training.optimisers import LRSchedule
 from morula.training.options import Constant, Training
-from morula.training.state import Position, Watch
+from morula.training.state import Monitor, Position
 from morula.training.step import Batch
 
 SCORE = "validation_score"
@@ -176,17 +176,17 @@ class Prepared:
         """Event files of this start."""
         return self.folder / "logs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
-    def recipe(self, network: nn.Module) -> tuple[torch.optim.Optimizer, Course]:
+    def recipe(self, network: nn.Module) -> tuple[torch.optim.Optimizer, LRSchedule]:
         """Optimiser and schedule."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IgnoredKeyWarning)
             optimizer = build_optimizer(self.job.config["optimizer"], network)
-        return optimizer, build_course(self.job.config.get("lr_scheduler"), optimizer)
+        return optimizer, build_schedule(self.job.config.get("lr_scheduler"), optimizer)
 
     @property
-    def watch(self) -> Watch:
+    def monitor(self) -> Monitor:
         """What decides which weights are best."""
-        return Watch(SCORE, self.trainer.eval_score_higher_is_better)
+        return Monitor(SCORE, self.trainer.eval_score_higher_is_better)
 
     def summary_line(self) -> str:
         """What is trained on what, in one line."""
@@ -273,8 +273,8 @@ def begin(prepared: Prepared) -> bool:
         return False
     place = prepared.run_folder / "checkpoints"
     weights = {name: value.detach().clone() for name, value in prepared.network.state_dict().items()}
-    optimizer, course = prepared.recipe(prepared.network)
-    whole = _native_state(prepared, state, optimizer, course)
+    optimizer, schedule = prepared.recipe(prepared.network)
+    whole = _native_state(prepared, state, optimizer, schedule)
     if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
         raise TrainingError(
             f"{trainer.resume} has {whole['position']['step']} iterations in {whole['position']['epoch']} epochs behind it, and "
@@ -290,7 +290,9 @@ def begin(prepared: Prepared) -> bool:
     return True
 
 
-def _native_state(prepared: Prepared, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer, course: Course) -> dict[str, Any]:
+def _native_state(
+    prepared: Prepared, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer, schedule: LRSchedule
+) -> dict[str, Any]:
     """The native state that a checkpoint holds, or, of one by the original, the one that says as much."""
     trainer = prepared.trainer
     if state is not None and OWN in state:
@@ -317,7 +319,7 @@ def _native_state(prepared: Prepared, state: dict[str, Any] | None, optimizer: t
         "position": asdict(position),
         "totals": {"parts": {}, "known": {}},
         "optimiser": optimizer.state_dict(),
-        "schedule": course.scheduler.state_dict(),
+        "schedule": schedule.scheduler.state_dict(),
         "scaler": {},
         "average": None,
     }

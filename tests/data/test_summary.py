@@ -4,8 +4,8 @@ import pytest
 from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
-from morula.data import look
-from morula.data.look import describe, unlike_objects
+from morula.data import summary
+from morula.data.summary import describe, object_label_warnings
 
 
 def boxes(shape, edges, ids=range(1, 100), gap=2):
@@ -54,7 +54,7 @@ def test_one_object_that_fills_the_image():
 
 
 def test_large_labels_are_looked_at_in_their_middle(monkeypatch):
-    monkeypatch.setattr(look, "_VOXELS", 400)
+    monkeypatch.setattr(summary, "_VOXELS", 400)
     labels = np.zeros((100, 100), np.uint8)
     labels[0, 0], labels[50, 50] = 1, 2
     assert describe([Image(labels, "YX")], [Image(labels, "YX")]).objects.count == 1
@@ -96,7 +96,7 @@ def test_masks_and_empty_labels_are_told_from_objects():
     one = np.where(ids == 7, ids, 0)
 
     def said(*arrays, unlabelled=None):
-        return unlike_objects([(Image(array, "YX"), unlabelled) for array in arrays])
+        return object_label_warnings([(Image(array, "YX"), unlabelled) for array in arrays])
 
     assert "such as 255, in 3 pieces" in said(mask)[0]
     assert "in 6 pieces" in said(mask, mask)[0]

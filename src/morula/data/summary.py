@@ -170,7 +170,7 @@ def middle(shape: Sequence[int], limit: int) -> Region:
     return Region(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
 
 
-def unlike_objects(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
+def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
     """What makes label images unlike those of objects: that they hold none, or a single id in many pieces, as masks do.
 
     Args:
@@ -179,7 +179,7 @@ def unlike_objects(labels: Iterable[tuple[Image, int | None]], limit: int = 2**2
 
     Examples:
         >>> mask = np.kron(np.eye(4, dtype=np.uint8), np.ones((3, 3), np.uint8))
-        >>> unlike_objects([(Image(255 * mask, "YX"), None)])[0][:65]
+        >>> object_label_warnings([(Image(255 * mask, "YX"), None)])[0][:65]
         'the label images hold one id each, such as 255, in 4 pieces: mask'
     """
     seen = with_objects = pieces = 0
