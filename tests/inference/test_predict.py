@@ -174,7 +174,7 @@ def test_output_on_disk_is_written_once(kind, tmp_path):
 
     events = list(predict(array, net, plan, channels=2, out=Once()))
     assert (written == 1).all()
-    assert events[-1] == Progress("predict", plan.n_tiles, plan.n_tiles)
+    assert events[-1] == Progress(plan.n_tiles, plan.n_tiles, "tile", task=("tiles",))
     assert np.abs(out[...] - untiled(net, np.asarray(array[...]))).max() < 1e-5
     if kind == "hdf5":
         out.file.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Warned
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Warned
 from morula.training.tracking import CurveTable, track
 
 
@@ -21,8 +21,11 @@ def epoch(number: int, *, best: bool = False, **figures: float) -> Epoch:
 
 
 def test_passes_everything_through(tmp_path: Path) -> None:
-    events: list[Event] = [Logged("a"), epoch(1, loss=0.5), Preview("x", np.zeros((4, 4)), 1), Finished("predict", 1.0)]
-    assert list(track(events, tmp_path)) == events
+    events: list[Event] = [Logged("a"), epoch(1, loss=0.5), Preview("x", np.zeros((4, 4)), 1), Finished(1.0)]
+    seen = list(track(events, tmp_path))
+    assert [event for event in seen if not isinstance(event, FileWritten)] == events
+    written = [(event.kind, event.path.name) for event in seen if isinstance(event, FileWritten)]
+    assert written == [(Artefact.PREVIEW, "x_0001.png"), (Artefact.CURVES, "training.csv")]
 
 
 def test_table_gains_columns_and_keeps_their_order(tmp_path: Path) -> None:
@@ -68,8 +71,8 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 def test_unwritable_log_warns_once_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "logs" / "training.csv.new").mkdir(parents=True)
-    seen = list(track([epoch(1, loss=0.5), epoch(2, loss=0.4), Finished("train", 1.0)], tmp_path))
+    seen = list(track([epoch(1, loss=0.5), epoch(2, loss=0.4), Finished(1.0)], tmp_path))
     assert len([e for e in seen if isinstance(e, Warned)]) == 1
-    assert "cannot be written" in next(e.message for e in seen if isinstance(e, Warned))
+    assert next(e.code for e in seen if isinstance(e, Warned)) == "log.not_written"
     (tmp_path / "logs" / "training.csv.new").rmdir()
     assert [e.path.name for e in seen if isinstance(e, FileWritten)] == ["training.csv"]

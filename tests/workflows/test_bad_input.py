@@ -265,10 +265,10 @@ def _keys_are_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def pressing(events: Iterator[Event], stage: str, at: int) -> None:
-    """Read events; press Ctrl-C after so many steps of a stage."""
+def pressing(events: Iterator[Event], task: str, at: int) -> None:
+    """Read events; press Ctrl-C after so many units of a task."""
     for event in events:
-        if isinstance(event, Progress) and event.stage == stage and event.done == at:
+        if isinstance(event, Progress) and event.task == (task,) and event.done == at:
             signal.raise_signal(signal.SIGINT)
 
 

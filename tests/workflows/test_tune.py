@@ -36,7 +36,7 @@ def test_the_winner_is_written_with_the_old_values_and_the_score(run: Path, data
     users = (data2d.parent / "job.yaml").read_bytes()
     events = list(morula.tune(run))
     assert isinstance(events[0], Started)
-    assert any(isinstance(event, Progress) and event.stage == "tune" for event in events)
+    assert any(isinstance(event, Progress) and event.task == ("tune",) for event in events)
     record = _objects(run)["tuned"]
     assert isinstance(record, dict)
     assert record["score_after"] >= record["score_before"]
@@ -141,7 +141,7 @@ def test_a_job_tunes_after_training_and_the_report_says_so(job_text: Callable[..
     job = tmp_path / "job.yaml"
     job.write_text(job_text().replace("data/", f"{data2d}/") + "objects: {tune: {thresholds: [0.5]}}\n")
     events = list(morula.run(job, output=tmp_path / "run"))
-    assert [event.stage for event in events if isinstance(event, Finished)][:3] == ["train", "tune", "predict"]
+    assert [event.task for event in events if isinstance(event, Finished)][:3] == [("train",), ("tune",), ("predict",)]
     page = (tmp_path / "run/report.html").read_text()
     assert "Tuned on the validation images" in page
     assert "at 0.5 " in page

@@ -118,7 +118,7 @@ def test_a_training_that_was_killed_resumes_to_the_same_weights(data3d: Path, tm
         "import os, signal, sys, morula\n"
         "from morula.core.events import Progress\n"
         "for event in morula.train(sys.argv[1], output=sys.argv[2]):\n"
-        "    if isinstance(event, Progress) and event.stage == 'train' and event.done == 10:\n"
+        "    if isinstance(event, Progress) and event.task == ('train',) and event.done == 10:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(job), str(tmp_path / "killed")], timeout=300, check=False)
@@ -163,7 +163,7 @@ def test_plain_methods_are_scored_beside_it(trained: tuple[Path, list]) -> None:
     folder, events = trained
     rows = read_table(folder / "baselines.csv")
     assert set(rows["method"].tolist()) == {"Otsu + Voronoi", "Otsu + watershed"}
-    assert any(isinstance(event, Warned) and "does not beat Otsu" in event.message for event in events)  # trained for 12 steps
+    assert any(isinstance(event, Warned) and event.code == "scores.below_baseline" for event in events)  # trained for 12 steps
     page = (folder / "report.html").read_text()
     assert "Beside plain methods" in page
     assert "does not beat Otsu" in page

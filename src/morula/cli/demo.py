@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from morula.core.errors import FileWriteError
-from morula.core.events import Event, FileWritten, Logged
+from morula.core.events import Artefact, Event, FileWritten, Logged
 from morula.testing.simulate import simulate_data_set
 from morula.workflows.run import run
 
@@ -42,7 +42,7 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
     yield Logged(f"simulating nuclei into {folder / 'data'}")
     simulate_data_set(folder / "data", n_train=24, n_test=6, shape=(256, 256), n_objects=60, seed=0)
     job.write_text(JOB, encoding="utf-8")
-    yield FileWritten(job, "the job")
+    yield FileWritten(job, Artefact.JOB)
     with one_thread():
         yield from run(job, output=folder / "run")
 

@@ -10,14 +10,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
 from morula.core.errors import JobError, MorulaError, OptionError
+from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
+    from rich.progress import Progress as Display
     from rich.progress import TaskID
-
-    from morula.core.events import Event, Progress
 
 QUIET_SECONDS = 10.0
 """Plain lines of progress come at most so often."""
@@ -69,39 +69,33 @@ def answering(again: Callable[[], str] | None = None) -> Iterator[None]:
 
 
 def show(events: Iterable[Event], verbosity: Verbosity) -> None:
-    """Read a stream of events to its end and show it."""
+    """Read a stream of events to its end and print it."""
     if sys.stdout.isatty() and verbosity >= Verbosity.NORMAL:
         _with_bars(events, verbosity)
     else:
         _with_lines(events, verbosity)
 
 
-def shown(event: Event, verbosity: Verbosity) -> bool:
-    """Whether an event is told at this verbosity; progress and previews are shown in other ways."""
-    from morula.core import events as kinds
-
+def is_printed(event: Event, verbosity: Verbosity) -> bool:
+    """Whether an event is printed as a line at this verbosity. Progress has bars of its own; previews are files."""
     match event:
-        case kinds.Progress() | kinds.Preview():
+        case Progress() | Preview():
             return False
-        case kinds.FileWritten():
+        case FileWritten():
             return verbosity == Verbosity.VERBOSE
-        case kinds.Warned():
+        case Warned() | Failed():
             return True
-        case kinds.Finished(_, _, figures) if figures:
+        case Finished(figures=figures) if figures:
             return True
     return verbosity > Verbosity.QUIET
 
 
 def _emit(event: Event, verbosity: Verbosity) -> None:
-    from morula.core.events import Warned, line
-
-    if shown(event, verbosity):
+    if is_printed(event, verbosity):
         (complain if isinstance(event, Warned) else say)(line(event))
 
 
 def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
-    from morula.core.events import Progress, line
-
     last = time.monotonic()
     for event in events:
         if isinstance(event, Progress):
@@ -114,30 +108,54 @@ def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
 
 def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    from morula.core.events import Finished, Progress, line
+    from rich.progress import Progress as Display
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    bars: dict[str, TaskID] = {}
-    with Bars(*columns, transient=True) as live:
+    with Display(*columns, transient=True) as display:
+        bars = Bars(display)
         for event in events:
-            if isinstance(event, Progress):
-                _advance(live, bars, event)
-                continue
-            if isinstance(event, Finished) and event.stage in bars:
-                live.remove_task(bars.pop(event.stage))
-            if shown(event, verbosity):
-                live.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
+            bars.update(event)
+            if is_printed(event, verbosity):
+                display.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
 
 
-def _advance(live: Bars, bars: dict[str, TaskID], event: Progress) -> None:
-    if event.stage not in bars:
-        bars[event.stage] = live.add_task(event.stage, total=event.total, note="")
-    live.update(bars[event.stage], completed=event.done, total=event.total, note=event.note)
+class Bars:
+    """One bar per task that is being worked on, indented below the bar of the task that it belongs to.
+
+    A bar is removed when its task ends, and when the task above it counts on: what was below is done then.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.bars: dict[Task, TaskID] = {}
+
+    def update(self, event: Event) -> None:
+        """Add, advance or remove bars."""
+        if isinstance(event, Progress | Finished):
+            self._remove_below(event.task)
+        if isinstance(event, Finished) and event.task in self.bars:
+            self.display.remove_task(self.bars.pop(event.task))
+        elif isinstance(event, Started) and event.total is not None:
+            self._bar(event, 0, event.total, event.unit, "")
+        elif isinstance(event, Progress):
+            self._bar(event, event.done, event.total, event.unit, event.note)
+
+    def _bar(self, event: Event, done: int, total: int | None, unit: str, note: str) -> None:
+        if event.task not in self.bars:
+            above = [other for other in self.bars if event.task[: len(other)] == other]
+            shown = max((len(other) for other in above), default=0)
+            title = "  " * len(above) + (" > ".join(event.task[shown:]) or unit)
+            self.bars[event.task] = self.display.add_task(escape(title), total=total, note="", unit="")
+        units = f"{unit}s" if unit else ""
+        self.display.update(self.bars[event.task], completed=done, total=total, note=note, unit=units)
+
+    def _remove_below(self, task: Task) -> None:
+        for other in [each for each in self.bars if len(each) > len(task) and each[: len(task)] == task]:
+            self.display.remove_task(self.bars.pop(other))

@@ -25,7 +25,7 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     if program is None:
         raise JobError([Problem("", "this is a job of Morula already; nothing is to be converted.", None, Path(job).name)])
     if (foreign := as_native(job)) is not None:
-        return foreign.text(), [Warned(str(remark)) for remark in foreign.remarks]
+        return foreign.text(), [Warned("convert.remark", str(remark)) for remark in foreign.remarks]
     from morula.dialects.pytorch3dunet.convert import convert as converted
     from morula.dialects.pytorch3dunet.job import read_job
 
@@ -35,4 +35,4 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     except OptionError as error:
         raise JobError([Problem("", str(error), None, Path(job).name)]) from error
     validate(parse_documents(text)[0])
-    return text, [Warned(str(remark)) for remark in read.remarks]
+    return text, [Warned("convert.remark", str(remark)) for remark in read.remarks]

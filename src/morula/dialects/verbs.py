@@ -146,6 +146,6 @@ def with_translated_errors(converted: Converted, events: Iterator[Event]) -> Ite
     Raises:
         JobError: by the original's keys.
     """
-    yield from map(Warned, converted.warnings())
+    yield from (Warned("convert.remark", text) for text in converted.warnings())
     with converted.translate_errors():
         yield from events

@@ -21,6 +21,8 @@ from morula.inference.stitch import Index, stitch, walk
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Reorient = Callable[[torch.Tensor, Orientation], torch.Tensor]
 Normalise = Callable[[np.ndarray], np.ndarray]
+TILES = ("tiles",)
+"""Task of the progress events, below that of the caller."""
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,10 +81,10 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
     if any(turn.ndim != plan.ndim for turn in turns):
         raise OptionError(f"the orientations have {turns[0].ndim} axes but the image has {plan.ndim}. Make them for this image.")
     network = _Network(forward, channels, turns, reorient or _move, torch.device(device), _DTYPES[precision])
-    yield Progress("predict", 0, plan.n_tiles)
+    yield Progress(0, plan.n_tiles, "tile", task=TILES)
     for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network)), 1):
         out[(slice(None), *(slice(a, a + n) for a, n in zip(start, values.shape[1:], strict=True)))] = values
-        yield Progress("predict", done, plan.n_tiles)
+        yield Progress(done, plan.n_tiles, "tile", task=TILES)
     return out
 
 

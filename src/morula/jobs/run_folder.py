@@ -64,6 +64,11 @@ class RunFolder:
         return self.logs / "log.txt"
 
     @property
+    def events_file(self) -> Path:
+        """Every event of the run as one JSON object per line, for programs that follow it."""
+        return self.path / "events.jsonl"
+
+    @property
     def predictions(self) -> Path:
         """Predicted channels, when asked for."""
         return self.path / "predictions"

@@ -209,8 +209,9 @@ class Model:
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
+                "prediction.small_tiles",
                 f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly "
-                "near the seams. Give more memory to avoid it."
+                "near the seams. Give more memory to avoid it.",
             )
         with keep_freed_memory():
             predicted = yield from predict(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from morula.core.allocator import keep_freed_memory
 from morula.core.errors import TrainingError
-from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
 from morula.training.checkpoint import find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
@@ -90,9 +90,7 @@ class _ValidationHooks:
 def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
-    yield Started(
-        "train", run.total, f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)"
-    )
+    yield Started(run.total, "step", f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)")
     yield from _begin(run, resume)
     with keep_freed_memory(), interruption() as pressed:
         while True:
@@ -110,7 +108,7 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
                     continue
                 raise
             value = run.step(batches)
-            yield Progress("train", run.position.step, run.total, f"loss {value:.4g}")
+            yield Progress(run.position.step, run.total, "step", f"loss {value:.4g}")
     if leaving:
         yield Logged(f"training was stopped after step {run.position.step} of {run.total}; resuming continues there")
         if pressed():
@@ -120,7 +118,7 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
         yield Logged(f"training ended after epoch {run.position.epoch}: {run.position.waited} validations brought nothing better")
     run.network.load_state_dict(load_weights_of(find_checkpoint(run.folder / "best") or run.folder / "best"))
     run.network.eval()
-    yield Finished("train", time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
+    yield Finished(time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
 
 
 def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
@@ -131,7 +129,7 @@ def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
     if run.resume():
         yield Logged(f"resumed after step {run.position.step} of {run.total}")
     else:
-        yield Warned(f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
+        yield Warned("checkpoint.none_yet", f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
 
 
 def _report(run: TrainingState, leaving: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
@@ -167,4 +165,4 @@ def _report(run: TrainingState, leaving: Callable[[], bool], hooks: _ValidationH
     yield told
     yield from shown
     if best:
-        yield FileWritten(run.folder / "best", "best weights so far")
+        yield FileWritten(run.folder / "best", Artefact.BEST_WEIGHTS)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from morula.core.errors import TrainingError
-from morula.core.events import FileWritten
+from morula.core.events import Artefact, FileWritten
 from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
@@ -307,7 +307,7 @@ class TrainingState:
             }
             save_checkpoint(self.folder / "last", weights, state)
         self.fabric.barrier()
-        return FileWritten(self.folder / "last", "state to resume from")
+        return FileWritten(self.folder / "last", Artefact.CHECKPOINT)
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; `False` when there is none.

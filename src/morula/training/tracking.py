@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from morula.core.events import Epoch, Event, FileWritten, Finished, Preview, Warned
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Preview, Warned
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -39,22 +39,24 @@ def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
     warned = False
     try:
         for event in events:
-            problem = None
+            problem, picture = None, None
             try:  # before it is passed on: who sees the event finds the file
                 if isinstance(event, Epoch):
                     table.add(event)
                     board.add(event)
                 elif isinstance(event, Preview):
-                    save_preview(event, logs / "previews")
+                    picture = save_preview(event, logs / "previews")
                     board.show(event)
             except OSError as error:
                 problem = f"a log in {logs} cannot be written: {error}. The training goes on; free space or close the file elsewhere."
             yield event
+            if picture:
+                yield FileWritten(picture, Artefact.PREVIEW)
             if problem and not warned:
                 warned = True
-                yield Warned(problem)
-            if isinstance(event, Finished) and event.stage == "train":
-                yield FileWritten(table.path, "learning curves")
+                yield Warned("log.not_written", problem)
+            if isinstance(event, Finished):
+                yield FileWritten(table.path, Artefact.CURVES)
     finally:
         board.close()
 

@@ -59,6 +59,7 @@ def compared(kind: str, own: Mapping[str, float], plain: Mapping[str, Mapping[st
     best = max(plain, key=lambda rival: plain[rival][what])
     if plain[best][what] >= value:
         yield Warned(
+            "scores.below_baseline",
             f"{kind} does not beat {best}: {what} {value:.3f} against {plain[best][what]:.3f}. "
-            "Train for longer or on other patches, or use the plain method."
+            "Train for longer or on other patches, or use the plain method.",
         )

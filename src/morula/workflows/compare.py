@@ -13,7 +13,7 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, OptionError
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
@@ -144,29 +144,34 @@ def compare(source: str | Path, representations: Sequence[str], *, output: str |
         >>> for event in compare("nuclei.yaml", ["F+C", "F+C+Db"], output="comparison"):  # doctest: +SKIP
         ...     print(event)
     """
+    yield from below("compare", _compared(source, representations, Path(output), runs), run=str(output))
+
+
+def _compared(source: str | Path, representations: Sequence[str], folder: Path, runs: Sequence[str | Path]) -> Iterator[Event]:
     began = time.monotonic()
     chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
     if not chosen and not runs:
         raise OptionError("no representation is named; name at least one, for example F+C.")
     truths = Truths.of(source)
-    folder = Path(output)
     rows = stored(folder, truths)
-    yield Started("compare", len(chosen) + len(runs))
+    yield Started(len(chosen) + len(runs), "representation")
     for done, each in enumerate([*chosen, *runs], start=1):
         known = [row for row in rows if (row.representation, row.result) == _key(each)]
         if not known or not isinstance(each, Representation):  # a run may have been tuned and scored anew
             rows = [row for row in rows if row not in known]
             rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
             write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
-        yield Progress("compare", done, len(chosen) + len(runs), str(each))
+        yield Progress(done, len(chosen) + len(runs), "representation", str(each))
     asked = [row for each in [*chosen, *runs] for row in rows if (row.representation, row.result) == _key(each)]
     yield from map(Logged, lines(asked))
-    yield FileWritten(folder / "comparison.csv", "a line a representation")
+    yield FileWritten(folder / "comparison.csv", Artefact.COMPARISON)
     if chosen:
         by_name = {row.representation: row for row in asked if row.result == CEILING}
-        yield FileWritten(picture(folder / "comparison.png", truths, chosen, by_name), "one image, a row each")
+        yield FileWritten(
+            picture(folder / "comparison.png", truths, chosen, by_name), Artefact.PICTURE, "one image, one row per representation"
+        )
     figures = {f"{row.representation}{'' if row.result == CEILING else f' ({row.result})'} F1@0.9": row.f1_90 for row in asked}
-    yield Finished("compare", time.monotonic() - began, figures)
+    yield Finished(time.monotonic() - began, figures)
 
 
 def ceiling(truths: Truths, representation: Representation, options: Mapping[str, Any] | None = None) -> Row:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.errors import DataError
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
 from morula.io.read import read_labels
 from morula.io.write import write
@@ -55,13 +55,13 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     rows = [row for row in json.loads(folder.images_file.read_text(encoding="utf-8")) if row["truth"] is not None]
     if not rows:
         raise DataError(f"no test image of {str(run)!r} has labels, so nothing can be scored. State images.test.labels.")
-    yield from logged(_scored(rows, folder), folder.log_file)
+    yield from logged(below("evaluate", _scored(rows, folder)), folder)
 
 
 def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
     began = time.monotonic()
     job = validate(Document(read_documents(folder.job_file)[0].data, {}, str(folder.job_file)))
-    yield Started("evaluate", len(rows))
+    yield Started(len(rows), "image")
     final, before, plain = Scoring(job), Scoring(job), Baselines(job)
     shutil.rmtree(folder.associations, ignore_errors=True)
     for done, row in enumerate(rows, start=1):
@@ -72,22 +72,22 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
         earlier = prediction.parent / "before" / prediction.name
         if earlier.exists():
             yield from before.add(name, earlier, truth, folder.associations / f"{name}_before")
-        yield Progress("evaluate", done, len(rows), name)
+        yield Progress(done, len(rows), "image", name)
     table = final.rows()
     earlier_rows = before.rows() if before.scores.keys() == final.scores.keys() else []
     for row, earlier_row in zip(table, earlier_rows):
         row |= {f"{key}_before": value for key, value in earlier_row.items() if key not in ("image", "threshold", "n_true")}
     write_table(folder.scores_file, columns_of(table))
-    yield FileWritten(folder.scores_file, "scores of each image and pooled")
+    yield FileWritten(folder.scores_file, Artefact.SCORES)
     yield from _class_scores(final.class_rows(), folder)
     figures = pooled_figures(table)
     if final.method and plain.scores:
         rivals = plain.rows(final.method)
         write_table(folder.baselines_file, columns_of([{"method": name, **row} for name, each in rivals.items() for row in each]))
-        yield FileWritten(folder.baselines_file, "scores of plain methods")
+        yield FileWritten(folder.baselines_file, Artefact.BASELINES)
         yield from compared(job.method.kind, figures, {name: pooled_figures(each) for name, each in rivals.items()})
     yield Logged("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    yield Finished("evaluate", time.monotonic() - began, figures)
+    yield Finished(time.monotonic() - began, figures)
 
 
 def _class_scores(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
@@ -95,7 +95,7 @@ def _class_scores(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Itera
     if not rows:
         return
     write_table(folder.class_scores_file, columns_of(rows))
-    yield FileWritten(folder.class_scores_file, "scores of each class of objects")
+    yield FileWritten(folder.class_scores_file, Artefact.CLASS_SCORES)
     first = rows[0]["threshold"]
     pooled = [row for row in rows if row["image"] == "pooled" and row["threshold"] == first]
     yield Logged(f"F1@{first:g} by class: " + "  ".join(f"{row['class']} {row['f1']:.3f}" for row in pooled))
@@ -185,7 +185,7 @@ def _associations(stem: Path, truth: Any, prediction: Any, threshold: float, *, 
         place = stem.with_name(f"{stem.name}_th_{threshold:g}.tif")
         axes = f"C{of.axes.spatial_axes}"
         write(place, association_image(truth, prediction, found), axes=axes, voxel_size=of.voxel_size, overwrite=True)
-        yield FileWritten(place, "found objects green, missed red, false blue")
+        yield FileWritten(place, Artefact.ASSOCIATIONS)
 
 
 def method_of(job: Any, image: Image) -> Method:

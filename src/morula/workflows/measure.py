@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from morula.core.errors import DataError, FileWriteError, OptionError
-from morula.core.events import Event, FileWritten, Finished, Logged
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
 from morula.core.image import spatial_array
 from morula.core.voxel_size import VoxelSize
 from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
+
+TASK = ("measure",)
 
 
 def measure_file(
@@ -64,17 +66,15 @@ def measure_file(
     if remove:
         array, table = filter_objects(array, table, list(remove))
         table.to_csv(everything)
-        yield FileWritten(everything, "one row an object, those that were removed included")
+        yield FileWritten(everything, Artefact.FULL_TABLE, task=TASK)
         table = table.where(table["comment"] == "Correct")
     table.to_csv(output)
-    yield FileWritten(output, "one row an object")
+    yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
-        yield FileWritten(
-            write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=overwrite),
-            "labels of the objects that remain",
-        )
-    yield Logged(f"{len(table)} objects measured into {output}")
-    yield Finished("measure", time.monotonic() - began)
+        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=overwrite)
+        yield FileWritten(Path(kept), Artefact.LABELS, "labels of the remaining objects", task=TASK)
+    yield Logged(f"{len(table)} objects measured into {output}", task=TASK)
+    yield Finished(time.monotonic() - began, task=TASK)
 
 
 def lengths(text: str) -> list[float]:

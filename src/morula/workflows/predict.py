@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import DataError
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
 from morula.io.write import write
@@ -50,23 +50,24 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     if model.job.images.test is None:
         raise DataError(f"the job of {str(run)!r} names no test images. State images.test, or use `morula segment IMAGES --model {run}`.")
     steps = restore_test_images if model.method.restores else _test_images
-    yield from logged(steps(model, folder, device=device, memory=memory), folder.log_file)
+    yield from logged(below("predict", steps(model, folder, device=device, memory=memory)), folder)
 
 
 def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     began = time.monotonic()
     opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
-    yield from map(Warned, warnings)
-    yield Started("predict", len(opened))
+    yield from (Warned("images.pairing", text) for text in warnings)
+    yield Started(len(opened), "image")
     rows = []
     shutil.rmtree(folder.objects / "before", ignore_errors=True)
     for done, each in enumerate(opened, start=1):
         labels_file = folder.objects / f"{each.name}.tif"
-        yield from segment_one(model, each, labels_file, device=device, memory=memory, channels=_channels_file(model, folder, each.name))
+        channels = _channels_file(model, folder, each.name)
+        yield from below(each.name, segment_one(model, each, labels_file, device=device, memory=memory, channels=channels))
         rows.append({"name": each.name, "raw": each.raw.source, "prediction": str(labels_file.resolve()), **each.truth_row()})
-        yield Progress("predict", done, len(opened), each.name)
+        yield Progress(done, len(opened), "image", each.name)
     folder.write_images(rows)
-    yield Finished("predict", time.monotonic() - began)
+    yield Finished(time.monotonic() - began)
 
 
 def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
@@ -79,30 +80,31 @@ def segment_one(
     """Labels of one image into a file, its table beside it; the predicted channels too where a file is named; the labels before
     post-processing where there is any, and what the decoder looked at where the job asks for it."""
     image = model.as_image(each.raw)
-    yield from map(Warned, model.warnings(image) + image_warnings(each))
+    yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
+    yield from (Warned("images.values", text) for text in image_warnings(each))
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
     if channels is not None:
         channels.parent.mkdir(parents=True, exist_ok=True)
         axes = f"C{image.axes.spatial_axes}"
-        yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), "predicted channels")
+        yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), Artefact.CHANNELS)
     remarks: list[str] = []
     objects = model.decode(prediction, image, tell=remarks.append)
     yield from (Logged(f"{each.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
     write_labels(labels_file, labels, image)
-    yield FileWritten(labels_file, "labels")
+    yield FileWritten(labels_file, Artefact.LABELS)
     if objects.classes is not None:
         write_labels(classes_beside(labels_file), class_image(labels, objects.classes), image)
-        yield FileWritten(classes_beside(labels_file), "the class of each object")
+        yield FileWritten(classes_beside(labels_file), Artefact.CLASSES)
     if "comment" in table:
         table.to_csv(table_beside(labels_file, "_all"))
-        yield FileWritten(table_beside(labels_file, "_all"), "one row an object, those that were removed included")
+        yield FileWritten(table_beside(labels_file, "_all"), Artefact.FULL_TABLE)
         table = table.where(table["comment"] == "Correct")
     if model.job.objects.measure.statistics:
         statistics(labels, image.voxel_size).to_csv(table_beside(labels_file, "_statistics"))
-        yield FileWritten(table_beside(labels_file, "_statistics"), "objects and what they fill of the image")
+        yield FileWritten(table_beside(labels_file, "_statistics"), Artefact.STATISTICS)
     table.to_csv(table_beside(labels_file))
-    yield FileWritten(table_beside(labels_file), "one row an object" if model.method.instances else "one row a class")
+    yield FileWritten(table_beside(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
     yield from more_images(model, objects, labels_file, image)
     yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
@@ -113,14 +115,15 @@ def more_images(model: Model, objects: Objects, labels_file: Path, image: Image)
     if wanted.refine or wanted.filter:
         before = before_beside(labels_file)
         write_labels(before, objects.intermediates.get(DECODED, objects.labels), image)
-        yield FileWritten(before, "labels before post-processing")
+        yield FileWritten(before, Artefact.RAW_LABELS)
     for name, array in objects.intermediates.items():
         if wanted.intermediates and name != DECODED:
             file = labels_file.parent / "intermediates" / f"{stem_of(labels_file)}_{name}.tif"
             file.parent.mkdir(parents=True, exist_ok=True)
             shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
             axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
-            yield FileWritten(write(file, shown, axes=axes, voxel_size=image.voxel_size, overwrite=True), f"{name} of the decoder")
+            write(file, shown, axes=axes, voxel_size=image.voxel_size, overwrite=True)
+            yield FileWritten(file, Artefact.INTERMEDIATE, name)
 
 
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.allocator import keep_freed_memory
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started, Warned
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.io.check import check_image
 from morula.io.write import write
 from morula.jobs.run_folder import RunFolder
@@ -23,19 +23,19 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     """Rebuild the test images of a run: pictures into the method's folder, figures of each image into `scores.csv`."""
     began = time.monotonic()
     opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
-    yield from map(Warned, warnings)
-    yield Started("predict", len(opened))
+    yield from (Warned("images.pairing", text) for text in warnings)
+    yield Started(len(opened), "image")
     scores: dict[str, dict[str, float]] = {}
     for number, each in enumerate(opened):
-        scores[each.name] = yield from _restore_one(model, each, number, folder, device=device, memory=memory)
-        yield Progress("predict", number + 1, len(opened), each.name)
+        scores[each.name] = yield from below(each.name, _restore_one(model, each, number, folder, device=device, memory=memory))
+        yield Progress(number + 1, len(opened), "image", each.name)
     rows = model.method.score_rows(scores)
     write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
-    yield FileWritten(folder.scores_file, "how near each image was rebuilt, and their mean")
+    yield FileWritten(folder.scores_file, Artefact.SCORES)
     folder.write_images([{"name": each.name, "raw": each.raw.source, "truth": None, "prediction": None} for each in opened])
     figures = {name: value for name, value in rows[-1].items() if name != "image"}
     yield Logged("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-    yield Finished("predict", time.monotonic() - began, figures)
+    yield Finished(time.monotonic() - began, figures)
 
 
 def _restore_one(
@@ -44,7 +44,8 @@ def _restore_one(
     method: Any = model.method
     assert isinstance(method, Restoring)
     image = model.as_image(each.raw)
-    yield from map(Warned, model.warnings(image) + check_image(each.raw))
+    yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
+    yield from (Warned("images.values", text) for text in check_image(each.raw))
     scaling, own = model.scaling(image), image.canonical()
     task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
     result = scaling.undo((yield from _restored(model, method, task, device=device, memory=memory)))
@@ -56,7 +57,7 @@ def _restore_one(
     for name, picture in shown.items():
         file = target / f"{each.name}_{name}.tif"
         write(file, picture[0] if len(own) == 1 else picture, axes=axes, voxel_size=image.voxel_size, overwrite=True)
-        yield FileWritten(file, name.replace("_", " "))
+        yield FileWritten(file, Artefact.IMAGE, name)
     return {
         name: value
         for picture, ending in method.compared.items()

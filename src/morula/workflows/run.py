@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from morula.core.events import Event, FileWritten, Finished, Logged
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
 from morula.jobs.run_folder import RunFolder
 from morula.report.build import write_report
 from morula.training.processes import first_process
@@ -74,14 +74,14 @@ def run(
         yield from predict(folder.path, device=device, memory=memory)
         if test["labels"] is not None and not _restores(folder):
             yield from evaluate(folder.path)
-    yield from logged(_ended(folder, tested=test is not None, began=began), folder.log_file)
+    yield from logged(_ended(folder, tested=test is not None, began=began), folder)
 
 
 def _ended(folder: RunFolder, *, tested: bool, began: float) -> Iterator[Event]:
     if not tested:
         yield Logged("the job names no test images, so nothing is predicted; use `morula segment` on any image")
-    yield FileWritten(write_report(folder.path), "the report")
-    yield Finished("run", time.monotonic() - began)
+    yield FileWritten(write_report(folder.path), Artefact.REPORT)
+    yield Finished(time.monotonic() - began)
 
 
 def _restores(folder: RunFolder) -> bool:

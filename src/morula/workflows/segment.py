@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.errors import DataError, FileWriteError
-from morula.core.events import Event, Finished, Progress, Started
+from morula.core.events import Event, Finished, Progress, Started, below
 from morula.models.model import Model, load
 from morula.workflows.predict import before_beside, segment_one, sources_of
 
@@ -47,12 +47,18 @@ def segment(
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
+    steps = _segmented(images, model, Path(output), overwrite=overwrite, device=device, memory=memory)
+    yield from below("segment", steps, run=str(output))
+
+
+def _segmented(
+    images: Any, model: str | Path | Model, target: Path, *, overwrite: bool, device: str, memory: str | None
+) -> Iterator[Event]:
     began = time.monotonic()
     opened = sources_of(images)
     if not opened:
         raise DataError(f"{images!r} names no image. Give an image file, or a folder or pattern that holds some.")
     trained = model if isinstance(model, Model) else load(model)
-    target = Path(output)
     single = len(opened) == 1 and target.suffix != "" and not target.is_dir()
     files = [target if single or target.name.endswith(".zarr") else target / f"{each.name}.tif" for each in opened]
     twice = next((file.name for file in files if files.count(file) > 1), None)
@@ -67,8 +73,8 @@ def segment(
         raise FileWriteError(
             f"{', '.join(taken[:3])} exist{'s' if len(taken) == 1 else ''} already. Replace with --overwrite, or name another output."
         )
-    yield Started("segment", len(opened))
+    yield Started(len(opened), "image")
     for done, (each, file) in enumerate(zip(opened, files, strict=True), start=1):
-        yield from segment_one(trained, each, file, device=device, memory=memory)
-        yield Progress("segment", done, len(opened), each.name)
-    yield Finished("segment", time.monotonic() - began)
+        yield from below(each.name, segment_one(trained, each, file, device=device, memory=memory))
+        yield Progress(done, len(opened), "image", each.name)
+    yield Finished(time.monotonic() - began)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, Problem
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import read_documents
 
@@ -62,7 +62,7 @@ def run_stages(
             assert before is not None
             place = output / "pseudo_labels"
             if not (resume and (folder / "job.yaml").is_file()):
-                yield from write_pseudo_labels(before, stage.images.train.raw, place, pseudo)
+                yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
             source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
             document["images"]["train"] = {**source, "labels": str(place / "labels"), "mask": str(place / "masks")}
         yield from run(document, output=folder, resume=resume and (folder / "job.yaml").is_file(), **options)
@@ -124,10 +124,10 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
     if model.method.labelled:
         raise JobError([Problem("images.train.pseudo", f"needs a stage of the method wnet3d before it, not {model.job.method.kind}.")])
     opened = sources_of(images)
-    yield Started("pseudo-labels", len(opened))
+    yield Started(len(opened), "image")
     found, share = 0, 0.0
     for done, each in enumerate(opened, start=1):
-        prediction = yield from model.predict_steps(each.raw)
+        prediction = yield from below(each.name, model.predict_steps(each.raw))
         foreground, _ = model.settled(prediction, each.raw)
         objects = model.method.decode(foreground, model.method.fit(model.method.statistics(foreground)))
         labels, sure = pseudo_labels(objects, foreground[0], options, spacing=model.method.spacing)
@@ -136,9 +136,9 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
             place.parent.mkdir(parents=True, exist_ok=True)
             write(place, values, axes=each.raw.axes.spatial_axes, voxel_size=each.raw.voxel_size, labels=True, overwrite=True)
         found, share = found + int(labels.max(initial=0)), share + float(sure.mean()) / len(opened)
-        yield Progress("pseudo-labels", done, len(opened), each.name)
-    yield FileWritten(Path(output), f"{found} sure objects; {share:.0%} of the voxels are sure")
-    yield Finished("pseudo-labels", time.monotonic() - began, {"objects": found, "sure": share})
+        yield Progress(done, len(opened), "image", each.name)
+    yield FileWritten(Path(output), Artefact.PSEUDO_LABELS, f"{found} sure objects; {share:.0%} of the voxels are sure")
+    yield Finished(time.monotonic() - began, {"objects": found, "sure": share})
 
 
 def of_stage(overrides: Iterable[str], number: int) -> list[str]:

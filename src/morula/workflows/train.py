@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Warned
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Warned, below
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
@@ -81,7 +81,7 @@ def train(
         folder.create(overwrite=overwrite)
     several = loaded.training.starts > 1
     events = train_starts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
-    yield from logged(events, folder.log_file)
+    yield from logged(below("train", events), folder)
     if first_process():
         yield from tune_as_asked(folder, device=device)
 
@@ -153,7 +153,8 @@ def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bo
         place.path.mkdir(parents=True, exist_ok=True)
         yield Logged(f"start {start + 1} of {number}, seed {first + start}")
         resume = (place.checkpoints / "last").is_dir()
-        finished = yield from _seen(train_prepared(with_seed(prepared, first + start), place, resume=resume, stop=stop))
+        events = train_prepared(with_seed(prepared, first + start), place, resume=resume, stop=stop)
+        finished = yield from _seen(below(f"start {start + 1}", events))
         if finished is None:
             return
         figures.append(_reached(place))
@@ -163,7 +164,7 @@ def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bo
     if first_process():
         _keep(RunFolder(folder.path / "starts" / str(best + 1)), folder)
         folder.write_provenance({"start": best + 1, "seed": first + best})
-    yield Finished("train", time.monotonic() - began, {"starts": number, "kept": best + 1})
+    yield Finished(time.monotonic() - began, {"starts": number, "kept": best + 1})
 
 
 def with_seed(prepared: Prepared, seed: int) -> Prepared:
@@ -190,9 +191,9 @@ def _keep(best: RunFolder, folder: RunFolder) -> None:
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Write the resolved job and where it comes from; tell the warnings."""
-    yield FileWritten(folder.write_job(prepared.job), "the job as resolved")
+    yield FileWritten(folder.write_job(prepared.job), Artefact.JOB)
     yield Logged(prepared.summary_line())
-    yield from map(Warned, prepared.warnings)
+    yield from (Warned("job.doubtful", text) for text in prepared.warnings)
     began = time.monotonic()
     folder.write_provenance({"seed": prepared.train.seed, "inputs": {file: checksum(file) for file in prepared.files}})
     if time.monotonic() - began > 5:
@@ -266,7 +267,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
             history.append(event.figures)
             fresh = [text for text in method.advice(history) if text not in given]
             given.update(fresh)
-            yield from map(Warned, fresh)
+            yield from (Warned("training.advice", text) for text in fresh)
 
 
 def _seen(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
@@ -295,5 +296,5 @@ def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Ev
     corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # small beside the weights
     example = torch.from_numpy(image[(slice(None), *corner)].copy())[None]
     for path in model.save(folder.model, example):
-        yield FileWritten(path, "the model")
+        yield FileWritten(path, Artefact.MODEL)
     folder.write_provenance({"weights": checksum(folder.model / "weights.safetensors")})

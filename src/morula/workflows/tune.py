@@ -16,7 +16,7 @@ import numpy as np
 from morula.core.atomic import atomic, remove
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
-from morula.core.events import Event, FileWritten, Finished, Logged, Progress, Started
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.data.crop import crop
@@ -94,7 +94,7 @@ def tune(
             "nothing can be tuned. Name labels under images.validate, and train again."
         )
     search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
-    yield from logged(search.run(device=device, memory=memory), folder.log_file)
+    yield from logged(below("tune", search.run(device=device, memory=memory)), folder)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class _Search:
         steps = sum(len(values) - 1 for values in space.values())
         if not steps:
             raise DataError(f"the method {job.method.kind} of this run has no setting that can be tuned after training.")
-        yield Started("tune", steps + 1, f"{self.goal.words()} on {len(self.sources)} validation images")
+        yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
         self._go_on()
         predictions = yield from self._predicted(device, memory)
         found = yield from self._searched(job, space, predictions, steps + 1)
@@ -176,7 +176,7 @@ class _Search:
         yield from self._written(job, space, first, best)
         remove(self.folder.tuning / "predictions")
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
-        yield Finished("tune", time.monotonic() - began, figures)
+        yield Finished(time.monotonic() - began, figures)
 
     def _method(self, job: Any) -> Any:
         model = self.model
@@ -212,7 +212,7 @@ class _Search:
             file = folder / f"{number}.npy"
             if not file.is_file():
                 image = self.model.as_image(_image(source))
-                prediction = yield from self.model.predict_steps(image, device=device, memory=memory)
+                prediction = yield from below(source.title, self.model.predict_steps(image, device=device, memory=memory))
                 settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
@@ -242,7 +242,7 @@ class _Search:
                     if figure > score + GAIN:
                         yield Logged(f"{key} {_shown(value)}: {self.goal.metric} {score:.4f} -> {figure:.4f}")
                         best, score = setting, figure
-                    yield Progress("tune", done, max(total, done), f"{self.goal.metric} {score:.4f}")
+                    yield Progress(done, max(total, done), "setting", f"{self.goal.metric} {score:.4f}")
             if score <= before:
                 break
         return first, best
@@ -280,10 +280,9 @@ class _Search:
             after={key: best[key] for key in changes},
         )
         tuned = changed(job, {**(best if changes else {}), "objects.tuned": record.model_dump(mode="json")})
-        yield FileWritten(self.folder.write_job(tuned), "the job with the tuned settings")
-        yield FileWritten(
-            update_sidecar(self.folder.model, job=tuned.model_dump(mode="json", by_alias=True)), "the model with the tuned settings"
-        )
+        yield FileWritten(self.folder.write_job(tuned), Artefact.JOB, "job with the tuned settings")
+        sidecar = update_sidecar(self.folder.model, job=tuned.model_dump(mode="json", by_alias=True))
+        yield FileWritten(sidecar, Artefact.MODEL, "model with the tuned settings")
         for key in changes:
             yield Logged(f"tuned {key}: {_shown(first[key])} -> {_shown(best[key])}")
         if not changes:

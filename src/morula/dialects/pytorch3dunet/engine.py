@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from morula.core.errors import OptionError
-from morula.core.events import Event, Progress, Warned
+from morula.core.events import Event, Warned
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
@@ -107,11 +107,12 @@ class Engine:
         """Predict an image CZYX into `out` KZYX, telling the progress."""
         if isinstance(plan, TilePlan) and self.model.network.norm_over_space:
             yield Warned(
+                "prediction.tile_normalised",
                 f"{name}: the network normalises over each tile, and tiles of {list(plan.tile)} are not what it was trained on. "
-                "Compare the result with that of predictor.tiles: patch."
+                "Compare the result with that of predictor.tiles: patch.",
             )
         options = self.job.predictor
         precision = "fp32" if options.backend == "openvino" else options.precision  # it looks after its own
         steps = predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device, precision=precision)
         for progress in steps:
-            yield Progress(progress.stage, progress.done, progress.total, name)
+            yield replace(progress, note=name)

@@ -14,7 +14,7 @@ from morula.core.allocator import keep_freed_memory
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
 from morula.core.errors import JobError, MorulaError, Problem
-from morula.core.events import Event, FileWritten, Finished, Logged, Started, Warned
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
 from morula.dialects.pytorch3dunet.augment import Scaling, values
 from morula.dialects.pytorch3dunet.engine import Engine
@@ -70,16 +70,16 @@ def predict3dunet(
     """
     began = time.monotonic()
     prepared = prepare_prediction(config, overrides=overrides, overwrite=overwrite)
-    yield from map(Warned, prepared.warnings)
+    yield from (Warned("pytorch3dunet.remark", text) for text in prepared.warnings)
     engine = Engine.of(prepared.job, memory=memory)
-    yield Started("predict", len(prepared.volumes), f"{len(prepared.volumes)} image(s) on {engine.device}")
+    yield Started(len(prepared.volumes), "image", f"{len(prepared.volumes)} image(s) on {engine.device}")
     scores = []
     with keep_freed_memory():
         for volume, output in zip(prepared.volumes, prepared.outputs, strict=True):
-            score = yield from _predict_one(engine, prepared.job, volume, output, overwrite=overwrite)
+            score = yield from below(volume.name, _predict_one(engine, prepared.job, volume, output, overwrite=overwrite))
             if score is not None:
                 scores.append(score)
-    yield Finished("predict", time.monotonic() - began, _summary(str(prepared.job.predictor.performance_metric), scores))
+    yield Finished(time.monotonic() - began, _summary(str(prepared.job.predictor.performance_metric), scores))
 
 
 def _summary(name: str, scores: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -189,7 +189,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     if options.name == "DSB2018Predictor":
         values = np.empty((engine.channels, *volume.shape), np.float32)
         yield from engine.predict(raw, plan, scale, values, name=volume.name)
-        yield FileWritten(write_image(output, values, options, overwrite=overwrite), "probabilities and objects")
+        yield FileWritten(write_image(output, values, options, overwrite=overwrite), Artefact.CHANNELS, "probabilities and objects")
         yield Logged(f"{volume.name} is predicted into {output}")
         return None
     shape, dtype, axes = layout(options, engine.channels, volume.shape)
@@ -201,7 +201,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
         if target is not file:
             file[...] = target
     yield Logged(f"{volume.name} is predicted into {place}")
-    yield FileWritten(output, "classes" if options.save_segmentation else "predicted channels")
+    yield FileWritten(output, Artefact.LABELS if options.save_segmentation else Artefact.CHANNELS)
     if options.performance_metric is None:
         return None
     scores = _scores(engine, job, volume, output)

@@ -12,7 +12,7 @@ import yaml
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
-from morula.core.events import Event, FileWritten, Finished, Logged, Warned
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned, below
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.report.build import write_report
@@ -53,7 +53,7 @@ def train3dunet(
 
     job = read_job(config, "train", overrides=overrides)
     prepared = prepare(job)
-    yield from logged(_train(prepared, stop), RunFolder(prepared.run_folder).log_file)
+    yield from logged(below("train", _train(prepared, stop)), RunFolder(prepared.run_folder))
 
 
 def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
@@ -89,7 +89,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         else:
             yield event
     if finished is not None and first_process():
-        yield FileWritten(write_report(folder.path), "the report")
+        yield FileWritten(write_report(folder.path), Artefact.REPORT)
         yield finished
 
 
@@ -109,10 +109,13 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
             f"trainer.checkpoint_dir {str(prepared.folder)!r} cannot be written ({error.strerror}). Name another folder."
         ) from error
     if former is not None:
-        yield Warned(f"{prepared.folder} held a former training; it was moved to {former}. Name it in trainer.resume to go on with it.")
-    yield FileWritten(write_job(prepared.job, folder), "the job as resolved")
+        yield Warned(
+            "run_folder.moved_aside",
+            f"{prepared.folder} held a former training; it was moved to {former}. Name it in trainer.resume to go on with it.",
+        )
+    yield FileWritten(write_job(prepared.job, folder), Artefact.JOB)
     yield Logged(prepared.summary_line())
-    yield from (Warned(str(remark)) for remark in prepared.job.remarks)
+    yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in prepared.job.remarks)
     patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
     files = sorted({volume.path for each in patches for volume in each.volumes})
     folder.write_provenance({"seed": prepared.options.seed, "inputs": {str(file): checksum(file) for file in files if file.exists()}})

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from morula.core.errors import ModelError, TrainingError
-from morula.core.events import Epoch, Event, FileWritten, Progress, Warned
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Warned
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
@@ -337,7 +337,7 @@ def read_off(events: Iterable[Event], prepared: Prepared, board: Board) -> Itera
     try:
         for event in events:
             match event:
-                case Progress("train", step) if step % trainer.log_after_iters == 0:
+                case Progress(step) if step % trainer.log_after_iters == 0:
                     _tell_training(prepared, board, step)
                 case Epoch():
                     if SCORE in event.figures:
@@ -352,11 +352,14 @@ def read_off(events: Iterable[Event], prepared: Prepared, board: Board) -> Itera
                     score = math.nan if best is None else -best if trainer.eval_score_higher_is_better else best
                     written = write_checkpoint(prepared.folder, prepared.network.model, state, score=score, is_best=is_best)
                     is_best = False
-                    yield from (FileWritten(each, "checkpoint for pytorch-3dunet") for each in written)
+                    yield from (FileWritten(each, Artefact.CHECKPOINT, "checkpoint for pytorch-3dunet") for each in written)
             yield event
             if not board.present and not told:
                 told = True
-                yield Warned("TensorBoard's files are not written: the package is missing. Install morula[track] to have them.")
+                yield Warned(
+                    "tensorboard.missing",
+                    "TensorBoard's files are not written: the package is missing. Install morula[track] to have them.",
+                )
     finally:
         board.close()
 
