@@ -272,3 +272,15 @@ def test_an_unknown_loss_is_told_at_its_key_beside_what_else_is_wrong() -> None:
     with pytest.raises(JobError) as caught:
         load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": method})
     assert [problem.key for problem in caught.value.problems] == ["method.channels.1", "method.losses"]
+
+
+def test_two_classes_with_cross_entropy_predict_a_channel_per_class() -> None:
+    made = method("semantic", classes=2, losses={"ce": 1.0})
+    targets = made.targets(np.array([[0, 1, 1]]))
+    batch = {"targets": torch.from_numpy(targets.channels[None]), "weights": torch.from_numpy(targets.weights[None])}
+    logits = torch.tensor([[[[0.0, 2.0, 0.0]], [[0.0, 0.0, 2.0]]]])
+    assert made.heads == {"classes": 2}
+    expected = float(torch.nn.functional.cross_entropy(logits, torch.tensor([[[0, 1, 1]]])))
+    assert float(made.loss({"classes": logits}, batch)["ce"].total) == pytest.approx(expected)
+    prediction = made.activate({"classes": logits})[0].numpy()
+    assert made.decode(prediction, {"threshold": 0.5}).labels.tolist() == [[0, 0, 1]]

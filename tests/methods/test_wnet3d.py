@@ -240,3 +240,11 @@ def test_images_that_the_document_says_to_avoid_are_warned_of():
     half[:, :, :, 32:] = np.random.default_rng(1).normal(10, 1, half[:, :, :, 32:].shape)
     assert "large empty regions" in image_warnings(half, "half.tif", (1, 1, 1))[0]
     assert "is empty" in image_warnings(np.ones((1, 8, 8)), "none.tif", (1, 1))[0]
+
+
+def test_a_hole_of_one_value_does_not_hide_the_objects():
+    image, bare = scene(), scene(spots=1)
+    for each in (image, bare):
+        each[..., : each.shape[-1] // 4] = 0
+    assert image_warnings(image, "hole.tif", (1, 1, 1)) == []
+    assert "almost empty" in image_warnings(bare, "bare.tif", (1, 1, 1))[0]

@@ -62,6 +62,8 @@ def tell3dunet(checked: Checked3dunet) -> None:
         say(f"  {key:<{width}}  {value}")
     for remark in checked.remarks:
         complain(f"warning: {remark}")
+    if checked.proof is not None:
+        say(cost(checked.proof))
     say("no problem found")
 
 

@@ -68,15 +68,20 @@ class Semantic(Method):
         return self.options.classes or 2
 
     @property
+    def binary(self) -> bool:
+        """Whether the foreground alone is predicted, through a sigmoid. `ce` compares classes, so it needs a channel per class."""
+        return self.classes == 2 and "ce" not in self.losses
+
+    @property
     def heads(self) -> dict[str, int]:
-        """One head: a single channel for two classes, else one a class."""
-        return {"classes": 1 if self.classes == 2 else self.classes}
+        """One head: a single channel for a foreground alone, else one channel per class."""
+        return {"classes": 1 if self.binary else self.classes}
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """Names of the classes, of the foreground alone when there are two."""
         names = self.options.names or ("background", *(f"class {i}" if self.classes > 2 else "foreground" for i in range(1, self.classes)))
-        return tuple(names[1:]) if self.classes == 2 else tuple(names)
+        return tuple(names[1:]) if self.binary else tuple(names)
 
     @property
     def losses(self) -> dict[str, float]:
@@ -102,7 +107,7 @@ class Semantic(Method):
                 f"a label has the value {highest} but there are {self.classes} classes (0 to {self.classes - 1}). "
                 "Set method.classes, or method.ignore for a value that is no class."
             )
-        first = 1 if self.classes == 2 else 0
+        first = 1 if self.binary else 0
         channels = np.stack([labels == value for value in range(first, self.classes)]).astype(np.float32)
         weights = np.ones_like(channels)
         weights[:, ignored if unlabelled is None else ignored | unlabelled] = 0
@@ -113,7 +118,7 @@ class Semantic(Method):
         from morula.methods.scoring import loss_sums
 
         logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
-        activation: Activation = "sigmoid" if self.classes == 2 else "softmax"
+        activation: Activation = "sigmoid" if self.binary else "softmax"
         return {
             name: loss_sums(name, logits, targets, weights, activation=activation, share=share, classes=self.options.class_weights)
             for name, share in self.losses.items()
@@ -122,7 +127,7 @@ class Semantic(Method):
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities."""
         logits = outputs["classes"]
-        return logits.sigmoid() if self.classes == 2 else logits.softmax(dim=1)
+        return logits.sigmoid() if self.binary else logits.softmax(dim=1)
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The threshold."""
@@ -133,9 +138,9 @@ class Semantic(Method):
         """The class image, as labels 0, 1, 2, ...; confidence is the mean probability of each class where it was given."""
         from morula.decoders.decode import Objects
 
-        labels = (prediction[0] > parameters["threshold"]) if self.classes == 2 else prediction.argmax(axis=0)
+        labels = (prediction[0] > parameters["threshold"]) if self.binary else prediction.argmax(axis=0)
         labels = labels.astype(np.uint8 if self.classes <= 256 else np.uint16)
-        probability = prediction[0] if self.classes == 2 else prediction.max(axis=0)
+        probability = prediction[0] if self.binary else prediction.max(axis=0)
         counts = np.bincount(labels.ravel(), minlength=self.classes)
         sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=self.classes)
         confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
@@ -144,7 +149,7 @@ class Semantic(Method):
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
         """The threshold, where there are two classes."""
         threshold = self.options.threshold
-        if self.classes > 2:
+        if not self.binary:
             return {}
         return {"method.threshold": (threshold, *(t for t in (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9) if t != threshold))}
 
@@ -163,7 +168,7 @@ class Semantic(Method):
         from morula.metrics.overlap import dice_per_class, iou_per_class
 
         tables = {**scores, "pooled": sum(scores.values())} if scores else {}
-        names = (self.options.names or ("background", *self.channels))[1:] if self.classes == 2 else self.channels[1:]
+        names = (self.options.names or ("background", *self.channels))[1:] if self.binary else self.channels[1:]
         rows = []
         for image, table in tables.items():
             figures = {"iou": iou_per_class(table)[1:], "dice": dice_per_class(table)[1:]}
@@ -180,7 +185,7 @@ class Semantic(Method):
         image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
         predicted = self.activate(outputs)[0].float().cpu().numpy()
         truth = batch["targets"][0].float().cpu().numpy()
-        shown = [each[0] if self.classes == 2 else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
+        shown = [each[0] if self.binary else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
         return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
 
 

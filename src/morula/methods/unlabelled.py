@@ -12,6 +12,8 @@ LARGE = 0.05
 """Share of the image that one bright region may take."""
 HOLE = 0.6
 """Share of the image that may lie in boxes without any bright voxel."""
+FILL = 0.01
+"""Share of voxels of exactly the smallest value from which that value counts as padding."""
 _BOX = 16
 _PATIENCE = 5
 
@@ -35,6 +37,10 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
         return [f"{name} is empty: all its voxels are alike, so there is nothing to learn. Leave it out."]
     bright = bright_voxels(plane, spacing)
     share = float(bright.mean())
+    if share < EMPTY and (filled := without_fill(plane)) is not None:
+        # a region of one value (padding, dead camera rows) widens the spread of the dark part, so that no object stands out
+        bright = bright_voxels(filled, spacing)
+        share = float(bright.mean())
     ids, number = pieces(bright)
     largest = np.bincount(ids.ravel(), minlength=number + 1)[1:].max(initial=0) / bright.size
     said = []
@@ -51,6 +57,17 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
             "Crop it away, or give more classes (method.classes)."
         )
     return said
+
+
+def without_fill(plane: np.ndarray) -> np.ndarray | None:
+    """The image (Z)YX with its smallest value replaced by the median of the others, `None` where less than 1 % has that value.
+
+    Examples:
+        >>> without_fill(np.array([[0.0, 0.0, 5.0, 7.0]])), without_fill(np.arange(200.0).reshape(1, 200)) is None
+        (array([[6., 6., 5., 7.]]), True)
+    """
+    fill = plane == plane.min()
+    return np.where(fill, np.median(plane[~fill]), plane) if fill.mean() >= FILL else None
 
 
 def bright_voxels(plane: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

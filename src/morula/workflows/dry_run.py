@@ -36,8 +36,8 @@ class _Peak:
 
 
 @contextmanager
-def _watched() -> Iterator[_Peak]:
-    """Resident memory above that at the start, looked at every few milliseconds by a thread."""
+def peak_memory() -> Iterator[_Peak]:
+    """Resident memory above that at the start, sampled every few milliseconds by a thread."""
     import psutil
 
     process, seen, done = psutil.Process(), _Peak(), threading.Event()
@@ -80,7 +80,7 @@ def prove(prepared: Prepared) -> Proof:
     module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))
     learner = Learner(fabric, module, prepared.method.loss, job.training.seed, dtype, memory_format)
     seconds = []
-    with _watched() as peak:
+    with peak_memory() as peak:
         for number in range(3):
             began = time.perf_counter()
             batch = next(iter(make_loader(prepared.train, batch=job.sampling.batch, workers=0, epoch=0)))

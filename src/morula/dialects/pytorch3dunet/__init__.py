@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _FACE = {
-    "IgnoredKeyWarning": "section",
+    "IgnoredKeyWarning": "ignored_keys",
     "build_loss": "losses",
     "build_metric": "metrics",
     "build_model": "networks",

@@ -1,15 +1,29 @@
-"""What is wrong with a job of pytorch-3dunet, and what in it has no effect."""
+"""What is wrong with a job of pytorch-3dunet: its keys, its files, and what one real step and one real validation show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from morula.core.errors import JobError, MorulaError, Problem
+import numpy as np
+
+from morula.core.errors import DataError, JobError, MorulaError, Problem
+from morula.core.region import blocks
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
+from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
 from morula.jobs.yaml_lines import located
+from morula.workflows.dry_run import Proof
+
+if TYPE_CHECKING:
+    from morula.dialects.pytorch3dunet.engine import Engine
+    from morula.dialects.pytorch3dunet.training import Prepared
+
+_BLOCK = 2**24  # voxels read together when a volume is searched for NaN
+_LABEL_PATCHES = 8  # training patches whose targets are inspected
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,69 +31,282 @@ class Checked3dunet:
     """A job that can be run.
 
     Attributes:
-        purpose: what it is for.
-        remarks: keys that have no effect, each with its line and what is done about it.
-        planned: what will be used for keys of ``loaders``, ``trainer`` and ``predictor`` that are left out, by dotted key.
-        summary: what it will do, in a line.
+        purpose: ``train`` or ``predict``.
+        remarks: keys without effect, and warnings, each with its line and its remedy.
+        planned: values used for keys of ``loaders``, ``trainer`` and ``predictor`` that are left out, by dotted key.
+        summary: what the job does, in one line.
+        proof: cost of one real step, where the job trains and it was asked for.
     """
 
     purpose: Purpose
     remarks: tuple[Problem, ...]
     planned: dict[str, Any]
     summary: str
+    proof: Proof | None = None
 
 
-def check3dunet(config: str | Path) -> Checked3dunet:
+def check3dunet(config: str | Path, *, prove: bool = True) -> Checked3dunet:
     """Check a job file of pytorch-3dunet with its files.
+
+    Args:
+        config: the YAML file; paths in it are relative to the current folder.
+        prove: take one real training step and validate one real batch (or predict one patch), on the job's device.
 
     Raises:
         JobError: with all problems at once.
+
+    Examples:
+        >>> check3dunet("train_config.yml").summary  # doctest: +SKIP
+        '360 training patches of 2 file(s) and 45 validation patches of 1, ...'
     """
     purpose = purpose_of(config)
     job = read_job(config, purpose)
+    with located(config):
+        if purpose == "train":
+            summary, warnings, proof = _training(job, prove=prove)
+        else:
+            summary, warnings, proof = *_prediction(job, prove=prove), None
+    return Checked3dunet(purpose, (*job.remarks, *warnings), _planned(job), summary, proof)
+
+
+@contextmanager
+def _at(key: str) -> Iterator[None]:
+    """Report errors raised inside at this key of the job."""
     try:
-        summary, more = (_training(job), ()) if purpose == "train" else _prediction(job)
+        yield
     except JobError:
         raise
     except MorulaError as error:
-        raise JobError([Problem("trainer" if "checkpoint" in str(error) else "loaders", str(error), None, Path(config).name)]) from error
-    return Checked3dunet(purpose, (*job.remarks, *more), _planned(job), summary)
+        raise JobError([Problem.of(error, error.key or key)]) from error
 
 
-def _training(job: Job) -> str:
+# --- training ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _training(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...], Proof | None]:
     from morula.dialects.pytorch3dunet.training import prepare
+    from morula.training.devices import pick_device
 
-    prepared = prepare(job)
-    prepared.loaders.train_patches.sample(0, 0)
-    return prepared.summary_line()
+    problems = [*_device_problems(job), *_file_problems(job, ("train", "val", "test")), *_checkpoint_problems(job)]
+    if problems:
+        raise JobError(problems)
+    with _at("loaders.train"):
+        prepared = prepare(job)
+        targets = target_warnings(prepared)
+    if targets:
+        raise JobError(list(targets))
+    proof = prove_training(prepared, pick_device(job.plain.device or "auto")) if prove else None
+    return prepared.summary_line(), (), proof
 
 
-def _prediction(job: Job) -> tuple[str, tuple[Problem, ...]]:
+def _device_problems(job: Job) -> Iterator[Problem]:
+    from morula.training.devices import pick_device
+
+    try:
+        pick_device(job.plain.device or "auto")
+    except MorulaError as error:
+        yield Problem.of(error, "device")
+
+
+def _checkpoint_problems(job: Job) -> Iterator[Problem]:
+    """Checkpoints to start from that do not exist, and a folder for new ones that is a file."""
+    assert job.trainer is not None
+    for key in ("resume", "pre_trained"):
+        path = getattr(job.trainer, key)
+        if path is not None and not Path(path).expanduser().is_file():
+            yield Problem(
+                f"trainer.{key}", "the checkpoint does not exist", code="checkpoint.missing", value=path, remedy="Check the path."
+            )
+    folder = Path(job.trainer.checkpoint_dir).expanduser()
+    if folder.exists() and not folder.is_dir():
+        remedy = "Name another folder."
+        yield Problem("trainer.checkpoint_dir", "is a file, not a folder", code="checkpoint.not_a_folder", value=str(folder), remedy=remedy)
+
+
+def _file_problems(job: Job, phases: tuple[str, ...]) -> Iterator[Problem]:
+    """Files of all phases that are missing, cannot be opened, do not fit each other or the network, or hold NaN."""
+    for name in phases:
+        phase = getattr(job.loaders, name)
+        if phase is None:
+            continue
+        key = f"loaders.{name}.file_paths"
+        try:
+            if job.loaders.dataset == "DSB2018Dataset":
+                yield from _volume_problems(job, key, open_volumes(job.loaders, name))  # type: ignore[arg-type]
+                continue
+            places = find_files(phase, job.loaders)
+        except MorulaError as error:
+            yield Problem.of(error, key)
+            continue
+        for place in places:
+            try:
+                volume = open_volume(place, job.loaders, labels=name != "test")
+            except MorulaError as error:
+                yield Problem.of(error, key)
+                continue
+            yield from _volume_problems(job, key, [volume])
+
+
+def _volume_problems(job: Job, key: str, volumes: list[Volume]) -> Iterator[Problem]:
+    wanted = job.config["model"]["in_channels"]
+    for volume in volumes:
+        channels = volume.raw.shape[0]
+        if channels != wanted:
+            rule = f"has {channels} channel(s) but model.in_channels is {wanted}"
+            yield Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two.")
+        for part, array in (("raw data", volume.raw), *(("label", labels) for labels in volume.labels)):
+            if not all_finite(array):
+                rule = f"the {part} hold NaN or infinite values, which make the loss NaN"
+                yield Problem(key, rule, code="image.not_finite", value=str(volume.path), remedy="Replace them, for example by 0.")
+
+
+def all_finite(array: Any) -> bool:
+    """Whether a volume CZYX, perhaps lazy, holds neither NaN nor infinity; it is read block by block.
+
+    Examples:
+        >>> all_finite(np.zeros((1, 2, 2, 2))), all_finite(np.full((1, 2, 2, 2), np.nan))
+        (True, False)
+    """
+    if array.dtype.kind != "f":
+        return True
+    planes = max(1, _BLOCK // int(np.prod(array.shape[2:], dtype=np.int64)))
+    shape = array.shape[1:]
+    return all(np.isfinite(np.asarray(array[(slice(None), *box.slices)])).all() for box in blocks(shape, (planes, *shape[1:])))
+
+
+def target_warnings(prepared: Prepared) -> list[Problem]:
+    """Targets that the loss cannot use: instance ids, where it compares probabilities with 0 and 1."""
+    criterion, patches = prepared.watcher.criterion, prepared.loaders.train_patches
+    if not criterion.of_masks:
+        return []
+    for index in np.unique(np.linspace(0, len(patches) - 1, _LABEL_PATCHES, dtype=int)):
+        target = patches.sample(0, int(index))["targets"]
+        if criterion.options.skip_last_target:
+            target = target[:-1]
+        counted = target if criterion.options.ignore_index is None else target[target != criterion.options.ignore_index]
+        if counted.size and (counted.min() < 0 or counted.max() > 1):
+            rule = (
+                f"{criterion.name} compares probabilities with targets between 0 and 1, but the label list gives values from "
+                f"{counted.min():g} to {counted.max():g}, such as ids of objects"
+            )
+            remedy = "Add BlobsToMask or StandardLabelToBoundary to the list, or set loss.skip_last_target where labels are appended."
+            return [Problem("loaders.train.transformer.label", rule, code="targets.not_masks", remedy=remedy)]
+    return []
+
+
+def prove_training(prepared: Prepared, device: str) -> Proof:
+    """Take two real training steps and validate one real batch; nothing is written.
+
+    Raises:
+        JobError: at the key that is wrong.
+    """
+    import torch
+
+    from morula.workflows.dry_run import peak_memory
+
+    network = prepared.network.train().to(device)
+    optimiser, _ = prepared.recipe(network)
+    began = time.perf_counter()
+    with peak_memory() as peak:
+        for _ in range(2):
+            began = time.perf_counter()
+            total = _loss(prepared, next(iter(prepared.loaders.train(0, 0, 0, 1))), device, "loaders.train")
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+        seconds = time.perf_counter() - began
+        network.eval()
+        with torch.no_grad():
+            batch = next(iter(prepared.loaders.validation(0, 1)))
+            _loss(prepared, batch, device, "loaders.val")
+            with _at("eval_metric"):
+                batch = {name: values.to(device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
+                prepared.watcher.scores(batch, network(batch["image"]))
+    steps = min(prepared.options.steps or 0, prepared.options.epochs * prepared.loaders.steps_per_epoch)
+    weights = sum(weight.numel() for weight in network.parameters())
+    taken = torch.cuda.max_memory_allocated() if device == "cuda" else peak.bytes
+    return Proof(weights, taken, seconds, steps)
+
+
+def _loss(prepared: Prepared, batch: Mapping[str, Any], device: str, phase: str) -> Any:
+    """The loss of a real batch."""
+    import torch
+
+    batch = {name: values.to(device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
+    if not bool(torch.isfinite(batch["image"]).all()):
+        with _at(f"{phase}.transformer.raw"):
+            raise DataError("image.not_finite", "the transforms give NaN or infinite values", remedy="Correct the list.")
+    with _at(f"{phase}.slice_builder.patch_shape"):
+        outputs = prepared.network(batch["image"])
+    with _at("loss"):
+        total = sum(sums.total for sums in prepared.watcher.loss(outputs, batch).values())
+        if not bool(torch.isfinite(torch.as_tensor(total))):
+            raise DataError("loss.not_finite", f"is {float(total)} on the first batch", remedy="Check raw data and labels for NaN.")
+    return total
+
+
+# --- prediction --------------------------------------------------------------------------------------------------------------------------
+
+
+def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
     """What would be predicted, and warnings; the checkpoint is loaded."""
     from morula.dialects.pytorch3dunet.engine import Engine
     from morula.dialects.pytorch3dunet.predict import prepare_prediction
 
-    prepared = prepare_prediction(job.path)
-    with located(job.path):
-        try:
-            engine = Engine.of(job)
-        except MorulaError as error:
-            raise JobError([Problem("model_path", str(error))]) from error
+    problems = list(_device_problems(job))
+    try:
+        prepared = prepare_prediction(job.path)
+    except JobError as error:
+        raise JobError([*problems, *error.problems]) from error
+    problems += [problem for volume in prepared.volumes for problem in _volume_problems(job, "loaders.test.file_paths", [volume])]
+    problems += _truth_problems(job, prepared.volumes)
+    if problems:
+        raise JobError(problems)
+    with _at("model_path"):
+        engine = Engine.of(job)
+    if prove:
+        _prove_prediction(engine, job)
     warnings = tuple(Problem("loaders.test", text) for text in prepared.warnings[len(job.remarks) :])
     outputs = f"{prepared.outputs[0]}{' ...' if len(prepared.outputs) > 1 else ''}"
     return f"{len(prepared.volumes)} file(s) to predict with {job.config['model']['name']} on {engine.device} into {outputs}", warnings
 
 
+def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
+    """Data sets of ground truth that are missing or of another shape."""
+    if job.predictor.performance_metric is None:
+        return
+    for volume in volumes:
+        try:
+            truth = open_array(volume.path, job.predictor.gt_internal_path)
+        except MorulaError as error:
+            yield Problem.of(error, "predictor.gt_internal_path")
+            continue
+        if truth.shape[1:] != volume.raw.shape[1:]:
+            rule = f"has {truth.shape[1:]} voxels but the raw data of {volume.path} {volume.raw.shape[1:]}"
+            yield Problem("predictor.gt_internal_path", rule, code="image.shapes_differ", remedy="Name the data set of the same image.")
+
+
+def _prove_prediction(engine: Engine, job: Job) -> None:
+    """Give the network one patch with its halo."""
+    import torch
+
+    builder = None if job.loaders.test is None else job.loaders.test.slice_builder
+    if builder is None or job.predictor.tiles == "planned":
+        return
+    shape = [n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True)]
+    with _at("loaders.test.slice_builder.patch_shape"), torch.no_grad():
+        engine.forward(torch.zeros(1, job.config["model"]["in_channels"], *shape, device=engine.device))
+
+
 def _planned(job: Job) -> dict[str, Any]:
     """Values of keys that the file leaves out."""
-    found: dict[str, Any] = {}
-    given = job.config
+    planned: dict[str, Any] = {}
     sections = {"loaders": job.loaders.model_dump(mode="json", exclude={"train", "val", "test"})}
     if job.trainer is None:
         sections["predictor"] = job.predictor.model_dump(mode="json")
     else:
         sections["trainer"] = job.trainer.model_dump(mode="json", exclude={"tensorboard_formatter"})
     for section, values in sections.items():
-        stated: Mapping[str, Any] = given.get(section) or {}
-        found |= {f"{section}.{key}": value for key, value in values.items() if key not in stated and value is not None}
-    return found
+        given: Mapping[str, Any] = job.config.get(section) or {}
+        planned |= {f"{section}.{key}": value for key, value in values.items() if key not in given and value is not None}
+    return planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -14,6 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validat
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.family import did_you_mean
 from morula.core.options import Options
+from morula.dialects.pytorch3dunet.consistency import prediction_conflicts, training_conflicts, training_warnings
 from morula.dialects.pytorch3dunet.ignored_keys import ignored_keys
 from morula.dialects.pytorch3dunet.loaders import (
     DEAD_LOADERS,
@@ -23,7 +24,7 @@ from morula.dialects.pytorch3dunet.loaders import (
     SliceBuilderOptions,
     TransformerOptions,
 )
-from morula.dialects.pytorch3dunet.predictor import DEAD_PREDICTOR, PredictorOptions, misfits
+from morula.dialects.pytorch3dunet.predictor import DEAD_PREDICTOR, PredictorOptions
 from morula.dialects.pytorch3dunet.transforms import DEAD as DEAD_TRANSFORM
 from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Lists, differences, parsed
 from morula.jobs.yaml_lines import Document, Place, read_documents
@@ -165,6 +166,9 @@ class _Reader:
     def at(self, place: Place, message: str) -> Problem:
         return Problem(".".join(map(str, place)), message, self.document.line(place), self.document.file)
 
+    def with_line(self, problem: Problem) -> Problem:
+        return replace(problem, line=self.document.line(tuple(problem.key.split("."))), file=self.document.file)
+
     def wrong(self, place: Place, message: str) -> None:
         self.problems.append(self.at(place, message))
 
@@ -239,6 +243,8 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     _torch_sections(reader, config, purpose)
     if purpose == "train":
         _rules(reader, config)
+        reader.problems += [reader.with_line(problem) for problem in training_conflicts(config, loaders)]
+        reader.remarks += [reader.with_line(problem) for problem in training_warnings(config)]
     if loaders is not None:
         _transforms(reader, loaders, purpose)
     predictor = _predictor(reader, config, loaders, plain) if purpose == "predict" else PredictorOptions()
@@ -304,8 +310,7 @@ def _predictor(reader: _Reader, config: Mapping[str, Any], loaders: LoadersOptio
     found = reader.options(PredictorOptions, config.get("predictor") or {}, ("predictor",), DEAD_PREDICTOR)
     model = config.get("model")
     if found is not None and loaders is not None and isinstance(model, Mapping):
-        for key, message in misfits(found, loaders, model):
-            reader.wrong(tuple(key.split(".")), message)
+        reader.problems += [reader.with_line(problem) for problem in prediction_conflicts(found, loaders, model)]
     return found or PredictorOptions()
 
 

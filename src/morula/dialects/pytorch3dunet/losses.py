@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from morula.core.errors import DataError
 from morula.core.options import Options
+from morula.dialects.pytorch3dunet.consistency import OF_MASKS
 from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
 from morula.losses.bce import bce_sums
 from morula.losses.cross_entropy import ce_sums, class_indices
@@ -106,13 +107,15 @@ class Loss:
 
     Attributes:
         name: its name in job files.
-        needs_weight: whether it wants a weight for each voxel, from the ``weight`` data set.
+        needs_weight: whether it needs a weight for each voxel, from the ``weight`` data set.
+        of_masks: whether it compares probabilities with targets between 0 and 1.
     """
 
     def __init__(self, options: LossOptions, sums: _Sums) -> None:
         self.name = options.name
         self.options = options
         self.needs_weight = options.name == "PixelWiseCrossEntropyLoss"
+        self.of_masks = options.name in OF_MASKS
         self._sums = sums
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:

@@ -139,6 +139,9 @@ class BlobsBoundaryOptions(BoundaryPrecisionOptions):
     """Thresholds of foreground minus boundary, of which the best one counts."""
 
 
+_OF_INSTANCES = ("AdaptedRandError", "AveragePrecision", "Accuracy")
+"""Metrics that also score label images, given as integers. The others always score maps."""
+
 Array: TypeAlias = np.ndarray | Tensor
 _Score: TypeAlias = Callable[[Any, np.ndarray, np.ndarray], float]
 
@@ -161,7 +164,8 @@ class Metric:
         """The score.
 
         Args:
-            prediction: NK(Z)YX, after the final activation; integers are taken as label images by the metrics of objects.
+            prediction: NK(Z)YX, after the final activation; `AdaptedRandError`, `AveragePrecision` and `Accuracy` take integers as label
+                images.
             target: NC(Z)YX, or N(Z)YX without channels.
 
         Raises:
@@ -276,9 +280,12 @@ def _components(masks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield label(mask)[0]  # neighbours share a face
 
 
-def _boundary_objects(channels: Sequence[np.ndarray], thresholds: Sequence[float], *, inverted: bool = True) -> Iterator[np.ndarray]:
+def _objects(
+    channels: Sequence[np.ndarray], thresholds: Sequence[float], *, inverted: bool = True, instances: bool = False
+) -> Iterator[np.ndarray]:
+    """Objects of each channel at each threshold. With `instances`, a channel of integers is a label image already."""
     for channel in channels:
-        if channel.dtype.kind in "iub":
+        if instances and channel.dtype.kind in "iub":
             yield channel
         else:
             yield from _components((channel > threshold) != inverted for threshold in thresholds)
@@ -287,7 +294,7 @@ def _boundary_objects(channels: Sequence[np.ndarray], thresholds: Sequence[float
 def _rand(options: RandOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
         channels = list(sample) if options.input_channel is None else [_channel(sample, options.input_channel)]
-        return _boundary_objects(channels, options.thresholds, inverted=options.invert_pmaps)
+        return _objects(channels, options.thresholds, inverted=options.invert_pmaps, instances=options.name in _OF_INSTANCES)
 
     return _least_rand(options, predicted, target, objects)
 
@@ -296,9 +303,7 @@ def _generic_rand(options: GenericRandOptions, predicted: np.ndarray, target: np
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
         for number in options.input_channels:
             channel = _channel(sample, number)
-            yield from _boundary_objects(
-                [1 - channel if number in options.invert_channels else channel], options.thresholds, inverted=False
-            )
+            yield from _objects([1 - channel if number in options.invert_channels else channel], options.thresholds, inverted=False)
 
     return _least_rand(options, predicted, target, objects)
 
@@ -317,14 +322,14 @@ def _least_rand(options: Any, predicted: np.ndarray, target: np.ndarray, objects
 
 def _boundary_precision(options: PrecisionOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        return _boundary_objects([_channel(sample, options.input_channel)], options.thresholds)
+        return _objects([_channel(sample, options.input_channel)], options.thresholds, instances=options.name in _OF_INSTANCES)
 
     return _best_precision(options, predicted, target, objects)
 
 
 def _blobs_precision(options: BlobsOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        return _boundary_objects([_channel(sample, options.input_channel)], options.thresholds, inverted=False)
+        return _objects([_channel(sample, options.input_channel)], options.thresholds, inverted=False)
 
     return _best_precision(options, predicted, target, objects)
 

@@ -95,6 +95,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
 
 def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Move a former training aside, write the job and where it comes from; tell the warnings."""
+    from morula.dialects.pytorch3dunet.check import target_warnings
     from morula.dialects.pytorch3dunet.training import set_aside
 
     try:
@@ -115,7 +116,8 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         )
     yield FileWritten(write_job(prepared.job, folder), Artefact.JOB)
     yield Logged(prepared.summary_line())
-    yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in prepared.job.remarks)
+    remarks = (*prepared.job.remarks, *target_warnings(prepared))
+    yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in remarks)
     patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
     files = sorted({volume.path for each in patches for volume in each.volumes})
     folder.write_provenance({"seed": prepared.options.seed, "inputs": {str(file): checksum(file) for file in files if file.exists()}})

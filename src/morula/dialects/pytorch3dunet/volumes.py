@@ -14,6 +14,7 @@ from morula.core.errors import DataError, MissingFileError
 from morula.core.image import Image
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
+from morula.io.formats.hdf5 import Hdf5
 from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 
@@ -24,6 +25,11 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "weight": ("weight", "weights"),
 }
 Part = Literal["raw", "label", "weight"]
+
+
+def is_hdf5(file: Path) -> bool:
+    """Whether a file is HDF5, by its suffix or its first bytes."""
+    return suffix_of(file) in HDF5 or Hdf5().recognises(file)
 
 
 class Stack:
@@ -121,7 +127,7 @@ def open_array(path: str | Path, internal: str | None = None) -> Any:
 def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, ...]]:
     file, inner = split_location(path)
     image = read(path, dataset=internal if inner is None else None)
-    if suffix_of(file) in HDF5:
+    if is_hdf5(file):
         shape = image.shape
         if len(shape) not in (3, 4):
             raise DataError(
@@ -227,9 +233,9 @@ def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders:
         if own is None:
             raise DataError(f"loaders: the {part} of {place.raw!r} is not named. Write {part}: FILE beside raw.")
         file = Path(own).expanduser()
-        return file, name if suffix_of(split_location(file)[0]) in HDF5 and split_location(file)[1] is None else None
+        return file, name if is_hdf5(split_location(file)[0]) and split_location(file)[1] is None else None
     file, inner = split_location(path)
-    if suffix_of(file) in HDF5:
+    if is_hdf5(file):
         return (path, None) if inner is not None and part == "raw" else (file, name)
     if file.is_dir() and inner is None:  # a Zarr folder: a group of that name, else the image itself or one of its label images
         for within in (name, *(f"labels/{other}" for other in _names(part, loaders) if part != "raw")):

@@ -1,0 +1,152 @@
+"""What `morula check` finds in jobs of pytorch-3dunet before training: each row is a job that used to fail late, or not at all."""
+
+import copy
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from morula.core.errors import JobError
+from morula.core.events import Warned
+from morula.dialects.pytorch3dunet import build_metric, build_model, original_state_dict
+from morula.dialects.pytorch3dunet.check import check3dunet
+from morula.dialects.pytorch3dunet.train import train3dunet
+
+BUILDER = {"patch_shape": [4, 16, 16], "stride_shape": [4, 16, 16], "skip_shape_check": True}
+MASKS = {"raw": [{"name": "Standardize"}], "label": [{"name": "BlobsToMask"}, {"name": "ToTensor", "expand_dims": False}]}
+CLASSES = {"raw": [{"name": "Standardize"}], "label": [{"name": "ToTensor", "expand_dims": False, "dtype": "int64"}]}
+IDS = {"raw": [{"name": "Standardize"}], "label": [{"name": "ToTensor", "expand_dims": True}]}
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A small job that is right, as a mapping."""
+    rng = np.random.default_rng(0)
+    for name in ("train.h5", "val.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["raw"] = rng.normal(size=(8, 16, 16)).astype(np.float32)
+            file["label"] = rng.integers(0, 5, (8, 16, 16)).astype(np.uint16)
+    phase = {"slice_builder": BUILDER, "transformer": MASKS}
+    return {
+        "device": "cpu",
+        "model": {"name": "UNet3D", "in_channels": 1, "out_channels": 1, "f_maps": [4, 8], "num_groups": 2},
+        "loss": {"name": "BCEDiceLoss"},
+        "optimizer": {"learning_rate": 0.001},
+        "eval_metric": {"name": "DiceCoefficient"},
+        "trainer": {"checkpoint_dir": str(tmp_path / "out"), "max_num_epochs": 1, "max_num_iterations": 2},
+        "loaders": {
+            "num_workers": 0,
+            "train": {"file_paths": [str(tmp_path / "train.h5")], **phase},
+            "val": {"file_paths": [str(tmp_path / "val.h5")], **phase},
+        },
+    }
+
+
+def changed(job, changes):
+    """The job with values at dotted keys; a phase key `*` means train and val."""
+    document = copy.deepcopy(job)
+    for key, value in changes.items():
+        for dotted in [key.replace("*", phase) for phase in ("train", "val")] if "*" in key else [key]:
+            *parents, last = dotted.split(".")
+            inner = document
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[last] = value
+    return document
+
+
+def written(tmp_path, document):
+    path = tmp_path / "job.yml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def problems(tmp_path, document):
+    with pytest.raises(JobError) as caught:
+        check3dunet(written(tmp_path, document))
+    assert all(problem.line or problem.key in ("device",) for problem in caught.value.problems)
+    return [problem.key for problem in caught.value.problems]
+
+
+def test_a_right_job_takes_one_real_step_and_writes_nothing(tmp_path, job):
+    checked = check3dunet(written(tmp_path, job))
+    assert checked.proof.weights > 0
+    assert checked.remarks == ()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"model.out_channels": 2}, "loss"),
+        (
+            {"model.out_channels": 5, "model.final_sigmoid": False, "loss.name": "CrossEntropyLoss", "loaders.*.transformer": CLASSES},
+            "eval_metric",
+        ),
+        ({"model.f_maps": [4, 8, 8, 8]}, "loaders.train.slice_builder.patch_shape"),
+        ({"loaders.*.transformer": IDS}, "loaders.train.transformer.label"),
+        ({"model.final_sigmoid": False}, "model.final_sigmoid"),
+        ({"loss.name": "CrossEntropyLoss"}, "model.out_channels"),
+        ({"model.name": "UNet2D"}, "loaders.train.slice_builder.patch_shape"),
+        ({"trainer.pre_trained": "nowhere.pytorch"}, "trainer.pre_trained"),
+        ({"loaders.test": {"file_paths": ["nowhere.h5"], "slice_builder": BUILDER}}, "loaders.test.file_paths"),
+        ({"model.in_channels": 3}, "loaders.train.file_paths"),
+    ],
+)
+def test_what_fails_later_is_found_before(tmp_path, job, changes, key):
+    assert problems(tmp_path, changed(job, changes))[0] == key
+
+
+def test_all_missing_files_are_reported_together(tmp_path, job):
+    document = changed(job, {"loaders.train.file_paths": ["a.h5", "b.h5"], "loaders.val.file_paths": ["c.h5"]})
+    assert problems(tmp_path, document) == ["loaders.train.file_paths"] * 2 + ["loaders.val.file_paths"]
+
+
+def test_nan_anywhere_in_a_volume_is_found(tmp_path, job):
+    with h5py.File(tmp_path / "val.h5", "a") as file:
+        file["raw"][7, 15, 15] = np.nan
+    assert problems(tmp_path, job) == ["loaders.val.file_paths"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is present")
+def test_an_absent_device_is_found(tmp_path, job):
+    assert problems(tmp_path, changed(job, {"device": "cuda"})) == ["device"]
+
+
+def test_activation_against_the_loss_is_a_warning(tmp_path, job):
+    changes = {"model.out_channels": 5, "loss.name": "CrossEntropyLoss", "eval_metric.name": "MeanIoU", "loaders.*.transformer": CLASSES}
+    remarks = check3dunet(written(tmp_path, changed(job, changes))).remarks
+    assert [remark.code for remark in remarks] == ["model.activation_against_loss"]
+
+
+def test_training_on_instance_ids_warns(tmp_path, job):
+    events = train3dunet(written(tmp_path, changed(job, {"loaders.*.transformer": IDS})))
+    assert any(isinstance(event, Warned) and "between 0 and 1" in event.message for event in events)
+
+
+def test_prediction_is_proven_with_one_patch_and_all_its_paths(tmp_path, job):
+    torch.save(original_state_dict(build_model(job["model"])), tmp_path / "model.pytorch")
+    test = {"file_paths": [str(tmp_path / "val.h5")], "slice_builder": {**BUILDER, "patch_shape": [1, 16, 16], "stride_shape": [1, 16, 16]}}
+    predictor = {"performance_metric": "dice", "gt_internal_path": "nothing"}
+    document = {"device": "cpu", "model": job["model"], "model_path": str(tmp_path / "model.pytorch"), "loaders": {"test": test}}
+    assert problems(tmp_path, document) == ["loaders.test.slice_builder.patch_shape"]
+    assert problems(tmp_path, {**document, "predictor": predictor}) == ["predictor.gt_internal_path"]
+
+
+def test_hdf5_needs_no_suffix(tmp_path, job):
+    (tmp_path / "train.h5").rename(tmp_path / "train")
+    check3dunet(written(tmp_path, changed(job, {"loaders.train.file_paths": [str(tmp_path / "train")]})))
+
+
+@pytest.mark.parametrize(("name", "perfect"), [("BoundaryAveragePrecision", 1.0), ("BoundaryAdaptedRandError", 0.0)])
+def test_integer_boundary_maps_score_as_float_ones(name, perfect):
+    boundary = np.zeros((1, 1, 4, 24, 24), np.int32)
+    boundary[..., 11] = boundary[..., 12, :] = 1
+    labels = np.ones((1, 1, 4, 24, 24), np.int32)
+    labels[..., 12:] += 1
+    labels[..., 12:, :] += 2
+    labels[boundary > 0] = 0
+    metric = build_metric({"name": name})
+    assert metric(boundary, labels) == metric(boundary.astype(np.float32), labels) == perfect
