@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import DataError
 from morula.losses.embedseg import EmbedSegWeights, embedseg, embedseg_sums
 from morula.representations.encode import encode
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 
 CASES = [((14, 15), (0.02, 0.01), {}), ((6, 8, 7), (0.03, 0.01, 0.01), {}), ((12, 12), (0.01, 0.01), {"n_sigma": 1})]
@@ -53,7 +53,7 @@ def by_objects(logits, target, instances, weight, units, weights):
 
 
 @pytest.mark.parametrize(("shape", "units", "options"), CASES)
-def test_value_and_gradient_are_those_of_the_plain_sums(shape, units, options):
+def test_value_and_gradient_equal_plain_sums(shape, units, options):
     logits, target, instances, weight = case(shape, options)
     weights = EmbedSegWeights(1.5, 7.0, 0.5, 3.0)
     fast = embedseg(logits, target, instances, weight, units=units, weights=weights)
@@ -62,7 +62,7 @@ def test_value_and_gradient_are_those_of_the_plain_sums(shape, units, options):
     torch.testing.assert_close(*(torch.autograd.grad(each, logits)[0] for each in (fast, plain)), atol=1e-7, rtol=1e-4)
 
 
-def test_parts_of_images_add_up():
+def test_parts_add_over_images():
     logits, target, instances, weight = case(*CASES[0][::2])
     whole = embedseg_sums(logits, target, instances, weight, units=(0.02, 0.01))
     each = [
@@ -71,17 +71,17 @@ def test_parts_of_images_add_up():
     torch.testing.assert_close(whole.value(each[0].parts + each[1].parts), whole.total)
 
 
-def test_nothing_labelled_and_nothing_there():
+def test_empty_images_have_finite_gradients():
     logits, target, instances, weight = case(*CASES[0][::2])
     for ids, counts in ((instances * 0, weight), (instances, weight * 0)):
         total = embedseg(logits, target, ids, counts, units=(0.02, 0.01))
         assert torch.isfinite(total)
         assert torch.isfinite(torch.autograd.grad(total, logits)[0]).all()
-    with pytest.raises(DataError, match="units 2 numbers"):
+    with raises("loss.units", key="units", value=(0.1, 0.1, 0.1)):
         embedseg(logits, target, instances, units=(0.1, 0.1, 0.1))
 
 
-def test_perfect_outputs_cost_next_to_nothing():
+def test_perfect_outputs_cost_almost_nothing():
     labels = simulate(shape=(40, 40), n_objects=6, rng=np.random.default_rng(0)).labels
     target = torch.from_numpy(encode(labels, ["E"]))[None]
     logits = torch.cat([target[:, :2].atanh() * 512, (target[:, 2:4] - 1) * 24, torch.logit(target[:, 4:].clamp(1e-4, 1 - 1e-4))], dim=1)

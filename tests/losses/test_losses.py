@@ -1,13 +1,14 @@
-"""Laws of the losses, against sums written out voxel by voxel in float64."""
+"""Laws of the losses, compared with sums computed voxel by voxel in float64."""
 
+import inspect
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import DataError, OptionError
 from morula.losses import LOSSES
 from morula.losses.bce import bce, bce_sums
 from morula.losses.cross_entropy import ce, ce_sums
@@ -15,6 +16,7 @@ from morula.losses.dice import bce_dice, dice, dice_sums
 from morula.losses.generalized_dice import generalized_dice
 from morula.losses.rebalance import rebalance_weights
 from morula.losses.regression import l1, mse, smooth_l1
+from morula.testing.errors import raises
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses" / "losses.npz"
 NAMES = LOSSES.names
@@ -60,7 +62,7 @@ def voxel_loss(name, x, t):
 
 
 def brute_force(name, logits, target, weight, channel_weights):
-    """The loss written out over voxels; arrays NC... of float64."""
+    """The loss as a sum over voxels; arrays NC... of float64."""
     if name == "bce_dice":
         return sum(brute_force(part, logits, target, weight, channel_weights) for part in ("bce", "dice"))
     x, t, w = (np.moveaxis(array.numpy(), 1, 0).reshape(array.shape[1], -1) for array in (logits, target, weight))
@@ -111,31 +113,31 @@ def test_parts_add_over_any_split(name):
         total = total + piece
     torch.testing.assert_close(total.parts, whole.parts, rtol=1e-12, atol=1e-12)
     assert total.total.item() == pytest.approx(whole.total.item(), rel=1e-12)
-    assert pieces[3].value(whole.parts).item() == pytest.approx(whole.total.item(), rel=1e-12)  # the value knows nothing of its piece
+    assert pieces[3].value(whole.parts).item() == pytest.approx(whole.total.item(), rel=1e-12)  # the value does not depend on its piece
     assert whole.total.item() == pytest.approx(PLAIN[name](logits, target, weight).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_over_processes_add_to_that_of_the_whole(name):
+def test_gradients_add_over_processes(name):
     logits, target, weight = example(name)
     sums = LOSSES.load(name)
     whole = logits.clone().requires_grad_()
     sums(whole, target, weight).total.backward()
     halves = [logits[i : i + 2].clone().requires_grad_() for i in (0, 2)]
     parts = [sums(half, target[i : i + 2], weight[i : i + 2]) for half, i in zip(halves, (0, 2), strict=True)]
-    for mine, other in ((0, 1), (1, 0)):  # as on each rank: the others' parts arrive without their graph
+    for mine, other in ((0, 1), (1, 0)):  # as on each rank: parts of the others come without their graph
         parts[mine].value(parts[mine].parts + parts[other].parts.detach()).backward()
     torch.testing.assert_close(torch.cat([half.grad for half in halves]), whole.grad, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_is_that_of_the_value(name):
+def test_gradient_equals_finite_differences(name):
     logits, target, weight = example(name, (2, 3, 2, 3))
     assert torch.autograd.gradcheck(lambda x: LOSSES.load(name)(x, target, weight).total, logits.requires_grad_())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ignored_voxels_count_nowhere(name):
+def test_ignored_voxels_have_no_effect(name):
     logits, target, _ = example(name)
     logits.requires_grad_()
     ignored = torch.rand(target.shape, generator=torch.Generator().manual_seed(5)) < 0.3
@@ -144,9 +146,11 @@ def test_ignored_voxels_count_nowhere(name):
     assert by_value.item() == pytest.approx(by_weight.item(), rel=1e-12)
     (gradient,) = torch.autograd.grad(by_value, logits)
     assert not gradient.masked_select(ignored.expand_as(logits)).any()
-    spoilt = target.double().masked_fill(ignored, math.nan)
-    assert PLAIN[name](logits, spoilt, (~ignored).double()).item() == pytest.approx(by_weight.item(), rel=1e-12)
-    assert PLAIN[name](logits, spoilt, ignore_value=math.nan).item() == pytest.approx(by_weight.item(), rel=1e-12) if name != "ce" else True
+    invalid = target.double().masked_fill(ignored, math.nan)
+    assert PLAIN[name](logits, invalid, (~ignored).double()).item() == pytest.approx(by_weight.item(), rel=1e-12)
+    assert (
+        PLAIN[name](logits, invalid, ignore_value=math.nan).item() == pytest.approx(by_weight.item(), rel=1e-12) if name != "ce" else True
+    )
     # the same as if these columns did not exist
     columns = torch.zeros_like(target)
     columns[..., :2] = 1
@@ -155,7 +159,7 @@ def test_ignored_voxels_count_nowhere(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_to_count_is_zero_with_a_gradient_of_zero(name):
+def test_all_weights_zero_gives_zero_loss_and_gradient(name):
     logits, target, weight = example(name)
     logits.requires_grad_()
     loss = PLAIN[name](logits, target, torch.zeros_like(weight))
@@ -164,7 +168,7 @@ def test_nothing_to_count_is_zero_with_a_gradient_of_zero(name):
     assert not logits.grad.any()
 
 
-def test_a_channel_without_counted_voxels_leaves_the_mean():
+def test_channels_without_weight_are_left_out():
     logits, target, weight = example("mse")
     weight[:, 1] = 0
     rest = [0, 2]
@@ -172,7 +176,7 @@ def test_a_channel_without_counted_voxels_leaves_the_mean():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_order_of_samples_and_mirrors_do_not_matter(name):
+def test_invariant_under_sample_order_and_flips(name):
     arrays = example(name)
     expected = PLAIN[name](*arrays).item()
     assert PLAIN[name](*(a.flip(0, -1) for a in arrays)).item() == pytest.approx(expected, rel=1e-12)
@@ -180,8 +184,8 @@ def test_order_of_samples_and_mirrors_do_not_matter(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_computes_in_float32(name, dtype):
-    logits, target, _ = example(name, (1, 2, 300, 300), torch.float32)  # 90,000 voxels: beyond float16's largest number
+def test_half_precision_is_computed_in_float32(name, dtype):
+    logits, target, _ = example(name, (1, 2, 300, 300), torch.float32)  # 90,000 voxels: above float16's largest number
     half = logits.to(dtype)
     expected = PLAIN[name](half.float(), target)
     loss = PLAIN[name](half, target)
@@ -202,7 +206,7 @@ def test_huge_logits_stay_finite(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_perfect_answer_costs_nothing(name):
+def test_perfect_prediction_costs_nothing(name):
     logits, target, _ = example(name)
     if name == "ce":
         logits = 100 * torch.nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1).double()
@@ -214,16 +218,23 @@ def test_a_perfect_answer_costs_nothing(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("make", [lambda t: t[:, :, :1], lambda t: t[:1], lambda t: t[..., 0]])
-def test_shapes_that_do_not_fit_are_refused_in_words(name, make):
+def test_bad_arguments_have_codes(name, make):
     logits, target, weight = example(name)
-    with pytest.raises(DataError, match=r"the target has shape .* but the prediction \(4, 3, 6, 5\)"):
-        PLAIN[name](logits, make(target))
-    with pytest.raises(DataError, match="the weight has shape"):
+    wrong = make(target)
+    with raises("loss.target_shape", value=tuple(wrong[:, 0].shape if name == "ce" and wrong.ndim == 4 else wrong.shape)):
+        PLAIN[name](logits, wrong)
+    with raises("loss.weight_shape"):
         PLAIN[name](logits, target, weight[:, :, :2])
-    with pytest.raises(OptionError, match=r"channel weights \[1.0, 1.0\] do not fit 3 channel"):
-        PLAIN[name](logits, target, channel_weights=(1, 1))
-    with pytest.raises(OptionError, match="none negative and not all zero"):
-        PLAIN[name](logits, target, channel_weights=(0, 0, 0))
+    for weights in ((1.0, 1.0), (0.0, 0.0, 0.0), (1.0, -1.0, 1.0)):
+        with raises("loss.channel_weights", key="channel_weights", value=weights):
+            PLAIN[name](logits, target, channel_weights=weights)
+
+
+def test_plain_losses_have_their_own_name():
+    for name, loss in PLAIN.items():
+        assert loss.__name__ == name
+        assert pickle.loads(pickle.dumps(loss)) is loss
+        assert inspect.signature(loss).parameters == inspect.signature(LOSSES.load(name)).parameters
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -259,21 +270,21 @@ def test_golden_values_and_gradients(case, loss):
     torch.testing.assert_close(logits.grad, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_dice_of_nothing():
+def test_dice_of_empty_channels():
     empty, none = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), -200.0)
     assert dice(none, empty).item() == 0
     assert dice(none, empty, smooth=0).item() == 0
-    assert dice(none, empty, smooth=0, activation="linear", squared=True).item() == 1  # -200 everywhere is something
+    assert dice(none, empty, smooth=0, activation="linear", squared=True).item() == 1  # -200 everywhere is not empty
 
 
-def test_class_weights_are_those_of_torch():
+def test_class_weights_equal_torch():
     logits, target, _ = example("ce")
     weights = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
     expected = torch.nn.functional.cross_entropy(logits, target[:, 0], weight=weights)
     assert ce(logits, target, channel_weights=weights.tolist()).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_classes_come_in_every_spelling():
+def test_class_numbers_of_any_dtype_and_shape():
     logits, target, weight = example("ce")
     expected = ce(logits, target, weight).item()
     for form in (target[:, 0], target.float(), target.to(torch.uint8), target[:, 0].to(torch.int32)):
@@ -282,20 +293,20 @@ def test_classes_come_in_every_spelling():
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, 70_000])
-def test_an_unknown_class_is_named(wrong):
+def test_class_out_of_range(wrong):
     logits, target, _ = example("ce")
     target[0, 0, 0, 0] = wrong
-    with pytest.raises(DataError, match=f"the target holds class {wrong} but the prediction has 3 classes"):
+    with raises("loss.class_out_of_range", key="target", value=wrong):
         ce_sums(logits, target)
 
 
 @pytest.mark.parametrize("loss", [mse, l1, smooth_l1])
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softmax"])
-def test_the_activation_comes_before_the_difference(loss, name):
+def test_activation_is_applied_first(loss, name):
     logits, target, _ = example("mse")
     values = getattr(torch, name)(logits, dim=1) if name == "softmax" else getattr(torch, name)(logits)
     assert loss(logits, target, activation=name).item() == pytest.approx(loss(values, target).item(), rel=1e-12)
-    with pytest.raises(OptionError, match="activation 'sine' is not known"):
+    with raises("loss.unknown_activation", key="activation", value="sine"):
         loss(logits, target, activation="sine")
 
 
@@ -315,7 +326,7 @@ def test_inputs_are_not_changed():
 
 @pytest.mark.parametrize("foreground", [1, 3, 30, 50, 70, 99])
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_rebalance_gives_both_sides_the_same_say(foreground, ndim):
+def test_rebalance_gives_both_sides_equal_weight(foreground, ndim):
     target = torch.zeros(1, 1, *(1,) * (ndim - 2), 10, 10, dtype=torch.float64)
     target.view(-1)[:foreground] = 0.7
     weights = rebalance_weights(target)
@@ -327,7 +338,7 @@ def test_rebalance_gives_both_sides_the_same_say(foreground, ndim):
         assert weights.max().item() == pytest.approx(19)
 
 
-def test_rebalance_leaves_constant_channels_and_counts_each_channel_alone():
+def test_rebalance_per_channel_except_constant_ones():
     target = torch.zeros(2, 3, 4, 4)
     target[:, 1] = 1
     target[0, 2, :2] = 1
@@ -337,7 +348,7 @@ def test_rebalance_leaves_constant_channels_and_counts_each_channel_alone():
     torch.testing.assert_close(rebalance_weights(target[:, 2:]), weights[:, 2:])
 
 
-def test_rebalance_multiplies_the_weight_and_leaves_out_what_it_excludes():
+def test_rebalance_multiplies_weights_and_ignores_voxels():
     target = torch.tensor([[[[1.0, 0, 0, 0, 1, 1]]]])
     weight = torch.tensor([[[[2.0, 2, 1, 1, 0, 0]]]])
     assert rebalance_weights(target, weight).tolist() == [[[[6, 2, 1, 1, 0, 0]]]]
@@ -346,14 +357,14 @@ def test_rebalance_multiplies_the_weight_and_leaves_out_what_it_excludes():
     assert bce_sums(torch.zeros_like(target), marked, rebalance_weights(marked, ignore_value=-1)).parts[1].item() == 6
 
 
-def test_dice_is_that_of_sets():
+def test_dice_equals_dice_of_sets():
     prediction, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
     prediction[..., :2], target[..., 1:3] = 1, 1
     assert dice_sums(prediction, target, activation="linear", smooth=0).total.item() == 0.5
 
 
 @pytest.mark.parametrize("empty", [(1,), (0, 1), (0, 1, 2)])
-def test_generalised_dice_learns_where_a_channel_is_empty(empty):
+def test_generalised_dice_has_gradients_in_empty_channels(empty):
     logits, target, _ = example("generalized_dice")
     target[:, list(empty)] = 0
     for smooth in (0.0, 1.0):
@@ -365,7 +376,7 @@ def test_generalised_dice_learns_where_a_channel_is_empty(empty):
         assert (x.grad[:, list(empty)] >= 0).all()
 
 
-def test_generalised_dice_of_one_channel_is_that_with_its_background():
+def test_generalised_dice_adds_the_background_of_one_channel():
     logits, target, weight = example("generalized_dice", (2, 1, 6, 5))
     both = torch.cat([logits, -logits], dim=1), torch.cat([target, 1 - target], dim=1), weight.expand(2, 2, 6, 5)
     assert generalized_dice(logits, target, weight).item() == pytest.approx(generalized_dice(*both).item(), rel=1e-12)
@@ -379,5 +390,5 @@ def test_positive_weights_multiply_the_foreground():
     assert bce(logits, target, positive_weights=2).item() == pytest.approx(
         bce(logits, target, positive_weights=(2, 2, 2)).item(), rel=1e-12
     )
-    with pytest.raises(OptionError, match="do not fit 3 channel"):
+    with raises("loss.channel_weights", value=(1.0, 2.0)):
         bce(logits, target, positive_weights=(1, 2))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import DataError, OptionError
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.losses.ncuts import soft_ncuts_sums
+from morula.testing.errors import raises
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "soft_ncuts" / "soft_ncuts.npz"
 CASES = ["B_0", "B_2", "C_0"]
@@ -38,7 +38,7 @@ def test_golden_values_and_gradients(case):
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 5, 6), (1, 1, 3, 4, 5)])
-def test_is_the_dense_convolution(shape):
+def test_equals_the_dense_convolution(shape):
     image, probabilities = example(shape)
     reach = torch.arange(-2, 3, dtype=torch.float64)
     squares = sum(axis.square() for axis in torch.meshgrid(*[reach] * (len(shape) - 2), indexing="ij"))
@@ -55,14 +55,14 @@ def test_is_the_dense_convolution(shape):
     assert soft_ncuts(image, probabilities, intensity_sigma=2.0, spatial_sigma=1.5).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_gradient_is_that_by_finite_differences():
+def test_gradient_equals_finite_differences():
     image, probabilities = example((1, 1, 3, 4))
     assert torch.autograd.gradcheck(lambda p: soft_ncuts(image, p, intensity_sigma=2.0), (probabilities.requires_grad_(),))
     assert torch.autograd.gradcheck(lambda p: soft_ncuts_pairwise(image, p, intensity_sigma=2.0), (probabilities,))
 
 
 @pytest.mark.parametrize(("shape", "radius"), [((2, 2, 4, 5), 2), ((1, 1, 3, 3, 4), 2), ((1, 1, 2, 7), 9), ((1, 1, 3, 3), 0)])
-def test_pairs_written_out(shape, radius):
+def test_equals_the_sum_over_pairs(shape, radius):
     image, probabilities = example(shape)
     places = list(itertools.product(*map(range, shape[2:])))
     expected = 0.0
@@ -83,7 +83,7 @@ def test_pairs_written_out(shape, radius):
 
 
 @pytest.mark.parametrize("loss", [soft_ncuts, soft_ncuts_pairwise])
-def test_mixed_precision_around_it_changes_nothing(loss):
+def test_autocast_changes_nothing(loss):
     generator = torch.Generator().manual_seed(0)
     image = 100 * torch.rand((1, 1, 8, 8, 8), generator=generator)
     probabilities = torch.randn((1, 2, 8, 8, 8), generator=generator).softmax(1)
@@ -98,7 +98,7 @@ def test_mixed_precision_around_it_changes_nothing(loss):
 
 
 @pytest.mark.parametrize("loss", [soft_ncuts, soft_ncuts_pairwise])
-def test_a_clean_cut_costs_nothing_and_one_class_all_but_one(loss):
+def test_perfect_cut_is_0_and_one_class_is_k_minus_1(loss):
     image = torch.zeros(1, 1, 6, 8)
     image[..., 4:] = 50
     split = torch.cat([image < 5, image > 5], dim=1).float()
@@ -117,17 +117,17 @@ def test_parts_add_over_samples():
 
 
 @pytest.mark.parametrize("loss", [soft_ncuts, soft_ncuts_pairwise])
-def test_what_does_not_fit_is_refused_in_words(loss):
+def test_bad_arguments_have_codes(loss):
     image, probabilities = example((1, 1, 4, 5))
-    with pytest.raises(DataError, match="samples and voxels are the same"):
+    with raises("loss.target_shape", key="probabilities", value=(1, 3, 4, 5)):
         loss(image[..., 1:], probabilities)
-    with pytest.raises(OptionError, match="intensity_sigma is 0"):
+    with raises("loss.sigma", key="intensity_sigma", value=0):
         loss(image, probabilities, intensity_sigma=0)
-    with pytest.raises(OptionError, match="radius is -1"):
+    with raises("loss.radius", key="radius", value=-1):
         loss(image, probabilities, radius=-1)
 
 
-def test_the_room_stays_light_and_the_function_is_never_hidden_by_its_file():
+def test_losses_import_without_torch():
     code = (
         "import sys, morula; morula.losses.LOSSES; assert 'torch' not in sys.modules\n"
         "import morula.losses.ncuts\nfrom morula.losses import soft_ncuts\nassert callable(soft_ncuts)"

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 LOSSES = Family(
     "loss",
     {
-        "bce": Member("morula.losses.bce:bce_sums", summary="binary cross-entropy of each channel"),
-        "dice": Member("morula.losses.dice:dice_sums", summary="one minus the overlap of each channel"),
+        "bce": Member("morula.losses.bce:bce_sums", summary="binary cross-entropy per channel"),
+        "dice": Member("morula.losses.dice:dice_sums", summary="one minus the overlap per channel"),
         "bce_dice": Member("morula.losses.dice:bce_dice_sums", summary="binary cross-entropy plus Dice"),
         "generalized_dice": Member(
             "morula.losses.generalized_dice:generalized_dice_sums",
-            summary="one minus the overlap, rare channels counting as much as others",
+            summary="Dice with rare channels weighted up",
         ),
         "ce": Member("morula.losses.cross_entropy:ce_sums", summary="cross-entropy over classes that exclude each other"),
-        "mse": Member("morula.losses.regression:mse_sums", summary="mean squared difference"),
-        "l1": Member("morula.losses.regression:l1_sums", summary="mean absolute difference"),
+        "mse": Member("morula.losses.regression:mse_sums", summary="mean squared error"),
+        "l1": Member("morula.losses.regression:l1_sums", summary="mean absolute error"),
         "smooth_l1": Member("morula.losses.regression:smooth_l1_sums", summary="squared near zero, absolute beyond (Huber)"),
     },
     group="morula.losses",

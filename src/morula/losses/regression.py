@@ -1,4 +1,4 @@
-"""Losses of continuous channels: squared, absolute, and smooth absolute difference."""
+"""Losses of continuous channels: squared, absolute, and smooth absolute error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from morula.losses.sums import Activation, Sums, activate, mean_sums, prepare
+from morula.losses.sums import Activation, Sums, activate, mean_sums, plain_loss, prepare
 
 
 def mse_sums(
@@ -19,40 +19,36 @@ def mse_sums(
     channel_weights: Sequence[float] | None = None,
     activation: Activation = "linear",
 ) -> Sums:
-    """Sums of `mse`; parts (2, C)."""
-    logits, target, weight = prepare(logits, target, weight, ignore_value)
-    return mean_sums((activate(logits, activation) - target).square(), weight, channel_weights)
+    """Squared error, averaged over voxels with non-zero weight, then over channels.
 
-
-def mse(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    *,
-    ignore_value: float | None = None,
-    channel_weights: Sequence[float] | None = None,
-    activation: Activation = "linear",
-) -> Tensor:
-    """Squared difference, meaned over the voxels that count, then over the channels.
+    Per channel, with the prediction p after the activation: Σ w (p - t)² / Σ w.
 
     Args:
         logits: NC(Z)YX, before the activation.
         target: NC(Z)YX.
-        weight: broadcastable to the logits; 0 leaves a voxel out.
-        ignore_value: target value that leaves a voxel out.
-        channel_weights: weight of each channel in the mean.
+        weight: broadcastable to the logits; voxels of weight 0 are left out.
+        ignore_value: target value whose voxels are left out.
+        channel_weights: weight of each channel in the average over channels.
         activation: applied to the logits first.
 
+    Returns:
+        Parts (2, C): Σ w loss and Σ w. `mse` gives the value.
+
     Raises:
-        DataError: for shapes that do not fit.
-        OptionError: for channel weights that do not fit or an unknown activation.
+        DataError: when target or weight do not fit the logits.
+        OptionError: when channel weights do not fit the channels, or for an unknown activation.
 
     Examples:
         >>> import torch
         >>> float(mse(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)))
         4.0
     """
-    return mse_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, activation=activation).total
+    logits, target, weight = prepare(logits, target, weight, ignore_value)
+    return mean_sums((activate(logits, activation) - target).square(), weight, channel_weights)
+
+
+mse = plain_loss(mse_sums)
+"""Mean squared error as a scalar; arguments of `mse_sums`."""
 
 
 def l1_sums(
@@ -64,28 +60,19 @@ def l1_sums(
     channel_weights: Sequence[float] | None = None,
     activation: Activation = "linear",
 ) -> Sums:
-    """Sums of `l1`; parts (2, C)."""
-    logits, target, weight = prepare(logits, target, weight, ignore_value)
-    return mean_sums((activate(logits, activation) - target).abs(), weight, channel_weights)
-
-
-def l1(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    *,
-    ignore_value: float | None = None,
-    channel_weights: Sequence[float] | None = None,
-    activation: Activation = "linear",
-) -> Tensor:
-    """Absolute difference, meaned over the voxels that count, then over the channels. Arguments and errors as of `mse`.
+    """Absolute error |p - t|; reduction, arguments, parts and errors as in `mse_sums`. `l1` gives the value.
 
     Examples:
         >>> import torch
         >>> float(l1(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), -2.0)))
         2.0
     """
-    return l1_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, activation=activation).total
+    logits, target, weight = prepare(logits, target, weight, ignore_value)
+    return mean_sums((activate(logits, activation) - target).abs(), weight, channel_weights)
+
+
+l1 = plain_loss(l1_sums)
+"""Mean absolute error as a scalar; arguments of `l1_sums`."""
 
 
 def smooth_l1_sums(
@@ -98,31 +85,21 @@ def smooth_l1_sums(
     activation: Activation = "linear",
     beta: float = 1.0,
 ) -> Sums:
-    """Sums of `smooth_l1`; parts (2, C)."""
-    logits, target, weight = prepare(logits, target, weight, ignore_value)
-    loss = functional.smooth_l1_loss(activate(logits, activation), target, reduction="none", beta=beta)
-    return mean_sums(loss, weight, channel_weights)
+    """Smooth absolute error (Girshick 2015, https://arxiv.org/abs/1504.08083): with the difference d = |p - t|::
 
+        d² / (2 beta)  where d < beta,    d - beta / 2  elsewhere
 
-def smooth_l1(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    *,
-    ignore_value: float | None = None,
-    channel_weights: Sequence[float] | None = None,
-    activation: Activation = "linear",
-    beta: float = 1.0,
-) -> Tensor:
-    """d² / (2 beta) where the difference d is below `beta`, |d| - beta / 2 beyond (Girshick 2015, https://arxiv.org/abs/1504.08083).
-
-    Meaned over the voxels that count, then over the channels. Other arguments and errors as of `mse`.
+    Reduction, other arguments, parts and errors as in `mse_sums`. `smooth_l1` gives the value.
 
     Examples:
         >>> import torch
         >>> float(smooth_l1(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)))
         1.5
     """
-    return smooth_l1_sums(
-        logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, activation=activation, beta=beta
-    ).total
+    logits, target, weight = prepare(logits, target, weight, ignore_value)
+    loss = functional.smooth_l1_loss(activate(logits, activation), target, reduction="none", beta=beta)
+    return mean_sums(loss, weight, channel_weights)
+
+
+smooth_l1 = plain_loss(smooth_l1_sums)
+"""Mean smooth absolute error as a scalar; arguments of `smooth_l1_sums`."""

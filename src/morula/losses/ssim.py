@@ -9,23 +9,32 @@ from torch.nn import functional
 from morula.losses.sums import Sums, mean_sums, prepare
 
 WINDOW = 7
-_K1, _K2 = 0.01, 0.03
+"""Edge of the window in voxels."""
+
+_K1, _K2 = 0.01, 0.03  # stabilisers of the paper, in units of the target's range
 _POOL = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 def ssim_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
-    """One minus the structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861), meaned; sums over samples add up.
+    """1 - SSIM (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861), averaged over windows and channels.
 
-    Windows have 7 voxels an axis (as many as there are where the patch is thinner) and lie inside the patch; values count as far as
-    each sample's target ranges.
+    Per window, with means m, sample variances s² and covariance s_xy of prediction x and target y, and a range R of the target::
+
+        SSIM = (2 m_x m_y + (0.01 R)²) (2 s_xy + (0.03 R)²) / ((m_x² + m_y² + (0.01 R)²) (s_x² + s_y² + (0.03 R)²))
+
+    Windows have 7 voxels per axis (the largest odd number that fits, where the patch is thinner) and lie inside the patch. R is
+    measured per sample.
 
     Args:
         logits: NC(Z)YX, the predicted image.
         target: NC(Z)YX.
-        weight: broadcastable to the logits; windows weigh as the voxel in their middle.
+        weight: broadcastable to the logits; a window has the weight of its central voxel.
+
+    Returns:
+        Parts (2, C): Σ w loss and Σ w over windows.
 
     Raises:
-        DataError: for shapes that do not fit.
+        DataError: when target or weight do not fit the prediction.
 
     Examples:
         >>> image = torch.rand(1, 1, 16, 16)
@@ -45,12 +54,12 @@ def ssim_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> S
 
     mean_x, mean_y = mean(logits), mean(target)
     n = float(torch.tensor(edges).prod())
-    sample = n / max(1.0, n - 1)
+    sample = n / max(1.0, n - 1)  # from the variance of a population to that of a sample
     var_x = sample * (mean(logits.square()) - mean_x.square())
     var_y = sample * (mean(target.square()) - mean_y.square())
-    both = sample * (mean(logits * target) - mean_x * mean_y)
-    similar = (2 * mean_x * mean_y + a) * (2 * both + b) / ((mean_x.square() + mean_y.square() + a) * (var_x + var_y + b))
+    covariance = sample * (mean(logits * target) - mean_x * mean_y)
+    similarity = (2 * mean_x * mean_y + a) * (2 * covariance + b) / ((mean_x.square() + mean_y.square() + a) * (var_x + var_y + b))
     if weight is not None:
         inner = tuple(slice(edge // 2, n - edge // 2) for edge, n in zip(edges, spatial, strict=True))
         weight = weight.expand(weight.shape[0], weight.shape[1], *spatial)[(slice(None), slice(None), *inner)]
-    return mean_sums(1 - similar, weight)
+    return mean_sums(1 - similarity, weight)
