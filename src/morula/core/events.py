@@ -140,11 +140,16 @@ class Epoch(_Placed):
 
 @dataclass(frozen=True)
 class Preview(_Placed):
-    """A picture to look at: (Y, X) or (Y, X, 3), uint8 or float in [0, 1]."""
+    """A picture to look at: (Y, X) or (Y, X, 3), uint8 or float in [0, 1].
+
+    It may consist of tiles of equal size; `rows` and `columns` are their titles.
+    """
 
     name: str
     image: np.ndarray
     epoch: int | None = None
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,10 @@ class Method(ABC):
     def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures (Y, X) or (Y, X, 3) in [0, 1] by name, of the first image of a batch."""
 
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Titles of the rows and of the columns of tiles that a preview consists of."""
+        return (), ()
+
     def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Entries that make a task of a training patch C(Z)YX, as the network would see it: added to the sample, or in place of its own."""
         del image, rng

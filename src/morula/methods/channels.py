@@ -446,11 +446,19 @@ class Channels(Method):
         scored = batch["weights"][0].cpu().numpy() > 0
         predicted = self.activate(outputs)[0].float().cpu().numpy() * scored
         targets = batch["targets"][0].float().cpu().numpy()
-        firsts = [span.stop - 1 if each.role == "embedding" else span.start for each, span in zip(self.representations, self._spans)]
-        firsts += range(self._width, len(self.channels))
         columns = [np.vstack([image, image])]
-        columns += [np.vstack([_unit(middle_plane(targets[i])), _unit(middle_plane(predicted[i]))]) for i in firsts]
+        columns += [np.vstack([_unit(middle_plane(targets[i])), _unit(middle_plane(predicted[i]))]) for i in self._previewed]
         return {"channels": np.hstack(columns)}
+
+    @property
+    def _previewed(self) -> list[int]:
+        """Channels that a preview shows: the first one of each representation, of an embedding the seeds."""
+        firsts = [span.stop - 1 if each.role == "embedding" else span.start for each, span in zip(self.representations, self._spans)]
+        return firsts + list(range(self._width, len(self.channels)))
+
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Target above prediction; a column per channel after the image."""
+        return ("target", "prediction"), ("image", *(self.channels[i] for i in self._previewed))
 
 
 def _unit(plane: np.ndarray) -> np.ndarray:

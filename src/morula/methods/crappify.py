@@ -115,6 +115,10 @@ class Crappify(Restoring):
         arrays = [each[0, 0].float().cpu().numpy() for each in (batch["image"], outputs[HEAD], batch["targets"])]
         return {"crappify": stretched(np.hstack([middle_plane(each) for each in arrays]))}
 
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("degraded", "restored", "original")
+
 
 def worsened(image: np.ndarray, noise: float, factors: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """An image C(Z)YX with noise, then at a lower resolution, on the same grid and in the same range.

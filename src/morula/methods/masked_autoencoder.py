@@ -161,6 +161,10 @@ class MaskedAutoencoder(Restoring):
         planes = [middle_plane(each[0, 0].numpy()) for each in (image, seen, rebuilt, rebuilt.where(hidden, image))]
         return {"masked_autoencoder": stretched(np.hstack(planes))}
 
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", "what the network sees", "reconstruction", "reconstruction of hidden boxes")
+
 
 def _scaled(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (N, L, values) at mean 0 and standard deviation 1, their means and deviations."""

@@ -188,6 +188,10 @@ class Semantic(Method):
         shown = [each[0] if self.binary else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
         return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
 
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", "target", "prediction")
+
 
 def nanmean(values: np.ndarray) -> float:
     """Mean of the classes that are there; NaN where none is.

@@ -242,6 +242,10 @@ class WNet3D(Method):
         planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(rebuilt))]
         return {"wnet3d": np.hstack([np.pad(plane, ((0, 0), (0, 2)), constant_values=1) for plane in planes])[:, :-2]}
 
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", *(f"class {number + 1}" for number in range(self.options.classes)), "most likely class", "reconstruction")
+
     def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
         """What WNet3D's document says of losses that explode, stay, or outweigh each other."""
         return super().advice(history) + advice_on_balance(history, self.options.reconstruction)

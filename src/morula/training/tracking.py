@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -137,15 +138,20 @@ def as_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def save_preview(event: Preview, folder: Path) -> Path:
-    """Write the picture as ``NAME_EPOCH.png``; characters that file names must not hold become ``-``.
+    """Write the picture as ``NAME_EPOCH.png``, the titles of its tiles as text in the file; characters that file names must not hold become ``-``.
 
     Raises:
         OSError: when it cannot be written.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     name = re.sub(r"[^\w.+-]+", "-", event.name).strip("-.") or "preview"
     path = folder / (f"{name}.png" if event.epoch is None else f"{name}_{event.epoch:04d}.png")
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(as_uint8(event.image)).save(path)
+    titles = PngInfo()
+    for key, values in (("rows", event.rows), ("columns", event.columns)):
+        if values:
+            titles.add_text(key, json.dumps(values))
+    Image.fromarray(as_uint8(event.image)).save(path, pnginfo=titles)
     return path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Warned, below
+from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Warned, below
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
@@ -262,6 +262,9 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         if isinstance(event, Epoch):
             judged = judge.figures if judge is not None and "score" in event.figures else {}
             event = replace(event, figures={**event.figures, **method.epoch_figures(event.figures), **judged})
+        elif isinstance(event, Preview):
+            rows, columns = method.preview_titles()
+            event = replace(event, rows=rows, columns=columns)
         yield event
         if isinstance(event, Epoch):
             history.append(event.figures)
