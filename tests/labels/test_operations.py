@@ -8,7 +8,8 @@ from scipy import ndimage as ndi
 
 from morula.core.errors import OptionError, UnknownNameError
 from morula.kernels.geometry import geometry
-from morula.kernels.relative_h_maxima import part, smooth
+from morula.kernels.relative_h_maxima import relative_h_maxima
+from morula.kernels.smoothing import binomial_smooth
 from morula.labels.border import clear_border
 from morula.labels.holes import fill_holes
 from morula.labels.objects import Objects
@@ -133,20 +134,20 @@ def test_geometry(shape):
 def test_valleys_part_by_their_depth():
     height = np.array([[1, 5, 10, 8, 10, 4, 6, 1]], np.float32)
     mask = np.ones_like(height, bool)
-    assert part(height, mask, 0.1)[1] == 3
-    ids, n = part(height, mask, 0.25)
+    assert relative_h_maxima(height, mask, 0.1)[1] == 3
+    ids, n = relative_h_maxima(height, mask, 0.25)
     assert n == 2
     assert ids[0, 2] == ids[0, 4] != ids[0, 6]
-    assert part(height, mask, 0.5)[1] == 1
-    assert part(height, np.zeros_like(mask), 0.5)[1] == 0
+    assert relative_h_maxima(height, mask, 0.5)[1] == 1
+    assert relative_h_maxima(height, np.zeros_like(mask), 0.5)[1] == 0
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (10, 20, 20)])
 def test_valley_regions_do_not_depend_on_orientation(shape):
     height = ndi.gaussian_filter(np.random.default_rng(3).random(shape), 2).astype(np.float32)
     mask = height > 0.48
-    plain, n = part(height, mask, 0.05)
-    turned, m = part(np.ascontiguousarray(height[::-1, ::-1]), np.ascontiguousarray(mask[::-1, ::-1]), 0.05)
+    plain, n = relative_h_maxima(height, mask, 0.05)
+    turned, m = relative_h_maxima(np.ascontiguousarray(height[::-1, ::-1]), np.ascontiguousarray(mask[::-1, ::-1]), 0.05)
     assert n == m
     pairs = np.unique(np.stack([plain.ravel(), turned[::-1, ::-1].ravel()]), axis=1)
     assert pairs.shape[1] <= (n + 1) * 1.2
@@ -155,7 +156,7 @@ def test_valley_regions_do_not_depend_on_orientation(shape):
 def test_smoothing_keeps_the_sum_and_knows_the_voxel_size():
     values = np.zeros((9, 9, 9), np.float32)
     values[4, 4, 4] = 1
-    smoothed = smooth(values, (2.0, 1.0, 1.0))
+    smoothed = binomial_smooth(values, (2.0, 1.0, 1.0))
     assert smoothed.sum() == pytest.approx(1)
     assert smoothed[3, 4, 4] < smoothed[4, 3, 4]
     assert values.sum() == 1

@@ -6,7 +6,7 @@ from scipy import ndimage as ndi
 from scipy.spatial.distance import cdist
 
 from morula.core.errors import DataError, OptionError
-from morula.decoders.foreground_mask import fit_inside, inside_mask
+from morula.decoders.foreground_mask import fit_foreground, foreground_mask
 from morula.decoders.statistics import ChannelStatistics
 from morula.inference.median import median
 from morula.kernels.watershed import watershed
@@ -114,11 +114,11 @@ def test_the_inside_is_told_by_the_documented_channels(codes, used):
     labels[5:20, 5:20], labels[5:20, 20:35] = 1, 2
     channels = encode(labels, codes)
     made = build_channels(codes)
-    fitted = fit_inside(made, ChannelStatistics.of(channels))
-    mask = inside_mask(channels, made, fitted)
+    fitted = fit_foreground(made, ChannelStatistics.of(channels))
+    mask = foreground_mask(channels, made, fitted)
     np.testing.assert_array_equal(mask, channels[codes.index(used)] > 0 if used == "M" else labels > 0)
     with pytest.raises(OptionError, match="voronoi needs the channel"):
-        inside_mask(channels, made, fitted, code="B" if used != "B" else "M")
+        foreground_mask(channels, made, fitted, code="B" if used != "B" else "M")
 
 
 def test_median_takes_out_single_planes():

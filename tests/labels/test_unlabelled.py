@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from morula.jobs.load import load_job
-from morula.labels.partial_labels import completed, continued, labelled_only
+from morula.labels.partial_labels import extrapolate_objects, labelled_only, nearest_labels
 from morula.methods import METHODS
 from morula.methods.channels import GUESSED
 from morula.representations import REPRESENTATIONS
@@ -25,7 +25,7 @@ def test_each_unlabelled_voxel_gets_the_label_of_a_nearest_labelled_one(
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2**32, shape, dtype=np.uint32)
     unlabelled = rng.random(shape) < share
-    found = continued(labels, unlabelled, spacing)
+    found = nearest_labels(labels, unlabelled, spacing)
     np.testing.assert_array_equal(found[~unlabelled], labels[~unlabelled])
     known = np.argwhere(~unlabelled) * spacing
     values = labels[~unlabelled]
@@ -36,12 +36,12 @@ def test_each_unlabelled_voxel_gets_the_label_of_a_nearest_labelled_one(
 
 def test_without_any_label_everything_is_background() -> None:
     labels = np.full((5, 6), 255, np.uint32)
-    assert not continued(labels, labels == 255, (1, 1)).any()
+    assert not nearest_labels(labels, labels == 255, (1, 1)).any()
 
 
 def test_nothing_is_copied_where_everything_is_labelled() -> None:
     labels = np.ones((5, 6), np.uint32)
-    assert continued(labels, labels == 255, (1, 1)) is labels
+    assert nearest_labels(labels, labels == 255, (1, 1)) is labels
 
 
 def test_what_nobody_has_looked_at_is_not_scored() -> None:
@@ -72,7 +72,7 @@ def _partly(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_object_goes_on_from_its_voxels_as_far_as_each_is_deep(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
     labels, unlabelled = _partly(shape, seed)
-    found = completed(labels, unlabelled, spacing)
+    found = extrapolate_objects(labels, unlabelled, spacing)
     np.testing.assert_array_equal(found[~unlabelled], labels[~unlabelled])
     places, values = np.argwhere(~unlabelled) * spacing, labels[~unlabelled]
     squares = ((places[:, None] - places) ** 2).sum(axis=2)
@@ -96,7 +96,7 @@ def test_a_painted_middle_slice_of_a_ball_tells_the_ball(spacing: tuple[float, .
     ball = (away <= 8.2**2).astype(np.uint32)
     unlabelled = np.ones(ball.shape, bool)
     unlabelled[tuple(n // 2 if a == axis else slice(None) for a, n in enumerate(shape))] = False
-    found = completed(np.where(unlabelled, 0, ball), unlabelled, spacing)
+    found = extrapolate_objects(np.where(unlabelled, 0, ball), unlabelled, spacing)
     np.testing.assert_array_equal(found[away <= 7.8**2], 1)
     np.testing.assert_array_equal(found[away > 9.2**2], 0)
 
@@ -104,8 +104,8 @@ def test_a_painted_middle_slice_of_a_ball_tells_the_ball(spacing: tuple[float, .
 def test_an_object_beside_which_nothing_is_known_fills_the_image() -> None:
     labels = np.full((6, 7), 9, np.uint32)
     labels[2, 3] = 5
-    assert (completed(labels, labels == 9, (1, 1)) == 5).all()
-    assert not completed(np.full((6, 7), 9, np.uint32), np.ones((6, 7), bool), (1, 1)).any()
+    assert (extrapolate_objects(labels, labels == 9, (1, 1)) == 5).all()
+    assert not extrapolate_objects(np.full((6, 7), 9, np.uint32), np.ones((6, 7), bool), (1, 1)).any()
 
 
 def _codes(ndim: int) -> list[str]:
@@ -136,7 +136,7 @@ def _seen(code: str, unlabelled: np.ndarray) -> np.ndarray | None:
 @pytest.mark.parametrize(("shape", "spacing"), [((14, 17), (1.0, 1.0)), ((6, 9, 8), (2.5, 0.5, 0.8))])
 def test_what_was_guessed_counts_little_beside_what_was_seen(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
     labels, unlabelled = _partly(shape, 2)
-    labels = completed(labels, unlabelled, spacing)
+    labels = extrapolate_objects(labels, unlabelled, spacing)
     told = set()
     for code in _codes(len(shape)):
         method = _method(code, len(shape), spacing)

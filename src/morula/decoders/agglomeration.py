@@ -13,8 +13,9 @@ from morula.core.options import Options as BaseOptions
 from morula.decoders.affinities import AffinityDecoder, affinity_objects, direct, offsets_of
 from morula.decoders.search_space import Space, choices
 from morula.kernels.agglomeration import agglomerate
+from morula.kernels.components import connected_components
 from morula.kernels.mutex_watershed import attach
-from morula.kernels.relative_h_maxima import pieces, smooth
+from morula.kernels.smoothing import binomial_smooth
 from morula.kernels.watershed import watershed
 from morula.labels.objects import Objects
 
@@ -69,9 +70,9 @@ class Agglomeration(AffinityDecoder[Options]):
         chosen = direct(steps, "agglomeration")
         near, offsets = prediction if len(chosen) == len(steps) else prediction[chosen], [steps[channel] for channel in chosen]
         lowest = near.min(axis=0)
-        seeds, number = pieces(lowest > self.options.seeds)
+        seeds, number = connected_components(lowest > self.options.seeds)
         growth = lowest > self.options.growth
-        surface = smooth(np.negative(lowest, out=lowest), spacing)
+        surface = binomial_smooth(np.negative(lowest, out=lowest), spacing)
         del lowest
         fragments = watershed(surface, seeds, growth)
         del surface, seeds, growth

@@ -17,7 +17,8 @@ from morula.kernels.flow_fields import flow_field
 from morula.kernels.flow_tracking import arrivals, flow_errors, follow, take_from_ends
 from morula.kernels.geometry import sizes_of
 from morula.kernels.object_tables import numbered, object_means, select
-from morula.kernels.relative_h_maxima import part, smooth
+from morula.kernels.relative_h_maxima import relative_h_maxima
+from morula.kernels.smoothing import gaussian_smooth
 from morula.labels.objects import Objects
 from morula.representations.base import Representation
 
@@ -132,8 +133,8 @@ class Flows:
         ways = follow(flow, mask, spacing, self.options.steps)
         counts = np.zeros(mask.shape, np.float32)
         arrivals(ways.ravel(), counts.ravel())
-        hills = smooth(counts, spacing, 1.0)
-        ids, n = part(hills, hills > 0.1, self.options.valley, connectivity=mask.ndim)
+        hills = gaussian_smooth(counts, 1.0, spacing)
+        ids, n = relative_h_maxima(hills, hills > 0.1, self.options.valley, connectivity=mask.ndim)
         labels = np.zeros(mask.shape, np.uint32)
         take_from_ends(ways.ravel(), ids.ravel(), labels.ravel())
         return labels, counts, n

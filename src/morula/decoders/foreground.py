@@ -13,9 +13,11 @@ from morula.core.errors import DataError, OptionError
 from morula.core.options import Options as BaseOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
-from morula.decoders.voronoi_otsu import SPOT, ball_voxels, blurred, outlined, spots, typical_radius, voronoi
+from morula.decoders.voronoi_otsu import SPOT, ball_voxels, outlined, spots, typical_radius, voronoi
+from morula.kernels.components import connected_components
 from morula.kernels.object_tables import numbered, object_means
-from morula.kernels.relative_h_maxima import part, pieces
+from morula.kernels.relative_h_maxima import relative_h_maxima
+from morula.kernels.smoothing import gaussian_smooth
 from morula.kernels.watershed import watershed
 from morula.labels.objects import Objects
 from morula.labels.size_filter import remove_small
@@ -142,12 +144,12 @@ class VoronoiOtsu(_OfForeground):
         """
         probability, options = _single(prediction), self.options
         limit, outline = parameters["threshold"], options.outline_sigma
-        mask = outlined(probability, spacing, limit) if outline == "auto" else blurred(probability, outline, spacing) > limit
+        mask = outlined(probability, spacing, limit) if outline == "auto" else gaussian_smooth(probability, outline, spacing) > limit
         radius = typical_radius(mask, spacing)
-        landscape = blurred(
+        landscape = gaussian_smooth(
             probability if landscape is None else landscape, SPOT * radius if options.spot_sigma == "auto" else options.spot_sigma, spacing
         )
-        seeds = part(landscape, mask, options.valley, connectivity=mask.ndim)[0] if options.valley else spots(landscape, mask)
+        seeds = relative_h_maxima(landscape, mask, options.valley, connectivity=mask.ndim)[0] if options.valley else spots(landscape, mask)
         flooded = options.flood and bool(seeds.any())
         labels = watershed(-landscape, seeds, mask, connectivity=mask.ndim) if flooded else voronoi(seeds, mask, spacing)
         least = ball_voxels(radius / 2, spacing) if options.min_size == "auto" else options.min_size
@@ -183,7 +185,7 @@ class SeededWatershed(_OfForeground):
         probability, options = _single(prediction), self.options
         connectivity = min(options.connectivity, probability.ndim)
         mask = probability > options.foreground
-        seeds = remove_small(pieces(probability > options.seed, connectivity)[0], options.min_seed)
+        seeds = remove_small(connected_components(probability > options.seed, connectivity)[0], options.min_seed)
         return _objects(watershed(-probability, seeds, mask, connectivity=connectivity), probability, options.min_size, seeds, mask)
 
 
@@ -211,7 +213,7 @@ class ConnectedComponents(_OfForeground):
         """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`, the objects before small ones are dropped."""
         probability, options = _single(prediction), self.options
         mask = probability > options.threshold
-        found, _ = pieces(mask, min(options.connectivity, probability.ndim))
+        found, _ = connected_components(mask, min(options.connectivity, probability.ndim))
         return _objects(found, probability, options.min_size, found, mask)
 
 

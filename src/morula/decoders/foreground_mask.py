@@ -17,7 +17,7 @@ from morula.representations.base import Representation
 _ROLES = ("mask", "interior", "background", "contour")
 
 
-def inside_channel(representations: Sequence[Representation[Any]], code: str | None = None) -> str:
+def foreground_channel(representations: Sequence[Representation[Any]], code: str | None = None) -> str:
     """Code of the channel that tells the inside: the named one, or the first of M, F, B and C that is there.
 
     Raises:
@@ -32,18 +32,18 @@ def inside_channel(representations: Sequence[Representation[Any]], code: str | N
     return code
 
 
-def inside_codes(representations: Sequence[Representation[Any]]) -> list[str]:
-    """Codes of the channels that may tell the inside, which `fit_inside` reads the histograms of."""
+def foreground_codes(representations: Sequence[Representation[Any]]) -> list[str]:
+    """Codes of the channels that may tell the inside, which `fit_foreground` reads the histograms of."""
     return [each.code for each in representations if each.role in _ROLES]
 
 
-def fit_inside(representations: Sequence[Representation[Any]], statistics: ChannelStatistics) -> dict[str, float]:
+def fit_foreground(representations: Sequence[Representation[Any]], statistics: ChannelStatistics) -> dict[str, float]:
     """Otsu's threshold of each channel that may tell the inside, by its code."""
     rows = rows_of(representations, len(statistics.maximum))
-    return {code: float(statistics.otsu(rows[code].start)) for code in inside_codes(representations)}
+    return {code: float(statistics.otsu(rows[code].start)) for code in foreground_codes(representations)}
 
 
-def inside_mask(
+def foreground_mask(
     prediction: np.ndarray,
     representations: Sequence[Representation[Any]],
     fitted: Mapping[str, float],
@@ -56,14 +56,14 @@ def inside_mask(
     Args:
         prediction: channels C(Z)YX.
         representations: in the order of the prediction.
-        fitted: from `fit_inside`.
-        code: channel that tells the inside; see `inside_channel`.
+        fitted: from `fit_foreground`.
+        code: channel that tells the inside; see `foreground_channel`.
         threshold: instead of the fitted one.
 
     Raises:
         OptionError: when no channel tells the inside.
     """
-    chosen = inside_channel(representations, code)
+    chosen = foreground_channel(representations, code)
     limit = fitted[chosen] if threshold == "auto" else float(threshold)
     plane = prediction[rows_of(representations, len(prediction))[chosen]][0]
     role = next(each.role for each in representations if each.code == chosen)

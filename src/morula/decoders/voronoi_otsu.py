@@ -10,8 +10,9 @@ import numpy as np
 
 from morula.core.label_image import smallest_type
 from morula.decoders.statistics import ChannelStatistics
+from morula.kernels.components import connected_components
 from morula.kernels.object_tables import numbered
-from morula.kernels.relative_h_maxima import pieces
+from morula.kernels.smoothing import gaussian_smooth
 from morula.kernels.watershed import watershed
 from morula.labels.distance import distance
 
@@ -21,25 +22,9 @@ FINEST = 0.65
 """Width of the Gaussian, in voxels, with which objects of unknown size are first looked at: clEsperanto's and CellSeg3D's."""
 
 
-def blurred(values: np.ndarray, sigma: float, spacing: Sequence[float]) -> np.ndarray:
-    """Values (Z)YX smoothed by a Gaussian of `sigma` voxels of the finest axis, fewer along coarser ones.
-
-    Examples:
-        >>> blurred(np.array([[0.0, 0, 1, 0, 0]]), 0.65, (1, 1)).round(2)
-        array([[0.01, 0.19, 0.61, 0.19, 0.01]], dtype=float32)
-    """
-    from scipy import ndimage
-
-    values = np.asarray(values, np.float32)
-    if sigma <= 0:
-        return values
-    finest = min(spacing)
-    return ndimage.gaussian_filter(values, [sigma * finest / length for length in spacing], mode="nearest")
-
-
 def bright_mask(values: np.ndarray, spacing: Sequence[float], sigma: float) -> np.ndarray:
     """What lies above Otsu's threshold of the smoothed values; nothing where all values are alike."""
-    smoothed = blurred(values, sigma, spacing)
+    smoothed = gaussian_smooth(values, sigma, spacing)
     return smoothed > ChannelStatistics.of(smoothed[None]).otsu(0)
 
 
@@ -77,7 +62,7 @@ def outlined(values: np.ndarray, spacing: Sequence[float], limit: float | None =
     """
     sigma = FINEST
     for _ in range(3):  # the radius is found in the mask that it makes
-        smoothed = blurred(values, sigma, spacing)
+        smoothed = gaussian_smooth(values, sigma, spacing)
         mask = smoothed > (ChannelStatistics.of(smoothed[None]).otsu(0) if limit is None else limit)
         sigma = max(FINEST, OUTLINE * typical_radius(mask, spacing))
     return mask
@@ -97,7 +82,7 @@ def spots(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     tops = local_maxima(np.where(mask, values, values.min()), connectivity=mask.ndim) & mask
     if not tops.any():  # one plateau that fills the mask
         tops = mask
-    return pieces(tops, mask.ndim)[0]
+    return connected_components(tops, mask.ndim)[0]
 
 
 def voronoi(seeds: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -135,7 +120,7 @@ def part_by_spots(
         sigma: width of the Gaussian in voxels of the finest axis; 0.4 of the typical radius of the mask's objects when left out.
         flooded: meet where the smoothed values are lowest between the spots, instead of halfway.
     """
-    smoothed = blurred(values, SPOT * typical_radius(mask, spacing) if sigma is None else sigma, spacing)
+    smoothed = gaussian_smooth(values, SPOT * typical_radius(mask, spacing) if sigma is None else sigma, spacing)
     seeds = spots(smoothed, mask)
     return (watershed(-smoothed, seeds, mask, connectivity=mask.ndim) if flooded else voronoi(seeds, mask, spacing)), seeds
 

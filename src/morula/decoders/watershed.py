@@ -33,9 +33,11 @@ from morula.decoders.watershed_plan import (
     threshold_choices,
     top,
 )
+from morula.kernels.components import connected_components
 from morula.kernels.geometry import sizes_of
 from morula.kernels.object_tables import numbered, object_maxima, object_means, select
-from morula.kernels.relative_h_maxima import part, pieces, smooth
+from morula.kernels.relative_h_maxima import relative_h_maxima
+from morula.kernels.smoothing import binomial_smooth, gaussian_smooth
 from morula.kernels.watershed import watershed
 from morula.labels.distance import distance
 from morula.labels.morphology import Radius, dilate_mask, erode, radii
@@ -199,7 +201,7 @@ class Watershed:
         depth = self._depth(found, parameters["largest"]) * growth
         clear, landscape = found, depth
         if sigma := self.options.smoothing:
-            clear = {**found, **{code: smooth(found[code], spacing, sigma) for code in self.seeds}}
+            clear = {**found, **{code: gaussian_smooth(found[code], sigma, spacing) for code in self.seeds}}
             landscape = self._depth(clear, parameters["largest"]) * growth
         seeds, number = self._seeds(clear, parameters["seeds"], growth, landscape, spacing)
         seeds = self._worthy(seeds, number, depth, parameters["seeds"])
@@ -250,7 +252,7 @@ class Watershed:
         only = next(iter(self.growth)) if len(self.growth) == 1 else None
         if only is not None and self.channels[only].role == "distance" and thresholds[only] is not None:
             # scaled distances are 0 on an object's outermost voxels: a low threshold on smooth values, and one voxel more
-            mask = dilate_mask(self._passed({only: smooth(planes[only], spacing)}, thresholds, spacing), (1,) * len(spacing))
+            mask = dilate_mask(self._passed({only: binomial_smooth(planes[only], spacing)}, thresholds, spacing), (1,) * len(spacing))
         else:
             mask = self._passed(planes, thresholds, spacing)
         mask = erode(mask, radii(self.options.growth_erosion, spacing))
@@ -274,8 +276,8 @@ class Watershed:
             return np.zeros(mask.shape, np.uint32), 0  # contours alone tell objects from background, and there are none
         connectivity = min(self.options.connectivity, mask.ndim)
         if self.valley is None:
-            return pieces(mask, connectivity)
-        return part(smooth(depth, spacing), mask, self.valley, connectivity=connectivity)
+            return connected_components(mask, connectivity)
+        return relative_h_maxima(binomial_smooth(depth, spacing), mask, self.valley, connectivity=connectivity)
 
     def _worthy(self, seeds: np.ndarray, number: int, depth: np.ndarray, thresholds: Mapping[str, float | None]) -> np.ndarray:
         """Step 4: the seeds 1..number that are large enough and reach deep enough."""
@@ -295,7 +297,7 @@ class Watershed:
         if self.options.keep_unseeded and not self.options.by_slice and self._inside() is not None:
             left = growth & (labels == 0)
             if left.any():
-                more, count = pieces(left, connectivity)
+                more, count = connected_components(left, connectivity)
                 labels[left] = more[left] + np.uint32(number)
                 number += count
         return labels, number

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import cc3d
 import numpy as np
 from numba import njit
 
+from morula.kernels.components import connected_components
 from morula.kernels.object_tables import object_maxima
 from morula.kernels.watershed import quantised, steps
 
 
-def part(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: int = 1) -> tuple[np.ndarray, int]:
+def relative_h_maxima(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: int = 1) -> tuple[np.ndarray, int]:
     """Regions of a mask that valleys of a landscape part.
 
     Water sinks from the highest voxel on. Two regions that meet become one when the pass between them is less than the share `depth`
@@ -30,7 +28,7 @@ def part(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: in
 
     Examples:
         >>> row = np.array([[0, 4, 5, 4.5, 5, 2, 3, 0]], np.float32)
-        >>> part(row, row > 0, 0.2)
+        >>> relative_h_maxima(row, row > 0, 0.2)
         (array([[0, 1, 1, 1, 1, 0, 2, 0]], dtype=uint32), 2)
     """
     padded = tuple(n + 2 for n in mask.shape)
@@ -39,7 +37,7 @@ def part(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: in
     levels[inner] = quantised(height, mask, lowest=0.0)
     # where the pass is higher than the share of the highest peak of all, regions that touch are one: no need to sink there step by step
     summits = mask & (levels[inner] >= (1 - depth) * int(levels.max()))
-    tops, made = pieces(summits, connectivity)
+    tops, made = connected_components(summits, connectivity)
     peaks = object_maxima(tops, levels[inner], made) * np.float32(1 - depth)
     ids = np.zeros(padded, np.int32)
     ids[inner] = tops
@@ -50,43 +48,6 @@ def part(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: in
     neighbours = (steps(mask.ndim, connectivity) @ strides).astype(np.int64)
     number = _sink(levels.ravel(), order, neighbours, 1 - depth, peaks, ids.ravel())
     return ids[inner].astype(np.uint32), number
-
-
-def pieces(mask: np.ndarray, connectivity: int = 1) -> tuple[np.ndarray, int]:
-    """Connected pieces of a mask, ids uint32 from 1 on, and their number.
-
-    Examples:
-        >>> pieces(np.array([[True, False, True]]))
-        (array([[1, 0, 2]], dtype=uint32), 2)
-    """
-    neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
-    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)  # type: ignore[call-overload]
-    return labels, int(number)
-
-
-def smooth(values: np.ndarray, spacing: Sequence[float], sigma: float = 0.0) -> np.ndarray:
-    """Values smoothed by a Gaussian of `sigma` finest voxels, narrower along coarser axes.
-
-    With 0 by the binomial [1 2 1] / 4 along each axis, which is a Gaussian of 0.7 finest voxels.
-
-    Examples:
-        >>> smooth(np.array([[0, 0, 4, 0, 0]], np.float32), (1, 1))
-        array([[0., 1., 2., 1., 0.]], dtype=float32)
-    """
-    if sigma > 0:
-        from scipy.ndimage import gaussian_filter
-
-        return gaussian_filter(np.asarray(values, np.float32), [sigma * min(spacing) / length for length in spacing], mode="nearest")
-    out = np.array(values, np.float32)
-    for axis, length in enumerate(spacing):
-        share = np.float32(0.25 * (min(spacing) / length) ** 2)
-        moved = np.moveaxis(out, axis, 0)
-        before, after = np.concatenate([moved[:1], moved[:-1]]), np.concatenate([moved[1:], moved[-1:]])
-        before += after
-        before *= share
-        moved *= 1 - 2 * share
-        moved += before
-    return out
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ from morula.core.label_image import as_volume, compact_ids, to_3d
 from morula.labels.neighbour_distance import distance_to_others
 
 
-def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def extrapolate_objects(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Labels with a guess of the unlabelled part: from its sections each object goes on as far as it is deep in them.
 
     Nobody has said that an object ends where the labels end: encoded as they are, painted slices of a volume would all be contour. Nor
@@ -27,7 +27,7 @@ def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
 
     Examples:
         >>> section = np.array([[0, 3, 3, 3, 0], [9, 9, 9, 9, 9], [9, 9, 9, 9, 9]], np.uint32)
-        >>> completed(section, section == 9, (1, 1))
+        >>> extrapolate_objects(section, section == 9, (1, 1))
         array([[0, 3, 3, 3, 0],
                [0, 3, 3, 3, 0],
                [0, 0, 0, 0, 0]], dtype=uint32)
@@ -45,7 +45,7 @@ def completed(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
     return np.where(unlabelled, np.where(inside, found, np.uint32(0)), labels)
 
 
-def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def nearest_labels(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Labels in which each unlabelled voxel has the label of the labelled voxel nearest to it.
 
     Where nothing is labelled, everything is background. Among equally near voxels the one of the lower index counts.
@@ -57,7 +57,7 @@ def continued(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[floa
 
     Examples:
         >>> mask = np.array([[False, True, True, True, True, False]])
-        >>> continued(np.array([[7, 0, 0, 0, 0, 9]], np.uint32), mask, (1, 1))
+        >>> nearest_labels(np.array([[7, 0, 0, 0, 0, 9]], np.uint32), mask, (1, 1))
         array([[7, 7, 7, 9, 9, 9]], dtype=uint32)
     """
     if not unlabelled.any():

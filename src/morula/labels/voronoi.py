@@ -13,7 +13,7 @@ from morula.core.label_image import check_labels, compact_ids
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import geometry
 from morula.labels.centroids import inner_centroids
-from morula.labels.partial_labels import continued
+from morula.labels.partial_labels import nearest_labels
 
 Nearest = Literal["centroid", "object"]
 
@@ -54,7 +54,7 @@ def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size
     names = np.zeros(largest + 1, array.dtype)
     names[ids.ravel()] = array.ravel()
     seeds = ids if nearest == "object" else _centres(ids, largest, spacing)
-    found = continued(seeds, seeds == 0, spacing)
+    found = nearest_labels(seeds, seeds == 0, spacing)
     found[~covered] = 0
     return names[found]
 

@@ -130,7 +130,7 @@ class Channels(Method):
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
         """Channels that no decoder makes objects of, or not the one that is named."""
-        from morula.decoders.foreground_mask import inside_channel
+        from morula.decoders.foreground_mask import foreground_channel
 
         made = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
         unlike = made._unlike_losses()
@@ -142,7 +142,7 @@ class Channels(Method):
             return [("method.channels" if objects.process is None else "objects.process", str(error))]
         try:
             for operation in made._tessellations:
-                inside_channel(made.representations, operation.channel)
+                foreground_channel(made.representations, operation.channel)
         except OptionError as error:
             return [("objects.refine", str(error))]
         return []
@@ -279,14 +279,14 @@ class Channels(Method):
     ) -> Targets:
         """Encoded channels; distance-like channels are scored inside the foreground where another channel tells it.
 
-        Objects are completed into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects that
-        are not `relevant` are left out of channels of which each object has its own.
+        Objects are extrapolated into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects
+        that are not `relevant` are left out of channels of which each object has its own.
         """
-        from morula.labels.partial_labels import completed
+        from morula.labels.partial_labels import extrapolate_objects
         from morula.representations.encode import encode_all
 
         if unlabelled is not None:
-            labels = completed(labels, unlabelled, self.spacing)
+            labels = extrapolate_objects(labels, unlabelled, self.spacing)
         alone = None if relevant is None else np.where(relevant, labels, labels.dtype.type(0))
         channels = encode_all(self.representations, labels, self.spacing, alone)
         weights = np.ones_like(channels)
@@ -383,18 +383,18 @@ class Channels(Method):
     @property
     def counted(self) -> Sequence[int]:
         """Those of the decoder, and of the inside where the objects are to cover it."""
-        from morula.decoders.foreground_mask import inside_codes
+        from morula.decoders.foreground_mask import foreground_codes
 
-        codes = (*self.decoder.counted, *(inside_codes(self.representations) if self._tessellations else ()))
+        codes = (*self.decoder.counted, *(foreground_codes(self.representations) if self._tessellations else ()))
         return [span.start for code, span in zip(self.codes, self._spans) if code in codes]
 
     def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
         """The decoder's parameters, and the thresholds of the inside where the objects are to cover it."""
-        from morula.decoders.foreground_mask import fit_inside
+        from morula.decoders.foreground_mask import fit_foreground
 
         statistics = statistics.first(self._width)
         parameters = self.decoder.fit(statistics)
-        return {**parameters, "inside": fit_inside(self.representations, statistics)} if self._tessellations else parameters
+        return {**parameters, "inside": fit_foreground(self.representations, statistics)} if self._tessellations else parameters
 
     @cached_property
     def _tessellations(self) -> list[Any]:
@@ -403,14 +403,14 @@ class Channels(Method):
 
     def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
         """Objects of the decoder, refined as the job says; with classes, the vote of their voxels."""
-        from morula.decoders.foreground_mask import inside_mask
+        from morula.decoders.foreground_mask import foreground_mask
         from morula.labels.refine import refine_objects
 
         prediction, classes = prediction[: self._width], prediction[self._width :]
 
         def inside(options: Any) -> np.ndarray:
             fitted = parameters["inside"]
-            return inside_mask(prediction, self.representations, fitted, code=options.channel, threshold=options.threshold)
+            return foreground_mask(prediction, self.representations, fitted, code=options.channel, threshold=options.threshold)
 
         objects = self.decoder.decode(prediction, parameters, self.spacing)
         objects = refine_objects(objects, self.objects.refine, self.spacing, mask=inside)

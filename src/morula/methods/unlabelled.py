@@ -30,7 +30,7 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
         >>> image_warnings(np.zeros((1, 8, 8), np.float32), "a.tif", (1, 1))
         ['a.tif is empty: all its voxels are alike, so there is nothing to learn. Leave it out.']
     """
-    from morula.kernels.relative_h_maxima import pieces
+    from morula.kernels.components import connected_components
 
     plane = image.mean(axis=0)
     if plane.min() == plane.max():
@@ -41,7 +41,7 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
         # a region of one value (padding, dead camera rows) widens the spread of the dark part, so that no object stands out
         bright = bright_voxels(filled, spacing)
         share = float(bright.mean())
-    ids, number = pieces(bright)
+    ids, number = connected_components(bright)
     largest = np.bincount(ids.ravel(), minlength=number + 1)[1:].max(initial=0) / bright.size
     said = []
     if share < EMPTY:
@@ -73,9 +73,9 @@ def without_fill(plane: np.ndarray) -> np.ndarray | None:
 def bright_voxels(plane: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """What is brighter than Otsu's threshold of the smoothed image (Z)YX, and than its dark part by five standard deviations of that."""
     from morula.decoders.statistics import ChannelStatistics
-    from morula.decoders.voronoi_otsu import blurred
+    from morula.kernels.smoothing import gaussian_smooth
 
-    smoothed = blurred(plane, 1.0, spacing)
+    smoothed = gaussian_smooth(plane, 1.0, spacing)
     low, quarter, high = np.percentile(smoothed, (5, 25, 99.8))
     deviation = (quarter - low) / 0.971  # of a normal distribution, between these two
     otsu = ChannelStatistics.of(np.minimum(smoothed, high)[None]).otsu(0)  # a few hot pixels must not set it

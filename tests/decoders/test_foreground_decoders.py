@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 import morula
 from morula.core.errors import OptionError
 from morula.decoders.decode import build_decoder
-from morula.decoders.voronoi_otsu import blurred, otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.kernels.smoothing import gaussian_smooth
 from morula.representations.encode import build_channels
 from morula.testing.contracts import same_partition
 
@@ -171,7 +172,7 @@ def test_voronoi_gives_each_voxel_to_the_nearest_seed(spacing):
 def test_smoothing_is_as_wide_in_physical_units_along_every_axis():
     image = np.zeros((21, 41, 41), np.float32)
     image[10, 20, 20] = 1
-    smoothed = blurred(image, 4.0, (2.0, 1.0, 1.0))
+    smoothed = gaussian_smooth(image, 4.0, (2.0, 1.0, 1.0))
     assert smoothed[12, 20, 20] == pytest.approx(smoothed[10, 24, 20], rel=0.02)
 
 

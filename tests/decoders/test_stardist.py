@@ -11,11 +11,11 @@ from skimage.draw import polygon2mask
 from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, to_3d
 from morula.decoders.decode import build_decoder, decode, decode_objects
+from morula.kernels import star_nms
 from morula.kernels.star_nms import Room, Rule, Setting, field_of, paint_stars, suppress
 from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
 from morula.kernels.star_rays import directions
 from morula.kernels.star_shapes import fan_of, star_volume
-from morula.labels import suppression
 from morula.representations.encode import build_channels, encode
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
@@ -133,10 +133,10 @@ def test_blocks_of_polyhedra_decide_as_all_voxels_do(monkeypatch, spacing, union
     values = ((11 - away) * rng.uniform(0.9, 1, (24, *shape))).astype(np.float32)
     fan, field = fan_of(24, spacing), field_of(values, float(values.max()), 1.0, spacing)
     kept = suppress(scores, candidates, field, fan, spacing, Rule(0.3, union))
-    made = suppression.blocks_of(suppression.table_for(field.high, fan, spacing, shape), np.array(spacing))
+    made = star_nms.blocks_of(star_nms.table_for(field.high, fan, spacing, shape), np.array(spacing))
     assert len(made.near) > 100
     none = Blocks(made.starts[:0], made.near[:0], made.first[:1], made.cones[:0], made.boxes[:0])
-    monkeypatch.setattr(suppression, "blocks_of", lambda *_: none)
+    monkeypatch.setattr(star_nms, "blocks_of", lambda *_: none)
     assert 5 < len(kept) < len(candidates) / 20
     np.testing.assert_array_equal(kept, suppress(scores, candidates, field, fan, spacing, Rule(0.3, union)))
 
@@ -164,7 +164,7 @@ def nuclei(spacing, noise, seed=4):
 def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     scores, candidates, values = nuclei(spacing, 0.02)
     fan, field, rule = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing), Rule(0.3, union)
-    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
+    table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
     setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), rule)
     rays, cones = len(fan.ways), len(fan.cones)
     room = Room(
@@ -175,14 +175,14 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     lanes = lanes_of(fan)
     decided = exact = 0
     for one in range(0, len(candidates), len(candidates) // 4):
-        star = suppression._star(places[one], setting)
-        heart, view = suppression._heart(star, setting, lanes)
+        star = star_nms._star(places[one], setting)
+        heart, view = star_nms._heart(star, setting, lanes)
         assert heart.held > 0
-        overlaps = np.array([suppression._overlap(star, place, setting, room) for place in places])
+        overlaps = np.array([star_nms._overlap(star, place, setting, room) for place in places])
         alive = np.zeros(as_volume(scores).shape, np.uint8)
         alive.ravel()[candidates] = 1
-        near = suppression._near(star, heart, alive, setting)
-        suppression._strike_out_by_heart(near, suppression._gathered(field, near), star, heart, view, alive, setting, lanes)
+        near = star_nms._near(star, heart, alive, setting)
+        star_nms._strike_out_by_heart(near, star_nms._gathered(field, near), star, heart, view, alive, setting, lanes)
         held = alive.ravel()[candidates] == 0
         assert not (held & ~overlaps).any()
         decided, exact = decided + held.sum(), exact + overlaps.sum()
@@ -192,9 +192,9 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     stars = []
     for flat in order:
         place = np.array(np.unravel_index(flat, as_volume(scores).shape))
-        if not any(suppression._overlap(star, place, setting, room) for star in stars):
+        if not any(star_nms._overlap(star, place, setting, room) for star in stars):
             kept.append(flat)
-            stars.append(suppression._star(place, setting))
+            stars.append(star_nms._star(place, setting))
     assert suppress(scores, candidates, field, fan, spacing, rule).tolist() == kept
 
 
@@ -223,18 +223,18 @@ def distances(corners):
 def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
     fan, field = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing)
-    table, lengths = suppression.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
+    table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
     setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), Rule(0.3, False))
     lanes, alive = lanes_of(fan), np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
     for flat in candidates[np.argsort(-scores.ravel()[candidates])]:  # where rays are noisy not every polygon holds its own heart
-        star = suppression._star(np.array(np.unravel_index(flat, alive.shape)), setting)
-        heart, view = suppression._heart(star, setting, lanes)
+        star = star_nms._star(np.array(np.unravel_index(flat, alive.shape)), setting)
+        heart, view = star_nms._heart(star, setting, lanes)
         if heart.held > 0:
             break
-    near = suppression._near(star, heart, alive, setting)
+    near = star_nms._near(star, heart, alive, setting)
     assert len(near) > 20
-    suppression._strike_out_by_heart(near, suppression._gathered(field, near), star, heart, view, alive, setting, lanes)
+    star_nms._strike_out_by_heart(near, star_nms._gathered(field, near), star, heart, view, alive, setting, lanes)
     held = alive.ravel()[near] == 0
     for flat, yes in zip(near, held, strict=True):
         ends = values.reshape(len(values), -1)[:, flat, None] * fan.ways
