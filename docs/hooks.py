@@ -18,9 +18,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def job_pages() -> Iterator[str]:
     """One section a part of the job, one subsection a variant."""
-    from morula.jobs.job import job_model
+    from morula.jobs.job import Job
 
-    schema = job_model().model_json_schema(by_alias=True)
+    schema = Job.model_json_schema(by_alias=True)
     needed = schema.get("required", [])
     for name, part in schema["properties"].items():
         yield f"\n## `{name}`\n\n{part.get('description', '')}{' It must stand.' if name in needed else ''}\n"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -13,24 +14,42 @@ from morula.core import Family, JobError, MorulaError, OptionError, UnknownNameE
 from morula.core import family as family_module
 from morula.core.errors import Problem
 from morula.core.family import Member, did_you_mean
-from morula.core.options import Options, validated
-from morula.core.variants import many_of, one_of, variant_types
+from morula.core.options import validated
+from morula.core.variants import ManyOf, OneOf, VariantOptions, expand_variant, variant_types
+from morula.testing.errors import raises
 
 
-class Turn(Options):
+class Turn(VariantOptions):
     """A turn."""
 
+    kind: Literal["turn"] = "turn"
+    """Name of the variant."""
     shorthand: ClassVar[str] = "degrees"
     degrees: float = 90.0
     """How far."""
 
 
+class Flip(VariantOptions):
+    """A flip."""
+
+    kind: Literal["flip"] = "flip"
+    """Name of the variant."""
+
+
 ACTIONS = Family("action", {"turn": Member("posixpath:join", f"{__name__}:Turn"), "flip": Member("posixpath:split", None)})
+
+
+def one_of(family: Family, default: str | None = None) -> Any:
+    return Annotated[VariantOptions, OneOf(family, default)]
+
+
+def many_of(family: Family) -> Any:
+    return Annotated[tuple[VariantOptions, ...], ManyOf(family)]
 
 
 @pytest.fixture
 def actions(monkeypatch: pytest.MonkeyPatch) -> Family:
-    monkeypatch.setattr(Family, "options", lambda self, name: {"turn": Turn, "flip": None}[name])
+    monkeypatch.setattr(Family, "options", lambda self, name: {"turn": Turn, "flip": Flip}[name])
     return Family("action", dict(ACTIONS.builtin))
 
 
@@ -59,12 +78,23 @@ def test_what_is_no_variant_is_refused(actions: Family, given: Any) -> None:
     assert list(variant_types(actions)) == ["turn", "flip"]
 
 
-def test_a_value_alone_needs_an_option_that_it_can_mean(actions: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValidationError, match="flip has no option that 1 alone could mean; leave it out"):
-        TypeAdapter(many_of(actions)).validate_python([{"flip": 1}])
-    monkeypatch.delattr(Turn, "shorthand")
-    with pytest.raises(ValidationError, match=r"name the option that it is: \{turn: \{OPTION: \[1, 2\]\}\}, one of degrees"):
-        TypeAdapter(many_of(actions)).validate_python([{"turn": (1, 2)}])
+def test_a_bare_value_needs_a_shorthand_option(actions: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = variant_types(actions)
+    with raises("variant.bare_value"):
+        expand_variant({"flip": 1}, types)
+    monkeypatch.setattr(Turn, "shorthand", None)
+    with raises("variant.bare_value"):
+        expand_variant({"turn": (1, 2)}, types)
+
+
+def test_options_of_a_member_state_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Family, "options", lambda self, name: Turn)
+    with raises("family.kind_missing", key="flip"):
+        variant_types(Family("action", dict(ACTIONS.builtin)))
+
+
+def test_variants_survive_pickling() -> None:
+    assert pickle.loads(pickle.dumps(Turn(degrees=5))) == Turn(degrees=5)
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:

@@ -28,7 +28,7 @@ def resampled(array, warp, region, spacing, margin=None):
     fetched = Fetched(array[(slice(None), *box.slices)], box.start, extent)
     where = warp.map(outer.shape, spacing, centre)
     inner = where.inner(margin or (0,) * len(region.shape))
-    return fetched.linear(inner), inner.inside(extent), fetched.nearest(where)
+    return fetched.linear(inner), inner.inside(extent), fetched.did_you_mean(where)
 
 
 def reference(array, warp, region, spacing, order):

@@ -1,5 +1,7 @@
 """The method `wnet3d`: its loss, which class is the foreground, its scores, pictures and advice."""
 
+from typing import Annotated
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from pydantic import ValidationError
 from scipy import ndimage
 from torch.nn import functional
 
-from morula.core.variants import one_of
+from morula.core.variants import OneOf
+from morula.decoders.options import DecoderOptions
 from morula.decoders.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.methods.unlabelled import advice_on_balance, image_warnings
@@ -145,7 +148,7 @@ def test_every_decoder_parts_two_objects(process):
     class Chosen(Objects):
         pass
 
-    Chosen.process = None if process is None else TypeAdapter(one_of(DECODERS)).validate_python(process)
+    Chosen.process = None if process is None else TypeAdapter(Annotated[DecoderOptions, OneOf(DECODERS)]).validate_python(process)
     chosen = method(2, objects=Chosen)
     prediction = np.zeros((1, 20, 40), np.float32)
     prediction[0, 5:14, 5:14] = prediction[0, 6:15, 25:35] = 0.95

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from morula.core.errors import DataError, OptionError, UnknownNameError
-from morula.core.variants import NoOptions, variant_types
+from morula.core.options import Options
+from morula.core.variants import variant_types
 from morula.nn import NETWORKS
 from morula.nn.build import build_network, kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
@@ -257,7 +258,7 @@ def test_options_come_in_every_spelling():
         build_network("unett", 2, 1, HEADS)
     assert build_network(variant_types(NETWORKS)["resunet"](kind="resunet", **small), 2, 1, HEADS).kind == "resunet"
     with pytest.raises(OptionError, match="options of no network"):
-        kind_of(NoOptions())
+        kind_of(Options())
 
 
 def test_a_wrong_image_is_refused_in_words():

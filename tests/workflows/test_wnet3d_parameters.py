@@ -11,7 +11,7 @@ import pytest
 
 import morula
 from morula.core.events import Epoch, FileWritten
-from morula.jobs.job import job_model
+from morula.jobs.job import Job
 from morula.kernels.crf import CRF, refine_probabilities
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/dialects/cellseg3d.md"
@@ -168,7 +168,7 @@ def test_the_page_names_keys_that_are_there() -> None:
     rows = [line.split("|")[2] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     keys = {key for row in rows for key in re.findall(r"`((?:images|method|network|sampling|training|prediction|objects)\.[\w.]+)", row)}
     assert len(keys) > 25
-    schema = job_model().model_json_schema(by_alias=True)
+    schema = Job.model_json_schema(by_alias=True)
     assert [key for key in sorted(keys) if not known(schema, key.split("."), schema["$defs"])] == []
     tested = {*TRAINING, "images.train.raw", "images.validate", "network.from", "network.preset", "training.schedule", "training.patience"}
     tested |= {f"training.{name}" for name in ("epochs", "validate_every", "checkpoint_every", "workers", "optimiser", "device")}

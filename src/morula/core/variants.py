@@ -1,58 +1,83 @@
-"""Job-file types made from families: one variant by its name, or a list of them.
+"""Job-file types made from families: one variant by its name, or several of them in order.
 
 A variant may be written as a bare name (``unet``), with its options (``{kind: unet, features: [16, 32]}``), under its name
 (``{rotate: {degrees: 45}}``) or, where its options class names a `shorthand` field, with that field alone (``{brightness: 0.1}``).
+
+A field that holds a variant is annotated with the common base class of the family's options, which type checkers see, and with `OneOf` or
+`ManyOf`, which make pydantic validate against the union of all members::
+
+    network: Annotated[NetworkOptions, OneOf(NETWORKS, default="unet")] = UNetOptions()
+
+The union is built when the first value is validated, because it imports every member of the family.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Any, Literal, Union
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Union
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
+from morula.core.errors import OptionError
 from morula.core.family import Family
 from morula.core.options import Options
 
 
-class NoOptions(Options):
-    """Options of a variant that has none."""
+def _title(kind: type[Any]) -> str:
+    """Title of an options class in the JSON schema: the variant's name, because many of these classes are called `Options`."""
+    field = kind.model_fields.get("kind")
+    return str(field.default) if field is not None and field.default else kind.__name__
 
 
-@cache
-def _variant(name: str, base: type[Options]) -> type[Options]:
-    kind: Any = (Literal[name], Field(name, description="Name of the variant."))
-    made: type[Options] = create_model(
-        f"{name.title().replace('_', '')}Options",
-        __base__=base,
-        __doc__=base.__doc__,
-        __module__=base.__module__,
-        kind=kind,
-    )
+class VariantOptions(Options):
+    """Options of one member of a family.
 
-    def reduced(self: Options) -> tuple[Any, ...]:
-        return _revived, (name, base, dict(self), self.model_fields_set)
+    Each member has a class of its own that states the member's name, so that a value knows which member it belongs to::
 
-    # pickle finds classes by their names; this one has none of its own, and worker processes may need its values
-    made.__reduce__ = reduced  # type: ignore[method-assign,assignment]
-    return made
+        class UNetOptions(NetworkOptions):
+            kind: Literal["unet"] = "unet"
+    """
 
+    model_config = ConfigDict(model_title_generator=_title)
 
-def _revived(name: str, base: type[Options], values: dict[str, Any], given: set[str]) -> Options:
-    return _variant(name, base).model_construct(_fields_set=given, **values)
+    shorthand: ClassVar[str | None] = None
+    """Field that a bare value in the job file sets: ``{brightness: 0.1}``."""
+
+    kind: str = ""
+    """Name of the variant."""
 
 
-def variant_types(family: Family) -> dict[str, type[Options]]:
-    """Options class of each member, with the field `kind` added that holds its name."""
-    return {name: _variant(name, family.options(name) or NoOptions) for name in family.names}
+def variant_types(family: Family) -> dict[str, type[VariantOptions]]:
+    """Options class of each member by name.
+
+    Raises:
+        OptionError: for a member of another package whose options class does not state the member's name.
+    """
+    types: dict[str, type[VariantOptions]] = {}
+    for name in family.names:
+        options = family.options(name)
+        if not (isinstance(options, type) and issubclass(options, VariantOptions) and options.model_fields["kind"].default == name):
+            raise OptionError(
+                "family.kind_missing",
+                f"the options of the {family.kind} {name!r} do not state its name",
+                key=name,
+                value=options,
+                remedy=f'Derive them from VariantOptions with the field `kind: Literal["{name}"] = "{name}"`.',
+            )
+        types[name] = options
+    return types
 
 
-def expand_variant(value: Any, types: Mapping[str, type[Options]], default: str | None = None) -> Any:
-    """A variant in any of its spellings as a mapping with `kind`; what is no variant comes back as it is.
+def expand_variant(value: Any, types: Mapping[str, type[VariantOptions]], default: str | None = None) -> Any:
+    """A variant in any of its spellings as a mapping with `kind`; what is no variant is returned as it is.
+
+    Raises:
+        OptionError: for a bare value where the variant has no option that it could mean.
 
     Examples:
-        >>> expand_variant("flip", {}), expand_variant({"rotate": {"degrees": 45}}, {"rotate": NoOptions})
+        >>> expand_variant("flip", {}), expand_variant({"rotate": {"degrees": 45}}, {"rotate": VariantOptions})
         ({'kind': 'flip'}, {'kind': 'rotate', 'degrees': 45})
         >>> expand_variant({"features": [16, 32]}, {}, default="unet")
         {'kind': 'unet', 'features': [16, 32]}
@@ -63,36 +88,57 @@ def expand_variant(value: Any, types: Mapping[str, type[Options]], default: str 
         return value
     if len(value) == 1 and (default is None or next(iter(value)) in types):
         ((name, inner),) = value.items()
-        shorthand = getattr(types.get(name), "shorthand", None)
         if inner is None or isinstance(inner, Mapping):
             return {"kind": name, **(inner or {})}
-        if shorthand is None and name in types:
-            options = ", ".join(key for key in types[name].model_fields if key != "kind")
-            if inner == "none" and not options:  # the placeholder of job files that pair each name with a value
-                return {"kind": name}
-            given = list(inner) if isinstance(inner, tuple) else inner
-            remedy = f"name the option that it is: {{{name}: {{OPTION: {given}}}}}, one of {options}" if options else "leave it out"
-            raise ValueError(f"{name} has no option that {given} alone could mean; {remedy}")
-        return {"kind": name, shorthand or "value": inner}
+        return _from_bare_value(name, inner, types)
     return {"kind": default, **value} if default is not None else value
 
 
-def one_of(family: Family, default: str | None = None) -> Any:
-    """Type of a field that holds one variant of the family; without a `kind` the `default` is meant."""
-    types = variant_types(family)
-    union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
-    tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
-    return Annotated[tagged, BeforeValidator(lambda value: expand_variant(value, types, default))]
+def _from_bare_value(name: str, value: object, types: Mapping[str, type[VariantOptions]]) -> dict[str, object]:
+    """A variant written as ``{name: value}``: the value of its shorthand field."""
+    shorthand = types[name].shorthand if name in types else None
+    if shorthand is not None or name not in types:
+        return {"kind": name, shorthand or "value": value}
+    options = ", ".join(key for key in types[name].model_fields if key != "kind")
+    if value == "none" and not options:  # the placeholder of job files that pair each name with a value
+        return {"kind": name}
+    given = list(value) if isinstance(value, tuple) else value
+    raise OptionError(
+        "variant.bare_value",
+        f"{name} has no option that {given} alone could mean",
+        remedy=f"Name the option: {{{name}: {{OPTION: {given}}}}}, one of {options}." if options else "Leave the value out.",
+    )
 
 
-def many_of(family: Family) -> Any:
-    """Type of a field that holds variants in their order: a list, or a mapping from name to options."""
-    member: Any = one_of(family)
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Annotation of a field that holds one variant of a family; a value without a `kind` is of the `default` variant."""
 
-    def listed(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return tuple({name: options} for name, options in value.items())
-        return (value,) if isinstance(value, str) else value
+    family: Family
+    default: str | None = None
 
-    several: Any = tuple[member, ...]
-    return Annotated[several, BeforeValidator(listed)]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        types = variant_types(self.family)
+        union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
+        tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
+        return core_schema.no_info_before_validator_function(
+            lambda value: expand_variant(value, types, self.default), handler.generate_schema(tagged)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ManyOf:
+    """Annotation of a field that holds variants in their order: written as a list, or as a mapping from name to options."""
+
+    family: Family
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        several = handler.generate_schema(tuple[Annotated[VariantOptions, OneOf(self.family)], ...])
+        return core_schema.no_info_before_validator_function(_listed, several)
+
+
+def _listed(value: Any) -> Any:
+    """Variants as a tuple, where they are written as a mapping or as one bare name."""
+    if isinstance(value, Mapping):
+        return tuple({name: options} for name, options in value.items())
+    return (value,) if isinstance(value, str) else value

@@ -385,5 +385,5 @@ def _warped(
         box = fetch_region(reach, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
-        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.nearest(where)
+        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.did_you_mean(where)
     return arrays, wide.inside(source.extent)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from morula.core.options import Options as BaseOptions
 from morula.decoders.affinities import AffinityDecoder, affinity_objects, direct, offsets_of
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.kernels.agglomeration import agglomerate
 from morula.kernels.components import connected_components
@@ -22,8 +22,11 @@ from morula.labels.objects import Objects
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the agglomeration."""
+
+    kind: Literal["agglomeration"] = "agglomeration"
+    """Name of the variant."""
 
     seeds: Share = 0.9
     """Fragments grow from voxels whose lowest affinity is above it, ..."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, model_validator
 
 from morula.core.errors import DataError, OptionError
-from morula.core.options import Options as BaseOptions
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.kernels.embedding_clusters import cluster
@@ -18,8 +18,11 @@ from morula.labels.objects import Objects
 from morula.representations.base import Representation, respelt
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the EmbedSeg decoder."""
+
+    kind: Literal["embedseg"] = "embedseg"
+    """Name of the variant."""
 
     seed_threshold: float = Field(0.5, ge=0, le=1)
     """Seediness that a voxel needs to become the seed of an object. Also called `seed_thresh`."""

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.watershed_inputs import rows_of
@@ -28,8 +28,11 @@ TELLS = ("interior", "background", "signed_distance")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the flows decoder."""
+
+    kind: Literal["flows"] = "flows"
+    """Name of the variant."""
 
     threshold: float | Literal["auto"] = "auto"
     """Value of the channel that tells the inside from which a voxel belongs to an object (below it for B). `auto`: Otsu's threshold of F

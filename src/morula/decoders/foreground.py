@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from morula.core.errors import DataError, OptionError
 from morula.core.options import Options as BaseOptions
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.voronoi_otsu import SPOT, ball_voxels, outlined, spots, typical_radius, voronoi
@@ -28,8 +29,11 @@ Sigma = Annotated[float, Field(ge=0)]
 _LOWEST, _HIGHEST = 0.3, 0.7  # Otsu's threshold of an image without objects cuts through noise: it stays near the middle
 
 
-class VoronoiOtsuOptions(BaseOptions):
+class VoronoiOtsuOptions(DecoderOptions):
     """Options of the decoder `voronoi_otsu`. Widths are in voxels of the finest axis; CellSeg3D uses 0.65 for both, `min_size` 1."""
+
+    kind: Literal["voronoi_otsu"] = "voronoi_otsu"
+    """Name of the variant."""
 
     spot_sigma: Sigma | Literal["auto"] = "auto"
     """Smoothing before spots are looked for, one an object. `auto` is 0.4 of the typical radius of objects."""
@@ -47,8 +51,11 @@ class VoronoiOtsuOptions(BaseOptions):
     noise and scraps at the border of others."""
 
 
-class SeededWatershedOptions(BaseOptions):
+class SeededWatershedOptions(DecoderOptions):
     """Options of the decoder `seeded_watershed`."""
+
+    kind: Literal["seeded_watershed"] = "seeded_watershed"
+    """Name of the variant."""
 
     foreground: Share = 0.5
     """Probability above which a voxel belongs to an object."""
@@ -68,8 +75,11 @@ class SeededWatershedOptions(BaseOptions):
         return self
 
 
-class ConnectedComponentsOptions(BaseOptions):
+class ConnectedComponentsOptions(DecoderOptions):
     """Options of the decoder `connected_components`."""
+
+    kind: Literal["connected_components"] = "connected_components"
+    """Name of the variant."""
 
     threshold: Share = 0.8
     """Probability above which a voxel belongs to an object."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
 from morula.decoders.affinities import AffinityDecoder, affinity_objects, direct, offsets_of
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.kernels.mutex_watershed import mutex_watershed
 from morula.labels.objects import Objects
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the mutex watershed."""
+
+    kind: Literal["mutex_watershed"] = "mutex_watershed"
+    """Name of the variant."""
 
     threshold: float = Field(0.5, ge=0, lt=1)
     """Direct neighbours with an affinity above it attract each other; a voxel that attracts none is background. Lower it where objects

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from morula.core.errors import OptionError
 from morula.core.label_image import smallest_type
-from morula.core.options import Options as BaseOptions
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.watershed_inputs import rows_of
@@ -29,8 +29,11 @@ AGAINST = ("background", "contour", "touching")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the stardist decoder."""
+
+    kind: Literal["stardist"] = "stardist"
+    """Name of the variant."""
 
     threshold: Share | Literal["auto"] = "auto"
     """Score from which a voxel proposes an object. `auto`: Otsu's threshold of the first channel that speaks for objects, within 0.2 and

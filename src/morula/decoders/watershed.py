@@ -14,6 +14,7 @@ from pydantic import Field
 
 from morula.core.errors import OptionError
 from morula.core.options import Options as BaseOptions
+from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.watershed_inputs import PARTED, plane_of, plane_roles, planes, rows_of
@@ -56,8 +57,11 @@ class Morphology(BaseOptions):
     """Radius of the ellipsoid, in voxels of the finest axis, or one number an axis."""
 
 
-class Options(BaseOptions):
+class Options(DecoderOptions):
     """Options of the watershed decoder. What is left empty is planned from the channels."""
+
+    kind: Literal["watershed"] = "watershed"
+    """Name of the variant."""
 
     seeds: dict[str, Threshold] = Field({})
     """Step 1. Channels that make seeds, each with its threshold or `auto`: above it for F, P, Db and D, below it for B, C, T, Dc and Dn.

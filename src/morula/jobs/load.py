@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from morula.core.errors import JobError, OptionError, Problem
+from morula.core.errors import JobError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
-from morula.jobs.job import job_model
+from morula.core.options import Options
+from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
 
 
-def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), stage: int | None = None) -> Any:
+def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), stage: int | None = None) -> Job:
     """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
 
     `stage` chooses a document of a file with several, counted from 1.
@@ -39,7 +42,7 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
     return _with_absolute_paths(validate(document), folder)
 
 
-def validate(document: Document) -> Any:
+def validate(document: Document) -> Job:
     """The job of a document.
 
     Raises:
@@ -47,12 +50,11 @@ def validate(document: Document) -> Any:
     """
     if not isinstance(document.data, dict):
         raise JobError([Problem("", "a job is a mapping with `images`, `method`, ...; this is not one.", 1, document.file)])
-    model = job_model()
     try:
         _refuse_foreign(document)
-        return model.model_validate(frozen(document.data), strict=True)
+        return Job.model_validate(frozen(document.data), strict=True)
     except ValidationError as error:
-        schema = model.model_json_schema(by_alias=True)
+        schema = Job.model_json_schema(by_alias=True)
         problems: dict[str, Problem] = {}
         for each in error.errors(include_url=False):
             problem = _problem(each, document, schema)
@@ -104,55 +106,63 @@ def _override(data: Any, text: str) -> None:
     data[last] = parse_documents(value)[0].data if value.strip() else None
 
 
-def _with_absolute_paths(job: Any, folder: Path) -> Any:
+def _with_absolute_paths(job: Job, folder: Path) -> Job:
     """The job with the paths of its images, of the weights to start from and of a folder of its method made absolute."""
 
-    def absolute(source: Any) -> Any:
-        if source is None or not hasattr(source, "raw"):
+    def absolute(source: Source | float | None) -> Source | float | None:
+        if not isinstance(source, Source):
             return source
         return source.model_copy(
             update={key: str(folder / path) for key in type(source).model_fields if isinstance(path := getattr(source, key), str)}
         )
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
-    update = {"images": job.images.model_copy(update=sources)}
-    start = getattr(job.network, "from_", None)
-    if start is not None:
-        update["network"] = job.network.model_copy(update={"from_": str(folder / start)})
-    place = getattr(job.method, "folder", None)
-    if place is not None:
-        update["method"] = job.method.model_copy(update={"folder": str(folder / place)})
+    update: dict[str, Options] = {"images": job.images.model_copy(update=sources)}
+    if job.network.from_ is not None:
+        update["network"] = job.network.model_copy(update={"from_": str(folder / job.network.from_)})
+    update["method"] = job.method.relative_to(folder)
     return job.model_copy(update=update)
 
 
-def _problem(error: Mapping[str, Any], document: Document, schema: Mapping[str, Any]) -> Problem:
-    """One error of pydantic in the user's words, at the user's line."""
+def _problem(error: ErrorDetails, document: Document, schema: Mapping[str, Any]) -> Problem:
+    """One error of pydantic as a problem at the user's line; the codes of Morula's own errors are kept."""
     place = _place(error, document.data)
+    key, line = ".".join(map(str, place)), document.line(place)
     kind, given, context = error["type"], error.get("input"), error.get("ctx", {})
     if kind == "extra_forbidden":
         known = sorted(_keys(schema, place[:-1], document.data))
-        message = f"unknown key {place[-1]!r}; known are {', '.join(known)}.{did_you_mean(str(place[-1]), known)}"
-    elif kind == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
-        name, key = given["kind"], error["loc"][-1]
-        message = f"{name} lacks its {key}; write {{{name}: {{{key}: ...}}}}."
-    elif kind == "missing":
-        message = "is missing; it must stand in every job of this kind."
-    elif kind == "union_tag_invalid":
-        names = [name.strip("'") for name in context["expected_tags"].split(", ")]
-        message = f"unknown name {context['tag']!r}; known are {', '.join(names)}.{did_you_mean(str(context['tag']), names)}"
-    elif kind == "value_error":
-        message = str(context.get("error", error["msg"]))
-    else:
-        message = f"{_shown(given)} is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}."
-    return Problem(".".join(map(str, place)), message, document.line(place), document.file)
+        return _unknown("job.unknown_key", str(place[-1]), known, Problem(key, "", line, document.file))
+    if kind == "union_tag_invalid":
+        known = [name.strip("'") for name in context["expected_tags"].split(", ")]
+        return _unknown("job.unknown_name", str(context["tag"]), known, Problem(key, "", line, document.file))
+    if kind == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
+        name, option = given["kind"], error["loc"][-1]
+        remedy = f"Write {{{name}: {{{option}: ...}}}}."
+        return Problem(key, f"{name} needs the option {option}", line, document.file, code="job.missing_option", remedy=remedy)
+    if kind == "missing":
+        return Problem(key, "is missing; jobs of this kind require it", line, document.file, code="job.missing_key")
+    own = context.get("error")
+    if isinstance(own, MorulaError):
+        return replace(Problem.of(own, key), line=line, file=document.file)
+    if own is not None:  # a plain ValueError of a validator
+        return Problem(key, str(own), line, document.file)
+    rule = f"{_shown(given)} is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    return Problem(key, rule, line, document.file, code="job.invalid_value", value=given)
+
+
+def _unknown(code: str, name: str, known: Sequence[str], place: Problem) -> Problem:
+    """A key or name that is not among the known ones, with the nearest of them."""
+    rule = f"unknown {code.removeprefix('job.unknown_')} {name!r}; known are {', '.join(known)}"
+    return replace(place, rule=rule, code=code, value=name, remedy=did_you_mean(name, list(known)).strip())
 
 
 def _shown(value: Any) -> str:
+    """A value as YAML writes it, shortened."""
     text = repr(value).replace("(", "[").replace(")", "]") if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _place(error: Mapping[str, Any], data: Any) -> Place:
+def _place(error: ErrorDetails, data: Any) -> Place:
     """Path of an error in the document: the model's own path without union tags, with the names that stand for a `kind`."""
     place: list[str | int] = []
     location = list(error["loc"])

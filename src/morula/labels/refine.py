@@ -12,8 +12,8 @@ from morula.core.errors import OptionError
 from morula.core.family import Family, Member
 from morula.core.image import spatial_array
 from morula.core.label_image import check_labels
-from morula.core.options import Options, validated
-from morula.core.variants import expand_variant, variant_types
+from morula.core.options import validated
+from morula.core.variants import VariantOptions, expand_variant, variant_types
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.object_tables import numbered
 from morula.labels.border import clear_border
@@ -29,7 +29,11 @@ Mask = np.ndarray | Callable[["Tessellation"], np.ndarray] | None
 Operation = Callable[[np.ndarray, Any, Sequence[float], Mask], np.ndarray]
 
 
-class Size(Options):
+class RefinementOptions(VariantOptions):
+    """Options of one operation on objects."""
+
+
+class Size(RefinementOptions):
     """A number of voxels."""
 
     shorthand: ClassVar[str] = "size"
@@ -37,7 +41,7 @@ class Size(Options):
     """Voxels; an object of exactly this size stays."""
 
 
-class Reach(Options):
+class Reach(RefinementOptions):
     """A radius."""
 
     shorthand: ClassVar[str] = "radius"
@@ -45,8 +49,11 @@ class Reach(Options):
     """Voxels of the finest axis, or one number an axis."""
 
 
-class Border(Options):
+class Border(RefinementOptions):
     """What counts as the border."""
+
+    kind: Literal["clear_border"] = "clear_border"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "margin"
     margin: int = Field(0, ge=0)
@@ -55,8 +62,11 @@ class Border(Options):
     """Whether the first and the last z plane count (3D)."""
 
 
-class Pieces(Options):
+class Pieces(RefinementOptions):
     """What is large, and what was cut off it."""
+
+    kind: Literal["repair_large"] = "repair_large"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "size"
     size: int = Field(ge=0)
@@ -66,8 +76,11 @@ class Pieces(Options):
     one's size: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
 
 
-class Tessellation(Options):
+class Tessellation(RefinementOptions):
     """What a mask is divided by."""
+
+    kind: Literal["voronoi"] = "voronoi"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "nearest"
     nearest: Nearest = "centroid"
@@ -78,8 +91,60 @@ class Tessellation(Options):
     """Value from which on the channel tells the inside (B: up to which); `auto` is Otsu's."""
 
 
-class NoSettings(Options):
+class NoSettings(RefinementOptions):
     """Nothing to set."""
+
+    kind: Literal["fill_holes"] = "fill_holes"
+    """Name of the variant."""
+
+
+class Dilation(Reach):
+    """How far objects grow."""
+
+    kind: Literal["dilation"] = "dilation"
+    """Name of the variant."""
+
+
+class Erosion(Reach):
+    """How far objects shrink."""
+
+    kind: Literal["erosion"] = "erosion"
+    """Name of the variant."""
+
+
+class SmallSize(Size):
+    """Size from which objects are kept."""
+
+    kind: Literal["remove_small"] = "remove_small"
+    """Name of the variant."""
+
+
+class LargeSize(Size):
+    """Size up to which objects are kept."""
+
+    kind: Literal["remove_large"] = "remove_large"
+    """Name of the variant."""
+
+
+class SmallObjectsSize(Size):
+    """Size from which objects are kept."""
+
+    kind: Literal["remove_small_objects"] = "remove_small_objects"
+    """Name of the variant."""
+
+
+class LargeObjectsSize(Size):
+    """Size up to which objects are kept."""
+
+    kind: Literal["remove_large_objects"] = "remove_large_objects"
+    """Name of the variant."""
+
+
+class BigObjectsSize(Size):
+    """Size up to which objects are kept."""
+
+    kind: Literal["remove_big_objects"] = "remove_big_objects"
+    """Name of the variant."""
 
 
 def _dilation(labels: np.ndarray, options: Reach, spacing: Sequence[float], mask: Mask) -> np.ndarray:
@@ -121,17 +186,17 @@ _HERE = "morula.labels.refine"
 REFINEMENTS = Family(
     "refinement",
     {
-        "dilation": Member(f"{_HERE}:_dilation", f"{_HERE}:Reach", "grow each object into the background"),
-        "erosion": Member(f"{_HERE}:_erosion", f"{_HERE}:Reach", "shrink each object"),
+        "dilation": Member(f"{_HERE}:_dilation", f"{_HERE}:Dilation", "grow each object into the background"),
+        "erosion": Member(f"{_HERE}:_erosion", f"{_HERE}:Erosion", "shrink each object"),
         "fill_holes": Member(f"{_HERE}:_fill_holes", f"{_HERE}:NoSettings", "fill the holes of each object"),
         "clear_border": Member(f"{_HERE}:_clear_border", f"{_HERE}:Border", "drop objects at the image's border"),
-        "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "drop objects of fewer voxels"),
-        "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "drop objects of more voxels"),
+        "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:SmallSize", "drop objects of fewer voxels"),
+        "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeSize", "drop objects of more voxels"),
         "repair_large": Member(f"{_HERE}:_repair_large", f"{_HERE}:Pieces", "merge the pieces of large objects, fill their holes"),
         "voronoi": Member(f"{_HERE}:_voronoi", f"{_HERE}:Tessellation", "let objects cover the predicted inside without gaps"),
-        "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:Size", "another name of remove_small"),
-        "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
-        "remove_big_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:Size", "another name of remove_large"),
+        "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:SmallObjectsSize", "another name of remove_small"),
+        "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeObjectsSize", "another name of remove_large"),
+        "remove_big_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:BigObjectsSize", "another name of remove_large"),
     },
     group="morula.refinements",
 )
@@ -161,7 +226,7 @@ def refine(
     array, spacing = spatial_array(labels, voxel_size)
     check_labels(array)
     for operation in _listed(operations):
-        array = REFINEMENTS.load(operation.kind)(array, operation, spacing, mask)  # type: ignore[attr-defined]
+        array = REFINEMENTS.load(operation.kind)(array, operation, spacing, mask)
     return array
 
 
@@ -174,14 +239,14 @@ def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequenc
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
 
-def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[Options]:
+def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[RefinementOptions]:
     """Operations in any of their spellings as options with `kind`."""
     types = variant_types(REFINEMENTS)
     if isinstance(operations, Mapping):
         operations = [{name: setting} for name, setting in operations.items()]
     listed = []
     for operation in [operations] if isinstance(operations, str) else operations:
-        if not isinstance(operation, Options):
+        if not isinstance(operation, RefinementOptions):
             spelt = expand_variant(operation, types)
             name = spelt.get("kind") if isinstance(spelt, dict) else None
             if not isinstance(name, str):
@@ -190,5 +255,6 @@ def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[Options]:
                 )
             REFINEMENTS.member(name)
             operation = validated(types[name], spelt, f"operation {name}")
+        assert isinstance(operation, RefinementOptions)
         listed.append(operation)
     return listed

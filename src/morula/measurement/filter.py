@@ -39,7 +39,7 @@ class Condition(Options):
         return f"{self.property} {sign} {self.value:g}"
 
 
-def _spelt_out(value: Any) -> Any:
+def _expand_variant(value: Any) -> Any:
     """A condition written as a text as a mapping; what is none comes back as it is."""
     found = _TEXT.fullmatch(value) if isinstance(value, str) else None
     if isinstance(value, str) and found is None:
@@ -63,7 +63,7 @@ def _listed(value: Any) -> Any:
 
 
 All = Annotated[
-    tuple[Annotated[Condition, BeforeValidator(_spelt_out)], ...],
+    tuple[Annotated[Condition, BeforeValidator(_expand_variant)], ...],
     BeforeValidator(_listed),
 ]
 """Conditions that all have to hold."""

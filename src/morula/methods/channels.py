@@ -11,14 +11,15 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Orientation
-from morula.core.variants import many_of
+from morula.core.variants import ManyOf
 from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
+from morula.methods.options import MethodOptions
 from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis, unknown_loss
 from morula.representations import REPRESENTATIONS
+from morula.representations.options import RepresentationOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +28,7 @@ if TYPE_CHECKING:
     from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
-if TYPE_CHECKING:
-    ChannelList = tuple[Any, ...]
-else:
-    ChannelList = many_of(REPRESENTATIONS)
+ChannelList = Annotated[tuple[RepresentationOptions, ...], ManyOf(REPRESENTATIONS)]
 
 TELLS_INSIDE = ("interior", "background", "signed_distance", "affinity", "distance", "centre_distance")
 """Roles of channels that tell the inside of objects, the best first: the first that is there is scored everywhere, others in objects."""
@@ -55,14 +53,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Ways of published programs: channels and losses by name. The decoder follows from the channels."""
 
 
-class Options(BaseOptions):
+class Options(MethodOptions):
     """Channels to be predicted, and how each is scored while training."""
+
+    kind: Literal["channels"] = "channels"
+    """Name of the variant."""
 
     preset: Literal["stardist", "embedseg", "affinities", "flows"] | None = None
     """Channels and losses of a published way: Db and R as in StarDist, E as in EmbedSeg, A with long-range affinities, F and G as in
     Cellpose. What is stated beside it goes before it; channels must then have the same codes."""
     channels: ChannelList = Field(
-        default=("F", "C", "Db"),
+        default=("F", "C", "Db"),  # type: ignore[arg-type]  # names become options when the default is validated
         min_length=1,
         description="Channels by code, each with its options, in the order of the network's outputs.",
     )
@@ -116,8 +117,7 @@ class Options(BaseOptions):
         if "E" in stated:
             raise ValueError(f"the loss of E is 'embedseg', not {stated['E']!r}; its parts have weights among the options of E")
         for channel in self.channels:  # only discretised distances are classes that exclude each other
-            in_classes = getattr(channel, "values", None) == "discretize" and channel.activation is None
-            check_losses([stated[channel.kind]] if channel.kind in stated else (), without=() if in_classes else ("ce",))
+            check_losses([stated[channel.kind]] if channel.kind in stated else (), without=() if channel.holds_classes else ("ce",))
         return self
 
 

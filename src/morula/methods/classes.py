@@ -57,14 +57,14 @@ class Classes(BaseOptions):
         return self.names or tuple(f"class {number}" for number in range(1, self.number + 1))
 
 
-def _spelt_out(value: Any) -> Any:
+def _expand_variant(value: Any) -> Any:
     """A bare number of classes, or a bare list of names, as options."""
     if isinstance(value, int) and not isinstance(value, bool):
         return {"count": value}
     return {"names": value} if isinstance(value, list | tuple) else value
 
 
-ObjectClasses = Annotated[Classes, BeforeValidator(_spelt_out)]
+ObjectClasses = Annotated[Classes, BeforeValidator(_expand_variant)]
 """`Classes`, also written as their number or as the list of their names."""
 
 

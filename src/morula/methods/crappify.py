@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
 from morula.methods.base import middle_plane, stretched
+from morula.methods.options import MethodOptions
 from morula.methods.restoring import HEAD, Restoring
 from morula.methods.scoring import unknown_loss
 
@@ -24,7 +25,7 @@ LOSSES = ("l1", "mse", "smooth_l1", "ssim")
 Factor = Annotated[float, Field(ge=1)]
 
 
-class Options(BaseOptions):
+class Options(MethodOptions):
     """Crappification (Fang et al. 2021, https://doi.org/10.1038/s41592-021-01080-z): how images are made worse, and what is compared.
 
     Examples:
@@ -34,6 +35,9 @@ class Options(BaseOptions):
         losses
           Value error, unknown loss 'mae'; known are l1, mse, smooth_l1, ssim. l1 is the mean absolute error. ...
     """
+
+    kind: Literal["crappify"] = "crappify"
+    """Name of the variant."""
 
     noise: float = Field(0.2, ge=0)
     """Standard deviation of the Gaussian noise that is added, as a share of the patch's range of values; the range is kept."""
@@ -46,6 +50,10 @@ class Options(BaseOptions):
     they are made in passing, with new noise each time. Relative to the job file."""
     in_channels: PositiveInt | None = None
     """Channels of the images; left out: read from them."""
+
+    def relative_to(self, folder: Path) -> Options:
+        """With the folder of the degraded images relative to the job file's folder."""
+        return self if self.folder is None else self.model_copy(update={"folder": str(folder / self.folder)})
 
     @field_validator("losses")
     @classmethod

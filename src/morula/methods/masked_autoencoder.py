@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from morula.core.options import Options as BaseOptions
 from morula.methods.base import middle_plane, stretched
+from morula.methods.options import MethodOptions
 from morula.methods.restoring import HEAD, Restoring
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from morula.losses.sums import Sums
 
 
-class Options(BaseOptions):
+class Options(MethodOptions):
     """Masked autoencoding (He et al. 2022, https://arxiv.org/abs/2111.06377).
 
     Examples:
@@ -28,6 +28,9 @@ class Options(BaseOptions):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for Options
           Value error, a grid hides every second box, so ratio has no effect; leave it out, or use mask: random ...
     """
+
+    kind: Literal["masked_autoencoder"] = "masked_autoencoder"
+    """Name of the variant."""
 
     mask: Literal["grid", "random"] = "grid"
     """Which boxes are hidden: every second one, as the fields of a chessboard, or as many as `ratio` says, drawn anew for each patch."""

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from morula.core.errors import DataError
-from morula.core.options import Options as BaseOptions
 from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.methods.options import MethodOptions
 from morula.methods.scoring import ClassWeights, check_class_weights, check_losses
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from morula.losses.sums import Activation, Sums
 
 
-class Options(BaseOptions):
+class Options(MethodOptions):
     """Classes to be told apart, and how they are scored while training."""
+
+    kind: Literal["semantic"] = "semantic"
+    """Name of the variant."""
 
     classes: int | None = Field(
         default=None, ge=2, description="Number of classes with the background (class 0); left out: read from the training labels."

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
 from morula.decoders.foreground import VoronoiOtsu
 from morula.kernels.crf import CRF, refine_probabilities
 from morula.methods.base import Method, Sizes, middle_plane, stretched
+from morula.methods.options import MethodOptions
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 
 if TYPE_CHECKING:
@@ -30,8 +30,11 @@ COURSE = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
 """Planned where the job leaves them open: the normalisation, and a training that ends when nothing gets better."""
 
 
-class Options(BaseOptions):
+class Options(MethodOptions):
     """WNet3D (Achard et al. 2024, https://doi.org/10.7554/eLife.99848) and its losses."""
+
+    kind: Literal["wnet3d"] = "wnet3d"
+    """Name of the variant."""
 
     classes: int = Field(2, ge=2)
     """Classes of voxels. More of them part the image more finely by brightness: halos, or the rims of objects."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from morula.core.errors import OptionError
-from morula.core.options import Options
+from morula.core.variants import VariantOptions
 
 Norm: TypeAlias = Literal["batch", "group", "instance", "none"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
@@ -20,7 +20,7 @@ Block: TypeAlias = Literal["double", "residual", "residual_se"]
 Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch"]
 
 
-class NetworkOptions(Options):
+class NetworkOptions(VariantOptions):
     """What every network of a job has."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -101,6 +101,9 @@ class UNetOptions(LevelOptions):
         ((1, 2, 2), (2, 2, 2), (2, 2, 2))
     """
 
+    kind: Literal["unet"] = "unet"
+    """Name of the variant."""
+
     features: Features = (32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
 
@@ -147,6 +150,9 @@ class UNetOptions(LevelOptions):
 class ResidualUNetOptions(UNetOptions):
     """U-Net of residual blocks (He et al. 2016, https://arxiv.org/abs/1603.05027): two convolutions and their input added."""
 
+    kind: Literal["resunet"] = "resunet"  # type: ignore[assignment]
+    """Name of the variant."""
+
     convolutions: PositiveInt = 1
     """Residual blocks of two convolutions at each level on the way down."""
 
@@ -166,6 +172,9 @@ class OrderedUNetOptions(LevelOptions):
         order
           Value error, the order 'rc' begins with a non-linearity, which would change the image itself. Put g, b or c first. ...
     """
+
+    kind: Literal["ordered_unet"] = "ordered_unet"
+    """Name of the variant."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
@@ -234,6 +243,9 @@ class WNetOptions(LevelOptions):
         >>> WNetOptions().features, WNetOptions(preset="light", groups=8).features
         ((64, 128, 256, 512), (16, 32, 64))
     """
+
+    kind: Literal["wnet"] = "wnet"
+    """Name of the variant."""
 
     planned_preset: ClassVar[str | None] = "light"
 

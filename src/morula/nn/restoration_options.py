@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -11,6 +11,9 @@ from morula.nn.options import Activation, NetworkOptions
 
 class EDSROptions(NetworkOptions):
     """EDSR: plain residual blocks (Lim et al. 2017, https://arxiv.org/abs/1707.02921), on the image's own grid."""
+
+    kind: Literal["edsr"] = "edsr"
+    """Name of the variant."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (64,)
     """Channels, one number; there is one level."""
@@ -24,6 +27,9 @@ class EDSROptions(NetworkOptions):
 
 class RCANOptions(NetworkOptions):
     """RCAN: residual groups with channel attention (Zhang et al. 2018, https://arxiv.org/abs/1807.02758), on the image's own grid."""
+
+    kind: Literal["rcan"] = "rcan"
+    """Name of the variant."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (16,)
     """Channels, one number; there is one level."""
@@ -47,6 +53,9 @@ class RCANOptions(NetworkOptions):
 class WDSROptions(NetworkOptions):
     """WDSR: wide activations and normalised weights (Yu et al. 2018, https://arxiv.org/abs/1808.08718), on the image's own grid."""
 
+    kind: Literal["wdsr"] = "wdsr"
+    """Name of the variant."""
+
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (32,)
     """Channels between blocks, one number; there is one level."""
 
@@ -62,6 +71,9 @@ class DFCANOptions(NetworkOptions):
 
     Works on the image's own grid.
     """
+
+    kind: Literal["dfcan"] = "dfcan"
+    """Name of the variant."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1)] = (64,)
     """Channels, one number; there is one level."""

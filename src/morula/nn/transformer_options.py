@@ -111,6 +111,9 @@ class UNETROptions(TransformerOptions):
         (1, 2, 3)
     """
 
+    kind: Literal["unetr"] = "unetr"
+    """Name of the variant."""
+
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         name: {**values, "every": every} for (name, values), every in zip(TransformerOptions.sizes.items(), (1, 2, 3), strict=True)
     }
@@ -169,6 +172,9 @@ class UNETROptions(TransformerOptions):
 
 class MAEOptions(TransformerOptions):
     """Masked autoencoder: a vision transformer and a light decoder (He et al. 2022, https://arxiv.org/abs/2111.06377)."""
+
+    kind: Literal["mae"] = "mae"
+    """Name of the variant."""
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         name: {**values, "decoder_width": width, "decoder_layers": layers, "decoder_heads": heads}

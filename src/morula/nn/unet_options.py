@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -22,12 +22,18 @@ from morula.nn.options import (
 class ClassicUNetOptions(UNetOptions):
     """U-Net with biases and normalised upsampling, as in BiaPy (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597)."""
 
+    kind: Literal["classic_unet"] = "classic_unet"  # type: ignore[assignment]
+    """Name of the variant."""
+
     features: Features = (16, 32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
 
 
 class AttentionUNetOptions(ClassicUNetOptions):
     """U-Net whose skips pass attention gates (Oktay et al. 2018, https://arxiv.org/abs/1804.03999)."""
+
+    kind: Literal["attention_unet"] = "attention_unet"  # type: ignore[assignment]
+    """Name of the variant."""
 
     as_trained: bool = False
     """Do not normalise the encoder's side of the gates, as in networks that BiaPy trained. Only for such weights."""
@@ -36,9 +42,15 @@ class AttentionUNetOptions(ClassicUNetOptions):
 class SEUNetOptions(ClassicUNetOptions):
     """U-Net with squeeze and excitation of the channels (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
+    kind: Literal["seunet"] = "seunet"  # type: ignore[assignment]
+    """Name of the variant."""
+
 
 class PreactivationUNetOptions(UNetOptions):
     """Residual U-Net of pre-activation blocks, as in BiaPy (Zhang et al. 2018, https://arxiv.org/abs/1711.10684)."""
+
+    kind: Literal["preactivation_unet"] = "preactivation_unet"  # type: ignore[assignment]
+    """Name of the variant."""
 
     features: Features = (16, 32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
@@ -52,6 +64,9 @@ class PreactivationUNetOptions(UNetOptions):
 
 class ResUNetSEOptions(PreactivationUNetOptions):
     """Residual U-Net with squeeze and excitation of each block (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+
+    kind: Literal["resunet_se"] = "resunet_se"  # type: ignore[assignment]
+    """Name of the variant."""
 
     convolutions: PositiveInt = 1
     """Residual blocks of three convolutions at each level on the way down."""
@@ -73,6 +88,9 @@ class ResUNetPlusOptions(LevelOptions):
         features
           Tuple should have at least 3 items after validation, not 2 ...
     """
+
+    kind: Literal["resunetpp"] = "resunetpp"
+    """Name of the variant."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=3)] = (16, 32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest; the last is that of the bridge, which is on the grid of the one before."""
@@ -107,6 +125,9 @@ class ResUNetPlusOptions(LevelOptions):
 
 class MultiResUNetOptions(LevelOptions):
     """MultiResUNet (Ibtehaz and Rahman 2020, https://arxiv.org/abs/1902.04049)."""
+
+    kind: Literal["multiresunet"] = "multiresunet"
+    """Name of the variant."""
 
     features: Features = (32, 64, 128, 256, 512)
     """Width of each level from the finest to the coarsest; three convolutions share `scale` times as many channels."""
@@ -159,6 +180,9 @@ class UNeXtOptions(LevelOptions):
 class UNeXtV1Options(UNeXtOptions):
     """U-Net of ConvNeXt blocks (Liu et al. 2022, https://arxiv.org/abs/2201.03545)."""
 
+    kind: Literal["unext_v1"] = "unext_v1"
+    """Name of the variant."""
+
     layer_scale: float = Field(1e-6, gt=0)
     """What each block is multiplied by at first; learned."""
 
@@ -166,12 +190,18 @@ class UNeXtV1Options(UNeXtOptions):
 class UNeXtV2Options(UNeXtOptions):
     """U-Net of ConvNeXt V2 blocks with response normalisation (Woo et al. 2023, https://arxiv.org/abs/2301.00808)."""
 
+    kind: Literal["unext_v2"] = "unext_v2"
+    """Name of the variant."""
+
     as_trained: bool = False
     """Normalise responses over Z and Y alone in 3D, as in networks that BiaPy trained. Only for such weights."""
 
 
 class ResidualEncoderUNetOptions(LevelOptions):
     """Residual-encoder U-Net in the manner of nnU-Net (Isensee et al. 2024, https://arxiv.org/abs/2404.09556)."""
+
+    kind: Literal["residual_encoder_unet"] = "residual_encoder_unet"
+    """Name of the variant."""
 
     features: Features = (32, 64, 128, 256, 320)
     """Channels of each level from the finest to the coarsest."""

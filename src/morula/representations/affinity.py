@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from morula.core.errors import OptionError
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.labels.partial_labels import both_labelled
 from morula.representations.base import Representation
+from morula.representations.options import RepresentationOptions
 from morula.representations.touching import touching
 
 Neighbourhood = Literal["4-connectivity", "8-connectivity", "6-connectivity", "18-connectivity", "26-connectivity"]
@@ -25,8 +25,11 @@ _FAR = {
 }
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel A."""
+
+    kind: Literal["A"] = "A"
+    """Name of the variant."""
 
     neighborhood: Neighbourhood | None = None
     """Neighbours that a voxel is compared with, each pair once; `8-connectivity` in 2D and `26-connectivity` in 3D where left out."""

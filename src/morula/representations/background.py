@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from morula.core.options import Options as BaseOptions
 from morula.labels.morphology import Radius, dilate_mask, erode, radii
 from morula.representations.base import Representation, one_channel
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel B."""
+
+    kind: Literal["B"] = "B"
+    """Name of the variant."""
 
     erosion: Radius = 0
     """Erode the background by so many voxels of the finest axis, or by one number an axis: unsure voxels at its rim leave it."""

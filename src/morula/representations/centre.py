@@ -8,16 +8,19 @@ from typing import Literal
 import numpy as np
 
 from morula.core.label_image import as_volume, compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.centroids import inner_centroids
 from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
 from morula.labels.skeleton import skeleton
 from morula.representations.base import Representation, one_channel, reach
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel P."""
+
+    kind: Literal["P"] = "P"
+    """Name of the variant."""
 
     type: Literal["centroid", "skeleton"] = "centroid"
     """Mark the voxel at the object's centroid (the nearest one inside it), or its skeleton."""

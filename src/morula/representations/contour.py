@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from morula.core.options import Options as BaseOptions
 from morula.labels.boundaries import Mode, boundaries
 from morula.representations.base import Representation
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel C."""
+
+    kind: Literal["C"] = "C"
+    """Name of the variant."""
 
     mode: Mode = "thick"
     """`thick` (a voxel on each side), `inner`, `outer`, `subpixel` (share of a line between voxels) or `dense` (rim outside objects)."""

@@ -9,17 +9,20 @@ import numpy as np
 from pydantic import model_validator
 
 from morula.core.label_image import compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.labels.distance import distance, normalise
 from morula.representations.base import Activation, Representation, reach, respelt
+from morula.representations.options import RepresentationOptions
 
 Values = Literal["norm", "raw", "discretize"]
 DEPTHS = 10
 """Classes of discretised distances, the background aside."""
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel Db."""
+
+    kind: Literal["Db"] = "Db"
+    """Name of the variant."""
 
     norm: bool = True
     """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
@@ -49,6 +52,11 @@ class Options(BaseOptions):
     def values(self) -> Values:
         """What the channel holds."""
         return self.val_type or ("norm" if self.norm else "raw")
+
+    @property
+    def holds_classes(self) -> bool:
+        """Discretised distances, unless another activation is stated."""
+        return self.values == "discretize" and self.activation is None
 
     @property
     def top(self) -> float | None:

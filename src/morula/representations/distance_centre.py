@@ -10,15 +10,18 @@ import numpy as np
 from numba import njit
 
 from morula.core.label_image import as_volume, compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.distance import normalise
 from morula.labels.skeleton import skeleton
 from morula.representations.base import Representation, reach
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel Dc."""
+
+    kind: Literal["Dc"] = "Dc"
+    """Name of the variant."""
 
     type: Literal["centroid", "skeleton"] = "centroid"
     """Distance to the object's centroid, or to the nearest voxel of its skeleton."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat
 from scipy import ndimage
 
 from morula.core.label_image import compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.kernels.object_tables import object_maxima
 from morula.labels.neighbour_distance import distance_to_others
 from morula.representations.base import REACH, Representation, reach
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel Dn."""
+
+    kind: Literal["Dn"] = "Dn"
+    """Name of the variant."""
 
     closing_size: NonNegativeInt = 0
     """Side of a grey closing that smooths the map, in voxels of the finest axis; 0 for none."""

@@ -10,14 +10,17 @@ from numba import njit
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from morula.core.label_image import compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
 from morula.representations.base import Representation, reach, respelt
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel E."""
+
+    kind: Literal["E"] = "E"
+    """Name of the variant."""
 
     center_mode: Literal["centroid", "medoid"] = "centroid"
     """Centre of an object: the mean of its voxels, or the voxel with the least sum of distances to the others."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation
 from morula.kernels.flow_fields import flow_field
 from morula.labels.partial_labels import labelled_along
 from morula.representations.base import Representation, reach
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel G."""
+
+    kind: Literal["G"] = "G"
+    """Name of the variant."""
 
     mask_values: bool = False
     """Count the loss only inside objects, where another channel tells the inside; else the background is taught to be without flow."""

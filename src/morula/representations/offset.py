@@ -10,14 +10,14 @@ from numba import njit
 from pydantic import model_validator
 
 from morula.core.label_image import as_volume, compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
 from morula.labels.partial_labels import labelled_along
 from morula.representations.base import Representation, reach, respelt
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channels H, V and Z."""
 
     norm: bool = True
@@ -38,6 +38,27 @@ class Options(BaseOptions):
         if self.activation == "tanh" and not self.norm:
             raise ValueError("activation 'tanh' gives values from -1 to 1 but norm False asks for lengths; use 'linear' or norm True")
         return self
+
+
+class HorizontalOptions(Options):
+    """Options of the channel H."""
+
+    kind: Literal["H"] = "H"
+    """Name of the variant."""
+
+
+class VerticalOptions(Options):
+    """Options of the channel V."""
+
+    kind: Literal["V"] = "V"
+    """Name of the variant."""
+
+
+class DepthOptions(Options):
+    """Options of the channel Z."""
+
+    kind: Literal["Z"] = "Z"
+    """Name of the variant."""
 
 
 class Offset(Representation[Options]):
@@ -100,6 +121,7 @@ class Horizontal(Offset):
 
     code = "H"
     axis = -1
+    options_class = HorizontalOptions
 
 
 class Vertical(Offset):
@@ -107,6 +129,7 @@ class Vertical(Offset):
 
     code = "V"
     axis = -2
+    options_class = VerticalOptions
 
 
 class Depth(Offset):
@@ -114,6 +137,7 @@ class Depth(Offset):
 
     code = "Z"
     axis = -3
+    options_class = DepthOptions
 
 
 @njit(cache=True, nogil=True)

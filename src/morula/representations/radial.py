@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
 
 from morula.core.label_image import compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.star_rays import directions, ray_lengths
 from morula.representations.base import Representation, reach
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel R."""
+
+    kind: Literal["R"] = "R"
+    """Name of the variant."""
 
     nrays: int | None = Field(None, ge=3)
     """Number of rays; 32 in 2D and 96 in 3D where left out."""

@@ -10,13 +10,16 @@ from numba import njit
 from pydantic import PositiveFloat, model_validator
 
 from morula.core.label_image import compact_ids
-from morula.core.options import Options as BaseOptions
 from morula.labels.distance import distance
 from morula.representations.base import REACH, Representation, reach, respelt
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel D."""
+
+    kind: Literal["D"] = "D"
+    """Name of the variant."""
 
     activation: Literal["tanh", "linear"] = "tanh"
     """Last layer of the network for this channel; with `tanh` the target is the hyperbolic tangent of the distances. Also called `act`."""

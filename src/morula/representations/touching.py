@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numba import njit
 from pydantic import PositiveInt
 
 from morula.core.label_image import as_volume
-from morula.core.options import Options as BaseOptions
 from morula.representations.base import Representation
+from morula.representations.options import RepresentationOptions
 
 
-class Options(BaseOptions):
+class Options(RepresentationOptions):
     """Options of the channel T."""
+
+    kind: Literal["T"] = "T"
+    """Name of the variant."""
 
     thickness: PositiveInt = 2
     """Thickness of the touching area in voxels of the finest axis, half of it in each object (an odd number is rounded up)."""

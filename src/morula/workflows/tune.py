@@ -21,12 +21,12 @@ from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.data.crop import crop
 from morula.data.patches import Source
-from morula.jobs.job import Tuned
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
+from morula.methods.object_options import Tuned
 from morula.models.model import Model, load
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from morula.data.augment.base import Options, Spatial
+from morula.data.augment.base import AugmentationOptions, Spatial
 from morula.data.augment.warp import Warp
 
 Axis = Literal["z", "y", "x"]
@@ -23,8 +23,11 @@ def _plane(about: Sequence[Axis], ndim: int, rng: np.random.Generator) -> tuple[
     return first, second
 
 
-class RotateOptions(Options):
+class RotateOptions(AugmentationOptions):
     """Turn by any angle."""
+
+    kind: Literal["rotate"] = "rotate"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "degrees"
     degrees: float = Field(45.0, ge=0, le=180)
@@ -50,8 +53,11 @@ class Rotate(Spatial[RotateOptions]):
         return Warp.affine(matrix)
 
 
-class ZoomOptions(Options):
+class ZoomOptions(AugmentationOptions):
     """Magnify or reduce."""
+
+    kind: Literal["zoom"] = "zoom"
+    """Name of the variant."""
 
     low: float = Field(0.8, gt=0.1, le=10)
     """Smallest magnification."""
@@ -85,8 +91,11 @@ class Zoom(Spatial[ZoomOptions]):
         return Warp.affine(np.diag(1 / factors))
 
 
-class ShearOptions(Options):
+class ShearOptions(AugmentationOptions):
     """Slant."""
+
+    kind: Literal["shear"] = "shear"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "degrees"
     degrees: float = Field(10.0, ge=0, lt=80)
@@ -112,8 +121,11 @@ class Shear(Spatial[ShearOptions]):
         return Warp.affine(matrix)
 
 
-class ShiftOptions(Options):
+class ShiftOptions(AugmentationOptions):
     """Move."""
+
+    kind: Literal["shift"] = "shift"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "fraction"
     fraction: float = Field(0.1, ge=0, le=1)

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from pydantic import Field
 
-from morula.core.options import Options as Base
 from morula.core.orientation import Orientation
+from morula.core.variants import VariantOptions
 from morula.data.augment.warp import Warp
 
-AnyOptions = TypeVar("AnyOptions", bound="Options")
+AnyOptions = TypeVar("AnyOptions", bound="AugmentationOptions")
 Record = Any
 
 
-class Options(Base):
+class AugmentationOptions(VariantOptions):
     """Options that every augmentation has. `shorthand` names the one that a bare number in the job file sets: ``{brightness: 0.1}``."""
 
     probability: float = Field(0.5, ge=0, le=1)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from morula.data.augment.base import Intensity, Options
+from morula.data.augment.base import AugmentationOptions, Intensity
 
 
-class BlurOptions(Options):
+class BlurOptions(AugmentationOptions):
     """Gaussian blur."""
+
+    kind: Literal["blur"] = "blur"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "sigma"
     sigma: float = Field(1.0, ge=0)

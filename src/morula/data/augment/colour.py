@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from morula.data.augment.base import Intensity, Options
+from morula.data.augment.base import AugmentationOptions, Intensity
 
 
-class ColourOptions(Options):
+class ColourOptions(AugmentationOptions):
     """Stretch and shift each channel by itself."""
+
+    kind: Literal["colour"] = "colour"
+    """Name of the variant."""
 
     contrast: float = Field(0.25, ge=0, lt=1)
     """Largest change of a channel's contrast: factors are drawn evenly from 1 - contrast to 1 + contrast."""

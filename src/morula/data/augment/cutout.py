@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from morula.core.region import Region
-from morula.data.augment.base import Intensity, Options
+from morula.data.augment.base import AugmentationOptions, Intensity
 
 
-class CutoutOptions(Options):
+class CutoutOptions(AugmentationOptions):
     """Cover boxes of the image; the labels under them stay."""
+
+    kind: Literal["cutout"] = "cutout"
+    """Name of the variant."""
 
     count: int = Field(1, ge=1)
     """Largest number of boxes."""

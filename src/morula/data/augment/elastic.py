@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from morula.data.augment.base import Options, Spatial
+from morula.data.augment.base import AugmentationOptions, Spatial
 from morula.data.augment.warp import Warp, random_displacement
 
 
-class ElasticOptions(Options):
+class ElasticOptions(AugmentationOptions):
     """Smooth random deformation."""
+
+    kind: Literal["elastic"] = "elastic"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "alpha"
     alpha: float = Field(4.0, ge=0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from morula.data.augment.base import Intensity, Options
+from morula.data.augment.base import AugmentationOptions, Intensity
 
 
-class BrightnessOptions(Options):
+class BrightnessOptions(AugmentationOptions):
     """Add a constant."""
+
+    kind: Literal["brightness"] = "brightness"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "strength"
     strength: float = Field(0.1, ge=0)
@@ -33,7 +36,7 @@ class Brightness(Intensity[BrightnessOptions]):
         return image + np.float32(record)
 
 
-class _Range(Options):
+class _Range(AugmentationOptions):
     low: float = Field(0.75, gt=0)
     """Smallest factor."""
     high: float = Field(1.25, gt=0)
@@ -48,6 +51,9 @@ class _Range(Options):
 
 class ContrastOptions(_Range):
     """Stretch intensities about their mean."""
+
+    kind: Literal["contrast"] = "contrast"
+    """Name of the variant."""
 
 
 class Contrast(Intensity[ContrastOptions]):
@@ -67,6 +73,9 @@ class Contrast(Intensity[ContrastOptions]):
 
 class GammaOptions(_Range):
     """Raise intensities to a power."""
+
+    kind: Literal["gamma"] = "gamma"
+    """Name of the variant."""
 
     low: float = Field(0.7, gt=0)
     """Smallest exponent."""

@@ -97,7 +97,7 @@ def _near(x: float, low: int, start: int, length: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def nearest(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
+def did_you_mean(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
     """Write the nearest voxels CZYX into `out`."""
     moved = field.size > 0
     for z in range(out.shape[1]):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from morula.data.augment.base import Intensity, Options
+from morula.data.augment.base import AugmentationOptions, Intensity
 
 Seeded = tuple[float, int]
 """A strength and the seed of the noise."""
@@ -18,8 +18,11 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
 
 
-class GaussianNoiseOptions(Options):
+class GaussianNoiseOptions(AugmentationOptions):
     """Add normally distributed noise."""
+
+    kind: Literal["gaussian_noise"] = "gaussian_noise"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "sigma"
     sigma: float = Field(0.05, ge=0)
@@ -41,8 +44,11 @@ class GaussianNoise(Intensity[GaussianNoiseOptions]):
         return image + np.float32(sigma) * np.random.default_rng(seed).standard_normal(image.shape, dtype=np.float32)
 
 
-class PoissonNoiseOptions(Options):
+class PoissonNoiseOptions(AugmentationOptions):
     """Photon counting noise."""
+
+    kind: Literal["poisson_noise"] = "poisson_noise"
+    """Name of the variant."""
 
     low: float = Field(30.0, gt=0)
     """Fewest photons in the brightest voxel: strongest noise."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from morula.core.orientation import Orientation
-from morula.data.augment.base import Options, Reorienting
+from morula.data.augment.base import AugmentationOptions, Reorienting
 
 
-class FlipOptions(Options):
+class FlipOptions(AugmentationOptions):
     """Mirror along axes."""
+
+    kind: Literal["flip"] = "flip"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "probability"
     probability: float = Field(0.5, ge=0, le=1)
@@ -37,8 +40,11 @@ class Flip(Reorienting[FlipOptions]):
         return Orientation(tuple(range(len(shape))), flips) if any(flips) else None
 
 
-class Rotate90Options(Options):
+class Rotate90Options(AugmentationOptions):
     """Quarter turns."""
+
+    kind: Literal["rotate90"] = "rotate90"
+    """Name of the variant."""
 
     shorthand: ClassVar[str] = "probability"
     probability: float = Field(0.75, ge=0, le=1)

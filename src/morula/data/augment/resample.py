@@ -29,13 +29,13 @@ class Fetched:
         linear(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
 
-    def nearest(self, where: VoxelMap) -> np.ndarray:
+    def did_you_mean(self, where: VoxelMap) -> np.ndarray:
         """The nearest voxels, C(Z)YX of the same type."""
-        from morula.data.augment.interpolate import nearest
+        from morula.data.augment.interpolate import did_you_mean
 
         source = np.ascontiguousarray(self.array).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), source.dtype)
-        nearest(source, *self._place(), where.matrix, where.offset, where.field, out)
+        did_you_mean(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
 
     def spline(self, where: VoxelMap, order: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.orientation import Orientation
 from morula.data.augment.affine import Rotate, RotateOptions
-from morula.data.augment.base import Augmentation, Options, Reorienting, Spatial
+from morula.data.augment.base import Augmentation, AugmentationOptions, Reorienting, Spatial
 from morula.data.augment.base import Intensity as Values
 from morula.data.augment.orient import Flip, FlipOptions
 from morula.data.augment.warp import Warp
@@ -33,7 +33,7 @@ class Statistics:
 # --- moves -------------------------------------------------------------------------------------------------------------------------------
 
 
-class QuarterTurn(Reorienting[Options]):
+class QuarterTurn(Reorienting[AugmentationOptions]):
     """0 to 3 quarter turns about z, all alike."""
 
     name = "RandomRotate90"
@@ -81,13 +81,13 @@ def smoothed_noise(rng: np.random.Generator, shape: Sequence[int], sigma: float,
     return np.ascontiguousarray(field)
 
 
-class Elastic(Spatial[Options]):
+class Elastic(Spatial[AugmentationOptions]):
     """Displacement by smoothed noise, in voxels."""
 
     name = "ElasticDeformation"
 
     def __init__(self, options: kinds.ElasticDeformation) -> None:
-        super().__init__(Options(probability=options.execution_probability))
+        super().__init__(AugmentationOptions(probability=options.execution_probability))
         self.given = options
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Warp | None:
@@ -108,7 +108,7 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
             case kinds.RandomFlip():
                 found.append(Flip(FlipOptions(probability=1 - each.axis_prob)))
             case kinds.RandomRotate90():
-                found.append(QuarterTurn(Options()))
+                found.append(QuarterTurn(AugmentationOptions()))
             case kinds.RandomRotate():
                 about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is in neither
                 options = {"probability": 1.0, "degrees": each.angle_spectrum, "about": about}
@@ -121,13 +121,13 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
 # --- values ------------------------------------------------------------------------------------------------------------------------------
 
 
-class Scaling(Values[Options]):
+class Scaling(Values[AugmentationOptions]):
     """Brings values to scale; nothing is random."""
 
     name = "scaling"
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
-        super().__init__(Options(probability=1.0))
+        super().__init__(AugmentationOptions(probability=1.0))
         self.function = function
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[()]:
@@ -139,13 +139,13 @@ class Scaling(Values[Options]):
         return self.function(image)
 
 
-class Varying(Values[Options]):
+class Varying(Values[AugmentationOptions]):
     """Changes values by a strength drawn evenly between two numbers; noise follows a seed drawn with it."""
 
     name = "varying"
 
     def __init__(self, function: Callable[[np.ndarray, float, int], np.ndarray], between: kinds.Pair, probability: float) -> None:
-        super().__init__(Options(probability=probability))
+        super().__init__(AugmentationOptions(probability=probability))
         self.function, self.between = function, between
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, int] | None:

@@ -217,7 +217,7 @@ def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
         fetched = Fetched(part if order else _plain(part), place.start, extent)
         match order:
             case 0:
-                patch = fetched.nearest(where)
+                patch = fetched.did_you_mean(where)
             case 1:
                 patch = fetched.linear(where)
             case _:

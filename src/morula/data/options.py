@@ -1,0 +1,58 @@
+"""What a job file may say under `sampling:` and `augment:`. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from morula.core.errors import OptionError
+from morula.core.variants import ManyOf, expand_variant
+from morula.data.augment import AUGMENTATIONS
+from morula.data.augment.base import AugmentationOptions
+from morula.data.normalise import Options as Normalise
+from morula.data.normalise import Percentile
+from morula.data.sampling import Options as PatchOptions
+
+
+def _auto_or_none(value: Any) -> Any:
+    """The two words that stand for a list of augmentations."""
+    return {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value
+
+
+def _percentile_by_default(value: Any) -> Any:
+    """A normalisation by its name or with its options; options alone are those of `percentile`."""
+    return expand_variant(value, {}, "percentile")
+
+
+Augment: TypeAlias = Annotated[Annotated[tuple[AugmentationOptions, ...], ManyOf(AUGMENTATIONS)] | None, BeforeValidator(_auto_or_none)]
+"""Augmentations in their order; `None` where they are to be planned."""
+
+
+class Sampling(PatchOptions):
+    """How patches are taken from the images."""
+
+    patch: tuple[int, ...] | Literal["whole"] | None = None
+    """Edge lengths (Z)YX of the patches in voxels, or `whole` for whole images; left out: planned."""
+    batch: int | None = Field(None, ge=1)
+    """Patches per step; left out: planned."""
+    normalise: Annotated[Normalise, BeforeValidator(_percentile_by_default)] = Percentile()
+    """How intensities are brought to one scale; stored with the model."""
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Edge lengths (Z)YX of the patches of a planned job.
+
+        Raises:
+            OptionError: when the job is not planned yet.
+        """
+        if not isinstance(self.patch, tuple):
+            raise OptionError("job.not_planned", "is not planned yet", key="sampling.patch", value=self.patch, remedy="Plan the job first.")
+        return self.patch
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per step of a planned job. Errors as in `patch_shape`."""
+        if self.batch is None:
+            raise OptionError("job.not_planned", "is not planned yet", key="sampling.batch", remedy="Plan the job first.")
+        return self.batch
