@@ -86,7 +86,7 @@ def test_objects_may_be_removed_by_their_class_and_by_lengths_in_the_unit_of_the
     for stated in ("[[class > 1, class_confidence < 0.5]]", "[[area_um2 > 5]]", "[[area > 5]]"):
         job = load_job(tmp_path / "job.yaml", overrides=[f"objects.filter={stated}", "method.classes={count: 2}"])
         assert plan(job, facts).objects.filter
-    with pytest.raises(JobError, match="'class', which is not measured"):
+    with pytest.raises(JobError, match="'class > 1': names a property that is not measured"):
         plan(load_job(tmp_path / "job.yaml", overrides=["objects.filter=[[class > 1]]"]), facts)
     with pytest.raises(JobError, match="'area_px', which is not measured"):
         plan(load_job(tmp_path / "job.yaml", overrides=["objects.filter=[[area_px > 1]]"]), facts)
