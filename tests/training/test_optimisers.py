@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from morula.testing.errors import raises
 from morula.training.optimisers import build_optimiser, build_schedule
-from morula.training.options import Training
+from morula.training.options import TorchOptimiser, TorchSchedule, Training
 
 
 def rates(schedule: Any, total: int) -> list[float]:
@@ -106,3 +107,23 @@ def test_fused_steps_equal_plain_ones(kind: str) -> None:
     plain, together = networks
     for name, values in plain.items():
         torch.testing.assert_close(together[name], values, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["RMSprop", "Rprop", "Adam"])
+def test_optimisers_of_torch_by_name(name):
+    layer = torch.nn.Linear(2, 1)
+    optimiser = build_optimiser(layer, TorchOptimiser(name=name, rate=0.1, decay_all=True))
+    assert type(optimiser).__name__ == name
+    assert [len(group["params"]) for group in optimiser.param_groups] == [2]
+
+
+def test_names_and_arguments_that_torch_does_not_have():
+    layer = torch.nn.Linear(2, 1)
+    with raises("optimiser.unknown", value="Adamm"):
+        build_optimiser(layer, TorchOptimiser(name="Adamm"))
+    with raises("optimiser.arguments"):
+        build_optimiser(layer, TorchOptimiser(name="Adam", options={"momentum": 0.9}))
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for options, code in (({"name": "StepLr"}, "unknown"), ({"name": "StepLR"}, "arguments"), ({"name": "ReduceLROnPlateau"}, "unit")):
+        with raises(f"schedule.{code}"):
+            build_schedule(optimiser, TorchSchedule(**options), total=1)

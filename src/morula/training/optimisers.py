@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,10 +12,19 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from morula.core.errors import OptionError
-from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule
+from morula.core.family import did_you_mean
+from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule, TorchOptimiser, TorchSchedule
+
+CANNOT_TRAIN = {
+    "LBFGS": "evaluates the loss several times per step, which the training loop does not do",
+    "SparseAdam": "needs sparse gradients, which these networks do not have",
+}
+"""Optimisers of torch that the training loop cannot use, each with the reason."""
+_NOT_OF_PLAIN_VALUES = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
@@ -77,13 +87,80 @@ def build_optimiser(
     groups: list[dict[str, Any]] = []
     for factor, weights in parts.items():
         rate = {"lr": options.rate * factor}
+        if options.decay_all:
+            groups.append({"params": weights, "weight_decay": options.weight_decay, **rate})
+            continue
         groups.append({"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": options.weight_decay, **rate})
         groups.append({"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0, **rate})
     groups = [group for group in groups if group["params"]]
     if isinstance(options, SGD):
         return torch.optim.SGD(groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=fused)
+    if isinstance(options, TorchOptimiser):
+        return _torch_optimiser(groups, options)
     kind = torch.optim.AdamW if isinstance(options, AdamW) else torch.optim.Adam
     return kind(groups, lr=options.rate, betas=options.betas, fused=fused)
+
+
+def _torch_optimiser(groups: list[dict[str, Any]], options: TorchOptimiser) -> torch.optim.Optimizer:
+    """An optimiser of torch by its name; some have no weight decay.
+
+    Raises:
+        OptionError: for a name or arguments that torch does not take.
+    """
+    known = optimiser_names()
+    if options.name not in known:
+        rule = CANNOT_TRAIN.get(options.name, f"must be one of {', '.join(known)}")
+        remedy = did_you_mean(options.name, known).strip()
+        raise OptionError("optimiser.unknown", rule, key="training.optimiser.name", value=options.name, remedy=remedy)
+    build: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, options.name)
+    if "weight_decay" not in inspect.signature(build).parameters:
+        groups = [{name: value for name, value in group.items() if name != "weight_decay"} for group in groups]
+    try:
+        return build(groups, lr=options.rate, **options.options)
+    except (TypeError, ValueError) as error:
+        rule = f"{options.name} does not take these arguments ({error})"
+        raise OptionError("optimiser.arguments", rule, key="training.optimiser.options", value=options.options) from error
+
+
+def optimiser_names() -> list[str]:
+    """Names of the optimisers of torch that can train here."""
+    kinds = {name: kind for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)}
+    return sorted(set(kinds) - {"Optimizer", *CANNOT_TRAIN})
+
+
+def schedule_names() -> list[str]:
+    """Names of the learning-rate schedules of torch that are built from plain values."""
+    kinds = {name: kind for name, kind in vars(lr_scheduler).items() if inspect.isclass(kind) and issubclass(kind, LRScheduler)}
+    return sorted(name for name in kinds if not name.startswith("_") and name not in _NOT_OF_PLAIN_VALUES)
+
+
+def schedule_arguments(name: str) -> dict[str, inspect.Parameter]:
+    """Arguments of a schedule of torch by their names, the optimiser aside."""
+    parameters = inspect.signature(getattr(lr_scheduler, name)).parameters
+    return {key: parameter for key, parameter in parameters.items() if key not in ("self", "optimizer")}
+
+
+def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) -> LRSchedule:
+    """A schedule of torch by its name.
+
+    Raises:
+        OptionError: for a name or arguments that torch does not take.
+    """
+    known = schedule_names()
+    if options.name not in known:
+        remedy, rule = did_you_mean(options.name, known).strip(), f"must be one of {', '.join(known)}"
+        raise OptionError("schedule.unknown", rule, key="training.schedule.name", value=options.name, remedy=remedy)
+    if options.name == "ReduceLROnPlateau" and options.unit != "validations":
+        remedy = "Write unit: validations."
+        rule = "ReduceLROnPlateau follows the figure of each validation"
+        raise OptionError("schedule.unit", rule, key="training.schedule.unit", value=options.unit, remedy=remedy)
+    try:
+        scheduler = getattr(lr_scheduler, options.name)(optimiser, **options.options)
+    except (TypeError, ValueError) as error:
+        rule = f"{options.name} does not take these arguments ({error})"
+        raise OptionError("schedule.arguments", rule, key="training.schedule.options", value=options.options) from error
+    above = optimiser.param_groups[0]["lr"] >= options.stop_below
+    return LRSchedule(scheduler, options.unit, options.stop_below if above else 0.0)
 
 
 @dataclass
@@ -164,5 +241,7 @@ def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total
         return LRSchedule(LambdaLR(optimiser, _cosine(total, options.warmup, options.floor)))
     if isinstance(options, Constant):
         return LRSchedule(LambdaLR(optimiser, _ramp(options.warmup)))
+    if isinstance(options, TorchSchedule):
+        return _torch_schedule(optimiser, options)
     falling = {"factor": options.factor, "patience": options.patience, "threshold": options.threshold, "min_lr": options.floor}
     return LRSchedule(ReduceLROnPlateau(optimiser, **falling), "validations")  # type: ignore[arg-type]

@@ -47,7 +47,16 @@ def _usually(kind: str) -> BeforeValidator:
 Every = Annotated[str, BeforeValidator(_spelled, json_schema_input_type=str | int)]
 
 
-class AdamW(Options):
+Argument = bool | int | float | str | list[int | float] | None
+"""Value of an argument of a class of torch."""
+
+
+class _Rule(Options):
+    decay_all: bool = False
+    """Decay biases and norms too, as torch does by default."""
+
+
+class AdamW(_Rule):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"
@@ -59,7 +68,7 @@ class AdamW(Options):
     """Memory of the mean and of the mean square of the gradient."""
 
 
-class Adam(Options):
+class Adam(_Rule):
     """Adam (Kingma and Ba 2015)."""
 
     kind: Literal["adam"] = "adam"
@@ -71,7 +80,7 @@ class Adam(Options):
     """Memory of the mean and of the mean square of the gradient."""
 
 
-class SGD(Options):
+class SGD(_Rule):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
@@ -89,6 +98,20 @@ class SGD(Options):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov looks ahead along the momentum, but momentum is 0; raise momentum (0.9) or leave nesterov out")
         return self
+
+
+class TorchOptimiser(_Rule):
+    """Any optimiser of torch.optim by the name of its class."""
+
+    kind: Literal["torch"] = "torch"
+    name: str
+    """Name of the class, for example `RMSprop`."""
+    rate: float = Field(1e-3, gt=0)
+    """Learning rate; the highest one of the schedule."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty added to the gradient; biases and norms are spared."""
+    options: dict[str, Argument] = Field({})
+    """Further arguments of the class, for example `{momentum: 0.9}`."""
 
 
 class OneCycle(Options):
@@ -131,8 +154,22 @@ class Constant(Options):
     """Steps in which the rate rises at the start."""
 
 
-Optimiser = Annotated[AdamW | Adam | SGD, Field(discriminator="kind"), _usually("adamw")]
-Schedule = Annotated[OneCycle | Cosine | Plateau | Constant, Field(discriminator="kind"), _usually("one_cycle")]
+class TorchSchedule(Options):
+    """Any learning-rate schedule of torch.optim.lr_scheduler by the name of its class."""
+
+    kind: Literal["torch"] = "torch"
+    name: str
+    """Name of the class, for example `StepLR`."""
+    options: dict[str, Argument] = Field({})
+    """Arguments of the class, for example `{step_size: 10, gamma: 0.5}`."""
+    unit: Literal["steps", "epochs", "validations"] = "epochs"
+    """What the schedule counts. `ReduceLROnPlateau` needs `validations`."""
+    stop_below: float = Field(0.0, ge=0)
+    """Learning rate below which the training ends."""
+
+
+Optimiser = Annotated[AdamW | Adam | SGD | TorchOptimiser, Field(discriminator="kind"), _usually("adamw")]
+Schedule = Annotated[OneCycle | Cosine | Plateau | Constant | TorchSchedule, Field(discriminator="kind"), _usually("one_cycle")]
 
 
 class Training(Options):
@@ -151,9 +188,9 @@ class Training(Options):
     steps: int | None = Field(None, ge=1)
     """Most steps in all; the epochs alone decide when left out."""
     optimiser: Optimiser = AdamW()
-    """Rule that turns gradients into new weights: adamw, adam or sgd."""
+    """Rule that turns gradients into new weights: adamw, adam, sgd, or torch for any class of torch.optim."""
     schedule: Schedule = OneCycle()
-    """Course of the learning rate: one_cycle, cosine, plateau or constant."""
+    """Course of the learning rate: one_cycle, cosine, plateau, constant, or torch for any class of torch.optim.lr_scheduler."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many validations in a row without a better one; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"

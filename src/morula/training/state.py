@@ -336,7 +336,7 @@ class TrainingState:
 
     def _check_same(self, state: dict[str, Any]) -> None:
         now, then = self.options.model_dump(mode="json"), state["options"]
-        free = _FREE if self.options.schedule.kind in ("constant", "plateau") else _FREE - {"epochs"}
+        free = _FREE if self.options.schedule.kind in ("constant", "plateau", "torch") else _FREE - {"epochs"}
         changed = [f"{key} was {then.get(key)} and is {now[key]}" for key in now if key not in free and then.get(key) != now[key]]
         if state["length"] != self.length:
             changed.append(f"an epoch had {state['length']} batches and has {self.length}")

@@ -202,10 +202,11 @@ def prove_training(prepared: Prepared, device: str) -> Proof:
     """
     import torch
 
+    from morula.training.optimisers import build_optimiser
     from morula.workflows.dry_run import peak_memory
 
     network = prepared.network.train().to(device)
-    optimiser, _ = prepared.recipe(network)
+    optimiser = build_optimiser(network, prepared.options.optimiser)
     began = time.perf_counter()
     with peak_memory() as peak:
         for _ in range(2):

@@ -80,7 +80,6 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         preview=partial(preview, model=prepared.network.model),
         scores=prepared.watcher.scores,
         monitor=prepared.monitor,
-        recipe=prepared.recipe,
     )
     finished = None
     for event in read_off(track(events, folder.path), prepared, board):

@@ -26,13 +26,13 @@ from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
 from morula.dialects.pytorch3dunet.losses import Loss, build_loss
 from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
-from morula.dialects.pytorch3dunet.optimisers import build_optimizer, build_schedule
+from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import load_state_of, save_checkpoint
-from morula.training.optimisers import LRSchedule
-from morula.training.options import Constant, Training
+from morula.training.optimisers import LRSchedule, build_optimiser, build_schedule
+from morula.training.options import Training
 from morula.training.state import Monitor, Position
 from morula.training.step import Batch
 
@@ -176,13 +176,6 @@ class Prepared:
         """Event files of this start."""
         return self.folder / "logs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
-    def recipe(self, network: nn.Module) -> tuple[torch.optim.Optimizer, LRSchedule]:
-        """Optimiser and schedule."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IgnoredKeyWarning)
-            optimizer = build_optimizer(self.job.config["optimizer"], network)
-        return optimizer, build_schedule(self.job.config.get("lr_scheduler"), optimizer)
-
     @property
     def monitor(self) -> Monitor:
         """What decides which weights are best."""
@@ -231,7 +224,9 @@ def prepare(job: Job) -> Prepared:
         folder = Path(trainer.resume).expanduser().parent
     elif trainer.pre_trained is not None:
         load_state_dict(network.model, read_checkpoint(trainer.pre_trained))
-    options = _training(job, trainer, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IgnoredKeyWarning)
+        options = _training(job, trainer, seed)
     return Prepared(
         job, trainer, network, Loaders(train, held, loaders.batch_size, workers, trainer.validate_iters), watcher, options, folder, state
     )
@@ -246,12 +241,13 @@ def _check_channels(job: Job, patches: Patches) -> None:
 
 
 def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
-    """The options of the native loop; optimiser and schedule come from the job itself."""
+    """The options of the native loop."""
     several = job.plain.device in (None, "cuda") and torch.cuda.device_count() > 1
     return Training(
         epochs=trainer.max_num_epochs,
         steps=trainer.max_num_iterations,
-        schedule=Constant(),  # the job's own, which knows nothing of the end: a finished training can be made longer
+        optimiser=native_optimiser(job.config["optimizer"]),
+        schedule=native_schedule(job.config.get("lr_scheduler")),
         validate_every=f"{trainer.validate_after_iters} steps",
         checkpoint_every=f"{trainer.validate_after_iters} steps",
         seed=seed,
@@ -273,7 +269,8 @@ def begin(prepared: Prepared) -> bool:
         return False
     place = prepared.run_folder / "checkpoints"
     weights = {name: value.detach().clone() for name, value in prepared.network.state_dict().items()}
-    optimizer, schedule = prepared.recipe(prepared.network)
+    optimizer = build_optimiser(prepared.network, prepared.options.optimiser)
+    schedule = build_schedule(optimizer, prepared.options.schedule, total=prepared.options.steps or 1)
     whole = _native_state(prepared, state, optimizer, schedule)
     if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
         raise TrainingError(
@@ -296,7 +293,9 @@ def _native_state(
     """The native state that a checkpoint holds, or, of one by the original, the one that says as much."""
     trainer = prepared.trainer
     if state is not None and OWN in state:
-        return {**state[OWN], "optimiser": state["optimizer_state_dict"]}
+        # checkpoints of earlier versions do not hold the optimiser and the schedule, which may differ from the former training's anyway
+        rules = prepared.options.model_dump(mode="json", include={"optimiser", "schedule"})
+        return {**state[OWN], "options": {**state[OWN]["options"], **rules}, "optimiser": state["optimizer_state_dict"]}
     found = state or {}
     score = found.get("best_eval_score")
     known = score is not None and math.isfinite(score)
