@@ -1,12 +1,13 @@
-"""Networks of BiaPy's job files as ours, written out with all sizes."""
+"""Networks of BiaPy's job files as native ones, with all sizes written out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from morula.core.family import did_you_mean
-from morula.dialects.biapy.settings import Settings
+from morula.dialects.biapy.settings import Settings, is_number
+from morula.dialects.converted import Value
 from morula.nn.options import Activation
 
 KINDS = {
@@ -26,135 +27,167 @@ KINDS = {
     "wdsr": "wdsr",
     "dfcan": "dfcan",
 }
-"""Our names of BiaPy's architectures."""
+"""Native names of BiaPy's architectures."""
 
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
-_USUAL = {"preactivation_unet": 2, "resunet_se": 2}
+_FIXED_CONVOLUTIONS = {"preactivation_unet": 2, "resunet_se": 2}
+"""Convolutions per level of networks that have a fixed number of them."""
 
 
-def network_of(settings: Settings) -> dict[str, Any]:
-    """The network."""
-    name = str(settings["MODEL.ARCHITECTURE"]).lower()
+def network_of(settings: Settings) -> dict[str, Value]:
+    """The value of ``network``."""
+    name = _architecture(settings)
+    settings.resolve("MODEL.ARCHITECTURE", name)
     kind = KINDS.get(name)
     if kind is None:
-        settings.wrong("MODEL.ARCHITECTURE", f"is not known here; it is one of {', '.join(KINDS)}.{did_you_mean(name, list(KINDS))}")
+        close = did_you_mean(name, list(KINDS)).strip() or "Write unet or resunet, the networks of BiaPy's templates."
+        settings.wrong("biapy.unknown_value", "MODEL.ARCHITECTURE", f"is not supported; known are {', '.join(KINDS)}", close)
         return {"kind": "classic_unet"}
-    match kind:
-        case "unetr" | "mae":
-            options = _transformer(kind, settings)
-        case "edsr" | "wdsr" | "dfcan":
-            options = {}
-        case "rcan":
-            options = {
-                "features": [settings["MODEL.RCAN_CONV_FILTERS"]],
-                "groups": settings["MODEL.RCAN_RG_BLOCK_NUM"],
-                "blocks": settings["MODEL.RCAN_RCAB_BLOCK_NUM"],
-                "reduction": settings["MODEL.RCAN_REDUCTION_RATIO"],
-            }
-        case _:
-            options = _levels(kind, settings)
+    if kind in ("unetr", "mae"):
+        options = _transformer(kind, settings)
+    elif kind in ("edsr", "wdsr", "dfcan", "rcan"):
+        options = settings.native("network")
+    else:
+        options = settings.native("network") | _levels(kind, settings)
     return {"kind": kind, **options, **_start(settings)}
 
 
-def _start(settings: Settings) -> dict[str, Any]:
-    if not settings["MODEL.LOAD_CHECKPOINT"]:
+def _architecture(settings: Settings) -> str:
+    """Name of the architecture; UNETR-Mini and the like of the documents are presets of unetr."""
+    name = settings.text("MODEL.ARCHITECTURE").lower().replace("-", "_")
+    family, _, preset = name.partition("_")
+    return "unetr" if family == "unetr" and preset in ("mini", "small", "base") else name
+
+
+def _start(settings: Settings) -> dict[str, Value]:
+    """Weights to start from."""
+    if not settings.flag("MODEL.LOAD_CHECKPOINT"):
         return {}
-    if not settings["PATHS.CHECKPOINT_FILE"]:
-        settings.wrong("MODEL.LOAD_CHECKPOINT", "no file is named. Write the checkpoint under PATHS.CHECKPOINT_FILE.")
-    return {"from": str(Path(settings["PATHS.CHECKPOINT_FILE"]).expanduser().absolute())}
+    path = settings.text("PATHS.CHECKPOINT_FILE")
+    if not path:
+        settings.missing(
+            "PATHS.CHECKPOINT_FILE",
+            "must be stated with MODEL.LOAD_CHECKPOINT, because no --name says whose checkpoint is meant",
+            "Write the path of the checkpoint, or run the job with `morula run --config J --result_dir D --name N`.",
+        )
+    return {"from": str(Path(path).expanduser().absolute())}
 
 
-def _levels(kind: str, settings: Settings) -> dict[str, Any]:
+def _levels(kind: str, settings: Settings) -> dict[str, Value]:
     """U-Nets and their relatives."""
-    features = [32, 64, 128, 256, 512] if kind == "multiresunet" else list(settings["MODEL.FEATURE_MAPS"])
-    steps = len(features) - (2 if kind == "resunetpp" else 1)
-    skipped = 1 if kind == "resunetpp" else 0  # BiaPy names a factor for the first level, which is not pooled
-    across = _per_step(settings, "MODEL.YX_DOWN", steps + skipped)[skipped:]
-    along = _per_step(settings, "MODEL.Z_DOWN", steps + skipped)[skipped:] if settings.ndim == 3 else []
-    pools = [([along[i]] if settings.ndim == 3 else []) + [across[i]] * 2 for i in range(steps)]
+    features = [32, 64, 128, 256, 512] if kind == "multiresunet" else [int(width) for width in settings.numbers("MODEL.FEATURE_MAPS")]
+    pools = _pools(kind, settings, len(features))
     if kind == "multiresunet":
-        _passed_over(settings, "MODEL.FEATURE_MAPS", "MODEL.DROPOUT_VALUES", "MODEL.ACTIVATION", "MODEL.NORMALIZATION", "MODEL.KERNEL_SIZE")
         return {"features": features, "pools": pools, "kernels": 3, "norm": "batch", "activation": "relu"}
-    edge = 7 if kind.startswith("unext") else settings["MODEL.KERNEL_SIZE"]
+    edge = 7 if kind.startswith("unext") else settings.whole("MODEL.KERNEL_SIZE")
     isotropy = _per_level(settings, "MODEL.ISOTROPY", len(features)) if settings.ndim == 3 else [True] * len(features)
-    kernels = [[edge if same else 1, edge, edge][-settings.ndim :] for same in isotropy]
-    options: dict[str, Any] = {"features": features, "kernels": kernels, "pools": pools}
+    kernels: list[Value] = [[edge if same else 1, edge, edge][-settings.ndim :] for same in isotropy]
+    options: dict[str, Value] = {"features": features, "kernels": kernels, "pools": pools}
+    linear = settings.text("MODEL.UPSAMPLE_LAYER") == "upsampling"
     if kind.startswith("unext"):
-        stem = settings["MODEL.CONVNEXT_STEM_K_SIZE"]
-        scale = {"layer_scale": settings["MODEL.CONVNEXT_LAYER_SCALE"]} if kind == "unext_v1" else {}
-        blocks = {"blocks": _convolutions(kind, settings, len(features)), "drop_blocks": settings["MODEL.CONVNEXT_SD_PROB"]}
-        return {**options, **blocks, "stem": stem, "upsample_linear": settings["MODEL.UPSAMPLE_LAYER"] == "upsampling", **scale}
+        return {**options, "blocks": _convolutions(kind, settings, len(features)), "upsample_linear": linear}
     dropouts = _per_level(settings, "MODEL.DROPOUT_VALUES", len(features))
     options |= _style(settings)
     if kind == "resunetpp":
-        if len(set(dropouts)) > 1:
-            settings.wrong("MODEL.DROPOUT_VALUES", "cannot be honoured: this network has one share for all levels.")
-        if settings["MODEL.UPSAMPLE_LAYER"] == "upsampling":
-            settings.wrong("MODEL.UPSAMPLE_LAYER", "cannot be honoured: this network has transposed convolutions. Write convtranspose.")
-        return {**options, "dropout": dropouts[0]}
+        if linear:
+            settings.wrong(
+                "biapy.not_supported",
+                "MODEL.UPSAMPLE_LAYER",
+                "cannot be obeyed: this network has transposed convolutions",
+                "Write convtranspose.",
+            )
+        return {**options, "dropout": _single_dropout(settings)}
     count = _convolutions(kind, settings, len(features))
-    upsample = {"convtranspose": "transpose", "upsampling": "linear"}[settings["MODEL.UPSAMPLE_LAYER"]]
-    more = {"convolutions": count, "decoder_convolutions": count, "dropout": dropouts, "upsample": upsample}
-    if settings["PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD"]:
-        more["separate_decoders"] = True
-    return {**options, **more}
+    separate: dict[str, Value] = {"separate_decoders": True} if settings.flag("PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD") else {}
+    upsample = "linear" if linear else "transpose"
+    return {**options, "convolutions": count, "decoder_convolutions": count, "dropout": dropouts, "upsample": upsample, **separate}
+
+
+def _pools(kind: str, settings: Settings, levels: int) -> list[Value]:
+    """Factors between levels, per axis; 0 stands for 2."""
+    skipped = 1 if kind == "resunetpp" else 0  # BiaPy states a factor for its first level, which is not pooled
+    steps = levels - 1 - skipped
+    across = _factors(settings, "MODEL.YX_DOWN", steps + skipped)[skipped:]
+    if settings.ndim == 2:
+        return [[factor, factor] for factor in across]
+    along = _factors(settings, "MODEL.Z_DOWN", steps + skipped)[skipped:]
+    return [[depth, factor, factor] for depth, factor in zip(along, across, strict=True)]
+
+
+def _factors(settings: Settings, key: str, count: int) -> list[int]:
+    return [int(factor) or 2 if isinstance(factor, int | float) else 2 for factor in _per_level(settings, key, count)]
 
 
 def _convolutions(kind: str, settings: Settings, levels: int) -> int:
     """Convolutions, or blocks, of each level."""
-    counts = _per_level(settings, "MODEL.CONV_LAYERS", levels)
-    usual = _USUAL.get(kind)
-    if len(set(counts)) > 1 or (usual is not None and counts[0] != usual):
-        rule = f"this network has {usual} at each level" if usual else "levels have as many convolutions each"
-        settings.wrong("MODEL.CONV_LAYERS", f"cannot be honoured: {rule}.")
-    return 1 if usual is not None else int(counts[0])
+    counts = [count for count in _per_level(settings, "MODEL.CONV_LAYERS", levels) if isinstance(count, int)]
+    usual = _FIXED_CONVOLUTIONS.get(kind)
+    if len(set(counts)) > 1 or (usual is not None and counts[:1] != [usual]):
+        rule = f"this network has {usual} at each level" if usual else "all levels have the same number of convolutions"
+        settings.wrong("biapy.not_supported", "MODEL.CONV_LAYERS", f"cannot be obeyed: {rule}", f"Write {usual or 2} for each level.")
+    return 1 if usual is not None else (counts or [2])[0]
 
 
-def _style(settings: Settings) -> dict[str, Any]:
-    activation = str(settings["MODEL.ACTIVATION"]).lower()
+def _style(settings: Settings) -> dict[str, Value]:
+    """Normalisation and activation."""
+    activation = settings.text("MODEL.ACTIVATION").lower()
     known = get_args(Activation)
     if activation not in known:
-        settings.wrong("MODEL.ACTIVATION", f"is not known here; it is one of {', '.join(known)}.{did_you_mean(activation, list(known))}")
-    return {
-        "norm": _NORMS[settings["MODEL.NORMALIZATION"]],
-        "groups": 16 if settings.ndim == 2 else 8,
-        "activation": activation,
-    }
+        close = did_you_mean(activation, list(known)).strip()
+        settings.wrong("biapy.unknown_value", "MODEL.ACTIVATION", f"is not supported; known are {', '.join(known)}", close)
+    return {"norm": _NORMS[settings.text("MODEL.NORMALIZATION")], "groups": 16 if settings.ndim == 2 else 8, "activation": activation}
 
 
-def _transformer(kind: str, settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "token": settings["MODEL.VIT_TOKEN_SIZE"],
-        "width": settings["MODEL.VIT_EMBED_DIM"],
-        "layers": settings["MODEL.VIT_NUM_LAYERS"],
-        "heads": settings["MODEL.VIT_NUM_HEADS"],
-        "mlp_ratio": settings["MODEL.VIT_MLP_RATIO"],
-    }
+_SIZES = {"VIT_EMBED_DIM": "width", "VIT_NUM_LAYERS": "layers", "VIT_NUM_HEADS": "heads", "VIT_MLP_RATIO": "mlp_ratio"}
+_MULTIPLES = {"mini": 1, "small": 2, "base": 3}
+"""Every how many blocks of UNETR's presets have a skip connection."""
+
+
+def _transformer(kind: str, settings: Settings) -> dict[str, Value]:
+    options = settings.native("network")
+    preset = _preset(settings)
+    sizes: dict[str, Value] = {"preset": preset} if preset else {}
+    for key, native in _SIZES.items():
+        if not preset or f"MODEL.{key}" in settings:
+            sizes[native] = settings.value(f"MODEL.{key}")
+    if preset == "base" and sizes.get("heads") == 12:
+        settings.note("UNETR-Base has 8 heads: its width of 256 is no multiple of 12, which BiaPy rejects.")
+        del sizes["heads"]
     if kind == "mae":
-        return {**options, "decoder_mlp_ratio": settings["MODEL.VIT_MLP_RATIO"]}
-    every = settings["MODEL.UNETR_VIT_HIDD_MULT"]
-    if len(set(settings["MODEL.DROPOUT_VALUES"])) > 1:
-        settings.wrong("MODEL.DROPOUT_VALUES", "cannot be honoured: this network has one share for all levels.")
-    more = {"features": settings["MODEL.UNETR_VIT_NUM_FILTERS"], "kernel": settings["MODEL.KERNEL_SIZE"], **_style(settings)}
-    return {**options, **more, "dropout": settings["MODEL.DROPOUT_VALUES"][0], **({"every": every} if every > 0 else {})}
+        return {**options, **sizes, **({} if preset else {"decoder_mlp_ratio": settings.value("MODEL.VIT_MLP_RATIO")})}
+    every = settings.whole("MODEL.UNETR_VIT_HIDD_MULT")
+    if preset and every < 1:
+        every = _MULTIPLES[preset]
+    skips: dict[str, Value] = {"every": every} if every > 0 else {}
+    kernel = settings.whole("MODEL.KERNEL_SIZE")
+    return {**options, **sizes, "kernel": kernel, **_style(settings), "dropout": _single_dropout(settings), **skips}
 
 
-def _per_step(settings: Settings, key: str, steps: int) -> list[int]:
-    """Factors between levels; 0 stands for 2."""
-    return [int(each) or 2 for each in _per_level(settings, key, steps)]
+def _preset(settings: Settings) -> str:
+    """Mini, small or base, as MODEL.ARCHITECTURE UNETR-Mini or as the kind of the transformer; empty for sizes of one's own."""
+    _, _, named = settings.text("MODEL.ARCHITECTURE").lower().replace("-", "_").partition("_")
+    stated = (named, settings.text("MODEL.UNETR_VIT_MODEL"), settings.text("MODEL.VIT_MODEL"))
+    return next((name for name in stated if name in _MULTIPLES), "")
 
 
-def _per_level(settings: Settings, key: str, count: int) -> list[Any]:
-    """One value a level; values that are all the same hold for any number of levels."""
-    given = list(settings[key])
-    if len(set(given)) == 1:
+def _single_dropout(settings: Settings) -> float:
+    """The share of dropout of a network that has one for all levels."""
+    values = settings.numbers("MODEL.DROPOUT_VALUES") or [0.0]
+    if len(set(values)) > 1:
+        settings.wrong(
+            "biapy.not_supported",
+            "MODEL.DROPOUT_VALUES",
+            "cannot be obeyed: this network has one share of dropout for all levels",
+            "Write one number.",
+        )
+    return values[0]
+
+
+def _per_level(settings: Settings, key: str, count: int) -> list[Value]:
+    """One value per level; values that are all the same hold for any number of levels."""
+    given = settings.items(key)
+    if given and all(value == given[0] and is_number(value) == is_number(given[0]) for value in given):
         return given[:1] * count
     if len(given) != count:
-        settings.wrong(key, f"cannot be honoured: {count} values are needed, as MODEL.FEATURE_MAPS says.")
+        settings.wrong("biapy.wrong_length", key, f"has the wrong length: {count} values are expected, by MODEL.FEATURE_MAPS")
     return (given + given[-1:] * count)[:count] if given else [0] * count
-
-
-def _passed_over(settings: Settings, *keys: str) -> None:
-    for key in keys:
-        if key in settings:
-            settings.remark(key, "this architecture has sizes of its own.")

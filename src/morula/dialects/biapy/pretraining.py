@@ -1,42 +1,49 @@
-"""Self-supervised pretraining of BiaPy's job files as our methods."""
+"""Self-supervised pretraining of BiaPy's job files as native methods."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from morula.core.family import did_you_mean
 from morula.dialects.biapy.settings import Settings
+from morula.dialects.converted import Value
 
+_PRETEXT = "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"
 _LOSSES = {"MAE": "l1", "MSE": "mse", "SSIM": "ssim"}
 
 
-def pretraining_of(settings: Settings) -> dict[str, Any]:
-    """Masking or crappification."""
-    of = "PROBLEM.SELF_SUPERVISED"
-    masks = str(settings["MODEL.ARCHITECTURE"]).lower() == "mae"
-    stated = settings[f"{of}.PRETEXT_TASK"]
-    if masks != (stated == "masking"):
+def pretraining_of(settings: Settings) -> dict[str, Value]:
+    """The method `masked_autoencoder` or `crappify`."""
+    masks = settings.text("MODEL.ARCHITECTURE").lower() == "mae"
+    task = settings.text(_PRETEXT) if _PRETEXT in settings else "masking" if masks else "crappify"
+    settings.resolve(_PRETEXT, task)
+    if masks != (task == "masking"):
         settings.wrong(
-            "MODEL.ARCHITECTURE", f"does not fit PRETEXT_TASK {stated}: masking is learned by mae, crappify by any other network."
+            "biapy.contradiction",
+            "MODEL.ARCHITECTURE",
+            f"does not fit PRETEXT_TASK {task}",
+            "Write mae with masking, and any other network with crappify.",
         )
-    if stated == "masking":
-        kind = settings["MODEL.MAE_MASK_TYPE"]
-        ratio = {"ratio": settings["MODEL.MAE_MASK_RATIO"]} if kind == "random" else {}
+    if task == "masking":
+        kind = settings.text("MODEL.MAE_MASK_TYPE")
+        ratio: dict[str, Value] = {"ratio": settings.number("MODEL.MAE_MASK_RATIO")} if kind == "random" else {}
         return {"kind": "masked_autoencoder", "mask": kind, **ratio}
-    factor = math.sqrt(settings[f"{of}.RESIZING_FACTOR"])  # BiaPy states by how much the voxels of a plane become fewer
-    return {"kind": "crappify", "noise": settings[f"{of}.NOISE"], "factor": factor, "losses": _losses(settings)}
+    # RESIZING_FACTOR says by how much the voxels of a plane become fewer, the native factor is that of an edge
+    factor = math.sqrt(max(settings.whole("PROBLEM.SELF_SUPERVISED.RESIZING_FACTOR"), 0))
+    return {"kind": "crappify", **settings.native("method"), "factor": factor, "losses": _losses(settings)}
 
 
-def _losses(settings: Settings) -> dict[str, float]:
-    names = [str(name).upper() for name in settings["LOSS.TYPE"]] or ["MAE"]
-    weights = settings["LOSS.WEIGHTS"] or [1.0] * len(names)
+def _losses(settings: Settings) -> dict[str, Value]:
+    names = [name.upper() for name in settings.texts("LOSS.TYPE")] or ["MAE"]
+    weights = settings.numbers("LOSS.WEIGHTS") or [1.0] * len(names)
     unknown = [name for name in names if name not in _LOSSES]
     if unknown:
-        close = did_you_mean(unknown[0], list(_LOSSES))
-        settings.wrong("LOSS.TYPE", f"{unknown[0]!r} is not known here; known are {', '.join(_LOSSES)}.{close}")
-        return {"l1": 1.0}
-    if len(names) != len(weights):
-        settings.wrong("LOSS.WEIGHTS", "one weight an entry of LOSS.TYPE is expected.")
-        return {"l1": 1.0}
-    return {_LOSSES[name]: float(weight) for name, weight in zip(names, weights, strict=True)}
+        close = did_you_mean(unknown[0], list(_LOSSES)).strip()
+        settings.wrong(
+            "biapy.unknown_value", "LOSS.TYPE", f"names {unknown[0]!r}, which is not supported; known are {', '.join(_LOSSES)}", close
+        )
+    elif len(names) != len(weights):
+        settings.wrong("biapy.wrong_length", "LOSS.WEIGHTS", "has the wrong length: one weight per entry of LOSS.TYPE is expected")
+    else:
+        return {_LOSSES[name]: weight for name, weight in zip(names, weights, strict=True)}
+    return {"l1": 1.0}

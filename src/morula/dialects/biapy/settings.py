@@ -1,30 +1,29 @@
-"""What stands in a job file of BiaPy: its keys checked one by one, all that is wrong or without effect collected with its line."""
+"""What a job file of BiaPy states: checked key by key against the table, with everything that is wrong or without effect and its line."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from morula.core.errors import JobError, Problem
+from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import did_you_mean
-from morula.dialects.biapy.keys import CHOICES, DEFAULTS, FIXED, IDLE, IDLE_KEYS, RENAMED, SWITCHES
+from morula.dialects.biapy.table import FORMER, KEYS, PROCESS, SECTIONS, Key
+from morula.dialects.converted import Value
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
-_PROBLEMS = ("INSTANCE_SEG", "SELF_SUPERVISED")
+_WORKFLOWS = ("INSTANCE_SEG", "SELF_SUPERVISED")
 
 
 class Settings:
-    """Values by dotted key: those of the file, behind them BiaPy's defaults. What is found wrong on the way is kept, not raised.
+    """Values by dotted key: those of the file, or BiaPy's defaults. Problems are collected, not raised.
 
     Attributes:
-        problems: what cannot be honoured, each with its line.
-        remarks: keys that change nothing here, each with its line.
-        notes: what is otherwise here than there.
-        spellings: keys as they are written.
+        problems: what cannot be obeyed, each with its line.
+        remarks: keys that have no effect, each with its line and the reason.
+        notes: what the native job does differently, and what was decided.
     """
 
     def __init__(self, document: Document) -> None:
@@ -32,120 +31,257 @@ class Settings:
         self.problems: list[Problem] = []
         self.remarks: list[Problem] = []
         self.notes: list[str] = []
-        self._stated: dict[str, Any] = {}
+        self._stated: dict[str, Value] = {}
+        self._given: dict[str, Value] = {}
         self._places: dict[str, Place] = {}
-        self.spellings: set[str] = set()
+        self._spread: set[str] = set()
         self._read: set[str] = set()
-        for place, value in sorted(_leaves(document.data, ()), key=lambda leaf: leaf[0] == ("AUGMENTOR", "DA_PROB")):
+        self._resolved: dict[str, Value] = {}
+        for place, value in _leaves(document.data, ()):
             self._take(place, value)
+        for key in list(self._stated):
+            self._check(KEYS[key])
+        self._note_former_spellings()
 
-    def __getitem__(self, key: str) -> Any:
+    # ---- values
+
+    def value(self, key: str) -> Value:
+        """The value of a key, as it is stated or by default."""
         self._read.add(key)
-        return self._stated.get(key, DEFAULTS[key])
+        return self._stated.get(key, KEYS[key].default)
 
     def __contains__(self, key: str) -> bool:
         return key in self._stated
 
+    def given(self, key: str) -> Value:
+        """A stated value as the file has it, before a single value became a list; `None` where it is left out."""
+        return self._given.get(key)
+
+    def flag(self, key: str) -> bool:
+        """A switch."""
+        return bool(self.value(key))
+
+    def number(self, key: str) -> float:
+        """A number."""
+        value = self.value(key)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    def whole(self, key: str) -> int:
+        """A whole number."""
+        value = self.value(key)
+        return value if isinstance(value, int) else 0
+
+    def text(self, key: str) -> str:
+        """A text."""
+        return str(self.value(key))
+
+    def items(self, key: str) -> list[Value]:
+        """A list."""
+        value = self.value(key)
+        return list(value) if isinstance(value, list | tuple) else [value]
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts."""
+        return [str(item) for item in self.items(key)]
+
+    def numbers(self, key: str) -> list[float]:
+        """A list of numbers; other entries are reported."""
+        items = self.items(key)
+        if all(is_number(item) for item in items):
+            return [item for item in items if isinstance(item, int | float)]
+        self.wrong("biapy.wrong_type", key, "is not valid: numbers are expected")
+        default = KEYS[key].default
+        return [item for item in default if isinstance(item, int | float)] if isinstance(default, list) else []
+
     @property
     def ndim(self) -> int:
         """2 or 3."""
-        return 3 if self["PROBLEM.NDIM"] == "3D" else 2
+        return 3 if self.text("PROBLEM.NDIM") == "3D" else 2
 
-    def at(self, key: str, message: str) -> Problem:
-        """A problem at a key, in the file's own spelling and on its line."""
-        place = self._places.get(key, tuple(key.split(".")))
-        return Problem(".".join(map(str, place)), message, self.document.line(place), self.document.file)
-
-    def wrong(self, key: str, message: str) -> None:
-        """Note what cannot be honoured; the value is said first."""
-        problem = self.at(key, f"{_shown(self._stated.get(key, DEFAULTS.get(key)))}: {message}")
-        if problem not in self.problems:
-            self.problems.append(problem)
-
-    def remark(self, key: str, reason: str) -> None:
-        """Note a key that changes nothing."""
-        self.remarks.append(self.at(key, f"has no effect: {reason}"))
-
-    def remark_unread(self) -> None:
-        """Note the keys that state another value than when left out and that nothing has asked for."""
-        told = {problem.key for problem in (*self.problems, *self.remarks)}
-        used = {self._places[key] for key in self._read & self._places.keys()}
-        for place in dict.fromkeys(self._places[key] for key in self._stated if key in DEFAULTS):
-            stated = [key for key in self._stated if self._places[key] == place and self._stated[key] != DEFAULTS.get(key)]
-            if not stated or place in used or ".".join(map(str, place)) in told:
-                continue
-            switch = next((name for pattern, name in SWITCHES.items() if fnmatchcase(stated[0], pattern) and not self[name]), None)
-            self.remark(stated[0], f"{switch} is not set." if switch else "it belongs to another way than the one that this job goes.")
-
-    def note(self, text: str) -> None:
-        """Note what is otherwise here, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def per_axis(self, key: str) -> list[Any]:
-        """A list of one entry a spatial axis; a single entry holds for all, and two equal ones in 3D, as defaults of BiaPy are."""
-        given = self[key]
+    def per_axis(self, key: str) -> list[float]:
+        """One number per spatial axis; a single number holds for all axes, and so do two equal ones in 3D, as BiaPy's defaults are."""
+        given = self.numbers(key)
         if len(given) == self.ndim:
-            return list(given)
-        if len(set(given)) > 1 or not given:
-            self.wrong(key, f"{self.ndim} numbers are expected, one an axis (Z)YX.")
-        return list(given[:1] or DEFAULTS[key][:1]) * self.ndim
+            return given
+        if len(set(given)) != 1:
+            self.wrong("biapy.wrong_length", key, f"has the wrong length: {self.ndim} numbers are expected, one per axis (Z)YX")
+        return (given[:1] or [0.0]) * self.ndim
 
     def pair(self, key: str) -> tuple[float, float]:
         """A lower and an upper limit."""
-        given = self[key]
-        if len(given) == 1:
-            given = given * 2
-        if len(given) != 2 or given[0] > given[1]:
-            self.wrong(key, "two numbers are expected, the lower one first.")
-            given = DEFAULTS[key]
-        return given[0], given[1]
+        given = self.numbers(key)
+        low, high = given[0] if given else 0.0, given[-1] if given else 0.0
+        if len(given) not in (1, 2) or low > high:
+            self.wrong("biapy.wrong_length", key, "is no range: two numbers are expected, the lower one first")
+        return low, high
 
-    def _take(self, place: Place, value: Any) -> None:
-        """One key of the file: its value is kept, or told to be wrong or without effect."""
-        written = ".".join(map(str, place))
-        self.spellings.add(written)
-        for key, meant in _modern(written, value):
-            if key in self._stated and key.endswith("_PROB"):
-                continue  # the probability of one augmentation goes before that of all
-            if key in self._stated:
-                self.problems.append(self.at(written, f"is another spelling of {key}, which stands there too. Keep one of the two."))
+    def resolve(self, key: str, value: Value) -> None:
+        """Set what a key comes to, where the file leaves it open or spells it otherwise; conditions of other keys refer to it."""
+        self._resolved[key] = value
+
+    # ---- what the table says
+
+    def native(self, prefix: str) -> dict[str, Value]:
+        """Native values of all keys below `prefix` that the table converts by itself and whose conditions hold, nested."""
+        found: dict[str, Value] = {}
+        for row in KEYS.values():
+            if row.convert is None or not row.target.startswith(f"{prefix}.") or self.unmet(row):
                 continue
-            self._places[key] = place
-            self._judge(key, meant)
+            value = row.convert(self.value(row.name))
+            if value is None:
+                continue
+            *parents, last = row.target.removeprefix(f"{prefix}.").split(".")
+            node = found
+            for parent in parents:
+                inner = node.setdefault(parent, {})
+                assert isinstance(inner, dict)
+                node = inner
+            node[last] = value
+        return found
 
-    def _judge(self, key: str, value: Any) -> None:
-        if key in FIXED:
-            accepted, remedy = FIXED[key]
-            self._stated[key] = _plain(value)
-            if self._stated[key] != accepted:
-                self.wrong(key, f"cannot be honoured: {remedy}.")
-        elif key in DEFAULTS:
-            self._known(key, value)
-        elif any(fnmatchcase(key, pattern) for pattern in IDLE_KEYS):
-            self.remark(key, next(reason for pattern, reason in IDLE.items() if fnmatchcase(key, pattern)))
-        else:
-            self._unknown(key)
+    def unmet(self, row: Key) -> str:
+        """The condition that keeps a key from having an effect, as a clause; empty where all hold."""
+        conditions = [row.condition, *(condition for section, condition in SECTIONS.items() if row.name.startswith(section))]
+        for condition in filter(None, conditions):
+            key, equals, expected = condition.partition("=")
+            actual = self._resolved.get(key, self._stated.get(key, KEYS[key].default))
+            if key != row.name and not (str(actual) in expected.split("|") if equals else actual):
+                return f"{self.spelling(key)} is {actual if equals and actual != '' else 'not set'}"
+        return ""
 
-    def _known(self, key: str, value: Any) -> None:
-        default = DEFAULTS[key]
-        try:
-            self._stated[key] = typed(value, default)
-        except ValueError as error:
-            self.problems.append(self.at(key, str(error)))
+    def remark_unread(self) -> None:
+        """Note stated keys that differ from their default and that nothing has asked for."""
+        known = {problem.key for problem in (*self.problems, *self.remarks)}
+        used = {self._places[key] for key in self._read & self._places.keys()}
+        for key, value in self._stated.items():
+            row = KEYS[key]
+            if self._places[key] in used or self.spelling(key) in known or value == row.default:
+                continue
+            if key in self._spread and any(self._places[other] == self._places[key] for other in self._read & self._places.keys()):
+                continue
+            known.add(self.spelling(key))
+            self.remark(key, self.unmet(row) or row.no_effect or "it belongs to a step that this job does not have")
+
+    def trace(self, problem: Problem) -> Problem:
+        """A problem of the native job at the key of the file that it comes from.
+
+        Of several keys with one target it is the last stated one: switches come before what they turn on.
+        """
+        rows = [row for row in reversed(KEYS.values()) if row.target and problem.key.startswith(row.target) and not self.unmet(row)]
+        if not rows:
+            return problem
+        row = max(rows, key=lambda row: (len(row.target), row.name in self._stated))
+        if row.name == PROCESS and row.name not in self._stated:
+            row = KEYS["PROBLEM.INSTANCE_SEG.DATA_CHANNELS"]  # the decoder follows from the channels
+        rest = problem.key[len(row.target) :] if row.target.endswith(".") else ""
+        place = self._place(row.name)
+        line = self.document.line((*place, *rest.split("."))) if rest else self.document.line(place)
+        key = ".".join(map(str, place)) + (f".{rest}" if rest else "")
+        return replace(problem, key=key, line=line, file=self.document.file)
+
+    # ---- problems
+
+    def spelling(self, key: str) -> str:
+        """A key as the file writes it."""
+        return ".".join(map(str, self._place(key)))
+
+    def wrong(self, code: str, key: str, rule: str, remedy: str = "") -> None:
+        """Report what cannot be obeyed, with the value that is stated."""
+        value = self._given.get(key, self._stated.get(key, KEYS[key].default if key in KEYS else None))
+        self._report(self.problems, key, OptionError(code, rule, value=value, remedy=remedy))
+
+    def missing(self, key: str, rule: str, remedy: str = "") -> None:
+        """Report a key that has to be stated."""
+        self._report(self.problems, key, OptionError("biapy.missing_key", rule, remedy=remedy))
+
+    def remark(self, key: str, reason: str) -> None:
+        """Report a key that has no effect, with the reason as a clause or a sentence."""
+        self._report(self.remarks, key, OptionError("biapy.no_effect", f"has no effect: {reason.rstrip('.')}"))
+
+    def note(self, text: str) -> None:
+        """Note a difference or a decision, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _report(self, to: list[Problem], key: str, error: OptionError) -> None:
+        problem = Problem.of(error, self.spelling(key))
+        problem = replace(problem, line=self.document.line(self._place(key)), file=self.document.file)
+        if problem not in to:
+            to.append(problem)
+
+    def _place(self, key: str) -> Place:
+        return self._places.get(key, tuple(key.split(".")))
+
+    # ---- reading
+
+    def _take(self, place: Place, value: Value) -> None:
+        """One key of the file, in any spelling."""
+        written = ".".join(map(str, place))
+        if written == "LOSS.CLASS_REBALANCE" and isinstance(value, bool):  # up to 3.6 it meant the balance inside channels
+            self._store("PROBLEM.INSTANCE_SEG.CLASS_REBALANCE_WITHIN_CHANNELS", place, value, spread=False)
             return
-        allowed = CHOICES.get(key)
-        if allowed and self._stated[key] not in allowed:
-            given = self._stated.pop(key)
-            names = ", ".join(name or "''" for name in allowed)
-            self.problems.append(self.at(key, f"{given!r} is not known here; it is one of {names}.{did_you_mean(given, list(allowed))}"))
+        former = FORMER.get(written, [])
+        if not former and written not in KEYS:
+            self._unknown(written)
+        elif not former:
+            self._store(written, place, value, spread=False)
+        for key, convert in former:
+            self._store(key, place, convert(plain(value)), spread=len(former) > 1)
+
+    def _store(self, key: str, place: Place, value: Value, *, spread: bool) -> None:
+        """Keep a value; a key that is stated itself goes before a spelling that stands for several keys."""
+        kept = typed_or_problem(value, KEYS[key])
+        if key in self._stated and not spread and key not in self._spread:
+            if kept != self._stated[key]:
+                written = ".".join(map(str, place))
+                error = OptionError(
+                    "biapy.stated_twice",
+                    f"is another spelling of {self.spelling(key)}, which has another value",
+                    value=value,
+                    remedy="Keep one of the two.",
+                )
+                problem = replace(Problem.of(error, written), line=self.document.line(place), file=self.document.file)
+                self.problems.append(problem)
+            return
+        if key in self._stated and spread:
+            return
+        (self._spread.add if spread else self._spread.discard)(key)
+        self._places[key] = place
+        self._given[key] = value
+        if isinstance(kept, OptionError):
+            self._report(self.problems, key, kept)
+        else:
+            self._stated[key] = kept
+
+    def _check(self, row: Key) -> None:
+        """A stated value against the row of its key."""
+        value = self._stated[row.name]
+        if row.no_effect and not row.target and row.name not in self._spread:
+            self.remark(row.name, row.no_effect)
+        elif row.refuse is not None and value != row.default and not self.unmet(row):
+            self.wrong("biapy.not_supported", row.name, *row.refuse)
+        elif row.choices and value not in row.choices:
+            names = ", ".join(name or "''" for name in row.choices)
+            close = did_you_mean(str(value), list(row.choices)).strip()
+            self.wrong("biapy.unknown_value", row.name, f"is not supported; known are {names}", close)
+            del self._stated[row.name]
 
     def _unknown(self, key: str) -> None:
         section, _, name = key.rpartition(".")
-        names = [each for each in (*DEFAULTS, *FIXED, *RENAMED, *IDLE_KEYS) if "*" not in each]
-        beside = [each.rpartition(".")[2] for each in names if each.rpartition(".")[0] == section]
-        close = did_you_mean(name, beside) or did_you_mean(key, names)
-        self.problems.append(self.at(key, f"is not known, neither here nor to BiaPy.{close or ' Leave it out.'}"))
+        names = [*KEYS, *FORMER]
+        beside = [other.rpartition(".")[2] for other in names if other.rpartition(".")[0] == section]
+        close = (did_you_mean(name, beside) or did_you_mean(key, names)).strip() or "Leave it out."
+        self._report(self.problems, key, OptionError("biapy.unknown_key", "is not a key of BiaPy 3.0 to 3.7", remedy=close))
+
+    def _note_former_spellings(self) -> None:
+        """Say how former spellings were read."""
+        changes = {}
+        for key in self._stated:
+            written = self.spelling(key)
+            if written != key and written not in changes:
+                changes[written] = f"{written} as {'AUGMENTOR.*_PROB' if key in self._spread else key}"
+        if changes:
+            self.note(f"former spellings are read as those of 3.7: {'; '.join(changes.values())}.")
 
 
 def read_settings(path: str | Path) -> Settings:
@@ -153,88 +289,115 @@ def read_settings(path: str | Path) -> Settings:
 
     Raises:
         MissingFileError: when there is no such file.
-        JobError: for what is no job of BiaPy that can be run here.
+        JobError: when it is not one mapping, or belongs to a workflow that is not supported.
     """
     documents = read_documents(path)
     document = documents[0]
     if len(documents) != 1 or not isinstance(document.data, Mapping):
-        raise JobError([Problem("", "a job of BiaPy is one mapping with PROBLEM, DATA, ...; this is not one.", 1, document.file)])
+        error = OptionError("biapy.not_a_job", "must be one mapping with the sections PROBLEM, DATA, MODEL and so on")
+        raise JobError([replace(Problem.of(error), line=1, file=document.file)])
     problem = document.data.get("PROBLEM")
-    kind = problem.get("TYPE", "SEMANTIC_SEG") if isinstance(problem, Mapping) else None
-    if kind not in _PROBLEMS:
+    workflow = problem.get("TYPE") if isinstance(problem, Mapping) else None
+    if workflow not in _WORKFLOWS:
+        given = "SEMANTIC_SEG, which is the default" if workflow is None else workflow
+        error = OptionError(
+            "biapy.workflow_not_supported",
+            f"is not supported; supported are {' and '.join(_WORKFLOWS)}",
+            value=given,
+            remedy="Write a native job with `morula new`.",
+        )
         place = ("PROBLEM", "TYPE")
-        said = f"{kind!r} is not run here; jobs of {' and '.join(_PROBLEMS)} are. Write a job of Morula (morula new)."
-        raise JobError([Problem("PROBLEM.TYPE", said, document.line(place), document.file)])
+        raise JobError([replace(Problem.of(error, "PROBLEM.TYPE"), line=document.line(place), file=document.file)])
     return Settings(document)
 
 
-def _leaves(node: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+def _leaves(node: Value, place: Place) -> Iterator[tuple[Place, Value]]:
     """Each key that is no section, with its value."""
     dotted = ".".join(map(str, place))
     if isinstance(node, Mapping) and dotted not in _LEAVES:
         for name, value in node.items():
             yield from _leaves(value, (*place, str(name)))
-    elif place and not (node is None and any(key.startswith(f"{dotted}.") for key in DEFAULTS)):  # an empty section states nothing
+    elif place and not (node is None and dotted not in KEYS):  # an empty section states nothing
         yield place, node
 
 
-def _modern(key: str, value: Any) -> list[tuple[str, Any]]:
-    """Present keys and values of a former spelling.
-
-    Examples:
-        >>> _modern("MODEL.BATCH_NORMALIZATION", True)
-        [('MODEL.NORMALIZATION', 'bn')]
-    """
-    if key == "MODEL.BATCH_NORMALIZATION":
-        return [("MODEL.NORMALIZATION", "bn" if value is True else "none")]
-    if key == "AUGMENTOR.DA_PROB":
-        return [(name, value) for name in DEFAULTS if name.startswith("AUGMENTOR.") and name.endswith("_PROB")]
-    if key == "LOSS.CLASS_REBALANCE" and isinstance(value, bool):
-        return [("PROBLEM.INSTANCE_SEG.CLASS_REBALANCE_WITHIN_CHANNELS", value)]
-    return [(RENAMED.get(key, key), value)]
+def typed_or_problem(value: Value, row: Key) -> Value | OptionError:
+    """A value as the type of the key's default, or what is wrong with it; keys without effect may have any value."""
+    if row.no_effect and not row.target:
+        return plain(value)
+    try:
+        return typed(value, row.default)
+    except OptionError as error:
+        return error
 
 
-def typed(value: Any, default: Any) -> Any:
-    """A value as the kind of its default; tuples and lists may be written as Python does, single entries stand for lists.
+def typed(value: Value, default: Value) -> Value:
+    """A value as the type of its default; tuples and lists may be written as in Python, single values stand for lists of one.
 
     Raises:
-        ValueError: for another kind.
+        OptionError: for another type.
 
     Examples:
         >>> typed("(256, 256, 1)", [1]), typed("ADAMW", ["SGD"]), typed(1, 0.5)
         ([256, 256, 1], ['ADAMW'], 1.0)
     """
-    value = _plain(value) if not isinstance(default, str) else value
+    value = plain(value) if not isinstance(default, str) else value
     if isinstance(default, list):
         listed = value if isinstance(value, list) else [value]
-        return [_element(each, default[0]) for each in listed] if default else listed
-    if isinstance(default, dict):
-        return value
-    return _element(value, default)
+        if default and isinstance(default[0], list) and listed and not isinstance(listed[0], list):
+            listed = [listed]  # the entry of the one network
+        return [_element(item, default[0]) for item in listed] if default else listed
+    return value if isinstance(default, dict) else _element(value, default)
 
 
-def _element(value: Any, default: Any) -> Any:
-    kinds: dict[type, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+def _element(value: Value, default: Value) -> Value:
+    names: dict[type, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
     kind = type(default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is list and not isinstance(value, list):
-        raise ValueError(f"{_shown(value)} is not valid: a list is expected.")
+    if kind is float and is_number(value):
+        return float(value) if isinstance(value, int | float) else value
+    if kind is str and value is None:
+        return ""
     if type(value) is not kind:
-        raise ValueError(f"{_shown(value)} is not valid: {kinds[kind]} is expected.")
+        raise OptionError("biapy.wrong_type", f"is not valid: {names.get(kind, kind.__name__)} is expected", value=value)
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Text that is a value of Python as that value, tuples as lists."""
+def is_number(value: Value) -> bool:
+    """Whether a value is a number; `True` and `False` are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def plain(value: Value) -> Value:
+    """Text that is a value of Python as that value, tuples as lists.
+
+    Examples:
+        >>> plain("(40, 128,128, 1)"), plain("auto")
+        ([40, 128, 128, 1], 'auto')
+    """
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):
             return value
-    return [_plain(each) if isinstance(each, tuple | list) else each for each in value] if isinstance(value, tuple | list) else value
+    return [plain(item) if isinstance(item, tuple | list) else item for item in value] if isinstance(value, tuple | list) else value
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def as_list(value: Value) -> list[Value]:
+    """A list as it is, another value as a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as an enumeration.
+
+    Examples:
+        >>> listed(["F", "C"])
+        'F, C'
+    """
+    return ", ".join(names)
+
+
+def whole_numbers(items: Sequence[Value], *, least: int = 0) -> list[int] | None:
+    """Items as whole numbers, `None` where one is not, or is below `least`."""
+    numbers = [item for item in items if isinstance(item, int) and not isinstance(item, bool) and item >= least]
+    return numbers if len(numbers) == len(items) else None

@@ -1,0 +1,340 @@
+"""Keys under ``PROBLEM``."""
+
+from __future__ import annotations
+
+from morula.dialects.biapy.table.key import Key, if_stated, percent, same, unused
+
+SEG = "PROBLEM.INSTANCE_SEG"
+PROCESS = f"{SEG}.INSTANCE_CREATION_PROCESS"
+_W = f"{SEG}.WATERSHED"
+
+_CHANNELS = (
+    Key(f"{SEG}.TYPE", "regular", refuse=("cannot be obeyed: only regular instances are supported, not synapses", "Leave it out.")),
+    Key(f"{SEG}.DATA_CHANNELS", ["F", "C"], target="method.channels", earlier_names=("DATA.CHANNELS",)),
+    Key(f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", {}, target="method.channels."),
+    Key(f"{SEG}.DATA_CONTOUR_MODE", "", target="method.channels.C.mode", former=True),
+    Key(f"{SEG}.DISTANCE_CHANNEL_MASK", True, target="method.channels.Db.mask_values", former=True),
+    Key(f"{SEG}.DATA_CHANNELS_LOSSES", [], target="method.losses"),
+    Key(f"{SEG}.DATA_CHANNEL_WEIGHTS", [1.0], target="method.weights"),
+    Key(
+        f"{SEG}.CLASS_REBALANCE_WITHIN_CHANNELS",
+        True,
+        target="method.rebalance",
+        convert=same,
+        condition="PROBLEM.TYPE=INSTANCE_SEG",
+    ),
+    Key(f"{SEG}.CHANNELS_PER_HEAD_INFO", [], target="method.heads"),
+    Key(f"{SEG}.SEPARATED_DECODERS_PER_HEAD", False, target="network.separate_decoders"),
+    Key(
+        f"{SEG}.SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS",
+        False,
+        refuse=("cannot be obeyed: each decoder has all feature maps", "Lower MODEL.FEATURE_MAPS instead."),
+    ),
+    Key(
+        f"{SEG}.BORDER_EXTRA_WEIGHTS",
+        "",
+        refuse=("cannot be obeyed: weights between objects are not supported", "Add the channel T or C instead."),
+    ),
+    Key(
+        PROCESS,
+        "",
+        ("", "watershed", "agglomeration", "stardist", "embeddings", "gradient-flow"),
+        target="objects.process",
+    ),
+)
+
+_WATERSHED = (
+    Key(f"{_W}.SEED_CHANNELS", [], target="objects.process.seeds", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.SEED_CHANNELS_THRESH", [], target="objects.process.seeds", condition=f"{_W}.SEED_CHANNELS"),
+    Key(f"{_W}.TOPOGRAPHIC_SURFACE_CHANNEL", "", target="objects.process.surface", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.GROWTH_MASK_CHANNELS", [], target="objects.process.growth", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.GROWTH_MASK_CHANNELS_THRESH", [], target="objects.process.growth", condition=f"{_W}.GROWTH_MASK_CHANNELS"),
+    Key(
+        f"{_W}.SEED_MORPH_SEQUENCE",
+        [],
+        target="objects.process.seed_morphology",
+        condition=f"{PROCESS}=watershed",
+        earlier_names=(f"{SEG}.SEED_MORPH_SEQUENCE",),
+    ),
+    Key(
+        f"{_W}.SEED_MORPH_RADIUS",
+        [],
+        target="objects.process.seed_morphology",
+        condition=f"{_W}.SEED_MORPH_SEQUENCE",
+        earlier_names=(f"{SEG}.SEED_MORPH_RADIUS",),
+    ),
+    Key(
+        f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
+        False,
+        target="objects.process.growth_erosion",
+        condition=f"{PROCESS}=watershed",
+        earlier_names=(f"{SEG}.ERODE_AND_DILATE_GROWTH_MASK", f"{SEG}.ERODE_AND_DILATE_FOREGROUND"),
+    ),
+    Key(
+        f"{_W}.FORE_EROSION_RADIUS",
+        5,
+        target="objects.process.growth_erosion",
+        condition=f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
+        convert=same,
+        earlier_names=(f"{SEG}.FORE_EROSION_RADIUS",),
+    ),
+    Key(
+        f"{_W}.FORE_DILATION_RADIUS",
+        5,
+        target="objects.process.growth_dilation",
+        condition=f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
+        convert=same,
+        earlier_names=(f"{SEG}.FORE_DILATION_RADIUS",),
+    ),
+    Key(
+        f"{_W}.DATA_CHECK_MW",
+        False,
+        target="objects.intermediates",
+        convert=if_stated,
+        condition="PROBLEM.TYPE=INSTANCE_SEG",
+        earlier_names=(f"{SEG}.DATA_CHECK_MW", "DATA.CHECK_MW"),
+    ),
+    Key(
+        f"{_W}.DATA_REMOVE_BEFORE_MW",
+        False,
+        target="objects.process.min_seed",
+        condition=f"{PROCESS}=watershed",
+        earlier_names=(f"{SEG}.DATA_REMOVE_BEFORE_MW", "DATA.REMOVE_BEFORE_MW"),
+    ),
+    Key(
+        f"{_W}.DATA_REMOVE_SMALL_OBJ_BEFORE",
+        10,
+        target="objects.process.min_seed",
+        condition=f"{_W}.DATA_REMOVE_BEFORE_MW",
+        convert=same,
+        earlier_names=(f"{SEG}.DATA_REMOVE_SMALL_OBJ_BEFORE", f"{SEG}.DATA_REMOVE_SMALL_OBJ", "DATA.REMOVE_SMALL_OBJ"),
+    ),
+    Key(
+        f"{_W}.BY_2D_SLICES",
+        False,
+        target="objects.process.by_slice",
+        condition=f"{PROCESS}=watershed",
+        convert=if_stated,
+        earlier_names=(f"{SEG}.WATERSHED_BY_2D_SLICES",),
+    ),
+    # thresholds of versions 3.0 to 3.5, by the letter of the channel; 3.7 has lists of channels and thresholds instead
+    Key(
+        f"{SEG}.DATA_MW_TH_TYPE", "", ("", "auto", "manual"), target="objects.process.seeds", condition=f"{PROCESS}=watershed", former=True
+    ),
+    *(
+        Key(
+            f"{SEG}.DATA_MW_TH_{name}",
+            -1.0,
+            target=f"objects.process.{step}",
+            condition=f"{SEG}.DATA_MW_TH_TYPE=manual",
+            earlier_names=earlier,
+            former=True,
+        )
+        for name, step, earlier in (
+            ("BINARY_MASK", "seeds", ("DATA.MW_TH1",)),
+            ("CONTOUR", "seeds", ("DATA.MW_TH2",)),
+            ("FOREGROUND", "growth", ("DATA.MW_TH3",)),
+            ("DISTANCE", "seeds", ("DATA.MW_TH4",)),
+            ("DIST_FOREGROUND", "growth", ("DATA.MW_TH5",)),
+            ("POINTS", "seeds", (f"{SEG}.TH_POINTS",)),
+        )
+    ),
+    Key(f"{SEG}.DATA_REMOVE_AFTER_MW", False, target="objects.refine", former=True),
+    Key(
+        f"{SEG}.DATA_REMOVE_SMALL_OBJ_AFTER",
+        100,
+        target="objects.refine",
+        condition=f"{SEG}.DATA_REMOVE_AFTER_MW",
+        former=True,
+    ),
+    Key(
+        f"{SEG}.DATA_MW_OPTIMIZE_THS",
+        False,
+        target="objects.tune",
+        refuse=(
+            "cannot be obeyed: thresholds are found with `morula tune RUN` after the training",
+            "Leave it out, and tune the finished run.",
+        ),
+        earlier_names=("DATA.MW_OPTIMIZE_THS",),
+        former=True,
+    ),
+)
+
+_OTHER_DECODERS = (
+    *(
+        Key(f"{SEG}.AGGLOMERATION.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=agglomeration", convert=convert)
+        for name, default, ours, convert in (
+            ("FRAGMENT_SEED_TH", 0.9, "seeds", same),
+            ("FRAGMENT_GROWTH_TH", 0.1, "growth", same),
+            ("MERGE_TH", 0.5, "threshold", same),
+            ("MERGE_QUANTILE", 50.0, "quantile", percent),
+            ("MIN_EDGE_VOXELS", 5, "min_contact", same),
+        )
+    ),
+    *(
+        Key(f"{SEG}.STARDIST.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=stardist", convert=convert)
+        for name, default, ours, convert in (
+            ("PROB_THRESH", 0.4, "threshold", same),
+            ("NMS_IOU_THRESH", 0.3, "overlap", same),
+            ("GRID", [], "grid", if_stated),
+        )
+    ),
+    *(
+        Key(f"{SEG}.CELLPOSE.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=gradient-flow", convert=same)
+        for name, default, ours in (("FG_THRESH", 0.5, "threshold"), ("FLOW_THRESHOLD", 0.4, "flow_error"), ("N_STEPS", 200, "steps"))
+    ),
+    Key(f"{SEG}.CELLPOSE.DIAMETER", 0.0),
+    Key(f"{SEG}.CELLPOSE.DIAM_MEAN", 30.0, condition=f"{SEG}.CELLPOSE.DIAMETER"),
+    Key(
+        f"{SEG}.CELLPOSE.SCALE_RANGE",
+        0.5,
+        no_effect="training images are not rescaled to the diameter of the objects; AUGMENTOR.ZOOM changes their size",
+    ),
+    Key(f"{SEG}.CELLPOSE.TEST_DOUBLE_INFERENCE", True, no_effect="images are predicted once, at their own size"),
+    Key(
+        f"{SEG}.CELLPOSE.TYPE",
+        "cellpose",
+        refuse=("cannot be obeyed: flows follow the diffusion of heat, as in Cellpose", "Write cellpose, or leave it out."),
+        former=True,
+    ),
+    *unused(
+        f"{SEG}.OMNIPOSE",
+        {"MASK_THRESHOLD": 0.0, "FLOW_THRESHOLD": 0.4, "NITER": 0},
+        "flows are followed as in Cellpose, by the keys under CELLPOSE",
+    ),
+    Key(f"{SEG}.EMBEDSEG.FG_THRESH", 0.5, target="objects.process.foreground_threshold", condition=f"{PROCESS}=embeddings"),
+    *(
+        Key(f"{SEG}.EMBEDSEG.{name}", default, target=f"objects.process.{name.lower()}", condition=f"{PROCESS}=embeddings", convert=same)
+        for name, default in (("MIN_MASK_SUM", 0), ("MIN_UNCLUSTERED_SUM", 0), ("MIN_OBJECT_SIZE", 100))
+    ),
+    Key(
+        f"{SEG}.EMBEDSEG.SEED_THRESH",
+        0.5,
+        target="objects.process.seed_threshold",
+        condition=f"{PROCESS}=embeddings",
+        convert=same,
+    ),
+    Key(f"{SEG}.EMBEDSEG.GRID_SIZE", -1, target="method.channels.E.grid_size", condition=f"{PROCESS}=embeddings"),
+    *unused(
+        f"{SEG}.SYNAPSES",
+        {
+            "POINT_CREATION_FUNCTION": "peak_local_max",
+            "PEAK_LOCAL_MAX_MIN_DISTANCE": 1,
+            "TH_TYPE": "auto",
+            "MIN_TH_TO_BE_PEAK": 0.2,
+            "EXCLUDE_BORDER": False,
+            "BLOB_LOG_MIN_SIGMA": 5,
+            "BLOB_LOG_MAX_SIGMA": 10,
+            "BLOB_LOG_NUM_SIGMA": 2,
+            "REMOVE_CLOSE_PRE_POINTS_RADIUS": 0,
+            "REMOVE_CLOSE_POST_POINTS_RADIUS": 0,
+            "REMOVE_CLOSE_POINTS_RADIUS_BY_MASK": False,
+        },
+        f"it belongs to {SEG}.TYPE synapses, which is not supported",
+    ),
+)
+
+_SSL = "PROBLEM.SELF_SUPERVISED"
+_PRETEXT = f"{_SSL}.PRETEXT_TASK"
+_SELF_SUPERVISED = (
+    Key(_PRETEXT, "masking", ("masking", "crappify"), target="method"),
+    Key(f"{_SSL}.RESIZING_FACTOR", 4, target="method.factor", condition=f"{_PRETEXT}=crappify"),
+    Key(f"{_SSL}.NOISE", 0.2, target="method.noise", condition=f"{_PRETEXT}=crappify", convert=same),
+)
+
+_REPAIR = "PROBLEM.IMAGE_TO_IMAGE.MEMBRANE_REPAIR"
+_AUGMENTED: dict[str, dict[str, bool | float | tuple[float, float]]] = {
+    "GAP_AUG": {"ENABLE": False, "PROB": 0.5, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
+    "BRIDGE_AUG": {"ENABLE": False, "PROB": 0.3, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
+    "ARTIFACT_AUG": {
+        "ENABLE": False,
+        "PROB": 0.1,
+        "BAND_PROB": 0.5,
+        "BAND_THICKNESS_RANGE": (50, 70),
+        "BLOB_SIZE_RANGE": (0.1, 0.3),
+        "BLOB_N_RANGE": (1, 3),
+    },
+    "SKELETON_PERTURB_AUG": {"ENABLE": False, "PROB": 0.3, "RADIUS_RANGE": (1, 2)},
+    "SLICE_DROPOUT_AUG": {"ENABLE": False, "PROB": 0.3},
+}
+_OTHER_WORKFLOWS = (
+    Key("PROBLEM.SEMANTIC_SEG.IGNORE_CLASS_ID", 0, no_effect="it belongs to the workflow SEMANTIC_SEG"),
+    *unused(
+        "PROBLEM.DETECTION",
+        {
+            "CENTRAL_POINT_DILATION": [2],
+            "CHECK_POINTS_CREATED": True,
+            "DATA_CHECK_MW": False,
+            "SEPARATED_DECODERS_PER_HEAD": False,
+            "SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS": False,
+            "CLASS_REBALANCE_WITHIN_CHANNELS": True,
+            "DATA_CHANNEL_WEIGHTS": (1, 1),
+        },
+        "it belongs to the workflow DETECTION",
+    ),
+    *unused(
+        "PROBLEM.DENOISING",
+        {
+            "N2V_PERC_PIX": 0.198,
+            "N2V_MANIPULATOR": "uniform_withCP",
+            "N2V_NEIGHBORHOOD_RADIUS": 5,
+            "N2V_STRUCTMASK": False,
+            "LOAD_GT_DATA": False,
+        },
+        "it belongs to the workflow DENOISING",
+    ),
+    Key("PROBLEM.SUPER_RESOLUTION.UPSCALING", (), no_effect="it belongs to the workflow SUPER_RESOLUTION"),
+    *unused(
+        "PROBLEM.IMAGE_TO_IMAGE",
+        {
+            "CHANNELS_PER_HEAD_INFO": [],
+            "SEPARATED_DECODERS_PER_HEAD": False,
+            "SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS": False,
+            "OUTPUT_CHANNELS": 1,
+            "MULTIPLE_RAW_ONE_TARGET_LOADER": False,
+            "OUTPUT_CHANNEL_ACT": [],
+        },
+        "it belongs to the workflow IMAGE_TO_IMAGE",
+    ),
+    *unused(
+        _REPAIR,
+        {
+            "ENABLE": False,
+            "SOURCE_CHANNELS": ["membrane", "raw"],
+            "DERIVED_CHANNELS": ["skeleton_dt", "hessian_blob", "meijering"],
+            "DERIVED_CHANNELS_EXTRA_OPTS": [{}],
+            "DATA_CHANNELS": ["A", "I"],
+            "DATA_CHANNELS_EXTRA_OPTS": [{}],
+        },
+        "it belongs to the workflow IMAGE_TO_IMAGE",
+    ),
+    *unused(
+        f"{_REPAIR}.POSTPROCESS",
+        {
+            "METHOD": "agglomeration",
+            "FRAGMENT_SEED_TH": 0.9,
+            "FRAGMENT_GROWTH_TH": 0.1,
+            "MERGE_TH": 0.5,
+            "MERGE_QUANTILE": 50.0,
+            "MIN_EDGE_VOXELS": 5,
+        },
+        "it belongs to the workflow IMAGE_TO_IMAGE",
+    ),
+    *(
+        row
+        for section, defaults in _AUGMENTED.items()
+        for row in unused(f"{_REPAIR}.{section}", defaults, "it belongs to the workflow IMAGE_TO_IMAGE")
+    ),
+)
+
+PROBLEM: tuple[Key, ...] = (
+    Key("PROBLEM.TYPE", "SEMANTIC_SEG", target="method"),
+    Key("PROBLEM.NDIM", "2D", ("2D", "3D")),
+    Key("PROBLEM.PRINT_OLD_KEY_CHANGES", True, no_effect="what was decided about former spellings is always printed"),
+    *_CHANNELS,
+    *_WATERSHED,
+    *_OTHER_DECODERS,
+    *_SELF_SUPERVISED,
+    *_OTHER_WORKFLOWS,
+)
+"""Rows of the keys under ``PROBLEM``."""
