@@ -12,7 +12,7 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from training_toys import Patches, loss, network
 
 from morula.core.events import Epoch, Finished, Progress
-from morula.training import run
+from morula.training import state
 from morula.training.loop import fit
 from morula.training.options import Training
 
@@ -23,7 +23,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Training:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # so large that the first steps overflow and are skipped
         return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
 
-    monkeypatch.setattr(run, "open_fabric", open_fabric)
+    monkeypatch.setattr(state, "open_fabric", open_fabric)
     return Training(epochs=4, device="cpu", schedule="one_cycle", clip=1.0, optimiser={"kind": "sgd", "rate": 0.2})
 
 
