@@ -1,4 +1,4 @@
-# The daily commands; the same on a laptop and in CI. Each installs what it needs on first use.
+# The daily commands, the same on a laptop and in CI. Each installs what it needs on first use.
 #   make setup fix check test docs demo bench          PYTHON=/path/to/python chooses another interpreter
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -16,16 +16,16 @@ ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/mor
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
-setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
+setup: $(STAMP) ## create .venv with everything pinned in constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found. Install it, or give its path: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo 'Installing Morula and what it needs into $(VENV): a few minutes the first time ...'
+	@echo 'Installing Morula and its dependencies into $(VENV): a few minutes the first time ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-fix: setup ## mend what can be mended: imports, formatting, simple lint
+fix: setup ## repair imports, formatting and simple lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -35,28 +35,28 @@ check: setup ## lint, formatting, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One BLAS/OpenMP thread a worker: as many workers as cores already fill the machine.
+# One BLAS/OpenMP thread per worker: as many workers as cores already use the whole machine.
 test: setup ## all tests and doctests; line coverage of the array packages >= 95 %
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
 	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_PACKAGES)' --fail-under=95
 
-docs: setup ## the documentation, into site/; a warning is an error
+docs: setup ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo: setup ## simulate, train, predict, score, report
 	$(BIN)/morula demo --overwrite
 
-bench: setup ## the figures of docs/benchmarks.md
+bench: setup ## measure the figures of docs/benchmarks
 	$(BIN)/python -m bench
 
-bench-labels: setup ## what pretraining gains with few labels: up to two hours; goes on where it stopped
+bench-labels: setup ## the gain of pretraining with few labels: up to two hours; continues where it stopped
 	$(BIN)/python -m bench labels
 
-constraints: ## write the versions installed in .venv into constraints.txt; OpenVINO keeps its line where it is not installed
+constraints: ## write the versions installed in .venv into constraints.txt; the line of OpenVINO is kept if it is not installed
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new
 	grep -q '^openvino==' constraints.new || grep '^openvino' constraints.txt >> constraints.new
 	LC_ALL=C sort -f -o constraints.new constraints.new
 	mv constraints.new constraints.txt
 
-clean: ## remove what the commands made, but not .venv
+clean: ## remove what the commands created, except .venv
 	rm -rf build dist site .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

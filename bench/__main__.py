@@ -1,9 +1,8 @@
-"""Measure the figures of docs/benchmarks.md: `python -m bench [ROW ...]`.
+"""Measure the figures of docs/benchmarks: `python -m bench [ROW ...]`.
 
-Each row is stored in bench/results/ROW.json as soon as it is measured, and the page is written anew after it; a row that is stored
-already is kept unless it is named or `--again` is given. The prediction row is stored pair by pair, `objects`, `decoders` and `memory`
-line by line; they go on where they stopped. The rows `representations`, `volumes` and
-`slices_...` train one of their lines in each call.
+Each row is stored in bench/results/ROW.json as soon as it is measured, and the pages are written again after it. A stored row is kept
+unless it is named or `--again` is given. A stopped measurement of the rows `prediction` (by pair), `objects`, `decoders` and `memory` (by
+line) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per call.
 """
 
 from __future__ import annotations
@@ -23,17 +22,18 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a package
-from page import write_page  # noqa: E402
+from figures import Result  # noqa: E402
+from page import write_pages  # noqa: E402
 from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
-from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
-from rows import PAIRS, Result  # noqa: E402
+from rows import PAIRS  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
 from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a package
+from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "histology2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
@@ -51,12 +51,12 @@ ROWS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures of docs/benchmarks.md.")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure; all that are not stored when left out: {', '.join(ROWS)}")
-    parser.add_argument("--again", action="store_true", help="measure stored rows anew, from the beginning")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures of docs/benchmarks.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure (default: all that are not stored): {', '.join(ROWS)}")
+    parser.add_argument("--again", action="store_true", help="measure stored rows again, from the beginning")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
-    parser.add_argument("--epochs", type=int, help="epochs that a line of the tables of representations trains (default: its job's)")
+    parser.add_argument("--epochs", type=int, help="training epochs per line of the tables of channel sets (default: those of its job)")
     options = parser.parse_args()
     known = {**ROWS, **LABEL_ROWS}
     unknown = set(options.rows) - set(known)
@@ -67,19 +67,19 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         before = json.loads(path.read_text()) if path.is_file() and not options.again else None
         if before and before["complete"] and name not in options.rows:
-            print(f"{name}: stored; python -m bench {name} measures it anew", flush=True)
+            print(f"{name}: stored; python -m bench {name} measures it again", flush=True)
             continue
-        # finished trainings with few labels are kept; `--again` trains them anew
+        # finished trainings with few labels are kept; `--again` repeats them
         resumed = None if before is None or (before["complete"] and name not in LABEL_ROWS) else before
         for result in known[name](resumed, options):
             store(path, name, result)
             figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])
             print(f"{name}: {'; '.join(figures)}", flush=True)
-        write_page(HERE.parent / "docs" / "benchmarks.md", RESULTS)
+        write_pages(HERE.parent / "docs" / "benchmarks", RESULTS)
 
 
 def store(path: Path, name: str, result: Result) -> None:
-    """Write a result with where and when it was measured, never half."""
+    """Write a result with the place and date of its measurement, atomically."""
     facts = {
         "command": f"python -m bench {name}",
         "date": datetime.date.today().isoformat(),

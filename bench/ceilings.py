@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from figures import Result, figure
 from real import images_of
-from rows import Result, figure
 
 NAMES = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
 SPACING = {"nuclei3d_embryo": (1.75, 0.8, 0.8)}

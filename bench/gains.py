@@ -1,4 +1,4 @@
-"""What the page says of the row `labels`: its table, its sentence, and its figure, from the stored scores and curves."""
+"""Table, verdict and figure of the row `labels`, from its stored scores and curves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from labels import SETTINGS, STARTS, Setting, key_of
 from morula.report.curves import HEIGHT, WIDTH, Axis, Line, line_chart
 
-FIGURE = "benchmarks-labels.svg"
+FIGURE = "labels.svg"
 BAR, OF_DATA, OF_COUNT = 0.03, "nuclei2d", 5
-"""The gain that was promised, and with which labelled images."""
+"""The promised gain, and the labelled images for which it was promised."""
 GAP, TITLE, ROW, LABELS = 24, 30, 34, 400
-"""Pixels: between panels, above one, of a row of the gains, for their names."""
+"""Pixels: gap between panels, title above a panel, one row of gains, names at the left."""
 STYLE = """
 :root { --card: #fff; --ink: #1c2326; --soft: #5b686e; --rule: #dfe3e1; --c0: #00695c; --c1: #d55e00; }
 @media (prefers-color-scheme: dark) {
@@ -29,7 +29,7 @@ text { fill: var(--ink); font: 13px system-ui, "Segoe UI", Roboto, "Liberation S
 
 @dataclass(frozen=True)
 class Gain:
-    """F1@0.5 of the seeds that were trained both ways."""
+    """F1@0.5 of the seeds that were trained from scratch and from pretraining."""
 
     setting: Setting
     network: str
@@ -38,18 +38,18 @@ class Gain:
     pretrained: tuple[float, ...]
 
     @property
-    def each(self) -> list[float]:
+    def values(self) -> list[float]:
         """Gain of each seed."""
         return [after - before for before, after in zip(self.scratch, self.pretrained, strict=True)]
 
     @property
     def mean(self) -> float:
         """Mean gain."""
-        return statistics.mean(self.each)
+        return statistics.mean(self.values)
 
 
 def gains(scores: dict[str, float]) -> Iterator[Gain]:
-    """Each pretraining that was trained with a seed that scratch was trained with too."""
+    """Pretrained trainings whose seed was also trained from scratch."""
     for setting in SETTINGS:
         for start in setting.starts:
             network, _, pretext = start.partition(" from ")
@@ -67,7 +67,16 @@ def section(scores: dict[str, float]) -> list[str]:
         return ["No pair of trainings is finished."]
     titles = ["images", "labelled", "network", "from scratch", "pretrained by", "pretrained", "gain", "seeds"]
     rows = [
-        [g.setting.data, g.setting.labelled, g.network, _spread(g.scratch), g.pretext, _spread(g.pretrained), f"{g.mean:+.3f}", len(g.each)]
+        [
+            g.setting.data,
+            g.setting.labelled,
+            g.network,
+            _spread(g.scratch),
+            g.pretext,
+            _spread(g.pretrained),
+            f"{g.mean:+.3f}",
+            len(g.values),
+        ]
         for g in found
     ]
     table = [f"| {' | '.join(map(str, line))} |" for line in (titles, ["---"] * len(titles), *rows)]
@@ -76,16 +85,16 @@ def section(scores: dict[str, float]) -> list[str]:
 
 
 def verdict(found: list[Gain]) -> str:
-    """Whether the promised gain is reached, in plain words."""
+    """Whether the promised gain is reached, as a sentence."""
     here = [gain for gain in found if (gain.setting.data, gain.setting.labelled) == (OF_DATA, OF_COUNT)]
     if not here:
-        return f"With {OF_COUNT} labelled images of {OF_DATA} nothing is measured yet."
-    parts = [f"{gain.pretext} changes F1@0.5 of the {gain.network} by {gain.mean:+.3f} (mean of {len(gain.each)} seeds)" for gain in here]
-    said = f"With {OF_COUNT} labelled images of {OF_DATA}, {', and '.join(parts)}."
+        return f"With {OF_COUNT} labelled images of {OF_DATA} nothing has been measured yet."
+    parts = [f"{gain.pretext} changes F1@0.5 of the {gain.network} by {gain.mean:+.3f} (mean of {len(gain.values)} seeds)" for gain in here]
+    sentence = f"With {OF_COUNT} labelled images of {OF_DATA}, {', and '.join(parts)}."
     reached = [gain.pretext for gain in here if gain.mean >= BAR]
     if not reached:
-        return f"{said} **There is no gain of {BAR:+.2f}, the bar: here pretraining does not pay.**"
-    return f"{said} The bar of {BAR:+.2f} is reached by {' and '.join(reached)}."
+        return f"{sentence} **There is no gain of {BAR:+.2f}, the target: pretraining does not help here.**"
+    return f"{sentence} The target of {BAR:+.2f} is reached by {' and '.join(reached)}."
 
 
 def _signed(value: float) -> str:
@@ -98,7 +107,7 @@ def _spread(values: tuple[float, ...]) -> str:
 
 
 def picture(scores: dict[str, float], curves: dict[str, dict[str, list[float]]]) -> str:
-    """The figure as SVG: gains of the seeds above, the loss while fine-tuning below."""
+    """The figure as SVG: gains of the seeds above, the loss during fine-tuning below."""
     found = list(gains(scores))
     charts = [
         (f"{s.data}, {s.labelled} labelled: training loss, mean of the seeds", lines) for s in SETTINGS if (lines := losses(s, curves))
@@ -133,7 +142,7 @@ def losses(setting: Setting, curves: dict[str, dict[str, list[float]]]) -> list[
 
 
 def _gains_panel(found: list[Gain], width: float) -> str:
-    values = [value for gain in found for value in gain.each] + [0.0, BAR]
+    values = [value for gain in found for value in gain.values] + [0.0, BAR]
     margin = 0.08 * (max(values) - min(values))
     axis = Axis(min(values) - margin, max(values) + margin, LABELS, width - 20)
     bottom = TITLE + ROW * len(found)
@@ -143,12 +152,12 @@ def _gains_panel(found: list[Gain], width: float) -> str:
         parts.append(f'<text class="tick" x="{axis(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{_signed(tick)}</text>')
     parts.append(f'<line class="axis-line" x1="{axis(0):.1f}" x2="{axis(0):.1f}" y1="{TITLE}" y2="{bottom}"/>')
     parts.append(f'<line class="mark" x1="{axis(BAR):.1f}" x2="{axis(BAR):.1f}" y1="{TITLE}" y2="{bottom}"/>')
-    parts.append(f'<text class="mark-text" x="{axis(BAR):.1f}" y="{TITLE - 6}" text-anchor="middle">bar {BAR:+.2f}</text>')
+    parts.append(f'<text class="mark-text" x="{axis(BAR):.1f}" y="{TITLE - 6}" text-anchor="middle">target {BAR:+.2f}</text>')
     networks = list(dict.fromkeys(start.partition(" from ")[0] for start in STARTS))
     for number, gain in enumerate(found):
         y, colour = TITLE + ROW * (number + 0.5), f"c{networks.index(gain.network)}"
         name = f"{gain.setting.data}, {gain.setting.labelled} labelled: {gain.network} from {gain.pretext}"
         parts.append(f'<text x="{LABELS - 14}" y="{y + 4}" text-anchor="end">{name}</text>')
-        parts += [f'<circle class="seed {colour}" cx="{axis(value):.1f}" cy="{y}" r="5"/>' for value in gain.each]
+        parts += [f'<circle class="seed {colour}" cx="{axis(value):.1f}" cy="{y}" r="5"/>' for value in gain.values]
         parts.append(f'<line class="mean {colour}" x1="{axis(gain.mean):.1f}" x2="{axis(gain.mean):.1f}" y1="{y - 11}" y2="{y + 11}"/>')
     return "".join(parts)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Figure, Result, figure
+from figures import Figure, Result, figure
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs" / "labels"

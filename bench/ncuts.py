@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from figures import Result, figure
 from memory import beyond
 from pairs import alternating
 
-Result = dict[str, Any]
 EDGE, PAIRS = 64, 7
 
 
 def ncuts(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
     """Soft normalised cuts with their gradient, against dense convolutions; the pairwise form by itself."""
     import torch
-    from rows import figure
 
     from morula.losses import soft_ncuts, soft_ncuts_pairwise
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from figures import Result, figure
 from real import HERE, RUNS, images_of
-from rows import Result, figure
 
 SPLITS = {"ovule": ("train", "val"), "embryo": ("train", "val", "test")}
 MEANING = {"train": "volumes trained on", "val": "validation volumes", "test": "test volumes"}

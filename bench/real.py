@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Result, figure
+from figures import Result, figure
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+from figures import Result, figure
 from real import HERE, RUNS, images_of
-from rows import Result, figure
 
 METHODS: dict[str, dict[str, Any]] = {
     "F+C": {"channels": ["F", "C"]},

@@ -14,19 +14,13 @@ from typing import Any
 
 import numpy as np
 from cells import cells
-from decoders import decoders
+from figures import Result, figure
 from memory import memory
 from ncuts import ncuts
 from objects import objects
 from stars import stars
 
-Result = dict[str, Any]
-Figure = dict[str, Any]
-
-
-def figure(what: str, unit: str, runs: list[float], bar: float | None = None, *, value: float | None = None) -> Figure:
-    """One line of the table: the best of the runs unless a value is given; lower is better."""
-    return {"what": what, "unit": unit, "value": min(runs) if value is None else value, "runs": runs, "bar": bar}
+from decoders import decoders
 
 
 def start(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from cells import cells
+from figures import Result, figure
 from objects import one_thread
 from pairs import alternating
 
-Result = dict[str, Any]
 CANDIDATES, RAYS, PAIRS = 20_000, 32, 7
 LIMITS = (0.3, 0.5)
 
@@ -33,8 +33,6 @@ class Stars(NamedTuple):
 
 def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
     """CPU-seconds of both in pairs of alternating order, and how many of the candidates only one of them keeps."""
-    from rows import figure
-
     try:
         release = version("stardist")
     except PackageNotFoundError:

@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
-from rows import Figure, Result, figure
+from figures import Figure, Result, figure
 from unet3d import cpu_seconds
 
 Step = Callable[[], object]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Result, figure
+from figures import Result, figure
 
 HERE = Path(__file__).resolve().parent
 HELD = 20

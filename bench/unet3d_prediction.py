@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from rows import EDGE, HALO, PAIRS, PATCH, Result, figure
+from figures import Result, figure
+from rows import EDGE, HALO, PAIRS, PATCH
 from unet3d import MODEL
 
 FOLDER = Path(__file__).resolve().parent / "results" / "runs" / "unet3d_prediction"

@@ -1,15 +1,27 @@
-"""Fills the generated parts of the reference pages from the job model, the command line and the Python face."""
+"""Fill the generated parts of the reference pages from the job model, the command line and the Python API.
+
+A page contains a marker such as `<!-- generated: job -->`; mkdocs calls `on_page_markdown`, which replaces it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from typer.main import get_command
+
+import morula
+from morula.cli.app import app
+from morula.jobs.job import Job
+
+Schema = dict[str, Any]
+"""A node of a JSON schema."""
+
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page: replaces the markers by what is generated."""
-    generators: dict[str, Callable[[], Iterator[str]]] = {"job": job_pages, "commands": command_pages, "python": python_pages}
-    for name, generate in generators.items():
+    """Called by mkdocs for each page: replace the markers with what is generated."""
+    for name, generate in GENERATORS.items():
         marker = f"<!-- generated: {name} -->"
         if marker in markdown:
             markdown = markdown.replace(marker, "\n".join(generate()))
@@ -17,63 +29,74 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def job_pages() -> Iterator[str]:
-    """One section a part of the job, one subsection a variant."""
-    from morula.jobs.job import Job
-
+    """One section per section of the job, one subsection per variant."""
     schema = Job.model_json_schema(by_alias=True)
-    needed = schema.get("required", [])
-    for name, part in schema["properties"].items():
-        yield f"\n## `{name}`\n\n{part.get('description', '')}{' It must stand.' if name in needed else ''}\n"
-        yield from section(part, schema["$defs"], level=3)
+    required = schema.get("required", [])
+    for name, section in schema["properties"].items():
+        yield f"\n## `{name}`\n\n{section.get('description', '')}{' Required.' if name in required else ''}\n"
+        yield from section_of(section, schema["$defs"], level=3)
 
 
-def section(node: dict[str, Any], definitions: dict[str, Any], level: int) -> Iterator[str]:
-    """Table of an object's keys, or one section a variant; then the objects inside it."""
-    variants = referenced(node, definitions)
-    plain = [each for each in variants if "const" not in each.get("properties", {}).get("kind", {})]
-    for each in plain:
-        yield from table(each, definitions)
-    for each in plain:
-        for name, inner in each.get("properties", {}).items():
-            if referenced(inner, definitions):
-                yield f"\n{'#' * level} `{name}`\n\n{inner.get('description', '')}\n"
-                yield from section(inner, definitions, min(level + 1, 6))
-    for each in variants:
-        if each not in plain:
-            yield f"\n{'#' * level} `{each['properties']['kind']['const']}`\n\n{first_paragraph(each.get('description', ''))}\n"
-            yield from table(each, definitions)
-            for name, inner in each["properties"].items():
-                if referenced(inner, definitions):
-                    yield f"\n{'#' * min(level + 1, 6)} `{name}`\n\n{inner.get('description', '')}\n"
-                    yield from section(inner, definitions, min(level + 2, 6))
+def section_of(node: Schema, definitions: Schema, level: int) -> Iterator[str]:
+    """Table of the keys of an object, or one section per variant; then the objects inside it."""
+    models = referenced(node, definitions)
+    plain = [model for model in models if "const" not in model.get("properties", {}).get("kind", {})]
+    for model in plain:
+        yield from table(model, definitions)
+    for model in plain:
+        yield from inner_sections(model, definitions, level)
+    for model in models:
+        if model not in plain:
+            title = model["properties"]["kind"]["const"]
+            yield f"\n{'#' * level} `{title}`\n\n{first_paragraph(model.get('description', ''))}\n"
+            yield from table(model, definitions)
+            yield from inner_sections(model, definitions, min(level + 1, 6))
 
 
-def referenced(node: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """Object definitions that a property can hold, directly, as one of several, or as items."""
+def inner_sections(model: Schema, definitions: Schema, level: int) -> Iterator[str]:
+    """One section per key of a model that holds further objects."""
+    for name, inner in model.get("properties", {}).items():
+        if referenced(inner, definitions):
+            yield f"\n{'#' * level} `{name}`\n\n{inner.get('description', '')}\n"
+            yield from section_of(inner, definitions, min(level + 1, 6))
+
+
+def referenced(node: Schema, definitions: Schema) -> list[Schema]:
+    """Object definitions that a property can hold: directly, as one of several, or as items."""
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[-1]]
         return [target] if "properties" in target else referenced(target, definitions)
     inner = [*node.get("oneOf", []), *node.get("anyOf", []), *node.get("allOf", [])]
     inner += [node["items"]] if isinstance(node.get("items"), dict) else []
     inner += [node["additionalProperties"]] if isinstance(node.get("additionalProperties"), dict) else []
-    return [found for each in inner for found in referenced(each, definitions)]
+    return [model for child in inner for model in referenced(child, definitions)]
 
 
-def table(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+def table(model: Schema, definitions: Schema) -> Iterator[str]:
     """Keys, types, defaults and meanings."""
-    rows = [(name, each) for name, each in node.get("properties", {}).items() if "const" not in each]
+    rows = [(name, node) for name, node in model.get("properties", {}).items() if "const" not in node]
     if not rows:
         yield "No options.\n"
         return
     yield "\n| key | type | default | meaning |\n|---|---|---|---|"
-    for name, each in rows:
-        default = "must stand" if name in node.get("required", []) else shown(each.get("default"))
-        meaning = " ".join(each.get("description", "").split())
-        yield f"| `{name}` | {kind(each, definitions)} | {default} | {meaning} |".replace("||", "| |")
+    for name, node in rows:
+        default = "required" if name in model.get("required", []) else default_text(node.get("default"))
+        meaning = " ".join(node.get("description", "").split()).replace("|", "\\|")
+        yield f"| `{name}` | {type_text(node, definitions)} | {default} | {meaning} |"
     yield ""
 
 
-def kind(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+TYPE_NAMES = {
+    "number": "number",
+    "integer": "integer",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "mapping",
+    "null": "null",
+}
+
+
+def type_text(node: Schema, definitions: Schema) -> str:
     """Type of a value in a word or two."""
     if "const" in node:
         return f"`{node['const']}`"
@@ -81,36 +104,26 @@ def kind(node: dict[str, Any], definitions: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in node["enum"])
     for key in ("anyOf", "oneOf"):
         if key in node:
-            return " or ".join(dict.fromkeys(kind(each, definitions) for each in node[key]))
+            return " or ".join(dict.fromkeys(type_text(child, definitions) for child in node[key]))
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[-1]]
         name = target.get("properties", {}).get("kind", {}).get("const")
-        return f"`{name}`" if name else "mapping" if "properties" in target else kind(target, definitions)
+        return f"`{name}`" if name else "mapping" if "properties" in target else type_text(target, definitions)
     if node.get("type") == "array":
         inner = node.get("items") or next(iter(node.get("prefixItems", [])), {})
-        return f"list of {kind(inner, definitions)}" if inner else "list"
-    names = {
-        "number": "number",
-        "integer": "whole number",
-        "string": "text",
-        "boolean": "true or false",
-        "object": "mapping",
-        "null": "null",
-    }
-    return names.get(node.get("type", ""), "any") + limits(node)
+        return f"list of {type_text(inner, definitions)}" if inner else "list"
+    return TYPE_NAMES.get(node.get("type", ""), "any") + limits(node)
 
 
-def limits(node: dict[str, Any]) -> str:
-    """Bounds of a number, in words."""
-    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    said = [f"{word} {node[key]:g}" for key, word in words.items() if key in node]
-    return f" ({' '.join(said)})" if said else ""
+def limits(node: Schema) -> str:
+    """Bounds of a number."""
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {node[key]:g}" for key, sign in signs.items() if key in node]
+    return f" ({', '.join(bounds)})" if bounds else ""
 
 
-def shown(value: Any) -> str:
-    """A default as it stands in YAML."""
-    import json
-
+def default_text(value: Any) -> str:
+    """A default as it is written in YAML."""
     if value is None:
         return "–"
     return f"`{json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value}`"
@@ -122,24 +135,22 @@ def first_paragraph(text: str) -> str:
 
 
 def command_pages() -> Iterator[str]:
-    """One section a command with its arguments and options."""
-    from typer.main import get_command
-
-    from morula.cli.app import app
-
+    """One section per command with its arguments and options."""
     group: Any = get_command(app)
     for name, command in group.commands.items():
-        arguments = [argument_usage(each) for each in command.params if each.param_type_name == "argument"]
+        arguments = [argument_usage(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
         usage = " ".join(["morula", name, *arguments, "[OPTIONS]"])
         yield f"\n## `morula {name}`\n\n{command.help or ''}\n\n```text\n{usage}\n```\n"
-        options = [each for each in command.params if each.name != "help"]
+        options = [parameter for parameter in command.params if parameter.name != "help"]
         if options:
             yield "| argument or option | default | meaning |\n|---|---|---|"
-        for each in options:
-            named = each.param_type_name == "option"
-            spelling = ", ".join(f"`{text}`" for text in (*each.opts, *each.secondary_opts)) if named else f"`{each.name.upper()}`"
-            default = "" if each.default in (None, (), [], False) or callable(each.default) else f"`{each.default}`"
-            yield f"| {spelling} | {default} | {' '.join((getattr(each, 'help', '') or '').split())} |"
+        for parameter in options:
+            is_option = parameter.param_type_name == "option"
+            names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
+            absent = parameter.default in (None, (), [], False) or callable(parameter.default)
+            default = "" if absent or not isinstance(parameter.default, str | int | float) else f"`{parameter.default}`"
+            meaning = " ".join((getattr(parameter, "help", "") or "").split())
+            yield f"| {names if is_option else f'`{parameter.name.upper()}`'} | {default} | {meaning} |"
 
 
 def argument_usage(argument: Any) -> str:
@@ -149,8 +160,10 @@ def argument_usage(argument: Any) -> str:
 
 
 def python_pages() -> Iterator[str]:
-    """One entry a name of the face."""
-    import morula
-
+    """One entry per name of the Python API."""
     for name in morula.__all__:
         yield f"\n::: {morula._FACE[name]}.{name}\n    options:\n      heading: morula.{name}\n      toc_label: {name}\n"
+
+
+GENERATORS: dict[str, Callable[[], Iterator[str]]] = {"job": job_pages, "commands": command_pages, "python": python_pages}
+"""What is generated, by the name in the marker."""

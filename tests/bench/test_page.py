@@ -1,4 +1,4 @@
-"""The page of the benchmarks, from made-up results."""
+"""The pages of the benchmarks, from invented results and from the stored ones."""
 
 from __future__ import annotations
 
@@ -26,22 +26,42 @@ for setting in labels.SETTINGS:
 row = labels.summary(scores, curves, complete=True)
 row |= {"command": "", "date": "", "machine": "", "versions": {}}
 (folder / "labels.json").write_text(json.dumps(row))
-page.write_page(folder / "page.md", folder)
+page.write_pages(folder, folder)
 """
 
 
+STORED = """
+from pathlib import Path
+import page
+pages, stored = sorted(Path("../docs/benchmarks").glob("*.md")), page.read_results(Path("results"))
+shown = [name for path in pages for name in page.rows_of(path.read_text())]
+assert sorted(shown) == sorted(stored), sorted(set(shown) ^ set(stored))
+assert all(page.filled(path.read_text(), stored) == path.read_text() for path in pages)
+assert "summary" in (Path("../docs/benchmarks/index.md")).read_text()
+"""
+
+
+def run(program: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=BENCH, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
-    ("gain", "said"), [(-0.01, "There is no gain of +0.03"), (0.02, "There is no gain"), (0.05, "is reached by crappify and masking")]
+    ("gain", "verdict"), [(-0.01, "There is no gain of +0.03"), (0.02, "There is no gain"), (0.05, "is reached by crappify and masking")]
 )
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_few_labels(tmp_path: Path, gain: float, said: str, seeds: int) -> None:
-    (tmp_path / "page.md").write_text("# Page\n")
-    command = [sys.executable, "-c", PROGRAM, str(gain), str(seeds), str(tmp_path)]
-    subprocess.run(command, check=True, cwd=BENCH)
+def test_few_labels(tmp_path: Path, gain: float, verdict: str, seeds: int) -> None:
+    (tmp_path / "page.md").write_text("# Page\n\n<!-- bench: labels -->\n<!-- bench: end -->\n\nThe end.\n")
+    run(PROGRAM, str(gain), str(seeds), str(tmp_path))
     text = (tmp_path / "page.md").read_text()
-    assert said in text
+    assert verdict in text
+    assert text.endswith("The end.\n")
     assert "| nuclei2d | 5 | U-Net |" in text
     assert f"{gain:+.3f} | {seeds} |" in text
-    figure = ElementTree.parse(tmp_path / "benchmarks-labels.svg").getroot()
+    figure = ElementTree.parse(tmp_path / "labels.svg").getroot()
     assert len(figure.findall(".//{*}circle")) == 4 * seeds + 1
     assert json.loads((tmp_path / "labels.json").read_text())["scores"]
+
+
+def test_pages_show_every_stored_result_once() -> None:
+    run(STORED)
