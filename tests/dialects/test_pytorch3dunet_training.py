@@ -321,7 +321,7 @@ def test_every_schedule_of_torch_goes_on_after_validations(name):
             each.step()
         schedule.after("validations", figure)
         scheduler.step(figure) if name == "ReduceLROnPlateau" else scheduler.step()
-        assert schedule.rate == pytest.approx(theirs.param_groups[0]["lr"])
+        assert schedule.lr == pytest.approx(theirs.param_groups[0]["lr"])
 
 
 def test_wrong_schedules_are_named():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from morula.core.errors import FileWriteError, ModelError
+from morula.testing.errors import raises
 from morula.training.checkpoint import STATE, WEIGHTS, find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 
 
@@ -37,7 +37,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(1, 12))
-def test_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+def test_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     save_checkpoint(tmp_path / "last", weights(1), {"step": 1})
     calls = [0]
 
@@ -60,7 +60,7 @@ def test_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, monkeypa
         except Killed:
             assert moment <= 8
         else:
-            assert moment > 8  # eight operations are all there are
+            assert moment > 8  # a checkpoint takes eight operations
     place = find_checkpoint(tmp_path / "last")
     assert place is not None
     assert load_state_of(place)["step"] == int(load_weights_of(place)["n"])
@@ -77,26 +77,26 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(FileWriteError, match=r"No space left.*still there; free space"):
+        with raises("checkpoint.not_written", file=str(tmp_path / "last")):
             save_checkpoint(tmp_path / "last", weights(2), {"step": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
     assert load_state_of(tmp_path / "last")["step"] == 1
 
 
-def test_damaged_files_are_named(tmp_path: Path) -> None:
+def test_damaged_files(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last", weights(1), {"step": 1})
     for name, load in ((WEIGHTS, load_weights_of), (STATE, load_state_of)):
         path = tmp_path / "last" / name
         for content in (path.read_bytes()[:50], b"", b"hello"):
             path.write_bytes(content)
-            with pytest.raises(ModelError, match=rf"{name} cannot be read.*Restore the file"):
+            with raises("checkpoint.unreadable", file=str(path)):
                 load(tmp_path / "last")
 
 
-def test_pickles_with_code_are_refused(tmp_path: Path) -> None:
+def test_pickles_with_code_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "last").mkdir()
     torch.save({"step": Path("x")}, tmp_path / "last" / STATE)
-    with pytest.raises(ModelError, match="cannot be read"):
+    with raises("checkpoint.unreadable"):
         load_state_of(tmp_path / "last")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from morula.core.errors import OptionError
+from morula.testing.errors import raises
 from morula.training.devices import pick_device, pick_precision
 
 
@@ -17,7 +17,7 @@ def test_auto_takes_the_fastest(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps
 
 def test_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(OptionError, match=r"'cuda' is not present on this machine.*'auto' or 'cpu'"):
+    with raises("device.absent", key="training.device", value="cuda"):
         pick_device("cuda")
 
 
@@ -37,5 +37,5 @@ def test_auto_precision_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capabilit
 
 @pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("fp16", "mps"), ("fp64", "mps")])
 def test_impossible_precision(precision: str, device: str) -> None:
-    with pytest.raises(OptionError, match=f"{precision}.*{device}.*auto"):
+    with raises("precision.unsupported", key="training.precision", value=precision):
         pick_precision(precision, device)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from morula.testing.errors import raises
+from morula.training.ema import MovingAverage
 from morula.training.optimisers import build_optimiser, build_schedule
 from morula.training.options import TorchOptimiser, TorchSchedule, Training
 
@@ -18,7 +20,7 @@ def rates(schedule: Any, total: int) -> list[float]:
     schedule = build_schedule(optimiser, Training(schedule=schedule).schedule, total=total)
     found = []
     for _ in range(total):
-        found.append(schedule.rate)
+        found.append(schedule.lr)
         optimiser.step()
         schedule.after("steps")
     return found
@@ -75,7 +77,7 @@ def test_plateau() -> None:
     for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4):
         schedule.after("steps")
         schedule.after("validations", loss)
-        found.append(schedule.rate)
+        found.append(schedule.lr)
     assert found == [2, 2, 2, 1, 1, 0.6, 0.6, 0.6]
 
 
@@ -127,3 +129,32 @@ def test_names_and_arguments_that_torch_does_not_have():
     for options, code in (({"name": "StepLr"}, "unknown"), ({"name": "StepLR"}, "arguments"), ({"name": "ReduceLROnPlateau"}, "unit")):
         with raises(f"schedule.{code}"):
             build_schedule(optimiser, TorchSchedule(**options), total=1)
+
+
+@pytest.mark.parametrize("warmup", [1, 7])
+def test_constant_equals_torch(warmup: int) -> None:
+    linear = {"kind": "torch", "name": "LinearLR", "options": {"start_factor": 1 / (warmup + 1), "total_iters": warmup}, "unit": "steps"}
+    assert rates({"kind": "constant", "warmup": warmup}, 20) == pytest.approx(rates(linear, 20), rel=1e-12)
+
+
+def test_cosine_equals_torch() -> None:
+    cosine = {"kind": "torch", "name": "CosineAnnealingLR", "options": {"T_max": 99, "eta_min": 0.2}, "unit": "steps"}
+    assert rates({"kind": "cosine", "warmup": 0, "floor": 0.1}, 100) == pytest.approx(rates(cosine, 100), rel=1e-12)
+
+
+def test_moving_average_restores_both_formats() -> None:
+    network = nn.Linear(2, 2)
+    average = MovingAverage(network, 0.9)
+    for _ in range(3):
+        with torch.no_grad():
+            network.weight.add_(1.0)
+        average.update(network)
+    weights = {name: value.clone() for name, value in average.module.state_dict().items()}
+    for state in (average.state_dict(), {"steps": 3, "values": weights}):  # of now, and of versions before 1.1
+        restored = MovingAverage(nn.Linear(2, 2), 0.9)
+        restored.restore(state)
+        restored.update(network)
+        expected = copy.deepcopy(average)
+        expected.update(network)
+        assert all(torch.equal(a, b) for a, b in zip(restored.buffers(), expected.buffers(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(restored.parameters(), expected.parameters(), strict=True))

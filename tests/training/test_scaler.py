@@ -27,7 +27,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Training:
     return Training(epochs=4, device="cpu", schedule="one_cycle", clip=1.0, optimiser={"kind": "sgd", "rate": 0.2})
 
 
-def test_steps_that_overflow_are_skipped(tmp_path: Path, half: Training) -> None:
+def test_overflowing_steps_are_skipped(tmp_path: Path, half: Training) -> None:
     net = network()
     before = net.heads["F"].bias.detach().clone()
     patches = Patches(steps_per_epoch=20)
@@ -41,7 +41,7 @@ def test_steps_that_overflow_are_skipped(tmp_path: Path, half: Training) -> None
     assert moved[-1]
 
 
-def test_resume_keeps_the_scale(tmp_path: Path, half: Training) -> None:
+def test_resume_keeps_the_gradient_scale(tmp_path: Path, half: Training) -> None:
     whole, parted, again = network(), network(), network(4)
     list(fit(whole, loss, Patches(), half, folder=tmp_path / "a"))
     steps = [0]

@@ -1,4 +1,4 @@
-"""The training loop: options, one exact step, checkpoints, schedules, and readers that write its logs.
+"""The training loop: options, exact optimisation steps, checkpoints, schedules, and readers that write the logs.
 
-`fit` (in `loop`) yields events and needs torch; `options` can be imported without it.
+`loop.fit` yields events and needs torch; `options` can be imported without it.
 """

@@ -1,8 +1,14 @@
-"""Checkpoints: folders that are whole or absent.
+"""Checkpoints: folders that are complete or absent.
 
-A checkpoint is a folder with ``weights.safetensors``, for resuming also ``state.pt`` (optimiser, schedule, scaler, position; plain
-values and tensors, read with ``weights_only``). It is written beside its place and then swapped in, so that a kill at any moment
-leaves the old or the new one.
+A checkpoint is a folder with ``weights.safetensors`` and, for resuming, ``state.pt`` (optimiser, schedule, scaler, position; plain
+values and tensors, read with ``weights_only``). It is written next to its place and then swapped in::
+
+    last.new/   written and flushed to disk
+    last/    -> last.old/
+    last.new/ -> last/
+    last.old/   removed
+
+A kill at any moment leaves the old or the new checkpoint, and `find_checkpoint` finds it.
 """
 
 from __future__ import annotations
@@ -12,8 +18,9 @@ import os
 import pickle
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -24,9 +31,12 @@ from morula.core.errors import FileWriteError, ModelError
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
+State: TypeAlias = dict[str, Any]
+"""What a checkpoint stores to resume from: numbers, texts, tensors, and lists and mappings of these, as torch's own state dicts."""
 
-def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    # copies: safetensors refuses tensors that share memory, and stores the plain layout only
+
+def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # copies: safetensors rejects tensors that share memory, and stores the contiguous layout only
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
@@ -35,7 +45,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def save_checkpoint(folder: Path, weights: dict[str, Tensor], state: dict[str, Any] | None = None) -> None:
+def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | None = None) -> None:
     """Write (or replace) the checkpoint `folder`.
 
     Raises:
@@ -49,7 +59,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], state: dict[str, A
         _flush(fresh / WEIGHTS)
         if state is not None:
             buffer = io.BytesIO()
-            torch.save(state, buffer)  # into a file it would report a full disk as a RuntimeError without a reason
+            torch.save(state, buffer)  # directly into a file, torch reports a full disk as a RuntimeError without a reason
             (fresh / STATE).write_bytes(buffer.getvalue())
             _flush(fresh / STATE)
         if folder.exists():
@@ -60,13 +70,15 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], state: dict[str, A
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise FileWriteError(
-            f"the checkpoint {folder} cannot be written: {error}. "
-            "One written before is still there; free space or permit writing, then resume."
+            "checkpoint.not_written",
+            f"the checkpoint cannot be written: {error}",
+            file=folder,
+            remedy="An earlier checkpoint is still there: free disk space or permit writing, then resume.",
         ) from error
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The folder that holds the checkpoint, or `None`; after a kill in the moment of the swap it is the old one."""
+    """The folder that holds the checkpoint, or `None`; after a kill in the middle of the swap it is the old one."""
     for place in (folder, folder.with_name(folder.name + ".old")):
         if (place / WEIGHTS).is_file():
             return place
@@ -82,20 +94,25 @@ def load_weights_of(folder: Path) -> dict[str, Tensor]:
     try:
         return load((folder / WEIGHTS).read_bytes())  # not load_file: a mapped file could not be replaced on Windows
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights {folder / WEIGHTS} cannot be read: {error}. Restore the file or train again.") from error
+        raise _unreadable(folder / WEIGHTS, error) from error
 
 
-def load_state_of(folder: Path) -> dict[str, Any]:
+def load_state_of(folder: Path) -> State:
     """The state in a checkpoint, on the CPU.
 
     Raises:
         ModelError: when the file is damaged or absent.
     """
     try:
-        if not zipfile.is_zipfile(folder / STATE):  # torch would try to read it as a pickle of old
-            raise EOFError("the file is not complete")
+        if not zipfile.is_zipfile(folder / STATE):  # torch would try to read it as a legacy pickle
+            raise EOFError("the file is incomplete")
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"the state {folder / STATE} cannot be read: {error}. Restore the file or train again.") from error
+        raise _unreadable(folder / STATE, error) from error
     assert isinstance(state, dict)
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    remedy = "Restore the file from a copy, or train again."
+    return ModelError("checkpoint.unreadable", f"the file of the checkpoint cannot be read: {error}", file=path, remedy=remedy)

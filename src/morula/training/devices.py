@@ -1,4 +1,4 @@
-"""Where a training computes, and how precisely."""
+"""Device and precision of a training."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
-    "fp64": "32-true",  # true to the network's own type: Fabric's double precision hands float32 to the loss
+    "fp64": "32-true",  # the network itself is in float64: Fabric's double precision would hand float32 to the loss
 }
 
 
 def pick_device(device: str) -> str:
-    """``cuda``, ``mps`` or ``cpu``: the kind asked for, or with ``auto`` the fastest one present.
+    """``cuda``, ``mps`` or ``cpu``: the requested device, or for ``auto`` the fastest one present.
 
     Raises:
-        OptionError: when the kind asked for is not present.
+        OptionError: when the requested device is not present.
+
+    Examples:
+        >>> pick_device("cpu")
+        'cpu'
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return next(kind for kind, there in present.items() if there)
+        return next(kind for kind, available in present.items() if available)
     if not present[device]:
-        raise OptionError(f"device {device!r} is not present on this machine (or torch was installed without it). Use 'auto' or 'cpu'.")
+        raise OptionError(
+            "device.absent",
+            "is not present on this machine, or torch was installed without support for it",
+            key="training.device",
+            value=device,
+            remedy="Use 'auto' or 'cpu'.",
+        )
     return device
 
 
 def pick_precision(precision: str, device: str) -> str:
-    """The arithmetic asked for, or with ``auto`` the fastest that is safe on this kind of device.
+    """The requested arithmetic, or for ``auto`` the fastest that is safe on this device.
 
-    A CPU that multiplies matrices of bfloat16 in hardware (AMX) trains about twice as fast with it, large volumes more.
+    A CPU that multiplies bfloat16 matrices in hardware (AMX) trains about twice as fast with bf16, on large volumes more.
 
     Raises:
-        OptionError: for arithmetic that the device has not.
+        OptionError: when the device does not support the arithmetic.
 
     Examples:
         >>> pick_precision("auto", "mps")
@@ -52,25 +62,30 @@ def pick_precision(precision: str, device: str) -> str:
         if device == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         return "bf16" if device == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
-    if precision == "fp16" and device != "cuda":
-        raise OptionError(f"precision 'fp16' needs a CUDA GPU but the device is {device!r}. Use 'auto', 'fp32' or 'bf16'.")
-    if precision == "fp64" and device == "mps":
-        raise OptionError("precision 'fp64' does not exist on the device 'mps'. Use 'auto' or 'fp32'.")
+    # float16 needs a gradient scaler, which torch has for CUDA only; Apple's GPUs have no float64
+    if (precision == "fp16" and device != "cuda") or (precision == "fp64" and device == "mps"):
+        raise OptionError(
+            "precision.unsupported",
+            f"is not supported on the device {device!r}",
+            key="training.precision",
+            value=precision,
+            remedy="Use 'auto', 'fp32' or 'bf16'.",
+        )
     return precision
 
 
 def open_fabric(options: Training) -> Fabric:
-    """Device, precision and the other processes of this training, launched.
+    """Launch the devices and processes of this training at its precision.
 
-    Under SLURM, torchrun or MPI the processes exist already and are found; with several devices and none of these, the script is
-    started again for each.
+    Under SLURM, torchrun or MPI the processes exist already and are detected; with several devices and none of these launchers, the
+    running command is started again for each further device.
 
     Raises:
-        OptionError: for a device or precision that this machine has not.
+        OptionError: for a device or precision that this machine does not have.
     """
-    from lightning_fabric import Fabric  # takes as long as torch to import, and prediction asks this file for its device
+    from lightning_fabric import Fabric  # takes as long to import as torch, and prediction uses this module only for its device
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first event of a training says device and precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the first event of a training states device and precision
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
     fabric = Fabric(

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that is answered between two steps, so that nothing is lost."""
+"""Ctrl-C and SIGTERM as requests that are answered between two steps, so that no work is lost."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what batch systems (SLURM) and ``docker stop`` send before they kill."""
+
 
 @contextmanager
 def interruption() -> Iterator[Callable[[], bool]]:
-    """While inside, the first Ctrl-C is only noted; the function given tells whether it came. The second acts as ever.
+    """Inside the context the first Ctrl-C or SIGTERM is only recorded; a second one raises `KeyboardInterrupt` at once.
 
-    Outside of the main thread, where Ctrl-C never arrives, it is always `False`.
+    Yields:
+        A function that returns whether a signal arrived. Outside of the main thread, where Python delivers no signals, it is always
+        `False`.
     """
-    pressed = False
+    received = False
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
+    def record(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if received:
             signal.default_int_handler(number, frame)
-        pressed = True
+        received = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, record) for number in _SIGNALS}
     try:
-        yield lambda: pressed
+        yield lambda: received
     finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            # None: a handler that was not installed from Python
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,4 +1,14 @@
-"""The training loop."""
+"""The training loop.
+
+After each step the loop asks in this order: report (and validate) when due, save when due, end when over or interrupted; then it takes the
+next step::
+
+    fetch -> step -> [validate, report] -> [checkpoint] -> stop?
+      ^                                                     |
+      +------------------------ no -------------------------+
+
+Validation comes before the checkpoint, so that a resumed training never repeats one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +30,7 @@ from morula.training.state import Loaders, Monitor, Previewer, Recipe, Scores, T
 from morula.training.step import Batch, Loss
 
 
-def fit(  # noqa: PLR0913 - four things to train with, and what may be added to them
+def fit(  # noqa: PLR0913 - four things to train with, and optional hooks
     network: nn.Module,
     loss: Loss,
     loaders: Loaders,
@@ -35,32 +45,32 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
     monitor: Monitor | None = None,
     recipe: Recipe | None = None,
 ) -> Iterator[Event]:
-    """Train a network, in place. After `Finished` it carries the best weights; they are also in ``checkpoints/best``.
+    """Train a network in place. After `Finished` it has the best weights, which are also in ``checkpoints/best``.
 
-    The loss of a step is that of all its batches in all processes together, exactly, whatever it is a ratio of. The best weights
-    are those with the lowest validation loss, or the highest `score`, or, where nothing is validated, the lowest training loss.
+    The loss of a step is exactly that of all its batches in all processes together, also where it is a ratio. The best weights
+    are those with the lowest validation loss, or the highest `score`, or, without validation, the lowest training loss.
 
     Args:
-        network: maps an image NC(Z)YX to outputs by name.
-        loss: maps outputs and batch to named `Sums`; the values of all names are added, so weights belong into them.
-        loaders: where the batches come from.
-        options: how to train.
+        network: maps an image NC(Z)YX to outputs NK(Z)YX by head.
+        loss: maps outputs and batch to named `Sums`; their values are added, so they must include their weights.
+        loaders: source of the batches.
+        options: settings of the training.
         folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
-        resume: continue from ``checkpoints/last`` as if nothing had happened (on a CPU, bit for bit).
-        stop: asked between two steps; when it says yes a checkpoint is written and the stream ends without `Finished`.
-        preview: draws pictures of the first validation (or training) batch at the end of each epoch and after each validation.
+        resume: continue from ``checkpoints/last`` as if there had been no interruption (on a CPU, bit for bit).
+        stop: asked between two steps; when it returns `True` a checkpoint is written and the stream ends without `Finished`.
+        preview: draws pictures of the first validation (or training) batch after each epoch and each validation.
         score: called with the network after each validation; higher is better.
-        scores: figures of each validation batch and its outputs; their mean over all patches is told as ``validation_NAME``.
-        monitor: the figure that decides which weights are best and that the schedule looks at, instead of the loss or `score`.
-        recipe: builds optimiser and schedule, instead of those of the options.
+        scores: measures figures of each validation batch; their averages over all patches are reported as ``validation_NAME``.
+        monitor: the figure that decides which weights are best and that the schedule follows, instead of the loss or `score`.
+        recipe: builds optimiser and schedule, in place of those in the options.
 
     Yields:
-        `Started`, `Progress` at each step, `Epoch` at the end of each epoch and at each validation within one, `Preview`,
+        `Started`, `Progress` after each step, `Epoch` after each epoch and each validation within one, `Preview`,
         `FileWritten`, `Finished`. With several processes only the first one yields.
 
     Raises:
         TrainingError: when the loss is not finite, or a run cannot be resumed.
-        KeyboardInterrupt: after Ctrl-C, when the running step was finished and a checkpoint written.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the current step is finished and a checkpoint written.
         FileWriteError: when a checkpoint cannot be written.
     """
     run = TrainingState(network, loss, loaders, options, folder=folder, recipe=recipe)
@@ -71,20 +81,20 @@ def fit(  # noqa: PLR0913 - four things to train with, and what may be added to 
 
 @dataclass(frozen=True)
 class _ValidationHooks:
-    """What a validation looks at besides the loss."""
+    """What a validation computes in addition to the loss."""
 
     preview: Previewer | None
     score: Callable[[nn.Module], float] | None
     scores: Scores | None
     monitor: Monitor | None
 
-    def watched(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        """What the schedule looks at, and what the weights are judged by (lower is better)."""
+    def criteria(self, figures: Mapping[str, float]) -> tuple[float, float]:
+        """The figure that the schedule follows, and the one that decides which weights are best (lower is better)."""
         if self.monitor is not None:
             value = figures[self.monitor.figure]
             return value, -value if self.monitor.higher_is_better else value
-        watched = figures.get("validation_loss", figures["loss"])
-        return watched, -figures["score"] if self.score is not None else watched
+        followed = figures.get("validation_loss", figures["loss"])
+        return followed, -figures["score"] if self.score is not None else followed
 
 
 def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
@@ -92,11 +102,11 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
     yield Started(run.total, "step", f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)")
     yield from _begin(run, resume)
-    with keep_freed_memory(), interruption() as pressed:
+    with keep_freed_memory(), interruption() as interrupted:
         while True:
             if run.report_due:
-                yield from _report(run, lambda: stop() or pressed(), hooks)
-            leaving = run.agreed(stop() or pressed()) and not run.over
+                yield from _report(run, lambda: stop() or interrupted(), hooks)
+            leaving = run.agreed(stop() or interrupted()) and not run.over
             if run.save_due or (leaving and run.unsaved):
                 yield run.save()
             if leaving or run.over:
@@ -104,18 +114,18 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
             try:
                 batches = run.fetch()
             except RuntimeError:
-                if pressed():  # Ctrl-C ended the loader's processes too
+                if interrupted():  # Ctrl-C in a terminal ends the worker processes of the loader too
                     continue
                 raise
             value = run.step(batches)
             yield Progress(run.position.step, run.total, "step", f"loss {value:.4g}")
     if leaving:
         yield Logged(f"training was stopped after step {run.position.step} of {run.total}; resuming continues there")
-        if pressed():
+        if interrupted():
             raise KeyboardInterrupt
         return
     if run.patience_lost:
-        yield Logged(f"training ended after epoch {run.position.epoch}: {run.position.waited} validations brought nothing better")
+        yield Logged(f"training ended after epoch {run.position.epoch}: {run.position.waited} validations without an improvement")
     run.network.load_state_dict(load_weights_of(find_checkpoint(run.folder / "best") or run.folder / "best"))
     run.network.eval()
     yield Finished(time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
@@ -124,7 +134,12 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
 def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
     if not resume:
         if find_checkpoint(run.folder / "last") is not None:
-            raise TrainingError(f"{run.folder} holds the checkpoints of an earlier training. Resume it, or choose another folder.")
+            raise TrainingError(
+                "checkpoint.exists",
+                "the folder holds checkpoints of an earlier training",
+                file=run.folder,
+                remedy="Resume that training, or choose another folder.",
+            )
         return
     if run.resume():
         yield Logged(f"resumed after step {run.position.step} of {run.total}")
@@ -133,36 +148,36 @@ def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
 
 
 def _report(run: TrainingState, leaving: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
-    """Tell the figures of the epoch so far, validated when that is due; nothing is noted when it is left before its end."""
-    figures, best = {**run.totals.figures(), "rate": run.schedule.rate}, False
-    shown: list[Preview] = []
+    """Report the figures of the epoch so far, and validate when that is due; a validation that is left before its end changes nothing."""
+    figures, best = {**run.totals.figures(), "rate": run.schedule.lr}, False
+    previews: list[Preview] = []
     epoch, ended = run.position.epoch + 1, run.epoch_ended
 
-    def see(batch: Batch, outputs: dict[str, Tensor]) -> None:
+    def show(batch: Batch, outputs: dict[str, Tensor]) -> None:
         if hooks.preview is not None and run.fabric.is_global_zero:
-            shown.extend(Preview(name, np.asarray(image), epoch) for name, image in hooks.preview(batch, outputs).items())
+            previews.extend(Preview(name, np.asarray(image), epoch) for name, image in hooks.preview(batch, outputs).items())
 
     if not run.validation_due and hooks.preview is not None:
-        with run.weighted():
-            see(*run.showcase())
+        with run.averaged():
+            show(*run.showcase())
     elif run.validation_due:
-        with run.weighted():
-            validated = run.validate(leaving, see, hooks.scores)
+        with run.averaged():
+            validated = run.validate(leaving, show, hooks.scores)
             if validated is None:
                 return
             figures |= {f"validation_{name}": value for name, value in validated.items()}
             if not validated and hooks.preview is not None:
-                see(*run.showcase())
+                show(*run.showcase())
             if hooks.score is not None:
-                figures["score"] = run.scored(hooks.score)
-            watched, criterion = hooks.watched(figures)
-            best = run.judge(criterion)
-        run.schedule.after("validations", watched)
-    told = Epoch(epoch, run.options.epochs, run.position.step, figures, time.perf_counter() - run.began, best)
+                figures["score"] = run.measure_score(hooks.score)
+            followed, criterion = hooks.criteria(figures)
+            best = run.record_validation(criterion)
+        run.schedule.after("validations", followed)
+    report = Epoch(epoch, run.options.epochs, run.position.step, figures, time.perf_counter() - run.began, best)
     run.position.reported, run.unsaved = run.position.step, True
     if ended:
         run.end_epoch()
-    yield told
-    yield from shown
+    yield report
+    yield from previews
     if best:
         yield FileWritten(run.folder / "best", Artefact.BEST_WEIGHTS)

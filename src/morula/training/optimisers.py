@@ -1,4 +1,9 @@
-"""Optimisers and learning-rate schedules out of their options."""
+"""Optimisers and learning-rate schedules from their options.
+
+Schedules are closed-form factors of the learning rate per step (`LambdaLR`), so a resumed training continues with exactly the same
+numbers, and any length and warm-up works. Their curves are those of torch's `OneCycleLR`, `LinearLR` and `CosineAnnealingLR`, which are not
+used for them: see docs/decisions/0013-training-libraries.md. Any class of torch can be chosen by its name (kind ``torch``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -17,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule, TorchOptimiser, TorchSchedule
+from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Plateau, Schedule, TorchOptimiser, TorchSchedule
 
 CANNOT_TRAIN = {
     "LBFGS": "evaluates the loss several times per step, which the training loop does not do",
@@ -26,12 +31,22 @@ CANNOT_TRAIN = {
 """Optimisers of torch that the training loop cannot use, each with the reason."""
 _NOT_OF_PLAIN_VALUES = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
 
+Group: TypeAlias = dict[str, list[nn.Parameter] | float]
+"""Weights that share a learning rate and a weight decay, as torch's optimisers take them."""
+
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Exclude the weights whose names fit a pattern from training; norms among them keep their running statistics. Returns their names.
+    """Exclude weights from training; frozen batch normalisations keep their running statistics.
+
+    Args:
+        network: the network, changed in place.
+        patterns: patterns of weight names as in shells, for example ``encoder.*``.
+
+    Returns:
+        Names of the frozen weights.
 
     Raises:
-        OptionError: for a pattern that fits no weight.
+        OptionError: for a pattern that matches no weight.
 
     Examples:
         >>> freeze(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), ["0.*"])
@@ -44,54 +59,62 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> list[str]:
         named[name].requires_grad_(False)
     for part in network.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.weight is not None and not part.weight.requires_grad:
-            part.momentum = 0.0
+            part.momentum = 0.0  # running statistics are updated by a share of 0
     return frozen
 
 
 def check_patterns(key: str, patterns: Iterable[str], named: Iterable[str]) -> None:
-    """Check that each pattern fits a name.
+    """Check that every pattern matches a weight name.
 
     Raises:
-        OptionError: for one that fits none, with the parts that there are.
+        OptionError: naming the first that matches none, and the parts of the network.
     """
     named = list(named)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
             parts = ", ".join(dict.fromkeys(f"{name.split('.')[0]}.*" for name in named))
-            raise OptionError(f"{key} names {pattern!r}, which fits no weight of the network; its parts are {parts}.")
+            raise OptionError(
+                "training.pattern_without_weights",
+                "matches the name of no weight of the network",
+                key=key,
+                value=pattern,
+                remedy=f"Parts of the network are {parts}.",
+            )
 
 
 def build_optimiser(
     network: nn.Module, options: Optimiser, rates: Mapping[str, float] | None = None, *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimiser of all weights that are not frozen; biases and norms (one dimension or none) are not decayed.
+    """The optimiser of all weights that are not frozen; biases and normalisations (at most one dimension) have no weight decay.
 
     Args:
-        network: whose weights are trained.
-        options: the rule and its rate.
-        rates: factors of the rate by patterns of the weights' names; the first that fits counts.
-        fused: take each step in one pass over the weights, on CPUs and CUDA: the same but for rounding, and a multiple as fast.
+        network: the network to train.
+        options: kind of the optimiser and its settings.
+        rates: factors of the learning rate by patterns of weight names; the first pattern that matches decides.
+        fused: compute a step in one pass over the weights, on CPUs and CUDA: equal except for rounding, and several times as fast.
 
     Raises:
-        OptionError: when every weight is frozen, or a pattern fits none.
+        OptionError: when every weight is frozen, or a pattern matches none.
     """
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     if not named:
-        raise OptionError("every weight of the network is frozen, so there is nothing to train. Freeze fewer parts.")
+        raise OptionError(
+            "training.all_frozen", "every weight of the network is frozen", key="training.freeze", remedy="Freeze fewer parts."
+        )
     factors = dict(rates or {})
     check_patterns("training.rates", factors, [name for name, _ in network.named_parameters()])
-    parts: dict[float, list[nn.Parameter]] = {1.0: []}  # the plain rate first: it is the one that is told
+    parts: dict[float, list[nn.Parameter]] = {1.0: []}  # the plain rate first: the rate of the first group is reported
     for name, weight in named.items():
         factor = next((factor for pattern, factor in factors.items() if fnmatchcase(name, pattern)), 1.0)
         parts.setdefault(factor, []).append(weight)
-    groups: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for factor, weights in parts.items():
-        rate = {"lr": options.rate * factor}
+        lr = options.rate * factor
         if options.decay_all:
-            groups.append({"params": weights, "weight_decay": options.weight_decay, **rate})
+            groups.append({"params": weights, "weight_decay": options.weight_decay, "lr": lr})
             continue
-        groups.append({"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": options.weight_decay, **rate})
-        groups.append({"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0, **rate})
+        groups.append({"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": options.weight_decay, "lr": lr})
+        groups.append({"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0, "lr": lr})
     groups = [group for group in groups if group["params"]]
     if isinstance(options, SGD):
         return torch.optim.SGD(groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=fused)
@@ -101,7 +124,7 @@ def build_optimiser(
     return kind(groups, lr=options.rate, betas=options.betas, fused=fused)
 
 
-def _torch_optimiser(groups: list[dict[str, Any]], options: TorchOptimiser) -> torch.optim.Optimizer:
+def _torch_optimiser(groups: list[Group], options: TorchOptimiser) -> torch.optim.Optimizer:
     """An optimiser of torch by its name; some have no weight decay.
 
     Raises:
@@ -165,44 +188,50 @@ def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) ->
 
 @dataclass
 class LRSchedule:
-    """A learning-rate schedule in motion: any torch scheduler, and the unit after which it is stepped."""
+    """A running learning-rate schedule.
+
+    Attributes:
+        scheduler: any scheduler of torch.
+        unit: what advances the scheduler.
+        least: learning rate below which the training ends.
+    """
 
     scheduler: LRScheduler | ReduceLROnPlateau
     unit: Literal["steps", "epochs", "validations"] = "steps"
     least: float = 0.0
-    """Rate below which the training ends."""
 
-    def after(self, unit: str, figure: float | None = None) -> None:
-        """A step, an epoch or a validation (which measured `figure`, usually the loss) ended."""
+    def after(self, unit: Literal["steps", "epochs", "validations"], figure: float | None = None) -> None:
+        """Advance the schedule, if `unit` (a step, an epoch, a validation that measured `figure`) is its unit."""
         if unit != self.unit:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(math.inf if figure is None else figure)
             return
         with warnings.catch_warnings():
-            # with fp16 the first steps may be skipped until the gradient's scale is found; torch then takes this for a wrong order
+            # with fp16 the first steps of the optimiser are skipped until the gradient scale is found, which torch reports as a wrong order
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
 
     @property
-    def rate(self) -> float:
-        """Learning rate of the coming step."""
+    def lr(self) -> float:
+        """Learning rate of the next step."""
         return float(self.scheduler.optimizer.param_groups[0]["lr"])
 
     @property
     def exhausted(self) -> bool:
-        """Whether the rate has fallen so low that the training ends."""
-        return self.rate < self.least
+        """Whether the learning rate is so low that the training ends."""
+        return self.lr < self.least
 
 
 def _eased(start: float, stop: float, done: float) -> float:
-    """From start to stop along half a cosine."""
+    """Value at the share `done` of half a cosine from start to stop."""
     return stop + (start - stop) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _one_cycle(total: int, warmup: float) -> Callable[[int], float]:
+    """Half a cosine up, half a cosine down. Start and end are those of the paper's reference implementation."""
     rising = total * warmup
-    start, stop = 1 / 25, 1 / 250_000  # the shares of the paper's reference implementation
+    start, stop = 1 / 25, 1 / 250_000
 
     def factor(step: int) -> float:
         if step < rising:
@@ -213,6 +242,7 @@ def _one_cycle(total: int, warmup: float) -> Callable[[int], float]:
 
 
 def _cosine(total: int, warmup: float, floor: float) -> Callable[[int], float]:
+    """A line up, half a cosine down to `floor`."""
     rising = round(total * warmup)
 
     def factor(step: int) -> float:
@@ -224,15 +254,16 @@ def _cosine(total: int, warmup: float, floor: float) -> Callable[[int], float]:
 
 
 def _ramp(warmup: int) -> Callable[[int], float]:
+    """A line up, then 1."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
 def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int) -> LRSchedule:
-    """The schedule of a training of `total` steps (of the optimiser).
+    """The schedule of a training of `total` steps of the optimiser.
 
     Examples:
         >>> optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-        >>> build_schedule(optimiser, Constant(warmup=1), total=10).rate
+        >>> build_schedule(optimiser, Constant(warmup=1), total=10).lr
         0.25
     """
     if isinstance(options, OneCycle):
@@ -243,5 +274,8 @@ def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total
         return LRSchedule(LambdaLR(optimiser, _ramp(options.warmup)))
     if isinstance(options, TorchSchedule):
         return _torch_schedule(optimiser, options)
-    falling = {"factor": options.factor, "patience": options.patience, "threshold": options.threshold, "min_lr": options.floor}
-    return LRSchedule(ReduceLROnPlateau(optimiser, **falling), "validations")  # type: ignore[arg-type]
+    return LRSchedule(_plateau(optimiser, options), "validations")
+
+
+def _plateau(optimiser: torch.optim.Optimizer, options: Plateau) -> ReduceLROnPlateau:
+    return ReduceLROnPlateau(optimiser, factor=options.factor, patience=options.patience, threshold=options.threshold, min_lr=options.floor)

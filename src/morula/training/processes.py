@@ -1,4 +1,4 @@
-"""Which of several processes this one is. Needs no torch."""
+"""Which of several processes this one is. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 
 def first_process(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether this process is the first, or only, one of a training; the others leave files, prints and reports to it.
+    """Whether this process is the first, or only, one of a training; only the first one writes files, prints and reports.
 
-    With several devices the loop starts the running command again for each further one, and a cluster starts it everywhere, so
-    whatever comes before the loop runs in all of them. SLURM, torchrun, MPI and Lightning Fabric say in the environment which one it is.
+    With several devices the loop starts the running command again for each further device, and a cluster starts it on every node, so
+    code before the loop runs in all of them. SLURM, torchrun, MPI and Lightning Fabric set environment variables with the rank.
 
     Examples:
         >>> first_process({}), first_process({"NODE_RANK": "0", "LOCAL_RANK": "1"})

@@ -1,4 +1,9 @@
-"""The state of a training between two steps, how it moves, and how it is stored."""
+"""The state of a training between two steps: how it advances and how it is stored.
+
+Everything that a step changes is in a checkpoint: weights, optimiser, schedule, gradient scaler, moving average, position and the
+sums of the epoch so far. Random numbers are functions of (seed, step) and batches functions of (epoch, number), so they need no
+storage. A resumed training therefore takes the same steps as an uninterrupted one, on a CPU bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +14,44 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
+from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from morula.core.errors import TrainingError
 from morula.core.events import Artefact, FileWritten
-from morula.training.checkpoint import find_checkpoint, load_state_of, load_weights_of, save_checkpoint
+from morula.training.checkpoint import State, find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
 from morula.training.optimisers import LRSchedule, build_optimiser, build_schedule, freeze
 from morula.training.options import Training, interval
-from morula.training.step import Batch, Learner, Loss, Totals, drawing, summed
+from morula.training.step import Batch, Learner, Loss, Totals, seeded, sum_over_processes
 
-Previewer = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
+Previewer: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
+"""Draws pictures, by name, of a batch and its outputs."""
 
-# what may differ between a run and its continuation without changing the steps that are taken
+Recipe: TypeAlias = Callable[[nn.Module], tuple[torch.optim.Optimizer, LRSchedule]]
+"""Builds optimiser and schedule of a network."""
+
+Scores: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, float]]
+"""Measures figures, by name, of a validation batch and its outputs."""
+
+_PREVIEW_RANK = 2**32 - 1
+"""Takes the place of the process number in the random seed of evaluations, which do not depend on the process."""
+
 _FREE = {
     *("patience", "workers", "validate_every", "checkpoint_every", "device", "devices", "nodes", "strategy"),
     *("epochs", "steps", "steps_per_epoch"),
 }
-Recipe = Callable[[nn.Module], tuple[torch.optim.Optimizer, LRSchedule]]
-Scores = Callable[[Batch, dict[str, Tensor]], Mapping[str, float]]
+"""Options that may differ between a run and its continuation, because they do not change the steps that are taken."""
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """The validation's figure that decides which weights are best, and which way it is better."""
+    """The figure of the validation that decides which weights are best."""
 
     figure: str
     higher_is_better: bool = True
@@ -48,38 +62,48 @@ class Loaders(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; several processes share them."""
+        """Batches per epoch, all processes together."""
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
-        """Batches of an epoch (from 0) for process `rank` of `world`, from its own number `start` on; a function of these numbers.
+        """Batches of an epoch (from 0) for process `rank` of `world`, from batch number `start` on; a function of these numbers.
 
-        At least ``max(1, steps_per_epoch // world)`` of them less `start`.
+        At least ``max(1, steps_per_epoch // world) - start`` batches.
         """
 
     def validation(self, rank: int, world: int) -> Iterable[Batch]:
-        """This process's share of the validation batches, always the same; nothing when there are none."""
+        """The validation batches of this process, always the same; empty without validation."""
 
 
 @dataclass
 class Position:
-    """How far a training is."""
+    """How far a training is.
+
+    Attributes:
+        epoch: completed epochs.
+        batch: batches used in the current epoch, per process.
+        step: completed steps of the optimiser.
+        reported: step of the last report.
+        best: lowest criterion of all validations.
+        waited: validations since then.
+    """
 
     epoch: int = 0
-    """Epochs ended."""
     batch: int = 0
-    """Batches used of the present epoch, each process."""
     step: int = 0
-    """Steps taken."""
     reported: int = 0
-    """Step of the last report."""
     best: float | None = None
-    """Lowest criterion so far."""
     waited: int = 0
-    """Validations since then."""
 
 
 class TrainingState:
-    """A network in training: everything that a step changes, and everything that a checkpoint holds."""
+    """A network in training: everything that a step changes and that a checkpoint holds.
+
+    Arguments as in `morula.training.loop.fit`.
+
+    Raises:
+        TrainingError: when an epoch has no batch.
+        OptionError: for a device or precision that is not available, or patterns that match no weight.
+    """
 
     def __init__(
         self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path, recipe: Recipe | None = None
@@ -88,7 +112,11 @@ class TrainingState:
         self.fabric = fabric = open_fabric(options)
         self.length = max(1, loaders.steps_per_epoch // fabric.world_size)
         if loaders.steps_per_epoch < 1:
-            raise TrainingError("there is no batch to train on: an epoch has 0 steps. Give more images, or a smaller batch or patch.")
+            raise TrainingError(
+                "training.no_batch",
+                "there is no batch to train on: an epoch has 0 steps",
+                remedy="Give more images, or a smaller batch or patch.",
+            )
         self.total = options.epochs * math.ceil(self.length / options.accumulate)
         self.total = self.total if options.steps is None else min(self.total, options.steps)
         self.precision = pick_precision(options.precision, fabric.device.type)
@@ -97,7 +125,8 @@ class TrainingState:
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
         if recipe is None:
             freeze(network, options.freeze)
-            scaled = getattr(fabric.strategy.precision, "scaler", None) is not None  # clipping needs the gradients before the step
+            # a gradient scaler (fp16) unscales gradients before clipping, which fused optimisers would repeat inside their step
+            scaled = isinstance(fabric.strategy.precision, MixedPrecision) and fabric.strategy.precision.scaler is not None
             fused = fabric.device.type in ("cpu", "cuda") and not scaled
             optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
             self.schedule = build_schedule(optimiser, options.schedule, total=self.total)
@@ -105,21 +134,21 @@ class TrainingState:
             optimiser, self.schedule = recipe(network)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.average) if options.average else None
-        self.learner = Learner(fabric, self.module, loss, options.seed, dtype, memory_format)
+        self.learner = Learner(fabric, network, self.module, loss, options.seed, dtype, memory_format)
         self.position, self.totals = Position(), Totals()
         self.unsaved, self.began = True, time.perf_counter()
         self._feed: Iterator[Batch] | None = None
 
-    # where it stands
+    # position
 
     @property
     def epoch_ended(self) -> bool:
-        """Whether all batches of the present epoch were used."""
+        """Whether all batches of the current epoch were used."""
         return self.position.batch >= self.length
 
     @property
     def validation_due(self) -> bool:
-        """Whether this is a step after which to validate; the last step always is."""
+        """Whether to validate after this step; always after the last one."""
         count, unit = interval(self.options.validate_every)
         if self.steps_taken or (unit == "steps" and self.position.step % count == 0):
             return True
@@ -128,12 +157,12 @@ class TrainingState:
 
     @property
     def report_due(self) -> bool:
-        """Whether figures are to be told for this step and were not yet."""
+        """Whether the figures of this step are to be reported and were not yet."""
         return self.position.step > self.position.reported and (self.epoch_ended or self.validation_due)
 
     @property
     def save_due(self) -> bool:
-        """Whether a checkpoint is to be written at this step and was not yet; the last step always is one."""
+        """Whether to write a checkpoint after this step, which was not done yet; always after the last one."""
         here, (count, unit) = self.position, interval(self.options.checkpoint_every)
         if not self.unsaved or here.step == 0:
             return False
@@ -141,20 +170,20 @@ class TrainingState:
 
     @property
     def patience_lost(self) -> bool:
-        """Whether the last validations brought nothing better for as long as is tolerated."""
+        """Whether the last `patience` validations brought no improvement."""
         return self.options.patience is not None and self.position.waited >= self.options.patience
 
     @property
     def steps_taken(self) -> bool:
-        """Whether the last of a limited number of steps was taken."""
+        """Whether the limit of steps is reached."""
         return self.options.steps is not None and self.position.step >= self.options.steps
 
     @property
     def over(self) -> bool:
-        """Whether no step is left to take."""
+        """Whether the training has ended."""
         return self.position.epoch >= self.options.epochs or self.steps_taken or self.patience_lost or self.schedule.exhausted
 
-    # how it moves
+    # progress
 
     def fetch(self) -> list[Batch]:
         """The batches of the next step.
@@ -169,11 +198,15 @@ class TrainingState:
         batches: list[Batch] = [fabric.to_device(batch) for batch in islice(self._feed, wanted)]
         if len(batches) < wanted:
             ended = here.batch + len(batches)
-            raise TrainingError(f"the loader ended after {ended} batches of epoch {here.epoch + 1}; it promised {self.length}.")
+            raise TrainingError(
+                "loader.too_short",
+                f"the loader ended after {ended} batches of epoch {here.epoch + 1}, but an epoch has {self.length}",
+                value=ended,
+            )
         return batches
 
     def step(self, batches: list[Batch]) -> float:
-        """Take one step and return its loss.
+        """Take one step of the optimiser and return the loss.
 
         Raises:
             TrainingError: when the loss is not finite.
@@ -195,7 +228,7 @@ class TrainingState:
         return math.fsum(float(sums[name].value(part)) for name, part in parts.items())
 
     def end_epoch(self) -> None:
-        """Go to the next epoch."""
+        """Advance to the next epoch."""
         self.began = time.perf_counter()
         self.schedule.after("epochs")
         self.position.epoch += 1
@@ -203,24 +236,33 @@ class TrainingState:
         self.totals = Totals()
         self._feed = None
 
-    def weighted(self) -> AbstractContextManager[None]:
-        """While inside, the network carries the weights to judge and to keep: the moving average where there is one."""
-        return nullcontext() if self.average is None else self.average.inside(self.network)
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside the context the network has the weights to validate and to keep: the moving average where there is one."""
+        return nullcontext() if self.average is None else self.average.swapped_in(self.network)
 
     @torch.no_grad()
     def outputs(self, batch: Batch, index: int = 0) -> dict[str, Tensor]:
-        """What the network says in evaluation; what it draws depends on the seed and `index` only."""
+        """Outputs of the network in evaluation mode; its random numbers depend on the seed and `index` only."""
         self.module.eval()
-        with drawing(self.fabric.device, self.options.seed, 2**32 - 1, index):
+        with seeded(self.fabric.device, self.options.seed, _PREVIEW_RANK, index):
             return self.learner.outputs(batch)
 
     @torch.no_grad()
     def validate(
-        self, leaving: Callable[[], bool], see: Callable[[Batch, dict[str, Tensor]], None], scores: Scores | None = None
+        self, leaving: Callable[[], bool], show: Callable[[Batch, dict[str, Tensor]], None], scores: Scores | None = None
     ) -> dict[str, float] | None:
-        """Losses over all validation batches of all processes; empty without any, `None` when it was left before its end.
+        """Losses over all validation batches of all processes.
 
-        `see` is shown the first batch. `scores` are measured on every batch; their mean over all patches is told with the losses.
+        Args:
+            leaving: asked before each batch; `True` ends the validation without a result.
+            show: called with the first batch and its outputs.
+            scores: measured on every batch; their averages over all patches are returned with the losses.
+
+        Returns:
+            Figures by name; empty without validation batches, `None` when the validation was left before its end.
+
+        Raises:
+            TrainingError: when a loss is not finite.
         """
         totals, suspects = Totals(), []
         measured: dict[str, Tensor] = {}
@@ -237,30 +279,30 @@ class TrainingState:
                 parts = torch.tensor([value * weight, weight], dtype=torch.float32, device=self.fabric.device)
                 measured[name] = measured[name] + parts if name in measured else parts
             if index == 0:
-                see(batch, outputs)
+                show(batch, outputs)
         if self.agreed(leaving()):
             return None
-        totals.parts = summed(self.fabric, totals.parts)
+        totals.parts = sum_over_processes(self.fabric, totals.parts)
         values = {name: value(totals.parts[name]) for name, value in totals.values.items()}
         self.learner.check_finite(values, f"in the validation after step {self.position.step}", suspects)
-        means = {name: float(total / count) for name, (total, count) in summed(self.fabric, measured).items()}
+        means = {name: float(total / count) for name, (total, count) in sum_over_processes(self.fabric, measured).items()}
         return {**totals.figures(), **means}
 
     def showcase(self) -> tuple[Batch, dict[str, Tensor]]:
-        """The first validation batch (without any the first training batch) and what the network says to it."""
+        """The first validation batch (without validation the first training batch) and its outputs."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         feed = chain(self.loaders.validation(rank, world), self.loaders.train(0, 0, rank, world))
         batch: Batch = self.fabric.to_device(next(iter(feed)))
         return batch, self.outputs(batch)
 
-    def scored(self, score: Callable[[nn.Module], float]) -> float:
+    def measure_score(self, score: Callable[[nn.Module], float]) -> float:
         """The score of the network, measured in the first process."""
         self.module.eval()
         own = float(score(self.network)) if self.fabric.is_global_zero else 0.0
         return self.fabric.broadcast(own)
 
-    def judge(self, criterion: float) -> bool:
-        """Note a validation (lower is better); whether it is the best so far, whose weights are then kept."""
+    def record_validation(self, criterion: float) -> bool:
+        """Record the criterion of a validation (lower is better); the best weights so far are stored. Returns whether it is the best."""
         criterion = math.inf if math.isnan(criterion) else criterion
         better = self.position.best is None or criterion < self.position.best
         self.position.waited = 0 if better else self.position.waited + 1
@@ -271,26 +313,29 @@ class TrainingState:
         return better
 
     def agreed(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
+        """Whether the flag is set in any process."""
         if self.fabric.world_size == 1:
             return flag
-        return bool(summed(self.fabric, {"flag": torch.tensor(float(flag), device=self.fabric.device)})["flag"] > 0)
+        return bool(sum_over_processes(self.fabric, {"flag": torch.tensor(float(flag), device=self.fabric.device)})["flag"] > 0)
 
-    # how it is stored
+    # storage
 
     def save(self) -> FileWritten:
         """Write everything that is needed to continue exactly.
 
         Raises:
-            TrainingError: when a weight is not finite; the checkpoint before stays.
+            TrainingError: when a weight is not finite; the earlier checkpoint stays.
+            FileWriteError: when the checkpoint cannot be written.
         """
         weights = self.network.state_dict()
         bad = [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
         if bad:
             raise TrainingError(
-                f"weights became NaN or infinite by step {self.position.step} ({bad[0]} and {len(bad) - 1} more) "
-                "although the loss was finite. "
-                "Start again with a lower optimiser.rate or with clip: 1.0. The checkpoints written before are still good."
+                "weights.not_finite",
+                f"weights became NaN or infinite by step {self.position.step} ({len(bad)} tensors) although the loss was finite",
+                key=bad[0],
+                remedy="Start again with a lower training.optimiser.rate or with training.clip: 1.0. "
+                "The checkpoints written before are valid.",
             )
         self.unsaved = False
         if self.fabric.is_global_zero:
@@ -324,28 +369,38 @@ class TrainingState:
         try:
             self.network.load_state_dict(weights)
         except RuntimeError as error:
-            raise TrainingError(f"the network differs from the one in {place}, so its training cannot be resumed: {error}") from error
+            raise TrainingError(
+                "resume.other_network", f"the weights do not fit the network, so the training cannot be resumed: {error}", file=place
+            ) from error
         self.position, self.unsaved = Position(**state["position"]), False
         self.totals = Totals.of(state["totals"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.scheduler.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.restore(state["average"])
         return True
 
-    def _check_same(self, state: dict[str, Any]) -> None:
-        now, then = self.options.model_dump(mode="json"), state["options"]
+    def _check_same(self, state: State) -> None:
+        # parsed and dumped again: options stored by an earlier version get the present names and the defaults of newer options
+        now, then = self.options.model_dump(mode="json"), Training.model_validate(state["options"]).model_dump(mode="json")
         free = _FREE if self.options.schedule.kind in ("constant", "plateau", "torch") else _FREE - {"epochs"}
-        changed = [f"{key} was {then.get(key)} and is {now[key]}" for key in now if key not in free and then.get(key) != now[key]]
+        changed = {
+            f"training.{name}": f"{name} was {then.get(name)} and is {value}"
+            for name, value in now.items()
+            if name not in free and then.get(name) != value
+        }
         if state["length"] != self.length:
-            changed.append(f"an epoch had {state['length']} batches and has {self.length}")
+            changed["data"] = f"an epoch had {state['length']} batches and has {self.length}"
         if state["world"] != self.fabric.world_size:
-            changed.append(f"it ran in {state['world']} process(es) and runs in {self.fabric.world_size}")
+            changed["processes"] = f"it ran in {state['world']} process(es) and runs in {self.fabric.world_size}"
         if changed:
             raise TrainingError(
-                f"the run in {self.folder.parent} cannot be resumed exactly because {'; '.join(changed)}. "
-                "Set this back, or start a new run from its weights (network.from)."
+                "resume.other_settings",
+                f"the run cannot be resumed exactly because {'; '.join(changed.values())}",
+                key=", ".join(changed),
+                file=self.folder.parent,
+                remedy="Restore these settings, or start a new run from its weights (network.from).",
             )
 
 
@@ -356,11 +411,11 @@ def _until(leaving: Callable[[], bool], batches: Iterable[Batch]) -> Iterator[Ba
                 return
             yield batch
     except RuntimeError:
-        if not leaving():  # Ctrl-C ends the loader's processes too
+        if not leaving():  # Ctrl-C in a terminal ends the worker processes of the loader too
             raise
 
 
 def memory_format_of(network: nn.Module) -> torch.memory_format:
-    """Channels last where the network convolves: the layout that convolutions are fastest in."""
+    """Memory layout of images in which the network is fastest: channels last for convolutional networks."""
     ndims = {weight.ndim for weight in network.parameters()}
     return torch.channels_last_3d if 5 in ndims else torch.channels_last if 4 in ndims else torch.contiguous_format

@@ -1,4 +1,4 @@
-"""Readers of the event stream that keep a training's logs: a CSV table, TensorBoard, and pictures."""
+"""Readers of the event stream that write the logs of a training: a CSV table, TensorBoard files, and pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _FIXED = ["epoch", "step", "seconds", "best"]
 
 
 def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
-    """Pass events through and keep what they tell in ``logs/`` of the run folder.
+    """Pass events through and write them to ``logs/`` of the run folder.
 
-    ``training.csv`` has one row for each `Epoch` event, ``previews/`` one PNG for each `Preview`, and where the package tensorboard
-    is installed (the extra ``track``) its event files hold both. After a resume, rows that are told again replace the old ones. A log
-    that cannot be written is warned of once and does not end the training.
+    ``training.csv`` has one row per `Epoch` event, ``previews/`` one PNG per `Preview`, and where the package tensorboard
+    is installed (the extra ``track``) its event files hold both. After a resume, repeated rows replace the old ones. A log
+    that cannot be written causes one warning and does not end the training.
 
     Examples:
         >>> import tempfile
@@ -41,7 +41,7 @@ def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
     try:
         for event in events:
             problem, picture = None, None
-            try:  # before it is passed on: who sees the event finds the file
+            try:  # before the event is passed on: a reader of the event finds the file
                 if isinstance(event, Epoch):
                     table.add(event)
                     board.add(event)
@@ -49,7 +49,7 @@ def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
                     picture = save_preview(event, logs / "previews")
                     board.show(event)
             except OSError as error:
-                problem = f"a log in {logs} cannot be written: {error}. The training goes on; free space or close the file elsewhere."
+                problem = f"a log in {logs} cannot be written: {error}. The training continues; free disk space."
             yield event
             if picture:
                 yield FileWritten(picture, Artefact.PREVIEW)
@@ -63,7 +63,7 @@ def track(events: Iterable[Event], folder: Path) -> Iterator[Event]:
 
 
 class CurveTable:
-    """The learning curves, ``training.csv``: columns epoch, step, seconds, best, then the figures in the order of their appearance."""
+    """The learning curves, ``training.csv``: columns epoch, step, seconds, best, then the figures in order of appearance."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class CurveTable:
                 self.rows = [row for row in reader if (row.get("step") or "").isdigit()]
 
     def add(self, event: Epoch) -> None:
-        """Add a row; rows of this step or later ones, which a resumed training tells again, are dropped.
+        """Add a row; existing rows of this step or later ones, which a resumed training repeats, are removed.
 
         Raises:
             OSError: when the file cannot be written; the row is kept and written with the next one.
@@ -95,7 +95,7 @@ class CurveTable:
 
 
 class Board:
-    """TensorBoard's event files; nothing where the package is not installed."""
+    """Event files of TensorBoard; does nothing where the package is not installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,29 +106,29 @@ class Board:
         if self.writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=step)  # hides what an interrupted run told from here on
+            self.writer = SummaryWriter(str(self.folder), purge_step=step)  # hides later points of an interrupted run
         return self.writer
 
     def add(self, event: Epoch) -> None:
-        """Curves over steps."""
+        """Add the figures to the curves over steps."""
         if self.present:
             for name, value in event.figures.items():
                 self._open(event.step).add_scalar(name, value, event.step)
 
     def show(self, event: Preview) -> None:
-        """Pictures over epochs."""
+        """Add the picture to the series over epochs."""
         if self.present:
             image = as_uint8(event.image)
             self._open(event.epoch or 0).add_image(event.name, image, event.epoch or 0, dataformats="HW" if image.ndim == 2 else "HWC")
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write buffered events."""
         if self.writer is not None:
             self.writer.close()
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:
-    """A picture, uint8 or float in [0, 1], as uint8.
+    """A picture, uint8 or float in [0, 1], as uint8; NaN becomes 0.
 
     Examples:
         >>> as_uint8(np.array([0.0, 0.5, 2.0])).tolist()
@@ -138,7 +138,9 @@ def as_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def save_preview(event: Preview, folder: Path) -> Path:
-    """Write the picture as ``NAME_EPOCH.png``, the titles of its tiles as text in the file; characters that file names must not hold become ``-``.
+    """Write the picture as ``NAME_EPOCH.png``, with the titles of its tiles as text entries.
+
+    Characters that are not allowed in file names become ``-``.
 
     Raises:
         OSError: when it cannot be written.

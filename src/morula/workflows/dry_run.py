@@ -78,7 +78,7 @@ def prove(prepared: Prepared) -> Proof:
     memory_format = memory_format_of(network)
     network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)
     module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))
-    learner = Learner(fabric, module, prepared.method.loss, job.training.seed, dtype, memory_format)
+    learner = Learner(fabric, network, module, prepared.method.loss, job.training.seed, dtype, memory_format)
     seconds = []
     with peak_memory() as peak:
         for number in range(3):
