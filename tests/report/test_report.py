@@ -21,12 +21,16 @@ import tifffile
 import yaml
 from PIL import Image as Picture
 
-from morula.core.errors import FileReadError, MissingFileError
+from morula.core.events import Preview
 from morula.measurement.measure import measure
 from morula.metrics.matching import match, pool
 from morula.report import build
 from morula.report.build import chosen, write_report
+from morula.report.panels import Reading
 from morula.report.run_folder import read_run
+from morula.report.verdict import verdict
+from morula.testing.errors import raises
+from morula.training.tracking import save_preview
 
 MakeRun = Callable[..., Path]
 MEANS = ("mean_true_score", "mean_matched_score")
@@ -126,25 +130,25 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def test_a_whole_run_is_told_in_one_file_that_loads_nothing(make_run: MakeRun) -> None:
+def test_page_is_whole_and_loads_nothing(make_run: MakeRun) -> None:
     run = make_run()
     page = page_of(run)
     assert not re.search(r"https?://|src=\"(?!data:)|url\((?!data:|\$)|@import|<link(?! rel=\"icon\" href=\"data:,\")", page)
     text = text_of(page)
-    said = ["cells", "F1 @ 0.5", "image_0 is rather dark", "3 found, 1 missed, 1 false", "best epoch 2", "Worst objects"]
-    said += ["unet, features 8 16", "3.11.7"]
-    assert not [each for each in said if each not in text]
+    parts = ["cells", "F1 @ 0.5", "image_0 is rather dark", "3 found, 1 missed, 1 false", "best epoch 2", "Worst objects"]
+    parts += ["unet, features 8 16", "3.11.7", "8 objects found for 8 true ones", "Objects per image"]
+    assert not [part for part in parts if part not in text]
     assert "abababababab…" in text
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
-def test_scores_are_those_of_the_matching(make_run: MakeRun) -> None:
+def test_scores_are_those_of_matching(make_run: MakeRun) -> None:
     text = text_of(page_of(make_run()))
     precision = recall = 3 / 4
     assert f"0.5 6 2 2 {precision:.3f} {recall:.3f}" in text
 
 
-def test_pictures_are_real_and_each_has_a_text(make_run: MakeRun) -> None:
+def test_pictures_have_alternative_texts(make_run: MakeRun) -> None:
     page = page_of(make_run())
     assert len(pictures_in(page)) >= 2 * 4
     images = re.findall(r"<img[^>]*>", page)
@@ -153,7 +157,7 @@ def test_pictures_are_real_and_each_has_a_text(make_run: MakeRun) -> None:
     assert page.count('role="img"') >= 2
 
 
-def test_a_volume_has_a_picture_for_each_plane_and_a_slider(make_run: MakeRun) -> None:
+def test_volume_has_a_picture_per_plane(make_run: MakeRun) -> None:
     page = page_of(make_run((12, 24, 64), n_images=1))
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL).group(1))  # type: ignore[union-attr]
     assert data["numbers"] == list(range(12))
@@ -162,7 +166,7 @@ def test_a_volume_has_a_picture_for_each_plane_and_a_slider(make_run: MakeRun) -
     assert "of 0 to 11" in text_of(page)
 
 
-def test_the_worst_objects_come_first_and_lead_to_their_place(make_run: MakeRun) -> None:
+def test_worst_objects_come_first(make_run: MakeRun) -> None:
     page = page_of(make_run(n_images=1))
     body = page[page.index('id="objects"') :]
     tags = re.findall(r'<span class="tag (..)">', body)
@@ -172,7 +176,7 @@ def test_the_worst_objects_come_first_and_lead_to_their_place(make_run: MakeRun)
     assert 'href="#image-0" class="go"' in body
 
 
-def test_ids_above_65535_and_names_with_signs_are_kept(make_run: MakeRun) -> None:
+def test_large_ids_and_special_names(make_run: MakeRun) -> None:
     run = make_run(step=100_000)
     entries = json.loads((run / "report" / "images.json").read_text())
     entries[0]["name"] = "<b>&amp;"
@@ -182,16 +186,16 @@ def test_ids_above_65535_and_names_with_signs_are_kept(make_run: MakeRun) -> Non
     assert "<b>&amp;" not in page.replace("&lt;b&gt;&amp;amp;", "")
 
 
-def test_without_truth_the_least_confident_objects_come_first(make_run: MakeRun) -> None:
+def test_without_truth_sorted_by_confidence(make_run: MakeRun) -> None:
     run = make_run(truth=False)
     text = text_of(page_of(run))
-    assert "no true labels" in text
+    assert "Without true labels they cannot be scored" in text
     assert "lowest confidence come first" in text
     assert "errors" not in text
     assert "Scores" not in text
 
 
-def test_a_semantic_run_shows_classes_instead_of_objects(make_run: MakeRun) -> None:
+def test_semantic_run_shows_classes(make_run: MakeRun) -> None:
     run = make_run(n_images=1)
     (run / "job.yaml").write_text(yaml.safe_dump(job("semantic")))
     write_csv(run / "scores.csv", ["image", "class", "iou", "dice"], [["image_0", "cell", 0.8, 0.9], ["pooled", "cell", 0.8, "nan"]])
@@ -203,30 +207,29 @@ def test_a_semantic_run_shows_classes_instead_of_objects(make_run: MakeRun) -> N
     assert "Worst objects" not in text
 
 
-def test_a_stopped_training_says_so(make_run: MakeRun) -> None:
+def test_stopped_training(make_run: MakeRun) -> None:
     run = make_run()
     for part in ("objects", "report", "model"):
         shutil.rmtree(run / part)
     (run / "scores.csv").unlink()
     text = text_of(page_of(run))
-    assert "3 epochs are done and no model is written yet" in text
-    assert "No image has been predicted" in text
+    assert "The training is not finished: 3 of 3 epochs are done" in text
     assert "Loss" in text
 
 
-def test_predictions_without_a_list_are_found_and_unscored_ones_named(make_run: MakeRun) -> None:
+def test_unscored_predictions(make_run: MakeRun) -> None:
     run = make_run(n_images=1)
     (run / "scores.csv").unlink()
-    assert "have not been scored yet" in text_of(page_of(run))
+    assert "They are not scored yet" in text_of(page_of(run))
     shutil.rmtree(run / "report")
     assert "1 of 1 images" in text_of(page_of(run))
 
 
-def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+def test_empty_folder(tmp_path: Path) -> None:
     assert "was not trained" in text_of(page_of(tmp_path))
 
 
-def test_an_image_without_any_object_is_no_bad_one(make_run: MakeRun) -> None:
+def test_image_without_objects_has_no_score(make_run: MakeRun) -> None:
     run = make_run()
     with (run / "scores.csv").open("a", encoding="utf-8") as file:
         csv.writer(file).writerows(["image_2", each, *([0] * (len(SCORES) - 1))] for each in (0.5, 0.75, 0.9))
@@ -234,7 +237,7 @@ def test_an_image_without_any_object_is_no_bad_one(make_run: MakeRun) -> None:
     assert text.index("image_0 0.750") < text.index("image_2 – – – 0 0 0")
 
 
-def test_as_many_objects_are_told_as_were_looked_at(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_counted(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
     assert "10 objects: those that overlap least" in text_of(page_of(run))  # four true ones and an invented one each
     monkeypatch.setattr(build, "OBJECTS", 7)
@@ -250,7 +253,7 @@ def test_images_without_objects(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("shape", [(24, 64, 3), (2, 24, 64), (24, 2000)])
-def test_colours_channels_and_long_images_have_pictures(make_run: MakeRun, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+def test_colours_channels_and_long_images(make_run: MakeRun, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     spatial = shape if len(shape) == 2 else (24, 64)
     run = make_run(spatial, n_images=1)
     tifffile.imwrite(run.parents[1] / "image_0.tif", rng.integers(0, 255, shape).astype(np.uint8))
@@ -261,7 +264,7 @@ def test_colours_channels_and_long_images_have_pictures(make_run: MakeRun, rng: 
     assert all(max(picture.shape[:2]) <= 640 for picture in pictures_in(page_of(run)))
 
 
-def test_the_images_shown_span_the_ranking(make_run: MakeRun) -> None:
+def test_images_span_the_ranking(make_run: MakeRun) -> None:
     run = make_run(n_images=6)
     rows = [[f"image_{index}", 0.5, 1, 1, 1, 0.5, 0.5, 0.5, index / 10, 0, 0, 0] for index in range(6)]
     write_csv(run / "scores.csv", ["image", *SCORES], rows)
@@ -269,25 +272,25 @@ def test_the_images_shown_span_the_ranking(make_run: MakeRun) -> None:
     assert page_of(run, n_images=3).count('class="panel"') == 3
 
 
-def test_the_same_run_gives_the_same_page(make_run: MakeRun) -> None:
+def test_page_is_deterministic(make_run: MakeRun) -> None:
     run = make_run()
     assert page_of(run) == page_of(run)
 
 
-def test_what_is_damaged_or_absent_is_named(make_run: MakeRun) -> None:
+def test_damaged_or_missing_files(make_run: MakeRun) -> None:
     run = make_run()
-    with pytest.raises(MissingFileError, match="nothing is not a run folder"):
+    with raises("run_folder.missing", file=str(run / "nothing")):
         write_report(run / "nothing")
     (run / "report" / "images.json").write_text('[{"raw": null}]')
-    with pytest.raises(FileReadError, match="Evaluate the run again"):
+    with raises("run_folder.damaged_file", file=str(run / "report" / "images.json")):
         write_report(run)
     (run / "provenance.json").write_text("{")
-    with pytest.raises(FileReadError, match=r"provenance\.json is damaged"):
+    with raises("run_folder.damaged_file", file=str(run / "provenance.json")):
         write_report(run)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
-def test_a_browser_shows_the_page_without_a_complaint(make_run: MakeRun, tmp_path: Path) -> None:
+def test_browser_reports_no_error(make_run: MakeRun, tmp_path: Path) -> None:
     page = page_of(make_run((12, 24, 64), n_images=2))
     act = (
         "document.querySelectorAll('.go')[1].click(); document.querySelectorAll('th button')[2].click();"
@@ -302,9 +305,64 @@ def test_a_browser_shows_the_page_without_a_complaint(make_run: MakeRun, tmp_pat
     assert 'data-seen="2true"' in done.stdout
 
 
-def test_infinite_and_missing_figures_leave_gaps(make_run: MakeRun) -> None:
+def test_not_finite_figures_leave_gaps(make_run: MakeRun) -> None:
     run = make_run()
     rows = [[1, 0.5, math.inf], [2, math.nan, 0.4], [3, 0.3, 0.2]]
     write_csv(run / "logs" / "training.csv", ["epoch", "loss", "validation_loss"], rows)
     page = page_of(run)
     assert "nan" not in page[page.index('id="training"') : page.index('id="job"')]
+
+
+@pytest.mark.parametrize(
+    ("counts", "grade", "command"),
+    [
+        ((9, 1, 1), "good", "segment"),  # tp, fp, fn
+        ((8, 2, 2), "fair", "tune"),
+        ((5, 95, 5), "poor", "tune"),
+        ((2, 0, 8), "poor", "tune"),
+        ((0, 0, 8), "poor", "tune"),
+        ((0, 3, 0), "open", None),
+    ],
+)
+def test_verdict_names_grade_and_next_step(make_run: MakeRun, counts: tuple[int, int, int], grade: str, command: str | None) -> None:
+    run = make_run(n_images=1)
+    tp, fp, fn = counts
+    f1 = 2 * tp / max(1, 2 * tp + fp + fn)
+    write_csv(run / "scores.csv", ["image", "threshold", "tp", "fp", "fn", "f1"], [["pooled", 0.5, tp, fp, fn, f1]])
+    found = verdict(read_run(run), tp + fp)
+    assert found.grade == grade
+    assert [step[1].split()[1] for step in found.steps] == ([] if command is None else [command])
+
+
+def test_longer_training_is_advised_when_the_last_epoch_is_best(make_run: MakeRun) -> None:
+    run = make_run(n_images=1)
+    write_csv(run / "logs" / "training.csv", ["epoch", "loss", "best"], [[1, 1.0, 1], [2, 0.5, 1], [3, 0.4, 1]])
+    assert any("training.epochs=12" in command for _, command in verdict(read_run(run), 4).steps)
+
+
+def test_histograms_hold_all_objects(make_run: MakeRun) -> None:
+    run = read_run(make_run(n_images=2, step=100_000))
+    populations = build.examine(run, run.images, Reading())[3]
+    assert populations.counts == {"image_0": (4, 4), "image_1": (4, 4)}
+    assert [len(sizes) for sizes in populations.true.sizes] == [len(grey) for grey in populations.true.intensities] == [4, 4]
+    assert populations.true.sizes[0].tolist() == [48.0] * 4
+    assert populations.true.intensities[0].min() > 400
+    assert len(populations.charts(run.scores)) == 3
+
+
+def test_film_shows_first_middle_and_last_epoch_with_titles(make_run: MakeRun) -> None:
+    run = make_run(n_images=1)
+    for epoch in range(1, 6):
+        event = Preview("channels", np.zeros((8, 12)), epoch, rows=("target", "prediction"), columns=("image", "F", "C"))
+        save_preview(event, run / "logs" / "previews")
+    text = text_of(page_of(run))
+    film = text[text.index("What the network predicts") :]
+    assert re.findall(r"epoch (\d)", film[: film.index("How it was made")]) == ["1", "3", "5"]
+    assert film.count("image F C target prediction") == 3
+
+
+def test_links_lead_to_files_of_the_run(make_run: MakeRun) -> None:
+    run = make_run(n_images=1)
+    links = [link for link in re.findall(r'href="([^"#]+)"', page_of(run)) if not link.startswith("data:")]
+    assert {"scores.csv", "objects/image_0.tif", "objects/image_0.csv"} <= set(links)
+    assert not [link for link in links if not (run / link).exists()]

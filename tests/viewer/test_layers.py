@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from morula.core import MissingExtraError, MissingFileError, UnknownNameError
+from morula.testing.errors import raises
 from morula.viewer import layers, show
 
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_image_becomes_a_layer_a_channel_and_two_of_labels(run: Path) -> None:
+def test_layers_of_an_image(run: Path) -> None:
     found = layers(run, "a")
     assert [(meta["name"], kind, data.shape) for data, meta, kind in found] == [
         ("raw 0", "image", (4, 16, 20)),
@@ -43,18 +43,18 @@ def test_an_image_becomes_a_layer_a_channel_and_two_of_labels(run: Path) -> None
     assert found[-1][0].max() == 70
 
 
-def test_without_truth_there_is_no_such_layer(run: Path) -> None:
+def test_no_truth_no_layer(run: Path) -> None:
     assert [meta["name"] for _, meta, _ in layers(run, "b")] == ["raw 0", "raw 1", "prediction"]
 
 
-def test_an_unknown_image_is_named_with_those_that_there_are(run: Path) -> None:
-    with pytest.raises(UnknownNameError, match="has no image 'c'; it has a, b"):
+def test_unknown_image(run: Path) -> None:
+    with raises("run.unknown_image", key="name", value="c"):
         layers(run, "c")
-    with pytest.raises(MissingFileError, match="is not a run folder"):
+    with raises("run_folder.missing", file=str(run / "nowhere")):
         layers(run / "nowhere", "a")
 
 
-def test_showing_without_napari_says_how_to_get_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_napari(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "napari", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'morula\[napari\]'"):
+    with raises("extra.napari"):
         show(run, "a")

@@ -134,7 +134,7 @@ def test_unlabelled_parts_of_test_images_are_not_scored(folder: Path) -> None:
     expected = match(np.where(inside, truth, 0), np.where(inside, found, 0), (0.5,))[0]
     scores = read_table(folder / "run/scores.csv")
     assert (scores["n_true"][0], scores["n_pred"][0], scores["tp"][0]) == (expected.n_true, expected.n_pred, expected.tp)
-    assert "60000" not in (folder / "run/report.html").read_text().split("<h2>What was run")[0]
+    assert "60000" not in (folder / "run/report.html").read_text().split("<h2>How it was made")[0]
 
 
 @pytest.mark.parametrize(

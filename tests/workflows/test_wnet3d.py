@@ -165,7 +165,7 @@ def test_plain_methods_are_scored_beside_it(trained: tuple[Path, list]) -> None:
     assert set(rows["method"].tolist()) == {"Otsu + Voronoi", "Otsu + watershed"}
     assert any(isinstance(event, Warned) and event.code == "scores.below_baseline" for event in events)  # trained for 12 steps
     page = (folder / "report.html").read_text()
-    assert "Beside plain methods" in page
+    assert "Compared with plain methods" in page
     assert "does not beat Otsu" in page
 
 

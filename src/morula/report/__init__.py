@@ -1,1 +1,1 @@
-"""A run folder as one HTML page that needs nothing else."""
+"""The report: a run folder as one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""A run folder becomes one page that needs nothing else: no network, no other file."""
+"""Write the report of a run folder: one HTML page that loads nothing from the network and no other file."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from morula.report import tables
 from morula.report.curves import line_chart
 from morula.report.film import film
 from morula.report.panels import ObjectRow, Opened, Reading, Tags, object_rows, open_image, panel, thumbnail
-from morula.report.run_folder import RunFolder, RunImage, read_run
+from morula.report.populations import Populations, spread_of_scores
+from morula.report.run_folder import RunContents, RunImage, read_run
+from morula.report.terms import explain, explain_channel
+from morula.report.verdict import verdict
 
+UNIT = (0.0, 1.0)
+"""Axis of all scores: fixed, so that reports can be compared."""
 OBJECTS = 40
-"""Objects that the table shows at most."""
-STRIPS = {"wnet3d": "From left to right: image, probability of each class, classes, image rebuilt."}
-"""What the parts of a preview are, by method."""
+"""Most objects that the table shows."""
 VOXELS = 500_000_000
-"""Voxels that are examined for single objects at most; the images with pictures go first."""
+"""Images are examined for single objects until they have this many voxels; those with pictures come first."""
 
 
 def write_report(run: Path | str, *, n_images: int = 8) -> Path:
-    """Write ``report.html`` into a run folder, of whatever the run has done so far.
+    """Write ``report.html`` into a run folder, from whatever the run has done so far.
 
     Args:
         run: a run folder: finished, stopped, or predicted only.
-        n_images: images that are shown with pictures, from the one with the worst score to the one with the best.
+        n_images: number of images that are shown with pictures, from the worst score to the best.
 
     Returns:
         path of the report.
 
     Raises:
-        MissingFileError: when there is no such folder.
+        MissingFileError: when the folder does not exist.
         FileReadError: when a part of it is damaged.
         FileWriteError: when the report cannot be written.
 
@@ -57,26 +60,30 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
     return contents.path / "report.html"
 
 
-def page(run: RunFolder, *, n_images: int = 8) -> str:
+def page(run: RunContents, *, n_images: int = 8) -> str:
     """The report as HTML."""
     reading = Reading.of(run)
     shown = chosen(run, n_images)
-    panels, rows, n_rows, examined = examine(run, shown, reading)
+    panels, rows, n_rows, populations = examine(run, shown, reading)
+    examined = len(populations.counts)
     scored = any(image.truth for image in run.images) and bool(run.scores)
     counted = count_objects(run) if reading.objects else None
     return _template().render(
         name=run.path.resolve().name,
+        facts=tables.facts(run, panels),
+        verdict=verdict(run, counted),
+        links=links_of(run),
         version=version("morula"),
         style=_part("style.css"),
         script=_part("script.js"),
         cards=tables.cards(run, counted),
         missing=missing_parts(run),
-        warnings=tables.warnings_in(run.log),
+        warnings=run.warnings,
         settings=tables.settings(run.job),
         job_text=run.job_text,
         charts=charts_of(run),
         film=film(run.previews, run.training),
-        strip=STRIPS.get(str((run.job.get("method") or {}).get("kind")), ""),
+        channels=tables.channels_of(run.job),
         baselines=tables.baseline_table(run),
         validated=any("validation_loss" in row for row in run.training),
         tuned=tables.tuned(run.job),
@@ -85,7 +92,11 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
         whole=tables.whole_table(run.scores),
         classes=tables.class_table(run.class_scores),
         each_image=tables.image_table(run.scores),
-        thresholds=line_chart(tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold"),
+        thresholds=line_chart(
+            tables.threshold_lines(run.scores), title="Scores over the IoU threshold", x_label="IoU threshold", y_range=UNIT
+        ),
+        spread=spread_of_scores(run.scores),
+        populations=populations.charts(run.scores) if reading.objects else {},
         panels=panels,
         places={each["name"]: (index, each["shape"]) for index, each in enumerate(panels)},
         any_errors=any("errors" in each["tiles"] for each in panels),
@@ -104,16 +115,22 @@ def page(run: RunFolder, *, n_images: int = 8) -> str:
     )
 
 
-def charts_of(run: RunFolder) -> dict[str, Markup]:
-    """Learning curves by title, the best epoch marked."""
+def charts_of(run: RunContents) -> dict[str, Markup]:
+    """Learning curves by title, with a mark at the best epoch."""
     best = tables.best_epoch(run.training)
     mark = (best, f"best epoch {best:g}") if best is not None else None
     lines = tables.training_lines(run.training)
-    return {name: line_chart(lines[name], title=name, x_label="epoch", mark=None if name == "Learning rate" else mark) for name in lines}
+    charts = {}
+    for name, drawn in lines.items():
+        chart_mark = None if name == "Learning rate" else mark
+        charts[name] = line_chart(
+            drawn, title=name, x_label="epoch", mark=chart_mark, y_range=UNIT if tables.are_scores(name, drawn) else None
+        )
+    return charts
 
 
-def chosen(run: RunFolder, n: int) -> list[RunImage]:
-    """Up to `n` images: evenly over the ranking by score, the worst first; by name where there are no scores."""
+def chosen(run: RunContents, n: int) -> list[RunImage]:
+    """Up to `n` images, evenly spaced in the ranking by score, the worst first; by name without scores."""
     images = [image for image in run.images if image.raw or image.prediction]
     if run.scores:
         images = sorted(images, key=lambda image: tables.image_score(run.scores, image.name))
@@ -122,28 +139,33 @@ def chosen(run: RunFolder, n: int) -> list[RunImage]:
     return [images[round(index * (len(images) - 1) / max(n - 1, 1))] for index in range(n)]
 
 
-def examine(run: RunFolder, shown: Sequence[RunImage], reading: Reading) -> tuple[list[dict[str, Any]], list[ObjectRow], int, int]:
-    """Panels of the images shown, the worst objects with thumbnails, and of how many objects in how many images these are the worst."""
+def examine(
+    run: RunContents, shown: Sequence[RunImage], reading: Reading
+) -> tuple[list[dict[str, Any]], list[ObjectRow], int, Populations]:
+    """Panels of the images shown, the worst objects with thumbnails, the number of all objects, and their sizes and intensities."""
     panels: list[dict[str, Any]] = []
     rows: list[ObjectRow] = []
     tags: dict[str, Tags] = {}
-    examined = voxels = 0
+    populations = Populations()
+    voxels = 0
     for image in [*shown, *(image for image in run.images if image not in shown)]:
         if image not in shown and (voxels > VOXELS or not reading.objects):
             break
         opened = open_image(image, reading)
         found, tags[image.name] = object_rows(opened) if reading.objects else ([], Tags())
         rows += found
-        examined += 1
+        if reading.objects:
+            populations.add(opened)
         voxels += math.prod(opened.shape)
         if image in shown:
-            panels.append(panel(opened, tags[image.name], reading))
+            links = {"labels": run.relative(image.prediction), "table": run.relative(image.table)}
+            panels.append({**panel(opened, tags[image.name], reading), "links": {name: link for name, link in links.items() if link}})
     worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
     add_thumbnails(run, worst, tags, reading)
-    return panels, worst, len(rows), examined
+    return panels, worst, len(rows), populations
 
 
-def add_thumbnails(run: RunFolder, rows: Sequence[ObjectRow], tags: dict[str, Tags], reading: Reading) -> None:
+def add_thumbnails(run: RunContents, rows: Sequence[ObjectRow], tags: dict[str, Tags], reading: Reading) -> None:
     """Cut a picture of each object, opening each image once."""
     for image in run.images:
         mine = [row for row in rows if row.image == image.name and row.centre]
@@ -153,34 +175,41 @@ def add_thumbnails(run: RunFolder, rows: Sequence[ObjectRow], tags: dict[str, Ta
             row.thumbnail = thumbnail(opened, row, tags[image.name])
 
 
-def count_objects(run: RunFolder) -> int | None:
+def count_objects(run: RunContents) -> int | None:
     """Rows of all object tables together; `None` when there is no table."""
     found = [image.table for image in run.images if image.table is not None]
     return sum(max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) for path in found) if found else None
 
 
-def missing_parts(run: RunFolder) -> list[str]:
-    """What a reader may look for and will not find, with how to get it."""
-    said = []
-    if not run.training and not (run.path / "model").is_dir():
-        said.append("This run was not trained, or stopped before its first epoch was finished.")
-    elif run.training and not (run.path / "model").is_dir():
-        said.append(f"The training has not finished: {len(run.training)} epochs are done and no model is written yet. Go on with --resume.")
-    if not run.images:
-        said.append("No image has been predicted, so there are no pictures and no objects.")
-    elif not any(image.truth for image in run.images):
-        said.append("The images have no true labels (or these have moved), so nothing can be called right or wrong.")
-    elif not run.scores:
-        said.append(f"The predictions have not been scored yet: morula evaluate {run.path}")
+def links_of(run: RunContents) -> dict[str, str]:
+    """Links to the main files of the run, by title."""
+    files = {
+        "scores": run.path / "scores.csv",
+        "learning curves": run.path / "logs" / "training.csv",
+        "log": run.path / "logs" / "log.txt",
+        "job": run.path / "job.yaml",
+        "label images and tables": run.path / "objects",
+        "model": run.path / "model",
+    }
+    return {title: link for title, file in files.items() if file.exists() and (link := run.relative(file))}
+
+
+def missing_parts(run: RunContents) -> list[str]:
+    """Parts that the report lacks, beyond what the verdict says."""
+    parts = []
+    if not run.images and run.has_model:
+        parts.append("No image has been predicted, so there are no pictures and no objects.")
     gone = [image.name for image in run.images if image.raw is None]
     if gone:
-        said.append(f"{len(gone)} raw images are no longer where they were: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}.")
-    return said
+        parts.append(f"{len(gone)} raw images are no longer where they were: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}.")
+    return parts
 
 
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["explain"] = explain
+    environment.filters["explain_channel"] = explain_channel
     environment.filters["number"] = lambda value: "–" if math.isnan(value) else f"{value:.2f}"
     return environment.from_string(files("morula.report").joinpath("page.html").read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""Line charts as SVG text: small, sharp in print, and coloured by the page's style sheet so that they follow light and dark."""
+"""Line charts as SVG text: small, sharp in print, and coloured by the style sheet of the page, which has a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 34, 44
 
 @dataclass(frozen=True)
 class Line:
-    """One line: `x` and `y` of equal length; points that are not finite are left out, and the line is broken there.
+    """One line: `x` and `y` of equal length; points that are not finite are left out, and the line has a gap there.
 
     A line `like` another of that name is dashed in its colour, and the legend says once what dashed lines are (`kind`).
     """
@@ -33,28 +33,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from values to pixels; `log` needs positive values, `whole` has ticks at whole numbers only."""
+    """A linear scale from values to pixels; `whole` has ticks at whole numbers only."""
 
     low: float
     high: float
     start: float
     stop: float
-    log: bool = False
     whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Pixel of a value."""
-        low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
-        return self.start + (value - low) / (high - low) * (self.stop - self.start)
+        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
     @property
     def ticks(self) -> list[float]:
         """Round numbers between the ends."""
-        if not self.log:
-            return [tick for tick in ticks(self.low, self.high) if not self.whole or tick == int(tick)]
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        steps = (1, 2, 5) if self.high / self.low < 300 else (1,)
-        return [step * 10.0**decade for decade in decades for step in steps if self.low <= step * 10.0**decade <= self.high]
+        return [tick for tick in ticks(self.low, self.high) if not self.whole or tick == int(tick)]
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -73,11 +67,18 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_label: str, mark: tuple[float, str] | None = None) -> Markup:
-    """An SVG with one line a series, a legend, and a vertical mark with its text at `mark`; nothing when no line has a point.
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    mark: tuple[float, str] | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> Markup:
+    """An SVG with one line per series, a legend, and a vertical mark with its text at `mark`; nothing when no line has a point.
 
-    The y axis is logarithmic where all values are positive and span a factor of 30 to 10,000; a learning rate that ends at almost
-    nothing stays linear.
+    The y axis is linear. It spans `y_range` where that is given (scores: 0 to 1, so that two reports can be compared), else it begins at 0
+    for values that are not negative.
 
     Examples:
         >>> line_chart([Line("loss", [1, 2], [0.5, 0.2])], title="Loss", x_label="epoch")[:4]
@@ -92,8 +93,8 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, mark: tuple[f
     ys = [y for line in lines for _, y in line.points]
     whole = all(x == int(x) for x in xs)
     x_axis = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, WIDTH - RIGHT, whole=whole)
-    y_axis = _y_axis(ys)
-    parts = [_grid(x_axis, y_axis), _mark(mark, x_axis)]
+    y_axis = Axis(*y_range, HEIGHT - BOTTOM, TOP) if y_range else _y_axis(ys)
+    parts = [grid(x_axis, y_axis), _mark(mark, x_axis)]
     own = [line.name for line in lines if line.like is None]
     colours = [own.index(line.name if line.like is None else line.like) for line in lines]
     parts += [_path(line, x_axis, y_axis, colour) for line, colour in zip(lines, colours, strict=True)]
@@ -108,15 +109,14 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, mark: tuple[f
 
 def _y_axis(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
-    if low > 0 and 30 < high / low < 1e4:
-        return Axis(low / 1.2, high * 1.2, HEIGHT - BOTTOM, TOP, log=True)
-    if low >= 0 and low < 0.6 * high:
+    if low >= 0:
         low = 0.0
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return Axis(low if low == 0 else low - margin, high + margin, HEIGHT - BOTTOM, TOP)
 
 
-def _grid(x_axis: Axis, y_axis: Axis) -> str:
+def grid(x_axis: Axis, y_axis: Axis) -> str:
+    """Grid lines, ticks and their numbers."""
     bottom = HEIGHT - BOTTOM
     parts = []
     for value in y_axis.ticks:

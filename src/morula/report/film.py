@@ -1,7 +1,8 @@
-"""The film strip: what the network said to one patch, epoch by epoch."""
+"""The film strip: what the network predicts for one patch, from the first epoch to the last."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +16,25 @@ from morula.report.pictures import data_uri, planes_shown
 from morula.report.run_folder import Row
 from morula.report.tables import number, short
 
-FRAMES = 12
-"""Epochs that a strip shows at most."""
-WIDTH = 1100
-"""Widest frame in pixels; wider ones are made smaller, small ones larger by a whole number."""
+FRAMES = 3
+"""Epochs that a strip shows: the first, the middle and the last one."""
+WIDTH = 1400
+"""Width of a frame in pixels at most; small frames are enlarged by a whole number."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One epoch: its picture as a ``data:`` address, the epoch, and its losses in words."""
+    """One epoch: its picture as a ``data:`` address, the epoch, its losses in words, and the titles of the tiles in the picture."""
 
     picture: str
     epoch: int
     losses: str
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def film(previews: Sequence[Path], training: Sequence[Row]) -> list[Frame]:
-    """Up to 12 epochs of the first kind of preview that a run wrote, evenly spaced, the first and the last included.
+    """The first, the middle and the last epoch of the first kind of preview that a run wrote.
 
     Args:
         previews: files ``NAME_EPOCH.png``.
@@ -45,11 +48,11 @@ def film(previews: Sequence[Path], training: Sequence[Row]) -> list[Frame]:
     shown = sorted((epoch, path) for name, epoch, path in named if name == first)
     losses = {int(number(row["epoch"])): losses_of(row) for row in training if row.get("epoch")}
     chosen = [shown[at] for at in planes_shown(len(shown), FRAMES)] if shown else []
-    return [Frame(_picture(path), epoch, losses.get(epoch, "")) for epoch, path in chosen]
+    return [_frame(path, epoch, losses.get(epoch, "")) for epoch, path in chosen]
 
 
 def losses_of(row: Row) -> str:
-    """Losses of an epoch and the share of the first part in them, in words.
+    """Losses of an epoch in words; of a W-Net its two parts, and the share of the first in the sum.
 
     Examples:
         >>> losses_of({"epoch": "3", "loss": "0.75", "ncuts": "0.5", "reconstruction": "100", "balance": "0.3333"})
@@ -63,13 +66,14 @@ def losses_of(row: Row) -> str:
     return f"ncuts {short(row['ncuts'])}, reconstruction {short(row['reconstruction'])}, ncuts {share} of the loss"
 
 
-def _picture(path: Path) -> str:
+def _frame(path: Path, epoch: int, losses: str) -> Frame:
     try:
         with Picture.open(path) as file:
-            picture = file.convert("RGB")
+            picture, titles = file.convert("RGB"), dict(file.info)
     except OSError as error:
-        raise FileReadError(f"the preview {path} cannot be read: {error}. Delete it.") from error
+        raise FileReadError("preview.unreadable", f"cannot be read: {error}", file=path, remedy="Delete it.") from error
     factor = WIDTH / picture.width if picture.width > WIDTH else max(1, WIDTH // 2 // picture.width)
     size = (round(picture.width * factor), round(picture.height * factor))
     resized = picture.resize(size, Picture.Resampling.NEAREST if factor >= 1 else Picture.Resampling.LANCZOS)
-    return data_uri(np.asarray(resized), lossless=False)
+    rows, columns = (tuple(json.loads(str(titles.get(key, "[]")))) for key in ("rows", "columns"))
+    return Frame(data_uri(np.asarray(resized), lossless=False), epoch, losses, rows, columns)

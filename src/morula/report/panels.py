@@ -1,4 +1,4 @@
-"""One image of a run, opened: what became of its objects, its picture panel, and thumbnails of single objects."""
+"""One image of a run: which of its objects are right, its panel of pictures, and thumbnails of single objects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.measurement.measure import measure
 from morula.metrics.matching import associate
 from morula.report import pictures
-from morula.report.run_folder import RunFolder, RunImage, read_rows
+from morula.report.run_folder import RunContents, RunImage, read_rows
 
 PLANES = 24
-"""Planes of a volume that a panel holds at most."""
+"""Most planes of a volume in a panel."""
 SIDE = {2: 640, 3: 560}
 """Longer edge of the pictures in pixels, for images of 2 and 3 dimensions."""
 THUMBNAIL = 96
@@ -34,7 +34,7 @@ class Reading:
     unlabelled: int | None = None
 
     @classmethod
-    def of(cls, run: RunFolder) -> Reading:
+    def of(cls, run: RunContents) -> Reading:
         """From the run's job."""
         images = run.job.get("images") or {}
         method = run.job.get("method") or {}
@@ -45,7 +45,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An image with its labels, all at once: raw lazily, labels (Z)YX as arrays."""
+    """An image with its labels: the raw image lazily, the labels (Z)YX as arrays."""
 
     image: RunImage
     raw: Image | None
@@ -65,7 +65,7 @@ class Opened:
 
 @dataclass
 class ObjectRow:
-    """One object: what became of it and where it lies. `centre` is (Z)YX in voxels."""
+    """One object: whether it is right (TP, FP, FN), and where it is. `centre` is (Z)YX in voxels."""
 
     image: str
     label: int
@@ -80,7 +80,7 @@ class ObjectRow:
 
     @property
     def place(self) -> tuple[float, ...]:
-        """What rows are ordered by, worst first: the overlap with the truth and then the size, without truth the confidence."""
+        """Sort key, worst first: overlap with the truth and then size; without truth the confidence."""
         if self.tag:
             return (self.iou, -self.voxels)
         return (2.0 if math.isnan(self.confidence) else self.confidence, -self.voxels)
@@ -88,7 +88,7 @@ class ObjectRow:
 
 @dataclass(frozen=True)
 class Tags:
-    """Predicted ids with the true ones that they were found to be, and true ids that were missed."""
+    """Predicted ids with their matching true ids, and the true ids without a match."""
 
     partners: dict[int, int] = field(default_factory=dict)
     missed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -100,7 +100,7 @@ class Tags:
 
 
 def open_image(image: RunImage, reading: Reading) -> Opened:
-    """Read one image of a run; labels whole, the raw image when it is used."""
+    """Read one image of a run: labels at once, the raw image lazily."""
     raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size) if image.raw else None
     axes = reading.axes.replace("C", "") if reading.axes else None
     prediction = read_labels(image.prediction) if image.prediction else None
@@ -118,7 +118,7 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
 
 
 def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, reading: Reading) -> list[np.ndarray | None]:
-    """Truth and result without the part that nobody has looked at."""
+    """Truth and result without unannotated voxels."""
     outside = np.zeros(truth.shape, bool) if reading.unlabelled is None else truth == reading.unlabelled
     if image.mask is not None:
         outside |= read(image.mask, axes=reading.axes.replace("C", "") if reading.axes else None).canonical()[0] == 0
@@ -126,7 +126,7 @@ def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, r
 
 
 def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:
-    """A row a predicted object, then one a missed one, with what became of it at IoU 0.5 where there is truth."""
+    """One row per predicted object, then one per missed object, matched at an IoU of 0.5 if there is a truth."""
     predicted = {int(float(row["label"])): row for row in read_rows(opened.image.table)} if opened.image.table else {}
     name = opened.image.name
     if opened.truth is None or opened.prediction is None:
@@ -161,7 +161,7 @@ def _row(image: str, label: int, tag: str, iou: float, row: dict[str, Any], *, c
 
 
 def size_text(row: dict[str, Any]) -> str:
-    """The size of an object in its physical unit where the table has one, else in voxels.
+    """Size of an object in its physical unit if the table has one, else in voxels.
 
     Examples:
         >>> size_text({"voxels": "120", "area_um2": "12.3456"}), size_text({"voxels": "120"})
@@ -178,7 +178,7 @@ def size_text(row: dict[str, Any]) -> str:
 
 
 def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
-    """What the page shows of an image: its tiles' titles, and for each plane one address a picture.
+    """Content of a panel: the titles of its tiles, and for each plane one ``data:`` address per picture.
 
     Each plane is a list of addresses: the raw picture, then an overlay for each of the tiles after the first.
     """
@@ -209,20 +209,42 @@ def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
         "size": size_of_image(opened),
         "alts": _alternatives(opened, tags, tiles, numbers[start] if depth > 1 else None),
         "remark": _remark(opened, tags) if reading.objects else "",
+        "voxel": voxel_text(opened),
+        "scale": scale_bar(opened.shape[-1] * opened.spacing[-1], opened.unit),
     }
 
 
+def scale_bar(width: float, unit: str) -> tuple[str, float]:
+    """Text of a scale bar, and its length as a percentage of an image of this physical width: 1, 2 or 5 times a power of ten.
+
+    Examples:
+        >>> scale_bar(64.0, "um"), scale_bar(256.0, "pixel")
+        (('10 µm', 15.625), ('50 pixels', 19.53125))
+    """
+    power = 10.0 ** math.floor(math.log10(width / 4))
+    length = next(factor * power for factor in (5, 2, 1) if factor * power <= width / 4)
+    return f"{length:g} {'pixels' if unit == 'pixel' else unit.replace('um', 'µm')}", 100 * length / width
+
+
 def size_of_image(opened: Opened) -> str:
-    """Shape, and the edges of the voxels where they are known."""
-    shape = " × ".join(map(str, opened.shape))
-    if opened.unit == "pixel":
-        return f"{shape} voxels" if len(opened.shape) == 3 else f"{shape} pixels"
-    edges = " × ".join(f"{edge:.3g}" for edge in opened.spacing)
-    return f"{shape} voxels of {edges} {opened.unit.replace('um', 'µm')}"
+    """Shape in voxels, and their physical size where it is known."""
+    kind = "voxels" if len(opened.shape) == 3 else "pixels"
+    size = "" if opened.unit == "pixel" else f" of {_edges(opened)}"
+    return f"{' × '.join(map(str, opened.shape))} {kind}{size}"
+
+
+def voxel_text(opened: Opened) -> str:
+    """Voxel size in words."""
+    kind = "voxel" if len(opened.shape) == 3 else "pixel"
+    return f"{kind} size unknown" if opened.unit == "pixel" else f"{kind} size {_edges(opened)}"
+
+
+def _edges(opened: Opened) -> str:
+    return f"{' × '.join(f'{edge:.3g}' for edge in opened.spacing)} {opened.unit.replace('um', 'µm')}"
 
 
 def _remark(opened: Opened, tags: Tags) -> str:
-    """What became of the objects, in a few words."""
+    """Number of found, missed and false objects in words."""
     if opened.prediction is None:
         return ""
     n_predicted = np.unique(opened.prediction[opened.prediction > 0]).size
@@ -232,7 +254,7 @@ def _remark(opened: Opened, tags: Tags) -> str:
 
 
 def _alternatives(opened: Opened, tags: Tags, tiles: list[str], plane: int | None) -> list[str]:
-    """What each tile shows, for those who do not see it."""
+    """Alternative texts of the tiles, for screen readers."""
     where = f"{opened.image.name}" + (f", plane {plane}" if plane is not None else "")
     known = {
         "raw": f"Raw image {where}",
@@ -284,7 +306,7 @@ def _overlays(
 
 
 def class_colours(reading: Reading) -> dict[int, pictures.Colour]:
-    """Fixed colours for the first classes; objects get a colour each."""
+    """Fixed colours of the first classes; none for objects, which get one colour per object."""
     if reading.objects:
         return {}
     first = [(86, 180, 233), (230, 159, 0), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178)]
@@ -292,7 +314,7 @@ def class_colours(reading: Reading) -> dict[int, pictures.Colour]:
 
 
 def thumbnail(opened: Opened, row: ObjectRow, tags: Tags) -> str:
-    """A square around one object in its middle plane, with the outlines of what is right and wrong there."""
+    """A square around one object in its middle plane, with outlines of found, missed and false objects."""
     z = min(max(round(row.centre[0]), 0), opened.shape[0] - 1) if len(opened.shape) == 3 else 0
     half = max(20, math.ceil(0.9 * row.diameter))
     middle = (round(row.centre[-2]), round(row.centre[-1]))
@@ -338,7 +360,7 @@ def _label_window(labels: np.ndarray | None, z: int, middle: tuple[int, int], ha
 
 
 def _raw_window(opened: Opened, z: int, middle: tuple[int, int], half: int) -> np.ndarray:
-    """The square of the raw image as YX3, its contrast stretched over what lies in the image."""
+    """The square of the raw image as YX3, its contrast stretched over the part inside the image."""
     if opened.raw is None:
         return np.full((2 * half, 2 * half, 3), 40, np.uint8)
     view = opened.raw.lazy()

@@ -1,4 +1,4 @@
-"""Planes of images with labels drawn on them, as data that a page can hold."""
+"""Planes of images with labels drawn on them, as ``data:`` addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image as Picture
 
 Colour: TypeAlias = tuple[int, int, int]
 
-# Okabe & Ito (2008), brightened for grey images: told apart with every kind of colour vision. Missed objects are dashed besides.
+# Okabe & Ito (2008), brightened for grey images: distinguishable with every kind of colour vision. Missed objects are dashed as well.
 FOUND: Colour = (32, 214, 150)
 MISSED: Colour = (255, 110, 46)
 FALSE: Colour = (92, 184, 255)
@@ -61,7 +61,7 @@ def to_rgb(stack: np.ndarray) -> np.ndarray:
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
-    """Values brought to [0, 1] between their 1st and 99.8th percentile; images that are mostly dark are brightened (gamma 0.7)."""
+    """Values scaled to [0, 1] between their 1st and 99.8th percentile; images that are mostly dark are brightened (gamma 0.7)."""
     finite = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
     sample = finite.ravel()[:: max(1, finite.size // 2_000_000)]
     low, high = np.percentile(sample, (1, 99.8))
@@ -120,7 +120,7 @@ def edges(labels: np.ndarray, thickness: int = 2) -> np.ndarray:
 
 
 def object_colour(label: int) -> Colour:
-    """A bright colour of its own for each label, neighbouring numbers far apart on the colour circle.
+    """A bright colour per label, neighbouring numbers far apart on the colour circle.
 
     Examples:
         >>> object_colour(1) != object_colour(2)

@@ -1,9 +1,10 @@
-"""What a run folder holds, read for a report or a viewer. Everything may be missing: runs fail, or only predict."""
+"""The contents of a run folder, read for a report or a viewer. Any part may be missing: runs fail, or only predict."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class RunImage:
-    """One image of a run: its name and where its parts lie, `None` where there are none."""
+    """One image of a run: its name and its files, `None` for those that do not exist."""
 
     name: str
     raw: Path | None = None
@@ -29,7 +30,7 @@ class RunImage:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunContents:
     """The texts and tables of a run. `scores`, `baselines` and `training` are rows by column name, as written; `previews` are pictures."""
 
     path: Path
@@ -42,10 +43,21 @@ class RunFolder:
     baselines: list[Row] = field(default_factory=list)
     previews: list[Path] = field(default_factory=list)
     images: list[RunImage] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the training has finished."""
+        return (self.path / "model").is_dir()
+
+    def relative(self, file: Path | None) -> str | None:
+        """A file of the run as a link from the report; `None` for files elsewhere."""
+        if file is None or not file.resolve().is_relative_to(self.path.resolve()):
+            return None
+        return file.resolve().relative_to(self.path.resolve()).as_posix()
 
 
-def read_run(run: Path | str) -> RunFolder:
+def read_run(run: Path | str) -> RunContents:
     """The texts and tables of a run folder; parts that the run did not write are empty.
 
     Raises:
@@ -54,9 +66,11 @@ def read_run(run: Path | str) -> RunFolder:
     """
     run = Path(run)
     if not run.is_dir():
-        raise MissingFileError(f"{run} is not a run folder. Give the folder that a run wrote, for example runs/nuclei.")
+        raise MissingFileError(
+            "run_folder.missing", "is not a folder", file=run, remedy="Name the folder that a run wrote, for example runs/nuclei."
+        )
     text = _text(run / "job.yaml")
-    return RunFolder(
+    return RunContents(
         path=run,
         job=_mapping(run / "job.yaml", text),
         job_text=text,
@@ -67,8 +81,25 @@ def read_run(run: Path | str) -> RunFolder:
         baselines=read_rows(run / "baselines.csv"),
         previews=sorted((run / "logs" / "previews").glob("*.png")),
         images=_images(run),
-        log=_text(run / "logs" / "log.txt").splitlines(),
+        warnings=_warnings(run),
     )
+
+
+def _warnings(run: Path) -> list[str]:
+    """Warnings of a run, each text once: from its events, of older runs from the log."""
+    events = _text(run / "events.jsonl")
+    if not events:
+        found = (re.search(r"\bwarning: (.+)", line) for line in _text(run / "logs" / "log.txt").splitlines())
+        return list(dict.fromkeys(match[1].strip() for match in found if match))
+    messages = []
+    for line in events.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a run that was killed
+            continue
+        if isinstance(record, dict) and record.get("event") == "warned":
+            messages.append(str(record.get("message")))
+    return list(dict.fromkeys(messages))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -81,7 +112,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise FileReadError(f"{path} cannot be read: {error}") from error
+        raise FileReadError("run_folder.unreadable_file", f"cannot be read: {error}", file=path) from error
 
 
 def _mapping(path: Path, text: str) -> dict[str, Any]:
@@ -89,12 +120,12 @@ def _mapping(path: Path, text: str) -> dict[str, Any]:
     try:
         found = [json.loads(text)] if path.suffix == ".json" and text else list(yaml.safe_load_all(text))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise FileReadError(f"{path} is damaged: {error}") from error
+        raise FileReadError("run_folder.damaged_file", f"is damaged: {error}", file=path) from error
     return next((dict(document) for document in reversed(found) if isinstance(document, Mapping)), {})
 
 
 def _images(run: Path) -> list[RunImage]:
-    """Images listed by the run, else the label images that lie in its `objects` folder."""
+    """Images listed by the run, else the label images in its folder `objects`."""
     path = run / "report" / "images.json"
     text = _text(path)
     if not text:
@@ -104,12 +135,13 @@ def _images(run: Path) -> list[RunImage]:
         keys = ("raw", "truth", "prediction", "table", "mask")
         images = [RunImage(entry["name"], *(_place(run, entry.get(key)) for key in keys)) for entry in entries]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise FileReadError(f"{path} is damaged: {error!r}. Evaluate the run again.") from error
+        remedy = "Run `morula predict` for this run again."
+        raise FileReadError("run_folder.damaged_file", f"is damaged: {error!r}", file=path, remedy=remedy) from error
     return [_with_table(run, image) for image in images]
 
 
 def _place(run: Path, value: str | None) -> Path | None:
-    """A path as listed, relative ones from the run folder; `None` when nothing lies there (any more)."""
+    """A path as listed, relative ones from the run folder; `None` when the file does not exist (any more)."""
     path = run / value if value else None
     return path if path is not None and path.exists() else None
 
@@ -125,7 +157,7 @@ def label_files(folder: Path) -> list[Path]:
 
 
 def label_name(path: Path) -> str:
-    """File name without its endings.
+    """File name without suffixes.
 
     Examples:
         >>> label_name(Path("objects/cells.ome.zarr")), label_name(Path("a.b.tif"))

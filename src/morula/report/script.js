@@ -26,7 +26,7 @@
   all(".tile").forEach((tile) => tile.addEventListener("click", () => {
     const stack = dialog.querySelector(".stack");
     const tiles = tile.closest(".tiles");
-    stack.replaceChildren(...[...tile.children].map((child) => child.cloneNode()));
+    stack.replaceChildren(...[...tile.children].map((child) => child.cloneNode(true)));
     for (const name of ["--raw", "--shape", "--rendering"]) stack.style.setProperty(name, tiles.style.getPropertyValue(name));
     dialog.showModal();
   }));

@@ -1,15 +1,17 @@
-"""The texts and tables of a report, from what a run wrote."""
+"""Texts and tables of a report, from the files of a run."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from morula.report.curves import Line
-from morula.report.run_folder import Row, RunFolder
+from morula.report.run_folder import Row, RunContents
 
 _TITLES = {
     "tp": "found (TP)",
@@ -43,7 +45,7 @@ class ScoreTable:
 
 
 def number(text: Any) -> float:
-    """A number of a text, NaN when it is none.
+    """The number in a text, NaN if it is not a number.
 
     Examples:
         >>> number("0.5"), number(""), number("mean")
@@ -76,22 +78,22 @@ def title(column: str) -> str:
 
 
 def key_column(scores: Sequence[Row]) -> str | None:
-    """The column that tells the rows of one image apart: the threshold or the class."""
+    """The column that distinguishes the rows of one image: threshold or class."""
     return next((key for key in ("threshold", "class") if scores and key in scores[0]), None)
 
 
 def headline(scores: Sequence[Row]) -> str | None:
-    """The figure by which images are compared: F1, IoU, or the first that there is."""
+    """The score by which images are compared: F1, IoU, or the first one in the table."""
     columns = [name for name in (scores[0] if scores else ()) if name not in ("image", "class", "threshold")]
     return next((name for name in ("f1", "iou") if name in columns), next(iter(columns), None))
 
 
 WHOLE = ("average_precision", "adapted_rand_error", "variation_split", "variation_merge")
-"""Columns that say something of whole images and stand in each row of an image."""
+"""Columns with scores of the whole image, repeated in each of its rows."""
 
 
 def pooled_table(scores: Sequence[Row]) -> ScoreTable | None:
-    """Scores of all images together, a row a threshold or class."""
+    """Scores of all images together, one row per threshold or class."""
     rows = [row for row in scores if row["image"] == "pooled"]
     if not rows:
         return None
@@ -99,7 +101,7 @@ def pooled_table(scores: Sequence[Row]) -> ScoreTable | None:
 
 
 def before_table(scores: Sequence[Row]) -> ScoreTable | None:
-    """F1, panoptic quality and counts before post-processing beside those after it, a row a threshold; nothing without the former."""
+    """F1, panoptic quality and counts before post-processing and after it, one row per threshold; `None` without post-processing."""
     rows = [row for row in scores if row["image"] == "pooled"]
     names = ("f1", "panoptic_quality", "tp", "fp", "fn")
     if not rows or "f1_before" not in rows[0]:
@@ -110,7 +112,7 @@ def before_table(scores: Sequence[Row]) -> ScoreTable | None:
 
 
 def whole_table(scores: Sequence[Row]) -> ScoreTable | None:
-    """What the scores say of whole images: pooled, then an image a row."""
+    """Scores of whole images: pooled, then one row per image."""
     rows = list({row["image"]: row for row in scores}.values())
     if not rows or WHOLE[0] not in rows[0]:
         return None
@@ -118,8 +120,8 @@ def whole_table(scores: Sequence[Row]) -> ScoreTable | None:
     return _table(["image", *WHOLE], rows)
 
 
-def baseline_table(run: RunFolder) -> ScoreTable | None:
-    """The headline figure of the run's method and of plain methods, pooled, a row each."""
+def baseline_table(run: RunContents) -> ScoreTable | None:
+    """The headline figure of the run's method and of plain methods, pooled, one row per method."""
     kind, key, figure = str((run.job.get("method") or {}).get("kind", "method")), key_column(run.scores), headline(run.scores)
     if not run.baselines or key is None or figure is None:
         return None
@@ -141,7 +143,7 @@ def class_table(scores: Sequence[Row]) -> ScoreTable | None:
 
 
 def image_table(scores: Sequence[Row]) -> ScoreTable | None:
-    """One row an image: its headline figure at each threshold or class, and the counts at the first threshold; the worst first."""
+    """One row per image: its headline figure at each threshold or class, and the counts at the first threshold; the worst first."""
     key, figure = key_column(scores), headline(scores)
     images: dict[str, list[Row]] = {}
     for row in scores:
@@ -165,7 +167,7 @@ def image_table(scores: Sequence[Row]) -> ScoreTable | None:
 
 
 def without_objects(row: Row) -> bool:
-    """Whether neither the truth nor the result of an image has an object: then its figures, 0 in the table, say nothing."""
+    """Whether neither the truth nor the result has an object: its scores, 0 in the table, then mean nothing."""
     return all(number(row.get(count)) == 0 for count in ("tp", "fp", "fn"))
 
 
@@ -191,7 +193,7 @@ def _table(columns: Sequence[str], rows: Sequence[Row]) -> ScoreTable:
 
 
 def threshold_lines(scores: Sequence[Row]) -> list[Line]:
-    """Pooled figures over the IoU threshold, when there are three thresholds or more."""
+    """Pooled scores over the IoU threshold, if there are three thresholds or more."""
     rows = [row for row in scores if row["image"] == "pooled"]
     if key_column(scores) != "threshold" or len(rows) < 3:
         return []
@@ -204,7 +206,7 @@ def threshold_lines(scores: Sequence[Row]) -> list[Line]:
 
 
 def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
-    """Lines of the training table by chart: losses, their parts where there are several, scores, the learning rate."""
+    """Lines of the training table by chart: losses, their parts if there are several, scores, learning rate."""
     if not rows:
         return {}
     x = [number(row["epoch"]) for row in rows] if "epoch" in rows[0] else [float(index) for index in range(1, len(rows) + 1)]
@@ -229,7 +231,7 @@ def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
 
 
 def words(name: str) -> str:
-    """A figure's name as a legend says it.
+    """Name of a figure in a legend.
 
     Examples:
         >>> words("loss"), words("validation_loss_bce")
@@ -254,7 +256,7 @@ def best_epoch(rows: Sequence[Row]) -> float | None:
 
 
 def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The lines of a job that say most, in words."""
+    """The main settings of a job in words."""
     method, sampling, training = (job.get(key) or {} for key in ("method", "sampling", "training"))
     network, objects, images = (job.get(key) or {} for key in ("network", "objects", "images"))
     found = [(f"images: {key}", _source(images.get(key))) for key in ("train", "validate", "test")]
@@ -272,12 +274,12 @@ def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def tuned(job: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a search on the validation images found: a sentence, and the settings before and after; `None` where there was none.
+    """Result of the search on the validation images: a sentence, and the settings before and after; `None` without a search.
 
     Examples:
         >>> record = {"metric": "f1", "thresholds": [0.5], "images": 3, "trials": 40, "score_before": 0.7, "score_after": 0.75}
         >>> tuned({"objects": {"tuned": record}})["words"]
-        'f1 at 0.5 rose from 0.7000 to 0.7500 (+0.0500) on 3 validation images; 40 settings were tried. Test images were not looked at.'
+        'f1 at 0.5 rose from 0.7000 to 0.7500 (+0.0500) on 3 validation images; 40 settings were tried. Test images were not used.'
     """
     record = (job.get("objects") or {}).get("tuned")
     if not record:
@@ -287,7 +289,7 @@ def tuned(job: Mapping[str, Any]) -> dict[str, Any] | None:
     change = f"rose from {before:.4f} to {after:.4f} (+{after - before:.4f})" if after > before else f"stayed at {after:.4f}"
     words = (
         f"{record['metric'].replace('_', ' ')}{at} {change} on {record['images']} validation image{'s' * (record['images'] != 1)}; "
-        f"{record['trials']} settings were tried. Test images were not looked at."
+        f"{record['trials']} settings were tried. Test images were not used."
     )
     old, new = record.get("before") or {}, record.get("after") or {}
     rows = [[key, *(_setting(each.get(key)) for each in (old, new))] for key in new]
@@ -305,7 +307,7 @@ def _source(value: Any) -> str:
 
 
 def _flat(value: Any) -> str:
-    """A nested value on one line; what is nothing is left out.
+    """A nested value on one line; empty values are left out.
 
     Examples:
         >>> _flat({"kind": "unet", "features": [16, 32], "weights": None, "schedule": {"kind": "one_cycle"}})
@@ -326,15 +328,33 @@ def _inner(value: Any) -> str:
     return f"({text})" if isinstance(value, Mapping) and ", " in text else text
 
 
-def warnings_in(log: Sequence[str]) -> list[str]:
-    """What the log says after the word warning, each text once.
+def channels_of(job: Mapping[str, Any]) -> list[str]:
+    """Codes of the channels that the network predicts, empty for other methods.
 
     Examples:
-        >>> warnings_in(["2026-01-01 10:00:00 warning: too bright", "epoch 1", "WARNING too bright"])
-        ['too bright']
+        >>> channels_of({"method": {"channels": {"F": {}, "C": {"mode": "inner"}}}}), channels_of({"method": {"channels": ["F", "Db"]}})
+        (['F', 'C'], ['F', 'Db'])
     """
-    found = (re.search(r"\bwarning\b[:\s-]*(.+)", line, flags=re.IGNORECASE) for line in log)
-    return list(dict.fromkeys(match.group(1).strip() for match in found if match))
+    channels = (job.get("method") or {}).get("channels") or []
+    if isinstance(channels, Mapping):
+        return [str(code) for code in channels]
+    return [str(each.get("kind", next(iter(each), ""))) if isinstance(each, Mapping) else str(each) for each in channels]
+
+
+def facts(run: RunContents, panels: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The line below the title: method, date, and size of the images and their voxels."""
+    parts = [f"{name} {(run.job.get(name) or {}).get('kind', '')}" for name in ("method", "network")]
+    parts = [part for part in parts if not part.endswith(" ")]
+    with contextlib.suppress(ValueError):  # runs of older versions have no date
+        parts.append(f"{datetime.fromisoformat(str(run.provenance.get('written'))):%d %B %Y}".lstrip("0"))
+    if panels:
+        parts.append(str(panels[0]["voxel"]))
+    return parts
+
+
+def are_scores(chart: str, lines: Sequence[Line]) -> bool:
+    """Whether a chart shows scores between 0 and 1."""
+    return chart == "Validation scores" and all(0 <= y <= 1 for line in lines for _, y in line.points)
 
 
 def duration(seconds: float) -> str:
@@ -349,7 +369,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def cards(run: RunFolder, n_objects: int | None) -> list[tuple[str, str, str]]:
+def cards(run: RunContents, n_objects: int | None) -> list[tuple[str, str, str]]:
     """The figures at the top: value, name, remark."""
     found: list[tuple[str, str, str]] = []
     pooled = [row for row in run.scores if row["image"] == "pooled"]
@@ -373,14 +393,14 @@ def cards(run: RunFolder, n_objects: int | None) -> list[tuple[str, str, str]]:
 
 
 def headline_rows(pooled: Sequence[Row], key: str | None) -> list[Row]:
-    """Pooled rows that stand for all: the first threshold and 0.75 (or the last), the mean over classes or the only class."""
+    """Pooled rows for the cards: the first threshold and 0.75 (or the last), the mean over classes or the only class."""
     if key == "threshold" and len(pooled) > 1:
         return [pooled[0], next((row for row in pooled[1:] if number(row[key]) == 0.75), pooled[-1])]
     return list(pooled[-1:])
 
 
 def environment_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the record of the run says that fits on a line; lists of inputs are counted."""
+    """Entries of the provenance record that fit on a line; lists of inputs are counted."""
     rows: list[tuple[str, str]] = []
     for key, value in provenance.items():
         if isinstance(value, Mapping) and len(value) <= 20 and all(not isinstance(each, Mapping | list) for each in value.values()):

@@ -12,11 +12,11 @@ from morula.core.family import did_you_mean
 from morula.core.image import Image
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
-"""What napari builds a layer from: the array, the layer's arguments, its kind (``image`` or ``labels``)."""
+"""Layer data of napari: the array, the arguments of the layer, its kind (``image`` or ``labels``)."""
 
 
 def layers(run: Path | str, name: str) -> list[LayerData]:
-    """Layers of one image of a run: each channel of the raw image, the truth where there is one, and the prediction.
+    """Layers of one image of a run: each channel of the raw image, the true labels if there are any, and the prediction.
 
     Raises:
         UnknownNameError: when the run has no image of that name.
@@ -26,9 +26,8 @@ def layers(run: Path | str, name: str) -> list[LayerData]:
 
     images = {image.name: image for image in read_run(run).images}
     if name not in images:
-        raise UnknownNameError(
-            f"the run {run} has no image {name!r}; it has {', '.join(images) or 'none'}.{did_you_mean(name, list(images))}"
-        )
+        known = f"is not an image of the run {run}, which has {', '.join(images) or 'none'}"
+        raise UnknownNameError("run.unknown_image", known, key="name", value=name, remedy=did_you_mean(name, list(images)).strip())
     image = images[name]
     found = raw_layers(read(image.raw)) if image.raw else []
     for title, path in (("truth", image.truth), ("prediction", image.prediction)):
@@ -38,7 +37,7 @@ def layers(run: Path | str, name: str) -> list[LayerData]:
 
 
 def raw_layers(image: Image) -> list[LayerData]:
-    """One additive layer a channel, contrast from the 1st to the 99.8th percentile.
+    """One additive layer per channel, contrast from the 1st to the 99.8th percentile.
 
     Examples:
         >>> [(data.shape, kind) for data, _, kind in raw_layers(Image(np.zeros((2, 8, 9)), "CYX"))]
@@ -56,7 +55,7 @@ def raw_layers(image: Image) -> list[LayerData]:
 
 
 def labels_layer(image: Image, title: str, *, visible: bool = True) -> LayerData:
-    """A layer of labels, its voxels scaled as the image says.
+    """A layer of labels with the voxel size of the image.
 
     Examples:
         >>> labels_layer(Image(np.zeros((8, 9), np.uint16), "YX"), "truth", visible=False)[1]
@@ -66,7 +65,7 @@ def labels_layer(image: Image, title: str, *, visible: bool = True) -> LayerData
 
 
 def show(run: Path | str, name: str) -> Any:
-    """Open one image of a run in napari, and give back the `napari.Viewer`.
+    """Open one image of a run in napari and return the `napari.Viewer`.
 
     Raises:
         MissingExtraError: when napari is not installed.
@@ -74,7 +73,8 @@ def show(run: Path | str, name: str) -> Any:
     try:
         import napari
     except ImportError as error:
-        raise MissingExtraError("showing a run needs napari, which is not installed. Install it: pip install 'morula[napari]'") from error
+        remedy = "Install it: pip install 'morula[napari]'"
+        raise MissingExtraError("extra.napari", "the viewer needs napari, which is not installed", remedy=remedy) from error
     viewer = napari.Viewer(title=f"{Path(run).name} - {name}")
     for data, meta, kind in layers(run, name):
         add = viewer.add_labels if kind == "labels" else viewer.add_image
