@@ -18,7 +18,7 @@ import morula
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "morula"
-HEAVY = {"torch", "scipy", "napari", "skimage", "numba", "lightning_fabric"}
+HEAVY = {"torch", "scipy", "napari", "skimage", "numba", "pandas", "lightning_fabric"}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Axes, lengths, regions, orientations, families, events and errors: what every other room speaks."""
+"""Axes, voxel sizes, regions, orientations, families, events and errors: the vocabulary of all other packages."""
 
 from morula.core.axes import Axes
 from morula.core.errors import (

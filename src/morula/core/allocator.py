@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep the memory that it was given back."""
+"""Configuration of the C library's memory allocator: keep freed memory for reuse."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20, _MMAP_MAX: 0}
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """While inside, freed memory stays with the process and is used again; afterwards it goes back to the system.
+    """Context manager in which freed memory stays with the process; at its end the memory is returned to the system.
 
-    A network on a processor allocates and frees the same large arrays at every step. By default glibc asks the system for each of
-    them and the system clears every page anew, which takes up to a quarter of the time. Elsewhere than on glibc this does nothing.
+    A network on a CPU allocates and frees the same large arrays in every step. By default glibc requests each of them from the operating
+    system, which clears every page again; this takes up to a quarter of the time. With other C libraries this does nothing.
 
     Examples:
         >>> with keep_freed_memory():

@@ -1,4 +1,7 @@
-"""Files appear complete or not at all."""
+"""Atomic writing: a file appears complete or not at all.
+
+Everything is written to a temporary name in the same folder, and renamed at the end; renaming within a folder is atomic.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,44 @@ from morula.core.errors import FileWriteError, MorulaError
 from morula.core.location import suffix_of
 
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full. Free space or write to another disk",
-    errno.EFBIG: "the file is larger than this disk or a limit of your account allows. Write to another disk",
-    errno.EDQUOT: "your disk quota is used up. Free space or write to another disk",
-    errno.EACCES: "you may not write there. Choose a folder of your own or change its permissions",
-    errno.EPERM: "you may not write there. Choose a folder of your own or change its permissions",
-    errno.EROFS: "this disk is read-only. Choose another folder",
-    errno.ENOTDIR: "a part of the path is a file, not a folder. Choose another folder",
+    errno.ENOSPC: ("the disk is full", "Free space, or write to another disk."),
+    errno.EFBIG: ("the file is larger than the disk or your account allows", "Write to another disk."),
+    errno.EDQUOT: ("the disk quota is used up", "Free space, or write to another disk."),
+    errno.EACCES: ("permission denied", "Choose a folder of your own, or change its permissions."),
+    errno.EPERM: ("permission denied", "Choose a folder of your own, or change its permissions."),
+    errno.EROFS: ("the disk is read-only", "Choose another folder."),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder."),
 }
+"""Reason and remedy by the error number of the operating system."""
 
 
 def write_error(path: Path, error: OSError) -> FileWriteError:
     """The error to raise for a failure of the operating system while `path` was written."""
-    why = _REMEDIES.get(error.errno or 0) or next((text for number, text in _REMEDIES.items() if os.strerror(number) in str(error)), None)
-    said = FileWriteError(
-        f"{str(path)!r} was not written: {why or f'{error}. Correct that and run again'}. Nothing half-written was left behind."
+    known = _REMEDIES.get(error.errno or 0)
+    if known is None:  # libraries such as HDF5 raise errors that have the text of the system but no number
+        known = next((entry for number, entry in _REMEDIES.items() if os.strerror(number) in str(error)), None)
+    reason, remedy = known or (str(error), "Correct that and run again.")
+    failure = FileWriteError(
+        "file.not_written", f"was not written: {reason}", remedy=f"{remedy} No partial file was left behind.", file=path
     )
-    said.errno = error.errno
-    return said
+    failure.errno = error.errno
+    return failure
 
 
 def check_absent(path: Path, overwrite: bool) -> None:
-    """Refuse to replace what exists, unless told to.
+    """Reject an output path that exists, unless `overwrite` is true.
 
     Raises:
         FileWriteError: when `path` exists and `overwrite` is false.
     """
     if not overwrite and (path.exists() or path.is_symlink()):
-        raise FileWriteError(f"{str(path)!r} exists already. Pass overwrite=True to replace it, or choose another name.")
+        raise FileWriteError(
+            "file.exists", "exists already", remedy="Pass overwrite=True to replace it, or choose another name.", file=path
+        )
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all that it holds; nothing happens when there is none."""
+    """Delete a file, or a folder with its content. Does nothing when the path does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -53,9 +62,9 @@ def remove(path: Path) -> None:
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Move a finished file or folder to its name, in place of what is there."""
+    """Rename a finished file or folder to `path`, replacing what is there."""
     if path.is_dir() and not path.is_symlink():
-        # a folder cannot be replaced in one step: the old one steps aside and comes back when the move fails
+        # a folder cannot be replaced in one step: the old one is renamed first, and renamed back when the second rename fails
         aside = _sibling(path, "old")
         path.rename(aside)
         try:
@@ -69,14 +78,16 @@ def replace(temporary: Path, path: Path) -> None:
 
 
 def _sibling(path: Path, what: str) -> Path:
+    """A hidden name in the same folder with the same suffix; random, so that two processes do not collide."""
     return path.with_name(f".{path.name[:100]}.{what}-{secrets.token_hex(4)}{suffix_of(path)}")
 
 
 @contextmanager
 def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the name `path` when the block ends well and is removed otherwise.
+    """Context manager for atomic writing: yields a temporary path in the folder of `path`, with the same suffix.
 
-    Missing parent folders are made. The temporary name ends in the same suffix.
+    The temporary file or folder is renamed to `path` at the end of the block, and removed when the block raises. Missing parent folders
+    are created.
 
     Raises:
         FileWriteError: when `path` exists and `overwrite` is false, the disk is full, or the place cannot be written to.

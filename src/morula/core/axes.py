@@ -1,4 +1,4 @@
-"""Names of the axes of an array, and the way to the order C(Z)YX that Morula computes in."""
+"""Names of the axes of an array, and the conversion to C(Z)YX, the order in which Morula computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LETTERS = "TCZYX"
 
 
 class Axes(str):
-    """Axis letters of an array, one a dimension, out of ``T C Z Y X``.
+    """Axis letters of an array, one per dimension: ``T``, ``C``, ``Z``, ``Y``, ``X``. ``S`` (colour samples in TIFF) is read as ``C``.
 
     Examples:
         >>> Axes("ZCYX").spatial
@@ -22,38 +22,44 @@ class Axes(str):
         2
 
     Raises:
-        OptionError: for a letter outside ``TCZYX``, a repeated one, or without Y and X.
+        OptionError: for a letter outside ``TCZYX``, a repeated letter, or without Y and X.
     """
 
     __slots__ = ()
 
-    def __new__(cls, letters: str) -> Axes:  # noqa: D102 - the class says it
+    def __new__(cls, letters: str) -> Axes:  # noqa: D102 - documented by the class
         name = letters.upper().replace("S", "C")  # tifffile calls the colour samples S
         if set(name) - set(LETTERS) or len(set(name)) != len(name) or not {"Y", "X"} <= set(name):
             raise OptionError(
-                f"axes {letters!r} are not valid; each letter of {LETTERS} may stand once, Y and X must stand. "
-                "Write for example 'ZYX', 'CYX' or 'YXC'."
+                "axes.invalid",
+                f"must consist of the letters {LETTERS}, each at most once, with Y and X",
+                key="axes",
+                value=letters,
+                remedy="Write for example 'ZYX', 'CYX' or 'YXC'.",
             )
         return super().__new__(cls, name)
 
     @property
     def spatial(self) -> str:
-        """The spatial letters, in the order in which they stand."""
+        """The spatial letters, in their order in the array."""
         return "".join(letter for letter in self if letter in SPATIAL)
 
     @property
     def spatial_axes(self) -> Axes:
-        """The spatial axes alone, in the order (Z)YX."""
+        """The spatial axes in the order (Z)YX."""
         return Axes("".join(letter for letter in SPATIAL if letter in self))
 
     @property
     def ndim_spatial(self) -> int:
-        """2 or 3."""
+        """Number of spatial axes, 2 or 3."""
         return len(self.spatial)
 
     @classmethod
     def guess(cls, shape: tuple[int, ...]) -> Axes:
-        """Axes of an array without any: YX, ZYX, YXC where the last axis is 3 or 4 long and the others are not, CZYX.
+        """Most likely axes of an array of this shape: YX, ZYX, CZYX or TCZYX; YXC where only the last axis has length 3 or 4.
+
+        Raises:
+            DataError: for fewer than 2 or more than 5 dimensions.
 
         Examples:
             >>> Axes.guess((512, 512, 3)), Axes.guess((40, 512, 512))
@@ -64,18 +70,18 @@ class Axes(str):
         try:
             return cls({2: "YX", 3: "ZYX", 4: "CZYX", 5: "TCZYX"}[len(shape)])
         except KeyError:
-            raise DataError(
-                f"an array of shape {shape} has {len(shape)} dimensions; images have 2 to 5. State its axes, for example axes='ZYX'."
-            ) from None
+            raise DataError("image.dimensions", f"has {len(shape)} dimensions; images have 2 to 5", key="shape", value=shape) from None
 
 
 def canonical(array: Any, axes: Axes | str) -> Any:
-    """Array with its axes moved to C(Z)YX; a missing C is added with length 1, a T of length 1 is dropped.
+    """Move the axes of an array to C(Z)YX; a missing C is added with length 1, a T of length 1 is removed.
 
-    Works on everything that has ``transpose`` and indexing; a NumPy view stays a view.
+    Args:
+        array: anything with ``shape``, ``ndim``, indexing and ``transpose``; of a NumPy array the result is a view.
+        axes: names of its dimensions.
 
     Raises:
-        DataError: when T is longer than 1.
+        DataError: when T is longer than 1, or `axes` and array differ in their number of dimensions.
 
     Examples:
         >>> import numpy as np
@@ -84,13 +90,20 @@ def canonical(array: Any, axes: Axes | str) -> Any:
     """
     axes = Axes(axes)
     if len(axes) != array.ndim:
-        raise DataError(f"axes {axes} name {len(axes)} dimensions but the array has shape {tuple(array.shape)}. State axes that fit.")
+        raise DataError(
+            "axes.count",
+            f"name {len(axes)} dimensions but the array has shape {tuple(array.shape)}",
+            key="axes",
+            value=str(axes),
+            remedy="Give one letter per dimension.",
+        )
     if "T" in axes:
         position = axes.index("T")
         if array.shape[position] != 1:
             raise DataError(
-                f"the image has {array.shape[position]} time points; one image at a time is handled. "
-                "Split it, or state axes in which this dimension is Z or C."
+                "image.time_points",
+                f"the image has {array.shape[position]} time points; only single images are supported",
+                remedy="Split it, or give axes in which this dimension is Z or C.",
             )
         array = array[tuple(0 if i == position else slice(None) for i in range(array.ndim))]
         axes = Axes(axes.replace("T", ""))

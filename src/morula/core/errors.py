@@ -159,7 +159,17 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
-        return "  ".join(part for part in (place, self.key, self.message) if part)
+        subject = self.key if self.value is UNSET else f"{self.key} = {_shown(self.value)}".removeprefix(" = ")
+        return "  ".join(part for part in (place, subject, self.message) if part)
+
+
+class InvalidOptionsError(OptionError):
+    """Several options of one thing break their rules. `problems` holds all of them."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+        self.code = "option.several"
 
 
 class JobError(MorulaError, ValueError):

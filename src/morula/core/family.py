@@ -1,4 +1,16 @@
-"""Families: the names that a job file may use, each with its options and its implementation, imported when used."""
+"""Families: the names that a job file may use for one kind of thing, each with its options and its implementation.
+
+A family is a registry, for example of the networks. It holds only the places of options and implementations, as text, so that listing the
+names imports none of them: torch is imported when a network is built, not when its name is checked.
+
+    NETWORKS = Family("network", {"unet": Member("morula.nn.unet:UNet", "morula.nn.unet_options:UNetOptions")})
+
+    NETWORKS.names            -> ["unet"]              imports nothing
+    NETWORKS.options("unet")  -> class UNetOptions     imports the module of the options, never torch
+    NETWORKS.load("unet")     -> class UNet            imports the implementation
+
+A new member is one new file and one line in the list. Other packages add members by entry points.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +27,24 @@ from morula.core.errors import OptionError, UnknownNameError
 
 @dataclass(frozen=True)
 class Member:
-    """One variant: where its `Options` (pydantic, importable without torch) and its implementation lie, as ``"module:Name"``."""
+    """One entry of a family."""
 
     implementation: str
+    """Place of the implementation, ``"module:name"``: a class or a function."""
     options: str | None = None
+    """Place of its `Options` class (pydantic, importable without torch); `None` when it has no options."""
     summary: str = ""
+    """One line for lists and help texts."""
 
 
-def _imported(place: str) -> Any:
+def _import(place: str) -> Any:
+    """The object at ``"module:name"``."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def did_you_mean(name: str, names: Iterator[str] | list[str]) -> str:
-    """``" Did you mean 'x'?"`` with the nearest of the names, or nothing.
+    """``" Did you mean 'x'?"`` with the most similar of the names, or an empty string when none is similar. Case is ignored.
 
     Examples:
         >>> did_you_mean("wathershed", ["watershed", "stardist"])
@@ -42,9 +58,12 @@ def did_you_mean(name: str, names: Iterator[str] | list[str]) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Variants of one kind by name, for example the networks or the losses.
+    """Members of one kind by name, for example the networks or the losses.
 
-    Entry points of the group ``morula.<plural>`` (value ``module:MEMBER``, a `Member`) add outsiders.
+    Attributes:
+        kind: what the members are, for messages.
+        builtin: the members of Morula itself.
+        group: group of entry points by which other packages add members (value ``module:MEMBER``, a `Member`).
 
     Examples:
         >>> family = Family("join", {"path": Member("posixpath:join")})
@@ -52,7 +71,7 @@ class Family:
         'a/b'
         >>> family.load("paths")
         Traceback (most recent call last):
-        morula.core.errors.UnknownNameError: unknown join 'paths'; known are path. Did you mean 'path'?
+        morula.core.errors.UnknownNameError: join = 'paths': is unknown; there are path. Did you mean 'path'?
     """
 
     kind: str
@@ -61,40 +80,42 @@ class Family:
 
     @cached_property
     def members(self) -> dict[str, Member]:
-        """All variants by name, the house's own first."""
+        """All members by name, the built-in ones first."""
         found = dict(self.builtin)
         for entry in entry_points(group=self.group) if self.group else ():
             if entry.name in found:
                 raise OptionError(
-                    f"the package {entry.dist.name if entry.dist else '?'} adds a {self.kind} {entry.name!r} that exists already. "
-                    "Uninstall it or rename the entry point."
+                    "name.duplicate",
+                    f"is added by the package {entry.dist.name if entry.dist else '?'} but exists already",
+                    key=self.kind,
+                    value=entry.name,
+                    remedy="Uninstall the package, or rename its entry point.",
                 )
             found[entry.name] = entry.load()
         return found
 
     @property
     def names(self) -> list[str]:
-        """All names, in the order of the list."""
+        """All names, in the order of the members."""
         return list(self.members)
 
     def member(self, name: str) -> Member:
         """The entry of this name.
 
         Raises:
-            UnknownNameError: with the nearest known name.
+            UnknownNameError: when there is none; the remedy names the most similar one.
         """
         try:
             return self.members[name]
         except KeyError:
-            raise UnknownNameError(
-                f"unknown {self.kind} {name!r}; known are {', '.join(self.members)}.{did_you_mean(name, self.names)}"
-            ) from None
+            rule = f"is unknown; there are {', '.join(self.members)}"
+            raise UnknownNameError("name.unknown", rule, key=self.kind, value=name, remedy=did_you_mean(name, self.names)) from None
 
     def load(self, name: str) -> Any:
-        """The implementation of this name, imported now."""
-        return _imported(self.member(name).implementation)
+        """The implementation of this name; its module is imported now."""
+        return _import(self.member(name).implementation)
 
     def options(self, name: str) -> Any:
-        """The pydantic class of its options, or `None` when it has none."""
+        """The options class of this name, or `None` when it has no options."""
         place = self.member(name).options
-        return None if place is None else _imported(place)
+        return None if place is None else _import(place)

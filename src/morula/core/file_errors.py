@@ -1,4 +1,4 @@
-"""The errors for files that are missing or damaged."""
+"""Errors for files that are missing or cannot be decoded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from morula.core.family import did_you_mean
 
 
 def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
-    """The error for a file that its format's own library cannot decode."""
+    """The error for a file that the library of its format cannot decode.
+
+    Args:
+        path: the file.
+        error: what the library raised, or what is wrong in words.
+
+    Examples:
+        >>> print(unreadable_file("a.tif", "it has no pages"))
+        a.tif: cannot be read (it has no pages). Check that the file is complete and of the format that its name says; copy it again.
+    """
     return FileReadError(
-        f"{str(path)!r} cannot be read ({_first_line(error)}). The file is damaged, truncated or not of the kind that its name says: "
-        "copy it again from where it came from and compare the sizes."
+        "file.unreadable",
+        f"cannot be read ({_first_line(error)})",
+        file=str(path),
+        remedy="Check that the file is complete and of the format that its name says; copy it again.",
     )
 
 
@@ -22,11 +33,10 @@ def _first_line(error: BaseException | str) -> str:
 
 
 def missing_file(path: Path) -> MissingFileError:
-    """The error for a file that does not exist, with the nearest name that does."""
+    """The error for a file that does not exist; the remedy names the most similar file in its folder."""
     parent = path.parent
     if not parent.is_dir():
-        return MissingFileError(
-            f"{str(path)!r} does not exist; there is no folder {str(parent)!r} (from {str(Path.cwd())!r}). Correct the path."
-        )
-    near = did_you_mean(path.name, [each.name for each in parent.iterdir()])
-    return MissingFileError(f"{str(path)!r} does not exist. Correct the path.{near}")
+        rule = f"does not exist; there is no folder {str(parent)!r} (current folder {str(Path.cwd())!r})"
+        return MissingFileError("file.missing", rule, file=path, remedy="Correct the path.")
+    similar = did_you_mean(path.name, [entry.name for entry in parent.iterdir()])
+    return MissingFileError("file.missing", "does not exist", file=path, remedy=f"Correct the path.{similar}")

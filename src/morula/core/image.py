@@ -1,4 +1,4 @@
-"""An image: an array that may be lazy, with its axes, its voxel size and where it came from."""
+"""An image: an array that may be lazy, with its axes, its voxel size and its origin."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image or label image.
+    """An image or label image. ``np.asarray(image)`` reads all values.
 
-    `data` is anything with ``shape``, ``dtype`` and NumPy slicing: an array, a Zarr array, an HDF5 data set. `axes` names its
-    dimensions. ``np.asarray(image)`` reads all of it.
+    Attributes:
+        data: anything with ``shape``, ``dtype`` and NumPy slicing: an array, a Zarr array, an HDF5 data set.
+        axes: names of the dimensions of `data`.
+        voxel_size: edge lengths of a voxel; `None` when unknown.
+        source: file that the image was read from, for messages.
+
+    Raises:
+        DataError: when `axes` and `data` differ in their number of dimensions.
 
     Examples:
         >>> import numpy as np
@@ -36,8 +42,12 @@ class Image:
         object.__setattr__(self, "axes", Axes(self.axes))
         if len(self.axes) != len(self.data.shape):
             raise DataError(
-                f"axes {self.axes} name {len(self.axes)} dimensions but {self.source or 'the array'} has shape {tuple(self.data.shape)}. "
-                "State axes that fit, for example axes='ZYX'."
+                "axes.count",
+                f"name {len(self.axes)} dimensions but the array has shape {tuple(self.data.shape)}",
+                key="axes",
+                value=str(self.axes),
+                remedy="Give one letter per dimension, for example axes='ZYX'.",
+                file=self.source,
             )
 
     @property
@@ -47,27 +57,27 @@ class Image:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
+        """Data type of the values."""
         return self.data.dtype
 
     @property
     def ndim_spatial(self) -> int:
-        """2 or 3."""
+        """Number of spatial axes, 2 or 3."""
         return self.axes.ndim_spatial
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        """(Z)YX lengths in voxels."""
+        """Shape of the spatial axes (Z)YX, in voxels."""
         return tuple(self.shape[self.axes.index(letter)] for letter in "ZYX" if letter in self.axes)
 
     @property
     def n_channels(self) -> int:
-        """Length of C, 1 without."""
+        """Number of channels; 1 without a C axis."""
         return self.shape[self.axes.index("C")] if "C" in self.axes else 1
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Voxel edge lengths in array order; ones when unknown."""
+        """Voxel edge lengths in array order, in the unit of `voxel_size`; ones when unknown."""
         return VoxelSize.of(self.voxel_size, self.ndim_spatial).spacing(self.ndim_spatial)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -82,12 +92,12 @@ class Image:
         return canonical(np.asarray(self), self.axes)
 
     def lazy(self) -> CanonicalView:
-        """The values as C(Z)YX, read when sliced."""
+        """The values as C(Z)YX; they are read when the view is sliced."""
         return CanonicalView(self)
 
 
 class CanonicalView:
-    """An image seen as C(Z)YX. Indexing it as a NumPy array reads the box around what is asked for, and no more.
+    """View of an image as C(Z)YX. It is indexed like a NumPy array; only the box around the requested values is read.
 
     Raises:
         DataError: when it has several time points.
@@ -102,8 +112,10 @@ class CanonicalView:
     def __init__(self, image: Image) -> None:
         if "T" in image.axes and image.shape[image.axes.index("T")] != 1:
             raise DataError(
-                f"{image.source or 'the image'} has {image.shape[image.axes.index('T')]} time points; one image at a time is handled. "
-                "Split it, or state axes in which this dimension is Z or C."
+                "image.time_points",
+                f"the image has {image.shape[image.axes.index('T')]} time points; only single images are supported",
+                remedy="Split it, or give axes in which this dimension is Z or C.",
+                file=image.source,
             )
         self._image = image
         self.shape = (image.n_channels, *image.spatial_shape)
@@ -131,7 +143,14 @@ class CanonicalView:
 
 
 def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Array (Z)YX and spacing of an `Image` or array with one channel; a stated voxel size goes before the image's own.
+    """Array and spacing of an image with one channel.
+
+    Args:
+        values: `Image` or array with the axes (Z)YX.
+        voxel_size: overrides the voxel size of the image.
+
+    Returns:
+        The array (Z)YX, and one voxel edge length per axis.
 
     Raises:
         DataError: for other than 2 or 3 spatial dimensions, or more than one channel.
@@ -141,10 +160,12 @@ def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.nda
     if isinstance(values, Image):
         array = values.canonical()
         if array.shape[0] != 1:
-            raise DataError(f"{values.source or 'the image'} has {array.shape[0]} channels; one is expected here. Pick one.")
+            raise DataError(
+                "image.channels", f"has {array.shape[0]} channels; one is expected", remedy="Take one of them.", file=values.source
+            )
         array, voxel_size = array[0], values.voxel_size if voxel_size is None else voxel_size
     else:
         array = np.asarray(values)
     if array.ndim not in (2, 3):
-        raise DataError(f"an array of shape {array.shape} has {array.ndim} dimensions; 2 (YX) or 3 (ZYX) are expected here.")
+        raise DataError("image.dimensions", f"has {array.ndim} dimensions; 2 (YX) or 3 (ZYX) are expected", key="shape", value=array.shape)
     return array, VoxelSize.of(voxel_size, array.ndim).spacing(array.ndim)

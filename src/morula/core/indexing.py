@@ -1,4 +1,4 @@
-"""NumPy's indices for arrays that are read when they are sliced."""
+"""NumPy indexing for lazy arrays, whose files can only read boxes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import numpy as np
 
 
 def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
-    """A NumPy index in two steps: slices with positive step that say what to read, and the index into what was read.
+    """Split a NumPy index into two steps: slices with positive step to read from the file, and the index into the block that was read.
+
+    Args:
+        key: integer, slice, ellipsis, ``None``, index array, or a tuple of these.
+        shape: of the array that is indexed.
+
+    Returns:
+        One slice per axis of the array, and the index to apply to the block.
 
     Raises:
         IndexError: as NumPy does.
@@ -37,10 +44,12 @@ def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tupl
 
 
 def _split_one(key: Any, n: int) -> tuple[slice, Any]:
+    """The same for one axis of length `n`."""
     if isinstance(key, slice):
         start, stop, step = key.indices(n)
         if step > 0:
             return slice(start, max(start, stop), step), slice(None)
+        # a negative step is read forwards and reversed afterwards
         count = len(range(start, stop, step))
         return slice(start + (count - 1) * step, start + 1, -step) if count else slice(0, 0, 1), slice(None, None, -1)
     index = np.asarray(key)
@@ -48,6 +57,7 @@ def _split_one(key: Any, n: int) -> tuple[slice, Any]:
         index = np.flatnonzero(index)
     if index.size == 0:
         return slice(0, 0, 1), index.astype(np.intp)
+    # index arrays: read the smallest slice that contains all indices, then select from it
     index = np.where(index < 0, index + n, index)
     low, high = int(index.min()), int(index.max())
     if low < 0 or high >= n:

@@ -1,4 +1,4 @@
-"""The check of label images at the door, and compact ids."""
+"""Label images at the boundary of the package: checked once, with ids that can index a table."""
 
 from __future__ import annotations
 
@@ -11,50 +11,66 @@ import numpy as np
 from morula.core.errors import DataError
 
 LARGEST_ID = 2**32 - 1
-_TABLE = 1 << 22  # ids up to here index tables directly
+_TABLE = 1 << 22  # a table of this many entries (16 MB of uint32) is cheaper than renumbering the image
 
 
 def check_labels(values: Any) -> np.ndarray:
-    """Label image as uint32, after it was checked: whole, non-negative ids up to 4,294,967,295; 2D or 3D, not empty.
+    """Check a label image and return it as uint32.
+
+    Args:
+        values: array (Z)YX of whole, non-negative ids up to 4,294,967,295; 0 is background. Floats with whole values are accepted.
+
+    Returns:
+        C-contiguous uint32 array of the same shape; the input itself where it is one already.
 
     Raises:
-        DataError: for anything else.
+        DataError: for other dimensions than 2 or 3, an empty array, or values that are not ids.
 
     Examples:
         >>> check_labels([[0, 3]]).dtype
         dtype('uint32')
         >>> check_labels([[0.5, 1]])
         Traceback (most recent call last):
-        morula.core.errors.DataError: labels hold the fraction 0.5; ids are whole numbers. Give the label image, not an intensity image.
+        morula.core.errors.DataError: labels = 0.5: ids are whole numbers. Give the label image, not an intensity image.
     """
     array = np.asarray(values)
     if array.ndim not in (2, 3):
-        raise DataError(f"labels have shape {array.shape}; 2 (YX) or 3 (ZYX) dimensions are expected here.")
+        raise DataError("labels.dimensions", f"have shape {array.shape}; 2 (YX) or 3 (ZYX) dimensions are expected", key="labels")
     if array.size == 0:
-        raise DataError(f"labels of shape {array.shape} are empty; every axis must be at least one voxel long.")
+        raise DataError("labels.empty", f"have shape {array.shape}; every axis must be at least one voxel long", key="labels")
     if array.dtype.kind == "f":
         _check_whole(array)
     elif array.dtype.kind not in "biu":
-        raise DataError(f"labels have values of type {array.dtype}; ids are whole numbers. Convert them to an integer type.")
+        remedy = "Convert them to an integer type."
+        raise DataError("labels.type", f"have values of type {array.dtype}; ids are whole numbers", key="labels", remedy=remedy)
     if array.dtype.kind in "if" and array.min() < 0:
-        raise DataError(f"labels hold the id {array.min()}; ids are 0 (background) or positive. Relabel them or set these voxels to 0.")
+        remedy = "Relabel them, or set these voxels to 0."
+        raise DataError("labels.negative_id", "ids are 0 (background) or positive", key="labels", value=array.min().item(), remedy=remedy)
     if array.dtype.itemsize >= 4 and array.dtype != np.uint32 and array.max() > LARGEST_ID:
-        raise DataError(f"labels hold the id {array.max()}; ids go up to {LARGEST_ID}. Relabel them to consecutive ids.")
+        remedy = "Relabel them to consecutive ids."
+        raise DataError("labels.large_id", f"ids go up to {LARGEST_ID}", key="labels", value=int(array.max()), remedy=remedy)
     return np.ascontiguousarray(array, dtype=np.uint32)
 
 
 def _check_whole(array: np.ndarray) -> None:
+    """Raise for floats that are not whole numbers."""
     if not np.isfinite(array).all():
-        raise DataError("labels hold NaN or infinity; ids are whole numbers. Set these voxels to 0.")
+        remedy = "Set these voxels to 0."
+        raise DataError("labels.not_finite", "hold NaN or infinity; ids are whole numbers", key="labels", remedy=remedy)
     broken = array != np.floor(array)
     if broken.any():
-        raise DataError(
-            f"labels hold the fraction {array[broken][0]:g}; ids are whole numbers. Give the label image, not an intensity image."
-        )
+        remedy = "Give the label image, not an intensity image."
+        raise DataError("labels.fraction", "ids are whole numbers", key="labels", value=array[broken][0].item(), remedy=remedy)
 
 
 def compact_ids(labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Labels whose largest id is small enough to index a table, and that id; ids stay as they are where they already are.
+    """Labels whose largest id is small enough to index a table, and that id.
+
+    Args:
+        labels: uint32 label image, not empty.
+
+    Returns:
+        The labels themselves if their ids are small already, else labels with ids renumbered from 1 (order of first occurrence).
 
     Examples:
         >>> compact_ids(np.array([[0, 2**31, 7]], np.uint32))
@@ -68,7 +84,7 @@ def compact_ids(labels: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
-    """Smallest unsigned type that holds an id, uint16 at least.
+    """Smallest unsigned type, uint16 at least, that holds the id `largest`.
 
     Examples:
         >>> smallest_type(300).__name__, smallest_type(70_000).__name__
@@ -78,12 +94,17 @@ def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
 
 
 def as_volume(array: np.ndarray) -> np.ndarray:
-    """A 2D array as one plane of a 3D one (a view), a 3D array as it is: kernels are written once, for three axes."""
+    """A 2D array as a volume of one plane (a view), a 3D array unchanged: kernels are written once, for three axes.
+
+    Examples:
+        >>> as_volume(np.zeros((4, 5))).shape
+        (1, 4, 5)
+    """
     return array[None] if array.ndim == 2 else array
 
 
 def to_3d(values: Sequence[float], missing: float) -> np.ndarray:
-    """One number an axis as three, `missing` standing for the z axis of a 2D image.
+    """One number per axis of a 2D or 3D image as three numbers; `missing` is that of the z axis of a 2D image.
 
     Examples:
         >>> to_3d((2.0, 0.5), 1.0)

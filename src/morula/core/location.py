@@ -1,4 +1,4 @@
-"""Names of files: the data set inside a container, the stem, the suffix."""
+"""File names: the data set inside a container, the stem, the suffix, and natural order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf")
 
 
 def split_location(path: str | Path) -> tuple[Path, str | None]:
-    """The file, and the data set inside it when the path goes on behind the file's name.
+    """Split a path into the file and the data set inside it (`None` where the path names only a file).
 
     Examples:
         >>> split_location("a/train.h5:/volumes/raw")
@@ -26,12 +26,12 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
         return Path(text), None
     file, inner = Path(found["file"]), found["inner"].replace("\\", "/").strip("/")
     if file.suffix.lower() not in (".zarr", ".n5") and file.is_dir():
-        return Path(text), None  # a plain folder that is called like a file
+        return Path(text), None  # an ordinary folder whose name ends like a file's
     return file, inner or None
 
 
 def suffix_of(path: str | Path) -> str:
-    """Suffix in lower case, with both parts of ``.ome.tif``, ``.ome.zarr`` and ``.nii.gz``.
+    """Suffix in lower case; both parts of double suffixes such as ``.ome.tif``, ``.ome.zarr`` and ``.nii.gz``.
 
     Examples:
         >>> suffix_of("a/Scan.2.OME.tif"), suffix_of("b.h5")
@@ -54,7 +54,7 @@ def stem_of(path: str | Path) -> str:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Key to sort names as people do: numbers by value.
+    """Sort key for natural order: digits are compared as numbers.
 
     Examples:
         >>> sorted(["t10", "t9", "t1"], key=natural_key)

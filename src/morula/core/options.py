@@ -1,20 +1,20 @@
-"""The base of all options and of the job: frozen, strict, no unknown key."""
+"""The base class of all options and of the job: frozen, strict, no unknown key; and what pydantic finds wrong, as problems with codes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from morula.core.errors import OptionError
+from morula.core.errors import UNSET, InvalidOptionsError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
 
 
 class Options(BaseModel):
-    """Settings of one thing. Unknown keys and wrong types are errors; a value never changes after it was checked.
+    """Settings of one thing. Unknown keys and wrong types are errors; an instance never changes.
 
-    Every field has a `description`: the reference page, the command line and the forms are made from it.
+    Every field has a `description`, from which the reference page, the command-line help and the forms are made.
     """
 
     model_config = ConfigDict(
@@ -29,42 +29,128 @@ class Options(BaseModel):
 
 OptionsType = TypeVar("OptionsType", bound=Options)
 
+_CODES = {
+    "extra_forbidden": "option.unknown",
+    "missing": "option.missing",
+    "union_tag_not_found": "option.missing",
+    "union_tag_invalid": "option.choice",
+    "literal_error": "option.choice",
+    "enum": "option.choice",
+    "greater_than": "option.range",
+    "greater_than_equal": "option.range",
+    "less_than": "option.range",
+    "less_than_equal": "option.range",
+    "multiple_of": "option.range",
+    "finite_number": "option.range",
+    "too_short": "option.length",
+    "too_long": "option.length",
+    "string_too_short": "option.length",
+    "string_too_long": "option.length",
+    "string_pattern_mismatch": "option.format",
+}
+"""Codes by pydantic's error types; further types are `option.type` or `option.invalid`, see `code_of`."""
+
+
+def code_of(kind: str) -> str:
+    """Code of a pydantic error type.
+
+    Examples:
+        >>> code_of("extra_forbidden"), code_of("int_parsing"), code_of("less_than")
+        ('option.unknown', 'option.type', 'option.range')
+    """
+    if kind in _CODES:
+        return _CODES[kind]
+    is_type = kind.endswith(("_type", "_parsing")) or kind.startswith("is_") or kind in ("int_from_float", "none_required")
+    return "option.type" if is_type else "option.invalid"
+
+
+def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) -> Problem:
+    """What is wrong with one option, from one entry of `pydantic.ValidationError.errors()`.
+
+    A `MorulaError` that a validator raised keeps its code, rule and remedy.
+
+    Args:
+        error: the entry.
+        key: where the option is, as the user wrote it.
+        known: names that could stand in its place, for an unknown or missing one.
+
+    Examples:
+        >>> from pydantic import ValidationError
+        >>> class Colour(Options):
+        ...     hue: int = 0
+        >>> try:
+        ...     Colour.model_validate({"hua": 3})
+        ... except ValidationError as failed:
+        ...     print(problem_of(failed.errors()[0], "hua", ["hue"]))
+        hua = 3  is not an option; there are hue. Did you mean 'hue'?
+    """
+    kind, given, context = str(error["type"]), error.get("input", UNSET), error.get("ctx") or {}
+    cause = context.get("error")
+    if isinstance(cause, MorulaError):
+        value = cause.value if cause.value is not UNSET else UNSET if isinstance(given, Mapping) else given
+        own = cause.key if cause.key and key.rsplit(".", 1)[-1] != cause.key else ""
+        return Problem(
+            ".".join(part for part in (key, own) if part), cause.rule, file=cause.file, code=cause.code, value=value, remedy=cause.remedy
+        )
+    code = code_of(kind)
+    listing = f"; there are {', '.join(known)}" if known else ""
+    if kind == "extra_forbidden":
+        name = key.rsplit(".", 1)[-1]
+        return Problem(key, f"is not an option{listing}", code=code, value=given, remedy=did_you_mean(name, list(known)).strip())
+    if kind in ("missing", "union_tag_not_found"):
+        return Problem(key, "is required", code=code)
+    if kind == "union_tag_invalid":
+        names = [name.strip("'") for name in str(context["expected_tags"]).split(", ")]
+        tag = str(context["tag"])
+        return Problem(key, f"must be one of {', '.join(names)}", code=code, value=tag, remedy=did_you_mean(tag, names).strip())
+    message = str(cause) if cause is not None else str(error["msg"])
+    rule = message.removeprefix("Value error, ").replace("Input should", "must", 1).rstrip(".")
+    return Problem(key, rule, code=code, value=given)
+
 
 def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | None, name: str) -> OptionsType:
-    """Options of a kind from plain values; what is an `Options` already is taken as it is.
+    """Options of a class from plain values; an instance of the class is returned as it is.
+
+    Args:
+        kind: class of the options.
+        values: option names and values; `None` for the defaults.
+        name: what the options belong to, for messages.
 
     Raises:
-        OptionError: naming every key that is unknown or breaks its rule.
+        OptionError: for one unknown or invalid option; an `InvalidOptionsError` with all problems where there are several.
 
     Examples:
         >>> class Colour(Options):
         ...     hue: int = 0
         >>> validated(Colour, {"hua": 3}, "colour")
         Traceback (most recent call last):
-        morula.core.errors.OptionError: colour: unknown option 'hua'; known are hue. Did you mean 'hue'?
+        morula.core.errors.OptionError: colour.hua = 3: is not an option; there are hue. Did you mean 'hue'?
     """
     if isinstance(values, kind):
         return values
+    given = dict(values or {})
     try:
-        return kind.model_validate(dict(values or {}))
-    except ValidationError as error:
-        problems = []
-        for each in error.errors():
-            key = ".".join(str(part) for part in each["loc"])
-            if each["type"] == "extra_forbidden":
-                problems.append(
-                    f"unknown option {key!r}; known are {', '.join(kind.model_fields)}.{did_you_mean(key, list(kind.model_fields))}"
-                )
-            elif each["type"] == "missing":
-                problems.append(_lacking(kind, key, dict(values or {}).get("kind")))
-            else:
-                given = f" {each['input']!r}" if key else ""
-                problems.append(f"{key}{given}: {each['msg'].removeprefix('Value error, ')}".removeprefix(": "))
-        raise OptionError(f"{name}: {'; '.join(problems)}") from None
+        return kind.model_validate(given)
+    except ValidationError as failed:
+        problems = [_named(problem_of(error, _key(error), list(kind.model_fields)), kind, name) for error in failed.errors()]
+    if len(problems) > 1:
+        raise InvalidOptionsError(problems) from None
+    (problem,) = problems
+    raise OptionError(  # the code is one of those above, or that of the validator that failed
+        problem.code, problem.rule, key=problem.key, value=problem.value, remedy=problem.remedy, file=problem.file
+    ) from None
 
 
-def _lacking(kind: type[Options], key: str, variant: str | None) -> str:
-    """That an option without a value of its own was left out, what it means, and how to write it."""
-    field = kind.model_fields.get(key)
-    meaning = "" if field is None or field.description is None else f" ({field.description.split('. ')[0].rstrip('.')})"
-    return f"lacks its {key}{meaning}; write {f'{{{variant!r}: {{{key!r}: ...}}}}' if variant else f'{key}: ...'}"
+def _key(error: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _named(problem: Problem, kind: type[Options], name: str) -> Problem:
+    """The problem with the name of its owner in front of its key; a missing option with its meaning and how to write it."""
+    remedy = problem.remedy
+    if problem.code == "option.missing":
+        field = kind.model_fields.get(problem.key)
+        meaning = "" if field is None or field.description is None else f"{field.description.split('. ')[0].rstrip('.')}. "
+        remedy = f"{meaning}Write {problem.key}: VALUE."
+    key = ".".join(part for part in (name, problem.key) if part)
+    return Problem(key, problem.rule, problem.line, problem.file, problem.code, problem.value, remedy)

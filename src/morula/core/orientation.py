@@ -1,4 +1,4 @@
-"""Flips and quarter turns: the ways to lay a pixel grid onto itself."""
+"""Flips and rotations by 90 degrees: the symmetries of a pixel grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = TypeVar("Array")
 class Orientation:
     """A permutation of the spatial axes followed by flips: ``output axis i = input axis permutation[i]``, reversed where ``flips[i]``.
 
-    Applies to NumPy arrays and torch tensors alike; leading axes (batch, channel) stay.
+    Works on NumPy arrays and torch tensors; leading axes (batch, channel) are unchanged.
 
     Examples:
         >>> import numpy as np
@@ -38,7 +38,7 @@ class Orientation:
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes."""
+        """Whether the orientation changes nothing."""
         return self.permutation == tuple(range(self.ndim)) and not any(self.flips)
 
     def apply(self, array: Array) -> Array:
@@ -66,11 +66,11 @@ class Orientation:
 
     @classmethod
     def identity(cls, ndim: int) -> Orientation:
-        """The one that changes nothing."""
+        """The orientation that changes nothing."""
         return cls(tuple(range(ndim)), (False,) * ndim)
 
     def reorient_vector(self, offset: Sequence[float]) -> tuple[float, ...]:
-        """An offset (array order) as it points after the array was reoriented.
+        """A vector in array order after the array was reoriented.
 
         Examples:
             >>> Orientation((1, 0), (False, True)).reorient_vector((1, 2))
@@ -80,9 +80,14 @@ class Orientation:
 
 
 def orientations(spacing: Sequence[float], *, turns: bool = True) -> list[Orientation]:
-    """All orientations that keep the voxel's shape: axes are exchanged only where their spacing is equal.
+    """All orientations that preserve the voxel size: axes are exchanged only where their spacing is equal.
 
-    8 in 2D, 16 in 3D with a longer z, 48 in isotropic 3D; only flips (4 or 8) without `turns`. The identity comes first.
+    Args:
+        spacing: voxel edge lengths in array order.
+        turns: include exchanges of axes; otherwise only flips.
+
+    Returns:
+        8 orientations in 2D, 16 in 3D with a longer z, 48 in isotropic 3D (4 or 8 without `turns`); the identity is the first.
 
     Examples:
         >>> len(orientations((1, 1))), len(orientations((2, 1, 1))), len(orientations((1, 1, 1), turns=False))

@@ -1,4 +1,10 @@
-"""Arrays that go on beyond their ends as in a mirror."""
+"""Reflect padding of lazy arrays, for any pad width.
+
+``numpy.pad(mode="reflect")`` needs the whole array in memory; here only the required part is read:
+
+    index   -3 -2 -1 | 0  1  2  3 | 4  5  6
+    value    d  c  b | a  b  c  d | c  b  a
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,10 @@ from morula.core.region import Region
 
 
 def reflected_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
-    """Indices ``start <= i < stop`` folded into ``low <= i < high`` by mirrors on the first and last voxel, as often as it needs.
+    """Indices ``start <= i < stop``, reflected at the first and last index of ``low <= i < high`` as often as necessary.
+
+    Returns:
+        int array of length ``stop - start`` with values from `low` to ``high - 1``.
 
     Examples:
         >>> reflected_indices(-2, 6, 0, 4)
@@ -27,9 +36,15 @@ def reflected_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
 
 
 def read_reflected(source: Any, region: Region, within: Region | None = None) -> np.ndarray:
-    """The values of a box of a C(Z)YX array, which may be lazy; voxels outside `within` are mirrored from inside it.
+    """Values of a box of a C(Z)YX array; voxels outside `within` are reflected at its borders, as by ``numpy.pad(mode="reflect")``.
 
-    The mirror lies on the first and last voxel (NumPy's ``reflect``). Only the part that is needed is read, once.
+    Args:
+        source: array C(Z)YX, in memory or lazy; only the required part is read, in one call.
+        region: box over the spatial axes, which may extend beyond the array.
+        within: box that counts as the image; the whole array when `None`.
+
+    Returns:
+        Array C(Z)YX with the spatial shape of `region`.
 
     Examples:
         >>> read_reflected(np.arange(12).reshape(1, 4, 3), Region((2, -1), (5, 2)))

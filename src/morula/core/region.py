@@ -1,4 +1,4 @@
-"""Boxes in an array."""
+"""Boxes in an array: halos, intersections, and the division of an array into blocks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Region:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """To index an array with."""
+        """Slices that index the spatial axes of an array."""
         return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
 
     def grow(self, halo: Sequence[int], within: Sequence[int] | None = None) -> Region:
-        """The box with a margin of `halo` voxels on every side, cut to an array of shape `within` when given."""
+        """The box with a margin of `halo` voxels per axis on both sides, clipped to an array of shape `within` if given."""
         start = tuple(a - h for a, h in zip(self.start, halo, strict=True))
         stop = tuple(b + h for b, h in zip(self.stop, halo, strict=True))
         if within is None:
@@ -41,25 +41,25 @@ class Region:
         return Region(tuple(max(a, 0) for a in start), tuple(min(b, n) for b, n in zip(stop, within, strict=True)))
 
     def intersect(self, other: Region) -> Region | None:
-        """The common part, or `None`."""
+        """The intersection with another box, or `None` when it is empty."""
         start = tuple(map(max, self.start, other.start))
         stop = tuple(map(min, self.stop, other.stop))
         return None if any(a >= b for a, b in zip(start, stop, strict=True)) else Region(start, stop)
 
     def shift(self, offset: Sequence[int]) -> Region:
-        """The box moved by `offset` voxels."""
+        """The box translated by `offset` voxels per axis."""
         return Region(
             tuple(a + d for a, d in zip(self.start, offset, strict=True)), tuple(b + d for b, d in zip(self.stop, offset, strict=True))
         )
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Region:
-        """The box that covers an array of this shape."""
+        """The box that covers a whole array of this shape."""
         return cls((0,) * len(shape), tuple(shape))
 
 
 def blocks(shape: Sequence[int], block: Sequence[int]) -> Iterator[Region]:
-    """Boxes of at most `block` voxels an edge that cover an array without overlap, in C order.
+    """Divide an array into boxes of shape `block` (smaller at the end of an axis), without overlap, in C order.
 
     Examples:
         >>> [box.slices[0] for box in blocks((5,), (2,))]

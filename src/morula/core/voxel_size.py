@@ -21,8 +21,8 @@ _SPELLINGS = {
 class VoxelSize:
     """Edge lengths of a voxel in `unit`; `z` is `None` in 2D.
 
-    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` or ``pixel`` (unknown size); the usual
-    spellings are understood.
+    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` and ``pixel`` (physical size unknown); common
+    spellings are accepted.
 
     Examples:
         >>> VoxelSize(y=0.2, x=0.2, z=1.0).spacing(3)
@@ -43,41 +43,72 @@ class VoxelSize:
         for axis in "zyx":
             length = getattr(self, axis)
             if length is not None and not (math.isfinite(length) and length > 0):
-                raise OptionError(f"voxel size {axis} is {length!r}; lengths are positive and finite. Correct it or leave it out.")
+                raise OptionError(
+                    "voxel_size.not_positive",
+                    "lengths must be positive and finite",
+                    key=f"voxel_size.{axis}",
+                    value=length,
+                    remedy="Correct it, or leave the voxel size out.",
+                )
         unit = _SPELLINGS.get(self.unit.lower(), self.unit)
         if unit not in _METRES:
-            raise OptionError(f"unit {self.unit!r} is not known; use one of {', '.join(_METRES)}.")
+            raise OptionError("voxel_size.unknown_unit", f"must be one of {', '.join(_METRES)}", key="voxel_size.unit", value=self.unit)
         object.__setattr__(self, "unit", unit)
 
     def spacing(self, ndim: int) -> tuple[float, ...]:
-        """Lengths in array order: (y, x) or (z, y, x). In 3D an unknown z is an error."""
+        """Edge lengths in array order: (y, x) for `ndim` 2, (z, y, x) for `ndim` 3.
+
+        Raises:
+            OptionError: for `ndim` 3 when z is unknown.
+        """
         if ndim == 2:
             return (self.y, self.x)
         if self.z is None:
-            raise OptionError(f"voxel size {self} has no z but the image is 3D. State z.")
+            raise OptionError(
+                "voxel_size.missing_z", "has no z but the image is 3D", key="voxel_size", value=self.asdict(), remedy="Give z as well."
+            )
         return (self.z, self.y, self.x)
 
     def to(self, unit: str) -> VoxelSize:
-        """The same size in another unit."""
+        """The same size in another unit.
+
+        Raises:
+            OptionError: for an unknown unit, or between pixels and a physical unit.
+        """
         target = VoxelSize(1, 1, unit=unit).unit
         if target == self.unit:
             return self
         old, new = _METRES[self.unit], _METRES[target]
         if old is None or new is None:
-            raise OptionError(f"a voxel size in {self.unit} cannot be expressed in {target}: the physical size is unknown. State it.")
+            raise OptionError(
+                "voxel_size.unknown",
+                f"a size in {self.unit} cannot be expressed in {target}",
+                key="voxel_size",
+                value=self.asdict(),
+                remedy="Give the physical voxel size.",
+            )
         factor = old / new
         return VoxelSize(
             y=_scaled(self.y, factor), x=_scaled(self.x, factor), z=None if self.z is None else _scaled(self.z, factor), unit=target
         )
 
     def asdict(self) -> dict[str, float | str]:
-        """For JSON and YAML: ``{z, y, x, unit}`` without z in 2D."""
+        """Mapping for JSON and YAML: ``{z, y, x, unit}``, in 2D without z."""
         lengths = {} if self.z is None else {"z": self.z}
         return {**lengths, "y": self.y, "x": self.x, "unit": self.unit}
 
     @classmethod
     def of(cls, value: VoxelSizeLike, ndim: int) -> VoxelSize:
-        """From a number, a sequence in array order, a mapping with keys z, y, x and unit, or a VoxelSize; `None` gives 1 pixel."""
+        """Voxel size from any of its spellings.
+
+        Args:
+            value: a number, a sequence in array order, a mapping with the keys z, y, x and unit, or a `VoxelSize`. Lengths without a unit
+                are in micrometres. `None` gives 1 pixel.
+            ndim: 2 or 3.
+
+        Raises:
+            OptionError: for unknown keys, or a number of lengths that differs from `ndim`.
+        """
         if value is None:
             return cls(y=1.0, x=1.0, z=1.0 if ndim == 3 else None, unit="pixel")
         if isinstance(value, VoxelSize):
@@ -85,11 +116,15 @@ class VoxelSize:
         if isinstance(value, Mapping):
             unknown = set(value) - {"z", "y", "x", "unit"}
             if unknown or not {"y", "x"} <= set(value):
-                raise OptionError(f"voxel size {dict(value)!r} is not understood; its keys are z (3D), y, x and unit.")
+                raise OptionError(
+                    "voxel_size.keys", "must have the keys z (in 3D), y, x and optionally unit", key="voxel_size", value=dict(value)
+                )
             return cls(**dict(value))  # type: ignore[arg-type]
         lengths = [float(value)] * ndim if isinstance(value, int | float) else [float(length) for length in value]
         if len(lengths) != ndim:
-            raise OptionError(f"voxel size {value!r} has {len(lengths)} lengths but the image has {ndim} dimensions. Give one a dimension.")
+            raise OptionError(
+                "voxel_size.count", f"has {len(lengths)} lengths but the image has {ndim} dimensions", key="voxel_size", value=value
+            )
         return cls(y=lengths[-2], x=lengths[-1], z=lengths[0] if ndim == 3 else None)
 
 
@@ -101,7 +136,7 @@ def _scaled(length: float, factor: float) -> float:
 
 
 def spacing_of(voxel_size: VoxelSizeLike, ndim: int) -> tuple[float, ...]:
-    """Spacing in array order of anything that states a voxel size; ones when it is `None`.
+    """Voxel edge lengths in array order from any spelling of a voxel size; ones when it is `None`.
 
     Examples:
         >>> spacing_of(None, 3), spacing_of([2, 1, 1], 3)

@@ -288,12 +288,12 @@ def extra_problems(job: Any, facts: Facts) -> list[str]:
     """Extra measures that cannot be taken of images of these dimensions and voxels, or without their intensities."""
     if not job.objects.measure.extra:
         return []
-    from morula.measurement.measure import measure
+    from morula.measurement.measure import measured_columns
 
     probe = np.ones((4,) * facts.ndim, np.uint8)
     intensity = np.ones((facts.in_channels, *probe.shape), np.float32) if job.objects.measure.intensity else None
     try:
-        measure(probe, voxel_size=facts.spacing, intensity=intensity, extra=job.objects.measure.extra)
+        measured_columns(probe, voxel_size=facts.spacing, intensity=intensity, extra=job.objects.measure.extra)
     except OptionError as error:
         return [str(error)]
     return []

@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,19 @@ from morula.core.atomic import atomic
 from morula.core.errors import DataError, MissingFileError
 from morula.core.file_errors import missing_file, unreadable_file
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray], *, overwrite: bool = True) -> Path:
-    """Write columns of equal length; an unknown value (`None` or NaN) is an empty cell. Numbers are read back exactly.
+
+def write_table(
+    path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray] | pd.DataFrame, *, overwrite: bool = True
+) -> Path:
+    """Write columns of equal length as CSV, atomically. Unknown values (`None`, NaN) are empty cells; numbers are read back exactly.
+
+    Args:
+        path: file to write; missing folders are created.
+        columns: a `pandas.DataFrame` (its index is not written), or a mapping from names to values.
+        overwrite: replace an existing file.
 
     Raises:
         DataError: for columns of different lengths.
@@ -32,13 +42,15 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any
         <BLANKLINE>
     """
     path = Path(path).expanduser()
-    lengths = {name: len(values) for name, values in columns.items()}
+    cells = {str(name): columns[str(name)] for name in columns}
+    lengths = {name: len(values) for name, values in cells.items()}
     if len(set(lengths.values())) > 1:
-        raise DataError(f"the columns of a table differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}.")
+        listing = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise DataError("table.unequal_columns", f"the columns differ in length: {listing}", file=path)
     with atomic(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*([_cell(value) for value in values] for values in columns.values()), strict=True))
+        writer.writerow(cells)
+        writer.writerows(zip(*([_cell(value) for value in values] for values in cells.values()), strict=True))
     return path
 
 

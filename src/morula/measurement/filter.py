@@ -1,11 +1,15 @@
-"""Removal of objects by what was measured on them."""
+"""Removal of objects by conditions on their measured properties.
+
+An object is removed when it satisfies all conditions of at least one group: ``[["area > 500"], ["npixels < 100", "circularity <= 0.7"]]``
+removes objects that are larger than 500, and objects that are both small and not round.
+"""
 
 from __future__ import annotations
 
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -17,7 +21,10 @@ from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
 from morula.kernels.object_tables import select
-from morula.measurement.table import Table, find_column, without_unit
+from morula.measurement.table import Columns, column, find_column, without_unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Sign = Literal["gt", "ge", "lt", "le"]
 _SIGNS: Mapping[str, Sign] = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}
@@ -25,74 +32,82 @@ _TEXT = re.compile(r"\s*(\w+)\s*(>=|<=|>|<|\b(?:gt|ge|lt|le)\b)\s*(\S+)\s*")
 
 
 class Condition(Options):
-    """A measured property compared with a number; written out, or as a text such as `npixels < 100`."""
+    """A comparison of a measured property with a number; a mapping, or a text such as `npixels < 100`."""
 
     property: str
     """Column of the table of objects, with or without its unit: `npixels`, `area`, `circularity`, `solidity`."""
     sign: Sign
     """`gt` (>), `ge` (>=), `lt` (<) or `le` (<=)."""
     value: float
-    """Number that it is compared with; lengths, areas and volumes in the unit of the column."""
+    """Number to compare with; lengths, areas and volumes are in the unit of the column."""
 
     def __str__(self) -> str:
         sign = next(text for text, name in _SIGNS.items() if name == self.sign)
         return f"{self.property} {sign} {self.value:g}"
 
 
-def _expand_variant(value: Any) -> Any:
-    """A condition written as a text as a mapping; what is none comes back as it is."""
-    found = _TEXT.fullmatch(value) if isinstance(value, str) else None
-    if isinstance(value, str) and found is None:
-        raise ValueError(f"{value!r} is no condition; write a property, a sign and a number: 'npixels < 100'")
-    if found is None:
+def _parse_text(value: Any) -> Any:
+    """A condition that is written as text, as a mapping; anything else unchanged."""
+    if not isinstance(value, str):
         return value
-    name, sign, number = found.groups()
+    parts = _TEXT.fullmatch(value)
+    remedy = "Write a property, a sign and a number, for example 'npixels < 100'."
+    if parts is None:
+        raise OptionError("condition.syntax", "is not a condition", value=value, remedy=remedy)
+    name, sign, number = parts.groups()
     try:
         return {"property": name, "sign": _SIGNS.get(sign, sign), "value": float(number)}
     except ValueError:
-        raise ValueError(f"{value!r} compares with {number!r}, which is no number; write for example 'npixels < 100'") from None
+        raise OptionError(
+            "condition.not_a_number", f"compares with {number!r}, which is not a number", value=value, remedy=remedy
+        ) from None
 
 
-def _listed(value: Any) -> Any:
-    """All of these conditions: a list, one condition alone, or a text that joins them by `and`."""
+def _split_conjunction(value: Any) -> Any:
+    """A group of conditions as a sequence; a text may join several by `and`."""
     if isinstance(value, str):
         return tuple(re.split(r"\band\b", value))
     if isinstance(value, list | tuple) and not value:
-        raise ValueError("a list of conditions is empty, so every object would satisfy it; write at least one condition, or drop the list")
+        raise OptionError(
+            "condition.empty_list",
+            "a list of conditions is empty, so that every object would satisfy it",
+            remedy="Write at least one condition, or remove the list.",
+        )
     return (value,) if isinstance(value, Mapping | Condition) else value
 
 
 All = Annotated[
-    tuple[Annotated[Condition, BeforeValidator(_expand_variant)], ...],
-    BeforeValidator(_listed),
+    tuple[Annotated[Condition, BeforeValidator(_parse_text)], ...],
+    BeforeValidator(_split_conjunction),
 ]
-"""Conditions that all have to hold."""
+"""A group of conditions that all have to hold."""
 
 
-def _lists(value: Any) -> Any:
-    """Lists of conditions: as they are, a text or a condition alone, or three nested lists under `props`, `values` and `sign`."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, Mapping) and "property" in value:
+def _parse_groups(value: Any) -> Any:
+    """Groups of conditions: unchanged, one text or condition alone, or three nested lists under `props`, `values` and `sign`."""
+    if isinstance(value, str) or (isinstance(value, Mapping) and "property" in value):
         return (value,)
     if not isinstance(value, Mapping):
         return value
     given = {_KEYS.get(str(key).lower(), str(key).lower()): lists for key, lists in value.items()}
+    remedy = "Write props, values and signs, each a list of lists with one inner list per group: props: [[area]]."
     if set(given) != {"props", "values", "signs"}:
-        raise ValueError(f"conditions have the keys {', '.join(map(str, value))}; write props, values and signs, each a list of lists")
+        raise OptionError("condition.keys", f"has the keys {', '.join(map(str, value))}", remedy=remedy)
     parts = [given[key] for key in ("props", "signs", "values")]
     if not all(isinstance(lists, list | tuple) and all(isinstance(inner, list | tuple) for inner in lists) for lists in parts):
-        raise ValueError("props, values and signs are lists of lists, an inner list for each that an object may satisfy: props: [[area]]")
+        raise OptionError("condition.nested_lists", "props, values and signs must be lists of lists", remedy=remedy)
     if len({tuple(len(inner) for inner in lists) for lists in parts}) > 1:
-        raise ValueError("props, values and signs do not agree in length; each property has one value and one sign")
+        raise OptionError(
+            "condition.unequal_lists", "props, values and signs differ in length", remedy="Give each property one value and one sign."
+        )
     names = ("property", "sign", "value")
     groups = zip(*parts, strict=True)
-    return tuple(tuple(dict(zip(names, each, strict=True)) for each in zip(*group, strict=True)) for group in groups)
+    return tuple(tuple(dict(zip(names, condition, strict=True)) for condition in zip(*group, strict=True)) for group in groups)
 
 
 _KEYS = {"properties": "props", "sign": "signs"}
-AnyOfAll = Annotated[tuple[All, ...], BeforeValidator(_lists)]
-"""Lists of conditions; one of the lists has to hold."""
+AnyOfAll = Annotated[tuple[All, ...], BeforeValidator(_parse_groups)]
+"""Groups of conditions of which at least one has to hold."""
 
 
 class _Conditions(Options):
@@ -100,60 +115,71 @@ class _Conditions(Options):
 
 
 def parse_conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
-    """Lists of conditions in any of their spellings.
+    """Groups of conditions from any of their spellings, see `filter_objects`.
 
     Raises:
-        OptionError: for what is no condition.
+        OptionError: for a value that is not a condition.
 
     Examples:
-        >>> [[str(each) for each in group] for group in parse_conditions(["npixels < 100 and circularity <= 0.7", ["area > 500"]])]
+        >>> groups = parse_conditions(["npixels < 100 and circularity <= 0.7", ["area > 500"]])
+        >>> [[str(condition) for condition in group] for group in groups]
         [['npixels < 100', 'circularity <= 0.7'], ['area > 500']]
     """
     return validated(_Conditions, {"remove": remove}, "conditions").remove
 
 
-def satisfied_conditions(table: Table, remove: Any) -> np.ndarray:
-    """Whether each object (row) satisfies each list of conditions, (rows, lists) bool. An unknown value (NaN) satisfies none.
+def satisfied_conditions(table: Columns, remove: Any) -> np.ndarray:
+    """Whether each object (row) satisfies each list of conditions. An unknown value (NaN) satisfies none.
+
+    Args:
+        table: table of objects.
+        remove: lists of conditions in any of their spellings, see `filter_objects`.
+
+    Returns:
+        bool, shape (rows, lists).
 
     Raises:
-        OptionError: for a property that the table has not.
+        OptionError: for a property that is not in the table.
 
     Examples:
-        >>> satisfied_conditions(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 1000"]])
+        >>> table = {"label": np.array([1, 2]), "voxels": np.array([50, 900])}
+        >>> satisfied_conditions(table, [["npixels < 100"], ["npixels > 10", "npixels < 1000"]])
         array([[ True,  True],
                [False,  True]])
     """
     groups = parse_conditions(remove)
-    met = np.ones((len(table), len(groups)), np.bool_)
-    for column, group in enumerate(groups):
+    names = [str(name) for name in table]
+    rows = len(table[names[0]]) if names else 0
+    satisfied = np.ones((rows, len(groups)), np.bool_)
+    for index, group in enumerate(groups):
         for condition in group:
-            if find_column(table.columns, condition.property) is None:
+            if find_column(names, condition.property) is None:
                 raise OptionError(
                     "condition.unknown_property",
-                    f"names a property that is not measured; there are {', '.join(table.columns)}",
+                    f"names a property that is not measured; there are {', '.join(names)}",
                     key="condition",
                     value=str(condition),
-                    remedy=f"{did_you_mean(condition.property, table.columns)} Measure further properties with `extra`.",
+                    remedy=f"{did_you_mean(condition.property, names)} Measure further properties with `extra`.",
                 )
-            met[:, column] &= getattr(operator, condition.sign)(table[condition.property], condition.value)
-    return met
+            satisfied[:, index] &= getattr(operator, condition.sign)(column(table, condition.property), condition.value)
+    return satisfied
 
 
 def check_conditions(
     remove: Any, ndim: int, *, channels: int = 0, extra: Sequence[str] = (), unit: str = "", also: Sequence[str] = ()
 ) -> None:
-    """Refuse conditions on properties that images of so many dimensions and channels will not have.
+    """Reject conditions on properties that images of `ndim` dimensions and `channels` channels will not have.
 
     Args:
         remove: conditions in any of their spellings.
         ndim: 2 or 3.
-        channels: of the images in which intensities are measured; 0 where none are.
+        channels: number of channels in which intensities are measured; 0 where none are.
         extra: further properties that are measured.
-        unit: of the images' voxel size; left out, any unit may stand behind a property.
+        unit: unit of the images' voxel size; if empty, a property may be named with any unit.
         also: further columns that the table will have.
 
     Raises:
-        OptionError: naming the property and those that there are.
+        OptionError: for an unknown property; the message lists the known ones.
 
     Examples:
         >>> check_conditions("sphericity < 0.5", 3)
@@ -162,51 +188,60 @@ def check_conditions(
         Traceback (most recent call last):
         morula.core.errors.OptionError: condition = 'circularty < 0.5': names a property ... Did you mean 'circularity'? ...
     """
-    from morula.measurement.measure import measure
+    from morula.measurement.measure import measured_columns
 
+    # a tiny label image shows which columns the real ones will have
     probe = np.ones((4,) * ndim, np.uint8)
-    pictures = np.ones((channels, *probe.shape), np.float32) if channels else None
-    size = VoxelSize(1, 1, 1, unit) if unit else None
-    table = measure(probe, voxel_size=size, intensity=pictures, extra=extra, confidence=[1.0])
-    table = table.with_columns({name: np.ones(1) for name in also})
+    intensity = np.ones((channels, *probe.shape), np.float32) if channels else None
+    voxel_size = VoxelSize(1, 1, 1, unit) if unit else None
+    columns = measured_columns(probe, voxel_size=voxel_size, intensity=intensity, extra=extra, confidence=[1.0])
+    columns |= {name: np.ones(1) for name in also}
     if not unit:
-        table = Table({without_unit(name): table[name] for name in table.columns})
+        columns = {without_unit(name): values for name, values in columns.items()}
     for group in parse_conditions(remove):
-        for each in group:
-            satisfied_conditions(table, [[each if unit else each.model_copy(update={"property": without_unit(each.property)})]])
+        for condition in group:
+            name = condition.property if unit else without_unit(condition.property)
+            satisfied_conditions(columns, [[condition.model_copy(update={"property": name})]])
 
 
-def with_verdicts(table: Table, remove: Any) -> Table:
-    """The table with two more columns: `comment` (``Removed`` or ``Correct``) and `conditions` (which lists it satisfies).
+def with_verdicts(table: pd.DataFrame, remove: Any) -> pd.DataFrame:
+    """The table with two more columns: `comment` (``Removed`` or ``Correct``) and `conditions` (which lists each object satisfies).
 
-    An object is removed when it satisfies one of the lists, and a list when it satisfies all of its conditions.
+    An object satisfies a list when it satisfies all conditions of the list; it is removed when it satisfies at least one list.
+
+    Raises:
+        OptionError: as `filter_objects`.
 
     Examples:
-        >>> found = with_verdicts(Table({"label": [1, 2], "voxels": [50, 900]}), [["npixels < 100"], ["npixels > 10", "npixels < 60"]])
-        >>> found["comment"].tolist(), found["conditions"].tolist()[1]
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"label": [1, 2], "voxels": [50, 900]})
+        >>> table = with_verdicts(table, [["npixels < 100"], ["npixels > 10", "npixels < 60"]])
+        >>> table["comment"].tolist(), table["conditions"].tolist()[1]
         (['Removed', 'Correct'], "['No satisfied', 'No satisfied']")
     """
-    met = satisfied_conditions(table, remove)
-    comment = np.where(met.any(axis=1), "Removed", "Correct")
-    words = [str(["Satisfied" if each else "No satisfied" for each in row]) for row in met.tolist()]
-    return table.with_columns({"comment": comment, "conditions": np.array(words, dtype=str)})
+    satisfied = satisfied_conditions(table, remove)
+    comment = np.where(satisfied.any(axis=1), "Removed", "Correct")
+    words = [str(["Satisfied" if holds else "No satisfied" for holds in row]) for row in satisfied.tolist()]
+    return table.assign(comment=comment, conditions=np.array(words, dtype=str))
 
 
-def filter_objects(labels: Any, table: Table, remove: Any) -> tuple[np.ndarray, Table]:
-    """Labels without the objects that satisfy one of some lists of conditions, and the table of all objects with the verdict on each.
+def filter_objects(labels: Any, table: pd.DataFrame, remove: Any) -> tuple[np.ndarray, pd.DataFrame]:
+    """Remove the objects that satisfy one of several lists of conditions.
 
     Args:
         labels: ids (Z)YX, an array or `Image`.
-        table: what `measure` found in them.
-        remove: lists of conditions, for example ``[["area > 500"], ["npixels < 100", "circularity <= 0.7"]]``: what is larger than 500
-            goes, and what is both small and not round. A condition is a text or a mapping ``{"property": ..., "sign": ..., "value": ...}``;
-            ``{"props": [[...]], "values": [[...]], "signs": [[...]]}`` says the same with three lists of lists.
+        table: what `morula.measure` returned for them.
+        remove: lists of conditions, for example ``[["area > 500"], ["npixels < 100", "circularity <= 0.7"]]``: removes objects that are
+            larger than 500, and objects that are both small and not round. A condition is a text, or a mapping
+            ``{"property": ..., "sign": ..., "value": ...}``. ``{"props": [[...]], "values": [[...]], "signs": [[...]]}`` is the same in
+            three lists of lists.
 
     Returns:
-        The labels with unchanged ids and type, and the table with the columns of `with_verdicts`; rows with the comment ``Correct`` remain.
+        The remaining labels, ids and type unchanged, and the table of all objects with the columns `comment` (``Removed`` or ``Correct``)
+        and `conditions` (which lists each object satisfies).
 
     Raises:
-        OptionError: for what is no condition, or a property that was not measured.
+        OptionError: for a text that is not a condition, or a property that was not measured.
 
     Examples:
         >>> from morula.measurement.measure import measure
@@ -214,14 +249,20 @@ def filter_objects(labels: Any, table: Table, remove: Any) -> tuple[np.ndarray, 
         >>> filter_objects(labels, measure(labels), ["npixels < 2"])[0]
         array([[1, 1, 1, 0, 0]], dtype=uint16)
     """
-    verdict = with_verdicts(table, remove)
-    array, _ = spatial_array(labels)
-    gone = verdict["label"][verdict["comment"] == "Removed"]
-    return remove_ids(array, gone), verdict
+    verdicts = with_verdicts(table, remove)
+    removed = verdicts["label"][verdicts["comment"] == "Removed"].to_numpy()
+    return remove_ids(spatial_array(labels)[0], removed), verdicts
 
 
-def remove_ids(labels: np.ndarray, gone: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Labels without some ids.
+def remove_ids(labels: np.ndarray, removed: Sequence[int] | np.ndarray) -> np.ndarray:
+    """A copy of a label image in which some ids are background.
+
+    Args:
+        labels: integer label image of any shape.
+        removed: ids to remove.
+
+    Returns:
+        Labels of the same shape and type.
 
     Examples:
         >>> remove_ids(np.array([[1, 2, 3]], np.uint16), [1, 3])
@@ -230,7 +271,7 @@ def remove_ids(labels: np.ndarray, gone: Sequence[int] | np.ndarray) -> np.ndarr
     array = np.ascontiguousarray(labels)
     ids, largest = compact_ids(check_labels(array))
     kept = np.ones(largest + 1, np.bool_)
-    kept[np.unique(ids[np.isin(array, gone)])] = False
+    kept[np.unique(ids[np.isin(array, removed)])] = False
     out = np.zeros_like(array)
     select(array.ravel(), ids.ravel(), kept, out.ravel())
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastremap
 import numpy as np
@@ -18,7 +18,9 @@ from morula.core.label_image import as_volume, check_labels
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.kernels.geometry import Geometry, geometry
 from morula.measurement.shape import perimeters, surface_areas
-from morula.measurement.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SMALL = 2**16  # ids up to here index the sums directly
 
@@ -30,7 +32,7 @@ def measure(
     *,
     extra: Sequence[str] = (),
     confidence: Sequence[float] | np.ndarray | None = None,
-) -> Table:
+) -> pd.DataFrame:
     """Measure every object of a label image.
 
     Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the unit stands in the name; ``area_px`` or ``volume_voxels``
@@ -59,8 +61,28 @@ def measure(
     Examples:
         >>> labels = np.array([[0, 7, 7], [0, 7, 0]])
         >>> table = measure(labels, voxel_size=0.5, intensity=10 * labels)
-        >>> table["label"], table["voxels"], table["area_um2"], table["intensity_mean"]
-        (array([7]), array([3]), array([0.75]), array([70.]))
+        >>> table[["label", "voxels", "area_um2", "intensity_mean"]]
+           label  voxels  area_um2  intensity_mean
+        0      7       3      0.75            70.0
+    """
+    import pandas as pd
+
+    return pd.DataFrame(measured_columns(labels, voxel_size, intensity, extra=extra, confidence=confidence))
+
+
+def measured_columns(
+    labels: Any,
+    voxel_size: VoxelSizeLike = None,
+    intensity: Any = None,
+    *,
+    extra: Sequence[str] = (),
+    confidence: Sequence[float] | np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """The columns of `measure` as arrays; arguments and errors as there. Does not import pandas.
+
+    Examples:
+        >>> measured_columns(np.array([[0, 7, 7], [0, 7, 0]]))["voxels"]
+        array([3])
     """
     size = _size(labels, voxel_size)
     array = check_labels(spatial_array(labels)[0])
@@ -78,7 +100,7 @@ def measure(
             columns[name] = values[there]
     for name, values in _extra(extra, indexed, channels, size, frozenset(columns)).items():
         columns[name] = values
-    return Table(columns)
+    return columns
 
 
 def _size(labels: Any, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
@@ -140,7 +162,10 @@ def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np
     values = np.asarray(confidence, np.float32)
     if values.ndim != 1 or (len(ids) and ids.max() > len(values)):
         raise DataError(
-            f"confidence has shape {values.shape} but the labels go up to {ids.max(initial=0)}. Give one value for each id from 1 on."
+            "measure.confidence_shape",
+            f"has shape {values.shape} but the largest id is {ids.max(initial=0)}",
+            key="confidence",
+            remedy="Give one value for each id from 1 on.",
         )
     return values[ids - 1]
 
@@ -152,8 +177,10 @@ def _channels(intensity: Any, shape: tuple[int, ...]) -> np.ndarray:
         values = values[None]
     if values.shape[1:] != shape:
         raise DataError(
-            f"the intensity image has shape {values.shape if len(values) > 1 else values.shape[1:]} but the labels have {shape}. "
-            "Give the image of these labels, with channels in front."
+            "measure.intensity_shape",
+            f"has shape {values.shape if len(values) > 1 else values.shape[1:]} but the labels have {shape}",
+            key="intensity",
+            remedy="Give the image that the labels belong to, (Z)YX or C(Z)YX.",
         )
     exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
     return values.astype(np.float32 if exact else np.float64, copy=False)
@@ -204,7 +231,7 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
     Examples:
         >>> check_extra(["solidty"])
         Traceback (most recent call last):
-        morula.core.errors.OptionError: the extra measure 'solidty' is not a region property of scikit-image. Did you mean 'solidity'?
+        morula.core.errors.OptionError: extra = 'solidty': is not a region property of scikit-image. Did you mean 'solidity'?
     """
     from skimage.measure import regionprops
 
@@ -213,12 +240,14 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
     for name in names:
         if name not in known or name in taken:
             if name in taken:
-                raise OptionError(f"the extra measure {name!r} stands in the table already. Leave it out.")
-            raise OptionError(f"the extra measure {name!r} is not a region property of scikit-image.{did_you_mean(name, known)}")
+                raise OptionError("measure.duplicate", "is in the table already", key="extra", value=name, remedy="Leave it out.")
+            rule = "is not a region property of scikit-image"
+            raise OptionError("measure.unknown", rule, key="extra", value=name, remedy=did_you_mean(name, known))
         try:
             getattr(probe, name)
         except NotImplementedError:
-            raise OptionError(f"the extra measure {name!r} cannot be taken of {ndim}D images. Leave it out.") from None
+            rule = f"is not defined for {ndim}D images"
+            raise OptionError("measure.dimensions", rule, key="extra", value=name, remedy="Leave it out.") from None
 
 
 _OF_HULLS = ("area_convex", "feret_diameter_max", "solidity")
@@ -284,11 +313,15 @@ def _extra(
         found |= _of_hulls(hulls, whole, spacing)
     except (NotImplementedError, AttributeError, TypeError) as error:
         raise OptionError(
-            f"the extra measures {', '.join(names)} cannot be taken of this {indexed.ndim}D image: {error}. Leave it out."
+            "measure.failed",
+            f"cannot be measured in this {indexed.ndim}D image: {error}",
+            key="extra",
+            value=list(names),
+            remedy="Leave it out.",
         ) from error
     for name, values in found.items():
         if values.dtype.kind not in "biuf":
-            raise OptionError(f"the extra measure {name!r} is not a number. Leave it out.")
+            raise OptionError("measure.not_a_number", "is not a number per object", key="extra", value=name, remedy="Leave it out.")
     named = {column: _with_unit(column, names, size.unit, indexed.ndim) for column in found}
     order = sorted(found, key=lambda column: names.index(_property(column, names)))
     return {column if named[column] in taken else named[column]: found[column] for column in order}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from morula.core.image import spatial_array
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.measurement.measure import measure
-from morula.measurement.table import Table
+from morula.measurement.measure import measured_columns
+from morula.measurement.table import column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> Table:
+def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
     """Objects and what they fill of the image, under the names of CellSeg3D.
 
     Columns: ``Label``; ``Volume`` (voxels); ``Centroid x``, ``y`` and ``z`` (voxels); ``Sphericity (axes)`` (of the spheroid with the
@@ -32,16 +35,19 @@ def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> Table:
 
     Examples:
         >>> table = statistics(np.array([[0, 7, 7], [0, 7, 0]]))
-        >>> table["Volume"], table["Filling ratio"], table["Number objects"]
-        (array(['3'], dtype='<U1'), array(['0.5'], dtype='<U3'), array(['1'], dtype='<U1'))
+        >>> table[["Volume", "Filling ratio", "Number objects"]]
+          Volume Filling ratio Number objects
+        0      3           0.5              1
     """
+    import pandas as pd
+
     array = spatial_array(labels)[0]
     size = VoxelSize.of(voxel_size if voxel_size is not None else getattr(labels, "voxel_size", None), array.ndim)
-    table = measure(array, voxel_size=size, extra=("axis_major_length", "axis_minor_length"))
+    table = measured_columns(array, voxel_size=size, extra=("axis_major_length", "axis_minor_length"))
     axes = "zyx"[-array.ndim :]
     columns: dict[str, list[Any]] = {"Label": table["label"].tolist(), "Volume": table["voxels"].tolist()}
     columns |= {f"Centroid {axis}": table[f"centroid_{axis}"].tolist() for axis in reversed(axes)}
-    columns["Sphericity (axes)"] = spheroid_sphericity(table["axis_major_length"], table["axis_minor_length"]).tolist()
+    columns["Sphericity (axes)"] = spheroid_sphericity(column(table, "axis_major_length"), column(table, "axis_minor_length")).tolist()
     if size.unit != "pixel":
         power, spacing = array.ndim, size.spacing(array.ndim)
         columns[f"Volume ({size.unit}{power})"] = (table["voxels"] * np.prod(spacing)).tolist()
@@ -53,10 +59,10 @@ def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> Table:
         "Total image volume": array.size,
         "Total object volume (pixels)": filled,
         "Filling ratio": filled / max(array.size, 1),
-        "Number objects": len(table),
+        "Number objects": len(table["label"]),
     }
-    rows = max(len(table), 1)
-    return Table(
+    rows = max(len(table["label"]), 1)
+    return pd.DataFrame(
         {name: [_cell(value) for value in values] + [""] * (rows - len(values)) for name, values in columns.items()}
         | {name: [_cell(value)] + [""] * (rows - 1) for name, value in whole.items()}
     )

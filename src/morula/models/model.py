@@ -19,12 +19,12 @@ from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.inference.median import median
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from morula.data.normalise import Normalisation
     from morula.decoders.decode import Objects
     from morula.inference.openvino import OpenVino
-    from morula.measurement.table import Table
     from morula.methods.base import Method
     from morula.nn.network import Network
 
@@ -98,7 +98,7 @@ class Model:
 
         return self.normalisation or statistics(image, self.job.sampling.normalise)
 
-    def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, Table]:
+    def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, pd.DataFrame]:
         """Labels of the objects that the job's conditions leave, and the table of all objects; where the job has conditions, the columns
         `comment` and `conditions` tell which were removed, and why."""
         from morula.measurement.filter import filter_objects
@@ -111,7 +111,8 @@ class Model:
             objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=wanted.measure.extra, confidence=objects.confidence
         )
         if objects.classes is not None and objects.class_confidence is not None:
-            table = table.with_columns(class_columns(self.job.method.classes, objects.classes, objects.class_confidence, table["label"]))
+            ids = table["label"].to_numpy()
+            table = table.assign(**class_columns(self.job.method.classes, objects.classes, objects.class_confidence, ids))
         return filter_objects(objects.labels, table, wanted.filter) if wanted.filter else (objects.labels, table)
 
     def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:

@@ -11,7 +11,7 @@ import numpy as np
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.io.read import read, read_labels, read_labels_and_classes
-from morula.measurement.measure import measure
+from morula.measurement.measure import measured_columns
 from morula.metrics.matching import associate
 from morula.report import pictures
 from morula.report.run_folder import RunContents, RunImage, read_rows
@@ -149,8 +149,8 @@ def _measured(opened: Opened, labels: np.ndarray) -> dict[int, dict[str, Any]]:
         return {}
     assert opened.truth is not None
     size = VoxelSize.of(opened.spacing, len(opened.spacing)).asdict() | {"unit": opened.unit}
-    table = measure(np.where(np.isin(opened.truth, labels), opened.truth, 0), voxel_size=size)
-    return {int(table["label"][i]): {column: table[column][i] for column in table.columns} for i in range(len(table))}
+    table = measured_columns(np.where(np.isin(opened.truth, labels), opened.truth, 0), voxel_size=size)
+    return {int(label): {column: values[i] for column, values in table.items()} for i, label in enumerate(table["label"])}
 
 
 def _row(image: str, label: int, tag: str, iou: float, row: dict[str, Any], *, confident: bool = True) -> ObjectRow:

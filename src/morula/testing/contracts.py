@@ -71,9 +71,9 @@ def renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def without_ties(case: Case) -> np.ndarray:
     """Labels without the objects whose centroid lies midway between voxels: no voxel can mark such a centre in every orientation."""
-    from morula.measurement.measure import measure
+    from morula.measurement.measure import measured_columns
 
-    table = measure(case.labels)
+    table = measured_columns(case.labels)
     centroids = np.stack([table[f"centroid_{axis}"] for axis in "zyx"[-case.labels.ndim :]], axis=1)
     midway = (np.abs(centroids % 1 - 0.5) < 1e-6).any(axis=1)
     return np.where(np.isin(case.labels, table["label"][midway]), 0, case.labels).astype(np.uint32)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from morula.core.errors import JobError, MorulaError, Problem
+from morula.core.errors import InvalidOptionsError, JobError, MorulaError, Problem
 
 
 @dataclass
 class Expected:
-    """What `raises` caught: the error, and of a `JobError` the problem with the expected code and fields."""
+    """What `raises` caught: the error, and its matching problem where the error holds several."""
 
     error: MorulaError | None = None
     problem: Problem | None = None
@@ -19,7 +19,7 @@ class Expected:
 
 @contextmanager
 def raises(code: str, **fields: object) -> Iterator[Expected]:
-    """Expect a `MorulaError` with this code and these fields (key, value, file, ...), or a `JobError` with such a problem.
+    """Expect a `MorulaError` with this code and these fields (key, value, file, ...), or one that holds such a problem.
 
     Args:
         code: the error's stable code.
@@ -40,10 +40,11 @@ def raises(code: str, **fields: object) -> Iterator[Expected]:
         yield expected
     except MorulaError as error:
         expected.error = error
-        for candidate in error.problems if isinstance(error, JobError) else [error]:
+        candidates = error.problems if isinstance(error, JobError | InvalidOptionsError) else [error]
+        for candidate in candidates:
             if candidate.code == code and all(getattr(candidate, name) == value for name, value in fields.items()):
                 expected.problem = candidate if isinstance(candidate, Problem) else None
                 return
-        found = [(each.code, each.key, each.value, str(each)) for each in (error.problems if isinstance(error, JobError) else [error])]
-        raise AssertionError(f"expected {code!r} with {fields}, got {found}") from error
+        listing = [(candidate.code, candidate.key, candidate.value, str(candidate)) for candidate in candidates]
+        raise AssertionError(f"expected {code!r} with {fields}, got {listing}") from error
     raise AssertionError(f"expected an error with the code {code!r}; none was raised")

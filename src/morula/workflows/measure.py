@@ -12,6 +12,7 @@ from morula.core.image import spatial_array
 from morula.core.voxel_size import VoxelSize
 from morula.io.read import read, read_labels
 from morula.io.write import write
+from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 
@@ -65,10 +66,10 @@ def measure_file(
     array = spatial_array(objects)[0]
     if remove:
         array, table = filter_objects(array, table, list(remove))
-        table.to_csv(everything)
+        write_table(everything, table)
         yield FileWritten(everything, Artefact.FULL_TABLE, task=TASK)
-        table = table.where(table["comment"] == "Correct")
-    table.to_csv(output)
+        table = table[table["comment"] == "Correct"]
+    write_table(output, table)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
         write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=overwrite)

@@ -18,6 +18,7 @@ from morula.core.location import split_location, stem_of
 from morula.io.write import write
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
+from morula.measurement.csv_table import write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
 from morula.models.model import Model, load
@@ -97,13 +98,13 @@ def segment_one(
         write_labels(classes_beside(labels_file), class_image(labels, objects.classes), image)
         yield FileWritten(classes_beside(labels_file), Artefact.CLASSES)
     if "comment" in table:
-        table.to_csv(table_beside(labels_file, "_all"))
+        write_table(table_beside(labels_file, "_all"), table)
         yield FileWritten(table_beside(labels_file, "_all"), Artefact.FULL_TABLE)
-        table = table.where(table["comment"] == "Correct")
+        table = table[table["comment"] == "Correct"]
     if model.job.objects.measure.statistics:
-        statistics(labels, image.voxel_size).to_csv(table_beside(labels_file, "_statistics"))
+        write_table(table_beside(labels_file, "_statistics"), statistics(labels, image.voxel_size))
         yield FileWritten(table_beside(labels_file, "_statistics"), Artefact.STATISTICS)
-    table.to_csv(table_beside(labels_file))
+    write_table(table_beside(labels_file), table)
     yield FileWritten(table_beside(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
     yield from more_images(model, objects, labels_file, image)
     yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
