@@ -14,7 +14,7 @@ from morula.core import Family, JobError, MorulaError, OptionError, errors
 from morula.core import family as family_module
 from morula.core.errors import InvalidOptionsError, Problem
 from morula.core.family import Member, did_you_mean
-from morula.core.options import Options, problem_of, validated
+from morula.core.options import Options, validated
 from morula.core.variants import ManyOf, OneOf, VariantOptions, expand_variant, variant_types
 from morula.testing.errors import raises
 

@@ -166,7 +166,7 @@ def test_messages():
         parse_entry({"zoom": {"low": 2, "high": 1}})
     with pytest.raises(OptionError, match="is not understood"):
         parse_entry({"flip": {}, "rotate": {}})
-    with pytest.raises(OptionError, match=r"(?s)no option 'a'.*unknown augmentation 'x'"):
+    with pytest.raises(OptionError, match=r"(?s)no option 'a'.*augmentation = 'x': is unknown"):
         parse_augmentations([{"flip": {"a": 1}}, "x"])
 
 

@@ -8,12 +8,13 @@ import pytest
 from scipy import ndimage as ndi
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError, UnknownNameError
+from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.decoders.statistics import ChannelStatistics
 from morula.metrics.matching import match
 from morula.representations.encode import build_channels, encode
+from morula.testing.errors import raises
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 SETS = [
@@ -254,13 +255,13 @@ def test_messages():
         decode(np.where(np.arange(2)[:, None, None] == 1, np.nan, channels), ["F", "C"])
     with pytest.raises(OptionError, match="seeds names the channel 'D' but the prediction has F, C"):
         decode(channels, ["F", "C"], "watershed", {"seeds": {"D": "auto"}})
-    with pytest.raises(OptionError, match=r"unknown option 'seed'.*Did you mean 'seeds'"):
+    with raises("option.unknown", remedy="Did you mean 'seeds'?"):
         decode(channels, ["F", "C"], "watershed", {"seed": {"F": "auto"}})
     with pytest.raises(OptionError, match="no decoder makes objects of the channels P, Dc alone"):
         decode(channels, ["P", "Dc"])
     with pytest.raises(OptionError, match="do not say how far objects reach"):
         decode(channels, ["P", "Dc"], "watershed")
-    with pytest.raises(UnknownNameError, match="unknown decoder 'wathershed'"):
+    with raises("name.unknown", key="decoder", value="wathershed"):
         decode(channels, ["F", "C"], "wathershed")
 
 

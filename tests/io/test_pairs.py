@@ -7,6 +7,7 @@ from morula.core.errors import DataError, FileReadError, MissingFileError
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.io.pairs import list_images, pair_images
 from morula.io.write import write
+from morula.testing.errors import raises
 
 
 def fill(folder, names, shape=(6, 5)):
@@ -73,7 +74,7 @@ def test_everything_that_does_not_fit_is_said_at_once(tmp_path):
     assert f"label image {str(labels / 'e.tif')!r} has no image in {str(raw)!r}" in said
     assert "has 6 x 5 voxels but its labels" in said
     assert "have 6 x 6" in said
-    assert "d.tif' cannot be read" in said
+    assert "d.tif: cannot be read" in said
     assert said.endswith("Give each image one label image of the same name and size.")
 
 
@@ -146,7 +147,7 @@ def test_reading_what_is_not_there_or_unknown(tmp_path):
     from morula.io.read import read
 
     write(tmp_path / "cells.tif", np.zeros((4, 4), np.uint8))
-    with pytest.raises(MissingFileError, match=r"cels\.tif' does not exist\. Correct the path\. Did you mean 'cells\.tif'\?"):
+    with raises("file.missing", file=str(tmp_path / "cels.tif"), remedy="Correct the path. Did you mean 'cells.tif'?"):
         read(tmp_path / "cels.tif")
     with pytest.raises(MissingFileError, match="does not exist"):
         read(tmp_path / "a.h5" / "raw")
@@ -156,7 +157,7 @@ def test_reading_what_is_not_there_or_unknown(tmp_path):
     with pytest.raises(FileReadError, match="is a folder, not an image"):
         read(tmp_path)
     (tmp_path / "b.tif").write_bytes(b"")
-    with pytest.raises(FileReadError, match=r"b\.tif' cannot be read"):
+    with pytest.raises(FileReadError, match=r"b\.tif: cannot be read"):
         read(tmp_path / "b.tif")
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(DataError, match="holds no image data set"):

@@ -156,7 +156,7 @@ def test_truncated_files_are_errors_in_words(tmp_path, kind, compression, part):
     data = (tmp_path / "whole.tif").read_bytes()
     path = tmp_path / "cut.tif"
     path.write_bytes(data[: math.ceil(len(data) * part)])
-    with pytest.raises(FileReadError, match=r"cut\.tif' cannot be read .*truncated.* copy it again"):
+    with pytest.raises(FileReadError, match=r"cut\.tif: cannot be read .*truncated.* copy it again"):
         np.asarray(read(path))
 
 
@@ -169,7 +169,7 @@ def test_damaged_pixels_are_errors_when_they_are_read(tmp_path):
         file.write(b"\xff" * 64)
     image = read(path)
     np.testing.assert_array_equal(image.data[0], STACK[0])
-    with pytest.raises(FileReadError, match=r"a\.tif' cannot be read"):
+    with pytest.raises(FileReadError, match=r"a\.tif: cannot be read"):
         image.data[3]
 
 

@@ -106,7 +106,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD.replace("  channels:", "  weights: [1, 2]\n  channels:"), "job.yaml:5  method.weights  [1, 2] is not valid"),
         (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "method.thresholds.0  50 is not valid"),
         (GOOD + "objects: {refine: [remove_small]}\n", "refine.0  remove_small needs the option size. Write {remove_small: {size: ...}}"),
-        (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "are lists of lists"),
+        (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "must be lists of lists"),
         (GOOD + "objects: {filter: [[]]}\n", "a list of conditions is empty"),
         (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "pools has 2 entries but 2 features need 1"),
     ],

@@ -16,6 +16,7 @@ from morula.labels.morphology import dilate, dilate_mask, ellipsoid, erode, radi
 from morula.labels.skeleton import skeleton
 from morula.representations import REPRESENTATIONS
 from morula.representations.encode import build_channels, encode
+from morula.testing.errors import raises
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "channels.npz")
 CASES = {
@@ -279,7 +280,7 @@ def test_channels_that_are_none():
     labels = np.ones((3, 3), int)
     with pytest.raises(UnknownNameError, match="Did you mean 'Db'"):
         encode(labels, ["Dbb"])
-    with pytest.raises(OptionError, match=r"unknown option 'erosionn'.*Did you mean 'erosion'"):
+    with raises("option.unknown", value=1, remedy="Did you mean 'erosion'?"):
         encode(labels, ["F"], {"F": {"erosionn": 1}})
     with pytest.raises(OptionError, match="erosion"):
         encode(labels, ["F"], {"F": {"erosion": -1}})

@@ -124,7 +124,7 @@ def test_large_labels_are_sampled() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        ("F+X", UnknownNameError, "unknown .*'X'"),
+        ("F+X", UnknownNameError, "'X': is unknown"),
         ("P", OptionError, "no decoder makes objects"),
         ("F+C:mutex_watershed", OptionError, "mutex_watershed"),
         ("F+C:mutex", UnknownNameError, "Did you mean"),

@@ -70,9 +70,9 @@ def check_scores(run: Path, data2d: Path) -> None:
 def test_conditions_are_checked_before_anything_runs(data2d: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "wrong.yaml"
     for text, key, message in (
-        ("objects: {filter: [[sphericity < 0.5]]}", "objects.filter", "which is not measured"),
-        ("objects: {filter: [[area about 5]]}", "objects.filter", "is no condition"),
-        ("objects: {filter: [[area_nm2 > 5]]}", "objects.filter", "which is not measured"),
+        ("objects: {filter: [[sphericity < 0.5]]}", "objects.filter", "that is not measured"),
+        ("objects: {filter: [[area about 5]]}", "objects.filter", "is not a condition"),
+        ("objects: {filter: [[area_nm2 > 5]]}", "objects.filter", "that is not measured"),
         ("objects: {refine: [{voronoi: {channel: B}}]}", "objects.refine", "needs the channel B"),
         ("prediction: {median: [{axes: yz}]}", "prediction.median", "but the images are 2D"),
         ("prediction: {median: [{axes: xy, size: 4}]}", "prediction.median", "4 is even"),

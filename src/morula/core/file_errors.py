@@ -16,14 +16,14 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
         error: what the library raised, or what is wrong in words.
 
     Examples:
-        >>> print(unreadable_file("a.tif", "it has no pages"))
-        a.tif: cannot be read (it has no pages). Check that the file is complete and of the format that its name says; copy it again.
+        >>> print(unreadable_file("a.tif", "it has no pages"))  # doctest: +ELLIPSIS
+        a.tif: cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
     """
     return FileReadError(
         "file.unreadable",
         f"cannot be read ({_first_line(error)})",
         file=str(path),
-        remedy="Check that the file is complete and of the format that its name says; copy it again.",
+        remedy="The file is damaged, truncated or of another format than its name says: copy it again from its source.",
     )
 
 
