@@ -159,8 +159,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
-        subject = self.key if self.value is UNSET else f"{self.key} = {_shown(self.value)}".removeprefix(" = ")
-        return "  ".join(part for part in (place, subject, self.message) if part)
+        return "  ".join(part for part in (place, self.key, self.message) if part)
 
 
 class InvalidOptionsError(OptionError):

@@ -82,7 +82,7 @@ def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) ->
         ...     Colour.model_validate({"hua": 3})
         ... except ValidationError as failed:
         ...     print(problem_of(failed.errors()[0], "hua", ["hue"]))
-        hua = 3  is not an option; there are hue. Did you mean 'hue'?
+        hua  is not an option; there are hue. Did you mean 'hue'?
     """
     kind, given, context = str(error["type"]), error.get("input", UNSET), error.get("ctx") or {}
     cause = context.get("error")
