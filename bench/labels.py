@@ -117,7 +117,7 @@ def trained(setting: Setting, seed: int, start: str, data: Path) -> float:
             "method": {"kind": "channels"},
             "network": network,
             "sampling": {"patch": list(setting.patch), "batch": setting.batch},
-            "training": {**FINE_TUNING, "seed": seed, "average": 0.99},
+            "training": {**FINE_TUNING, "seed": seed, "ema_decay": 0.99},
             "objects": {"refine": [{"remove_small": 20}]},
         },
         folder / start.replace(" ", "_"),

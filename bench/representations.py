@@ -105,7 +105,7 @@ def painted(layout: str) -> Callable[[Result | None, argparse.Namespace], Iterat
         lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
         missing = [name for name in FROM_SLICES if name not in {line[0] for line in lines}]
         images = simulated()
-        labels = {"labels": str(slices_of(images, layout)), "unlabelled": UNLABELLED}
+        labels = {"labels": str(slices_of(images, layout)), "ignore_label": UNLABELLED}
         run, figures = trained("volumes", missing[0], FROM_SLICES[missing[0]], images, options, called=f"slices_{layout}", labels=labels)
         after = tuned(run)
         lines.append([missing[0], *scores(run, figures), *(round(after[f"F1@{threshold}"], 3) for threshold in ("0.5", "0.75"))])
@@ -224,7 +224,7 @@ def planned(run: Path, data: str, method: dict[str, Any], images: Path, epochs: 
         document["training"]["epochs"] = epochs
     if labels is not None:
         document["images"]["train"]["labels"] = labels["labels"]
-        document["images"]["unlabelled"] = labels["unlabelled"]
+        document["images"]["ignore_label"] = labels["ignore_label"]
     job = RUNS / f"{run.name}.yaml"
     job.write_text(yaml.safe_dump(document, sort_keys=False))
     return job
@@ -236,7 +236,7 @@ def decoder_of(run: Path) -> str:
     from morula.decoders.decode import decoder_name
 
     method = morula.load(run).method
-    return decoder_name(method.representations, method.objects.process)
+    return decoder_name(method.representations, method.objects.decoder)
 
 
 def table(title: str, note: str, titles: list[str], lines: list[list[Any]], *, complete: bool) -> Result:

@@ -50,7 +50,7 @@ def own_step(network: Any, loss: Callable[..., Any], batch: dict[str, Any], prec
     from morula.training.options import Training
     from morula.training.state import TrainingState
 
-    options = Training(epochs=1, precision=precision, device="cpu", optimiser={"kind": "adamw", "rate": 1e-4, "weight_decay": 0.02})
+    options = Training(epochs=1, precision=precision, device="cpu", optimiser={"kind": "adamw", "lr": 1e-4, "weight_decay": 0.02})
     run = TrainingState(network, loss, Once(batch), options, folder=Path(mkdtemp()))
     return lambda: run.step(run.fetch())
 

@@ -96,7 +96,7 @@ def test_missing_files_are_problems_of_the_job(folder: Path) -> None:
 def test_check_tells_what_is_planned_and_what_it_costs(folder: Path) -> None:
     result = typed("check", folder / "job.yaml")
     assert result.exit_code == 0, result.output
-    assert "training.optimiser.rate" in result.output
+    assert "training.optimiser.lr" in result.output
     assert "one real step" in result.output
     assert "no problem found" in result.output
     assert "GB" not in typed("check", folder / "job.yaml", "--no-prove").output

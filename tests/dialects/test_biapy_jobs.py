@@ -87,7 +87,7 @@ COMBINATIONS = {
 def test_documented_channels_can_be_planned(tmp_path: Path, channels: str, decoder: str) -> None:
     found = convert(written(tmp_path, {f"{SEG}.DATA_CHANNELS": channels.split()}))
     job = planned(found.text())
-    assert job.objects.process.kind == decoder
+    assert job.objects.decoder.kind == decoder
     assert job.sampling.patch == (32, 32)
     assert found.job["method"].get("weights") is None
 
@@ -119,7 +119,7 @@ def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
         "overlap": 0.0,
         "normalise": {"kind": "zscore", "per": "image"},
     }
-    assert job["training"]["optimiser"] == {"kind": "adamw", "rate": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999]}
+    assert job["training"]["optimiser"] == {"kind": "adamw", "lr": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999]}
     assert (job["training"]["schedule"], job["augment"], job["prediction"]) == ("constant", "none", {"overlap": 0.0})
 
 
@@ -180,7 +180,7 @@ def test_the_steps_of_the_watershed(tmp_path: Path) -> None:
         f"{of}.DATA_CHECK_MW": True,
     }  # fmt: skip
     job = convert(written(tmp_path, keys)).job["objects"]
-    assert job["process"] == {
+    assert job["decoder"] == {
         "kind": "watershed", "seeds": {"F": 0.6, "C": "auto"}, "growth": {"F": "auto"}, "surface": "F", "valley": None,
         "seed_morphology": [{"op": "erode", "radius": 1}, {"op": "dilate", "radius": 2}], "growth_erosion": 3, "growth_dilation": 5,
         "min_seed": 10,
@@ -199,7 +199,7 @@ def test_volumes(tmp_path: Path) -> None:
     assert job.network.pools == ((1, 2, 2), (2, 2, 2))
     assert job.images.voxel_size == {"z": 2.0, "y": 0.5, "x": 0.5, "unit": "um"}
     assert [channel.kind for channel in job.method.channels] == ["F", "C", "V", "H", "Z"]
-    assert (job.prediction.overlap, job.prediction.augment, job.prediction.median[0].axes) == (0.25, "all", "yz")
+    assert (job.prediction.overlap, job.prediction.tta, job.prediction.median[0].axes) == (0.25, "all", "yz")
 
 
 def test_pretraining(tmp_path: Path) -> None:

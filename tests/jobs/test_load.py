@@ -18,7 +18,7 @@ method:
   channels: {F: {erosion: 1}, C: {mode: inner}, Db: {}}
 network: {kind: unet, features: [16, 32]}
 augment: [flip, {rotate: {degrees: 45}}, {brightness: 0.1}]
-training: {epochs: 5, optimiser: {kind: adamw, rate: 1e-3}, schedule: one_cycle}
+training: {epochs: 5, optimiser: {kind: adamw, lr: 1e-3}, schedule: one_cycle}
 """
 
 
@@ -38,7 +38,7 @@ def test_a_good_job_loads_with_every_spelling(tmp_path: Path) -> None:
     job = load_job(written(tmp_path, GOOD))
     assert [channel.kind for channel in job.method.channels] == ["F", "C", "Db"]
     assert job.method.channels[0].erosion == 1
-    assert job.training.optimiser.rate == 1e-3
+    assert job.training.optimiser.lr == 1e-3
     assert [each.kind for each in job.augment] == ["flip", "rotate", "brightness"]
     assert job.augment[2].strength == 0.1
     assert job.images.train.raw == str(tmp_path / "data/images")
@@ -70,7 +70,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
           channels: {F: {}, Dbb: {}, C: {mod: inner}}
         network: {kind: unett}
         augment: [flip, {rotat: {degrees: 45}}]
-        training: {epochs: many, optimiser: {kind: adamw, rate: -1}}
+        training: {epochs: many, optimiser: {kind: adamw, lr: -1}}
         """,
     )
     by_line = {int(text.split(":")[1].split()[0]): text for text in said}
@@ -82,7 +82,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
     assert "unknown name 'unett'" in by_line[7]
     assert "Did you mean 'rotate'?" in by_line[8]
     assert any("training.epochs" in text and "'many'" in text for text in said)
-    assert any("rate" in text and "-1" in text for text in said)
+    assert any("lr" in text and "-1" in text for text in said)
     assert len(said) == 8
 
 
@@ -135,8 +135,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_overrides_go_before_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD.replace("network: {kind: unet, features: [16, 32]}", "network: unet"))
-    job = load_job(path, overrides=["training.epochs=7", "network.features=[8, 16]", "training.optimiser.rate=2e-3"])
-    assert (job.training.epochs, job.network.features, job.training.optimiser.rate) == (7, (8, 16), 2e-3)
+    job = load_job(path, overrides=["training.epochs=7", "network.features=[8, 16]", "training.optimiser.lr=2e-3"])
+    assert (job.training.epochs, job.network.features, job.training.optimiser.lr) == (7, (8, 16), 2e-3)
     with pytest.raises(OptionError, match="key=value"):
         load_job(path, overrides=["training.epochs"])
     with pytest.raises(JobError, match="unknown key 'epoch'"):

@@ -298,7 +298,7 @@ def test_worse_images_on_disk_are_made_again_when_the_settings_or_an_image_chang
     [
         ({"method": {"kind": "masked_autoencoder"}, "network": {**TINY, "token": 12}}, "not parted into several boxes"),
         ({"method": {"kind": "masked_autoencoder"}, "network": {"kind": "unet"}}, "cannot be trained by the method masked_autoencoder"),
-        ({"method": {"kind": "masked_autoencoder"}, "prediction": {"augment": "flips"}, "network": TINY}, "no effect with masks"),
+        ({"method": {"kind": "masked_autoencoder"}, "prediction": {"tta": "flips"}, "network": TINY}, "no effect with masks"),
         ({"method": {"kind": "masked_autoencoder", "ratio": 0.75}, "network": TINY}, "ratio has no effect"),
         ({"method": {"kind": "crappify"}, "network": TINY}, "cannot be trained by the method crappify"),
         ({"method": {"kind": "crappify", "factor": [2, 2, 2]}}, "3 numbers but the images have 2 axes"),

@@ -16,7 +16,7 @@ from morula.testing.simulate import simulate
 
 def made(ndim=2, process=None, **options):
     document = {"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "channels", **options}}
-    job = load_job(document | ({"objects": {"process": process}} if process else {}))
+    job = load_job(document | ({"objects": {"decoder": process}} if process else {}))
     return METHODS.load("channels")(job.method, job.objects, ndim=ndim, spacing=(2.0, 1.0, 1.0)[-ndim:])
 
 

@@ -57,7 +57,7 @@ def job(kind: str = "channels") -> dict[str, Any]:
         "images": {"train": {"raw": "/d/raw", "labels": "/d/labels"}, "validate": 0.1, "voxel_size": "auto", "axes": None},
         "method": {"kind": kind, "channels": {"F": {}, "C": {}}},
         "network": {"kind": "unet", "features": [8, 16]},
-        "training": {"epochs": 3, "optimiser": {"kind": "adamw", "rate": 0.001}},
+        "training": {"epochs": 3, "optimiser": {"kind": "adamw", "lr": 0.001}},
     }
 
 

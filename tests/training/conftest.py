@@ -12,4 +12,4 @@ sys.path.insert(0, str(Path(__file__).parent))  # for training_toys
 
 @pytest.fixture
 def options() -> Training:
-    return Training(epochs=4, device="cpu", optimiser={"kind": "adamw", "rate": 0.02}, schedule="one_cycle")
+    return Training(epochs=4, device="cpu", optimiser={"kind": "adamw", "lr": 0.02}, schedule="one_cycle")

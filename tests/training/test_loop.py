@@ -74,7 +74,7 @@ def test_figures_equal_those_of_the_whole_epoch(tmp_path: Path, options: Trainin
     """With a rate too small to move the weights, an epoch's loss is the loss of all its patches in one batch."""
     patches = Patches(ndim=ndim)
     net = network(ndim=ndim)
-    one = varied(options, epochs=1, optimiser={"kind": "sgd", "rate": 1e-30}, precision="fp64")
+    one = varied(options, epochs=1, optimiser={"kind": "sgd", "lr": 1e-30}, precision="fp64")
     events = list(fit(net, loss, patches, one, folder=tmp_path))
     whole = patches.collate([patches.sample(0, 0, i) for i in range(8)])
     held = patches.collate([patches.sample(1, i) for i in range(3)])
@@ -89,7 +89,7 @@ def test_figures_equal_those_of_the_whole_epoch(tmp_path: Path, options: Trainin
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("parts", [2, 3])
 def test_accumulation_equals_one_large_batch(tmp_path: Path, options: Training, parts: int, clip: float | None) -> None:
-    base = varied(options, precision="fp64", clip=clip, optimiser={"kind": "sgd", "rate": 0.5})
+    base = varied(options, precision="fp64", clip_norm=clip, optimiser={"kind": "sgd", "lr": 0.5})
     large, small = network(), network()
     steps = 2
     a = list(fit(large, loss, Patches(batch=2 * parts, steps_per_epoch=steps), base, folder=tmp_path / "a"))
@@ -142,9 +142,9 @@ def test_random_state_of_the_caller_is_kept(tmp_path: Path, options: Training) -
     "changes",
     [
         {"schedule": "one_cycle"},
-        {"schedule": {"kind": "cosine", "warmup": 0.2}, "average": 0.9, "accumulate": 2},
+        {"schedule": {"kind": "cosine", "warmup": 0.2}, "ema_decay": 0.9, "accumulate": 2},
         {"schedule": {"kind": "plateau", "patience": 0}, "optimiser": {"kind": "sgd", "momentum": 0.9}, "validate_every": "3 steps"},
-        {"schedule": {"kind": "constant", "warmup": 5}, "optimiser": "adam", "validate_every": 2, "clip": 0.1},
+        {"schedule": {"kind": "constant", "warmup": 5}, "optimiser": "adam", "validate_every": 2, "clip_norm": 0.1},
     ],
     ids=["one_cycle", "cosine", "plateau", "constant"],
 )
@@ -202,7 +202,7 @@ def test_more_epochs_on_resume(tmp_path: Path, options: Training) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"optimiser": {"kind": "adamw", "rate": 0.5}}, {"epochs": 9}, {"seed": 3}], ids=["optimiser", "epochs", "seed"]
+    "changes", [{"optimiser": {"kind": "adamw", "lr": 0.5}}, {"epochs": 9}, {"seed": 3}], ids=["optimiser", "epochs", "seed"]
 )
 def test_resume_rejects_other_settings(tmp_path: Path, options: Training, changes: dict[str, Any]) -> None:
     interrupted(3, network(), Patches(), options, tmp_path)
@@ -310,7 +310,7 @@ def test_weights_not_finite_are_not_saved(tmp_path: Path, options: Training) -> 
 
 def test_best_is_the_lowest_validation_loss(tmp_path: Path, options: Training) -> None:
     net = network()
-    wild = varied(options, epochs=6, optimiser={"kind": "sgd", "rate": 3.0, "momentum": 0.95}, schedule="constant", precision="fp32")
+    wild = varied(options, epochs=6, optimiser={"kind": "sgd", "lr": 3.0, "momentum": 0.95}, schedule="constant", precision="fp32")
     events = list(fit(net, loss, Patches(), wild, folder=tmp_path))
     losses = curve(events, "validation_loss")
     assert [e.best for e in events if isinstance(e, Epoch)] == [v < min(losses[:i], default=math.inf) for i, v in enumerate(losses)]
@@ -393,7 +393,7 @@ def test_validation_by_steps(tmp_path: Path, options: Training) -> None:
 def test_moving_average_is_kept(tmp_path: Path, options: Training) -> None:
     net = network(norm=True)
     history: list[Tensor] = []
-    for event in fit(net, loss, Patches(), varied(options, epochs=1, average=0.5), folder=tmp_path):
+    for event in fit(net, loss, Patches(), varied(options, epochs=1, ema_decay=0.5), folder=tmp_path):
         if isinstance(event, Progress):
             history.append(net.heads["F"].bias.detach().clone())
     start = network(norm=True).heads["F"].bias.detach()

@@ -89,7 +89,7 @@ def test_only_weights_decay() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
 def test_kinds(kind: str, expected: type) -> None:
-    optimiser = build_optimiser(nn.Linear(2, 2), Training(optimiser={"kind": kind, "rate": 0.25}).optimiser)
+    optimiser = build_optimiser(nn.Linear(2, 2), Training(optimiser={"kind": kind, "lr": 0.25}).optimiser)
     assert type(optimiser) is expected
     assert {group["lr"] for group in optimiser.param_groups} == {0.25}
 
@@ -100,7 +100,7 @@ def test_fused_steps_equal_plain_ones(kind: str) -> None:
     for fused in (False, True):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 1))
-        optimiser = build_optimiser(network, Training(optimiser={"kind": kind, "rate": 0.01}).optimiser, {"0.*": 0.5}, fused=fused)
+        optimiser = build_optimiser(network, Training(optimiser={"kind": kind, "lr": 0.01}).optimiser, {"0.*": 0.5}, fused=fused)
         for _ in range(20):
             optimiser.zero_grad()
             network(torch.randn(6, 4)).square().mean().backward()
@@ -114,7 +114,7 @@ def test_fused_steps_equal_plain_ones(kind: str) -> None:
 @pytest.mark.parametrize("name", ["RMSprop", "Rprop", "Adam"])
 def test_optimisers_of_torch_by_name(name):
     layer = torch.nn.Linear(2, 1)
-    optimiser = build_optimiser(layer, TorchOptimiser(name=name, rate=0.1, decay_all=True))
+    optimiser = build_optimiser(layer, TorchOptimiser(name=name, lr=0.1, decay_all=True))
     assert type(optimiser).__name__ == name
     assert [len(group["params"]) for group in optimiser.param_groups] == [2]
 

@@ -9,22 +9,22 @@ from pydantic import ValidationError
 
 from morula.training.options import Cosine, OneCycle, Training, interval
 
-JOB = "{epochs: 100, optimiser: {kind: adamw, rate: 1.0e-3}, schedule: one_cycle, patience: 20, precision: auto, seed: 0}"
+JOB = "{epochs: 100, optimiser: {kind: adamw, lr: 1.0e-3}, schedule: one_cycle, patience: 20, precision: auto, seed: 0}"
 
 
 def test_spelling_of_the_job_file() -> None:
     options = Training.model_validate(yaml.safe_load(JOB))
-    assert options.optimiser.rate == 1e-3
+    assert options.optimiser.lr == 1e-3
     assert options.schedule == OneCycle()
     assert Training.model_validate({"schedule": {"kind": "cosine", "warmup": 0.1}}).schedule == Cosine(warmup=0.1)
     assert Training(optimiser="sgd").optimiser.kind == "sgd"
-    assert Training(optimiser={"rate": 0.01}, schedule={"warmup": 0.2}) == Training(
-        optimiser={"kind": "adamw", "rate": 0.01}, schedule=OneCycle(warmup=0.2)
+    assert Training(optimiser={"lr": 0.01}, schedule={"warmup": 0.2}) == Training(
+        optimiser={"kind": "adamw", "lr": 0.01}, schedule=OneCycle(warmup=0.2)
     )
 
 
 def test_round_trip_through_yaml() -> None:
-    options = Training.model_validate({**yaml.safe_load(JOB), "devices": [0, 1], "checkpoint_every": "500 steps", "average": 0.99})
+    options = Training.model_validate({**yaml.safe_load(JOB), "devices": [0, 1], "checkpoint_every": "500 steps", "ema_decay": 0.99})
     assert Training.model_validate(yaml.safe_load(yaml.safe_dump(options.model_dump(mode="json")))) == options
 
 
@@ -50,7 +50,7 @@ def test_intervals_refused(given: str | int) -> None:
         ({"optimiser": {"kind": "adamw", "momentum": 0.9}}, "momentum"),
         ({"schedule": {"kind": "plateau", "warmup": 3}}, "warmup"),
         ({"epochs": 0}, "epochs"),
-        ({"average": 1.0}, "average"),
+        ({"ema_decay": 1.0}, "ema_decay"),
         ({"epoch": 5}, "epoch"),
         ({"optimiser": {"kind": "sgd", "nesterov": True, "momentum": 0}}, "nesterov"),
     ],

@@ -34,7 +34,7 @@ def test_two_processes_equal_twice_the_batch(tmp_path: Path) -> None:
     seen = json.loads((tmp_path / "seen.json").read_text())
     for accumulate in (1, 2):
         options = Training.model_validate(
-            {"epochs": 3, "device": "cpu", "precision": "fp64", "optimiser": {"kind": "sgd", "rate": 0.5}, "accumulate": accumulate}
+            {"epochs": 3, "device": "cpu", "precision": "fp64", "optimiser": {"kind": "sgd", "lr": 0.5}, "accumulate": accumulate}
         )
         net = network(accumulate)
         score = (lambda _: 1.0) if accumulate == 2 else None  # a constant score keeps the first epoch's weights

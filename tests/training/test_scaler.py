@@ -24,7 +24,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Training:
         return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
 
     monkeypatch.setattr(state, "open_fabric", open_fabric)
-    return Training(epochs=4, device="cpu", schedule="one_cycle", clip=1.0, optimiser={"kind": "sgd", "rate": 0.2})
+    return Training(epochs=4, device="cpu", schedule="one_cycle", clip_norm=1.0, optimiser={"kind": "sgd", "lr": 0.2})
 
 
 def test_overflowing_steps_are_skipped(tmp_path: Path, half: Training) -> None:

@@ -17,7 +17,7 @@ from morula.training.options import Training
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     options = Training.model_validate(
-        {"epochs": 3, "device": "cpu", "devices": 2, "precision": "fp64", "optimiser": {"kind": "sgd", "rate": 0.5}}
+        {"epochs": 3, "device": "cpu", "devices": 2, "precision": "fp64", "optimiser": {"kind": "sgd", "lr": 0.5}}
     )
     seen: dict[str, object] = {}
     for accumulate in (1, 2):

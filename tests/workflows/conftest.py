@@ -18,7 +18,7 @@ method: {method}
 network: {{kind: unet, features: [4, 8]}}
 sampling: {{patch: {patch}, batch: 2, patches_per_epoch: 4}}
 augment: [flip, {{brightness: 0.1}}]
-training: {{epochs: 2, optimiser: {{kind: adamw, rate: 3e-3}}}}
+training: {{epochs: 2, optimiser: {{kind: adamw, lr: 3e-3}}}}
 """
 
 CHANNELS = "{kind: channels, channels: [F, C, Db]}"

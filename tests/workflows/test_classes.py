@@ -80,7 +80,7 @@ def test_a_run_with_classes_in_a_second_channel_ends_with_its_report(job_text: C
 
 @pytest.mark.slow
 def test_a_run_votes_a_class_for_each_object_and_scores_it(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
-    settings = ["training.epochs=8", "sampling.patches_per_epoch=32", "training.optimiser.rate=1e-2", "network.features=[8,16]"]
+    settings = ["training.epochs=8", "sampling.patches_per_epoch=32", "training.optimiser.lr=1e-2", "network.features=[8,16]"]
     list(morula.run(_job(job_text, data, tmp_path), output=tmp_path / "run", overrides=settings))
     right = total = 0
     for name in ("n0", "n1"):

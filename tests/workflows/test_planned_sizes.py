@@ -23,7 +23,7 @@ def planned_job(data: Path, text: str, *overrides: str) -> Any:
 
 
 def process_of(data: Path, text: str, *overrides: str) -> dict[str, Any]:
-    planned = planned_job(data, text, *overrides).objects.process
+    planned = planned_job(data, text, *overrides).objects.decoder
     return {} if planned is None else planned.model_dump()
 
 
@@ -45,13 +45,13 @@ def test_half_the_smallest_labelled_object(data2d: Path, job_text: Callable[...,
 
 @pytest.mark.parametrize("process", ["{kind: embedseg, min_object_size: 3}", "{kind: embedseg, min_object_size: 0}"])
 def test_a_stated_size_stays(data2d: Path, job_text: Callable[..., str], process: str) -> None:
-    planned = process_of(data2d, job_text("{kind: channels, preset: embedseg}"), f"objects.process={process}")
+    planned = process_of(data2d, job_text("{kind: channels, preset: embedseg}"), f"objects.decoder={process}")
     assert planned["min_object_size"] == int(process.split(": ")[-1].rstrip("}"))
 
 
 def test_other_options_and_unlabelled_values(data3d: Path, job_text: Callable[..., str]) -> None:
     text = job_text("{kind: channels, preset: embedseg}", patch="[8, 32, 32]")
-    planned = process_of(data3d, text, "objects.process={kind: embedseg, seed_threshold: 0.8}")
+    planned = process_of(data3d, text, "objects.decoder={kind: embedseg, seed_threshold: 0.8}")
     least = smallest(data3d / "train" / "labels")
     assert planned["seed_threshold"] == 0.8
     assert planned["min_object_size"] == least // 2

@@ -26,7 +26,7 @@ method: {{kind: channels, channels: [F, C]}}
 network: {{kind: unet, features: [8, 16]}}
 sampling: {{patch: [8, 32, 32], batch: 2, patches_per_epoch: 40}}
 augment: none
-training: {{epochs: 5, optimiser: {{kind: adamw, rate: 1e-2}}}}
+training: {{epochs: 5, optimiser: {{kind: adamw, lr: 1e-2}}}}
 """
 SLICES = (3, 8, 12)
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _job(folder: Path, more: str = "", value: str = "unlabelled: 60000", labels: str = "value") -> Path:
+def _job(folder: Path, more: str = "", value: str = "ignore_label: 60000", labels: str = "value") -> Path:
     job = folder / "job.yaml"
     job.write_text(JOB.format(more=more, value=value).replace("train/labels", f"train/{labels}"))
     return job
@@ -140,7 +140,7 @@ def test_unlabelled_parts_of_test_images_are_not_scored(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "value", "said"),
     [
-        ("", "unlabelled: 0", "images.unlabelled"),
+        ("", "ignore_label: 0", "images.ignore_label"),
         (", mask: train/nothing", "", "images.train.mask"),
     ],
 )
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused_in_words(folder: Path, more: str, value: s
 
 def test_a_value_that_no_label_image_has_is_told(folder: Path) -> None:
     assert not any("counts as labelled" in text for text in prepare(load_job(_job(folder))).warnings)
-    (told,) = (text for text in prepare(load_job(_job(folder, value="unlabelled: 255"))).warnings if "counts as labelled" in text)
+    (told,) = (text for text in prepare(load_job(_job(folder, value="ignore_label: 255"))).warnings if "counts as labelled" in text)
     assert "value 255" in told
 
 

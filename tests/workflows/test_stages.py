@@ -17,7 +17,7 @@ images: {train: {raw: data/train/images}, validate: null}
 method: {kind: wnet3d, smoothing: 1}
 network: {kind: wnet, preset: light, features: [4, 8]}
 sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 20}
-training: {epochs: 1, optimiser: {kind: adamw, rate: 1e-2}}
+training: {epochs: 1, optimiser: {kind: adamw, lr: 1e-2}}
 ---
 images:
   train: {raw: data/train/images, pseudo: {}}

@@ -19,7 +19,7 @@ images: {{train: {{raw: data/train/images}}, validate: {validate}}}
 method: wnet3d
 network: {{kind: wnet, preset: light, features: [4, 8]}}
 sampling: {{patch: [16, 32, 32], batch: 1, patches_per_epoch: 6}}
-training: {{epochs: 2, starts: {starts}, seed: {seed}, optimiser: {{kind: adamw, rate: 5e-3}}}}
+training: {{epochs: 2, restarts: {starts}, seed: {seed}, optimiser: {{kind: adamw, lr: 5e-3}}}}
 """
 
 
@@ -63,7 +63,7 @@ def test_the_start_with_the_lowest_loss_is_kept_and_is_the_training_of_its_seed(
         assert any(
             f"start {kept - first + 1} of 2 is kept; losses of all" in event.message for event in events if isinstance(event, Logged)
         )
-        assert "starts: 2" in (run / "job.yaml").read_text()
+        assert "restarts: 2" in (run / "job.yaml").read_text()
 
 
 def test_starts_that_were_stopped_go_on_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_parts_are_frozen_and_learn_at_their_own_rates():
     names = freeze(net, ["encoder.0.*"])
     assert names
     assert all(name.startswith("encoder.0.") for name in names)
-    optimiser = build_optimiser(net, AdamW(rate=1e-2), {"encoder.*": 0.1, "outputs.*": 3.0})
+    optimiser = build_optimiser(net, AdamW(lr=1e-2), {"encoder.*": 0.1, "outputs.*": 3.0})
     rates = {id(weight): group["lr"] for group in optimiser.param_groups for weight in group["params"]}
     found = {name: rates.get(id(weight)) for name, weight in net.named_parameters()}
     assert optimiser.param_groups[0]["lr"] == 1e-2

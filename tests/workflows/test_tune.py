@@ -161,9 +161,9 @@ def test_without_validation_images_it_is_refused(run: Path, job_text: Callable[.
 
 def test_values_are_set_at_dotted_keys(run: Path) -> None:
     job = load_job(run / "job.yaml")
-    values = {"objects.process.kind": "watershed", "objects.process.seeds.F": 0.25, "objects.refine.remove_small": 7}
+    values = {"objects.decoder.kind": "watershed", "objects.decoder.seeds.F": 0.25, "objects.refine.remove_small": 7}
     other = changed(job, values)
-    assert other.objects.process.seeds == {"F": 0.25}
+    assert other.objects.decoder.seeds == {"F": 0.25}
     assert [each.model_dump() for each in other.objects.refine] == [{"size": 7, "kind": "remove_small"}]
     assert changed(other, {"objects.refine.remove_small": 0}).objects.refine == ()
 

@@ -31,7 +31,7 @@ images:
 method: {method}
 network: {{kind: wnet, preset: light, features: [4, 8]}}
 sampling: {{patch: {patch}, batch: 1, patches_per_epoch: 6}}
-training: {{epochs: 2, optimiser: {{kind: adamw, rate: 5e-3}}}}
+training: {{epochs: 2, optimiser: {{kind: adamw, lr: 5e-3}}}}
 """
 
 
@@ -149,14 +149,14 @@ def test_the_network_is_planned_and_others_are_refused(data3d: Path) -> None:
 
 def test_what_makes_nothing_of_a_foreground_is_refused(data3d: Path) -> None:
     with pytest.raises(JobError, match=r"seed is 0\.4 and foreground is 0\.5"):
-        load_job(written(data3d.parent, name="seeds"), overrides=["objects.process={kind: seeded_watershed, seed: 0.4}"])
+        load_job(written(data3d.parent, name="seeds"), overrides=["objects.decoder={kind: seeded_watershed, seed: 0.4}"])
 
 
 def test_brightness_parts_objects_of_voronoi_otsu_alone(data3d: Path) -> None:
     path = written(data3d.parent, name="parted", method="{kind: wnet3d, part_by: brightness}")
     prepare(load_job(path))
     with pytest.raises(JobError, match=r"method\.part_by.*connected_components"):
-        prepare(load_job(path, overrides=["objects.process=connected_components"]))
+        prepare(load_job(path, overrides=["objects.decoder=connected_components"]))
 
 
 def test_plain_methods_are_scored_beside_it(trained: tuple[Path, list]) -> None:
@@ -181,8 +181,8 @@ def test_training_goes_on_from_the_weights_of_a_run_at_a_lowered_rate(trained: t
     overrides = ["network={kind: wnet, from: " + str(trained[0]) + "}", "training={epochs: 1}"]
     prepared = prepare(load_job(path, overrides=overrides))
     assert prepared.job.network.features == (4, 8)
-    assert prepared.job.training.optimiser.rate == 1e-4
-    events = list(morula.train(path, output=tmp_path / "run", overrides=[*overrides, "training.optimiser={kind: sgd, rate: 1e-12}"]))
+    assert prepared.job.training.optimiser.lr == 1e-4
+    events = list(morula.train(path, output=tmp_path / "run", overrides=[*overrides, "training.optimiser={kind: sgd, lr: 1e-12}"]))
     told = [event.message for event in events if isinstance(event, Logged)]
     assert any(text.startswith("started from") and "drawn anew" not in text for text in told)
     before, after = (morula.load(folder).network.encoder.output.weight for folder in (trained[0], tmp_path / "run"))
@@ -224,7 +224,7 @@ def test_labelled_validation_images_tune_the_decoder(kind: str, trained: tuple[P
     with pytest.raises(DataError, match="without validation images"):
         list(morula.tune(run))
     images = {"raw": str(data3d / "test/images"), "labels": None}
-    job = changed(load_job(run / "job.yaml"), {"images.validate": images, "objects.process": {"kind": kind, "min_size": 10**9}})
+    job = changed(load_job(run / "job.yaml"), {"images.validate": images, "objects.decoder": {"kind": kind, "min_size": 10**9}})
     rewrite(run, job)
     with pytest.raises(DataError, match=r"validation images .* have no labels.*Name labels under images.validate"):
         list(morula.tune(run))
@@ -233,7 +233,7 @@ def test_labelled_validation_images_tune_the_decoder(kind: str, trained: tuple[P
     assert isinstance(last, Finished)
     record = load_job(run / "job.yaml").objects.tuned
     assert record.score_after == last.figures["f1"] > record.score_before == 0
-    assert record.before["objects.process.min_size"] == 10**9
+    assert record.before["objects.decoder.min_size"] == 10**9
     model = morula.load(run)
     scores = [
         morula.match(np.asarray(source.labels), np.asarray(model.segment(source.image)), thresholds=(0.1,))

@@ -21,7 +21,7 @@ JOB: dict[str, Any] = {
     "network": {"kind": "wnet", "features": [4, 8], "dropout": 0.1, "norm": "group"},
     "sampling": {"patch": [16, 16], "batch": 1, "patches_per_epoch": 4},
     "augment": "none",
-    "training": {"epochs": 2, "precision": "fp32", "optimiser": {"kind": "adam", "rate": 1e-3}},
+    "training": {"epochs": 2, "precision": "fp32", "optimiser": {"kind": "adam", "lr": 1e-3}},
 }
 TRAINING = {
     "method.classes": "3",
@@ -40,9 +40,9 @@ TRAINING = {
     "sampling.patches_per_epoch": "6",
     "sampling.normalise": "{low: 5, high: 90}",
     "augment": "[flip]",
-    "training.optimiser.rate": "1e-2",
+    "training.optimiser.lr": "1e-2",
     "training.optimiser.weight_decay": "0.9",
-    "training.clip": "1e-9",
+    "training.clip_norm": "1e-9",
     "training.seed": "1",
 }
 """A value of each key that must give other weights."""
@@ -94,7 +94,7 @@ def test_intervals_and_patience_are_kept(tmp_path: Path) -> None:
     validated = [event.epoch for event in events if isinstance(event, Epoch) and "validation_loss" in event.figures]
     assert validated == [3, 6]
     assert len([event for event in events if isinstance(event, FileWritten) and event.path.name == "last"]) == 3
-    stuck = ["training.epochs=9", "training.patience=2", "training.optimiser={kind: sgd, rate: 1e-30, momentum: 0}"]
+    stuck = ["training.epochs=9", "training.patience=2", "training.optimiser={kind: sgd, lr: 1e-30, momentum: 0}"]
     events = list(morula.train(job, layers=layers, output=tmp_path / "stuck", overrides=stuck))
     assert [event.epoch for event in events if isinstance(event, Epoch)] == [1, 2, 3]
 
@@ -173,7 +173,7 @@ def test_the_page_names_keys_that_are_there() -> None:
     tested = {*TRAINING, "images.train.raw", "images.validate", "network.from", "network.preset", "training.schedule", "training.patience"}
     tested |= {f"training.{name}" for name in ("epochs", "validate_every", "checkpoint_every", "workers", "optimiser", "device")}
     tested |= {"prediction.tile", "prediction.overlap", "method.foreground", "method.crf"}
-    tested |= {"objects.process", "objects.refine", "objects.measure.statistics"}
+    tested |= {"objects.decoder", "objects.refine", "objects.measure.statistics"}
     assert keys <= tested
 
 

@@ -21,7 +21,7 @@ images:
 method: {kind: channels, channels: [F, C, Db]}
 network: {kind: unet, features: [16, 32, 64, 128]}
 sampling: {patch: [128, 128], batch: 8, patches_per_epoch: 160}
-training: {epochs: 12, optimiser: {kind: adamw, rate: 3e-3}, seed: 0}
+training: {epochs: 12, optimiser: {kind: adamw, lr: 3e-3}, seed: 0}
 """
 
 

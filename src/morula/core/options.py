@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from morula.core.errors import UNSET, InvalidOptionsError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
@@ -25,6 +25,36 @@ class Options(BaseModel):
         allow_inf_nan=False,
         arbitrary_types_allowed=False,
     )
+
+    earlier_names: ClassVar[Mapping[str, str]] = {}
+    """Fields that were renamed, as earlier name: present name. The earlier names are still accepted."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_names(cls, values: Any) -> Any:
+        return rename_keys(values, cls.earlier_names) if cls.earlier_names and isinstance(values, Mapping) else values
+
+
+def rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A mapping with some keys renamed in place.
+
+    Raises:
+        OptionError: when a key is given under both names.
+
+    Examples:
+        >>> rename_keys({"rate": 0.1, "betas": (0.9, 0.99)}, {"rate": "lr"})
+        {'lr': 0.1, 'betas': (0.9, 0.99)}
+    """
+    for earlier, present in names.items():
+        if earlier in values and present in values:
+            raise OptionError(
+                "option.given_twice",
+                f"is given twice, also under its earlier name {earlier!r}",
+                key=present,
+                value=values[present],
+                remedy=f"Remove {earlier!r}.",
+            )
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 OptionsType = TypeVar("OptionsType", bound=Options)

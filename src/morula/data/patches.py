@@ -162,7 +162,7 @@ class PatchDataset:
             value = next(source.unlabelled for source in self.sources if source.unlabelled is not None)
             said.append(
                 f"every voxel of the label images counts as labelled: none has the value {value} of unlabelled ones, or lies outside a "
-                "mask. State the value that your images have as images.unlabelled, or leave it out."
+                "mask. State the value that your images have as images.ignore_label, or leave it out."
             )
         return said
 

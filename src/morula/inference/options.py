@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
@@ -22,13 +23,15 @@ def _overlap(value: float | str) -> float:
 class Prediction(Options):
     """How whole images are predicted."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"augment": "tta"}
+
     overlap: Annotated[float, BeforeValidator(_overlap, json_schema_input_type=float | str)] = 0.25
     """Share of a tile that overlaps its neighbour where tiles are blended, for example `25%`."""
     tile: tuple[PositiveInt, ...] | None = None
     """Edge lengths (Z)YX of the tiles in voxels, rounded up to what the network can pool. Left out: the training patch where the network
     normalises over space, else as large as the memory allows."""
-    augment: Literal["none", "flips", "all"] = "none"
-    """Average the predictions over the image's flips, or flips and quarter turns."""
+    tta: Literal["none", "flips", "all"] = "none"
+    """Test-time augmentation: average the predictions over the image's flips, or flips and quarter turns."""
     memory: str | None = None
     """Memory that tiles may take, for example `8GB`; most of the free memory when left out."""
     median: tuple[Median, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.fraction import fraction
@@ -60,6 +61,8 @@ ShareOrSource = Annotated[Source | float, BeforeValidator(_share_as_number, json
 class Images(Options):
     """The images of a job."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"unlabelled": "ignore_label"}
+
     train: Source | None = None
     """Images with labels to learn from."""
     validate_: Annotated[ShareOrSource | None, BeforeValidator(_share_as_number, json_schema_input_type=ShareOrSource | str | None)] = (
@@ -72,7 +75,7 @@ class Images(Options):
     )
     test: Source | None = None
     """Images to predict; scored where labels are given."""
-    unlabelled: int | None = Field(default=None, ge=1, le=2**32 - 1)
+    ignore_label: int | None = Field(default=None, ge=1, le=2**32 - 1)
     """Value of unannotated voxels in the label images, for example 255: they are never background, and nothing is learned or scored
     there."""
     voxel_size: dict[str, float | str] | Literal["auto"] = "auto"
@@ -91,6 +94,8 @@ class Job(Options):
 
     model_config = ConfigDict(defer_build=True)  # the unions of the families import all of their members
 
+    _notes: tuple[str, ...] = PrivateAttr(())
+
     images: Images
     """The images, their labels and their voxel size."""
     method: Annotated[MethodOptions, OneOf(METHODS)]
@@ -107,3 +112,14 @@ class Job(Options):
     """How whole images are predicted."""
     objects: ObjectOptions = Field(default_factory=lambda: ObjectOptions())
     """From predicted channels to objects."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the job's text, for example keys that were renamed."""
+        return self._notes
+
+    def with_notes(self, notes: Iterable[str]) -> Job:
+        """The same job with further notes."""
+        job = self.model_copy()
+        job._notes = (*self._notes, *notes)
+        return job

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from morula.core.errors import JobError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
 from morula.core.options import Options
+from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
 from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
 
@@ -34,12 +35,15 @@ def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] =
     else:
         documents, folder = read_documents(path), Path(path).resolve().parent
     if len(documents) != 1 and stage is None:
-        said = f"the file holds {len(documents)} documents; they are stages of one job, which `morula run` runs one after the other."
-        raise JobError([Problem("", said, None, documents[0].file)])
+        rule = f"the file holds {len(documents)} documents, which are the stages of one job"
+        raise JobError([Problem("", rule, None, documents[0].file, code="job.several_stages", remedy="Run them with `morula run`.")])
     document = documents[(stage or 1) - 1]
+    if not isinstance(document.data, dict):
+        return validate(document)
+    document, notes = _present(document)
     for override in overrides:
-        _override(document.data, override)
-    return _with_absolute_paths(validate(document), folder)
+        notes += _override(document.data, override)
+    return _with_absolute_paths(validate(document), folder).with_notes(notes)
 
 
 def validate(document: Document) -> Job:
@@ -49,9 +53,23 @@ def validate(document: Document) -> Job:
         JobError: with all problems at once.
     """
     if not isinstance(document.data, dict):
-        raise JobError([Problem("", "a job is a mapping with `images`, `method`, ...; this is not one.", 1, document.file)])
+        rule = "a job is a mapping with the keys `images`, `method`, ...; this is not a mapping"
+        raise JobError([Problem("", rule, 1, document.file, code="job.not_a_mapping")])
+    _reject_foreign(document)
+    document, notes = _present(document)
+    return _validated(document).with_notes(notes)
+
+
+def _present(document: Document) -> tuple[Document, tuple[str, ...]]:
+    """A document with its keys under their present names, and the notes on those that were renamed."""
     try:
-        _refuse_foreign(document)
+        return with_present_names(document)
+    except OptionError as error:
+        raise JobError([replace(Problem.of(error), file=document.file)]) from error
+
+
+def _validated(document: Document) -> Job:
+    try:
         return Job.model_validate(frozen(document.data), strict=True)
     except ValidationError as error:
         schema = Job.model_json_schema(by_alias=True)
@@ -64,7 +82,7 @@ def validate(document: Document) -> Job:
         raise JobError(sorted(deepest, key=lambda problem: problem.line or 0)) from None
 
 
-def _refuse_foreign(document: Document) -> None:
+def _reject_foreign(document: Document) -> None:
     """Job files of other programs are named as what they are, by the keys that only they have.
 
     Raises:
@@ -91,12 +109,23 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
-def _override(data: Any, text: str) -> None:
-    """Set ``a.b.c=value`` in a nested mapping that is ours."""
+def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Set ``a.b.c=value`` in a nested mapping that the caller owns; a note where the key has an earlier name.
+
+    Raises:
+        OptionError: for a text of another form.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise OptionError(f"--set {text!r} is not understood; write key=value with a dotted key, for example --set training.epochs=5.")
-    *parents, last = key.strip().split(".")
+        raise OptionError(
+            "override.invalid",
+            "must be key=value with a dotted key",
+            key="--set",
+            value=text,
+            remedy="Write for example --set training.epochs=5.",
+        )
+    present = renamed(key.strip())
+    *parents, last = present.split(".")
     for parent in parents:
         inner = data.get(parent)
         if isinstance(inner, str):  # a bare name such as `network: unet` gains options
@@ -104,6 +133,7 @@ def _override(data: Any, text: str) -> None:
         data[parent] = inner if isinstance(inner, dict) else {}
         data = data[parent]
     data[last] = parse_documents(value)[0].data if value.strip() else None
+    return () if present == key.strip() else (renaming_note(key.strip(), present),)
 
 
 def _with_absolute_paths(job: Job, folder: Path) -> Job:

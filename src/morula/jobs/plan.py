@@ -120,7 +120,7 @@ def revalidated(document: Any, patch: tuple[int, ...], facts: Facts) -> Any:
         problems.append(Problem("prediction.tile", f"{list(tile)} has {len(tile)} edges but the images have {facts.ndim} axes."))
     if facts.ndim == 2 and any("z" in each.axes for each in job.prediction.median):
         problems.append(Problem("prediction.median", "filters along z, but the images are 2D; filter along xy, or leave it out."))
-    problems += [] if problems else [Problem("objects.filter", message) for message in filter_problems(job, facts)]
+    problems += [] if problems else filter_problems(job, facts)
     if problems:
         raise JobError(problems)
     return job
@@ -299,7 +299,7 @@ def extra_problems(job: Any, facts: Facts) -> list[str]:
     return []
 
 
-def filter_problems(job: Any, facts: Facts) -> list[str]:
+def filter_problems(job: Any, facts: Facts) -> list[Problem]:
     """Conditions on properties that will not be measured."""
     if not job.objects.filter:
         return []
@@ -311,7 +311,7 @@ def filter_problems(job: Any, facts: Facts) -> list[str]:
         extra = job.objects.measure.extra
         check_conditions(job.objects.filter, facts.ndim, channels=intensity, extra=extra, unit=facts.unit, also=also)
     except OptionError as error:
-        return [str(error)]
+        return [Problem.of(error, "objects.filter")]
     return []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,10 @@ class Document:
         self.data = data
         self.file = file
         self._lines = lines
+
+    def with_data(self, data: Any, moved: Callable[[Place], Place]) -> Document:
+        """The document with other data; the line of each key is known at the place that `moved` gives for it."""
+        return Document(data, {moved(place): line for place, line in self._lines.items()}, self.file)
 
     def line(self, place: Place) -> int | None:
         """Line of this key, or of the nearest one above it that stands in the file; counted from 1."""

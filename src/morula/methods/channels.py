@@ -139,7 +139,7 @@ class Channels(Method):
         try:
             _ = made.decoder
         except OptionError as error:
-            return [("method.channels" if objects.process is None else "objects.process", str(error))]
+            return [("method.channels" if objects.decoder is None else "objects.decoder", str(error))]
         try:
             for operation in made._tessellations:
                 foreground_channel(made.representations, operation.channel)
@@ -172,7 +172,7 @@ class Channels(Method):
         for key, numbers in one_an_axis(self.decoder.options.model_dump()):
             if len(numbers) != self.ndim:
                 said = f"{list(numbers)} has {len(numbers)} numbers but the images have {self.ndim} axes. Give one number, or one an axis."
-                found.append((f"objects.process.{key}", said))
+                found.append((f"objects.decoder.{key}", said))
         return found
 
     @classmethod
@@ -191,7 +191,7 @@ class Channels(Method):
         process = {"kind": "embedseg", **decoder, "min_object_size": sizes.smallest // 2 if least is None else least}
         channel = job.method.channels[0].model_dump(mode="json", by_alias=True)
         radius = round(sizes.radius, 1) if channel["radius"] is None else channel["radius"]
-        return {"objects": {"process": process}, "method": {"channels": [{**channel, "radius": radius}]}}
+        return {"objects": {"decoder": process}, "method": {"channels": [{**channel, "radius": radius}]}}
 
     @cached_property
     def representations(self) -> list[Any]:
@@ -378,7 +378,7 @@ class Channels(Method):
         """The decoder that the job names, or the one that fits the channels."""
         from morula.decoders.decode import build_decoder
 
-        return build_decoder(self.representations, self.objects.process)
+        return build_decoder(self.representations, self.objects.decoder)
 
     @property
     def counted(self) -> Sequence[int]:
@@ -423,7 +423,7 @@ class Channels(Method):
         """That of the decoder, then the operations on objects."""
         from morula.decoders.decode import decoder_name
 
-        return object_settings(decoder_name(self.representations, self.objects.process), self.decoder, self.objects, truths)
+        return object_settings(decoder_name(self.representations, self.objects.decoder), self.decoder, self.objects, truths)
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
         """Matching scores at the thresholds of the options."""

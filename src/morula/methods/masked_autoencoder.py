@@ -73,8 +73,8 @@ class MaskedAutoencoder(Restoring):
             )
         if tuple(job.method.token or ()) != token:
             found.append(("method.token", f"{list(job.method.token or ())} differs from network.token {list(token)}; leave it out."))
-        if job.prediction.augment != "none":
-            found.append(("prediction.augment", "has no effect with masks; leave it out."))
+        if job.prediction.tta != "none":
+            found.append(("prediction.tta", "has no effect with masks; leave it out."))
         return found
 
     @property

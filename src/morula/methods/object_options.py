@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -67,9 +68,11 @@ class Tuned(Options):
 class ObjectOptions(Options):
     """How objects are made of predicted channels, refined and measured."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"process": "decoder"}
+
     model_config = ConfigDict(defer_build=True)  # the unions of decoders and operations import all of them
 
-    process: Annotated[DecoderOptions, OneOf(DECODERS, default="watershed")] | None = None
+    decoder: Annotated[DecoderOptions, OneOf(DECODERS, default="watershed")] | None = None
     """Decoder; left out: the one that fits the channels."""
     refine: Annotated[tuple[RefinementOptions, ...], ManyOf(REFINEMENTS)] = ()
     """Operations on the objects, in this order."""

@@ -83,8 +83,8 @@ def object_settings(kind: str, decoder: Any, objects: Any, truths: Sequence[np.n
     from morula.decoders.search_space import refinement_space
 
     sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
-    space: dict[str, tuple[Any, ...]] = {"objects.process.kind": (kind,)}
-    space |= {f"objects.process.{key}": values for key, values in decoder.search_space().items()}
+    space: dict[str, tuple[Any, ...]] = {"objects.decoder.kind": (kind,)}
+    space |= {f"objects.decoder.{key}": values for key, values in decoder.search_space().items()}
     refinements = refinement_space(objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
     return space | {f"objects.refine.{name}": values for name, values in refinements.items()}
 

@@ -62,7 +62,7 @@ class Semantic(Method):
     @classmethod
     def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
         """Operations on objects, of which there are none."""
-        given = [name for name in ("process", "refine", "filter") if getattr(objects, name)]
+        given = [name for name in ("decoder", "refine", "filter") if getattr(objects, name)]
         return [(f"objects.{name}", "has no effect on classes; leave it out, or use the method channels.") for name in given]
 
     @property

@@ -102,7 +102,7 @@ def advice_on_balance(history: Sequence[Mapping[str, float]], reconstruction: st
     Examples:
         >>> epochs = [{"ncuts": 0.5, "reconstruction": 60.0, "loss_ncuts": 0.25, "loss_reconstruction": 0.3}] * 5
         >>> advice_on_balance([*epochs, {**epochs[0], "ncuts": 0.9}], "mse")  # doctest: +ELLIPSIS
-        ['the normalised cuts explode (0.5 at their best, now 0.9): lower training.optimiser.rate, by two first, then by ten']
+        ['the normalised cuts explode (0.5 at their best, now 0.9): lower training.optimiser.lr, by two first, then by ten']
     """
     if len(history) <= _PATIENCE or "ncuts" not in history[-1] or "reconstruction" not in history[-1]:
         return []
@@ -113,7 +113,7 @@ def advice_on_balance(history: Sequence[Mapping[str, float]], reconstruction: st
     if last["ncuts"] > 1.5 * lowest and last["ncuts"] - lowest > 0.2:
         said.append(
             f"the normalised cuts explode ({lowest:.2g} at their best, now {last['ncuts']:.2g}): "
-            "lower training.optimiser.rate, by two first, then by ten"
+            "lower training.optimiser.lr, by two first, then by ten"
         )
     elif last["ncuts"] < 0.8 * first["ncuts"] and last["reconstruction"] > max(0.97 * first["reconstruction"], 1.05 * best):
         said.append(

@@ -93,11 +93,11 @@ class WNet3D(Method):
         try:
             decoder = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
         except OptionError as error:
-            return [("objects.process", str(error))]
+            return [("objects.decoder", str(error))]
         if options.part_by == "brightness" and not isinstance(decoder, VoronoiOtsu):
-            kind = objects.process.kind
+            kind = objects.decoder.kind
             return [
-                ("method.part_by", f"is brightness, which {kind} does not look at; use objects.process: voronoi_otsu, or leave it out.")
+                ("method.part_by", f"is brightness, which {kind} does not look at; use objects.decoder: voronoi_otsu, or leave it out.")
             ]
         return []
 
@@ -114,7 +114,7 @@ class WNet3D(Method):
         if "statistics" not in job.objects.measure.model_fields_set:
             found["objects"] = {"measure": {**job.objects.measure.model_dump(mode="json"), "statistics": True}}
         rate = 1e-3 if getattr(job.network, "from_", None) is None else 1e-4
-        course = {**COURSE, "optimiser": {"kind": "adamw", "rate": rate}}
+        course = {**COURSE, "optimiser": {"kind": "adamw", "lr": rate}}
         found["training"] = {name: value for name, value in course.items() if name not in job.training.model_fields_set}
         return found
 
@@ -172,7 +172,7 @@ class WNet3D(Method):
         from morula.decoders.decode import build_decoder
         from morula.representations.encode import build_channels
 
-        return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.process is None else self.objects.process)
+        return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder)
 
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
         """Probability of the foreground, (Z)YX, behind it the brightness where objects are parted by it; and which class it is."""
@@ -220,7 +220,7 @@ class WNet3D(Method):
         """That of the decoder, then the operations on objects."""
         from morula.methods.scoring import object_settings
 
-        kind = "voronoi_otsu" if self.objects.process is None else self.objects.process.kind
+        kind = "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder.kind
         return object_settings(kind, self.decoder, self.objects, truths)
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Any:

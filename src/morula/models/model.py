@@ -186,7 +186,7 @@ class Model:
 
     def orientations(self) -> list[Orientation]:
         """Those that the job averages over."""
-        mode = self.job.prediction.augment
+        mode = self.job.prediction.tta
         allowed = self.method.orientations()
         if mode == "none":
             return allowed[:1]

@@ -40,7 +40,7 @@ class Reading:
         method = run.job.get("method") or {}
         stated = images.get("voxel_size", "auto")
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
-        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"), images.get("unlabelled"))
+        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"), images.get("ignore_label"))
 
 
 @dataclass(frozen=True, eq=False)

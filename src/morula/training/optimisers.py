@@ -109,7 +109,7 @@ def build_optimiser(
         parts.setdefault(factor, []).append(weight)
     groups: list[Group] = []
     for factor, weights in parts.items():
-        lr = options.rate * factor
+        lr = options.lr * factor
         if options.decay_all:
             groups.append({"params": weights, "weight_decay": options.weight_decay, "lr": lr})
             continue
@@ -117,11 +117,11 @@ def build_optimiser(
         groups.append({"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0, "lr": lr})
     groups = [group for group in groups if group["params"]]
     if isinstance(options, SGD):
-        return torch.optim.SGD(groups, lr=options.rate, momentum=options.momentum, nesterov=options.nesterov, fused=fused)
+        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov, fused=fused)
     if isinstance(options, TorchOptimiser):
         return _torch_optimiser(groups, options)
     kind = torch.optim.AdamW if isinstance(options, AdamW) else torch.optim.Adam
-    return kind(groups, lr=options.rate, betas=options.betas, fused=fused)
+    return kind(groups, lr=options.lr, betas=options.betas, fused=fused)
 
 
 def _torch_optimiser(groups: list[Group], options: TorchOptimiser) -> torch.optim.Optimizer:
@@ -139,7 +139,7 @@ def _torch_optimiser(groups: list[Group], options: TorchOptimiser) -> torch.opti
     if "weight_decay" not in inspect.signature(build).parameters:
         groups = [{name: value for name, value in group.items() if name != "weight_decay"} for group in groups]
     try:
-        return build(groups, lr=options.rate, **options.options)
+        return build(groups, lr=options.lr, **options.options)
     except (TypeError, ValueError) as error:
         rule = f"{options.name} does not take these arguments ({error})"
         raise OptionError("optimiser.arguments", rule, key="training.optimiser.options", value=options.options) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -59,8 +59,10 @@ class _Rule(Options):
 class AdamW(_Rule):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"rate": "lr"}
+
     kind: Literal["adamw"] = "adamw"
-    rate: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(1e-2, ge=0)
     """Pull of the weights to zero, in units of the rate; biases and norms are spared."""
@@ -71,8 +73,10 @@ class AdamW(_Rule):
 class Adam(_Rule):
     """Adam (Kingma and Ba 2015)."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"rate": "lr"}
+
     kind: Literal["adam"] = "adam"
-    rate: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
     """L2 penalty added to the gradient; biases and norms are spared."""
@@ -83,8 +87,10 @@ class Adam(_Rule):
 class SGD(_Rule):
     """Stochastic gradient descent with momentum."""
 
+    earlier_names: ClassVar[Mapping[str, str]] = {"rate": "lr"}
+
     kind: Literal["sgd"] = "sgd"
-    rate: float = Field(1e-2, gt=0)
+    lr: float = Field(1e-2, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
     """L2 penalty added to the gradient; biases and norms are spared."""
@@ -106,7 +112,7 @@ class TorchOptimiser(_Rule):
     kind: Literal["torch"] = "torch"
     name: str
     """Name of the class, for example `RMSprop`."""
-    rate: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
     """L2 penalty added to the gradient; biases and norms are spared."""
@@ -176,10 +182,12 @@ class Training(Options):
     """How a network is trained.
 
     Examples:
-        >>> options = Training(epochs=100, optimiser={"kind": "sgd", "rate": 0.01}, schedule="cosine", validate_every="500 steps")
+        >>> options = Training(epochs=100, optimiser={"kind": "sgd", "lr": 0.01}, schedule="cosine", validate_every="500 steps")
         >>> options.optimiser.momentum, options.schedule.warmup, options.validate_every
         (0.9, 0.05, '500 steps')
     """
+
+    earlier_names: ClassVar[Mapping[str, str]] = {"clip": "clip_norm", "average": "ema_decay", "starts": "restarts"}
 
     epochs: int = Field(100, ge=1)
     """Passes through the training patches."""
@@ -195,7 +203,7 @@ class Training(Options):
     """Stop after so many validations in a row without a better one; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     """Arithmetic: auto takes bf16, else fp16, on a CUDA GPU, bf16 on a CPU with AMX, else fp32. Losses are in fp32 (fp64)."""
-    clip: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0)
     """Longest gradient (L2 norm over all weights); longer ones are shortened."""
     accumulate: int = Field(1, ge=1)
     """Batches joined to one step, for batches larger than the memory. Exact, at the price of one more forward pass a batch."""
@@ -203,11 +211,11 @@ class Training(Options):
     """Factors of the rate for parts of the network, by patterns of weights' names: `{"encoder.*": 0.1}`; the first that fits counts."""
     freeze: tuple[str, ...] = ()
     """Patterns of the names of weights that stay as they are, for example `encoder.*`; norms among them keep their statistics."""
-    average: float | None = Field(None, gt=0, lt=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the weights, for example 0.999, which is validated and kept in their place. Off when left out."""
     seed: int = Field(0, ge=0)
     """Of everything random: same seed, same weights (on a CPU, bit for bit)."""
-    starts: int = Field(1, ge=1)
+    restarts: int = Field(1, ge=1)
     """Trainings in all, each with the next seed; the one that ends with the best score (without labels: the lowest loss) is kept. For
     losses that chance leads to unlike ends, as those without labels do."""
     workers: int = Field(0, ge=0)

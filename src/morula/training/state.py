@@ -133,7 +133,7 @@ class TrainingState:
         else:
             optimiser, self.schedule = recipe(network)
         self.module, self.optimiser = fabric.setup(network, optimiser)
-        self.average = MovingAverage(network, options.average) if options.average else None
+        self.average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
         self.learner = Learner(fabric, network, self.module, loss, options.seed, dtype, memory_format)
         self.position, self.totals = Position(), Totals()
         self.unsaved, self.began = True, time.perf_counter()
@@ -215,8 +215,8 @@ class TrainingState:
         self.module.train()
         self.optimiser.zero_grad()
         parts, sums = self.learner.step(batches, here.step)
-        if self.options.clip is not None:
-            self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.options.clip, error_if_nonfinite=False)
+        if self.options.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.options.clip_norm, error_if_nonfinite=False)
         self.optimiser.step()
         if self.average is not None:
             self.average.update(self.network)
@@ -334,7 +334,7 @@ class TrainingState:
                 "weights.not_finite",
                 f"weights became NaN or infinite by step {self.position.step} ({len(bad)} tensors) although the loss was finite",
                 key=bad[0],
-                remedy="Start again with a lower training.optimiser.rate or with training.clip: 1.0. "
+                remedy="Start again with a lower training.optimiser.lr or with training.clip_norm: 1.0. "
                 "The checkpoints written before are valid.",
             )
         self.unsaved = False

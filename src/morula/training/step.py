@@ -208,6 +208,6 @@ class Learner:
                     f"the loss must be finite {where}{f', in a batch of {samples}' if samples else ''}",
                     key=name,
                     value=number,
-                    remedy="Look for NaN or extreme values in these images; otherwise start again with a lower training.optimiser.rate, "
-                    "with training.clip: 1.0 or with training.precision: fp32. The checkpoints written before are valid.",
+                    remedy="Look for NaN or extreme values in these images; otherwise start again with a lower training.optimiser.lr, "
+                    "with training.clip_norm: 1.0 or with training.precision: fp32. The checkpoints written before are valid.",
                 )

@@ -205,7 +205,7 @@ def row_of_run(run: str | Path) -> Row:
     figures = zip(*(table[name][pooled].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
     job = load_job(folder.job_file)
     codes: dict[str, dict[str, Any]] = {channel.kind: {} for channel in getattr(job.method, "channels", ())}
-    decoder = decoder_name(build_channels(codes), job.objects.process) if codes else job.method.kind
+    decoder = decoder_name(build_channels(codes), job.objects.decoder) if codes else job.method.kind
     images = len(set(table["image"].tolist()) - {"pooled"})
     return Row.of(
         ("+".join(codes) or job.method.kind, decoder, str(run)), images, {each[0]: (int(each[1]), each[2], each[3]) for each in figures}

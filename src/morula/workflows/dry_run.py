@@ -94,4 +94,4 @@ def prove(prepared: Prepared) -> Proof:
     taken = torch.cuda.max_memory_allocated() if fabric.device.type == "cuda" else peak.bytes
     per_epoch = job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch)
     weights = sum(weight.numel() for weight in network.parameters())
-    return Proof(weights, taken, min(seconds[1:]), per_epoch * job.training.epochs * job.training.starts)
+    return Proof(weights, taken, min(seconds[1:]), per_epoch * job.training.epochs * job.training.restarts)

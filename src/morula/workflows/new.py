@@ -132,7 +132,7 @@ def method_of(chosen: Recommended) -> dict[str, Any]:
 def objects_of(chosen: Recommended) -> dict[str, Any]:
     """The decoder, where it is not the one that the channels get anyway."""
     usual = str(Representation.made(chosen.representation.channels)) == str(chosen.representation)
-    return {} if usual else {"objects": {"process": chosen.representation.decoder}}
+    return {} if usual else {"objects": {"decoder": chosen.representation.decoder}}
 
 
 def _listed(value: Any) -> Any:

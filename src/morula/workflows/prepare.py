@@ -19,6 +19,7 @@ from morula.data.sampling import Options as Sampling
 from morula.data.split import split_sources
 from morula.data.summary import middle, object_label_warnings
 from morula.io.check import check_image
+from morula.jobs.job import Job
 from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method, Sizes
@@ -59,13 +60,14 @@ class Prepared:
         return VoxelSize.of(self.train.sources[0].image.voxel_size, self.facts.ndim)
 
 
-def prepare(job: Any) -> Prepared:
+def prepare(job: Job) -> Prepared:
     """Open the images of a job, plan what it leaves out, build its method and lay its patches.
 
     Raises:
         JobError: with everything that is wrong with the job and its files.
     """
     train, validation, warnings = _opened(job)
+    warnings = [*job.notes, *warnings]
     job = with_stored_network(job)
     facts = facts_of(train, job)
     resolved = plan(job, facts)

@@ -126,7 +126,7 @@ def open_truth(truth: Truth, image: Image, images: Any = None) -> tuple[Image, I
                 f"{image.source} has {_times(image.spatial_shape)} voxels but its {what} {file} have {_times(part.spatial_shape)}. "
                 f"Give {what} of the same size, or state images.axes."
             )
-    value = None if images is None else images.unlabelled
+    value = None if images is None else images.ignore_label
     if truth.mask is None:
         return labels, classes, value
     value = UNANNOTATED if value is None else value

@@ -79,7 +79,7 @@ def train(
         prepared = prepare(loaded)
     if not resume and layers is None and first_process():
         folder.create(overwrite=overwrite)
-    several = loaded.training.starts > 1
+    several = loaded.training.restarts > 1
     events = train_starts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(below("train", events), folder)
     if first_process():
@@ -144,7 +144,7 @@ def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bo
 
     The best is told as the best epoch is: by the score where the validation images have labels, else by the loss.
     """
-    began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.starts
+    began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.restarts
     if first_process():
         yield from record(prepared, folder)
     figures = []

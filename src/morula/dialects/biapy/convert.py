@@ -202,7 +202,7 @@ def _training(settings: Settings) -> dict[str, Value]:
         settings.wrong("biapy.unknown_value", "TRAIN.OPTIMIZER", "is not supported; known are SGD, ADAM, ADAMW")
         name = "adamw"
     settings.resolve("TRAIN.OPTIMIZER", name)
-    rule: dict[str, Value] = {"kind": name, "rate": rate}
+    rule: dict[str, Value] = {"kind": name, "lr": rate}
     if name == "sgd":
         rule |= {"momentum": 0.9, "nesterov": True}
     else:
@@ -255,7 +255,7 @@ def prediction_of(settings: Settings) -> dict[str, Value]:
     found: dict[str, Value] = {"overlap": round(min(0.5, max(*shares, *settings.per_axis("DATA.TEST.OVERLAP"))), 4)}
     if settings.flag("TEST.AUGMENTATION"):
         group = settings.text("TEST.AUGMENTATION_GROUP")
-        found["augment"] = {"auto": "all", "full": "all"}.get(group, group)
+        found["tta"] = {"auto": "all", "full": "all"}.get(group, group)
     if filters := _medians(settings):
         found["median"] = filters
     return found

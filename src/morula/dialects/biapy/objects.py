@@ -38,7 +38,7 @@ def objects_of(settings: Settings) -> dict[str, Value]:
     """The value of ``objects``."""
     channels = channels_of(settings)
     process = _process(settings, channels)
-    found: dict[str, Value] = {**settings.native("objects"), "process": process}
+    found: dict[str, Value] = {**settings.native("objects"), "decoder": process}
     if operations := _refinements(settings):
         found["refine"] = operations
     if conditions := _conditions(settings):
@@ -52,7 +52,7 @@ def _process(settings: Settings, channels: Channels) -> dict[str, Value]:
     way = stated or next((way for code, way in _OWN_DECODER.items() if code in channels.codes), "watershed")
     settings.resolve(PROCESS, way)
     kind = _DECODERS[way]
-    found: dict[str, Value] = {"kind": kind, **settings.native("objects.process")}
+    found: dict[str, Value] = {"kind": kind, **settings.native("objects.decoder")}
     match kind:
         case "watershed":
             found |= _watershed(settings, channels)

@@ -208,7 +208,7 @@ def _training(job: Job, trainer: TrainerOptions, notes: list[str]) -> dict[str, 
     kind = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}.get(name, "adamw")
     if kind != name.lower():
         notes.append(f"optimizer {name} has no counterpart; AdamW stands in its place.")
-    rule: dict[str, Any] = {"kind": kind, "rate": float(optimizer.get("learning_rate", 1e-3))}
+    rule: dict[str, Any] = {"kind": kind, "lr": float(optimizer.get("learning_rate", 1e-3))}
     rule["weight_decay"] = float(optimizer.get("weight_decay", 0.0))
     if kind == "sgd":
         rule |= {"momentum": float(optimizer.get("momentum", 0.0)), "nesterov": bool(optimizer.get("nesterov", False))}

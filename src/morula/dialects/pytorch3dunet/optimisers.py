@@ -90,7 +90,7 @@ def native_optimiser(config: Mapping[str, Any]) -> Optimiser:
         'adam'
     """
     section = read_section(optimizer_options(config), config, "optimizer", DEAD)
-    rule: dict[str, Any] = {"rate": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
+    rule: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
     given = section.model_dump(exclude={"name", "learning_rate", "weight_decay"})
     if section.name in ("Adam", "AdamW"):
         return (Adam if section.name == "Adam" else AdamW)(**rule, **given)

@@ -39,41 +39,41 @@ _CHANNELS = (
         PROCESS,
         "",
         ("", "watershed", "agglomeration", "stardist", "embeddings", "gradient-flow"),
-        target="objects.process",
+        target="objects.decoder",
     ),
 )
 
 _WATERSHED = (
-    Key(f"{_W}.SEED_CHANNELS", [], target="objects.process.seeds", condition=f"{PROCESS}=watershed"),
-    Key(f"{_W}.SEED_CHANNELS_THRESH", [], target="objects.process.seeds", condition=f"{_W}.SEED_CHANNELS"),
-    Key(f"{_W}.TOPOGRAPHIC_SURFACE_CHANNEL", "", target="objects.process.surface", condition=f"{PROCESS}=watershed"),
-    Key(f"{_W}.GROWTH_MASK_CHANNELS", [], target="objects.process.growth", condition=f"{PROCESS}=watershed"),
-    Key(f"{_W}.GROWTH_MASK_CHANNELS_THRESH", [], target="objects.process.growth", condition=f"{_W}.GROWTH_MASK_CHANNELS"),
+    Key(f"{_W}.SEED_CHANNELS", [], target="objects.decoder.seeds", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.SEED_CHANNELS_THRESH", [], target="objects.decoder.seeds", condition=f"{_W}.SEED_CHANNELS"),
+    Key(f"{_W}.TOPOGRAPHIC_SURFACE_CHANNEL", "", target="objects.decoder.surface", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.GROWTH_MASK_CHANNELS", [], target="objects.decoder.growth", condition=f"{PROCESS}=watershed"),
+    Key(f"{_W}.GROWTH_MASK_CHANNELS_THRESH", [], target="objects.decoder.growth", condition=f"{_W}.GROWTH_MASK_CHANNELS"),
     Key(
         f"{_W}.SEED_MORPH_SEQUENCE",
         [],
-        target="objects.process.seed_morphology",
+        target="objects.decoder.seed_morphology",
         condition=f"{PROCESS}=watershed",
         earlier_names=(f"{SEG}.SEED_MORPH_SEQUENCE",),
     ),
     Key(
         f"{_W}.SEED_MORPH_RADIUS",
         [],
-        target="objects.process.seed_morphology",
+        target="objects.decoder.seed_morphology",
         condition=f"{_W}.SEED_MORPH_SEQUENCE",
         earlier_names=(f"{SEG}.SEED_MORPH_RADIUS",),
     ),
     Key(
         f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
         False,
-        target="objects.process.growth_erosion",
+        target="objects.decoder.growth_erosion",
         condition=f"{PROCESS}=watershed",
         earlier_names=(f"{SEG}.ERODE_AND_DILATE_GROWTH_MASK", f"{SEG}.ERODE_AND_DILATE_FOREGROUND"),
     ),
     Key(
         f"{_W}.FORE_EROSION_RADIUS",
         5,
-        target="objects.process.growth_erosion",
+        target="objects.decoder.growth_erosion",
         condition=f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
         convert=same,
         earlier_names=(f"{SEG}.FORE_EROSION_RADIUS",),
@@ -81,7 +81,7 @@ _WATERSHED = (
     Key(
         f"{_W}.FORE_DILATION_RADIUS",
         5,
-        target="objects.process.growth_dilation",
+        target="objects.decoder.growth_dilation",
         condition=f"{_W}.ERODE_AND_DILATE_GROWTH_MASK",
         convert=same,
         earlier_names=(f"{SEG}.FORE_DILATION_RADIUS",),
@@ -97,14 +97,14 @@ _WATERSHED = (
     Key(
         f"{_W}.DATA_REMOVE_BEFORE_MW",
         False,
-        target="objects.process.min_seed",
+        target="objects.decoder.min_seed",
         condition=f"{PROCESS}=watershed",
         earlier_names=(f"{SEG}.DATA_REMOVE_BEFORE_MW", "DATA.REMOVE_BEFORE_MW"),
     ),
     Key(
         f"{_W}.DATA_REMOVE_SMALL_OBJ_BEFORE",
         10,
-        target="objects.process.min_seed",
+        target="objects.decoder.min_seed",
         condition=f"{_W}.DATA_REMOVE_BEFORE_MW",
         convert=same,
         earlier_names=(f"{SEG}.DATA_REMOVE_SMALL_OBJ_BEFORE", f"{SEG}.DATA_REMOVE_SMALL_OBJ", "DATA.REMOVE_SMALL_OBJ"),
@@ -112,20 +112,20 @@ _WATERSHED = (
     Key(
         f"{_W}.BY_2D_SLICES",
         False,
-        target="objects.process.by_slice",
+        target="objects.decoder.by_slice",
         condition=f"{PROCESS}=watershed",
         convert=if_stated,
         earlier_names=(f"{SEG}.WATERSHED_BY_2D_SLICES",),
     ),
     # thresholds of versions 3.0 to 3.5, by the letter of the channel; 3.7 has lists of channels and thresholds instead
     Key(
-        f"{SEG}.DATA_MW_TH_TYPE", "", ("", "auto", "manual"), target="objects.process.seeds", condition=f"{PROCESS}=watershed", former=True
+        f"{SEG}.DATA_MW_TH_TYPE", "", ("", "auto", "manual"), target="objects.decoder.seeds", condition=f"{PROCESS}=watershed", former=True
     ),
     *(
         Key(
             f"{SEG}.DATA_MW_TH_{name}",
             -1.0,
-            target=f"objects.process.{step}",
+            target=f"objects.decoder.{step}",
             condition=f"{SEG}.DATA_MW_TH_TYPE=manual",
             earlier_names=earlier,
             former=True,
@@ -162,7 +162,7 @@ _WATERSHED = (
 
 _OTHER_DECODERS = (
     *(
-        Key(f"{SEG}.AGGLOMERATION.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=agglomeration", convert=convert)
+        Key(f"{SEG}.AGGLOMERATION.{name}", default, target=f"objects.decoder.{ours}", condition=f"{PROCESS}=agglomeration", convert=convert)
         for name, default, ours, convert in (
             ("FRAGMENT_SEED_TH", 0.9, "seeds", same),
             ("FRAGMENT_GROWTH_TH", 0.1, "growth", same),
@@ -172,7 +172,7 @@ _OTHER_DECODERS = (
         )
     ),
     *(
-        Key(f"{SEG}.STARDIST.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=stardist", convert=convert)
+        Key(f"{SEG}.STARDIST.{name}", default, target=f"objects.decoder.{ours}", condition=f"{PROCESS}=stardist", convert=convert)
         for name, default, ours, convert in (
             ("PROB_THRESH", 0.4, "threshold", same),
             ("NMS_IOU_THRESH", 0.3, "overlap", same),
@@ -180,7 +180,7 @@ _OTHER_DECODERS = (
         )
     ),
     *(
-        Key(f"{SEG}.CELLPOSE.{name}", default, target=f"objects.process.{ours}", condition=f"{PROCESS}=gradient-flow", convert=same)
+        Key(f"{SEG}.CELLPOSE.{name}", default, target=f"objects.decoder.{ours}", condition=f"{PROCESS}=gradient-flow", convert=same)
         for name, default, ours in (("FG_THRESH", 0.5, "threshold"), ("FLOW_THRESHOLD", 0.4, "flow_error"), ("N_STEPS", 200, "steps"))
     ),
     Key(f"{SEG}.CELLPOSE.DIAMETER", 0.0),
@@ -202,15 +202,15 @@ _OTHER_DECODERS = (
         {"MASK_THRESHOLD": 0.0, "FLOW_THRESHOLD": 0.4, "NITER": 0},
         "flows are followed as in Cellpose, by the keys under CELLPOSE",
     ),
-    Key(f"{SEG}.EMBEDSEG.FG_THRESH", 0.5, target="objects.process.foreground_threshold", condition=f"{PROCESS}=embeddings"),
+    Key(f"{SEG}.EMBEDSEG.FG_THRESH", 0.5, target="objects.decoder.foreground_threshold", condition=f"{PROCESS}=embeddings"),
     *(
-        Key(f"{SEG}.EMBEDSEG.{name}", default, target=f"objects.process.{name.lower()}", condition=f"{PROCESS}=embeddings", convert=same)
+        Key(f"{SEG}.EMBEDSEG.{name}", default, target=f"objects.decoder.{name.lower()}", condition=f"{PROCESS}=embeddings", convert=same)
         for name, default in (("MIN_MASK_SUM", 0), ("MIN_UNCLUSTERED_SUM", 0), ("MIN_OBJECT_SIZE", 100))
     ),
     Key(
         f"{SEG}.EMBEDSEG.SEED_THRESH",
         0.5,
-        target="objects.process.seed_threshold",
+        target="objects.decoder.seed_threshold",
         condition=f"{PROCESS}=embeddings",
         convert=same,
     ),

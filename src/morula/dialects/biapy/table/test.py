@@ -15,12 +15,12 @@ _DETECTION = "it belongs to the workflow DETECTION"
 
 _PREDICTION = (
     Key("TEST.ENABLE", False, target="images.test"),
-    Key("TEST.AUGMENTATION", False, target="prediction.augment"),
+    Key("TEST.AUGMENTATION", False, target="prediction.tta"),
     Key(
         "TEST.AUGMENTATION_GROUP",
         "auto",
         ("auto", "full", "flips", "none"),
-        target="prediction.augment",
+        target="prediction.tta",
         condition="TEST.AUGMENTATION",
     ),
     Key(

@@ -10,13 +10,13 @@ _FOLLOWED = "training is judged by the validation loss and by the scores that fi
 TRAIN: tuple[Key, ...] = (
     Key("TRAIN.ENABLE", False, target="training"),
     Key("TRAIN.OPTIMIZER", ["ADAMW"], target="training.optimiser"),
-    Key("TRAIN.LR", [1e-4], target="training.optimiser.rate"),
+    Key("TRAIN.LR", [1e-4], target="training.optimiser.lr"),
     Key("TRAIN.W_DECAY", 0.02, target="training.optimiser.weight_decay", convert=same),
     Key("TRAIN.OPT_BETAS", [[0.9, 0.999]], target="training.optimiser.betas", condition="TRAIN.OPTIMIZER=adam|adamw"),
     Key("TRAIN.BATCH_SIZE", 2, target="sampling.batch", convert=same),
     Key("TRAIN.EPOCHS", 360, target="training.epochs", convert=same),
     Key("TRAIN.PATIENCE", -1, target="training.patience", convert=positive),
-    Key("TRAIN.GRADIENT_CLIP_NORM", 0.0, target="training.clip", convert=positive),
+    Key("TRAIN.GRADIENT_CLIP_NORM", 0.0, target="training.clip_norm", convert=positive),
     Key("TRAIN.ACCUM_ITER", 1, target="training.accumulate", convert=above_one, former=True),
     Key(
         f"{_SCHEDULER}.NAME",
