@@ -22,7 +22,7 @@ _FACE = {
     "encode": "morula.representations.encode",
     "evaluate": "morula.workflows.evaluate",
     "filter_objects": "morula.measurement.filter",
-    "load": "morula.models.model",
+    "load": "morula.models.load",
     "match": "morula.metrics.matching",
     "measure": "morula.measurement.measure",
     "predict": "morula.workflows.predict",
@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from morula.measurement.measure import measure as measure
     from morula.metrics.matching import Scores as Scores
     from morula.metrics.matching import match as match
+    from morula.models.load import load as load
     from morula.models.model import Model as Model
-    from morula.models.model import load as load
     from morula.representations.encode import encode as encode
     from morula.workflows.compare import compare as compare
     from morula.workflows.evaluate import evaluate as evaluate

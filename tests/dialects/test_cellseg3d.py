@@ -1,14 +1,17 @@
-"""WNet3D's checkpoints by the names of their tensors."""
+"""Checkpoints of WNet3D, by the names of their tensors."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+import morula
 from morula.core.errors import MissingFileError, ModelError
 from morula.dialects.cellseg3d import load_wnet, names
+from morula.testing.errors import raises
 
 LISTED = Path(__file__).parent.parent / "golden/cellseg3d/wnet3d_tensors.txt"
 WIDTHS = (4, 8, 16, 32)
@@ -107,11 +110,21 @@ def test_the_outputs_are_those_of_the_written_out_network(tmp_path):
     torch.testing.assert_close(outputs["reconstruction"], rebuilt, rtol=1e-4, atol=1e-4)
 
 
+def test_morula_load_gives_a_model_that_segments(tmp_path):
+    checkpoint(tmp_path / "wnet.pth", classes=3)
+    model = morula.load(tmp_path / "wnet.pth")
+    volume = np.random.default_rng(0).integers(0, 4000, (16, 16, 24)).astype(np.uint16)
+    volume[4:12, 4:12, 4:12] += 9000
+    assert (model.ndim, model.in_channels, model.method.heads["classes"]) == (3, 1, 3)
+    assert model.predict(volume).shape[1:] == volume.shape
+    assert model.segment(volume).shape == volume.shape
+
+
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(MissingFileError, match=r"wnet\.pth"):
+    with pytest.raises(MissingFileError):
         load_wnet(tmp_path / "wnet.pth")
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other\.pth holds no WNet3D"):
+    with raises("checkpoint.not_wnet3d", file=str(tmp_path / "other.pth")):
         load_wnet(tmp_path / "other.pth")
     tensors = checkpoint(tmp_path / "wnet.pth")
     del tensors["encoder.bot.module.0.weight"]

@@ -22,7 +22,7 @@ from morula.dialects.pytorch3dunet.job import FormatterOptions
 from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, native_optimiser, native_schedule
 from morula.dialects.pytorch3dunet.tensorboard import tagged
 from morula.dialects.pytorch3dunet.train import train3dunet
-from morula.models.model import load
+from morula.models.load import load
 from morula.testing.errors import raises
 from morula.training.optimisers import build_optimiser, build_schedule, schedule_names
 

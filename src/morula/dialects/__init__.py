@@ -1,29 +1,34 @@
-"""Job files of other programs, told apart by their top-level keys."""
+"""Job files of other programs, recognised by their top-level keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from morula.core.family import Member
+from morula.dialects.converted import Value
 
-# Sections that a job of each program cannot do without: any one of its sets.
+# Sections that every job of a program has: any one of its sets.
 _NEEDED: dict[str, tuple[frozenset[str], ...]] = {
-    "BiaPy": (frozenset({"PROBLEM"}),),
+    "BiaPy": (
+        frozenset({"PROBLEM"}),
+        # the workflow is SEMANTIC_SEG where PROBLEM is left out
+        *(frozenset({"DATA", other}) for other in ("MODEL", "TRAIN", "TEST", "AUGMENTOR", "SYSTEM", "PATHS", "LOSS")),
+        frozenset({"MODEL", "TRAIN"}),
+    ),
     "pytorch-3dunet": (frozenset({"model", "trainer"}), frozenset({"model", "predictor"}), frozenset({"model", "model_path", "loaders"})),
 }
-_OURS = frozenset({"images", "method"})
+_NATIVE = frozenset({"images", "method"})
 
 # entry points of the group morula.checkpoints
 BIAPY_CHECKPOINT = Member("morula.dialects.biapy.checkpoint:BiapyCheckpoint", summary="BiaPy")
 WNET3D_CHECKPOINT = Member("morula.dialects.cellseg3d:WNet3DCheckpoint", summary="WNet3D of CellSeg3D")
 
 
-def recognise(document: Mapping[str, Any]) -> str | None:
-    """Name of the program whose job file this is, or `None` for Morula's own and unknown ones.
+def recognise(document: Mapping[str, Value]) -> str | None:
+    """Name of the program whose job file this is, or `None` for native and unknown ones.
 
-    Both programs pass over sections that they do not know, so only those that they need are looked at.
+    The programs ignore sections that they do not know, so only those that they need are inspected.
 
     Args:
         document: the mapping read from a YAML file.
@@ -37,13 +42,13 @@ def recognise(document: Mapping[str, Any]) -> str | None:
         True
     """
     keys = {str(key) for key in document}
-    if keys & _OURS:
+    if keys & _NATIVE:
         return None
     return next((program for program, needed in _NEEDED.items() if any(sections <= keys for sections in needed)), None)
 
 
-def program_of(path: Any) -> str | None:
-    """Name of the program whose job file this is, or `None` for Morula's own, and for mappings.
+def program_of(path: object) -> str | None:
+    """Name of the program whose job file this is, or `None` for native ones, and for mappings.
 
     Raises:
         MissingFileError: when there is no such file.

@@ -1,7 +1,8 @@
-"""Job files of other programs as jobs of Morula's own."""
+"""Job files of other programs as native jobs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from morula.core.errors import JobError, OptionError, Problem
@@ -23,7 +24,8 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     """
     program = program_of(job)
     if program is None:
-        raise JobError([Problem("", "this is a job of Morula already; nothing is to be converted.", None, Path(job).name)])
+        error = OptionError("convert.native", "is a native job already", remedy="Run it with `morula run`.")
+        raise JobError([replace(Problem.of(error), file=Path(job).name)])
     if (foreign := as_native(job)) is not None:
         return foreign.text(), [Warned("convert.remark", str(remark)) for remark in foreign.remarks]
     from morula.dialects.pytorch3dunet.convert import convert as converted
@@ -33,6 +35,6 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     try:
         text = converted(read).text()
     except OptionError as error:
-        raise JobError([Problem("", str(error), None, Path(job).name)]) from error
+        raise JobError([replace(Problem.of(error), file=Path(job).name)]) from error
     validate(parse_documents(text)[0])
     return text, [Warned("convert.remark", str(remark)) for remark in read.remarks]

@@ -19,6 +19,10 @@ def _unchanged(problem: Problem) -> Problem:
     return problem
 
 
+def _accepted(in_channels: int) -> None:
+    del in_channels
+
+
 @dataclass(frozen=True, eq=False)
 class Converted:
     """A native job made from the job file of another program.
@@ -28,6 +32,7 @@ class Converted:
         notes: sentences that say what the native job does differently from the original, or what was decided for it.
         remarks: keys of the original that have no effect, each with its line and the reason.
         trace: gives a problem of the native job the key and line of the original that it comes from.
+        check_images: compares the number of channels of the images with what the original states; raises a `JobError`.
 
     Examples:
         >>> print(Converted({"method": {"kind": "wnet3d"}}, notes=("The loss is averaged over channels.",)).text())
@@ -40,6 +45,7 @@ class Converted:
     notes: tuple[str, ...] = ()
     remarks: tuple[Problem, ...] = ()
     trace: Callable[[Problem], Problem] = _unchanged
+    check_images: Callable[[int], None] = _accepted
 
     def text(self) -> str:
         """The job as YAML, with the notes as comments above it."""

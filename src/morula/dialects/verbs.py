@@ -1,4 +1,4 @@
-"""The verbs that take a job file of any program: foreign files are converted, native ones go to `morula.workflows` as they are."""
+"""The verbs that take a job file of any program: foreign files are converted, native ones are passed to `morula.workflows` unchanged."""
 
 from __future__ import annotations
 
@@ -53,6 +53,12 @@ def run(
     from morula.workflows.train import default_output
 
     options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
+    if not resume and is_prediction(job):
+        from morula.dialects.biapy.predict import predict
+
+        assert not isinstance(job, Mapping)
+        yield from predict(job, output=output or default_output(job), overwrite=overwrite, device=device, memory=memory)
+        return
     foreign = None if resume else as_native(job)
     if foreign is None:
         yield from run_native(job, output=output, resume=resume, **options)
@@ -111,7 +117,7 @@ def train(
 
 
 def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
-    """Check a job, or one stage of a file of several, with its images. Job files of BiaPy are checked as the native jobs they mean.
+    """Check a job, or one stage of a file of several, with its images. Job files of BiaPy are checked as the native jobs they become.
 
     Raises:
         JobError: with all problems at once.
@@ -123,6 +129,7 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
         return check_native(job, overrides=overrides, prove=prove, stage=stage)
     with foreign.translate_errors():
         checked = check_native(foreign.job, overrides=overrides, prove=prove)
+        foreign.check_images(checked.prepared.facts.in_channels)
     warnings = (*foreign.warnings(), *checked.prepared.warnings)
     return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
 
@@ -140,11 +147,42 @@ def as_native(job: str | Path | Mapping[str, Any]) -> Converted | None:
     return convert(job)
 
 
+def is_prediction(job: str | Path | Mapping[str, Any]) -> bool:
+    """Whether a job file of BiaPy predicts without training.
+
+    Raises:
+        JobError: with all problems of the file.
+    """
+    if isinstance(job, Mapping) or program_of(job) != "BiaPy":
+        return False
+    from morula.dialects.biapy.predict import predicts_only
+    from morula.dialects.biapy.settings import read_settings
+
+    return predicts_only(read_settings(job))
+
+
+def check_prediction(job: str | Path) -> list[str]:
+    """Check a job file of BiaPy that predicts without training: its checkpoint, its decoder and its images.
+
+    Returns:
+        warnings: keys without effect, and what differs from BiaPy.
+
+    Raises:
+        JobError: with all problems at once.
+    """
+    from morula.dialects.biapy.predict import model_of
+    from morula.dialects.biapy.settings import read_settings
+
+    settings = read_settings(job)
+    model_of(settings)
+    return [*map(str, settings.remarks), *settings.notes]
+
+
 def with_translated_errors(converted: Converted, events: Iterator[Event]) -> Iterator[Event]:
     """The warnings of a converted job, then its events; errors name the keys and lines of the original file.
 
     Raises:
-        JobError: by the original's keys.
+        JobError: with the keys of the original.
     """
     yield from (Warned("convert.remark", text) for text in converted.warnings())
     with converted.translate_errors():

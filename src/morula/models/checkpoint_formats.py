@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from morula.core.errors import ModelError
+from morula.core.errors import MissingFileError, ModelError
 from morula.core.family import Family
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from morula.models.model import Model
 
 CHECKPOINT_FORMATS = Family("checkpoint format", {}, group="morula.checkpoints")
 
@@ -28,6 +30,15 @@ class CheckpointFormat(Protocol):
         Raises:
             MissingFileError: when there is no such file.
             ModelError: when it is damaged.
+        """
+        ...
+
+    @staticmethod
+    def model(path: Path) -> Model:
+        """The trained model, ready to predict and segment.
+
+        Raises:
+            ModelError: when the file does not contain what a model needs.
         """
         ...
 
@@ -49,9 +60,16 @@ def checkpoint_format(path: Path) -> CheckpointFormat:
         MissingFileError: when there is no such file.
         ModelError: when no format recognises it.
     """
+    if not path.is_file():
+        raise MissingFileError("checkpoint.missing", "does not exist", remedy="Check the path of the checkpoint.", file=path)
     for name in CHECKPOINT_FORMATS.names:
         candidate: CheckpointFormat = CHECKPOINT_FORMATS.load(name)
         if candidate.recognises(path):
             return candidate
     known = ", ".join(member.summary for member in CHECKPOINT_FORMATS.members.values())
-    raise ModelError(f"{path} is no checkpoint that Morula knows ({known}). Name a run folder of Morula, or one of these files.")
+    raise ModelError(
+        "checkpoint.unknown_format",
+        f"is no checkpoint of a known program ({known})",
+        remedy="Name a run folder of Morula, the model folder in it, or a checkpoint of one of these programs.",
+        file=path,
+    )

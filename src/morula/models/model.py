@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from morula.core.allocator import keep_freed_memory
-from morula.core.errors import MissingFileError, ModelError, OptionError
+from morula.core.errors import ModelError, OptionError
 from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.orientation import Orientation
@@ -261,53 +261,6 @@ class Model:
             "normalisation": None if self.normalisation is None else self.normalisation.as_dict(),
         }
         return save_weights(Path(folder), self.network, facts, example)
-
-
-def load(path: str | Path) -> Model:
-    """The trained model of a run folder (or of the `model` folder in it).
-
-    Raises:
-        MissingFileError: when there is none.
-        ModelError: when it is damaged or gives another output than the one stored with it.
-
-    Examples:
-        >>> load("runs/nuclei").channels  # doctest: +SKIP
-        ('F', 'C', 'Db')
-    """
-    from morula.core.options import Options
-    from morula.data.normalise import Normalisation
-    from morula.jobs.load import validate
-    from morula.jobs.yaml_lines import Document
-    from morula.methods import METHODS
-    from morula.nn.weights import load_weights
-
-    folder = Path(path)
-    inner = folder / "model"
-    folder = inner if inner.is_dir() else folder
-    if not (folder / "model.json").is_file():
-        foreign = [*Path(path).glob("best_checkpoint.pytorch"), *Path(path).parent.glob("best_checkpoint.pytorch")]
-        remedy = (
-            f"It is a training by a job of pytorch-3dunet: predict with `morula predict3dunet --config JOB --model_path {foreign[0]}`, "
-            "or train the native job that `morula convert` makes of it."
-            if foreign
-            else "Name a run folder whose training has finished, or its model folder."
-        )
-        raise MissingFileError(f"{str(path)!r} holds no model: there is no model/model.json. {remedy}")
-    network, facts = load_weights(folder)
-    built = facts["network"]
-    job: Options = validate(Document(facts["job"], {}, str(folder / "model.json")))
-    voxel_size = VoxelSize(**facts["voxel_size"])
-    ndim = built["ndim"]
-    method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))  # type: ignore[attr-defined]
-    stored = facts["normalisation"]
-    return Model(
-        job=job,
-        network=network,
-        method=method,
-        in_channels=built["in_channels"],
-        voxel_size=voxel_size,
-        normalisation=None if stored is None else Normalisation.from_dict(stored),
-    )
 
 
 def drained(steps: Generator[Any, None, Result]) -> Result:

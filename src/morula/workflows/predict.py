@@ -21,7 +21,8 @@ from morula.labels.objects import DECODED, Objects
 from morula.measurement.csv_table import write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
-from morula.models.model import Model, load
+from morula.models.load import load
+from morula.models.model import Model
 from morula.workflows.log import logged
 from morula.workflows.predict_images import restore_test_images
 from morula.workflows.sources import Opened, open_source

@@ -9,7 +9,8 @@ from typing import Any
 
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started, below
-from morula.models.model import Model, load
+from morula.models.load import load
+from morula.models.model import Model
 from morula.workflows.predict import before_beside, segment_one, sources_of
 
 

@@ -116,7 +116,7 @@ def write_pseudo_labels(run: str | Path, images: str, output: str | Path, option
     """
     from morula.io.write import write
     from morula.labels.pseudo_labels import pseudo_labels
-    from morula.models.model import load
+    from morula.models.load import load
     from morula.workflows.predict import sources_of
 
     began = time.monotonic()

@@ -27,7 +27,8 @@ from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
 from morula.methods.object_options import Tuned
-from morula.models.model import Model, load
+from morula.models.load import load
+from morula.models.model import Model
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources
 

@@ -1,18 +1,20 @@
-"""A trained model of BiaPy 3.5 to 3.7 as one of ours."""
+"""Trained models of BiaPy 3.5 to 3.7 as native models."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from morula.core.errors import JobError, ModelError
 from morula.core.voxel_size import VoxelSize
+from morula.dialects.biapy.instances import FORMER_LETTERS
 from morula.dialects.biapy.networks import native_network
+from morula.dialects.converted import Value
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
@@ -20,16 +22,17 @@ from morula.models.model import Model
 from morula.nn.build import kind_of
 from morula.nn.network import Network
 from morula.nn.weights import read_checkpoint
+from morula.representations import REPRESENTATIONS
 
 
 class CheckpointWarning(UserWarning):
-    """Something of a checkpoint that has no exact counterpart here."""
+    """Part of a checkpoint has no exact native counterpart."""
 
 
-# the class that BiaPy up to 3.6 stores its settings in, a dictionary
+# class of the settings in checkpoints of BiaPy up to 3.6; it is a dictionary
 _STAND_INS = {"yacs.config.CfgNode": OrderedDict}
 
-# keywords that networks are built by, and where the settings hold them
+# keywords that networks are built with, and their keys in the settings
 _KEYWORDS = {
     "activation": "ACTIVATION",
     "normalization": "NORMALIZATION",
@@ -40,22 +43,21 @@ _KEYWORDS = {
     "decoder_activation": "UNETR_DEC_ACTIVATION",
     "conv_block_order": "CONV_BLOCK_ORDER",
 }
-_OLD_CHANNELS = {"B": ("F",), "C": ("C",), "D": ("Db",), "P": ("P",), "M": ("M",), "A": ("A",), "F": ("H", "V", "Z")}
 
 
 def load_biapy_checkpoint(path: str | Path) -> Model:
     """A ``.pth`` file of BiaPy 3.5 to 3.7, ready to predict, segment or be stored (`Model.save`).
 
     Weights are found by their names. Where BiaPy's arithmetic differs from what the network's paper says (Attention U-Net, UNETR,
-    EDSR, DFCAN and U-NeXt V2 in 3D, ResUNet SE up to 3.6.5, RCAN of 3.5) the network is built with `as_trained`, which the
-    model's description records. Only tensors and plain values are read from the file, never code.
+    EDSR, DFCAN and U-NeXt V2 in 3D, ResUNet SE up to 3.6.5, RCAN of 3.5) the network is built with `as_trained`, which
+    `model.json` records. Only tensors and plain values are read from the file, never code.
 
     Args:
         path: the checkpoint.
 
     Raises:
         MissingFileError: when there is no such file.
-        ModelError: when it is damaged, no checkpoint of BiaPy, or holds what cannot be represented here; the message names it.
+        ModelError: when it is damaged, no checkpoint of BiaPy, or has a network or channels that are not supported.
 
     Warns:
         CheckpointWarning: for a normalisation that depends on the type of the images.
@@ -66,39 +68,45 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     """
     content = read_checkpoint(path, stand_ins=_STAND_INS)
     tensors, config = _parts(content, path)
-    model, data, problem = (_section(config, name, path) for name in ("MODEL", "DATA", "PROBLEM"))
-    patch = [int(n) for n in data["PATCH_SIZE"]]
-    settings = {ours: model[theirs] for ours, theirs in _KEYWORDS.items() if theirs in model} | {"input_shape": patch}
-    settings |= {name: value for name, value in (content.get("model_build_kwargs") or {}).items() if value is not None}
-    ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
+    sections = {name: _section(config, name, path) for name in ("MODEL", "DATA", "PROBLEM")}
     try:
-        method = _method(problem, model, settings)
-        network = native_network(
-            str(model.get("ARCHITECTURE", "")), tensors, settings, version=str(content.get("biapy_version", "")), heads=_heads(method)
-        )
-        described = {"kind": kind_of(network.options), **network.options.model_dump(mode="json", exclude={"kind"})}
-        if method["kind"] == "semantic":
-            method["classes"] = max(2, *network.heads.values())
-        elif method["kind"] in ("masked_autoencoder", "crappify"):
-            method["in_channels"] = network.in_channels
-        if method["kind"] == "masked_autoencoder":
-            method["token"] = list(network.multiple)
-        job = {
-            "images": {},
-            "method": method,
-            "network": described,
-            "sampling": {"patch": patch[:ndim], "normalise": _normalise(data)},
-        }
-        validated: Any = validate(Document(job, {}, str(path)))
-    except (ModelError, JobError) as error:
-        raise ModelError(f"{path} cannot be used: {error}") from error
+        return _model(tensors, content, sections, str(path))
+    except ModelError as error:
+        raise ModelError(error.code, error.rule, key=error.key, value=error.value, remedy=error.remedy, file=path) from error
+    except JobError as error:
+        problem = error.problems[0]
+        raise ModelError("checkpoint.settings", str(problem), key=problem.key, remedy=problem.remedy, file=path) from error
+
+
+def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections: Mapping[str, Mapping[str, Value]], path: str) -> Model:
+    """The model of a checkpoint's parts."""
+    model, data, problem = sections["MODEL"], sections["DATA"], sections["PROBLEM"]
+    patch = [int(edge) for edge in _numbers(data.get("PATCH_SIZE"))]
+    ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
+    settings: dict[str, Value] = {ours: model[theirs] for ours, theirs in _KEYWORDS.items() if theirs in model}
+    settings["input_shape"] = patch
+    keywords = content.get("model_build_kwargs")
+    if isinstance(keywords, Mapping):
+        settings |= {name: value for name, value in keywords.items() if value is not None}
+    method = _method(problem, model, settings)
+    architecture, version = str(model.get("ARCHITECTURE", "")), str(content.get("biapy_version", ""))
+    network = native_network(architecture, tensors, settings, version=version, heads=_heads(method))
+    described = {"kind": kind_of(network.options), **network.options.model_dump(mode="json", exclude={"kind"})}
+    if method["kind"] == "semantic":
+        method["classes"] = max(2, *network.heads.values())
+    elif method["kind"] in ("masked_autoencoder", "crappify"):
+        method["in_channels"] = network.in_channels
+    if method["kind"] == "masked_autoencoder":
+        method["token"] = list(network.multiple)
+    sampling: Value = {"patch": patch[:ndim], "normalise": _normalise(data)}
+    job = validate(Document({"images": {}, "method": method, "network": described, "sampling": sampling}, {}, path))
     voxel_size = VoxelSize.of(None, ndim)
-    built = METHODS.load(validated.method.kind)(validated.method, validated.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
+    built = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
     if built.heads != network.heads:
         raise ModelError(
-            f"{path} cannot be used: its network predicts {sum(network.heads.values())} channel(s) but its settings say {built.heads}."
+            "checkpoint.heads", f"the network predicts {sum(network.heads.values())} channel(s) but the stored settings say {built.heads}"
         )
-    return Model(validated, network, built, network.in_channels, voxel_size)
+    return Model(job, network, built, network.in_channels, voxel_size)
 
 
 def is_biapy_checkpoint(path: str | Path) -> bool:
@@ -112,7 +120,7 @@ def is_biapy_checkpoint(path: str | Path) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("cfg"), Mapping)
 
 
-def _parts(content: Any, path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+def _parts(content: object, path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, Value]]:
     """Tensors and settings.
 
     Raises:
@@ -125,49 +133,69 @@ def _parts(content: Any, path: str | Path) -> tuple[dict[str, Tensor], Mapping[s
                 named = {str(name): values for name, values in tensors.items() if isinstance(values, Tensor)}
                 return named, content["cfg"]
     raise ModelError(
-        f"{path} is no checkpoint of BiaPy 3.5 to 3.7: it must hold the weights (model) and the settings (cfg). Name such a file."
+        "checkpoint.not_biapy",
+        "is no checkpoint of BiaPy 3.5 to 3.7: it must contain weights (model) and settings (cfg)",
+        remedy="Name a file NAME-checkpoint-best.pth that BiaPy wrote.",
+        file=path,
     )
 
 
-def _section(config: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
+def _section(config: Mapping[str, Value], name: str, path: str | Path) -> Mapping[str, Value]:
     section = config.get(name)
     if not isinstance(section, Mapping):
-        raise ModelError(f"{path} is no checkpoint of BiaPy 3.5 to 3.7: its settings lack {name}. Name such a file.")
+        raise ModelError(
+            "checkpoint.not_biapy",
+            f"is no checkpoint of BiaPy 3.5 to 3.7: its settings lack {name}",
+            remedy="Name a file NAME-checkpoint-best.pth that BiaPy wrote.",
+            file=path,
+        )
     return section
 
 
-def _heads(method: Mapping[str, Any]) -> list[str]:
+def _heads(method: Mapping[str, Value]) -> list[str]:
     """Names of the method's heads."""
-    if method.get("heads"):
-        return ["_".join(group) for group in method["heads"]]
+    heads = method.get("heads")
+    if isinstance(heads, list):
+        return ["_".join(group) for group in heads]
     return [{"channels": "channels", "semantic": "classes"}.get(str(method["kind"]), "image")]
 
 
-def _method(problem: Mapping[str, Any], model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _method(problem: Mapping[str, Value], model: Mapping[str, Value], settings: Mapping[str, Value]) -> dict[str, Value]:
     """The method that BiaPy's kind of problem is here."""
     kind = str(problem.get("TYPE", ""))
     match kind:
         case "INSTANCE_SEG":
-            return _instances(problem["INSTANCE_SEG"], settings)
+            return _instances(_inner(problem, "INSTANCE_SEG"), settings)
         case "SEMANTIC_SEG":
             return {"kind": "semantic"}
         case "SELF_SUPERVISED":
-            section = problem.get("SELF_SUPERVISED") or {}
+            section = _inner(problem, "SELF_SUPERVISED")
             if section.get("PRETEXT_TASK") == "masking":
                 mask = str(model.get("MAE_MASK_TYPE", "grid"))
                 return {"kind": "masked_autoencoder", "mask": mask, **({"ratio": model["MAE_MASK_RATIO"]} if mask == "random" else {})}
-            # BiaPy states the factor of the number of voxels of a plane
-            factor = float(section.get("RESIZING_FACTOR", 4)) ** 0.5
-            return {"kind": "crappify", "noise": float(section.get("NOISE", 0.2)), "factor": factor}
+            # BiaPy states by how much the voxels of a plane become fewer, the native factor is that of an edge
+            factor = _numbers(section.get("RESIZING_FACTOR", 4))[0] ** 0.5
+            return {"kind": "crappify", "noise": _numbers(section.get("NOISE", 0.2))[0], "factor": factor}
         case _:
-            raise ModelError(f"a network for {kind} cannot be loaded; those for INSTANCE_SEG, SEMANTIC_SEG and SELF_SUPERVISED can.")
+            raise ModelError(
+                "checkpoint.workflow",
+                "networks of this workflow are not supported",
+                key="PROBLEM.TYPE",
+                value=kind,
+                remedy="Networks for INSTANCE_SEG, SEMANTIC_SEG and SELF_SUPERVISED can be loaded.",
+            )
 
 
-def _instances(section: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _inner(section: Mapping[str, Value], name: str) -> Mapping[str, Value]:
+    inner = section.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _instances(section: Mapping[str, Value], settings: Mapping[str, Value]) -> dict[str, Value]:
     """The method `channels`; with a decoder for each head, the channels of each."""
     channels = _channels(section, settings)
-    method: dict[str, Any] = {"kind": "channels", "channels": [options for options, _ in channels]}
-    sizes = list(settings.get("output_channels") or ())
+    method: dict[str, Value] = {"kind": "channels", "channels": [options for options, _ in channels]}
+    sizes = [int(size) for size in _numbers(settings.get("output_channels") or ())]
     if not settings.get("separated_decoders") or len(sizes) < 2:
         return method
     groups: list[list[str]] = [[]]
@@ -176,38 +204,47 @@ def _instances(section: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[
         if room == 0 and sizes:
             groups.append([])
             room = sizes.pop(0)
-        groups[-1].append(options["kind"])
+        groups[-1].append(str(options["kind"]))
         room -= width
     return {**method, "heads": groups}
 
 
-def _channels(section: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[dict[str, Any], int]]:
+def _channels(section: Mapping[str, Value], settings: Mapping[str, Value]) -> list[tuple[dict[str, Value], int]]:
     """The channels with those options that mean the same here and the activations that the network was trained with, and their widths."""
-    stated = section.get("DATA_CHANNELS", section.get("DATA_CHANNELS_MODE", "BC"))
-    dims = 2 if len(settings["input_shape"]) == 3 else 3
-    codes = [c for letter in stated for c in _OLD_CHANNELS.get(letter, (letter,))] if isinstance(stated, str) else list(stated)
-    if dims == 2:
-        codes = [code for code in codes if code != "Z"]
-    extra = (section.get("DATA_CHANNELS_EXTRA_OPTS") or [{}])[0]
-    activations = [str(each).lower().removeprefix("ce_") for each in settings.get("head_activations") or ()]
+    dims = len(_numbers(settings["input_shape"])) - 1
+    codes = [code for code in _codes(section.get("DATA_CHANNELS", section.get("DATA_CHANNELS_MODE", "BC"))) if dims == 3 or code != "Z"]
+    stated = section.get("DATA_CHANNELS_EXTRA_OPTS")
+    extra = stated[0] if isinstance(stated, Sequence) and not isinstance(stated, str) and stated else stated
+    stated_activations = settings.get("head_activations")
+    activations = [
+        str(activation).lower().removeprefix("ce_")
+        for activation in (stated_activations if isinstance(stated_activations, Sequence) else ())
+    ]
     found, position = [], 0
     for code in codes:
-        options, width = _representation(code, dict(extra.get(code) or {}), activations[position : position + 1], dims)
+        options, width = _representation(code, _inner(extra if isinstance(extra, Mapping) else {}, code), activations[position:][:1], dims)
         found.append((options, width))
         position += width
     return found
 
 
-def _representation(code: str, extra: dict[str, Any], activations: list[str], dims: int) -> tuple[dict[str, Any], int]:
+def _codes(stated: Value) -> list[str]:
+    """Codes of the channels; a text is in the letters of versions up to 3.5."""
+    if isinstance(stated, str):
+        return [code for letter in re.findall(r"Dv2|.", stated) for code in FORMER_LETTERS.get(letter, (letter,))]
+    return [str(code) for code in stated] if isinstance(stated, Sequence) else []
+
+
+def _representation(code: str, extra: Mapping[str, Value], activations: list[str], dims: int) -> tuple[dict[str, Value], int]:
     """One channel: its options, and how many outputs it has.
 
     Raises:
-        ModelError: for a channel that is not known here, or one with another activation.
+        ModelError: for a channel that is not known, or one that was trained with another activation.
     """
-    from morula.representations import REPRESENTATIONS
-
     if code not in REPRESENTATIONS.names:
-        raise ModelError(f"the channel {code!r} is not known here; known are {', '.join(REPRESENTATIONS.names)}.")
+        raise ModelError(
+            "checkpoint.unknown_channel", f"is not known; known are {', '.join(REPRESENTATIONS.names)}", key="DATA_CHANNELS", value=code
+        )
     fields = REPRESENTATIONS.options(code).model_fields if REPRESENTATIONS.options(code) else {}
     kept = {name: value for name, value in extra.items() if name in fields}
     activation = activations[0] if activations else None
@@ -220,44 +257,54 @@ def _representation(code: str, extra: dict[str, Any], activations: list[str], di
     try:
         built = REPRESENTATIONS.load(code)(REPRESENTATIONS.options(code).model_validate(kept) if fields else None)
     except ValueError as error:
-        raise ModelError(f"the channel {code} was trained with options {kept} that cannot be used here: {error}") from error
+        raise ModelError("checkpoint.channel_options", f"the channel {code} cannot have these options: {error}", value=kept) from error
     if activation is not None and built.activation != activation:
-        raise ModelError(f"the channel {code} was trained with the activation {activation} but has {built.activation} here.")
+        raise ModelError(
+            "checkpoint.activation",
+            f"is the activation that the channel {code} was trained with; natively it has {built.activation}",
+            value=activation,
+        )
     return {"kind": code, **kept}, built.width(dims)
 
 
-def _normalise(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The normalisation in force."""
-    section = data.get("NORMALIZATION", {})
-    clip = section.get("PERC_CLIP") or {}
-    clips = bool(clip.get("ENABLE")) if isinstance(clip, Mapping) else bool(clip)
+def _normalise(data: Mapping[str, Value]) -> dict[str, Value]:
+    """The normalisation that the network was trained with."""
+    section = _inner(data, "NORMALIZATION")
+    clip = section.get("PERC_CLIP")
+    bounds = clip if isinstance(clip, Mapping) else {}
+    clips = bool(bounds.get("ENABLE")) if isinstance(clip, Mapping) else bool(clip)
     match str(section.get("TYPE", "zero_mean_unit_variance")):
         case "zero_mean_unit_variance" | "custom" if not clips:
-            stated = section.get("ZERO_MEAN_UNIT_VAR") or {}
+            stated = _inner(section, "ZERO_MEAN_UNIT_VAR")
             mean, deviation = (_numbers(stated.get(name, -1.0)) for name in ("MEAN_VAL", "STD_VAL"))
             if -1.0 in mean + deviation:
                 return {"kind": "zscore", "per": "image"}
             return {"kind": "fixed", "offset": mean, "scale": deviation}
-        case "scale_range" if clips and isinstance(clip, Mapping):
-            return {"kind": "percentile", "per": "image", "low": clip["LOWER_PERC"], "high": clip["UPPER_PERC"], "clip": True}
+        case "scale_range" if clips and bounds:
+            return {"kind": "percentile", "per": "image", "low": bounds["LOWER_PERC"], "high": bounds["UPPER_PERC"], "clip": True}
         case "scale_range":
             return {"kind": "minmax", "per": "image"}
         case "div" if not clips:
             warnings.warn(
-                "the network's images were divided by 255 or 65535, whichever their type asks for; 255 is used. "
+                "the network was trained on images divided by 255 or 65535, by their type; 255 is used. "
                 "State sampling.normalise for 16-bit images.",
                 CheckpointWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return {"kind": "fixed", "scale": 255.0}
         case other:
             raise ModelError(
-                f"images were normalised by {other!r}{' after cutting percentiles' if clips else ''}, which cannot be repeated here."
+                "checkpoint.normalisation",
+                f"is the normalisation of the training images{' after cutting percentiles' if clips else ''}, which is not supported",
+                key="DATA.NORMALIZATION.TYPE",
+                value=other,
             )
 
 
-def _numbers(value: Any) -> list[float]:
-    return [float(each) for each in (value if isinstance(value, list | tuple) else [value])]
+def _numbers(value: Value) -> list[float]:
+    """A number, or a list of numbers, as a list."""
+    items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return [float(item) for item in items if isinstance(item, int | float)]
 
 
 class BiapyCheckpoint:
@@ -269,7 +316,12 @@ class BiapyCheckpoint:
         return is_biapy_checkpoint(path)
 
     @staticmethod
-    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+    def model(path: Path) -> Model:
+        """The trained model."""
+        return load_biapy_checkpoint(path)
+
+    @staticmethod
+    def network_options(path: Path) -> tuple[str, dict[str, Value]]:
         """Kind and options of the network."""
         options = _network(path).options
         return kind_of(options), options.model_dump(exclude={"kind", "from_"})
@@ -281,5 +333,7 @@ class BiapyCheckpoint:
 
 
 def _network(path: Path) -> Network:
-    with warnings.catch_warnings(action="ignore", category=CheckpointWarning):  # about the images, which are the new job's own
+    with warnings.catch_warnings(
+        action="ignore", category=CheckpointWarning
+    ):  # it is about the images; the new job states its own normalisation
         return load_biapy_checkpoint(path).network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from morula.core.errors import JobError
@@ -64,7 +65,25 @@ def converted(settings: Settings) -> Converted:
     check_native(settings, job)
     settings.remark_unread()
     remarks = tuple(sorted(settings.remarks, key=lambda problem: problem.line or 0))
-    return Converted(job, tuple(settings.notes), remarks, settings.trace)
+    return Converted(job, tuple(settings.notes), remarks, settings.trace, partial(check_channels, settings))
+
+
+def check_channels(settings: Settings, in_channels: int) -> None:
+    """Compare the channels in DATA.PATCH_SIZE, where it is stated, with those of the images.
+
+    Raises:
+        JobError: when they differ.
+    """
+    key = "DATA.PATCH_SIZE"
+    stated = (settings.items(key) or [None])[-1]
+    if key in settings and stated != in_channels:
+        settings.wrong(
+            "biapy.channel_count",
+            key,
+            f"ends with {stated} channel(s), but the training images have {in_channels}",
+            f"Write {in_channels} as its last number, or name other images.",
+        )
+        raise JobError(settings.problems)
 
 
 def check_native(settings: Settings, job: dict[str, Value]) -> None:

@@ -1,4 +1,4 @@
-"""Tensors of BiaPy 3.5 to 3.7 under the names that our networks have for them."""
+"""Native names of the tensors of BiaPy 3.5 to 3.7."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ATTENTION = (
 
 
 def earlier_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of any of these versions under the names of the latest.
+    """Tensors of any of these versions, with the names of the latest.
 
     Examples:
         >>> import torch
@@ -46,7 +46,7 @@ def earlier_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without_last_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The batch normalisation behind MultiResUNet's output up to 3.6, folded into the convolution before it."""
+    """Fold the batch normalisation after the output of MultiResUNet up to 3.6 into the convolution before it."""
     if "heads.0.batchnorm.running_mean" not in tensors:
         return tensors
     parts = {name.rsplit(".", 1)[1]: tensors[name] for name in tensors if name.startswith("heads.0.batchnorm.")}
@@ -59,11 +59,11 @@ def _without_last_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def native_names(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Our name of each tensor of a network of this kind, heads aside; several of BiaPy's may be parts of one of ours.
+    """Native name of each tensor of a network of this kind, without the heads.
 
     Args:
         kind: member of `morula.nn.NETWORKS`.
-        tensors: what `earlier_names` gave.
+        tensors: result of `earlier_names`.
     """
     ranked = _ranked(tensors)
     rules = _RULES[kind](tensors)
@@ -77,7 +77,7 @@ def _renamed(name: str, rules: tuple[Rule, ...]) -> str:
 
 
 def _ranked(names: Mapping[str, Tensor]) -> dict[str, str]:
-    """Names in which nested blocks are numbered from 0, whatever stands before them in their sequence."""
+    """Names with nested blocks numbered from 0, whatever comes before them in their sequence."""
     nested = re.compile(r"^(.*?)\.block\.(\d+)\.block\.")
     found: dict[str, set[int]] = {}
     for name in names:
@@ -91,7 +91,7 @@ def _ranked(names: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def interpolates(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether levels are brought up by interpolation: the convolution then stands behind it, if there is one."""
+    """Whether levels are upsampled by interpolation; a convolution then follows, if there is one."""
     ups = [(name, values) for name, values in tensors.items() if re.match(r"up_paths\.0\.0\.up\b", name) and values.ndim > 1]
     return not ups or ups[0][0].endswith(("up.1.weight", "up.2.weight"))
 
@@ -101,7 +101,7 @@ def _highest(pattern: str, names: Mapping[str, Tensor]) -> int:
 
 
 def _levels(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
-    """Levels of an encoder and of decoders whose finest level comes first in ours; `HEAD0` stands for the first head's decoder."""
+    """Levels of an encoder and of decoders; natively the finest level comes first. `HEAD0` stands for the decoder of the first head."""
     last = _highest(r"down_path\.(\d+)\.", tensors) + 1
 
     def up(match: re.Match[str]) -> str:

@@ -1,4 +1,7 @@
-"""Our network for the tensors of a checkpoint: its options are read off the tensors, the rest off BiaPy's settings."""
+"""The native network for the tensors of a checkpoint.
+
+Its options are read from the shapes of the tensors, and the rest from the settings that BiaPy stored.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from morula.core.errors import ModelError
 from morula.dialects.biapy.architectures import KINDS
 from morula.dialects.biapy.names import earlier_names, interpolates, native_names
+from morula.dialects.converted import Value
 from morula.nn.build import build_network
 from morula.nn.network import Network
 
@@ -27,16 +31,18 @@ def native_network(
     Args:
         architecture: what ``MODEL.ARCHITECTURE`` says.
         tensors: weights by their names in BiaPy 3.5 to 3.7.
-        settings: what the tensors do not tell, as the keywords that BiaPy builds the network by (`activation`, `z_down`, ...).
-        version: of BiaPy, for example ``"3.7.1"``.
-        heads: names of ours: one, which BiaPy's heads are the channels of in their order, or one for each of BiaPy's.
+        settings: what the tensors do not show, as the keywords that BiaPy builds the network with (`activation`, `z_down`, ...).
+        version: version of BiaPy, for example ``"3.7.1"``.
+        heads: native names of the heads: one whose channels are BiaPy's heads in their order, or one for each of them.
 
     Raises:
-        ModelError: for networks that we do not have, or tensors that fit none of ours.
+        ModelError: for networks that are not supported, or tensors that do not fit.
     """
     kind = KINDS.get(architecture.lower())
     if kind is None:
-        raise ModelError(f"the checkpoint holds the network {architecture!r}, which cannot be loaded; known are {', '.join(KINDS)}.")
+        raise ModelError(
+            "checkpoint.unknown_network", f"is not supported; known are {', '.join(KINDS)}", key="MODEL.ARCHITECTURE", value=architecture
+        )
     tensors = earlier_names(tensors)
     _refuse(kind, tensors, settings)
     options = _options(kind, tensors, settings, version)
@@ -44,7 +50,9 @@ def native_network(
     channels = _channels(kind, tensors)
     widths = [sum(channels)] if len(heads) == 1 else channels
     if len(widths) != len(heads):
-        raise ModelError(f"the checkpoint's network has {len(channels)} heads but its settings say {len(heads)} ({', '.join(heads)}).")
+        raise ModelError(
+            "checkpoint.heads", f"the network has {len(channels)} heads but the stored settings say {len(heads)} ({', '.join(heads)})"
+        )
     network = build_network({"kind": kind, **options}, ndim, in_channels, dict(zip(heads, widths, strict=True)))
     network.load_state_dict(_native(kind, tensors, network, list(heads)))
     return network.eval()
@@ -61,18 +69,22 @@ def _refuse(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any
     }
     found = [reason for reason, there in reasons.items() if there]
     if found:
-        raise ModelError(f"the checkpoint's network has {' and '.join(found)}, which cannot be loaded. Train it again here.")
+        raise ModelError(
+            "checkpoint.unsupported_layers",
+            f"the network has {' and '.join(found)}, which is not supported",
+            remedy="Train a native network.",
+        )
 
 
 def _image(kind: str, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Spatial axes and channels of the image, off the first tensor that sees it."""
+    """Spatial axes and channels of the image, from the first layer."""
     name = {"unetr": "patch_embed.proj.weight", "mae": "patch_embed.proj.weight", "wdsr": "body.0.weight_v"}.get(kind)
     first = tensors[name] if name else next(values for values in tensors.values() if values.ndim > 3)
     return first.ndim - 2, first.shape[1]
 
 
 def _heads(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Tensors of the outputs, in order, as ``{"weight": [...], "bias": [...]}`` where heads stand side by side."""
+    """Tensors of the outputs, in order, as ``{"weight": [...], "bias": [...]}``."""
     if kind == "edsr":
         return {}
     found = {
@@ -107,15 +119,15 @@ def _last(tensors: Mapping[str, Tensor], pattern: str) -> str:
 
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    """How many numbers stand at the pattern's group."""
+    """How many different numbers the group of the pattern matches."""
     return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
 
 def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: list[str]) -> dict[str, Tensor]:
-    """The tensors by our names and in our shapes.
+    """The tensors with native names and shapes.
 
     Raises:
-        ModelError: naming tensors that find no place, or places that find no tensor.
+        ModelError: naming tensors without a place, and parameters without a tensor.
     """
     own = network.state_dict()
     found: dict[str, Tensor] = {}
@@ -134,16 +146,20 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
     faults = [f"{name} has no place" for name in found if name not in own]
     faults += [f"{name} is missing" for name in own if name not in found]
     for name in found.keys() & own.keys():
-        # some of ours are maps of vectors where BiaPy has convolutions of single voxels
+        # some native layers are linear maps where BiaPy has convolutions with kernels of one voxel
         if [n for n in found[name].shape if n > 1] != [n for n in own[name].shape if n > 1]:
             faults.append(f"{name} has shape {tuple(found[name].shape)} instead of {tuple(own[name].shape)}")
     if faults:
-        raise ModelError(f"the checkpoint's tensors do not fit the network: {'; '.join(faults[:5])}. Is it one of BiaPy 3.5 to 3.7?")
+        raise ModelError(
+            "checkpoint.tensors",
+            f"the tensors do not fit the network: {'; '.join(faults[:5])}",
+            remedy="Name a checkpoint of BiaPy 3.5 to 3.7.",
+        )
     return {name: values.reshape(own[name].shape) for name, values in found.items()}
 
 
 def _named(name: str, heads: list[str], *, separate: bool) -> str:
-    """A name in which heads have the names of ours."""
+    """A name with the native names of the heads."""
     name = re.sub(r"^decoders\.HEAD(\d+)\.", lambda match: f"decoders.{heads[int(match[1])] if separate else 'all'}.", name)
     return re.sub(r"^(outputs|skips)\.image\.", rf"\1.{heads[0]}.", name)
 
@@ -166,7 +182,7 @@ def _plain_norms(network: Network) -> dict[str, Tensor]:
 # --- options -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _options(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], version: str) -> dict[str, Any]:
+def _options(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any], version: str) -> dict[str, Value]:
     if kind in _UNETS:
         options = _unet(kind, tensors, settings)
         if kind == "attention_unet":
@@ -179,7 +195,7 @@ def _options(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, An
             return _resunetpp(tensors, settings)
         case "multiresunet":
             pools = _pools(settings, 4, 3 if tensors["multiresblock1.conv_3x3.conv1.weight"].ndim == 5 else 2)
-            return {"pools": [(each[0], *[2] * (len(each) - 1)) if len(each) == 3 else (2, 2) for each in pools]}
+            return {"pools": [(pool[0], 2, 2) if len(pool) == 3 else (2, 2) for pool in pools]}
         case "unext_v1" | "unext_v2":
             return _unext(kind, tensors, settings)
         case "unetr" | "mae":
@@ -192,32 +208,37 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def _style(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], norm: str) -> dict[str, Any]:
-    """Normalisation and activation; `norm` is a pattern of the names of a norm's weights, for settings that do not tell."""
+def _style(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], norm: str) -> dict[str, Value]:
+    """Normalisation and activation; `norm` is a pattern of the names of a norm's weights, where the settings do not state it."""
     batch = any(name.endswith("running_mean") for name in tensors)
     normed = any(re.search(norm, name) for name in tensors)
     stated = settings.get("normalization") or (("bn" if batch else "in") if normed else "none")
     names = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
     if stated not in names:
-        raise ModelError(f"the checkpoint's network has the normalisation {stated!r}; known are {', '.join(names)}.")
+        raise ModelError(
+            "checkpoint.unsupported_layers",
+            f"is no normalisation of layers that is supported; known are {', '.join(names)}",
+            key="MODEL.NORMALIZATION",
+            value=stated,
+        )
     ndim = next(values for values in tensors.values() if values.ndim > 3).ndim - 2
     activation = str(settings.get("activation") or settings.get("decoder_activation") or "relu").lower()
     return {"norm": names[stated], "groups": 16 if ndim == 2 else 8, "activation": activation}
 
 
 def _pools(settings: Mapping[str, Any], steps: int, ndim: int) -> list[tuple[int, ...]]:
-    """Pooling factors of each step, off the settings."""
+    """Pooling factors of each step, from the settings."""
 
     def listed(name: str) -> list[int]:
         value = settings.get(name) or 2
         given = [value] * steps if isinstance(value, int) else list(value)
-        return [int(each) or 2 for each in given] or [2] * steps
+        return [int(factor) or 2 for factor in given] or [2] * steps
 
     across, along = listed("yx_down"), listed("z_down")
     return [((along[i],) if ndim == 3 else ()) + (across[i],) * 2 for i in range(steps)]
 
 
-def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Value]:
     levels = [f"down_path.{i}." for i in range(_count(tensors, r"down_path\.(\d+)\."))] + ["bottleneck."]
     convolutions = [
         [
@@ -231,7 +252,10 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
     counts = {len(level) for level in kernels}
     usual = {"preactivation_unet": 2, "resunet_se": 3}.get(kind)
     if len(counts) != 1 or (usual is not None and counts != {usual}):
-        raise ModelError(f"the checkpoint's network has {sorted(counts)} convolutions a level (CONV_LAYERS), which cannot be loaded here.")
+        raise ModelError(
+            "checkpoint.unsupported_layers",
+            f"the network has {sorted(counts)} convolutions per level (CONV_LAYERS), which is not supported",
+        )
     depth = 1 if usual else counts.pop()
     ndim = kernels[0][0].ndim - 2
     return {
@@ -246,12 +270,14 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
     }
 
 
-def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Value]:
     count = _count(tensors, r"down_path\.(\d+)\.")
     shortcuts = [tensors[f"down_path.{i}.shortcut.0.weight"] for i in range(count)]
     ndim = shortcuts[0].ndim - 2
     if interpolates(tensors):
-        raise ModelError("the checkpoint's ResUNet++ enlarges by interpolation (UPSAMPLE_LAYER), which cannot be loaded here.")
+        raise ModelError(
+            "checkpoint.unsupported_layers", "the ResUNet++ upsamples by interpolation (UPSAMPLE_LAYER), which is not supported"
+        )
     kernels = [tuple(values.shape[2:]) for values in shortcuts]
     return {
         "features": [*(values.shape[0] for values in shortcuts), tensors["aspp_bridge.output.weight"].shape[0]],
@@ -261,15 +287,17 @@ def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> di
     }
 
 
-def _unext(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _unext(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Value]:
     count = _count(tensors, r"downsample_layers\.(\d+)\.")
     stem = tensors["down_path.0.0.weight"]
     stages = [f"down_path.{i}.0" for i in range(1, count + 1)] + ["bottleneck.0"]
     depthwise = [tensors[f"{stage}.block.0.weight"] for stage in stages]
     blocks = {_count(tensors, rf"{stage[:-2]}\.(\d+)\.block") for stage in stages}
     if len(blocks) != 1:
-        raise ModelError(f"the checkpoint's network has {sorted(blocks)} blocks a level (CONV_LAYERS), which cannot be loaded here.")
-    options = {
+        raise ModelError(
+            "checkpoint.unsupported_layers", f"the network has {sorted(blocks)} blocks per level (CONV_LAYERS), which is not supported"
+        )
+    options: dict[str, Value] = {
         "features": [values.shape[0] for values in depthwise],
         "kernels": [tuple(values.shape[2:]) for values in depthwise],
         "pools": [tuple(tensors[f"downsample_layers.{i}.3.weight"].shape[2:]) for i in range(count)],
@@ -281,12 +309,12 @@ def _unext(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
     return options if kind == "unext_v1" else {**options, "as_trained": stem.ndim == 5}
 
 
-def _transformer(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _transformer(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Value]:
     embed = tensors["patch_embed.proj.weight"]
     ndim, width, token = embed.ndim - 2, embed.shape[0], embed.shape[2]
     layers = _count(tensors, r"blocks\.(\d+)\.")
     model = settings.get("vit_model", "custom")
-    options: dict[str, Any] = {
+    options: dict[str, Value] = {
         "token": token,
         "width": width,
         "layers": layers,
@@ -322,7 +350,7 @@ def _grid(tokens: int, ndim: int, settings: Mapping[str, Any], token: int) -> tu
     return tuple(int(n) // token for n in shape[:ndim]) if shape else (round(tokens ** (1 / ndim)),) * ndim
 
 
-def _restoration(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _restoration(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Value]:
     match kind:
         case "edsr":
             width = tensors["first_conv_of_block.weight"].shape[0]

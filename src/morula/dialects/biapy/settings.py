@@ -299,11 +299,11 @@ def read_settings(path: str | Path) -> Settings:
     problem = document.data.get("PROBLEM")
     workflow = problem.get("TYPE") if isinstance(problem, Mapping) else None
     if workflow not in _WORKFLOWS:
-        given = "SEMANTIC_SEG, which is the default" if workflow is None else workflow
+        left_out = "it is the default, and " if workflow is None else ""
         error = OptionError(
             "biapy.workflow_not_supported",
-            f"is not supported; supported are {' and '.join(_WORKFLOWS)}",
-            value=given,
+            f"{left_out}is not supported; supported are {' and '.join(_WORKFLOWS)}",
+            value=workflow or "SEMANTIC_SEG",
             remedy="Write a native job with `morula new`.",
         )
         place = ("PROBLEM", "TYPE")

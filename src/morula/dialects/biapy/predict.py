@@ -1,0 +1,143 @@
+"""Jobs of BiaPy that predict without training: a checkpoint, the job's decoder and test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from morula.core.atomic import atomic
+from morula.core.errors import DataError, JobError, ModelError
+from morula.core.events import Event, Warned
+from morula.dialects.biapy.convert import prediction_of, test_images_of
+from morula.dialects.biapy.instances import method_of
+from morula.dialects.biapy.objects import objects_of
+from morula.dialects.biapy.settings import Settings, read_settings
+from morula.dialects.converted import Value
+from morula.jobs.job import Job
+from morula.jobs.load import validate
+from morula.jobs.run_folder import RunFolder
+from morula.jobs.yaml_lines import Document
+from morula.methods import METHODS
+from morula.models.load import load
+from morula.models.model import Model
+from morula.workflows.run import run as run_native
+from morula.workflows.sources import open_source
+
+
+def predicts_only(settings: Settings) -> bool:
+    """Whether a job predicts and does not train."""
+    return settings.flag("TEST.ENABLE") and not settings.flag("TRAIN.ENABLE")
+
+
+def predict(
+    job: str | Path, *, output: str | Path, overwrite: bool = False, device: str = "auto", memory: str | None = None
+) -> Iterator[Event]:
+    """Predict, score and report the test images of a job of BiaPy with its checkpoint.
+
+    The run folder has the layout of a native run: the model is stored in it, so that `morula evaluate`, `measure` and `tune` work on it.
+
+    Args:
+        job: job file with TRAIN.ENABLE False, TEST.ENABLE True, MODEL.LOAD_CHECKPOINT True and PATHS.CHECKPOINT_FILE.
+        output: the run folder.
+        overwrite: replace a former run in this folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: limit for prediction, for example ``"8GB"``.
+
+    Raises:
+        JobError: with all problems of the job, its checkpoint and its images.
+        FileWriteError: when the folder is not empty.
+
+    Examples:
+        >>> for event in predict("test_only.yaml", output="runs/test"):  # doctest: +SKIP
+        ...     print(event)
+    """
+    settings = read_settings(job)
+    model = model_of(settings)
+    folder = RunFolder(Path(output)).create(overwrite=overwrite)
+    yield from (Warned("convert.remark", text) for text in (*map(str, settings.remarks), *settings.notes))
+    model.save(folder.model, _example(model))
+    with atomic(folder.job_file) as part:
+        part.write_text(_text(model.job), encoding="utf-8")
+    yield from run_native(folder.job_file, output=folder.path, resume=True, device=device, memory=memory)
+
+
+def model_of(settings: Settings) -> Model:
+    """The checkpoint of a job with the job's decoder, tiles and test images.
+
+    Raises:
+        JobError: with all problems, at the keys of the job.
+    """
+    pretrained = settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED"
+    path = Path(settings.text("PATHS.CHECKPOINT_FILE")).expanduser().absolute()
+    if not settings.flag("MODEL.LOAD_CHECKPOINT"):
+        settings.wrong(
+            "biapy.no_checkpoint", "MODEL.LOAD_CHECKPOINT", "leaves nothing to predict with: the job does not train", "Set it to True."
+        )
+    elif not settings.text("PATHS.CHECKPOINT_FILE"):
+        settings.missing("PATHS.CHECKPOINT_FILE", "must be stated with MODEL.LOAD_CHECKPOINT", "Write the path of the checkpoint.")
+    elif not path.exists():
+        remedy = "Check the path; relative paths start at the current folder."
+        settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)
+    changes: dict[str, Value] = {
+        "images": {"test": test_images_of(settings, labelled=not pretrained)},
+        "prediction": prediction_of(settings),
+    }
+    if not pretrained:
+        method_of(settings)  # the channels are those of the checkpoint, but what is stated has to be right
+        changes["objects"] = objects_of(settings)
+    model = None
+    if not settings.problems:
+        model = _with_changes(settings, path, changes)
+    if settings.problems or model is None:
+        raise JobError(sorted(settings.problems, key=lambda problem: problem.line or 0))
+    return model
+
+
+def _with_changes(settings: Settings, path: Path, changes: Mapping[str, Value]) -> Model | None:
+    """The model of a checkpoint with sections of its job replaced; problems go to the settings."""
+    try:
+        model = load(path)
+        document = {**model.job.model_dump(mode="json", by_alias=True), **changes}
+        job = validate(Document(document, {}, settings.document.file))
+        method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=model.ndim, spacing=model.voxel_size.spacing(model.ndim))
+        changed = replace(model, job=job, method=method)
+        _check_images(settings, changed)
+    except ModelError as error:
+        settings.wrong(error.code, "PATHS.CHECKPOINT_FILE", str(error).rstrip("."))
+    except JobError as error:
+        settings.problems.extend(settings.trace(problem) for problem in error.problems)
+    else:
+        return changed
+    return None
+
+
+def _check_images(settings: Settings, model: Model) -> None:
+    """The test images fit the model.
+
+    Raises:
+        JobError: when they are missing, or cannot be opened.
+    """
+    test = model.job.images.test
+    assert test is not None
+    opened, _ = open_source(test, model.job.images, key="images.test", need_labels=False)
+    for image in opened:
+        try:
+            model.as_image(image.raw)
+        except (ModelError, DataError) as error:
+            settings.wrong("biapy.images", "DATA.TEST.PATH", str(error).rstrip("."))
+            return
+
+
+def _example(model: Model) -> torch.Tensor:
+    """A normalised batch of one patch, to check the stored model with."""
+    shape = (1, model.in_channels, *model.network.padded_shape(model.job.sampling.patch or (64,) * model.ndim))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _text(job: Job) -> str:
+    """A job as YAML."""
+    return yaml.safe_dump(job.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)

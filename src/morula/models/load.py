@@ -1,0 +1,62 @@
+"""A trained model from disk: of a run folder, or of a checkpoint that another program wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from morula.core.errors import MissingFileError
+from morula.core.voxel_size import VoxelSize
+from morula.jobs.load import validate
+from morula.jobs.yaml_lines import Document
+from morula.methods import METHODS
+from morula.models.checkpoint_formats import checkpoint_format
+from morula.models.model import Model
+
+
+def load(path: str | Path) -> Model:
+    """The trained model of a run folder (or of the `model` folder in it), or of a checkpoint of another program.
+
+    Args:
+        path: a run folder, a model folder, or a file: a ``.pth`` of BiaPy 3.5 to 3.7, or of CellSeg3D's WNet3D.
+
+    Raises:
+        MissingFileError: when there is none.
+        ModelError: when it is damaged or gives another output than the one stored with it.
+
+    Examples:
+        >>> load("runs/nuclei").channels  # doctest: +SKIP
+        ('F', 'C', 'Db')
+    """
+    # torch is imported when a model is loaded, not with the package
+    from morula.data.normalise import Normalisation
+    from morula.nn.weights import load_weights
+
+    folder = Path(path)
+    if folder.is_file():
+        return checkpoint_format(folder).model(folder)
+    inner = folder / "model"
+    folder = inner if inner.is_dir() else folder
+    if not (folder / "model.json").is_file():
+        foreign = [*Path(path).glob("best_checkpoint.pytorch"), *Path(path).parent.glob("best_checkpoint.pytorch")]
+        remedy = (
+            f"It is a training by a job of pytorch-3dunet: predict with `morula predict3dunet --config JOB --model_path {foreign[0]}`, "
+            "or train the native job that `morula convert` makes of it."
+            if foreign
+            else "Name a run folder whose training has finished, or its model folder."
+        )
+        raise MissingFileError(f"{str(path)!r} holds no model: there is no model/model.json. {remedy}")
+    network, facts = load_weights(folder)
+    built = facts["network"]
+    job = validate(Document(facts["job"], {}, str(folder / "model.json")))
+    voxel_size = VoxelSize(**facts["voxel_size"])
+    ndim = built["ndim"]
+    method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
+    stored = facts["normalisation"]
+    return Model(
+        job=job,
+        network=network,
+        method=method,
+        in_channels=built["in_channels"],
+        voxel_size=voxel_size,
+        normalisation=None if stored is None else Normalisation.from_dict(stored),
+    )

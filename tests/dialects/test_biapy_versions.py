@@ -1,0 +1,220 @@
+"""Job files of BiaPy 3.0 to 3.7: every key and value that public job files state is obeyed, refused with a reason, or noted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import morula
+from morula.core.errors import JobError, Problem
+from morula.dialects.biapy.convert import convert
+from morula.dialects.converted import Converted, Value
+from morula.dialects.verbs import check, check_prediction, run
+from morula.testing.errors import raises
+from morula.testing.simulate import simulate_data_set
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "biapy"
+SEG, POST = "PROBLEM.INSTANCE_SEG", "TEST.POST_PROCESSING"
+FILTER = f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES"
+Keys = dict[str, Value]
+
+# keys that go together with a key, by the key and its value
+BESIDE: list[tuple[str, str, Keys]] = [
+    ("DATA.NORMALIZATION.PERC_CLIP.ENABLE", "", {"DATA.NORMALIZATION.PERC_CLIP.LOWER_PERC": 1.0, "DATA.NORMALIZATION.PERC_CLIP.UPPER_PERC": 99.0}),
+    (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 1, 1\]", {f"{SEG}.DATA_CHANNELS": ["F", "H", "V"]}),
+    (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 2\]", {f"{SEG}.DATA_CHANNELS": ["F", "Gh", "Gv"]}),
+    (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 32\]", {f"{SEG}.DATA_CHANNELS": ["Db", "R"]}),
+    (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[4, 1\]", {f"{SEG}.DATA_CHANNELS": ["E_offset", "E_sigma", "E_seediness"]}),
+    (f"{SEG}.DATA_CHANNELS_LOSSES", "", {f"{SEG}.DATA_CHANNELS": ["Db", "Gh", "Gv"]}),
+    (f"{SEG}.DATA_CHANNEL_WEIGHTS", r"\[1, [\d.]+, ", {f"{SEG}.DATA_CHANNELS": ["F", "Gh", "Gv"]}),
+    (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "omnipose", {f"{SEG}.DATA_CHANNELS": ["Db", "Gh", "Gv"]}),
+    (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "mask_values", {f"{SEG}.DATA_CHANNELS": ["Db", "R"]}),
+    (f"{SEG}.WATERSHED", "", {f"{SEG}.DATA_CHANNELS": ["F", "P"]}),
+    (f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH", "", {f"{SEG}.WATERSHED.SEED_CHANNELS": ["P"]}),
+    (f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH", "", {f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS": ["F"]}),
+    (f"{SEG}.INSTANCE_CREATION_PROCESS", "stardist", {f"{SEG}.DATA_CHANNELS": ["Db", "R"]}),
+    (f"{POST}.INSTANCE_REFINEMENT.ENABLE", "", {f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["clear_border"]}),
+    (f"{POST}.INSTANCE_REFINEMENT.ENABLE", "", {f"{POST}.INSTANCE_REFINEMENT.VALUES": ["none"]}),
+    (f"{POST}.INSTANCE_REFINEMENT.OPERATIONS", r", ", {f"{POST}.INSTANCE_REFINEMENT.VALUES": [10, 10]}),
+    (f"{POST}.INSTANCE_REFINEMENT.OPERATIONS", r"^\[\S+\]$", {f"{POST}.INSTANCE_REFINEMENT.VALUES": [10]}),
+    (f"{FILTER}.ENABLE", "true", {f"{FILTER}.PROPS": [["npixels"]], f"{FILTER}.VALUES": [[150]], f"{FILTER}.SIGNS": [["le"]]}),
+    ("TRAIN.LR_SCHEDULER.NAME", "warmup|plateau", {"TRAIN.LR_SCHEDULER.MIN_LR": 1e-5}),
+    ("TRAIN.LR_SCHEDULER.NAME", "warmup", {"TRAIN.LR_SCHEDULER.WARMUP_COSINE_DECAY_EPOCHS": 5}),
+    ("TRAIN.LR_SCHEDULER.NAME", "plateau", {"TRAIN.LR_SCHEDULER.REDUCEONPLATEAU_PATIENCE": 80}),
+    ("MODEL.LOAD_CHECKPOINT", "true", {"PATHS.CHECKPOINT_FILE": "model.pth"}),
+    ("MODEL.CONV_LAYERS", "", {"MODEL.ARCHITECTURE": "resunet", "MODEL.FEATURE_MAPS": [32, 64, 128, 256]}),
+    ("MODEL.CONV_BLOCK_ORDER", "", {"MODEL.ARCHITECTURE": "resunet"}),
+    ("MODEL.(MAE|VIT)", "", {"MODEL.ARCHITECTURE": "mae"}),
+    (r"PROBLEM.SELF_SUPERVISED.PRETEXT_TASK", "masking", {"MODEL.ARCHITECTURE": "mae"}),
+    ("AUGMENTOR.(?!ENABLE)", "", {"AUGMENTOR.ENABLE": True}),
+    ("AUGMENTOR.GRID_RATIO", "", {"AUGMENTOR.GRIDMASK": True}),
+    ("MODEL.FEATURE_MAPS|MODEL.DROPOUT_VALUES", r"^\[[^,]+,[^,]+,[^,]+\]$", {"MODEL.FEATURE_MAPS": [36, 48, 64]}),
+    ("MODEL.DROPOUT_VALUES", r"^\[[^,]+,[^,]+,[^,]+,[^,]+\]$", {"MODEL.FEATURE_MAPS": [48, 64, 80, 96]}),
+    ("MODEL.Z_DOWN", r"^\[1, 1\]$", {"MODEL.FEATURE_MAPS": [36, 48, 64]}),
+]  # fmt: skip
+# what these job files state and what cannot be obeyed: key, value where not all, code
+REFUSED = {
+    ("AUGMENTOR.GRIDMASK", "biapy.not_supported"),
+    ("DATA.TRAIN.FILTER_SAMPLES.ENABLE", "biapy.not_supported"),
+    ("DATA.TEST.FILTER_SAMPLES.ENABLE", "biapy.not_supported"),
+    ("MODEL.ARCHITECTURE", "biapy.unknown_value"),
+    ("MODEL.CONV_BLOCK_ORDER", "biapy.not_supported"),
+    ("MODEL.CONV_LAYERS", "biapy.not_supported"),
+    (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "biapy.not_supported"),
+    ("TRAIN.ENABLE", "biapy.nothing_to_train"),
+}
+
+
+def nested(flat: Keys) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            inner = node.setdefault(parent, {})
+            assert isinstance(inner, dict)
+            node = inner
+        node[last] = value
+    return found
+
+
+def written(folder: Path, keys: Keys) -> Path:
+    path = folder / "biapy.yaml"
+    path.write_text(yaml.safe_dump(nested(keys), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def job(folder: Path, keys: Keys) -> Converted:
+    small: Keys = {"PROBLEM.TYPE": "INSTANCE_SEG", "DATA.PATCH_SIZE": "(64, 64, 1)", "TRAIN.ENABLE": True}
+    return convert(written(folder, small | keys))
+
+
+def in_use() -> Iterator[tuple[str, str, Value]]:
+    """Workflow, key and value of every entry of the list."""
+    for line in (GOLDEN / "keys_in_use.tsv").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        workflow, key, _, values = line.split("\t")
+        for text in re.split(r" \(\d+\)(?: \| )?", values):
+            if text and text != "<path>":
+                yield workflow, key, json.loads(text)
+
+
+def beside(workflow: str, key: str, value: Value) -> Keys:
+    """The key with those that go together with it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    axes = text.count(",") + 1
+    in_3d = (
+        key == "MODEL.Z_DOWN" or (key == "DATA.PATCH_SIZE" and axes == 4) or ("(" in text and axes == 3 and "TEST" in key) or text == "3D"
+    )
+    keys: Keys = {"PROBLEM.TYPE": workflow, "TRAIN.ENABLE": True, "TEST.ENABLE": True, "DATA.PATCH_SIZE": "(64, 64, 1)"}
+    if in_3d:
+        keys |= {"PROBLEM.NDIM": "3D", "DATA.PATCH_SIZE": "(32, 64, 64, 1)"}
+    for pattern, wanted, more in BESIDE:
+        if re.match(pattern, key) and re.search(wanted, text):
+            keys |= more
+    return keys | {key: value}
+
+
+def test_every_value_in_use_is_obeyed_or_refused_with_a_reason(tmp_path: Path) -> None:
+    refused: dict[str, list[Problem]] = {}
+    for workflow, key, value in in_use():
+        try:
+            convert(written(tmp_path, beside(workflow, key, value)))
+        except JobError as error:
+            refused[f"{key}: {value}"] = error.problems
+    unexpected = {
+        name: list(map(str, found)) for name, found in refused.items() if any((each.key, each.code) not in REFUSED for each in found)
+    }
+    assert unexpected == {}
+    assert all(problem.remedy for found in refused.values() for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("stated", "codes"),
+    [
+        ("B", ["F"]), ("D", ["Db"]), ("BC", ["F", "C"]), ("BCD", ["F", "C", "Db"]), ("BP", ["F", "P"]), ("BCM", ["F", "C", "M"]),
+        ("Dv2", ["D"]), ("BDv2", ["F", "D"]), ("['B', 'C']", ["B", "C"]), (["D"], ["D"]), (["F", "C"], ["F", "C"]), ("BF", ["F", "V", "H"]),
+    ],
+)  # fmt: skip
+def test_letters_of_earlier_versions(tmp_path: Path, stated: Value, codes: list[str]) -> None:
+    """A text is in the letters of 3.0 to 3.5, a list in those of today; what was decided is noted."""
+    made = job(tmp_path, {f"{SEG}.DATA_CHANNELS": stated})
+    assert list(made.job["method"]["channels"]) == codes  # type: ignore[index, call-overload, arg-type]
+    is_letters = isinstance(stated, str) and not stated.startswith("[")
+    assert any(note.startswith("DATA_CHANNELS") for note in made.notes) is is_letters
+
+
+def objects(made: Converted) -> dict[str, Value]:
+    found = made.job["objects"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
+    former = {f"{SEG}.DATA_CHANNELS": "BC", f"{SEG}.DATA_MW_TH_BINARY_MASK": 0.3, f"{SEG}.DATA_MW_TH_CONTOUR": 0.2}
+    former[f"{SEG}.DATA_MW_TH_FOREGROUND"] = 0.25
+    expected = {"kind": "watershed", "seeds": {"F": 0.3, "C": 0.2}, "growth": {"F": 0.25}, "valley": None}
+    assert objects(job(tmp_path, former))["process"] == expected
+    assert (
+        objects(job(tmp_path, {"DATA.CHANNELS": "BC", "DATA.MW_TH1": 0.3, "DATA.MW_TH2": 0.2, "DATA.MW_TH3": 0.25}))["process"] == expected
+    )
+    today = {f"{SEG}.WATERSHED.SEED_CHANNELS": ["F", "C"], f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH": [0.3, 0.2]}
+    today |= {f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS": ["F"], f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH": [0.25]}
+    assert objects(job(tmp_path, today))["process"] == expected
+    automatic = job(tmp_path, former | {f"{SEG}.DATA_MW_TH_TYPE": "auto"})
+    assert objects(automatic)["process"] == {"kind": "watershed"}
+    assert len(automatic.remarks) == 3
+    points = {f"{SEG}.DATA_CHANNELS": "BP", f"{SEG}.DATA_MW_TH_POINTS": 0.4, f"{SEG}.DATA_MW_TH_FOREGROUND": 0.2}
+    assert objects(job(tmp_path, points))["process"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
+
+
+def test_switches_of_earlier_versions(tmp_path: Path) -> None:
+    keys: Keys = {f"{POST}.FILL_HOLES": True, f"{POST}.CLEAR_BORDER": True, f"{SEG}.DATA_REMOVE_AFTER_MW": True}
+    assert objects(job(tmp_path, keys))["refine"] == ["fill_holes", {"remove_small": 100}, "clear_border"]
+    keys = {f"{POST}.REMOVE_BY_PROPERTIES": [["area"]], f"{POST}.REMOVE_BY_PROPERTIES_VALUES": [[500]]}
+    keys[f"{POST}.REMOVE_BY_PROPERTIES_SIGN"] = [["gt"]]
+    assert objects(job(tmp_path, keys))["filter"] == [["area > 500"]]
+
+
+def test_the_channels_of_the_patch_are_those_of_the_images(tmp_path: Path) -> None:
+    simulate_data_set(tmp_path / "data", n_train=3, n_test=1, shape=(64, 64), n_objects=4, seed=1)
+    keys: Keys = {
+        "PROBLEM.TYPE": "INSTANCE_SEG", "DATA.PATCH_SIZE": "(64, 64, 3)", "TRAIN.ENABLE": True, "MODEL.FEATURE_MAPS": [4, 8, 16],
+        "DATA.TRAIN.PATH": str(tmp_path / "data/train/images"), "DATA.TRAIN.GT_PATH": str(tmp_path / "data/train/labels"),
+    }  # fmt: skip
+    with raises("biapy.channel_count", key="DATA.PATCH_SIZE", value="(64, 64, 3)"):
+        check(written(tmp_path, keys), prove=False)
+
+
+def test_a_job_that_only_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.dialects.test_biapy_checkpoint import checkpoint, stored
+
+    monkeypatch.chdir(tmp_path)
+    path = stored(tmp_path, checkpoint())
+    rng = np.random.default_rng(0)
+    morula.write(tmp_path / "x" / "a.tif", rng.integers(0, 200, (32, 32)).astype(np.uint8), axes="YX")
+    labels = np.zeros((32, 32), np.uint16)
+    labels[4:20, 4:20] = 1
+    morula.write(tmp_path / "y" / "a.tif", labels, axes="YX", labels=True)
+    keys: Keys = {
+        "PROBLEM.TYPE": "INSTANCE_SEG", "DATA.PATCH_SIZE": "(16, 16, 1)", "TRAIN.ENABLE": False, "TEST.ENABLE": True,
+        "DATA.TEST.PATH": "x", "DATA.TEST.GT_PATH": "y", "DATA.TEST.LOAD_GT": True,
+        "MODEL.LOAD_CHECKPOINT": True, "PATHS.CHECKPOINT_FILE": str(path),
+        f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["remove_small_objects"], f"{POST}.INSTANCE_REFINEMENT.VALUES": [3],
+    }  # fmt: skip
+    check_prediction(written(tmp_path, keys))
+    list(run(written(tmp_path, keys), output=tmp_path / "run"))
+    assert (tmp_path / "run" / "objects" / "a.tif").is_file()
+    assert (tmp_path / "run" / "scores.csv").is_file()
+    assert morula.load(tmp_path / "run").job.objects.refine[0].kind == "remove_small"
+    with raises("biapy.no_checkpoint", key="MODEL.LOAD_CHECKPOINT"):
+        check_prediction(written(tmp_path, keys | {"MODEL.LOAD_CHECKPOINT": False}))
+    with raises("biapy.no_checkpoint", key="PATHS.CHECKPOINT_FILE"):
+        check_prediction(written(tmp_path, keys | {"PATHS.CHECKPOINT_FILE": "none.pth"}))
