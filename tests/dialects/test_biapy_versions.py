@@ -26,7 +26,8 @@ Keys = dict[str, Value]
 
 # keys that go together with a key, by the key and its value
 BESIDE: list[tuple[str, str, Keys]] = [
-    ("DATA.NORMALIZATION.PERC_CLIP.ENABLE", "", {"DATA.NORMALIZATION.PERC_CLIP.LOWER_PERC": 1.0, "DATA.NORMALIZATION.PERC_CLIP.UPPER_PERC": 99.0}),
+    ("DATA.NORMALIZATION.PERC_CLIP.ENABLE", "", {"DATA.NORMALIZATION.PERC_CLIP.LOWER_PERC": 1.0}),
+    ("DATA.NORMALIZATION.PERC_CLIP.ENABLE", "", {"DATA.NORMALIZATION.PERC_CLIP.UPPER_PERC": 99.0}),
     (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 1, 1\]", {f"{SEG}.DATA_CHANNELS": ["F", "H", "V"]}),
     (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 2\]", {f"{SEG}.DATA_CHANNELS": ["F", "Gh", "Gv"]}),
     (f"{SEG}.CHANNELS_PER_HEAD_INFO", r"\[1, 32\]", {f"{SEG}.DATA_CHANNELS": ["Db", "R"]}),
