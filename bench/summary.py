@@ -40,7 +40,7 @@ def summary_table(stored: Mapping[str, Mapping[str, Any]]) -> str:
         if line.figure not in figures:
             continue
         figure = figures[line.figure]
-        value, target, unit = figure["value"], figure["bar"], figure["unit"]
+        value, target, unit = figure["value"], figure["bar"], figure["unit"].replace("-", "\N{NON-BREAKING HYPHEN}")
         reached = "yes" if (value >= target if line.higher_is_better else value <= target) else "no"
         sign = "≥" if line.higher_is_better else "≤"
         rows.append(f"| {line.what} | {value:.3g} {unit} | {sign} {target:g} {unit} | {reached} | [{line.row}]({line.page}.md) |")

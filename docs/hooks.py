@@ -9,11 +9,16 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 from typer.main import get_command
 
 import morula
 from morula.cli.app import app
 from morula.jobs.job import Job
+
+WORKER = "https://unpkg.com/iframe-worker/shim"
+"""Script that the theme loads from the network so that the search works in pages opened from disk; we ship it."""
 
 Schema = dict[str, Any]
 """A node of a JSON schema."""
@@ -26,6 +31,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         if marker in markdown:
             markdown = markdown.replace(marker, "\n".join(generate()))
     return markdown
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Called by mkdocs for each finished page: the search needs no network."""
+    return output.replace(WORKER, get_relative_url("javascripts/iframe-worker.js", page.url))
 
 
 def job_pages() -> Iterator[str]:

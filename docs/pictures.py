@@ -249,8 +249,19 @@ def decoder_flows() -> Picture.Image:
     prediction = predicted(labels, ["F", "G"], 0.04)
     objects = decode_objects(prediction, ["F", "G"], "flows")
     panels = [channel_panel(prediction[0].clip(0), "F"), direction_panel(prediction[1], prediction[2], "direction of G")]
-    ends = objects.intermediates["ends"].astype(np.float32)
+    ends = ndimage.grey_dilation(objects.intermediates["ends"].astype(np.float32), size=2)
     return draw([*panels, channel_panel(np.minimum(ends, 12), "end points"), labels_panel(objects.labels, "objects")], (2, 3))
+
+
+def decoder_stardist() -> Picture.Image:
+    """Db, one ray, the centres that survive the non-maximum suppression, and the objects."""
+    labels = nuclei().labels
+    channels = {"Db": {}, "R": {"nrays": 32}}
+    prediction = predicted(labels, channels, 0.01)
+    objects = decode_objects(prediction, channels, "stardist")
+    centres = ndimage.grey_dilation(objects.intermediates["centres"].astype(np.int64), size=3)
+    panels = [channel_panel(prediction[0].clip(0), "Db"), channel_panel(prediction[1].clip(0), "R, ray 0")]
+    return draw([*panels, labels_panel(centres, "chosen centres"), labels_panel(objects.labels, "objects")], (2, 3))
 
 
 def decoder_embedseg() -> Picture.Image:
@@ -283,7 +294,7 @@ DECODERS: Mapping[str, Callable[[], Picture.Image]] = {
     "voronoi_otsu": partial(decoder_of_foreground, "voronoi_otsu"),
     "seeded_watershed": partial(decoder_of_foreground, "seeded_watershed"),
     "connected_components": partial(decoder, "connected_components", ["F"], {"F": 0}, {}),
-    "stardist": partial(decoder, "stardist", ["Db", "R"], {"Db": 0, "R, ray 0": 1}, {"centres": "chosen centres"}, 0.02),
+    "stardist": decoder_stardist,
     "flows": decoder_flows,
 }
 
