@@ -133,11 +133,11 @@ def draw(panels: Sequence[Panel], arrows: Sequence[int] = ()) -> Picture.Image:
     return sheet
 
 
-def predicted(labels: np.ndarray, channels: Any, noise: float = 0.06) -> np.ndarray:
+def predicted(labels: np.ndarray, channels: Any, noise: float = 0.06, blur: float = 0.7) -> np.ndarray:
     """Channels as a network might predict them: encoded from the labels, slightly blurred, with noise."""
     encoded = np.asarray(morula.encode(labels, channels), np.float32)
     rng = np.random.default_rng(0)
-    blurred = np.stack([ndimage.gaussian_filter(channel, 0.7) for channel in encoded])
+    blurred = np.stack([ndimage.gaussian_filter(channel, blur) for channel in encoded])
     return (blurred + rng.normal(0, noise, encoded.shape)).astype(np.float32)
 
 
@@ -264,6 +264,17 @@ def decoder_stardist() -> Picture.Image:
     return draw([*panels, labels_panel(centres, "chosen centres"), labels_panel(objects.labels, "objects")], (2, 3))
 
 
+def decoder_agglomeration() -> Picture.Image:
+    """Affinities whose noise splits the objects into fragments, the fragments, and the objects."""
+    prediction = predicted(nuclei().labels, ["A"], noise=0.07, blur=0.3)
+    objects = decode_objects(prediction, ["A"], "agglomeration")
+    panels = [
+        channel_panel(prediction[0].clip(0), "A, first offset"),
+        labels_panel(objects.intermediates["fragments"].astype(np.int64), "fragments"),
+    ]
+    return draw([*panels, labels_panel(objects.labels, "objects")], (1, 2))
+
+
 def decoder_embedseg() -> Picture.Image:
     """The predicted centre of every pixel, the seediness and the objects."""
     labels = nuclei().labels
@@ -290,7 +301,7 @@ DECODERS: Mapping[str, Callable[[], Picture.Image]] = {
     "watershed": partial(decoder, "watershed", ["F", "C"], {"F": 0, "C": 1}, {"seeds": "seeds"}),
     "embedseg": decoder_embedseg,
     "mutex_watershed": partial(decoder, "mutex_watershed", AFFINITIES, {"A, 1 pixel above": 0, "A, 5 pixels above": 2}, {}),
-    "agglomeration": partial(decoder, "agglomeration", ["A"], {"A, above": 0}, {"fragments": "fragments"}, 0.03),
+    "agglomeration": decoder_agglomeration,
     "voronoi_otsu": partial(decoder_of_foreground, "voronoi_otsu"),
     "seeded_watershed": partial(decoder_of_foreground, "seeded_watershed"),
     "connected_components": partial(decoder, "connected_components", ["F"], {"F": 0}, {}),
