@@ -162,18 +162,18 @@ def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
     former = {f"{SEG}.DATA_CHANNELS": "BC", f"{SEG}.DATA_MW_TH_BINARY_MASK": 0.3, f"{SEG}.DATA_MW_TH_CONTOUR": 0.2}
     former[f"{SEG}.DATA_MW_TH_FOREGROUND"] = 0.25
     expected = {"kind": "watershed", "seeds": {"F": 0.3, "C": 0.2}, "growth": {"F": 0.25}, "valley": None}
-    assert objects(job(tmp_path, former))["process"] == expected
+    assert objects(job(tmp_path, former))["decoder"] == expected
     assert (
-        objects(job(tmp_path, {"DATA.CHANNELS": "BC", "DATA.MW_TH1": 0.3, "DATA.MW_TH2": 0.2, "DATA.MW_TH3": 0.25}))["process"] == expected
+        objects(job(tmp_path, {"DATA.CHANNELS": "BC", "DATA.MW_TH1": 0.3, "DATA.MW_TH2": 0.2, "DATA.MW_TH3": 0.25}))["decoder"] == expected
     )
     today = {f"{SEG}.WATERSHED.SEED_CHANNELS": ["F", "C"], f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH": [0.3, 0.2]}
     today |= {f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS": ["F"], f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH": [0.25]}
-    assert objects(job(tmp_path, today))["process"] == expected
+    assert objects(job(tmp_path, today))["decoder"] == expected
     automatic = job(tmp_path, former | {f"{SEG}.DATA_MW_TH_TYPE": "auto"})
-    assert objects(automatic)["process"] == {"kind": "watershed"}
+    assert objects(automatic)["decoder"] == {"kind": "watershed"}
     assert len(automatic.remarks) == 3
     points = {f"{SEG}.DATA_CHANNELS": "BP", f"{SEG}.DATA_MW_TH_POINTS": 0.4, f"{SEG}.DATA_MW_TH_FOREGROUND": 0.2}
-    assert objects(job(tmp_path, points))["process"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
+    assert objects(job(tmp_path, points))["decoder"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
 
 
 def test_switches_of_earlier_versions(tmp_path: Path) -> None:
