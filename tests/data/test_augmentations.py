@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from morula.core.errors import OptionError, UnknownNameError
+from morula.core.errors import UnknownNameError
 from morula.core.orientation import Orientation
 from morula.data.augment import AUGMENTATIONS
 from morula.data.augment.base import Intensity, Reorienting, Spatial, draw
 from morula.data.augment.orient import square_planes
 from morula.data.augment.parse import as_entries, parse_augmentations, parse_entry
+from morula.testing.errors import raises
 
 SHAPES = [((24, 32), (1.0, 1.0)), ((8, 24, 24), (2.0, 1.0, 1.0)), ((12, 12, 12), (1.0, 1.0, 1.0))]
 
@@ -55,13 +56,13 @@ def test_constant_image_stays_finite(name):
             ).all()
 
 
-def test_probability_is_kept():
+def test_probability():
     rng = np.random.default_rng(0)
     happened = [one("brightness", probability=0.3).draw(rng, (8, 8), (1, 1)) is not None for _ in range(2000)]
     assert np.mean(happened) == pytest.approx(0.3, abs=0.04)
 
 
-def test_flip_chooses_axes():
+def test_flip_axes():
     rng = np.random.default_rng(0)
     drawn = {one("flip", axes="x").draw(rng, (4, 8, 8), (1, 1, 1)) for _ in range(20)}
     assert drawn == {None, Orientation((0, 1, 2), (False, False, True))}
@@ -71,7 +72,7 @@ def test_flip_chooses_axes():
     }
 
 
-def test_quarter_turns_keep_voxels_square_and_patches_whole():
+def test_rotate90_keeps_shape_and_spacing():
     assert square_planes((8, 8, 8), (2, 1, 1)) == [(1, 2)]
     assert square_planes((8, 8, 8), (1, 1, 1)) == [(0, 1), (0, 2), (1, 2)]
     assert square_planes((8, 16), (1, 1)) == []
@@ -83,7 +84,7 @@ def test_quarter_turns_keep_voxels_square_and_patches_whole():
     assert {o.apply(image).tobytes() for o in drawn} == {np.rot90(image, k).tobytes() for k in (1, 2, 3)}
 
 
-def test_orientations_follow_the_list():
+def test_orientations_compose_in_order():
     augmentations = parse_augmentations([{"flip": 1.0}, {"rotate90": 1.0}])
     drawn = draw(augmentations, np.random.default_rng(1), (8, 8), (1, 1))
     rng = np.random.default_rng(1)
@@ -93,7 +94,7 @@ def test_orientations_follow_the_list():
     np.testing.assert_array_equal(drawn.orientation.apply(np.arange(64).reshape(8, 8)), image)
 
 
-def test_rotation_about_z_leaves_z():
+def test_rotation_about_z_keeps_z():
     warp = one("rotate", probability=1).draw(np.random.default_rng(0), (8, 16, 16), (3, 1, 1))
     assert warp.matrix[0].tolist() == [1, 0, 0]
     about = {
@@ -111,7 +112,7 @@ def test_zoom_axes():
     assert len(set(np.diag(one("zoom", probability=1, axes="each").draw(rng, (8, 8, 8), (1, 1, 1)).matrix))) == 3
 
 
-def test_intensities_do_what_they_say():
+def test_intensities_equal_their_formula():
     image = np.random.default_rng(0).random((2, 64, 64), dtype=np.float32)
     np.testing.assert_allclose(one("brightness").apply(image, 0.25, (1, 1)), image + 0.25, rtol=1e-6)
     stretched = one("contrast").apply(image, 2.0, (1, 1))
@@ -139,14 +140,14 @@ def test_intensities_do_what_they_say():
     assert (covered != image).mean() == pytest.approx(np.prod(region.shape) / 64**2)
 
 
-def test_blur_is_round_in_micrometres():
+def test_blur_is_isotropic():
     point = np.zeros((1, 21, 41, 41), np.float32)
     point[0, 10, 20, 20] = 1
     blurred = one("blur").apply(point, 3.0, (3, 1, 1))[0]
     assert blurred[10, 23, 20] == pytest.approx(blurred[11, 20, 20], rel=0.02)
 
 
-def test_every_spelling_and_back():
+def test_spellings_round_trip():
     entries = ["flip", {"rotate": {"degrees": 30}}, {"brightness": 0.2}, {"kind": "blur", "sigma": 2.0}]
     parsed = parse_augmentations(entries)
     assert [a.name for a in parsed] == ["flip", "rotate", "brightness", "blur"]
@@ -155,22 +156,23 @@ def test_every_spelling_and_back():
     assert [a.options for a in parse_augmentations([a.options for a in parsed])] == [a.options for a in parsed]
 
 
-def test_messages():
-    with pytest.raises(UnknownNameError, match="Did you mean 'rotate'"):
+def test_errors():
+    with pytest.raises(UnknownNameError):
         parse_entry("rotat")
-    with pytest.raises(OptionError, match=r"rotate has no option 'degree'; it has probability, degrees, about\. Did you mean 'degrees'"):
+    with raises("augmentation.unknown_option", key="rotate.degree"):
         parse_entry({"rotate": {"degree": 3}})
-    with pytest.raises(OptionError, match=r"rotate, option degrees: .* 180 \(given: 200\)"):
+    with raises("augmentation.value", key="rotate.degrees", value=200):
         parse_entry({"rotate": 200})
-    with pytest.raises(OptionError, match="low must not be above high"):
+    with raises("augmentation.range", key="zoom.low", value=2):
         parse_entry({"zoom": {"low": 2, "high": 1}})
-    with pytest.raises(OptionError, match="is not understood"):
+    with raises("augmentation.form", value={"flip": {}, "rotate": {}}):
         parse_entry({"flip": {}, "rotate": {}})
-    with pytest.raises(OptionError, match=r"(?s)no option 'a'.*augmentation = 'x': is unknown"):
+    with raises("augmentation.several") as caught:
         parse_augmentations([{"flip": {"a": 1}}, "x"])
+    assert all(name in str(caught.error) for name in ("flip.a", "x"))
 
 
-def test_options_are_light():
+def test_options_import_without_scipy():
     import subprocess
     import sys
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import FileReadError, OptionError
+from morula.core.errors import FileReadError
 from morula.core.image import Image
 from morula.data import patches
 from morula.data.augment.parse import parse_augmentations
@@ -13,6 +13,7 @@ from morula.data.loader import collate, make_loader, order
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options
+from morula.testing.errors import raises
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def images(loader):
     return [batch["image"] for batch in loader]
 
 
-def test_workers_change_nothing_and_never_repeat(dataset):
+def test_workers_change_nothing(dataset):
     alone = {epoch: images(make_loader(dataset, batch=2, epoch=epoch)) for epoch in (0, 1)}
     for epoch in (0, 1):
         helped = images(make_loader(dataset, batch=2, workers=2, epoch=epoch))
@@ -46,7 +47,7 @@ def test_restart_continues(dataset):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
-def test_ranks_together_see_the_global_batches(dataset, batch):
+def test_ranks_share_the_global_batches(dataset, batch):
     one = images(make_loader(dataset, batch=2 * batch, epoch=1))
     ranks = [images(make_loader(dataset, batch=batch, epoch=1, rank=rank, world=2)) for rank in (0, 1)]
     assert len(one) == len(ranks[0]) == len(ranks[1])
@@ -57,7 +58,7 @@ def test_ranks_together_see_the_global_batches(dataset, batch):
         assert len(odd) >= 1
 
 
-def test_the_global_generator_is_not_touched(dataset):
+def test_global_generator_is_unchanged(dataset):
     before = torch.get_rng_state()
     images(make_loader(dataset, batch=4, workers=1))
     assert torch.equal(before, torch.get_rng_state())
@@ -93,12 +94,12 @@ class Broken:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_file_is_told_in_its_own_words(workers, monkeypatch):
+def test_damaged_file_raises_its_own_error(workers, monkeypatch):
     monkeypatch.setattr(patches, "CACHE", 0)
     data = PatchDataset([Source(Image(Broken(), "YX"))], (16, 16), Normalisation((0.0,), (1.0,)))
-    with pytest.raises(FileReadError) as error:
+    with pytest.raises(FileReadError) as caught:
         images(make_loader(data, batch=2, workers=workers))
-    assert str(error.value) == "'a.zarr' cannot be read (chunk c/1/0). Copy it again."
+    assert str(caught.value) == "'a.zarr' cannot be read (chunk c/1/0). Copy it again."
 
 
 @pytest.mark.parametrize("cache", [0, 2**31])
@@ -117,20 +118,20 @@ def test_lazy_sources(cache, monkeypatch, tmp_path):
         assert isinstance(lazy._layers[0][0].image.data, np.ndarray) == (cache > 0)
 
 
-def test_a_dataset_can_be_sent_to_another_process(dataset):
+def test_dataset_can_be_pickled(dataset):
     twin = pickle.loads(pickle.dumps(dataset))
     assert (twin.sample(1, 2)["image"] == dataset.sample(1, 2)["image"]).all()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("wrong", "code"),
     [
-        ({"batch": 0}, "batch is 0"),
-        ({"workers": -1}, "workers is -1"),
-        ({"start": 12}, "start is 12"),
-        ({"rank": 2, "world": 2}, "rank is 2"),
+        ({"batch": 0}, "loader.too_small"),
+        ({"workers": -1}, "loader.too_small"),
+        ({"start": 12}, "loader.start"),
+        ({"rank": 2, "world": 2}, "loader.rank"),
     ],
 )
-def test_messages(dataset, wrong, message):
-    with pytest.raises(OptionError, match=message):
+def test_errors(dataset, wrong, code):
+    with raises(code, key=next(iter(wrong)), value=next(iter(wrong.values()))):
         make_loader(dataset, **{"batch": 1} | wrong)

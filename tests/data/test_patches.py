@@ -3,7 +3,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.core.voxel_size import VoxelSize
@@ -12,6 +11,7 @@ from morula.data.augment.parse import parse_augmentations
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options
+from morula.testing.errors import raises
 
 AS_IS = Normalisation((0.0,), (1.0,))
 EVERYTHING = [{name: {"probability": 0.7}} for name in AUGMENTATIONS.names]
@@ -77,7 +77,7 @@ def test_image_and_labels_move_together(shape, patch, spacing):
         assert (np.abs(image - labels) > 12).sum() == 0
 
 
-def test_nothing_drawn_is_a_plain_crop():
+def test_without_augmentation_patches_are_crops():
     source = blobs((80, 90))
     data = PatchDataset([source], (32, 32), AS_IS, targets=as_is, context=(5, 7))
     for index in range(len(data)):
@@ -92,7 +92,7 @@ def test_nothing_drawn_is_a_plain_crop():
     ("shape", "patch", "context"),
     [((80, 90), (32, 32), (4, 4)), ((20, 50, 60), (8, 24, 24), (3, 5, 40)), ((20, 50, 60), (8, 24, 24), (0, 4, 9))],
 )
-def test_context_is_encoded_and_cut(shape, patch, context):
+def test_context_is_encoded_then_cut(shape, patch, context):
     """With enough context an encoding that looks at neighbours equals that of the whole image, in every orientation and at every end."""
     from scipy.ndimage import distance_transform_cdt
 
@@ -122,11 +122,11 @@ def test_context_is_encoded_and_cut(shape, patch, context):
 
 @pytest.mark.parametrize("augmentations", [[], SPATIAL])
 @pytest.mark.parametrize("patch", [(48, 48), (16, 48)])
-def test_small_images_are_padded_not_scored_and_said(patch, augmentations):
+def test_small_images_are_padded_without_weight(patch, augmentations):
     source = blobs((30, 20))
     data = PatchDataset([source], patch, AS_IS, augmentations=parse_augmentations(augmentations), targets=as_is)
     assert data.warnings
-    assert "blobs has (30, 20) voxels, fewer than the patch" in data.warnings[0]
+    assert "blobs has (30, 20) voxels" in data.warnings[0]
     sample = data.sample(0, 0)
     assert sample["image"].shape == (1, *patch)
     assert 0 < sample["weights"].mean() < 1
@@ -135,7 +135,7 @@ def test_small_images_are_padded_not_scored_and_said(patch, augmentations):
         assert sample["weights"].sum() == min(30, patch[0]) * 20
 
 
-def test_large_images_have_no_warning_and_rotation_reads_beyond_the_patch():
+def test_rotation_reads_beyond_the_patch():
     ramp = np.arange(100, dtype=np.float32)[None].repeat(100, axis=0)
     data = PatchDataset([Source(Image(ramp, "YX"))], (20, 20), AS_IS, augmentations=parse_augmentations([{"rotate": {"probability": 1}}]))
     assert data.warnings == []
@@ -159,7 +159,7 @@ def test_sources_without_labels():
 
 @pytest.mark.parametrize("value", [255, -1])
 @pytest.mark.parametrize("augmentations", [[], SPATIAL])
-def test_unlabelled_classes_and_weights_are_passed_on(value, augmentations, monkeypatch):
+def test_unlabelled_classes_and_weights(value, augmentations, monkeypatch):
     monkeypatch.setattr(PatchDataset, "place", lambda self, epoch, index: (0, Region((64, 64), (96, 96))))
     labels = np.random.default_rng(0).integers(0, 4, (160, 160)).astype(np.int32)
     labels[:, 65:80] = value
@@ -190,7 +190,7 @@ def test_unlabelled_classes_and_weights_are_passed_on(value, augmentations, monk
     assert (asked["classes"][known] == asked["labels"][known] + 2).all()
 
 
-def test_labels_of_several_channels_and_float_labels():
+def test_multichannel_and_float_labels():
     rng = np.random.default_rng(0)
     image = Image(rng.random((40, 40)), "YX")
     many = PatchDataset(
@@ -225,21 +225,21 @@ def test_only_the_region_is_read():
         assert sample["image"].max() == sample["targets"].max() == 0
 
 
-def test_messages():
+def test_errors():
     image = Image(np.zeros((40, 40)), "YX", source="a.tif")
-    with pytest.raises(DataError, match="no image"):
+    with raises("images.none"):
         PatchDataset([], (8, 8), AS_IS)
-    with pytest.raises(DataError, match=r"a.tif is 2D .* but the patch is 3D"):
+    with raises("patch.dimensions", file="a.tif"):
         PatchDataset([Source(image)], (8, 8, 8), AS_IS)
-    with pytest.raises(DataError, match=r"\(40, 40\) voxels but its labels have \(40, 41\)"):
+    with raises("labels.shape", key="labels", value=(40, 41)):
         PatchDataset([Source(image, Image(np.zeros((40, 41), int), "YX"))], (8, 8), AS_IS)
-    with pytest.raises(DataError, match="no labels"):
+    with raises("labels.missing", file="a.tif"):
         PatchDataset([Source(image)], (8, 8), AS_IS, targets=as_is)
-    with pytest.raises(OptionError, match="at least 1"):
+    with raises("patch.too_small", value=(0, 8)):
         PatchDataset([Source(image)], (0, 8), AS_IS)
-    with pytest.raises(DataError, match="2 normalisations were given for 1"):
+    with raises("normalisation.count", value=2):
         PatchDataset([Source(image)], (8, 8), [AS_IS] * 2)
-    with pytest.raises(DataError, match="does not lie inside"):
+    with raises("region.outside", key="region"):
         PatchDataset([Source(image, region=Region((0, 0), (41, 3)))], (8, 8), AS_IS)
     with pytest.raises(IndexError):
         PatchDataset([Source(image)], (8, 8), AS_IS).sample(0, 25)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data import sampling
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Grid, LabelledVoxels, Options, box_around, foreground_box, random_box, steps
+from morula.testing.errors import raises
 
 AS_IS = Normalisation((0.0,), (1.0,))
 
@@ -37,13 +37,13 @@ def test_grid_covers_and_stays_inside(axes):
 def test_steps():
     assert steps((64, 64), 0.0) == (64, 64)
     for wrong in (1.0, -0.1, (8,), (8, 64)):
-        with pytest.raises(OptionError, match="overlap"):
+        with raises("sampling.overlap", key="overlap", value=wrong):
             steps((64, 64), wrong)
     with pytest.raises(ValidationError):
         Options(foreground=1.1)
 
 
-def test_random_boxes_reach_every_place():
+def test_random_boxes_reach_every_position():
     rng = np.random.default_rng(0)
     starts = Counter(random_box(Region((0, 5), (6, 8)), (4, 5), rng).start for _ in range(600))
     assert set(starts) == {(0, 4), (1, 4), (2, 4)}
@@ -83,7 +83,7 @@ def test_share_of_foreground():
 
 
 @pytest.mark.parametrize("kind", ["grid", "random"])
-def test_images_have_turns_by_their_size(kind):
+def test_images_are_used_in_proportion_to_their_size(kind):
     images = [Image(np.zeros(shape), "YX") for shape in ((32, 32), (64, 32), (16, 16))]
     data = PatchDataset([Source(image) for image in images], (16, 16), AS_IS, Options(kind=kind))
     assert len(data) == 4 + 8 + 1
@@ -100,7 +100,7 @@ def test_images_have_turns_by_their_size(kind):
 
 
 @pytest.mark.parametrize("extent", [Region((0, 0, 0), (70, 90, 90)), Region((3, 10, 20), (60, 90, 85))])
-def test_boxes_hold_labelled_voxels_wherever_these_lie(extent):
+def test_boxes_contain_annotated_voxels(extent):
     labels = np.full((70, 90, 90), 255, np.uint8)
     labels[50, 11:80, 30:33] = 0
     labels[20, 85, 84] = 4
@@ -114,7 +114,7 @@ def test_boxes_hold_labelled_voxels_wherever_these_lie(extent):
     assert not found.touches(Region((51, 0, 0), (60, 90, 90)))
 
 
-def test_every_labelled_voxel_is_equally_likely():
+def test_annotated_voxels_are_equally_likely():
     labels = np.full((1, 600), 9, np.uint8)
     labels[0, [3, 299, 300, 580]] = 1
     found = LabelledVoxels(Image(labels, "YX"), Region.whole((1, 600)), 9)
@@ -123,14 +123,14 @@ def test_every_labelled_voxel_is_equally_likely():
     assert min(seen.values()) > 150
 
 
-def test_an_image_without_labels_is_refused_in_words():
+def test_image_without_annotated_voxels():
     labels = np.full((8, 8), 255, np.uint8)
-    with pytest.raises(DataError, match=r"cells has no labelled voxel.*255"):
+    with raises("labels.none_annotated", file="cells"):
         LabelledVoxels(Image(labels, "YX"), Region.whole((8, 8)), 255, "cells")
 
 
 @pytest.mark.parametrize("kind", ["random", "grid"])
-def test_patches_of_sparse_labels_are_labelled(kind):
+def test_patches_of_sparse_labels_contain_annotated_voxels(kind):
     labels = np.full((20, 64, 64), 255, np.uint8)
     labels[17, :30, :30] = 0
     volume = np.zeros(labels.shape, np.float32)

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data.patches import Source
 from morula.data.split import split_block, split_images, split_sources
+from morula.testing.errors import raises
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 37])
 @pytest.mark.parametrize("validation", [0.01, 0.1, 0.5, 0.99, 1])
-def test_images_are_shared_out(n, validation):
+def test_images_are_divided(n, validation):
     train, held = split_images(n, validation, seed=4)
     assert sorted(train + held) == list(range(n))
     assert train
@@ -45,18 +45,18 @@ def test_sources():
     assert held[0].extent.slices[1] == slice(240, 300)
 
 
-def test_messages():
-    with pytest.raises(DataError, match="1 of 1 images cannot be set aside"):
+def test_errors():
+    with raises("split.too_few_images", key="validation", value=1):
         split_images(1, 1)
-    with pytest.raises(DataError, match="10% of 1 images"):
+    with raises("split.too_few_images", value=0.1):
         split_images(1, 0.1)
-    with pytest.raises(DataError, match="at least one must be left"):
+    with raises("split.too_few_images", value=4):
         split_images(4, 4)
-    with pytest.raises(OptionError, match="validation is 0;"):
+    with raises("split.share", value=0):
         split_images(4, 0)
-    with pytest.raises(OptionError, match=r"validation is 1\.5"):
+    with raises("split.share", value=1.5):
         split_images(4, 1.5)
-    with pytest.raises(DataError, match="150 voxels along X, too few for a validation block of 64, a gap of 64 and a patch of 64"):
+    with raises("split.too_short", value=150):
         split_block(Region.whole((100, 150)), 0.1, patch=(64, 64))
-    with pytest.raises(OptionError, match="of a single volume, give a share"):
+    with raises("split.share", value=2):
         split_sources([Source(Image(np.zeros((40, 300)), "YX"))], 2, patch=(16, 16))

@@ -28,7 +28,7 @@ def resampled(array, warp, region, spacing, margin=None):
     fetched = Fetched(array[(slice(None), *box.slices)], box.start, extent)
     where = warp.map(outer.shape, spacing, centre)
     inner = where.inner(margin or (0,) * len(region.shape))
-    return fetched.linear(inner), inner.inside(extent), fetched.did_you_mean(where)
+    return fetched.linear(inner), inner.inside(extent), fetched.nearest(where)
 
 
 def reference(array, warp, region, spacing, order):
@@ -90,7 +90,7 @@ def test_identity_changes_nothing(shape, spacing):
     assert inside.all()
 
 
-def test_mirrors_and_inside_beyond_the_image():
+def test_reflection_and_mask_beyond_the_image():
     array = np.arange(5, dtype=np.float32)[None, None].repeat(4, axis=1)
     linear, inside, nearest = resampled(array, Warp.affine(), Region((0, -6), (4, 12)), (1.0, 1.0))
     expected = np.pad(array, ((0, 0), (0, 0), (6, 7)), mode="reflect")
@@ -134,7 +134,7 @@ def test_affine_maps_compose():
 
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES[:4])
-def test_displacement_has_the_strength_asked_for_in_micrometres(shape, spacing):
+def test_displacement_has_the_given_strength(shape, spacing):
     rng = np.random.default_rng(0)
     fields = [random_displacement(rng, shape, spacing, amplitude=3.0, knot=8.0) for _ in range(40)]
     values = np.stack([field.field(shape, spacing) for field in fields])
@@ -144,7 +144,7 @@ def test_displacement_has_the_strength_asked_for_in_micrometres(shape, spacing):
     assert np.abs(np.diff(values, axis=-1)).max() < 3.0 * spacing[-1]
 
 
-def test_margin_is_the_same_warp():
+def test_margin_keeps_the_warp():
     rng = np.random.default_rng(5)
     array = rng.random((1, 60, 60)).astype(np.float32)
     region = Region((20, 20), (40, 40))

@@ -150,8 +150,10 @@ def test_what_does_not_fit_is_refused_in_words(folder: Path, more: str, value: s
 
 
 def test_a_value_that_no_label_image_has_is_told(folder: Path) -> None:
-    assert not any("counts as labelled" in text for text in prepare(load_job(_job(folder))).warnings)
-    (told,) = (text for text in prepare(load_job(_job(folder, value="ignore_label: 255"))).warnings if "counts as labelled" in text)
+    assert not any("every voxel of the label images" in text for text in prepare(load_job(_job(folder))).warnings)
+    (told,) = (
+        text for text in prepare(load_job(_job(folder, value="ignore_label: 255"))).warnings if "every voxel of the label images" in text
+    )
     assert "value 255" in told
 
 

@@ -1,4 +1,4 @@
-"""Boxes out of images that may be lazy, and the cache of decoded images."""
+"""Boxes of images that may be lazy, and the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ def crop(image: Image, region: Region) -> np.ndarray:
 
 
 def check_region(image: Image, region: Region, name: str) -> None:
-    """Refuse a box that does not lie inside the image.
+    """Check that a box is inside the image.
 
     Raises:
-        DataError: with the box and the shape.
+        DataError: when it is not.
     """
     if any(a < 0 or b > n or a >= b for a, b, n in zip(region.start, region.stop, image.spatial_shape, strict=True)):
         raise DataError(
-            f"{name}: the region {region.start} to {region.stop} does not lie inside the image of {image.spatial_shape} voxels."
+            "region.outside",
+            f"the region must be inside the image, which has {image.spatial_shape} voxels",
+            key="region",
+            value=(region.start, region.stop),
+            file=name,
         )
 
 
 def cache_in_memory(images: Sequence[Image], limit: int) -> list[Image]:
-    """The images with their values in memory, in order, as long as they fit into `limit` bytes; the others stay lazy.
+    """Load images into memory, in order, as long as they fit into `limit` bytes together; the others stay lazy.
 
-    Images whose data are a NumPy array already cost nothing.
+    Images whose data are NumPy arrays already do not count.
     """
     used = 0
     result = []

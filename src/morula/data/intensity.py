@@ -1,4 +1,4 @@
-"""The distribution of an image's intensities, from all of it or, where it is large, from blocks spread over it."""
+"""The distribution of the intensities of an image: of all voxels or, for large images, of blocks spread over the image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from morula.core.region import Region, blocks
 from morula.data.crop import crop
 
 LIMIT = 2**24
-"""Voxels a channel that are looked at; a larger image is represented by blocks."""
+"""Voxels per channel that are read; a larger image is represented by blocks."""
 
 _BLOCK = 2**20
-_KEPT = 2**22  # values that are kept where they are too many kinds to be counted, as of floats; sorting more takes seconds
+_KEPT = 2**22  # floats have too many distinct values to be counted: at most so many are kept, because sorting more takes seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,9 @@ class Distribution:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Distribution:
-        """Of the values of an array of any shape."""
+        """The distribution of the values of an array of any shape."""
         if (values.dtype.kind in "iu" and values.dtype.itemsize <= 2) or values.dtype == bool:
+            # counting is several times faster than sorting
             flat = values.astype(np.int64, copy=False).ravel()
             least = int(flat.min())
             counts = np.bincount(flat - least)
@@ -78,14 +79,14 @@ class Distribution:
 
     @classmethod
     def merge(cls, parts: Sequence[Distribution]) -> Distribution:
-        """The distribution of all the voxels of the parts together."""
+        """The distribution of the voxels of all parts together."""
         values, place = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
         counts = np.bincount(place, weights=np.concatenate([part.counts for part in parts]))
         return cls(values, counts.astype(np.int64))
 
 
 def _block_shape(image: Image) -> tuple[int, ...]:
-    """About `_BLOCK` voxels: the file's chunks where it has any, grown along the last axes first."""
+    """Shape of a block of about `_BLOCK` voxels: the chunks of the file where it has any, enlarged along the last axes first."""
     shape = image.spatial_shape
     chunks = getattr(image.data, "chunks", None)
     spatial = [i for i, letter in enumerate(image.axes) if letter in "ZYX"]
@@ -98,7 +99,7 @@ def _block_shape(image: Image) -> tuple[int, ...]:
 
 
 def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
-    """C(Z)YX blocks of an image: all of it up to `limit` voxels a channel, else as many whole blocks, spread by a fixed seed."""
+    """C(Z)YX blocks of an image: all of it up to `limit` voxels per channel, else as many whole blocks, chosen with a fixed seed."""
     boxes = list(blocks(image.spatial_shape, _block_shape(image)))
     total = int(np.prod(image.spatial_shape, dtype=np.int64))
     if total > limit:
@@ -112,27 +113,33 @@ def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
 def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
     """The intensity distribution of each channel of an image.
 
-    Memory stays bounded: of an image with more than `limit` voxels a channel, blocks spread over it are read (always the same). Of
-    floats and wide integers at most about 2**22 of the values read are kept, the extremes among them.
+    Memory is bounded: of an image with more than `limit` voxels per channel, blocks spread over it are read (always the same ones). Of
+    floats and wide integers at most about 2**22 of the values are kept, including the extremes.
 
     Raises:
         DataError: for an empty image, or values that are not finite.
     """
     name = image.source or "the image"
     if 0 in image.shape:
-        raise DataError(f"{name} is empty (shape {image.shape}). Leave it out.")
+        raise DataError("image.empty", f"the image has no voxels (shape {image.shape})", file=name, remedy="Leave it out.")
     parts: list[list[Distribution]] = [[] for _ in range(image.n_channels)]
     total = min(limit, int(np.prod(image.spatial_shape, dtype=np.int64)))
     stride = 1 if image.dtype.itemsize <= 2 or total <= _KEPT else -(-total // _KEPT) | 1  # odd: not the same columns of every row
     for block in sampled_blocks(image, limit):
         if block.dtype.kind == "f" and not np.isfinite(block).all():
-            raise DataError(f"{name} holds NaN or infinite values. Replace them before training, for example by 0.")
+            raise DataError(
+                "image.not_finite",
+                "the image contains NaN or infinite values",
+                file=name,
+                remedy="Replace them before training, for example by 0.",
+            )
         for channel, values in enumerate(block):
             parts[channel].append(Distribution.of(_thinned(values, stride)))
     return [Distribution.merge(channel) if len(channel) > 1 else channel[0] for channel in parts]
 
 
 def _thinned(values: np.ndarray, stride: int) -> np.ndarray:
+    """Every value of rank 0, stride, 2 stride, ... in memory order, and the two extremes."""
     if stride == 1:
         return values
     return np.append(values.ravel()[::stride], [values.min(), values.max()])

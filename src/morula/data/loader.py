@@ -1,4 +1,4 @@
-"""Batches of tensors from patches, prepared by worker processes. The only file of this room that imports torch."""
+"""Batches of tensors from patches, prepared by worker processes. The only module of this package that imports torch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torch.utils.data import DataLoader, Dataset
 from morula.core.errors import MorulaError, OptionError
 
 Batch = dict[str, Any]
-"""Tensors N... by name; texts (the samples' names) are lists."""
+"""Tensors N... by name; texts (the names of the samples) are lists."""
 
 
 class Sampled(Protocol):
-    """What a loader takes patches from, such as a `PatchDataset`."""
+    """A source of patches for a loader, such as a `PatchDataset`."""
 
     @property
     def seed(self) -> int:
-        """Of the order of the patches."""
+        """Seed of the order of the patches."""
 
     def __len__(self) -> int: ...
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
-        """The patch of this number; the same whoever asks."""
+        """The patch of this number; the same in every process."""
 
     def preload(self) -> None:
         """Called before worker processes start."""
@@ -41,17 +41,17 @@ def order(seed: int, epoch: int, n: int, *, shuffle: bool = True) -> np.ndarray:
 
 
 def batches(indices: Sequence[int] | np.ndarray, batch: int, *, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """The batches of one of several processes: its share of each batch of ``batch * world`` patches.
+    """The batches of process `rank` of `world`: its share of each global batch of ``batch * world`` patches.
 
     Process r takes the patches r, r + world, ... of it, so all processes together see the batches of one process with a batch
-    `world` times as large. A last batch with fewer patches than processes is filled up from the start.
+    `world` times as large. A last global batch with fewer patches than processes is filled with patches from the start.
 
     Examples:
         >>> batches(range(7), 2, rank=0, world=2), batches(range(7), 2, rank=1, world=2)
         ([[0, 2], [4, 6]], [[1, 3], [5]])
     """
-    wide = batch * world
-    whole = [list(map(int, indices[start : start + wide])) for start in range(0, len(indices), wide)]
+    size = batch * world
+    whole = [list(map(int, indices[start : start + size])) for start in range(0, len(indices), size)]
     if whole and len(whole[-1]) < world:
         missing = world - len(whole[-1])
         whole[-1] += [int(indices[i % len(indices)]) for i in range(missing)]
@@ -67,7 +67,7 @@ class _Epoch(Dataset[Any]):
         try:
             return self.dataset.sample(self.epoch, index)
         except MorulaError as error:
-            return error  # raised in the main process: torch would wrap it into the worker's traceback
+            return error  # raised in the main process: torch would turn it into the text of a traceback
 
 
 def _batch_or_error(samples: Sequence[dict[str, np.ndarray] | MorulaError]) -> Batch | MorulaError:
@@ -78,7 +78,10 @@ def _batch_or_error(samples: Sequence[dict[str, np.ndarray] | MorulaError]) -> B
 
 
 def collate(samples: Sequence[dict[str, np.ndarray]]) -> Batch:
-    """Stack samples to tensors N...; unsigned labels become int64, which torch computes with. Texts become lists."""
+    """Stack samples to tensors N...; texts become lists.
+
+    Unsigned integers above 8 bits become int64, because torch computes with few of them.
+    """
     return {name: _stacked([sample[name] for sample in samples]) for name in samples[0]}
 
 
@@ -93,7 +96,11 @@ def _signed(array: np.ndarray) -> np.ndarray:
 
 
 def _start_worker(worker: int) -> None:
-    """Ctrl-C and a request to stop are the main process's business, which ends its workers; there are as many workers as cores to use."""
+    """Initialise a worker process.
+
+    Ctrl-C goes to all processes of a terminal, but only the main process may react: it ends its workers. Workers compute with one
+    thread each, because there are as many workers as free cores.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
@@ -101,7 +108,7 @@ def _start_worker(worker: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """The batches of one epoch, from `start` on; may be iterated again and gives the same."""
+    """The batches of one epoch; every iteration gives the same ones."""
 
     dataset: Sampled
     batches: list[list[int]]
@@ -115,7 +122,7 @@ class Loader:
         if not self.batches:
             return
         self.dataset.preload()
-        # its own generator: the loader's seed must not be drawn from torch's global one, which an exact resume restores
+        # a generator of its own: torch would draw the seed of the workers from the global generator and change the training
         loader: DataLoader[Any] = DataLoader(
             _Epoch(self.dataset, self.epoch),
             batch_sampler=self.batches,
@@ -127,7 +134,7 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
         )
         with warnings.catch_warnings():
-            # from Python 3.12 on; forking shares the decoded images, and the workers use neither torch's nor numba's threads
+            # Python 3.12 warns of forks with threads; forking shares the decoded images, and workers use no threads of torch or numba
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             iterator = iter(loader)
         for batch in iterator:
@@ -147,7 +154,7 @@ def make_loader(
     world: int = 1,
     shuffle: bool = True,
 ) -> Loader:
-    """The batches of an epoch in a seeded order: mappings from name to tensor N....
+    """The batches of an epoch in a seeded order, as mappings from names to tensors N....
 
     The order and every patch are functions of (seed, epoch, index) alone: the number of workers, a restart at batch `start` and the
     number of processes change nothing. Process `rank` of `world` gets its share of each global batch, see `batches`.
@@ -157,10 +164,10 @@ def make_loader(
     """
     for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("start", start, 0)):
         if value < least:
-            raise OptionError(f"{name} is {value}; it is at least {least}.")
+            raise OptionError("loader.too_small", f"must be at least {least}", key=name, value=value)
     if not 0 <= rank < world:
-        raise OptionError(f"rank is {rank}; with {world} processes it lies between 0 and {world - 1}.")
+        raise OptionError("loader.rank", f"must be from 0 to {world - 1} with {world} process(es)", key="rank", value=rank)
     planned = batches(order(dataset.seed, epoch, len(dataset), shuffle=shuffle), batch, rank=rank, world=world)
     if start > len(planned):
-        raise OptionError(f"start is {start} but the epoch has {len(planned)} batches; start counts the batches already taken.")
+        raise OptionError("loader.start", f"must be at most the {len(planned)} batches of the epoch", key="start", value=start)
     return Loader(dataset, planned[start:], epoch, workers)

@@ -1,4 +1,4 @@
-"""Intensities brought to a common scale. The record of how is stored with the model and applied to every new image."""
+"""Intensities on a common scale. The record of the normalisation is stored with the model and applied to every new image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, model_validator
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.options import Options as Base
 from morula.data.intensity import LIMIT, Distribution, distributions
@@ -17,29 +17,29 @@ from morula.data.intensity import LIMIT, Distribution, distributions
 
 class _Measured(Base):
     per: Literal["image", "data_set"] = "image"
-    """Whether each image is brought to the scale by its own intensities, or all by those of the training images together."""
+    """Statistics of each image, or of all training images together."""
     channels: Literal["each", "together"] = "each"
-    """Whether each channel has its own scale, or all channels share one."""
+    """One scale per channel, or one for all channels."""
 
 
 class Percentile(_Measured):
-    """A low and a high percentile become 0 and 1. Robust against hot pixels and debris; the default."""
+    """Map a low and a high percentile to 0 and 1. Robust against hot pixels and debris; the default."""
 
     kind: Literal["percentile"] = "percentile"
-    """Two percentiles become 0 and 1."""
+    """Map two percentiles to 0 and 1."""
     low: float = Field(1.0, ge=0, lt=100)
-    """Percentile that becomes 0."""
+    """Percentile that is mapped to 0."""
     high: float = Field(99.8, gt=0, le=100)
-    """Percentile that becomes 1."""
+    """Percentile that is mapped to 1 (or to `top`)."""
     clip: bool = False
-    """Whether values below 0 and above 1 (or `top`) are cut off."""
+    """Clip values below 0 and above 1 (or `top`)."""
     top: float = Field(1.0, gt=0)
-    """What the high percentile becomes, where not 1."""
+    """Value to which the high percentile is mapped."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
         if self.low >= self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must be below high")
+            raise OptionError("normalisation.percentiles", f"low must be below high ({self.high:g})", key="low", value=self.low)
         return self
 
 
@@ -53,28 +53,28 @@ class ZScore(_Measured):
 
 
 class MinMax(_Measured):
-    """The smallest value becomes 0, the largest 1."""
+    """Map the smallest value to 0 and the largest to 1."""
 
     kind: Literal["minmax"] = "minmax"
-    """The smallest value becomes 0, the largest 1."""
+    """Map the smallest value to 0 and the largest to 1."""
 
 
 class Fixed(Base):
-    """``(value - offset) / scale`` with stated numbers, the same for every image."""
+    """``(value - offset) / scale`` with given numbers, the same for every image."""
 
     kind: Literal["fixed"] = "fixed"
-    """(value - offset) / scale with stated numbers."""
+    """(value - offset) / scale with given numbers."""
     offset: float | tuple[float, ...] = 0.0
-    """What is subtracted: one number, or one a channel."""
+    """Number that is subtracted: one, or one per channel."""
     scale: float | tuple[float, ...] = 1.0
-    """What the difference is divided by: one number, or one a channel; not 0."""
+    """Number by which the difference is divided: one, or one per channel; not 0."""
     clip: tuple[float, float] | None = None
     """Lower and upper limit of the result; none when left out."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Fixed:
         if 0 in (self.scale if isinstance(self.scale, tuple) else (self.scale,)):
-            raise ValueError("scale is 0; values are divided by it, so it must differ from 0")
+            raise OptionError("normalisation.scale", "must not be 0, because values are divided by it", key="scale", value=self.scale)
         return self
 
 
@@ -83,7 +83,7 @@ Options: TypeAlias = Annotated[Percentile | ZScore | MinMax | Fixed, Field(discr
 
 @dataclass(frozen=True)
 class Normalisation:
-    """``(value - offset) / scale``, one pair a channel, then cut to `clip` where given. `as_dict` goes into the model's JSON.
+    """``(value - offset) / scale``, one pair per channel, then clipped to `clip` where given. `as_dict` is stored in the model's JSON.
 
     Examples:
         >>> record = Normalisation((10.0,), (5.0,), clip=(0.0, 1.0))
@@ -98,17 +98,19 @@ class Normalisation:
     clip: tuple[float, float] | None = None
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """The array C(Z)YX brought to scale, float32.
+        """The normalised array C(Z)YX, float32.
 
         Raises:
-            DataError: when the number of channels differs from the record's.
+            DataError: when the number of channels is not that of the record.
         """
         if len(array) != len(self.offset):
             raise DataError(
-                f"the image has {len(array)} channels but the normalisation is for {len(self.offset)}. "
-                "Give images with the same channels as in training."
+                "normalisation.channels",
+                f"the image must have {len(self.offset)} channel(s), as in training",
+                value=len(array),
+                remedy="Give images with the same channels as in training.",
             )
-        # numbers that float32 does not hold exactly are subtracted before they are rounded
+        # integers above 16 bits and float64 are subtracted before they are rounded to float32: large offsets would lose the differences
         exact = array.dtype.itemsize <= 2 or array.dtype == np.float32
         shape = (len(array),) + (1,) * (array.ndim - 1)
         offset, factor = (np.array(v).reshape(shape) for v in (self.offset, [1 / s for s in self.scale]))
@@ -121,23 +123,23 @@ class Normalisation:
         return result if self.clip is None else np.clip(result, *self.clip, out=result)
 
     def undo(self, array: np.ndarray) -> np.ndarray:
-        """An array C(Z)YX on this scale back in the image's own units, float32; what `clip` cut off stays so.
+        """The inverse: an array C(Z)YX in the units of the image, float32. Clipped values stay clipped.
 
         Examples:
             >>> Normalisation((10.0,), (5.0,)).undo(np.array([[[0.4]]], np.float32))
             array([[[12.]]], dtype=float32)
         """
         shape = (-1, *[1] * (array.ndim - 1))
-        scale, offset = (np.asarray(each, np.float64).reshape(shape) for each in (self.scale, self.offset))
+        scale, offset = (np.asarray(values, np.float64).reshape(shape) for values in (self.scale, self.offset))
         return np.asarray(array * scale + offset, np.float32)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def as_dict(self) -> dict[str, object]:
+        """The record as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Normalisation:
-        """Back from JSON, where tuples have become lists."""
+        """The record from JSON, where tuples have become lists."""
         clip = values.get("clip")
         return cls(tuple(values["offset"]), tuple(values["scale"]), None if clip is None else (clip[0], clip[1]))
 
@@ -153,7 +155,8 @@ def _offset_and_scale(distribution: Distribution, options: Percentile | ZScore |
             offset, scale = distribution.low, distribution.high - distribution.low
     if scale > 1e-9 * max(abs(offset), 1e-20):
         return offset, scale
-    spread = distribution.high - distribution.low  # both percentiles in the background: a few bright voxels on black
+    # both percentiles are in the background (few bright voxels on black): use the full range
+    spread = distribution.high - distribution.low
     return offset, spread if spread > 0 else 1.0
 
 
@@ -172,21 +175,21 @@ def _record(parts: list[Distribution], options: Percentile | ZScore | MinMax) ->
 
 
 def _fixed(options: Fixed, n_channels: int) -> Normalisation:
-    def spread(value: float | tuple[float, ...], name: str) -> tuple[float, ...]:
+    def per_channel(value: float | tuple[float, ...], name: str) -> tuple[float, ...]:
         values = value if isinstance(value, tuple) else (value,) * n_channels
         if len(values) != n_channels:
             raise DataError(
-                f"normalisation {name} {values} has {len(values)} numbers but the image has {n_channels} channels. Give one a channel."
+                "normalisation.channels", f"must be one number per channel, and the image has {n_channels}", key=name, value=values
             )
         return values
 
-    return Normalisation(spread(options.offset, "offset"), spread(options.scale, "scale"), options.clip)
+    return Normalisation(per_channel(options.offset, "offset"), per_channel(options.scale, "scale"), options.clip)
 
 
 def statistics(image: Image, options: Options) -> Normalisation:
-    """How one image is brought to scale.
+    """The normalisation of one image.
 
-    Up to 2**24 voxels a channel are read, all of a smaller image. A constant image gets scale 1, never NaN.
+    At most about 2**24 voxels per channel are read. A constant image gets the scale 1, never NaN.
 
     Raises:
         DataError: for an empty image or values that are not finite.
@@ -201,16 +204,18 @@ def statistics(image: Image, options: Options) -> Normalisation:
 
 
 def data_set_statistics(images: Sequence[Image], options: Options) -> Normalisation:
-    """How all images together are brought to scale: the statistics of their pooled voxels.
+    """The normalisation of a data set: the statistics of the voxels of all images together.
 
     Raises:
-        DataError: without images, or when their numbers of channels differ.
+        DataError: without images, or when their numbers of channels are not equal.
     """
     if not images:
-        raise DataError("there is no image to take the normalisation from. Give at least one.")
+        raise DataError("images.none", "there is no image to compute the normalisation from", remedy="Give at least one.")
     channels = sorted({image.n_channels for image in images})
     if len(channels) > 1:
-        raise DataError(f"the images have different numbers of channels ({', '.join(map(str, channels))}). Use images of one kind.")
+        raise DataError(
+            "images.channels", "all images must have the same number of channels", value=channels, remedy="Use images of one kind."
+        )
     if isinstance(options, Fixed):
         return _fixed(options, channels[0])
     limit = max(LIMIT // len(images), 2**16)
@@ -219,7 +224,7 @@ def data_set_statistics(images: Sequence[Image], options: Options) -> Normalisat
 
 
 def normalisations(images: Sequence[Image], options: Options) -> list[Normalisation]:
-    """One record an image: its own, or the data set's where the options say so."""
+    """One record per image: its own, or that of the data set, as the options say."""
     if isinstance(options, Fixed) or options.per == "data_set":
         return [data_set_statistics(images, options)] * len(images)
     return [statistics(image, options) for image in images]

@@ -1,4 +1,14 @@
-"""Patches of images and their targets. A patch is a pure function of (seed, epoch, index), whoever asks for it."""
+"""Patches of images and their targets. A patch is a pure function of (seed, epoch, index), in every process.
+
+Labels are read with a margin, `context`, because targets such as distances depend on objects just outside of the patch::
+
+    +-----------------------+      read and warped: image without, labels with the margin
+    |  context              |      encoded: labels with the margin (cut at the end of the image)
+    |    +-------------+    |      used: the patch
+    |    |    patch    |    |
+    |    +-------------+    |
+    +-----------------------+
+"""
 
 from __future__ import annotations
 
@@ -15,7 +25,7 @@ from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
-from morula.data.augment.base import Augmentation, Draw, draw
+from morula.data.augment.base import AnyAugmentation, Draw, draw
 from morula.data.augment.resample import Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.crop import cache_in_memory, check_region, crop
@@ -23,16 +33,22 @@ from morula.data.normalise import Normalisation
 from morula.data.sampling import Grid, LabelledVoxels, Options, foreground_box, random_box, steps
 
 CACHE = 2**31
-"""Bytes of decoded images that are kept in memory."""
+"""Bytes of decoded images that are held in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An image to take patches from, with what is known about it. All parts have the same (Z)YX shape.
+    """An image to take patches from, with its labels. All images have the same spatial shape (Z)YX.
 
-    `labels` are integers (objects or classes; nearest neighbour) or floats (an image to be predicted; linear); several channels are
-    passed on together. `classes` is a second label image, `weights` an image of factors for the loss, `unlabelled` the label of
-    voxels that nobody has looked at. Only voxels of `region` are ever read.
+    Attributes:
+        image: the image.
+        labels: integers (objects or classes, resampled to the nearest neighbour) or floats (an image to be predicted, resampled linearly);
+            several channels are passed on together.
+        name: name in messages.
+        classes: second label image, of classes.
+        weights: image of factors for the loss.
+        unlabelled: label of unannotated voxels.
+        region: the box that may be read; the whole image when left out.
     """
 
     image: Image
@@ -50,32 +66,34 @@ class Source:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Name for messages."""
         return self.name or self.image.source or "an image"
 
     def check(self, ndim: int) -> None:
-        """Refuse parts that do not fit each other or the patch.
+        """Check that the images fit each other and the patch.
 
         Raises:
-            DataError: with both shapes.
+            DataError: when they do not.
         """
         name = self.title
         if self.image.ndim_spatial != ndim:
             raise DataError(
-                f"{name} is {self.image.ndim_spatial}D (axes {self.image.axes}, shape {self.image.shape}) but the patch is {ndim}D. "
-                f"Give a patch of {self.image.ndim_spatial} edges, or state the image's axes."
+                "patch.dimensions",
+                f"the image is {self.image.ndim_spatial}D (axes {self.image.axes}, shape {self.image.shape}) but the patch is {ndim}D",
+                file=name,
+                remedy=f"Give a patch of {self.image.ndim_spatial} edges, or state the axes of the image.",
             )
         check_region(self.image, self.extent, name)
         shape = self.image.spatial_shape
         for what, part in (("labels", self.labels), ("classes", self.classes), ("weights", self.weights)):
             if part is not None and part.spatial_shape != shape:
                 raise DataError(
-                    f"{name}: the image has {shape} voxels but its {what} have {part.spatial_shape}. Both must have the same shape."
+                    "labels.shape", f"the {what} must have the shape of the image, {shape}", key=what, value=part.spatial_shape, file=name
                 )
 
 
 class TargetsLike(Protocol):
-    """What a network is trained towards: K(Z)YX channels, weights that broadcast to them, and perhaps the label image."""
+    """Targets of the training: channels K(Z)YX, weights that broadcast to them, and optionally the label image."""
 
     channels: np.ndarray
     weights: np.ndarray
@@ -83,16 +101,16 @@ class TargetsLike(Protocol):
 
 
 Pretext = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
-"""``pretext(image, rng)`` of a patch C(Z)YX as the network would see it: entries of the sample to add or replace."""
+"""``pretext(image, rng)`` gets the final patch C(Z)YX and returns entries of the sample to add or replace."""
 
 Targets = Callable[..., Any]
-"""``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, giving `TargetsLike`; where there is a context also
-with ``relevant=``, true in the image at unlabelled voxels and objects that reach the patch."""
+"""``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, returns `TargetsLike`; with a context also
+``relevant=``, a mask of unannotated voxels and of objects that reach into the patch."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One image that is warped with the others: linearly, or by the nearest voxel. Labels carry a margin."""
+    """One image of a source, resampled linearly or to the nearest voxel. Labels have a margin."""
 
     name: str
     image: Image
@@ -101,7 +119,7 @@ class _Layer:
     normalisation: Normalisation | None = None
 
     def prepared(self, array: np.ndarray) -> np.ndarray:
-        """The values as they are warped: on scale, and of a type that holds them."""
+        """The values as they are warped: normalised, and in a dtype that holds them."""
         if self.normalisation is not None:
             return self.normalisation.apply(array)
         return array.astype(np.float32 if self.linear else np.uint32, copy=False)
@@ -109,23 +127,30 @@ class _Layer:
 
 @dataclass(frozen=True, eq=False)
 class PatchDataset:
-    """Patches of sources: where they lie, how they are warped, brought to scale and encoded.
+    """Patches of sources: sampled, normalised, augmented and encoded.
 
-    `patch` is (Z)YX. `normalisation` is one record for all sources or one each. `targets` is the method's and is called after
-    warping on the labels of the patch plus a margin of `context` voxels, which is cut off its result, so that targets such as
-    distances know what lies just outside the patch. The margin ends with the image, so that a patch has the targets of the whole image: in
-    a mirror objects would be doubled. `pretext` makes a task of the patch itself, such as hiding or degrading a part.
+    Attributes:
+        sources: images to take patches from.
+        patch: edges (Z)YX in voxels.
+        normalisation: one record for all sources, or one per source.
+        sampling: how patches are positioned.
+        augmentations: in the order in which they are drawn.
+        targets: encodes the warped labels of the patch with a margin of `context` voxels, which is then cut off. The margin ends at
+            the end of the image: targets are those of the whole image, and reflect padding would duplicate objects.
+        context: width of the margin (Z)YX in voxels.
+        seed: seed of all random numbers.
+        pretext: makes a task from the image of the patch itself, for example by hiding or degrading a part of it.
 
     Raises:
         DataError: for sources that do not fit each other, or targets without labels.
-        OptionError: for a patch that is not positive.
+        OptionError: for a patch with an edge below 1.
     """
 
     sources: Sequence[Source]
     patch: tuple[int, ...]
     normalisation: Normalisation | Sequence[Normalisation]
     sampling: Options = field(default_factory=Options)
-    augmentations: Sequence[Augmentation[Any]] = ()
+    augmentations: Sequence[AnyAugmentation] = ()
     targets: Targets | None = None
     context: tuple[int, ...] | None = None
     seed: int = 0
@@ -134,37 +159,42 @@ class PatchDataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patch", tuple(self.patch))
         if not self.sources:
-            raise DataError("there is no image to take patches from. Give at least one.")
+            raise DataError("images.none", "there is no image to take patches from", remedy="Give at least one.")
         if min(self.patch) < 1:
-            raise OptionError(f"patch {self.patch} is not valid; every edge is at least 1 voxel.")
+            raise OptionError("patch.too_small", "every edge must be at least 1 voxel", key="patch", value=self.patch)
         for source in self.sources:
             source.check(len(self.patch))
             if self.targets is not None and source.labels is None:
-                raise DataError(f"{source.title} has no labels, which this method needs. Give it labels or leave it out.")
+                raise DataError(
+                    "labels.missing", "the method needs labels of the image", file=source.title, remedy="Give it labels, or leave it out."
+                )
         if not isinstance(self.normalisation, Normalisation) and len(self.normalisation) != len(self.sources):
             raise DataError(
-                f"{len(self.normalisation)} normalisations were given for {len(self.sources)} images. Give one each, or one for all."
+                "normalisation.count",
+                f"must be one, or one for each of {len(self.sources)} images",
+                key="normalisation",
+                value=len(self.normalisation),
             )
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should know about the images."""
-        said = []
+        """What a user should know about the images, as sentences."""
+        found = []
         for source in self.sources:
             shape = source.extent.shape
             if any(n < p for n, p in zip(shape, self.patch, strict=True)):
-                said.append(
-                    f"{source.title} has {shape} voxels, fewer than the patch {self.patch}: it is padded with its "
-                    "mirror image, which is not scored. Choose a smaller patch to avoid this."
+                found.append(
+                    f"{source.title} has {shape} voxels and is smaller than the patch {self.patch}: it is reflect-padded, and the padding "
+                    "has no weight in the loss. Choose a smaller patch to avoid this."
                 )
         sparse = [known for known in self._labelled if known is not None]
         if sparse and all(known.all for known in sparse):
             value = next(source.unlabelled for source in self.sources if source.unlabelled is not None)
-            said.append(
-                f"every voxel of the label images counts as labelled: none has the value {value} of unlabelled ones, or lies outside a "
-                "mask. State the value that your images have as images.ignore_label, or leave it out."
+            found.append(
+                f"every voxel of the label images is annotated: none has the value {value} of unannotated voxels or is outside a mask. "
+                "Set images.ignore_label to the value in your images, or leave it out."
             )
-        return said
+        return found
 
     @cached_property
     def _grids(self) -> list[Grid | list[Region]]:
@@ -172,7 +202,7 @@ class PatchDataset:
         grids = [Grid(source.extent, self.patch, step) for source in self.sources]
         if self.sampling.kind == "random":
             return [*grids]
-        # patches without a labelled voxel teach and score nothing
+        # a patch without annotated voxels has no weight in the loss
         return [
             grid if known is None else [box for box in map(grid.__getitem__, range(len(grid))) if known.touches(box)]
             for grid, known in zip(grids, self._labelled, strict=True)
@@ -180,19 +210,19 @@ class PatchDataset:
 
     @cached_property
     def _labelled(self) -> list[LabelledVoxels | None]:
-        """Where the labelled voxels of each source lie; `None` where all are.
+        """Annotated voxels of each source; `None` where all voxels are annotated.
 
         Raises:
-            DataError: when a source has none.
+            DataError: when a source has no annotated voxel.
         """
-        found: list[LabelledVoxels | None] = []
+        annotated: list[LabelledVoxels | None] = []
         for number, source in enumerate(self.sources):
             labels = next((layer.image for layer in self._layers[number] if layer.name == "labels"), None)
             if labels is None or source.unlabelled is None:
-                found.append(None)
+                annotated.append(None)
             else:
-                found.append(LabelledVoxels(labels, source.extent, source.unlabelled, source.title))
-        return found
+                annotated.append(LabelledVoxels(labels, source.extent, source.unlabelled, source.title))
+        return annotated
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -204,7 +234,7 @@ class PatchDataset:
     def place(self, epoch: int, index: int) -> tuple[int, Region]:
         """Number of the source and box of a patch, before augmentation.
 
-        Over epochs, each box of the grid has its turn once before any has it twice. A random patch takes from it only the source.
+        Over epochs, every box of the grid is used once before any is used twice. Of a random patch this only determines the source.
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
@@ -228,14 +258,15 @@ class PatchDataset:
         return np.random.default_rng((self.seed, epoch, index, stream))
 
     def draw(self, epoch: int, index: int) -> Draw:
-        """What the augmentations do to a patch."""
+        """The record of the augmentations of a patch."""
         number, _ = self.place(epoch, index)
         return draw(self.augmentations, self._rng(epoch, index, 1), self.patch, self.sources[number].image.spacing)
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
-        """A patch: ``image`` C(Z)YX float32, ``weights`` (0 outside the image), with targets ``targets`` and perhaps ``instances``.
+        """The patch of this number as a mapping.
 
-        ``name`` says which image it is from.
+        ``image`` C(Z)YX float32, ``weights`` (0 in the padding), ``name`` of the source, and for labelled sources ``targets`` K(Z)YX
+        and, for methods with objects, ``instances`` (Z)YX.
         """
         number, region = self.place(epoch, index)
         source = self.sources[number]
@@ -262,7 +293,7 @@ class PatchDataset:
         labels = np.ascontiguousarray(layers["labels"][(slice(None), *box.slices)])
         extra: dict[str, np.ndarray] = {}
         if source.unlabelled is not None:
-            value = source.unlabelled if labels.dtype.kind == "f" else source.unlabelled % 2**32  # -1 has become the largest label
+            value = source.unlabelled if labels.dtype.kind == "f" else source.unlabelled % 2**32  # -1 was stored as the largest label
             unlabelled = (labels == value).any(axis=0)
             labels = np.where(unlabelled[None], labels.dtype.type(0), labels)
             extra["unlabelled"] = unlabelled
@@ -283,18 +314,18 @@ class PatchDataset:
         return result
 
     def _margin(self, drawn: Draw) -> tuple[int, ...]:
-        """The context before the patch is turned into its orientation."""
+        """The context in the axis order before the orientation is applied."""
         context = self._inner.start
         return tuple(context[drawn.orientation.permutation.index(axis)] for axis in range(len(context)))
 
     @cached_property
     def _inner(self) -> Region:
-        """The patch in its context."""
+        """The patch as a box in its context."""
         context = self.context or (0,) * len(self.patch)
         return Region(tuple(context), tuple(m + p for m, p in zip(context, self.patch, strict=True)))
 
     def _cut(self, array: np.ndarray, box: Region) -> np.ndarray:
-        """The patch (..., (Z)YX) out of the part `box` of its context, 0 where that does not reach."""
+        """The patch (..., (Z)YX) of an array that covers the part `box` of the context; 0 outside of that part."""
         common = self._inner.intersect(box)
         assert common is not None
         source: tuple[Any, ...] = (..., *common.shift([-a for a in box.start]).slices)
@@ -308,7 +339,7 @@ class PatchDataset:
 
     @cached_property
     def _layers(self) -> list[list[_Layer]]:
-        """The images of each source, decoded in memory where they fit."""
+        """The images of each source, in memory where they fit."""
         records = self.normalisation
         layers = []
         for number, source in enumerate(self.sources):
@@ -325,18 +356,18 @@ class PatchDataset:
         return [[replace(layer, image=next(images)) for layer in parts] for parts in layers]
 
     def preload(self) -> None:
-        """Decode the images that fit into memory now, so that processes started later share them."""
+        """Load the images that fit into memory now, so that worker processes share them."""
         _ = self._layers
 
 
 def _bounds(mask: np.ndarray) -> Region:
-    """The smallest box that holds all that is true; something is."""
+    """Bounding box of the true voxels, of which there is at least one."""
     places = [np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))) for axis in range(mask.ndim)]
     return Region(tuple(int(place[0]) for place in places), tuple(int(place[-1]) + 1 for place in places))
 
 
 def _single(labels: np.ndarray) -> np.ndarray:
-    """(Z)YX where there is one channel, C(Z)YX otherwise."""
+    """Labels (Z)YX if there is one channel, C(Z)YX otherwise."""
     return labels[0] if len(labels) == 1 else labels
 
 
@@ -348,7 +379,7 @@ def _permutation(seed: int, turn: int, total: int) -> np.ndarray:
 def _read(
     source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of the image, with it."""
+    """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of voxels in the image."""
     read = _plain if drawn.warp is None else _warped
     arrays, there = read(source, layers, region, drawn.warp, margin)
     turn = drawn.orientation.apply
@@ -385,5 +416,5 @@ def _warped(
         box = fetch_region(reach, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
-        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.did_you_mean(where)
+        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.nearest(where)
     return arrays, wide.inside(source.extent)

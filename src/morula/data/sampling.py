@@ -1,4 +1,4 @@
-"""Where patches lie: on a grid, at random, or around labelled objects."""
+"""Positions of patches: on a grid, at random, or around labelled objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from morula.core.region import Region, blocks
 from morula.data.crop import crop
 
 _WHOLE = 2**22  # label images up to this many voxels are searched as a whole
-_TRIES = 16
+_TRIES = 16  # random boxes of a larger label image that are searched for foreground
 _BLOCK = {2: (256, 256), 3: (32, 64, 64)}  # labelled voxels are counted by blocks of this shape
 
 
@@ -25,20 +25,20 @@ class Options(Base):
     """How patches are taken from the images."""
 
     kind: Literal["random", "grid"] = "random"
-    """`random`: patches lie anywhere, new places each epoch. `grid`: patches cover each image, the same in each epoch."""
+    """`random`: random positions, new ones in every epoch. `grid`: patches that cover every image, the same in every epoch."""
     overlap: float | tuple[int, ...] = 0.0
-    """Overlap of neighbouring patches of a grid: a share of the patch (0 to below 1), or voxels per axis."""
+    """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
     patches_per_epoch: int | None = Field(None, ge=1)
-    """Patches in an epoch; as many as cover all images once when left out."""
+    """Patches per epoch; as many as cover all images once when left out."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Boxes of one shape that cover an extent. The last box of an axis ends at the border, so that none leaves the extent.
+    """Boxes of one shape that cover an extent. The last box along an axis ends at the border, so that no box leaves the extent.
 
-    Along an axis that is shorter than the box, one box is centred on the extent and stands over on both sides.
+    Along an axis that is shorter than the box, one box is centred on the extent and exceeds it on both sides.
 
     Examples:
         >>> grid = Grid(Region((0, 0), (10, 3)), (4, 4), (4, 4))
@@ -52,7 +52,7 @@ class Grid:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Number of boxes along each axis."""
+        """Number of boxes per axis."""
         return tuple(max(0, math.ceil((n - k) / s)) + 1 for n, k, s in zip(self.extent.shape, self.shape, self.step, strict=True))
 
     def __len__(self) -> int:
@@ -69,20 +69,20 @@ class Grid:
 
 
 def box(start: Sequence[int], shape: Sequence[int]) -> Region:
-    """The box of this shape that begins at `start`."""
+    """The box of this shape that starts at `start`."""
     return Region(tuple(start), tuple(a + n for a, n in zip(start, shape, strict=True)))
 
 
 def centred(extent: int, edge: int) -> int:
-    """Start of an edge that is longer than the extent and lies centrally over it (zero or negative)."""
+    """Start of an edge that is longer than the extent and centred on it (zero or negative)."""
     return -((edge - extent) // 2)
 
 
 def steps(patch: Sequence[int], overlap: float | tuple[int, ...]) -> tuple[int, ...]:
-    """Distance of neighbouring patches in voxels.
+    """Distance between neighbouring patches in voxels.
 
     Raises:
-        OptionError: for an overlap that is not below the patch.
+        OptionError: for an overlap that is not smaller than the patch.
 
     Examples:
         >>> steps((64, 64), 0.25), steps((32, 64), (0, 16))
@@ -91,16 +91,16 @@ def steps(patch: Sequence[int], overlap: float | tuple[int, ...]) -> tuple[int, 
     if isinstance(overlap, tuple):
         if len(overlap) != len(patch) or any(not 0 <= o < p for o, p in zip(overlap, patch, strict=True)):
             raise OptionError(
-                f"overlap {overlap} does not fit the patch {tuple(patch)}; give one number of voxels an axis, below the patch's edge."
+                "sampling.overlap", f"must be one number of voxels per axis, below the patch {tuple(patch)}", key="overlap", value=overlap
             )
         return tuple(p - o for p, o in zip(patch, overlap, strict=True))
     if not 0 <= overlap < 1:
-        raise OptionError(f"overlap is {overlap:g}; it is a share of the patch from 0 to below 1, for example 0.25.")
+        raise OptionError("sampling.overlap", "must be a share of the patch from 0 to below 1", key="overlap", value=overlap)
     return tuple(max(1, p - round(p * overlap)) for p in patch)
 
 
 def random_box(extent: Region, shape: Sequence[int], rng: np.random.Generator) -> Region:
-    """A box anywhere in the extent, all places equally likely; centred over an axis that is too short."""
+    """A box at a random position in the extent, all positions equally likely; centred along axes that are shorter than the box."""
     start = [
         low + (int(rng.integers(0, n - k + 1)) if n >= k else centred(n, k))
         for low, n, k in zip(extent.start, extent.shape, shape, strict=True)
@@ -109,7 +109,7 @@ def random_box(extent: Region, shape: Sequence[int], rng: np.random.Generator) -
 
 
 def box_around(centre: Sequence[int], extent: Region, shape: Sequence[int]) -> Region:
-    """The box with `centre` in its middle, or as near to it as the extent allows."""
+    """The box centred on `centre`, moved into the extent where necessary."""
     start = [
         low + (min(max(c - low - k // 2, 0), n - k) if n >= k else centred(n, k))
         for c, low, n, k in zip(centre, extent.start, extent.shape, shape, strict=True)
@@ -120,10 +120,10 @@ def box_around(centre: Sequence[int], extent: Region, shape: Sequence[int]) -> R
 def foreground_box(
     labels: Image, extent: Region, shape: Sequence[int], rng: np.random.Generator, *, unlabelled: int | None = None
 ) -> Region:
-    """A box centred on a voxel of the labelled foreground, each such voxel equally likely.
+    """A box centred on a random foreground voxel, all of them equally likely.
 
-    A label image of up to 2**22 voxels is searched as a whole. In a larger one, random boxes are read until one holds foreground;
-    after 16 without, the box lies anywhere.
+    A label image of up to 2**22 voxels is searched as a whole. In a larger one, random boxes are read until one contains foreground;
+    after 16 boxes without foreground, the box is at a random position.
     """
     tries = 1 if math.prod(extent.shape) <= _WHOLE else _TRIES
     for _ in range(tries):
@@ -140,16 +140,16 @@ def foreground_box(
 
 
 class LabelledVoxels:
-    """Where the labelled voxels of a sparsely labelled image lie: their number in each block, read once.
+    """Annotated voxels of a sparsely annotated image: their number per block, read once.
 
     Args:
         labels: label image.
-        extent: the part that may be read.
-        unlabelled: label of voxels that nobody has looked at.
-        name: what messages call the image.
+        extent: the box that may be read.
+        unlabelled: value of unannotated voxels.
+        name: name of the image in messages.
 
     Raises:
-        DataError: when no voxel of the extent is labelled.
+        DataError: when no voxel of the extent is annotated.
 
     Examples:
         >>> labels = Image(np.array([[9, 9, 9, 0, 9, 9]]), "YX")
@@ -164,20 +164,25 @@ class LabelledVoxels:
         self._ends = np.cumsum([int(self._mask(block).sum()) for block in self._blocks])
         if not self._ends[-1]:
             raise DataError(
-                f"{name} has no labelled voxel: each has the value {unlabelled} of unlabelled ones, or lies outside the mask. "
-                "Label a part of it, or leave it out."
+                "labels.none_annotated",
+                f"no voxel of the label image is annotated: all have the value {unlabelled} or are outside the mask",
+                file=name,
+                remedy="Annotate a part of it, or leave it out.",
             )
 
     @property
     def all(self) -> bool:
-        """Whether every voxel is labelled."""
+        """Whether every voxel is annotated."""
         return bool(self._ends[-1] == math.prod(self._extent.shape))
 
     def _mask(self, region: Region) -> np.ndarray:
         return (crop(self._labels, region) != self._unlabelled).all(axis=0)
 
     def box(self, shape: Sequence[int], rng: np.random.Generator) -> Region:
-        """A box around a labelled voxel, each such voxel and each place of it in the box equally likely as far as the extent allows."""
+        """A box around a random annotated voxel.
+
+        Every annotated voxel, and every position of it in the box, is equally likely as far as the extent allows.
+        """
         number = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
         block = self._blocks[number]
         voxels = np.flatnonzero(self._mask(block))
@@ -186,6 +191,6 @@ class LabelledVoxels:
         return box_around(centre, self._extent, shape)
 
     def touches(self, region: Region) -> bool:
-        """Whether a voxel of the box is labelled."""
+        """Whether any voxel of the box is annotated."""
         inside = region.intersect(self._extent)
         return inside is not None and bool(self._mask(inside).any())

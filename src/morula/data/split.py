@@ -1,4 +1,4 @@
-"""Validation data that the training never sees: whole images, or a block of one volume behind a gap."""
+"""Validation data that training never uses: whole images, or a block of a single volume behind a gap."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from morula.data.patches import Source
 
 
 def split_images(n: int, validation: float, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Numbers of the images to train on and to validate on, drawn by the seed, each in ascending order.
+    """Draw the images for training and for validation; numbers in ascending order.
 
-    `validation` below 1 is a share, otherwise a count. A share gives at least one image, and leaves at least one.
+    `validation` below 1 is a share, otherwise a count. A share takes at least one image and leaves at least one.
 
     Raises:
         OptionError: for a share or count that is not positive, or a fraction above 1.
-        DataError: when too few images are there.
+        DataError: when there are too few images.
 
     Examples:
         >>> train, validate = split_images(10, 0.2)
@@ -27,24 +27,29 @@ def split_images(n: int, validation: float, *, seed: int = 0) -> tuple[list[int]
         (8, 2, set())
     """
     if validation <= 0 or (validation > 1 and validation != int(validation)):
-        raise OptionError(f"validation is {validation:g}; give a share between 0 and 1, or a number of images.")
+        raise OptionError("split.share", "must be a share between 0 and 1, or a number of images", key="validation", value=validation)
     count = max(1, round(n * validation)) if validation < 1 else int(validation)
     if validation < 1:
         count = min(count, n - 1)
     if count < 1 or count >= n:
         raise DataError(
-            f"{int(validation) if validation >= 1 else f'{validation:.0%}'} of {n} images cannot be set aside for validation; "
-            "at least one must be left on each side. Add images, or name validation images of their own."
+            "split.too_few_images",
+            f"at least one of the {n} image(s) must remain for training and one for validation",
+            key="validation",
+            value=validation,
+            remedy="Add images, or name separate validation images.",
         )
     drawn = set(np.random.default_rng(seed).permutation(n)[:count].tolist())
     return [i for i in range(n) if i not in drawn], sorted(drawn)
 
 
 def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap: Sequence[int] | None = None) -> tuple[Region, Region]:
-    """The block of a volume to train on, and a block at its end to validate on, with a gap between them that neither reads.
+    """Divide a volume into a training block, a gap that neither reads, and a validation block at the end::
 
-    The cut runs across the axis that leaves the most patches. The validation block has the given share of the volume, and at least
-    one patch. The gap along each axis is one patch when left out.
+        | training            | gap | validation |
+
+    The volume is divided along the axis with room for the most patches. The validation block has the given share of the volume, and at
+    least one patch. The gap is one patch when left out.
 
     Raises:
         OptionError: for a share outside 0 to 1.
@@ -56,7 +61,7 @@ def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap:
         (slice(0, 236, None), slice(300, 400, None))
     """
     if not 0 < validation < 1:
-        raise OptionError(f"validation is {validation:g}; of a single volume, give a share between 0 and 1.")
+        raise OptionError("split.share", "must be a share between 0 and 1 for a single volume", key="validation", value=validation)
     gap = tuple(patch) if gap is None else tuple(gap)
     room = [(n - g) / p for n, g, p in zip(extent.shape, gap, patch, strict=True)]
     axis = len(room) - 1 - int(np.argmax(room[::-1]))
@@ -66,8 +71,10 @@ def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap:
     if left < patch[axis]:
         letter = "ZYX"[3 - len(room) + axis]
         raise DataError(
-            f"the image has {n} voxels along {letter}, too few for a validation block of {held}, "
-            f"a gap of {gap[axis]} and a patch of {patch[axis]} to train on. Choose a smaller patch, or name validation images."
+            "split.too_short",
+            f"along {letter} a validation block of {held}, a gap of {gap[axis]} and a training patch of {patch[axis]} voxels do not fit",
+            value=n,
+            remedy="Choose a smaller patch, or name validation images.",
         )
 
     def part(start: int, stop: int) -> Region:
@@ -81,10 +88,11 @@ def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap:
 def split_sources(
     sources: Sequence[Source], validation: float, *, patch: Sequence[int], gap: Sequence[int] | None = None, seed: int = 0
 ) -> tuple[list[Source], list[Source]]:
-    """Sources to train on and to validate on: by image where there are several, else by separated block of the one.
+    """Divide sources into training and validation: by image where there are several, else by blocks of the single one.
 
     Raises:
-        DataError: when there is too little for both.
+        DataError: when there is too little data for both.
+        OptionError: for a share that is not between 0 and 1.
     """
     if len(sources) != 1:
         train, held = split_images(len(sources), validation, seed=seed)

@@ -1,4 +1,4 @@
-"""What images and labels look like: what a plan needs to know, and what a user should see before training."""
+"""Summary of images and labels: what planning needs to know, and what a user should check before training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from morula.data.crop import crop
 from morula.data.intensity import LIMIT, Distribution, distributions
 from morula.kernels.geometry import geometry
 
-_VOXELS = 2**26  # a larger label image is represented by a block in its middle
+_VOXELS = 2**26  # of a larger label image only a central block is read
 SHARES = (5, 25, 50, 75, 95)
-"""Percentages at which sizes are told."""
+"""Percentiles of object sizes that are reported."""
 
 
 @dataclass(frozen=True)
 class Intensity:
-    """Of one channel over all images. `saturated` is the share of voxels at the highest value, 0 where they are not conspicuously many."""
+    """Intensities of one channel over all images. `saturated` is the share of clipped voxels at the highest value, else 0."""
 
     low: float
     percentile_1: float
@@ -37,10 +37,16 @@ class Intensity:
 
 @dataclass(frozen=True)
 class Objects:
-    """Of all label images together. Sizes stand at 5, 25, 50, 75 and 95 % of the objects that no border cuts.
+    """Objects of all label images together. Sizes are the 5th, 25th, 50th, 75th and 95th percentile of objects that no border cuts.
 
-    `voxels` are counts, `diameters` those of the disc or ball of equal size in the unit of the spacing, `edges` the box's edges
-    (Z)YX in voxels, one tuple a percentage.
+    Attributes:
+        count: number of objects.
+        per_image: number of objects per image.
+        foreground: share of voxels in objects.
+        largest_label: highest label.
+        voxels: sizes in voxels, one per percentile.
+        diameters: diameters of discs or balls of equal size, in the unit of the spacing, one per percentile.
+        edges: edges of bounding boxes (Z)YX in voxels, one tuple per percentile.
     """
 
     count: int
@@ -54,7 +60,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What `describe` found. `shapes` are spatial, (Z)YX, with how many images have each; `constant` names images of one single value."""
+    """Result of `describe`. `shapes` maps spatial shapes (Z)YX to numbers of images; `constant` names images with a single value."""
 
     images: int
     ndim: int
@@ -68,24 +74,22 @@ class DataSummary:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should look into before training."""
-        said = [f"{name} is constant: every voxel has the same value. Check the file." for name in self.constant]
+        """What a user should check before training, as sentences."""
+        found = [f"{name} is constant: every voxel has the same value. Check the file." for name in self.constant]
         for number, channel in enumerate(self.intensities):
             if channel.saturated:
-                said.append(
+                found.append(
                     f"{channel.saturated:.1%} of the voxels{f' of channel {number}' if len(self.intensities) > 1 else ''} are saturated at "
-                    f"{channel.high:g}. Shorten the exposure if you can record the images again."
+                    f"{channel.high:g}. Shorten the exposure if you can acquire the images again."
                 )
         if len(self.spacings) > 1:
-            said.append(
-                f"the images have {len(self.spacings)} different voxel sizes. Objects will look of different size; resample the images."
-            )
+            found.append(f"the images have {len(self.spacings)} different voxel sizes, so objects differ in size. Resample them.")
         if self.objects is not None and self.objects.count == 0:
-            said.append("the labels hold no object at all. Check that they are the right files.")
-        return said
+            found.append("the labels contain no object. Check that they are the right files.")
+        return found
 
     def lines(self) -> list[str]:
-        """The summary in a few lines of words, warnings last."""
+        """The summary as lines of text, warnings last."""
         lines = [f"{self.images} image{'s' * (self.images != 1)} in {self.ndim}D, {self.dtype}, {_spread(self.shapes)} voxels"]
         lines.append(f"voxel size {_spread(self.spacings)} {self.unit}")
         for number, channel in enumerate(self.intensities):
@@ -100,14 +104,16 @@ class DataSummary:
 
 
 def _spread(found: dict[tuple[int, ...], int] | dict[tuple[float, ...], int]) -> str:
-    """One tuple, or the smallest and the largest along each axis."""
+    """The tuple, or the smallest and the largest value per axis."""
     low, high = (tuple(pick(axis) for axis in zip(*found, strict=True)) for pick in (min, max))
-    words = [" x ".join(f"{n:g}" for n in each) for each in (low, high)]
+    words = [" x ".join(f"{n:g}" for n in lengths) for lengths in (low, high)]
     return words[0] if low == high else f"{words[0]} to {words[1]}"
 
 
 def _object_lines(objects: Objects, unit: str) -> list[str]:
-    lines = [f"{objects.count} objects, {min(objects.per_image)} to {max(objects.per_image)} an image, {objects.foreground:.1%} foreground"]
+    lines = [
+        f"{objects.count} objects, {min(objects.per_image)} to {max(objects.per_image)} per image, {objects.foreground:.1%} foreground"
+    ]
     if objects.voxels:
         box = " x ".join(f"{edge:g}" for edge in objects.edges[2])
         lines.append(
@@ -118,7 +124,7 @@ def _object_lines(objects: Objects, unit: str) -> list[str]:
 
 
 def describe(images: Sequence[Image], labels: Sequence[Image] = ()) -> DataSummary:
-    """Look at images and label images; of very large ones, at parts.
+    """Summarise images and label images; of very large ones, parts are read.
 
     Raises:
         DataError: without images, for empty ones, values that are not finite, or label values that are no labels.
@@ -131,14 +137,14 @@ def describe(images: Sequence[Image], labels: Sequence[Image] = ()) -> DataSumma
         intensity 0 to 63, median 31.5, 1st and 99.8th percentile 0.63 and 62.874
     """
     if not images:
-        raise DataError("there is no image to look at. Give at least one.")
+        raise DataError("images.none", "there is no image to summarise", remedy="Give at least one.")
     limit = max(LIMIT // len(images), 2**18)
-    each = [distributions(image, limit) for image in images]
-    width = max(map(len, each))
-    channels = [Distribution.merge([parts[c] for parts in each if c < len(parts)]) for c in range(width)]
+    per_image = [distributions(image, limit) for image in images]
+    n_channels = max(map(len, per_image))
+    channels = [Distribution.merge([parts[c] for parts in per_image if c < len(parts)]) for c in range(n_channels)]
     constant = tuple(
         image.source or f"image {i + 1}"
-        for i, (image, parts) in enumerate(zip(images, each, strict=True))
+        for i, (image, parts) in enumerate(zip(images, per_image, strict=True))
         if all(p.low == p.high for p in parts)
     )
     units = [image.voxel_size.unit for image in images if image.voxel_size is not None]
@@ -155,15 +161,15 @@ def describe(images: Sequence[Image], labels: Sequence[Image] = ()) -> DataSumma
     )
 
 
-def _intensity(found: Distribution) -> Intensity:
-    top, share = found.counts[-1], float(found.counts[-1] / found.n)
-    # images of a few values only are masks or drawings; elsewhere counts fall towards the top, unless values were cut off there
-    saturated = share if len(found.values) > 16 and share > 1e-3 and top > 4 * found.counts[-2] else 0.0
-    return Intensity(found.low, found.percentile(1), found.percentile(50), found.percentile(99.8), found.high, saturated)
+def _intensity(channel: Distribution) -> Intensity:
+    top, share = channel.counts[-1], float(channel.counts[-1] / channel.n)
+    # images with few values are masks or drawings; in others counts decrease towards the highest value unless values were clipped
+    saturated = share if len(channel.values) > 16 and share > 1e-3 and top > 4 * channel.counts[-2] else 0.0
+    return Intensity(channel.low, channel.percentile(1), channel.percentile(50), channel.percentile(99.8), channel.high, saturated)
 
 
 def middle(shape: Sequence[int], limit: int) -> Region:
-    """A block in the middle with at most about `limit` voxels, of the image's proportions."""
+    """A central block of at most about `limit` voxels with the proportions of the image."""
     share = min(1.0, (limit / math.prod(shape)) ** (1 / len(shape)))
     edges = [max(1, int(n * share)) for n in shape]
     start = tuple((n - edge) // 2 for n, edge in zip(shape, edges, strict=True))
@@ -171,41 +177,41 @@ def middle(shape: Sequence[int], limit: int) -> Region:
 
 
 def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
-    """What makes label images unlike those of objects: that they hold none, or a single id in many pieces, as masks do.
+    """Warnings about label images that do not look like labels of objects: no object, or a single id in many pieces, as in masks.
 
     Args:
-        labels: label images (Z)YX, each with the value of voxels that nobody has looked at.
-        limit: voxels, about, that are looked at of each image: a block in its middle.
+        labels: label images (Z)YX, each with the value of its unannotated voxels.
+        limit: about the number of voxels that are read per image: a central block.
 
     Examples:
         >>> mask = np.kron(np.eye(4, dtype=np.uint8), np.ones((3, 3), np.uint8))
-        >>> object_label_warnings([(Image(255 * mask, "YX"), None)])[0][:65]
-        'the label images hold one id each, such as 255, in 4 pieces: mask'
+        >>> object_label_warnings([(Image(255 * mask, "YX"), None)])[0][:55]
+        'the label images contain a single id, such as 255, in 4'
     """
-    seen = with_objects = pieces = 0
+    inspected = with_objects = pieces = 0
     only = None
     for image, unlabelled in labels:
         block = crop(image, middle(image.spatial_shape, limit))[0]
-        seen += 1
+        inspected += 1
         ids = [value for value in np.unique(block).tolist() if value not in (0, unlabelled)]
         if len(ids) > 1:
             return []
         if ids:
             only, with_objects = ids[0], with_objects + 1
-            pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # painted slices part one object
-    if seen and not with_objects:
-        return ["no object was found in the label images (of large ones the middle was looked at). Check that they are the right files."]
+            pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
+    if inspected and not with_objects:
+        return ["the label images contain no object (of large ones, the centre was read). Check that they are the right files."]
     if pieces >= 3 * with_objects > 0:
         return [
-            f"the label images hold one id each, such as {only}, in {pieces} pieces: masks look like that, and touching objects would be "
-            "learned as one. Give each object an id of its own, or write method: semantic for masks."
+            f"the label images contain a single id, such as {only}, in {pieces} pieces. They look like masks, in which touching objects "
+            "are one. Give every object its own id, or use method: semantic for masks."
         ]
     return []
 
 
 def _objects(labels: Iterable[Image]) -> Objects:
     counts, inside, total, largest = [], 0, 0, 0
-    rows: list[np.ndarray] = []  # cut by a border, voxels, diameter, edges (Z)YX; one row an object
+    rows: list[np.ndarray] = []  # columns: cut by a border, voxels, diameter, edges (Z)YX; one row per object
     for image in labels:
         block = check_labels(crop(image, middle(image.spatial_shape, _VOXELS))[0])
         largest = max(largest, int(block.max(initial=0)))
@@ -216,9 +222,9 @@ def _objects(labels: Iterable[Image]) -> Objects:
         rows.append(table)
     if not sum(counts):
         return Objects(0, tuple(counts), 0.0, largest)
-    found = np.concatenate(rows)
-    whole = found[found[:, 0] == 0]
-    shares = np.percentile(whole if len(whole) else found, SHARES, axis=0)
+    objects = np.concatenate(rows)
+    whole = objects[objects[:, 0] == 0]  # objects cut by a border look smaller than they are
+    shares = np.percentile(whole if len(whole) else objects, SHARES, axis=0)
     return Objects(
         count=sum(counts),
         per_image=tuple(counts),
@@ -231,10 +237,10 @@ def _objects(labels: Iterable[Image]) -> Objects:
 
 
 def _measured(block: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    found = geometry(*compact_ids(block))
-    ids = found.ids
-    touching = (found.starts[ids] == 0) | (found.stops[ids] == block.shape)
-    touching[:, [n == 1 for n in block.shape]] = False  # a volume of one plane
-    volume = found.sizes[ids] * math.prod(spacing)
+    shapes = geometry(*compact_ids(block))
+    ids = shapes.ids
+    touching = (shapes.starts[ids] == 0) | (shapes.stops[ids] == block.shape)
+    touching[:, [n == 1 for n in block.shape]] = False  # in a volume of one plane, objects are not cut along z
+    volume = shapes.sizes[ids] * math.prod(spacing)
     diameter = 2 * np.sqrt(volume / np.pi) if block.ndim == 2 else np.cbrt(6 * volume / np.pi)
-    return np.column_stack([touching.any(axis=1), found.sizes[ids], diameter, found.stops[ids] - found.starts[ids]])
+    return np.column_stack([touching.any(axis=1), shapes.sizes[ids], diameter, shapes.stops[ids] - shapes.starts[ids]])

@@ -219,7 +219,7 @@ def _augmented(augmentation: Any, seed: int, shape: tuple[int, ...], spacing: tu
         where = drawn.warp.map(shape, spacing, (np.array(shape) - 1) / 2)
         start, extent = (0,) * len(shape), Region.whole(shape)
         image = Fetched(image, start, extent).linear(where)
-        labels = Fetched(labels[None], start, extent).did_you_mean(where)[0]
+        labels = Fetched(labels[None], start, extent).nearest(where)[0]
     image, labels = drawn.orientation.apply(image), drawn.orientation.apply(labels)
     return drawn.apply_intensity(np.ascontiguousarray(image), spacing), labels
 

@@ -1,4 +1,8 @@
-"""Augmentations: first drawn into a record, then applied. The spatial ones become one warp of images and labels together."""
+"""Augmentations, drawn at random into a record and then applied.
+
+Whatever their order in the list, a patch is changed in this order: all spatial augmentations are composed into one warp, so that image
+and labels are interpolated once; then flips and quarter turns, which are exact; then changes of intensity in the order of the list.
+"""
 
 from morula.core.family import Family, Member
 
@@ -11,21 +15,21 @@ def _member(module: str, name: str, summary: str) -> Member:
 AUGMENTATIONS = Family(
     "augmentation",
     {
-        "flip": _member("orient", "Flip", "mirror along axes; exact"),
-        "rotate90": _member("orient", "Rotate90", "quarter turns in planes with square pixels and patch; exact"),
-        "rotate": _member("affine", "Rotate", "turn by any angle, about z in 3D"),
-        "zoom": _member("affine", "Zoom", "magnify or reduce"),
-        "shear": _member("affine", "Shear", "slant"),
-        "shift": _member("affine", "Shift", "move by a part of the patch"),
+        "flip": _member("orient", "Flip", "flip along axes; exact"),
+        "rotate90": _member("orient", "Rotate90", "rotate by multiples of 90 degrees in planes with square pixels and patches; exact"),
+        "rotate": _member("affine", "Rotate", "rotate by any angle, about z in 3D"),
+        "zoom": _member("affine", "Zoom", "scale"),
+        "shear": _member("affine", "Shear", "shear"),
+        "shift": _member("affine", "Shift", "translate by a share of the patch"),
         "elastic": _member("elastic", "Elastic", "smooth random deformation"),
         "brightness": _member("intensity", "Brightness", "add a constant"),
-        "contrast": _member("intensity", "Contrast", "stretch intensities about their mean"),
+        "contrast": _member("intensity", "Contrast", "scale intensities about their mean"),
         "gamma": _member("intensity", "Gamma", "raise intensities to a power"),
-        "colour": _member("colour", "Colour", "stretch and shift each channel by itself, as staining differs"),
+        "colour": _member("colour", "Colour", "scale and shift every channel independently, as staining varies"),
         "gaussian_noise": _member("noise", "GaussianNoise", "add normally distributed noise"),
         "poisson_noise": _member("noise", "PoissonNoise", "photon counting noise"),
         "blur": _member("blur", "Blur", "Gaussian blur"),
-        "cutout": _member("cutout", "Cutout", "cover boxes of the image, not of the labels"),
+        "cutout": _member("cutout", "Cutout", "hide boxes of the image; the labels stay"),
     },
     group="morula.augmentations",
 )

@@ -1,4 +1,4 @@
-"""Rotation, zoom, shear and shift: affine maps in physical units, so that a sphere stays a sphere whatever the spacing."""
+"""Rotation, zoom, shear and shift: affine maps in physical units, so that a sphere stays a sphere for every spacing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.data.augment.base import AugmentationOptions, Spatial
 from morula.data.augment.warp import Warp
 
@@ -15,7 +16,7 @@ Axis = Literal["z", "y", "x"]
 
 
 def _plane(about: Sequence[Axis], ndim: int, rng: np.random.Generator) -> tuple[int, int]:
-    """The two axes of the plane at right angles to one of the axes named; in 2D there is only one plane."""
+    """The two axes of the plane perpendicular to a random one of the given axes; in 2D there is only one plane."""
     if ndim == 2:
         return 0, 1
     fixed = "zyx".index(about[int(rng.integers(len(about)))])
@@ -24,7 +25,7 @@ def _plane(about: Sequence[Axis], ndim: int, rng: np.random.Generator) -> tuple[
 
 
 class RotateOptions(AugmentationOptions):
-    """Turn by any angle."""
+    """Rotate by any angle."""
 
     kind: Literal["rotate"] = "rotate"
     """Name of the variant."""
@@ -33,11 +34,11 @@ class RotateOptions(AugmentationOptions):
     degrees: float = Field(45.0, ge=0, le=180)
     """Largest angle, in both directions."""
     about: tuple[Axis, ...] = Field(("z",), min_length=1)
-    """Axes of which one, drawn anew each time, is turned about. 2D images turn in their plane."""
+    """Axes of rotation; one is drawn per patch. 2D images are rotated in their plane."""
 
 
 class Rotate(Spatial[RotateOptions]):
-    """Rotation by an angle drawn evenly from -degrees to degrees."""
+    """Rotation by an angle drawn uniformly from -degrees to degrees."""
 
     name = "rotate"
 
@@ -54,7 +55,7 @@ class Rotate(Spatial[RotateOptions]):
 
 
 class ZoomOptions(AugmentationOptions):
-    """Magnify or reduce."""
+    """Scale."""
 
     kind: Literal["zoom"] = "zoom"
     """Name of the variant."""
@@ -64,17 +65,17 @@ class ZoomOptions(AugmentationOptions):
     high: float = Field(1.25, gt=0.1, le=10)
     """Largest magnification."""
     axes: Literal["all", "plane", "each"] = "all"
-    """`all`: the same along all axes; `plane`: only along y and x; `each`: drawn for each axis."""
+    """`all`: the same factor along all axes; `plane`: only along y and x; `each`: one factor per axis."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ZoomOptions:
         if self.low > self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must not be above high")
+            raise OptionError("augmentation.range", f"must not be above high ({self.high:g})", key="low", value=self.low)
         return self
 
 
 class Zoom(Spatial[ZoomOptions]):
-    """Magnification drawn evenly on a logarithmic scale from low to high."""
+    """Magnification drawn uniformly on a logarithmic scale from low to high."""
 
     name = "zoom"
 
@@ -88,11 +89,11 @@ class Zoom(Spatial[ZoomOptions]):
             factors[:] = factors[0]
         if self.options.axes == "plane":
             factors[: ndim - 2] = 1
-        return Warp.affine(np.diag(1 / factors))
+        return Warp.affine(np.diag(1 / factors))  # a warp maps output to input: magnifying reads a smaller region
 
 
 class ShearOptions(AugmentationOptions):
-    """Slant."""
+    """Shear."""
 
     kind: Literal["shear"] = "shear"
     """Name of the variant."""
@@ -101,11 +102,11 @@ class ShearOptions(AugmentationOptions):
     degrees: float = Field(10.0, ge=0, lt=80)
     """Largest angle, in both directions."""
     about: tuple[Axis, ...] = Field(("z",), min_length=1)
-    """Axes of which one, drawn anew each time, stands at right angles to the plane that is slanted."""
+    """Axes perpendicular to the sheared plane; one is drawn per patch."""
 
 
 class Shear(Spatial[ShearOptions]):
-    """One axis of a plane leans towards the other."""
+    """One axis of a plane is tilted towards the other."""
 
     name = "shear"
 
@@ -122,18 +123,18 @@ class Shear(Spatial[ShearOptions]):
 
 
 class ShiftOptions(AugmentationOptions):
-    """Move."""
+    """Translate."""
 
     kind: Literal["shift"] = "shift"
     """Name of the variant."""
 
     shorthand: ClassVar[str] = "fraction"
     fraction: float = Field(0.1, ge=0, le=1)
-    """Largest move along each axis as a share of the patch's edge, in both directions."""
+    """Largest translation along each axis as a share of the edge of the patch, in both directions."""
 
 
 class Shift(Spatial[ShiftOptions]):
-    """Each axis is moved by its own part of the patch's edge."""
+    """Translation along each axis by an independent share of the edge of the patch."""
 
     name = "shift"
 

@@ -1,11 +1,11 @@
-"""What an augmentation is: options, a draw into a record, and what the record does."""
+"""Base classes of augmentations: options, a random draw into a record, and applying the record."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -15,18 +15,19 @@ from morula.core.variants import VariantOptions
 from morula.data.augment.warp import Warp
 
 AnyOptions = TypeVar("AnyOptions", bound="AugmentationOptions")
-Record = Any
+Record: TypeAlias = Any
+"""What an augmentation draws for one patch: a warp, an orientation, or numbers that only the augmentation itself reads."""
 
 
 class AugmentationOptions(VariantOptions):
-    """Options that every augmentation has. `shorthand` names the one that a bare number in the job file sets: ``{brightness: 0.1}``."""
+    """Options of every augmentation."""
 
     probability: float = Field(0.5, ge=0, le=1)
     """Share of the patches that are changed."""
 
 
 class Augmentation(ABC, Generic[AnyOptions]):
-    """One augmentation. `draw` decides what happens to a patch; nothing else is random."""
+    """An augmentation. `draw` makes all random decisions; applying its record is deterministic."""
 
     name: ClassVar[str]
     options: AnyOptions
@@ -36,15 +37,24 @@ class Augmentation(ABC, Generic[AnyOptions]):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Record | None:
-        """What happens to a patch of `shape` (Z)YX voxels, or `None` when nothing does."""
+        """Draw the record for a patch.
+
+        Args:
+            rng: source of all random numbers.
+            shape: edges of the patch (Z)YX in voxels.
+            spacing: edges of a voxel (Z)YX, physical.
+
+        Returns:
+            The record, or `None` when the patch stays as it is.
+        """
 
     def happens(self, rng: np.random.Generator) -> bool:
-        """One throw of the dice."""
+        """Draw whether the augmentation is applied."""
         return bool(rng.random() < self.options.probability)
 
 
 class Reorienting(Augmentation[AnyOptions]):
-    """Flips and quarter turns: exact, the record is an `Orientation`."""
+    """Flips and rotations by multiples of 90 degrees: exact; the record is an `Orientation`."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
@@ -52,41 +62,48 @@ class Reorienting(Augmentation[AnyOptions]):
 
 
 class Spatial(Augmentation[AnyOptions]):
-    """Moves voxels by a part of the one warp."""
+    """Moves voxels; the record is a `Warp`, which is composed with those of other augmentations."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Warp | None:
-        """The warp, in physical units."""
+        """Draw a warp in physical units, see `Augmentation.draw`."""
 
 
 class Intensity(Augmentation[AnyOptions]):
-    """Changes the image's values, never the labels."""
+    """Changes the values of the image, never the labels."""
 
     @abstractmethod
     def apply(self, image: np.ndarray, record: Record, spacing: Sequence[float]) -> np.ndarray:
-        """The changed image, C(Z)YX float32, in units of the normalised image; the given one stays as it is."""
+        """A changed copy of the normalised image C(Z)YX float32."""
+
+
+AnyAugmentation: TypeAlias = Augmentation[Any]
+"""An augmentation with options of any class."""
+
+AnyIntensity: TypeAlias = Intensity[Any]
+"""An intensity augmentation with options of any class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Everything that happens to one patch: the warp, then the orientation, then the intensities in order."""
+    """All drawn records of one patch, in the order in which they are applied: warp, orientation, intensities."""
 
     warp: Warp | None
     orientation: Orientation
-    intensity: tuple[tuple[Intensity[Any], Record], ...]
+    intensity: tuple[tuple[AnyIntensity, Record], ...]
 
     def apply_intensity(self, image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """The image C(Z)YX float32 with all drawn changes of intensity."""
+        """The image C(Z)YX float32 with all drawn changes of intensity applied."""
         for augmentation, record in self.intensity:
             image = augmentation.apply(image, record, spacing)
         return image
 
 
-def draw(augmentations: Sequence[Augmentation[Any]], rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Draw:
-    """Draw all augmentations for one patch of `shape` voxels, in the order of the list."""
+def draw(augmentations: Sequence[AnyAugmentation], rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Draw:
+    """Draw all augmentations for one patch, in the order of the list. Arguments as in `Augmentation.draw`."""
     warp: Warp | None = None
     orientation = Orientation.identity(len(shape))
-    intensity: list[tuple[Intensity[Any], Record]] = []
+    intensity: list[tuple[AnyIntensity, Record]] = []
     for augmentation in augmentations:
         record = augmentation.draw(rng, shape, spacing)
         if record is None:

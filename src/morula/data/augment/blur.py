@@ -19,11 +19,11 @@ class BlurOptions(AugmentationOptions):
 
     shorthand: ClassVar[str] = "sigma"
     sigma: float = Field(1.0, ge=0)
-    """Largest standard deviation, in pixels of the finest axis; drawn evenly from 0."""
+    """Largest standard deviation, in pixels of the finest axis; drawn uniformly from 0."""
 
 
 class Blur(Intensity[BlurOptions]):
-    """Blur of equal width, in micrometres, along all axes."""
+    """Blur of equal physical width along all axes."""
 
     name = "blur"
 
@@ -33,7 +33,7 @@ class Blur(Intensity[BlurOptions]):
 
     def apply(self, image: np.ndarray, record: float, spacing: Sequence[float]) -> np.ndarray:
         """See `Intensity.apply`."""
-        from scipy.ndimage import gaussian_filter
+        from scipy.ndimage import gaussian_filter  # listing augmentations imports this module, without scipy
 
         widths = [record * min(spacing) / step for step in spacing]
         return np.stack([gaussian_filter(channel, widths, truncate=3.0) for channel in image])

@@ -1,4 +1,4 @@
-"""Channels changed each by itself, as staining, lamps and filters change from one slide to the next."""
+"""Independent changes of the channels, as staining, lamps and filters vary from slide to slide."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from morula.data.augment.base import AugmentationOptions, Intensity
 
 
 class ColourOptions(AugmentationOptions):
-    """Stretch and shift each channel by itself."""
+    """Scale and shift every channel independently."""
 
     kind: Literal["colour"] = "colour"
     """Name of the variant."""
 
     contrast: float = Field(0.25, ge=0, lt=1)
-    """Largest change of a channel's contrast: factors are drawn evenly from 1 - contrast to 1 + contrast."""
+    """Largest change of the contrast of a channel: factors are drawn uniformly from 1 - contrast to 1 + contrast."""
     brightness: float = Field(0.1, ge=0)
-    """Largest constant added to a channel; drawn evenly from -brightness to brightness."""
+    """Largest constant added to a channel; drawn uniformly from -brightness to brightness."""
 
 
 class Colour(Intensity[ColourOptions]):
-    """The distance of each value from its channel's mean is multiplied, and a constant added, by numbers of each channel's own.
+    """Per channel: the difference from the mean of the channel is multiplied by a random factor, and a random constant is added.
 
-    Images with one channel change too, as by `contrast` and `brightness` in one.
+    A single channel is changed too, as by `contrast` and `brightness` together.
     """
 
     name = "colour"
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> int | None:
-        """The seed of the channels' numbers, for how many channels there are is not known yet."""
+        """Draw the seed of the numbers, because the number of channels is not known yet."""
         return int(rng.integers(2**63)) if self.happens(rng) else None
 
     def apply(self, image: np.ndarray, record: int, spacing: Sequence[float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Boxes that hide a part of the image, so that the network learns to fill in (DeVries and Taylor 2017)."""
+"""Boxes that hide parts of the image, so that the network learns to use context (DeVries and Taylor 2017)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.core.region import Region
 from morula.data.augment.base import AugmentationOptions, Intensity
 
 
 class CutoutOptions(AugmentationOptions):
-    """Cover boxes of the image; the labels under them stay."""
+    """Hide boxes of the image; the labels stay."""
 
     kind: Literal["cutout"] = "cutout"
     """Name of the variant."""
@@ -21,19 +22,19 @@ class CutoutOptions(AugmentationOptions):
     count: int = Field(1, ge=1)
     """Largest number of boxes."""
     low: float = Field(0.05, gt=0, le=1)
-    """Shortest edge of a box, as a share of the patch's edge."""
+    """Shortest edge of a box, as a share of the edge of the patch."""
     high: float = Field(0.3, gt=0, le=1)
-    """Longest edge of a box, as a share of the patch's edge."""
+    """Longest edge of a box, as a share of the edge of the patch."""
 
     @model_validator(mode="after")
     def _ordered(self) -> CutoutOptions:
         if self.low > self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must not be above high")
+            raise OptionError("augmentation.range", f"must not be above high ({self.high:g})", key="low", value=self.low)
         return self
 
 
 class Cutout(Intensity[CutoutOptions]):
-    """Boxes of random size and place, each filled with its channel's mean."""
+    """Boxes of random size and position, filled with the mean of the channel."""
 
     name = "cutout"
 

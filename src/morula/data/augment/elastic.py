@@ -22,13 +22,13 @@ class ElasticOptions(AugmentationOptions):
     alpha: float = Field(4.0, ge=0)
     """Standard deviation of the displacement, in pixels of the finest axis."""
     sigma: float = Field(32.0, ge=2)
-    """Distance over which the displacement changes, in pixels of the finest axis. Below about three times alpha, tissue may fold."""
+    """Distance over which the displacement changes, in pixels of the finest axis. Below about three times alpha, the image may fold."""
 
 
 class Elastic(Spatial[ElasticOptions]):
-    """Displacement by a cubic B-spline field of random vectors `sigma` apart; equally strong, in micrometres, along all axes.
+    """Displacement by a cubic B-spline field of random vectors `sigma` apart; physically of equal strength along all axes.
 
-    One field serves image and labels, and its cost does not grow with `sigma` (Simard et al. 2003 smoothed noise voxel by voxel).
+    Simard et al. 2003 smooth noise voxel by voxel; the cost of splines does not grow with `sigma`.
     """
 
     name = "elastic"

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.data.augment.base import AugmentationOptions, Intensity
 
 
@@ -23,7 +24,7 @@ class BrightnessOptions(AugmentationOptions):
 
 
 class Brightness(Intensity[BrightnessOptions]):
-    """A constant drawn evenly from -strength to strength is added to all channels."""
+    """Add a constant drawn uniformly from -strength to strength to all channels."""
 
     name = "brightness"
 
@@ -45,19 +46,19 @@ class _Range(AugmentationOptions):
     @model_validator(mode="after")
     def _ordered(self) -> _Range:
         if self.low > self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must not be above high")
+            raise OptionError("augmentation.range", f"must not be above high ({self.high:g})", key="low", value=self.low)
         return self
 
 
 class ContrastOptions(_Range):
-    """Stretch intensities about their mean."""
+    """Scale intensities about their mean."""
 
     kind: Literal["contrast"] = "contrast"
     """Name of the variant."""
 
 
 class Contrast(Intensity[ContrastOptions]):
-    """The distance of each value from its channel's mean is multiplied by a factor drawn evenly from low to high."""
+    """Multiply the difference from the mean of the channel by a factor drawn uniformly from low to high."""
 
     name = "contrast"
 
@@ -84,7 +85,7 @@ class GammaOptions(_Range):
 
 
 class Gamma(Intensity[GammaOptions]):
-    """Each channel, laid between 0 and 1 by its extremes, is raised to a power drawn evenly from low to high."""
+    """Raise each channel, scaled to 0 to 1 by its extremes, to a power drawn uniformly from low to high."""
 
     name = "gamma"
 
@@ -97,5 +98,5 @@ class Gamma(Intensity[GammaOptions]):
         axes = tuple(range(1, image.ndim))
         low = image.min(axis=axes, keepdims=True)
         span = image.max(axis=axes, keepdims=True) - low
-        span = np.where(span > 0, span, np.float32(1))
+        span = np.where(span > 0, span, np.float32(1))  # a constant channel stays as it is
         return low + span * ((image - low) / span) ** np.float32(record)

@@ -1,4 +1,4 @@
-"""The inner loops of `morula.data.augment.resample`."""
+"""Compiled inner loops of `morula.data.augment.resample`: interpolation at mapped positions, with reflect padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True, inline="always")
 def _fold(x: float, n: int) -> float:
-    """Mirror a coordinate on voxel 0 and voxel n - 1 until it lies between them."""
+    """Reflect a coordinate at voxel 0 and voxel n - 1 until it is between them."""
     if n == 1:
         return 0.0
     if x < 0.0:
@@ -23,7 +23,7 @@ def _fold(x: float, n: int) -> float:
 
 @njit(cache=True, nogil=True, inline="always")
 def _pair(x: float, low: int, start: int, length: int) -> tuple[int, int, float]:
-    """The two neighbours of a place in the fetched part, and the weight of the second."""
+    """Indices in the fetched array of the two neighbours of a position, and the weight of the second."""
     x += low - start
     if x < 0.0:
         x = 0.0
@@ -36,11 +36,12 @@ def _pair(x: float, low: int, start: int, length: int) -> tuple[int, int, float]
 
 @njit(cache=True, nogil=True, fastmath=True)
 def linear(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
-    """Write the values CZYX between the voxels into `out`."""
+    """Write linearly interpolated values CZYX into `out`."""
     moved = field.size > 0
-    flat = n[0] == 1
+    flat = n[0] == 1  # 2D: no interpolation along z
     for z in range(out.shape[1]):
         for y in range(out.shape[2]):
+            # the part of the affine map that is constant along x
             base_z = offset[0] + matrix[0, 0] * z + matrix[0, 1] * y - low[0]
             base_y = offset[1] + matrix[1, 0] * z + matrix[1, 1] * y - low[1]
             base_x = offset[2] + matrix[2, 0] * z + matrix[2, 1] * y - low[2]
@@ -77,7 +78,7 @@ def linear(source, start, low, n, matrix, offset, field, out):  # type: ignore[n
 
 @njit(cache=True, nogil=True)
 def inside(low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
-    """Write whether the place of each voxel lies inside the image into `out` (Z, Y, X)."""
+    """Write into `out` (Z, Y, X) whether the source position of each voxel is inside the image."""
     moved = field.size > 0
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
@@ -97,8 +98,8 @@ def _near(x: float, low: int, start: int, length: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def did_you_mean(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
-    """Write the nearest voxels CZYX into `out`."""
+def nearest(source, start, low, n, matrix, offset, field, out):  # type: ignore[no-untyped-def]
+    """Write the values CZYX of the nearest voxels into `out`."""
     moved = field.size > 0
     for z in range(out.shape[1]):
         for y in range(out.shape[2]):

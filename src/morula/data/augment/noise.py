@@ -1,4 +1,4 @@
-"""Noise. The record holds a seed, so that a record always gives the same noise."""
+"""Noise. The record contains a seed, so that applying it always gives the same noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.data.augment.base import AugmentationOptions, Intensity
 
 Seeded = tuple[float, int]
@@ -26,11 +27,11 @@ class GaussianNoiseOptions(AugmentationOptions):
 
     shorthand: ClassVar[str] = "sigma"
     sigma: float = Field(0.05, ge=0)
-    """Largest standard deviation, in units of the normalised image; drawn evenly from 0."""
+    """Largest standard deviation, in units of the normalised image; drawn uniformly from 0."""
 
 
 class GaussianNoise(Intensity[GaussianNoiseOptions]):
-    """Independent noise in each voxel and channel, as of a camera's electronics."""
+    """Independent noise per voxel and channel, as from the electronics of a camera."""
 
     name = "gaussian_noise"
 
@@ -58,12 +59,12 @@ class PoissonNoiseOptions(AugmentationOptions):
     @model_validator(mode="after")
     def _ordered(self) -> PoissonNoiseOptions:
         if self.low > self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must not be above high")
+            raise OptionError("augmentation.range", f"must not be above high ({self.high:g})", key="low", value=self.low)
         return self
 
 
 class PoissonNoise(Intensity[PoissonNoiseOptions]):
-    """Each channel's darkest voxel counts as no light and its brightest as a number of photons, drawn on a logarithmic scale."""
+    """Photon noise: the darkest voxel of a channel has 0 photons and the brightest a number drawn uniformly on a logarithmic scale."""
 
     name = "poisson_noise"
 

@@ -1,4 +1,4 @@
-"""Flips and quarter turns: exact, nothing is interpolated."""
+"""Flips and rotations by multiples of 90 degrees: exact, without interpolation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from morula.data.augment.base import AugmentationOptions, Reorienting
 
 
 class FlipOptions(AugmentationOptions):
-    """Mirror along axes."""
+    """Flip along axes."""
 
     kind: Literal["flip"] = "flip"
     """Name of the variant."""
 
     shorthand: ClassVar[str] = "probability"
     probability: float = Field(0.5, ge=0, le=1)
-    """Chance of each axis to be mirrored, independently of the others."""
+    """Probability of a flip per axis, independent of the other axes."""
     axes: str = Field("zyx", pattern=r"^z?y?x?$", min_length=1)
-    """Axes that may be mirrored; z is passed over in 2D."""
+    """Axes that may be flipped; z is ignored in 2D."""
 
 
 class Flip(Reorienting[FlipOptions]):
-    """Each axis is mirrored with the probability given."""
+    """Flip every axis with the given probability."""
 
     name = "flip"
 
@@ -41,18 +41,18 @@ class Flip(Reorienting[FlipOptions]):
 
 
 class Rotate90Options(AugmentationOptions):
-    """Quarter turns."""
+    """Rotate by multiples of 90 degrees."""
 
     kind: Literal["rotate90"] = "rotate90"
     """Name of the variant."""
 
     shorthand: ClassVar[str] = "probability"
     probability: float = Field(0.75, ge=0, le=1)
-    """Share of the patches that are turned, by 90, 180 or 270 degrees alike; 0.75 makes all four positions equally likely."""
+    """Share of the patches that are rotated, by 90, 180 or 270 degrees; with 0.75 all four orientations are equally likely."""
 
 
 def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
-    """Pairs of axes with equal patch edges and equal spacing: a quarter turn in them keeps the patch.
+    """Pairs of axes with equal patch edges and equal spacing: a rotation by 90 degrees in their plane keeps the shape and the spacing.
 
     Examples:
         >>> square_planes((32, 64, 64), (2, 1, 1))
@@ -63,7 +63,7 @@ def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[
 
 
 class Rotate90(Reorienting[Rotate90Options]):
-    """A quarter, half or three-quarter turn in a random plane of those that allow it (equal spacing and equal patch edges)."""
+    """Rotate by 90, 180 or 270 degrees in a random plane with equal spacing and equal patch edges."""
 
     name = "rotate90"
 

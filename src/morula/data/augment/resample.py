@@ -1,4 +1,4 @@
-"""Values at the places that a warp names: linear for images, the nearest voxel for labels. Beyond the image its mirror is seen."""
+"""Values at the source positions of a warp: linear for images, nearest voxel for labels, with reflect padding beyond the image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from morula.core.region import Region
 from morula.data.augment.warp import VoxelMap, lifted
 
-SPLINE_REACH = 12  # voxels beyond which a value changes a spline by less than float32 tells apart
+SPLINE_REACH = 12  # distance in voxels beyond which a value changes a spline by less than float32 resolves
 
 
 @dataclass(frozen=True, eq=False)
 class Fetched:
-    """The part of an image that a warp looks at. `start` is its place and `extent` the box that ends at the mirrors."""
+    """The part of an image that a warp needs. `start` is its position, `extent` the box at whose ends values are reflected."""
 
     array: np.ndarray
     start: tuple[int, ...]
@@ -22,26 +22,26 @@ class Fetched:
 
     def linear(self, where: VoxelMap) -> np.ndarray:
         """Linear interpolation, C(Z)YX float32."""
-        from morula.data.augment.interpolate import linear  # numba takes long to import, and predicting needs none of it
+        from morula.data.augment.interpolate import linear  # numba takes long to import, and prediction does not need it
 
         source = np.ascontiguousarray(self.array, np.float32).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), np.float32)
         linear(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
 
-    def did_you_mean(self, where: VoxelMap) -> np.ndarray:
-        """The nearest voxels, C(Z)YX of the same type."""
-        from morula.data.augment.interpolate import did_you_mean
+    def nearest(self, where: VoxelMap) -> np.ndarray:
+        """Values of the nearest voxels, C(Z)YX of the same dtype."""
+        from morula.data.augment.interpolate import nearest
 
         source = np.ascontiguousarray(self.array).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), source.dtype)
-        did_you_mean(source, *self._place(), where.matrix, where.offset, where.field, out)
+        nearest(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
 
     def spline(self, where: VoxelMap, order: int) -> np.ndarray:
-        """Interpolation by splines of an order from 2 to 5, values C(Z)YX float32, which may leave the range of the image.
+        """Spline interpolation of order 2 to 5, C(Z)YX float32; values may exceed the range of the image.
 
-        The part must reach `SPLINE_REACH` voxels further than the map, or to the end of the image.
+        The part must extend `SPLINE_REACH` voxels beyond the map, or to the end of the image.
         """
         from scipy.ndimage import map_coordinates
 
@@ -65,7 +65,7 @@ class Fetched:
 
 
 def fetch_region(region: Region, extent: Region) -> Region:
-    """What must be read for the places in `region`: the part inside the extent, and the part that is mirrored where it leaves it.
+    """The box to read for source positions in `region`: its part inside the extent, and what is reflected where it exceeds the extent.
 
     Examples:
         >>> fetch_region(Region((-30,), (10,)), Region((0,), (100,)))

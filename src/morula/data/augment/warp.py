@@ -1,6 +1,9 @@
 """One warp for all spatial augmentations: an affine map in physical units plus a smooth displacement.
 
-A warp tells, for every voxel of the patch, where in the image its value comes from (`resample` gets it).
+A warp maps every voxel of the patch to the position in the image from which its value is taken (by `resample`)::
+
+    patch voxel o --> offset u from the centre (physical) --> matrix @ u + shift + displacement(u) --> image position
+
 The displacement is a field of uniform cubic B-splines (Rueckert et al. 1999, https://doi.org/10.1109/42.796284).
 """
 
@@ -18,30 +21,30 @@ _SPLINE_STD = 0.6923  # mean standard deviation of a 1D uniform cubic B-spline w
 
 
 class Field(Protocol):
-    """A displacement of each voxel."""
+    """A displacement per voxel."""
 
     @property
     def reach(self) -> np.ndarray:
-        """The longest displacement along each axis, physical."""
+        """The largest displacement per axis, physical."""
 
     def field(self, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-        """The displacement at each voxel of a patch, physical, (ndim, \\*shape) float32."""
+        """The displacement of every voxel of a patch, physical, (ndim, \\*shape) float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Displacement:
-    """A smooth field. `controls` are vectors (ndim, k1, k2, ...) on a grid of `knots` (physical) about the patch's centre."""
+    """A smooth field. `controls` are vectors (ndim, k1, k2, ...) on a grid with the physical spacing `knots`, centred on the patch."""
 
     controls: np.ndarray
     knots: tuple[float, ...]
 
     @property
     def reach(self) -> np.ndarray:
-        """The longest displacement along each axis, physical; the field cannot exceed its coefficients."""
+        """The largest displacement per axis, physical; a B-spline field cannot exceed its coefficients."""
         return np.abs(self.controls).reshape(len(self.controls), -1).max(axis=1)
 
     def field(self, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-        """The displacement at each voxel of a patch, physical, (ndim, \\*shape) float32."""
+        """The displacement of every voxel of a patch, physical, (ndim, \\*shape) float32."""
         field = self.controls.astype(np.float32)
         for axis, (n, step, knot) in enumerate(zip(shape, spacing, self.knots, strict=True), start=1):
             weights = _spline_weights(n, step / knot, field.shape[axis])
@@ -50,7 +53,7 @@ class Displacement:
 
 
 def _spline_weights(n: int, step: float, k: int) -> np.ndarray:
-    """Cubic B-spline weights (n, k) of k coefficients, one apart, at n places `step` apart, both centred on 0."""
+    """Cubic B-spline weights (n, k) of k coefficients at distance 1 for n positions at distance `step`, both centred on 0."""
     places = (np.arange(n) - (n - 1) / 2) * step
     distance = np.abs(places[:, None] - (np.arange(k) - (k - 1) / 2)[None])
     inner = 2 / 3 - distance**2 + distance**3 / 2
@@ -69,7 +72,7 @@ def random_displacement(
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """Where values come from: the offset u from the patch's centre (physical) becomes ``matrix @ u + shift + displacements(u)``.
+    """A map of physical offsets u from the centre of the patch to ``matrix @ u + shift + displacements(u)``.
 
     Examples:
         >>> quarter = Warp.affine([[0, 1], [-1, 0]])
@@ -84,16 +87,16 @@ class Warp:
 
     @classmethod
     def affine(cls, matrix: object = None, shift: object = None, *, ndim: int = 2) -> Warp:
-        """Without displacement; the identity where left out."""
+        """A warp without displacement; matrix and shift are the identity where left out."""
         table = np.eye(ndim) if matrix is None else np.asarray(matrix, np.float64)
         return cls(table, np.zeros(len(table)) if shift is None else np.asarray(shift, np.float64))
 
     def then(self, other: Warp) -> Warp:
-        """The affine maps one after the other; displacements are added."""
+        """The composition of the affine maps; displacements are added."""
         return Warp(self.matrix @ other.matrix, self.matrix @ other.shift + self.shift, self.displacements + other.displacements)
 
     def region(self, shape: Sequence[int], spacing: Sequence[float], centre: np.ndarray) -> Region:
-        """A box that holds all the places (voxels of the image) that a patch of `shape` about `centre` looks at."""
+        """A box that contains all source positions, in voxels of the image, of a patch of `shape` around `centre`."""
         matrix, shift = self._in_voxels(spacing)
         half = np.abs(matrix) @ ((np.array(shape) - 1) / 2)
         reach = half + sum((d.reach / np.array(spacing) for d in self.displacements), np.zeros(len(half)))
@@ -105,7 +108,7 @@ class Warp:
         return self.matrix * step[None, :] / step[:, None], self.shift / step
 
     def map(self, shape: Sequence[int], spacing: Sequence[float], centre: np.ndarray) -> VoxelMap:
-        """The warp of a patch of `shape` voxels about `centre` (voxels of the image), ready to be sampled; lifted to 3D."""
+        """The warp of a patch of `shape` voxels around `centre`, in voxels of the image; 2D becomes 3D with one plane."""
         ndim = len(shape)
         linear, shift = self._in_voxels(spacing)
         matrix, offset = np.zeros((3, 3)), np.zeros(3)
@@ -122,7 +125,7 @@ class Warp:
 
 @dataclass(frozen=True, eq=False)
 class VoxelMap:
-    """A warp in voxels of the image, always 3D: voxel o comes from ``matrix @ o + offset + field[:, o]``."""
+    """A warp in voxels of the image, always 3D: the source of voxel o is ``matrix @ o + offset + field[:, o]``."""
 
     shape: tuple[int, ...]
     matrix: np.ndarray
@@ -130,14 +133,14 @@ class VoxelMap:
     field: np.ndarray
 
     def places(self) -> np.ndarray:
-        """Where each voxel comes from, (3, Z, Y, X) float64."""
+        """Source position of each voxel, (3, Z, Y, X) float64."""
         voxels = np.indices(lifted(self.shape), np.float64)
         places = np.tensordot(self.matrix, voxels, axes=1) + self.offset[:, None, None, None]
         return places + self.field if self.field.size else places
 
     def inside(self, extent: Region) -> np.ndarray:
-        """True (Z)YX where a voxel comes from within a box of the image."""
-        from morula.data.augment.interpolate import inside  # numba takes long to import, and predicting needs none of it
+        """Mask (Z)YX of voxels whose source is inside a box of the image."""
+        from morula.data.augment.interpolate import inside  # numba takes long to import, and prediction does not need it
 
         lift = 3 - len(self.shape)
         low, n = np.array((0,) * lift + extent.start, np.int64), np.array((1,) * lift + extent.shape, np.int64)
@@ -158,5 +161,5 @@ class VoxelMap:
 
 
 def lifted(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape with axes of length 1 in front, up to three."""
+    """The shape as 3D, with axes of length 1 in front."""
     return (1,) * (3 - len(shape)) + tuple(shape)

@@ -217,7 +217,7 @@ def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
         fetched = Fetched(part if order else _plain(part), place.start, extent)
         match order:
             case 0:
-                patch = fetched.did_you_mean(where)
+                patch = fetched.nearest(where)
             case 1:
                 patch = fetched.linear(where)
             case _:
