@@ -150,20 +150,31 @@ def _again(verb: str, job: Path, output: Path | None) -> str:
 
 @app.command()
 def run(
-    job: JobFile,
+    job: Annotated[Path | None, typer.Argument(help="Job file (YAML).", show_default=False)] = None,
     output: Output = None,
     set_: Set = [],  # noqa: B006
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     memory: Memory = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Job file of BiaPy, run as `morula-biapy` does.")] = None,
+    result_dir: Annotated[Path, typer.Option("--result_dir", help="With --config: folder of all experiments.")] = Path(),
+    name: Annotated[str, typer.Option("--name", help="With --config: name of the experiment.")] = "unknown_job",
+    run_id: Annotated[int, typer.Option("--run_id", help="With --config: number of the run.")] = 1,
+    gpu: Annotated[str | None, typer.Option("--gpu", help='With --config: graphics cards, "" for the processor.')] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Train, predict, evaluate and report."""
+    from morula.cli.biapy import biapy
     from morula.dialects import program_of
     from morula.dialects.verbs import run as run_job
 
+    if config is not None:
+        biapy(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite, quiet=quiet, verbose=verbose)
+        return
+    if job is None:
+        raise typer.BadParameter("name a job file, or --config with a job file of BiaPy")
     with answering(lambda: _again("run", job, output)):
         if program_of(job) == "pytorch-3dunet":
             _refuse_flags(job, {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite})

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import yaml
 
 from morula.core.errors import JobError, Problem
+from morula.core.events import Event, Warned
 
 Value: TypeAlias = bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"] | None
 """A plain value, as YAML holds it."""
@@ -67,3 +68,13 @@ class Converted:
             yield
         except JobError as error:
             raise JobError([self.trace(problem) for problem in error.problems]) from error
+
+    def events(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The warnings of the conversion, then the events of the native job; errors have the keys and lines of the original file.
+
+        Raises:
+            JobError: with the keys of the original.
+        """
+        yield from (Warned("convert.remark", text) for text in self.warnings())
+        with self.translate_errors():
+            yield from events

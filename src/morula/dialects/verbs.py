@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morula.core.events import Event, Warned
+from morula.core.events import Event
 from morula.dialects import program_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(
     if foreign is None:
         yield from run_native(job, output=output, resume=resume, **options)
     else:
-        yield from with_translated_errors(foreign, run_native(foreign.job, output=output or default_output(job), **options))
+        yield from foreign.events(run_native(foreign.job, output=output or default_output(job), **options))
 
 
 def train(
@@ -113,7 +113,7 @@ def train(
     if foreign is None:
         yield from train_native(job, layers=layers, output=output, resume=resume, **options)
     else:
-        yield from with_translated_errors(foreign, train_native(foreign.job, output=output or default_output(job), **options))
+        yield from foreign.events(train_native(foreign.job, output=output or default_output(job), **options))
 
 
 def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
@@ -176,14 +176,3 @@ def check_prediction(job: str | Path) -> list[str]:
     settings = read_settings(job)
     model_of(settings)
     return [*map(str, settings.remarks), *settings.notes]
-
-
-def with_translated_errors(converted: Converted, events: Iterator[Event]) -> Iterator[Event]:
-    """The warnings of a converted job, then its events; errors name the keys and lines of the original file.
-
-    Raises:
-        JobError: with the keys of the original.
-    """
-    yield from (Warned("convert.remark", text) for text in converted.warnings())
-    with converted.translate_errors():
-        yield from events

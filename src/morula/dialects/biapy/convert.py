@@ -31,10 +31,7 @@ def convert(path: str | Path) -> Converted:
     Examples:
         >>> print(convert("instances.yaml").text())  # doctest: +SKIP
     """
-    settings = read_settings(path)
-    if not settings.flag("TRAIN.ENABLE"):
-        settings.wrong("biapy.nothing_to_train", "TRAIN.ENABLE", *_nothing_to_train(settings))
-    return converted(settings)
+    return converted(read_settings(path))
 
 
 def _nothing_to_train(settings: Settings) -> tuple[str, str]:
@@ -50,6 +47,8 @@ def converted(settings: Settings) -> Converted:
     Raises:
         JobError: with all problems at once.
     """
+    if not settings.flag("TRAIN.ENABLE"):
+        settings.wrong("biapy.nothing_to_train", "TRAIN.ENABLE", *_nothing_to_train(settings))
     pretrains = settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED"
     method = pretraining_of(settings) if pretrains else method_of(settings)
     job: dict[str, Value] = {

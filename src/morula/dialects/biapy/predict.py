@@ -55,7 +55,13 @@ def predict(
         >>> for event in predict("test_only.yaml", output="runs/test"):  # doctest: +SKIP
         ...     print(event)
     """
-    settings = read_settings(job)
+    yield from predict_settings(read_settings(job), output=output, overwrite=overwrite, device=device, memory=memory)
+
+
+def predict_settings(
+    settings: Settings, *, output: str | Path, overwrite: bool = False, device: str = "auto", memory: str | None = None
+) -> Iterator[Event]:
+    """The same for settings that were read."""
     model = model_of(settings)
     folder = RunFolder(Path(output)).create(overwrite=overwrite)
     yield from (Warned("convert.remark", text) for text in (*map(str, settings.remarks), *settings.notes))

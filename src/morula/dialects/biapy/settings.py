@@ -119,6 +119,12 @@ class Settings:
         """Set what a key comes to, where the file leaves it open or spells it otherwise; conditions of other keys refer to it."""
         self._resolved[key] = value
 
+    def supply(self, key: str, value: Value) -> None:
+        """Set a key that the file leaves out, or leaves empty."""
+        if not self._stated.get(key):
+            self._stated[key] = value
+            self._places.setdefault(key, tuple(key.split(".")))
+
     # ---- what the table says
 
     def native(self, prefix: str) -> dict[str, Value]:
@@ -284,8 +290,12 @@ class Settings:
             self.note(f"former spellings are read as those of 3.7: {'; '.join(changes.values())}.")
 
 
-def read_settings(path: str | Path) -> Settings:
+def read_settings(path: str | Path, *, supplied: Mapping[str, Value] | None = None) -> Settings:
     """The settings of a job file, checked key by key.
+
+    Args:
+        path: the job file.
+        supplied: values of keys that the file leaves out, or leaves empty.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -308,7 +318,10 @@ def read_settings(path: str | Path) -> Settings:
         )
         place = ("PROBLEM", "TYPE")
         raise JobError([replace(Problem.of(error, "PROBLEM.TYPE"), line=document.line(place), file=document.file)])
-    return Settings(document)
+    settings = Settings(document)
+    for key, value in (supplied or {}).items():
+        settings.supply(key, value)
+    return settings
 
 
 def _leaves(node: Value, place: Place) -> Iterator[tuple[Place, Value]]:

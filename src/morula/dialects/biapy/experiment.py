@@ -1,0 +1,174 @@
+"""BiaPy's command line: a job file, a folder for results, the name of the experiment and the number of the run.
+
+RESULT_DIR/NAME/
+    config_files/         a copy of the job file for each run
+    results/NAME_RUN/     the run folder
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from morula.core.errors import OptionError
+from morula.core.events import Event, Warned
+from morula.dialects.biapy.convert import converted
+from morula.dialects.biapy.predict import predict_settings, predicts_only
+from morula.dialects.biapy.settings import Settings, read_settings
+from morula.dialects.converted import Value
+from morula.workflows.run import run as run_native
+
+_CHECKPOINT = "PATHS.CHECKPOINT_FILE"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Folders of one run of an experiment.
+
+    Examples:
+        >>> Experiment(Path("out"), "nuclei", 2).run_folder.as_posix()
+        'out/nuclei/results/nuclei_2'
+    """
+
+    result_dir: Path
+    name: str
+    run_id: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Folder of all runs of the experiment."""
+        return self.result_dir / self.name
+
+    @property
+    def identifier(self) -> str:
+        """Name of the run."""
+        return f"{self.name}_{self.run_id}"
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the run."""
+        return self.folder / "results" / self.identifier
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What an earlier run of this name and number has trained: a checkpoint of BiaPy, or a model folder; `None` where there is none."""
+        stored = self.folder / "checkpoints" / f"{self.identifier}-checkpoint-best.pth"
+        model = self.run_folder / "model"
+        return stored if stored.is_file() else model if (model / "model.json").is_file() else None
+
+
+def run_experiment(
+    config: str | Path,
+    experiment: Experiment,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    memory: str | None = None,
+) -> Iterator[Event]:
+    """Run a job file of BiaPy as its command line does: train, predict or both, into the folders of the experiment.
+
+    With MODEL.LOAD_CHECKPOINT and no PATHS.CHECKPOINT_FILE the weights are those of the earlier run of the same name and number.
+    That run is kept: its folder gets another name.
+
+    Args:
+        config: the job file.
+        experiment: folders, name and number.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        resume: continue the run where it was stopped.
+        overwrite: replace the earlier run of this name and number.
+        memory: limit for prediction, for example ``"8GB"``.
+
+    Yields:
+        events of all stages.
+
+    Raises:
+        JobError: with all problems of the job file, its images and its checkpoint.
+        FileWriteError: when there is a run of this name and number already.
+
+    Examples:
+        >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei")):  # doctest: +SKIP
+        ...     print(event)
+    """
+    output = experiment.run_folder
+    if resume:
+        yield from run_native(config, output=output, resume=True, device=device, memory=memory)
+        return
+    supplied = _supplied(read_settings(config), experiment)
+    settings = read_settings(config, supplied=supplied)
+    foreign = None if predicts_only(settings) else converted(settings)
+    if supplied and output.is_dir():
+        kept, settings = _set_aside(config, experiment)
+        yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
+        foreign = None if foreign is None else converted(settings)
+    _copy_job(Path(config), experiment)
+    if foreign is None:
+        yield from predict_settings(settings, output=output, overwrite=overwrite, device=device, memory=memory)
+    else:
+        events = run_native(foreign.job, output=output, overwrite=overwrite, device=device, memory=memory)
+        yield from foreign.events(events)
+
+
+def _supplied(settings: Settings, experiment: Experiment) -> Mapping[str, Value]:
+    """The checkpoint of the earlier run, where the job asks for it."""
+    if not settings.flag("MODEL.LOAD_CHECKPOINT") or settings.text(_CHECKPOINT):
+        return {}
+    checkpoint = experiment.checkpoint
+    return {} if checkpoint is None else {_CHECKPOINT: str(checkpoint)}
+
+
+def _set_aside(config: str | Path, experiment: Experiment) -> tuple[Path, Settings]:
+    """Rename the folder of the earlier run, and read the job with its checkpoint from there."""
+    output = experiment.run_folder
+    number = 1
+    while (kept := output.with_name(f"{output.name}_before_{number}")).exists():
+        number += 1
+    output.rename(kept)
+    model = kept / "model"
+    checkpoint = model if model.is_dir() else experiment.checkpoint
+    return kept, read_settings(config, supplied={_CHECKPOINT: str(checkpoint)})
+
+
+def _copy_job(config: Path, experiment: Experiment) -> None:
+    """Keep the job file of the run, with the time in its name."""
+    folder = experiment.folder / "config_files"
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC).astimezone().strftime("%Y_%m_%d_%H_%M_%S")
+    shutil.copyfile(config, folder / f"{config.stem}_{experiment.run_id}_{now}.yaml")
+
+
+def device_of(gpu: str | None) -> tuple[str, str]:
+    """Device, and a warning or nothing, for BiaPy's ``--gpu``: numbers of graphics cards, nothing in it for the processor.
+
+    The cards are chosen by CUDA_VISIBLE_DEVICES, so this has to be called before the first use of CUDA.
+
+    Raises:
+        OptionError: when it is no list of numbers.
+
+    Examples:
+        >>> device_of(""), device_of(None)
+        (('cpu', ''), ('auto', ''))
+    """
+    if gpu is None:
+        return "auto", ""
+    numbers = [number.strip() for number in gpu.split(",") if number.strip()]
+    if not all(number.isdigit() for number in numbers):
+        raise OptionError(
+            "biapy.gpu",
+            "must be numbers of graphics cards",
+            key="--gpu",
+            value=gpu,
+            remedy="Write 0, or 0,1, or nothing for the processor.",
+        )
+    if not numbers:
+        return "cpu", ""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
+    import torch  # only runs with --gpu need it this early
+
+    if torch.cuda.is_available():
+        return "cuda", ""
+    return "auto", f"--gpu {gpu}: there is no such graphics card; the fastest device that is present is used."

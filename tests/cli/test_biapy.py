@@ -1,0 +1,72 @@
+"""BiaPy's command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import morula
+from morula.cli.app import app
+from morula.cli.biapy import app as biapy_app
+from morula.dialects.biapy.experiment import Experiment, device_of
+from morula.testing.errors import raises
+from morula.testing.simulate import simulate_data_set
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A small job that trains and predicts."""
+    simulate_data_set(tmp_path / "data", n_train=3, n_test=1, shape=(32, 32), n_objects=3, seed=1)
+    job = {
+        "PROBLEM": {"TYPE": "INSTANCE_SEG", "NDIM": "2D"},
+        "DATA": {
+            "PATCH_SIZE": "(32, 32, 1)",
+            "TRAIN": {"PATH": str(tmp_path / "data/train/images"), "GT_PATH": str(tmp_path / "data/train/labels")},
+            "VAL": {"SPLIT_TRAIN": 0.34},
+            "TEST": {"PATH": str(tmp_path / "data/test/images")},
+        },
+        "MODEL": {"FEATURE_MAPS": [2, 4, 4]},
+        "TRAIN": {"ENABLE": True, "EPOCHS": 1},
+        "TEST": {"ENABLE": True},
+    }
+    path = tmp_path / "nuclei.yaml"
+    path.write_text(yaml.safe_dump(job), encoding="utf-8")
+    return path
+
+
+def test_a_run_and_one_that_continues_from_its_weights(tmp_path: Path, config: Path) -> None:
+    flags = ["--config", str(config), "--result_dir", str(tmp_path / "out"), "--name", "exp", "--run_id", "2", "--gpu", ""]
+    done = CliRunner().invoke(app, ["run", *flags])
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "exp"
+    assert [path.name[:8] for path in (folder / "config_files").iterdir()] == ["nuclei_2"]
+    assert (folder / "results" / "exp_2" / "report.html").is_file()
+    assert list((folder / "results" / "exp_2" / "objects").glob("*.tif"))
+
+    job = yaml.safe_load(config.read_text())
+    job["MODEL"]["LOAD_CHECKPOINT"] = True
+    config.write_text(yaml.safe_dump(job), encoding="utf-8")
+    done = CliRunner().invoke(biapy_app, flags)
+    assert done.exit_code == 0, done.output
+    kept = folder / "results" / "exp_2_before_1"
+    assert (kept / "model" / "model.json").is_file()
+    assert morula.load(folder / "results" / "exp_2").job.network.from_ == str(kept / "model")
+
+
+def test_a_run_needs_a_job(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["run"]).exit_code == 2
+
+
+def test_graphics_cards() -> None:
+    assert device_of("") == ("cpu", "")
+    with raises("biapy.gpu", key="--gpu", value="first"):
+        device_of("first")
+
+
+def test_folders() -> None:
+    experiment = Experiment(Path("out"), "nuclei", 3)
+    assert experiment.run_folder == Path("out/nuclei/results/nuclei_3")
+    assert experiment.checkpoint is None
