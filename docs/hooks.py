@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import morula
 from morula.cli.app import app
+from morula.dialects.biapy.table import documentation
 from morula.jobs.job import Job
 
 WORKER = "https://unpkg.com/iframe-worker/shim"
@@ -175,5 +176,15 @@ def python_pages() -> Iterator[str]:
         yield f"\n::: {morula._FACE[name]}.{name}\n    options:\n      heading: morula.{name}\n      toc_label: {name}\n"
 
 
-GENERATORS: dict[str, Callable[[], Iterator[str]]] = {"job": job_pages, "commands": command_pages, "python": python_pages}
+def biapy_keys() -> Iterator[str]:
+    """One row per key of BiaPy: what it becomes, or why it has no effect, and its former spellings."""
+    yield from documentation()
+
+
+GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
+    "job": job_pages,
+    "commands": command_pages,
+    "python": python_pages,
+    "biapy keys": biapy_keys,
+}
 """What is generated, by the name in the marker."""
