@@ -15,7 +15,7 @@ from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.decoders.mutex_watershed import MutexWatershed
 from morula.decoders.watershed import Watershed
 from morula.kernels.agglomeration import agglomerate
-from morula.kernels.mutex_watershed import attach, mutex_watershed
+from morula.kernels.mutex_watershed import attach_voxels, mutex_watershed
 from morula.metrics.rand import adapted_rand_error
 from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
@@ -165,7 +165,7 @@ def test_more_objects_than_16_bits_hold():
 def test_attached_voxels_follow_the_strongest_chain():
     labels = np.array([[5, 0, 0, 0, 9, 0]], np.uint32)
     links = np.array([[[0, 0.9, 0.6, 0.7, 0.8, 0.4]]], np.float32)
-    assert attach(labels, links, [(0, -1)]).tolist() == [[5, 5, 9, 9, 9, 0]]
+    assert attach_voxels(labels, links, [(0, -1)]).tolist() == [[5, 5, 9, 9, 9, 0]]
 
 
 def test_what_the_decoders_of_affinities_refuse():

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 import morula
 from morula.core.errors import OptionError
 from morula.decoders.decode import build_decoder
-from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed, spots, typical_radius, voronoi
+from morula.decoders.voronoi_otsu import connected_cells, otsu_voronoi, otsu_watershed, spots, typical_radius
 from morula.kernels.smoothing import gaussian_smooth
 from morula.representations.encode import build_channels
 from morula.testing.contracts import same_partition
@@ -161,7 +161,7 @@ def test_voronoi_gives_each_voxel_to_the_nearest_seed(spacing):
     centres = np.array([(2, 3, 4), (8, 15, 3), (5, 10, 17), (1, 18, 12), (9, 2, 14)])
     seeds = np.zeros(shape, np.uint32)
     seeds[tuple(centres.T)] = np.arange(1, 6)
-    found = voronoi(seeds, np.ones(shape, bool), spacing)
+    found = connected_cells(seeds, np.ones(shape, bool), spacing)
     away = np.linalg.norm(np.indices(shape).reshape(3, -1).T[:, None] * spacing - centres * spacing, axis=2)
     own = np.take_along_axis(away, found.reshape(-1, 1).astype(int) - 1, axis=1)[:, 0]
     # water runs from neighbour to neighbour: where cells meet, a voxel may go to a seed that is further by less than a step

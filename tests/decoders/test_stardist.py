@@ -12,7 +12,7 @@ from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, to_3d
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.kernels import star_nms
-from morula.kernels.star_nms import Room, Rule, Setting, field_of, paint_stars, suppress
+from morula.kernels.star_nms import Comparison, OverlapRule, Workspace, paint_stars, ray_field, suppress
 from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
 from morula.kernels.star_rays import directions
 from morula.kernels.star_shapes import fan_of, star_volume
@@ -59,7 +59,7 @@ def test_cones_fill_the_space(count, spacing):
 )
 def test_painting_fills_what_lies_inside(shape, spacing, rays):
     scores, _, values = stars(shape, spacing, rays, 1)
-    fan, field = fan_of(rays, spacing), field_of(values, float(values.max()), 1.0, spacing)
+    fan, field = fan_of(rays, spacing), ray_field(values, float(values.max()), 1.0, spacing)
     for flat in (0, scores.size // 2 + shape[-1] // 2, scores.size - 1):
         labels = np.zeros(shape, np.uint32)
         paint_stars(labels, np.array([flat]), field, fan, spacing)
@@ -93,9 +93,9 @@ def test_polygons_go_exactly_when_they_share_too_much(spacing, union):
         sizes = [star_volume(values[:, y, x].astype(float), fan.cones, fan.volumes) for y, x in places]
         common = fine_overlap(*[(place, values[:, place[0], place[1]].astype(float)) for place in places], fan)
         share = common / (sum(sizes) - common if union else min(sizes))
-        field = field_of(values, float(values.max()), 1.0, spacing)
+        field = ray_field(values, float(values.max()), 1.0, spacing)
         for factor, left in ((0.96, 1), (1.04, 2)):
-            kept = suppress(scores, np.flatnonzero(scores), field, fan, spacing, Rule(share * factor, union))
+            kept = suppress(scores, np.flatnonzero(scores), field, fan, spacing, OverlapRule(share * factor, union))
             assert len(kept) == left
 
 
@@ -111,7 +111,7 @@ def chosen(candidates, scores, shares, limit):
 @pytest.mark.parametrize(("spacing", "limit"), [((1.0, 1.0, 1.0), 0.2), ((2.0, 1.0, 1.0), 0.5)])
 def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
     scores, candidates, values = stars((16, 30, 30), spacing, 24, 150, longest=7.0)
-    fan, field = fan_of(24, spacing), field_of(values, float(values.max()), 1.0, spacing)
+    fan, field = fan_of(24, spacing), ray_field(values, float(values.max()), 1.0, spacing)
     flat = values.reshape(24, -1).astype(float)
     sizes = {i: star_volume(flat[:, i], fan.cones, fan.volumes) for i in candidates}
     voxels = {
@@ -119,7 +119,7 @@ def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
         for i in candidates
     }
     wanted = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
-    assert set(suppress(scores, candidates, field, fan, spacing, Rule(limit, False)).tolist()) == wanted
+    assert set(suppress(scores, candidates, field, fan, spacing, OverlapRule(limit, False)).tolist()) == wanted
 
 
 @pytest.mark.parametrize(("spacing", "union"), [((1.0, 1.0, 1.0), False), ((2.0, 1.0, 1.0), True)])
@@ -131,14 +131,14 @@ def test_blocks_of_polyhedra_decide_as_all_voxels_do(monkeypatch, spacing, union
     away = np.linalg.norm(np.stack(np.indices(shape), axis=-1)[..., None, :] * spacing - middles, axis=-1).min(axis=-1)
     candidates = np.flatnonzero((away < 5) & (rng.random(shape) < 0.7))
     values = ((11 - away) * rng.uniform(0.9, 1, (24, *shape))).astype(np.float32)
-    fan, field = fan_of(24, spacing), field_of(values, float(values.max()), 1.0, spacing)
-    kept = suppress(scores, candidates, field, fan, spacing, Rule(0.3, union))
+    fan, field = fan_of(24, spacing), ray_field(values, float(values.max()), 1.0, spacing)
+    kept = suppress(scores, candidates, field, fan, spacing, OverlapRule(0.3, union))
     made = star_nms.blocks_of(star_nms.table_for(field.high, fan, spacing, shape), np.array(spacing))
     assert len(made.near) > 100
     none = Blocks(made.starts[:0], made.near[:0], made.first[:1], made.cones[:0], made.boxes[:0])
     monkeypatch.setattr(star_nms, "blocks_of", lambda *_: none)
     assert 5 < len(kept) < len(candidates) / 20
-    np.testing.assert_array_equal(kept, suppress(scores, candidates, field, fan, spacing, Rule(0.3, union)))
+    np.testing.assert_array_equal(kept, suppress(scores, candidates, field, fan, spacing, OverlapRule(0.3, union)))
 
 
 def nuclei(spacing, noise, seed=4):
@@ -163,11 +163,11 @@ def nuclei(spacing, noise, seed=4):
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
 def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     scores, candidates, values = nuclei(spacing, 0.02)
-    fan, field, rule = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing), Rule(0.3, union)
+    fan, field, rule = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing), OverlapRule(0.3, union)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
-    setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), rule)
+    setting = Comparison(field, fan, lengths, table, blocks_of(table, lengths), rule)
     rays, cones = len(fan.ways), len(fan.cones)
-    room = Room(
+    room = Workspace(
         np.empty(rays), np.empty((3, cones), np.float32), np.empty((3, 2), np.int64),
         np.empty((2, rays + 1)), np.empty((2, 2)), np.empty((3, rays + 1)),
     )  # fmt: skip
@@ -222,9 +222,9 @@ def distances(corners):
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
 def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
-    fan, field = fan_of(len(values), spacing), field_of(values, float(values.max()), 1.0, spacing)
+    fan, field = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
-    setting = Setting(field, fan, lengths, table, blocks_of(table, lengths), Rule(0.3, False))
+    setting = Comparison(field, fan, lengths, table, blocks_of(table, lengths), OverlapRule(0.3, False))
     lanes, alive = lanes_of(fan), np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
     for flat in candidates[np.argsort(-scores.ravel()[candidates])]:  # where rays are noisy not every polygon holds its own heart
@@ -248,13 +248,13 @@ def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
 @pytest.mark.parametrize("limit", [0.25, 0.5])
 def test_polygons_are_chosen_as_by_comparing_all_with_all(limit):
     scores, candidates, values = stars((40, 40), (1.0, 1.0), 16, 80, longest=7.0)
-    fan, field = fan_of(16, (1.0, 1.0)), field_of(values, float(values.max()), 1.0, (1.0, 1.0))
+    fan, field = fan_of(16, (1.0, 1.0)), ray_field(values, float(values.max()), 1.0, (1.0, 1.0))
     masks = {}
     for i in candidates:
         corners = np.array(np.unravel_index(i, scores.shape)) + values.reshape(16, -1)[:, i, None] * fan.ways[:, 1:]
         masks[i] = polygon2mask((540, 540), (corners + 7) * 10)
     shares = lambda i, j: (masks[i] & masks[j]).sum() / min(masks[i].sum(), masks[j].sum())  # noqa: E731
-    assert set(suppress(scores, candidates, field, fan, (1.0, 1.0), Rule(limit, False)).tolist()) == chosen(
+    assert set(suppress(scores, candidates, field, fan, (1.0, 1.0), OverlapRule(limit, False)).tolist()) == chosen(
         candidates, scores, shares, limit
     )
 
@@ -276,9 +276,9 @@ def test_whole_corners_keep_what_the_compiled_original_keeps(limit, kept, fewest
     scores, values = np.zeros(shape, np.float32), np.zeros((16, *shape), np.float32)
     scores.ravel()[candidates] = np.linspace(1, 0.1, len(candidates))
     values.reshape(16, -1)[:, candidates] = golden["lengths"]
-    fan, field = fan_of(16, (1.0, 1.0)), field_of(values, float(values.max()), 1.0, (1.0, 1.0))
+    fan, field = fan_of(16, (1.0, 1.0)), ray_field(values, float(values.max()), 1.0, (1.0, 1.0))
     exact, whole = (
-        set(suppress(scores, np.sort(candidates), field, fan, (1.0, 1.0), Rule(limit, False, cut)).tolist()) for cut in (False, True)
+        set(suppress(scores, np.sort(candidates), field, fan, (1.0, 1.0), OverlapRule(limit, False, cut)).tolist()) for cut in (False, True)
     )
     wanted = set(golden[kept].tolist())
     assert whole == wanted

@@ -8,7 +8,7 @@ from scipy import ndimage as ndi
 from skimage.segmentation import watershed as reference
 
 from morula.core.errors import DataError
-from morula.kernels.watershed import quantised, steps, watershed
+from morula.kernels.watershed import neighbour_offsets, quantised, watershed
 
 SHAPES = [(40, 50), (12, 20, 22)]
 
@@ -21,7 +21,7 @@ def by_rule(surface, markers, mask, connectivity):
     age = 0
     while queue:
         _, _, _, voxel = heapq.heappop(queue)
-        for step in steps(out.ndim, connectivity):
+        for step in neighbour_offsets(out.ndim, connectivity):
             other = tuple(np.add(voxel, step))
             if all(0 <= a < n for a, n in zip(other, out.shape, strict=True)) and mask[other] and not out[other]:
                 age += 1

@@ -60,7 +60,7 @@ def test_targets_of_a_patch_are_those_of_the_whole_image(code, shape, patch, n):
         np.testing.assert_allclose(found["targets"], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("code", [code for code in REPRESENTATIONS.names if REPRESENTATIONS.load(code).alone])
+@pytest.mark.parametrize("code", [code for code in REPRESENTATIONS.names if REPRESENTATIONS.load(code).per_object])
 @pytest.mark.parametrize(("shape", "patch", "n"), CASES)
 def test_no_mirrored_object_is_part_of_another_in_a_warped_patch(code, shape, patch, n, monkeypatch):
     """An image that ends is as one that goes on without objects."""

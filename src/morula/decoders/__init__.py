@@ -1,4 +1,4 @@
-"""Decoders: from predicted channels to objects, one way a file."""
+"""Decoders: predicted channels become objects, one algorithm per file. `morula.decoders.base` defines the interface."""
 
 from morula.core.family import Family, Member
 
@@ -8,47 +8,47 @@ DECODERS = Family(
         "watershed": Member(
             "morula.decoders.watershed:Watershed",
             "morula.decoders.watershed:Options",
-            "seeds grow on a surface until they meet",
+            "flood a surface from one seed per object",
         ),
         "embedseg": Member(
             "morula.decoders.embedseg:EmbedSeg",
             "morula.decoders.embedseg:Options",
-            "voxels that are embedded near a sure one are of its object",
+            "cluster voxels around seeds in embedding space",
         ),
         "mutex_watershed": Member(
             "morula.decoders.mutex_watershed:MutexWatershed",
             "morula.decoders.mutex_watershed:Options",
-            "near affinities attract, far ones repel",
+            "merge along short affinities unless long ones forbid it",
         ),
         "agglomeration": Member(
             "morula.decoders.agglomeration:Agglomeration",
             "morula.decoders.agglomeration:Options",
-            "fragments are joined where affinities across their contact are high",
+            "merge watershed fragments whose contacts have high affinities",
         ),
         "voronoi_otsu": Member(
             "morula.decoders.foreground:VoronoiOtsu",
             "morula.decoders.foreground:VoronoiOtsuOptions",
-            "spots of F share the foreground, each voxel to the nearest",
+            "divide the foreground among the bright spots of F",
         ),
         "seeded_watershed": Member(
             "morula.decoders.foreground:SeededWatershed",
             "morula.decoders.foreground:SeededWatershedOptions",
-            "high values of F flood the foreground",
+            "flood the foreground from high values of F",
         ),
         "connected_components": Member(
             "morula.decoders.foreground:ConnectedComponents",
             "morula.decoders.foreground:ConnectedComponentsOptions",
-            "connected pieces of F",
+            "connected components of F",
         ),
         "stardist": Member(
             "morula.decoders.stardist:StarDist",
             "morula.decoders.stardist:Options",
-            "polygons or polyhedra of rays, the best of those that overlap",
+            "star-convex polygons or polyhedra, selected by non-maximum suppression",
         ),
         "flows": Member(
             "morula.decoders.flows:Flows",
             "morula.decoders.flows:Options",
-            "voxels that flow to the same place are one object",
+            "group voxels whose trajectories converge",
         ),
     },
     group="morula.decoders",

@@ -1,31 +1,48 @@
-"""Objects by following flows: voxels whose ways end together are one object."""
+"""Objects by following flows: voxels whose trajectories converge are one object.
+
+The network predicts at every voxel of an object a unit vector that leads along the object to its centre. Every voxel of the foreground is
+moved along the vectors until it rests. Trajectories of one object converge at its centre, however irregular its shape::
+
+    -> -> -> O <- <-  | -> -> O <- <-        O: where trajectories end; one peak of their number per object
+
+1. Threshold the foreground channel.
+2. Follow the flow from each foreground voxel (`morula.kernels.flow_tracking`).
+3. Count trajectories per end voxel, smooth the counts; peaks separated by valleys are objects (`morula.kernels.relative_h_maxima`).
+4. A voxel belongs to the object at the end of its trajectory.
+5. Remove objects whose predicted flow differs from the flow that their shape has.
+
+The cost is steps x voxels. After Stringer et al., Cellpose (Nature Methods 18, 2021).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from morula.core.errors import OptionError
+from morula.decoders.base import Decoder, Representations, ThresholdParameters, halo, unusable
 from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
-from morula.decoders.watershed_inputs import rows_of
+from morula.decoders.watershed_inputs import channel_slices
 from morula.kernels.flow_fields import flow_field
-from morula.kernels.flow_tracking import arrivals, flow_errors, follow, take_from_ends
-from morula.kernels.geometry import sizes_of
-from morula.kernels.object_tables import numbered, object_means, select
+from morula.kernels.flow_tracking import count_ends, flow_errors, follow, labels_of_ends
+from morula.kernels.geometry import voxel_counts
+from morula.kernels.object_tables import object_means, renumber, select_objects
 from morula.kernels.relative_h_maxima import relative_h_maxima
 from morula.kernels.smoothing import gaussian_smooth
 from morula.labels.objects import Objects
 from morula.representations.base import Representation
-
-TELLS = ("interior", "background", "signed_distance")
-"""Roles of channels that tell which voxels belong to objects, the best first."""
+from morula.representations.evidence import first_of, is_background, is_foreground, is_signed_distance
 
 Share = Annotated[float, Field(ge=0, le=1)]
+_SIGMA = 1.0
+"""Width of the Gaussian that joins ends which are a voxel or two apart."""
+_FEWEST = 0.1
+"""Smoothed number of trajectories from which a voxel is part of a peak."""
 
 
 class Options(DecoderOptions):
@@ -35,123 +52,130 @@ class Options(DecoderOptions):
     """Name of the variant."""
 
     threshold: float | Literal["auto"] = "auto"
-    """Value of the channel that tells the inside from which a voxel belongs to an object (below it for B). `auto`: Otsu's threshold of F
-    or B within 0.3 and 0.6, 0 for D."""
+    """Value of the foreground channel above which a voxel belongs to an object (below it for B). `auto`: Otsu's threshold of F or B, within
+    0.3 and 0.6; 0 for D."""
     steps: int = Field(200, ge=1)
-    """Most steps that a voxel is followed; those at rest are left earlier."""
+    """Largest number of steps of a trajectory; voxels at rest stop earlier."""
     valley: Share = 0.5
-    """Ends of ways belong to two objects where there are less between them than this share below the lower of their peaks."""
+    """Ends of trajectories belong to two objects where the number of ends between them falls by more than this share of the lower peak."""
     flow_error: Annotated[float, Field(ge=0)] | None = 0.4
-    """Objects whose predicted flow differs by more than this from the flow of their shape go (mean squared difference, summed over the
-    axes). Null: none is checked."""
+    """Remove objects whose predicted flow differs by more than this from the flow of their shape (mean squared difference, summed over the
+    axes). Null: keep all."""
     min_size: int = Field(15, ge=0)
-    """Objects of fewer voxels go."""
+    """Remove objects with fewer voxels."""
 
 
-class Flows:
-    """Objects from the channel G and one that tells the inside: F, B or D.
-
-    Every voxel inside follows the flow; where many ways end there is an object. The confidence is the mean of the inside's channel, less
-    by the flow's error. After Stringer et al., Cellpose (Nature Methods 18, 2021).
+class Flows(Decoder[Options, ThresholdParameters]):
+    """Objects from flow vectors (G) and a channel that predicts the foreground: F, B or D.
 
     Args:
         options: what the user states.
-        representations: the channels, in the order of the prediction.
+        representations: what the channels mean, in the order of the prediction.
 
     Raises:
-        OptionError: when the channels do not suffice, or one of them is of no use here.
+        OptionError: when the channels do not suffice, one of them is of no use, or the threshold is out of range.
+
+    Examples:
+        >>> from morula.representations.encode import build_channels, encode
+        >>> labels = np.zeros((12, 22), np.uint32)
+        >>> labels[2:10, 1:11], labels[2:10, 11:21] = 1, 2
+        >>> block = encode(labels, ["F", "G"])
+        >>> decoder = Flows(None, build_channels(["F", "G"]))
+        >>> len(decoder.decode(block, decoder.fit(ChannelStatistics.of(block)), (1, 1)))
+        2
     """
 
+    name = "flows"
+    options_class = Options
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("F", "G"), ("B", "G"), ("D", "G"))
-    """Sets of which decoding gives back exactly what was encoded."""
 
-    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
-        self.options = options or Options()
-        self.representations = tuple(representations)
-        _check(self.representations)
-        self.flow = next(each for each in self.representations if each.role == "flow")
-        self.inside = next(each for each in self.representations if each.role in TELLS)
-        threshold = self.options.threshold
-        if threshold != "auto" and self.inside.role != "signed_distance" and not 0 <= threshold <= 1:
-            raise OptionError(f"the threshold is {threshold:g}, but {self.inside.code} lies between 0 and 1. Give one within, or 'auto'.")
-        self.counted = () if self.inside.role == "signed_distance" else (self.inside.code,)
-        """Codes of the channels whose histograms `fit` reads."""
+    def __init__(self, options: Options | None, representations: Representations) -> None:
+        super().__init__(options, representations)
+        self.flow = next(channel for channel in self.representations if channel.flow_vectors)
+        self.foreground = next(channel for channel in self.representations if not channel.flow_vectors)
+        threshold, probability = self.options.threshold, self.foreground.foreground_probability
+        if threshold != "auto" and probability and not 0 <= threshold <= 1:
+            raise OptionError(
+                "decoder.threshold_range",
+                f"must be from 0 to 1, the values of {self.foreground.code}",
+                key="threshold",
+                value=threshold,
+                remedy="Give a number within, or 'auto'.",
+            )
+        self.counted = (self.foreground.code,) if probability else ()
 
-    @staticmethod
-    def accepts(representations: Sequence[Representation[Any]]) -> bool:
-        """Whether objects can be made of these channels."""
-        try:
-            _check(representations)
-        except OptionError:
-            return False
-        return True
+    @classmethod
+    def problem(cls, representations: Representations) -> OptionError | None:
+        """None for flow vectors and one foreground channel."""
+        vectors = [channel for channel in representations if channel.flow_vectors]
+        foreground = _foreground(representations)
+        surplus = [channel.code for channel in representations if channel is not foreground and channel not in vectors[:1]]
+        if not vectors:
+            return unusable(cls.name, representations, "flow vectors are missing", "Add G, or choose another decoder.")
+        if foreground is None:
+            return unusable(cls.name, representations, "no channel predicts which voxels belong to objects", "Add one of F, B or D to G.")
+        if surplus:
+            return unusable(cls.name, representations, f"{surplus[0]} is of no use beside G and {foreground.code}", "Leave it out.")
+        return None
 
     def search_space(self) -> Space:
-        """Values worth trying of the options, the one in force first."""
+        """Values to try for each option, the current one first."""
         return {
             "threshold": choices(self.options.threshold, ("auto", 0.3, 0.4, 0.5, 0.6)),
             "flow_error": choices(self.options.flow_error, (0.2, 0.4, 0.6, 0.8, None)),
             "min_size": choices(self.options.min_size, (0, 15, 50)),
         }
 
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """The threshold, from statistics of the whole prediction. JSON-able."""
+    def fit(self, statistics: ChannelStatistics) -> ThresholdParameters:
+        """The threshold of the foreground channel."""
         if self.options.threshold != "auto":
             return {"threshold": self.options.threshold}
-        if self.inside.role == "signed_distance":
-            return {"threshold": 0.0}
-        row = rows_of(self.representations, len(statistics.maximum))[self.inside.code].start
+        if not self.foreground.foreground_probability:
+            return {"threshold": 0.0}  # a signed distance changes its sign at the boundary
+        row = channel_slices(self.representations, len(statistics.maximum))[self.foreground.code].start
         return {"threshold": min(max(statistics.otsu(row), 0.3), 0.6)}
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+    def context(self, parameters: ThresholdParameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+        """The object, its neighbours, and the Gaussian over the ends of trajectories."""
+        return halo(2 * max_diameter + 4 * _SIGMA + 2, spacing)
+
+    def decode(self, block: np.ndarray, parameters: ThresholdParameters, spacing: Sequence[float]) -> Objects:
         """Objects of predicted channels C(Z)YX.
 
-        Args:
-            prediction: channels C(Z)YX float32.
-            parameters: from `fit`.
-            spacing: edge lengths of a voxel.
-
-        Raises:
-            DataError: when the prediction does not fit the channels.
+        The confidence is the mean foreground probability, reduced by the flow error. Intermediates are `foreground` and `ends`, the number
+        of trajectories that end at each voxel. See `Decoder.decode` for arguments and errors.
         """
-        rows = rows_of(self.representations, len(prediction))
-        flow, inside = prediction[rows[self.flow.code]], prediction[rows[self.inside.code].start]
-        mask = inside < parameters["threshold"] if self.inside.role == "background" else inside > parameters["threshold"]
-        labels, ends, n = self._gathered(flow, mask, spacing)
-        means = object_means(labels, inside, n)
-        sure = 1 - means if self.inside.role == "background" else means
-        errors = flow_errors(labels, flow, flow_field(labels, spacing), n) if self.options.flow_error is not None else np.zeros(n)
+        rows = channel_slices(self.representations, len(block))
+        flow, values = block[rows[self.flow.code]], block[rows[self.foreground.code].start]
+        inverted = self.foreground.inverted
+        mask = values < parameters["threshold"] if inverted else values > parameters["threshold"]
+        labels, ends, n = self._converged(flow, mask, spacing)
+        means = object_means(labels, values, n)
+        means = 1 - means if inverted else means
+        max_error = self.options.flow_error
+        errors = np.zeros(n) if max_error is None else flow_errors(labels, flow, flow_field(labels, spacing), n)
         kept = np.ones(n + 1, np.bool_)
-        kept[1:] = (errors <= (self.options.flow_error or np.inf)) & (sizes_of(labels, n)[1:] >= self.options.min_size)
+        kept[1:] = (errors <= (max_error or np.inf)) & (voxel_counts(labels, n)[1:] >= self.options.min_size)
         if not kept.all():
-            chosen = np.zeros_like(labels)
-            select(labels.ravel(), labels.ravel(), kept, chosen.ravel())
-            labels = chosen
-        found, old = numbered(labels, n)
-        confidence = np.clip(sure[old - 1] * np.clip(1 - errors[old - 1], 0, 1), 0, 1).astype(np.float32)
-        return Objects(found, confidence, {"foreground": mask, "ends": ends})
+            selected = np.zeros_like(labels)
+            select_objects(labels.ravel(), labels.ravel(), kept, selected.ravel())
+            labels = selected
+        labels, old_ids = renumber(labels, n)
+        confidence = np.clip(means[old_ids - 1] * np.clip(1 - errors[old_ids - 1], 0, 1), 0, 1).astype(np.float32)
+        return Objects(labels, confidence, {"foreground": mask, "ends": ends})
 
-    def _gathered(self, flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Labels by the ends of the ways, how many ways end at each voxel, and the largest id."""
-        ways = follow(flow, mask, spacing, self.options.steps)
+    def _converged(self, flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Labels by the ends of trajectories, the number of trajectories that end at each voxel, and the largest id."""
+        end_voxels = follow(flow, mask, spacing, self.options.steps)
         counts = np.zeros(mask.shape, np.float32)
-        arrivals(ways.ravel(), counts.ravel())
-        hills = gaussian_smooth(counts, 1.0, spacing)
-        ids, n = relative_h_maxima(hills, hills > 0.1, self.options.valley, connectivity=mask.ndim)
+        count_ends(end_voxels.ravel(), counts.ravel())
+        smoothed = gaussian_smooth(counts, _SIGMA, spacing)
+        peaks, n = relative_h_maxima(smoothed, smoothed > _FEWEST, self.options.valley, connectivity=mask.ndim)
         labels = np.zeros(mask.shape, np.uint32)
-        take_from_ends(ways.ravel(), ids.ravel(), labels.ravel())
+        labels_of_ends(end_voxels.ravel(), peaks.ravel(), labels.ravel())
         return labels, counts, n
 
 
-def _check(representations: Sequence[Representation[Any]]) -> None:
-    """Raise an `OptionError` unless there are flows, one channel that tells the inside, and none besides."""
-    roles = {each.code: each.role for each in representations}
-    if "flow" not in roles.values():
-        raise OptionError(
-            f"the decoder flows needs the channel G but the channels are {', '.join(roles)}. Add G, or choose another decoder."
-        )
-    if not set(roles.values()) & set(TELLS):
-        raise OptionError(f"the channels {', '.join(roles)} do not tell the inside of objects. Add one of F, B or D to G.")
-    if len(roles) > 2:
-        surplus = [code for code, role in roles.items() if role != "flow"][1]
-        raise OptionError(f"the decoder flows reads G and one channel that tells the inside; it makes no use of {surplus}. Leave it out.")
+def _foreground(representations: Representations) -> Representation | None:
+    """The channel that predicts the foreground best."""
+    return first_of(representations, is_foreground, is_background, is_signed_distance)

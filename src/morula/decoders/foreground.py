@@ -1,32 +1,47 @@
-"""Objects from a foreground probability alone: Voronoi-Otsu, seeded watershed and connected components, as CellSeg3D offers them."""
+"""Objects from a foreground probability alone: Voronoi-Otsu, seeded watershed and connected components, as CellSeg3D offers them.
+
+Without boundaries or depth the only cue between touching objects is their shape: `voronoi_otsu` divides them halfway between bright
+spots, `seeded_watershed` where the probability is lowest between regions of high probability, `connected_components` not at all.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from morula.core.errors import DataError, OptionError
-from morula.core.options import Options as BaseOptions
+from morula.decoders.base import Decoder, NoParameters, OptionsType, ParametersType, Representations, halo, unusable
 from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
-from morula.decoders.voronoi_otsu import SPOT, ball_voxels, outlined, spots, typical_radius, voronoi
+from morula.decoders.voronoi_otsu import OUTLINE, SPOT, ball_voxels, connected_cells, outline_mask, spots, typical_radius
 from morula.kernels.components import connected_components
-from morula.kernels.object_tables import numbered, object_means
+from morula.kernels.object_tables import object_means, renumber
 from morula.kernels.relative_h_maxima import relative_h_maxima
 from morula.kernels.smoothing import gaussian_smooth
 from morula.kernels.watershed import watershed
 from morula.labels.objects import Objects
 from morula.labels.size_filter import remove_small
-from morula.representations.base import Representation
+from morula.representations.evidence import is_foreground
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Sigma = Annotated[float, Field(ge=0)]
 _LOWEST, _HIGHEST = 0.3, 0.7  # Otsu's threshold of an image without objects cuts through noise: it stays near the middle
+
+
+class ForegroundDecoder(Decoder[OptionsType, ParametersType]):
+    """A decoder of a foreground probability alone. It names no channel sets: touching objects are one in that channel."""
+
+    @classmethod
+    def problem(cls, representations: Representations) -> OptionError | None:
+        """None for one representation, a foreground probability."""
+        if len(representations) == 1 and is_foreground(representations[0]):
+            return None
+        return unusable(cls.name, representations, "only one foreground probability can be used", "Use watershed, or predict F alone.")
 
 
 class VoronoiOtsuOptions(DecoderOptions):
@@ -36,19 +51,115 @@ class VoronoiOtsuOptions(DecoderOptions):
     """Name of the variant."""
 
     spot_sigma: Sigma | Literal["auto"] = "auto"
-    """Smoothing before spots are looked for, one an object. `auto` is 0.4 of the typical radius of objects."""
+    """Smoothing before spots are searched, one per object. `auto` is 0.4 of the typical radius of objects."""
     outline_sigma: Sigma | Literal["auto"] = "auto"
     """Smoothing before the threshold. `auto` is a fifth of the typical radius of objects."""
     threshold: Share | Literal["auto"] = "auto"
-    """Probability from which a voxel belongs to an object; `auto` is Otsu's, between 0.3 and 0.7."""
+    """Probability above which a voxel belongs to an object; `auto` is Otsu's threshold, between 0.3 and 0.7."""
     flood: bool = False
-    """Where objects touch they meet in the valley of the probability, smoothed as for the spots, instead of halfway between spots."""
+    """Separate touching objects in the valley of the probability, smoothed as for the spots, instead of halfway between spots."""
     valley: Share = 0.0
-    """Spots are one object when the probability between them, smoothed as for the spots, falls by no more than this share of the lower
-    peak; 0.05 to 0.2 where large objects fall to pieces."""
+    """Two spots are one object when the probability between them, smoothed as for the spots, falls by at most this share of the lower
+    peak; 0.05 to 0.2 where large objects are over-segmented."""
     min_size: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Drop objects of fewer voxels. `auto`: those smaller than a ball of half the typical radius of objects, an eighth of its volume, are
-    noise and scraps at the border of others."""
+    """Remove objects with fewer voxels. `auto`: those smaller than a ball of half the typical radius of objects, an eighth of its volume,
+    which are noise or fragments at the border of other objects."""
+
+
+class VoronoiOtsuParameters(TypedDict):
+    """Threshold, widths and smallest size; `None` where `calibrate` has still to choose it. `brightest` is the top of the spot image."""
+
+    threshold: float
+    spot_sigma: float | None
+    outline_sigma: float | None
+    min_size: int | None
+    brightest: float
+
+
+class VoronoiOtsu(ForegroundDecoder[VoronoiOtsuOptions, VoronoiOtsuParameters]):
+    """The spots of the smoothed probability share the foreground (clEsperanto's Voronoi-Otsu labelling).
+
+    The block may hold a second channel: an image (0 or more) in which spots are searched instead of the probability, for example the
+    microscope's image, whose brightness still rises towards the middle of objects where the probability is 1 everywhere.
+
+    Examples:
+        >>> from morula.representations.encode import build_channels
+        >>> decoder = VoronoiOtsu(VoronoiOtsuOptions(spot_sigma=0.65, outline_sigma=0, min_size=1), build_channels("F"))
+        >>> row = np.array([[[0, 0.8, 1, 0.8, 0.8, 1, 0.8, 0]]], np.float32)
+        >>> decoder.decode(row, decoder.fit(ChannelStatistics.of(row)), (1, 1)).labels
+        array([[0, 1, 1, 1, 2, 2, 2, 0]], dtype=uint16)
+    """
+
+    name = "voronoi_otsu"
+    options_class = VoronoiOtsuOptions
+    counted = ("F",)
+
+    def __init__(self, options: VoronoiOtsuOptions | None, representations: Representations) -> None:
+        super().__init__(options, representations)
+        self.counted = (self.representations[0].code,)
+
+    def search_space(self) -> Space:
+        """Values to try for each option, the current one first."""
+        return {
+            "threshold": choices(self.options.threshold, ("auto", 0.3, 0.4, 0.5, 0.6, 0.7)),
+            "spot_sigma": choices(self.options.spot_sigma, ("auto", 0.65, 1.0, 1.5, 2.0, 3.0, 4.0)),
+            "outline_sigma": choices(self.options.outline_sigma, ("auto", 0.0, 0.65, 1.0, 2.0)),
+            "valley": choices(self.options.valley, (0.0, 0.02, 0.05, 0.1, 0.2)),
+            "flood": choices(self.options.flood, (False, True)),
+            "min_size": choices(self.options.min_size, ("auto", 1, 30, 100)),
+        }
+
+    def fit(self, statistics: ChannelStatistics) -> VoronoiOtsuParameters:
+        """The threshold; widths and the smallest size where the options state them."""
+        options = self.options
+        threshold = min(max(statistics.otsu(0), _LOWEST), _HIGHEST) if options.threshold == "auto" else float(options.threshold)
+        return {
+            "threshold": threshold,
+            "spot_sigma": None if options.spot_sigma == "auto" else options.spot_sigma,
+            "outline_sigma": None if options.outline_sigma == "auto" else options.outline_sigma,
+            "min_size": None if options.min_size == "auto" else options.min_size,
+            "brightest": float(statistics.maximum[-1]),
+        }
+
+    def calibrate(self, sample: np.ndarray, parameters: VoronoiOtsuParameters, spacing: Sequence[float]) -> VoronoiOtsuParameters:
+        """Widths and the smallest size, from the typical radius of the objects of the sample."""
+        return self._calibrated(_channels(sample)[0], parameters, spacing)[0]
+
+    def _calibrated(
+        self, probability: np.ndarray, parameters: VoronoiOtsuParameters, spacing: Sequence[float]
+    ) -> tuple[VoronoiOtsuParameters, np.ndarray]:
+        """Complete parameters, and the mask, which is a by-product."""
+        outline = parameters["outline_sigma"]
+        if outline is None:
+            mask, outline = outline_mask(probability, spacing, parameters["threshold"])
+        else:
+            mask = gaussian_smooth(probability, outline, spacing) > parameters["threshold"]
+        spot, least = parameters["spot_sigma"], parameters["min_size"]
+        if spot is None or least is None:
+            radius = typical_radius(mask, spacing)
+            spot = SPOT * radius if spot is None else spot
+            least = math.ceil(ball_voxels(radius / 2, spacing)) if least is None else least
+        return {**parameters, "outline_sigma": outline, "spot_sigma": spot, "min_size": least}, mask
+
+    def context(self, parameters: VoronoiOtsuParameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+        """The object, its neighbours, and both Gaussians; exact with parameters from `calibrate`."""
+        spot, outline = parameters["spot_sigma"], parameters["outline_sigma"]
+        widest = max(SPOT * max_diameter / 2 if spot is None else spot, OUTLINE * max_diameter / 2 if outline is None else outline)
+        return halo(2 * max_diameter + 4 * widest + 2, spacing)
+
+    def decode(self, block: np.ndarray, parameters: VoronoiOtsuParameters, spacing: Sequence[float]) -> Objects:
+        """Objects of a probability, and optionally an image for the spots, C(Z)YX. Intermediates are `growth` and `seeds`."""
+        probability, spot_image = _channels(block)
+        parameters, mask = self._calibrated(probability, parameters, spacing)
+        smoothed = gaussian_smooth(spot_image, parameters["spot_sigma"] or 0.0, spacing)
+        valley = self.options.valley
+        seeds = relative_h_maxima(smoothed, mask, valley, connectivity=mask.ndim)[0] if valley else spots(smoothed, mask)
+        if self.options.flood and seeds.any():
+            value_range = (-max(parameters["brightest"], 1e-6), 0.0)
+            labels = watershed(-smoothed, seeds, mask, connectivity=mask.ndim, value_range=value_range)
+        else:
+            labels = connected_cells(seeds, mask, spacing)
+        return _objects(labels, probability, parameters["min_size"] or 0, seeds, mask)
 
 
 class SeededWatershedOptions(DecoderOptions):
@@ -60,19 +171,70 @@ class SeededWatershedOptions(DecoderOptions):
     foreground: Share = 0.5
     """Probability above which a voxel belongs to an object."""
     seed: Share = 0.9
-    """Probability above which it belongs to a seed."""
+    """Probability above which a voxel belongs to a seed."""
     min_size: int = Field(30, ge=0)
-    """Drop objects of fewer voxels."""
+    """Remove objects with fewer voxels."""
     min_seed: int = Field(3, ge=0)
-    """Drop seeds of fewer voxels."""
+    """Remove seeds with fewer voxels."""
     connectivity: int = Field(1, ge=1, le=3)
     """Neighbours of a voxel: 1 across faces, 2 also across edges, 3 also across corners."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SeededWatershedOptions:
         if self.seed < self.foreground:
-            raise ValueError(f"seed is {self.seed:g} and foreground is {self.foreground:g}; seeds lie in the foreground: raise seed")
+            raise OptionError(
+                "decoder.seed_below_foreground",
+                f"must be at least foreground, {self.foreground:g}: seeds are inside the foreground",
+                key="seed",
+                value=self.seed,
+                remedy="Raise seed or lower foreground.",
+            )
         return self
+
+
+class SeededWatershed(ForegroundDecoder[SeededWatershedOptions, NoParameters]):
+    """Seeds of high probability flood the foreground in the order of decreasing probability.
+
+    Examples:
+        >>> from morula.representations.encode import build_channels
+        >>> decoder = SeededWatershed(SeededWatershedOptions(min_size=1, min_seed=1), build_channels("F"))
+        >>> decoder.decode(np.array([[[0, 0.95, 0.6, 0.7, 0.95, 0]]], np.float32), {}, (1, 1)).labels
+        array([[0, 1, 1, 2, 2, 0]], dtype=uint16)
+    """
+
+    name = "seeded_watershed"
+    options_class = SeededWatershedOptions
+
+    def search_space(self) -> Space:
+        """Values to try for each option, the current one first; every seed threshold is above every foreground threshold."""
+        options = self.options
+        seeds = [options.seed, *(seed for seed in (0.6, 0.7, 0.8, 0.9, 0.95) if seed >= options.foreground)]
+        foregrounds = [value for value in (0.3, 0.4, 0.5, 0.6, 0.7) if value <= min(seeds)]
+        return {
+            "foreground": choices(options.foreground, foregrounds),
+            "seed": choices(options.seed, seeds),
+            "min_size": choices(options.min_size, (0, 30, 100)),
+            "min_seed": choices(options.min_seed, (0, 3, 10)),
+            "connectivity": choices(options.connectivity, (1, 2, 3)),
+        }
+
+    def fit(self, statistics: ChannelStatistics) -> NoParameters:
+        """No parameters: the options state every threshold."""
+        del statistics
+        return {}
+
+    def context(self, parameters: NoParameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+        """The object and its neighbours; see `morula.decoders.watershed.Watershed.context`."""
+        return halo(2 * max_diameter + 1, spacing)
+
+    def decode(self, block: np.ndarray, parameters: NoParameters, spacing: Sequence[float]) -> Objects:
+        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`."""
+        probability, options = _single(block), self.options
+        connectivity = min(options.connectivity, probability.ndim)
+        mask = probability > options.foreground
+        seeds = remove_small(connected_components(probability > options.seed, connectivity)[0], options.min_seed)
+        labels = watershed(-probability, seeds, mask, connectivity=connectivity, value_range=(-1.0, 0.0))
+        return _objects(labels, probability, options.min_size, seeds, mask)
 
 
 class ConnectedComponentsOptions(DecoderOptions):
@@ -84,123 +246,13 @@ class ConnectedComponentsOptions(DecoderOptions):
     threshold: Share = 0.8
     """Probability above which a voxel belongs to an object."""
     min_size: int = Field(3, ge=0)
-    """Drop objects of fewer voxels."""
+    """Remove objects with fewer voxels."""
     connectivity: int = Field(1, ge=1, le=3)
     """Neighbours of a voxel: 1 across faces, 2 also across edges, 3 also across corners."""
 
 
-class _OfForeground:
-    """A decoder that looks at the channel F alone."""
-
-    channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """Sets of which decoding gives back exactly what was encoded: none, since objects that touch are one in F."""
-    options_class: ClassVar[type[BaseOptions]]
-    counted: ClassVar[tuple[str, ...]] = ()
-    """Codes of the channels whose histograms `fit` reads."""
-
-    def __init__(self, options: Any, representations: Sequence[Representation[Any]]) -> None:
-        if not self.accepts(representations):
-            given = ", ".join(each.code for each in representations)
-            raise OptionError(f"this decoder makes objects of the channel F alone but the prediction has {given}. Use watershed.")
-        self.options: Any = options or self.options_class()
-
-    @staticmethod
-    def accepts(representations: Sequence[Representation[Any]]) -> bool:
-        """Whether there is one channel, of the inside."""
-        return len(representations) == 1 and representations[0].role == "interior"
-
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """Nothing: all thresholds are stated."""
-        del statistics
-        return {}
-
-
-class VoronoiOtsu(_OfForeground):
-    """Spots of the smoothed probability share the foreground among them, each voxel to the nearest (clEsperanto's Voronoi-Otsu labelling).
-
-    Examples:
-        >>> from morula.representations.encode import build_channels
-        >>> decoder = VoronoiOtsu(VoronoiOtsuOptions(spot_sigma=0.65, outline_sigma=0, min_size=1), build_channels("F"))
-        >>> row = np.array([[[0, 0.8, 1, 0.8, 0.8, 1, 0.8, 0]]], np.float32)
-        >>> decoder.decode(row, decoder.fit(ChannelStatistics.of(row)), (1, 1)).labels
-        array([[0, 1, 1, 1, 2, 2, 2, 0]], dtype=uint16)
-    """
-
-    options_class = VoronoiOtsuOptions
-    counted = ("F",)
-
-    def search_space(self) -> Space:
-        """Values worth trying of the options, the one in force first."""
-        return {
-            "threshold": choices(self.options.threshold, ("auto", 0.3, 0.4, 0.5, 0.6, 0.7)),
-            "spot_sigma": choices(self.options.spot_sigma, ("auto", 0.65, 1.0, 1.5, 2.0, 3.0, 4.0)),
-            "outline_sigma": choices(self.options.outline_sigma, ("auto", 0.0, 0.65, 1.0, 2.0)),
-            "valley": choices(self.options.valley, (0.0, 0.02, 0.05, 0.1, 0.2)),
-            "flood": choices(self.options.flood, (False, True)),
-            "min_size": choices(self.options.min_size, ("auto", 1, 30, 100)),
-        }
-
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """The threshold, from the whole prediction."""
-        stated = self.options.threshold
-        return {"threshold": min(max(statistics.otsu(0), _LOWEST), _HIGHEST) if stated == "auto" else float(stated)}
-
-    def decode(
-        self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float], *, landscape: np.ndarray | None = None
-    ) -> Objects:
-        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`.
-
-        `landscape` (Z)YX, 0 or more, is what spots are looked for in instead of the probability, for example the image.
-        """
-        probability, options = _single(prediction), self.options
-        limit, outline = parameters["threshold"], options.outline_sigma
-        mask = outlined(probability, spacing, limit) if outline == "auto" else gaussian_smooth(probability, outline, spacing) > limit
-        radius = typical_radius(mask, spacing)
-        landscape = gaussian_smooth(
-            probability if landscape is None else landscape, SPOT * radius if options.spot_sigma == "auto" else options.spot_sigma, spacing
-        )
-        seeds = relative_h_maxima(landscape, mask, options.valley, connectivity=mask.ndim)[0] if options.valley else spots(landscape, mask)
-        flooded = options.flood and bool(seeds.any())
-        labels = watershed(-landscape, seeds, mask, connectivity=mask.ndim) if flooded else voronoi(seeds, mask, spacing)
-        least = ball_voxels(radius / 2, spacing) if options.min_size == "auto" else options.min_size
-        return _objects(labels, probability, math.ceil(least), seeds, mask)
-
-
-class SeededWatershed(_OfForeground):
-    """Seeds of high probability flood the foreground down the probability.
-
-    Examples:
-        >>> from morula.representations.encode import build_channels
-        >>> decoder = SeededWatershed(SeededWatershedOptions(min_size=1, min_seed=1), build_channels("F"))
-        >>> decoder.decode(np.array([[[0, 0.95, 0.6, 0.7, 0.95, 0]]], np.float32), {}, (1, 1)).labels
-        array([[0, 1, 1, 2, 2, 0]], dtype=uint16)
-    """
-
-    options_class = SeededWatershedOptions
-
-    def search_space(self) -> Space:
-        """Values worth trying of the options, the one in force first; all seeds lie in all foregrounds."""
-        options = self.options
-        seeds = choices(options.seed, [each for each in (0.6, 0.7, 0.8, 0.9, 0.95) if each >= options.foreground])
-        return {
-            "foreground": choices(options.foreground, [each for each in (0.3, 0.4, 0.5, 0.6, 0.7) if each <= min(seeds)]),
-            "seed": seeds,
-            "min_size": choices(options.min_size, (0, 30, 100)),
-            "min_seed": choices(options.min_seed, (0, 3, 10)),
-            "connectivity": choices(options.connectivity, (1, 2, 3)),
-        }
-
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
-        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`."""
-        probability, options = _single(prediction), self.options
-        connectivity = min(options.connectivity, probability.ndim)
-        mask = probability > options.foreground
-        seeds = remove_small(connected_components(probability > options.seed, connectivity)[0], options.min_seed)
-        return _objects(watershed(-probability, seeds, mask, connectivity=connectivity), probability, options.min_size, seeds, mask)
-
-
-class ConnectedComponents(_OfForeground):
-    """Connected pieces of the thresholded probability.
+class ConnectedComponents(ForegroundDecoder[ConnectedComponentsOptions, NoParameters]):
+    """Connected components of the thresholded probability.
 
     Examples:
         >>> from morula.representations.encode import build_channels
@@ -209,31 +261,56 @@ class ConnectedComponents(_OfForeground):
         array([[0, 1, 0, 2, 0]], dtype=uint16)
     """
 
+    name = "connected_components"
     options_class = ConnectedComponentsOptions
 
     def search_space(self) -> Space:
-        """Values worth trying of the options, the one in force first."""
+        """Values to try for each option, the current one first."""
         return {
             "threshold": choices(self.options.threshold, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)),
             "min_size": choices(self.options.min_size, (0, 3, 30, 100)),
             "connectivity": choices(self.options.connectivity, (1, 2, 3)),
         }
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
-        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`, the objects before small ones are dropped."""
-        probability, options = _single(prediction), self.options
+    def fit(self, statistics: ChannelStatistics) -> NoParameters:
+        """No parameters: the options state the threshold."""
+        del statistics
+        return {}
+
+    def context(self, parameters: NoParameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+        """The object and one voxel of background around it."""
+        return halo(max_diameter + 1, spacing)
+
+    def decode(self, block: np.ndarray, parameters: NoParameters, spacing: Sequence[float]) -> Objects:
+        """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`, the objects before small ones are removed."""
+        probability, options = _single(block), self.options
         mask = probability > options.threshold
-        found, _ = connected_components(mask, min(options.connectivity, probability.ndim))
-        return _objects(found, probability, options.min_size, found, mask)
+        components, _ = connected_components(mask, min(options.connectivity, probability.ndim))
+        return _objects(components, probability, options.min_size, components, mask)
 
 
-def _single(prediction: np.ndarray) -> np.ndarray:
-    if len(prediction) != 1:
-        raise DataError(f"the prediction has {len(prediction)} channels but these objects are made of one. Give the foreground alone.")
-    return np.ascontiguousarray(prediction[0], np.float32)
+def _channels(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probability, and the image for the spots: the second channel where there is one."""
+    if len(block) == 2:
+        return np.ascontiguousarray(block[0], np.float32), np.ascontiguousarray(block[1], np.float32)
+    probability = _single(block)
+    return probability, probability
+
+
+def _single(block: np.ndarray) -> np.ndarray:
+    """The only channel."""
+    if len(block) != 1:
+        raise DataError(
+            "prediction.channel_count",
+            "these objects are made of one channel, the foreground probability",
+            key="prediction",
+            value=block.shape,
+            remedy="Give the foreground alone.",
+        )
+    return np.ascontiguousarray(block[0], np.float32)
 
 
 def _objects(labels: np.ndarray, probability: np.ndarray, min_size: int, seeds: np.ndarray, mask: np.ndarray) -> Objects:
-    """Numbered objects of at least this size; their confidence is the mean probability."""
-    kept, old = numbered(remove_small(labels, min_size), int(labels.max(initial=0)))
-    return Objects(kept, np.clip(object_means(kept, probability, len(old)), 0, 1), {"seeds": seeds, "growth": mask})
+    """Renumbered objects of at least this size; their confidence is the mean probability."""
+    kept, old_ids = renumber(remove_small(labels, min_size), int(labels.max(initial=0)))
+    return Objects(kept, np.clip(object_means(kept, probability, len(old_ids)), 0, 1), {"seeds": seeds, "growth": mask})

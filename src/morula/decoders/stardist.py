@@ -1,30 +1,57 @@
-"""Star-convex objects: every probable voxel proposes the shape that its rays draw, and the best of those that overlap stays."""
+"""StarDist: every probable voxel proposes a star-convex object, and non-maximum suppression keeps the best of those that overlap.
+
+The network predicts at every voxel how far its object reaches along fixed rays, and how probable it is that the voxel is in the middle of
+an object. The ends of the rays are the corners of a polygon (2D) or polyhedron (3D)::
+
+         \\  |  /            each voxel of an object proposes nearly the same shape; the proposal with the
+        -- (x) --            highest score is kept, and all that overlap it by more than a limit are removed
+         /  |  \\
+
+1. The score of a voxel is the product of the channels that speak for or against a centre.
+2. Voxels with a score above the threshold are candidates.
+3. `morula.kernels.star_nms` keeps candidates greedily, by exact areas in 2D and by voxels in 3D.
+4. The kept stars are painted, the highest score on top.
+
+After Schmidt et al. (MICCAI 2018) and Weigert et al. (WACV 2020).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypedDict
 
 import numpy as np
 from pydantic import Field
 
 from morula.core.errors import OptionError
 from morula.core.label_image import smallest_type
+from morula.decoders.base import Decoder, Representations, halo, unusable
 from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
-from morula.decoders.watershed_inputs import rows_of
-from morula.decoders.watershed_plan import top
-from morula.kernels.object_tables import numbered
-from morula.kernels.star_nms import Rule, field_of, paint_stars, suppress
+from morula.decoders.watershed_inputs import channel_slices
+from morula.decoders.watershed_plan import full_scale
+from morula.kernels.object_tables import renumber
+from morula.kernels.star_nms import OverlapRule, paint_stars, ray_field, suppress
 from morula.kernels.star_shapes import fan_of
 from morula.labels.objects import Objects
-from morula.representations.base import Representation
+from morula.representations.evidence import (
+    Evidence,
+    Predicate,
+    first_of,
+    is_background,
+    is_boundary_distance,
+    is_contact,
+    is_foreground,
+    is_outline,
+    is_seed,
+    is_signed_distance,
+)
 
-FOR = ("distance", "signed_distance", "interior", "centre")
-"""Roles whose high values speak for a star's centre, the best first."""
-AGAINST = ("background", "contour", "touching")
-"""Roles whose low values do."""
+CENTRES: tuple[Predicate, ...] = (is_boundary_distance, is_signed_distance, is_foreground, is_seed, is_background)
+"""Channels that say where objects are, the one that is highest at centres first."""
+COMPETITORS = 2
+"""Generations of overlapping stars in the halo: those that can remove a star, and those that can remove them."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -36,123 +63,153 @@ class Options(DecoderOptions):
     """Name of the variant."""
 
     threshold: Share | Literal["auto"] = "auto"
-    """Score from which a voxel proposes an object. `auto`: Otsu's threshold of the first channel that speaks for objects, within 0.2 and
-    0.4."""
+    """Score above which a voxel proposes an object. `auto`: Otsu's threshold of the first channel that says where objects are, within 0.2
+    and 0.4."""
     overlap: Share = 0.3
-    """Of two objects that overlap by more than this, the one with the lower score goes."""
+    """Of two objects that overlap by more than this, the one with the lower score is removed."""
     overlap_of: Literal["smaller", "union"] = "smaller"
-    """What the common part is compared with: the smaller of the two objects, as StarDist does, or their union."""
+    """What the common area or volume is compared with: the smaller of the two objects, as in StarDist, or their union."""
     corners: Literal["exact", "whole"] = "exact"
-    """Where polygons (2D) have their corners when they are compared: `exact`, or cut to `whole` pixels, much as in StarDist's own program,
-    which takes longer. It matters where many small objects overlap."""
+    """Where polygons (2D) have their corners when they are compared: `exact`, or rounded to `whole` pixels, similar to StarDist's own
+    program and slower. It matters where many small objects overlap."""
     grid: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] = 1
-    """Only every so many-th voxel along each axis proposes an object; one number, or one an axis."""
+    """Only every n-th voxel along each axis proposes an object; one number, or one per axis."""
 
 
-class StarDist:
-    """Objects from the channel R and channels that tell how probable it is that a voxel lies in the middle of an object.
+class Parameters(TypedDict):
+    """Threshold of the score, value that stands for 1 of each channel by code, and the largest value of the rays."""
 
-    The score of a voxel is the product of what those channels say: Db, D, F and P speak for it (distances in parts of the longest), B, C
-    and T against it. Polygons of the rays (polyhedra in 3D) overlap by true areas (by voxels); the labels are painted in the order of the
-    score, the highest on top, and the score is the confidence. After Schmidt et al. (MICCAI 2018) and Weigert et al. (WACV 2020).
+    threshold: float
+    scales: dict[str, float]
+    longest: float
+
+
+class StarDist(Decoder[Options, Parameters]):
+    """Objects from rays (R) and channels that say how probable it is that a voxel is in the middle of an object.
+
+    The score of a voxel is the product of those channels: Db, D, F and P count as they are (distances as shares of the largest one), B, C
+    and T count inverted.
 
     Args:
         options: what the user states.
-        representations: the channels, in the order of the prediction.
+        representations: what the channels mean, in the order of the prediction.
 
     Raises:
-        OptionError: when the channels do not suffice, or one of them is of no use here.
+        OptionError: when the channels do not suffice, or one of them is of no use.
+
+    Examples:
+        >>> from morula.representations.encode import build_channels, encode
+        >>> labels = np.zeros((12, 22), np.uint32)
+        >>> labels[2:10, 1:11], labels[2:10, 11:21] = 1, 2
+        >>> block = encode(labels, ["Db", "R"])
+        >>> decoder = StarDist(None, build_channels(["Db", "R"]))
+        >>> len(decoder.decode(block, decoder.fit(ChannelStatistics.of(block)), (1, 1)))
+        2
     """
 
+    name = "stardist"
+    options_class = Options
     channel_sets: ClassVar[tuple[tuple[str, ...], ...]] = (("Db", "R"), ("F", "R"))
-    """Sets of which decoding gives back the objects that were encoded, as near as stars come to them."""
-    nearness: ClassVar[float] = 0.85
-    """Intersection over union with objects that are round or blocks, at least, with as many rays as R has by itself."""
+    min_iou: ClassVar[float] = 0.85
+    """Holds for round objects and blocks, with the default number of rays."""
 
-    def __init__(self, options: Options | None, representations: Sequence[Representation[Any]]) -> None:
-        self.options = options or Options()
-        self.representations = tuple(representations)
-        _check(self.representations)
-        self.rays = next(each for each in self.representations if each.role == "rays")
-        self.first = next(each for role in (*FOR, AGAINST[0]) for each in self.representations if each.role == role)
-        self.counted = (self.first.code,)
-        """Codes of the channels whose histograms `fit` reads."""
+    def __init__(self, options: Options | None, representations: Representations) -> None:
+        super().__init__(options, representations)
+        self.rays = next(channel for channel in self.representations if channel.star_rays)
+        first = first_of(self.representations, *CENTRES)
+        assert first is not None
+        self.first = first
+        self.counted = (first.code,)
 
-    @staticmethod
-    def accepts(representations: Sequence[Representation[Any]]) -> bool:
-        """Whether objects can be made of these channels."""
-        try:
-            _check(representations)
-        except OptionError:
-            return False
-        return True
+    @classmethod
+    def problem(cls, representations: Representations) -> OptionError | None:
+        """None for rays and at least one channel that says where objects are."""
+        if not any(channel.star_rays for channel in representations):
+            return unusable(cls.name, representations, "rays are missing", "Add R, or choose another decoder.")
+        if first_of(representations, *CENTRES) is None:
+            return unusable(cls.name, representations, "no channel says where objects are", "Add one of Db, F, D, P or B to R.")
+        surplus = next((channel.code for channel in representations if not channel.star_rays and not _scores(channel)), None)
+        return None if surplus is None else unusable(cls.name, representations, f"{surplus} is of no use", "Leave it out.")
 
     def search_space(self) -> Space:
-        """Values worth trying of the options, the one in force first."""
+        """Values to try for each option, the current one first."""
         return {
             "threshold": choices(self.options.threshold, ("auto", 0.2, 0.3, 0.4, 0.5, 0.6)),
             "overlap": choices(self.options.overlap, (0.1, 0.2, 0.3, 0.4, 0.5)),
         }
 
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
-        """The threshold, and what stands for 1 in each channel, from statistics of the whole prediction. JSON-able."""
-        rows = rows_of(self.representations, len(statistics.maximum))
+    def fit(self, statistics: ChannelStatistics) -> Parameters:
+        """The threshold of the score, and the scale of each channel."""
+        rows = channel_slices(self.representations, len(statistics.maximum))
         largest = {code: float(statistics.maximum[row].max()) for code, row in rows.items()}
-        tops = {each.code: top(each, largest[each.code]) for each in self.representations if each.role != "rays"}
-        threshold = self.options.threshold
-        if threshold == "auto":
-            split = statistics.otsu(rows[self.first.code].start, above=0.0) / tops[self.first.code]
-            threshold = min(max(1 - split if self.first.role in AGAINST else split, 0.2), 0.4)
-        return {"threshold": threshold, "tops": tops, "longest": largest[self.rays.code]}
+        scales = {channel.code: full_scale(channel, largest[channel.code]) for channel in self.representations if not channel.star_rays}
+        if self.options.threshold == "auto":
+            split = statistics.otsu(rows[self.first.code].start, above=0.0) / scales[self.first.code]
+            threshold = min(max(1 - split if self.first.inverted else split, 0.2), 0.4)
+        else:
+            threshold = self.options.threshold
+        return {"threshold": threshold, "scales": scales, "longest": largest[self.rays.code]}
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any], spacing: Sequence[float]) -> Objects:
+    def alignment(self, ndim: int) -> tuple[int, ...]:
+        """The grid: blocks must have the same candidates."""
+        return (self.options.grid,) * ndim if isinstance(self.options.grid, int) else self.options.grid
+
+    def context(self, parameters: Parameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+        """The object, the stars that overlap it, and those that overlap these.
+
+        A star reaches as far as the longest predicted ray, which may exceed the radius of every object that remains. In principle longer
+        chains of overlapping stars are possible; each link needs a score between those of its neighbours.
+        """
+        longest_ray = parameters["longest"] * self.rays.options.length(spacing) / min(spacing)
+        return halo(max_diameter + COMPETITORS * 2 * longest_ray + 1, spacing)
+
+    def decode(self, block: np.ndarray, parameters: Parameters, spacing: Sequence[float]) -> Objects:
         """Objects of predicted channels C(Z)YX.
 
-        Args:
-            prediction: channels C(Z)YX float32.
-            parameters: from `fit`.
-            spacing: edge lengths of a voxel.
-
-        Raises:
-            DataError: when the prediction does not fit the channels.
-            OptionError: when the grid does not fit the axes.
+        The confidence is the score of the star's centre. Intermediates are `score` and `centres`. See `Decoder.decode` for arguments and
+        errors.
         """
-        rows = rows_of(self.representations, len(prediction))
-        score = self._score(prediction, rows, parameters["tops"])
-        values = prediction[rows[self.rays.code]]
+        rows = channel_slices(self.representations, len(block))
+        score = self._score(block, rows, parameters["scales"])
+        values = block[rows[self.rays.code]]
         fan = fan_of(len(values), spacing)
-        field = field_of(values, parameters["longest"], self.rays.options.length(spacing), spacing)
-        rule = Rule(float(self.options.overlap), self.options.overlap_of == "union", self.options.corners == "whole")
+        rays = ray_field(values, parameters["longest"], self.rays.options.length(spacing), spacing)
+        rule = OverlapRule(float(self.options.overlap), self.options.overlap_of == "union", self.options.corners == "whole")
         candidates = self._candidates(score, parameters["threshold"])
-        if not any(each.role in ("distance", "signed_distance", "centre") for each in self.representations):
-            # the inside alone does not tell the middle: among equal scores those whose shortest ray is longest come first
+        if not any(channel.seed_evidence or channel.depth in ("boundary", "signed") for channel in self.representations):
+            # a foreground alone is equally high everywhere in an object: among equal scores the longest shortest ray marks the middle
             candidates = candidates[np.argsort(-values.min(axis=0).ravel()[candidates], kind="stable")]
-        kept = suppress(score, candidates, field, fan, spacing, rule)
+        kept = suppress(score, candidates, rays, fan, spacing, rule)
         labels = np.zeros(score.shape, np.uint32)
-        paint_stars(labels, kept, field, fan, spacing)
-        found, old = numbered(labels, len(kept))
-        centres = np.zeros(score.shape, smallest_type(len(old)))
-        seen = kept[old - 1]
-        centres.ravel()[seen] = np.arange(1, len(old) + 1)
-        return Objects(found, score.ravel()[seen], {"score": score, "centres": centres})
+        paint_stars(labels, kept, rays, fan, spacing)
+        labels, old_ids = renumber(labels, len(kept))
+        centres = np.zeros(score.shape, smallest_type(len(old_ids)))
+        visible = kept[old_ids - 1]
+        centres.ravel()[visible] = np.arange(1, len(old_ids) + 1)
+        return Objects(labels, score.ravel()[visible], {"score": score, "centres": centres})
 
-    def _score(self, prediction: np.ndarray, rows: Mapping[str, slice], tops: Mapping[str, float]) -> np.ndarray:
+    def _score(self, block: np.ndarray, rows: Mapping[str, slice], scales: Mapping[str, float]) -> np.ndarray:
+        """Product of the channels that are not rays, each as a share of its scale, (Z)YX float32."""
         score: np.ndarray | None = None
-        for each in self.representations:
-            if each.role == "rays":
+        for channel in self.representations:
+            if channel.star_rays:
                 continue
-            share = np.clip(prediction[rows[each.code].start] * np.float32(1 / tops[each.code]), 0, 1)
-            share = 1 - share if each.role in AGAINST else share
+            share = np.clip(block[rows[channel.code].start] * np.float32(1 / scales[channel.code]), 0, 1)
+            share = 1 - share if channel.inverted else share
             score = share if score is None else np.multiply(score, share, out=score)
         assert score is not None
         return score
 
     def _candidates(self, score: np.ndarray, threshold: float) -> np.ndarray:
         """Flat indices of the voxels that propose an object, ascending."""
-        grid = (self.options.grid,) * score.ndim if isinstance(self.options.grid, int) else self.options.grid
+        grid = self.alignment(score.ndim)
         if len(grid) != score.ndim:
             raise OptionError(
-                f"decoder stardist: grid {list(grid)} has {len(grid)} numbers but the image {score.ndim} axes. Give one an axis."
+                "option.axis_count",
+                f"must be one number or {score.ndim} numbers, one per axis of the image",
+                key="grid",
+                value=list(grid),
+                remedy="Give one number for all axes.",
             )
         passed = score >= np.float32(threshold)
         if set(grid) != {1}:
@@ -162,13 +219,6 @@ class StarDist:
         return np.flatnonzero(passed)
 
 
-def _check(representations: Sequence[Representation[Any]]) -> None:
-    """Raise an `OptionError` unless there are rays, a channel that tells where objects are, and none besides that is of no use."""
-    roles = {each.code: each.role for each in representations}
-    if "rays" not in roles.values():
-        raise OptionError(f"stardist needs the channel R but the channels are {', '.join(roles)}. Add R, or choose another decoder.")
-    if not set(roles.values()) & {*FOR, AGAINST[0]}:
-        raise OptionError(f"the channels {', '.join(roles)} do not say where objects are. Add one of Db, F, D, P or B to R.")
-    for code, role in roles.items():
-        if role not in ("rays", *FOR, *AGAINST):
-            raise OptionError(f"stardist makes no use of the channel {code}. Leave it out.")
+def _scores(channel: Evidence) -> bool:
+    """Whether a channel speaks for or against a centre; distances to the centre or to neighbours and masks do not enter the score."""
+    return any(predicate(channel) for predicate in (*CENTRES, is_outline, is_contact))

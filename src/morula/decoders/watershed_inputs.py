@@ -1,132 +1,140 @@
-"""Planes that the watershed reads out of channels that speak together: offsets and affinities."""
+"""Images that the watershed reads: channels as they are, or computed from several channels that belong together.
+
+* Offsets to the centre (H, V and Z) become one image that is high where objects end: far from the centre, and where the offsets of
+  neighbouring voxels point away from each other.
+* Affinities (A) become two images: the highest affinity of a voxel is a foreground probability, 1 minus the lowest one is a boundary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from morula.core.errors import DataError
-from morula.representations.base import Activation, Representation, Role
+from morula.core.errors import DataError, OptionError
+from morula.decoders.affinities import affinity_extremes
+from morula.representations.base import Representation
+from morula.representations.evidence import Boundary, Depth, Evidence
 
-OFFSETS, JOINED, PARTED = "offsets", "joined", "parted"
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A plane that stands for several channels: its name, and role and activation as those of a representation."""
-
-    code: str
-    role: Role
-    activation: Activation = "sigmoid"
-    options: None = None
+OFFSETS, AFFINITY_FOREGROUND, AFFINITY_BOUNDARY = "offsets", "affinity_foreground", "affinity_boundary"
+Representations = Sequence[Representation[Any]]
 
 
-def plane_roles(representations: Sequence[Representation[Any]]) -> dict[str, Any]:
-    """What each plane says, by its name: representations of one channel by their code, the others by what is derived of them.
+class Derived(Evidence):
+    """An image with values from 0 to 1 that is computed from several channels."""
 
-    Offsets H, V and Z become `offsets`, high where objects end: far from the centre, and where neighbours point away from each other.
-    Affinities become `joined`, the inside (a voxel goes with one of its neighbours), and `parted`, the contour (it is cut off from one).
-    """
-    found: dict[str, Any] = {each.code: each for each in representations if each.role not in ("offset", "affinity")}
-    roles = {each.role for each in representations}
-    if "offset" in roles:
-        found[OFFSETS] = Derived(OFFSETS, "centre_distance")
-    if "affinity" in roles:
-        found[JOINED], found[PARTED] = Derived(JOINED, "interior"), Derived(PARTED, "contour")
+    def __init__(
+        self,
+        code: str,
+        *,
+        depth: Depth | None = None,
+        boundary_evidence: Boundary | None = None,
+        foreground_probability: bool = False,
+        inverted: bool = False,
+    ) -> None:
+        self.code, self.depth, self.boundary_evidence = code, depth, boundary_evidence
+        self.foreground_probability, self.inverted = foreground_probability, inverted
+
+
+def evidence_by_name(representations: Representations) -> dict[str, Evidence]:
+    """What each image says, by its name: a channel's code, or the name of a derived image."""
+    found: dict[str, Evidence] = {
+        channel.code: channel for channel in representations if channel.centre_offset_axis is None and not channel.affinities
+    }
+    if any(channel.centre_offset_axis is not None for channel in representations):
+        found[OFFSETS] = Derived(OFFSETS, depth="centre", inverted=True)
+    if any(channel.affinities for channel in representations):
+        found[AFFINITY_FOREGROUND] = Derived(AFFINITY_FOREGROUND, foreground_probability=True)
+        found[AFFINITY_BOUNDARY] = Derived(AFFINITY_BOUNDARY, boundary_evidence="outline", inverted=True)
     return found
 
 
-def plane_of(code: str, representations: Sequence[Representation[Any]]) -> list[str]:
-    """Names of the planes that a channel's code stands for in the options: its own, or those derived of it."""
-    role = next((each.role for each in representations if each.code == code), None)
-    return {"offset": [OFFSETS], "affinity": [JOINED, PARTED]}.get(str(role), [code])
+def image_names(code: str, representations: Representations) -> list[str]:
+    """Names of the images that a channel's code stands for in the options: its own, or those derived from it."""
+    channel = next((channel for channel in representations if channel.code == code), None)
+    if channel is not None and channel.centre_offset_axis is not None:
+        return [OFFSETS]
+    return [AFFINITY_FOREGROUND, AFFINITY_BOUNDARY] if channel is not None and channel.affinities else [code]
 
 
-def rows_of(representations: Sequence[Representation[Any]], count: int) -> dict[str, slice]:
-    """Where each representation's channels lie among `count` physical ones.
+def channel_slices(representations: Representations, count: int) -> dict[str, slice]:
+    """Place of each representation's channels among `count` predicted ones, by code.
 
     Raises:
-        DataError: when they are not as many as the representations have.
+        DataError: when the representations have more or fewer channels, in 2D and in 3D.
     """
+    widths: list[int] = []
     for ndim in (2, 3):
-        widths = [_width(each, ndim) for each in representations]
+        try:
+            widths = [channel.width(ndim) for channel in representations]
+        except OptionError:
+            continue  # offsets or bandwidths for images with the other number of axes
         if sum(widths) == count:
-            ends = np.cumsum(widths).tolist()
-            return {each.code: slice(end - width, end) for each, end, width in zip(representations, ends, widths, strict=True)}
-    wanted = ", ".join(each.code for each in representations)
-    raise DataError(f"the prediction has {count} channels but {wanted} are {sum(widths)}. Give C(Z)YX.")
+            stops = np.cumsum(widths).tolist()
+            return {channel.code: slice(stop - width, stop) for channel, stop, width in zip(representations, stops, widths, strict=True)}
+    expected = ", ".join(channel.code for channel in representations)
+    raise DataError(
+        "prediction.channel_count",
+        f"the prediction has {count} channels, but {expected} have {sum(widths)}",
+        key="prediction",
+        value=count,
+        remedy="Give C(Z)YX.",
+    )
 
 
-def _width(each: Any, ndim: int) -> int:
-    offsets = getattr(each.options, "offsets", ()) if each.role == "affinity" else ()
-    if offsets:
-        return len(offsets)
-    if each.role == "affinity" and each.options.reach:
-        return len(each.options.reach) * ndim
-    if each.role == "affinity" and each.options.neighborhood:
-        ndim = 2 if each.options.neighborhood in ("4-connectivity", "8-connectivity") else 3
-    return int(each.width(ndim))
-
-
-def planes(representations: Sequence[Representation[Any]], prediction: np.ndarray, largest: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Planes (Z)YX float32 by name.
+def input_images(representations: Representations, prediction: np.ndarray, largest: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Images (Z)YX float32 by name.
 
     Args:
         representations: in the order of the prediction.
         prediction: channels C(Z)YX float32.
-        largest: largest size of each channel in the whole image, which stands for 1 where offsets are lengths.
+        largest: largest magnitude of each channel in the whole image, the scale of offsets that are lengths.
     """
-    rows = rows_of(representations, len(prediction))
-    found: dict[str, np.ndarray] = {}
-    ways: list[tuple[int, np.ndarray, float]] = []
-    for each in representations:
-        values = prediction[rows[each.code]]
-        if each.role == "offset":
-            if -each.axis <= prediction.ndim - 1:  # type: ignore[attr-defined]
-                one = 1.0 if each.options.norm else max(largest[each.code], 1e-6)
-                ways.append((each.axis, values[0], one))  # type: ignore[attr-defined]
-        elif each.role == "affinity":
-            found[JOINED], found[PARTED] = joined(values, each.options.steps(prediction.ndim - 1))
+    rows = channel_slices(representations, len(prediction))
+    images: dict[str, np.ndarray] = {}
+    offsets: list[tuple[int, np.ndarray, float]] = []
+    for channel in representations:
+        values = prediction[rows[channel.code]]
+        steps = channel.affinity_offsets(prediction.ndim - 1)
+        if channel.centre_offset_axis is not None:
+            if -channel.centre_offset_axis <= prediction.ndim - 1:  # a 2D image has no offsets along z
+                scale = 1.0 if channel.normalised_offset else max(largest[channel.code], 1e-6)
+                offsets.append((channel.centre_offset_axis, values[0], scale))
+        elif steps is not None:
+            images[AFFINITY_FOREGROUND], images[AFFINITY_BOUNDARY] = affinity_extremes(values, steps)
         else:
-            found[each.code] = values[0]
-    if ways:
-        found[OFFSETS] = _ends(ways)
-    return found
+            images[channel.code] = values[0]
+    if offsets:
+        images[OFFSETS] = object_ends(offsets)
+    return images
 
 
-def _ends(ways: list[tuple[int, np.ndarray, float]]) -> np.ndarray:
-    """How much objects end at each voxel, 0 to 1, from the ways to the centre along some axes and what stands for 1 in each.
+def object_ends(offsets: Sequence[tuple[int, np.ndarray, float]]) -> np.ndarray:
+    """How much objects end at each voxel, from 0 at their centre to 1 at their boundary, from offsets to the centre along some axes.
 
-    Far from the centre ways are long. Across a contact of two objects they turn from pointing back to pointing on: a rise along their
-    own axis, where inside an object they fall. A network's blurred ways pass 0 there; the rise tells that it is no centre.
+    Two facts are combined. Offsets are long far from the centre. Along their own axis they fall inside an object, but jump up where one
+    object ends and the next begins::
+
+        offset    +1 \\        |\\
+                   0  \\       | \\          rise between two objects: boundary
+                  -1   \\______|  \\
+
+    A network's blurred offsets pass through 0 at that jump, as they do at a centre; the rise tells the two cases apart.
+
+    Args:
+        offsets: per axis its number (counted from the last), the image (Z)YX, and the length that stands for 1.
     """
-    free: np.ndarray | None = None
-    size = np.zeros(ways[0][1].shape, np.float32)
-    for axis, values, one in ways:
-        way = values if one == 1 else values / np.float32(one)
-        np.maximum(size, np.abs(way), out=size)
-        flat = np.gradient(way, axis=axis) if way.shape[axis] > 1 else np.zeros_like(way)
-        np.subtract(1, np.clip(flat, 0, 1, out=flat), out=flat)
-        free = flat if free is None else np.multiply(free, flat, out=free)
-    assert free is not None
-    np.clip(np.subtract(1, size, out=size), 0, 1, out=size)
-    size *= free
-    return np.subtract(1, size, out=size)
-
-
-def joined(values: np.ndarray, steps: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """The highest affinity of each voxel to any neighbour, and 1 minus the lowest, among the pairs that lie in the image."""
-    high, low = np.zeros(values.shape[1:], np.float32), np.ones(values.shape[1:], np.float32)
-    short = [i for i, step in enumerate(steps) if max(map(abs, step)) == 1] or list(range(len(steps)))
-    for i in short:
-        sides: list[tuple[int, int]] = list(zip(steps[i], high.shape, strict=True))
-        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in sides)
-        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in sides)
-        pairs = values[i][here]
-        for end in (here, there):
-            np.maximum(high[end], pairs, out=high[end])
-            np.minimum(low[end], pairs, out=low[end])
-    return high, 1 - low
+    no_rise: np.ndarray | None = None
+    length = np.zeros(offsets[0][1].shape, np.float32)
+    for axis, values, scale in offsets:
+        offset = values if scale == 1 else values / np.float32(scale)
+        np.maximum(length, np.abs(offset), out=length)
+        rise = np.gradient(offset, axis=axis) if offset.shape[axis] > 1 else np.zeros_like(offset)
+        np.subtract(1, np.clip(rise, 0, 1, out=rise), out=rise)
+        no_rise = rise if no_rise is None else np.multiply(no_rise, rise, out=no_rise)
+    assert no_rise is not None
+    # nearness to the centre, cancelled where offsets rise; computed in place since each of these is as large as a channel
+    np.clip(np.subtract(1, length, out=length), 0, 1, out=length)
+    length *= no_rise
+    return np.subtract(1, length, out=length)

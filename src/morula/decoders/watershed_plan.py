@@ -1,187 +1,225 @@
-"""What the watershed decoder does where the user leaves it open: channels of each step, and thresholds."""
+"""Choices of the watershed decoder where the user leaves them open: the channels of each step, and their thresholds.
+
+The choices follow from what channels say (`morula.representations.evidence`), never from which channels they are. The constants were
+chosen on predictions of trained networks (docs/benchmarks.md); each has its reason beside it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.decoders.search_space import choices
+from morula.decoders.search_space import Space, choices
 from morula.decoders.watershed_inputs import OFFSETS
+from morula.representations.evidence import (
+    Evidence,
+    Predicate,
+    is_background,
+    is_boundary_distance,
+    is_centre_distance,
+    is_contact,
+    is_foreground,
+    is_mask,
+    is_outline,
+    is_proximity,
+    is_seed,
+    is_signed_distance,
+)
 
 Threshold = float | Literal["auto"]
-Channels = Mapping[str, Any]
-"""Representations, or planes derived of several (`morula.decoders.watershed_inputs`), by name."""
+Channels = Mapping[str, Evidence]
+"""What each image says, by name: representations, or images derived from several (`morula.decoders.watershed_inputs`)."""
 
-AGAINST = frozenset({"background", "contour", "touching", "neighbour", "centre_distance"})
-"""Roles whose low values speak for a seed."""
-DISTANCES = frozenset({"distance", "signed_distance", "centre_distance"})
-"""Roles that measure depth."""
-UNUSED = frozenset({"rays", "flow", "embedding"})
-"""Roles that the watershed cannot read."""
-SURFACES = ("contour", "touching", "distance", "signed_distance", "centre_distance", "neighbour", "interior", "background")
-"""Roles that may be flooded, the steepest between touching objects first."""
-_EXTENT = ("interior", "background", "distance", "signed_distance", "contour", "mask")
+SURFACES: tuple[Predicate, ...] = (
+    is_outline, is_contact, is_boundary_distance, is_signed_distance, is_centre_distance, is_proximity, is_foreground, is_background,
+)  # fmt: skip
+"""Channels that can be flooded, the steepest between touching objects first."""
 
 
-def codes(channels: Channels, *roles: str) -> list[str]:
-    """Codes of the channels with one of these roles, in the order of the roles."""
-    return [code for role in roles for code, channel in channels.items() if channel.role == role]
+def names_of(channels: Channels, *predicates: Predicate) -> list[str]:
+    """Names of the channels that fulfil one of the predicates, in the order of the predicates."""
+    return [name for predicate in predicates for name, channel in channels.items() if predicate(channel)]
 
 
-def check_plan(channels: Channels, seeds: Mapping[str, Any], growth: Mapping[str, Any], surface: str | None) -> None:
-    """Check that objects can be made of these channels as the user states.
+def plan_problem(
+    channels: Channels, seeds: Mapping[str, Threshold], growth: Mapping[str, Threshold], surface: str | None
+) -> OptionError | None:
+    """The error that explains why the watershed cannot work as the user asks, or `None` where it can.
 
-    Raises:
-        OptionError: when no channel says how far objects reach, an option names a channel that is not there, or a threshold lies where
-            no value of the channel can.
+    It cannot when a channel is of no use, none says how far objects reach, an option names a channel that is not predicted, or a threshold
+    is outside the channel's values.
     """
     known = ", ".join(channels)
-    if foreign := codes(channels, *UNUSED):
-        raise OptionError(f"the watershed makes no use of the channel {foreign[0]}. Leave it out, or choose a decoder that does.")
-    if not codes(channels, *_EXTENT):
-        raise OptionError(f"the channels {known} do not say how far objects reach. Add one of F, B, C, Db or D.")
-    for step, named in (("seeds", seeds), ("growth", growth), ("surface", [surface] if surface else [])):
-        for code in named:
-            if code not in channels:
-                raise OptionError(f"{step} names the channel {code!r} but the prediction has {known}.{did_you_mean(code, list(channels))}")
+    unused = [name for name, channel in channels.items() if not channel.is_scalar]
+    if unused:
+        return OptionError(
+            "decoder.unusable_channels",
+            f"the watershed makes no use of the channel {unused[0]}",
+            key="channels",
+            value=known,
+            remedy="Leave it out, or choose a decoder that uses it.",
+        )
+    if not any(channel.defines_extent for channel in channels.values()):
+        return OptionError(
+            "decoder.unusable_channels",
+            "these channels do not say how far objects reach (decoder watershed)",
+            key="channels",
+            value=known,
+            remedy="Add one of F, B, C, Db or D.",
+        )
+    for step, names in (("seeds", list(seeds)), ("growth", list(growth)), ("surface", [surface] if surface else [])):
+        for name in names:
+            if name not in channels:
+                remedy = f"Use one of {known}.{did_you_mean(name, list(channels))}"
+                return OptionError("decoder.unknown_channel", "is not predicted", key=step, value=name, remedy=remedy)
     for step, thresholds in (("seeds", seeds), ("growth", growth)):
-        for code, value in thresholds.items():
-            if value != "auto" and getattr(channels[code], "activation", None) == "sigmoid" and not 0 <= value <= 1:
-                raise OptionError(
-                    f"the threshold of {code} in {step} is {value:g}, but {code} lies between 0 and 1. Give one within, or 'auto'."
-                )
+        for name, value in thresholds.items():
+            if value != "auto" and channels[name].activation == "sigmoid" and not 0 <= value <= 1:
+                remedy = "Give a number within, or 'auto'."
+                rule = f"must be from 0 to 1, the values of {name}"
+                return OptionError("decoder.threshold_range", rule, key=f"{step}.{name}", value=value, remedy=remedy)
+    return None
 
 
 def planned_seeds(channels: Channels) -> dict[str, Threshold]:
-    """Centres where they are predicted; else everything that tells inside from contour, and depth."""
-    if centres := codes(channels, "centre"):
+    """Centres where they are predicted; else every channel that separates the inside from boundaries, and depth."""
+    if centres := names_of(channels, is_seed):
         return dict.fromkeys(centres, "auto")
-    inside = codes(channels, "interior") or codes(channels, "background")
-    depth = codes(channels, "distance") or codes(channels, "signed_distance")
-    centres = codes(channels, "centre_distance") if not depth or OFFSETS in channels else []
-    found = [*inside, *codes(channels, "contour", "touching", "neighbour"), *depth, *centres]
-    return dict.fromkeys(found or codes(channels, "mask"), "auto")
+    inside = names_of(channels, is_foreground) or names_of(channels, is_background)
+    depth = names_of(channels, is_boundary_distance) or names_of(channels, is_signed_distance)
+    centres = names_of(channels, is_centre_distance) if not depth or OFFSETS in channels else []
+    chosen = [*inside, *names_of(channels, is_outline, is_contact, is_proximity), *depth, *centres]
+    return dict.fromkeys(chosen or names_of(channels, is_mask), "auto")
 
 
 def planned_growth(channels: Channels) -> dict[str, Threshold]:
-    """The inside; without a channel for it the distance; with contours alone nothing limits objects but each other."""
-    for role in ("interior", "background", "signed_distance", "distance", "mask"):
-        if found := codes(channels, role):
-            return dict.fromkeys(found[:1], "auto")
+    """The foreground; without one the distance; with boundaries alone objects are limited only by each other."""
+    for predicate in (is_foreground, is_background, is_signed_distance, is_boundary_distance, is_mask):
+        if names := names_of(channels, predicate):
+            return dict.fromkeys(names[:1], "auto")
     return {}
 
 
 def planned_surface(channels: Channels) -> str:
     """The channel that is steepest between touching objects."""
-    contours = [code for code in codes(channels, "contour") if getattr(channels[code], "separates", True)]
-    rest = ("distance", "signed_distance", "centre_distance", "neighbour", "interior", "background", "contour", "mask")
-    return [*contours, *codes(channels, "touching", *rest)][0]
+    separating = [name for name in names_of(channels, is_outline) if channels[name].separates]
+    others = (
+        is_contact, is_boundary_distance, is_signed_distance, is_centre_distance, is_proximity, is_foreground, is_background, is_outline,
+        is_mask,
+    )  # fmt: skip
+    return [*separating, *names_of(channels, *others)][0]
 
 
-def planned_valley(channels: Channels, seeds: Mapping[str, Any]) -> float:
-    """How deep a valley parts seeds: distances fall to 0 between objects, probabilities less so."""
-    roles = {channels[code].role for code in seeds}
-    if roles & {"distance", "signed_distance"}:
+def planned_valley(channels: Channels, seeds: Mapping[str, Threshold]) -> float:
+    """Relative depth of the valley between two seeds: distances fall to 0 between objects, probabilities fall less."""
+    depths = {channels[name].depth for name in seeds}
+    if depths & {"boundary", "signed"}:
         return 0.45
-    return 0.3 if "centre_distance" in roles else 0.25
+    return 0.3 if "centre" in depths else 0.25
 
 
-def lowest_peak(channels: Channels, seeds: Mapping[str, Any], thresholds: Mapping[str, float | None]) -> float:
-    """Depth that a seed reaches somewhere, or it is noise: probabilities and scaled distances are near 1 in the middle of each object.
+def lowest_peak(channels: Channels, seeds: Mapping[str, Threshold], thresholds: Mapping[str, float | None]) -> float:
+    """Depth that a seed must reach somewhere; lower ones are noise, since depth is near 1 in the middle of every object.
 
-    Distances in lengths, and centres (whose values say how sure the place is), are not judged.
+    0, so that every seed counts, for distances in lengths, and for centres, whose values say how certain their position is.
     """
-    if None in thresholds.values() or any(channels[code].role == "centre" for code in seeds):
+    if None in thresholds.values() or any(channels[name].seed_evidence for name in seeds):
         return 0.0
-    roles = {channels[code].role for code in seeds}
-    if roles & {"distance", "signed_distance"}:
-        return 0.25 if "distance" in roles else 0.4  # the deepest voxel need not be the centre; noise around 0 makes signed peaks outside
-    return 0.6 if roles & {"centre_distance", "neighbour"} else 0.25
+    depths = {channels[name].depth for name in seeds}
+    if "boundary" in depths:
+        return 0.25  # the deepest voxel need not be the centre that the other channels predict
+    if "signed" in depths:
+        return 0.4  # noise around 0 makes peaks outside objects
+    return 0.6 if "centre" in depths or any(is_proximity(channels[name]) for name in seeds) else 0.25
 
 
-def top(channel: Any, largest: float) -> float:
-    """Value of a channel that stands for 1: 10 for discretised distances, the largest one predicted for lengths."""
-    if channel.activation == "sigmoid":
-        return 1.0
-    if stated := getattr(channel.options, "top", None):
-        return float(stated)
-    return max(largest, 1e-6)
+def full_scale(channel: Evidence, largest: float) -> float:
+    """Value of a channel that stands for 1: stated by the representation, or for lengths the largest predicted one."""
+    return max(largest, 1e-6) if channel.full_scale is None else channel.full_scale
 
 
 def auto_threshold(
     channels: Channels,
-    code: str,
+    name: str,
     otsu: Callable[..., float] | None,
     largest: float,
     *,
     step: Literal["seeds", "growth"],
-    parted: bool,
+    valleys: bool,
 ) -> float | None:
-    """Threshold of a channel for a step, by Otsu's method within the bounds that make sense for the channel.
+    """Threshold of a channel by Otsu's method, within bounds that make sense for what the channel says.
 
-    The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where seeds are parted by valleys,
-    seed thresholds are lenient: the valleys do the work. `None` stands for half a voxel, for distances in lengths.
+    The bounds keep an image without objects empty, where Otsu's method would cut through the noise. Where valleys separate seeds, seed
+    thresholds are lenient: the valleys do the work.
 
     Args:
         channels: all of them.
-        code: the one in question.
-        otsu: Otsu's threshold of its values (greater than `above`); `None` for derived planes, which take the middle.
+        name: the channel in question.
+        otsu: Otsu's threshold of its values (of those greater than `above`); `None` for derived images, which use half of the scale.
         largest: its largest value.
         step: what the threshold is for.
-        parted: whether valleys part seeds.
+        valleys: whether valleys separate seeds.
+
+    Returns:
+        The threshold; `None` stands for half a voxel, for distances in lengths.
     """
-    channel = channels[code]
-    one = top(channel, largest)
+    channel = channels[name]
+    scale = full_scale(channel, largest)
 
     def split(above: float = -float("inf")) -> float:
-        return one / 2 if otsu is None else otsu(above=above)
+        return scale / 2 if otsu is None else otsu(above=above)
 
-    if channel.role == "centre":
-        return _within(split(above=0.1), 0.2, 0.5)  # centres are rare: most voxels say nothing of them
-    if channel.role == "interior" and step == "seeds" and codes(channels, "centre_distance"):
-        return 0.9  # distances to the centre fall to 0 in the background again: seeds keep off the rim
-    if channel.role == "signed_distance" and (step == "growth" or (parted and getattr(channel.options, "top", None) is None)):
+    if channel.seed_evidence:
+        return _clip(split(above=0.1), 0.2, 0.5)  # centres are rare: almost all voxels are near 0
+    if is_foreground(channel) and step == "seeds" and names_of(channels, is_centre_distance):
+        return 0.9  # distances to the centre are 0 in the background, too: seeds must avoid the rim of objects
+    if channel.depth == "signed" and (step == "growth" or (valleys and channel.full_scale is None)):
         return 0.0
-    if channel.role not in DISTANCES:
-        lenient = channel.role in ("contour", "touching", "neighbour") and parted and step == "seeds"
-        return one * _within(split() / one, *((0.7, 0.8) if lenient else (0.3, 0.7)))
-    if channel.role == "centre_distance":
-        return one * _within(split(above=0.0) / one, *((0.7, 0.8) if parted else (0.4, 0.6)))
-    if channel.activation != "sigmoid" and getattr(channel.options, "values", None) == "raw" and (parted or step == "growth"):
+    if channel.depth is None:
+        lenient = channel.boundary_evidence is not None and valleys and step == "seeds"
+        return scale * _clip(split() / scale, *((0.7, 0.8) if lenient else (0.3, 0.7)))
+    if channel.depth == "centre":
+        return scale * _clip(split(above=0.0) / scale, *((0.7, 0.8) if valleys else (0.4, 0.6)))
+    if channel.depth == "boundary" and channel.full_scale is None and (valleys or step == "growth"):
         return None
-    share = split() / one
+    share = split() / scale
     if step == "growth":
-        return one * _within(share / 4, 0.08, 0.12)
-    return one * (_within(share / 3, 0.08, 0.15) if parted else _within(share, 0.3, 0.6))
+        return scale * _clip(share / 4, 0.08, 0.12)
+    return scale * (_clip(share / 3, 0.08, 0.15) if valleys else _clip(share, 0.3, 0.6))
 
 
-def _within(value: float, low: float, high: float) -> float:
+def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Thresholds of probabilities."""
+PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds of probabilities to try."""
 DEPTHS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65)
-"""Thresholds of scaled distances."""
-SIGNED = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
-"""Thresholds of signed distances."""
+"""Thresholds of scaled distances to try."""
+SIGNED_DEPTHS = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+"""Thresholds of signed distances to try."""
 
 
-def threshold_choices(channel: Any, current: Any) -> tuple[Any, ...]:
-    """Thresholds worth trying of a channel; of distances in lengths, whose scale is not known beforehand, only the one in force.
+def threshold_choices(channel: Evidence, current: Threshold) -> tuple[object, ...]:
+    """Thresholds to try of a channel; for distances in lengths, whose scale is not known in advance, only the current one and `auto`.
 
     Examples:
         >>> from morula.representations.encode import build_channels
         >>> threshold_choices(build_channels(["F"])[0], "auto")[:4]
         ('auto', 0.1, 0.2, 0.3)
     """
-    if channel.role not in DISTANCES:
-        return choices(current, ("auto", *SHARES))
-    if getattr(channel.options, "values", None) == "raw" or (channel.activation == "linear" and top(channel, 0.0) < 1):
+    if channel.depth is None:
+        return choices(current, ("auto", *PROBABILITIES))
+    if channel.full_scale is None and channel.activation == "linear":
         return choices(current, ("auto",))
-    if channel.role == "signed_distance":
-        return choices(current, ("auto", *SIGNED))
-    one = top(channel, 1.0)
-    return choices(current, ("auto", *(round(one * (1 - share if channel.role in AGAINST else share), 3) for share in DEPTHS)))
+    if channel.depth == "signed":
+        return choices(current, ("auto", *SIGNED_DEPTHS))
+    scale = full_scale(channel, 1.0)
+    return choices(current, ("auto", *(round(scale * (1 - share if channel.inverted else share), 3) for share in DEPTHS)))
+
+
+def surface_choices(channels: Channels, current: str | None, codes: set[str]) -> Space:
+    """Surfaces to try: the planned one, and every predicted channel that can be flooded."""
+    return {"surface": choices(current, (None, *(name for name in names_of(channels, *SURFACES) if name in codes)))}

@@ -112,7 +112,7 @@ def _step(field: np.ndarray, place: np.ndarray, n: int, scale: np.ndarray, shape
 
 
 @njit(cache=True, nogil=True)
-def arrivals(ends: np.ndarray, counts: np.ndarray) -> None:
+def count_ends(ends: np.ndarray, counts: np.ndarray) -> None:
     """Add 1 to the count at each end (-1: none)."""
     for end in ends:
         if end >= 0:
@@ -120,7 +120,7 @@ def arrivals(ends: np.ndarray, counts: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def take_from_ends(ends: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
+def labels_of_ends(ends: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
     """Write into each voxel the id at its end; 0 where there is none."""
     for i, end in enumerate(ends):
         out[i] = ids[end] if end >= 0 else 0

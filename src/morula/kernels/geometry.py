@@ -49,7 +49,7 @@ def geometry(labels: np.ndarray, largest: int | None = None) -> Geometry:
     return Geometry(sizes, centroids[:, -ndim:], starts[:, -ndim:], stops[:, -ndim:])
 
 
-def sizes_of(labels: np.ndarray, largest: int) -> np.ndarray:
+def voxel_counts(labels: np.ndarray, largest: int) -> np.ndarray:
     """Voxels of each id, (largest+1,) int64."""
     counts = np.zeros(largest + 1, np.int64)
     _count(labels.ravel(), counts)

@@ -78,7 +78,7 @@ def _grouped(channels: np.ndarray, pairs: Pairs) -> np.ndarray:
     return parent
 
 
-def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequence[int]], *, threshold: float = 0.5) -> np.ndarray:
+def attach_voxels(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequence[int]], *, threshold: float = 0.5) -> np.ndarray:
     """Labels with the voxels outside them given to the object that they hang on by the strongest chain of affinities above a threshold.
 
     A chain is as strong as its weakest link; the objects themselves stay (a spanning forest, Meyer 1994).
@@ -90,7 +90,7 @@ def attach(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequenc
         threshold: affinity above which a link holds.
 
     Examples:
-        >>> attach(np.array([[0, 0, 7, 0, 9]], np.uint32), np.array([[[0, 0.2, 0.9, 0.7, 0.8]]], np.float32), [(0, -1)])
+        >>> attach_voxels(np.array([[0, 0, 7, 0, 9]], np.uint32), np.array([[[0, 0.2, 0.9, 0.7, 0.8]]], np.float32), [(0, -1)])
         array([[0, 7, 7, 9, 9]], dtype=uint32)
     """
     steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)

@@ -8,13 +8,13 @@ from numba import njit
 from morula.core.label_image import smallest_type
 
 
-def numbered(labels: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+def renumber(labels: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels with ids 1..n in the order of the old ones, in the smallest type that holds them, and the old id of each new one.
 
     Ids must not exceed `largest`.
 
     Examples:
-        >>> numbered(np.array([[0, 7, 3]], np.uint32), 7)
+        >>> renumber(np.array([[0, 7, 3]], np.uint32), 7)
         (array([[0, 2, 1]], dtype=uint16), array([3, 7]))
     """
     there = np.zeros(largest + 1, np.bool_)
@@ -60,7 +60,7 @@ def _maxima(ids: np.ndarray, values: np.ndarray, high: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def select(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: np.ndarray) -> None:
+def select_objects(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: np.ndarray) -> None:
     """Copy the values of the objects that are kept into `out`, run by run."""
     previous, copy = ids[0], ids[0] != 0 and kept[ids[0]]
     for i in range(ids.size):

@@ -1,4 +1,24 @@
-"""Peaks of a landscape that valleys part: one seed an object."""
+"""Relative h-maxima: one seed per object, where valleys of an image separate the objects.
+
+An h-maximum is a peak that rises at least h above the passes to higher peaks. Networks predict objects with different certainty, so that
+one h for all is either too high for dim objects or too low for bright ones. Here h is a share of the peak itself::
+
+    height
+      5 |    /\\        /\\                 depth 0.2: the pass at 4.5 is not 20 % below the lower peak,
+    4.5 |   /  \\______/  \\    __          so that the two peaks at 5 are one region; the pass at 2 is,
+      3 |  /              \\  /  \\         so that the peak at 3 is a region of its own
+      2 | /                \\/    \\
+          1 1 1 1 1 1 1 1 1 . 2 2 2
+
+Voxels are visited from the highest to the lowest. A voxel beside one region joins it; a voxel beside none starts a region; a voxel beside
+several merges those of which the lower peak is not deep enough, else it is a valley and stays 0. A disjoint-set forest keeps the regions.
+So every region has a peak, and no region contains a valley deeper than its share.
+
+Which regions are merged depends on values only, not on the extent of the image: heights are sorted exactly (a radix sort of the bits of
+the floats), never scaled to the largest one. Complexity: linear in the number of voxels.
+
+Source: Soille, Morphological Image Analysis (2004), chapter 6; the relative height is our addition.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +27,18 @@ from numba import njit
 
 from morula.kernels.components import connected_components
 from morula.kernels.object_tables import object_maxima
-from morula.kernels.watershed import quantised, steps
+from morula.kernels.watershed import neighbour_offsets
+
+_HALF = 65_536
 
 
 def relative_h_maxima(height: np.ndarray, mask: np.ndarray, depth: float, *, connectivity: int = 1) -> tuple[np.ndarray, int]:
-    """Regions of a mask that valleys of a landscape part.
-
-    Water sinks from the highest voxel on. Two regions that meet become one when the pass between them is less than the share `depth`
-    below the lower of their peaks; else they stay two, and the voxels where they meet belong to none. So every region has a peak, and
-    no region has a valley deeper than `depth`: h-maxima with a relative height (Soille, Morphological Image Analysis, chapter 6).
+    """Regions of a mask that are separated by valleys of an image.
 
     Args:
-        height: landscape (Z)YX float, not negative where it matters (values below 0 count as 0).
+        height: (Z)YX float; values below 0 count as 0.
         mask: (Z)YX bool.
-        depth: share of the lower peak, between 0 (every peak by itself) and 1 (connected pieces of the mask).
+        depth: share of the lower peak by which a valley has to be deeper, from 0 (every peak separately) to 1 (connected components).
         connectivity: 1 for faces, 2 for edges, 3 for corners.
 
     Returns:
@@ -33,52 +51,64 @@ def relative_h_maxima(height: np.ndarray, mask: np.ndarray, depth: float, *, con
     """
     padded = tuple(n + 2 for n in mask.shape)
     inner = (slice(1, -1),) * mask.ndim
-    levels = np.zeros(padded, np.uint16)
-    levels[inner] = quantised(height, mask, lowest=0.0)
-    # where the pass is higher than the share of the highest peak of all, regions that touch are one: no need to sink there step by step
-    summits = mask & (levels[inner] >= (1 - depth) * int(levels.max()))
-    tops, made = connected_components(summits, connectivity)
-    peaks = object_maxima(tops, levels[inner], made) * np.float32(1 - depth)
+    levels = np.zeros(padded, np.float32)
+    # adding 0 turns a negative zero into a positive one: the sort compares bits
+    np.add(np.maximum(np.where(mask, height, 0), 0), 0, out=levels[inner], casting="same_kind")
+    # Above the share of the highest peak of all, regions that touch are one whatever their peaks: connected components find them at once.
+    summits = mask & (levels[inner] >= np.float32(1 - depth) * levels.max())
+    tops, number = connected_components(summits, connectivity)
+    peaks = object_maxima(tops, levels[inner], number) * np.float32(1 - depth)
     ids = np.zeros(padded, np.int32)
     ids[inner] = tops
     rest = np.zeros(padded, np.bool_)
     np.greater(mask, summits, out=rest[inner])
-    order = _descending(levels.ravel(), rest.ravel())
+    order = _descending(levels.view(np.uint32).ravel(), rest.ravel())
     strides = np.array([np.prod(padded[axis + 1 :], dtype=np.int64) for axis in range(mask.ndim)], np.int64)
-    neighbours = (steps(mask.ndim, connectivity) @ strides).astype(np.int64)
-    number = _sink(levels.ravel(), order, neighbours, 1 - depth, peaks, ids.ravel())
+    neighbours = (neighbour_offsets(mask.ndim, connectivity) @ strides).astype(np.int64)
+    number = _descend(levels.ravel(), order, neighbours, 1 - depth, peaks, ids.ravel())
     return ids[inner].astype(np.uint32), number
 
 
 @njit(cache=True, nogil=True)
-def _descending(levels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Indices of the mask's voxels from the highest level to the lowest, in array order within a level."""
-    starts = np.zeros(65_537, np.int64)
-    for i in range(levels.size):
+def _descending(bits: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Indices of the mask's voxels from the highest value to the lowest, in array order among equal values.
+
+    The bits of floats that are not negative are in the order of their values. Two passes of a counting sort, first by the lower and then by
+    the upper 16 bits; both are stable.
+    """
+    lower, upper = np.zeros(_HALF + 1, np.int64), np.zeros(_HALF + 1, np.int64)
+    for i in range(bits.size):
         if inside[i]:
-            starts[65_536 - np.int64(levels[i])] += 1
-    for level in range(65_536):
-        starts[level + 1] += starts[level]
-    order = np.empty(starts[65_536], np.int64)
-    for i in range(levels.size):
+            lower[_HALF - np.int64(bits[i] & np.uint32(0xFFFF))] += 1
+            upper[_HALF - np.int64(bits[i] >> np.uint32(16))] += 1
+    for level in range(_HALF):
+        lower[level + 1] += lower[level]
+        upper[level + 1] += upper[level]
+    by_lower, order = np.empty(lower[_HALF], np.int64), np.empty(lower[_HALF], np.int64)
+    for i in range(bits.size):
         if inside[i]:
-            slot = 65_535 - np.int64(levels[i])
-            order[starts[slot]] = i
-            starts[slot] += 1
+            slot = _HALF - 1 - np.int64(bits[i] & np.uint32(0xFFFF))
+            by_lower[lower[slot]] = i
+            lower[slot] += 1
+    for i in by_lower:
+        slot = _HALF - 1 - np.int64(bits[i] >> np.uint32(16))
+        order[upper[slot]] = i
+        upper[slot] += 1
     return order
 
 
 @njit(cache=True, nogil=True)
-def _root(parent: np.ndarray, label: int) -> int:
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
+def _root(parent: np.ndarray, region: int) -> int:
+    """Representative of a region; paths are halved on the way."""
+    while parent[region] != region:
+        parent[region] = parent[parent[region]]
+        region = parent[region]
+    return region
 
 
 @njit(cache=True, nogil=True)
-def _meet(roots: np.ndarray, count: int, level: float, peaks: np.ndarray, parent: np.ndarray) -> int:
-    """Join those of the regions that no valley parts; the region that is left, or -1 where there are several."""
+def _merge(roots: np.ndarray, count: int, level: float, peaks: np.ndarray, parent: np.ndarray) -> int:
+    """Merge the regions that no valley separates; returns the region that is left, or -1 where there are several."""
     for i in range(1, count):
         for j in range(i):
             a, b = _root(parent, roots[i]), _root(parent, roots[j])
@@ -94,33 +124,35 @@ def _meet(roots: np.ndarray, count: int, level: float, peaks: np.ndarray, parent
 
 
 @njit(cache=True, nogil=True)
-def _sink(  # noqa: C901 - the loop over sinking water
+def _descend(  # noqa: C901 - one loop over the voxels
     levels: np.ndarray, order: np.ndarray, neighbours: np.ndarray, share: float, summits: np.ndarray, ids: np.ndarray
 ) -> int:
-    """Let `ids`, the summits 1..m, grow into regions 1..n, and return n. `peaks` (of the summits: `summits`) is the height down to which a
-    region joins others."""
+    """Grow the regions `ids`, the summits 1..m, over the voxels in `order`; returns their number n, ids are then 1..n.
+
+    `peaks` holds per region the height down to which it merges with others; `summits` are those of the regions 1..m. -1 marks valleys.
+    """
     made = summits.size
     parent = np.arange(order.size + made + 1).astype(np.int32)
     peaks = np.zeros(order.size + made + 1, np.float32)
     peaks[1 : made + 1] = summits
     roots = np.zeros(len(neighbours), np.int64)
     for i in range(order.size):
-        voxel, count, sunk = order[i], 0, False
-        for step in neighbours:
-            label = ids[voxel + step]
+        voxel, count, beside_valley = order[i], 0, False
+        for offset in neighbours:
+            label = ids[voxel + offset]
             if label > 0:
                 root = _root(parent, label)
                 if count == 0 or root != roots[count - 1]:
                     roots[count] = root
                     count += 1
             elif label < 0:
-                sunk = True
+                beside_valley = True
         if count == 1:
             ids[voxel] = roots[0]
         elif count > 1:
-            ids[voxel] = _meet(roots, count, levels[voxel], peaks, parent)
-        elif sunk:
-            ids[voxel] = -1
+            ids[voxel] = _merge(roots, count, levels[voxel], peaks, parent)
+        elif beside_valley:
+            ids[voxel] = -1  # a valley continues; a region that starts here would have no peak
         else:
             made += 1
             peaks[made] = share * levels[voxel]

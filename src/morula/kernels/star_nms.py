@@ -23,7 +23,7 @@ CELL = 16
 """Edge, in voxels, of the cells that kept stars are looked up by."""
 
 
-class Field(NamedTuple):
+class RayField(NamedTuple):
     """Predicted lengths (rays, Z, Y, X): `unit` is what 1 stands for; lengths are kept between `low` and `high`."""
 
     values: np.ndarray
@@ -32,14 +32,18 @@ class Field(NamedTuple):
     high: float
 
 
-def field_of(values: np.ndarray, longest: float, unit: float, spacing: Sequence[float]) -> Field:
+def ray_field(values: np.ndarray, longest: float, unit: float, spacing: Sequence[float]) -> RayField:
     """Lengths (rays, (Z)YX) as they are used: at least a thousandth of a voxel, at most the `longest` and the image's diagonal."""
     diagonal = math.hypot(*(n * length for n, length in zip(values.shape[1:], spacing, strict=True)))
     low = 1e-3 * min(spacing)
-    return Field(np.ascontiguousarray(values if values.ndim == 4 else values[:, None]), unit, low, max(low, min(longest * unit, diagonal)))
+    return RayField(
+        np.ascontiguousarray(values if values.ndim == 4 else values[:, None]), unit, low, max(low, min(longest * unit, diagonal))
+    )
 
 
-def suppress(scores: np.ndarray, candidates: np.ndarray, field: Field, fan: Fan, spacing: Sequence[float], rule: Rule) -> np.ndarray:
+def suppress(
+    scores: np.ndarray, candidates: np.ndarray, field: RayField, fan: Fan, spacing: Sequence[float], rule: OverlapRule
+) -> np.ndarray:
     """Flat indices of the stars that stay, the best first; among equal scores the one that comes first.
 
     Args:
@@ -57,7 +61,7 @@ def suppress(scores: np.ndarray, candidates: np.ndarray, field: Field, fan: Fan,
     alive.ravel()[candidates] = 1
     table = table_for(field.high, fan, spacing, scores.shape)
     lengths = to_3d(spacing, 1.0)
-    return _stars_left(order, alive, Setting(field, fan, lengths, table, blocks_of(table, lengths), rule))
+    return _stars_left(order, alive, Comparison(field, fan, lengths, table, blocks_of(table, lengths), rule))
 
 
 def table_for(radius: float, fan: Fan, spacing: Sequence[float], shape: Sequence[int]) -> np.ndarray:
@@ -66,7 +70,7 @@ def table_for(radius: float, fan: Fan, spacing: Sequence[float], shape: Sequence
     return cone_table(fan, to_3d(reach, 0).astype(np.int64))
 
 
-def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, spacing: Sequence[float]) -> None:
+def paint_stars(labels: np.ndarray, stars: np.ndarray, field: RayField, fan: Fan, spacing: Sequence[float]) -> None:
     """Write ids 1, 2, ... into the voxels of the stars at these flat indices, in this order; voxels that are taken stay.
 
     Args:
@@ -82,7 +86,7 @@ def paint_stars(labels: np.ndarray, stars: np.ndarray, field: Field, fan: Fan, s
         _paint_all(as_volume(labels), stars, ends, fan, table_for(float(ends.max()), fan, spacing, labels.shape))
 
 
-class Rule(NamedTuple):
+class OverlapRule(NamedTuple):
     """A star goes where it shares more than the part `most` with a better one: of the smaller of the two, or of their `union`. Corners of
     polygons may be cut to `whole` pixels before they are compared."""
 
@@ -91,16 +95,16 @@ class Rule(NamedTuple):
     whole: bool = False
 
 
-class Setting(NamedTuple):
+class Comparison(NamedTuple):
     """What all comparisons share: the rays of every voxel, their fan, edge `lengths` of a voxel, the `table` of the cones, the blocks
     that it is cut into, the rule."""
 
-    field: Field
+    field: RayField
     fan: Fan
     lengths: np.ndarray
     table: np.ndarray
     blocks: Blocks
-    rule: Rule
+    rule: OverlapRule
 
 
 class Star(NamedTuple):
@@ -116,7 +120,7 @@ class Star(NamedTuple):
     frame: np.ndarray
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Where the other star of a comparison is worked out: lengths of its rays, gauge, box, corners, their frame, crossings."""
 
     ends: np.ndarray
@@ -138,13 +142,13 @@ class Kept(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Setting) -> np.ndarray:
+def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Comparison) -> np.ndarray:
     """Stars are taken by their score and compared with those kept before. One that is kept strikes out the centres that lie in it at once,
     while their rays are near in memory: nearly all go this way."""
     cells = ((alive.shape[0] - 1) // CELL + 1, (alive.shape[1] - 1) // CELL + 1, (alive.shape[2] - 1) // CELL + 1)
     kept = Kept(np.full(cells, -1, np.int32), np.empty(len(order), np.int32), order, np.empty(len(order), np.float32))
     rays, cones = len(setting.fan.ways), len(setting.fan.cones)
-    room = Room(
+    room = Workspace(
         np.empty(rays),
         np.empty((3, cones), np.float32),
         np.empty((3, 2), np.int64),
@@ -176,7 +180,7 @@ def _stars_left(order: np.ndarray, alive: np.ndarray, setting: Setting) -> np.nd
 
 
 @njit(cache=True, nogil=True)
-def _strike_out(star: Star, alive: np.ndarray, setting: Setting, room: Room) -> None:
+def _strike_out(star: Star, alive: np.ndarray, setting: Comparison, room: Workspace) -> None:
     """Take out the candidates whose centres lie in a star and that overlap it too much."""
     other = np.empty(3, np.int64)
     for z in range(max(star.box[0, 0], 0), min(star.box[0, 1], alive.shape[0])):
@@ -189,7 +193,7 @@ def _strike_out(star: Star, alive: np.ndarray, setting: Setting, room: Room) -> 
 
 
 @njit(cache=True, nogil=True)
-def _heart(star: Star, setting: Setting, lanes: Lanes) -> tuple[Heart, View]:
+def _heart(star: Star, setting: Comparison, lanes: Lanes) -> tuple[Heart, View]:
     """The heart of a star, good for others that are not much larger where the union counts, and how the rays look from it."""
     least = min(_wanted(setting.rule, star.size, 1.1 * star.size), star.size)
     flat = setting.fan.cones.shape[1] == 2
@@ -223,7 +227,7 @@ def _holds_middle(heart: Heart, star: Star) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Setting) -> np.ndarray:
+def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Comparison) -> np.ndarray:
     """Candidates that may go by a star: those whose own stars hold the voxel at the middle of its heart; those in it where it has no heart.
     Flat indices."""
     found, number = np.empty(star.inside.size, np.int64), 0
@@ -243,7 +247,7 @@ def _near(star: Star, heart: Heart, alive: np.ndarray, setting: Setting) -> np.n
 
 
 @njit(cache=True, nogil=True)
-def _reaches(setting: Setting, centre: tuple[int, int, int], place: tuple[int, int, int], half: np.ndarray) -> bool:
+def _reaches(setting: Comparison, centre: tuple[int, int, int], place: tuple[int, int, int], half: np.ndarray) -> bool:
     """Whether the star around a voxel holds the voxel at this place from its centre."""
     field, fan = setting.field, setting.fan
     if abs(place[0]) > half[0] or abs(place[1]) > half[1] or abs(place[2]) > half[2]:
@@ -259,7 +263,7 @@ def _reaches(setting: Setting, centre: tuple[int, int, int], place: tuple[int, i
 
 @njit(cache=True, nogil=True)
 def _strike_out_by_heart(
-    near: np.ndarray, values: np.ndarray, star: Star, heart: Heart, view: View, alive: np.ndarray, setting: Setting, lanes: Lanes
+    near: np.ndarray, values: np.ndarray, star: Star, heart: Heart, view: View, alive: np.ndarray, setting: Comparison, lanes: Lanes
 ) -> None:
     """Take out those of some candidates, by their flat indices, that hold the heart of a star; they hold the voxel at its middle.
 
@@ -287,7 +291,7 @@ def _strike_out_by_heart(
 
 
 @njit(cache=True, nogil=True)
-def _strike_out_together(near: np.ndarray, values: np.ndarray, star: Star, alive: np.ndarray, setting: Setting, lanes: Lanes) -> None:
+def _strike_out_together(near: np.ndarray, values: np.ndarray, star: Star, alive: np.ndarray, setting: Comparison, lanes: Lanes) -> None:
     """Take out those of some candidates, by their flat indices, of which blocks tell that they overlap a star too much.
 
     `values` are theirs, from `_gathered`.
@@ -317,7 +321,7 @@ def _strike_out_together(near: np.ndarray, values: np.ndarray, star: Star, alive
 
 
 @njit(cache=True, nogil=True)
-def _gathered(field: Field, near: np.ndarray) -> np.ndarray:
+def _gathered(field: RayField, near: np.ndarray) -> np.ndarray:
     """Values of the rays of the voxels at these flat indices, (rays, n). Rays lie far apart in memory, so that each is read for all voxels
     before the next."""
     values = field.values.reshape(len(field.values), -1)
@@ -330,7 +334,7 @@ def _gathered(field: Field, near: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _read(field: Field, values: np.ndarray, rows: np.ndarray, lanes: Lanes) -> None:
+def _read(field: RayField, values: np.ndarray, rows: np.ndarray, lanes: Lanes) -> None:
     """Lengths of the rays of some of the voxels whose values were gathered, and one over them."""
     for ray in range(len(values)):
         source, target, near = values[ray], lanes.ends[ray], lanes.near[ray]
@@ -343,7 +347,7 @@ def _read(field: Field, values: np.ndarray, rows: np.ndarray, lanes: Lanes) -> N
 
 
 @njit(cache=True, nogil=True)
-def _struck_out(star: Star, kept: Kept, longest: float, shape: tuple[int, int, int], setting: Setting, room: Room) -> bool:
+def _struck_out(star: Star, kept: Kept, longest: float, shape: tuple[int, int, int], setting: Comparison, room: Workspace) -> bool:
     """Whether a star overlaps one of those kept before too much."""
     other, first, last = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
     for axis in range(3):
@@ -366,7 +370,7 @@ def _struck_out(star: Star, kept: Kept, longest: float, shape: tuple[int, int, i
 
 
 @njit(cache=True, nogil=True)
-def _star(centre: np.ndarray, setting: Setting) -> Star:
+def _star(centre: np.ndarray, setting: Comparison) -> Star:
     fan = setting.fan
     ends, towards, box = np.empty(len(fan.ways)), np.empty((3, len(fan.cones)), np.float32), np.empty((3, 2), np.int64)
     lengths_at(setting.field, centre, ends)
@@ -383,7 +387,7 @@ def _star(centre: np.ndarray, setting: Setting) -> Star:
 
 
 @njit(cache=True, nogil=True)
-def _overlap(star: Star, other: np.ndarray, setting: Setting, room: Room) -> bool:
+def _overlap(star: Star, other: np.ndarray, setting: Comparison, room: Workspace) -> bool:
     """Whether a star and the one around another voxel overlap too much."""
     fan = setting.fan
     lengths_at(setting.field, other, room.ends)
@@ -404,7 +408,7 @@ def _overlap(star: Star, other: np.ndarray, setting: Setting, room: Room) -> boo
 
 
 @njit(cache=True, nogil=True)
-def lengths_at(field: Field, centre: np.ndarray, out: np.ndarray) -> None:
+def lengths_at(field: RayField, centre: np.ndarray, out: np.ndarray) -> None:
     """Lengths of the rays of one voxel."""
     for ray in range(len(out)):
         out[ray] = min(max(field.values[ray, centre[0], centre[1], centre[2]] * field.unit, field.low), field.high)
@@ -416,7 +420,7 @@ def _place(flat: int, shape: tuple[int, int, int], out: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _all_lengths(field: Field, stars: np.ndarray, out: np.ndarray) -> None:
+def _all_lengths(field: RayField, stars: np.ndarray, out: np.ndarray) -> None:
     centre = np.empty(3, np.int64)
     for row, flat in enumerate(stars):
         _place(flat, field.values.shape[1:], centre)
@@ -444,13 +448,13 @@ def _shared_box(one: np.ndarray, two: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _wanted(rule: Rule, one: float, two: float) -> float:
+def _wanted(rule: OverlapRule, one: float, two: float) -> float:
     """Area or volume from which two stars of these sizes overlap too much."""
     return rule.most * (one + two) / (1 + rule.most) if rule.union else rule.most * min(one, two)
 
 
 @njit(cache=True, nogil=True)
-def _share_more(star: Star, other: np.ndarray, room: Room, table: np.ndarray, wanted: float) -> bool:
+def _share_more(star: Star, other: np.ndarray, room: Workspace, table: np.ndarray, wanted: float) -> bool:
     """Whether a star shares more voxels than wanted with the one around another voxel.
 
     Counted plane by plane from the star's middle on, until the answer is known.

@@ -9,7 +9,7 @@ import numpy as np
 
 from morula.core.errors import OptionError
 from morula.core.label_image import check_labels, compact_ids
-from morula.kernels.object_tables import select
+from morula.kernels.object_tables import select_objects
 
 
 def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = None) -> np.ndarray:
@@ -34,5 +34,5 @@ def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = N
         kept[np.unique(along[: margin + 1])] = False
         kept[np.unique(along[-margin - 1 :])] = False
     out = np.zeros_like(array)
-    select(array.ravel(), ids.ravel(), kept, out.ravel())
+    select_objects(array.ravel(), ids.ravel(), kept, out.ravel())
     return out

@@ -15,7 +15,7 @@ from morula.core.errors import OptionError
 from morula.core.image import spatial_array
 from morula.core.label_image import as_volume, check_labels, compact_ids, to_3d
 from morula.core.voxel_size import VoxelSizeLike
-from morula.kernels.geometry import sizes_of
+from morula.kernels.geometry import voxel_counts
 from morula.labels.holes import fill_holes
 
 
@@ -53,7 +53,7 @@ def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: Vo
     array = np.ascontiguousarray(given)
     ids, largest = compact_ids(check_labels(array))
     names = _names(array, ids, largest)
-    sizes = sizes_of(ids, largest)
+    sizes = voxel_counts(ids, largest)
     sizes[0] = 0
     first, second, areas = _contacts(as_volume(ids), _faces(spacing))
     group = _merged(first, second, areas, sizes, size, contact, float(np.prod(spacing)), len(spacing))

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from morula.core.options import Options
-from morula.kernels.object_tables import numbered
+from morula.kernels.object_tables import renumber
 from morula.labels.morphology import Radius, dilate_mask, radii
 from morula.labels.objects import Objects
 
@@ -56,7 +56,7 @@ def pseudo_labels(
     options = options or Pseudo()
     kept = np.concatenate([[False], sure_objects(objects, options)])
     inside = kept[objects.labels]
-    labels, _ = numbered(np.where(inside, objects.labels, 0), len(objects))
+    labels, _ = renumber(np.where(inside, objects.labels, 0), len(objects))
     taken = objects.labels > 0
     if "growth" in objects.intermediates:
         taken |= objects.intermediates["growth"].astype(np.bool_)

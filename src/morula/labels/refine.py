@@ -15,7 +15,7 @@ from morula.core.label_image import check_labels
 from morula.core.options import validated
 from morula.core.variants import VariantOptions, expand_variant, variant_types
 from morula.core.voxel_size import VoxelSizeLike
-from morula.kernels.object_tables import numbered
+from morula.kernels.object_tables import renumber
 from morula.labels.border import clear_border
 from morula.labels.holes import fill_holes
 from morula.labels.merge_oversegmented import repair_large
@@ -235,7 +235,7 @@ def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequenc
     if not len(operations):
         return objects
     labels = refine(objects.labels, operations, tuple(spacing), mask=mask)
-    labels, old = numbered(labels, len(objects.confidence))
+    labels, old = renumber(labels, len(objects.confidence))
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
 

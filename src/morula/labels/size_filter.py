@@ -8,8 +8,8 @@ import numpy as np
 
 from morula.core.errors import OptionError
 from morula.core.label_image import check_labels, compact_ids
-from morula.kernels.geometry import sizes_of
-from morula.kernels.object_tables import select
+from morula.kernels.geometry import voxel_counts
+from morula.kernels.object_tables import select_objects
 
 
 def remove_small(labels: Any, size: int) -> np.ndarray:
@@ -44,5 +44,5 @@ def _kept(labels: Any, size: int, rule: Any) -> np.ndarray:
     array = np.ascontiguousarray(labels)
     ids, largest = compact_ids(check_labels(array))
     out = np.zeros_like(array)
-    select(array.ravel(), ids.ravel(), rule(sizes_of(ids, largest)), out.ravel())
+    select_objects(array.ravel(), ids.ravel(), rule(voxel_counts(ids, largest)), out.ravel())
     return out

@@ -20,7 +20,7 @@ from morula.core.image import spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
-from morula.kernels.object_tables import select
+from morula.kernels.object_tables import select_objects
 from morula.measurement.table import Columns, column, find_column, without_unit
 
 if TYPE_CHECKING:
@@ -273,5 +273,5 @@ def remove_ids(labels: np.ndarray, removed: Sequence[int] | np.ndarray) -> np.nd
     kept = np.ones(largest + 1, np.bool_)
     kept[np.unique(ids[np.isin(array, removed)])] = False
     out = np.zeros_like(array)
-    select(array.ravel(), ids.ravel(), kept, out.ravel())
+    select_objects(array.ravel(), ids.ravel(), kept, out.ravel())
     return out

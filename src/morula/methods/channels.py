@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 ChannelList = Annotated[tuple[RepresentationOptions, ...], ManyOf(REPRESENTATIONS)]
 
-TELLS_INSIDE = ("interior", "background", "signed_distance", "affinity", "distance", "centre_distance")
-"""Roles of channels that tell the inside of objects, the best first: the first that is there is scored everywhere, others in objects."""
-
 
 RAYS_OUTSIDE = 1e-4
 """Least weight of a voxel in the loss of R, where others count by how sure they are to be a centre: holds rays in the background near 0,
@@ -41,8 +38,6 @@ as StarDist does."""
 GUESSED = 0.03
 """Weight of a target that was guessed of what nobody has looked at, beside those of the same channel that were seen in a slice."""
 
-RARE: Mapping[str, Literal["rarer", "background"]] = {"centre": "rarer", "affinity": "background"}
-"""Sides of binary channels that are balanced where a job does not say."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "stardist": {"channels": {"Db": {}, "R": {}}, "losses": {"Db": "bce"}},
@@ -246,7 +241,7 @@ class Channels(Method):
 
     def _from_start(self, logits: Tensor, representation: Any) -> Tensor:
         """Logits of the embedding, with that of the bandwidth to begin with added."""
-        if representation.role != "embedding" or representation.options.radius is None:
+        if not representation.embedding or representation.options.radius is None:
             return logits
         from morula.losses.sums import BANDWIDTH_STEPS
 
@@ -284,6 +279,7 @@ class Channels(Method):
         """
         from morula.labels.partial_labels import extrapolate_objects
         from morula.representations.encode import encode_all
+        from morula.representations.evidence import foreground_reference
 
         if unlabelled is not None:
             labels = extrapolate_objects(labels, unlabelled, self.spacing)
@@ -291,26 +287,25 @@ class Channels(Method):
         channels = encode_all(self.representations, labels, self.spacing, alone)
         weights = np.ones_like(channels)
         inside = labels > 0
-        roles = [representation.role for representation in self.representations]
-        teller = next((self.representations[roles.index(role)] for role in TELLS_INSIDE if role in roles), None)
+        reference = foreground_reference(self.representations)
         for representation, span in zip(self.representations, self._spans):
-            if representation.masked and teller is not None and representation is not teller:
+            if representation.masked and reference is not None and representation is not reference:
                 weights[span] = inside
-                if representation.role == "rays":
+                if representation.star_rays:
                     weights[span] = np.maximum(self._probability(channels, inside), RAYS_OUTSIDE)
-            if unlabelled is not None and (seen := representation.seen(unlabelled)) is not None:
+            if unlabelled is not None and (seen := representation.annotated_targets(unlabelled)) is not None:
                 np.multiply(weights[span], np.float32(GUESSED), out=weights[span], where=~seen)
         if self.options.classes is not None:
             more = class_targets(self.options.classes, labels, classes)
             channels, weights = (np.concatenate(parts) for parts in zip((channels, weights), more))
         if unlabelled is not None:
             weights[:, unlabelled] = 0
-        return Targets(channels, weights, labels if "embedding" in roles else None)
+        return Targets(channels, weights, labels if any(channel.embedding for channel in self.representations) else None)
 
     def _probability(self, channels: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """How sure a voxel is to be taken for an object's centre: the scaled distance to the boundary where it is a channel."""
         for representation, span in zip(self.representations, self._spans):
-            if representation.role == "distance" and representation.activation == "sigmoid":
+            if representation.depth == "boundary" and representation.activation == "sigmoid":
                 return channels[span.start]
         return inside.astype(np.float32)
 
@@ -327,10 +322,10 @@ class Channels(Method):
                 continue
             code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
             weight = weights[:, span]
-            stated, role = self.options.rebalance, representation.role
-            if name in ("bce", "bce_dice") and (stated or (stated is None and role in RARE)):
-                weight = rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated else RARE[role])
-            share = self.options.weights.get(code, representation.share)
+            stated, own = self.options.rebalance, representation.rebalance
+            if name in ("bce", "bce_dice") and (stated or (stated is None and own)):
+                weight = rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated or own is None else own)
+            share = self.options.weights.get(code, representation.loss_weight)
             target, unit = targets[:, span], self._units[code]
             target = target if unit == 1 else target / unit
             parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share)
@@ -453,7 +448,7 @@ class Channels(Method):
     @property
     def _previewed(self) -> list[int]:
         """Channels that a preview shows: the first one of each representation, of an embedding the seeds."""
-        firsts = [span.stop - 1 if each.role == "embedding" else span.start for each, span in zip(self.representations, self._spans)]
+        firsts = [span.stop - 1 if each.embedding else span.start for each, span in zip(self.representations, self._spans)]
         return firsts + list(range(self._width, len(self.channels)))
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -212,8 +212,7 @@ class WNet3D(Method):
         """Objects of what was settled, refined as the job says."""
         from morula.labels.refine import refine_objects
 
-        known = {"landscape": prediction[1]} if len(prediction) == 2 else {}
-        objects = self.decoder.decode(prediction[:1], parameters, self.spacing, **known)
+        objects = self.decoder.decode(prediction, parameters, self.spacing)
         return refine_objects(objects, self.objects.refine, self.spacing)
 
     def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:

@@ -110,8 +110,17 @@ class Affinities(Representation[Options]):
     """
 
     code = "A"
-    role = "affinity"
+    affinities = True
+    rebalance = "background"
     options_class = Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.long_range_affinities = self.options.long_range
+
+    def affinity_offsets(self, ndim: int) -> list[tuple[int, ...]]:
+        """Offset of each channel in array order."""
+        return self.options.steps(ndim)
 
     def width(self, ndim: int) -> int:
         """Number of offsets."""
@@ -130,7 +139,7 @@ class Affinities(Representation[Options]):
                 target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
         return out
 
-    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+    def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray:
         """Pairs of which both voxels are labelled."""
         return np.stack([both_labelled(unlabelled, step) for step in self.options.steps(unlabelled.ndim)])
 

@@ -33,7 +33,8 @@ class Background(Representation[Options]):
     """
 
     code = "B"
-    role = "background"
+    foreground_probability = True
+    inverted = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -5,47 +5,37 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from morula.core.options import Options
 from morula.core.orientation import Array, Orientation, orientations
+from morula.representations.evidence import Evidence
 
-Role = Literal[
-    "interior", "background", "contour", "touching", "centre", "distance", "signed_distance", "centre_distance", "neighbour", "offset",
-    "rays", "affinity", "flow", "mask", "embedding",
-]  # fmt: skip
-Activation = Literal["sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding"]
 OptionsType = TypeVar("OptionsType", bound=Options)
 
 REACH = 32
 """Voxels of the finest axis that are read beyond a crop where a target depends on whole objects."""
 
 
-class Representation(ABC, Generic[OptionsType]):
-    """One channel, or one group of channels: how it is made from labels and what it tells a decoder.
+class Representation(Evidence, ABC, Generic[OptionsType]):
+    """One channel, or one group of channels: how it is computed from labels and what it says about objects.
 
-    Subclasses state `code`, `role`, `activation`, `loss` and `options_class`; scalars need nothing else than `encode`.
+    Subclasses set `code`, `options_class`, `activation`, `loss` and the properties of `Evidence` that apply; a scalar channel implements
+    `encode` and nothing else.
     """
 
-    code: ClassVar[str]
-    """Its name in job files."""
-    role: ClassVar[Role]
-    """What it says of a voxel: in an object, outside, on a contour or where objects touch, at a centre, how deep, how far from the centre,
-    how near to a neighbour, where the centre or the end of the object lies, which neighbours are of the same object."""
     options_class: ClassVar[type[Options]]
     """Class of its options."""
-    activation: Activation = "sigmoid"
-    """Applied in the loss, in validation and in prediction alike."""
     loss: str = "bce"
-    """Name of the loss that is used when the job states none."""
+    """Loss that is used unless the job names another."""
     masked: bool = False
-    """Whether the loss counts only inside objects (where another channel tells the inside)."""
-    alone: ClassVar[bool] = False
-    """Whether each object's values follow from its own voxels, whatever lies beside them: it can be encoded without the others."""
-    share: float = 1.0
-    """Weight of its loss where the job states none."""
+    """Whether the loss counts only inside objects (where another channel predicts the foreground)."""
+    per_object: ClassVar[bool] = False
+    """Whether the values of an object depend on its own voxels only, so that it can be encoded without its neighbours."""
+    loss_weight: float = 1.0
+    """Weight of the loss unless the job states another."""
 
     def __init__(self, options: OptionsType | None = None) -> None:
         self.options: OptionsType = self.options_class() if options is None else options  # type: ignore[assignment]
@@ -58,7 +48,7 @@ class Representation(ABC, Generic[OptionsType]):
         """Write the targets into an array (width, (Z)YX) float32; one with many channels does so without an array of its own."""
         out[...] = self.encode(labels, spacing)
 
-    def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:
+    def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray | None:
         """Where targets (width or 1, (Z)YX) of labelled voxels tell what was painted, not what was guessed of the `unlabelled` part.
 
         Channels that look along an axis or at a neighbour are seen in slices that hold it. `None` for the others. Whether a target is seen
@@ -69,6 +59,14 @@ class Representation(ABC, Generic[OptionsType]):
     def width(self, ndim: int) -> int:
         """Number of physical channels."""
         return 1
+
+    def affinity_offsets(self, ndim: int) -> list[tuple[int, ...]] | None:
+        """Offset (array order) of each channel's pair of voxels where the channels are `affinities`, else `None`.
+
+        Raises:
+            OptionError: when the offsets are for images with another number of axes.
+        """
+        return None
 
     def outputs(self, ndim: int) -> int:
         """Number of the network's outputs that it is made of: one a channel, or one a class where the channel holds class numbers."""
@@ -98,7 +96,7 @@ class Representation(ABC, Generic[OptionsType]):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.model_dump(exclude_defaults=True).items())})"
 
 
-def reach(spacing: Sequence[float]) -> tuple[int, ...]:
+def whole_object_context(spacing: Sequence[float]) -> tuple[int, ...]:
     """`REACH` as voxels along each axis."""
     return tuple(math.ceil(REACH * min(spacing) / length) for length in spacing)
 
@@ -108,7 +106,7 @@ def one_channel(values: Any) -> np.ndarray:
     return np.asarray(values, np.float32)[None]
 
 
-def respelt(values: Any, spellings: Mapping[str, str]) -> Any:
+def accept_spellings(values: Any, spellings: Mapping[str, str]) -> Any:
     """Options with other spellings of their names (other: own) replaced; what is no mapping comes back as it is.
 
     Raises:

@@ -12,7 +12,7 @@ from morula.kernels.geometry import Geometry, geometry
 from morula.labels.centroids import inner_centroids
 from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
 from morula.labels.skeleton import skeleton
-from morula.representations.base import Representation, one_channel, reach
+from morula.representations.base import Representation, one_channel, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -41,8 +41,9 @@ class Centre(Representation[Options]):
     """
 
     code = "P"
-    role = "centre"
-    alone = True
+    seed_evidence = True
+    rebalance = "rarer"
+    per_object = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -62,7 +63,7 @@ class Centre(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: the centre depends on the whole object."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
 
 def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:

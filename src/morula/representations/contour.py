@@ -31,13 +31,13 @@ class Contour(Representation[Options]):
     """
 
     code = "C"
-    role = "contour"
+    boundary_evidence = "outline"
+    inverted = True
     options_class = Options
 
-    @property
-    def separates(self) -> bool:
-        """Whether the contour runs between touching objects."""
-        return self.options.mode != "dense"
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.separates = self.options.mode != "dense"  # the rim of packed objects runs outside them only
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""

@@ -10,7 +10,8 @@ from pydantic import model_validator
 
 from morula.core.label_image import compact_ids
 from morula.labels.distance import distance, normalise
-from morula.representations.base import Activation, Representation, reach, respelt
+from morula.representations.base import Representation, accept_spellings, whole_object_context
+from morula.representations.evidence import Activation
 from morula.representations.options import RepresentationOptions
 
 Values = Literal["norm", "raw", "discretize"]
@@ -38,7 +39,7 @@ class Options(RepresentationOptions):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: Any) -> Any:
-        return respelt(values, {"act": "activation"})
+        return accept_spellings(values, {"act": "activation"})
 
     @model_validator(mode="after")
     def _agree(self) -> Options:
@@ -76,13 +77,14 @@ class DistanceToBoundary(Representation[Options]):
     """
 
     code = "Db"
-    role = "distance"
+    depth = "boundary"
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         own: dict[Values, Activation] = {"norm": "sigmoid", "discretize": "expected_class", "raw": "linear"}
         self.activation = self.options.activation or own[self.options.values]
+        self.full_scale = 1.0 if self.activation == "sigmoid" else self.options.top
         self.loss = "ce" if self.activation == "expected_class" else "l1"
         self.masked = self.options.mask_values
 
@@ -103,4 +105,4 @@ class DistanceToBoundary(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: depth and scale depend on whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)

@@ -13,7 +13,7 @@ from morula.core.label_image import as_volume, compact_ids
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.distance import normalise
 from morula.labels.skeleton import skeleton
-from morula.representations.base import Representation, reach
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -40,13 +40,15 @@ class DistanceToCentre(Representation[Options]):
     """
 
     code = "Dc"
-    role = "centre_distance"
-    alone = True
+    depth = "centre"
+    inverted = True
+    per_object = True
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.activation = "sigmoid" if self.options.norm else "linear"
+        self.full_scale = 1.0 if self.options.norm else None
         self.loss = "l1"
         self.masked = self.options.mask_values
 
@@ -67,7 +69,7 @@ class DistanceToCentre(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: centre and scale depend on whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
 
 def _to_skeleton(labels: np.ndarray, found: Geometry, spacing: Sequence[float], out: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from morula.core.label_image import compact_ids
 from morula.kernels.object_tables import object_maxima
 from morula.labels.neighbour_distance import distance_to_others
-from morula.representations.base import REACH, Representation, reach
+from morula.representations.base import REACH, Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -47,12 +47,14 @@ class DistanceToNeighbour(Representation[Options]):
     """
 
     code = "Dn"
-    role = "neighbour"
+    boundary_evidence = "proximity"
+    inverted = True
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.activation = "sigmoid" if self.options.norm else "linear"
+        self.full_scale = 1.0 if self.options.norm else None
         self.loss = "l1"
         self.masked = self.options.mask_values
 
@@ -81,4 +83,4 @@ class DistanceToNeighbour(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: the object and its neighbours, twice the reach, and the closing."""
-        return tuple(2 * n + self.options.closing_size for n in reach(spacing))
+        return tuple(2 * n + self.options.closing_size for n in whole_object_context(spacing))

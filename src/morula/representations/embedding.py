@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from morula.core.label_image import compact_ids
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
-from morula.representations.base import Representation, reach, respelt
+from morula.representations.base import Representation, accept_spellings, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -45,7 +45,7 @@ class Options(RepresentationOptions):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: Any) -> Any:
-        return respelt(values, {"centre_mode": "center_mode"}) if isinstance(values, Mapping) else values
+        return accept_spellings(values, {"centre_mode": "center_mode"}) if isinstance(values, Mapping) else values
 
     @property
     def start(self) -> float:
@@ -85,8 +85,8 @@ class Embedding(Representation[Options]):
     """
 
     code = "E"
-    role = "embedding"
-    alone = True
+    embedding = True
+    per_object = True
     options_class = Options
     activation = "embedding"
     loss = "embedseg"
@@ -118,7 +118,7 @@ class Embedding(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: centres depend on whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
         """Channels turned: offsets and bandwidths exchange with the axes, offsets change their sign where an axis is flipped."""

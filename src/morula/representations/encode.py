@@ -49,13 +49,13 @@ def encode(
 
 
 def encode_all(
-    representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float], alone: np.ndarray | None = None
+    representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float], per_object: np.ndarray | None = None
 ) -> np.ndarray:
     """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs.
 
-    `alone` are the labels without the objects that need no channels, for representations of which each object stands `alone`.
+    `per_object` are the labels without the objects that need no channels, for representations of which each object stands `per_object`.
     """
-    parts = [alone if alone is not None and representation.alone else labels for representation in representations]
+    parts = [per_object if per_object is not None and representation.per_object else labels for representation in representations]
     if len(representations) == 1:
         return representations[0].encode(parts[0], spacing)
     widths = [representation.width(labels.ndim) for representation in representations]

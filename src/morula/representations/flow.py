@@ -10,7 +10,7 @@ import numpy as np
 from morula.core.orientation import Array, Orientation
 from morula.kernels.flow_fields import flow_field
 from morula.labels.partial_labels import labelled_along
-from morula.representations.base import Representation, reach
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -36,8 +36,8 @@ class Flow(Representation[Options]):
     """
 
     code = "G"
-    role = "flow"
-    alone = True
+    flow_vectors = True
+    per_object = True
     options_class = Options
     activation = "linear"
     loss = "mse"
@@ -54,13 +54,13 @@ class Flow(Representation[Options]):
         """Targets (ndim, (Z)YX) of labels (Z)YX."""
         return flow_field(labels, spacing)
 
-    def seen(self, unlabelled: np.ndarray) -> np.ndarray:
+    def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray:
         """Each component where the voxels before and after along its axis are labelled."""
         return np.stack([labelled_along(unlabelled, axis) for axis in range(unlabelled.ndim)])
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: heat runs through whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
         """Vectors turned with the image: components exchange with the axes and change their sign where an axis is flipped."""

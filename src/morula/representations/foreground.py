@@ -36,7 +36,7 @@ class Foreground(Representation[Options]):
     """
 
     code = "F"
-    role = "interior"
+    foreground_probability = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

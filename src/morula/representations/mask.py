@@ -33,7 +33,7 @@ class WithContour(Representation[Options]):
     """
 
     code = "M"
-    role = "mask"
+    foreground_mask = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -13,7 +13,7 @@ from morula.core.label_image import as_volume, compact_ids
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
 from morula.labels.partial_labels import labelled_along
-from morula.representations.base import Representation, reach, respelt
+from morula.representations.base import Representation, accept_spellings, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -31,7 +31,7 @@ class Options(RepresentationOptions):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: Any) -> Any:
-        return respelt(values, {"act": "activation"})
+        return accept_spellings(values, {"act": "activation"})
 
     @model_validator(mode="after")
     def _range(self) -> Options:
@@ -74,13 +74,14 @@ class Offset(Representation[Options]):
 
     axis: ClassVar[int]
     """Axis along which it points, counted from the last."""
-    role = "offset"
-    alone = True
+    per_object = True
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.activation = self.options.activation
+        self.centre_offset_axis = self.axis
+        self.normalised_offset = self.options.norm
         self.loss = "l1"
         self.masked = self.options.mask_values
 
@@ -96,13 +97,13 @@ class Offset(Representation[Options]):
             )
         return out[None]
 
-    def seen(self, unlabelled: np.ndarray) -> np.ndarray | None:
+    def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray | None:
         """Where the voxels before and after along the axis are labelled."""
         return labelled_along(unlabelled, self.axis)[None] if -self.axis <= unlabelled.ndim else None
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: centre and scale depend on whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
         """The channel turned; it changes its sign where its axis is flipped."""

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat
 from morula.core.label_image import compact_ids
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.star_rays import directions, ray_lengths
-from morula.representations.base import Representation, reach
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -53,12 +53,12 @@ class RadialDistances(Representation[Options]):
     """
 
     code = "R"
-    role = "rays"
-    alone = True
+    star_rays = True
+    per_object = True
     options_class = Options
     activation = "linear"
     loss = "l1"
-    share = 0.25
+    loss_weight = 0.25
     """With the unit of four voxels an error of one counts a sixteenth: much more, and the probability of objects is learned late."""
 
     def __init__(self, options: Options | None = None) -> None:
@@ -86,7 +86,7 @@ class RadialDistances(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: rays cross whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
         """Channels turned; each ray takes the values of the ray that comes to point its way."""

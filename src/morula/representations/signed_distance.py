@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, model_validator
 
 from morula.core.label_image import compact_ids
 from morula.labels.distance import distance
-from morula.representations.base import REACH, Representation, reach, respelt
+from morula.representations.base import REACH, Representation, accept_spellings, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -34,7 +34,7 @@ class Options(RepresentationOptions):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: Any) -> Any:
-        return respelt(values, {"act": "activation"})
+        return accept_spellings(values, {"act": "activation"})
 
     @property
     def top(self) -> float | None:
@@ -57,13 +57,14 @@ class SignedDistance(Representation[Options]):
     """
 
     code = "D"
-    role = "signed_distance"
+    depth = "signed"
     options_class = Options
     loss = "mse"
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.activation = self.options.activation
+        self.full_scale = self.options.top
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX."""
@@ -78,7 +79,7 @@ class SignedDistance(Representation[Options]):
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """How far other voxels are read: depth and scale depend on whole objects."""
-        return reach(spacing)
+        return whole_object_context(spacing)
 
 
 @njit(cache=True, nogil=True)

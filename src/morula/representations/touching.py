@@ -38,7 +38,8 @@ class Touching(Representation[Options]):
     """
 
     code = "T"
-    role = "touching"
+    boundary_evidence = "contact"
+    inverted = True
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

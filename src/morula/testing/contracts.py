@@ -107,7 +107,7 @@ def representation_says_what_it_is(name: str) -> None:
     assert each.code == name
     assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
     assert each.loss in (*LOSSES.names, "embedseg")
-    assert isinstance(each.role, str)
+    assert each.is_scalar or each.centre_offset_axis or each.affinities or each.star_rays or each.flow_vectors or each.embedding
     assert isinstance(each.masked, bool)
 
 
@@ -175,7 +175,7 @@ def representation_states_its_context(name: str) -> None:
 def representation_stands_alone(name: str) -> None:
     """Where objects stand alone, each has the same values when it is the only one."""
     each = _representation(name)
-    for case in label_cases() if each.alone else ():
+    for case in label_cases() if each.per_object else ():
         labels = np.asarray(case.labels, np.uint32)
         together = each.encode(labels, case.spacing)
         for label in np.unique(labels[labels > 0])[:20]:

@@ -60,7 +60,7 @@ def accepted_sets(name: str) -> list[tuple[str, ...]]:
 def decoder_inverts_encoding(name: str) -> None:
     """Decoding encoded labels gives their partition back, for every named channel set, on thick objects.
 
-    A decoder whose objects are of one kind of shape alone states in `nearness` how much of each object it gives back at least, as
+    A decoder whose objects are of one kind of shape alone states in `min_iou` how much of each object it gives back at least, as
     intersection over union; there are as many objects in any case.
     """
     from morula.decoders import DECODERS
@@ -68,16 +68,16 @@ def decoder_inverts_encoding(name: str) -> None:
     from morula.metrics.matching import match
     from morula.representations.encode import encode
 
-    nearness = getattr(DECODERS.load(name), "nearness", 1.0)
+    min_iou = DECODERS.load(name).min_iou
     for codes in channel_sets(name):
         for case in thick_objects():
             channels = frozen(encode(case.labels, codes, voxel_size=case.spacing))
             found = decode_objects(channels, codes, process=name, voxel_size=case.spacing)
-            if nearness == 1.0:
+            if min_iou == 1.0:
                 assert same_partition(found.labels, case.labels), f"{'+'.join(codes)}: {case.name}"
             else:
                 assert len(found) == len(np.unique(case.labels[case.labels > 0])), f"{'+'.join(codes)}: {case.name}"
-                (score,) = match(case.labels, found.labels, thresholds=(nearness,))
+                (score,) = match(case.labels, found.labels, thresholds=(min_iou,))
                 assert score.fp == score.fn == 0, f"{'+'.join(codes)}: {case.name}: {score}"
 
 
@@ -106,7 +106,7 @@ def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
     from morula.representations.encode import build_channels, encode
     from morula.representations.reorient import common_orientations, reorient
 
-    exact = getattr(DECODERS.load(name), "nearness", 1.0) == 1.0
+    exact = DECODERS.load(name).min_iou == 1.0
     cases = [case for case in thick_objects() if case.name in ("membranes 2D", "touching blocks 3D")]
     for codes in channel_sets(name):
         for case in cases:
@@ -125,7 +125,7 @@ def decoder_accepts_what_it_names(name: str) -> None:
 
     from morula.decoders import DECODERS
     from morula.decoders.statistics import ChannelStatistics
-    from morula.decoders.watershed_inputs import rows_of
+    from morula.decoders.watershed_inputs import channel_slices
     from morula.representations.encode import build_channels, encode
 
     implementation = DECODERS.load(name)
@@ -137,7 +137,7 @@ def decoder_accepts_what_it_names(name: str) -> None:
         encoded = encode(case.labels, codes, voxel_size=case.spacing)
         parameters = decoder.fit(ChannelStatistics.of(encoded))
         assert json.loads(json.dumps(parameters)) == parameters
-        rows = rows_of(channels, len(encoded))
+        rows = channel_slices(channels, len(encoded))
         assert decoder.fit(ChannelStatistics.of(encoded, [rows[code].start for code in decoder.counted])) == parameters, codes
 
 
