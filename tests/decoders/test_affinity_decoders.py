@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morula.core.errors import OptionError
 from morula.core.orientation import orientations
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.decoders.mutex_watershed import MutexWatershed
@@ -19,6 +18,7 @@ from morula.kernels.mutex_watershed import attach_voxels, mutex_watershed
 from morula.metrics.rand import adapted_rand_error
 from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "decoders.npz")
@@ -169,9 +169,9 @@ def test_attached_voxels_follow_the_strongest_chain():
 
 
 def test_what_the_decoders_of_affinities_refuse():
-    with pytest.raises(OptionError, match="reads affinities alone, but the channels are F, A"):
+    with raises("decoder.unusable_channels", value="F, A"):
         build_decoder(build_channels(["F", "A"]), "mutex_watershed")
-    with pytest.raises(OptionError, match=r"needs affinities of direct neighbours, but the offsets are \[\[-3, 0\]\]"):
+    with raises("decoder.no_direct_neighbours", key="offsets", value=[[-3, 0]]):
         decode(np.zeros((1, 8, 8), np.float32), {"A": {"offsets": [(-3, 0)]}}, "agglomeration")
-    with pytest.raises(OptionError, match="strides"):
+    with raises("option.axis_count", key="strides", value=[1, 1, 1]):
         decode(np.zeros((5, 8, 8), np.float32), {"A": {"offsets": PLANE}}, "mutex_watershed", {"strides": [1, 1, 1]})

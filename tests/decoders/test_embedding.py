@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morula.core.errors import DataError, OptionError
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.kernels.embedding_clusters import _surest_first, cluster
 from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "decoders.npz")
@@ -112,11 +112,11 @@ def test_more_objects_than_16_bits_hold():
 
 
 def test_what_is_refused():
-    with pytest.raises(OptionError, match="reads the channel E alone, but the channels are F, E"):
+    with raises("decoder.unusable_channels", value="F, E"):
         build_decoder(build_channels(["F", "E"]), "embedseg")
-    with pytest.raises(OptionError, match="watershed makes no use of the channel E"):
+    with raises("decoder.unusable_channels", value="E"):
         build_decoder(build_channels(["E"]), "watershed")
-    with pytest.raises(OptionError, match="n_sigma is 3 but the images have 2 axes"):
+    with raises("embedding.bandwidth_count", key="n_sigma", value=3):
         encode(np.ones((4, 4), int), {"E": {"n_sigma": 3}})
-    with pytest.raises(DataError, match=r"4 channels .* but E make 5"):
+    with raises("prediction.channel_count", value=(4, 8, 8)):
         decode(np.zeros((4, 8, 8), np.float32), ["E"])

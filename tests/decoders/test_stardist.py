@@ -8,7 +8,6 @@ import pytest
 from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 
-from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, to_3d
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.kernels import star_nms
@@ -17,6 +16,7 @@ from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
 from morula.kernels.star_rays import directions
 from morula.kernels.star_shapes import fan_of, star_volume
 from morula.representations.encode import build_channels, encode
+from morula.testing.errors import raises
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "shapes.npz")
 
@@ -375,15 +375,15 @@ def test_nothing_and_messages():
     assert len(decode_objects(np.zeros((97, 4, 9, 9)), ["F", "R"])) == 0
     noise = np.abs(np.random.default_rng(0).normal(0, 0.05, (33, 40, 40)))
     assert len(decode_objects(noise, ["Db", "R"])) == 0
-    with pytest.raises(OptionError, match="do not say where objects are"):
+    with raises("decoder.unusable_channels", value="R"):
         decode(np.zeros((32, 9, 9)), ["R"], "stardist")
-    with pytest.raises(OptionError, match="needs the channel R"):
+    with raises("decoder.unusable_channels", value="F"):
         decode(np.zeros((1, 9, 9)), ["F"], "stardist")
-    with pytest.raises(OptionError, match="makes no use of the channel Dn"):
+    with raises("decoder.unusable_channels", value="F, Dn, R"):
         decode(np.zeros((34, 9, 9)), ["F", "Dn", "R"], "stardist")
-    with pytest.raises(OptionError, match="Give one an axis"):
+    with raises("option.axis_count", key="grid", value=[1, 2, 3]):
         decode(np.zeros((33, 9, 9)), ["F", "R"], "stardist", {"grid": [1, 2, 3]})
-    with pytest.raises(OptionError, match="nrays of 6 or more"):
+    with raises("rays.too_few", key="nrays", value=3):
         decode(np.ones((4, 5, 9, 9)), {"F": {}, "R": {"nrays": 3}}, "stardist")
 
 

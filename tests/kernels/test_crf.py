@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from morula.core.errors import DataError
 from morula.kernels.crf import CRF, refine_probabilities
+from morula.testing.errors import raises
 
 
 def exact(probabilities, image, options, spacing):
@@ -71,5 +71,5 @@ def test_a_constant_image_and_weights_of_zero():
 
 
 def test_shapes_that_differ_are_refused():
-    with pytest.raises(DataError, match="do not fit"):
+    with raises("crf.shapes", value=(4, 5)):
         refine_probabilities(np.zeros((2, 4, 4)), np.zeros((4, 5)), spacing=(1, 1))

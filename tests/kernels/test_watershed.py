@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage as ndi
 from skimage.segmentation import watershed as reference
 
-from morula.core.errors import DataError
 from morula.kernels.watershed import neighbour_offsets, quantised, watershed
+from morula.testing.errors import raises
 
 SHAPES = [(40, 50), (12, 20, 22)]
 
@@ -85,7 +85,7 @@ def test_markers_outside_the_mask_are_dropped():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(DataError, match="one shape"):
+    with raises("watershed.shapes"):
         watershed(np.zeros((3, 3)), np.zeros((3, 4), np.uint32))
 
 

@@ -14,6 +14,7 @@ from morula.labels.merge_oversegmented import repair_large
 from morula.labels.refine import refine
 from morula.labels.voronoi import voronoi
 from morula.representations.encode import build_channels, encode
+from morula.testing.errors import raises
 
 
 def ball(shape, centre, radius):
@@ -57,7 +58,7 @@ def test_repair_knows_the_voxel_size_and_any_id():
     assert np.unique(flipped).tolist() == [0, 70_000]
     assert repair_large(np.zeros((5, 5), np.uint16), 1).max() == 0
     assert (repair_large(np.full((5, 5), 3, np.uint16), 1) == 3).all()
-    with pytest.raises(OptionError, match="size is -1"):
+    with raises("refinement.negative", value=(-1, 0.8)):
         repair_large(labels, -1)
 
 
@@ -94,11 +95,11 @@ def test_tessellation_covers_the_mask_and_nothing_else():
         assert (covered[(labels == 3) & mask] == 3).all()
     assert voronoi(np.zeros_like(labels), mask).max() == 0
     assert (voronoi(np.full_like(labels, 5), mask)[mask] == 5).all()
-    with pytest.raises(DataError, match="the mask has"):
+    with raises("labels.mask_shape", key="mask"):
         voronoi(labels, mask[1:])
-    with pytest.raises(OptionError, match="voronoi divides a mask"):
+    with raises("refinement.no_mask"):
         refine(labels, ["voronoi"])
-    with pytest.raises(OptionError, match="nearest is 'edge'"):
+    with raises("option.choice", key="nearest", value="edge"):
         voronoi(labels, mask, nearest="edge")
 
 
@@ -117,7 +118,7 @@ def test_the_inside_is_told_by_the_documented_channels(codes, used):
     fitted = fit_foreground(made, ChannelStatistics.of(channels))
     mask = foreground_mask(channels, made, fitted)
     np.testing.assert_array_equal(mask, channels[codes.index(used)] > 0 if used == "M" else labels > 0)
-    with pytest.raises(OptionError, match="voronoi needs the channel"):
+    with raises("refinement.no_mask_channel"):
         foreground_mask(channels, made, fitted, code="B" if used != "B" else "M")
 
 

@@ -15,11 +15,11 @@ After Lalit et al., EmbedSeg (Medical Image Analysis 81, 2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt
 
 from morula.core.errors import DataError, OptionError
 from morula.decoders.base import Decoder, NoParameters, Representations, halo, unusable
@@ -29,7 +29,6 @@ from morula.decoders.statistics import ChannelStatistics
 from morula.kernels.embedding_clusters import cluster
 from morula.kernels.object_tables import renumber
 from morula.labels.objects import Objects
-from morula.representations.base import accept_spellings
 
 
 class Options(DecoderOptions):
@@ -37,6 +36,7 @@ class Options(DecoderOptions):
 
     kind: Literal["embedseg"] = "embedseg"
     """Name of the variant."""
+    earlier_names: ClassVar[Mapping[str, str]] = {"seed_thresh": "seed_threshold", "fg_thresh": "foreground_threshold"}
 
     seed_threshold: float = Field(0.5, ge=0, le=1)
     """Seediness that a voxel needs to become the seed of an object. Also called `seed_thresh`."""
@@ -49,11 +49,6 @@ class Options(DecoderOptions):
     min_object_size: NonNegativeInt | None = None
     """Clusters with fewer voxels are no objects. Left out: every size counts; a job uses half the size of the smallest object of its
     training labels."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, values: object) -> object:
-        return accept_spellings(values, {"seed_thresh": "seed_threshold", "fg_thresh": "foreground_threshold"})
 
 
 class EmbedSeg(Decoder[Options, NoParameters]):

@@ -57,7 +57,11 @@ class ChannelStatistics:
                 low[row], high[row], finite = _extremes(flat, flat.view(np.uint32))
             if not finite:
                 raise DataError(
-                    f"channel {row} of the prediction holds NaN or infinite values. Check the network's training (its loss) and the image."
+                    "prediction.not_finite",
+                    "contains NaN or infinite values",
+                    key="channel",
+                    value=row,
+                    remedy="Check the loss of the training, and the image.",
                 )
         return cls(histograms, low, high, prediction[0].size if len(prediction) else 0)
 

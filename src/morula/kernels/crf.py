@@ -63,7 +63,7 @@ def refine_probabilities(
     options = options or CRF()
     if probabilities.shape[1:] != image.shape:
         raise DataError(
-            f"probabilities of shape {probabilities.shape[1:]} and an image of shape {image.shape} do not fit; give equal shapes."
+            "crf.shapes", f"must have the shape of the probabilities, {probabilities.shape[1:]}", key="image", value=image.shape
         )
     given = np.log(np.clip(probabilities.astype(np.float32), 1e-5, 1))
     kernels: list[tuple[float, _Bilateral | _Spatial]] = [

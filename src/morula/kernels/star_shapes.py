@@ -51,7 +51,13 @@ def fan_of(count: int, spacing: Sequence[float]) -> Fan:
 
         hull = ConvexHull(rays) if count > 3 else None
         if hull is None or hull.equations[:, -1].max() > -0.1:
-            raise OptionError(f"{count} rays do not surround a point in 3D; R takes nrays of 6 or more there (96 is customary).")
+            raise OptionError(
+                "rays.too_few",
+                "these rays do not surround a point in 3D",
+                key="nrays",
+                value=count,
+                remedy="Use 6 or more; 96 is customary.",
+            )
         cones = np.sort(hull.simplices, axis=1)
         cones = cones[np.lexsort(cones.T[::-1])]
     steps = rays / np.asarray(spacing, float)

@@ -25,7 +25,7 @@ def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = N
         OptionError: for a negative margin.
     """
     if margin < 0:
-        raise OptionError(f"margin is {margin}; a number of voxels is 0 or more.")
+        raise OptionError("refinement.negative", "must be 0 or more voxels", key="margin", value=margin)
     array = np.ascontiguousarray(labels)
     ids, largest = compact_ids(check_labels(array))
     kept = np.ones(largest + 1, np.bool_)

@@ -34,7 +34,7 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
         DataError: for labels that are no ids.
     """
     if mode not in get_args(Mode):
-        raise OptionError(f"contour mode {mode!r} is not known; use one of {', '.join(get_args(Mode))}.")
+        raise OptionError("option.choice", f"must be one of {', '.join(get_args(Mode))}", key="mode", value=mode)
     labels = check_labels(labels)
     out = np.zeros(labels.shape, np.float32)
     ids, result = as_volume(labels), as_volume(out)

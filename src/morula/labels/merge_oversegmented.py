@@ -48,7 +48,7 @@ def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: Vo
         array([0, 1, 2], dtype=uint16)
     """
     if size < 0 or contact < 0:
-        raise OptionError(f"size is {size} and contact is {contact}; both are 0 or more.")
+        raise OptionError("refinement.negative", "size and contact must be 0 or more", key="size, contact", value=(size, contact))
     given, spacing = spatial_array(labels, voxel_size)
     array = np.ascontiguousarray(given)
     ids, largest = compact_ids(check_labels(array))

@@ -39,7 +39,11 @@ def radii(radius: Radius, spacing: _Spacing) -> tuple[int, ...]:
         return tuple(max(1, round(radius * finest / length)) if radius else 0 for length in spacing)
     if len(radius) != len(spacing):
         raise OptionError(
-            f"radius {list(radius)} has {len(radius)} numbers but the image has {len(spacing)} axes. Give one number, or one an axis."
+            "option.axis_count",
+            f"must be one number or {len(spacing)} numbers, one per axis of the image",
+            key="radius",
+            value=list(radius),
+            remedy="Give one number for all axes.",
         )
     return tuple(radius)
 

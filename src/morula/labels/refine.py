@@ -177,7 +177,9 @@ def _repair_large(labels: np.ndarray, options: Pieces, spacing: Sequence[float],
 
 def _voronoi(labels: np.ndarray, options: Tessellation, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     if mask is None:
-        raise OptionError("the operation voronoi divides a mask among the objects, but there is none. Give one as mask.")
+        raise OptionError(
+            "refinement.no_mask", "voronoi divides a mask among the objects, but there is none", key="mask", remedy="Give a mask."
+        )
     return voronoi(labels, mask(options) if callable(mask) else mask, nearest=options.nearest, voxel_size=spacing)
 
 
@@ -251,7 +253,11 @@ def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[RefinementOpt
             name = spelt.get("kind") if isinstance(spelt, dict) else None
             if not isinstance(name, str):
                 raise OptionError(
-                    f"operation {operation!r} is not understood; write a name, or a name with its setting: {{'remove_small': 20}}."
+                    "refinement.format",
+                    "must be the name of an operation, or a name with its setting",
+                    key="operations",
+                    value=operation,
+                    remedy="Write for example {'remove_small': 20}.",
                 )
             REFINEMENTS.member(name)
             operation = validated(types[name], spelt, f"operation {name}")

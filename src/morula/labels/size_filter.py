@@ -40,7 +40,7 @@ def remove_large(labels: Any, size: int) -> np.ndarray:
 
 def _kept(labels: Any, size: int, rule: Any) -> np.ndarray:
     if size < 0:
-        raise OptionError(f"size is {size}; a number of voxels is 0 or more.")
+        raise OptionError("refinement.negative", "must be 0 or more voxels", key="size", value=size)
     array = np.ascontiguousarray(labels)
     ids, largest = compact_ids(check_labels(array))
     out = np.zeros_like(array)

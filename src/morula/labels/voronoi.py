@@ -44,11 +44,11 @@ def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size
         array([[0, 1, 1, 1, 1, 1, 1, 5]], dtype=uint16)
     """
     if nearest not in get_args(Nearest):
-        raise OptionError(f"nearest is {nearest!r}; use one of {', '.join(get_args(Nearest))}.")
+        raise OptionError("option.choice", f"must be one of {', '.join(get_args(Nearest))}", key="nearest", value=nearest)
     given, spacing = spatial_array(labels, voxel_size)
     covered = np.asarray(spatial_array(mask)[0], np.bool_)
     if covered.shape != given.shape:
-        raise DataError(f"the labels have shape {given.shape} but the mask has {covered.shape}. Give the mask of these labels.")
+        raise DataError("labels.mask_shape", f"must have the shape of the labels, {given.shape}", key="mask", value=covered.shape)
     array = np.ascontiguousarray(given)
     ids, largest = compact_ids(check_labels(array))
     names = np.zeros(largest + 1, array.dtype)

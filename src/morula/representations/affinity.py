@@ -51,9 +51,11 @@ class Options(RepresentationOptions):
         steps = [rest.pop(f"{axis}_affinities", None) for axis in "zyx"]
         given = [each for each in steps if each is not None]
         if len({len(each) for each in given}) > 1 or len(given) < 2 or steps[1] is None or steps[2] is None:
-            raise ValueError("z_affinities, y_affinities and x_affinities need as many steps each")
+            raise OptionError("affinity.step_count", "z_affinities, y_affinities and x_affinities must have the same number of steps")
         if rest.get("offsets"):
-            raise ValueError("offsets and steps along the axes name the same; give one of them")
+            raise OptionError(
+                "affinity.given_twice", "offsets and steps along the axes cannot both be given", remedy="Leave one of them out."
+            )
         unit = -np.eye(len(given), dtype=int)
         offsets = (tuple((unit[axis] * step[k]).tolist()) for k in range(len(given[0])) for axis, step in enumerate(given))
         rest["offsets"] = tuple(offsets)
@@ -62,15 +64,19 @@ class Options(RepresentationOptions):
     @model_validator(mode="after")
     def _consistent(self) -> Options:
         if sum(map(bool, (self.offsets, self.neighborhood, self.reach))) > 1:
-            raise ValueError("neighborhood, offsets and reach name the same; give one of them")
+            raise OptionError(
+                "affinity.given_twice", "only one of neighborhood, offsets and reach can be given", remedy="Leave the others out."
+            )
         if len(set(self.reach)) != len(self.reach):
-            raise ValueError(f"reach {list(self.reach)} names one distance twice; each stands once")
+            raise OptionError("affinity.duplicate", "must not contain a distance twice", key="reach", value=list(self.reach))
         if len({len(offset) for offset in self.offsets}) > 1:
-            raise ValueError("offsets have different numbers of axes; give one number an axis in each")
+            raise OptionError("affinity.axis_count", "must all have one number per axis", key="offsets", value=self.offsets)
         if any(not any(offset) for offset in self.offsets):
-            raise ValueError("the offset 0 compares a voxel with itself; leave it out")
+            raise OptionError("affinity.zero_offset", "must not contain the offset 0, which compares a voxel with itself", key="offsets")
         if len({_canonical(offset) for offset in self.offsets}) != len(self.offsets):
-            raise ValueError("offsets name one pair of voxels twice; an offset and its opposite are the same pair")
+            raise OptionError(
+                "affinity.duplicate", "must not contain a pair of voxels twice; an offset and its opposite are the same", key="offsets"
+            )
         return self
 
     @property
@@ -86,14 +92,18 @@ class Options(RepresentationOptions):
         """
         if self.offsets:
             if len(self.offsets[0]) != ndim:
-                raise OptionError(f"the affinity offset {self.offsets[0]} has {len(self.offsets[0])} numbers but the image {ndim} axes.")
+                raise OptionError(
+                    "affinity.axis_count", f"must have {ndim} numbers, one per axis of the image", key="offsets", value=self.offsets[0]
+                )
             return list(self.offsets)
         if self.reach:
             return [tuple(-distance if axis == along else 0 for axis in range(ndim)) for distance in self.reach for along in range(ndim)]
         name = self.neighborhood or ("8-connectivity" if ndim == 2 else "26-connectivity")
         axes, far = _FAR[name]
         if axes != ndim:
-            raise OptionError(f"the neighborhood {name!r} is for {axes}D images, this one is {ndim}D. Leave it out or name another.")
+            raise OptionError(
+                "affinity.axis_count", f"is for {axes}D images, not for {ndim}D", key="neighborhood", value=name, remedy="Leave it out."
+            )
         every = [tuple(int(n) - 1 for n in index) for index in np.ndindex((3,) * ndim)]
         half = [offset for offset in every if offset < (0,) * ndim and sum(map(abs, offset)) <= far]
         return sorted(half, key=lambda offset: (sum(map(abs, offset)), offset))

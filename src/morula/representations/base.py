@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -104,17 +104,3 @@ def whole_object_context(spacing: Sequence[float]) -> tuple[int, ...]:
 def one_channel(values: Any) -> np.ndarray:
     """Values (Z)YX as one channel of float32."""
     return np.asarray(values, np.float32)[None]
-
-
-def accept_spellings(values: Any, spellings: Mapping[str, str]) -> Any:
-    """Options with other spellings of their names (other: own) replaced; what is no mapping comes back as it is.
-
-    Raises:
-        ValueError: when both spellings are given.
-    """
-    if not isinstance(values, Mapping):
-        return values
-    for other, own in spellings.items():
-        if other in values and own in values:
-            raise ValueError(f"{other} is another name of {own}; give one of them")
-    return {spellings.get(name, name): value for name, value in values.items()}

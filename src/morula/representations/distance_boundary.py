@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
 
+from morula.core.errors import OptionError
 from morula.core.label_image import compact_ids
 from morula.labels.distance import distance, normalise
-from morula.representations.base import Representation, accept_spellings, whole_object_context
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.evidence import Activation
 from morula.representations.options import RepresentationOptions
 
@@ -24,6 +25,7 @@ class Options(RepresentationOptions):
 
     kind: Literal["Db"] = "Db"
     """Name of the variant."""
+    earlier_names: ClassVar[Mapping[str, str]] = {"act": "activation"}
 
     norm: bool = True
     """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
@@ -36,17 +38,20 @@ class Options(RepresentationOptions):
     """Last layer of the network for this channel; left out, `sigmoid` for scaled distances, softmax
     over the classes for discretised ones and `linear` for lengths. Also called `act`."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, values: Any) -> Any:
-        return accept_spellings(values, {"act": "activation"})
-
     @model_validator(mode="after")
     def _agree(self) -> Options:
         if self.val_type == "norm" and not self.norm:
-            raise ValueError("val_type 'norm' and norm False contradict each other; leave one of them out")
+            raise OptionError(
+                "channel.contradiction", "contradicts norm False", key="val_type", value="norm", remedy="Leave one of them out."
+            )
         if self.activation == "sigmoid" and self.values != "norm":
-            raise ValueError("activation 'sigmoid' gives values from 0 to 1 but the distances are not scaled; use 'linear' or norm True")
+            raise OptionError(
+                "channel.activation",
+                "has values from 0 to 1, but the distances are not scaled",
+                key="activation",
+                value="sigmoid",
+                remedy="Use 'linear' or norm True.",
+            )
         return self
 
     @property

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numba import njit
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from morula.core.errors import OptionError
 from morula.core.label_image import compact_ids
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
-from morula.representations.base import Representation, accept_spellings, whole_object_context
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -21,6 +22,7 @@ class Options(RepresentationOptions):
 
     kind: Literal["E"] = "E"
     """Name of the variant."""
+    earlier_names: ClassVar[Mapping[str, str]] = {"centre_mode": "center_mode"}
 
     center_mode: Literal["centroid", "medoid"] = "centroid"
     """Centre of an object: the mean of its voxels, or the voxel with the least sum of distances to the others."""
@@ -42,11 +44,6 @@ class Options(RepresentationOptions):
     foreground_weight: NonNegativeFloat = 10.0
     """Weight of voxels inside objects in the seed part."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, values: Any) -> Any:
-        return accept_spellings(values, {"centre_mode": "center_mode"}) if isinstance(values, Mapping) else values
-
     @property
     def start(self) -> float:
         """The bandwidth of the radius: there the membership is 1/2."""
@@ -59,10 +56,14 @@ class Options(RepresentationOptions):
         Raises:
             OptionError: when it is neither 1 nor the number of axes.
         """
-        from morula.core.errors import OptionError
-
         if self.n_sigma not in (None, 1, ndim):
-            raise OptionError(f"n_sigma is {self.n_sigma} but the images have {ndim} axes. Give 1, {ndim} or leave it out.")
+            raise OptionError(
+                "embedding.bandwidth_count",
+                f"must be 1 or {ndim}, the number of axes",
+                key="n_sigma",
+                value=self.n_sigma,
+                remedy="Leave it out.",
+            )
         return self.n_sigma or ndim
 
     def units(self, spacing: Sequence[float]) -> np.ndarray:

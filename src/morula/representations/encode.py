@@ -82,12 +82,15 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
     codes = [channels] if isinstance(channels, str) else list(channels)
     given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **((options or {}).get(code) or {})} for code in codes}
     if not codes:
-        raise OptionError(f"no channel is named; name at least one of {', '.join(REPRESENTATIONS.names)}.")
+        raise OptionError("channels.empty", f"must name at least one of {', '.join(REPRESENTATIONS.names)}", key="channels")
     if len(given) != len(codes):
-        raise OptionError(f"channels {', '.join(codes)} name one channel twice; each stands once.")
+        raise OptionError("channels.duplicate", "must not name a channel twice", key="channels", value=codes)
     surplus = sorted(set(options or {}) - set(codes))
     if surplus:
         raise OptionError(
-            f"options are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}. Add the channel or drop them."
+            "channels.surplus_options",
+            f"are given for {', '.join(surplus)}, which is not among the channels {', '.join(codes)}",
+            key="options",
+            remedy="Add the channel, or remove its options.",
         )
     return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 from numba import njit
 from pydantic import model_validator
 
+from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, compact_ids
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
 from morula.labels.partial_labels import labelled_along
-from morula.representations.base import Representation, accept_spellings, whole_object_context
+from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
 class Options(RepresentationOptions):
     """Options of the channels H, V and Z."""
+
+    earlier_names: ClassVar[Mapping[str, str]] = {"act": "activation"}
 
     norm: bool = True
     """Scale the offsets of each object to [-1, 1], each side of the centre by its own largest; else they are lengths in the unit of the
@@ -28,15 +31,16 @@ class Options(RepresentationOptions):
     activation: Literal["linear", "tanh"] = "linear"
     """Last layer of the network for this channel. Also called `act`."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, values: Any) -> Any:
-        return accept_spellings(values, {"act": "activation"})
-
     @model_validator(mode="after")
     def _range(self) -> Options:
         if self.activation == "tanh" and not self.norm:
-            raise ValueError("activation 'tanh' gives values from -1 to 1 but norm False asks for lengths; use 'linear' or norm True")
+            raise OptionError(
+                "channel.activation",
+                "has values from -1 to 1, but norm False needs lengths",
+                key="activation",
+                value="tanh",
+                remedy="Use 'linear' or norm True.",
+            )
         return self
 
 

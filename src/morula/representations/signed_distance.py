@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 from numba import njit
-from pydantic import PositiveFloat, model_validator
+from pydantic import PositiveFloat
 
 from morula.core.label_image import compact_ids
 from morula.labels.distance import distance
-from morula.representations.base import REACH, Representation, accept_spellings, whole_object_context
+from morula.representations.base import REACH, Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
 
@@ -20,6 +20,7 @@ class Options(RepresentationOptions):
 
     kind: Literal["D"] = "D"
     """Name of the variant."""
+    earlier_names: ClassVar[Mapping[str, str]] = {"act": "activation"}
 
     activation: Literal["tanh", "linear"] = "tanh"
     """Last layer of the network for this channel; with `tanh` the target is the hyperbolic tangent of the distances. Also called `act`."""
@@ -30,11 +31,6 @@ class Options(RepresentationOptions):
     norm: bool = True
     """Scale the distances to [-1, 1] (each object by its own depth, the background by 32 voxels of the finest axis); else they are lengths
     in the unit of the voxel size."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, values: Any) -> Any:
-        return accept_spellings(values, {"act": "activation"})
 
     @property
     def top(self) -> float | None:
