@@ -92,19 +92,19 @@ def both(given: Stars, limit: float, *, whole: bool = False) -> tuple[Callable[[
     """Our suppression and StarDist's, each giving flat indices of the stars that stay."""
     from stardist.nms import non_maximum_suppression_inds
 
-    from morula.kernels.star_nms import Rule, field_of, suppress
+    from morula.kernels.star_nms import OverlapRule, ray_field, suppress
     from morula.kernels.star_shapes import fan_of
 
     width = given.scores.shape[1]
     spacing = (1.0, 1.0)
-    field = field_of(given.rays, float(given.rays.max()), 1.0, spacing)
+    field = ray_field(given.rays, float(given.rays.max()), 1.0, spacing)
     fan = fan_of(RAYS, spacing)
     order = given.candidates[np.argsort(-given.scores.ravel()[given.candidates], kind="stable")]
     lengths = np.ascontiguousarray(given.rays.reshape(RAYS, -1)[:, order].T)
     places = np.stack([order // width, order % width], axis=1)
 
     def ours() -> np.ndarray:
-        return suppress(given.scores, given.candidates, field, fan, spacing, Rule(limit, union=False, whole=whole))
+        return suppress(given.scores, given.candidates, field, fan, spacing, OverlapRule(limit, union=False, whole=whole))
 
     def theirs() -> np.ndarray:
         return order[non_maximum_suppression_inds(lengths, places, given.scores.ravel()[order], thresh=limit, verbose=0)]
