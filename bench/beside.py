@@ -1,4 +1,4 @@
-"""The operations of the row `objects`: each done by Morula and by BiaPy with the options that mean the same."""
+"""The operations of the row `objects`, each by Morula and by BiaPy with equivalent options."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from decoders import CHANNELS, noisy
 
 Calls = tuple[Callable[[], Any], Callable[[], Any]]
 
 
 def unsaid(labels: np.ndarray, ours: Any, theirs: Any) -> str:
-    """Nothing to say of the results."""
+    """No remark on the results."""
     del labels, ours, theirs
     return ""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done with a label image, and how many times faster ours has to be.
+    """An operation on a label image, and how many times as fast ours must be.
 
     `build` makes the inputs and gives the two calls; `same` says how near their results are.
     """
@@ -71,13 +72,13 @@ def _f1(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 def _same_channels(labels: np.ndarray, ours: Any, theirs: Any) -> str:
-    """Share of the values inside objects that differ by at most a hundredth of the range."""
+    """Share of the values inside objects that differ by at most one hundredth of the range."""
     if theirs is None:
         return ""
     inside = labels > 0
     theirs = np.moveaxis(np.asarray(theirs).reshape(*labels.shape, -1), -1, 0)
     near = [np.abs(a[inside] - b[inside] * (a.max() / max(b.max(), 1e-9))) <= 0.01 * np.ptp(a) for a, b in zip(ours, theirs, strict=True)]
-    return f"{100 * np.mean([each.mean() for each in near]):.1f} % of the values alike"
+    return f"{100 * np.mean([part.mean() for part in near]):.1f} % of the values alike"
 
 
 def _encode(codes: list[str], given: dict[str, Any], labels: np.ndarray) -> Calls:
@@ -140,8 +141,8 @@ def _their_watershed(channels: np.ndarray) -> Any:
 def _decode_stars(labels: np.ndarray) -> Calls:
     """Rays in voxels for BiaPy, and the same thresholds.
 
-    BiaPy proposes a star at each local maximum only and compares the common part of two with their union within the box that both share,
-    which is less than the union; ours proposes one at each voxel and compares with the smaller star, as StarDist does.
+    BiaPy proposes a star only at local maxima and divides the overlap of two stars by their union within the common box, which is less
+    than the union. Ours proposes a star at each voxel and divides by the smaller star, as StarDist does.
     """
     from biapy.data.post_processing.polygon_nms import stardist_instances_from_prediction
 
@@ -154,7 +155,7 @@ def _decode_stars(labels: np.ndarray) -> Calls:
 
 
 def _decode_embedding(labels: np.ndarray) -> Calls:
-    """Both keep objects of any size; offsets and bandwidths stand in the same order, x first."""
+    """Both keep objects of any size; offsets and bandwidths have the same order, x first."""
     import torch
     from biapy.data.post_processing.embedseg import Embedding_cluster
 
@@ -176,7 +177,7 @@ def _decode_flows(labels: np.ndarray) -> Calls:
 
 
 def _predicted(labels: np.ndarray, decoder: str, options: dict[str, Any]) -> tuple[np.ndarray, Callable[[], Any]]:
-    """Channels as a network might predict them, and our decoder on them."""
+    """Channels as a network might predict them, and our decoder for them."""
     import morula
 
     channels = noisy(np.asarray(morula.encode(labels, CHANNELS[decoder])), decoder)

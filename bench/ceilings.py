@@ -1,4 +1,4 @@
-"""Rows on real labels: what is left of them when they are encoded and decoded, a line a channel set and decoder."""
+"""Rows on real labels: how well they survive encoding and decoding, one line per channel set and decoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from real import images_of
 NAMES = ("nuclei2d", "nuclei3d_embryo", "neurons3d_fib25")
 SPACING = {"nuclei3d_embryo": (1.75, 0.8, 0.8)}
 PLAIN = {"valley": None, "seeds": {"F": 0.5, "C": 0.5}, "growth": {"F": 0.5}}
-"""The watershed's five steps without anything of its own: connected pieces of the inside without the contour, flooded."""
+"""A simple watershed: connected components of F minus C, flooded."""
 MORE = ("F+Db", "B+C", "F+T", "F+D", "F+P", "F+H+V+Z", "A:watershed", "A:agglomeration")
-"""Sets beside those that the decoders name themselves."""
+"""Channel sets in addition to those of the decoders."""
 NO_STARS = {
-    "neurons3d_fib25": " Stars are left out: neurons are not star-shaped, and stars that reach through the whole cube were stopped after "
-    "an hour."
+    "neurons3d_fib25": " Stars are left out: neurons are not star-convex, and the decoding of stars that span the whole cube was "
+    "stopped after an hour."
 }
-"""Data sets without sets of R, and why."""
+"""Data sets that are measured without R, and the reason."""
 
 
 def sets(ndim: int) -> list[str]:
@@ -52,10 +52,10 @@ def ceilings(name: str) -> Callable[[Result | None, argparse.Namespace], Iterato
         for title, text in every.items():
             if title not in done and not (name in NO_STARS and "+R" in title):
                 found = ceiling(truths, Representation.of(text), PLAIN if "plain" in title else None)
-                lines.append([title, found.decoder, *(round(each, 3) for each in (found.f1_50, found.f1_75, found.f1_90))])
+                lines.append([title, found.decoder, *(round(f1, 3) for f1 in (found.f1_50, found.f1_75, found.f1_90))])
                 yield result(name, len(truths.labels), lines, "")
         chosen = recommend(truths)
-        words = f" `morula new` begins with {chosen.representation}: of the part of the labels that it looks at it finds {chosen.words()}."
+        words = f" `morula new` recommends {chosen.representation}; on its sample of the labels it finds {chosen.words()}."
         yield result(name, len(truths.labels), lines, words + NO_STARS.get(name, ""))
 
     return row
@@ -72,12 +72,12 @@ def labels_in(images: Path) -> Any:
 
 
 def result(name: str, images: int, lines: list[list[Any]], recommended: str) -> Result:
-    """The row so far, the best set first; complete with the recommendation."""
+    """The row, best channel set first; it is complete with the recommendation."""
     lines = sorted(lines, key=lambda line: -line[4])
     return {
         "title": f"Labels of {name}, encoded and decoded",
-        "note": f"F1 of decode(encode(L)) over all {images} label images (training, validation, test), no network: what a channel set "
-        f"loses here, no network can win back.{recommended}",
+        "note": f"F1 of decode(encode(labels)) over all {images} label images (training, validation, test) without a network. What a "
+        f"channel set loses here, no network can recover.{recommended}",
         "complete": bool(recommended),
         "table": {"titles": ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9"], "rows": lines},
         "figures": [figure(f"{line[0]} F1@0.9", "", [line[4]]) for line in lines],

@@ -1,4 +1,4 @@
-"""The row `decoders`: objects of 300 touching cells by rays, flows, embeddings and affinities, on channels with noise."""
+"""The row `decoders`: decoding of 300 touching cells from noisy rays, flows, embeddings and affinities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BARS = {
     ("embedseg", "512 x 512"): 4.6 / 30,
     ("embedseg", "64 x 256 x 256"): 100 / 30,
 }
-"""A thirtieth of what BiaPy 3.7.1 takes for 300 objects on one thread: 5.6, 10 and 4.6 s in 2D, more than 100 s each in 3D."""
+"""One thirtieth of the time of BiaPy 3.7.1 for 300 objects on one thread: 5.6, 10 and 4.6 s in 2D, over 100 s each in 3D."""
 
 
 CHANNELS: dict[str, dict[str, dict[str, Any]]] = {
@@ -34,7 +34,7 @@ CHANNELS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def decoders(before: dict[str, Any] | None, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """CPU-seconds of each decoder, and how well it finds the cells again; stored decoder by decoder."""
+    """CPU-seconds of each decoder and F1 of its objects; stored decoder by decoder."""
     import morula
 
     done: dict[str, Any] = dict(before["done"]) if before else {}
@@ -59,15 +59,15 @@ def decoders(before: dict[str, Any] | None, options: argparse.Namespace) -> Iter
 
 def _result(done: dict[str, Any], *, complete: bool) -> dict[str, Any]:
     figures = []
-    for key, each in done.items():
-        what = {"unit": "CPU-s", "value": statistics.median(each["runs"]), "runs": each["runs"], "bar": each["bar"]}
-        figures.append({"what": f"{key} (F1@0.75 {each['f1']:.3f})", **what})
+    for key, line in done.items():
+        what = {"unit": "CPU-s", "value": statistics.median(line["runs"]), "runs": line["runs"], "bar": line["bar"]}
+        figures.append({"what": f"{key} (F1@0.75 {line['f1']:.3f})", **what})
     return {
         "title": "Clustering decoders",
         "note": "300 touching cells; StarDist on 32 rays (96 in 3D) and distances with 2 % noise, flows with noise of 0.1, EmbedSeg on "
-        "offsets with noise of half a voxel and seediness down to 0.8, affinities with 5 % noise: of direct neighbours, for the mutex "
-        f"watershed also 3 and 9 voxels away. CPU-seconds of `morula.decode`, medians of {REPEATS} after one on a small part; the bars are "
-        "a thirtieth of BiaPy 3.7.1's time for 300 objects of these images on one thread.",
+        "offsets with noise of half a voxel and seediness down to 0.8, affinities with 5 % noise (direct neighbours, and for the "
+        f"mutex watershed also 3 and 9 voxels away). CPU-seconds of `morula.decode`, medians of {REPEATS} calls after one on a "
+        "small region. The targets are one thirtieth of the time of BiaPy 3.7.1 for 300 objects of these images on one thread.",
         "complete": complete,
         "done": done,
         "figures": figures,

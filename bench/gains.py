@@ -131,9 +131,9 @@ def losses(setting: Setting, curves: dict[str, dict[str, list[float]]]) -> list[
     lines = []
     for start in setting.starts:
         known = [curves[key] for seed in setting.seeds if (key := key_of(setting, seed, start)) in curves]
-        known = [each for each in known if len(each["steps"]) == max(len(other["steps"]) for other in known)]
+        known = [curve for curve in known if len(curve["steps"]) == max(len(other["steps"]) for other in known)]
         if known:
-            mean = [statistics.mean(values) for values in zip(*(each["loss"] for each in known), strict=True)]
+            mean = [statistics.mean(values) for values in zip(*(curve["loss"] for curve in known), strict=True)]
             network, _, how = start.partition(" from ")
             scratch = how == "scratch"
             name = network if scratch else start

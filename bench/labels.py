@@ -1,4 +1,4 @@
-"""What pretraining without labels gains with few of them: the same networks from scratch and from crappify or masking, three seeds each."""
+"""The row `labels`: gain of pretraining with few labels. The same networks from scratch and from crappify or masking, three seeds each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from figures import Figure, Result, figure
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs" / "labels"
-"""Run folders: what was interrupted goes on where it stopped."""
+"""Run folders; a stopped training continues where it stopped."""
 
 Curve = dict[str, list[float]]
 """Steps of a training, and its loss there."""
@@ -37,7 +37,7 @@ STARTS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One data set with so many labelled images."""
+    """One data set with a number of labelled images."""
 
     data: str
     labelled: int
@@ -55,7 +55,7 @@ SETTINGS = (
 
 
 def labels(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """F1@0.5 of each training, stored as it finishes, and the mean gain of each start over scratch."""
+    """F1@0.5 of each training, stored when it ends, and the mean gain of each pretraining over scratch."""
     import torch
 
     data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve()
@@ -89,7 +89,7 @@ def folder_of(setting: Setting, seed: int) -> Path:
 
 
 def curve_of(setting: Setting, seed: int, start: str) -> Curve | None:
-    """Training loss over the steps of one training; `None` where its run folder is gone."""
+    """Training loss over the steps of one training; `None` if its run folder is missing."""
     from morula.measurement.csv_table import read_table
 
     path = folder_of(setting, seed) / start.replace(" ", "_") / "logs" / "training.csv"
@@ -139,7 +139,7 @@ def pretraining(setting: Setting, pretext: str, data: Path) -> dict[str, Any]:
 
 
 def chosen(source: Path, target: Path, count: int, seed: int) -> dict[str, str]:
-    """Links to as many training images, drawn by the seed, and their labels."""
+    """Links to training images that the seed selects, and to their labels."""
     images = sorted((source / "train" / "images").iterdir())
     drawn = np.random.default_rng(seed).choice(len(images), min(count, len(images)), replace=False)
     for part in ("images", "labels"):
@@ -153,7 +153,7 @@ def chosen(source: Path, target: Path, count: int, seed: int) -> dict[str, str]:
 
 
 def run(job: dict[str, Any], folder: Path) -> Path:
-    """The finished run of a job, gone on with where it was stopped."""
+    """The finished run of a job; a stopped one is resumed."""
     import morula
 
     finished = folder / "report.html"
@@ -164,7 +164,7 @@ def run(job: dict[str, Any], folder: Path) -> Path:
 
 
 def summary(scores: dict[str, float], curves: dict[str, Curve], *, complete: bool) -> Result:
-    """Means over the seeds, and gains over scratch of the trainings that both have."""
+    """Means over the seeds, and gains over scratch for seeds that were trained both ways."""
     figures: list[Figure] = []
     for setting in SETTINGS:
         for start in setting.starts:
@@ -180,8 +180,9 @@ def summary(scores: dict[str, float], curves: dict[str, Curve], *, complete: boo
                 figures.append(figure(f"{where}, gain over scratch", "F1@0.5", gains, value=statistics.mean(gains)))
     return {
         "title": "Few labels",
-        "note": "The same networks trained from scratch and from pretraining without labels on all training images, for the same number of "
-        f"steps ({FINE_TUNING['epochs'] * FINE_TUNING['steps_per_epoch']}); mean over the seeds, higher is better. No validation images.",
+        "note": "The same networks trained from scratch and from pretraining without labels on all training images, with the same number "
+        f"of steps ({FINE_TUNING['epochs'] * FINE_TUNING['steps_per_epoch']}). Mean over the random seeds, higher is better. No "
+        "validation images.",
         "complete": complete,
         "scores": scores,
         "curves": curves,

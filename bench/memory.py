@@ -1,4 +1,4 @@
-"""The row `memory`: how much beyond input and output each step takes, in float32 arrays of the volume's size."""
+"""The row `memory`: memory of each operation beyond its input and output, in float32 arrays of the size of the volume."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 from cells import cells
+
 from decoders import CHANNELS, noisy
 
 Result = dict[str, Any]
 
 
 def resident() -> int:
-    """Bytes of the process that lie in memory."""
+    """Resident bytes of the process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def beyond(call: Callable[[], Any]) -> int:
-    """Bytes at the peak of a call beyond those before it and its result."""
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back, or it would be used again unseen
+    """Peak bytes during a call, minus those before it and those of its result."""
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory is returned; otherwise it would be reused without being counted
     base = top = resident()
     done = threading.Event()
 
@@ -48,11 +49,11 @@ def held(result: Any) -> int:
     """Bytes of an array, or of all arrays of some objects."""
     if isinstance(result, np.ndarray):
         return result.nbytes
-    return 0 if result is None else result.labels.nbytes + sum(each.nbytes for each in result.intermediates.values())
+    return 0 if result is None else result.labels.nbytes + sum(array.nbytes for array in result.intermediates.values())
 
 
 def memory(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """Peak of each step on 64 x 256 x 256 voxels after one on a small image, so that everything is compiled; stored step by step."""
+    """Peak of each operation on 64 x 256 x 256 voxels, after one on a small image that compiles it; stored one by one."""
     if not Path("/proc/self/statm").is_file():
         print("memory: left out; it reads /proc, which this system does not have", flush=True)
         return
@@ -71,22 +72,22 @@ def memory(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
 def _result(figures: list[dict[str, Any]], *, complete: bool) -> Result:
     return {
         "title": "Memory",
-        "note": "64 x 256 x 256 voxels, 300 touching cells. Peak of the process beyond what it held before and the result (of "
-        "decoding: labels and intermediate images), in float32 arrays of the volume's size. Lower is better.",
+        "note": "64 x 256 x 256 voxels, 300 touching cells. Peak memory of the process beyond its input and the result (for decoders: "
+        "labels and intermediate images), in float32 arrays of the size of the volume. Lower is better.",
         "complete": complete,
         "figures": figures,
     }
 
 
 def decoding(prediction: Any, channels: Any, process: str = "auto") -> Callable[[], Any]:
-    """A call that decodes."""
+    """A call that decodes these channels."""
     import morula
 
     return lambda: morula.decode_objects(prediction, channels, process)
 
 
 def steps(labels: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """The measured operations by name."""
     import morula
     from morula.labels.merge_oversegmented import repair_large
     from morula.labels.voronoi import voronoi

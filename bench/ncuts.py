@@ -1,4 +1,4 @@
-"""The row `ncuts`: soft normalised cuts beside dense convolutions, and the memory of their pairwise form."""
+"""The row `ncuts`: soft normalised cuts compared with dense convolutions, and the memory of their pairwise form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EDGE, PAIRS = 64, 7
 
 
 def ncuts(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """Soft normalised cuts with their gradient, against dense convolutions; the pairwise form by itself."""
+    """Soft normalised cuts with gradient against dense convolutions; the pairwise form alone."""
     import torch
 
     from morula.losses import soft_ncuts, soft_ncuts_pairwise
@@ -38,16 +38,16 @@ def ncuts(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     figures.append(figure("pairwise, radius 5: peak beyond image and probabilities", "MB", grown, 50, value=max(grown)))
     yield {
         "title": "Soft normalised cuts",
-        "note": f"Value and gradient for two classes and {EDGE}^3 voxels on one thread, fp32, in pairs of alternating order after a first "
-        "one. Dense: two 3D convolutions with the whole cube a class, as WNet3D computes them. Memory: the greatest of three fresh "
-        "processes that have computed a volume of 8^3 voxels before, so that nothing is loaded any more.",
+        "note": f"Value and gradient for two classes and {EDGE}^3 voxels on one thread, fp32, in alternating pairs after a first one. "
+        "Dense: two 3D convolutions with the whole kernel per class, as WNet3D computes them. Memory: maximum of three new "
+        "processes that have computed a volume of 8^3 voxels before, so that nothing more is loaded.",
         "complete": True,
         "figures": figures,
     }
 
 
 def given(edge: int = EDGE) -> tuple[Any, Any]:
-    """An image, and logits of two classes that gradients flow to."""
+    """An image and logits of two classes that require gradients."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def timed(loss: Callable[..., Any], radius: int) -> float:
 
 
 def dense_ncuts(image: Any, probabilities: Any, *, intensity_sigma: float, radius: int, spatial_sigma: float = 4.0) -> Any:
-    """The same loss with the kernel as one cube, class by class."""
+    """The same loss with one dense convolution kernel, per class."""
     import torch
     from torch.nn import functional
 
@@ -80,7 +80,7 @@ def dense_ncuts(image: Any, probabilities: Any, *, intensity_sigma: float, radiu
 
 
 def grown_megabytes() -> float:
-    """What value and gradient of the pairwise form add to the memory of this process at their peak."""
+    """Peak memory that value and gradient of the pairwise form add to this process."""
     import torch
 
     from morula.losses import soft_ncuts_pairwise

@@ -1,4 +1,4 @@
-"""The row `objects`: encoding, decoding, matching and measuring beside BiaPy, in one process, on the same inputs and one thread.
+"""The row `objects`: encoding, decoding, matching and measuring compared with BiaPy, in one process, on the same inputs and one thread.
 
 BiaPy is no dependency. Install it beside Morula (`pip install biapy==3.7.1`) where this row is measured.
 """
@@ -25,11 +25,11 @@ PAIRS, FEW = 7, 3
 LONG, LONGER, LIMIT = 60.0, 180.0, 900.0
 """CPU-seconds of BiaPy's first call: above LONG it runs FEW times, above LONGER once; it is stopped after LIMIT."""
 EVERY = 5.0
-"""Seconds after which the clock is looked at."""
+"""Seconds between two checks of the clock."""
 
 
 def objects(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """CPU-seconds of each operation, in pairs of alternating order; stored pair by pair."""
+    """CPU-seconds of each operation in alternating pairs; stored pair by pair."""
     try:
         release = version("biapy")
     except PackageNotFoundError:
@@ -55,7 +55,7 @@ def objects(before: Result | None, options: argparse.Namespace) -> Iterator[Resu
 
 
 def one_thread() -> None:
-    """Leave this process one thread of numpy's and PyTorch's, and one core for the others."""
+    """Limit NumPy and PyTorch to one thread, and this process to one core."""
     import torch
 
     torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def warm(operation: Operation, labels: Any) -> None:
 
 
 def wanted(line: dict[str, Any]) -> int:
-    """How many times BiaPy runs."""
+    """Number of runs of BiaPy."""
     if line["stopped"]:
         return 0
     first = line["theirs"][0] if line["theirs"] else 0.0
@@ -78,12 +78,12 @@ def wanted(line: dict[str, Any]) -> int:
 
 
 def finished(line: dict[str, Any]) -> bool:
-    """Whether there are all pairs."""
+    """Whether all pairs were measured."""
     return len(line["ours"]) >= PAIRS and len(line["theirs"]) >= wanted(line)
 
 
 def pair(line: dict[str, Any], operation: Operation, labels: Any, ours: Callable[[], Any], theirs: Callable[[], Any]) -> None:
-    """Run both by turns, or ours alone where BiaPy has run often enough, and add the CPU-seconds to the line; a pair is added whole."""
+    """Run both alternately, or only ours if BiaPy has run often enough, and add the CPU-seconds of whole pairs to the line."""
     number = len(line["ours"])
     if len(line["theirs"]) >= wanted(line):
         line["ours"].append(seconds(ours)[0])
@@ -93,7 +93,7 @@ def pair(line: dict[str, Any], operation: Operation, labels: Any, ours: Callable
         took[name], result = seconds(call)
         if result is None:
             line["stopped"] = took[name]
-        if number == 0:  # large results that are kept make the second call pay for new memory
+        if number == 0:  # keeping large results would make the second call pay for new memory
             found[name] = result
         del result
     line["ours"].append(took["ours"])
@@ -104,17 +104,17 @@ def pair(line: dict[str, Any], operation: Operation, labels: Any, ours: Callable
 
 
 class Stopped(Exception):
-    """The time of a call is over."""
+    """A call took longer than LIMIT."""
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU-seconds of the process during a call and what it gave, `None` where it was stopped after LIMIT."""
+    """CPU-seconds of the process during a call, and its result; `None` if it was stopped after LIMIT."""
 
     def look(number: int, frame: object) -> None:
         if time.process_time() - begin > LIMIT:
             raise Stopped
 
-    # a timer of CPU time would make the clock coarse, so the clock is looked at now and then
+    # a timer of CPU time would make the clock coarse, so the clock is checked at intervals
     former = signal.signal(signal.SIGALRM, look)
     found = None
     begin = time.process_time()
@@ -131,13 +131,13 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def _result(done: dict[str, Any], release: str, *, complete: bool) -> Result:
     return {
-        "title": "Objects, beside BiaPy",
-        "note": f"300 touching cells; BiaPy {release} on the same arrays with the options that mean the same, both in one process on one "
-        f"core. How many times faster Morula is: the median of {PAIRS} pairs of alternating order after a first call, and their spread; "
-        f"seconds are medians of the process's CPU time. Where BiaPy takes more than {LONG:g} s a call it runs {FEW} times, above "
-        f"{LONGER:g} s once, which the line says; it is stopped after {LIMIT:g} s. Decoders read channels with noise, rays, flows and "
-        "embeddings that of the row `decoders`; behind their time stand F1@0.75 of the objects of Morula and of BiaPy against the truth, "
-        "and against each other. Higher is better.",
+        "title": "Operations on objects, compared with BiaPy",
+        "note": f"300 touching cells; BiaPy {release} on the same arrays with equivalent options, both in one process on one core. The "
+        f"figure is how many times as fast Morula is: median and range of {PAIRS} alternating pairs after a first call. Seconds "
+        f"are medians of the CPU time of the process. If a call of BiaPy takes more than {LONG:g} s, it runs {FEW} times, above "
+        f"{LONGER:g} s once, which the row says; it is stopped after {LIMIT:g} s. Decoders read noisy channels; rays, flows and "
+        "embeddings are those of the row `decoders`. The row also gives F1@0.75 of the objects of Morula and of BiaPy against the "
+        "truth, and of each against the other.",
         "complete": complete,
         "pairs": done,
         "figures": [_figure(key, done[key]) for key in keys() if done.get(key, {"ours": []})["ours"]],
@@ -145,7 +145,7 @@ def _result(done: dict[str, Any], release: str, *, complete: bool) -> Result:
 
 
 def keys() -> list[str]:
-    """Names of all lines, in their order."""
+    """Names of all lines in order."""
     return [f"{operation.name}, {shape}" for shape, (size, _) in SHAPES.items() for operation in operations(len(size))]
 
 
@@ -157,7 +157,7 @@ def _figure(key: str, line: dict[str, Any]) -> dict[str, Any]:
     what = f"{key}: {statistics.median(ours):.3g} s, BiaPy {took}{times}" + (f" ({line['same']})" if line["same"] else "")
     if len(theirs) > 1:
         ratios = [b / a for a, b in zip(ours, theirs, strict=False)]
-    else:  # one call of BiaPy, whole or not, against each of ours
-        ratios = [(theirs or [line["stopped"]])[0] / each for each in ours]
+    else:  # one call of BiaPy, finished or stopped, against each of ours
+        ratios = [(theirs or [line["stopped"]])[0] / seconds for seconds in ours]
     least = {"at_least": True} if line["stopped"] else {}
     return {"what": what, "unit": "x", "value": statistics.median(ratios), "runs": ratios, "bar": line["bar"], **least}

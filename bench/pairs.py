@@ -1,4 +1,4 @@
-"""Two ways of doing the same thing, measured by turns."""
+"""Two implementations of the same operation, measured alternately."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def alternating(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> tuple[list[float], list[float]]:
-    """What both return, called by turns in alternating order, after a first pair that is left out."""
+    """Results of both, called in alternating order after a first pair that is discarded."""
     found: tuple[list[float], list[float]] = ([], [])
     for number in range(pairs + 1):
         for side in (0, 1) if number % 2 else (1, 0):

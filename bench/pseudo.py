@@ -1,4 +1,4 @@
-"""What a network gains that learns from the surest objects of WNet3D, on data whose labels are for the scores alone."""
+"""The row `wnet3d_pseudo`: gain of a network trained on the objects of WNet3D; labels are used for the scores only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEANING = {"train": "volumes trained on", "val": "validation volumes", "test": "
 
 
 def pseudo(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """Both stages of both jobs, scored on the labelled volumes; what was interrupted goes on."""
+    """Both stages of both jobs, scored on the labelled volumes; stopped runs are resumed."""
     figures = []
     for name, splits in SPLITS.items():
         data = images_of(f"nuclei3d_{name}")
@@ -28,21 +28,21 @@ def pseudo(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
             what = f"{name}, {MEANING[split]}: F1@0.5"
             figures += [figure(f"{what} of WNet3D", "", [f1["1_wnet3d"]]), figure(f"{what} of the second stage", "", [f1["2_channels"]])]
             figures.append(figure(f"{what}, gain", "", [f1["2_channels"] - f1["1_wnet3d"]]))
-        figures += [figure(f"{name}: training of {stage}", "minutes", [each], 20.0) for stage, each in minutes.items()]
+        figures += [figure(f"{name}: training of {stage}", "minutes", [duration], 20.0) for stage, duration in minutes.items()]
     yield {
-        "title": "From WNet3D's surest objects to a trained model",
-        "note": f"`bench/jobs/wnet3d_pseudo_embryo.yaml` and `wnet3d_pseudo_ovule.yaml` on {options.threads} threads, two stages each: "
-        "WNet3D on the training volumes without their labels, then a U-Net for F, C and Db on the objects that it found and on what its "
-        "decoder called background. One seed. The decoders' settings were chosen on labels of the embryos' training and validation "
-        "volumes and of both ovules; scores pooled. On the embryos WNet3D is that of the row `wnet3d_embryo`, three starts of which the "
-        "best is kept. Minutes are by the clock, of the start that is kept, on a machine that was shared.",
+        "title": "A second network trained on the objects of WNet3D",
+        "note": f"`bench/jobs/wnet3d_pseudo_embryo.yaml` and `wnet3d_pseudo_ovule.yaml` on {options.threads} thread(s), two stages each: "
+        "WNet3D on the training volumes without their labels, then a U-Net for F, C and Db on the objects that WNet3D found and "
+        "on what its decoder called background. One seed. The decoder settings were chosen with labels of the training and "
+        "validation volumes of the embryos and of both ovules; scores are pooled. On the embryos, WNet3D is that of the row "
+        "`wnet3d_embryo`, the best of three seeds. Minutes are wall-clock on a shared machine, for the seed that is kept.",
         "complete": True,
         "figures": figures,
     }
 
 
 def finished(name: str, data: Path, options: argparse.Namespace) -> tuple[Path, dict[str, float]]:
-    """The run folder of both stages, and the minutes that the training of each took."""
+    """The run folder of both stages and the minutes of each training."""
     import torch
 
     import morula

@@ -1,4 +1,4 @@
-"""Rows on real images: a whole job each, from the images to the scores on its test images."""
+"""Rows on real images: one whole job per row, from the images to the scores on its test images."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from figures import Result, figure
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results" / "runs"
-"""Run folders: an interrupted training goes on where it stopped."""
+"""Run folders: a stopped training continues where it stopped."""
 BARS = {"nuclei2d": {0.5: 0.88, 0.75: 0.72}, "nuclei3d_embryo": {0.5: 0.70}}
 MINUTES = {"nuclei2d": 15.0, "nuclei3d_embryo": 45.0, "neurons3d_fib25": 40.0}
 DATA = {"wnet3d_embryo": "nuclei3d_embryo", "wnet3d_mesospim": "mesospim3d_unlabeled"}
-"""Folder of the images where it is not named as the row."""
+"""Folder of the images if its name differs from that of the row."""
 NUCLEI = 347
-"""Nuclei of the mesoSPIM crop by its authors' count."""
+"""Nuclei of the mesoSPIM crop, counted by its authors."""
 STARTS = 3
 SEEDS = (0, 3, 6)
-"""Starts of a run of WNet3D on the embryos, as its job says, and the seed of the first one."""
+"""Seeds per run of WNet3D on the embryos (as in its job), and the first seed of each run."""
 COMMON = 3
 """The most common class of the training nuclei of histology2d: sTIL."""
 TITLES = {
     "histology2d": "Classes of nuclei in histology",
-    "nuclei2d": "Real 2D nuclei",
-    "nuclei3d_embryo": "Real 3D embryo nuclei",
-    "neurons3d_fib25": "Real 3D neurons",
+    "nuclei2d": "2D nuclei (fluorescence)",
+    "nuclei3d_embryo": "3D nuclei (mouse embryo)",
+    "neurons3d_fib25": "3D neurons (electron microscopy)",
 }
 
 
@@ -47,7 +47,7 @@ def real_job(name: str) -> Callable[[Result | None, argparse.Namespace], Iterato
 
 
 def images_of(name: str) -> Path | None:
-    """Folder of a data set; says so where there is none."""
+    """Folder of a data set; prints a message if there is none."""
     data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve()
     if (data / name).is_dir():
         return data / name
@@ -56,7 +56,7 @@ def images_of(name: str) -> Path | None:
 
 
 def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
-    """Run the job (or go on with it) and read its scores."""
+    """Run or resume the job and read its scores."""
     from morula.measurement.csv_table import read_table
 
     if name == "wnet3d_embryo":
@@ -73,8 +73,9 @@ def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
     f1 = dict(zip(scores["threshold"][pooled].tolist(), scores["f1"][pooled].tolist(), strict=True))
     return {
         "title": TITLES[name],
-        "note": f"`bench/jobs/{name}.yaml` on {options.threads} threads. F1 of all test objects together (higher is better) at several "
-        "thresholds of the intersection over union; the best epoch is chosen on the validation images. Training includes validation.",
+        "note": f"`bench/jobs/{name}.yaml` on {options.threads} thread(s). F1 of all test objects together, at several thresholds of the "
+        "intersection over union; higher is better. The best epoch is chosen on the validation images. The training time includes "
+        "validation.",
         "complete": True,
         "figures": [
             *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),
@@ -84,7 +85,7 @@ def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
 
 
 def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) -> tuple[Path, float]:
-    """The run folder of the finished job, and the minutes that its training took; seeds beyond the first have folders of their own."""
+    """The run folder of the finished job and the minutes of its training. Each further seed has its own folder."""
     import torch
 
     import morula
@@ -100,12 +101,12 @@ def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) 
     for event in morula.run(job, output=run, overrides=[f"training.seed={seed}"], resume=(run / "job.yaml").is_file()):
         if isinstance(event, Epoch):
             print(f"{run.name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
-    tables = [each / "logs" / "training.csv" for each in sorted(run.glob("starts/*")) or [run]]
+    tables = [folder / "logs" / "training.csv" for folder in sorted(run.glob("starts/*")) or [run]]
     return run, sum(float(read_table(table)["seconds"].sum()) for table in tables) / 60
 
 
 def without_labels(data: Path, options: argparse.Namespace) -> Result:
-    """Scores of WNet3D by seed, beside plain methods."""
+    """Scores of WNet3D by seed, and of simple methods."""
     from morula.measurement.csv_table import read_table
 
     folder = data / "nuclei3d_embryo"
@@ -116,28 +117,28 @@ def without_labels(data: Path, options: argparse.Namespace) -> Result:
     plain = read_table(trained[0][0] / "baselines.csv")
     rivals = (plain["image"] == "pooled") & (plain["threshold"] == 0.5)
     return {
-        "title": "Real 3D embryo nuclei without labels (WNet3D)",
-        "note": f"`bench/jobs/wnet3d_embryo.yaml` on {options.threads} threads: trained on the 10 training volumes without their labels, "
-        f"{STARTS} starts a run, of which the one with the lowest loss is kept; the seed of the first is {', '.join(map(str, SEEDS))}; "
-        "medians of these runs unless one is named. The weights of the losses were chosen by pictures and labels of the training and "
-        "validation volumes, with seeds 0 and 1, the decoder's settings by these labels. Test scores were seen of earlier trials (F1@0.5 "
-        "0.57 to 0.61), from which the smoothing of the loss and the kind of decoder date, and of seeds 0 to 4 one by one before several "
-        "starts were taken: see below. The first two runs are made of the same trainings and one more, the third of three new ones: it "
-        "alone is a blind test of that choice. Scores pooled, of the test volumes where no others are named. Minutes are by the clock, on "
-        "a machine that was shared.",
+        "title": "3D nuclei (mouse embryo) without labels: WNet3D",
+        "note": f"`bench/jobs/wnet3d_embryo.yaml` on {options.threads} thread(s), trained on the 10 training volumes without their labels. "
+        f"A run trains with {STARTS} seeds and keeps the one with the lowest loss; the first seed is {SEEDS[0]}, {SEEDS[1]} or "
+        f"{SEEDS[2]}. Medians of these three runs unless one is named. The weights of the losses were chosen with pictures and "
+        "labels of the training and validation volumes (seeds 0 and 1), the decoder settings with these labels. Test scores of "
+        "earlier trials had been seen (F1@0.5 0.57 to 0.61) when the smoothing of the loss and the decoder were chosen, and those "
+        "of seeds 0 to 4 one by one before several seeds per run were introduced (see below). The first two runs consist of these "
+        "trainings and one more; the third run consists of three new ones and is the only blind test of that choice. Scores are "
+        "pooled and of the test volumes unless others are named. Minutes are wall-clock on a shared machine.",
         "complete": True,
         "figures": [
             over_seeds("foreground Dice", [scores["foreground_dice"] for scores in pooled], 0.84),
             over_seeds("F1@0.5", f1, 0.606),
-            *(figure(f"F1@0.5 from seed {seed} on", "", [each]) for seed, each in zip(SEEDS, f1, strict=True)),
+            *(figure(f"F1@0.5 from seed {seed} on", "", [score]) for seed, score in zip(SEEDS, f1, strict=True)),
             *(
-                figure(f"foreground Dice from seed {seed} on", "", [each["foreground_dice"]])
-                for seed, each in zip(SEEDS, pooled, strict=True)
+                figure(f"foreground Dice from seed {seed} on", "", [row["foreground_dice"]])
+                for seed, row in zip(SEEDS, pooled, strict=True)
             ),
             over_seeds("F1@0.5 by slice", [scores["slice_f1"] for scores in pooled]),
             *(figure(f"F1@0.5 of {name}", "", [float(f1)]) for name, f1 in zip(plain["method"][rivals], plain["f1"][rivals], strict=True)),
             *(
-                over_seeds(f"F1@0.5 of {name}, {split} volumes", [each[name] for each in scores if name in each])
+                over_seeds(f"F1@0.5 of {name}, {split} volumes", [by_name[name] for by_name in scores if name in by_name])
                 for split, scores in known.items()
                 for name in scores[0]
             ),
@@ -156,12 +157,12 @@ def pooled_scores(run: Path) -> dict[str, float]:
 
 
 def over_seeds(what: str, runs: list[float], bar: float | None = None, *, unit: str = "") -> dict[str, Any]:
-    """The median of trainings that differ in their seed."""
+    """The median over trainings with different seeds."""
     return figure(what, unit, runs, bar, value=statistics.median(runs))
 
 
 def beside_otsu(run: Path, data: Path, *, rival: bool) -> dict[str, float]:
-    """Pooled F1@0.5 of a run's network on the labelled volumes of a folder, and with `rival` of Otsu + watershed, which has no seed."""
+    """Pooled F1@0.5 of a network on the labelled volumes of a folder; with `rival` also of Otsu + watershed, which has no seed."""
     import morula
 
     model = morula.load(run)
@@ -174,23 +175,23 @@ def beside_otsu(run: Path, data: Path, *, rival: bool) -> dict[str, float]:
             if name in scores:
                 scores[name][path.stem] = model.method.score(truth, labels)
     found = {}
-    for name, each in scores.items():
-        if not each:
+    for name, images in scores.items():
+        if not images:
             continue
-        rows = [row for row in model.method.score_rows(each) if row["image"] == "pooled" and row["threshold"] == 0.5]
+        rows = [row for row in model.method.score_rows(images) if row["image"] == "pooled" and row["threshold"] == 0.5]
         found[name] = float(rows[0]["f1"])
     return found
 
 
 def counted(run: Path, minutes: float, options: argparse.Namespace) -> Result:
-    """Objects that WNet3D finds in the crop that was counted."""
+    """Number of objects that WNet3D finds in the counted crop."""
     from morula.measurement.csv_table import read_table
 
     found = len(read_table(run / "objects" / "c5image.csv")["label"])
     return {
-        "title": "Nuclei of a cleared brain without labels (WNet3D)",
-        "note": f"`bench/jobs/wnet3d_mesospim.yaml` on {options.threads} threads: trained on the two crops themselves. Objects found in "
-        f"`c5image`, of which {NUCLEI} nuclei are published; the bar is 15 % of them.",
+        "title": "Nuclei of a cleared brain without labels: WNet3D",
+        "note": f"`bench/jobs/wnet3d_mesospim.yaml` on {options.threads} thread(s), trained on the two crops themselves. Objects found in "
+        f"`c5image`, for which {NUCLEI} nuclei are published; the target is a deviation of at most 15 %.",
         "complete": True,
         "figures": [
             figure("objects", "", [float(found)]),
@@ -201,7 +202,7 @@ def counted(run: Path, minutes: float, options: argparse.Namespace) -> Result:
 
 
 def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) -> Result:
-    """Objects found and their classes, beside the same objects if all had the most common class."""
+    """Scores of objects and classes, compared with the same objects if all had the most common class."""
     import morula
     from morula.measurement.csv_table import read_table
     from morula.metrics.classes import class_confusion, class_scores
@@ -212,7 +213,7 @@ def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
         truth = tuple(np.asarray(morula.read(data / "test" / kind / path.name)) for kind in ("labels", "classes"))
         labels, classes = (np.asarray(morula.read(run / "objects" / kind / path.name)) for kind in (".", "classes"))
         common = (labels > 0) * np.uint8(COMMON)
-        tables += [class_confusion(truth, (labels, each), len(names)) for each in (classes, common)]
+        tables += [class_confusion(truth, (labels, image), len(names)) for image in (classes, common)]
     own, plain = ([row["f1"] for row in class_scores(table, names)] for table in tables)
     right, right_plain = (float(np.diag(table).sum() / table[1:, 1:].sum()) for table in tables)
     scores = read_table(run / "scores.csv")
@@ -220,11 +221,12 @@ def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
     recalls = [float(tables[0, i, i] / max(tables[0, i, 1:].sum(), 1)) for i in range(1, len(names) + 1)]
     return {
         "title": TITLES["histology2d"],
-        "note": f"`bench/jobs/histology2d.yaml` on {options.threads} threads. Nuclei of the 3 test images; classes are scored on those "
-        f"that have one (a fifth is marked 255 and counts nowhere). Beside it the same objects if each were called {names[COMMON - 1]}, "
-        "the most common class. F1 of a class: objects found at 0.5 and of that class. Eight images teach little of "
-        "how slides differ: without the augmentation `colour` the classes scored 0.206 and the objects 0.776 on the same test images, "
-        "which were seen before it was added, with it, in an earlier training, 0.325 and 0.803. Training includes validation.",
+        "note": f"`bench/jobs/histology2d.yaml` on {options.threads} thread(s). Nuclei of the 3 test images; classes are scored on the "
+        "nuclei that have one (a fifth is marked 255 and counts nowhere). For comparison: the same objects if all of them had the "
+        f"most common class, {names[COMMON - 1]}. F1 of a class counts objects that match at 0.5 and have this class. Eight images "
+        "show little of how slides differ: without the augmentation `colour`, an earlier training scored 0.206 (classes) and "
+        "0.776 (objects) on the same test images, which were inspected before the augmentation was added, and with it 0.325 and "
+        "0.803. The training time includes validation.",
         "complete": True,
         "figures": [
             figure("F1@0.5 of objects", "", [float(scores["f1"][found][0])]),
@@ -234,15 +236,14 @@ def classed(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
             figure("mean over the classes of that share, all of the common class", "", [1 / len(names)]),
             figure("F1 of classes, mean", "", [float(np.mean(own))]),
             figure("F1 of classes, mean, all of the common class", "", [float(np.mean(plain))]),
-            *(figure(f"F1 of {each}", "", [value]) for each, value in zip(names, own, strict=True)),
+            *(figure(f"F1 of {label}", "", [value]) for label, value in zip(names, own, strict=True)),
             figure("training", "minutes", [minutes]),
         ],
     }
 
 
 def neurons(run: Path, data: Path, minutes: float, options: argparse.Namespace) -> Result:
-    """Adapted Rand error of the run on the test cube, beside that of pieces of the smoothed image above the best threshold for the
-    validation cube."""
+    """Adapted Rand error on the test cube: of the run, and of the smoothed image above the best threshold for the validation cube."""
     import morula
     from morula.metrics.rand import adapted_rand_error
 
@@ -255,9 +256,9 @@ def neurons(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
     error = adapted_rand_error(cube("test", "labels"), np.asarray(morula.read(next((run / "objects").glob("*.tif")))))
     return {
         "title": TITLES["neurons3d_fib25"],
-        "note": f"`bench/jobs/neurons3d_fib25.yaml` on {options.threads} threads: affinities, decoded by the mutex watershed. Adapted Rand "
-        f"error of the test cube (lower is better); baseline: connected pieces of the smoothed image above {best}, the best threshold for "
-        "the validation cube. Training includes validation.",
+        "note": f"`bench/jobs/neurons3d_fib25.yaml` on {options.threads} thread(s): affinities, decoded by the mutex watershed. Adapted "
+        f"Rand error of the test cube, lower is better. Baseline: connected components of the smoothed image above {best}, the "
+        "best threshold for the validation cube. The training time includes validation.",
         "complete": True,
         "figures": [
             figure("adapted Rand error", "", [error], 0.25),
@@ -269,7 +270,7 @@ def neurons(run: Path, data: Path, minutes: float, options: argparse.Namespace) 
 
 
 def bright(image: np.ndarray, threshold: float) -> np.ndarray:
-    """Connected pieces of a smoothed image above a threshold."""
+    """Connected components of the smoothed image above a threshold."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(ndimage.gaussian_filter(image.astype(np.float32), 1) > threshold)

@@ -1,6 +1,6 @@
-"""Tables: each representation trained with the same network and as many steps, on nuclei2d, on simulated volumes and on slices of these.
+"""Tables of channel sets that are trained with the same network and number of steps: on nuclei2d, on simulated volumes, on slices of these.
 
-A call trains the next representation that is missing and stores its line; an interrupted training goes on where it stopped.
+A call trains the next missing channel set and stores its line. A stopped training continues where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "F+H+V": {"channels": ["F", "H", "V"]},
     "E": {"preset": "embedseg"},
 }
-"""What `method` says of each line."""
+"""The section `method` of each line."""
 
 
 IN_VOLUMES: dict[str, dict[str, Any]] = {
@@ -43,10 +43,10 @@ IN_VOLUMES: dict[str, dict[str, Any]] = {
     "A": {"preset": "affinities"},
     "Db+R": {"preset": "stardist"},
 }
-"""The same of the table of volumes."""
+"""The same for the table of volumes."""
 
 FROM_SLICES = {name: {**METHODS, **IN_VOLUMES}[name] for name in ("E", "A", "F+C+Db", "F+G", "F+H+V+Z", "Db+R", *IN_VOLUMES)}
-"""The same of the tables of painted slices, those that differ most first."""
+"""The same for the tables of annotated slices, the most different ones first."""
 
 SPACING = (0.5, 0.25, 0.25)
 UNLABELLED = 65535
@@ -54,17 +54,17 @@ SLICES: dict[str, list[Any]] = {
     "along_z": [np.s_[4], np.s_[10], np.s_[16]],
     "each_axis": [np.s_[10], np.s_[:, 36], np.s_[:, :, 36]],
 }
-"""Painted slices of a volume of 20 x 72 x 72 voxels."""
+"""Annotated slices of a volume of 20 x 72 x 72 voxels."""
 LAYOUTS = {
     "along_z": ("Representations learned from three slices along z", "the slices 4, 10 and 16 of 20", "15 %"),
-    "each_axis": ("Representations learned from a slice across each axis", "the middle slices across z, y and x", "8 %"),
+    "each_axis": ("Representations learned from a slice across each axis", "the middle slices perpendicular to z, y and x", "8 %"),
 }
 """Title, slices and their share of a volume, for the page."""
 TITLES = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9"]
 
 
 def representations(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """The lines so far and one more."""
+    """The stored lines and one more."""
     images = images_of("nuclei2d")
     if images is None:
         return
@@ -75,33 +75,33 @@ def representations(before: Result | None, options: argparse.Namespace) -> Itera
     lines.append([missing[0], *scores(run, figures), *(round(tuned[key], 3) for key in ("score_before", "score_after")), *effort(run)])
     titles = ["channels", "decoder", "F1@0.5", "F1@0.75", "F1@0.9", "validation before tuning", "after", "epochs", "minutes"]
     note = (
-        "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each set of channels; as planned, "
-        "the heads of Db+R have a convolution more, for 32 rays are more than the U-Net's 16 last features; "
-        f"{options.threads} thread(s), beside other work; thresholds and clean-up tuned on the "
-        "validation images (mean F1 at 0.5, 0.75 and 0.9, before and after); scores on the test images."
+        "nuclei2d: the same U-Net, augmentation and schedule (`bench/jobs/nuclei2d.yaml`) for each channel set. As planned, the heads of "
+        "Db+R have one more convolution, because 32 rays exceed the 16 features of the last level. "
+        f"{options.threads} thread(s), beside other processes. Thresholds and clean-up are tuned on the validation images (mean F1 at "
+        "0.5, 0.75 and 0.9 before and after); scores on the test images."
     )
-    yield table("Representations trained alike", note, titles, lines, complete=len(missing) == 1)
+    yield table("Channel sets trained alike on 2D nuclei", note, titles, lines, complete=len(missing) == 1)
 
 
 def volumes(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """The lines so far and one more, on volumes that are simulated when there are none yet."""
+    """The stored lines and one more, on volumes that are simulated if they are missing."""
     lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
     missing = [name for name in IN_VOLUMES if name not in {line[0] for line in lines}]
     run, figures = trained("volumes", missing[0], IN_VOLUMES[missing[0]], simulated(), options)
     lines.append([missing[0], *scores(run, figures)])
     note = (
-        "Simulated volumes with voxels twice as long along z: the same U-Net and 400 small steps (`bench/jobs/volumes.yaml`) for each set "
-        "of channels, decoders as planned, nothing tuned: whether a representation is learned at all in 3D, not how good it can get. "
-        f"{options.threads} thread(s), beside other work; scores on the test volumes."
+        "Simulated volumes with voxels twice as long along z: the same U-Net and 400 small steps (`bench/jobs/volumes.yaml`) for each "
+        "channel set, decoders as planned, nothing tuned. The table shows whether a channel set is learned at all in 3D, not how good it "
+        f"can get. {options.threads} thread(s), beside other processes; scores on the test volumes."
     )
-    yield table("Representations trained alike in volumes", note, TITLES, lines, complete=len(missing) == 1)
+    yield table("Channel sets trained alike on volumes", note, TITLES, lines, complete=len(missing) == 1)
 
 
-def painted(layout: str) -> Callable[[Result | None, argparse.Namespace], Iterator[Result]]:
-    """The row of one layout of painted slices."""
+def annotated(layout: str) -> Callable[[Result | None, argparse.Namespace], Iterator[Result]]:
+    """The row of one layout of annotated slices."""
 
     def row(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-        """The lines so far and one more, of labels of a few slices of the volumes."""
+        """The stored lines and one more, trained on labels of a few slices."""
         lines: list[list[Any]] = [] if before is None else before["table"]["rows"]
         missing = [name for name in FROM_SLICES if name not in {line[0] for line in lines}]
         images = simulated()
@@ -111,9 +111,9 @@ def painted(layout: str) -> Callable[[Result | None, argparse.Namespace], Iterat
         lines.append([missing[0], *scores(run, figures), *(round(after[f"F1@{threshold}"], 3) for threshold in ("0.5", "0.75"))])
         title, which, share = LAYOUTS[layout]
         note = (
-            f"The volumes, network and steps of the table of volumes, trained and validated on {which} of each volume alone ({share} of "
-            "its voxels), as they are and after `morula tune`, which sees these slices alone, too. "
-            f"{options.threads} thread(s), beside other work; scores on all labels of the test volumes."
+            f"Volumes, network and steps are those of the table of volumes. Training and validation use {which} of each volume "
+            f"only ({share} of its voxels). Scores before and after `morula tune`, which uses these slices only, on all labels of the test "
+            f"volumes. {options.threads} thread(s), beside other processes."
         )
         yield table(title, note, [*TITLES, "tuned: F1@0.5", "tuned: F1@0.75"], lines, complete=len(missing) == 1)
 
@@ -121,7 +121,7 @@ def painted(layout: str) -> Callable[[Result | None, argparse.Namespace], Iterat
 
 
 def simulated() -> Path:
-    """The volumes, simulated when there are none yet."""
+    """The volumes; simulated if they are missing."""
     from morula.testing.simulate import simulate_data_set
 
     images = RUNS / "volumes"
@@ -134,7 +134,7 @@ def simulated() -> Path:
 
 
 def slices_of(images: Path, layout: str) -> Path:
-    """Folder of the training labels with all but a few slices unlabelled."""
+    """Folder of the training labels in which only a few slices are annotated."""
     import morula
 
     folder = RUNS / f"slices_{layout}"
@@ -158,9 +158,9 @@ def trained(
     called: str | None = None,
     labels: dict[str, Any] | None = None,
 ) -> tuple[Path, dict[str, float]]:
-    """Train and score one representation: the folder of the run, which is `called` after the data where left out, and its figures.
+    """Train and score one channel set: the run folder and its figures. `called` replaces the name of the data in the name of the folder.
 
-    `labels` are the folder of other labels for training, and the value of what is unlabelled in them.
+    `labels` holds another folder of training labels and the value of unannotated voxels in them.
     """
     import torch
 
@@ -172,10 +172,10 @@ def trained(
     if options.again:
         shutil.rmtree(run, ignore_errors=True)
     RUNS.mkdir(parents=True, exist_ok=True)
-    going_on = (run / "job.yaml").is_file()
-    job = run / "job.yaml" if going_on else planned(run, data, method, images, options.epochs, labels)
+    resumed = (run / "job.yaml").is_file()
+    job = run / "job.yaml" if resumed else planned(run, data, method, images, options.epochs, labels)
     figures: dict[str, float] = {}
-    for event in morula.run(job, output=run, resume=going_on):
+    for event in morula.run(job, output=run, resume=resumed):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
         elif isinstance(event, Finished):
@@ -184,7 +184,7 @@ def trained(
 
 
 def tuned(run: Path) -> dict[str, float]:
-    """Figures of a run after its settings were tuned, in a copy of it."""
+    """Figures of a copy of the run after tuning."""
     import morula
     from morula.core.events import Finished
 
@@ -214,7 +214,7 @@ def effort(run: Path) -> list[Any]:
 
 
 def planned(run: Path, data: str, method: dict[str, Any], images: Path, epochs: int | None, labels: dict[str, Any] | None) -> Path:
-    """The job of one representation: that of the data set with another method, and perhaps number of epochs and labels."""
+    """The job of one channel set: the job of the data set with another method, optionally other epochs and labels."""
     from morula.jobs.yaml_lines import parse_documents
 
     (text,) = parse_documents((HERE / "jobs" / f"{data}.yaml").read_text().replace(f" {data}/", f" {images}/"))
@@ -240,7 +240,7 @@ def decoder_of(run: Path) -> str:
 
 
 def table(title: str, note: str, titles: list[str], lines: list[list[Any]], *, complete: bool) -> Result:
-    """The lines so far, the best F1 at 0.5 first."""
+    """The lines, sorted by F1 at 0.5."""
     return {
         "title": title,
         "note": note,
@@ -253,5 +253,5 @@ def table(title: str, note: str, titles: list[str], lines: list[list[Any]], *, c
 ROWS = {
     "representations": representations,
     "volumes": volumes,
-    **{f"slices_{layout}": painted(layout) for layout in LAYOUTS},
+    **{f"slices_{layout}": annotated(layout) for layout in LAYOUTS},
 }

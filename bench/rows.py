@@ -1,4 +1,4 @@
-"""The rows: each takes what it stored before (or `None`) and the command's options, and yields its result, complete in the last one."""
+"""The rows. Each takes its stored result (or `None`) and the options of the command, and yields results; the last one is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from decoders import decoders
 
 
 def start(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """CPU-seconds of `morula --help`, and heavy packages that `import morula` draws in."""
+    """CPU-seconds of `morula --help`, and slow packages that `import morula` imports."""
     command = str(Path(sys.executable).parent / "morula")
     runs = []
     for _ in range(5):
@@ -35,8 +35,8 @@ def start(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     heavy = "import morula, sys; print(sum(name in sys.modules for name in ('torch', 'scipy', 'napari', 'numba', 'skimage')))"
     drawn = subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True).stdout
     yield {
-        "title": "Start",
-        "note": "`morula --help`, best of 5 processes.",
+        "title": "Start of the command line",
+        "note": "`morula --help`, minimum of 5 processes.",
         "complete": True,
         "figures": [
             figure("morula --help", "CPU-s", runs, 0.5),
@@ -46,7 +46,7 @@ def start(before: Result | None, options: argparse.Namespace) -> Iterator[Result
 
 
 def timed(call: Callable[[], object], repeats: int = 5) -> list[float]:
-    """CPU-seconds of each call after one that compiles."""
+    """CPU-seconds of each call after a first one that compiles."""
     call()
     runs = []
     for _ in range(repeats):
@@ -73,7 +73,7 @@ def arrays(before: Result | None, options: argparse.Namespace) -> Iterator[Resul
     figures.append(figure("measure", "CPU-s", timed(lambda: morula.measure(labels)), 0.4))
     yield {
         "title": "Label images and channels",
-        "note": "64 x 256 x 256 voxels, 300 touching cells; CPU-seconds of the process, best of 5 after a first call.",
+        "note": "64 x 256 x 256 voxels, 300 touching cells. CPU-seconds of the process, minimum of 5 calls after a first one.",
         "complete": True,
         "figures": figures,
     }
@@ -83,7 +83,7 @@ EDGE, PATCH, HALO, PAIRS = 128, 64, (8, 16, 16), 7
 
 
 def prediction(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """A planned prediction of 128^3 against the same network patch by patch, in pairs of alternating order."""
+    """A planned prediction of 128^3 voxels against the same network patch by patch, in alternating pairs."""
     import torch
 
     from morula.inference.memory import available_memory, measure_bytes_per_voxel
@@ -133,11 +133,11 @@ def prediction_result(runs: dict[str, list[float]], tiles: str, options: argpars
     """The ratio of each pair and its median."""
     ratios = [a / b for a, b in zip(runs["planned"], runs["patches"], strict=True)]
     return {
-        "title": "Prediction",
-        "note": f"U-Net of 32, 64, 128, 256 features with batch normalisation on {EDGE}^3 voxels, {options.threads} threads, "
-        f"CPU-seconds of the process. Planned: tiles as large as the free memory allows ({tiles}), measuring and planning included, "
-        f"batch normalisation folded, weights channels-last. Patch by patch: the network as it is on {PATCH}^3 patches with a halo of "
-        f"{HALO} around each. Pairs in alternating order; medians.",
+        "title": "Prediction of a volume",
+        "note": f"U-Net with 32, 64, 128, 256 features and batch normalisation on {EDGE}^3 voxels, {options.threads} threads, CPU-seconds "
+        f"of the process. Planned: the largest tiles that fit into free memory ({tiles}), including measuring and planning, with "
+        f"folded batch normalisation and channels-last weights. Patch by patch: the unchanged network on patches of {PATCH}^3 "
+        f"voxels with a halo of {HALO}. Alternating pairs; medians.",
         "complete": len(ratios) >= PAIRS,
         "runs": runs,
         "threads": options.threads,
@@ -150,7 +150,7 @@ def prediction_result(runs: dict[str, list[float]], tiles: str, options: argpars
 
 
 def by_patches(image: np.ndarray, forward: Callable[[Any], Any]) -> np.ndarray:
-    """The plain loop: each patch with its halo, mirrored at the image's border, the halo thrown away."""
+    """The simple loop: patches with a halo, reflected at the border of the image; the halo is discarded."""
     import torch
 
     padded = np.pad(image, [(0, 0), *((h, h) for h in HALO)], mode="reflect")

@@ -1,6 +1,6 @@
-"""The row `stars`: suppression of 20,000 stars beside StarDist's own compiled function, in one process, on the same stars and one thread.
+"""The row `stars`: non-maximum suppression of 20,000 stars, compared with StarDist's compiled function on the same stars and one thread.
 
-StarDist is no dependency. Install it beside Morula (`pip install stardist==0.9.2`; TensorFlow is not needed) where this row is measured.
+StarDist is not a dependency. To measure this row, install it beside Morula (`pip install stardist==0.9.2`; TensorFlow is not needed).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Stars(NamedTuple):
 
 
 def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """CPU-seconds of both in pairs of alternating order, and how many of the candidates only one of them keeps."""
+    """CPU-seconds of both in alternating pairs, and the share of candidates that only one of them keeps."""
     try:
         release = version("stardist")
     except PackageNotFoundError:
-        print("stars: left out; it needs StarDist beside Morula in one environment (pip install stardist==0.9.2)", flush=True)
+        print("stars: left out; it needs StarDist and Morula in one environment (pip install stardist==0.9.2)", flush=True)
         return
     one_thread()
     figures = []
@@ -57,17 +57,18 @@ def stars(before: Result | None, options: argparse.Namespace) -> Iterator[Result
             bar = 0.1 if scene == "nuclei" else None
             figures.append(figure(f"{scene}, corners: {corners}, kept by one only", "% of the candidates", shares, bar, value=max(shares)))
     yield {
-        "title": "Suppression of stars",
-        "note": f"{CANDIDATES} stars of {RAYS} rays with 5 % noise, beside the compiled function of StarDist {release}; one process, one "
-        f"thread, medians of {PAIRS} pairs in alternating order. Differences: the greater of the limits {LIMITS[0]} and {LIMITS[1]}. "
-        "StarDist cuts corners, and where edges cross, to whole pixels; the exact areas of small stars are others.",
+        "title": "Non-maximum suppression of stars",
+        "note": f"{CANDIDATES} stars of {RAYS} rays with 5 % noise, compared with the compiled function of StarDist {release}; one "
+        f"process, one thread, medians of {PAIRS} alternating pairs. Differences: the larger one of the limits {LIMITS[0]} and "
+        f"{LIMITS[1]}. StarDist rounds corners and crossings of edges to whole pixels, so its areas of small stars differ from the "
+        "exact ones.",
         "complete": True,
         "figures": figures,
     }
 
 
 def nuclei() -> Stars:
-    """Candidates inside of touching nuclei, as a network might predict them."""
+    """Candidates inside touching nuclei, as a network might predict them."""
     import morula
 
     rng = np.random.default_rng(0)
@@ -89,7 +90,7 @@ def at_random() -> Stars:
 
 
 def both(given: Stars, limit: float, *, whole: bool = False) -> tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]:
-    """Our suppression and StarDist's, each giving flat indices of the stars that stay."""
+    """Our suppression and StarDist's; each returns the flat indices of the stars it keeps."""
     from stardist.nms import non_maximum_suppression_inds
 
     from morula.kernels.star_nms import OverlapRule, ray_field, suppress

@@ -22,26 +22,26 @@ from unet3d import cpu_seconds
 
 Step = Callable[[], object]
 NOTE = (
-    "Both in one process by turns after a first step each, medians of CPU-seconds; AdamW, fp32 on both sides but where bf16 stands, "
-    "{threads} thread(s), the same weights to begin with. Ours is the whole step of the training loop; BiaPy's is its network and "
-    "loss, its check that gradients are finite, and its optimiser, without the metrics of each step. BiaPy {release}."
+    "Both programs run alternately in one process after a first step each; medians of CPU-seconds. AdamW, fp32 in both programs unless "
+    "bf16 is named, {threads} thread(s), the same initial weights. The step of Morula is a whole step of its training loop; the step of "
+    "BiaPy is its network and loss, its check for finite gradients and its optimiser, without the metrics of each step. BiaPy {release}."
 )
 
 
 @dataclass(frozen=True)
 class Once:
-    """Batches for the training loop: the same one again and again."""
+    """A data source for the training loop that repeats one batch."""
 
     batch: dict[str, Any]
     steps_per_epoch: int = 1000
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
-        """It."""
+        """The batch, endlessly."""
         while True:
             yield self.batch
 
     def validation(self, rank: int, world: int) -> Iterator[dict[str, Any]]:
-        """None."""
+        """No validation batches."""
         return iter(())
 
 
@@ -78,18 +78,18 @@ def their_step(network: Any, loss: Callable[[], Any]) -> Step:
 
 
 def beside(name: str, steps: dict[str, Step], pairs: int, bar: float) -> list[Figure]:
-    """Seconds of each step and of ours by BiaPy's, which stands last."""
-    runs: dict[str, list[float]] = {each: [] for each in steps}
+    """Seconds of each step, and the ratio of ours to BiaPy's, which is the last one in `steps`."""
+    runs: dict[str, list[float]] = {program: [] for program in steps}
     for step in steps.values():
         step()
     for number in range(pairs):
-        for each, step in list(steps.items())[:: -1 if number % 2 else 1]:
-            runs[each].append(cpu_seconds(step))
+        for program, step in list(steps.items())[:: -1 if number % 2 else 1]:
+            runs[program].append(cpu_seconds(step))
     *own, theirs = runs
-    figures = [figure(f"{name}: {each}", "CPU-s", seconds, value=statistics.median(seconds)) for each, seconds in runs.items()]
-    for each in own:
-        ratios = [a / b for a, b in zip(runs[each], runs[theirs], strict=True)]
-        what, held = f"{name}: {each} / {theirs}", bar if each == "morula" else None
+    figures = [figure(f"{name}: {program}", "CPU-s", seconds, value=statistics.median(seconds)) for program, seconds in runs.items()]
+    for program in own:
+        ratios = [a / b for a, b in zip(runs[program], runs[theirs], strict=True)]
+        what, held = f"{name}: {program} / {theirs}", bar if program == "morula" else None
         figures.append(figure(what, "x", ratios, held, value=statistics.median(ratios)))
     return figures
 
@@ -97,13 +97,13 @@ def beside(name: str, steps: dict[str, Step], pairs: int, bar: float) -> list[Fi
 def measured(
     title: str, about: str, cases: dict[str, Callable[[], dict[str, Step]]], bar: float, before: Result | None, options: argparse.Namespace
 ) -> Iterator[Result]:
-    """The cases one after the other, stored as they are measured."""
+    """The cases in order, stored as soon as they are measured."""
     import torch
 
     try:
         release = version("biapy")
     except PackageNotFoundError:
-        print(f"{title}: left out; it needs BiaPy beside Morula in one environment (pip install biapy==3.7.1)", flush=True)
+        print(f"{title}: left out; it needs BiaPy and Morula in one environment (pip install biapy==3.7.1)", flush=True)
         return
     torch.set_num_threads(options.threads)
     done: dict[str, list[Figure]] = dict(before["cases"]) if before else {}
@@ -115,7 +115,7 @@ def measured(
             "note": f"{about} {NOTE.format(threads=options.threads, release=release)}",
             "complete": len(done) == len(cases),
             "cases": done,
-            "figures": [each for figures in done.values() for each in figures],
+            "figures": [line for figures in done.values() for line in figures],
         }
 
 
@@ -123,10 +123,10 @@ def measured(
 
 
 def mae_step(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """The masked autoencoder of the documentation."""
+    """The masked autoencoder of BiaPy's documentation."""
     cases = {f"batch of {batch}": lambda batch=batch: _autoencoders(batch) for batch in (1, 4)}
     about = "Masked autoencoder of BiaPy's documentation (111 M trained weights) on 256 x 256 pixels, half of the boxes hidden by a grid."
-    yield from measured("Steps of the masked autoencoder, beside BiaPy", about, cases, 1.05, before, options)
+    yield from measured("Training steps of the masked autoencoder, compared with BiaPy", about, cases, 1.05, before, options)
 
 
 def _autoencoders(batch: int) -> dict[str, Step]:
@@ -169,15 +169,17 @@ _COMMON = {
 
 
 def unet_steps(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """U-Net and residual U-Net as BiaPy's templates for instances have them."""
+    """U-Net and residual U-Net of BiaPy's templates for instance segmentation."""
     cases = {}
     for name, architecture in (("U-Net", "unet"), ("residual U-Net", "resunet")):
         for shape, batch, down in (((256, 256), 6, 2), ((20, 128, 128), 2, 1)):
             sized = f"{name}, batch of {batch}, {' x '.join(map(str, shape))}"
             cases[sized] = lambda given=(architecture, shape, batch, down): _unets(*given)
-    about = "Networks of 16, 32, 64, 128, 256 features with instance normalisation and ELU as in BiaPy's templates for instances (in 3D "
-    about += "batches of 2 instead of 6), two output channels, binary cross-entropy."
-    yield from measured("Steps of U-Nets, beside BiaPy", about, cases, 0.9, before, options)
+    about = (
+        "Networks with 16, 32, 64, 128, 256 features, instance normalisation and ELU, as in BiaPy's templates for instance segmentation "
+        "(in 3D with batches of 2 instead of 6), two output channels, binary cross-entropy."
+    )
+    yield from measured("Training steps of U-Nets, compared with BiaPy", about, cases, 0.9, before, options)
 
 
 def _unets(architecture: str, shape: tuple[int, ...], batch: int, down: int) -> dict[str, Step]:

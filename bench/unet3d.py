@@ -19,12 +19,12 @@ from figures import Result, figure
 
 HERE = Path(__file__).resolve().parent
 HELD = 20
-"""Last columns of the ovule, which are not trained on."""
+"""Last columns of the ovule, which are not used for training."""
 MODEL = {"name": "UNet3D", "in_channels": 1, "out_channels": 1, "layer_order": "gcr", "f_maps": 32, "num_groups": 8}
 
 
 def ovule(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """Train on all but the last columns of the ovule, predict it, flood it, score the last columns."""
+    """Train on all but the last columns of the ovule, predict and flood the whole, score the last columns."""
     data = Path(os.environ.get("MORULA_DATA", HERE.parent.parent / "shared" / "data")).resolve() / "cells3d_ovule" / "train"
     if not data.is_dir():
         print(f"ovule: skipped, there is no {data}; name the folder of the images in MORULA_DATA", flush=True)
@@ -53,10 +53,11 @@ def ovule(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     cells = flooded(boundary, (0.235, 0.15, 0.15))
     errors = {part: adapted_rand_error(labels[where], cells[where]) for part, where in PARTS.items()}
     yield {
-        "title": "Cells of an ovule by a job file of pytorch-3dunet",
-        "note": "`bench/jobs/cells3d_ovule.yml`, the keys of its example for confocal stacks, 300 steps on the first 60 of 80 columns of a "
-        "32 x 128 x 80 stack, validated on what is trained on; weights of the last step. Cells are flooded from the peaks of the distance "
-        "to predicted boundaries. Adapted Rand error, lower is better; CPU-minutes of the whole training process.",
+        "title": "Cells of an ovule with a job file of pytorch-3dunet",
+        "note": "`bench/jobs/cells3d_ovule.yml` with the keys of the example for confocal stacks, 300 steps on the first 60 of 80 columns "
+        "of a stack of 32 x 128 x 80 voxels, validated on the training region; weights of the last step. Cells are flooded from "
+        "the maxima of the distance to the predicted boundaries. Adapted Rand error, lower is better; CPU-minutes of the whole "
+        "training process.",
         "complete": True,
         "figures": [
             figure("adapted Rand error, the 20 columns kept out", "", [errors["kept out"]], 0.25),
@@ -70,7 +71,7 @@ PARTS = {"kept out": (..., slice(-HELD, None)), "trained on": (..., slice(None, 
 
 
 def predicted(checkpoint: Path, raw: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The boundary map of a stack, brought to the scale of the part that was trained on."""
+    """The boundary map of a stack, on the scale of the training region."""
     import torch
 
     import morula.dialects.pytorch3dunet as dialect
@@ -83,7 +84,7 @@ def predicted(checkpoint: Path, raw: np.ndarray, known: np.ndarray) -> np.ndarra
 
 
 def flooded(boundary: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Cells: flooded from the peaks of the smoothed distance to the nearest boundary."""
+    """Cells, flooded from the maxima of the smoothed distance to the nearest boundary."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter, label
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
@@ -107,7 +108,7 @@ def steps(before: Result | None, options: argparse.Namespace) -> Iterator[Result
         runs["morula"].append(cpu_seconds(own))
         if theirs is not None:
             runs["pytorch-3dunet"].append(cpu_seconds(theirs))
-    figures = [figure(name, "CPU-s", each, value=statistics.median(each)) for name, each in runs.items() if each]
+    figures = [figure(name, "CPU-s", seconds, value=statistics.median(seconds)) for name, seconds in runs.items() if seconds]
     if theirs is not None:
         ratios = [a / b for a, b in zip(runs["morula"], runs["pytorch-3dunet"], strict=True)]
         figures.append(figure("morula / pytorch-3dunet", "x", ratios, 0.9, value=statistics.median(ratios)))
@@ -117,9 +118,9 @@ def steps(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     figures.append(figure("elastic deformation of image and labels, 80 x 170 x 170", "CPU-s", bends, 2.0, value=statistics.median(bends)))
     yield {
         "title": "Training steps of pytorch-3dunet",
-        "note": f"UNet3D of 32 features, 64^3 voxels, BCEDiceLoss, Adam, {options.threads} thread(s); both in one process by turns, "
-        "medians. The other is measured where the folder of its source is named in PYTORCH3DUNET. It takes 13.3 CPU-s for the "
-        "elastic deformation.",
+        "note": f"UNet3D with 32 features, 64^3 voxels, BCEDiceLoss, Adam, {options.threads} thread(s); both programs run alternately in "
+        "one process, medians. pytorch-3dunet is measured if the environment variable PYTORCH3DUNET names the folder of its "
+        "source; its elastic deformation takes 13.3 CPU-s.",
         "complete": True,
         "figures": figures,
     }
@@ -133,7 +134,7 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def step_of_morula() -> Callable[[], object]:
-    """A step as the training loop takes it: weights and images channels-last."""
+    """A step of the training loop: weights and images channels-last."""
     import torch
 
     import morula.dialects.pytorch3dunet as dialect
@@ -144,7 +145,7 @@ def step_of_morula() -> Callable[[], object]:
 
 
 def step_of_original() -> Callable[[], object] | None:
-    """A step of the other program, where its source is named."""
+    """A step of pytorch-3dunet, if its source is named."""
     if "PYTORCH3DUNET" not in os.environ:
         return None
     sys.path.insert(0, os.environ["PYTORCH3DUNET"])
@@ -157,7 +158,7 @@ def step_of_original() -> Callable[[], object] | None:
 
 
 def step(model: Any, loss: Callable[[Any, Any], Any]) -> Callable[[], object]:
-    """A training step, taken once already."""
+    """A training step that ran once before."""
     import torch
 
     image, target = torch.randn(1, 1, 64, 64, 64), (torch.rand(1, 1, 64, 64, 64) > 0.5).float()
@@ -174,7 +175,7 @@ def step(model: Any, loss: Callable[[Any, Any], Any]) -> Callable[[], object]:
 
 
 def elastic_pair() -> Callable[[], object]:
-    """One elastic deformation of a patch and its labels, drawn anew each time."""
+    """One random elastic deformation of a patch and its labels per call."""
     from itertools import count
 
     from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions

@@ -1,4 +1,4 @@
-"""Prediction by job files of pytorch-3dunet beside that program, whole processes by turns."""
+"""Prediction with job files of pytorch-3dunet, compared with that program; whole processes, alternating."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OURS = "import sys; from morula.cli import main; sys.argv.insert(1, 'predict3dun
 
 
 def rows(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
-    """CPU-seconds and peak memory of every way of predicting 128^3 voxels, pair by pair."""
+    """CPU-seconds and peak memory of every way to predict 128^3 voxels, pair by pair."""
     prepare()
     cases = [(halo, way) for halo, way in BARS if "openvino" not in way or importlib.util.find_spec("openvino")]
     with_original = "PYTORCH3DUNET" in os.environ
@@ -87,7 +87,7 @@ def prepare() -> None:
 
 
 def measured(halo: str, way: str, threads: int) -> list[float]:
-    """CPU-seconds, peak memory in GB and greatest difference from pytorch-3dunet of one whole process."""
+    """CPU-seconds, peak memory in GB and maximum difference from pytorch-3dunet of one process."""
     original = way == "pytorch-3dunet"
     command = [sys.executable, "-c", ORIGINAL if original else OURS, "--config", str(FOLDER / f"{halo} {way}.yml")]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -103,7 +103,7 @@ def measured(halo: str, way: str, threads: int) -> list[float]:
 
 
 def difference(halo: str, way: str) -> float | None:
-    """Greatest difference of the stored predictions."""
+    """Maximum difference of the stored predictions."""
     import h5py
 
     files = [FOLDER / f"{halo} {name}" / "volume_predictions.h5" for name in (way, "pytorch-3dunet")]
@@ -114,28 +114,28 @@ def difference(halo: str, way: str) -> float | None:
 
 
 def result(runs: dict[str, list[list[float]]], options: argparse.Namespace, *, complete: bool) -> Result:
-    """The ratio of each pair and its median; memory and differences beside it."""
+    """The ratio of each pair and its median, memory and differences."""
     figures = []
-    for name, each in runs.items():
+    for name, measured in runs.items():
         halo, way = name.split(": ")
-        seconds = [run[0] for run in each]
+        seconds = [run[0] for run in measured]
         figures.append(figure(name, "CPU-s", seconds, value=statistics.median(seconds)))
         theirs = runs.get(f"{halo}: pytorch-3dunet")
         if theirs is not None and way != "pytorch-3dunet":
-            ratios = [a[0] / b[0] for a, b in zip(each, theirs, strict=True)]
+            ratios = [a[0] / b[0] for a, b in zip(measured, theirs, strict=True)]
             figures.append(figure(f"{name} / pytorch-3dunet", "x", ratios, BARS[halo, way], value=statistics.median(ratios)))
-        memory = [run[1] for run in each]
+        memory = [run[1] for run in measured]
         figures.append(figure(f"{name}, peak memory", "GB", memory, max(run[1] for run in theirs) if theirs else None))
         apart = difference(halo, way) if way not in ("planned", "pytorch-3dunet") else None
         if apart is not None:
             figures.append(figure(f"{name}, greatest difference", "", [apart], 1e-4 if way == "patch" else 1e-3))
     return {
-        "title": "Prediction by job files of pytorch-3dunet",
-        "note": f"UNet3D of 32 features with group normalisation on {EDGE}^3 voxels, patches of {PATCH}^3, halo {HALO} or "
-        f"none, {options.threads} thread(s), whole processes from the start of Python on, by turns; medians. Patch: the tiles of "
-        "pytorch-3dunet; planned: `predictor.tiles: planned`; openvino: `predictor.backend: openvino`. The other is measured where the "
-        "folder of its source is named in PYTORCH3DUNET. fp16: `predictor.precision: fp16` "
-        "on a CPU that multiplies half precision in hardware (AMX-FP16); all others, and pytorch-3dunet, compute in fp32.",
+        "title": "Prediction with job files of pytorch-3dunet",
+        "note": f"UNet3D with 32 features and group normalisation on {EDGE}^3 voxels, patches of {PATCH}^3, halo {HALO} or none, "
+        f"{options.threads} thread(s). Whole processes, including the start of Python, run alternately; medians. patch: the tiles "
+        "of pytorch-3dunet. planned: `predictor.tiles: planned`. openvino: `predictor.backend: openvino`. fp16: "
+        "`predictor.precision: fp16` on a CPU with half-precision multiplication (AMX-FP16); everything else, and pytorch-3dunet, "
+        "computes in fp32. pytorch-3dunet is measured if the environment variable PYTORCH3DUNET names the folder of its source.",
         "complete": complete,
         "runs": runs,
         "threads": options.threads,
