@@ -129,7 +129,7 @@ def type_text(node: Schema, definitions: Schema) -> str:
 def limits(node: Schema) -> str:
     """Bounds of a number."""
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {node[key]:g}" for key, sign in signs.items() if key in node]
+    bounds = [f"{sign} {node[key]:,}".removesuffix(".0") for key, sign in signs.items() if key in node]
     return f" ({', '.join(bounds)})" if bounds else ""
 
 
