@@ -5,8 +5,11 @@ A page contains a marker such as `<!-- generated: job -->`; mkdocs calls `on_pag
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.pages import Page
@@ -16,6 +19,7 @@ from typer.main import get_command
 import morula
 from morula.cli.app import app
 from morula.dialects.biapy.table import documentation
+from morula.core import errors
 from morula.jobs.job import Job
 
 WORKER = "https://unpkg.com/iframe-worker/shim"
@@ -181,10 +185,86 @@ def biapy_keys() -> Iterator[str]:
     yield from documentation()
 
 
+@dataclass(frozen=True)
+class ErrorInSource:
+    """A place in the source that makes an error: its class, code, rule and remedy, `code` being empty where it is not a literal."""
+
+    file: Path
+    line: int
+    kind: str
+    code: str
+    rule: str
+    remedy: str
+
+
+ERROR_CLASSES = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.MorulaError)}
+SEVERAL = {"InvalidOptionsError", "JobError", "MorulaError"}
+"""Errors that hold problems with codes of their own, and the base class."""
+
+
+def errors_in_source(folder: Path = Path(morula.__file__).parent) -> Iterator[ErrorInSource]:
+    """Every call of an error class, and of `Problem` with a code, in the source of the package."""
+    for file in sorted(folder.rglob("*.py")):
+        tree = ast.parse(file.read_text("utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            kind, keywords = node.func.id, {keyword.arg: keyword.value for keyword in node.keywords}
+            if kind in ERROR_CLASSES - SEVERAL:
+                code, rule = [*node.args, None, None][:2]
+            elif kind == "Problem" and "code" in keywords:
+                code, rule = keywords["code"], [*node.args, None, None][1]
+            else:
+                continue
+            if isinstance(code, ast.Attribute) and code.attr == "code":  # an error that is raised again with its own code
+                continue
+            inside = [function for function in functions if function.lineno <= node.lineno <= (function.end_lineno or 0)]
+            texts = [text_of(part, inside[-1] if inside else tree, node.lineno) for part in (rule, keywords.get("remedy"))]
+            literal = code.value if isinstance(code, ast.Constant) and isinstance(code.value, str) and rule is not None else ""
+            yield ErrorInSource(file, node.lineno, kind, literal, *texts)
+
+
+def text_of(node: ast.AST | None, scope: ast.AST, line: int) -> str:
+    """A text of the source for readers: values that are inserted at run time are shown as an ellipsis."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.IfExp):
+        return " / ".join(filter(None, (text_of(branch, scope, line) for branch in (node.body, node.orelse))))
+    if isinstance(node, ast.Name):  # a text that was assigned to a variable before
+        assigned = [
+            each
+            for each in ast.walk(scope)
+            if isinstance(each, ast.Assign)
+            and each.lineno < line
+            and any(isinstance(t, ast.Name) and t.id == node.id for t in each.targets)
+        ]
+        return text_of(max(assigned, key=lambda each: each.lineno).value, scope, line) if assigned else ""
+    return ""
+
+
+def error_pages() -> Iterator[str]:
+    """One table per area of codes: code, error, rule and remedy."""
+    rows: dict[str, ErrorInSource] = {}
+    for found in errors_in_source():
+        if found.code and (found.code not in rows or len(found.rule) > len(rows[found.code].rule)):
+            rows[found.code] = found
+    area = ""
+    for code, found in sorted(rows.items()):
+        if code.partition(".")[0] != area:
+            area = code.partition(".")[0]
+            yield f"\n## `{area}`\n\n| code | error | rule | remedy |\n|---|---|---|---|"
+        cells = [" ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") for text in (found.rule, found.remedy)]
+        yield f"| `{code}` | `{found.kind if found.kind != 'Problem' else 'JobError'}` | {cells[0] or '…'} | {cells[1]} |"
+
+
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "job": job_pages,
     "commands": command_pages,
     "python": python_pages,
     "biapy keys": biapy_keys,
+    "errors": error_pages,
 }
 """What is generated, by the name in the marker."""

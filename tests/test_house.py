@@ -1,8 +1,10 @@
-"""The rules of the house: layers, light imports, names, sizes, and what the README promises."""
+"""Rules for the whole package: layers, light imports, names, sizes, error codes, and what the README promises."""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,12 +39,12 @@ def test_import_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_room_bears_the_name_of_a_function_of_the_face() -> None:
-    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {path.stem for path in PACKAGE.glob("*.py")}
-    assert not rooms & set(morula.__all__)
+def test_no_package_has_the_name_of_a_public_function() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {path.stem for path in PACKAGE.glob("*.py")}
+    assert not packages & set(morula.__all__)
 
 
-def test_no_room_for_things_without_a_name() -> None:
+def test_no_package_for_unrelated_helpers() -> None:
     assert not {"utils", "common", "helpers", "config", "misc"} & {path.stem for path in PACKAGE.rglob("*") if path.suffix in {"", ".py"}}
 
 
@@ -55,15 +58,15 @@ def test_imports_are_light(code: str) -> None:
 def test_listing_names_imports_no_torch() -> None:
     code = (
         "from morula.core import Family\nimport importlib, pkgutil, morula\n"
-        "rooms = [importlib.import_module(m.name) for m in pkgutil.walk_packages(morula.__path__, 'morula.') if m.ispkg]\n"
-        "families = [value for room in rooms for value in vars(room).values() if isinstance(value, Family)]\n"
+        "packages = [importlib.import_module(m.name) for m in pkgutil.walk_packages(morula.__path__, 'morula.') if m.ispkg]\n"
+        "families = [value for package in packages for value in vars(package).values() if isinstance(value, Family)]\n"
         "assert len(families) >= 5\n"
         "[family.options(name) for family in families for name in family.names]"
     )
     assert not modules_after(code) & {"torch", "napari", "lightning_fabric"}
 
 
-def test_the_face_is_listed_once_and_whole() -> None:
+def test_public_names_are_listed_once() -> None:
     assert sorted(morula.__all__) == sorted(morula._FACE)
     assert set(morula.__all__) <= set(dir(morula))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -71,7 +74,7 @@ def test_the_face_is_listed_once_and_whole() -> None:
 
 
 @pytest.mark.parametrize("name", morula.__all__)
-def test_each_name_of_the_face_is_typed_and_documented_with_an_example(name: str) -> None:
+def test_public_names_are_typed_and_documented(name: str) -> None:
     value = getattr(morula, name)
     assert ">>> " in (inspect.getdoc(value) or ""), f"morula.{name} has no example in its docstring"
     if inspect.isfunction(value):
@@ -83,8 +86,8 @@ def test_each_family_member_can_be_imported() -> None:
     from morula.core import Family
 
     for place in PACKAGE.rglob("__init__.py"):
-        room = importlib.import_module(".".join(("morula", *place.parent.relative_to(PACKAGE).parts)))
-        for family in (value for value in list(vars(room).values()) if isinstance(value, Family)):
+        package = importlib.import_module(".".join(("morula", *place.parent.relative_to(PACKAGE).parts)))
+        for family in (value for value in list(vars(package).values()) if isinstance(value, Family)):
             for name in family.names:
                 assert callable(family.load(name))
                 assert family.member(name).summary, f"{family.kind} {name!r} has no summary"
@@ -93,6 +96,39 @@ def test_each_family_member_can_be_imported() -> None:
 def test_files_are_short() -> None:
     long = {str(path.relative_to(ROOT)): n for path in PACKAGE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 500}
     assert not long
+
+
+@functools.cache
+def errors_in_source() -> list[Any]:
+    """All places that make an error, as the reference page of the errors finds them."""
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    sys.modules["hooks"] = hooks  # dataclasses look their module up there
+    spec.loader.exec_module(hooks)
+    return list(hooks.errors_in_source())
+
+
+ERRORS_WITHOUT_CODE = 230
+"""Only ever lowered; 0 when all errors have a literal code."""
+
+
+def test_errors_have_a_literal_code_and_a_rule() -> None:
+    wrong = [
+        f"{error.file.relative_to(ROOT)}:{error.line}"
+        for error in errors_in_source()
+        if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*", error.code)
+    ]
+    assert len(wrong) <= ERRORS_WITHOUT_CODE, "\n".join(wrong)
+
+
+def test_a_code_means_one_class_of_error() -> None:
+    kinds: dict[str, set[str]] = {}
+    for error in errors_in_source():
+        if error.code and error.kind != "Problem":
+            kinds.setdefault(error.code, set()).add(error.kind)
+    assert not {code: names for code, names in kinds.items() if len(names) > 1}
 
 
 def test_no_tracked_file_is_large() -> None:
@@ -109,7 +145,7 @@ def test_constraints_pin_names_to_versions_only() -> None:
     assert "torch==2.13.0" in lines
 
 
-def test_help_answers_at_once() -> None:
+def test_help_is_fast() -> None:
     spent = []
     for _ in range(6):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -147,7 +183,7 @@ def names_after(words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_command_that_a_page_names_exists(page: str) -> None:
+def test_commands_in_the_docs_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     known = {"morula": commands(), "make": targets}
     missing = [
@@ -160,7 +196,7 @@ def test_each_command_that_a_page_names_exists(page: str) -> None:
     assert not missing
 
 
-def test_the_readme_gives_the_two_first_commands() -> None:
+def test_readme_names_the_first_commands() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert "make demo" in lines
     assert "make test" in lines

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from morula.metrics.classes import class_accuracy, class_confusion, class_scores, object_classes
+from morula.testing.errors import raises
 
 
 def brute(truth, result, count, ignore):
@@ -63,5 +64,5 @@ def test_without_objects_there_is_no_accuracy():
 
 def test_a_class_above_the_number_is_named():
     labels = np.ones((2, 2), int)
-    with pytest.raises(ValueError, match="class 5 but there are 2"):
+    with raises("classes.unknown", value=5):
         class_confusion((labels, labels), (labels, 5 * labels), 2)

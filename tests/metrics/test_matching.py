@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 import morula
-from morula.core.errors import DataError, OptionError
 from morula.metrics.matching import Overlaps, Scores, associate, average, match, pool
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "matching"
@@ -196,11 +196,11 @@ def test_association_agrees_with_the_scores(images, threshold):
 
 def test_bad_arguments():
     for threshold in (0, -0.5, 1.5, float("nan")):
-        with pytest.raises(OptionError, match="not an IoU"):
+        with raises("metric.threshold"):
             match(ONE, ONE, threshold)
-    with pytest.raises(DataError, match=r"truth has shape \(4, 4\)"):
+    with raises("metric.shapes"):
         match(ONE, np.eye(3, dtype=int))
-    with pytest.raises(DataError, match="different thresholds"):
+    with raises("metric.different_thresholds"):
         pool([match(ONE, ONE, 0.5), match(ONE, ONE, 0.6)])
 
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.metrics import overlap
 from morula.metrics.overlap import class_table, contingency, dice, dice_per_class, iou, iou_per_class
+from morula.testing.errors import raises
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9)
 TYPES = ["bool", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -77,17 +77,17 @@ def test_empty_array():
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "words"),
+    ("truth", "prediction", "code", "key"),
     [
-        (np.zeros((2, 2), int), np.zeros((2, 3), int), r"shape \(2, 2\) and the prediction \(2, 3\)"),
-        (np.zeros((2, 2)), np.zeros((2, 2), int), "truth has values of type float64; labels are integers"),
-        (np.zeros((2, 2), int), np.full((2, 2), -1), "prediction has labels from -1 to -1"),
-        (np.zeros((2, 2), int), np.full((2, 2), 2**32), "between 0 and 4294967295"),
-        (np.zeros(4, int), np.zeros(4, int), "has 1 dimensions"),
+        (np.zeros((2, 2), int), np.zeros((2, 3), int), "metric.shapes", ""),
+        (np.zeros((2, 2)), np.zeros((2, 2), int), "metric.type", "truth"),
+        (np.zeros((2, 2), int), np.full((2, 2), -1), "metric.ids", "prediction"),
+        (np.zeros((2, 2), int), np.full((2, 2), 2**32), "metric.ids", "prediction"),
+        (np.zeros(4, int), np.zeros(4, int), "image.dimensions", "shape"),
     ],
 )
-def test_bad_labels(truth, prediction, words):
-    with pytest.raises(DataError, match=words):
+def test_bad_labels(truth, prediction, code, key):
+    with raises(code, key=key):
         contingency(truth, prediction)
 
 
@@ -126,9 +126,9 @@ def test_classes():
 
 
 def test_value_that_is_no_class():
-    with pytest.raises(DataError, match="truth has the value 255 but there are 2 classes"):
+    with raises("metric.class_range", key="truth", value=255):
         class_table(np.array([[255]]), np.array([[0]]), 2)
-    with pytest.raises(DataError, match="prediction has the value 3"):
+    with raises("metric.class_range", key="prediction", value=3):
         class_table(np.array([[1]]), np.array([[3]]), 2)
-    with pytest.raises(OptionError, match="classes is 0"):
+    with raises("metric.class_count", value=0):
         class_table(np.array([[1]]), np.array([[3]]), 0)

@@ -166,9 +166,7 @@ def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | Non
     if len(problems) > 1:
         raise InvalidOptionsError(problems) from None
     (problem,) = problems
-    raise OptionError(  # the code is one of those above, or that of the validator that failed
-        problem.code, problem.rule, key=problem.key, value=problem.value, remedy=problem.remedy, file=problem.file
-    ) from None
+    raise OptionError(problem.code, problem.rule, key=problem.key, value=problem.value, remedy=problem.remedy, file=problem.file) from None
 
 
 def _key(error: Mapping[str, Any]) -> str:

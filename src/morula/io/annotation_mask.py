@@ -1,4 +1,4 @@
-"""Label images with the part that a mask leaves out marked by a value."""
+"""Label images with unannotated voxels, which an annotation mask marks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from morula.core.image import Image
 from morula.io.lazy import LazyArray, View, take_channel
 
 UNANNOTATED = 2**32 - 1
-"""The label of voxels that nobody has looked at, where a mask tells them."""
+"""Default label of unannotated voxels: the largest id, which no object of a real image has."""
 
 
 def mark_unannotated(labels: Image, mask: Image, value: int = UNANNOTATED) -> Image:
-    """Labels uint32 that have the value wherever the mask is 0; lazy.
+    """Labels with the value `value` wherever the annotation mask is 0.
+
+    Args:
+        labels: label image.
+        mask: image of the same spatial shape with one channel; not 0 where the labels are valid.
+        value: label of unannotated voxels.
+
+    Returns:
+        Lazy label image, uint32, with axes and voxel size of `labels`.
 
     Raises:
         DataError: when the mask has another shape, or several channels.
@@ -26,17 +34,20 @@ def mark_unannotated(labels: Image, mask: Image, value: int = UNANNOTATED) -> Im
         >>> np.asarray(mark_unannotated(labels, mask, 9))
         array([[9, 2]], dtype=uint32)
     """
-    name = mask.source or "the mask"
     if mask.n_channels != 1:
-        raise DataError(f"{name} has {mask.n_channels} channels; a mask has one, not 0 where the labels hold. Save it in one channel.")
+        raise DataError(
+            "mask.channels", f"has {mask.n_channels} channels; a mask has one", file=mask.source, remedy="Save it in one channel."
+        )
     if mask.spatial_shape != labels.spatial_shape:
-        raise DataError(f"{name} has {mask.spatial_shape} voxels but the labels have {labels.spatial_shape}. Give a mask of their shape.")
+        raise DataError("mask.shape", f"has {mask.spatial_shape} voxels but the labels have {labels.spatial_shape}", file=mask.source)
     mask = take_channel(mask, 0)
     order = [mask.axes.index(letter) for letter in labels.axes]
     return Image(_Marked(labels.data, View(mask.data, order), value), labels.axes, labels.voxel_size, labels.source)
 
 
 class _Marked(LazyArray):
+    """Labels and mask, combined block by block."""
+
     def __init__(self, labels: Any, mask: Any, value: int) -> None:
         super().__init__(labels.shape, np.uint32, path=getattr(labels, "path", None), chunks=getattr(labels, "chunks", None))
         self.labels, self.mask, self.value = labels, mask, value

@@ -1,4 +1,4 @@
-"""Images looked at before hours are spent on them."""
+"""Checks of the values of an image, before training or prediction starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from morula.io.blocks import iterate_blocks
 
 
 def check_image(image: Image) -> list[str]:
-    """What is doubtful about an image's values, as sentences for the user. Lazy images are gone through block by block.
+    """Warnings about the values of an image, as sentences. Lazy images are read block by block.
+
+    Integer images are read only until a second value is found; of float images all values are checked.
 
     Raises:
         DataError: for an image without voxels, or with NaN or infinite values.
@@ -24,19 +26,22 @@ def check_image(image: Image) -> list[str]:
     """
     name = image.source or "the image"
     if 0 in image.shape:
-        raise DataError(f"{name} is empty: its shape is {image.shape}. Remove it, or write it again.")
-    whole = image.dtype.kind in "bui"
+        raise DataError("image.empty", f"is empty: its shape is {image.shape}", file=image.source, remedy="Remove it, or write it again.")
+    is_integer = image.dtype.kind in "bui"
     first: Any = None
     constant = True
     for block in iterate_blocks(image.data):
-        if not whole:
+        if not is_integer:
             bad = block.size - int(np.count_nonzero(np.isfinite(block)))
             if bad:
                 raise DataError(
-                    f"{name} holds NaN or infinite values ({bad} of {block.size} in one block). Replace them, for example by nan_to_num."
+                    "image.not_finite",
+                    f"holds NaN or infinite values ({bad} of {block.size} in one block)",
+                    file=image.source,
+                    remedy="Replace them, for example with numpy.nan_to_num.",
                 )
         first = block.flat[0] if first is None else first
         constant = constant and bool((block == first).all())
-        if whole and not constant:
+        if is_integer and not constant:
             break
     return [f"{name} is constant: every value is {float(first):g}. Check that it is the right file and channel."] if constant else []

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file and are read when they are sliced, and views of them."""
+"""Lazy arrays: their values are in a file and are read when the array is sliced; and lazy views of them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ _FAILURES = (OSError, ValueError, RuntimeError, EOFError, IndexError, KeyError, 
 class LazyArray(ABC):
     """A read-only array of known `shape` and `dtype` whose values are read when it is sliced.
 
-    Slicing follows NumPy: integers, slices, ``...``, ``None`` and index arrays; only the box around what is asked for is read. The
-    file is opened at the first slice in each process and closed with the object, so that it can be pickled for worker processes.
+    Indexing follows NumPy: integers, slices, ``...``, ``None`` and index arrays; only the box around the requested values is read. The
+    file is opened at the first access in each process and closed with the object, so that it can be pickled for worker processes.
+
+    Args:
+        shape: lengths of the axes.
+        dtype: type of the values; always in native byte order.
+        path: the file, for messages.
+        chunks: shape of the chunks that the file is stored in, `None` when it has none.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, *, path: Any = None, chunks: Sequence[int] | None = None) -> None:
@@ -35,7 +41,7 @@ class LazyArray(ABC):
 
     @abstractmethod
     def _open(self) -> tuple[Any, Callable[[], object]]:
-        """Something that can be sliced with a tuple of slices, and the function that closes it."""
+        """An object that is indexed with a tuple of slices, and the function that closes it."""
 
     @property
     def ndim(self) -> int:
@@ -53,6 +59,7 @@ class LazyArray(ABC):
         return self.size * self.dtype.itemsize
 
     def _handle(self) -> Any:
+        # the cache belongs to one process: after a fork the child opens the file itself, since file positions are shared
         if self._cache is None or self._cache[0] != os.getpid():
             handle, close = self._open()
             weakref.finalize(self, close)
@@ -85,9 +92,13 @@ class LazyArray(ABC):
 
 
 class View(LazyArray):
-    """Another array with its axes in another order, an index taken on some, or its values in another type; as lazy as that array.
+    """Lazy view of another array: axes transposed, added or fixed at an index, or values converted to another type.
 
-    `axes[i]` is the source's axis of axis i, `None` for a new one of length 1; `fixed` holds the index taken on a source axis.
+    Args:
+        source: the other array, in memory or lazy.
+        axes: for each axis of the view, the axis of the source; `None` for a new axis of length 1.
+        fixed: index by source axis, for the axes of the source that the view does not have.
+        dtype: type of the values, that of the source when `None`.
     """
 
     def __init__(self, source: Any, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None, dtype: Any = None) -> None:
@@ -104,13 +115,13 @@ class View(LazyArray):
         return self.source, lambda: None
 
     def _read(self, box: tuple[slice, ...]) -> np.ndarray:
-        asked: list[Any] = [None] * len(self.source.shape)
-        for one, index in self.fixed.items():
-            asked[one] = slice(index, index + 1)
+        requested: list[Any] = [None] * len(self.source.shape)
+        for fixed_axis, index in self.fixed.items():
+            requested[fixed_axis] = slice(index, index + 1)
         for part, axis in zip(box, self.axes, strict=True):
             if axis is not None:
-                asked[axis] = part
-        block = np.asarray(self.source[tuple(asked)])
+                requested[axis] = part
+        block = np.asarray(self.source[tuple(requested)])
         kept = [axis for axis in self.axes if axis is not None]
         block = block.transpose([*kept, *self.fixed]).reshape([block.shape[axis] for axis in kept])
         new = tuple(position for position, axis in enumerate(self.axes) if axis is None)
@@ -122,13 +133,19 @@ class View(LazyArray):
 
 
 def take_channel(image: Image, channel: int) -> Image:
-    """One channel of an image, without the C axis; lazy.
+    """One channel of an image (counted from 0), without the C axis; lazy.
 
     Raises:
         DataError: when the image has no such channel.
     """
     if not 0 <= channel < image.n_channels:
-        raise DataError(f"channel {channel} was asked for but {image.source or 'the image'} has {image.n_channels} (counted from 0).")
+        raise DataError(
+            "image.no_channel",
+            f"does not exist; there are {image.n_channels}, counted from 0",
+            key="channel",
+            value=channel,
+            file=image.source,
+        )
     if "C" not in image.axes:
         return image
     place = image.axes.index("C")

@@ -77,7 +77,13 @@ def _letter(axis: Mapping[str, Any]) -> str:
     name, kind = str(axis.get("name", "")).upper(), str(axis.get("type", ""))
     letter = {"time": "T", "channel": "C"}.get(kind, name)
     if letter not in ("T", "C", "Z", "Y", "X"):
-        raise DataError(f"OME-Zarr axis {axis.get('name')!r} is not understood; t, c, z, y and x are. Rewrite the file with these axes.")
+        raise DataError(
+            "ome_zarr.unknown_axis",
+            "must be one of t, c, z, y and x",
+            key="multiscales.axes",
+            value=axis.get("name"),
+            remedy="Rewrite the file with these axes.",
+        )
     return letter
 
 

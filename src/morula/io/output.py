@@ -1,4 +1,4 @@
-"""Large results, written block by block to OME-Zarr or HDF5; they take their name when they are complete."""
+"""Large results, written block by block to OME-Zarr or HDF5; the file gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from morula.io.select import format_to_write
 
 
 class Output:
-    """An array on disk that is filled block by block, and the file that it becomes.
+    """An array on disk that is written block by block.
 
-    ``output[box] = block`` writes and ``output[box]`` reads what was written. Blocks of whole `chunks` may be written by several
-    threads at once. `finish` makes the file; until then everything lies in a hidden neighbour. As a context manager it finishes at the
-    end and is removed after an error.
+    ``output[box] = block`` writes a block and ``output[box]`` reads it back. Several threads may write blocks of whole `chunks` at the
+    same time. Until `finish`, the data are in a hidden file or folder beside `path`. As a context manager, the output is finished at the
+    end of the block, and removed when the block raises.
     """
 
     def __init__(self, path: Path, array: Any, unfinished: Path, file: hdf5.WritableFile | None = None) -> None:
@@ -54,10 +54,10 @@ class Output:
         return np.asarray(self._array[key])
 
     def finish(self) -> Path:
-        """Complete the file (an OME-Zarr gets its pyramid) and give it its name.
+        """Complete the file (an OME-Zarr gets its pyramid) and rename it to `path`.
 
         Raises:
-            FileWriteError: when the disk is full or cannot be written to; what was written so far is removed.
+            FileWriteError: when the disk is full or not writable; the unfinished output is removed.
         """
         try:
             if self._file is None:
@@ -70,11 +70,11 @@ class Output:
         return self.path
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the unfinished output."""
         if self._file is None:
             wait_for_writes()
         else:
-            with suppress(OSError):  # what is thrown away need not be complete
+            with suppress(OSError):  # it is removed anyway
                 self._file.close()
         remove(self._unfinished)
 
@@ -99,22 +99,23 @@ def open_output(
     overwrite: bool = False,
     chunks: Sequence[int] | None = None,
 ) -> Output:
-    """An array on disk to be filled block by block.
+    """Start an array on disk that is written block by block.
 
     Args:
-        path: ``.ome.zarr`` or ``.h5``; ``scan.ome.zarr/labels/nuclei`` and ``out.h5:/probabilities`` name what lies inside. Labels for
-            an OME-Zarr image that exists go to its ``labels/labels`` unless named.
+        path: ``.ome.zarr`` or ``.h5``; ``scan.ome.zarr/labels/nuclei`` and ``out.h5:/probabilities`` name an array inside. Labels for an
+            existing OME-Zarr image are written to its ``labels/labels`` unless named.
         shape: of the array, in the order of `axes`, which is TC(Z)YX for OME-Zarr.
-        dtype: of its values.
-        axes: names of its dimensions.
+        dtype: type of the values.
+        axes: names of the dimensions.
         voxel_size: as for `write`.
-        labels: whether it will hold object ids.
-        overwrite: replace what exists, when this is finished.
-        chunks: shape of the chunks in an HDF5 file, best one that the blocks to be written are made of.
+        labels: whether the array holds object ids.
+        overwrite: replace an existing file when the output is finished.
+        chunks: shape of the chunks in an HDF5 file; blocks should consist of whole chunks.
 
     Raises:
-        FileWriteError: when `path` exists and `overwrite` is false, or the place cannot be written to.
-        OptionError: for another format.
+        FileWriteError: when `path` exists and `overwrite` is false, or its folder is not writable.
+        OptionError: for other formats.
+        DataError: for a shape that does not fit the axes.
 
     Examples:
         >>> import tempfile
@@ -128,7 +129,9 @@ def open_output(
     file, inner = split_location(Path(path).expanduser())
     named = Axes(axes)
     if len(named) != len(shape) or 0 in shape:
-        raise DataError(f"an output of shape {tuple(shape)} with axes {named} cannot be made; give each axis a length of at least 1.")
+        raise DataError(
+            "output.shape", f"must give each of the axes {named} a length of at least 1", key="shape", value=tuple(shape), file=file
+        )
     size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
     kind = format_to_write(file, labels=labels)
     target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
@@ -145,20 +148,20 @@ def open_output(
             return Output(place, hdf5.create(opened.file, shape, dtype, target, chunks), unfinished, opened)
     except OSError as error:
         raise write_error(place, error) from error
-    raise OptionError(f"{str(file)!r} cannot be written block by block; .ome.zarr and .h5 can. Choose one of these suffixes.")
+    raise OptionError("output.not_blockwise", "cannot be written block by block", file=file, remedy="Choose the suffix .ome.zarr or .h5.")
 
 
 def finish_pyramid(path: str | os.PathLike[str]) -> Path:
-    """Complete an OME-Zarr that `open_output` started and whose level 0 is filled: build the levels block by block, then give it its name.
+    """Complete an OME-Zarr that `open_output` started: build the pyramid from level 0 block by block, then rename it to `path`.
 
     Raises:
         DataError: when no such output was started.
-        FileWriteError: when the disk is full or cannot be written to; what was written so far is removed.
+        FileWriteError: when the disk is full or not writable; the unfinished output is removed.
     """
     path = Path(path)
     unfinished = _unfinished(path)
     if not unfinished.is_dir():
-        raise DataError(f"{str(path)!r} was not started by open_output, or is finished already.")
+        raise DataError("output.not_started", "was not started by open_output, or is finished already", file=path)
     try:
         with waiting_for_writes():
             ome_zarr.finish(unfinished)
@@ -172,5 +175,5 @@ def finish_pyramid(path: str | os.PathLike[str]) -> Path:
 
 
 def _unfinished(place: Path) -> Path:
-    """The same for every process that writes to a place."""
+    """Hidden name of the unfinished output; not random, so that all processes that write to it agree."""
     return place.with_name(f".{place.name}.unfinished{suffix_of(place)}")

@@ -1,4 +1,4 @@
-"""Images of a folder, and which label image belongs to which."""
+"""Images of a folder, and the pairing of images with label images by their names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Pair:
-    """An image, its label image where there is one, and the name that its results bear."""
+    """An image, its label image if there is one, and the name of its results."""
 
     name: str
     raw: Path
@@ -40,7 +40,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
     Zarr folders count as images. A list gives the images of each of its entries.
 
     Raises:
-        MissingFileError: when nothing is there, saying what the folder holds.
+        MissingFileError: when there are none; the message names what the folder contains.
     """
     if not isinstance(path, str | os.PathLike):
         return [image for one in path for image in list_images(one)]
@@ -55,7 +55,10 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
     found = [entry for entry in place.iterdir() if _is_image(entry)]
     if not found:
         raise MissingFileError(
-            f"the folder {str(place)!r} holds no images{_instead(place)}. Known are {', '.join(sorted(set(suffixes())))}."
+            "images.none_in_folder",
+            f"the folder contains no images{_content_of(place)}",
+            file=place,
+            remedy=f"Images are files that end in {', '.join(sorted(set(suffixes())))}.",
         )
     return sorted(found, key=lambda one: natural_key(one.name))
 
@@ -66,7 +69,10 @@ def _of_pattern(pattern: Path) -> list[Path]:
     found = [each for each in found if _is_image(each)]
     if not found:
         raise MissingFileError(
-            f"no image fits the pattern {str(pattern)!r} (from {str(Path.cwd())!r}). Correct it, or put it in quotes on the command line."
+            "images.none_match",
+            f"no image matches the pattern (current folder {str(Path.cwd())!r})",
+            file=pattern,
+            remedy="Correct it, or put it in quotes on the command line.",
         )
     found = sorted(found, key=lambda one: natural_key(str(one)))
     return found if inner is None else [Path(f"{each}/{inner}") for each in found]
@@ -79,13 +85,14 @@ def _is_image(path: Path) -> bool:
     return path.is_dir() == (Path(suffix).suffix in (".zarr", ".n5", ".precomputed"))
 
 
-def _instead(folder: Path) -> str:
+def _content_of(folder: Path) -> str:
+    """What a folder without images contains, as the end of a sentence."""
     entries = list(folder.iterdir())
     inside = [entry.name for entry in entries if entry.is_dir()]
     others = sorted({entry.suffix for entry in entries if entry.is_file() and entry.suffix})
-    said = [f"files of type {', '.join(others)}"] if others else []
-    said += [f"the folders {', '.join(sorted(inside)[:5])}"] if inside else []
-    return f" but {' and '.join(said)}" if said else " and nothing else"
+    content = [f"files of type {', '.join(others)}"] if others else []
+    content += [f"the folders {', '.join(sorted(inside)[:5])}"] if inside else []
+    return f" but {' and '.join(content)}" if content else "; it is empty"
 
 
 def pair_images(
@@ -112,20 +119,22 @@ def pair_images(
         return [Pair(name, image) for name, image in zip(names, images, strict=True)], []
     truths = list_images(labels)
     found, warnings = _matched(images, truths)
-    problems = [f"{str(image)!r} has no label image in {_said(labels)}" for i, image in enumerate(images) if i not in found]
+    problems = [f"{str(image)!r} has no label image in {_shown(labels)}" for i, image in enumerate(images) if i not in found]
     used = set(found.values())
-    problems += [f"label image {str(truth)!r} has no image in {_said(raw)}" for j, truth in enumerate(truths) if j not in used]
+    problems += [f"label image {str(truth)!r} has no image in {_shown(raw)}" for j, truth in enumerate(truths) if j not in used]
     pairs = [Pair(names[i], images[i], truths[j]) for i, j in sorted(found.items())]
-    problems += [problem for pair in pairs for problem in _unlike(pair, axes)]
+    problems += [problem for pair in pairs for problem in _shape_problems(pair, axes)]
     if problems:
         raise DataError(
-            "images and labels do not fit:\n  " + "\n  ".join(problems) + "\nGive each image one label image of the same name and size."
+            "images.labels_do_not_match",
+            "images and labels do not match:\n  " + "\n  ".join(problems),
+            remedy="\nGive each image one label image of the same name and size.",
         )
     return pairs, warnings
 
 
 def _names(images: Sequence[Path]) -> list[str]:
-    """Stems; of images with the same stem the folder goes before."""
+    """Stems of the file names, preceded by the folder where several images have the same stem."""
     stems = [stem_of(split_location(image)[0]) for image in images]
     return [stem if stems.count(stem) == 1 else f"{image.parent.name}_{stem}" for stem, image in zip(stems, images, strict=True)]
 
@@ -135,9 +144,9 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
         return {0: 0}, []
     sides = [[stem_of(split_location(path)[0]) for path in side] for side in (images, truths)]
     best: dict[int, int] = {}
-    for keys in ((list, list), (_plain, _plain), (_rest, _rest)):
+    for keys in ((list, list), (_without_words, _without_words), (_distinctive, _distinctive)):
         left, right = keys[0](sides[0]), keys[1](sides[1])
-        found = _equal(left, right)
+        found = _pairs_of_equal(left, right)
         if len(found) == len(images) == len(truths):
             return found, []
         best = max(best, found, key=len)
@@ -151,20 +160,20 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
     ]
 
 
-def _equal(left: list[str], right: list[str]) -> dict[int, int]:
-    """Pairs of equal keys that stand once on each side."""
+def _pairs_of_equal(left: list[str], right: list[str]) -> dict[int, int]:
+    """Pairs of equal keys that occur once on each side."""
     return {i: right.index(key) for i, key in enumerate(left) if key and left.count(key) == 1 and right.count(key) == 1}
 
 
-def _plain(stems: list[str]) -> list[str]:
-    return [_undecorated(stem) for stem in stems]
+def _without_words(stems: list[str]) -> list[str]:
+    return [_without_words_at_ends(stem) for stem in stems]
 
 
-def _undecorated(stem: str) -> str:
+def _without_words_at_ends(stem: str) -> str:
     """The stem in lower case without customary words at its ends.
 
     Examples:
-        >>> _undecorated("IMG_012_raw"), _undecorated("gt-012"), _undecorated("raw")
+        >>> _without_words_at_ends("IMG_012_raw"), _without_words_at_ends("gt-012"), _without_words_at_ends("raw")
         ('012', '012', 'raw')
     """
     parts = [part for part in re.split(r"[\s_.\-]+", stem.lower()) if part]
@@ -175,8 +184,8 @@ def _undecorated(stem: str) -> str:
     return "_".join(parts)
 
 
-def _rest(stems: list[str]) -> list[str]:
-    """What is left of each stem without the letters that all begin and end with."""
+def _distinctive(stems: list[str]) -> list[str]:
+    """The part of each stem between the prefix and the suffix that all stems share; digits belong to the part."""
     if len(stems) < 2:
         return stems
     start = re.sub(r"\d+$", "", _common(stems))
@@ -185,12 +194,12 @@ def _rest(stems: list[str]) -> list[str]:
 
 
 def _common(stems: list[str]) -> str:
-    """What all begin with."""
+    """Longest common prefix."""
     first, last = min(stems), max(stems)
     return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
 
 
-def _unlike(pair: Pair, axes: str | None) -> list[str]:
+def _shape_problems(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
         labels = open_image(pair.labels, Request(labels=True), None if axes is None else axes.replace("C", ""))
@@ -198,11 +207,11 @@ def _unlike(pair: Pair, axes: str | None) -> list[str]:
     except MorulaError as error:
         return [str(error)]
     a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
-    if a == b or tuple(n for n in labels.shape if n != 1) in ((*a, 2), (2, *a)):  # ids and classes in two channels
+    if a == b or tuple(n for n in labels.shape if n != 1) in ((*a, 2), (2, *a)):  # labels may hold ids and classes in two channels
         return []
     sizes = [" x ".join(map(str, shape)) for shape in shapes]
     return [f"{str(pair.raw)!r} has {sizes[0]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}"]
 
 
-def _said(place: Place | Sequence[Place]) -> str:
+def _shown(place: Place | Sequence[Place]) -> str:
     return repr(str(place)) if isinstance(place, str | os.PathLike) else "the list given"

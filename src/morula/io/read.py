@@ -1,4 +1,4 @@
-"""Images and label images from files."""
+"""Reading of images and label images from files of any format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.image import Image
+from morula.core.label_image import LARGEST_ID
 from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
@@ -18,8 +19,7 @@ from morula.io.formats.base import Request
 from morula.io.lazy import View, take_channel
 from morula.io.select import format_of
 
-_MOST = 2**32 - 1
-_EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # whole numbers that a float of so many bytes tells apart
+_EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # up to here a float of so many bytes holds every whole number
 
 
 def read(
@@ -31,23 +31,23 @@ def read(
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
 ) -> Image:
-    """Open an image; its values are read when they are sliced.
+    """Open an image; its values are read when the image is sliced.
 
     Args:
-        path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name what lies inside.
-        dataset: data set inside a container (HDF5, Zarr), the number of the image in a TIFF; needed only when none is obvious.
-        level: pyramid level, 0 the finest, -1 the coarsest.
-        axes: names of the dimensions, instead of what the file states or its shape suggests.
-        voxel_size: instead of what the file states; a length in um, lengths (z, y, x), or a mapping with unit.
-        channel: take one channel (counted from 0), without the C axis.
+        path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name an array inside.
+        dataset: name of the data set in a container (HDF5, Zarr), or number of the image in a TIFF; needed only when none is obvious.
+        level: pyramid level; 0 is the finest, -1 the coarsest.
+        axes: names of the dimensions; overrides the file's metadata and the guess from the shape.
+        voxel_size: overrides the file's metadata; a length in um, lengths (z, y, x), or a mapping with unit.
+        channel: return only this channel (counted from 0), without the C axis.
 
     Returns:
-        The image, with lazy data in the file's own order and type, its axes, and its voxel size in um (`None` where the file states none).
+        The image: lazy data in the order and type of the file, axes, and voxel size in um (`None` where the file has none).
 
     Raises:
         MissingFileError: when there is no such file.
         FileReadError: when it is damaged, truncated or of an unknown format.
-        DataError: when it holds no image, or several and none is named.
+        DataError: when it contains no image, or several of which none is named.
         OptionError: for an argument that does not fit the file.
 
     Examples:
@@ -71,12 +71,12 @@ def read_labels(
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
 ) -> Image:
-    """Open a label image: 0 is background, each other whole number one object. Arguments as for `read`.
+    """Open a label image: 0 is background, every other value the id of an object. Arguments as for `read`.
 
-    Large files are checked block by block. Values are never rounded or cut: what is not a valid id is an error.
+    Files of signed or floating-point type are checked block by block; values that are not ids are an error, never rounded.
 
     Returns:
-        The image, lazy, without C axis, in an unsigned integer type of at most 32 bits.
+        Lazy image without C axis, of an unsigned integer type of at most 32 bits.
 
     Raises:
         DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
@@ -85,10 +85,12 @@ def read_labels(
     if channel is not None:
         image = take_channel(image, channel)
     elif image.n_channels > 1:
-        colours = " These look like colours, not ids." if image.n_channels in (3, 4) and image.dtype == np.uint8 else ""
+        colours = ". These look like colours, not ids" if image.n_channels in (3, 4) and image.dtype == np.uint8 else ""
         raise DataError(
-            f"labels {image.source} have {image.n_channels} channels; a label image has one, the id of each voxel's object.{colours} "
-            "Save ids in one channel (uint16 or uint32), or name the channel."
+            "labels.channels",
+            f"labels have {image.n_channels} channels; a label image has one, the id of each voxel's object{colours}",
+            file=image.source,
+            remedy="Save ids in one channel (uint16 or uint32), or name the channel.",
         )
     elif "C" in image.axes:
         image = take_channel(image, 0)
@@ -98,7 +100,16 @@ def read_labels(
 def read_labels_and_classes(
     path: str | os.PathLike[str], shape: tuple[int, ...], *, axes: str | None = None, voxel_size: VoxelSizeLike = None
 ) -> tuple[Image, Image | None]:
-    """Open the label image of an image of this (Z)YX shape, and the class of each object where the file has a second channel.
+    """Open a label image that may have a second channel with the class of each object.
+
+    Args:
+        path: as for `read`.
+        shape: (Z)YX shape of the raw image; the channel axis is recognised by comparison with it.
+        axes: as for `read`.
+        voxel_size: as for `read`.
+
+    Returns:
+        The label image, and the class image or `None`.
 
     Raises:
         DataError: as `read_labels`.
@@ -114,7 +125,7 @@ def read_labels_and_classes(
 
 
 def open_image(path: str | os.PathLike[str], request: Request, axes: str | None = None, voxel_size: VoxelSizeLike = None) -> Image:
-    """What `read` and `read_labels` have in common: the image as the file holds it, from its header alone."""
+    """The image as it is stored, from the metadata of the file alone: the common part of `read` and `read_labels`."""
     file, inner = split_location(Path(path).expanduser())
     name = inner if request.dataset is None else request.dataset
     if inner is not None and request.dataset is not None:
@@ -125,7 +136,9 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     found = format_of(file).read(file, Request(None if name is None else name.strip("/"), request.level, request.labels))
     named = _axes(found.axes, axes, found.data.shape)
     if 0 in found.data.shape:
-        raise DataError(f"{source} is empty: its shape is {tuple(found.data.shape)}. Remove it, or write it again.")
+        raise DataError(
+            "image.empty", f"is empty: its shape is {tuple(found.data.shape)}", file=source, remedy="Remove it, or write it again."
+        )
     size = found.voxel_size if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
     if size is not None and voxel_size is None:
         if named.ndim_spatial == 3 and size.z is None:
@@ -136,7 +149,7 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
 
 
 def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axes:
-    """The axes given, fitted to what the file leaves out: a C or T that it does not have is dropped."""
+    """Axes of the array: those that the user gave, without a C or T that it does not have, else those of the file, else guessed."""
     if given is None:
         return stated if stated is not None else Axes.guess(shape)
     axes = Axes(given)
@@ -147,6 +160,7 @@ def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axe
 
 
 def _ids(image: Image) -> Any:
+    """The values in the smallest unsigned type that holds them, after they were checked to be ids."""
     dtype = image.dtype
     if dtype.kind == "u" and dtype.itemsize <= 4:
         return image.data
@@ -156,24 +170,41 @@ def _ids(image: Image) -> Any:
     for block in iterate_blocks(image.data):
         if dtype.kind == "f":
             if not np.isfinite(block).all():
-                raise DataError(f"labels {image.source} hold NaN or infinite values; ids are whole numbers. Save them as uint16 or uint32.")
+                raise DataError(
+                    "labels.not_finite",
+                    "hold NaN or infinity; ids are whole numbers",
+                    file=image.source,
+                    remedy="Save them as uint16 or uint32.",
+                )
             broken = block != np.rint(block)
             if broken.any():
                 raise DataError(
-                    f"labels {image.source} hold fractions, for example {float(block[broken][0])!r}; ids are whole numbers. "
-                    "Perhaps this is the raw image, or labels scaled with interpolation: save the original ids as uint16 or uint32."
+                    "labels.fraction",
+                    "labels hold fractions; ids are whole numbers",
+                    value=float(block[broken][0]),
+                    file=image.source,
+                    remedy="Give the label image, not the raw image, and scale labels without interpolation.",
                 )
         low, high = min(low, block.min().item()), max(high, block.max().item())
     if low < 0:
         raise DataError(
-            f"labels {image.source} hold the negative id {int(low)}; ids are 0 (background) and above. Replace the negative ones."
+            "labels.negative_id", "ids are 0 (background) or positive", value=int(low), file=image.source, remedy="Replace negative ids."
         )
-    if high > _MOST:
-        raise DataError(f"labels {image.source} hold the id {int(high)}; ids reach to {_MOST} (2**32 - 1). Number the objects anew.")
+    if high > LARGEST_ID:
+        raise DataError(
+            "labels.large_id",
+            f"ids go up to {LARGEST_ID}",
+            value=int(high),
+            file=image.source,
+            remedy="Relabel the objects to consecutive ids.",
+        )
     if dtype.kind == "f" and high > _EXACT.get(dtype.itemsize, 2**53):
         raise DataError(
-            f"labels {image.source} are {dtype} and reach {int(high)}; {dtype} cannot tell whole numbers above {_EXACT[dtype.itemsize]} "
-            "apart, so objects may have merged. Save the original ids as uint32."
+            "labels.inexact",
+            f"{dtype} does not distinguish whole numbers above {_EXACT[dtype.itemsize]}, so that objects may have merged",
+            value=int(high),
+            file=image.source,
+            remedy="Save the original ids as uint32.",
         )
     smallest = next(kind for kind in (np.uint8, np.uint16, np.uint32) if high <= np.iinfo(kind).max)
     return View(image.data, range(len(image.shape)), dtype=smallest)

@@ -1,4 +1,4 @@
-"""Which format a file is of."""
+"""Selection of the format of a file, by content or suffix."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _ELSEWHERE = {".czi": "Zeiss", ".nd2": "Nikon", ".lif": "Leica", ".oib": "Olympu
 
 
 def formats() -> list[Format]:
-    """Every format, in the order in which they are asked."""
+    """All formats, in the order in which they are tried."""
     return [cast(Format, FORMATS.load(name)()) for name in FORMATS.names]
 
 
 def suffixes() -> list[str]:
-    """Every suffix that some format reads."""
-    return [suffix for each in formats() for suffix in each.suffixes]
+    """All suffixes that some format reads."""
+    return [suffix for known in formats() for suffix in known.suffixes]
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file that exists: by its content, else by its suffix.
+    """The format of an existing file, by its content, else by its suffix.
 
     Raises:
-        MissingFileError: naming the nearest file that exists.
+        MissingFileError: when it does not exist.
         FileReadError: when no format fits.
     """
     if not path.exists():
@@ -41,18 +41,18 @@ def format_of(path: Path) -> Format:
         if (suffix in each.suffixes or Path(suffix).suffix in each.suffixes) and each.folder == path.is_dir():
             return each
     if path.is_dir():
-        raise FileReadError(
-            f"{str(path)!r} is a folder, not an image. Name one file in it, or pass the folder where a set of images is asked for."
-        )
+        raise FileReadError("file.is_a_folder", "is a folder, not an image", file=path, remedy="Name a file in it.")
     maker = _ELSEWHERE.get(suffix)
     raise FileReadError(
-        f"{str(path)!r} is of no format that Morula reads{f' ({maker})' if maker else ''}. "
-        f"Convert it to OME-TIFF or OME-Zarr (Fiji: File > Save as; or bioformats2raw). Formats: {', '.join(sorted(set(suffixes())))}."
+        "file.unknown_format",
+        f"is not of a format that Morula reads{f' ({maker})' if maker else ''}; it reads {', '.join(sorted(set(suffixes())))}",
+        file=path,
+        remedy="Convert it to OME-TIFF or OME-Zarr (Fiji: File > Save as; or bioformats2raw).",
     )
 
 
 def format_to_write(path: Path, *, labels: bool = False) -> Format:
-    """The format that a new file's suffix asks for; an OME-Zarr that exists stays one when labels are added.
+    """The format for a new file, by its suffix; OME-Zarr where labels are added to an existing OME-Zarr image.
 
     Raises:
         OptionError: for a suffix that no format writes.
@@ -66,4 +66,9 @@ def format_to_write(path: Path, *, labels: bool = False) -> Format:
             if wanted in each.suffixes and each.writes:
                 return each
     written = sorted({suffix for each in known if each.writes for suffix in each.suffixes})
-    raise OptionError(f"{str(path)!r} ends in {suffix or 'no suffix'}, which Morula does not write. Choose one of {', '.join(written)}.")
+    raise OptionError(
+        "file.unknown_suffix",
+        f"ends in {suffix or 'no suffix'}, which Morula does not write",
+        file=path,
+        remedy=f"Choose one of {', '.join(written)}.",
+    )

@@ -1,4 +1,4 @@
-"""Images and label images into files."""
+"""Writing of images and label images, in the format that the suffix names."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def write(
     overwrite: bool = False,
     dataset: str | None = None,
 ) -> Path:
-    """Write an image in the format that the suffix names; complete or not at all. The values' type is kept, never cast.
+    """Write an image in the format that the suffix names, atomically. The type of the values is never changed.
 
     Args:
         path: ``.tif`` (ImageJ, or OME-TIFF for types that ImageJ lacks), ``.ome.tif``, ``.ome.zarr``, ``.zarr``, ``.h5``, ``.npy``,
             ``.nii.gz``, ``.png`` and others.
         data: array or `Image`, in memory or lazy.
-        axes: names of its dimensions; an `Image` brings its own, for an array they are guessed from the shape.
-        voxel_size: a length in um, lengths (z, y, x), or a mapping with unit; an `Image` brings its own.
-        labels: whether these are object ids: pyramids pick voxels instead of mixing them, and an OME-Zarr image that exists gets them as
-            ``labels/NAME``, NAME being `dataset` or ``labels``.
-        overwrite: replace what exists.
-        dataset: name inside the file. HDF5: added to the file when it exists, whose other data sets stay.
+        axes: names of the dimensions; by default those of the `Image`, for an array guessed from the shape.
+        voxel_size: a length in um, lengths (z, y, x), or a mapping with unit; by default that of the `Image`.
+        labels: whether the values are object ids. Pyramids then select voxels instead of averaging, and labels for an existing OME-Zarr
+            image are written to its ``labels/NAME``, where NAME is `dataset` or ``labels``.
+        overwrite: replace an existing file.
+        dataset: name inside the file. An existing HDF5 file keeps its other data sets.
 
     Returns:
-        Where it was written.
+        Path of the file or folder that was written.
 
     Raises:
-        FileWriteError: when it exists, the disk is full, or the place cannot be written to.
+        FileWriteError: when it exists, the disk is full, or the folder is not writable.
         OptionError: when the format cannot hold the array, or the suffix is unknown.
-        DataError: for an empty array, or labels that are no integers.
+        DataError: for an empty array, or labels that are not integers.
 
     Examples:
         >>> import tempfile
@@ -60,7 +60,12 @@ def write(
         dataset = inner if dataset is None else f"{inner}/{dataset}"
     array, named, size = described(data, axes, voxel_size)
     if labels and array.dtype.kind not in "uib":
-        raise DataError(f"labels of type {array.dtype} were given; ids are integers. Convert them, for example to uint32.")
+        raise DataError(
+            "labels.type",
+            f"have values of type {array.dtype}; ids are integers",
+            key="labels",
+            remedy="Convert them, for example to uint32.",
+        )
     if labels and array.dtype.kind == "b":
         array = np.asarray(array).astype(np.uint8)
     dataset, kind = _label_name(dataset, labels), format_to_write(file, labels=labels)
@@ -77,7 +82,7 @@ def write(
 
 
 def described(data: Any, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[Any, Axes, VoxelSize | None]:
-    """Array, axes and voxel size of what is to be written.
+    """Array, axes and voxel size of the data to write.
 
     Raises:
         DataError: for an empty array, or axes that do not fit.
@@ -92,9 +97,9 @@ def described(data: Any, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[A
     named = Axes(axes) if axes is not None else Axes.guess(tuple(data.shape))
     image = Image(data, named)
     if 0 in image.shape:
-        raise DataError(f"an array of shape {image.shape} is empty; there is nothing to write.")
+        raise DataError("image.empty", f"is empty: its shape is {image.shape}", key="data")
     if image.dtype.kind not in "buif":
-        raise OptionError(f"values of type {image.dtype} cannot be written; images hold integers or real numbers.")
+        raise OptionError("image.unwritable_type", f"has values of type {image.dtype}; images hold integers or real numbers", key="data")
     size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
     return data, named, size
 
@@ -104,5 +109,11 @@ def _label_name(dataset: str | None, labels: bool) -> str | None:
         return None
     parts = [part for part in dataset.strip("/").split("/") if part]
     if ".." in parts or not parts:
-        raise OptionError(f"dataset {dataset!r} is no name inside a file. Write for example 'raw' or 'volumes/raw'.")
+        raise OptionError(
+            "dataset.invalid_name",
+            "must be a name inside the file",
+            key="dataset",
+            value=dataset,
+            remedy="Write for example 'raw' or 'volumes/raw'.",
+        )
     return parts[1] if labels and len(parts) == 2 and parts[0] == "labels" else "/".join(parts)

@@ -24,7 +24,7 @@ def object_classes(labels: np.ndarray, classes: np.ndarray, ignore: int = 255) -
         (array([5, 9]), array([2, 0]))
     """
     if labels.shape != classes.shape:
-        raise DataError(f"the labels have {labels.shape} voxels but their classes have {classes.shape}. Give both of the same shape.")
+        raise DataError("classes.shape", f"have the shape {classes.shape} but the labels have {labels.shape}", key="classes")
     inside = labels > 0
     ids, index = np.unique(labels[inside], return_inverse=True)
     values = np.where(classes[inside] == ignore, 0, classes[inside]).astype(np.int64)
@@ -61,7 +61,7 @@ def class_confusion(
     for what, classes in (("truth", true_of), ("result", found_of)):
         highest = max(classes.values(), default=0)
         if highest > count:
-            raise DataError(f"an object of the {what} has the class {highest} but there are {count} classes (1 to {count}).")
+            raise DataError("classes.unknown", f"an object of the {what} is outside the classes 1 to {count}", key="class", value=highest)
     table = np.zeros((count + 1, count + 1), np.int64)
     pairs = associate(truth[0], result[0], threshold)
     for true_id, found_id, tag in zip(pairs["true_id"].tolist(), pairs["predicted_id"].tolist(), pairs["tag"].tolist(), strict=True):

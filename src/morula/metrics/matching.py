@@ -158,7 +158,7 @@ def _thresholds(values: Sequence[float] | float) -> list[float]:
     thresholds = [float(value) for value in (values if isinstance(values, Iterable) else [values])]
     for threshold in thresholds:
         if not 0 < threshold <= 1:
-            raise OptionError(f"threshold {threshold} is not an IoU; thresholds lie above 0 and up to 1, for example 0.5.")
+            raise OptionError("metric.threshold", "must be an IoU above 0 and up to 1", key="threshold", value=threshold)
     return thresholds
 
 
@@ -192,7 +192,7 @@ def _by_threshold(scores: Iterable[Sequence[Scores]]) -> list[list[Scores]]:
     images = [list(image) for image in scores]
     kinds = {tuple(score.threshold for score in image) for image in images}
     if len(kinds) > 1:
-        raise DataError(f"the images were scored at different thresholds: {sorted(kinds)}. Score all of them at the same ones.")
+        raise DataError("metric.different_thresholds", f"the images were scored at different thresholds: {sorted(kinds)}")
     return [list(each) for each in zip(*images, strict=True)]
 
 

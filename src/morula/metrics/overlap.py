@@ -82,19 +82,18 @@ def label_arrays(truth: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     arrays = spatial_array(truth)[0], spatial_array(prediction)[0]
     if arrays[0].shape != arrays[1].shape:
-        raise DataError(f"the truth has shape {arrays[0].shape} and the prediction {arrays[1].shape}. They must be of the same image.")
+        raise DataError("metric.shapes", f"the truth has the shape {arrays[0].shape} but the prediction {arrays[1].shape}")
     return _as_uint32(arrays[0], "truth"), _as_uint32(arrays[1], "prediction")
 
 
 def _as_uint32(array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype.kind not in "iub":
-        raise DataError(
-            f"the {what} has values of type {array.dtype}; labels are integers. Convert it, for example with .astype('uint32')."
-        )
+        remedy = "Convert it, for example with .astype('uint32')."
+        raise DataError("metric.type", f"has values of type {array.dtype}; labels are integers", key=what, remedy=remedy)
     if array.size and (array.dtype.kind == "i" or array.dtype.itemsize > 4):
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= 2**32:
-            raise DataError(f"the {what} has labels from {low} to {high}; they lie between 0 and 4294967295. Relabel it.")
+            raise DataError("metric.ids", f"has labels from {low} to {high}; ids are 0 to 4294967295", key=what, remedy="Relabel it.")
     return np.ascontiguousarray(array, dtype=np.uint32)
 
 
@@ -149,14 +148,17 @@ def class_table(truth: Any, prediction: Any, classes: int, *, ignore: int | None
                [1, 0]])
     """
     if classes < 1:
-        raise OptionError(f"classes is {classes}; there is at least one.")
+        raise OptionError("metric.class_count", "must be 1 or more", key="classes", value=classes)
     pairs = contingency(truth, prediction)
     kept = np.ones(len(pairs.count), bool) if ignore is None else pairs.truth != ignore
     for what, values in (("truth", pairs.truth[kept]), ("prediction", pairs.prediction[kept])):
         if values.max(initial=0) >= classes:
             raise DataError(
-                f"the {what} has the value {values.max()} but there are {classes} classes (0 to {classes - 1}). "
-                "Give more classes, or ignore=VALUE for a value of the truth that is no class."
+                "metric.class_range",
+                f"must be one of the {classes} classes 0 to {classes - 1}",
+                key=what,
+                value=int(values.max()),
+                remedy="Give more classes, or ignore=VALUE for a value of the truth that is not a class.",
             )
     table = np.zeros((classes, classes), np.int64)
     table[pairs.truth[kept], pairs.prediction[kept]] = pairs.count[kept]

@@ -1,4 +1,4 @@
-"""How near an image of continuous values is to the true one."""
+"""Differences between two images of continuous values: squared and absolute error, PSNR, structural similarity."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from morula.core.errors import DataError, OptionError
+
+
+def _check_shapes(truth: np.ndarray, prediction: np.ndarray) -> None:
+    """Raise for images of different shapes, or without voxels."""
+    if truth.shape != prediction.shape or not truth.size:
+        raise DataError("metric.shapes", f"the truth has the shape {truth.shape} but the prediction {prediction.shape}")
+
+
+def _check_range(width: float) -> None:
+    """Raise for a range of values that is not positive."""
+    if width <= 0:
+        remedy = "Give data_range where the true image is constant."
+        raise OptionError("metric.data_range", "must be positive", key="data_range", value=width, remedy=remedy)
 
 
 def mean_squared_error(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -20,8 +33,7 @@ def mean_squared_error(truth: np.ndarray, prediction: np.ndarray) -> float:
         >>> mean_squared_error(np.zeros((2, 2)), np.full((2, 2), 3.0))
         9.0
     """
-    if truth.shape != prediction.shape or not truth.size:
-        raise DataError(f"the truth has shape {truth.shape} and the prediction {prediction.shape}. They must be of the same image.")
+    _check_shapes(truth, prediction)
     return float(np.square(np.asarray(truth, np.float64) - prediction).mean())
 
 
@@ -45,8 +57,7 @@ def peak_signal_noise_ratio(truth: np.ndarray, prediction: np.ndarray, *, data_r
     width = float(np.ptp(truth)) if data_range is None else data_range
     if not error:
         return inf
-    if width <= 0:
-        raise OptionError(f"the data range is {width}; it is above 0. Give data_range where the true image is constant.")
+    _check_range(width)
     return 10 * log10(width**2 / error)
 
 
@@ -60,8 +71,7 @@ def mean_absolute_error(truth: np.ndarray, prediction: np.ndarray) -> float:
         >>> mean_absolute_error(np.zeros((2, 2)), np.full((2, 2), -3.0))
         3.0
     """
-    if truth.shape != prediction.shape or not truth.size:
-        raise DataError(f"the truth has shape {truth.shape} and the prediction {prediction.shape}. They must be of the same image.")
+    _check_shapes(truth, prediction)
     return float(np.abs(np.asarray(truth, np.float64) - prediction).mean())
 
 
@@ -83,13 +93,11 @@ def structural_similarity(truth: np.ndarray, prediction: np.ndarray, *, data_ran
         >>> structural_similarity(image, image)
         1.0
     """
-    if truth.shape != prediction.shape or not truth.size:
-        raise DataError(f"the truth has shape {truth.shape} and the prediction {prediction.shape}. They must be of the same image.")
+    _check_shapes(truth, prediction)
     if window % 2 == 0:
-        raise OptionError(f"window is {window}, which is even and has no middle. Use {window + 1}.")
+        raise OptionError("metric.window", "must be odd", key="window", value=window, remedy=f"Use {window + 1}.")
     width = float(np.ptp(truth)) if data_range is None else data_range
-    if width <= 0:
-        raise OptionError(f"the data range is {width}; it is above 0. Give data_range where the true image is constant.")
+    _check_range(width)
     x, y = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
     edges = [min(window, n - (n + 1) % 2) for n in x.shape]
     mean_x, mean_y = uniform_filter(x, edges), uniform_filter(y, edges)

@@ -88,7 +88,7 @@ def simulate(
     spacing = _checked(kind, shape, n_objects, spacing)
     coverage = (0.35 if kind == "nuclei" else 0.85) if coverage is None else coverage
     if not (0 < coverage <= 1 and 0 <= touching <= 1):
-        raise OptionError(f"coverage {coverage} and touching {touching} are parts of a whole: between 0 and 1.")
+        raise OptionError("simulate.fraction", f"coverage ({coverage}) and touching ({touching}) must be between 0 and 1")
     optics = Optics() if optics is None else optics
     scale = np.asarray(spacing) / spacing[-1]  # all lengths below are in pixels of the last axis
     fill = 1.35 if kind == "membranes" else 1.1  # neighbours cut parts of each other off
@@ -135,14 +135,16 @@ def simulate_data_set(
 
 def _checked(kind: str, shape: Sequence[int], n_objects: int, spacing: Sequence[float] | None) -> tuple[float, ...]:
     if kind not in KINDS:
-        raise OptionError(f"kind {kind!r} is not known; use one of {', '.join(KINDS)}.")
+        raise OptionError("simulate.kind", f"must be one of {', '.join(KINDS)}", key="kind", value=kind)
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise OptionError(f"shape {tuple(shape)} is not that of an image; give 2 (YX) or 3 (ZYX) lengths of at least 1 voxel.")
+        rule = "must have 2 (YX) or 3 (ZYX) lengths of at least 1 voxel"
+        raise OptionError("simulate.shape", rule, key="shape", value=tuple(shape))
     if n_objects < 0:
-        raise OptionError(f"n_objects is {n_objects}; it is 0 or more.")
+        raise OptionError("simulate.count", "must be 0 or more", key="n_objects", value=n_objects)
     spacing = (1.0,) * len(shape) if spacing is None else tuple(spacing)
     if len(spacing) != len(shape) or min(spacing) <= 0:
-        raise OptionError(f"spacing {spacing} does not fit shape {tuple(shape)}; give one positive length a dimension.")
+        rule = f"must have one positive length per axis of the shape {tuple(shape)}"
+        raise OptionError("simulate.spacing", rule, key="spacing", value=spacing)
     return spacing
 
 

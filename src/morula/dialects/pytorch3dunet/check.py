@@ -242,7 +242,9 @@ def _loss(prepared: Prepared, batch: Mapping[str, Any], device: str, phase: str)
     with _at("loss"):
         total = sum(sums.total for sums in prepared.watcher.loss(outputs, batch).values())
         if not bool(torch.isfinite(torch.as_tensor(total))):
-            raise DataError("loss.not_finite", f"is {float(total)} on the first batch", remedy="Check raw data and labels for NaN.")
+            raise DataError(
+                "loss.not_finite_at_start", f"is {float(total)} on the first batch", remedy="Check raw data and labels for NaN."
+            )
     return total
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from morula.core.errors import OptionError, UnknownNameError
+from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.ignored_keys import read_section
@@ -63,7 +63,7 @@ def optimizer_options(config: Mapping[str, Any]) -> type[OptimizerOptions]:
     """The options of the optimiser that is named under ``optimizer``.
 
     Raises:
-        UnknownNameError: for one that does not exist; the original silently takes Adam then.
+        OptionError: for one that does not exist; the original silently takes Adam then.
         OptionError: for one that cannot train.
     """
     from morula.training.optimisers import CANNOT_TRAIN
@@ -74,7 +74,7 @@ def optimizer_options(config: Mapping[str, Any]) -> type[OptimizerOptions]:
     if name not in OPTIMIZERS:
         rule = f"must be one of {', '.join(OPTIMIZERS)} (the original would silently train with Adam)"
         remedy = did_you_mean(name, list(OPTIMIZERS)).strip()
-        raise UnknownNameError("optimiser.unknown", rule, key="optimizer.name", value=name, remedy=remedy)
+        raise OptionError("optimiser.unknown", rule, key="optimizer.name", value=name, remedy=remedy)
     return OPTIMIZERS[name]
 
 
@@ -82,7 +82,7 @@ def native_optimiser(config: Mapping[str, Any]) -> Optimiser:
     """The native optimiser that ``optimizer`` describes; all weights are decayed, biases and norms too.
 
     Raises:
-        UnknownNameError: for one that does not exist.
+        OptionError: for one that does not exist.
         OptionError: for a value that breaks a rule, or one that cannot train.
 
     Examples:

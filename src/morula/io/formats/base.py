@@ -1,4 +1,4 @@
-"""What a file format is: how it is recognised, read and written."""
+"""The interface of a file format: how it is recognised, read and written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABEL_NAMES = ("label", "labels", "masks", "mask", "gt", "segmentation", "export
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a file: a data set inside it, a pyramid level, and whether label ids are wanted rather than intensities."""
+    """What to read from a file: a data set inside it, a pyramid level, and whether it holds label ids or intensities."""
 
     dataset: str | None = None
     level: int = 0
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class FileContent:
-    """What a file holds: an array (lazy where the format allows it), and its axes and voxel size where the file states them."""
+    """Content of a file: an array (lazy where the format allows it), and its axes and voxel size where the file has them."""
 
     data: Any
     axes: Axes | None = None
@@ -39,14 +39,14 @@ class FileContent:
 
 @dataclass(frozen=True)
 class Target:
-    """How to write: axes and voxel size of the array, whether it holds label ids, the name inside the file, and whether to replace that."""
+    """How to write an array: its axes and voxel size, whether it holds label ids, and its name inside the file."""
 
     axes: Axes
     voxel_size: VoxelSize | None = None
     labels: bool = False
     dataset: str | None = None
     existing: Path | None = None
-    """The file that one data set is added to, where the format does that."""
+    """The existing file to which a data set is added, for formats that support it."""
 
 
 class Format(ABC):
@@ -68,7 +68,13 @@ class Format(ABC):
 
     @abstractmethod
     def read(self, path: Path, request: Request) -> FileContent:
-        """Open the file; values are read later where the format allows it."""
+        """Open the file; values are read later where the format allows it.
+
+        Raises:
+            FileReadError: when the file is damaged.
+            DataError: when it contains no image, or several.
+            OptionError: when the request does not fit the file.
+        """
 
     def write(self, path: Path, data: Any, target: Target) -> None:
         """Write an array, in memory or lazy, to a new file.
@@ -76,62 +82,80 @@ class Format(ABC):
         Raises:
             OptionError: when the format cannot hold this array.
         """
-        raise OptionError(f"{self.name} files can be read but not written; choose the suffix .ome.zarr, .tif or .h5 for {path.name!r}.")
+        raise OptionError(
+            "format.read_only", f"{self.name} files cannot be written", file=path, remedy="Choose the suffix .ome.zarr, .tif or .h5."
+        )
 
     def place(self, path: Path, target: Target) -> Path:
-        """The file or folder that the array itself will lie in."""
+        """The file or folder that contains the array itself."""
         return path
 
     def adds_to(self, path: Path, target: Target, overwrite: bool) -> bool:
-        """Whether the array is added to a file that exists, whose other content stays.
+        """Whether the array is added to an existing file whose other content is kept.
 
         Raises:
-            FileWriteError: when it would replace something that may not be replaced.
+            FileWriteError: when it would replace a data set and `overwrite` is false.
         """
         return False
 
     def finished(self, path: Path, target: Target) -> None:  # noqa: B027 - most formats need nothing here
-        """What is left to do once the array is in its place."""
+        """Called after the array has its final name."""
 
 
 def reject_selection(path: Path, request: Request, kind: str) -> None:
-    """Refuse `dataset` and `level` for a format that holds one image.
+    """Reject `dataset` and `level` for a format that contains one image.
 
     Raises:
         OptionError: when one of them is given.
     """
     if request.dataset is not None:
-        raise OptionError(f"dataset={request.dataset!r} was given but {path.name!r} is a {kind} file, which holds one image. Leave it out.")
+        rule = f"does not apply to a {kind} file, which contains one image"
+        raise OptionError("dataset.not_applicable", rule, key="dataset", value=request.dataset, file=path, remedy="Leave it out.")
     if request.level:
-        raise OptionError(f"level={request.level} was given but {path.name!r} is a {kind} file, which has no pyramid. Leave it out.")
+        rule = f"does not apply to a {kind} file, which has no pyramid"
+        raise OptionError("level.not_applicable", rule, key="level", value=request.level, file=path, remedy="Leave it out.")
 
 
 def pick_level(path: Path, level: int, n_levels: int) -> int:
-    """The level, checked; negative ones count from the coarsest.
+    """The pyramid level as an index from 0; negative levels count from the coarsest.
 
     Raises:
         OptionError: for a level that the file does not have.
     """
     if not -n_levels <= level < n_levels:
-        raise OptionError(f"level {level} was asked for but {path.name!r} has {n_levels}: 0 (full size) to {n_levels - 1}.")
+        raise OptionError(
+            "level.missing", f"does not exist; there are 0 (full resolution) to {n_levels - 1}", key="level", value=level, file=path
+        )
     return level % n_levels
 
 
 def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> str:
-    """The data set asked for, or the only or obvious one of those found (name -> something that prints as its shape).
+    """Name of the requested data set; without a request the only one, or the only one with a customary name.
 
-    Obvious are the customary names (raw, image, data, ... or label, labels, ... when labels are wanted), at any depth.
+    Customary names are raw, image, data, ...; for labels label, labels, ...; at any depth.
+
+    Args:
+        path: the file, for messages.
+        found: data sets by name; the values print as their shapes.
+        request: what to read.
 
     Raises:
-        DataError: listing the data sets when none is obvious, the one asked for is absent, or there are none.
+        DataError: when there are none, the requested one is missing, or none is obvious; the message lists them.
     """
     listing = ", ".join(f"{name} {shape}" for name, shape in list(found.items())[:20]) + (" ..." if len(found) > 20 else "")
     if not found:
-        raise DataError(f"{str(path)!r} holds no image data set. Check that it is the right file.")
+        raise DataError("dataset.none", "contains no image data set", file=path, remedy="Check that it is the right file.")
     if request.dataset is not None:
         wanted = request.dataset.strip("/")
         if wanted not in found:
-            raise DataError(f"{str(path)!r} has no data set {wanted!r}; it holds {listing}.{did_you_mean(wanted, list(found))}")
+            raise DataError(
+                "dataset.missing",
+                f"does not exist; there are {listing}",
+                key="dataset",
+                value=wanted,
+                file=path,
+                remedy=did_you_mean(wanted, list(found)),
+            )
         return wanted
     if len(found) == 1:
         return next(iter(found))
@@ -139,33 +163,41 @@ def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> st
         same = [name for name in found if name.rsplit("/", 1)[-1].lower() == wanted]
         if len(same) == 1:
             return same[0]
-    raise DataError(f"{str(path)!r} holds several data sets: {listing}. Name one with dataset=..., or as {path.name}:/NAME.")
+    raise DataError(
+        "dataset.ambiguous",
+        f"contains several data sets: {listing}",
+        file=path,
+        remedy=f"Name one with dataset=..., or as {path.name}:/NAME.",
+    )
 
 
 def check_is_image(path: Path, shape: Sequence[int], dtype: Any) -> None:
-    """Refuse what is no image: other than 2 to 5 dimensions, or values that are not numbers.
+    """Reject arrays that are not images.
 
     Raises:
-        DataError: saying what the file holds.
+        DataError: for other than 2 to 5 dimensions, or values that are not integers or real numbers.
     """
     if not 2 <= len(shape) <= 5:
-        raise DataError(f"{str(path)!r} holds an array of shape {tuple(shape)}; images have 2 to 5 dimensions.")
+        raise DataError("image.dimensions", "images have 2 to 5 dimensions", key="shape", value=tuple(shape), file=path)
     if dtype.kind not in "buif":
-        raise DataError(f"{str(path)!r} holds values of type {dtype}; images hold integers or real numbers.")
+        raise DataError("image.type", f"has values of type {dtype}; images hold integers or real numbers", file=path)
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Keep a library's own warnings away from the user: what matters is said by our errors."""
+    """Suppress the warnings of a library; our errors report what matters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def lengths_to_voxel_size(lengths: Sequence[float] | None, letters: str, unit: str = "um") -> VoxelSize | None:
-    """Voxel size in um (or pixel) from a length an axis, ``None`` where they say nothing (not positive, or all 1 pixel).
+    """Voxel size in um (or pixel) from one length per axis; `None` for lengths without meaning (not positive, or all 1 pixel).
 
-    A 3D size without z is no size: guessing z would fake an isotropic volume.
+    Args:
+        lengths: one per axis.
+        letters: names of the axes; other axes than Z, Y and X are ignored.
+        unit: unit of all lengths; `None` is returned when it is not a unit of length.
 
     Examples:
         >>> lengths_to_voxel_size([2.0, 0.5, 0.5], "zyx")

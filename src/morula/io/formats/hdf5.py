@@ -64,8 +64,12 @@ class Hdf5(Format):
         with h5py.File(path, "r") as file:
             if target.dataset in file and not overwrite:
                 raise FileWriteError(
-                    f"{str(path)!r} holds a data set {target.dataset!r} already. Pass overwrite=True to replace it "
-                    "(the others stay), or name another."
+                    "dataset.exists",
+                    "exists already in the file",
+                    key="dataset",
+                    value=target.dataset,
+                    file=path,
+                    remedy="Pass overwrite=True to replace it (other data sets are kept), or choose another name.",
                 )
         return True
 

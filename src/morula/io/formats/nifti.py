@@ -49,7 +49,7 @@ class Nifti(Format):
         found = _load(path)
         shape, header = found.shape, found.header
         if not 2 <= len(shape) <= 5:
-            raise DataError(f"{str(path)!r} holds an array of shape {shape}; images have 2 to 5 dimensions.")
+            raise DataError("image.dimensions", "images have 2 to 5 dimensions", key="shape", value=tuple(shape), file=path)
         scaled = found.dataobj.slope != 1 or found.dataobj.inter != 0
         source = NiftiArray(shape, np.float64 if scaled else found.get_data_dtype(), path=path)
         _check_complete(path, found)
@@ -73,7 +73,12 @@ class Nifti(Format):
 
         dtype = np.dtype(data.dtype)
         if dtype.name not in _TYPES:
-            raise OptionError(f"NIfTI cannot hold {dtype}; it holds {', '.join(_TYPES)}. Convert first, or write .ome.zarr or .h5.")
+            raise OptionError(
+                "format.type",
+                f"NIfTI cannot store {dtype}; it stores {', '.join(_TYPES)}",
+                file=path,
+                remedy="Convert the values, or write .ome.zarr or .h5.",
+            )
         axes = target.axes
         letters = _LETTERS if "C" in axes else "XYZT" if "T" in axes else "XYZ" if "Z" in axes else "XY"
         places = [axes.index(letter) if letter in axes else None for letter in letters]

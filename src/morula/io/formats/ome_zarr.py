@@ -57,7 +57,10 @@ class OmeZarr(Format):
         attributes = attributes_of(path)
         if UNFINISHED in attributes:
             raise FileReadError(
-                f"{str(path)!r} was not finished by the run that wrote it. Run that again, or finish it with finish_pyramid."
+                "ome_zarr.unfinished",
+                "was not finished by the run that wrote it",
+                file=path,
+                remedy="Run that again, or finish it with finish_pyramid.",
             )
         if request.labels and not ngff.is_label(attributes) and (path / "labels").is_dir():
             found = _read_label(path, request)
@@ -147,9 +150,13 @@ def start(path: Path, shape: Sequence[int], dtype: Any, axes: Axes, voxel_size: 
     """
     dtype = np.dtype(dtype)
     if axes != "".join(letter for letter in "TCZYX" if letter in axes):
-        raise OptionError(f"axes {axes} cannot be written to OME-Zarr, whose order is TCZYX. Transpose the array.")
+        raise OptionError(
+            "ome_zarr.axis_order", "must be in the order TCZYX for OME-Zarr", key="axes", value=str(axes), remedy="Transpose the array."
+        )
     if labels and dtype.kind not in "ui":
-        raise OptionError(f"labels of type {dtype} cannot be written to OME-Zarr; ids are integers. Convert them, for example to uint32.")
+        raise OptionError(
+            "ome_zarr.label_type", f"ids are integers, not {dtype}", key="labels", remedy="Convert them, for example to uint32."
+        )
     image = _image_above(path) if labels else None
     version = 3
     if image is not None:
@@ -170,7 +177,7 @@ def finish(path: Path) -> None:
     """
     state = attributes_of(path).get(UNFINISHED)
     if state is None:
-        raise DataError(f"{str(path)!r} is not an unfinished output; open_output starts one.")
+        raise DataError("output.not_unfinished", "is not an unfinished output", file=path, remedy="Start one with open_output.")
     axes, labels = Axes(state["axes"]), bool(state["labels"])
     voxel_size = None if state["voxel_size"] is None else VoxelSize(**state["voxel_size"])
     image, version = (_image_above(path) if labels else None), _zarr_version(path)
@@ -214,7 +221,9 @@ def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> VoxelSize | No
     of_labels = [n for n, letter in zip(shape, axes, strict=True) if letter in "ZYX"]
     if of_image != of_labels:
         raise DataError(
-            f"labels of shape {tuple(shape)} ({axes}) do not fit the image {str(image)!r} of shape {found.data.shape} ({found.axes})."
+            "ome_zarr.label_shape",
+            f"labels of shape {tuple(shape)} ({axes}) do not fit the image of shape {found.data.shape} ({found.axes})",
+            file=image,
         )
     return found.voxel_size
 

@@ -63,7 +63,9 @@ class Raster(Format):
         reject_selection(path, request, "picture")
         with _opened(path) as picture:
             if request.labels and picture.format == "JPEG":
-                raise DataError(f"labels {str(path)!r} are a JPEG, whose compression changes ids at edges. Save them anew as PNG or TIFF.")
+                raise DataError(
+                    "labels.jpeg", "labels are a JPEG, whose compression changes ids", file=path, remedy="Save them again as PNG or TIFF."
+                )
             mode = picture.mode
             if (mode not in _TYPES and mode not in _SAMPLES) or (mode == "P" and not request.labels):
                 mode = "RGB"
@@ -78,7 +80,7 @@ class Raster(Format):
         kind = {".png": "PNG", ".bmp": "BMP"}.get(suffix_of(path), "JPEG")
         if kind == "JPEG" and target.labels:
             raise OptionError(
-                f"JPEG changes ids near every edge, so labels are not written to {path.name!r}. Choose .png, .tif or .ome.zarr."
+                "format.lossy_labels", "JPEG changes ids near edges; labels are not written to it", remedy="Choose .png, .tif or .ome.zarr."
             )
         size = target.voxel_size
         extra: dict[str, Any] = {}
@@ -99,7 +101,9 @@ def _picture(data: Any, axes: Axes, kind: str) -> np.ndarray:
     letters = [letter for letter, n in zip(axes, data.shape, strict=True) if letter in "YX" or n > 1]
     if set(letters) - set("YXC"):
         raise OptionError(
-            f"{kind} holds one 2D image but the array has axes {axes} and shape {tuple(data.shape)}. Write .tif or .ome.zarr."
+            "format.dimensions",
+            f"{kind} stores one 2D image but the array has the axes {axes} and the shape {tuple(data.shape)}",
+            remedy="Write .tif or .ome.zarr.",
         )
     order = [axes.index(letter) for letter in ("Y", "X", *(["C"] if "C" in letters else []))]
     fixed = {axis: 0 for axis in range(len(axes)) if axis not in order}
@@ -108,7 +112,8 @@ def _picture(data: Any, axes: Axes, kind: str) -> np.ndarray:
     colours = (3, 4) if kind == "PNG" else (3,)
     if picture.dtype.name not in allowed or (picture.ndim == 3 and (picture.shape[2] not in colours or picture.dtype != np.uint8)):
         raise OptionError(
-            f"{kind} cannot hold {picture.dtype} of shape {picture.shape}; it holds {' and '.join(allowed)}, or RGB of uint8. "
-            "Write .tif or .ome.zarr."
+            "format.type",
+            f"{kind} cannot store {picture.dtype} of shape {picture.shape}; it stores {' and '.join(allowed)}, or RGB of uint8",
+            remedy="Write .tif or .ome.zarr.",
         )
     return picture

@@ -47,7 +47,10 @@ def _open(spec: dict[str, Any], path: Path) -> Any:
         import tensorstore
     except ImportError:
         raise MissingExtraError(
-            f"{str(path)!r} is an N5 or precomputed volume, which needs an optional package. Install it with: pip install 'morula[formats]'"
+            "extra.tensorstore",
+            "is an N5 or precomputed volume, which needs the package tensorstore",
+            file=path,
+            remedy="Install it with: pip install 'morula[formats]'",
         ) from None
     try:
         store = tensorstore.open(spec, open=True, read=True).result()

@@ -144,9 +144,11 @@ def _kind(data: Any, axes: str, *, big: bool, ome: bool) -> str:
     dtype, lengths = np.dtype(data.dtype).name, dict(zip(axes, data.shape, strict=True))
     if ome:
         if dtype not in (*_OME_TYPES, "bool"):
-            raise OptionError(f"OME-TIFF cannot hold {dtype}; it holds {', '.join(_OME_TYPES)}. Write .ome.zarr or .h5, or convert first.")
+            rule = f"OME-TIFF cannot store {dtype}; it stores {', '.join(_OME_TYPES)}"
+            raise OptionError("format.type", rule, remedy="Write .ome.zarr or .h5, or convert the values.")
         if lengths["X"] == 1:
-            raise OptionError(f"OME-TIFF cannot hold an image of width 1, here of shape {data.shape}. Write .tif, .ome.zarr or .h5.")
+            rule = f"OME-TIFF cannot store an image of width 1, here of shape {data.shape}"
+            raise OptionError("format.width", rule, remedy="Write .tif, .ome.zarr or .h5.")
         return "ome"
     if 1 in (lengths.get("Z"), lengths.get("C"), lengths["X"]):
         return "plain"
@@ -163,12 +165,22 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
     if request.dataset is not None:
         if not request.dataset.isdecimal() or int(request.dataset) >= len(sizes):
             raise OptionError(
-                f"dataset={request.dataset!r} was given but {str(path)!r} holds the images {listing}. Give one of these numbers."
+                "tiff.no_series",
+                f"is not one of the images {listing}",
+                key="dataset",
+                value=request.dataset,
+                file=path,
+                remedy="Give a number.",
             )
         return int(request.dataset)
     largest = [i for i, size in enumerate(sizes) if size == max(sizes)]
     if len(largest) > 1:  # smaller ones are thumbnails and labels of slide scanners
-        raise DataError(f"{str(path)!r} holds several images: {listing}. Name one with dataset='0', or split the file.")
+        raise DataError(
+            "tiff.several_series",
+            f"contains several images: {listing}",
+            file=path,
+            remedy="Name one with dataset='0', or split the file.",
+        )
     return largest[0]
 
 
