@@ -269,8 +269,8 @@ def test_labels_of_another_size_are_named(folder: Path, tmp_path: Path) -> None:
     ("objects", "expected"),
     [
         ("refine: [fill_holes, {dilation: [1, 1, 1]}]", "objects.refine.1 radius [1, 1, 1] has 3 numbers but the image has 2 axes"),
-        ("measure: {extra: [slice]}", "'slice' is not a number"),
-        ("measure: {extra: [intensity_mean]}", "'intensity_mean' stands in the table already. Leave it out."),
+        ("measure: {extra: [slice]}", "'slice': is not a number per object"),
+        ("measure: {extra: [intensity_mean]}", "'intensity_mean': is in the table already. Leave it out."),
     ],
 )
 def test_what_would_fail_after_the_training_is_told_before(folder: Path, objects: str, expected: str) -> None:

@@ -152,8 +152,8 @@ def test_values_that_are_not_finite(mine: Path, trained: Path, value: float) -> 
     values[5, 6] = value
     replaced(path, values)
     said = refused(mine)
-    assert "nuclei_003.tif holds NaN or infinite values" in said
-    with pytest.raises(DataError, match=r"nuclei_003\.tif holds NaN or infinite values"):
+    assert "nuclei_003.tif: holds NaN or infinite values" in said
+    with pytest.raises(DataError, match=r"nuclei_003\.tif: holds NaN or infinite values"):
         list(morula.segment(path, model=trained, output=mine / "cells.tif"))
     assert not (mine / "cells.tif").exists()
 
