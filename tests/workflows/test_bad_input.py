@@ -248,7 +248,7 @@ def test_a_training_on_a_full_disk_ends_in_words(mine: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "error: " in done.stderr
     assert "cannot be written" in done.stderr
-    assert "free space" in done.stderr
+    assert "free disk space" in done.stderr
     assert "Traceback" not in done.stderr
     assert leftovers(mine) == []
     assert not (mine / "run/model/model.json").exists()
