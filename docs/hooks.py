@@ -18,8 +18,8 @@ from typer.main import get_command
 
 import morula
 from morula.cli.app import app
-from morula.dialects.biapy.table import documentation
 from morula.core import errors
+from morula.dialects.biapy.table import documentation
 from morula.jobs.job import Job
 
 WORKER = "https://unpkg.com/iframe-worker/shim"
