@@ -116,6 +116,7 @@ def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
         "patch": [32, 32],
         "batch": 2,
         "kind": "grid",
+        "patches_per_epoch": "grid",
         "overlap": 0.0,
         "normalise": {"kind": "zscore", "per": "image"},
     }

@@ -192,6 +192,11 @@ def test_the_channels_of_the_patch_are_those_of_the_images(tmp_path: Path) -> No
     }  # fmt: skip
     with raises("biapy.channel_count", key="DATA.PATCH_SIZE", value="(64, 64, 3)"):
         check(written(tmp_path, keys), prove=False)
+    # an epoch is as long as in BiaPy: each patch of the grid once, or one random patch per image; of three images one is validated on
+    keys |= {"DATA.PATCH_SIZE": "(32, 32, 1)", "DATA.VAL.SPLIT_TRAIN": 0.34}
+    assert len(check(written(tmp_path, keys), prove=False).prepared.train) == 2 * 4
+    drawn = check(written(tmp_path, keys | {"DATA.TRAIN.EXTRACT_RANDOM_PATCH": True}), prove=False).prepared.train
+    assert [drawn.place(5, index)[0] for index in range(len(drawn))] == [0, 1]
 
 
 def test_a_job_that_only_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,10 @@ class PatchDataset:
         return list(accumulate(len(grid) for grid in self._grids))
 
     def __len__(self) -> int:
-        return self.sampling.patches_per_epoch or self._ends[-1]
+        stated = self.sampling.patches_per_epoch
+        if stated == "images":
+            return len(self.sources)
+        return stated if isinstance(stated, int) else self._ends[-1]
 
     def place(self, epoch: int, index: int) -> tuple[int, Region]:
         """Number of the source and box of a patch, before augmentation.
@@ -240,7 +243,9 @@ class PatchDataset:
             raise IndexError(index)
         total = self._ends[-1]
         turn, position = divmod(epoch * len(self) + index, total)
-        if len(self) != total:
+        if self.sampling.patches_per_epoch == "images":  # in each image one box after the other
+            position = self._ends[index] - 1 - epoch % len(self._grids[index])
+        elif len(self) != total:
             position = int(_permutation(self.seed, turn, total)[position])
         number = bisect_right(self._ends, position)
         source, grid = self.sources[number], self._grids[number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,8 +30,9 @@ class Options(Base):
     """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
-    patches_per_epoch: int | None = Field(None, ge=1)
-    """Patches per epoch; as many as cover all images once when left out."""
+    patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
+    """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
+    images once, but enough for 40 steps."""
 
 
 @dataclass(frozen=True)

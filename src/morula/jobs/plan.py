@@ -318,7 +318,7 @@ def filter_problems(job: Any, facts: Facts) -> list[Problem]:
 def step_problems(job: Any) -> list[str]:
     """An epoch cannot have more steps than it has patches for."""
     sampling, steps = job.sampling, job.training.steps_per_epoch
-    if steps is None or steps * sampling.batch <= sampling.patches_per_epoch:
+    if steps is None or not isinstance(sampling.patches_per_epoch, int) or steps * sampling.batch <= sampling.patches_per_epoch:
         return []
     return [
         f"{steps} steps of {sampling.batch} patches need {steps * sampling.batch} patches, but sampling.patches_per_epoch is "

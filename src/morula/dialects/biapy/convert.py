@@ -203,14 +203,13 @@ def _sampling(settings: Settings) -> dict[str, Value]:
     patch = patch_of(settings)
     found: dict[str, Value] = {"patch": patch, **settings.native("sampling")}
     if settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH"):
-        found["kind"] = "random"
+        found |= {"kind": "random", "patches_per_epoch": "images"}
         if settings.flag("DATA.TRAIN.PROBABILITY_MAP"):
             found["foreground"] = settings.number("DATA.TRAIN.W_FOREGROUND")
     else:
-        found["kind"] = "grid"
+        found |= {"kind": "grid", "patches_per_epoch": "grid"}
         overlap = [round(share * edge) for share, edge in zip(settings.per_axis("DATA.TRAIN.OVERLAP"), patch, strict=True)]
         found["overlap"] = overlap if any(overlap) else 0.0
-    settings.note("an epoch has at least 40 steps; write sampling.patches_per_epoch into the converted job for another length.")
     return {**found, "normalise": normalisation_of(settings)}
 
 
