@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from morula.core.errors import OptionError
 from morula.inference.memory import _control_groups, available_memory, measure_bytes_per_voxel, parse_bytes
+from morula.testing.errors import raises
 
 
 @pytest.mark.parametrize(("text", "n"), [("8GB", 8 * 10**9), ("2 GiB", 2**31), ("500mb", 5 * 10**8), (123, 123), ("1.5k", 1500)])
@@ -17,12 +17,12 @@ def test_sizes(text, n):
 
 
 @pytest.mark.parametrize("text", ["", "many", "8 GX", "-1GB", "0", 0])
-def test_sizes_that_are_not_understood(text):
-    with pytest.raises(OptionError, match="for example '8GB'"):
+def test_invalid_sizes(text):
+    with raises("memory.size", key="memory", value=text):
         parse_bytes(text)
 
 
-def test_free_memory_is_less_than_there_is():
+def test_available_memory_is_below_the_total():
     assert available_memory("3GB") == 3 * 10**9
     assert 0 < available_memory() < psutil.virtual_memory().total
 
@@ -43,7 +43,7 @@ def test_control_groups_limit(tmp_path):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_bytes_per_voxel_count_what_is_alive(ndim):
+def test_bytes_per_voxel_count_live_tensors(ndim):
     conv = nn.Conv2d if ndim == 2 else nn.Conv3d
     net = nn.Sequential(conv(1, 8, 3, padding=1), nn.ReLU(), conv(8, 8, 3, padding=1), conv(8, 2, 1))
     # the image, the input of a layer and its output: 1 + 8 + 8 channels

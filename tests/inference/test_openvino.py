@@ -5,11 +5,12 @@ import importlib.util
 import pytest
 import torch
 
-from morula.core.errors import MissingExtraError, OptionError
+from morula.core.errors import OptionError
 from morula.dialects.pytorch3dunet import build_model
 from morula.inference.openvino import OpenVino, with_activation
 from morula.nn.build import build_network
 from morula.nn.fuse import fuse_for_inference
+from morula.testing.errors import raises
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 SECTIONS = {
@@ -23,7 +24,7 @@ SECTIONS = {
 @needs_openvino
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
-def test_the_result_is_that_of_torch_for_every_size(section):
+def test_equals_torch_for_every_size(section):
     torch.manual_seed(0)
     model = build_model({"in_channels": 1, "out_channels": 1, **section}).eval()
     fast = OpenVino(fuse_for_inference(model), model.network.multiple)
@@ -38,7 +39,7 @@ def test_the_result_is_that_of_torch_for_every_size(section):
 @needs_openvino
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
-def test_a_decoder_in_half_precision_changes_little(section):
+def test_half_precision_decoder_changes_little(section):
     torch.manual_seed(0)
     model = build_model({"in_channels": 1, "out_channels": 1, **section}).eval()
     try:
@@ -54,7 +55,7 @@ def test_a_decoder_in_half_precision_changes_little(section):
 @needs_openvino
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["unet", "resunet", "ordered_unet"])
-def test_native_networks_with_their_activation(kind):
+def test_networks_with_activation(kind):
     torch.manual_seed(0)
     network = build_network({"kind": kind, "features": (8, 16)}, 2, 1, {"F": 1, "Db": 1}).eval()
 
@@ -68,6 +69,6 @@ def test_native_networks_with_their_activation(kind):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is not None, reason="openvino is installed")
-def test_what_is_not_installed_is_named_with_the_remedy():
-    with pytest.raises(MissingExtraError, match=r"morula\[openvino\]"):
+def test_not_installed():
+    with raises("backend.not_installed", key="prediction.backend", value="openvino"):
         OpenVino(torch.nn.Identity(), (1, 1))

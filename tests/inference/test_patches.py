@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from morula.core.errors import OptionError
 from morula.inference.patches import PatchPlan
 from morula.inference.predict import predict_array
+from morula.testing.errors import raises
 
 CASES = [
     ((10, 11), (4, 5), ((0, 3, 6), (0, 5, 6)), (2, 3), 1),
@@ -38,7 +38,7 @@ def answers(image, plan):
 
 
 @pytest.mark.parametrize(("shape", "patch", "starts", "halo", "batch"), CASES)
-def test_the_last_patch_counts(shape, patch, starts, halo, batch):
+def test_last_patch_wins(shape, patch, starts, halo, batch):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     plan = PatchPlan(shape, patch, starts, halo, batch, blend="last")
     expected = np.full((2, *shape), np.nan)
@@ -48,7 +48,7 @@ def test_the_last_patch_counts(shape, patch, starts, halo, batch):
 
 
 @pytest.mark.parametrize(("shape", "patch", "starts", "halo", "batch"), CASES)
-def test_patches_are_blended_where_they_overlap_and_alone_elsewhere(shape, patch, starts, halo, batch):
+def test_overlaps_are_blended(shape, patch, starts, halo, batch):
     image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
     plan = PatchPlan(shape, patch, starts, halo, batch)
     result = predict_array(image, forward, plan, channels=2)
@@ -65,7 +65,7 @@ def test_patches_are_blended_where_they_overlap_and_alone_elsewhere(shape, patch
     np.testing.assert_allclose(result[alone], least[alone], atol=1e-6)
 
 
-def test_the_blend_rises_as_a_raised_cosine_and_adds_up():
+def test_weights_are_raised_cosines_with_sum_1():
     plan = PatchPlan((12,), (8,), ((0, 4),), (0,))
     (first, falling), (second, rising) = plan.weights(0)
     assert (first, second) == (0, 4)
@@ -79,8 +79,8 @@ def test_the_blend_rises_as_a_raised_cosine_and_adds_up():
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_patches_that_leave_voxels_out_are_refused():
-    with pytest.raises(OptionError, match="leave the voxels 4 to 5 of an axis of 10"):
+def test_gaps_are_rejected():
+    with raises("patch.gap", value=(0, 6)):
         PatchPlan((10,), (4,), ((0, 6),), (0,))
-    with pytest.raises(OptionError, match="leave the voxels 8 to 9"):
+    with raises("patch.gap", value=(0, 4)):
         PatchPlan((10,), (4,), ((0, 4),), (0,))

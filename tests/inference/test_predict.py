@@ -13,11 +13,11 @@ import torch
 import zarr
 from torch import nn
 
-from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.events import Progress
 from morula.core.orientation import Orientation, orientations
 from morula.inference.plan import TilePlan, plan_tiles
 from morula.inference.predict import predict, predict_array
+from morula.testing.errors import raises
 
 
 def conv_net(ndim: int, channels: int = 1, out: int = 2, layers: int = 2) -> nn.Module:
@@ -81,13 +81,13 @@ def test_tiles_share_the_pooling_grid(shape, batch):
     assert np.abs(predict_array(array, net, plan, channels=1) - predict_array(array, net, whole, channels=1)).max() < 1e-5
 
 
-def test_even_shapes_need_no_mirror():
+def test_even_shapes_need_no_padding():
     net, array = Pooling(2).eval(), image((1, 40, 52))
     assert np.abs(predict_array(array, net, tiled_plan((40, 52), 6, 20, 2), channels=1) - untiled(net, array)).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2), (1, 1, 1), (2, 5, 3)])
-def test_images_smaller_than_a_tile_are_mirrored(shape):
+def test_small_images_are_reflect_padded(shape):
     seen = []
 
     def forward(x):
@@ -112,7 +112,7 @@ def test_blending_is_smooth_and_keeps_constants():
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1), (2, 1, 1)])
-def test_augmentation_leaves_symmetric_networks_alone(spacing):
+def test_tta_does_not_change_symmetric_networks(spacing):
     shape = (11, 20, 15)[-len(spacing) :]
     array = image((1, *shape))
     plan = plan_tiles(shape, halo=(1,) * len(shape), multiple=(1,) * len(shape), memory=8 * 6 * 8 ** len(shape), bytes_per_voxel=8)
@@ -122,7 +122,7 @@ def test_augmentation_leaves_symmetric_networks_alone(spacing):
     assert np.abs(turned - predict_array(array, conv, plan, channels=1)).max() < 1e-5
 
 
-def test_augmentation_is_invariant_on_tiles_that_are_not_square():
+def test_tta_is_invariant_on_non_square_tiles():
     net, array, turns = conv_net(2, out=1), image((1, 24, 40)), orientations((1, 1))
     plan = plan_tiles((24, 40), halo=(2, 2), multiple=(1, 1), memory=8 * 24 * 16, bytes_per_voxel=8)
     assert plan.tile[0] != plan.tile[1]
@@ -132,7 +132,7 @@ def test_augmentation_is_invariant_on_tiles_that_are_not_square():
     assert np.abs(turn.inverse.apply(other) - result).max() < 1e-5
 
 
-def test_channels_that_hold_directions_turn_with_the_image():
+def test_tta_reorients_directional_channels():
     """The gradient of the image, as two channels, averages to itself only where its vectors are turned back."""
 
     def gradient(x):
@@ -204,7 +204,7 @@ class Sink:
 
 
 @pytest.mark.parametrize("overlap", [None, (32, 32, 32)])
-def test_memory_does_not_grow_with_the_volume(overlap):
+def test_memory_is_independent_of_the_volume(overlap):
     shape = (512, 384, 512)
     plan = plan_tiles(shape, halo=(8,) * 3, multiple=(8,) * 3, memory=16 * 128**3, bytes_per_voxel=16, overlap=overlap)
     assert plan.n_tiles > 40
@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_volume(overlap):
     assert peak < 0.3 * 4 * math.prod(shape)
 
 
-def test_closing_stops_and_leaves_what_was_finished():
+def test_closing_keeps_finished_boxes():
     out = np.full((1, 40, 40), np.nan, np.float32)
     steps = predict(np.ones((1, 40, 40), np.float32), lambda x: x, tiled_plan((40, 40), 0, 10, max_batch=1), channels=1, out=out)
     for _, event in zip(range(4), steps, strict=False):
@@ -230,7 +230,7 @@ def test_closing_stops_and_leaves_what_was_finished():
     assert np.nansum(out) == 300
 
 
-def test_grad_mode_is_the_callers_between_steps():
+def test_grad_mode_of_the_caller_is_kept():
     for _ in predict(np.ones((1, 20, 20), np.float32), conv_net(2), tiled_plan((20, 20), 2, 10), channels=2):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
@@ -248,17 +248,18 @@ def test_normalise_and_precision():
     assert 0 < np.abs(half - exact).max() < 0.05
 
 
-def test_errors_say_what_is_wrong():
+def test_errors():
     plan, array = tiled_plan((20, 20), 0, 10), np.ones((1, 20, 20), np.float32)
-    with pytest.raises(OptionError, match=r"\(20, 20\).*Plan it anew"):
+    with raises("tile.other_image", key="source"):
         predict_array(array[:, :10], torch.sigmoid, plan, channels=1)
-    with pytest.raises(OptionError, match="Create it with that shape"):
+    with raises("prediction.output_shape", key="out", value=(2, 20, 20)):
         next(predict(array, torch.sigmoid, plan, channels=1, out=np.zeros((2, 20, 20))))
-    with pytest.raises(OptionError, match="3 axes but the image has 2"):
+    with raises("prediction.orientations", value=3):
         next(predict(array, torch.sigmoid, plan, channels=1, orientations=[Orientation.identity(3)]))
-    with pytest.raises(ModelError, match=r"\(4, 1, 10, 10\).*\(4, 3, 10, 10\)"):
+    with raises("prediction.network_shape", value=(4, 1, 10, 10)):
         predict_array(array, torch.sigmoid, plan, channels=3)
     array = array.copy()
     array[0, 15, 3] = np.nan
-    with pytest.raises(DataError, match=r"NaN or infinity in \[10:20, 0:10\]"):
+    with raises("image.not_finite") as caught:
         predict_array(array, torch.sigmoid, plan, channels=1)
+    assert "[10:20, 0:10]" in caught.error.rule

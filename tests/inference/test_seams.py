@@ -31,7 +31,7 @@ def steps_at(prediction: np.ndarray, borders: set[int]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("norm", ["group", "instance", "batch"])
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_steps_between_voxels_are_no_larger_where_tiles_meet(ndim, norm):
+def test_no_larger_steps_at_tile_borders(ndim, norm):
     shape = (TILE,) * (ndim - 1) + (8 * TILE,)
     image = bright_and_dark(shape)
     ratios = {0.0: [], 0.25: []}

@@ -17,28 +17,28 @@ class Options(BaseOptions):
     """A median filter along one or two axes."""
 
     axes: FilterAxes = "z"
-    """Axes of the window; with z among them only in 3D."""
+    """Axes of the window; those with z only in 3D."""
     size: int = Field(5, ge=1)
-    """Voxels of the window along each of them, an odd number."""
+    """Length of the window along each of these axes in voxels, odd."""
 
     @field_validator("size")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError(f"{value} is even; a median has a middle, so take {value + 1}")
+            raise OptionError("median.size", "must be odd", key="size", value=value, remedy=f"Use {value + 1}.")
         return value
 
 
 def median(values: np.ndarray, axes: FilterAxes = "z", size: int = 5) -> np.ndarray:
-    """The median in a window around each voxel, mirrored at the border; it takes out what single planes have alone.
+    """The median in a window around each voxel, with reflection at the border; removes structures of single planes.
 
     Args:
         values: (Z)YX, any numbers.
-        axes: axes along which the window reaches.
-        size: its voxels along each of them, an odd number.
+        axes: axes of the window.
+        size: length of the window along each of these axes in voxels, odd.
 
     Raises:
-        DataError: for an axis that the image has not.
+        DataError: for an axis that the image does not have.
         OptionError: for an even size or other axes.
 
     Examples:
@@ -46,11 +46,17 @@ def median(values: np.ndarray, axes: FilterAxes = "z", size: int = 5) -> np.ndar
         array([0., 1., 1.])
     """
     if axes not in get_args(FilterAxes):
-        raise OptionError(f"axes are {axes!r}; use one of {', '.join(get_args(FilterAxes))}.")
+        raise OptionError("median.axes", f"must be one of {', '.join(get_args(FilterAxes))}", key="axes", value=axes)
     if size < 1 or size % 2 == 0:
-        raise OptionError(f"size is {size}; a median has a middle, so take an odd number.")
+        raise OptionError("median.size", "must be odd and at least 1", key="size", value=size)
     if "z" in axes and values.ndim == 2:
-        raise DataError(f"a median along {axes} needs a 3D image, but this one has shape {values.shape}. Filter along xy, or leave it out.")
+        raise DataError(
+            "median.dimensions",
+            f"a median along {axes} needs a 3D image, but this one has the shape {values.shape}",
+            key="axes",
+            value=axes,
+            remedy="Filter along xy, or leave the filter out.",
+        )
     from scipy import ndimage
 
     return ndimage.median_filter(values, size=[size if axis in axes else 1 for axis in "zyx"[-values.ndim :]])

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a network takes."""
+"""How much memory is free, and how much a network needs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     import torch
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_SHARE = 0.7  # of the free memory that is taken unasked: the rest is for the image, the result and other programs
-_HEADROOM = 1.25  # over the tensors counted: workspaces of the convolutions and what the allocator cannot reuse
+_SHARE = 0.7  # share of the free memory that is used by default: the rest is for the image, the result and other programs
+_HEADROOM = 1.25  # factor on the counted tensors, for workspaces of convolutions and memory that the allocator cannot reuse
 
 
 def parse_bytes(text: str | int) -> int:
     """Bytes from a number or a text such as ``8GB``, ``500 MB`` or ``2GiB``.
 
     Raises:
-        OptionError: when it is not understood or not positive.
+        OptionError: when the text has another form or the number is not positive.
 
     Examples:
         >>> parse_bytes("8GB"), parse_bytes("1.5 GiB")
@@ -32,14 +32,14 @@ def parse_bytes(text: str | int) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B?)\s*", str(text).upper())
     unit = _UNITS.get(match[2] + ("" if match[2][-1:] in ("", "B") else "B")) if match else None
     if match is None or unit is None or float(match[1]) * unit < 1:
-        raise OptionError(f"memory {text!r} is not understood; write a number of bytes or for example '8GB' or '500MB'.")
+        raise OptionError("memory.size", "must be a number of bytes or a text such as '8GB' or '500MB'", key="memory", value=text)
     return int(float(match[1]) * unit)
 
 
 def available_memory(budget: str | int | None = None, device: str | torch.device = "cpu") -> int:
-    """Bytes that a prediction may take: the budget as given, else 70 % of what is free on the device now.
+    """Bytes that a prediction may use: the given budget, else 70 % of the memory that is free on the device now.
 
-    On a CPU the limits of control groups (containers, batch systems) count.
+    On a CPU the limits of control groups (containers, batch systems) are respected.
 
     Examples:
         >>> available_memory("8GB")
@@ -57,7 +57,7 @@ def available_memory(budget: str | int | None = None, device: str | torch.device
 
 
 def _control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Free bytes in each control group, of either version, that limits this process."""
+    """Free bytes of every control group (version 1 or 2) that limits this process."""
     if not own.is_file():
         return
     for line in own.read_text().splitlines():
@@ -78,23 +78,23 @@ def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
         return
     statistics = folder / "memory.stat"
     figures = dict(line.split() for line in statistics.read_text().splitlines()) if statistics.is_file() else {}
-    cache = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))  # given back when others need it
+    cache = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))  # freed by the system when needed
     yield max(0, int(limit.read_text()) - int(usage.read_text()) + cache)
 
 
 def measure_bytes_per_voxel(
     forward: Callable[[torch.Tensor], Any], in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
 ) -> float:
-    """Peak bytes of a forward pass for each voxel of its input, measured in one pass over a small tile.
+    """Peak bytes of a forward pass per input voxel, measured with a small tile.
 
-    Counts the tensors that are alive at a time, the input included, and adds a quarter for workspaces. Weights do not count: they take the
-    same whatever the tile.
+    Counts the tensors that are alive at the same time, including the input, and adds a quarter for workspaces. Weights are not counted,
+    because they do not depend on the tile.
 
     Args:
-        forward: network, N C (Z)YX float32 to one tensor or several.
+        forward: the network, N C (Z)YX float32 to one or several tensors.
         in_channels: C.
         multiple: product of the network's poolings per axis.
-        device: of the network.
+        device: device of the network.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Networks computed by OpenVINO, which is faster than torch on some processors."""
+"""Inference with OpenVINO, which is faster than torch on some CPUs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from morula.core.errors import MissingExtraError, OptionError
 
+Outputs: TypeAlias = Any
+"""Outputs of a network: a tensor, or several in a mapping or sequence."""
+
+Graph: TypeAlias = Any
+"""An `openvino.Model`; OpenVINO is optional and has no types."""
+
+Request: TypeAlias = Any
+"""An `openvino.InferRequest`."""
+
 
 class OpenVino:
-    """A network on the CPU by OpenVINO, equal to the network itself up to rounding.
+    """A network compiled with OpenVINO for the CPU, equal to the network itself except for rounding.
 
-    It is compiled anew for each shape that it is given, which takes a second or two, and uses as many threads as torch does.
+    It is compiled for every new input shape, which takes a second or two, and uses as many threads as torch.
 
     Args:
         network: NC(Z)YX to NK(Z)YX, in evaluation mode on the CPU.
-        multiple: product of its poolings per axis.
-        precision: ``fp16`` computes the part of a network that is called ``decoder``, and what follows it, in half precision. There most
-            of the arithmetic is done, and an error there is not carried through many layers as one of the encoder is.
+        multiple: product of the poolings of the network per axis.
+        precision: with ``fp16`` the submodule ``decoder`` and everything after it is computed in half precision. It has most of the
+            arithmetic, and its errors pass through fewer layers than those of the encoder.
 
     Raises:
         MissingExtraError: when OpenVINO is not installed.
-        OptionError: for ``fp16`` on a processor that cannot compute in it.
+        OptionError: for ``fp16`` on a CPU without half precision.
 
     Examples:
         >>> network = OpenVino(nn.Conv2d(1, 1, 1).eval(), (1, 1))  # doctest: +SKIP
@@ -38,15 +47,21 @@ class OpenVino:
     def __init__(self, network: nn.Module, multiple: Sequence[int], precision: Literal["fp32", "fp16"] = "fp32") -> None:
         if importlib.util.find_spec("openvino") is None:
             raise MissingExtraError(
-                "backend openvino is not installed. Install it with: pip install 'morula[openvino]', or use backend torch."
+                "backend.not_installed",
+                "the backend is not installed",
+                key="prediction.backend",
+                value="openvino",
+                remedy="Install it with: pip install 'morula[openvino]', or use the backend torch.",
             )
         self._core = importlib.import_module("openvino").Core()
         if precision == "fp16" and "FP16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise OptionError("precision fp16 is beyond this processor. Use precision fp32.")
+            raise OptionError(
+                "precision.unsupported", "is not supported by this CPU", key="prediction.precision", value="fp16", remedy="Use fp32."
+            )
         self._network = network
         self._multiple = tuple(multiple)
         self._precision = precision
-        self._requests: dict[tuple[int, ...], list[Any]] = {}
+        self._requests: dict[tuple[int, ...], list[Request]] = {}
 
     def __call__(self, batch: Tensor) -> Tensor:
         """NC(Z)YX float32 to NK(Z)YX float32."""
@@ -59,22 +74,22 @@ class OpenVino:
             values = [tensor.data for tensor in request.output_tensors]
         return torch.from_numpy(values[0].copy())
 
-    def _compiled(self, shape: tuple[int, ...]) -> list[Any]:
-        """The network for one shape, its parts one after the other."""
+    def _compiled(self, shape: tuple[int, ...]) -> list[Request]:
+        """The compiled parts of the network for one input shape, in their order."""
         graph = self._graph(shape)
         parts = [(graph, "f32")] if self._precision == "fp32" else [*zip(_split(graph, "decoder"), ("f32", "f16"), strict=True)]
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-        compiled = [self._core.compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": each}) for part, each in parts]
-        return [each.create_infer_request() for each in compiled]
+        compiled = [self._core.compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint}) for part, hint in parts]
+        return [model.create_infer_request() for model in compiled]
 
-    def _graph(self, shape: tuple[int, ...]) -> Any:
-        """The network as OpenVINO's graph, traced on the smallest image that passes through it in the same way."""
+    def _graph(self, shape: tuple[int, ...]) -> Graph:
+        """The network as a graph of OpenVINO, traced with the smallest image that takes the same path through it."""
         frontend = importlib.import_module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
         decoder = importlib.import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
         axes = len(self._multiple)
         edges = [min(n, n % m + 2 * m) for n, m in zip(shape[-axes:], self._multiple, strict=True)]
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer, about sizes: they are those of the shape
+            warnings.simplefilter("ignore")  # the tracer warns that sizes become constants, which is intended
             traced = torch.jit.trace(self._network, torch.zeros(*shape[:-axes], *edges), check_trace=False)
             source = decoder(traced)  # the frontend reads it later and does not keep it alive
             graph = frontend.convert(frontend.load(source))
@@ -82,8 +97,8 @@ class OpenVino:
         return graph
 
 
-def _split(graph: Any, name: str) -> list[Any]:
-    """Two graphs, of which the second holds the module of this name and what follows it; the first's results are its parameters."""
+def _split(graph: Graph, name: str) -> list[Graph]:
+    """Split a graph in two: the second contains the submodule of this name and everything after it, and reads the results of the first."""
     openvino = importlib.import_module("openvino")
     make = importlib.import_module("openvino.opset13").parameter
     after: set[str] = set()
@@ -109,7 +124,7 @@ def _split(graph: Any, name: str) -> list[Any]:
 
 
 class _Activated(nn.Module):
-    def __init__(self, network: nn.Module, activate: Callable[[Any], Tensor]) -> None:
+    def __init__(self, network: nn.Module, activate: Callable[[Outputs], Tensor]) -> None:
         super().__init__()
         self.network = network
         self.activate = activate
@@ -118,6 +133,6 @@ class _Activated(nn.Module):
         return self.activate(self.network(batch))
 
 
-def with_activation(network: nn.Module, activate: Callable[[Any], Tensor]) -> nn.Module:
-    """A network and what makes one tensor of its answer, as one network in evaluation mode."""
+def with_activation(network: nn.Module, activate: Callable[[Outputs], Tensor]) -> nn.Module:
+    """A network followed by a function that makes one tensor of its outputs, as one module in evaluation mode."""
     return _Activated(network, activate).eval()

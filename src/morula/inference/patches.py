@@ -1,4 +1,4 @@
-"""Tiles that somebody else has laid: patches at given places, each with a halo that the network sees and that is thrown away."""
+"""Tiles at given positions: patches with a halo that the network sees and that is discarded, as in pytorch-3dunet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from morula.inference.window import Weights, patch_weights
 class PatchPlan:
     """Patches of one shape at all combinations of starts; see `morula.inference.plan.Tiles`. All lengths in voxels.
 
-    The network is given each patch with `halo` voxels on all sides, mirrored beyond the ends of the image, and its answer for the
-    halo is thrown away. Where patches overlap they are blended smoothly, or with `blend` ``last`` the later one counts.
+    The input of the network is a patch with `halo` voxels on all sides, reflect-padded beyond the ends of the image; the output in the
+    halo is discarded. Overlapping patches are blended smoothly; with `blend` ``last`` the later patch is used.
 
     Raises:
-        OptionError: when the patches leave voxels out.
+        OptionError: when the patches do not cover the image.
 
     Examples:
         >>> plan = PatchPlan((10, 10), (4, 4), ((0, 3, 6), (0, 4, 6)), halo=(2, 2))
@@ -39,8 +39,11 @@ class PatchPlan:
             for start in (*starts, n):
                 if start > reached:
                     raise OptionError(
-                        f"patches of {list(self.patch)} voxels leave the voxels {reached} to {start - 1} of an axis of {n} out. "
-                        "Set them no further apart than they are long."
+                        "patch.gap",
+                        f"patches of {list(self.patch)} voxels do not cover the voxels {reached} to {start - 1} of an axis of {n}",
+                        key="patch_starts",
+                        value=tuple(starts),
+                        remedy="Use a stride of at most the patch.",
                     )
                 reached = start + patch
 
@@ -65,5 +68,5 @@ class PatchPlan:
         return math.prod(map(len, self.patch_starts))
 
     def weights(self, axis: int) -> Weights:
-        """Of each patch along an axis, see `morula.inference.plan.Tiles`."""
+        """Weights of the patches along an axis, see `morula.inference.plan.Tiles`."""
         return patch_weights(self.shape[axis], self.patch[axis], self.patch_starts[axis], last_wins=self.blend == "last")

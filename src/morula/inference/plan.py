@@ -1,4 +1,9 @@
-"""How an image of any size is cut into tiles that fit the memory given and cost as little as possible."""
+"""Planning tiles: they must fit into memory and should compute as few voxels as possible.
+
+Each axis offers candidates (tile length, number of tiles): of all lengths with the same number of tiles only the shortest matters. All
+combinations of candidates over the axes are compared, those that exceed the memory are dropped, and the best of the rest is taken, by
+in this order: context left to the network, computed voxels, number of tiles, longest edge.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +19,13 @@ import numpy as np
 from morula.core.errors import OptionError
 from morula.inference.window import Weights, tile_weights
 
-EXACT_COST = 4.0  # times the image's own voxels: what equality with the untiled prediction may cost before tiles overlap less
-CUT_OVERLAP = 0.25  # of the tile, then
-_CANDIDATES = 96  # tile lengths looked at per axis
+EXACT_COST = 4.0  # computed voxels / voxels of the image up to which tiles overlap enough to equal the untiled prediction
+CUT_OVERLAP = 0.25  # share of the tile that overlaps beyond that cost
+_CANDIDATES = 96  # tile lengths that are compared per axis
 
 
 class Tiles(Protocol):
-    """What reading, predicting and stitching need to know of tiles, however they were laid."""
+    """Positions and weights of tiles, as reading, predicting and stitching need them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -28,15 +33,15 @@ class Tiles(Protocol):
 
     @property
     def tile(self) -> tuple[int, ...]:
-        """(Z)YX of what the network is given, mirrored beyond the image's ends."""
+        """(Z)YX of the input of the network, reflect-padded beyond the ends of the image."""
 
     @property
     def starts(self) -> tuple[tuple[int, ...], ...]:
-        """First voxels of the tiles along each axis; a tile stands at each combination."""
+        """Starts of the tiles per axis; there is one tile per combination."""
 
     @property
     def batch(self) -> int:
-        """Tiles in one forward call."""
+        """Tiles per forward pass."""
 
     @property
     def ndim(self) -> int:
@@ -47,17 +52,25 @@ class Tiles(Protocol):
         """Number of tiles."""
 
     def weights(self, axis: int) -> Weights:
-        """Of each tile along an axis: the first voxel to which it contributes, and its weights from there, which add up to 1."""
+        """Per tile along an axis: the first voxel to which it contributes, and its weights from there; weights of a voxel add up to 1."""
 
 
 @dataclass(frozen=True)
 class TilePlan:
     """Equal tiles that cover an image of `shape` (Z)YX; all lengths in voxels.
 
-    Every tile starts on the pooling grid, so a network sees the same grid as in the whole image. The last tile of an axis may
-    reach beyond the image's end by less than one pooling step, or further where the image is smaller than the tile: mirrored there.
-    Neighbouring tiles share at least `overlap` voxels, of which the outer `margin` of each tile is thrown away and the rest blended.
-    `exact` says that the margin holds all that the network sees, so that tiled and untiled predictions agree.
+    Every tile starts on the pooling grid, so that pooling is the same as in the whole image. The last tile of an axis may extend beyond
+    the end of the image by less than one pooling step, or more where the image is smaller than the tile; it is reflect-padded there.
+
+    Attributes:
+        shape: (Z)YX of the image.
+        tile: (Z)YX of a tile.
+        overlap: voxels that neighbouring tiles share at least, per axis.
+        margin: outer voxels of a tile that are discarded; the rest of the overlap is blended.
+        starts: starts of the tiles per axis.
+        batch: tiles per forward pass.
+        peak_bytes: memory of a forward pass.
+        exact: whether the margin covers the halo of the network, so that tiled and untiled predictions agree.
     """
 
     shape: tuple[int, ...]
@@ -81,22 +94,22 @@ class TilePlan:
 
     @property
     def computed_voxels(self) -> int:
-        """Voxels that the network is given, all tiles together."""
+        """Input voxels of the network, all tiles together."""
         return self.n_tiles * math.prod(self.tile)
 
     @property
     def ramp(self) -> tuple[int, ...]:
-        """Voxels over which a tile's weight rises behind its margin."""
+        """Voxels behind the margin over which the weight of a tile rises."""
         return tuple(overlap - 2 * margin for overlap, margin in zip(self.overlap, self.margin, strict=True))
 
     def weights(self, axis: int) -> Weights:
-        """Of each tile along an axis, see `Tiles`."""
+        """Weights of the tiles along an axis, see `Tiles`."""
         return tile_weights(self.shape[axis], self.tile[axis], self.starts[axis], margin=self.margin[axis], ramp=self.ramp[axis])
 
 
 @dataclass(frozen=True)
 class _Overlap:
-    """Overlap as a function of the tile length: at least a share of the tile, at most a number of voxels."""
+    """Overlap as a function of the tile length: a share of the tile, or a number of voxels, or the smaller of both."""
 
     voxels: int | None = None
     share: float | None = None
@@ -111,34 +124,34 @@ class _Overlap:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of the problem: the length to cover (a whole number of pooling steps), the step, and the overlap of a tile length."""
+    """One axis: the length to cover (a multiple of the pooling step), the pooling step, and the overlap."""
 
     length: int
     step: int
     overlap: _Overlap
 
     def stride(self, tile: int) -> int:
-        """Largest distance between two starts, 0 when this tile cannot go on."""
+        """Largest distance between two starts; 0 when a tile is not longer than its overlap."""
         return max(0, (tile - self.overlap(tile)) // self.step * self.step)
 
     def count(self, tile: int) -> int:
-        """Tiles needed, 0 when this length cannot cover the axis."""
+        """Number of tiles; 0 when this length cannot cover the axis."""
         if tile >= self.length:
             return 1
         stride = self.stride(tile)
         return 1 + -(-(self.length - tile) // stride) if stride else 0
 
     def view(self, tile: int, halo: int) -> float:
-        """Share of the network's field of view that neighbouring tiles leave it."""
+        """Share of the receptive field that is available near the borders of tiles."""
         return 1.0 if tile >= self.length or not halo else min(1.0, self.overlap(tile) / (2 * halo))
 
     def starts(self, tile: int) -> tuple[int, ...]:
-        """Starts of the tiles, evenly spread on the grid."""
+        """Starts of the tiles, evenly distributed on the pooling grid."""
         count, steps = self.count(tile), max(0, self.length - tile) // self.step
         return tuple(steps * i // (count - 1) * self.step for i in range(count)) if count > 1 else (0,)
 
     def candidates(self) -> list[tuple[int, int]]:
-        """(tile length, count) pairs, the longest first: of all lengths with the same count only the shortest is worth a look."""
+        """(tile length, number of tiles) pairs, the longest first; per number of tiles only the shortest length."""
         best = {}
         for tile in range(self.length, 0, -self.step):
             count = self.count(tile)
@@ -160,23 +173,23 @@ def plan_tiles(
     overlap: float | Sequence[int] | None = None,
     max_batch: int = 8,
 ) -> TilePlan:
-    """The cheapest tiles, in voxels given to the network, that stay within the memory.
+    """The tiles that compute the fewest voxels within the given memory.
 
     Args:
         shape: (Z)YX of the image.
-        halo: voxels that an output voxel sees on each side, per axis.
+        halo: radius of the receptive field in voxels, per axis.
         multiple: product of the network's poolings per axis; a tile is a multiple of it.
-        memory: bytes that one forward call may take.
-        bytes_per_voxel: bytes that one takes for each voxel of its input, see `morula.inference.memory.measure_bytes_per_voxel`.
-        tile: the tile's shape, for networks that normalise over space and must see what they saw in training. `None` plans it:
+        memory: bytes that a forward pass may use.
+        bytes_per_voxel: bytes that it uses per input voxel, see `morula.inference.memory.measure_bytes_per_voxel`.
+        tile: shape of the tiles, for networks that normalise over space and need the size of their training patches. `None` plans it:
             the whole image where it fits.
-        overlap: what neighbouring tiles share, as a fraction of the tile (below 1) or in voxels per axis. `None` takes twice the halo, with
-            which tiled equals untiled; where that would cost more than 4 times the image or does not fit, it takes a quarter of the tile
-            and `exact` is false.
-        max_batch: most tiles in one forward call.
+        overlap: overlap of neighbouring tiles, as a fraction of the tile (below 1) or in voxels per axis. `None` takes twice the halo, with
+            which tiled and untiled predictions are equal; where that does not fit or computes more than 4 times the voxels of the image, it
+            takes a quarter of the tile and `exact` is false.
+        max_batch: largest number of tiles per forward pass.
 
     Raises:
-        OptionError: when no tile fits the memory, or tile and overlap do not fit each other or the network.
+        OptionError: when no tile fits into the memory, or tile, overlap and network do not fit each other.
 
     Examples:
         >>> plan = plan_tiles((100, 512, 512), halo=(8, 8, 8), multiple=(4, 8, 8), memory=2**30, bytes_per_voxel=100)
@@ -194,20 +207,23 @@ def plan_tiles(
         chosen = _cheapest(axes, halo, room) if tile is None else _given(axes, tuple(tile), room)
         if chosen is None:
             continue
-        plan = _lay(shape, halo, axes, chosen, batch=max(1, min(max_batch, room // math.prod(chosen))), bytes_per_voxel=bytes_per_voxel)
+        plan = _place(shape, halo, axes, chosen, batch=max(1, min(max_batch, room // math.prod(chosen))), bytes_per_voxel=bytes_per_voxel)
         if overlap is not None or not plan.exact or plan.computed_voxels <= EXACT_COST * math.prod(lengths):
             return plan
     smallest = math.prod(multiple if tile is None else tile)
     raise OptionError(
-        f"memory of {_size(memory)} is too little: the smallest possible tile, {_times(multiple if tile is None else tuple(tile))}, "
-        f"takes {_size(smallest * bytes_per_voxel)}"
-        + (f" and the overlap {overlap} must leave something of it" if overlap is not None else "")
-        + ". Give more memory, a smaller overlap or use a smaller network."
+        "tile.memory",
+        f"{_size(memory)} are not enough: the smallest possible tile, {_times(multiple if tile is None else tuple(tile))}, "
+        f"needs {_size(smallest * bytes_per_voxel)}"
+        + (f", and the overlap {overlap} must be smaller than the tile" if overlap is not None else ""),
+        key="memory",
+        value=memory,
+        remedy="Give more memory or a smaller overlap, or use a smaller network.",
     )
 
 
 def _rules(halo: tuple[int, ...], multiple: tuple[int, ...], overlap: float | Sequence[int] | None) -> list[list[_Overlap]]:
-    """How much tiles overlap, per axis: what is wanted, then what is taken where that cannot be or costs too much."""
+    """Rules for the overlap per axis, in order of preference: the second is used where the first is impossible or too expensive."""
     if isinstance(overlap, int | float):
         return [[_Overlap(share=overlap)] * len(halo)]
     if overlap is not None:
@@ -216,9 +232,9 @@ def _rules(halo: tuple[int, ...], multiple: tuple[int, ...], overlap: float | Se
 
 
 def _cheapest(axes: list[_Axis], halo: tuple[int, ...], room: int) -> tuple[int, ...] | None:
-    """Tile of at most `room` voxels that leaves the network most of its field of view, then with the fewest computed voxels.
+    """The best tile of at most `room` voxels, see the head of this module.
 
-    Where the overlap is a share of the tile the fewest tiles go before: a share costs the same whatever the tile.
+    Where the overlap is a share of the tile, fewer tiles come before fewer voxels, because the share costs the same for every tile.
     """
     pairs = [axis.candidates() for axis in axes]
     if not all(pairs):
@@ -245,7 +261,7 @@ def _given(axes: list[_Axis], tile: tuple[int, ...], room: int) -> tuple[int, ..
     return tile if math.prod(tile) <= room and all(axis.count(t) for axis, t in zip(axes, tile, strict=True)) else None
 
 
-def _lay(
+def _place(
     shape: tuple[int, ...], halo: tuple[int, ...], axes: list[_Axis], tile: tuple[int, ...], *, batch: int, bytes_per_voxel: float
 ) -> TilePlan:
     starts = tuple(axis.starts(t) for axis, t in zip(axes, tile, strict=True))
@@ -269,21 +285,30 @@ def _check(
     given = {"halo": halo, "multiple": multiple, "tile": tile, "overlap": overlap}
     for name, value in given.items():
         if isinstance(value, Sequence) and len(value) != len(shape):
-            raise OptionError(f"{name} {tuple(value)} has {len(value)} lengths but the image has {len(shape)} axes. Give one an axis.")
+            raise OptionError("tile.dimensions", f"must have one length per axis ({len(shape)})", key=name, value=tuple(value))
     if min(shape) < 1:
-        raise OptionError(f"an image of shape {shape} is empty; every axis must have at least 1 voxel.")
+        raise OptionError("image.empty", "every axis of the image must have at least 1 voxel", key="shape", value=shape)
     if tile is not None and any(t < 1 or t % m for t, m in zip(tile, multiple, strict=True)):
-        raise OptionError(f"tile {tuple(tile)} is not a multiple of {multiple}, the product of the network's poolings. Choose one that is.")
+        raise OptionError(
+            "tile.not_a_multiple",
+            f"must be a multiple of {multiple}, the product of the poolings of the network",
+            key="tile",
+            value=tuple(tile),
+        )
     if isinstance(overlap, int | float) and not 0 <= overlap < 1:
-        raise OptionError(f"overlap {overlap} is not a fraction of the tile; write 0 or more and less than 1, or voxels per axis.")
+        raise OptionError(
+            "overlap.fraction", "must be a fraction of the tile from 0 to below 1, or voxels per axis", key="overlap", value=overlap
+        )
     if (
         isinstance(overlap, Sequence)
         and tile is not None
         and any(o < 0 or o > t - m for o, t, m in zip(overlap, tile, multiple, strict=True))
     ):
         raise OptionError(
-            f"overlap {tuple(overlap)} leaves nothing of the tile {tuple(tile)}; it may be at most "
-            f"{tuple(t - m for t, m in zip(tile, multiple, strict=True))}."
+            "overlap.too_large",
+            f"must be at most {tuple(t - m for t, m in zip(tile, multiple, strict=True))} for the tile {tuple(tile)}",
+            key="overlap",
+            value=tuple(overlap),
         )
 
 

@@ -1,11 +1,11 @@
-"""Predictions of images of any size, tile by tile."""
+"""Predict images of any size tile by tile. See `morula.inference` for how tiles are blended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from morula.core.orientation import Orientation
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.inference.plan import Tiles
-from morula.inference.stitch import Index, stitch, walk
+from morula.inference.stitch import Index, stitch, tile_order
+
+Array: TypeAlias = Any
+"""A NumPy, HDF5, Zarr or Dask array: an object with `shape` that is read, or written, by slices."""
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Reorient = Callable[[torch.Tensor, Orientation], torch.Tensor]
@@ -28,8 +31,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most callers keep
-    source: Any,
+def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
+    source: Array,
     forward: Forward,
     plan: Tiles,
     *,
@@ -37,27 +40,27 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
     normalise: Normalise | None = None,
     orientations: Sequence[Orientation] = (),
     reorient: Reorient | None = None,
-    out: Any = None,
+    out: Array = None,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-) -> Generator[Progress, None, Any]:
+) -> Generator[Progress, None, Array]:
     """Predict an image tile by tile, blend the tiles and write each voxel once.
 
-    Memory holds a batch of tiles, the next one (read meanwhile) and the zones in which tiles are blended, whatever the size of the image.
-    Closing the generator stops after the current batch; `out` then holds what was finished.
+    Memory holds a batch of tiles, the next batch (read at the same time) and the zones in which tiles are blended, for every size of the
+    image. Closing the generator stops after the current batch; `out` then contains the finished boxes.
 
     Args:
-        source: C(Z)YX array or array-like with NumPy slicing; only the tiles' voxels are read.
+        source: C(Z)YX array, may be lazy; only the voxels of tiles are read.
         forward: network with its activation, N C (Z)YX float32 to N K (Z)YX of the same spatial shape.
         plan: from `morula.inference.plan.plan_tiles`, or `morula.inference.patches.PatchPlan`.
         channels: K.
-        normalise: C(Z)YX array as read to float32, voxel by voxel.
-        orientations: for test-time augmentation: the flips and quarter turns over which the prediction is averaged; empty for none.
-        reorient: turns predicted channels N K (Z)YX, as `(tensor, orientation)`, for channels that hold directions; by default their voxels
-            move and their values stay.
-        out: array-like K(Z)YX with slice assignment, in memory or on disk; by default a new float32 array.
-        device: of the network.
-        precision: of the network's arithmetic (autocast); blending is in float32.
+        normalise: maps a C(Z)YX array as read to float32, voxel by voxel.
+        orientations: flips and rotations by 90 degrees over which the prediction is averaged (test-time augmentation).
+        reorient: applies an orientation to predicted channels N K (Z)YX, called with (tensor, orientation), for channels that contain
+            directions; by default voxels are moved and values stay.
+        out: array K(Z)YX that is written by slices, in memory or on disk; a new float32 array when left out.
+        device: device of the network.
+        precision: arithmetic of the network (autocast); blending is in float32.
 
     Yields:
         Progress in tiles.
@@ -67,19 +70,27 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
 
     Raises:
         OptionError: when the image, `out` or the orientations do not fit the plan.
-        ModelError: when the network returns another shape than said.
-        DataError: when a tile of the image holds NaN or infinity.
+        ModelError: when the output of the network has another shape than stated.
+        DataError: when a tile of the image contains NaN or infinity.
     """
     if tuple(source.shape[1:]) != plan.shape:
-        raise OptionError(f"the plan is for an image of shape {plan.shape} but this one has {tuple(source.shape)}. Plan it anew.")
+        raise OptionError(
+            "tile.other_image",
+            f"the plan is for an image of shape {plan.shape}, without the channel axis",
+            key="source",
+            value=tuple(source.shape),
+            remedy="Plan tiles for this image.",
+        )
     shape = (channels, *plan.shape)
     if out is None:
         out = np.empty(shape, np.float32)
     elif tuple(out.shape) != shape:
-        raise OptionError(f"the output has shape {tuple(out.shape)} but the prediction has {shape}. Create it with that shape.")
+        raise OptionError("prediction.output_shape", f"must have the shape {shape} of the prediction", key="out", value=tuple(out.shape))
     turns = tuple(orientations) or (Orientation.identity(plan.ndim),)
     if any(turn.ndim != plan.ndim for turn in turns):
-        raise OptionError(f"the orientations have {turns[0].ndim} axes but the image has {plan.ndim}. Make them for this image.")
+        raise OptionError(
+            "prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=turns[0].ndim
+        )
     network = _Network(forward, channels, turns, reorient or _move, torch.device(device), _DTYPES[precision])
     yield Progress(0, plan.n_tiles, "tile", task=TILES)
     for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network)), 1):
@@ -89,7 +100,7 @@ def predict(  # noqa: PLR0913 - the six after `channels` have defaults that most
 
 
 def predict_array(  # noqa: PLR0913 - the parameters of `predict`
-    source: Any,
+    source: Array,
     forward: Forward,
     plan: Tiles,
     *,
@@ -100,7 +111,7 @@ def predict_array(  # noqa: PLR0913 - the parameters of `predict`
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
 ) -> np.ndarray:
-    """The prediction of an image as an array K(Z)YX float32; parameters and errors as in `predict`.
+    """The prediction of an image as an array K(Z)YX float32; arguments and errors as in `predict`.
 
     Examples:
         >>> from morula.inference.plan import plan_tiles
@@ -129,7 +140,7 @@ def predict_array(  # noqa: PLR0913 - the parameters of `predict`
 
 @dataclass(frozen=True)
 class _Network:
-    """The network as it is applied: in every orientation, on its device, averaged."""
+    """The network on its device, averaged over orientations."""
 
     forward: Forward
     channels: int
@@ -140,7 +151,7 @@ class _Network:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """N C (Z)YX float32 to N K (Z)YX float32."""
-        # entered here and not around the tiles: a mode must not stay on in the caller between two steps of the generator
+        # entered per batch: between two steps of a generator the mode would stay on in the caller
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             tensor = torch.from_numpy(batch).to(self.device)
             total = self._turned(tensor, self.orientations[0])
@@ -155,8 +166,10 @@ class _Network:
         expected = (len(turned), self.channels, *turned.shape[2:])
         if tuple(result.shape) != expected:
             raise ModelError(
-                f"the network made {tuple(result.shape)} (batch, channels, voxels) out of a tile of which {expected} is expected. "
-                "Use the model with the channels that it was trained for."
+                "prediction.network_shape",
+                f"the output of the network must have the shape {expected} (batch, channels, voxels)",
+                value=tuple(result.shape),
+                remedy="Use the model with the channels for which it was trained.",
             )
         return self.reorient(result.float(), orientation.inverse)
 
@@ -165,9 +178,9 @@ def _move(array: torch.Tensor, orientation: Orientation) -> torch.Tensor:
     return orientation.apply(array)
 
 
-def _tiles(source: Any, plan: Tiles, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
-    """All tiles predicted, in the order of `walk`; while one batch is computed the next is read."""
-    batches = list(batched(walk(plan), plan.batch))
+def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
+    """All predicted tiles, in the order of `tile_order`; while one batch is computed, the next one is read."""
+    batches = list(batched(tile_order(plan), plan.batch))
     with ThreadPoolExecutor(1, "read tiles") as reader:
         following = reader.submit(_read, source, plan, batches[0], normalise)
         for number, indices in enumerate(batches, 1):
@@ -178,12 +191,12 @@ def _tiles(source: Any, plan: Tiles, normalise: Normalise | None, network: _Netw
 
 
 def batched(items: Sequence[Index], size: int) -> Iterator[Sequence[Index]]:
-    """Runs of at most `size` items (itertools.batched is younger than Python 3.11)."""
+    """Consecutive groups of at most `size` items (`itertools.batched` needs Python 3.12)."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _read(source: Any, plan: Tiles, indices: Sequence[Index], normalise: Normalise | None) -> np.ndarray:
-    """Tiles N C (Z)YX float32, mirrored beyond the end of the image."""
+def _read(source: Array, plan: Tiles, indices: Sequence[Index], normalise: Normalise | None) -> np.ndarray:
+    """Tiles N C (Z)YX float32, reflect-padded beyond the ends of the image."""
     tiles = []
     for index in indices:
         start = tuple(starts[i] for starts, i in zip(plan.starts, index, strict=True))
@@ -191,10 +204,14 @@ def _read(source: Any, plan: Tiles, indices: Sequence[Index], normalise: Normali
     return np.stack(tiles)
 
 
-def _tile(source: Any, region: Region, normalise: Normalise | None) -> np.ndarray:
+def _tile(source: Array, region: Region, normalise: Normalise | None) -> np.ndarray:
     values = read_reflected(source, region)
     values = np.asarray(values if normalise is None else normalise(values), np.float32)
     if not np.isfinite(values).all():
         place = ", ".join(f"{a}:{min(b, n)}" for a, b, n in zip(region.start, region.stop, source.shape[1:], strict=True))
-        raise DataError(f"the image holds NaN or infinity in [{place}]; a prediction from it would be wrong. Replace these voxels first.")
+        raise DataError(
+            "image.not_finite",
+            f"the image contains NaN or infinity in [{place}]",
+            remedy="Replace these voxels first, for example by 0.",
+        )
     return values

@@ -1,4 +1,13 @@
-"""Overlapping tiles become boxes that are finished, with as little held in memory as the overlaps need."""
+"""Blend overlapping tiles into finished boxes, with only the overlaps in memory.
+
+Weighted tiles are added axis by axis. Along one axis, tile i is complete up to the first voxel of tile i + 1; the rest is passed on::
+
+    tile 0        |######|....|                  #  finished, emitted
+    tile 1               |....######|....|       .  held back and added to the next tile
+    tile 2                          |....####|
+
+The outermost loop runs along the longest axis, so that the held zones have the smallest cross-section.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +24,32 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """Weighted values K(Z)YX of the tile at `index`, or what is left of it to hand on; `start` is its first voxel in the image."""
+    """Weighted values K(Z)YX of the tile at `index`, or a part of them; `start` is the first voxel in the image."""
 
     index: Index
     start: tuple[int, ...]
     values: np.ndarray
 
 
-def walk(plan: Tiles) -> list[Index]:
-    """Indices of all tiles, the longest axis of the image outermost, so that what is held between tiles has the smallest cross-section."""
+def tile_order(plan: Tiles) -> list[Index]:
+    """Indices of all tiles in the order in which they are predicted: the longest axis of the image is the outermost loop."""
     order = _order(plan)
     steps = itertools.product(*(range(len(plan.starts[axis])) for axis in order))
     return [tuple(step[order.index(axis)] for axis in range(plan.ndim)) for step in steps]
 
 
 def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Blend predicted tiles, given in the order of `walk`, to boxes that cover the image once.
+    """Blend predicted tiles, given in the order of `tile_order`, into boxes that cover the image once.
 
-    A box is handed out as soon as no later tile touches it. What is kept meanwhile are the blended zones of one tile, one row and one layer
-    of tiles (nothing at all where tiles do not overlap beyond their margins).
+    A box is emitted as soon as no later tile overlaps it. Held in memory are the blended zones of one tile, one row and one layer of tiles
+    (nothing where tiles do not overlap beyond their margins).
 
     Args:
-        plan: the tiles.
-        tiles: (index, prediction K(Z)YX float32 of the tile's full shape).
+        plan: positions and weights of the tiles.
+        tiles: (index, prediction K(Z)YX float32 of a whole tile).
 
     Yields:
-        (first voxel (Z)YX, values K(Z)YX float32).
+        (first voxel (Z)YX, values K(Z)YX float32) of each box.
     """
     weights = [plan.weights(axis) for axis in range(plan.ndim)]
     pieces: Iterator[Piece] = (_weighted(plan, weights, index, values) for index, values in tiles)
@@ -55,7 +64,7 @@ def _order(plan: Tiles) -> list[int]:
 
 
 def _weighted(plan: Tiles, weights: list[list[tuple[int, np.ndarray]]], index: Index, values: np.ndarray) -> Piece:
-    """The part of a tile that counts, times its weights."""
+    """The part of a tile with non-zero weights, times these weights."""
     parts = [weights[axis][i] for axis, i in enumerate(index)]
     offsets = [begin - plan.starts[axis][i] for axis, (i, (begin, _)) in enumerate(zip(index, parts, strict=True))]
     box = tuple(slice(offset, offset + len(weight)) for offset, (_, weight) in zip(offsets, parts, strict=True))
@@ -67,7 +76,7 @@ def _weighted(plan: Tiles, weights: list[list[tuple[int, np.ndarray]]], index: I
 
 
 def _merged(pieces: Iterable[Piece], axis: int, begins: list[int]) -> Iterator[Piece]:
-    """Pieces added up along one axis: each hands out what lies before the next tile's first voxel and leaves the rest to that tile."""
+    """Pieces added along one axis: each emits the voxels before the start of the next tile and passes the rest on to that tile."""
     held: dict[Index, np.ndarray] = {}
     for piece in pieces:
         i = piece.index[axis]
@@ -77,13 +86,13 @@ def _merged(pieces: Iterable[Piece], axis: int, begins: list[int]) -> Iterator[P
             cut = begins[i + 1] - piece.start[axis]
             done, rest = np.split(values, [cut], axis=axis + 1)
             if rest.shape[axis + 1]:
-                held[others] = rest.copy()
+                held[others] = rest.copy()  # a view would keep the whole tile in memory
             values = done
         yield Piece(piece.index, piece.start, values)
 
 
 def _sum(values: np.ndarray, held: np.ndarray | None, axis: int) -> np.ndarray:
-    """Two arrays that begin at the same voxel, added; the result is as long as the longer one."""
+    """Sum of two arrays with the same first voxel; the result has the length of the longer one."""
     if held is None:
         return values
     longer, shorter = (values, held) if values.shape[axis] >= held.shape[axis] else (held, values)

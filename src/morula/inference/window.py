@@ -1,4 +1,4 @@
-"""The weights with which overlapping tiles are blended."""
+"""Weights with which overlapping tiles are blended: a raised cosine (Hann window) over the overlap."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeAlias
 import numpy as np
 
 Weights: TypeAlias = list[tuple[int, np.ndarray]]
-"""Of each tile along an axis: the first voxel to which it contributes, and its weights from there."""
+"""Per tile along an axis: the first voxel to which it contributes, and its weights from there."""
 
 
 def window(length: int, margin: int, ramp: int, *, first: bool, last: bool) -> np.ndarray:
-    """Weights of a tile along one axis: nothing in the margin, a raised cosine over the ramp, 1 in the middle.
+    """Weights of a tile along one axis: 0 in the margin, a raised cosine over the ramp, 1 in the middle.
 
-    The first and the last tile of an axis keep full weight towards the border of the image, where they have no neighbour.
+    The first and the last tile of an axis have full weight up to the border of the image, where they have no neighbour.
 
     Returns:
         float64 of shape (length,), in [0, 1].
@@ -36,29 +36,29 @@ def window(length: int, margin: int, ramp: int, *, first: bool, last: bool) -> n
 
 
 def tile_weights(length: int, tile: int, starts: Sequence[int], *, margin: int, ramp: int) -> Weights:
-    """For each of several evenly overlapping tiles along an axis, the first voxel to which it contributes and its weights from there.
+    """Weights of equally overlapping tiles along an axis.
 
-    Over all tiles the weights of a voxel add up to 1; the weight of a tile is the product over the axes, which adds up to 1 as well.
+    The weights of a voxel over all tiles add up to 1. The weight of a tile in 2D or 3D is the product over the axes.
 
     Args:
-        length: of the image; weights are cut to it.
+        length: length of the image, to which weights are cropped.
         tile: length of a tile.
-        starts: of the tiles.
-        margin: voxels at the ends of each tile that do not count.
-        ramp: voxels behind it over which the weight rises.
+        starts: starts of the tiles.
+        margin: voxels at both ends of a tile with weight 0.
+        ramp: voxels behind the margin over which the weight rises.
     """
     whole = [window(tile, margin, ramp, first=i == 0, last=i == len(starts) - 1) for i in range(len(starts))]
     return normalised(length, starts, whole)
 
 
 def patch_weights(length: int, patch: int, starts: Sequence[int], *, last_wins: bool = False) -> Weights:
-    """As `tile_weights` for patches that overlap in any way: each pair of neighbours is blended over all that it shares.
+    """As `tile_weights`, for patches with any overlap: neighbours are blended over their whole overlap.
 
     Args:
-        length: of the image; weights are cut to it.
-        patch: length of a patch; no gap may be between two.
-        starts: of the patches, increasing.
-        last_wins: no blending, a voxel belongs to the last patch that holds it.
+        length: length of the image, to which weights are cropped.
+        patch: length of a patch; there must be no gap between patches.
+        starts: starts of the patches, increasing.
+        last_wins: no blending; a voxel belongs to the last patch that contains it.
 
     Examples:
         >>> [(begin, weights.round(2).tolist()) for begin, weights in patch_weights(6, 4, (0, 2))]
@@ -79,7 +79,7 @@ def patch_weights(length: int, patch: int, starts: Sequence[int], *, last_wins: 
 
 
 def normalised(length: int, starts: Sequence[int], whole: Sequence[np.ndarray]) -> Weights:
-    """Weights of tiles from their starts on, cut to an image of this length and to what is not zero, that add up to 1 at each voxel."""
+    """Weights of tiles, cropped to the image and to their non-zero part, and normalised to a sum of 1 per voxel."""
     total = np.zeros(length)
     parts = []
     for start, weights in zip(starts, whole, strict=True):
