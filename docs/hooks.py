@@ -177,7 +177,7 @@ def argument_usage(argument: Any) -> str:
 def python_pages() -> Iterator[str]:
     """One entry per name of the Python API."""
     for name in morula.__all__:
-        yield f"\n::: {morula._FACE[name]}.{name}\n    options:\n      heading: morula.{name}\n      toc_label: {name}\n"
+        yield f"\n::: {getattr(morula, name).__module__}.{name}\n    options:\n      heading: morula.{name}\n      toc_label: {name}\n"
 
 
 def biapy_keys() -> Iterator[str]:

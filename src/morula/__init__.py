@@ -1,39 +1,37 @@
-"""Morula turns 2D and 3D microscopy into measured objects - with labels, with few labels, or with none.
+"""Morula turns 2D and 3D microscopy images into measured objects: with labels, with few labels, or with none.
 
-Every name below is loaded when it is first used, so that ``import morula`` costs next to nothing.
+The names of the Python API are imported when they are first used, so that ``import morula`` is fast.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_FACE = {
-    "Image": "morula.core.image",
-    "Model": "morula.models.model",
-    "Objects": "morula.decoders.decode",
-    "Scores": "morula.metrics.matching",
-    "VoxelSize": "morula.core.voxel_size",
-    "compare": "morula.workflows.compare",
-    "decode": "morula.decoders.decode",
-    "decode_objects": "morula.decoders.decode",
-    "encode": "morula.representations.encode",
-    "evaluate": "morula.workflows.evaluate",
-    "filter_objects": "morula.measurement.filter",
-    "load": "morula.models.load",
-    "match": "morula.metrics.matching",
-    "measure": "morula.measurement.measure",
-    "predict": "morula.workflows.predict",
-    "read": "morula.io.read",
-    "refine": "morula.labels.refine",
-    "run": "morula.dialects.verbs",
-    "segment": "morula.workflows.segment",
-    "train": "morula.dialects.verbs",
-    "tune": "morula.workflows.tune",
-    "write": "morula.io.write",
+_PUBLIC = {
+    "core.image": ["Image"],
+    "core.voxel_size": ["VoxelSize"],
+    "decoders.decode": ["Objects", "decode", "decode_objects"],
+    "dialects.verbs": ["run", "train"],
+    "io.read": ["read"],
+    "io.write": ["write"],
+    "labels.refine": ["refine"],
+    "measurement.filter": ["filter_objects"],
+    "measurement.measure": ["measure"],
+    "metrics.matching": ["Scores", "match"],
+    "models.load": ["load"],
+    "models.model": ["Model"],
+    "representations.encode": ["encode"],
+    "workflows.compare": ["compare"],
+    "workflows.evaluate": ["evaluate"],
+    "workflows.predict": ["predict"],
+    "workflows.segment": ["segment"],
+    "workflows.tune": ["tune"],
 }
+"""Names of the Python API by the module that defines them."""
 
 __all__ = [
     "Image",
@@ -60,8 +58,8 @@ __all__ = [
     "write",
 ]
 
-_ROOMS = ("decoders", "io", "labels", "losses", "measurement", "metrics", "representations", "testing")
-"""Rooms of plain functions, which are found as attributes too: ``morula.losses.soft_ncuts``."""
+_PACKAGES = ("decoders", "io", "labels", "losses", "measurement", "metrics", "representations", "testing")
+"""Packages of functions that are attributes too: ``morula.losses.soft_ncuts``."""
 
 if TYPE_CHECKING:
     from morula.core.image import Image as Image
@@ -88,14 +86,7 @@ if TYPE_CHECKING:
     from morula.workflows.tune import tune as tune
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FACE:
-        value = getattr(importlib.import_module(_FACE[name]), name)
-        globals()[name] = value
-        return value
-    if name in _ROOMS:
-        return importlib.import_module(f"morula.{name}")
-    raise AttributeError(f"module 'morula' has no attribute {name!r}")
+__getattr__, _, _ = lazy_loader.attach(__name__, _PACKAGES, _PUBLIC)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from morula.cli.show import say
 
-EXTRAS = {"napari": "napari", "tensorboard": "track", "dask": "cluster", "onnx": "zoo", "tensorstore": "formats"}
+EXTRAS = {"napari": "napari", "openvino": "openvino", "tensorboard": "track", "tensorstore": "formats"}
 
 
 class Finding(NamedTuple):

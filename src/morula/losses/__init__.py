@@ -6,8 +6,9 @@ and some further options.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from morula.core.family import Family, Member
 
@@ -34,8 +35,5 @@ LOSSES = Family(
 )
 
 
-def __getattr__(name: str) -> Any:
-    """The losses without labels, imported when used: listing names imports no torch."""
-    if name in ("soft_ncuts", "soft_ncuts_pairwise"):
-        return getattr(importlib.import_module("morula.losses.ncuts"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# the losses without labels, imported when used: listing names imports no torch
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"ncuts": ["soft_ncuts", "soft_ncuts_pairwise"]})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_FACE = {"CheckpointWarning": "checkpoint", "is_biapy_checkpoint": "checkpoint", "load_biapy_checkpoint": "checkpoint"}
+import lazy_loader
 
 __all__ = ["CheckpointWarning", "is_biapy_checkpoint", "load_biapy_checkpoint"]
 
@@ -15,11 +14,4 @@ if TYPE_CHECKING:
     from morula.dialects.biapy.checkpoint import load_biapy_checkpoint as load_biapy_checkpoint
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FACE:
-        return getattr(importlib.import_module(f"{__name__}.{_FACE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"checkpoint": __all__})

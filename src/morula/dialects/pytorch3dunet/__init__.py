@@ -5,17 +5,9 @@ What differs from the original on purpose is listed in ``docs/dialects/pytorch-3
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_FACE = {
-    "IgnoredKeyWarning": "ignored_keys",
-    "build_loss": "losses",
-    "build_metric": "metrics",
-    "build_model": "networks",
-    "load_state_dict": "networks",
-    "original_state_dict": "networks",
-}
+import lazy_loader
 
 __all__ = ["IgnoredKeyWarning", "build_loss", "build_metric", "build_model", "load_state_dict", "original_state_dict"]
 
@@ -28,11 +20,11 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FACE:
-        return getattr(importlib.import_module(f"{__name__}.{_FACE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_PUBLIC = {
+    "ignored_keys": ["IgnoredKeyWarning"],
+    "losses": ["build_loss"],
+    "metrics": ["build_metric"],
+    "networks": ["build_model", "load_state_dict", "original_state_dict"],
+}
 
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)
