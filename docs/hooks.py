@@ -6,6 +6,7 @@ A page contains a marker such as `<!-- generated: job -->`; mkdocs calls `on_pag
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typer.main import get_command
 
 import morula
 from morula.cli.app import app
-from morula.core import errors
+from morula.core import errors, events
 from morula.dialects.biapy.table import documentation
 from morula.jobs.job import Job
 
@@ -260,11 +261,24 @@ def error_pages() -> Iterator[str]:
         yield f"| `{code}` | `{found.kind if found.kind != 'Problem' else 'JobError'}` | {cells[0] or '…'} | {cells[1]} |"
 
 
+def event_pages() -> Iterator[str]:
+    """One table of events, and one of the kinds of files."""
+    yield "\n## Events\n\n| event | fields | meaning |\n|---|---|---|"
+    for name in ("Started", "Progress", "Epoch", "Preview", "FileWritten", "Warned", "Logged", "Finished", "Failed"):
+        event = getattr(events, name)
+        fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(event) if field.name not in ("run", "task"))
+        yield f"| `{name}` | {fields} | {' '.join((event.__doc__ or '').split())} |"
+    yield "\n## Kinds of files\n\nThe field `kind` of `FileWritten`.\n\n| kind | file |\n|---|---|"
+    for kind in events.Artefact:
+        yield f"| `{kind.value}` | {kind.meaning} |"
+
+
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "job": job_pages,
     "commands": command_pages,
     "python": python_pages,
     "biapy keys": biapy_keys,
     "errors": error_pages,
+    "events": event_pages,
 }
 """What is generated, by the name in the marker."""

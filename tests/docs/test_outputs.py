@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import morula
+from morula.jobs.run_folder import RunFolder
 from morula.measurement.statistics import statistics
 from morula.methods.classes import Classes, class_columns
 from morula.metrics.association import false_table, truth_table
 from morula.metrics.classes import class_scores
 from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import Scores, associate, match
+from morula.training.tracking import _FIXED
 from morula.workflows.compare import Row
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "outputs.md").read_text(encoding="utf-8")
@@ -88,3 +90,14 @@ def test_associations() -> None:
 
 def test_comparison() -> None:
     assert [field.name for field in fields(Row)] == documented("comparison.csv")
+
+
+def test_run_folder() -> None:
+    folder = RunFolder(Path("run"))
+    paths = [getattr(folder, name) for name, value in vars(RunFolder).items() if isinstance(value, property)]
+    names = [path.relative_to(folder.path).as_posix() for path in paths]
+    assert not [name for name in names if not any(entry.startswith(name) or name.startswith(entry) for entry in documented("Run folder"))]
+
+
+def test_learning_curves() -> None:
+    assert set(_FIXED) <= set(documented("training.csv"))
