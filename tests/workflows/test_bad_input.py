@@ -284,7 +284,7 @@ def test_ctrl_c_in_training_resumes_to_the_same_weights(run2d: Path, mine: Path)
     assert (mine / "run/report.html").is_file()
 
 
-@pytest.mark.parametrize("place", ["predict.write_labels", "predict.table_beside", "evaluate.columns_of"])
+@pytest.mark.parametrize("place", ["predict.write_labels", "predict.table_path", "evaluate.columns_of"])
 def test_ctrl_c_in_prediction_and_evaluation(trained: Path, run2d: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     module, _, name = f"morula.workflows.{place}".rpartition(".")
     real = getattr(importlib.import_module(module), name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from morula.decoders.decode import Objects
     from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
+    from morula.methods.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Method(ABC):
         """What is wrong with a planned job as a whole, as dotted key and message."""
         del job
         return []
+
+    @property
+    def object_classes(self) -> Classes | None:
+        """Classes of the objects, if the method learns them."""
+        return None
 
     @property
     @abstractmethod

@@ -217,6 +217,11 @@ class Channels(Method):
         return {"_".join(group): [self.codes.index(code) for code in group] for group in self.options.heads}
 
     @property
+    def object_classes(self) -> ObjectClasses | None:
+        """Classes of the objects, as stated in the job."""
+        return self.options.classes
+
+    @property
     def heads(self) -> dict[str, int]:
         """One head that carries all channels, or those of the options, named after their channels."""
         heads = {name: sum(self._outputs[index] for index in group) for name, group in self._groups.items()}

@@ -12,7 +12,7 @@ from morula.jobs.yaml_lines import located
 from morula.workflows.dry_run import Proof
 from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
-from morula.workflows.stages import load_stages, of_stage, waits
+from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
 
 
 def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool = True) -> list[Checked | str]:
-    """Check the stages of a job file in order. Of one that waits for another stage's result only the wording can be checked yet: for it
+    """Check the stages of a job file in order. Of a stage that needs the result of another one only the document can be checked: for it
     the result is its method.
 
     Raises:
@@ -49,7 +49,7 @@ def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool 
     chosen = list(overrides)
     stages = load_stages(job, chosen)
     return [
-        stage.method.kind if waits(stage) else check(job, overrides=of_stage(chosen, number), prove=prove, stage=number)
+        stage.method.kind if depends_on_other_stage(stage) else check(job, overrides=of_stage(chosen, number), prove=prove, stage=number)
         for number, stage in enumerate(stages, start=1)
     ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from morula.workflows.prepare import Prepared
-from morula.workflows.train import built
+from morula.workflows.train import build_with_seed
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def prove(prepared: Prepared) -> Proof:
     job = prepared.job
     fabric = open_fabric(job.training.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
     dtype = torch.float64 if job.training.precision == "fp64" else torch.float32
-    network: Any = built(prepared).train()
+    network: Any = build_with_seed(prepared).train()
     memory_format = memory_format_of(network)
     network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)
     module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))

@@ -1,4 +1,4 @@
-"""Images in memory, such as the layers of a viewer, as the training images of a job."""
+"""Images in memory, for example layers of a viewer, as the training images of a job."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.errors import JobError, Problem
+from morula.core.image import Image
+from morula.io.write import write
 
 FOLDER = "layers"
-"""Folder of a run that the images are written to: with them the run can be resumed, repeated and shown."""
+"""Folder of a run that the images are written to, so that the run can be resumed, repeated and viewed."""
 
 
-def job_of_layers(job: Mapping[str, Any], layers: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A job whose training images are these.
+def job_with_layers(job: Mapping[str, Any], layers: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A job with these images as its training images.
 
     Args:
         job: a mapping with the keys of a job file, without `images.train`.
-        layers: by name, each an `Image` or an array (Z)YX, or a pair of one and its labels (Z)YX.
-        folder: where they will lie, see `write_layers`.
+        layers: by name, an `Image` or an array (Z)YX, or a pair of an image and its labels (Z)YX.
+        folder: folder of the images, see `write_layers`.
 
     Raises:
-        JobError: when there is no image, the job names training images too, or a part of the images has labels.
+        JobError: when there is no image, the job has `images.train` too, or only some of the images have labels.
     """
-    found = copy.deepcopy(dict(job))
-    images = dict(found.get("images") or {})
+    document = copy.deepcopy(dict(job))
+    images = dict(document.get("images") or {})
+    labelled = [name for name, layer in layers.items() if isinstance(layer, tuple)]
     problems = []
     if not layers:
-        problems.append("names no image, and no array was given either; give one at least.")
+        problems.append(_problem("layers.none", "is missing, and no array was given either", "Give at least one array."))
     if images.get("train") is not None:
-        problems.append("is stated, but arrays to train on were given too; leave one of the two out.")
-    labelled = [name for name, each in layers.items() if isinstance(each, tuple)]
+        problems.append(_problem("layers.and_images", "is given together with arrays to train on", "Give one of the two."))
     if labelled and len(labelled) < len(layers):
-        problems.append(f"has labels for {', '.join(labelled)} only; give pairs of image and labels for all images, or for none.")
+        rule = f"has labels for {', '.join(labelled)} only"
+        problems.append(_problem("layers.some_labelled", rule, "Give pairs of image and labels for all images, or for none."))
     if problems:
-        raise JobError([Problem("images.train", problem) for problem in problems])
+        raise JobError(problems)
     source = {"raw": str(folder / "images")} | ({"labels": str(folder / "labels")} if labelled else {})
-    found["images"] = {key: value for key, value in images.items() if key != "axes"} | {"train": source}  # the files tell their axes
-    return found
+    # the files state their axes, so the axes of the arrays are not valid any more
+    document["images"] = {key: value for key, value in images.items() if key != "axes"} | {"train": source}
+    return document
+
+
+def _problem(code: str, rule: str, remedy: str) -> Problem:
+    return Problem("images.train", rule, code=code, remedy=remedy)
 
 
 def write_layers(layers: Mapping[str, Any], folder: Path, *, axes: str | None = None) -> None:
-    """Write images to ``images/NAME.tif`` and their labels to ``labels/NAME.tif``. `axes` are those of arrays; guessed when left out."""
-    from morula.core.image import Image
-    from morula.io.write import write
-
-    for name, each in layers.items():
-        for kind, part in zip(("images", "labels"), each if isinstance(each, tuple) else (each,), strict=False):
-            stated = None if isinstance(part, Image) or axes is None else axes.replace("C", "") if kind == "labels" else axes
+    """Write images to ``images/NAME.tif`` and their labels to ``labels/NAME.tif``. `axes` of arrays are guessed by default."""
+    for name, layer in layers.items():
+        for kind, data in zip(("images", "labels"), layer if isinstance(layer, tuple) else (layer,), strict=False):
+            stated = None if isinstance(data, Image) or axes is None else axes.replace("C", "") if kind == "labels" else axes
             (folder / kind).mkdir(parents=True, exist_ok=True)
-            write(folder / kind / f"{name}.tif", part, labels=kind == "labels", axes=stated)
+            write(folder / kind / f"{name}.tif", data, labels=kind == "labels", axes=stated)

@@ -1,4 +1,4 @@
-"""Tables of label files."""
+"""Measure the objects of label files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from morula.core.errors import DataError, FileWriteError, OptionError
+from morula.core.errors import DataError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
 from morula.core.image import spatial_array
 from morula.core.voxel_size import VoxelSize
@@ -15,6 +15,7 @@ from morula.io.write import write
 from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
+from morula.workflows.predict import already_exist
 
 TASK = ("measure",)
 
@@ -34,40 +35,38 @@ def measure_file(
 
     Args:
         labels: label file.
-        output: CSV file. With `remove` it holds the objects that remain, and NAME_all.csv beside it all of them with the verdict on each.
-        intensity: image of the same shape.
-        voxel_size: edge lengths in micrometres such as ``1.75,0.8,0.8``; the file's own when left out.
+        output: CSV file. With `remove` it holds the remaining objects, and NAME_all.csv all of them with the conditions they meet.
+        intensity: image of the same shape, to measure intensities in.
+        voxel_size: edge lengths in micrometres such as ``1.75,0.8,0.8``; by default from the file.
         extra: region properties of scikit-image.
-        remove: conditions such as ``npixels < 100 and circularity <= 0.7``; an object that satisfies one of them is removed.
-        kept: label file to write of the objects that remain.
+        remove: conditions such as ``npixels < 100 and circularity <= 0.7``; objects that satisfy any of them are removed.
+        kept: label file for the remaining objects.
         overwrite: replace existing files.
 
     Raises:
-        FileWriteError: when a file exists already.
+        FileWriteError: when a file exists.
         DataError: when image and labels differ in shape.
-        OptionError: for a property that there is not, or a text that is no condition.
+        OptionError: for an unknown property, or a condition that cannot be parsed.
     """
     began = time.monotonic()
     output = Path(output)
-    everything = output.with_name(f"{output.stem}_all{output.suffix}")
-    files = [output, *([everything] if remove else []), *([Path(kept)] if kept else [])]
-    taken = [str(file) for file in files if file.exists()]
+    full_table = output.with_name(f"{output.stem}_all{output.suffix}")
+    files = [output, *([full_table] if remove else []), *([Path(kept)] if kept else [])]
+    taken = [file for file in files if file.exists()]
     if taken and not overwrite:
-        raise FileWriteError(f"{', '.join(taken)} exist{'s' * (len(taken) == 1)} already. Replace with --overwrite, or name another file.")
+        raise already_exist(taken)
     objects = read_labels(labels)
     size = objects.voxel_size if voxel_size is None else VoxelSize.of(lengths(voxel_size), objects.ndim_spatial)
     raw = None if intensity is None else read(intensity)
     if raw is not None and raw.spatial_shape != objects.spatial_shape:
-        raise DataError(
-            f"{intensity} has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}. "
-            "Give the image of these labels."
-        )
+        rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
+        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
     array = spatial_array(objects)[0]
     if remove:
         array, table = filter_objects(array, table, list(remove))
-        write_table(everything, table)
-        yield FileWritten(everything, Artefact.FULL_TABLE, task=TASK)
+        write_table(full_table, table)
+        yield FileWritten(full_table, Artefact.FULL_TABLE, task=TASK)
         table = table[table["comment"] == "Correct"]
     write_table(output, table)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
@@ -79,7 +78,7 @@ def measure_file(
 
 
 def lengths(text: str) -> list[float]:
-    """Numbers of a text such as ``1.75,0.8,0.8``.
+    """Edge lengths in a text such as ``1.75,0.8,0.8``.
 
     Examples:
         >>> lengths("1.75,0.8,0.8")
@@ -88,6 +87,7 @@ def lengths(text: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(" ", "").split(",")]
     except ValueError:
+        remedy = "Write the edge lengths in micrometres, for example 1.75,0.8,0.8."
         raise OptionError(
-            f"voxel size {text!r} is not understood; write the edge lengths in micrometres, for example 1.75,0.8,0.8."
+            "voxel_size.not_numbers", "must be numbers separated by commas", key="voxel_size", value=text, remedy=remedy
         ) from None

@@ -238,6 +238,6 @@ def method_words(prepared: Prepared, chosen: Recommended | None) -> str:
 
 
 def _halo(prepared: Prepared) -> tuple[int, ...]:
-    from morula.workflows.train import built
+    from morula.workflows.train import build_with_seed
 
-    return built(prepared).receptive_halo
+    return build_with_seed(prepared).receptive_halo

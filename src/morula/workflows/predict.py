@@ -1,4 +1,4 @@
-"""From images to labels and tables, with a trained model."""
+"""Predict images with a trained model: labels and tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
+from morula.io.check import check_image
+from morula.io.pairs import list_images
+from morula.io.read import read
 from morula.io.write import write
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
@@ -34,13 +37,13 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     Args:
         run: a run folder whose training has finished.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: what tiles may take, for example ``"8GB"``; as the job says when left out.
+        memory: limit for tiles, for example ``"8GB"``; by default as the job says.
 
     Yields:
         events.
 
     Raises:
-        DataError: when the job names no test images.
+        DataError: when the job has no test images.
         MissingFileError: when the run has no model.
 
     Examples:
@@ -50,7 +53,8 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     folder = RunFolder.existing(run)
     model = load(run)
     if model.job.images.test is None:
-        raise DataError(f"the job of {str(run)!r} names no test images. State images.test, or use `morula segment IMAGES --model {run}`.")
+        remedy = f"Train with images.test, or use `morula segment IMAGES --model {run} --output OUTPUT`."
+        raise DataError("images.no_test", "the job of this run has no test images", key="images.test", file=run, remedy=remedy)
     steps = restore_test_images if model.method.restores else _test_images
     yield from logged(below("predict", steps(model, folder, device=device, memory=memory)), folder)
 
@@ -62,12 +66,12 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     yield Started(len(opened), "image")
     rows = []
     shutil.rmtree(folder.objects / "before", ignore_errors=True)
-    for done, each in enumerate(opened, start=1):
-        labels_file = folder.objects / f"{each.name}.tif"
-        channels = _channels_file(model, folder, each.name)
-        yield from below(each.name, segment_one(model, each, labels_file, device=device, memory=memory, channels=channels))
-        rows.append({"name": each.name, "raw": each.raw.source, "prediction": str(labels_file.resolve()), **each.truth_row()})
-        yield Progress(done, len(opened), "image", each.name)
+    for done, image in enumerate(opened, start=1):
+        labels_file = folder.objects / f"{image.name}.tif"
+        channels = _channels_file(model, folder, image.name)
+        yield from below(image.name, segment_one(model, image, labels_file, device=device, memory=memory, channels=channels))
+        rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
+        yield Progress(done, len(opened), "image", image.name)
     folder.write_images(rows)
     yield Finished(time.monotonic() - began)
 
@@ -77,13 +81,21 @@ def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
 
 
 def segment_one(
-    model: Model, each: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None
+    model: Model, source: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None
 ) -> Iterator[Event]:
-    """Labels of one image into a file, its table beside it; the predicted channels too where a file is named; the labels before
-    post-processing where there is any, and what the decoder looked at where the job asks for it."""
-    image = model.as_image(each.raw)
+    """Predict one image and write its labels, its table and whatever else the job asks for.
+
+    Args:
+        model: the trained model.
+        source: the image.
+        labels_file: file of the labels; the other files are next to it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: limit for tiles.
+        channels: file for the predicted channels, if they are to be saved.
+    """
+    image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
-    yield from (Warned("images.values", text) for text in image_warnings(each))
+    yield from (Warned("images.values", text) for text in check_image(source.raw))
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
     if channels is not None:
         channels.parent.mkdir(parents=True, exist_ok=True)
@@ -91,35 +103,35 @@ def segment_one(
         yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), Artefact.CHANNELS)
     remarks: list[str] = []
     objects = model.decode(prediction, image, tell=remarks.append)
-    yield from (Logged(f"{each.name}: {remark}") for remark in remarks)
+    yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
     if objects.classes is not None:
-        write_labels(classes_beside(labels_file), class_image(labels, objects.classes), image)
-        yield FileWritten(classes_beside(labels_file), Artefact.CLASSES)
+        write_labels(class_image_path(labels_file), class_image(labels, objects.classes), image)
+        yield FileWritten(class_image_path(labels_file), Artefact.CLASSES)
     if "comment" in table:
-        write_table(table_beside(labels_file, "_all"), table)
-        yield FileWritten(table_beside(labels_file, "_all"), Artefact.FULL_TABLE)
+        write_table(table_path(labels_file, "_all"), table)
+        yield FileWritten(table_path(labels_file, "_all"), Artefact.FULL_TABLE)
         table = table[table["comment"] == "Correct"]
     if model.job.objects.measure.statistics:
-        write_table(table_beside(labels_file, "_statistics"), statistics(labels, image.voxel_size))
-        yield FileWritten(table_beside(labels_file, "_statistics"), Artefact.STATISTICS)
-    write_table(table_beside(labels_file), table)
-    yield FileWritten(table_beside(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
-    yield from more_images(model, objects, labels_file, image)
-    yield Logged(f"{each.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
+        write_table(table_path(labels_file, "_statistics"), statistics(labels, image.voxel_size))
+        yield FileWritten(table_path(labels_file, "_statistics"), Artefact.STATISTICS)
+    write_table(table_path(labels_file), table)
+    yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
+    yield from write_more_images(model, objects, labels_file, image)
+    yield Logged(f"{source.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
 
-def more_images(model: Model, objects: Objects, labels_file: Path, image: Image) -> Iterator[Event]:
-    """The labels before refinement and filter where the job has any; what the decoder looked at, where the job asks for it."""
-    wanted = model.job.objects
-    if wanted.refine or wanted.filter:
-        before = before_beside(labels_file)
+def write_more_images(model: Model, objects: Objects, labels_file: Path, image: Image) -> Iterator[Event]:
+    """Write the labels before refinement and filters if the job has any, and the inputs of the decoder if the job asks for them."""
+    options = model.job.objects
+    if options.refine or options.filter:
+        before = raw_labels_path(labels_file)
         write_labels(before, objects.intermediates.get(DECODED, objects.labels), image)
         yield FileWritten(before, Artefact.RAW_LABELS)
     for name, array in objects.intermediates.items():
-        if wanted.intermediates and name != DECODED:
+        if options.intermediates and name != DECODED:
             file = labels_file.parent / "intermediates" / f"{stem_of(labels_file)}_{name}.tif"
             file.parent.mkdir(parents=True, exist_ok=True)
             shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
@@ -129,57 +141,50 @@ def more_images(model: Model, objects: Objects, labels_file: Path, image: Image)
 
 
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
-    """A label image with the axes and the voxel size of the image that it was made of."""
+    """Write labels with the axes and the voxel size of their image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
 
 
-def before_beside(labels_file: Path) -> Path:
-    """Where the labels before post-processing stand: a file of the same name in the folder `before` beside it."""
+def raw_labels_path(labels_file: Path) -> Path:
+    """Path of the labels before post-processing: a file of the same name in the folder `before`."""
     return labels_file.parent / "before" / labels_file.name
 
 
-def classes_beside(labels_file: Path) -> Path:
-    """The class image of a label file.
+def class_image_path(labels_file: Path) -> Path:
+    """Path of the class image of a label file.
 
     Examples:
-        >>> classes_beside(Path("objects/cells.tif")).as_posix()
+        >>> class_image_path(Path("objects/cells.tif")).as_posix()
         'objects/classes/cells.tif'
     """
     return labels_file.parent / "classes" / labels_file.name
 
 
-def table_beside(labels_file: Path, what: str = "") -> Path:
-    """The CSV file of a label file.
+def table_path(labels_file: Path, suffix: str = "") -> Path:
+    """Path of the table of a label file.
 
     Examples:
-        >>> table_beside(Path("out/cells.ome.zarr")).name, table_beside(Path("cells.t1.tif"), "_all").name
+        >>> table_path(Path("out/cells.ome.zarr")).name, table_path(Path("cells.t1.tif"), "_all").name
         ('cells.csv', 'cells.t1_all.csv')
     """
-    return labels_file.with_name(f"{stem_of(labels_file)}{what}.csv")
+    return labels_file.with_name(f"{stem_of(labels_file)}{suffix}.csv")
 
 
-def image_warnings(each: Opened) -> list[str]:
-    """What is wrong with an image's values, found before they are used.
+def already_exist(files: Sequence[Path]) -> FileWriteError:
+    """The error for output files that exist.
 
-    Raises:
-        DataError: for an empty image, or values that are not finite.
+    Examples:
+        >>> already_exist([Path("cells.tif")]).code
+        'output.exists'
     """
-    from morula.io.check import check_image
-
-    return check_image(each.raw)
-
-
-def labels_of(image: Image) -> np.ndarray:
-    """Label image (Z)YX in its own integer type."""
-    return image.canonical()[0]
+    shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    remedy = "Replace with --overwrite (overwrite=True in Python), or name another output."
+    return FileWriteError("output.exists", "already exists" if len(files) == 1 else "already exist", file=shown, remedy=remedy)
 
 
 def sources_of(images: Any) -> Sequence[Opened]:
     """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them."""
-    from morula.io.pairs import list_images
-    from morula.io.read import read
-
     if isinstance(images, str | Path):
         return [Opened(stem_of(path), read(path)) for path in list_images(images)]
     if isinstance(images, Image):

@@ -1,4 +1,4 @@
-"""Test images rebuilt by a network that was trained without labels, with pictures and figures of how well."""
+"""Restore test images with a network that was trained without labels, and score the restored images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from morula.workflows.sources import Opened, open_source
 
 
 def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
-    """Rebuild the test images of a run: pictures into the method's folder, figures of each image into `scores.csv`."""
+    """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
     began = time.monotonic()
     opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")
     scores: dict[str, dict[str, float]] = {}
-    for number, each in enumerate(opened):
-        scores[each.name] = yield from below(each.name, _restore_one(model, each, number, folder, device=device, memory=memory))
-        yield Progress(number + 1, len(opened), "image", each.name)
+    for number, source in enumerate(opened):
+        steps = _restore_one(model, source, number, folder, device=device, memory=memory)
+        scores[source.name] = yield from below(source.name, steps)
+        yield Progress(number + 1, len(opened), "image", source.name)
     rows = model.method.score_rows(scores)
     write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
     yield FileWritten(folder.scores_file, Artefact.SCORES)
@@ -39,13 +40,13 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
 
 
 def _restore_one(
-    model: Model, each: Opened, number: int, folder: RunFolder, *, device: str, memory: str | None
+    model: Model, source: Opened, number: int, folder: RunFolder, *, device: str, memory: str | None
 ) -> Generator[Event, None, dict[str, float]]:
-    method: Any = model.method
+    method = model.method
     assert isinstance(method, Restoring)
-    image = model.as_image(each.raw)
+    image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
-    yield from (Warned("images.values", text) for text in check_image(each.raw))
+    yield from (Warned("images.values", text) for text in check_image(source.raw))
     scaling, own = model.scaling(image), image.canonical()
     task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
     result = scaling.undo((yield from _restored(model, method, task, device=device, memory=memory)))
@@ -55,7 +56,7 @@ def _restore_one(
     target = folder.path / method.folder
     target.mkdir(parents=True, exist_ok=True)
     for name, picture in shown.items():
-        file = target / f"{each.name}_{name}.tif"
+        file = target / f"{source.name}_{name}.tif"
         write(file, picture[0] if len(own) == 1 else picture, axes=axes, voxel_size=image.voxel_size, overwrite=True)
         yield FileWritten(file, Artefact.IMAGE, name)
     return {
@@ -66,7 +67,7 @@ def _restore_one(
 
 
 def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str, memory: str | None) -> Generator[Event, None, np.ndarray]:
-    """The image rebuilt of a task, tile by tile, on the network's scale."""
+    """The restored image, tile by tile, in normalised values."""
     from morula.inference.memory import available_memory
     from morula.inference.predict import predict
     from morula.training.devices import pick_device
@@ -82,7 +83,7 @@ def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str,
 
 
 def in_type(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Values in another type: rounded and cut to its range where it holds whole numbers.
+    """Values in another type: rounded and clipped to its range for integer types.
 
     Examples:
         >>> in_type(np.array([-1.0, 2.6, 300.0]), np.dtype(np.uint8))

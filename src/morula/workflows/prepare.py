@@ -24,7 +24,7 @@ from morula.jobs.plan import Facts, plan
 from morula.methods import METHODS
 from morula.methods.base import Method, Sizes
 from morula.workflows.degraded_cache import doubled, with_worse
-from morula.workflows.sources import Opened, open_source, unlike
+from morula.workflows.sources import Opened, inconsistent, open_source
 from morula.workflows.transfer import check_start, with_stored_network
 
 LOOKED_AT = 2**22
@@ -195,7 +195,7 @@ def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:
             problems += error.problems
-    problems += [Problem("images", message) for message in unlike([each for group in opened.values() for each in group])]
+    problems += inconsistent([each for group in opened.values() for each in group], "images")
     if problems:
         raise JobError(problems)
     return opened["train"], opened.get("validate", []), warnings

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
+from morula.methods import METHODS
 from morula.report.build import write_report
 from morula.training.processes import first_process
 from morula.workflows.evaluate import evaluate
 from morula.workflows.log import logged
 from morula.workflows.predict import predict
 from morula.workflows.stages import run_stages, stage_count
-from morula.workflows.train import default_output, train, tune_as_asked
+from morula.workflows.train import default_output, train, tune_if_configured
 
 
 def run(
@@ -31,26 +33,26 @@ def run(
 ) -> Iterator[Event]:
     """Train the network of a job, predict its test images, score them and write the report.
 
-    The documents of a file (parted by ``---``) are stages: each is run into a folder of its own, see `morula.workflows.stages`.
-    What the job has no images for is left out: without test images there is no prediction, without their labels no score. A run whose
-    training has finished is resumed at the prediction.
+    A file may hold several documents, separated by ``---``. Each is a stage and runs into a folder of its own, see
+    `morula.workflows.stages`. Without test images nothing is predicted, and without their labels nothing is scored. A run whose training
+    has finished is resumed at the prediction.
 
     Args:
         job: a job file, or a mapping with the same keys.
-        output: the run folder; ``runs/<name of the job file>`` when left out.
-        overrides: ``key=value`` texts that go before the file.
-        resume: go on exactly where the run in this folder was stopped.
-        overwrite: replace a former run in this folder.
+        output: the run folder; ``runs/<name of the job file>`` by default.
+        overrides: ``key=value`` texts that override the file.
+        resume: continue the run in this folder exactly where it was stopped.
+        overwrite: replace an earlier run in this folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: what prediction may take, for example ``"8GB"``.
-        stop: asked after every training step.
+        memory: limit for prediction, for example ``"8GB"``.
+        stop: called after every training step; the training is saved and ends when it returns true.
 
     Yields:
         events of all stages.
 
     Raises:
         JobError: with all problems of the job and its files.
-        FileWriteError: when the folder holds something already.
+        FileWriteError: when the folder is not empty.
 
     Examples:
         >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
@@ -66,34 +68,22 @@ def run(
     if not (resume and (folder.model / "model.json").is_file()):
         yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)
     elif first_process():
-        yield from tune_as_asked(folder, device=device, memory=memory)
+        yield from tune_if_configured(folder, device=device, memory=memory)
     if not ((folder.model / "model.json").is_file() and first_process()):
         return
-    test = _test_images(folder)
+    job_of_run = load_job(folder.job_file)
+    test = job_of_run.images.test
     if test is not None:
         yield from predict(folder.path, device=device, memory=memory)
-        if test["labels"] is not None and not _restores(folder):
+        if (
+            test.labels is not None and not METHODS.load(job_of_run.method.kind).restores
+        ):  # restored images are scored as they are predicted
             yield from evaluate(folder.path)
     yield from logged(_ended(folder, tested=test is not None, began=began), folder)
 
 
 def _ended(folder: RunFolder, *, tested: bool, began: float) -> Iterator[Event]:
     if not tested:
-        yield Logged("the job names no test images, so nothing is predicted; use `morula segment` on any image")
-    yield FileWritten(write_report(folder.path), Artefact.REPORT)
+        yield Logged("the job has no test images, so nothing is predicted; use `morula segment` on any image")
+    yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",))
     yield Finished(time.monotonic() - began)
-
-
-def _restores(folder: RunFolder) -> bool:
-    """Whether the results are images, which are scored as they are predicted."""
-    from morula.jobs.yaml_lines import read_documents
-    from morula.methods import METHODS
-
-    restores: bool = METHODS.load(read_documents(folder.job_file)[0].data["method"]["kind"]).restores
-    return restores
-
-
-def _test_images(folder: RunFolder) -> Any:
-    from morula.jobs.yaml_lines import read_documents
-
-    return read_documents(folder.job_file)[0].data["images"]["test"]

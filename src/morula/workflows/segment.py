@@ -1,4 +1,4 @@
-"""New images through a trained model."""
+"""Segment new images with a trained model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started, below
 from morula.models.load import load
 from morula.models.model import Model
-from morula.workflows.predict import before_beside, segment_one, sources_of
+from morula.workflows.predict import already_exist, raw_labels_path, segment_one, sources_of
 
 
 def segment(
@@ -28,20 +28,20 @@ def segment(
     Args:
         images: a file, folder or pattern, an array or `Image`, or a list of them.
         model: a run folder, the model folder in it, or a loaded model.
-        output: a label file (its ending chooses the format) for one image, a folder for several; a table lies beside each label file.
-            Where the model's job refines or filters objects, the folder `before` beside it holds the labels as they were decoded; where
-            it asks for intermediates, the folder `intermediates` holds what the decoder looked at, a file each (`NAME_seeds.tif`).
+        output: a label file for one image (its suffix selects the format), a folder for several; each label file has a table next to it.
+            If the job of the model refines or filters objects, the folder `before` next to it holds the labels before that; if the job
+            asks for intermediates, the folder `intermediates` holds the inputs of the decoder, one file each (`NAME_seeds.tif`).
         overwrite: replace existing results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: what tiles may take, for example ``"8GB"``.
+        memory: limit for tiles, for example ``"8GB"``.
 
     Yields:
         events.
 
     Raises:
-        MissingFileError: when there is no such image or model.
-        ModelError: when an image has other dimensions or channels than the model.
-        FileWriteError: when a result exists already, or two images would be written to one file.
+        MissingFileError: when an image or the model does not exist.
+        ModelError: when an image does not have the dimensions or channels of the model.
+        FileWriteError: when a result exists, or two images would be written to the same file.
 
     Examples:
         >>> import morula
@@ -58,24 +58,24 @@ def _segmented(
     began = time.monotonic()
     opened = sources_of(images)
     if not opened:
-        raise DataError(f"{images!r} names no image. Give an image file, or a folder or pattern that holds some.")
+        remedy = "Give an image file, or a folder or pattern with images."
+        raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
     trained = model if isinstance(model, Model) else load(model)
     single = len(opened) == 1 and target.suffix != "" and not target.is_dir()
-    files = [target if single or target.name.endswith(".zarr") else target / f"{each.name}.tif" for each in opened]
-    twice = next((file.name for file in files if files.count(file) > 1), None)
-    if twice is not None:
-        raise FileWriteError(f"several images would be written to {twice!r}, one over the other. Rename them, or write to several folders.")
-    for each in opened:
-        trained.as_image(each.raw)
-    wanted = trained.job.objects
-    earlier = [before_beside(file) for file in files] if wanted.refine or wanted.filter else []
-    taken = [str(file) for file in [*files, *earlier] if file.exists()]
+    files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}.tif" for image in opened]
+    duplicate = next((file for file in files if files.count(file) > 1), None)
+    if duplicate is not None:
+        remedy = "Rename the images, or write to several folders."
+        raise FileWriteError("output.duplicate", "several images would be written to this file", file=duplicate, remedy=remedy)
+    for image in opened:
+        trained.as_image(image.raw)
+    options = trained.job.objects
+    earlier = [raw_labels_path(file) for file in files] if options.refine or options.filter else []
+    taken = [file for file in [*files, *earlier] if file.exists()]
     if taken and not overwrite:
-        raise FileWriteError(
-            f"{', '.join(taken[:3])} exist{'s' if len(taken) == 1 else ''} already. Replace with --overwrite, or name another output."
-        )
+        raise already_exist(taken)
     yield Started(len(opened), "image")
-    for done, (each, file) in enumerate(zip(opened, files, strict=True), start=1):
-        yield from below(each.name, segment_one(trained, each, file, device=device, memory=memory))
-        yield Progress(done, len(opened), "image", each.name)
+    for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
+        yield from below(image.name, segment_one(trained, image, file, device=device, memory=memory))
+        yield Progress(done, len(opened), "image", image.name)
     yield Finished(time.monotonic() - began)

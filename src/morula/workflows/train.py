@@ -18,7 +18,7 @@ from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
 from morula.models.model import Model
 from morula.training.processes import first_process
-from morula.workflows.in_memory_images import FOLDER, job_of_layers, write_layers
+from morula.workflows.in_memory_images import FOLDER, job_with_layers, write_layers
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
@@ -43,21 +43,21 @@ def train(
 
     Args:
         job: a job file, or a mapping with the same keys.
-        layers: images to learn from that are in memory, instead of the job's `images.train`: by name an `Image` or an array (Z)YX, or a
-            pair of it and its labels. They are written to ``layers`` in the run folder.
-        output: the run folder; ``runs/<name of the job file>`` when left out.
-        overrides: ``key=value`` texts that go before the file, for example ``training.epochs=5``.
-        resume: go on exactly where the run in this folder was stopped, with the job that stands in it.
-        overwrite: replace a former run in this folder.
+        layers: training images in memory, used in place of `images.train`, by name: an `Image`, an array (Z)YX, or a pair of an image and
+            its labels. They are written to ``layers`` in the run folder.
+        output: the run folder; ``runs/<name of the job file>`` by default.
+        overrides: ``key=value`` texts that override the file, for example ``training.epochs=5``.
+        resume: continue the run in this folder exactly where it was stopped, with its own job.
+        overwrite: replace an earlier run in this folder.
         device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
-        stop: asked after every step; when it says true the state is saved and the stream ends.
+        stop: called after every step; when it returns true, the state is saved and the stream ends.
 
     Yields:
-        events of `morula.core.events`; `Finished` comes last unless the training was stopped.
+        events of `morula.core.events`; the last one is `Finished` unless the training was stopped.
 
     Raises:
         JobError: with all problems of the job and its files.
-        FileWriteError: when the folder holds something already.
+        FileWriteError: when the folder is not empty.
         OptionError: for layers with a job file.
         TrainingError: when the loss is not finite.
 
@@ -73,25 +73,30 @@ def train(
     source = RunFolder.existing(folder.path).job_file if resume else job
     chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
     loaded = load_job(source, overrides=chosen)
-    if not resume:  # what a search found holds for the model that it was made with
+    if not resume:  # tuned settings are valid only for the model that they were found with
         loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None})})
     with located(source):
         prepared = prepare(loaded)
     if not resume and layers is None and first_process():
         folder.create(overwrite=overwrite)
     several = loaded.training.restarts > 1
-    events = train_starts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
+    events = train_restarts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(below("train", events), folder)
     if first_process():
-        yield from tune_as_asked(folder, device=device)
+        yield from tune_if_configured(folder, device=device)
 
 
-def _with_layers(job: Any, layers: Mapping[str, Any], folder: RunFolder, *, overrides: Iterable[str], overwrite: bool) -> dict[str, Any]:
-    """The job with images in memory to learn from, which are written once the job is found right."""
+def _with_layers(
+    job: str | Path | Mapping[str, Any], layers: Mapping[str, Any], folder: RunFolder, *, overrides: Iterable[str], overwrite: bool
+) -> dict[str, Any]:
+    """The job with training images in memory; they are written after the job was checked."""
     if not isinstance(job, Mapping):
-        raise OptionError(f"images in memory were given for the job file {str(job)!r}; give the job as a mapping with the same keys.")
+        remedy = "Give the job as a mapping with the same keys."
+        raise OptionError(
+            "layers.job_file", "images in memory cannot be combined with a job file", key="job", value=str(job), remedy=remedy
+        )
     place = folder.path.absolute() / FOLDER
-    found = job_of_layers(job, layers, place)
+    found = job_with_layers(job, layers, place)
     load_job(found, overrides=overrides)
     if first_process():
         folder.create(overwrite=overwrite)
@@ -99,8 +104,8 @@ def _with_layers(job: Any, layers: Mapping[str, Any], folder: RunFolder, *, over
     return found
 
 
-def tune_as_asked(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
-    """Search the settings from channels to objects where the job says so and it was not done yet."""
+def tune_if_configured(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
+    """Search the settings of the decoder if the job asks for it and it was not done yet."""
     from morula.workflows.tune import tune
 
     if not (folder.model / "model.json").is_file():
@@ -121,28 +126,28 @@ def default_output(job: str | Path | Mapping[str, Any]) -> Path:
 
 
 def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
-    """Train what was prepared: the job and its record first, the network, the model last."""
+    """Train a prepared job: write the job and its provenance first, the model last."""
     from morula.training.tracking import track
 
     if first_process():
         yield from record(prepared, folder)
-    network = built(prepared)
-    start = getattr(prepared.job.network, "from_", None)
+    network = build_with_seed(prepared)
+    start = prepared.job.network.from_
     if start is not None and not resume:
         transfer = start_from(network, Path(start))
         yield from map(Logged, transfer.lines(Path(start)))
         if first_process():
             folder.write_provenance(transfer.facts(Path(start)))
-    finished = yield from _seen(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
+    finished = yield from _all_but_finished(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
     if finished:
         yield from save(prepared, network, folder)
         yield finished
 
 
-def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
-    """Train with several seeds, each in a folder of its own under ``starts`` where it goes on if it was begun, and keep the best.
+def train_restarts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Train with several seeds, each in a folder of its own under ``starts``, and keep the best. A training that was stopped is resumed.
 
-    The best is told as the best epoch is: by the score where the validation images have labels, else by the loss.
+    The best one is chosen as the best epoch is: by the score if the validation images have labels, else by the loss.
     """
     began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.restarts
     if first_process():
@@ -154,13 +159,13 @@ def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bo
         yield Logged(f"start {start + 1} of {number}, seed {first + start}")
         resume = (place.checkpoints / "last").is_dir()
         events = train_prepared(with_seed(prepared, first + start), place, resume=resume, stop=stop)
-        finished = yield from _seen(below(f"start {start + 1}", events))
+        finished = yield from _all_but_finished(below(f"start {start + 1}", events))
         if finished is None:
             return
-        figures.append(_reached(place))
+        figures.append(_best_figure(place))
     best = min(range(number), key=figures.__getitem__)
-    told = ", ".join(f"{abs(each):.4g}" for each in figures)
-    yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {told}")
+    listed = ", ".join(f"{abs(figure):.4g}" for figure in figures)
+    yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {listed}")
     if first_process():
         _keep(RunFolder(folder.path / "starts" / str(best + 1)), folder)
         folder.write_provenance({"start": best + 1, "seed": first + best})
@@ -168,29 +173,29 @@ def train_starts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bo
 
 
 def with_seed(prepared: Prepared, seed: int) -> Prepared:
-    """One start: other weights and other patches of the same training images, judged on the same validation images."""
+    """Another seed: other initial weights and other patches of the same images, validated on the same validation images."""
     return replace(prepared, train=replace(prepared.train, seed=seed), warnings=())
 
 
-def _reached(folder: RunFolder) -> float:
-    """The lowest loss of a training, or less the highest score: lower is better."""
+def _best_figure(folder: RunFolder) -> float:
+    """The lowest loss of a training, or the highest score with a minus sign: lower is better."""
     from morula.measurement.csv_table import read_table
 
     table = read_table(folder.logs / "training.csv")
-    name = next(each for each in ("score", "validation_loss", "loss") if each in table)
+    name = next(figure for figure in ("score", "validation_loss", "loss") if figure in table)
     values = np.asarray(table[name], np.float64)
     return float(-np.nanmax(values) if name == "score" else np.nanmin(values))
 
 
 def _keep(best: RunFolder, folder: RunFolder) -> None:
-    """What the best start left becomes the run's own; the description of the model comes last: with it the training counts as finished."""
-    for source, apart in ((best.logs, "log.txt"), (best.checkpoints, ""), (best.model, "model.json")):
-        shutil.copytree(source, folder.path / source.name, ignore=shutil.ignore_patterns(apart), dirs_exist_ok=True)
+    """Copy the files of the best start into the run. ``model.json`` comes last: with it the training counts as finished."""
+    for source, ignored in ((best.logs, "log.txt"), (best.checkpoints, ""), (best.model, "model.json")):
+        shutil.copytree(source, folder.path / source.name, ignore=shutil.ignore_patterns(ignored), dirs_exist_ok=True)
     shutil.copyfile(best.model / "model.json", folder.model / "model.json")
 
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
-    """Write the resolved job and where it comes from; tell the warnings."""
+    """Write the resolved job and its provenance; yield the warnings."""
     yield FileWritten(folder.write_job(prepared.job), Artefact.JOB)
     yield Logged(prepared.summary_line())
     yield from (Warned("job.doubtful", text) for text in prepared.warnings)
@@ -200,8 +205,8 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 
 
-def built(prepared: Prepared) -> Network:
-    """The network with fresh weights, drawn from the seed that patches are drawn from."""
+def build_with_seed(prepared: Prepared) -> Network:
+    """The network with initial weights drawn from the seed of the job."""
     import torch
 
     from morula.nn.build import build_network
@@ -213,14 +218,13 @@ def built(prepared: Prepared) -> Network:
 
 @dataclass(frozen=True, eq=False)
 class _Loaders:
-    """Batches of the prepared patches."""
+    """Batches of the prepared patches, see `morula.training.state.Loaders`."""
 
     prepared: Prepared
 
     @property
     def steps_per_epoch(self) -> int:
-        wanted = self.prepared.job.training.steps_per_epoch
-        return wanted or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch)
+        return self.prepared.job.training.steps_per_epoch or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch)
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[dict[str, Any]]:
         from morula.data.loader import make_loader
@@ -240,12 +244,12 @@ class _Loaders:
 
 
 def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
-    """The training loop, with the method's advice between its events."""
+    """The training loop, with the figures, preview titles and advice of the method added to its events."""
     from morula.training.loop import fit
 
     method = prepared.method
     history: list[dict[str, float]] = []
-    given: set[str] = set()
+    known: set[str] = set()
     judge = Judge(prepared) if Judge.fits(prepared) else None
     events = fit(
         network,
@@ -268,13 +272,13 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         yield event
         if isinstance(event, Epoch):
             history.append(event.figures)
-            fresh = [text for text in method.advice(history) if text not in given]
-            given.update(fresh)
+            fresh = [text for text in method.advice(history) if text not in known]
+            known.update(fresh)
             yield from (Warned("training.advice", text) for text in fresh)
 
 
-def _seen(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
-    """Pass all events through but the last `Finished`, which is returned."""
+def _all_but_finished(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
+    """Pass all events through except `Finished`, which is returned."""
     for event in events:
         if isinstance(event, Finished):
             return event
@@ -283,7 +287,7 @@ def _seen(events: Iterator[Event]) -> Generator[Event, None, Finished | None]:
 
 
 def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Event]:
-    """Write the model with the best weights and an example that is checked whenever it is loaded."""
+    """Write the model with the best weights, and an example that is checked whenever the model is loaded."""
     import torch
 
     network.cpu().float().eval()
@@ -296,7 +300,7 @@ def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Ev
         normalisation=prepared.normalisation,
     )
     image = prepared.train.sample(0, 0)["image"]
-    corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # small beside the weights
+    corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # a small file
     example = torch.from_numpy(image[(slice(None), *corner)].copy())[None]
     for path in model.save(folder.model, example):
         yield FileWritten(path, Artefact.MODEL)
