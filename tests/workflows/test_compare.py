@@ -10,10 +10,11 @@ import pytest
 
 import morula
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError, UnknownNameError
+from morula.core.errors import OptionError, UnknownNameError
 from morula.core.events import FileWritten, Finished, Progress
 from morula.core.image import Image
 from morula.measurement.csv_table import read_table, write_table
+from morula.testing.errors import raises
 from morula.workflows.compare import Representation, Row, Truths, ceiling
 from morula.workflows.recommend import VOXELS, candidates, recommend, sample
 
@@ -137,5 +138,5 @@ def test_a_set_without_decoder_is_refused_in_words(text: str, error: type[Except
 
 def test_labels_without_objects_are_refused_in_words(tmp_path: Path) -> None:
     morula.write(tmp_path / "a.tif", np.zeros((20, 20), np.uint16), axes="YX", labels=True)
-    with pytest.raises(DataError, match="hold no object"):
+    with raises("compare.no_objects"):
         list(morula.compare(tmp_path / "a.tif", ["F+C"], output=tmp_path / "out"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import morula
-from morula.core.errors import JobError, OptionError
+from morula.testing.errors import raises
 
 JOB: dict[str, Any] = {
     "images": {"validate": None, "voxel_size": {"z": 2.0, "y": 1.0, "x": 1.0, "unit": "um"}},
@@ -52,22 +52,22 @@ def test_an_image_brings_its_axes_and_voxel_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "layers", "words"),
+    ("job", "layers", "code"),
     [
-        ({**JOB, "images": {"train": {"raw": "here"}}}, {"a": volume()}, "leave one of the two out"),
-        (JOB, {"a": volume(), "b": (volume(), volume() > 0.5)}, "labels for b only"),
-        (JOB, {}, "give one at least"),
-        ({**JOB, "methods": "wnet3d"}, {"a": volume()}, "methods"),
+        ({**JOB, "images": {"train": {"raw": "here"}}}, {"a": volume()}, "layers.and_images"),
+        (JOB, {"a": volume(), "b": (volume(), volume() > 0.5)}, "layers.some_labelled"),
+        (JOB, {}, "layers.none"),
+        ({**JOB, "methods": "wnet3d"}, {"a": volume()}, "job.unknown_key"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path, job: Any, layers: Any, words: str) -> None:
-    with pytest.raises(JobError, match=words):
+def test_unsuitable_layers_are_rejected(tmp_path: Path, job: Any, layers: Any, code: str) -> None:
+    with raises(code):
         list(morula.train(job, layers=layers, output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_job_file_names_its_own_images(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="as a mapping"):
+    with raises("layers.job_file", key="job"):
         list(morula.train(tmp_path / "job.yaml", layers={"a": volume()}, output=tmp_path / "run"))
 
 

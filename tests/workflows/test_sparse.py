@@ -13,6 +13,7 @@ from morula.core.errors import JobError
 from morula.jobs.load import load_job
 from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 from morula.workflows.prepare import prepare
 
@@ -160,5 +161,5 @@ def test_a_value_that_no_label_image_has_is_told(folder: Path) -> None:
 def test_a_mask_of_another_shape_is_refused(folder: Path) -> None:
     (folder / "train/other").mkdir()
     morula.write(folder / "train/other/v.tif", np.ones((16, 64, 60), np.uint8), axes="ZYX", labels=True)
-    with pytest.raises(JobError, match="64 x 60"):
+    with raises("images.shapes_differ", key="images.train"):
         prepare(load_job(_job(folder, more=", mask: train/other", value="", labels="labels")))

@@ -10,6 +10,7 @@ import pytest
 import morula
 from morula.core.errors import JobError
 from morula.core.events import Artefact, FileWritten, Logged
+from morula.testing.errors import raises
 from morula.workflows.check import Checked, check_stages
 
 JOB = """\
@@ -58,11 +59,11 @@ def test_pseudo_labels_need_a_stage_before(job: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.yaml"
     text = JOB.replace("{raw: data/train/images}", "{raw: data/train/images, pseudo: {}}", 1)
     first.write_text(text)
-    with pytest.raises(JobError, match="first stage"):
+    with raises("stages.no_earlier_stage", key="images.train.pseudo"):
         list(morula.run(first, output=tmp_path / "a"))
     single = job.parent / "single.yaml"
     single.write_text(JOB.split("---\n")[1])
-    with pytest.raises(JobError, match=r"images\.train\.labels"):
+    with raises("images.labels_missing", key="images.train.labels"):
         list(morula.run(single, output=tmp_path / "b"))
     with pytest.raises(JobError, match="stages of one job"):
         list(morula.train(job, output=tmp_path / "c"))
@@ -102,7 +103,7 @@ def test_all_stages_are_checked(data3d: Path) -> None:
     assert isinstance(first, Checked)
     assert second == "channels"
     path.write_text(PRETRAINED.replace("stage 1", "stage 2"))
-    with pytest.raises(JobError, match="stage 2 does not come before stage 2"):
+    with raises("stages.not_earlier", key="network.from", value="stage 2"):
         check_stages(path, prove=False)
     path.write_text(PRETRAINED.replace("channels: [F, C]", "channels: [F, Cx]"))
     with pytest.raises(JobError, match="'Cx'"):

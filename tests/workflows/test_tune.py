@@ -12,13 +12,14 @@ import pytest
 import yaml
 
 import morula
-from morula.core.errors import DataError, JobError, OptionError
+from morula.core.errors import JobError
 from morula.core.events import Finished, Progress, Started
 from morula.decoders.search_space import refinement_space
 from morula.jobs.load import load_job
 from morula.jobs.tuning import changed
 from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match, pool
+from morula.testing.errors import raises
 from morula.workflows.prepare import prepare, validation_sources
 
 
@@ -130,9 +131,9 @@ def test_another_figure_is_raised_when_asked(run: Path) -> None:
 
 
 def test_what_cannot_be_asked_is_refused_in_words(run: Path) -> None:
-    with pytest.raises(OptionError, match=r"unknown figure 'f2'.*Did you mean 'f1'"):
+    with raises("tune.unknown_metric", key="metric", value="f2", remedy="Did you mean 'f1'?"):
         list(morula.tune(run, metric="f2"))
-    with pytest.raises(OptionError, match=r"threshold 1.5 is not usable"):
+    with raises("tune.threshold", value=1.5):
         list(morula.tune(run, thresholds=[1.5]))
 
 
@@ -151,7 +152,7 @@ def test_without_validation_images_it_is_refused(run: Path, job_text: Callable[.
     for file in (run / "job.yaml", run / "model/model.json"):
         text = file.read_text()
         file.write_text(text.replace("validate: 0.25", "validate: 0.0").replace('"validate": 0.25', '"validate": 0.0'))
-    with pytest.raises(DataError, match=r"without validation images.*State images.validate"):
+    with raises("tune.no_validation", key="images.validate"):
         list(morula.tune(run))
     job = tmp_path / "job.yaml"
     job.write_text(job_text().replace("data/", f"{data2d}/").replace("25%", "0%") + "objects: {tune: true}\n")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import morula
-from morula.core.errors import DataError, JobError
+from morula.core.errors import JobError
 from morula.core.events import Epoch, Finished, Logged, Preview, Warned
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
@@ -21,6 +21,7 @@ from morula.jobs.tuning import changed
 from morula.measurement.csv_table import read_table
 from morula.metrics.matching import pool
 from morula.nn.weights import update_sidecar
+from morula.testing.errors import raises
 from morula.workflows.prepare import prepare, validation_sources
 
 JOB = """\
@@ -221,12 +222,12 @@ def test_weights_that_are_not_there_are_an_error_of_their_line(data3d: Path) -> 
 @pytest.mark.parametrize("kind", ["voronoi_otsu", "seeded_watershed", "connected_components"])
 def test_labelled_validation_images_tune_the_decoder(kind: str, trained: tuple[Path, list], data3d: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained[0], tmp_path / "run"))
-    with pytest.raises(DataError, match="without validation images"):
+    with raises("tune.no_validation"):
         list(morula.tune(run))
     images = {"raw": str(data3d / "test/images"), "labels": None}
     job = changed(load_job(run / "job.yaml"), {"images.validate": images, "objects.decoder": {"kind": kind, "min_size": 10**9}})
     rewrite(run, job)
-    with pytest.raises(DataError, match=r"validation images .* have no labels.*Name labels under images.validate"):
+    with raises("tune.no_labels", key="images.validate"):
         list(morula.tune(run))
     rewrite(run, changed(job, {"images.validate": images | {"labels": str(data3d / "test/labels")}}))
     *_, last = morula.tune(run, thresholds=[0.1])  # a dozen steps separate few touching nuclei

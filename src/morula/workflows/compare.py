@@ -1,4 +1,4 @@
-"""Representations compared on one data set: what decoding what was encoded gives back, and what trained runs reached."""
+"""Compare representations on one data set: the objects that decoding encoded labels gives back, and the scores of trained runs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from morula.workflows.prepare import open_images
 
 THRESHOLDS = (0.5, 0.75, 0.9)
 CEILING = "labels alone"
-"""What the column `result` says of a row that no network had a part in."""
+"""Value of the column `result` for rows without a network."""
 
 
 @dataclass(frozen=True)
 class Representation:
-    """Channels with their options, and the decoder that makes objects of them again.
+    """Channels with their options, and the decoder of these channels.
 
     Examples:
         >>> Representation.of("F+C"), str(Representation.of("A:mutex_watershed"))
@@ -47,10 +47,10 @@ class Representation:
 
     @classmethod
     def of(cls, text: str) -> Representation:
-        """From codes joined by ``+``, and perhaps the decoder's name after a colon.
+        """From codes joined by ``+``, optionally with the name of the decoder after a colon.
 
         Raises:
-            OptionError: when no decoder, or not this one, makes objects of these channels.
+            OptionError: when no decoder, or not this one, accepts these channels.
             UnknownNameError: for an unknown channel or decoder.
         """
         codes, _, decoder = text.strip().partition(":")
@@ -70,7 +70,7 @@ class Representation:
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """Label images of one data set, opened, and the label of voxels that nobody has looked at."""
+    """Opened label images of one data set, and the label of unannotated voxels."""
 
     labels: tuple[Image, ...]
     unlabelled: int | None = None
@@ -80,7 +80,7 @@ class Truths:
         """Training labels of a job file or a run folder, or the label images of a folder, file or pattern.
 
         Raises:
-            JobError: with everything that is wrong with the job and its files.
+            JobError: with all problems of the job and its files.
             MissingFileError: when there are no images.
         """
         path = Path(source)
@@ -91,7 +91,7 @@ class Truths:
         return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
 
     def arrays(self) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
-        """Labels (Z)YX and spacing of each image; what nobody has looked at is background."""
+        """Labels (Z)YX and spacing of each image; unannotated voxels are background."""
         for image in self.labels:
             array = image.canonical()[0]
             yield labelled_only(array, array, self.unlabelled)[0], VoxelSize.of(image.voxel_size, array.ndim).spacing(array.ndim)
@@ -122,22 +122,22 @@ class Row:
 def compare(source: str | Path, representations: Sequence[str], *, output: str | Path, runs: Sequence[str | Path] = ()) -> Iterator[Event]:
     """Compare representations on one data set, in a table and a picture.
 
-    Each representation encodes the labels and decodes its own channels: what it loses, no network can win back. Runs that were trained
-    and evaluated stand in the same table with the scores on their test images. Each line is stored in `comparison.csv` as soon as it is
-    there, and a call that finds it stored goes on after it; `comparison.png` shows one image.
+    Each representation encodes the labels and decodes its own channels: no network can recover what is lost here. Evaluated runs are in
+    the same table with the scores of their test images. Each row is stored in `comparison.csv` at once, and a later call continues after
+    the stored rows; `comparison.png` shows one image.
 
     Args:
         source: a job file or run folder (its training labels are taken), or a folder, file or pattern of label images.
-        representations: for example ``["F+C", "F+C+Db", "A:mutex_watershed"]``; after a colon the decoder, else the first that fits.
+        representations: for example ``["F+C", "F+C+Db", "A:mutex_watershed"]``; after a colon the decoder (by default the first that fits).
         output: folder of the table and the picture.
         runs: run folders to compare with.
 
     Yields:
-        events; `Finished` comes last with F1 at 0.9 by representation.
+        events; the last one is `Finished` with F1 at 0.9 by representation.
 
     Raises:
         DataError: when no image has objects, or a run was not evaluated.
-        OptionError: for channels that no decoder makes objects of.
+        OptionError: for channels that no decoder accepts.
         UnknownNameError: for an unknown channel or decoder.
 
     Examples:
@@ -151,7 +151,8 @@ def _compared(source: str | Path, representations: Sequence[str], folder: Path, 
     began = time.monotonic()
     chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
     if not chosen and not runs:
-        raise OptionError("no representation is named; name at least one, for example F+C.")
+        remedy = "Name at least one, for example F+C."
+        raise OptionError("compare.no_representation", "no representation is given", key="representations", remedy=remedy)
     truths = Truths.of(source)
     rows = stored(folder, truths)
     yield Started(len(chosen) + len(runs), "representation")
@@ -175,7 +176,7 @@ def _compared(source: str | Path, representations: Sequence[str], folder: Path, 
 
 
 def ceiling(truths: Truths, representation: Representation, options: Mapping[str, Any] | None = None) -> Row:
-    """What is left of labels that are encoded and decoded; `options` are the decoder's.
+    """Scores of labels that are encoded and decoded; `options` are those of the decoder.
 
     Raises:
         DataError: when there is no object.
@@ -187,7 +188,8 @@ def ceiling(truths: Truths, representation: Representation, options: Mapping[str
         scores.append(match(labels, found, thresholds=THRESHOLDS))
     pooled = {each.threshold: (each.n_true, each.f1, each.panoptic_quality) for each in pool(scores)}
     if not pooled or not pooled[0.5][0]:
-        raise DataError("the label images hold no object, so nothing can be compared. Check that they are the right files.")
+        rule = "the label images contain no object, so nothing can be compared"
+        raise DataError("compare.no_objects", rule, remedy="Check that they are the right files.")
     return Row.of((str(representation), representation.decoder, CEILING), len(scores), pooled)
 
 
@@ -200,7 +202,8 @@ def row_of_run(run: str | Path) -> Row:
     folder = RunFolder.existing(run)
     table = read_table(folder.scores_file) if folder.scores_file.is_file() else {}
     if not {"threshold", "f1", "panoptic_quality"} <= set(table):
-        raise DataError(f"the run {str(run)!r} has no scores of objects. Run `morula predict {run}` and `morula evaluate {run}` first.")
+        remedy = f"Run `morula predict {run}` and `morula evaluate {run}` first."
+        raise DataError("compare.no_scores", "the run has no scores of objects", file=run, remedy=remedy)
     pooled = table["image"] == "pooled"
     figures = zip(*(table[name][pooled].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
     job = load_job(folder.job_file)
@@ -213,7 +216,7 @@ def row_of_run(run: str | Path) -> Row:
 
 
 def _key(each: Representation | str | Path) -> tuple[str, str]:
-    """What a row is known by."""
+    """Key of a row: representation and result."""
     if isinstance(each, Representation):
         return str(each), CEILING
     job = load_job(RunFolder.existing(each).job_file)
@@ -221,7 +224,7 @@ def _key(each: Representation | str | Path) -> tuple[str, str]:
 
 
 def stored(folder: Path, truths: Truths) -> list[Row]:
-    """Rows that an earlier call left in this folder; rows of other label images are dropped."""
+    """Rows of an earlier call in this folder; rows of other label images are removed."""
     facts = {
         "labels": [[str(each.source), *each.spatial_shape] for each in truths.labels],
         "spacing": [each.spacing for each in truths.labels],
@@ -262,7 +265,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
 
 
 def picture(file: Path, truths: Truths, chosen: Sequence[Representation], rows: Mapping[str, Row]) -> Path:
-    """One image for the eye: the truth, then a row a representation with its channels, its objects and what became of them."""
+    """A picture of one image: one row per representation with its channels, its objects and their errors."""
     labels, spacing = max(truths.arrays(), key=lambda each: len(np.unique(each[0])))
     shown = []
     for each in chosen:

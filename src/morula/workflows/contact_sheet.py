@@ -1,4 +1,4 @@
-"""A picture that shows the channels and the objects of several representations of one label image, a row each."""
+"""A picture with the channels and the objects of several representations of one label image, one row per representation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from morula.report.pictures import FALSE, FOUND, MISSED, errors_of_objects, fill
 
 SIDE, GAP, TEXT, EDGE = 192, 6, 16, 128
 CHANNELS = 4
-"""Channels of a representation that are shown."""
+"""Most channels of a representation that are shown."""
 PAPER, INK = (24, 26, 30), (235, 235, 235)
 
 
@@ -30,9 +30,9 @@ class Shown:
 
 
 def contact_sheet(file: Path, truth: np.ndarray, shown: Sequence[Shown]) -> Path:
-    """Write a PNG: in each row the true objects, up to four channels, the objects decoded from them, and what became of them.
+    """Write a PNG: in each row the true objects, up to four channels, the objects decoded from them, and their errors.
 
-    Of a volume the plane with most of its voxels in objects is shown, of a large plane a part. Objects are found at an IoU of 0.9.
+    Of a volume the plane with most labelled voxels is shown, of a large plane a part. Objects are matched at an IoU of 0.9.
     """
     where = window(truth)
     columns = 3 + max((min(len(each.channels), CHANNELS) for each in shown), default=0)
@@ -67,7 +67,7 @@ def _tiles(truth: np.ndarray, shown: Shown, where: tuple[int | slice, ...]) -> l
 
 
 def window(truth: np.ndarray) -> tuple[int | slice, ...]:
-    """Index of a plane part (Y, X) to show: the plane with most labelled voxels, the part of it with most.
+    """Index of the part (Y, X) to show: in the plane with most labelled voxels, the window with most of them.
 
     Examples:
         >>> labels = np.zeros((3, 200, 100))
@@ -90,7 +90,7 @@ def window(truth: np.ndarray) -> tuple[int | slice, ...]:
 
 
 def _enlarged(plane: np.ndarray) -> np.ndarray:
-    """A plane (Y, X) in a square of SIDE pixels, by repetition; what is left over is 0."""
+    """A plane (Y, X) in a square of SIDE pixels, by repetition; the rest is 0."""
     scale = SIDE / max(plane.shape)
     rows, columns = (np.minimum((np.arange(round(n * scale)) / scale).astype(int), n - 1) for n in plane.shape)
     square = np.zeros((SIDE, SIDE), plane.dtype)
@@ -99,7 +99,7 @@ def _enlarged(plane: np.ndarray) -> np.ndarray:
 
 
 def _grey(plane: np.ndarray) -> np.ndarray:
-    """A channel as grey levels: 0 to 1 as they are, wider ones scaled; where some are negative 0 is the middle.
+    """A channel as grey levels: 0 to 1 as they are, wider ranges scaled; with negative values 0 is the middle.
 
     Examples:
         >>> _grey(np.array([[-0.01, 0.0, 0.005]])).tolist()

@@ -1,4 +1,8 @@
-"""Thresholds and operations on objects, searched on the validation images and written into the run."""
+"""Tune the settings of the decoder on the validation images, and write the best ones into the run.
+
+The search is coordinate ascent: one setting after another takes the value with the best score, while the others keep theirs. Channels are
+predicted once; every trial only decodes and scores them, so hundreds of settings take minutes.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +40,9 @@ if TYPE_CHECKING:
     from morula.decoders.statistics import ChannelStatistics
 
 GAIN = 5e-4
-"""A smaller rise of the figure is taken for noise: the value in force stays."""
+"""Smaller gains are noise: the present value is kept."""
 ROUNDS = 4
-"""Times that the settings are gone through at most."""
+"""Most passes over all settings."""
 
 Setting = dict[str, Any]
 
@@ -52,28 +56,28 @@ def tune(
     memory: str | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Search thresholds and operations on objects on a run's validation images, and write the winner into the run.
+    """Tune thresholds and post-processing on the validation images of a run, and write the best settings into the run.
 
-    The images are predicted once. Setting by setting, every value of the decoder's search space is tried while the others stay; then
-    the neighbours of the chosen values, until nothing rises any more. `job.yaml` and `model/model.json` of the run are rewritten with
-    the winner and, under `objects.tuned`, the values and the figure before and after; the user's job file is not touched. Test images
-    are never looked at. Each setting tried is stored in `tuning/trials.csv`: a stopped search goes on from there.
+    The images are predicted once. For each setting, every value of the search space of the decoder is tried while the other settings
+    stay; then the neighbours of the best values, until the score does not improve any more. `job.yaml` and `model/model.json` of the run
+    are rewritten with the best settings and, under `objects.tuned`, the settings and scores before and after. The job file of the user
+    is not changed, and test images are not used. Each trial is stored in `tuning/trials.csv`, from which a stopped search continues.
 
     Args:
         run: a run folder whose training has finished.
-        metric: the figure to raise, as in `objects.tune.metric`; as the job says when left out.
-        thresholds: its mean over these thresholds of the intersection over union is raised; as the job says when left out.
+        metric: the score to maximise, as in `objects.tune.metric`; by default as the job says.
+        thresholds: IoU thresholds over which the score is averaged; by default as the job says.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: what tiles may take in prediction, for example ``"8GB"``.
-        stop: asked after every setting; when it says true the search ends and nothing but the table of trials is written.
+        memory: limit for tiles in prediction, for example ``"8GB"``.
+        stop: called after every trial; when it returns true, the search ends and only the table of trials is written.
 
     Yields:
-        events; `Finished` comes last, with the figure before and after, unless the search was stopped.
+        events; the last one is `Finished` with the score before and after, unless the search was stopped.
 
     Raises:
         MissingFileError: when the run has no model.
-        DataError: when the run has no validation images, one without labels, or nothing that can be tuned.
-        OptionError: for an unknown figure or a threshold that the run's scores do not have.
+        DataError: when the run has no validation images, some have no labels, or the method has no settings to tune.
+        OptionError: for an unknown metric, or a threshold that is not between 0 and 1.
 
     Examples:
         >>> import morula
@@ -84,63 +88,61 @@ def tune(
     model = load(run)
     sources = validation_sources(model.job)
     if not sources:
-        raise DataError(
-            f"the run {str(run)!r} was trained without validation images (images.validate is 0), so nothing can be tuned. "
-            "State images.validate, for example 10%, and train again."
-        )
-    bare = [source.title for source in sources if source.labels is None]
-    if bare:
-        raise DataError(
-            f"{len(bare)} of the {len(sources)} validation images of the run {str(run)!r} have no labels, beginning with {bare[0]}, so "
-            "nothing can be tuned. Name labels under images.validate, and train again."
-        )
+        rule = "the run was trained without validation images, so nothing can be tuned"
+        remedy = "State images.validate in the job, for example 10%, and train again."
+        raise DataError("tune.no_validation", rule, key="images.validate", file=run, remedy=remedy)
+    unlabelled = [source.title for source in sources if source.labels is None]
+    if unlabelled:
+        rule = f"{len(unlabelled)} of {len(sources)} validation images have no labels, the first is {unlabelled[0]}"
+        remedy = "Name labels in images.validate of the job, and train again."
+        raise DataError("tune.no_labels", rule, key="images.validate", file=run, remedy=remedy)
     search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
     yield from logged(below("tune", search.run(device=device, memory=memory)), folder)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The figure to raise: a column of the score table, and the thresholds that it is the mean over (empty: all rows)."""
+    """The score to maximise: a column of the score table, averaged over thresholds (empty: over all rows)."""
 
     metric: str
     thresholds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, model: Model, metric: str | None, thresholds: Sequence[float] | None) -> Goal:
-        """As asked for, else as the job says, else the method's usual one.
+        """As given, else as the job says, else the default of the method.
 
         Raises:
-            OptionError: for a figure that the method has not, or thresholds where it has none.
+            OptionError: for an unknown metric, or thresholds with a method that has none.
         """
         known, stated = model.method.figures, model.job.objects.tune
         metric = metric or getattr(stated, "metric", None) or known[0]
         if metric not in known:
-            raise OptionError(
-                f"unknown figure {metric!r}; the method {model.job.method.kind} has {', '.join(known)}.{did_you_mean(metric, list(known))}"
-            )
+            rule = f"is not a score of the method {model.job.method.kind}, which has {', '.join(known)}"
+            raise OptionError("tune.unknown_metric", rule, key="metric", value=metric, remedy=did_you_mean(metric, list(known)).strip())
         own = tuple(getattr(model.job.method, "thresholds", ()))
         chosen = tuple(thresholds or getattr(stated, "thresholds", None) or own)
-        strange = [each for each in chosen if not 0 < each <= 1]
-        if strange or (chosen and not own):
-            raise OptionError(
-                f"threshold {(strange or chosen)[0]:g} is not usable: thresholds lie above 0, at most at 1, and are for objects only."
-            )
+        invalid = [threshold for threshold in chosen if not 0 < threshold <= 1]
+        if invalid:
+            raise OptionError("tune.threshold", "must be above 0 and at most 1", key="threshold", value=invalid[0])
+        if chosen and not own:
+            rule = f"has no effect: the scores of {model.job.method.kind} have no IoU threshold"
+            raise OptionError("tune.threshold_without_objects", rule, key="threshold", value=chosen[0], remedy="Leave it out.")
         return cls(metric, chosen)
 
     def figure(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """The figure of a score table, pooled over all images; 0 where there is nothing to score."""
+        """The score in a score table, pooled over all images; 0 if there is nothing to score."""
         pooled = [row for row in rows if row["image"] == "pooled" and row.get("class") != "mean"]
         values = [float(row[self.metric]) for row in pooled if not math.isnan(row[self.metric])]
         return sum(values) / len(values) if values else 0.0
 
     def words(self) -> str:
-        """Its name, with the thresholds."""
+        """Name and thresholds."""
         return f"{self.metric}{' at ' + ', '.join(f'{each:g}' for each in self.thresholds) if self.thresholds else ''}"
 
 
 @dataclass(eq=False)
 class _Search:
-    """One search: what was tried so far, and the best of it."""
+    """One search with its trials so far."""
 
     model: Model
     sources: Sequence[Source]
@@ -149,7 +151,6 @@ class _Search:
     stop: Callable[[], bool]
     tried: dict[str, float] = field(default_factory=dict)
     truths: list[np.ndarray] = field(default_factory=list)
-    fresh: int = 0
 
     @property
     def trials_file(self) -> Path:
@@ -165,13 +166,14 @@ class _Search:
         space = self._method(job).search_space(known)
         steps = sum(len(values) - 1 for values in space.values())
         if not steps:
-            raise DataError(f"the method {job.method.kind} of this run has no setting that can be tuned after training.")
+            rule = f"the method {job.method.kind} has no setting that can be tuned after training"
+            raise DataError("tune.nothing_to_tune", rule, file=self.folder.path)
         yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
-        self._go_on()
+        self._continue()
         predictions = yield from self._predicted(device, memory)
         found = yield from self._searched(job, space, predictions, steps + 1)
         if found is None:
-            yield Logged(f"stopped after {len(self.tried)} settings; `morula tune {self.folder.path}` goes on")
+            yield Logged(f"stopped after {len(self.tried)} settings; `morula tune {self.folder.path}` continues the search")
             return
         first, best = found
         yield from self._written(job, space, first, best)
@@ -184,8 +186,8 @@ class _Search:
         options = job.method.model_copy(update={"thresholds": self.goal.thresholds}) if self.goal.thresholds else job.method
         return METHODS.load(job.method.kind)(options, job.objects, ndim=model.ndim, spacing=model.method.spacing)
 
-    def _go_on(self) -> None:
-        """Take up the trials of a search that was stopped, if it was for the same model, images, labels and figure."""
+    def _continue(self) -> None:
+        """Load the trials of a stopped search, if it was for the same model, images, labels and metric."""
         plan = {
             "weights": json.loads((self.folder.model / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"],
             "images": [[source.title, *source.extent.start, *source.extent.stop] for source in self.sources],
@@ -205,7 +207,7 @@ class _Search:
             part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
     def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
-        """Predicted channels of each image, kept in files, with their statistics."""
+        """Predicted channels of each image, stored in files, with their statistics."""
         folder = self.folder.tuning / "predictions"
         folder.mkdir(exist_ok=True)
         found = []
@@ -217,14 +219,14 @@ class _Search:
                 settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
-            values = np.load(file, mmap_mode="c")  # writable in memory alone: compiled code is not compiled anew
+            values = np.load(file, mmap_mode="c")  # copy on write: compiled kernels take writable arrays
             found.append((values, self.model.method.statistics(values)))
         return found
 
     def _searched(
         self, job: Any, space: Mapping[str, tuple[Any, ...]], predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
     ) -> Generator[Event, None, tuple[Setting, Setting] | None]:
-        """The first setting and the best; `None` when the search was stopped."""
+        """The initial and the best setting; `None` if the search was stopped."""
         first = {key: values[0] for key, values in space.items()}
         best, score = first, self._figure(job, first, predictions)
         yield Logged(f"{self.goal.words()} before: {score:.4f}")
@@ -249,7 +251,7 @@ class _Search:
         return first, best
 
     def _figure(self, job: Any, setting: Setting, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]]) -> float:
-        """The figure of a setting, looked up where it was tried already."""
+        """The score of a setting; trials of before are looked up."""
         key = _key(setting)
         if key not in self.tried:
             tuned = changed(job, setting)
@@ -258,15 +260,15 @@ class _Search:
                 objects, source = method.decode(np.asarray(values), method.fit(statistics)), self.sources[number]
                 labels = objects.labels
                 if tuned.objects.filter:
-                    judge = replace(self.model, job=_measuring_what_is_judged(tuned))
-                    labels = judge.measured(objects, self.model.as_image(_image(source)))[0]
+                    filtering = replace(self.model, job=_with_measures_of_filters(tuned))
+                    labels = filtering.measured(objects, self.model.as_image(_image(source)))[0]
                 scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]
 
     def _written(self, job: Any, space: Mapping[str, tuple[Any, ...]], first: Setting, best: Setting) -> Iterator[Event]:
-        """The winner into `job.yaml` and `model.json`."""
+        """Write the best setting into `job.yaml` and `model.json`."""
         from morula.nn.weights import update_sidecar
 
         changes = [key for key in space if best[key] != first[key]]
@@ -287,13 +289,13 @@ class _Search:
         for key in changes:
             yield Logged(f"tuned {key}: {_shown(first[key])} -> {_shown(best[key])}")
         if not changes:
-            yield Logged("no setting did better than those in force; they stay")
+            yield Logged("no other setting scored higher, so the settings stay")
         if self.folder.images_file.is_file():
-            yield Logged(f"the objects of this run were made before; make them anew with `morula predict {self.folder.path}`")
+            yield Logged(f"the objects of this run are from before the tuning; run `morula predict {self.folder.path}` again")
 
 
 def neighbours(values: Sequence[Any], current: Any) -> list[Any]:
-    """The numbers next to the one in force; nothing where it is no number.
+    """The numbers next to the present one; none if it is not a number.
 
     Examples:
         >>> neighbours(("auto", 0.1, 0.2, 0.3, 0.4), 0.2), neighbours((True, False), True), neighbours((0.3, 0.1), 0.3)
@@ -307,19 +309,19 @@ def neighbours(values: Sequence[Any], current: Any) -> list[Any]:
 
 
 def _image(source: Source) -> Image:
-    """The part of an image that is held out, C(Z)YX."""
+    """The validation part of an image, C(Z)YX."""
     image = source.image
     return Image(crop(image, source.extent), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, source.title)
 
 
 def _labels(source: Source) -> np.ndarray:
-    """Labels (Z)YX of the part of a source that is held out."""
+    """Labels (Z)YX of the validation part of a source."""
     assert source.labels is not None
     return crop(source.labels, source.extent)[0]
 
 
-def _measuring_what_is_judged(job: Any) -> Any:
-    """The job without the extra measures, slow ones, that no condition names."""
+def _with_measures_of_filters(job: Any) -> Any:
+    """The job without those extra measures that no filter uses: they are slow."""
     judged = [each.property for group in job.objects.filter for each in group]
     extra = tuple(name for name in job.objects.measure.extra if any(each.startswith(name) for each in judged))
     measured = job.objects.measure.model_copy(update={"extra": extra})
