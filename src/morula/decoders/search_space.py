@@ -37,7 +37,7 @@ def refinement_space(operations: Sequence[VariantOptions], sizes: np.ndarray) ->
         {'fill_holes': (False, True), 'remove_small': (0, 2, 5, 10, 20, 40), 'dilation': (0, 1, 2), 'erosion': (0, 1)}
     """
     # where an operation is listed twice, the first one is varied
-    current = {operation.kind: getattr(operation, getattr(operation, "shorthand", ""), True) for operation in reversed(operations)}
+    current = {operation.kind: getattr(operation, operation.shorthand or "", True) for operation in reversed(operations)}
     median_size = float(np.median(sizes)) if len(sizes) else 0.0
     small = sorted({max(1, round(share * median_size)) for share in (0.02, 0.05, 0.1, 0.2, 0.4)}) if median_size else []
     remove_small = "remove_small_objects" if "remove_small_objects" in current else "remove_small"
