@@ -16,7 +16,7 @@ from morula.testing.errors import raises
 
 @pytest.mark.parametrize("shape", [(20, 21), (6, 9, 10)])
 @pytest.mark.parametrize("high", [2, 5, 70_000])
-def test_adapted_rand_error_is_skimages(shape, high):
+def test_adapted_rand_error_equals_scikit_image(shape, high):
     from skimage.metrics import adapted_rand_error as reference
 
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def test_adapted_rand_error_of_nothing():
 
 
 @pytest.mark.parametrize("shape", [(20, 21), (6, 9, 10)])
-def test_variation_of_information_is_skimages(shape):
+def test_variation_of_information_equals_scikit_image(shape):
     from skimage.metrics import variation_of_information as reference
 
     rng = np.random.default_rng(1)
@@ -49,7 +49,7 @@ def test_variation_of_information_is_skimages(shape):
     assert all(map(math.isnan, variation_of_information(0 * truth, prediction)))
 
 
-def test_figures_of_whole_images_pool_by_their_voxels():
+def test_scores_of_images_are_pooled_by_voxels():
     rng = np.random.default_rng(2)
     images = [(rng.integers(0, 4, (8, n)), rng.integers(1, 4, (8, n))) for n in (5, 20)]
     one, two = (ImageScores.of(*image) for image in images)
