@@ -72,7 +72,7 @@ def plan_problem(
     for step, names in (("seeds", list(seeds)), ("growth", list(growth)), ("surface", [surface] if surface else [])):
         for name in names:
             if name not in channels:
-                remedy = did_you_mean(name, list(channels)) or f"Use one of {known}."
+                remedy = did_you_mean(name, list(channels)).strip() or f"Use one of {known}."
                 return OptionError("decoder.unknown_channel", "is not predicted", key=step, value=name, remedy=remedy)
     for step, thresholds in (("seeds", seeds), ("growth", growth)):
         for name, value in thresholds.items():

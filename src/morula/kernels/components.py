@@ -21,5 +21,6 @@ def connected_components(mask: np.ndarray, connectivity: int = 1) -> tuple[np.nd
         (array([[1, 0, 2]], dtype=uint32), 2)
     """
     neighbours = {2: (4, 8), 3: (6, 18, 26)}[mask.ndim][connectivity - 1]
-    labels, number = cc3d.connected_components(mask, connectivity=neighbours, return_N=True, out_dtype=np.uint32)  # type: ignore[call-overload]
+    # cc3d 4.1.1 labels stray background voxels of 2D bool masks with 8 neighbours and an odd side; uint8 takes another path
+    labels, number = cc3d.connected_components(mask.view(np.uint8), connectivity=neighbours, return_N=True, out_dtype=np.uint32)  # type: ignore[call-overload]
     return labels, int(number)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
+from morula.decoders import DECODERS
+from morula.decoders.decode import AnyDecoder, build_decoder, decode_objects
+from morula.decoders.statistics import ChannelStatistics
+from morula.decoders.watershed_inputs import channel_slices
+from morula.kernels.geometry import geometry
+from morula.metrics.matching import match
+from morula.representations.encode import build_channels, encode
+from morula.representations.reorient import common_orientations, reorient
 from morula.testing.contracts import Case, Law, frozen, label_cases, renamed, same_partition
 from morula.testing.simulate import simulate
 
 
 def thick_objects() -> Iterator[Case]:
-    """Objects whose inside is one piece thicker than a contour: touching blocks, discs, balls; in 2D and 3D; none and one."""
+    """Objects whose inside is connected and thicker than a contour: blocks, discs and balls in 2D and 3D, one or none."""
     for kind, shape, spacing, n in (("membranes", (72, 72), (1.0, 1.0), 9), ("nuclei", (96, 96), (1.0, 1.0), 12)):
         made = simulate(kind, shape=shape, n_objects=n, rng=np.random.default_rng(1), spacing=spacing)  # type: ignore[arg-type]
         yield Case(f"{kind} 2D", _thick(made.labels), spacing)
@@ -29,8 +38,7 @@ def thick_objects() -> Iterator[Case]:
 
 
 def _thick(labels: np.ndarray) -> np.ndarray:
-    """Objects without their parts thinner than 5 voxels: each is opened, small ones are dropped."""
-    from scipy import ndimage
+    """Objects without their parts thinner than 5 voxels: each one is opened, small ones are removed."""
 
     ball = ndimage.iterate_structure(ndimage.generate_binary_structure(labels.ndim, 1), 2)
     out = np.zeros(labels.shape, np.uint32)
@@ -46,27 +54,22 @@ def _thick(labels: np.ndarray) -> np.ndarray:
 
 
 def channel_sets(name: str) -> list[tuple[str, ...]]:
-    """The channel sets that the decoder names in `channel_sets`; they are those that it accepts, too."""
-    from morula.decoders import DECODERS
+    """The channel sets that the decoder names."""
 
     return [tuple(codes) for codes in DECODERS.load(name).channel_sets]
 
 
 def accepted_sets(name: str) -> list[tuple[str, ...]]:
-    """The channel sets that the decoder names; F alone for one that tells no touching objects apart and so names none."""
+    """The channel sets that the decoder names; F alone for one that cannot separate touching objects and so names none."""
     return channel_sets(name) or [("F",)]
 
 
 def decoder_inverts_encoding(name: str) -> None:
     """Decoding encoded labels gives their partition back, for every named channel set, on thick objects.
 
-    A decoder whose objects are of one kind of shape alone states in `min_iou` how much of each object it gives back at least, as
-    intersection over union; there are as many objects in any case.
+    A decoder of a fixed kind of shape, such as star-convex objects, states in `min_iou` the intersection over union that it reaches; the
+    number of objects is exact in any case.
     """
-    from morula.decoders import DECODERS
-    from morula.decoders.decode import decode_objects
-    from morula.metrics.matching import match
-    from morula.representations.encode import encode
 
     min_iou = DECODERS.load(name).min_iou
     for codes in channel_sets(name):
@@ -82,9 +85,7 @@ def decoder_inverts_encoding(name: str) -> None:
 
 
 def decoder_gives_objects(name: str) -> None:
-    """Ids are 1 to n in an unsigned type of 16 bits or more, with one confidence from 0 to 1 each; also where objects are thin or none."""
-    from morula.decoders.decode import decode_objects
-    from morula.representations.encode import encode
+    """Ids are 1 to n in uint16 or uint32, with one confidence from 0 to 1 per object; also for thin objects and empty images."""
 
     for codes in accepted_sets(name):
         for case in label_cases():
@@ -100,11 +101,7 @@ def decoder_gives_objects(name: str) -> None:
 
 
 def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
-    """Turned channels of objects with other ids, up to 2**31, give the turned objects; for one orientation that all channels follow."""
-    from morula.decoders import DECODERS
-    from morula.decoders.decode import decode_objects
-    from morula.representations.encode import build_channels, encode
-    from morula.representations.reorient import common_orientations, reorient
+    """Reoriented channels of objects with other ids, up to 2**31, give the reoriented objects, for one common orientation."""
 
     exact = DECODERS.load(name).min_iou == 1.0
     cases = [case for case in thick_objects() if case.name in ("membranes 2D", "touching blocks 3D")]
@@ -120,13 +117,7 @@ def decoder_follows_orientations_and_ignores_ids(name: str) -> None:
 
 
 def decoder_accepts_what_it_names(name: str) -> None:
-    """It accepts its named channel sets; its parameters can be written as JSON and need no other histograms than those of `counted`."""
-    import json
-
-    from morula.decoders import DECODERS
-    from morula.decoders.statistics import ChannelStatistics
-    from morula.decoders.watershed_inputs import channel_slices
-    from morula.representations.encode import build_channels, encode
+    """It accepts its named channel sets; its parameters can be written as JSON and need no histograms but those of `counted`."""
 
     implementation = DECODERS.load(name)
     case = next(label_cases())
@@ -141,10 +132,78 @@ def decoder_accepts_what_it_names(name: str) -> None:
         assert decoder.fit(ChannelStatistics.of(encoded, [rows[code].start for code in decoder.counted])) == parameters, codes
 
 
+def decode_in_blocks(
+    decoder: AnyDecoder,
+    prediction: np.ndarray,
+    parameters: Mapping[str, object],
+    spacing: Sequence[float],
+    *,
+    block: Sequence[int],
+    max_diameter: float,
+) -> np.ndarray:
+    """Labels (Z)YX of a prediction that is decoded block by block: the plain reference of the law, in memory and without any speed.
+
+    Every block is decoded with the decoder's halo. It provides the objects whose first voxel is in its core, whole.
+
+    Args:
+        decoder: the decoder.
+        prediction: channels C(Z)YX.
+        parameters: complete ones, from `fit` and `calibrate`.
+        spacing: edge lengths of a voxel.
+        block: edge lengths of the core in voxels; rounded up to the decoder's alignment.
+        max_diameter: largest extent of an object, in voxels of the finest axis.
+    """
+    shape = prediction.shape[1:]
+    align = decoder.alignment(len(shape))
+    # halo and core are multiples of the alignment, so that every block samples the same voxels
+    halo = [-(-size // step) * step for size, step in zip(decoder.context(parameters, spacing, max_diameter), align, strict=True)]
+    core = [-(-size // step) * step for size, step in zip(block, align, strict=True)]
+    out, number = np.zeros(shape, np.uint32), 0
+    for place in np.ndindex(*(-(-n // size) for n, size in zip(shape, core, strict=True))):
+        begin = [index * size for index, size in zip(place, core, strict=True)]
+        end = [min(start + size, n) for start, size, n in zip(begin, core, shape, strict=True)]
+        window = tuple(slice(max(a - h, 0), b + h) for a, b, h in zip(begin, end, halo, strict=True))
+        labels = decoder.decode(np.ascontiguousarray(prediction[(slice(None), *window)]), parameters, spacing).labels
+        ids, first = np.unique(labels, return_index=True)
+        for label, flat in zip(ids, first, strict=True):
+            voxel = [int(n) + w.start for n, w in zip(np.unravel_index(flat, labels.shape), window, strict=True)]
+            if label and all(a <= n < b for a, n, b in zip(begin, voxel, end, strict=True)):
+                number += 1
+                out[window][labels == label] = number
+    return out
+
+
+def noisy_predictions(codes: Sequence[str], ndim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of small touching objects, and their channels with some noise, as a network might predict them."""
+    rng = np.random.default_rng(seed)
+    shape, n = ((128, 160), 150) if ndim == 2 else ((24, 56, 64), 90)
+    labels = simulate(shape=shape, n_objects=n, rng=rng, spacing=(1.0,) * ndim).labels
+    channels = encode(labels, list(codes))
+    for channel in channels:
+        scale = float(np.abs(channel).max())
+        channel += rng.normal(0, 0.02 * scale, channel.shape).astype(np.float32)
+        if channel.min() > -0.2 * scale and scale <= 1:  # probabilities stay within 0 and 1
+            np.clip(channel, 0, 1, out=channel)
+    return labels, channels
+
+
+def decoder_in_blocks_equals_whole(name: str) -> None:
+    """Decoding block by block with the halo of `context` gives the partition of decoding the whole, for objects smaller than the halo."""
+    for codes in accepted_sets(name):
+        for ndim, seed, block in ((2, 0, (40, 56)), (2, 1, (64, 33)), (3, 2, (24, 20, 24))):
+            spacing = (1.0,) * ndim
+            _, prediction = noisy_predictions(codes, ndim, seed)
+            decoder = build_decoder(build_channels(codes), name)
+            parameters = decoder.calibrate(prediction, decoder.fit(ChannelStatistics.of(prediction)), spacing)
+            whole = decoder.decode(prediction, parameters, spacing).labels
+            boxes = geometry(whole.astype(np.uint32))
+            diameter = float((boxes.stops - boxes.starts)[boxes.ids].max(initial=1))
+            blocks = decode_in_blocks(decoder, prediction, parameters, spacing, block=block, max_diameter=diameter)
+            assert same_partition(blocks, whole), f"{'+'.join(codes)} {ndim}D: {whole.max()} objects, {blocks.max()} in blocks"
+
+
 def decoder_states_its_search_space(name: str) -> None:
-    """`search_space` lists values of its options, the one in force first, none twice; with each of them the decoder can be built."""
-    from morula.decoders.decode import build_decoder
-    from morula.representations.encode import build_channels
+    """`search_space` lists values of its options, the current one first, none twice; the decoder can be built with each of them."""
 
     for codes in channel_sets(name):
         channels = build_channels(codes)
@@ -158,15 +217,14 @@ def decoder_states_its_search_space(name: str) -> None:
                 assert stated.search_space()[key][0] == value, key
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def _nested(flat: dict[str, object]) -> dict[str, object]:
     """Values at dotted keys as nested mappings."""
-    nested: dict[str, Any] = {}
+    nested: dict[str, object] = {}
     for key, value in flat.items():
-        *parents, last = key.split(".")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
+        first, _, rest = key.partition(".")
+        inner = nested.setdefault(first, {}) if rest else nested
+        assert isinstance(inner, dict)
+        inner[rest or first] = value
     return nested
 
 
@@ -176,4 +234,5 @@ DECODER_LAWS: tuple[Law, ...] = (
     decoder_inverts_encoding,
     decoder_follows_orientations_and_ignores_ids,
     decoder_states_its_search_space,
+    decoder_in_blocks_equals_whole,
 )

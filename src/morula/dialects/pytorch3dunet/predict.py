@@ -231,7 +231,7 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
     import cc3d
 
     mask = values[0, 0] > options.pmaps_threshold
-    objects = cc3d.connected_components(mask, connectivity=8)
+    objects = cc3d.connected_components(mask.view(np.uint8), connectivity=8)  # bool masks with an odd side come out wrong (4.1.1)
     objects = objects.astype(np.uint16 if objects.max(initial=0) < 2**16 else np.uint32)
     with atomic(output, overwrite=overwrite) as part, WritableFile(part) as opened:
         for name, array in ((options.output_dataset, np.squeeze(values)), ("segmentation", objects)):
