@@ -61,7 +61,7 @@ def test_a_run_needs_a_job(tmp_path: Path) -> None:
 
 
 def test_graphics_cards() -> None:
-    assert device_of("") == ("cpu", "")
+    assert device_of("") == ("cpu", 1, "")
     with raises("biapy.gpu", key="--gpu", value="first"):
         device_of("first")
 

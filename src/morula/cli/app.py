@@ -97,10 +97,12 @@ def check(
     prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
 ) -> None:
     """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
+    from morula.cli.biapy import check_prediction
     from morula.cli.check import tell, tell3dunet, tell_stages
     from morula.dialects import program_of
     from morula.dialects.pytorch3dunet.check import check3dunet
     from morula.dialects.verbs import check as check_job
+    from morula.dialects.verbs import is_prediction
     from morula.workflows.check import check_stages
     from morula.workflows.stages import stage_count
 
@@ -110,6 +112,8 @@ def check(
             tell3dunet(check3dunet(job))
         elif stage_count(job) > 1:
             tell_stages(check_stages(job, overrides=set_, prove=prove))
+        elif is_prediction(job):
+            check_prediction(job)
         else:
             tell(check_job(job, overrides=set_, prove=prove))
 

@@ -64,10 +64,20 @@ def events_of(
     from morula.core.events import Warned
     from morula.dialects.biapy.experiment import Experiment, device_of, run_experiment
 
-    device, warning = device_of(gpu)
+    device, devices, warning = device_of(gpu)
     if warning:
         yield Warned("biapy.gpu", warning)
-    yield from run_experiment(config, Experiment(result_dir, name, run_id), device=device, resume=resume, overwrite=overwrite)
+    experiment = Experiment(result_dir, name, run_id)
+    yield from run_experiment(config, experiment, device=device, devices=devices, resume=resume, overwrite=overwrite)
+
+
+def check_prediction(job: Path) -> None:
+    """Check a job that predicts without training, and print what has no effect or differs."""
+    from morula.dialects.verbs import check_prediction as warnings_of
+
+    for warning in warnings_of(job):
+        say(f"warning: {warning}")
+    say("no problem found")
 
 
 def main() -> None:

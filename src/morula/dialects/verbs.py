@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from morula.core.errors import OptionError
 from morula.core.events import Event
 from morula.dialects import program_of
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    job: str | Path | Mapping[str, Any],
+    job: str | Path | Mapping[str, object],
     *,
     output: str | Path | None = None,
     overrides: Iterable[str] = (),
@@ -44,6 +46,7 @@ def run(
     Raises:
         JobError: with all problems of the job and its files.
         FileWriteError: when the folder is not empty.
+        OptionError: for overrides with a job that only predicts.
 
     Examples:
         >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
@@ -52,24 +55,26 @@ def run(
     from morula.workflows.run import run as run_native
     from morula.workflows.train import default_output
 
-    options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
+    start = partial(run_native, overrides=overrides, overwrite=overwrite, device=device, memory=memory, stop=stop)
     if not resume and is_prediction(job):
         from morula.dialects.biapy.predict import predict
 
         assert not isinstance(job, Mapping)
+        if list(overrides):
+            raise OptionError("biapy.overrides", "cannot be used with a job that only predicts", key="--set", remedy="Change the job file.")
         yield from predict(job, output=output or default_output(job), overwrite=overwrite, device=device, memory=memory)
         return
     foreign = None if resume else as_native(job)
     if foreign is None:
-        yield from run_native(job, output=output, resume=resume, **options)
+        yield from start(job, output=output, resume=resume)
     else:
-        yield from foreign.events(run_native(foreign.job, output=output or default_output(job), **options))
+        yield from foreign.events(start(foreign.job, output=output or default_output(job)))
 
 
 def train(
-    job: str | Path | Mapping[str, Any],
+    job: str | Path | Mapping[str, object],
     *,
-    layers: Mapping[str, Any] | None = None,
+    layers: Mapping[str, object] | None = None,
     output: str | Path | None = None,
     overrides: Iterable[str] = (),
     resume: bool = False,
@@ -108,15 +113,17 @@ def train(
     from morula.workflows.train import default_output
     from morula.workflows.train import train as train_native
 
-    options: dict[str, Any] = {"overrides": overrides, "overwrite": overwrite, "device": device, "stop": stop}
+    start = partial(train_native, overrides=overrides, overwrite=overwrite, device=device, stop=stop)
     foreign = as_native(job) if layers is None and not resume else None
     if foreign is None:
-        yield from train_native(job, layers=layers, output=output, resume=resume, **options)
+        yield from start(job, layers=layers, output=output, resume=resume)
     else:
-        yield from foreign.events(train_native(foreign.job, output=output or default_output(job), **options))
+        yield from foreign.events(start(foreign.job, output=output or default_output(job)))
 
 
-def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
+def check(
+    job: str | Path | Mapping[str, object], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None
+) -> Checked:
     """Check a job, or one stage of a file of several, with its images. Job files of BiaPy are checked as the native jobs they become.
 
     Raises:
@@ -134,7 +141,7 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
     return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
 
 
-def as_native(job: str | Path | Mapping[str, Any]) -> Converted | None:
+def as_native(job: str | Path | Mapping[str, object]) -> Converted | None:
     """The native job of a job file of BiaPy, `None` for native jobs.
 
     Raises:
@@ -147,7 +154,7 @@ def as_native(job: str | Path | Mapping[str, Any]) -> Converted | None:
     return convert(job)
 
 
-def is_prediction(job: str | Path | Mapping[str, Any]) -> bool:
+def is_prediction(job: str | Path | Mapping[str, object]) -> bool:
     """Whether a job file of BiaPy predicts without training.
 
     Raises:

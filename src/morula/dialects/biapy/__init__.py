@@ -1,4 +1,4 @@
-"""Job files and checkpoints of BiaPy 3.5 to 3.7. The names of checkpoints are imported when used."""
+"""Job files and checkpoints of BiaPy 3.0 to 3.7. Names are imported when they are used."""
 
 from __future__ import annotations
 

@@ -29,6 +29,9 @@ KINDS = {
 }
 """Native names of BiaPy's architectures."""
 
+_NOT_SUPPORTED = ("hrnet", "stunet", "nafnet", "vit", "efficientnet", "simple_cnn", "nnunet", "unet_cellpose", "cpnet")
+"""Beginnings of the names of BiaPy's other networks."""
+
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
 _FIXED_CONVOLUTIONS = {"preactivation_unet": 2, "resunet_se": 2}
 """Convolutions per level of networks that have a fixed number of them."""
@@ -40,7 +43,9 @@ def network_of(settings: Settings) -> dict[str, Value]:
     settings.resolve("MODEL.ARCHITECTURE", name)
     kind = KINDS.get(name)
     if kind is None:
-        close = did_you_mean(name, list(KINDS)).strip() or "Write unet or resunet, the networks of BiaPy's templates."
+        exists = name.startswith(_NOT_SUPPORTED)
+        close = "" if exists else did_you_mean(name, list(KINDS)).strip()
+        close = close or "Write unet or resunet, the networks of BiaPy's templates."
         settings.wrong("biapy.unknown_value", "MODEL.ARCHITECTURE", f"is not supported; known are {', '.join(KINDS)}", close)
         return {"kind": "classic_unet"}
     if kind in ("unetr", "mae"):

@@ -66,6 +66,7 @@ def run_experiment(
     experiment: Experiment,
     *,
     device: str = "auto",
+    devices: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     memory: str | None = None,
@@ -79,6 +80,7 @@ def run_experiment(
         config: the job file.
         experiment: folders, name and number.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        devices: graphics cards to train on.
         resume: continue the run where it was stopped.
         overwrite: replace the earlier run of this name and number.
         memory: limit for prediction, for example ``"8GB"``.
@@ -109,7 +111,8 @@ def run_experiment(
     if foreign is None:
         yield from predict_settings(settings, output=output, overwrite=overwrite, device=device, memory=memory)
     else:
-        events = run_native(foreign.job, output=output, overwrite=overwrite, device=device, memory=memory)
+        several = [f"training.devices={devices}"] if devices > 1 else []
+        events = run_native(foreign.job, output=output, overrides=several, overwrite=overwrite, device=device, memory=memory)
         yield from foreign.events(events)
 
 
@@ -141,8 +144,10 @@ def _copy_job(config: Path, experiment: Experiment) -> None:
     shutil.copyfile(config, folder / f"{config.stem}_{experiment.run_id}_{now}.yaml")
 
 
-def device_of(gpu: str | None) -> tuple[str, str]:
-    """Device, and a warning or nothing, for BiaPy's ``--gpu``: numbers of graphics cards, nothing in it for the processor.
+def device_of(gpu: str | None) -> tuple[str, int, str]:
+    """Device, number of devices and a warning (or nothing) for BiaPy's ``--gpu``, which has the numbers of graphics cards.
+
+    An empty text stands for the processor.
 
     The cards are chosen by CUDA_VISIBLE_DEVICES, so this has to be called before the first use of CUDA.
 
@@ -151,10 +156,10 @@ def device_of(gpu: str | None) -> tuple[str, str]:
 
     Examples:
         >>> device_of(""), device_of(None)
-        (('cpu', ''), ('auto', ''))
+        (('cpu', 1, ''), ('auto', 1, ''))
     """
     if gpu is None:
-        return "auto", ""
+        return "auto", 1, ""
     numbers = [number.strip() for number in gpu.split(",") if number.strip()]
     if not all(number.isdigit() for number in numbers):
         raise OptionError(
@@ -165,10 +170,10 @@ def device_of(gpu: str | None) -> tuple[str, str]:
             remedy="Write 0, or 0,1, or nothing for the processor.",
         )
     if not numbers:
-        return "cpu", ""
+        return "cpu", 1, ""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
     import torch  # only runs with --gpu need it this early
 
     if torch.cuda.is_available():
-        return "cuda", ""
-    return "auto", f"--gpu {gpu}: there is no such graphics card; the fastest device that is present is used."
+        return "cuda", min(len(numbers), torch.cuda.device_count()), ""
+    return "auto", 1, f"--gpu {gpu}: there is no such graphics card; the fastest device that is present is used."

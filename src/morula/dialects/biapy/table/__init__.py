@@ -61,7 +61,7 @@ def documentation() -> Iterator[str]:
 
     Examples:
         >>> rows = list(documentation())
-        >>> next(row for row in rows if "TRAIN.EPOCHS" in row)
+        >>> next(row for row in rows if row.startswith("| `TRAIN.EPOCHS`"))
         '| `TRAIN.EPOCHS` | `360` | `training.epochs` |  |'
     """
     section = ""
