@@ -35,6 +35,8 @@ class Member:
     """Place of its `Options` class (pydantic, importable without torch); `None` when it has no options."""
     summary: str = ""
     """One line for lists and help texts."""
+    full_name: str = ""
+    """Name in full where the name is an abbreviation; accepted in its place."""
 
 
 def _import(place: str) -> Any:
@@ -99,14 +101,25 @@ class Family:
         """All names, in the order of the members."""
         return list(self.members)
 
+    def resolve(self, name: str) -> str:
+        """The name of a member that is given by its full name; every other name is returned as it is.
+
+        Examples:
+            >>> Family("channel", {"F": Member("m:Foreground", full_name="foreground")}).resolve("foreground")
+            'F'
+        """
+        if name in self.members:
+            return name
+        return next((short for short, member in self.members.items() if member.full_name == name), name)
+
     def member(self, name: str) -> Member:
-        """The entry of this name.
+        """The entry of this name, which may be its full name.
 
         Raises:
             UnknownNameError: when there is none; the remedy names the most similar one.
         """
         try:
-            return self.members[name]
+            return self.members[self.resolve(name)]
         except KeyError:
             rule = f"is unknown; there are {', '.join(self.members)}"
             raise UnknownNameError("name.unknown", rule, key=self.kind, value=name, remedy=did_you_mean(name, self.names)) from None

@@ -1,4 +1,4 @@
-"""From labels to channels."""
+"""From labels to channels: what a network learns to predict."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from morula.representations import REPRESENTATIONS
 from morula.representations.base import Representation
 
 Channels = Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str
-"""Codes, or codes with their options."""
+"""Codes or full names, or a mapping from them to options."""
 
 
 def encode(
     labels: Any, channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None, voxel_size: VoxelSizeLike = None
 ) -> np.ndarray:
-    """Channels that a network is taught, from a label image.
+    """Channels that a network learns to predict, from a label image.
 
     Args:
         labels: ids (Z)YX, an array or `Image`; 0 is background.
-        channels: codes such as ``["F", "C", "Db"]``, or codes with their options, ``{"F": {"erosion": 1}, "C": {}}``.
+        channels: codes such as ``["F", "C", "Db"]`` or full names (``"foreground"``), or a mapping to options,
+            ``{"F": {"erosion": 1}, "C": {}}``.
         options: options by code, for example ``{"Db": {"norm": False}}``.
-        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+        voxel_size: edge lengths of a voxel; those of the image where left out, else 1.
 
     Returns:
         Channels C(Z)YX float32, in the order given.
 
     Raises:
-        DataError: for labels that are no ids.
+        DataError: for labels that are not whole, non-negative ids.
         OptionError: for an option that is unknown or breaks its rule.
         UnknownNameError: for an unknown channel.
 
     Examples:
-        >>> encode(np.array([[0, 1, 1, 1, 0]]), ["F", "C"])
+        >>> encode(np.array([[0, 1, 1, 1, 0]]), ["foreground", "contour"])
         array([[[0., 1., 1., 1., 0.]],
         <BLANKLINE>
                [[1., 1., 0., 1., 1.]]], dtype=float32)
@@ -53,7 +54,7 @@ def encode_all(
 ) -> np.ndarray:
     """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs.
 
-    `per_object` are the labels without the objects that need no channels, for representations of which each object stands `per_object`.
+    `per_object` are the labels of the objects that matter, for representations in which every object can be encoded separately.
     """
     parts = [per_object if per_object is not None and representation.per_object else labels for representation in representations]
     if len(representations) == 1:
@@ -68,24 +69,25 @@ def encode_all(
 
 
 def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None) -> list[Representation[Any]]:
-    """Representations of these codes, with their options checked.
+    """Representations by code or full name, with checked options.
 
     Raises:
-        OptionError: for no code, a code given twice, options of a channel that is not there or that break a rule.
+        OptionError: for no channel, a channel given twice, options of a channel that is not listed, or options that break a rule.
         UnknownNameError: for an unknown code.
 
     Examples:
         >>> build_channels(["F", "Db"], {"Db": {"norm": False}})
         [Foreground(), DistanceToBoundary(norm=False)]
     """
-    own = dict(channels) if isinstance(channels, Mapping) else {}
-    codes = [channels] if isinstance(channels, str) else list(channels)
-    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **((options or {}).get(code) or {})} for code in codes}
+    own = _by_code(channels) if isinstance(channels, Mapping) else {}
+    options = _by_code(options or {})
+    codes = [REPRESENTATIONS.resolve(name) for name in ([channels] if isinstance(channels, str) else channels)]
+    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **(options.get(code) or {})} for code in codes}
     if not codes:
         raise OptionError("channels.empty", f"must name at least one of {', '.join(REPRESENTATIONS.names)}", key="channels")
     if len(given) != len(codes):
         raise OptionError("channels.duplicate", "must not name a channel twice", key="channels", value=codes)
-    surplus = sorted(set(options or {}) - set(codes))
+    surplus = sorted(set(options) - set(codes))
     if surplus:
         raise OptionError(
             "channels.surplus_options",
@@ -94,3 +96,8 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
             remedy="Add the channel, or remove its options.",
         )
     return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]
+
+
+def _by_code(options: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
+    """Options by code, where channels may be given by their full names."""
+    return {REPRESENTATIONS.resolve(name): values for name, values in options.items()}
