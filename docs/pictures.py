@@ -237,7 +237,7 @@ def decoder(name: str, channels: Any, inputs: Mapping[str, int], intermediates: 
 
 
 def _intermediate(values: np.ndarray, caption: str) -> Panel:
-    """Labels in one colour per object, everything else as a channel."""
+    """Labels in one colour per object, everything else like a channel."""
     if values.dtype == np.bool_ or values.dtype.kind == "f":
         return channel_panel(values.astype(np.float32) - min(0.0, float(values.min())), caption)
     return labels_panel(values.astype(np.int64), caption)
