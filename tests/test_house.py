@@ -166,7 +166,7 @@ def commands() -> set[str]:
     return set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
 
 
 def commands_in(markdown: str) -> list[list[str]]:
