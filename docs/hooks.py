@@ -209,7 +209,15 @@ def errors_in_source(folder: Path = Path(morula.__file__).parent) -> Iterator[Er
         tree = ast.parse(file.read_text("utf-8"))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "wrong" and len(node.args) >= 3:  # of the settings of BiaPy
+                code, _, rule, remedy = [*node.args, None][:4]
+                if isinstance(code, ast.Constant):
+                    texts = [text_of(part, tree, node.lineno) for part in (rule, remedy)]
+                    yield ErrorInSource(file, node.lineno, "JobError", str(code.value), *texts)
+                continue
+            if not isinstance(node.func, ast.Name):
                 continue
             kind, keywords = node.func.id, {keyword.arg: keyword.value for keyword in node.keywords}
             if kind in ERROR_CLASSES - SEVERAL:
