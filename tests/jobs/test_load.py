@@ -108,7 +108,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD + "objects: {refine: [remove_small]}\n", "refine.0  remove_small needs the option size. Write {remove_small: {size: ...}}"),
         (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "must be lists of lists"),
         (GOOD + "objects: {filter: [[]]}\n", "a list of conditions is empty"),
-        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "pools has 2 entries but 2 features need 1"),
+        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "must have 1 entries for 2 features"),
     ],
 )
 def test_each_problem_in_words(tmp_path: Path, text: str, expected: str) -> None:

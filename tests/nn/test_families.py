@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from morula.core.errors import DataError, OptionError
 from morula.nn.build import build_network
 from morula.nn.mae import boxes_to_image, image_to_boxes
 from morula.nn.transformer import resize_positions, sincos_positions
+from morula.testing.errors import option_codes, raises
 from morula.testing.torch_contracts import small_options
 
 COUNTS = json.loads((Path(__file__).parents[1] / "golden" / "biapy" / "parameter_counts.json").read_text())
@@ -99,7 +100,7 @@ def test_tokens_need_not_be_cubes(kind, ndim, token, shape):
     assert net(torch.rand(1, 1, *shape))["image"].shape == (1, 1, *shape)
 
 
-def test_boxes_and_images_are_each_others_inverse():
+def test_boxes_and_images_are_inverse():
     image = torch.rand((2, 3, 4, 6, 10), generator=torch.Generator().manual_seed(0))
     boxes = image_to_boxes(image, (2, 3, 5))
     assert boxes.shape == (2, 2 * 2 * 2, 2 * 3 * 5 * 3)
@@ -107,7 +108,7 @@ def test_boxes_and_images_are_each_others_inverse():
     assert torch.equal(boxes[0, 1].reshape(2, 3, 5, 3).movedim(-1, 0), image[0, :, :2, :3, 5:])
 
 
-def test_the_encoder_sees_nothing_of_hidden_boxes():
+def test_encoder_ignores_hidden_boxes():
     net = small("mae").eval()
     x = torch.rand((1, 1, 8, 16), generator=torch.Generator().manual_seed(0))
     hidden = torch.tensor([[[True, False, True, False], [False, True, False, True]]])
@@ -118,13 +119,13 @@ def test_the_encoder_sees_nothing_of_hidden_boxes():
         assert not torch.equal(net(torch.where(where, x, x + 1), hidden=hidden)["image"], plain)
 
 
-def test_masks_that_do_not_fit_are_refused():
+def test_invalid_masks():
     net = small("mae")
-    with pytest.raises(DataError, match="one value a token"):
+    with raises("network.mask_shape", key="hidden"):
         net(torch.zeros(1, 1, 8, 8), hidden=torch.zeros(1, 3, 2))
-    with pytest.raises(DataError, match="one value a token"):
+    with raises("network.mask_shape", key="hidden"):
         net(torch.zeros(1, 1, 9, 8), hidden=torch.zeros(1, 2, 2))
-    with pytest.raises(DataError, match="1 to 4 seen tokens"):
+    with raises("network.visible_tokens", value=(1, 4)):
         net(torch.zeros(2, 1, 8, 8), hidden=torch.tensor([[[1, 1], [1, 0]], [[0, 0], [0, 0]]]))
 
 
@@ -137,26 +138,27 @@ def test_stored_positions_are_interpolated_to_other_sizes():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "message"),
+    ("kind", "options", "code"),
     [
-        ("unetr", {"every": 4}, "Use every: "),
-        ("unetr", {"layers": 2, "token": 16}, "Give at least 3 layers"),
-        ("unetr", {"token": 6}, "power of two"),
-        ("mae", {"decoder_heads": 3}, "does not divide decoder_width"),
-        ("mae", {"position": "stored"}, "need a grid"),
-        ("multiresunet", {"features": (2, 4)}, "no channel"),
-        ("residual_encoder_unet", {"blocks": (1, 2)}, "blocks has 2 entries"),
-        ("unext_v1", {"kernels": 4}, "even"),
-        ("resunetpp", {"pools": (2, 2, 2)}, "pools has 3 entries"),
+        ("unetr", {"every": 4}, "network.layers"),
+        ("unetr", {"layers": 2, "token": 16}, "network.layers"),
+        ("unetr", {"token": 6}, "network.token"),
+        ("mae", {"decoder_heads": 3}, "network.attention_heads"),
+        ("mae", {"position": "stored"}, "network.position_grid"),
+        ("multiresunet", {"features": (2, 4)}, "network.features"),
+        ("residual_encoder_unet", {"blocks": (1, 2)}, "network.entries"),
+        ("unext_v1", {"kernels": 4}, "network.even_kernel"),
+        ("resunetpp", {"pools": (2, 2, 2)}, "network.entries"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_in_words(kind, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_invalid_options(kind, options, code):
+    with pytest.raises(ValidationError) as caught:
         small(kind, **options)
+    assert option_codes(caught.value) == [code]
 
 
-def test_edsr_was_never_trained_in_3d():
-    with pytest.raises(OptionError, match="never trained in 3D"):
+def test_edsr_as_trained_is_2d_only():
+    with raises("network.as_trained", key="as_trained"):
         small("edsr", 3, as_trained=True)
 
 

@@ -5,12 +5,12 @@ from morula.core.family import Family, Member
 NETWORKS = Family(
     "network",
     {
-        "unet": Member("morula.nn.unet:UNet", "morula.nn.options:UNetOptions", "U-Net: two convolutions a level"),
+        "unet": Member("morula.nn.unet:UNet", "morula.nn.options:UNetOptions", "U-Net: two convolutions per level"),
         "resunet": Member("morula.nn.unet:ResidualUNet", "morula.nn.options:ResidualUNetOptions", "U-Net of residual blocks"),
         "ordered_unet": Member(
             "morula.nn.ordered_unet:OrderedUNet",
             "morula.nn.options:OrderedUNetOptions",
-            "U-Net with its layers in any order, as in pytorch-3dunet",
+            "U-Net with layers in any order, as in pytorch-3dunet",
         ),
         "wnet": Member("morula.nn.wnet:WNet", "morula.nn.options:WNetOptions", "two U-Nets in series, trained without labels (WNet3D)"),
         "classic_unet": Member(
@@ -40,7 +40,9 @@ NETWORKS = Family(
             "ResUNet++: excitation, attention and dilated pyramids",
         ),
         "multiresunet": Member(
-            "morula.nn.multiresunet:MultiResUNet", "morula.nn.unet_options:MultiResUNetOptions", "U-Net of blocks that look at three scales"
+            "morula.nn.multiresunet:MultiResUNet",
+            "morula.nn.unet_options:MultiResUNetOptions",
+            "U-Net of blocks with three receptive fields",
         ),
         "unext_v1": Member("morula.nn.unext:UNeXtV1", "morula.nn.unet_options:UNeXtV1Options", "U-Net of ConvNeXt blocks"),
         "unext_v2": Member("morula.nn.unext:UNeXtV2", "morula.nn.unet_options:UNeXtV2Options", "U-Net of ConvNeXt V2 blocks"),
@@ -49,17 +51,19 @@ NETWORKS = Family(
             "morula.nn.unet_options:ResidualEncoderUNetOptions",
             "deep residual encoder, light decoder, as in nnU-Net",
         ),
-        "unetr": Member("morula.nn.unetr:UNETR", "morula.nn.transformer_options:UNETROptions", "vision transformer with a U-Net's decoder"),
+        "unetr": Member(
+            "morula.nn.unetr:UNETR", "morula.nn.transformer_options:UNETROptions", "vision transformer with the decoder of a U-Net"
+        ),
         "mae": Member("morula.nn.mae:MAE", "morula.nn.transformer_options:MAEOptions", "masked autoencoder of vision transformers"),
-        "edsr": Member("morula.nn.edsr:EDSR", "morula.nn.restoration_options:EDSROptions", "plain residual blocks, for restoring images"),
+        "edsr": Member("morula.nn.edsr:EDSR", "morula.nn.restoration_options:EDSROptions", "plain residual blocks, for image restoration"),
         "rcan": Member(
             "morula.nn.rcan:RCAN",
             "morula.nn.restoration_options:RCANOptions",
-            "residual groups with channel attention, for restoring images",
+            "residual groups with channel attention, for image restoration",
         ),
-        "wdsr": Member("morula.nn.wdsr:WDSR", "morula.nn.restoration_options:WDSROptions", "wide activations, for restoring images"),
+        "wdsr": Member("morula.nn.wdsr:WDSR", "morula.nn.restoration_options:WDSROptions", "wide activations, for image restoration"),
         "dfcan": Member(
-            "morula.nn.dfcan:DFCAN", "morula.nn.restoration_options:DFCANOptions", "attention to spectra, for restoring images"
+            "morula.nn.dfcan:DFCAN", "morula.nn.restoration_options:DFCANOptions", "attention to spectra, for image restoration"
         ),
     },
     group="morula.networks",

@@ -1,4 +1,4 @@
-"""From a name or options to a network."""
+"""Build networks from names or options."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def build_network(options: str | Options | Mapping[str, object], ndim: int, in_channels: int, heads: Mapping[str, int]) -> Network:
-    """A network with fresh weights, drawn from torch's global generator.
+    """A network with new weights, drawn from the global generator of torch.
 
     Args:
-        options: a network's name, its options, or a mapping of them with the name under ``kind``.
+        options: name of a network, its options, or a mapping of options with the name under ``kind``.
         ndim: 2 or 3 spatial axes.
         in_channels: channels of the image.
-        heads: channels of each head by its name.
+        heads: number of channels per head, by name.
 
     Raises:
-        UnknownNameError: for a name that is no network.
-        OptionError: for options that belong to no network, or axes, channels or heads that cannot be built.
-        pydantic.ValidationError: for a mapping that breaks an option's rule.
+        UnknownNameError: for an unknown network.
+        OptionError: for options of no network, or axes, channels or heads that are not supported.
+        pydantic.ValidationError: for invalid values in a mapping.
 
     Examples:
         >>> network = build_network({"kind": "unet", "features": [4, 8]}, 2, 1, {"F": 1})
@@ -48,10 +48,10 @@ def build_network(options: str | Options | Mapping[str, object], ndim: int, in_c
 
 
 def kind_of(options: Options) -> str:
-    """Name of the network that these options belong to.
+    """Name of the network to which options belong.
 
     Raises:
-        OptionError: when there is none.
+        OptionError: when they belong to none.
 
     Examples:
         >>> from morula.nn.options import ResidualUNetOptions
@@ -63,14 +63,15 @@ def kind_of(options: Options) -> str:
         return str(stated)
     fitting = [name for name in NETWORKS.names if type(options) is NETWORKS.options(name)]
     if not fitting:
-        raise OptionError(f"{type(options).__name__} are options of no network; known networks are {', '.join(NETWORKS.names)}.")
+        rule = f"must be options of a network; networks are {', '.join(NETWORKS.names)}"
+        raise OptionError("network.options", rule, key="options", value=type(options).__name__)
     return fitting[0]
 
 
 def to_channels_last(module: Module) -> Module:
-    """The module itself with its weights laid out channels-last, which convolutions compute faster in; results stay the same.
+    """Convert the weights of a module in place to the channels-last layout, in which convolutions are faster; results are equal.
 
-    Outputs follow the weights' layout, so inputs need no conversion.
+    Outputs have the layout of the weights, so inputs need no conversion.
     """
     for parameter in module.parameters():
         if parameter.ndim == 4:

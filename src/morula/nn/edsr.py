@@ -1,4 +1,8 @@
-"""EDSR, in 2D and 3D."""
+"""EDSR, in 2D and 3D: residual blocks without normalisation (Lim et al. 2017, https://arxiv.org/abs/1707.02921).
+
+Differences from the paper: the output has the size of the input (restoration, no super-resolution), and the second convolution of every
+block starts at zero instead of scaling the block by 0.1. `as_trained` is the network of BiaPy 3.5 to 3.7 (decision 7).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from morula.nn.restoration_options import EDSROptions
 
 
 class PlainResidualBlock(nn.Module):
-    """Two convolutions, with ReLU between them if `activated`, and the input added."""
+    """Two convolutions, with ReLU between them if `activated`, added to the input."""
 
     def __init__(self, ndim: int, channels: int, *, activated: bool) -> None:
         super().__init__()
@@ -32,8 +36,7 @@ class PlainResidualBlock(nn.Module):
 class EDSR(Network):
     """Residual blocks without normalisation (Lim et al. 2017, https://arxiv.org/abs/1707.02921).
 
-    With `as_trained` the network is what BiaPy 3.5 to 3.7 trained: linear, and through an image of twice the edge, brought back by
-    linear interpolation.
+    With `as_trained` the network is that of BiaPy 3.5 to 3.7: linear, with an output of twice the size that is interpolated back.
 
     Examples:
         >>> import torch
@@ -48,7 +51,7 @@ class EDSR(Network):
     def __init__(self, options: EDSROptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         if options.as_trained and ndim == 3:
-            raise OptionError("as_trained is on, but EDSR was never trained in 3D. Leave as_trained out.")
+            raise OptionError("network.as_trained", "is for 2D weights only", key="as_trained", value=True, remedy="Leave it out in 3D.")
         width = options.features[0]
         self.first = convolution(ndim, in_channels, width, 3)
         self.blocks = nn.Sequential(*(PlainResidualBlock(ndim, width, activated=not options.as_trained) for _ in range(options.blocks)))
@@ -57,7 +60,7 @@ class EDSR(Network):
         self.outputs = nn.ModuleDict({name: convolution(ndim, width, channels, 3) for name, channels in self.heads.items()})
         initialise(self)
         if not options.as_trained:
-            for block in self.blocks:  # nothing normalises, so depth would blow up the signal
+            for block in self.blocks:  # without normalisation, the signal would grow with the depth
                 nn.init.zeros_(block.second.weight)  # type: ignore[union-attr,arg-type]
 
         self.norm_over_space = False

@@ -1,4 +1,12 @@
-"""Masked autoencoder of vision transformers, in 2D and 3D."""
+"""Masked autoencoder of vision transformers, in 2D and 3D (He et al. 2022, https://arxiv.org/abs/2111.06377).
+
+The image is divided into boxes (tokens). The encoder sees only the visible ones; the decoder gets these and a learned mask token at the
+positions of the hidden ones, and predicts the voxels of all boxes::
+
+    image -> tokens -> keep visible -> encoder -> insert mask tokens -> decoder -> boxes -> image
+
+Differences from the paper: 3D, several heads, images of any size (positions are computed or interpolated).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +24,7 @@ from morula.nn.transformer_options import MAEOptions
 
 
 class MAE(Network):
-    """Masked autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377): tokens that are seen are encoded, all are decoded.
+    """Masked autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377): visible tokens are encoded, all are decoded.
 
     Examples:
         >>> options = MAEOptions(width=8, layers=1, heads=2, token=4, decoder_width=8, decoder_layers=1, decoder_heads=2)
@@ -46,44 +54,47 @@ class MAE(Network):
         self.outputs = nn.ModuleDict({name: nn.Linear(inner, voxels * channels) for name, channels in self.heads.items()})
         initialise_transformer(self)
 
-        self.norm_over_space = True  # attention looks at all of the tile
+        self.norm_over_space = True  # attention extends over the whole tile
         self.multiple = self.encoder.token
         self.receptive_halo = self.encoder.token
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
-        """All boxes seen; see `forward`."""
+        """Images per head with all boxes visible; see `forward`."""
         return self.reconstruct(x, None)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
-        """Images NK(Z)YX of each head from images NC(Z)YX of any size.
+        """Images NK(Z)YX per head from images NC(Z)YX of any size.
 
         Args:
             x: images.
-            hidden: (N, *grid) booleans, the boxes that the encoder does not see, as many in each image; the image's edges are then
-                multiples of the token. All boxes are seen when left out.
+            hidden: (N, *grid) booleans, the boxes that are hidden from the encoder, equally many per image; the edges of the image must
+                then be multiples of the token. All boxes are visible when left out.
 
         Raises:
-            DataError: for images or masks that do not fit the network.
+            DataError: for images or masks of other shapes.
         """
         if hidden is None:
             return super().forward(x)
         grid = self.encoder.grid(x.shape[2:])
         if any(n % edge for n, edge in zip(x.shape[2:], self.multiple, strict=True)) or tuple(hidden.shape) != (x.shape[0], *grid):
             raise DataError(
-                f"the image has the shape {tuple(x.shape)} and the mask {tuple(hidden.shape)}, but tokens have {self.multiple} voxels. "
-                "Give an image whose edges are multiples of the token and a mask with one value a token."
+                "network.mask_shape",
+                f"the mask must have one value per token of {self.multiple} voxels, for an image whose edges are multiples of the token; "
+                f"the image has the shape {tuple(x.shape)}",
+                key="hidden",
+                value=tuple(hidden.shape),
             )
         return self.reconstruct(x, hidden.flatten(1).bool())
 
     def reconstruct(self, x: Tensor, hidden: Tensor | None) -> dict[str, Tensor]:
-        """Images of each head; `hidden` is (N, L)."""
+        """Images per head; `hidden` is (N, L)."""
         grid = self.encoder.grid(x.shape[2:])
         tokens, of_class = self.encoder.begin(x)
         masked = 0
         if hidden is not None:
-            order, seen = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._seen(hidden)  # those that are seen first
-            tokens = tokens.gather(1, order[:, :seen, None].expand(-1, -1, tokens.shape[2]))
-            masked = hidden.shape[1] - seen
+            order, visible = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._visible(hidden)  # visible tokens first
+            tokens = tokens.gather(1, order[:, :visible, None].expand(-1, -1, tokens.shape[2]))
+            masked = hidden.shape[1] - visible
         tokens = torch.cat([of_class, tokens], dim=1)
         for block in self.encoder.blocks:
             tokens = block(tokens)
@@ -100,12 +111,14 @@ class MAE(Network):
         return {name: boxes_to_image(output(tokens), grid, self.multiple) for name, output in self.outputs.items()}
 
     @staticmethod
-    def _seen(hidden: Tensor) -> int:
+    def _visible(hidden: Tensor) -> int:
         counts = (~hidden).sum(dim=1)
         if int(counts.min()) != int(counts.max()) or not int(counts.min()):
             raise DataError(
-                f"images of one batch have {int(counts.min())} to {int(counts.max())} seen tokens; all need as many, and one at least. "
-                "Hide as many tokens in each."
+                "network.visible_tokens",
+                "all images of a batch must have the same number of visible tokens, at least 1",
+                key="hidden",
+                value=(int(counts.min()), int(counts.max())),
             )
         return int(counts[0])
 

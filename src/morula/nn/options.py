@@ -21,7 +21,7 @@ Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch
 
 
 class NetworkOptions(VariantOptions):
-    """What every network of a job has."""
+    """Options of every network."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -29,7 +29,7 @@ class NetworkOptions(VariantOptions):
         default=None,
         alias="from",
         description="Weights to start from: a run folder, `stage 1` of the same job file, or a checkpoint of BiaPy or (`wnet`) CellSeg3D. "
-        "A network whose features are left out is the one that these weights belong to.",
+        "If features are left out, the network has those of the weights.",
     )
 
     planned_preset: ClassVar[str | None] = None
@@ -51,16 +51,16 @@ class NetworkOptions(VariantOptions):
 
 
 class LevelOptions(NetworkOptions):
-    """Levels of a network: channels, poolings and kernels of each."""
+    """Options of networks with resolution levels: channels, kernels and poolings per level."""
 
     features: Features = (16, 32, 64, 128, 256)
     """Channels of each level from the finest to the coarsest."""
 
     kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Edge of the convolution kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+    """Edge of the convolution kernels in voxels, odd: one number, or one entry per level, each a number or one number per axis."""
 
     pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor between a level and the next: one number, or one entry a step that is a number or one number an axis."""
+    """Factor between a level and the next: one number, or one entry per step, each a number or one number per axis."""
 
     @field_validator("kernels")
     @classmethod
@@ -83,11 +83,11 @@ class LevelOptions(NetworkOptions):
         return len(self.features)
 
     def kernel_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Kernel edges of each level, one an axis."""
+        """Kernel edges per level, one per axis."""
         return per_level("kernels", self.kernels, self.levels, ndim)
 
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Factors of each step down, one an axis."""
+        """Factors of each step down, one per axis."""
         return per_level("pools", self.pools, self.levels - 1, ndim)
 
 
@@ -108,25 +108,25 @@ class UNetOptions(LevelOptions):
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
 
     convolutions: PositiveInt = 2
-    """Convolutions (in the residual U-Net: residual blocks of two) at each level on the way down."""
+    """Convolutions per level of the encoder."""
 
     decoder_convolutions: PositiveInt = 2
-    """Convolutions (in the residual U-Net: residual blocks of two) at each level on the way up."""
+    """Convolutions per level of the decoder."""
 
     norm: Norm = "batch"
     """Normalisation after each convolution. Group and instance normalisation make the result depend on the size of the tile."""
 
     groups: PositiveInt = 8
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     activation: Activation = "relu"
     """Non-linearity after each convolution."""
 
     dropout: Probability | tuple[Probability, ...] = 0.0
-    """Share of the channels that is dropped in training at the end of each level: one number, or one a level."""
+    """Share of the channels that are dropped in training at the end of each level: one number, or one per level."""
 
     upsample: Upsampling = "transpose"
-    """How a level is brought to the size of the next finer one: transposed convolution, or interpolation after a 1-voxel convolution."""
+    """Upsampling to the next finer level: transposed convolution, or interpolation after a 1-voxel convolution."""
 
     separate_decoders: bool = False
     """Give each head a decoder of its own; they share the encoder."""
@@ -154,14 +154,14 @@ class ResidualUNetOptions(UNetOptions):
     """Name of the variant."""
 
     convolutions: PositiveInt = 1
-    """Residual blocks of two convolutions at each level on the way down."""
+    """Residual blocks of two convolutions per level of the encoder."""
 
     decoder_convolutions: PositiveInt = 1
-    """Residual blocks of two convolutions at each level on the way up."""
+    """Residual blocks of two convolutions per level of the decoder."""
 
 
 class OrderedUNetOptions(LevelOptions):
-    """U-Net whose layers stand in any order, with the channels and joints of pytorch-3dunet (https://doi.org/10.7554/eLife.57613).
+    """U-Net with layers in any order, with the channels and skip connections of pytorch-3dunet (https://doi.org/10.7554/eLife.57613).
 
     Examples:
         >>> OrderedUNetOptions(features=(16, 32), order="cbl").layers()
@@ -170,7 +170,7 @@ class OrderedUNetOptions(LevelOptions):
         Traceback (most recent call last):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for OrderedUNetOptions
         order
-          Value error, the order 'rc' begins with a non-linearity, which would change the image itself. Put g, b or c first. ...
+          Value error, order = 'rc': must not begin with a non-linearity, which would change the image itself. Put g, b or c first. ...
     """
 
     kind: Literal["ordered_unet"] = "ordered_unet"
@@ -180,52 +180,55 @@ class OrderedUNetOptions(LevelOptions):
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
 
     block: Block = "double"
-    """What a level is made of: two convolutions, a residual block of two, or that with squeeze and excitation of channels and voxels."""
+    """Block of a level: two convolutions, a residual block, or a residual block with squeeze and excitation of channels and voxels."""
 
     order: str = "gcr"
-    """Layers of a convolution: c convolution, g group and b batch norm, r ReLU, l leaky ReLU, e ELU, d dropout, D that of channels."""
+    """Layers of a convolution block: c convolution, g group and b batch norm, r ReLU, l leaky ReLU, e ELU, d dropout, D channel dropout."""
 
     groups: PositiveInt = 8
-    """Groups of the letter g; one group where there are fewer channels, and fewer groups where the channels cannot be divided."""
+    """Groups of the layer g; one group where there are fewer channels, fewer groups where it does not divide the channels."""
 
     dropout: Probability | tuple[Probability, Probability] = 0.1
-    """Share that the letters d and D drop in training: one number, or one for each of the two convolutions of a block."""
+    """Share that the layers d and D drop in training: one number, or one for each of the two convolutions of a block."""
 
     widen: Literal["first", "second"] = "second"
-    """Which convolution of a double block on the way down has the level's channels; with `second` the first has half of them."""
+    """Which convolution of a double block of the encoder increases the channels; with `second` the first has half of them."""
 
     upsample: Resizing = "nearest"
-    """How a level is brought to the size of the next finer one: interpolation; transposed convolution; or `stretch`, a transposed
-    convolution without bias that ends one voxel short of the size and is stretched to it."""
+    """Upsampling to the next finer level: interpolation; transposed convolution; or `stretch`, a transposed convolution without bias
+    whose result is one voxel too short and is interpolated to the size."""
 
     join: Literal["concatenate", "add"] = "concatenate"
-    """How a level and what comes from below are joined; adding needs a transposed convolution."""
+    """How the encoder level and the upsampled level are joined; adding needs a transposed convolution."""
 
     @field_validator("order")
     @classmethod
     def _order(cls, order: str) -> str:
         unknown = sorted(set(order) - set("cgbrledD"))
         if unknown:
-            raise ValueError(f"the order {order!r} holds {', '.join(unknown)}; layers are c, g, b, r, l, e, d and D.")
+            raise OptionError(
+                "network.order", f"contains {', '.join(unknown)}; layers are c, g, b, r, l, e, d and D", key="order", value=order
+            )
         if "c" not in order:
-            raise ValueError(f"the order {order!r} holds no convolution. Add a c, for example 'gcr'.")
+            raise OptionError("network.order", "must contain a convolution", key="order", value=order, remedy="Add a c, for example 'gcr'.")
         if order[0] in "rle":
-            raise ValueError(f"the order {order!r} begins with a non-linearity, which would change the image itself. Put g, b or c first.")
+            rule = "must not begin with a non-linearity, which would change the image itself"
+            raise OptionError("network.order", rule, key="order", value=order, remedy="Put g, b or c first.")
         return order
 
     @model_validator(mode="after")
     def _fitting(self) -> OrderedUNetOptions:
         transposed = self.upsample in ("transpose", "stretch")
         if self.join == "add" and not transposed:
-            raise ValueError(f"join 'add' needs equal channels, which upsample {self.upsample!r} does not make. Use transpose or stretch.")
+            rule = f"needs equal channels, which upsample {self.upsample!r} does not give"
+            raise OptionError("network.join", rule, key="join", value=self.join, remedy="Use upsample: transpose or stretch.")
         if transposed and max(_flat(self.pools)) > 2:
-            raise ValueError(
-                f"upsample {self.upsample!r} undoes poolings by 1 or 2, not by {max(_flat(self.pools))}. Use nearest or linear."
-            )
+            rule = f"supports poolings by 1 or 2, not by {max(_flat(self.pools))}"
+            raise OptionError("network.upsample", rule, key="upsample", value=self.upsample, remedy="Use nearest or linear.")
         return self
 
     def layers(self) -> tuple[str, ...]:
-        """Letters of the order; one that is repeated counts where it stands first."""
+        """Layers of the order; of repeated ones only the first is used."""
         return tuple(dict.fromkeys(self.order))
 
 
@@ -233,7 +236,7 @@ WNET_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "original": {"features": (64, 128, 256, 512), "dropout": 0.65, "norm": "group", "groups": 4, "separable": False},
     "light": {"features": (16, 32, 64), "dropout": 0.0, "norm": "batch", "groups": 4, "separable": True},
 }
-"""Options of `wnet` by the name of a preset: WNet3D's own, and one that trains on a laptop."""
+"""Options of `wnet` per preset: those of WNet3D, and smaller ones for a laptop."""
 
 
 class WNetOptions(LevelOptions):
@@ -250,26 +253,26 @@ class WNetOptions(LevelOptions):
     planned_preset: ClassVar[str | None] = "light"
 
     preset: Literal["original", "light"] | None = None
-    """`original` (the defaults below) or `light`: values for the options that are left out. A job that names neither preset nor features
-    is planned with `light`."""
+    """Values for options that are left out: `original` (the defaults below) or `light`. A job with neither preset nor features is planned
+    with `light`."""
 
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256, 512)
     """Channels of each level of both U-Nets, from the finest to the coarsest."""
 
     dropout: Probability = 0.65
-    """Share of the values that is dropped in training after each convolution."""
+    """Share of the values that are dropped in training after each convolution."""
 
     norm: Norm = "group"
     """Normalisation, after activation and dropout. Group and instance normalisation make the result depend on the size of the tile."""
 
     groups: PositiveInt = 4
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     separable: bool = False
     """Depthwise-separable convolutions below the finest level (Xia and Kulis 2017), for a fraction of the weights and the time."""
 
     checkpoint: bool = False
-    """Compute each level again for the gradient instead of keeping it: about half the memory for a third more time."""
+    """Compute each level again for the gradient instead of storing it: about half the memory for a third more time."""
 
     @model_validator(mode="before")
     @classmethod
@@ -282,25 +285,25 @@ def odd_edges(kernels: int | tuple[Edge, ...]) -> int | tuple[Edge, ...]:
     """The kernel edges, all odd.
 
     Raises:
-        ValueError: naming the even one.
+        OptionError: for an even edge.
     """
     for edge in _flat(kernels):
         if edge % 2 == 0:
-            raise ValueError(f"a kernel edge of {edge} is even; only odd kernels keep the grid. Use {edge - 1} or {edge + 1}.")
+            remedy = f"Use {edge - 1} or {edge + 1}."
+            raise OptionError("network.even_kernel", "kernel edges must be odd to keep the grid", key="kernels", value=edge, remedy=remedy)
     return kernels
 
 
 def check_lengths(levels: int, **entries: tuple[object, int]) -> None:
-    """Check ``name=(value, entries needed)`` for a network of so many levels.
+    """Check ``name=(value, required number of entries)`` for a network with this number of levels.
 
     Raises:
-        ValueError: naming the first whose length differs.
+        OptionError: for the first one with another number of entries.
     """
     for name, (value, expected) in entries.items():
         if isinstance(value, tuple) and len(value) != expected:
-            raise ValueError(
-                f"{name} has {len(value)} entries but {levels} features need {expected}. Give {expected} entries or one number."
-            )
+            rule = f"must have {expected} entries for {levels} features, not {len(value)}"
+            raise OptionError("network.entries", rule, key=name, value=value, remedy=f"Give {expected} entries or one number.")
 
 
 def _flat(value: int | tuple[Edge, ...]) -> list[int]:
@@ -310,16 +313,14 @@ def _flat(value: int | tuple[Edge, ...]) -> list[int]:
 
 
 def per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) -> tuple[tuple[int, ...], ...]:
-    """Sizes of each level, one number an axis.
+    """Sizes per level, one number per axis.
 
     Raises:
-        OptionError: for an entry of another number of axes.
+        OptionError: for an entry with another number of axes.
     """
     entries = value if isinstance(value, tuple) else (value,) * levels
     sizes = tuple(entry if isinstance(entry, tuple) else (entry,) * ndim for entry in entries)
     for size in sizes:
         if len(size) != ndim:
-            raise OptionError(
-                f"{name} holds {list(size)}, one number for each of {len(size)} axes, but the images have {ndim}. Give {ndim}."
-            )
+            raise OptionError("network.axes", f"must have one number per axis ({ndim})", key=name, value=size)
     return sizes

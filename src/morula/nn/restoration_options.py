@@ -1,4 +1,4 @@
-"""Options of the networks made for restoring images; importable without torch."""
+"""Options of networks for image restoration; importable without torch."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class RCANOptions(NetworkOptions):
     """Blocks of a group."""
 
     reduction: PositiveInt = 16
-    """Channels a hidden unit of the attention."""
+    """Channels per hidden unit of the attention."""
 
     activation: Activation = "silu"
     """Non-linearity between the two convolutions of a block, and in the attention."""
 
     as_trained: bool = False
-    """With one convolution more before the last, as networks that BiaPy trained up to 3.5. Only for such weights."""
+    """With one convolution more before the last, as in networks trained with BiaPy up to 3.5. Only for such weights."""
 
 
 class WDSROptions(NetworkOptions):
@@ -85,4 +85,4 @@ class DFCANOptions(NetworkOptions):
     """Blocks of a group."""
 
     as_trained: bool = False
-    """Transform over Z and Y alone in 3D, as networks that BiaPy trained. Only for such weights."""
+    """Transform over Z and Y alone in 3D, as in networks trained with BiaPy. Only for such weights."""

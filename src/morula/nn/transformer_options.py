@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt, model_validator
 
+from morula.core.errors import OptionError
 from morula.nn.options import Activation, Edge, NetworkOptions, Norm, Probability, odd_edges, per_level
 
 Preset: TypeAlias = Literal["mini", "small", "base"]
@@ -22,7 +23,7 @@ class TransformerOptions(NetworkOptions):
         >>> TransformerOptions(width=100, heads=12)
         Traceback (most recent call last):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for TransformerOptions
-          Value error, heads is 12, which does not divide width 100; each head takes an equal part of it. Use another number of heads. ...
+          Value error, heads = 12: must divide width (100), because every head has an equal share. Use another number of heads. ...
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -34,13 +35,13 @@ class TransformerOptions(NetworkOptions):
     planned_preset: ClassVar[str | None] = "small"
 
     preset: Preset | None = None
-    """Sizes by name; each that is stated beside it goes before it. A job that names neither preset nor sizes is planned with `small`."""
+    """Sizes by name; sizes that are given as well have priority. A job with neither preset nor sizes is planned with `small`."""
 
     token: Edge = 16
-    """Edge of the boxes that the image is cut into, in voxels: one number, or one an axis."""
+    """Edge of the boxes into which the image is divided (tokens), in voxels: one number, or one per axis."""
 
     width: PositiveInt = 768
-    """Length of the vector that stands for a box."""
+    """Length of the vector of a token."""
 
     layers: PositiveInt = 12
     """Transformer blocks of the encoder."""
@@ -52,10 +53,10 @@ class TransformerOptions(NetworkOptions):
     """Width inside a block as a multiple of the width."""
 
     position: Literal["sincos", "stored"] = "sincos"
-    """How the encoder knows where a box lies: sines and cosines of its place, or values stored with the network and learned."""
+    """Encoding of the position of a token: sines and cosines, or learned values that are stored with the network."""
 
     grid: tuple[PositiveInt, ...] | None = None
-    """Boxes an axis for which positions are stored; other numbers of boxes use interpolated ones. Needed with `position: stored`."""
+    """Tokens per axis for which positions are stored; they are interpolated to other grids. Needed with `position: stored`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,10 +69,8 @@ class TransformerOptions(NetworkOptions):
     def _fits(self) -> TransformerOptions:
         check_heads("heads", self.heads, "width", self.width)
         if (self.position == "stored") != (self.grid is not None):
-            raise ValueError(
-                f"position is {self.position!r} and grid is {self.grid}; stored positions need a grid (the patch divided by the token), "
-                "others take none. State both or neither."
-            )
+            rule = f"must be given with position: stored (the patch divided by the token), and only then; position is {self.position!r}"
+            raise OptionError("network.position_grid", rule, key="grid", value=self.grid)
         return self
 
     @property
@@ -80,21 +79,24 @@ class TransformerOptions(NetworkOptions):
         return self.grid
 
     def token_size(self, ndim: int) -> tuple[int, ...]:
-        """Edge of a box, one number an axis."""
+        """Edges of a token, one per axis."""
         return per_level("token", (self.token,), 1, ndim)[0]
 
 
 def check_heads(heads_name: str, heads: int, width_name: str, width: int) -> None:
-    """Check that heads share the width evenly.
+    """Check that the number of heads divides the width.
 
     Raises:
-        ValueError: when they do not.
+        OptionError: when it does not.
     """
     if width % heads:
-        raise ValueError(
-            f"{heads_name} is {heads}, which does not divide {width_name} {width}; each head takes an equal part of it. "
-            "Use another number of heads."
-        )
+        rule = f"must divide {width_name} ({width}), because every head has an equal share"
+        raise OptionError("network.attention_heads", rule, key=heads_name, value=heads, remedy="Use another number of heads.")
+
+
+def _no_power_of_two(token: Edge) -> OptionError:
+    rule = "must be a power of two, at least 2, because the decoder doubles the size per level"
+    return OptionError("network.token", rule, key="token", value=token, remedy="Use 8 or 16.")
 
 
 class UNETROptions(TransformerOptions):
@@ -106,7 +108,7 @@ class UNETROptions(TransformerOptions):
         >>> UNETROptions(token=12)
         Traceback (most recent call last):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for UNETROptions
-          Value error, token 12 is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16. ...
+          Value error, token = 12: must be a power of two, at least 2, because the decoder doubles the size per level. Use 8 or 16. ...
         >>> UNETROptions(preset="mini").taken_after()
         (1, 2, 3)
     """
@@ -122,7 +124,7 @@ class UNETROptions(TransformerOptions):
     """Channels of the decoder's finest level; each coarser one has twice as many."""
 
     every: PositiveInt | None = None
-    """Blocks between those whose results the decoder takes; evenly spread when left out."""
+    """Distance in blocks between those whose results the decoder uses; evenly distributed when left out."""
 
     kernel: PositiveInt = 3
     """Edge of the decoder's kernels in voxels, odd."""
@@ -131,41 +133,40 @@ class UNETROptions(TransformerOptions):
     """Normalisation after each convolution of the decoder."""
 
     groups: PositiveInt = 8
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     activation: Activation = "relu"
     """Non-linearity after each convolution of the decoder."""
 
     dropout: Probability = 0.0
-    """Share of the channels that is dropped in training after each block of the decoder."""
+    """Share of the channels that are dropped in training after each block of the decoder."""
 
     as_trained: bool = False
-    """Normalise the tokens with 1e-5 under the root, as networks that BiaPy trained. Only for such weights."""
+    """Epsilon of the layer normalisations is 1e-5, as in networks trained with BiaPy. Only for such weights."""
 
     @model_validator(mode="after")
     def _decodable(self) -> UNETROptions:
         odd_edges(self.kernel)
         for edge in (self.token,) if isinstance(self.token, int) else self.token:
             if edge < 1 or edge & (edge - 1):
-                raise ValueError(f"token {edge} is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16.")
+                raise _no_power_of_two(edge)
         if self.levels < 1:
-            raise ValueError(f"token {self.token} is no power of two from 2 up, which the decoder's doublings need. Use 8 or 16.")
+            raise _no_power_of_two(self.token)
         taken = self.taken_after()
         if taken and taken[-1] > self.layers:
             most = self.layers // len(taken)
             remedy = f"Use every: {most} or less" if most else f"Give at least {len(taken)} layers, or a smaller token"
-            raise ValueError(
-                f"the decoder takes the results of blocks {', '.join(map(str, taken))} but there are {self.layers} (layers). {remedy}."
-            )
+            rule = f"must be at least {taken[-1]}: the decoder uses the results of the blocks {', '.join(map(str, taken))}"
+            raise OptionError("network.layers", rule, key="layers", value=self.layers, remedy=f"{remedy}.")
         return self
 
     @property
     def levels(self) -> int:
-        """Doublings from the tokens to the image."""
+        """Number of doublings from tokens to voxels."""
         return max((self.token,) if isinstance(self.token, int) else self.token).bit_length() - 1
 
     def taken_after(self) -> tuple[int, ...]:
-        """Numbers of the blocks, from 1, whose results the decoder takes beside the last one's, the finest first."""
+        """Numbers, from 1, of the blocks whose results the decoder uses in addition to the last one, for the finest level first."""
         every = self.every or max(1, self.layers // self.levels)
         return tuple(every * i for i in range(1, self.levels))
 
@@ -184,7 +185,7 @@ class MAEOptions(TransformerOptions):
     }
 
     decoder_width: PositiveInt = 512
-    """Length of the vector that stands for a box in the decoder."""
+    """Length of the vector of a token in the decoder."""
 
     decoder_layers: PositiveInt = 8
     """Transformer blocks of the decoder."""

@@ -1,4 +1,4 @@
-"""Options of the relatives of the U-Net; importable without torch."""
+"""Options of variants of the U-Net; importable without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from morula.core.errors import OptionError
 from morula.nn.options import (
     Activation,
     Edge,
@@ -56,10 +57,10 @@ class PreactivationUNetOptions(UNetOptions):
     """Channels of each level from the finest to the coarsest, which is the bottleneck. Their number is the number of levels."""
 
     convolutions: PositiveInt = 1
-    """Residual blocks of two convolutions at each level on the way down."""
+    """Residual blocks of two convolutions per level of the encoder."""
 
     decoder_convolutions: PositiveInt = 1
-    """Residual blocks of two convolutions at each level on the way up."""
+    """Residual blocks of two convolutions per level of the decoder."""
 
 
 class ResUNetSEOptions(PreactivationUNetOptions):
@@ -69,10 +70,10 @@ class ResUNetSEOptions(PreactivationUNetOptions):
     """Name of the variant."""
 
     convolutions: PositiveInt = 1
-    """Residual blocks of three convolutions at each level on the way down."""
+    """Residual blocks of three convolutions per level of the encoder."""
 
     decoder_convolutions: PositiveInt = 1
-    """Residual blocks of three convolutions at each level on the way up."""
+    """Residual blocks of three convolutions per level of the decoder."""
 
     as_trained: bool = False
     """Leave the excitation out, as networks that BiaPy trained up to 3.6.5. Only for such weights."""
@@ -96,22 +97,22 @@ class ResUNetPlusOptions(LevelOptions):
     """Channels of each level from the finest to the coarsest; the last is that of the bridge, which is on the grid of the one before."""
 
     pools: PositiveInt | tuple[Edge, ...] = 2
-    """Factor between a level and the next (none to the bridge): one number, or one entry a step."""
+    """Factor between a level and the next (none to the bridge): one number, or one entry per step."""
 
     norm: Norm = "batch"
     """Normalisation around the convolutions."""
 
     groups: PositiveInt = 8
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     activation: Activation = "relu"
     """Non-linearity of the residual blocks."""
 
     dropout: Probability = 0.0
-    """Share of the channels that is dropped in training at the end of each level."""
+    """Share of the channels that are dropped in training at the end of each level."""
 
     rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18)
-    """Distances in voxels at which the pyramid of the bridge and of the output look around."""
+    """Dilations, in voxels, of the pyramids of the bridge and of the output."""
 
     @model_validator(mode="after")
     def _lengths(self) -> ResUNetPlusOptions:
@@ -119,7 +120,7 @@ class ResUNetPlusOptions(LevelOptions):
         return self
 
     def pool_sizes(self, ndim: int) -> tuple[tuple[int, ...], ...]:
-        """Factors of each step down, one an axis."""
+        """Factors of each step down, one per axis."""
         return per_level("pools", self.pools, self.levels - 2, ndim)
 
 
@@ -139,7 +140,7 @@ class MultiResUNetOptions(LevelOptions):
     """Normalisation after each convolution."""
 
     groups: PositiveInt = 8
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     activation: Activation = "relu"
     """Non-linearity after each convolution."""
@@ -147,10 +148,8 @@ class MultiResUNetOptions(LevelOptions):
     @model_validator(mode="after")
     def _some_of_each(self) -> MultiResUNetOptions:
         if int(min(self.features) * self.scale * 0.167) < 1:
-            raise ValueError(
-                f"{min(self.features)} features times scale {self.scale:g} leave the first of a block's three convolutions no channel. "
-                "Use at least 6 / scale features."
-            )
+            rule = f"{min(self.features)} features times scale {self.scale:g} leave no channel for the first convolution of a block"
+            raise OptionError("network.features", rule, key="features", value=self.features, remedy="Use at least 6 / scale features.")
         return self
 
 
@@ -158,13 +157,13 @@ class UNeXtOptions(LevelOptions):
     """U-Net of ConvNeXt blocks (Liu et al. 2022, https://arxiv.org/abs/2201.03545)."""
 
     kernels: PositiveInt | tuple[Edge, ...] = 7
-    """Edge of the depthwise kernels in voxels, odd: one number, or one entry a level that is a number or one number an axis."""
+    """Edge of the depthwise kernels in voxels, odd: one number, or one entry per level, each a number or one number per axis."""
 
     blocks: PositiveInt = 2
     """Blocks at each level, down and up."""
 
     stem: Edge = 2
-    """Factor by which the image is reduced before the first level: one number, or one an axis."""
+    """Factor by which the image is reduced before the first level: one number, or one per axis."""
 
     upsample_linear: bool = False
     """Bring levels up by linear interpolation and a 1-voxel convolution instead of a transposed convolution."""
@@ -173,7 +172,7 @@ class UNeXtOptions(LevelOptions):
     """Share of the samples for which the last block before the way up is skipped in training; earlier blocks less, in even steps."""
 
     def stem_size(self, ndim: int) -> tuple[int, ...]:
-        """Factor of the stem, one an axis."""
+        """Factor of the stem, one per axis."""
         return per_level("stem", (self.stem,), 1, ndim)[0]
 
 
@@ -184,7 +183,7 @@ class UNeXtV1Options(UNeXtOptions):
     """Name of the variant."""
 
     layer_scale: float = Field(1e-6, gt=0)
-    """What each block is multiplied by at first; learned."""
+    """Initial factor of each residual block; learned."""
 
 
 class UNeXtV2Options(UNeXtOptions):
@@ -207,16 +206,16 @@ class ResidualEncoderUNetOptions(LevelOptions):
     """Channels of each level from the finest to the coarsest."""
 
     blocks: PositiveInt | tuple[PositiveInt, ...] = (1, 3, 4, 6, 6)
-    """Residual blocks at each level on the way down: one number, or one a level."""
+    """Residual blocks per level of the encoder: one number, or one per level."""
 
     decoder_convolutions: PositiveInt = 1
-    """Convolutions at each level on the way up."""
+    """Convolutions per level of the decoder."""
 
     norm: Norm = "instance"
     """Normalisation after each convolution. Group and instance normalisation make the result depend on the size of the tile."""
 
     groups: PositiveInt = 8
-    """Groups of `group` normalisation; fewer where the channels cannot be divided by it."""
+    """Groups of `group` normalisation; fewer where it does not divide the number of channels."""
 
     activation: Activation = "leaky_relu"
     """Non-linearity after each convolution."""

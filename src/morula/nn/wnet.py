@@ -1,4 +1,15 @@
-"""W-Net: two U-Nets in series, of which the first sorts voxels into classes and the second rebuilds the image from these."""
+"""W-Net: two U-Nets in series (Xia and Kulis 2017, https://arxiv.org/abs/1711.08506), as in WNet3D of CellSeg3D.
+
+The first U-Net assigns voxels to classes, the second reconstructs the image from the class probabilities; both are trained together
+without labels::
+
+    image -> encoder U-Net -> logits -> softmax -> decoder U-Net -> reconstruction
+                                |                                      |
+                          soft normalised cuts                 squared error to the image
+
+Differences from the paper, as in WNet3D (Achard et al. 2024, https://doi.org/10.7554/eLife.99848): 3D, group normalisation, and no
+separable convolutions unless `separable`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +29,7 @@ from morula.nn.options import WNetOptions
 from morula.nn.receptive_field import unet_halo
 
 RECONSTRUCTION = "reconstruction"
-"""Name of the head that the image is rebuilt in."""
+"""Name of the head with the reconstructed image."""
 
 
 class WNetUnit(nn.Module):
@@ -83,8 +94,8 @@ class WNetHalf(nn.Module):
 class WNet(Network):
     """W-Net (Xia and Kulis 2017, https://arxiv.org/abs/1711.08506) in the form of WNet3D (Achard et al. 2024, https://doi.org/10.7554/eLife.99848).
 
-    The first head holds the logits of the encoder's classes; their softmax is all that the decoder sees, whose outputs are the other
-    heads. Where one head alone is named, the decoder rebuilds the image in the head ``reconstruction``.
+    The first head has the logits of the classes; their softmax is the input of the decoder, whose outputs are the other heads. With a
+    single head, the decoder reconstructs the image in the head ``reconstruction``.
 
     Examples:
         >>> network = WNet(WNetOptions(features=(8, 16)), ndim=2, in_channels=1, heads={"classes": 2})
@@ -99,7 +110,8 @@ class WNet(Network):
         named = {**heads, RECONSTRUCTION: in_channels} if len(heads) == 1 and RECONSTRUCTION not in heads else heads
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=named)
         if len(self.heads) < 2 or next(iter(self.heads)) == RECONSTRUCTION:
-            raise OptionError(f"heads are {dict(heads)!r}; the first head of wnet holds the classes, for example {{'classes': 2}}.")
+            rule = "must begin with the head of the classes, for example {'classes': 2}"
+            raise OptionError("network.heads", rule, key="heads", value=dict(heads))
         self.classes, *self.rebuilt = self.heads
         n_classes = self.heads[self.classes]
         self.encoder = WNetHalf(options, ndim, in_channels, n_classes)
@@ -112,13 +124,13 @@ class WNet(Network):
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
 
     def _halo(self, axis: int) -> int:
-        """How far one of the two U-Nets sees, twice: the second sees the first's result."""
+        """Twice the halo of one U-Net, because the input of the second is the output of the first."""
         radii = [2 * (kernel[axis] // 2) for kernel in self.options.kernel_sizes(self.ndim)]
         pools = [factor[axis] for factor in self.options.pool_sizes(self.ndim)]
         return (1 if self.decoder is None else 2) * unet_halo(radii, pools, radii[:-1], linear=False)
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
-        """Logits of each head for an image whose edges are multiples of `multiple`; those of the encoder alone without a decoder."""
+        """Logits per head for an image whose edges are multiples of `multiple`; without a decoder those of the encoder only."""
         classes = self.encoder(x)
         if self.decoder is None:
             return {self.classes: classes}
@@ -127,7 +139,7 @@ class WNet(Network):
         return {self.classes: classes, **dict(zip(self.rebuilt, rebuilt.split(widths, dim=1), strict=True))}
 
     def for_prediction(self) -> WNet:
-        """A copy of the encoder alone: what classes are predicted by, for half the time."""
+        """A copy with the encoder only, which predicts the classes in half the time."""
         alone = copy.copy(self)
         alone._modules = {"encoder": copy.deepcopy(self.encoder), "decoder": None}
         alone.heads = {self.classes: self.heads[self.classes]}

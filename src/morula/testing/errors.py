@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from morula.core.errors import InvalidOptionsError, JobError, MorulaError, Problem
 
 
@@ -17,23 +19,38 @@ class Expected:
     problem: Problem | None = None
 
 
+def option_codes(error: ValidationError) -> list[str]:
+    """Codes of the problems that pydantic found: those of Morula's validators, else the types of pydantic.
+
+    Examples:
+        >>> from morula.data.normalise import Percentile
+        >>> try:
+        ...     Percentile(low=99, high=1, clap=True)
+        ... except ValidationError as error:
+        ...     print(option_codes(error))
+        ['extra_forbidden']
+    """
+    causes = [(detail.get("ctx", {}).get("error"), detail["type"]) for detail in error.errors()]
+    return [cause.code if isinstance(cause, MorulaError) else kind for cause, kind in causes]
+
+
 @contextmanager
 def raises(code: str, **fields: object) -> Iterator[Expected]:
     """Expect a `MorulaError` with this code and these fields (key, value, file, ...), or one that holds such a problem.
 
-    Args:
-        code: the error's stable code.
-        fields: attributes that must be equal.
+        Args:
+            code: the error's stable code.
+            fields: attributes that must be equal.
 
-    Raises:
-        AssertionError: when the block ends without an error, or with another one.
+        Raises:
+            AssertionError: when the block ends without an error, or with another one.
 
-    Examples:
-        >>> from morula.core.errors import OptionError
-        >>> with raises("size.negative", key="size", value=-1) as caught:
-        ...     raise OptionError("size.negative", "must be 0 or more", key="size", value=-1)
-        >>> caught.error.rule
-        'must be 0 or more'
+        Examples:
+            >>> from morula.core.errors import OptionError
+            >>> with raises("size.negative", key="size", value=-1) as caught:
+            ...     raise OptionError("size.negative", "must be 0 or more", key="size", value=-1)
+            >>> caught.error.rule
+            'must be 0 or more'
     """
     expected = Expected()
     try:
