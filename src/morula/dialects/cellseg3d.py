@@ -19,8 +19,10 @@ from morula.nn.options import WNetOptions
 from morula.nn.weights import fill, load_state_dict_file
 from morula.nn.wnet import WNet
 
+# down.0 is the finest level of the encoder, up.0 that of the decoder
 _LEVELS = {"in_b": "down.0", "conv1": "down.1", "conv2": "down.2", "bot": "down.3", "out_b": "up.0", "deconv3": "up.1", "deconv2": "up.2"}
 _ENLARGE = {"conv_trans_out": "enlarge.0", "conv_trans3": "enlarge.1", "conv_trans2": "enlarge.2"}
+# numbers in torch.nn.Sequential; activations and dropout lie between and have no tensors
 _OUTER = {0: "0.convolution", 3: "0.norm", 4: "1.convolution", 7: "1.norm"}
 _INNER = {0: "0.convolution", 1: "0.mixing", 4: "0.norm", 5: "1.convolution", 6: "1.mixing", 9: "1.norm"}
 _HALVES = ("encoder", "decoder")
@@ -68,6 +70,7 @@ def options_of(tensors: Mapping[str, Tensor], source: str) -> WNetOptions:
             remedy="Name a file that the WNet3D training of CellSeg3D wrote, such as wnet_latest.pth.",
             file=source,
         )
+    # the width of a level is the number of output channels of its first convolution
     widths = [tensors.get(f"encoder.{name}.weight") for name in ("in_b.module.0", "conv1.module.1", "conv2.module.1", "bot.module.1")]
     return WNetOptions(features=tuple(len(width) for width in widths if width is not None))
 
@@ -90,6 +93,7 @@ def load_model(path: str | Path) -> Model:
                 "images": {},
                 "method": {"kind": "wnet3d", "classes": network.heads["classes"]},
                 "network": {"kind": "wnet", **options},
+                # CellSeg3D predicts windows of 64 voxels, and scales each image to 0 to 100
                 "sampling": {"patch": [64, 64, 64], "normalise": {"kind": "percentile", **SCALE}},
             },
             {},

@@ -64,6 +64,7 @@ def run(
             raise OptionError("biapy.overrides", "cannot be used with a job that only predicts", key="--set", remedy="Change the job file.")
         yield from predict(job, output=output or default_output(job), overwrite=overwrite, device=device, memory=memory)
         return
+    # a run that is resumed has its own native job
     foreign = None if resume else as_native(job)
     if foreign is None:
         yield from start(job, output=output, resume=resume)

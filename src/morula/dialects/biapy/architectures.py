@@ -82,8 +82,10 @@ def _levels(kind: str, settings: Settings) -> dict[str, Value]:
     """U-Nets and their relatives."""
     features = [32, 64, 128, 256, 512] if kind == "multiresunet" else [int(width) for width in settings.numbers("MODEL.FEATURE_MAPS")]
     pools = _pools(kind, settings, len(features))
+    # its sizes are fixed by the paper
     if kind == "multiresunet":
         return {"features": features, "pools": pools, "kernels": 3, "norm": "batch", "activation": "relu"}
+    # ConvNeXt blocks have depthwise kernels of 7
     edge = 7 if kind.startswith("unext") else settings.whole("MODEL.KERNEL_SIZE")
     isotropy = _per_level(settings, "MODEL.ISOTROPY", len(features)) if settings.ndim == 3 else [True] * len(features)
     kernels: list[Value] = [[edge if same else 1, edge, edge][-settings.ndim :] for same in isotropy]
@@ -130,6 +132,7 @@ def _convolutions(kind: str, settings: Settings, levels: int) -> int:
     if len(set(counts)) > 1 or (usual is not None and counts[:1] != [usual]):
         rule = f"this network has {usual} at each level" if usual else "all levels have the same number of convolutions"
         settings.wrong("biapy.not_supported", "MODEL.CONV_LAYERS", f"cannot be obeyed: {rule}", f"Write {usual or 2} for each level.")
+    # natively a block is counted, BiaPy counts its convolutions
     return 1 if usual is not None else (counts or [2])[0]
 
 
@@ -153,6 +156,7 @@ def _transformer(kind: str, settings: Settings) -> dict[str, Value]:
     preset = _preset(settings)
     sizes: dict[str, Value] = {"preset": preset} if preset else {}
     for key, native in _SIZES.items():
+        # sizes that are stated go before those of the preset
         if not preset or f"MODEL.{key}" in settings:
             sizes[native] = settings.value(f"MODEL.{key}")
     if preset == "base" and sizes.get("heads") == 12:

@@ -84,6 +84,7 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
     patch = [int(edge) for edge in _numbers(data.get("PATCH_SIZE"))]
     ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
     settings: dict[str, Value] = {ours: model[theirs] for ours, theirs in _KEYWORDS.items() if theirs in model}
+    # positions of transformers are stored for this grid
     settings["input_shape"] = patch
     keywords = content.get("model_build_kwargs")
     if isinstance(keywords, Mapping):
@@ -92,6 +93,7 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
     architecture, version = str(model.get("ARCHITECTURE", "")), str(content.get("biapy_version", ""))
     network = native_network(architecture, tensors, settings, version=version, heads=_heads(method))
     described = {"kind": kind_of(network.options), **network.options.model_dump(mode="json", exclude={"kind"})}
+    # classes, channels and boxes follow from the tensors, which cannot be wrong
     if method["kind"] == "semantic":
         method["classes"] = max(2, *network.heads.values())
     elif method["kind"] in ("masked_autoencoder", "crappify"):
@@ -102,6 +104,7 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
     job = validate(Document({"images": {}, "method": method, "network": described, "sampling": sampling}, {}, path))
     voxel_size = VoxelSize.of(None, ndim)
     built = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
+    # the settings can be edited, the tensors cannot: compare them before anything is predicted
     if built.heads != network.heads:
         raise ModelError(
             "checkpoint.heads", f"the network predicts {sum(network.heads.values())} channel(s) but the stored settings say {built.heads}"
@@ -198,6 +201,7 @@ def _instances(section: Mapping[str, Value], settings: Mapping[str, Value]) -> d
     sizes = [int(size) for size in _numbers(settings.get("output_channels") or ())]
     if not settings.get("separated_decoders") or len(sizes) < 2:
         return method
+    # fill the heads in order, each up to its number of outputs
     groups: list[list[str]] = [[]]
     room = sizes.pop(0)
     for options, width in channels:
@@ -216,6 +220,7 @@ def _channels(section: Mapping[str, Value], settings: Mapping[str, Value]) -> li
     stated = section.get("DATA_CHANNELS_EXTRA_OPTS")
     extra = stated[0] if isinstance(stated, Sequence) and not isinstance(stated, str) and stated else stated
     stated_activations = settings.get("head_activations")
+    # ce_sigmoid is a sigmoid that BiaPy leaves to the loss while training
     activations = [
         str(activation).lower().removeprefix("ce_")
         for activation in (stated_activations if isinstance(stated_activations, Sequence) else ())
@@ -250,6 +255,7 @@ def _representation(code: str, extra: Mapping[str, Value], activations: list[str
     activation = activations[0] if activations else None
     if activation is not None and "activation" in fields:
         kept["activation"] = activation
+    # a sigmoid means that distances were scaled to 0 to 1
     elif activation is not None and "norm" in fields and "norm" not in kept and code != "R":
         kept["norm"] = activation == "sigmoid"
     elif code == "R":
@@ -280,6 +286,7 @@ def _normalise(data: Mapping[str, Value]) -> dict[str, Value]:
             if -1.0 in mean + deviation:
                 return {"kind": "zscore", "per": "image"}
             return {"kind": "fixed", "offset": mean, "scale": deviation}
+        # percentiles are computed for each image, as in training
         case "scale_range" if clips and bounds:
             return {"kind": "percentile", "per": "image", "low": bounds["LOWER_PERC"], "high": bounds["UPPER_PERC"], "clip": True}
         case "scale_range":

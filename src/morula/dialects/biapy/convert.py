@@ -51,6 +51,7 @@ def converted(settings: Settings) -> Converted:
         settings.wrong("biapy.nothing_to_train", "TRAIN.ENABLE", *_nothing_to_train(settings))
     pretrains = settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED"
     method = pretraining_of(settings) if pretrains else method_of(settings)
+    # the order is that of the reference page
     job: dict[str, Value] = {
         "images": _images(settings, labelled=not pretrains),
         "method": method,
@@ -94,9 +95,11 @@ def check_native(settings: Settings, job: dict[str, Value]) -> None:
     problems = list(settings.problems)
     known = {problem.key for problem in problems}
     try:
+        # rules of the native job hold for values that the table passes on unchanged
         validate(Document(job, {}, None))
     except JobError as error:
         traced = [settings.trace(problem) for problem in error.problems]
+        # a key is reported once, with the more specific problem
         problems += [problem for problem in traced if problem.key not in known]
     if problems:
         raise JobError(sorted(problems, key=lambda problem: problem.line or 0))
@@ -208,6 +211,7 @@ def _sampling(settings: Settings) -> dict[str, Value]:
             found["foreground"] = settings.number("DATA.TRAIN.W_FOREGROUND")
     else:
         found |= {"kind": "grid", "patches_per_epoch": "grid"}
+        # BiaPy states a share of the patch, per axis
         overlap = [round(share * edge) for share, edge in zip(settings.per_axis("DATA.TRAIN.OVERLAP"), patch, strict=True)]
         found["overlap"] = overlap if any(overlap) else 0.0
     return {**found, "normalise": normalisation_of(settings)}
@@ -221,6 +225,7 @@ def _training(settings: Settings) -> dict[str, Value]:
     settings.resolve("TRAIN.OPTIMIZER", name)
     rule: dict[str, Value] = {"kind": name, "lr": rate}
     if name == "sgd":
+        # timm builds SGD with Nesterov momentum
         rule |= {"momentum": 0.9, "nesterov": True}
     else:
         rule["betas"] = as_list(_single_entry(settings, "TRAIN.OPT_BETAS"))

@@ -74,8 +74,10 @@ def channels_of(settings: Settings) -> Channels:
     given = settings.texts(_CHANNELS)
     known = [*REPRESENTATIONS.names, *_PLANES]
     stated = settings.given(_CHANNELS)
+    # "['F', 'C']" is a list that was written as a text
     word = stated if isinstance(stated, str) and not stated.strip().startswith(("[", "(")) else given[0] if len(given) == 1 else ""
     letters = re.findall(r"Dv2|[A-Z]", word)
+    # a single name in a list is in the letters only if it is no code of today
     from_letters = (
         bool(word)
         and "".join(letters) == word
@@ -177,6 +179,7 @@ def _weights(settings: Settings, channels: Channels) -> dict[str, float]:
     """Weight of each native channel, and of the classes where one more weight is stated."""
     key = f"{SEG}.DATA_CHANNEL_WEIGHTS"
     stated = settings.numbers(key)
+    # the default has two ones for any number of channels
     if set(stated) <= {1.0}:
         return dict.fromkeys(channels.codes, 1.0)
     more = 1 if settings.whole("DATA.N_CLASSES") > 2 and len(stated) == len(channels.written) + 1 else 0
@@ -201,6 +204,7 @@ def _losses(settings: Settings, channels: Channels, options: Mapping[str, Value]
     codes = channels.native
     found: dict[str, Value] = {}
     for code in codes:
+        # discretised distances are classes, learned by cross-entropy
         in_classes = code == "Db" and _option(options, "Db", "val_type") == "discretize"
         star = code == "Db" and "R" in codes
         found[code] = "bce" if code in _BINARY or star else "mse" if code in _MEAN_SQUARE else "ce" if in_classes else "l1"
@@ -241,6 +245,7 @@ def _heads(settings: Settings, channels: Channels, options: Mapping[str, Value])
         return []
     if len(sizes) < 2:
         return []
+    # BiaPy counts output channels, the native job names representations
     widths = {code: _width(settings, code, options) for code in channels.native}
     if sum(widths.values()) != sum(sizes):
         settings.wrong(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 Rule: TypeAlias = tuple[str, str | Callable[[re.Match[str]], str]]
 
+# timm names the parts of a transformer block norm1, attn, norm2, mlp; UNETR and the masked autoencoder share them
 _ATTENTION = (
     (r"\.norm1\.", ".norm_attention."),
     (r"\.norm2\.", ".norm_mlp."),
@@ -32,7 +33,9 @@ def earlier_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ['up_paths.0.0.up.weight', 'heads.0.bias']
     """
     rules = (
+        # wrappers of DistributedDataParallel and torch.compile
         (r"^(module|_orig_mod)\.", ""),
+        # up to 3.5 there was one decoder, later a list of them, one per head
         (r"^up_path\.", "up_paths.0."),
         (r"^attentions\.(\d+)\.conv", r"attentions.0.\1.conv"),
         (r"^aspp_out\.(?!\d)", "aspp_out.0."),
@@ -50,6 +53,7 @@ def _without_last_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if "heads.0.batchnorm.running_mean" not in tensors:
         return tensors
     parts = {name.rsplit(".", 1)[1]: tensors[name] for name in tensors if name.startswith("heads.0.batchnorm.")}
+    # y = (conv(x) - mean) / sqrt(var + eps) * weight + bias is again a convolution: scale its kernel, shift its bias
     scale = parts["weight"] / (parts["running_var"] + 1e-5).sqrt()
     weight, bias = tensors["heads.0.conv1.weight"], tensors["heads.0.conv1.bias"]
     kept = {name: values for name, values in tensors.items() if not name.startswith("heads.0.")}
@@ -65,6 +69,7 @@ def native_names(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
         kind: member of `morula.nn.NETWORKS`.
         tensors: result of `earlier_names`.
     """
+    # dropout and activations shift the numbers in a Sequential, so blocks are counted by rank
     ranked = _ranked(tensors)
     rules = _RULES[kind](tensors)
     return {name: _renamed(ranked[name], rules) for name in tensors if not name.startswith("heads.") or kind == "edsr"}
@@ -92,6 +97,7 @@ def _ranked(names: Mapping[str, Tensor]) -> dict[str, str]:
 
 def interpolates(tensors: Mapping[str, Tensor]) -> bool:
     """Whether levels are upsampled by interpolation; a convolution then follows, if there is one."""
+    # upsampling: Sequential(Upsample, conv, ...), so the kernel has number 1 or 2; a transposed convolution has number 0
     ups = [(name, values) for name, values in tensors.items() if re.match(r"up_paths\.0\.0\.up\b", name) and values.ndim > 1]
     return not ups or ups[0][0].endswith(("up.1.weight", "up.2.weight"))
 
@@ -102,6 +108,7 @@ def _highest(pattern: str, names: Mapping[str, Tensor]) -> int:
 
 def _levels(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     """Levels of an encoder and of decoders; natively the finest level comes first. `HEAD0` stands for the decoder of the first head."""
+    # the bottleneck is the last level of the native encoder; BiaPy numbers decoder levels from the coarsest
     last = _highest(r"down_path\.(\d+)\.", tensors) + 1
 
     def up(match: re.Match[str]) -> str:
@@ -121,6 +128,7 @@ _CONVOLUTION: tuple[Rule, ...] = ((r"\.0\.(?=weight|bias)", ".convolution."), (r
 
 
 def _classic(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
+    # squeeze-and-excitation wraps each convolution, which is one level deeper in the names
     excited = any(".excitation." in name for name in tensors)
     inner = r".\1.block." if excited else r".\1."
     convolution, norm = ("1", "2") if interpolates(tensors) else ("0", "1")
@@ -146,6 +154,7 @@ def _classic(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
 def _residual(prefix: str = "") -> tuple[Rule, ...]:
     """A residual block; `prefix` is put before its parts."""
     return (
+        # the block that ResUNet SE adds before the residual block
         (r"\.pre_conv\.\d+\.block\.0\.", f".{prefix}entry.convolution."),
         (r"\.pre_conv\.\d+\.block\.1\.", f".{prefix}entry.norm."),
         (r"\.pre_conv\.0\.(?=\w+$)", f".{prefix}norm."),
@@ -153,6 +162,7 @@ def _residual(prefix: str = "") -> tuple[Rule, ...]:
         (r"\.se_block\.excitation\.2\.", f".{prefix}excitation.excite."),
         (r"\.nested\.0\.0\.", f".{prefix}convolutions.0.convolution."),
         (r"\.nested\.0\.1\.", f".{prefix}convolutions.0.norm."),
+        # the second convolution has no normalisation of its own: the next block begins with it
         (r"\.nested\.1\.0\.", f".{prefix}convolutions.1."),
         (r"\.block\.0\.(?=\w+$)", f".{prefix}norm."),
         (r"\.shortcut\.(\d)\.", rf".{prefix}shortcut.\1."),
@@ -171,6 +181,7 @@ def _pyramid(prefix: str, name: str) -> tuple[Rule, ...]:
 
 
 def _resunetpp(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
+    # the first level is not pooled, and the bridge takes the place of the last decoder level
     last = _highest(r"down_path\.(\d+)\.", tensors) - 1
 
     def at(match: re.Match[str]) -> str:
@@ -195,6 +206,7 @@ def _resunetpp(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
 
 def _multiresunet(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     del tensors
+    # the 5x5 and 7x7 branches are chains of 3x3 convolutions
     inner = {"conv_3x3": "convolutions.0", "conv_5x5": "convolutions.1", "conv_7x7": "convolutions.2"}
 
     def block(match: re.Match[str]) -> str:
@@ -217,6 +229,7 @@ def _multiresunet(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
 
 def _unext(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     last = _highest(r"downsample_layers\.(\d+)\.", tensors)
+    # version 2 has a global response normalisation, with gamma and beta, between the two linear layers
     second = any(name.endswith(".gamma") for name in tensors)
 
     def up(match: re.Match[str]) -> str:
@@ -254,6 +267,7 @@ def _unetr(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
 
     return (
         *_ATTENTION,
+        # UNETR stores the last normalisation of its encoder but never applies it
         (r"^norm\.", "UNUSED."),
         (r"^bottleneck\.", "bottom."),
         (r"^mid_blue_block\.(\d+)\.", lambda match: f"skips.{last - int(match[1])}."),
@@ -295,6 +309,7 @@ def _rcan(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
         (r"^sf\.", "first."),
         (rf"{inner}0\.", r"groups.\1.blocks.\2.first."),
         (rf"{inner}2\.", r"groups.\1.blocks.\2.second."),
+        # channel attention: global mean, squeeze, activation, excite, sigmoid
         (rf"{inner}3\.module\.1\.", r"groups.\1.blocks.\2.attention.squeeze."),
         (rf"{inner}3\.module\.3\.", r"groups.\1.blocks.\2.attention.excite."),
         (r"^rgs\.(\d+)\.module\.\d+\.", r"groups.\1.last."),
@@ -312,6 +327,7 @@ def _wdsr(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
         (r"^body\.(\d+)\.body\.0\.", lambda match: f"blocks.{int(match[1]) - 1}.widen."),
         (r"^body\.(\d+)\.body\.2\.", lambda match: f"blocks.{int(match[1]) - 1}.narrow."),
         (r"^skip\.0\.", "skips.image."),
+        # weight normalisation: length and direction, in the names of torch.nn.utils.parametrizations
         (r"\.weight_g$", ".parametrizations.weight.original0"),
         (r"\.weight_v$", ".parametrizations.weight.original1"),
     )

@@ -43,11 +43,13 @@ def native_network(
         raise ModelError(
             "checkpoint.unknown_network", f"is not supported; known are {', '.join(KINDS)}", key="MODEL.ARCHITECTURE", value=architecture
         )
+    # names of 3.5 to 3.6 first become those of 3.7, so that there is one table of names
     tensors = earlier_names(tensors)
     _refuse(kind, tensors, settings)
     options = _options(kind, tensors, settings, version)
     ndim, in_channels = _image(kind, tensors)
     channels = _channels(kind, tensors)
+    # a single native head has the channels of all of BiaPy's heads
     widths = [sum(channels)] if len(heads) == 1 else channels
     if len(widths) != len(heads):
         raise ModelError(
@@ -59,6 +61,7 @@ def native_network(
 
 
 def _refuse(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
+    # what BiaPy can build and no native network can represent
     reasons = {
         "decoders of its own for each head": kind not in _UNETS and any(name.startswith("up_paths.1.") for name in tensors),
         "larger kernels around the network (LARGER_IO)": any(name.startswith(("conv_in.", "conv_out.0.")) for name in tensors),
@@ -85,6 +88,7 @@ def _image(kind: str, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
 
 def _heads(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Tensors of the outputs, in order, as ``{"weight": [...], "bias": [...]}``."""
+    # EDSR counts its upsampling layer as a head
     if kind == "edsr":
         return {}
     found = {
@@ -101,6 +105,7 @@ def _channels(kind: str, tensors: Mapping[str, Tensor]) -> list[int]:
         return [tensors[name].shape[0] for name in heads["bias"]]
     match kind:
         case "mae":
+            # each token predicts all voxels of its box, in all channels
             voxels = tensors["patch_embed.proj.weight"][0, 0].numel()
             return [tensors["decoder_pred.bias"].numel() // voxels]
         case "wdsr":
@@ -132,6 +137,7 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
     own = network.state_dict()
     found: dict[str, Tensor] = {}
     for theirs, ours in native_names(kind, tensors).items():
+        # positions are set below, with the class token apart
         if ours.startswith("UNUSED.") or theirs.endswith("pos_embed"):
             continue
         found[_named(ours, heads, separate=_separate(tensors))] = tensors[theirs]
@@ -142,6 +148,7 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
     for theirs, ours in (("pos_embed", "encoder.positions"), ("decoder_pos_embed", "decoder_positions")):
         if theirs in tensors:
             found[f"{ours}.of_class"], found[f"{ours}.stored"] = tensors[theirs][:, :1], tensors[theirs][:, 1:]
+    # stored tensors go before the neutral ones
     found = {**_plain_norms(network), **found}
     faults = [f"{name} has no place" for name in found if name not in own]
     faults += [f"{name} is missing" for name in own if name not in found]
@@ -188,6 +195,7 @@ def _options(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, An
         if kind == "attention_unet":
             options["as_trained"] = True
         if kind == "resunet_se":
+            # up to 3.6.5 the excitation was computed but not applied
             options["as_trained"] = _version(version) < (3, 6, 6)
         return options
     match kind:
@@ -210,6 +218,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _style(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], norm: str) -> dict[str, Value]:
     """Normalisation and activation; `norm` is a pattern of the names of a norm's weights, where the settings do not state it."""
+    # only batch normalisation has running statistics
     batch = any(name.endswith("running_mean") for name in tensors)
     normed = any(re.search(norm, name) for name in tensors)
     stated = settings.get("normalization") or (("bn" if batch else "in") if normed else "none")
@@ -248,6 +257,7 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
         ]
         for level in levels
     ]
+    # normalisations have vectors, convolutions 4 or 5 axes
     kernels = [[values for values in level if values.ndim > 3] for level in convolutions]
     counts = {len(level) for level in kernels}
     usual = {"preactivation_unet": 2, "resunet_se": 3}.get(kind)
@@ -282,6 +292,7 @@ def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> di
     return {
         "features": [*(values.shape[0] for values in shortcuts), tensors["aspp_bridge.output.weight"].shape[0]],
         "kernels": [*kernels, kernels[-1]],
+        # the shapes of the tensors do not depend on the pooling, so the settings have to state it
         "pools": _pools(settings, count, ndim)[1:],  # the first level is not pooled
         **_style(tensors, settings, r"^down_path\.0\.shortcut\.1\."),
     }
@@ -290,6 +301,7 @@ def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> di
 def _unext(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Value]:
     count = _count(tensors, r"downsample_layers\.(\d+)\.")
     stem = tensors["down_path.0.0.weight"]
+    # down_path.0 is the stem
     stages = [f"down_path.{i}.0" for i in range(1, count + 1)] + ["bottleneck.0"]
     depthwise = [tensors[f"{stage}.block.0.weight"] for stage in stages]
     blocks = {_count(tensors, rf"{stage[:-2]}\.(\d+)\.block") for stage in stages}
@@ -306,6 +318,7 @@ def _unext(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
         "drop_blocks": float(settings.get("stochastic_depth_prob", 0.1)),
         "upsample_linear": "up_paths.0.0.up.2.weight" in tensors,
     }
+    # in 3D, BiaPy's response normalisation takes the norm over z and y alone
     return options if kind == "unext_v1" else {**options, "as_trained": stem.ndim == 5}
 
 
@@ -332,6 +345,7 @@ def _transformer(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str
             "decoder_heads": settings.get("decoder_num_heads", 16),
             "decoder_mlp_ratio": tensors["decoder_blocks.0.mlp.fc1.weight"].shape[0] / inner,
         }
+    # -1 leaves it to the number of layers
     every = int(settings.get("ViT_hidd_mult", -1))
     image = _count(tensors, r"up_green_layers\.(\d+)\.")
     first = tensors[f"two_yellow_layers.{image}.block.0.block.0.weight"]
@@ -347,6 +361,7 @@ def _transformer(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str
 
 def _grid(tokens: int, ndim: int, settings: Mapping[str, Any], token: int) -> tuple[int, ...]:
     shape = settings.get("input_shape")
+    # without a stated patch the grid is taken as a square or cube
     return tuple(int(n) // token for n in shape[:ndim]) if shape else (round(tokens ** (1 / ndim)),) * ndim
 
 

@@ -50,6 +50,7 @@ def _process(settings: Settings, channels: Channels) -> dict[str, Value]:
     """The decoder with its options."""
     stated = settings.text(PROCESS)
     way = stated or next((way for code, way in _OWN_DECODER.items() if code in channels.codes), "watershed")
+    # keys of the other decoders are reported as without effect by it
     settings.resolve(PROCESS, way)
     kind = _DECODERS[way]
     found: dict[str, Value] = {"kind": kind, **settings.native("objects.decoder")}
@@ -57,11 +58,13 @@ def _process(settings: Settings, channels: Channels) -> dict[str, Value]:
         case "watershed":
             found |= _watershed(settings, channels)
         case "stardist":
+            # BiaPy compares the overlap of two stars with their union, StarDist with the smaller one
             found["overlap_of"] = "union"
         case "flows":
             _check_diameter(settings)
         case "embedseg":
             foreground = f"{SEG}.EMBEDSEG.FG_THRESH"
+            # the documents have one threshold, SEED_THRESH; the program has a second one
             found["foreground_threshold"] = (
                 settings.number(foreground) if foreground in settings else settings.number(f"{SEG}.EMBEDSEG.SEED_THRESH")
             )
@@ -126,6 +129,7 @@ def _watershed(settings: Settings, channels: Channels) -> dict[str, Value]:
 def _thresholds(settings: Settings, key: str, channels: Channels) -> dict[str, Value]:
     """Channels of a step with their thresholds."""
     stated, thresholds = settings.texts(key), settings.items(f"{key}_THRESH")
+    # without thresholds each channel gets one by Otsu's method
     thresholds = thresholds if thresholds or not stated else ["auto"] * len(stated)
     if len(stated) != len(thresholds):
         name = key.rpartition(".")[2]
@@ -166,6 +170,7 @@ def _former_thresholds(settings: Settings, channels: Channels) -> dict[str, Valu
     settings.resolve(f"{_THRESHOLDS}_TYPE", stated_type or "manual")
     if stated_type == "auto" or not named:
         return {}
+    # Dv2 of the letters is D today
     distance = "D" if "D" in channels.codes else "Db"
     steps: Mapping[str, tuple[tuple[str, str], ...]] = {
         "seeds": (("POINTS", "P"),) if "P" in channels.codes else (("BINARY_MASK", "F"), ("CONTOUR", "C"), ("DISTANCE", distance)),
@@ -186,6 +191,7 @@ def _former_thresholds(settings: Settings, channels: Channels) -> dict[str, Valu
 
 def _refinements(settings: Settings) -> list[Value]:
     """Refinement, repair and tessellation, in BiaPy's order."""
+    # repair and tessellation come last, because they merge and grow what the others leave
     found = [*_stated_refinements(settings), *_former_refinements(settings)]
     if (size := settings.whole(key := f"{POST}.REPARE_LARGE_BLOBS_SIZE")) >= 0:
         found.append({"repair_large": size})
@@ -267,6 +273,7 @@ def _conditions(settings: Settings) -> list[Value]:
     names, values, signs = (_nested(settings.items(f"{FILTER}.{name}")) for name in ("PROPS", "VALUES", "SIGNS"))
     if not names:
         settings.missing(props, "must be stated with ENABLE", "Write PROPS, VALUES and SIGNS.")
+    # PROPS, VALUES and SIGNS are read in parallel
     if any([len(inner) for inner in part] != [len(inner) for inner in names] for part in (values, signs)):
         settings.wrong(
             "biapy.wrong_length", props, "does not agree in length with VALUES and SIGNS; each property has one value and one sign"

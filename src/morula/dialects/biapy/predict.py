@@ -65,6 +65,7 @@ def predict_settings(
     model = model_of(settings)
     folder = RunFolder(Path(output)).create(overwrite=overwrite)
     yield from (Warned("convert.remark", text) for text in (*map(str, settings.remarks), *settings.notes))
+    # stored as a native model, so that every later command works on the folder
     model.save(folder.model, _example(model))
     with atomic(folder.job_file) as part:
         part.write_text(_text(model.job), encoding="utf-8")
@@ -88,6 +89,7 @@ def model_of(settings: Settings) -> Model:
     elif not path.exists():
         remedy = "Check the path; relative paths start at the current folder."
         settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)
+    # images, tiles and decoder come from the job; network, channels and normalisation from the checkpoint
     changes: dict[str, Value] = {
         "images": {"test": test_images_of(settings, labelled=not pretrained)},
         "prediction": prediction_of(settings),

@@ -37,6 +37,7 @@ class Settings:
         self._spread: set[str] = set()
         self._read: set[str] = set()
         self._resolved: dict[str, Value] = {}
+        # read everything first: conditions refer to keys that may come later in the file
         for place, value in _leaves(document.data, ()):
             self._take(place, value)
         for key in list(self._stated):
@@ -151,6 +152,7 @@ class Settings:
         for condition in filter(None, conditions):
             key, equals, expected = condition.partition("=")
             actual = self._resolved.get(key, self._stated.get(key, KEYS[key].default))
+            # a switch does not turn itself off
             if key != row.name and not (str(actual) in expected.split("|") if equals else actual):
                 return f"{self.spelling(key)} is {actual if equals and actual != '' else 'not set'}"
         return ""
@@ -158,6 +160,7 @@ class Settings:
     def remark_unread(self) -> None:
         """Note stated keys that differ from their default and that nothing has asked for."""
         known = {problem.key for problem in (*self.problems, *self.remarks)}
+        # one spelling may set several keys; it is used when one of them is
         used = {self._places[key] for key in self._read & self._places.keys()}
         for key, value in self._stated.items():
             row = KEYS[key]
@@ -223,6 +226,7 @@ class Settings:
     def _take(self, place: Place, value: Value) -> None:
         """One key of the file, in any spelling."""
         written = ".".join(map(str, place))
+        # the meaning of this key changed with its type
         if written == "LOSS.CLASS_REBALANCE" and isinstance(value, bool):  # up to 3.6 it meant the balance inside channels
             self._store("PROBLEM.INSTANCE_SEG.CLASS_REBALANCE_WITHIN_CHANNELS", place, value, spread=False)
             return
@@ -237,6 +241,7 @@ class Settings:
     def _store(self, key: str, place: Place, value: Value, *, spread: bool) -> None:
         """Keep a value; a key that is stated itself goes before a spelling that stands for several keys."""
         kept = typed_or_problem(value, KEYS[key])
+        # two spellings of one key with the same value are harmless
         if key in self._stated and not spread and key not in self._spread:
             if kept != self._stated[key]:
                 written = ".".join(map(str, place))
@@ -262,6 +267,7 @@ class Settings:
     def _check(self, row: Key) -> None:
         """A stated value against the row of its key."""
         value = self._stated[row.name]
+        # DA_PROB sets all probabilities; those of unused augmentations would only be noise
         if row.no_effect and not row.target and row.name not in self._spread:
             self.remark(row.name, row.no_effect)
         elif row.refuse is not None and value != row.default and not self.unmet(row):
@@ -270,11 +276,13 @@ class Settings:
             names = ", ".join(name or "''" for name in row.choices)
             close = did_you_mean(str(value), list(row.choices)).strip()
             self.wrong("biapy.unknown_value", row.name, f"is not supported; known are {names}", close)
+            # continue with the default, to find the other problems, too
             del self._stated[row.name]
 
     def _unknown(self, key: str) -> None:
         section, _, name = key.rpartition(".")
         names = [*KEYS, *FORMER]
+        # a name in the same section is more likely meant than a similar one elsewhere
         beside = [other.rpartition(".")[2] for other in names if other.rpartition(".")[0] == section]
         close = (did_you_mean(name, beside) or did_you_mean(key, names)).strip() or "Leave it out."
         self._report(self.problems, key, OptionError("biapy.unknown_key", "is not a key of BiaPy 3.0 to 3.7", remedy=close))
@@ -354,6 +362,7 @@ def typed(value: Value, default: Value) -> Value:
         >>> typed("(256, 256, 1)", [1]), typed("ADAMW", ["SGD"]), typed(1, 0.5)
         ([256, 256, 1], ['ADAMW'], 1.0)
     """
+    # names such as "1" stay texts where a text is expected
     value = plain(value) if not isinstance(default, str) else value
     if isinstance(default, list):
         listed = value if isinstance(value, list) else [value]
