@@ -16,8 +16,6 @@ from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.indexing import split_index
 
-_FAILURES = (OSError, ValueError, RuntimeError, EOFError, IndexError, KeyError, TypeError, ImportError)
-
 
 class LazyArray(ABC):
     """A read-only array of known `shape` and `dtype` whose values are read when it is sliced.
@@ -71,7 +69,7 @@ class LazyArray(ABC):
             return np.asarray(self._handle()[box], dtype=self.dtype)
         except MorulaError:
             raise
-        except _FAILURES as error:
+        except Exception as error:
             raise unreadable_file(self.path, error) from error
 
     def __getitem__(self, key: Any) -> np.ndarray:

@@ -65,8 +65,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
 
 def _of_pattern(pattern: Path) -> list[Path]:
     file, inner = split_location(pattern)
-    found = [Path(each) for each in glob.glob(str(file), recursive=True)]
-    found = [each for each in found if _is_image(each)]
+    found = [path for path in _matches(file) if _is_image(path)]
     if not found:
         raise MissingFileError(
             "images.none_match",
@@ -78,11 +77,22 @@ def _of_pattern(pattern: Path) -> list[Path]:
     return found if inner is None else [Path(f"{each}/{inner}") for each in found]
 
 
+def _matches(pattern: Path) -> list[Path]:
+    """Paths that match a pattern. `**` does not follow links to folders, which may form loops; nor does it enter hidden folders."""
+    parts = pattern.parts
+    if "**" not in parts:
+        return [Path(match) for match in glob.glob(str(pattern))]
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:first])
+    found = root.glob(str(Path(*parts[first:])))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
 def _is_image(path: Path) -> bool:
     suffix = suffix_of(path)
     if path.name.startswith(".") or (suffix not in suffixes() and Path(suffix).suffix not in suffixes()):
         return False
-    return path.is_dir() == (Path(suffix).suffix in (".zarr", ".n5", ".precomputed"))
+    return path.is_dir() == suffix.endswith((".zarr", ".n5", ".precomputed"))
 
 
 def _content_of(folder: Path) -> str:

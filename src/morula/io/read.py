@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MorulaError
+from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.label_image import LARGEST_ID
 from morula.core.location import split_location
@@ -133,7 +136,8 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     source = str(file) if name is None else f"{file}:/{name.strip('/')}"
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
-    found = format_of(file).read(file, Request(None if name is None else name.strip("/"), request.level, request.labels))
+    with _guarded(source):
+        found = format_of(file).read(file, Request(None if name is None else name.strip("/"), request.level, request.labels))
     named = _axes(found.axes, axes, found.data.shape)
     if 0 in found.data.shape:
         raise DataError(
@@ -146,6 +150,23 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
         elif named.ndim_spatial == 2:
             size = VoxelSize(y=size.y, x=size.x, unit=size.unit)
     return Image(found.data, named, size, source)
+
+
+@contextmanager
+def _guarded(source: str) -> Iterator[None]:
+    """Turn any failure of a reader into an error that names the file.
+
+    Readers trust the metadata after parsing, and a damaged file can break any such assumption: the libraries of the formats then raise
+    errors of any class.
+    """
+    try:
+        yield
+    except MorulaError as error:
+        if error.file is not None or not error.rule:
+            raise
+        raise type(error)(error.code, error.rule, key=error.key, value=error.value, remedy=error.remedy, file=source) from error
+    except Exception as error:
+        raise unreadable_file(source, error) from error
 
 
 def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axes:

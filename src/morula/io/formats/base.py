@@ -19,6 +19,10 @@ RAW_NAMES = ("raw", "image", "images", "img", "data", "volume", "exported_data",
 LABEL_NAMES = ("label", "labels", "masks", "mask", "gt", "segmentation", "exported_data", "data", "volume")
 
 
+class MetadataWarning(UserWarning):
+    """A field of a file's metadata is invalid and was ignored; the pixels are readable without it."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to read from a file: a data set inside it, a pyramid level, and whether it holds label ids or intensities."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,17 @@ from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import block_shape, chunk_shape
-from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
+from morula.io.formats.base import (
+    FileContent,
+    Format,
+    MetadataWarning,
+    Request,
+    Target,
+    check_is_image,
+    choose_dataset,
+    lengths_to_voxel_size,
+    pick_level,
+)
 from morula.io.lazy import LazyArray
 
 _CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one that is filled piece by piece is compressed once
@@ -176,13 +187,23 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def stated_axes(attributes: Any, ndim: int) -> Axes | None:
-    """Axes that the attributes of a data set state."""
+    """Axes that the attributes of a data set state: ``axistags`` (ilastik), ``DIMENSION_LABELS``, ``_ARRAY_DIMENSIONS`` or ``axes``.
+
+    Returns:
+        `None` where there are none, or they do not fit an array of `ndim` dimensions. An attribute of an unexpected type is ignored with a
+        `MetadataWarning`: the pixels are readable without it.
+    """
     names: list[str] = []
-    if "axistags" in attributes:  # ilastik (vigra)
-        names = [str(axis["key"]) for axis in json.loads(_text(attributes["axistags"]))["axes"]]
-    for key in ("DIMENSION_LABELS", "_ARRAY_DIMENSIONS", "axes"):
-        if not names and key in attributes:
-            names = [_text(name) for name in attributes[key]]
+    for key in ("axistags", "DIMENSION_LABELS", "_ARRAY_DIMENSIONS", "axes"):
+        if names or key not in attributes:
+            continue
+        try:
+            value = attributes[key]
+            names = (
+                [str(axis["key"]) for axis in json.loads(_text(value))["axes"]] if key == "axistags" else [_text(name) for name in value]
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            warnings.warn(f"the attribute {key} is ignored because it does not name axes ({error})", MetadataWarning, stacklevel=2)
     letters = "".join(name[:1].upper() for name in names)
     if len(letters) != ndim or set(letters) - set(LETTERS) or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
         return None
@@ -193,7 +214,11 @@ def stated_size(attributes: Any, axes: Axes) -> VoxelSize | None:
     """Voxel size that the attribute ``element_size_um`` or ``resolution`` states, (z, y, x) in um."""
     for key in ("element_size_um", "resolution"):
         if key in attributes:
-            lengths = np.ravel(attributes[key])
+            try:
+                lengths = np.ravel(attributes[key])
+            except (ValueError, TypeError, OSError) as error:
+                warnings.warn(f"the attribute {key} is ignored because it holds no lengths ({error})", MetadataWarning, stacklevel=2)
+                continue
             if lengths.dtype.kind in "uif" and len(lengths) >= axes.ndim_spatial:
                 return lengths_to_voxel_size(lengths[-axes.ndim_spatial :].tolist(), "zyx"[-axes.ndim_spatial :])
     return None

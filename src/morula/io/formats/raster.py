@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import PIL.Image
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import DataError, FileReadError, MorulaError, OptionError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
@@ -21,6 +22,7 @@ from morula.io.lazy import LazyArray, View
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
 _COARSEST_PIXEL = 20.0  # um; see the TIFF format
+_MOST_PIXELS = 2**30  # 32768 x 32768; 4 GB as RGBA
 _FAILURES = (OSError, ValueError, SyntaxError, EOFError)  # Pillow says SyntaxError for a broken PNG
 
 
@@ -31,7 +33,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
         with without_warnings(), PIL.Image.open(path) as picture:
             yield picture
-    except DataError:
+    except MorulaError:
         raise
     except _FAILURES as error:
         raise unreadable_file(path, error) from error
@@ -70,6 +72,7 @@ class Raster(Format):
             if (mode not in _TYPES and mode not in _SAMPLES) or (mode == "P" and not request.labels):
                 mode = "RGB"
             shape = (picture.height, picture.width)
+            _check_declared_size(path, shape)
             dpi = picture.info.get("dpi")
         if mode in _SAMPLES:
             return FileContent(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
@@ -88,6 +91,17 @@ class Raster(Format):
             size = size.to("um")
             extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
         PIL.Image.fromarray(_picture(data, target.axes, kind)).save(path, format=kind, **extra)
+
+
+def _check_declared_size(path: Path, shape: tuple[int, int]) -> None:
+    """Raise for pictures of more pixels than can be decoded: they are decoded as a whole, and a small file may declare any size."""
+    if math.prod(shape) > _MOST_PIXELS:
+        raise FileReadError(
+            "image.too_large",
+            f"declares {shape[1]} x {shape[0]} pixels; pictures of up to {_MOST_PIXELS} pixels are read",
+            file=path,
+            remedy="Convert it to a tiled TIFF or OME-Zarr.",
+        )
 
 
 def _voxel_size(dpi: Any) -> VoxelSize | None:

@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from morula.core.axes import LETTERS, Axes
-from morula.core.errors import DataError, MorulaError, OptionError
+from morula.core.errors import DataError, FileReadError, MorulaError, OptionError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
@@ -27,6 +27,8 @@ _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
 _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots an inch speaks of a printer, not of a microscope
 _BIG = 2**32 - 2**25
+_LARGEST_RATIO = 20_000  # no codec of TIFF packs images better than this, images of one value included
+_SMALL_FILE = 2**16
 _FAILURES = (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error, ElementTree.ParseError)
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
 
@@ -70,15 +72,25 @@ class TiffArray(LazyArray):
         self.series, self.level = series, level
 
     def _open(self) -> tuple[Any, Callable[[], object]]:
+        tif = tifffile.TiffFile(self.path)
+        try:
+            return self._handle_of(tif)
+        except BaseException:
+            tif.close()
+            raise
+
+    def _handle_of(self, tif: tifffile.TiffFile) -> tuple[Any, Callable[[], object]]:
         import zarr
 
-        tif = tifffile.TiffFile(self.path)
-        found = tif.series[self.series].levels[self.level]
+        series = tif.series[self.series]
+        found = series.levels[self.level]
+        _check_segments(self.path, found)
         if found.dataoffset is not None:
             kind = np.dtype(tif.byteorder + found.dtype.char)
             tif.close()
             return np.memmap(self.path, dtype=kind, mode="r", offset=found.dataoffset, shape=found.shape), lambda: None
-        return zarr.open_array(found.aszarr(), mode="r"), tif.close
+        # level 0 of a pyramid is the series itself, which without a level would open as a group of all levels
+        return zarr.open_array(series.aszarr(level=self.level), mode="r"), tif.close
 
 
 class Tiff(Format):
@@ -108,6 +120,8 @@ class Tiff(Format):
             level = pick_level(path, request.level, len(levels))
             series = levels[level]
             check_is_image(path, series.shape, series.dtype)
+            _check_planes(path, series)
+            _check_declared_size(path, series)
             _check_complete(path, series)
             axes = _axes(series.axes, series.shape)
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
@@ -184,6 +198,49 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
     return largest[0]
 
 
+def _check_planes(path: Path, series: Any) -> None:
+    """Raise for planes that the metadata declare but the file (or a companion file) does not contain; tifffile reads them as zeros."""
+    missing = [number for number, page in enumerate(series.pages) if page is None]
+    if missing:
+        listing = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
+        raise FileReadError(
+            "tiff.missing_planes",
+            f"{len(missing)} of {len(series.pages)} planes are missing: {listing} (counted from 0)",
+            file=path,
+            remedy="Copy all files of the data set again, or repeat an acquisition that was stopped.",
+        )
+
+
+def _check_declared_size(path: Path, series: Any) -> None:
+    """Raise where the declared shape cannot be true, before anything of that size is allocated."""
+    size = math.prod(series.shape) * series.dtype.itemsize
+    if not series.is_multifile and size > _LARGEST_RATIO * (path.stat().st_size + _SMALL_FILE):
+        raise FileReadError(
+            "image.implausible_size",
+            f"declares {size} bytes of pixels (shape {tuple(series.shape)}) but has {path.stat().st_size} bytes",
+            file=path,
+            remedy="The size in its header is damaged: copy it again from its source.",
+        )
+
+
+def _check_segments(path: Path, series: Any) -> None:
+    """Raise for strips or tiles without data, which tifffile reads as zeros."""
+    for number, page in enumerate(series.pages):
+        if page is None:
+            continue
+        counts = page.databytecounts
+        declared = math.prod(page.chunked) if page.chunked else len(counts)
+        missing = [index for index, count in enumerate(counts) if count == 0] + list(range(len(counts), declared))
+        if missing and page.size:
+            listing = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
+            raise FileReadError(
+                "tiff.missing_segments",
+                f"strips or tiles of plane {number} are missing: {listing} (of {declared}, counted from 0)",
+                file=path,
+                remedy="Copy the file again from its source.",
+            )
+
+
 def _check_complete(path: Path, series: Any) -> None:
     if series.is_multifile:
         return
@@ -255,8 +312,9 @@ def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     lengths = _resolution(tif)
     if unit in ("inch", "inches") and not _meaningful(lengths, 25400.0):
         return {}, "um"
-    if "spacing" in metadata:
-        lengths["Z"] = abs(float(metadata["spacing"]))  # ImageJ writes a negative one for stacks taken upwards
+    # ImageJ omits a spacing of 1 unit, and writes a negative one for stacks taken upwards
+    if "spacing" in metadata or (lengths and unit != "pixel"):
+        lengths["Z"] = abs(float(metadata.get("spacing", 1.0)))
     return lengths, unit
 
 

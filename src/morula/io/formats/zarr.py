@@ -85,8 +85,13 @@ def node_kind(path: Path) -> str | None:
 def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -> dict[str, Path]:
     """Arrays below a group by name, and groups for which `stop` holds, which are not entered."""
     found: dict[str, Path] = {}
+    visited: set[str] = set()
 
     def visit(node: Path, name: str) -> None:
+        real = os.path.realpath(node)
+        if real in visited:  # a link back to a folder above would never end
+            return
+        visited.add(real)
         kind = node_kind(node)
         if kind == "array" or (name and kind == "group" and stop(node)):
             found[name] = node
