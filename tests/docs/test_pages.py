@@ -44,9 +44,16 @@ def test_yaml_is_valid(text: str) -> None:
 @pytest.mark.parametrize("code", REPRESENTATIONS.names)
 def test_channel_has_a_picture(code: str) -> None:
     page = (ROOT / "docs/explanation/channels.md").read_text(encoding="utf-8")
-    assert f"\n## {code}: " in page
+    assert f"\n## {code}: {REPRESENTATIONS.member(code).full_name}\n" in page
     assert f"(../images/channel-{code}.webp)" in page
     assert (ROOT / f"docs/images/channel-{code}.webp").stat().st_size < 100_000
+
+
+def test_channels_have_full_names_in_jobs() -> None:
+    spellings = ({"foreground": {"erosion": 1}, "contour": {}}, {"F": {"erosion": 1}, "C": {}})
+    jobs = [{**JOB, "method": {"kind": "channels", "channels": channels}} for channels in spellings]
+    full, short = (validate(Document(job, {}, "job.yaml")) for job in jobs)
+    assert full == short
 
 
 @pytest.mark.parametrize("name", DECODERS.names)

@@ -110,6 +110,12 @@ def _from_bare_value(name: str, value: object, types: Mapping[str, type[VariantO
     )
 
 
+def _by_short_name(value: Any, family: Family) -> Any:
+    """A variant whose `kind` may be the full name of a member."""
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    return {**value, "kind": family.resolve(kind)} if isinstance(kind, str) else value
+
+
 @dataclass(frozen=True, eq=False)
 class OneOf:
     """Annotation of a field that holds one variant of a family; a value without a `kind` is of the `default` variant."""
@@ -122,7 +128,7 @@ class OneOf:
         union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
         tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
         return core_schema.no_info_before_validator_function(
-            lambda value: expand_variant(value, types, self.default), handler.generate_schema(tagged)
+            lambda value: _by_short_name(expand_variant(value, types, self.default), self.family), handler.generate_schema(tagged)
         )
 
 
