@@ -1,4 +1,4 @@
-"""Kernels and poolings that suit voxels of unequal edges."""
+"""Kernel and pooling sizes for anisotropic voxels."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import TypeAlias
 
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
-COARSE = 2.0  # an axis this much coarser than the finest one is left alone until the others have caught up
-SMALLEST = 4  # voxels an edge that a pooled level keeps at least
+COARSE = 2.0  # an axis with a spacing of at least this multiple of the finest one is not pooled
+SMALLEST = 4  # smallest edge of a pooled level in voxels
 
 
 def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int) -> tuple[Sizes, Sizes]:
     """Kernel edges of each level and pooling factors of each step down for voxels of this spacing.
 
-    Each step halves the axes that are less than twice as coarse as the finest one, so that the voxels become isotropic first. An
-    axis of which a level would keep less than 4 voxels is left out of this. Kernels are 3 long, and 1 along an axis that is still
-    twice as coarse as the finest or more (the rule of nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z).
+    Each step halves the axes whose spacing is less than twice the finest one, so that voxels become isotropic first. An axis
+    that would have fewer than 4 voxels is not pooled. Kernel edges are 3, and 1 along an axis whose spacing is still at least
+    twice the finest (the rule of nnU-Net, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z).
 
     Args:
         spacing: edge lengths of a voxel, (Z)YX, in any unit.
         patch: edge lengths of the training patch in voxels, (Z)YX.
-        levels: number of resolutions wanted.
+        levels: requested number of levels.
 
     Returns:
-        Kernels (one entry a level) and pools (one less). Fewer levels than wanted where the patch cannot be pooled so often.
+        Kernels (one entry per level) and pools (one less). Fewer levels than requested where the patch is too small.
 
     Examples:
         >>> plan_anisotropy((1, 1), (64, 64), 3)
@@ -50,4 +50,4 @@ def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int)
 
 def _kernel(edges: Sequence[float], finer: tuple[int, ...] | None) -> tuple[int, ...]:
     kernel = tuple(1 if edge >= COARSE * min(edges) else 3 for edge in edges)
-    return kernel if finer is None else tuple(map(max, kernel, finer))  # an axis that was once looked along stays so
+    return kernel if finer is None else tuple(map(max, kernel, finer))  # once a kernel is 3 along an axis, it stays 3

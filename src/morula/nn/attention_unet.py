@@ -1,4 +1,8 @@
-"""Attention U-Net, in 2D and 3D."""
+"""Attention U-Net, in 2D and 3D (Oktay et al. 2018, https://arxiv.org/abs/1804.03999).
+
+Differences from the paper, as in BiaPy: the gate has the resolution of the encoder level instead of a coarser one, so its weights need no
+interpolation, and its convolutions are normalised. `as_trained` omits one of these normalisations (decision 7).
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from morula.nn.unet_options import AttentionUNetOptions
 
 
 class AttentionGate(nn.Module):
-    """Weights the encoder's voxels by what comes from below says of them.
+    """Weights voxels of the encoder by a gating signal from the coarser level.
 
-    With `as_trained` the encoder's side is not normalised, as in the networks that BiaPy trained.
+    With `as_trained` the convolution of the encoder is not normalised, as in networks trained with BiaPy.
     """
 
     def __init__(self, style: Style, channels: int, *, as_trained: bool) -> None:
         super().__init__()
-        inner = max(1, channels // 2)
+        inner = max(1, channels // 2)  # the paper leaves the number of channels inside the gate open
         self.below = nn.Sequential(convolution(style.ndim, channels, inner, 1), normalisation(style, inner))
         norm = nn.Identity() if as_trained else normalisation(style, inner)
         self.skip = nn.Sequential(convolution(style.ndim, channels, inner, 1), norm)

@@ -1,4 +1,8 @@
-"""U-Net with biases and normalised upsampling, the form that BiaPy trains, in 2D and 3D."""
+"""U-Net with biases and normalised upsampling, as in BiaPy, in 2D and 3D (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597).
+
+Differences from the paper: convolutions keep the size (zero padding), convolutions and upsampling are normalised, and the upsampled level
+comes first in the concatenation, so that weights trained with BiaPy fit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from morula.nn.unet_options import ClassicUNetOptions
 
 
 class NormalisedEnlarge(nn.Module):
-    """Brings a level to the next finer grid, then normalises and activates it."""
+    """Upsampling to the next finer level, then normalisation and activation."""
 
     def __init__(self, style: Style, enlarge: Enlarge, n_out: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""DFCAN, in 2D and 3D."""
+"""DFCAN, in 2D and 3D (Qiao et al. 2021, https://doi.org/10.1038/s41592-020-01048-5): channel attention by spectra.
+
+Differences from the paper: 3D, and the output has the size of the input (restoration, no super-resolution).
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from morula.nn.layers import convolution, initialise
 from morula.nn.network import Network
 from morula.nn.restoration_options import DFCANOptions
 
-_GAMMA = 0.8  # the power of the spectrum that attention looks at
-_HIDDEN = 16  # channels a hidden unit of the attention
+_GAMMA = 0.8  # exponent of the magnitude of the spectrum, as in the paper
+_HIDDEN = 16  # channels per hidden unit of the attention
 
 
 class FourierBlock(nn.Module):
-    """Two convolutions, channels weighted by what their spectra say, and the input added.
+    """Two convolutions, then channels weighted by their spectra, added to the input.
 
-    The spectrum is taken over the first `axes` spatial axes; all of them unless the weights are BiaPy's of 3D images.
+    The Fourier transform is over the first `axes` spatial axes: all of them, except for 3D weights trained with BiaPy.
     """
 
     def __init__(self, ndim: int, channels: int, axes: int) -> None:
@@ -39,7 +42,7 @@ class FourierBlock(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # Fourier transforms have no half precision
             exact = out if out.dtype == torch.float64 else out.float()
             magnitude = (torch.fft.fftn(exact, dim=self.transformed).abs() + 1e-8) ** _GAMMA
-        # zero frequency to the middle; halves of odd lengths are exchanged at the rounded-down middle
+        # move the zero frequency to the centre, so that neighbouring frequencies are neighbours for the convolution
         shifted = magnitude.roll([-(magnitude.shape[axis] // 2) for axis in self.spatial], self.spatial).to(out.dtype)
         means = self.spectrum(shifted).relu().flatten(2).mean(dim=2)
         shares = self.excite(self.squeeze(means).relu()).sigmoid()
@@ -47,7 +50,7 @@ class FourierBlock(nn.Module):
 
 
 class FourierGroup(nn.Module):
-    """Blocks in a row, and the input added."""
+    """Blocks in series, added to the input."""
 
     def __init__(self, ndim: int, channels: int, blocks: int, axes: int) -> None:
         super().__init__()
@@ -80,7 +83,7 @@ class DFCAN(Network):
         self.outputs = nn.ModuleDict({name: convolution(ndim, width, channels, 3) for name, channels in self.heads.items()})
         initialise(self)
 
-        self.norm_over_space = True  # spectra are those of the tile
+        self.norm_over_space = True  # spectra are of the whole tile
         self.multiple = (1,) * ndim
         self.receptive_halo = (options.groups * options.blocks * 2 + 3,) * ndim
 

@@ -1,4 +1,4 @@
-"""A network made faster for prediction, with the same result."""
+"""Faster networks for prediction, with the same result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fuse_for_inference(network: Module) -> Module:
-    """A copy in evaluation mode that takes fewer passes over memory and fewer multiplications.
+    """A copy in evaluation mode with fewer passes over memory and fewer multiplications.
 
-    Each batch normalisation is folded into the convolution before it, and where a level is enlarged by repeating its voxels, that and the
-    convolution after it become one transposed convolution. Equal to the network itself up to rounding. The copy can only predict: its
-    weights have other names and cannot be stored or trained on.
+    Batch normalisations are folded into the convolutions before them, and nearest-neighbour upsampling with the convolution after
+    it becomes one transposed convolution. Equal to the network itself except for rounding. The copy can only predict: its weights
+    have other names and cannot be stored or trained.
 
     Examples:
         >>> from morula.nn.build import build_network
@@ -47,7 +47,7 @@ def _joint(joint: nn.Module) -> nn.Module:
 
 
 def _fold_ordered(block: OrderedConvolution) -> None:
-    """Fold a batch normalisation that stands right after the convolution, and make group normalisation cheaper."""
+    """Fold a batch normalisation directly after the convolution, and replace group normalisation by a cheaper one."""
     parts = dict(block.named_children())
     norm = parts.get("group_norm")
     if isinstance(norm, nn.GroupNorm):

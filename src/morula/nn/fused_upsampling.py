@@ -1,4 +1,13 @@
-"""A joint of a U-Net with a fraction of its multiplications, for prediction."""
+"""Nearest-neighbour upsampling and convolution as one transposed convolution, for prediction.
+
+Repeating every voxel of the coarse level and convolving with a kernel k reads the same coarse voxel several times, so neighbouring kernel
+weights can be added first. In 1D, for a factor of 2 and a kernel (a, b, c), every output depends on two coarse voxels only::
+
+    coarse   x0      x1      x2            even outputs: a x(i-1) + (b + c) x(i)
+    repeated x0 x0   x1 x1   x2 x2         odd outputs:  (a + b) x(i) + c x(i+1)
+
+In 3D 8 of 27 multiplications remain, and neither the upsampled image nor the concatenation is stored.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +19,7 @@ from morula.nn.ordered_unet import DoubleBlock, Joint, OrderedConvolution
 
 
 def can_be_fused(joint: Joint) -> bool:
-    """Whether a joint repeats the voxels from below and convolves them with the level first of all, or right after a group norm."""
+    """Whether a joint upsamples to the nearest voxel and begins with a convolution, or with a group norm and a convolution."""
     if joint.add or joint.resize.how != "nearest" or not isinstance(joint.block, DoubleBlock):
         return False
     layer = joint.block.first.convolution
@@ -26,11 +35,9 @@ def _before(first: OrderedConvolution) -> list[str]:
 
 
 class FusedJoint(nn.Module):
-    """Equal to a `Joint`: the level and what comes from below are convolved apart and added up.
+    """Equal to a `Joint`: the encoder level and the coarser level are convolved separately and added.
 
-    To repeat each voxel and to convolve then is one transposed convolution of what comes from below, whose kernel is the convolution's,
-    mirrored and summed up over the repetitions: of 27 multiplications 8 are left where all axes are doubled. Neither the enlarged image nor
-    the two beside each other are ever made. Where the level's size is no multiple of the size below, the joint itself is used.
+    See the head of this module. Where the size of the level is no multiple of the size of the coarser one, the joint itself is used.
     """
 
     def __init__(self, joint: Joint) -> None:
@@ -47,7 +54,7 @@ class FusedJoint(nn.Module):
         after = list(parts).index("convolution") + 1
         self.rest = nn.Sequential(*list(parts.values())[after:], block.second)
         ndim = len(self.factor)
-        n_level = whole.out_channels  # those of the level, as in every joint
+        n_level = whole.out_channels  # the encoder level has the channels of the output, as in every joint
         self.level: nn.Module = convolution(ndim, n_level, whole.out_channels, whole.kernel_size, bias=whole.bias is not None)
         self.level.weight = nn.Parameter(whole.weight[:, :n_level].clone())
         if whole.bias is not None:

@@ -1,19 +1,30 @@
-"""Instance normalisation that keeps the layout of channels-last images."""
+"""Instance normalisation that keeps the channels-last layout of images."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+class _Context(Protocol):
+    """Context of the two passes of `_Normalise`."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _Normalise(torch.autograd.Function):
-    """Torch's group normalisation with a group a channel, and a gradient that costs a few passes in any layout."""
+    """Group normalisation of torch with one group per channel, and a gradient that needs few passes over memory in any layout.
+
+    With g the gradient, x^ the normalised image, w the weight and s = 1 / std, the gradient in x is w s (g - mean(g) - x^ mean(g x^)).
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(ctx: _Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         n, channels = x.shape[:2]
         y, mean, scale = torch.native_group_norm(x, weight, bias, n, channels, x[0, 0].numel(), channels, eps)
         ctx.save_for_backward(x, weight, mean, scale)
@@ -22,7 +33,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, untyped-decorator, unused-ignore]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale = ctx.saved_tensors
         size, space = x[0, 0].numel(), tuple(range(2, x.ndim))
         total = gradient.sum(space)
@@ -36,12 +47,12 @@ class _Normalise(torch.autograd.Function):
 
 
 def _copied(x: Tensor) -> bool:
-    """Whether torch's own would copy channels-last images there and back, slowly: in float32 on CPUs."""
+    """Whether torch would copy channels-last images to another layout and back: in float32 on CPUs."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled()
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """The same as torch's, of images NCYX; where that is slow it is computed another way in training."""
+    """`torch.nn.InstanceNorm2d` for images NCYX, with a faster computation in training on CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """NCYX to NCYX."""
@@ -50,7 +61,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class InstanceNorm3d(nn.InstanceNorm3d):
-    """The same as torch's, of volumes NCZYX; where that is slow it is computed another way in training."""
+    """`torch.nn.InstanceNorm3d` for volumes NCZYX, with a faster computation in training on CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """NCZYX to NCZYX."""

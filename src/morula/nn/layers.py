@@ -1,10 +1,10 @@
-"""The pieces that networks are made of, in 2D or 3D."""
+"""Modules of which networks are built, in 2D or 3D. Images are NC(Z)YX."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 @dataclass(frozen=True)
 class Style:
-    """What all convolutions of a network share: number of axes, normalisation and activation."""
+    """Settings of all convolutions of a network: number of axes, normalisation and activation."""
 
     ndim: int
     norm: Norm
@@ -35,7 +35,7 @@ class Style:
 
 
 def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *, bias: bool = True, groups: int = 1) -> nn.Module:
-    """A convolution that keeps the image's size (zeros beyond the border); kernel edges are odd."""
+    """A convolution that keeps the size of the image (zero padding); kernel edges are odd."""
     edges = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
     padding = tuple(edge // 2 for edge in edges)
     if edges == (1, 1, 1) and groups == 1:
@@ -44,25 +44,25 @@ def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *
 
 
 def dilated(ndim: int, n_in: int, n_out: int, kernel: int, distance: int) -> nn.Module:
-    """A convolution of taps `distance` voxels apart that keeps the image's size."""
+    """A convolution with dilation `distance` that keeps the size of the image."""
     return _CONVOLUTION[ndim](n_in, n_out, kernel, padding=kernel // 2 * distance, dilation=distance)
 
 
 def depthwise(ndim: int, channels: int, kernel: Sequence[int]) -> nn.Module:
-    """A convolution of each channel by itself that keeps the image's size."""
+    """A depthwise convolution that keeps the size of the image."""
     edges = tuple(kernel)
     return _CONVOLUTION[ndim](channels, channels, edges, padding=tuple(edge // 2 for edge in edges), groups=channels)  # type: ignore[arg-type]
 
 
 def strided(ndim: int, n_in: int, n_out: int, factor: Sequence[int], *, kernel: Sequence[int] | None = None) -> nn.Module:
-    """A convolution that makes each axis shorter by its factor; its kernel is the factor where none is given."""
+    """A convolution with a stride of `factor` per axis; its kernel is `factor` where none is given."""
     edges, step = tuple(kernel or factor), tuple(factor)
     margin = tuple(edge // 2 for edge in edges) if kernel else 0
     return _CONVOLUTION[ndim](n_in, n_out, edges, stride=step, padding=margin)  # type: ignore[arg-type]
 
 
 def normalisation(style: Style, channels: int) -> nn.Module:
-    """The normalisation of this style; group normalisation takes the largest number of groups that divides the channels."""
+    """The normalisation of a style; group normalisation uses the largest number of groups that divides the channels."""
     match style.norm:
         case "batch":
             return _BATCH[style.ndim](channels)
@@ -76,7 +76,7 @@ def normalisation(style: Style, channels: int) -> nn.Module:
 
 
 def activation(name: Activation, *, inplace: bool = True) -> nn.Module:
-    """The non-linearity of this name. Those whose gradient follows from their output overwrite their input to save memory."""
+    """The activation of this name; those whose gradient needs only their output work in place, to save memory."""
     match name:
         case "relu":
             return nn.ReLU(inplace=inplace)
@@ -91,7 +91,7 @@ def activation(name: Activation, *, inplace: bool = True) -> nn.Module:
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution, normalisation, activation. The convolution has a bias where nothing normalises it away, or when asked for."""
+    """Convolution, normalisation, activation. The convolution has a bias with `bias`, and where no normalisation would cancel it."""
 
     def __init__(
         self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, activated: bool = True, bias: bool = False
@@ -108,14 +108,14 @@ class ConvolutionBlock(nn.Module):
 
 
 class BiasedBlock(ConvolutionBlock):
-    """A convolution block whose convolution always has a bias."""
+    """A convolution block with a bias."""
 
     def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int]) -> None:
         super().__init__(style, n_in, n_out, kernel, bias=True)
 
 
 class SqueezeExcite(nn.Module):
-    """Weights channels by what their means say (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
+    """Squeeze and excitation: weights channels by a small network of their means (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolution blocks with the input added before the last activation; a 1-voxel convolution fits the channels."""
+    """Two convolution blocks, added to the input before the last activation; a 1-voxel convolution adapts the channels of the input."""
 
     def __init__(self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int]) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class ResidualBlock(nn.Module):
 
 
 class Enlarge(nn.Module):
-    """Brings a level to the grid of the next finer one and to its number of channels; with `convolve` off by interpolation alone."""
+    """Upsampling to the next finer level and its number of channels; without `convolve` by interpolation only."""
 
     def __init__(self, ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], how: Upsampling, *, convolve: bool = True) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Enlarge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX, each axis longer by its factor."""
-        out: Tensor = self.convolution(x)  # before the interpolation: the same result for a fraction of the work
+        out: Tensor = self.convolution(x)  # before the interpolation, with which a 1-voxel convolution commutes: fewer voxels
         if not self.interpolates:
             return out
         size = [n * f for n, f in zip(out.shape[2:], self.factor, strict=True)]
@@ -169,12 +169,12 @@ class Enlarge(nn.Module):
 
 
 def transposed(ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], *, bias: bool = True) -> nn.Module:
-    """A transposed convolution that makes each axis longer by its factor, without overlap."""
+    """A transposed convolution whose stride is its kernel, so that outputs do not overlap."""
     return TRANSPOSED[ndim](n_in, n_out, factor, stride=factor, bias=bias)  # type: ignore[arg-type]
 
 
 class VoxelLinear(nn.Module):
-    """A convolution of one voxel as a matrix product, which is faster in every memory layout."""
+    """A 1-voxel convolution as a matrix product, which is faster in every memory layout."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class VoxelLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NK(Z)YX."""
-        if torch.jit.is_tracing():  # type: ignore[attr-defined] # other programs have fast convolutions of one voxel
+        if torch.jit.is_tracing():  # type: ignore[attr-defined] # other runtimes have fast 1-voxel convolutions
             convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
             return convolve(x, self.weight.reshape(*self.weight.shape, *[1] * (x.ndim - 2)), self.bias)
         out = torch.matmul(self.weight, x.flatten(2)).unflatten(2, x.shape[2:])
@@ -192,24 +192,24 @@ class VoxelLinear(nn.Module):
 
 
 def pool(ndim: int, factor: tuple[int, ...]) -> nn.Module:
-    """Maximum over boxes of `factor` voxels."""
+    """Maximum pooling over boxes of `factor` voxels."""
     return _POOL[ndim](factor)
 
 
 def average(ndim: int, factor: tuple[int, ...]) -> nn.Module:
-    """Mean over boxes of `factor` voxels."""
+    """Average pooling over boxes of `factor` voxels."""
     return _AVERAGE[ndim](factor)  # type: ignore[arg-type]
 
 
 class DropBlock(nn.Module):
-    """Sets what a residual block adds to zero in training, for a share of the samples (Huang et al. 2016, https://arxiv.org/abs/1603.09382)."""
+    """Stochastic depth: drops the residual branch in training for a share of the samples (Huang et al. 2016, https://arxiv.org/abs/1603.09382)."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """NC(Z)YX to NC(Z)YX; what is kept is scaled up so that the mean stays."""
+        """NC(Z)YX to NC(Z)YX; kept branches are scaled so that the expected value stays."""
         if not (self.training and self.share):
             return x
         kept = torch.rand((x.shape[0], *[1] * (x.ndim - 1)), device=x.device) >= self.share
@@ -217,20 +217,20 @@ class DropBlock(nn.Module):
 
 
 def dropout(ndim: int, share: float) -> nn.Module:
-    """Drops whole channels in training (Tompson et al. 2015, https://arxiv.org/abs/1411.4280)."""
+    """Channel dropout in training (Tompson et al. 2015, https://arxiv.org/abs/1411.4280)."""
     return _DROPOUT[ndim](share) if share else nn.Identity()
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming's normal initialisation (https://arxiv.org/abs/1502.01852) for convolutions, zero biases, from torch's global generator.
+    """Kaiming normal initialisation (https://arxiv.org/abs/1502.01852) of convolutions, zero biases, with the global generator of torch.
 
-    Without normalisation the last convolution of a residual block starts at zero, so that depth does not blow up the signal.
+    Without normalisation the last convolution of a residual block starts at zero, so that the signal does not grow with the depth.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
         elif isinstance(part, nn.ConvTranspose2d | nn.ConvTranspose3d):
-            # kernel = stride: each output voxel sees one input voxel and all its channels
+            # kernel = stride: each output voxel depends on one input voxel and all its channels
             nn.init.normal_(part.weight, std=part.in_channels**-0.5)
         else:
             continue
@@ -242,11 +242,11 @@ def initialise(module: nn.Module) -> None:
 
 
 def enlarge_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
-    """NC(Z)YX enlarged to a (Z)YX size, each voxel that of the nearest one; gradients are added up in the layout of the image.
+    """Nearest-neighbour upsampling of NC(Z)YX to a size (Z)YX, with gradients in the layout of the image.
 
-    Torch adds up those of a channels-last image in another layout, which costs two copies and ten times as long.
+    Torch computes the gradients of channels-last images in another layout, with two copies and in ten times the time.
     """
-    doubled = all(n in (each, 2 * each) for n, each in zip(size, x.shape[2:], strict=True))
+    doubled = all(n in (length, 2 * length) for n, length in zip(size, x.shape[2:], strict=True))
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     if doubled and last and torch.is_grad_enabled() and x.requires_grad:
         return _Doubled.apply(x, tuple(size))
@@ -254,9 +254,9 @@ def enlarge_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def one_voxel(layer: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of one voxel of NC(Z)YX; while learning from channels-last images a product of matrices.
+    """A 1-voxel convolution of NC(Z)YX; in training with channels-last images a matrix product.
 
-    On one thread torch takes its slow convolution for it, which copies the image into another layout in both directions.
+    With one thread torch uses a slow convolution, which copies the image to another layout and back.
     """
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     if not (last and torch.is_grad_enabled() and isinstance(layer, nn.Conv2d | nn.Conv3d)):
@@ -264,16 +264,22 @@ def one_voxel(layer: nn.Module, x: Tensor) -> Tensor:
     return functional.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
 
 
+class _Context(Protocol):
+    """Context of the two passes of `_Doubled`."""
+
+    axes: list[int]
+
+
 class _Doubled(torch.autograd.Function):
-    """Nearest interpolation to the same or twice the size along each axis."""
+    """Nearest-neighbour upsampling by 1 or 2 along each axis."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple[int, ...]) -> Tensor:
-        ctx.axes = [axis for axis, (n, each) in enumerate(zip(size, x.shape[2:], strict=True), start=2) if n != each]
+    def forward(ctx: _Context, x: Tensor, size: tuple[int, ...]) -> Tensor:
+        ctx.axes = [axis for axis, (n, length) in enumerate(zip(size, x.shape[2:], strict=True), start=2) if n != length]
         return functional.interpolate(x, size=size, mode="nearest")
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         for axis in reversed(ctx.axes):
             halves = gradient.unflatten(axis, (-1, 2))
             gradient = halves.select(axis + 1, 0) + halves.select(axis + 1, 1)
@@ -281,7 +287,7 @@ class _Doubled(torch.autograd.Function):
 
 
 def pad_to(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """NC(Z)YX made larger at the end of each axis by repeating the border voxels.
+    """Pad NC(Z)YX at the end of each axis by repeating the border voxels.
 
     Examples:
         >>> import torch
@@ -295,7 +301,7 @@ def pad_to(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def crop_to(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """NC(Z)YX cut at the end of each axis, undoing `pad_to`."""
+    """Crop NC(Z)YX at the end of each axis, the inverse of `pad_to`."""
     for axis, n in enumerate(shape, start=2):
         x = x.narrow(axis, 0, n)
     return x

@@ -1,4 +1,8 @@
-"""MultiResUNet, in 2D and 3D."""
+"""MultiResUNet, in 2D and 3D (Ibtehaz and Rahman 2020, https://arxiv.org/abs/1902.04049).
+
+Three convolutions in series have the receptive fields of 3, 5 and 7 voxels; their results are concatenated. The skip connections pass
+residual convolutions, more of them at finer levels. Differences from the paper: 3D, per-level kernels and poolings, several heads.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from morula.nn.network import Network
 from morula.nn.receptive_field import unet_halo
 from morula.nn.unet_options import MultiResUNetOptions
 
-_SHARES = (0.167, 0.333, 0.5)  # of a block's channels, for its three convolutions in a row
+_SHARES = (0.167, 0.333, 0.5)  # shares of the channels of a block for its three convolutions
 
 
 def block_widths(width: int, scale: float) -> tuple[int, ...]:
@@ -28,7 +32,7 @@ def block_widths(width: int, scale: float) -> tuple[int, ...]:
 
 
 class MultiResolutionBlock(nn.Module):
-    """Three convolutions in a row, whose results together are added to a shortcut."""
+    """Three convolutions in series, whose concatenated results are added to a shortcut."""
 
     def __init__(self, style: Style, n_in: int, widths: tuple[int, ...], kernel: tuple[int, ...]) -> None:
         super().__init__()
@@ -44,15 +48,15 @@ class MultiResolutionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
         parts, part = [], x
-        for each in self.convolutions:
-            part = each(part)
+        for convolve in self.convolutions:
+            part = convolve(part)
             parts.append(part)
         out: Tensor = self.activation(self.norm_sum(self.norm_joined(torch.cat(parts, dim=1)) + self.shortcut(x)))
         return out
 
 
 class ResidualPath(nn.Module):
-    """Residual convolutions on the way from encoder to decoder. The sum of a step is normalised as its convolution is."""
+    """Residual convolutions of a skip connection. One normalisation per step serves the convolution and the sum."""
 
     def __init__(self, style: Style, n_in: int, width: int, steps: int, kernel: tuple[int, ...]) -> None:
         super().__init__()
@@ -86,11 +90,11 @@ class MultiResUNet(Network):
         style = Style(ndim, options.norm, options.activation, options.groups)
         kernels, pools, features = options.kernel_sizes(ndim), options.pool_sizes(ndim), options.features
         widths = [block_widths(width, options.scale) for width in features]
-        totals = [sum(each) for each in widths]
+        totals = [sum(shares) for shares in widths]
         steps = range(len(pools))
         self.encoder = nn.ModuleList(
-            MultiResolutionBlock(style, n_in, each, kernel)
-            for n_in, each, kernel in zip((in_channels, *totals), widths, kernels, strict=False)
+            MultiResolutionBlock(style, n_in, shares, kernel)
+            for n_in, shares, kernel in zip((in_channels, *totals), widths, kernels, strict=False)
         )
         self.pools = nn.ModuleList(pool(ndim, factor) for factor in pools)
         self.paths = nn.ModuleList(ResidualPath(style, totals[i], features[i], len(pools) - i, kernels[i]) for i in steps)
@@ -107,9 +111,9 @@ class MultiResUNet(Network):
     def _halo(axis: int, kernels: tuple[tuple[int, ...], ...], pools: tuple[tuple[int, ...], ...]) -> int:
         radii = [kernel[axis] // 2 for kernel in kernels]
         block = [3 * radius for radius in radii]
-        # the paths run beside the way down and up; counting them on the way up covers both
+        # the paths of the skip connections are parallel to the coarser levels; counting them in the decoder covers both
         up = [(3 + len(pools) - i) * radius for i, radius in enumerate(radii[:-1])]
-        return unet_halo(block, [each[axis] for each in pools], up, linear=False)
+        return unet_halo(block, [factor[axis] for factor in pools], up, linear=False)
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head for an image whose edges are multiples of `multiple`."""

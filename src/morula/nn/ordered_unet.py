@@ -1,4 +1,15 @@
-"""U-Net whose layers stand in any order, with the channels and joints of pytorch-3dunet, in 2D and 3D."""
+"""U-Net with layers in any order, in 2D and 3D: the networks of pytorch-3dunet (Wolny et al. 2020, https://doi.org/10.7554/eLife.57613).
+
+Channels, order of layers, resizing, joining and initial weights are those of pytorch-3dunet, so that its checkpoints fit. Differences:
+2D and 3D in one class, per-level kernels and poolings, and input of any size (padded internally)::
+
+    order "gcr":   group norm -> convolution -> ReLU
+    level n:       encoder -----------------------> join -> block
+                      |                               ^
+                   pooling                         resize
+                      v                               |
+    level n + 1:   encoder ------------ ... ------> block
+"""
 
 from __future__ import annotations
 
@@ -22,7 +33,7 @@ _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class OrderedConvolution(nn.Sequential):
-    """A convolution and what stands before and after it, in the order of the letters."""
+    """A convolution with the layers before and after it, in the order of the letters."""
 
     def __init__(
         self,
@@ -51,7 +62,7 @@ class OrderedConvolution(nn.Sequential):
                     self.add_module("dropout", nn.Dropout(dropout))
                 case "D":
                     self.add_module("channel_dropout", _DROPOUT[ndim](dropout))
-                case _:  # it may overwrite its input unless another non-linearity made that, whose gradient needs it
+                case _:  # in place, unless the input is the output of another non-linearity, which that one needs for its gradient
                     self.add_module(_ACTIVATIONS[letter], _activation(letter, 0.01, inplace=before not in _ACTIVATIONS))
 
 
@@ -73,7 +84,7 @@ class DoubleBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A 1-voxel convolution to the level's channels where they differ, two convolutions, and the sum of both (https://arxiv.org/abs/1706.00120)."""
+    """Two convolutions, added to the input, which is first brought to the number of channels by a 1-voxel convolution (https://arxiv.org/abs/1706.00120)."""
 
     def __init__(self, options: OrderedUNetOptions, ndim: int, widths: tuple[int, int, int], kernel: Sequence[int]) -> None:
         super().__init__()
@@ -95,7 +106,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Squeeze and excitation of the channels and of the voxels, of which the greater counts (Roy et al. 2018, https://arxiv.org/abs/1803.02579)."""
+    """The maximum of squeeze and excitation of channels and of voxels (Roy et al. 2018, https://arxiv.org/abs/1803.02579)."""
 
     def __init__(self, ndim: int, channels: int) -> None:
         super().__init__()
@@ -112,7 +123,7 @@ class Attention(nn.Module):
 
 
 class Resize(nn.Module):
-    """Brings a level to the grid of the next finer one."""
+    """Resizes a level to the next finer one."""
 
     def __init__(self, options: OrderedUNetOptions, ndim: int, n_in: int, n_out: int, factor: tuple[int, ...]) -> None:
         super().__init__()
@@ -120,14 +131,14 @@ class Resize(nn.Module):
         self.factor = factor
         self.mode = _LINEAR[ndim] if self.how == "linear" else self.how
         if self.how in ("transpose", "stretch"):
-            edges = tuple(3 if each == 2 else 1 for each in factor)
+            edges = tuple(3 if times == 2 else 1 for times in factor)
             margin = tuple(edge // 2 for edge in edges)
             self.convolution = TRANSPOSED[ndim](n_in, n_out, edges, stride=factor, padding=margin, bias=self.how == "transpose")  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """NC(Z)YX to an image of this (Z)YX size."""
         if self.how == "transpose":
-            doubled = [n * each for n, each in zip(x.shape[2:], self.factor, strict=True)]  # one less than an odd size
+            doubled = [n * times for n, times in zip(x.shape[2:], self.factor, strict=True)]  # one voxel short of an odd size
             return pad_to(self.convolution(x, output_size=doubled), size)
         if self.how == "stretch":
             return functional.interpolate(self.convolution(x), size=size)
@@ -137,7 +148,7 @@ class Resize(nn.Module):
 
 
 class Joint(nn.Module):
-    """One level of the way up: resize what comes from below, join it with the level, and the level's block."""
+    """One level of the decoder: resize the coarser level, join it with the encoder level, and apply the block."""
 
     def __init__(self, resize: Resize, block: nn.Module, *, add: bool) -> None:
         super().__init__()
@@ -153,9 +164,9 @@ class Joint(nn.Module):
 
 
 class OrderedUNet(Network):
-    """U-Net of blocks whose layers stand in any order (Wolny et al. 2020, https://doi.org/10.7554/eLife.57613).
+    """U-Net of blocks with layers in any order (Wolny et al. 2020, https://doi.org/10.7554/eLife.57613).
 
-    It starts from torch's own initial weights.
+    Initial weights are those of torch, as in pytorch-3dunet.
 
     Examples:
         >>> network = OrderedUNet(OrderedUNetOptions(features=(8, 16), order="cbl"), ndim=2, in_channels=1, heads={"F": 1})

@@ -1,4 +1,4 @@
-"""Convolutions of single voxels that keep the layout of channels-last volumes."""
+"""1-voxel convolutions that keep the channels-last layout of volumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """The same as torch's of kernel 1, of volumes NCZYX; where that copies the volume, in training on CPUs, a product of matrices."""
+    """`torch.nn.Conv3d` with kernel 1. In training on CPUs, where torch would copy a channels-last volume, it is a matrix product."""
 
     def forward(self, x: Tensor) -> Tensor:
         """NCZYX to NKZYX."""

@@ -1,4 +1,8 @@
-"""Residual U-Nets whose blocks normalise and activate before they convolve, in 2D and 3D."""
+"""Residual U-Nets with pre-activation blocks, in 2D and 3D (Zhang et al. 2018, https://arxiv.org/abs/1711.10684).
+
+Differences from the paper, as in BiaPy: levels are reduced by maximum pooling instead of strides, the first block does not normalise the
+image, and every shortcut has a 1-voxel convolution. `ResUNetSE` adds squeeze and excitation; `as_trained` omits it (decision 7).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from morula.nn.unet_options import PreactivationUNetOptions, ResUNetSEOptions
 
 
 class PreactivationBlock(nn.Module):
-    """Normalisation and activation (not in the `first` block, which gets the image), two convolutions, and the input added.
+    """Normalisation and activation (not in the `first` block, whose input is the image), then two convolutions, added to a shortcut.
 
-    The shortcut is a convolution of `shortcut_kernel`, normalised when asked for.
+    The shortcut is a convolution with `shortcut_kernel`, normalised with `shortcut_norm`.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class ResUNetSE(PreactivationUNet):
 
     def __init__(self, options: ResUNetSEOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
-        self.norm_over_space = True  # the means that excite are those of the tile
+        self.norm_over_space = True  # means are over the whole tile
 
     def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
         return ExcitedResidualBlock(self._style, n_in, n_out, kernel, first=first, excited=not self.options.as_trained)

@@ -1,4 +1,8 @@
-"""RCAN, in 2D and 3D."""
+"""RCAN, in 2D and 3D (Zhang et al. 2018, https://arxiv.org/abs/1807.02758): residual groups with channel attention.
+
+Differences from the paper: 3D, the output has the size of the input (restoration, no super-resolution), and the default activation is SiLU.
+`as_trained` has one more convolution (decision 7).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from morula.nn.restoration_options import RCANOptions
 
 
 class ChannelAttention(nn.Module):
-    """Weights channels by what their means say."""
+    """Weights channels by a small network of their means."""
 
     def __init__(self, channels: int, options: RCANOptions) -> None:
         super().__init__()
@@ -29,7 +33,7 @@ class ChannelAttention(nn.Module):
 
 
 class AttendedBlock(nn.Module):
-    """Two convolutions with a non-linearity between them, channel attention, and the input added."""
+    """Convolution, activation, convolution and channel attention, added to the input."""
 
     def __init__(self, ndim: int, channels: int, options: RCANOptions) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ class AttendedBlock(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """Blocks and a convolution, and the input added."""
+    """Blocks and a convolution, added to the input."""
 
     def __init__(self, ndim: int, channels: int, options: RCANOptions) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class RCAN(Network):
         self.outputs = nn.ModuleDict({name: convolution(ndim, width, channels, 3) for name, channels in self.heads.items()})
         initialise(self)
 
-        self.norm_over_space = True  # the means that attention weights by are those of the tile
+        self.norm_over_space = True  # means are over the whole tile
         self.multiple = (1,) * ndim
         self.receptive_halo = (options.groups * (2 * options.blocks + 1) + 3 + options.as_trained,) * ndim
 

@@ -1,4 +1,8 @@
-"""How far a U-Net sees: the exact distance over which an input voxel can change an output voxel."""
+"""Exact receptive field of a U-Net: the distance over which an input voxel can change an output voxel.
+
+Pooling makes it depend on the position relative to the pooling grid, so an interval of output indices is traced back through decoder,
+skip connections and encoder for every position of one period of the grid, and the largest distance is taken.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,15 @@ Interval: TypeAlias = tuple[int, int]
 
 
 def unet_halo(down: Sequence[int], pools: Sequence[int], up: Sequence[int], linear: bool) -> int:
-    """Voxels along one axis that an output voxel of a U-Net sees at most to either side.
+    """Radius of the receptive field of a U-Net along one axis, in voxels.
 
     Exact for every position relative to the pooling grid; tiles must start at multiples of the product of `pools`.
 
     Args:
-        down: voxels that the convolutions of each level see to either side on the way down, in voxels of that level.
-        pools: pooling factor of each step down (one entry less than `down`).
-        up: the same as `down` on the way up (one entry less: the last level has no way up).
-        linear: whether levels are brought up by linear interpolation, which also sees the neighbour.
+        down: radius of the convolutions of each encoder level together, in voxels of that level.
+        pools: pooling factor of each step (one entry less than `down`).
+        up: the same as `down` for the decoder (one entry less: the coarsest level has no decoder).
+        linear: whether upsampling is linear interpolation, which also reads the neighbouring voxel.
 
     Examples:
         >>> unet_halo([2], [], [], linear=False)
@@ -29,7 +33,7 @@ def unet_halo(down: Sequence[int], pools: Sequence[int], up: Sequence[int], line
     encoded = _encoder(down, pools)
 
     def decoded(level: int, first: int, last: int) -> Interval:
-        """Input interval seen by the indices first..last of this level's end result."""
+        """Input interval that the indices first..last of the decoder output of this level depend on."""
         if level == len(pools):
             return encoded(level, first, last)
         first, last = first - up[level], last + up[level]
@@ -50,7 +54,7 @@ def unet_halo(down: Sequence[int], pools: Sequence[int], up: Sequence[int], line
 
 
 def _encoder(down: Sequence[int], pools: Sequence[int]) -> Callable[[int, int, int], Interval]:
-    """Function (level, first, last) -> input interval seen by these indices at the end of the level's way down."""
+    """Function (level, first, last) -> input interval that these indices of the encoder output of a level depend on."""
 
     def encoded(level: int, first: int, last: int) -> Interval:
         for step in range(level, -1, -1):

@@ -1,4 +1,8 @@
-"""Residual-encoder U-Net in the manner of nnU-Net, in 2D and 3D."""
+"""Residual-encoder U-Net, in 2D and 3D (Isensee et al. 2024, https://arxiv.org/abs/2404.09556).
+
+A deep residual encoder with strided convolutions and a decoder with one convolution per level, as the "ResEnc" presets of nnU-Net.
+Differences: no deep supervision, several heads, and stochastic depth (`drop_blocks`).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from morula.nn.unet_options import ResidualEncoderUNetOptions
 
 
 class ReducingBlock(nn.Module):
-    """A residual block whose first convolution may reduce the image; its shortcut then takes means."""
+    """A residual block whose first convolution may be strided; its shortcut then averages over the stride."""
 
     def __init__(self, style: Style, widths: tuple[int, int], kernel: tuple[int, ...], factor: tuple[int, ...], *, drop: float) -> None:
         super().__init__()
@@ -89,7 +93,7 @@ class ResidualEncoderUNet(Network):
         return nn.Sequential(*(BiasedBlock(self._style, n, width, kernel) for n in starts))
 
     def _halo(self, axis: int) -> int:
-        """Counts a strided convolution as one on the coarser grid behind a pooling that also sees the finer kernel's radius."""
+        """Halo along an axis; a strided convolution is counted as pooling after a convolution with its kernel on the finer grid."""
         radii = [kernel[axis] // 2 for kernel in self._kernels]
         counts = self.options.block_counts()
         down = [(2 * count - (level > 0)) * radii[level] for level, count in enumerate(counts)]

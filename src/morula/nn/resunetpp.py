@@ -1,4 +1,8 @@
-"""ResUNet++, in 2D and 3D."""
+"""ResUNet++, in 2D and 3D (Jha et al. 2019, https://arxiv.org/abs/1911.07067).
+
+Pre-activation residual blocks, squeeze and excitation, attention gates in the decoder, and pyramids of dilated convolutions (ASPP) as
+bridge and output. Differences from the paper, as in BiaPy: maximum pooling instead of strides, and no pooling before the bridge.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from morula.nn.unet_options import ResUNetPlusOptions
 
 
 class Pyramid(nn.Module):
-    """Looks around at several distances at once (Chen et al. 2017, https://arxiv.org/abs/1706.05587)."""
+    """Atrous spatial pyramid pooling: convolutions with several dilations (Chen et al. 2017, https://arxiv.org/abs/1706.05587)."""
 
     def __init__(self, style: Style, n_in: int, n_out: int, rates: tuple[int, ...]) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class Pyramid(nn.Module):
 
 
 class Gate(nn.Module):
-    """Weights what comes from below by what the encoder's finer level says of it."""
+    """Weights the coarser level by a gating signal from the finer encoder level."""
 
     def __init__(self, style: Style, n_skip: int, n_below: int, factor: tuple[int, ...]) -> None:
         super().__init__()
@@ -72,8 +76,8 @@ class ResUNetPlus(Network):
         self.excitations = nn.ModuleList(SqueezeExcite(width) for width in widths[:-1])
         self.pools = nn.ModuleList(pool(ndim, factor) for factor in self._pools)
         self.bridge = Pyramid(style, widths[-1], bridge, options.rates)
-        below = [*widths[1:-1], widths[-1]]  # what each decoder level gives, finest first
-        given = [*below[1:], bridge]  # what each is given from below
+        below = [*widths[1:-1], widths[-1]]  # output channels of each decoder level, finest first
+        given = [*below[1:], bridge]  # input channels of each decoder level from the coarser one
         self.gates = nn.ModuleList(Gate(style, widths[i], given[i], self._pools[i]) for i in range(last))
         self.enlarge = nn.ModuleList(transposed(ndim, given[i], given[i], self._pools[i]) for i in range(last))
         self.decoder = nn.ModuleList(self._block(i, given[i] + widths[i], below[i], first=False) for i in range(last))
@@ -81,7 +85,7 @@ class ResUNetPlus(Network):
         self.outputs = nn.ModuleDict({name: convolution(ndim, widths[0], width, 1) for name, width in self.heads.items()})
         initialise(self)
 
-        self.norm_over_space = True  # the means that excite are those of the tile
+        self.norm_over_space = True  # means are over the whole tile
         self.multiple = tuple(prod(factors) for factors in zip(*self._pools, strict=True))
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
 
@@ -93,8 +97,8 @@ class ResUNetPlus(Network):
     def _halo(self, axis: int) -> int:
         radii = [2 * (kernel[axis] // 2) for kernel in self._kernels[:-1]]
         around = max(self.options.rates)
-        up = [radius + 1 for radius in radii[:-1]]  # the block, and the gate's convolution
-        return unet_halo([*radii[:-1], radii[-1] + around], [each[axis] for each in self._pools], up, linear=False) + around
+        up = [radius + 1 for radius in radii[:-1]]  # the block and the convolution of the gate
+        return unet_halo([*radii[:-1], radii[-1] + around], [factor[axis] for factor in self._pools], up, linear=False) + around
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
         """Logits of each head for an image whose edges are multiples of `multiple`."""

@@ -1,4 +1,7 @@
-"""U-Net with squeeze and excitation after each convolution, in 2D and 3D."""
+"""U-Net with squeeze and excitation after each convolution, in 2D and 3D (Hu et al. 2018, https://arxiv.org/abs/1709.01507).
+
+The paper puts squeeze and excitation into residual blocks for classification; here, as in BiaPy, it follows every convolution of a U-Net.
+"""
 
 from __future__ import annotations
 
@@ -42,4 +45,4 @@ class SEUNet(ClassicUNet):
 
     def __init__(self, options: SEUNetOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
-        self.norm_over_space = True  # the means that excite are those of the tile
+        self.norm_over_space = True  # means are over the whole tile

@@ -1,4 +1,7 @@
-"""The pieces of a vision transformer, in 2D or 3D."""
+"""Modules of a vision transformer, in 2D or 3D (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929).
+
+Differences from the paper: 3D, positions for grids of any size (computed as sines and cosines, or stored and interpolated).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a normalisation and added to its input."""
+    """Self-attention and a two-layer perceptron, each applied after a normalisation and added to its input."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, *, eps: float = 1e-6) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class TransformerBlock(nn.Module):
 
 
 def sincos_positions(grid: Sequence[int], width: int) -> Tensor:
-    """Positions of tokens as sines and cosines of their coordinates, (tokens, width); axes share the width, a rest stays zero.
+    """Positions of tokens as sines and cosines of their coordinates, (tokens, width); the axes share the width, the remainder is 0.
 
     Frequencies fall from 1 to 1/10,000 (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762), as in He et al. 2022.
 
@@ -53,7 +56,7 @@ def sincos_positions(grid: Sequence[int], width: int) -> Tensor:
     frequencies = 10_000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
     axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in axes]
-    parts = torch.cat([each for angle in angles for each in (angle.sin(), angle.cos())], dim=1)[:, :width]
+    parts = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)[:, :width]
     return functional.pad(parts, (0, width - parts.shape[1])).float()
 
 
@@ -67,7 +70,7 @@ def resize_positions(stored: Tensor, grid: Sequence[int], wanted: Sequence[int])
 
 
 class Positions(nn.Module):
-    """What is added to tokens to say where they lie: computed from the grid, or stored for one grid and interpolated for others."""
+    """Position embeddings: computed from the grid, or stored for one grid and interpolated to others."""
 
     def __init__(self, width: int, grid: tuple[int, ...] | None) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class Positions(nn.Module):
         if key in self._known:
             return self._known[key], 0.0
         positions = sincos_positions(grid, self.width)[None].to(like.device)
-        if not torch.compiler.is_exporting():  # a graph keeps nothing
+        if not torch.compiler.is_exporting():  # an exported graph must not have side effects
             self._known = {key: positions}
         return positions, 0.0
 
@@ -104,7 +107,7 @@ class TransformerEncoder(nn.Module):
         )
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Tokens an axis of an image of this (Z)YX shape."""
+        """Tokens per axis for an image of this shape (Z)YX."""
         return tuple(n // edge for n, edge in zip(shape, self.token, strict=True))
 
     def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +118,7 @@ class TransformerEncoder(nn.Module):
 
 
 def initialise_transformer(module: nn.Module) -> None:
-    """Xavier's uniform initialisation of linear maps (the tokens' included), zero biases, class and mask tokens N(0, 0.02)."""
+    """Xavier uniform initialisation of linear maps (including the token embedding), zero biases, class and mask tokens N(0, 0.02)."""
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

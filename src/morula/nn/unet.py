@@ -1,4 +1,19 @@
-"""U-Net and residual U-Net, in 2D and 3D, with per-level kernels and poolings and several heads."""
+"""U-Net and residual U-Net, in 2D and 3D (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597).
+
+Differences from the paper: convolutions keep the size (zero padding) and are normalised, images of any size are padded internally, kernels
+and poolings are set per level and axis (for anisotropic voxels), and there are several heads, with one decoder or one each. Shapes, for
+features (f0, f1, f2) and poolings by 2::
+
+    N C Y X -> f0 Y X ---------------------------> concat -> f0 Y X -> heads
+                 |                                   ^
+               pool                               upsample
+                 v                                   |
+            f1 Y/2 X/2 -----------> concat -> f1 Y/2 X/2
+                 |                    ^
+               pool                upsample
+                 v                    |
+            f2 Y/4 X/4 ---------------+
+"""
 
 from __future__ import annotations
 
@@ -16,7 +31,7 @@ from morula.nn.receptive_field import unet_halo
 
 
 class _Decoder(nn.Module):
-    """The way up: enlarge, join with the level's encoder result (through its gate where there is one), convolve."""
+    """The decoder: upsample, concatenate with the encoder level (through its gate where there is one), convolve."""
 
     def __init__(self, enlarge: list[nn.Module], levels: list[nn.Module], gates: list[nn.Module], *, skip_first: bool) -> None:
         super().__init__()
@@ -26,7 +41,7 @@ class _Decoder(nn.Module):
         self.skip_first = skip_first
 
     def forward(self, encoded: list[Tensor]) -> Tensor:
-        """From the results of all levels, finest first, to the features of the finest."""
+        """Features of the finest level from the outputs of all encoder levels, finest first."""
         x = encoded[-1]
         for level in reversed(range(len(self.levels))):
             below, skip = self.enlarge[level](x), encoded[level]
@@ -37,7 +52,7 @@ class _Decoder(nn.Module):
 
 
 class UNet(Network):
-    """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) with normalisation and size-keeping convolutions.
+    """U-Net; see the head of this module.
 
     Examples:
         >>> network = UNet(UNetOptions(features=(8, 16)), ndim=2, in_channels=1, heads={"F": 1, "C": 1})
@@ -51,7 +66,7 @@ class UNet(Network):
     block: ClassVar[type[nn.Module]] = ConvolutionBlock
     convolutions_per_block: ClassVar[int] = 1
     skip_first: ClassVar[bool] = True
-    """Whether the encoder's channels come first where a level is joined with what comes from below."""
+    """Whether the channels of the encoder come first in the concatenation."""
     options: UNetOptions
 
     def __init__(self, options: UNetOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
@@ -71,7 +86,7 @@ class UNet(Network):
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
 
     def _output(self, width: int) -> nn.Module:
-        """From the finest level's features to a head's logits."""
+        """Maps features of the finest level to the logits of a head."""
         first, hidden = self.options.features[0], self.options.head_features
         if not hidden:
             return convolution(self.ndim, first, width, 1)
@@ -96,14 +111,14 @@ class UNet(Network):
         )
 
     def _enlarged_width(self, level: int) -> int:
-        """Channels of what comes up to a level."""
+        """Channels of the upsampled level."""
         return self.options.features[level]
 
     def _enlarge(self, level: int, n_in: int) -> nn.Module:
         return Enlarge(self.ndim, n_in, self._enlarged_width(level), self._pools[level], self.options.upsample)
 
     def _gate(self, level: int) -> nn.Module | None:
-        """Module (from below, encoder's result) -> encoder's result to join, where the network has one."""
+        """Module that weights the encoder level by the upsampled level, in networks that have one."""
         del level
         return None
 
@@ -111,7 +126,7 @@ class UNet(Network):
         radii = [kernel[axis] // 2 * self.convolutions_per_block for kernel in self._kernels]
         down = [radius * self.options.convolutions for radius in radii]
         up = [radius * self.options.decoder_convolutions for radius in radii[:-1]]
-        last = up or down  # where there is no way up, heads follow the way down
+        last = up or down  # with a single level, heads follow the encoder
         last[0] += self._kernels[0][axis] // 2 if self.options.head_features else 0
         return unet_halo(down, [factor[axis] for factor in self._pools], up, linear=self.options.upsample == "linear")
 

@@ -15,7 +15,7 @@ from morula.nn.transformer_options import UNETROptions
 
 
 class UNETR(Network):
-    """A vision transformer as encoder, a U-Net's decoder (Hatamizadeh et al. 2022, https://arxiv.org/abs/2103.10504).
+    """A vision transformer as encoder with the decoder of a U-Net (Hatamizadeh et al. 2022, https://arxiv.org/abs/2103.10504).
 
     Examples:
         >>> options = UNETROptions(width=8, layers=2, heads=2, token=4, features=4)
@@ -31,7 +31,7 @@ class UNETR(Network):
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         self._style = Style(ndim, options.norm, options.activation, options.groups)
         token, levels = options.token_size(ndim), options.levels
-        # an axis with shorter tokens is doubled at the finest levels only
+        # an axis with shorter tokens is upsampled at the finest levels only
         self._factors = [tuple(2 if edge >> (level + 1) else 1 for edge in token) for level in range(levels)]
         widths = [options.features << level for level in range(levels)]
         self.encoder = TransformerEncoder(options, ndim, in_channels, eps=1e-5 if options.as_trained else 1e-6)
@@ -47,12 +47,12 @@ class UNETR(Network):
         initialise(self)
         initialise_transformer(self.encoder)
 
-        self.norm_over_space = True  # attention looks at all of the tile
+        self.norm_over_space = True  # attention extends over the whole tile
         self.multiple = token
         self.receptive_halo = token
 
     def _skip(self, level: int, width: int) -> nn.Sequential:
-        """From tokens to the grid of a level."""
+        """Upsampling of tokens to the grid of a level."""
         parts: list[nn.Module] = []
         n_in = self.options.width
         for finer in reversed(range(level, self.options.levels)):
@@ -78,7 +78,7 @@ class UNETR(Network):
             if number in taken:
                 encoded.append(_as_image(tokens, grid))
         out = self.bottom(_as_image(tokens, grid))
-        # the first results go to the finest levels
+        # results of early blocks go to fine levels
         for level in reversed(range(len(self.skips))):
             out = self.enlarge[level](self.joins[level](torch.cat([out, self.skips[level](encoded[level])], dim=1)))
         out = self.last(torch.cat([self.image(x), out], dim=1))

@@ -1,4 +1,9 @@
-"""U-NeXt: U-Nets of ConvNeXt blocks, in 2D and 3D."""
+"""U-NeXt: U-Nets of ConvNeXt blocks, in 2D and 3D (Liu et al. 2022, https://arxiv.org/abs/2201.03545; V2: Woo et al. 2023,
+https://arxiv.org/abs/2301.00808).
+
+The papers describe encoders for classification; the decoder mirrors the encoder, as in BiaPy. Differences: 3D, per-level kernels and
+poolings, a stem of factor 2 that is undone at the end, and several heads.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from morula.nn.unet_options import UNeXtOptions, UNeXtV1Options, UNeXtV2Options
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Normalises the channels of each voxel."""
+    """Layer normalisation over the channels of each voxel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
@@ -26,7 +31,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ResponseNorm(nn.Module):
-    """Weights channels by their share of the response of all, over `spatial_axes` (Woo et al. 2023, https://arxiv.org/abs/2301.00808)."""
+    """Global response normalisation: weights channels by their share of the total response over `spatial_axes` (Woo et al. 2023, https://arxiv.org/abs/2301.00808)."""
 
     def __init__(self, channels: int, spatial_axes: int) -> None:
         super().__init__()
@@ -36,15 +41,15 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N(Z)YXC to N(Z)YXC."""
-        response = x.square().sum(dim=self.axes, keepdim=True).clamp_min(1e-24).sqrt()  # a root of zero has no gradient
+        response = x.square().sum(dim=self.axes, keepdim=True).clamp_min(1e-24).sqrt()  # the gradient of a square root is infinite at 0
         share = response / (response.mean(dim=-1, keepdim=True) + 1e-6)
         return self.gamma * (x * share) + self.beta + x
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, normalisation of the channels, and two linear layers between them, added to the input.
+    """Depthwise convolution, normalisation over channels and two linear layers, added to the input.
 
-    With `scale` the result is multiplied by it (learned) first; with `response` axes responses are normalised over them.
+    `scale` is the initial value of a learned factor of the result (V1); with `response`, responses are normalised over that many axes (V2).
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class UNeXt(Network):
-    """What both U-NeXts share: a stem, levels of ConvNeXt blocks down and up, and the stem undone."""
+    """Base of both U-NeXts: a stem, levels of ConvNeXt blocks in encoder and decoder, and an upsampling that undoes the stem."""
 
     options: UNeXtOptions
 

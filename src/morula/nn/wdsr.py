@@ -1,4 +1,8 @@
-"""WDSR, in 2D and 3D."""
+"""WDSR, in 2D and 3D (Yu et al. 2018, https://arxiv.org/abs/1808.08718): wide activations and weight normalisation.
+
+Differences from the paper: 3D, and the output has the size of the input (restoration, no super-resolution), so the image itself is added
+where it has the channels of the head.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from morula.nn.network import Network
 from morula.nn.restoration_options import WDSROptions
 
 
-def normalised(ndim: int, n_in: int, n_out: int, kernel: int, gain: float) -> nn.Module:
-    """A convolution whose weights have a learned length a channel, `gain` at first, and a zero bias."""
+def weight_normalised(ndim: int, n_in: int, n_out: int, kernel: int, gain: float) -> nn.Module:
+    """A convolution with weight normalisation: a learned norm per output channel, initially `gain`, and a bias of zero."""
     layer = weight_norm(convolution(ndim, n_in, n_out, kernel))
     nn.init.constant_(layer.parametrizations.weight.original0, gain)
     nn.init.zeros_(layer.bias)
@@ -23,12 +27,12 @@ def normalised(ndim: int, n_in: int, n_out: int, kernel: int, gain: float) -> nn
 
 
 class WideBlock(nn.Module):
-    """A convolution to many channels, ReLU, a convolution back, and the input added."""
+    """A convolution to many channels, ReLU and a convolution back, added to the input."""
 
     def __init__(self, ndim: int, channels: int, expansion: int, gain: float) -> None:
         super().__init__()
-        self.widen = normalised(ndim, channels, channels * expansion, 3, 2.0)
-        self.narrow = normalised(ndim, channels * expansion, channels, 3, gain)
+        self.widen = weight_normalised(ndim, channels, channels * expansion, 3, 2.0)
+        self.narrow = weight_normalised(ndim, channels * expansion, channels, 3, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
@@ -52,12 +56,18 @@ class WDSR(Network):
     def __init__(self, options: WDSROptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         width = options.features[0]
-        self.first = normalised(ndim, in_channels, width, 3, 1.0)
-        self.blocks = nn.Sequential(*(WideBlock(ndim, width, options.expansion, 1 / sqrt(options.blocks)) for _ in range(options.blocks)))
-        self.outputs = nn.ModuleDict({name: normalised(ndim, width, channels, 3, 1.0) for name, channels in self.heads.items()})
-        # where the image has as many channels as the head it is added as it is
+        self.first = weight_normalised(ndim, in_channels, width, 3, 1.0)
+        # the gain keeps the variance of the sum of all blocks independent of their number
+        gain = 1 / sqrt(options.blocks)
+        self.blocks = nn.Sequential(*(WideBlock(ndim, width, options.expansion, gain) for _ in range(options.blocks)))
+        self.outputs = nn.ModuleDict({name: weight_normalised(ndim, width, channels, 3, 1.0) for name, channels in self.heads.items()})
+        # an image with the channels of the head is added itself, others through a convolution
         self.skips = nn.ModuleDict(
-            {name: normalised(ndim, in_channels, channels, 5, 1.0) for name, channels in self.heads.items() if channels != in_channels}
+            {
+                name: weight_normalised(ndim, in_channels, channels, 5, 1.0)
+                for name, channels in self.heads.items()
+                if channels != in_channels
+            }
         )
 
         self.norm_over_space = False

@@ -38,19 +38,19 @@ def option_codes(error: ValidationError) -> list[str]:
 def raises(code: str, **fields: object) -> Iterator[Expected]:
     """Expect a `MorulaError` with this code and these fields (key, value, file, ...), or one that holds such a problem.
 
-        Args:
-            code: the error's stable code.
-            fields: attributes that must be equal.
+    Args:
+        code: the error's stable code.
+        fields: attributes that must be equal.
 
-        Raises:
-            AssertionError: when the block ends without an error, or with another one.
+    Raises:
+        AssertionError: when the block ends without an error, or with another one.
 
-        Examples:
-            >>> from morula.core.errors import OptionError
-            >>> with raises("size.negative", key="size", value=-1) as caught:
-            ...     raise OptionError("size.negative", "must be 0 or more", key="size", value=-1)
-            >>> caught.error.rule
-            'must be 0 or more'
+    Examples:
+        >>> from morula.core.errors import OptionError
+        >>> with raises("size.negative", key="size", value=-1) as caught:
+        ...     raise OptionError("size.negative", "must be 0 or more", key="size", value=-1)
+        >>> caught.error.rule
+        'must be 0 or more'
     """
     expected = Expected()
     try:
