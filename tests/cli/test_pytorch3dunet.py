@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_check_names_what_has_no_effect_and_what_is_planned(folder: Path) -> None:
+def test_check_names_keys_without_effect_and_planned_values(folder: Path) -> None:
     result = typed("check", "train.yml")
     assert result.exit_code == 0, result.output
     assert "train.yml:5  eval_metric.thresold  is ignored" in result.output
@@ -69,7 +69,7 @@ def test_check_names_what_has_no_effect_and_what_is_planned(folder: Path) -> Non
     assert not (folder / "out").exists()
 
 
-def test_check_tells_all_that_is_wrong_at_once(folder: Path) -> None:
+def test_check_reports_all_problems(folder: Path) -> None:
     wrong = JOB.replace("ReduceLROnPlateau", "ReduceLROnPlato").replace("optimizer: {", "optimizer: {name: adamm, ")
     wrong = wrong.replace("max_num_epochs", "max_epochs").replace("verbose: true", "patiense: 3")
     (folder / "train.yml").write_text(wrong)
@@ -82,20 +82,20 @@ def test_check_tells_all_that_is_wrong_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("train3dunet", "--config"), ("run",), ("train",)])
-def test_the_file_is_recognised_and_trained(folder: Path, command: tuple[str, ...]) -> None:
+def test_file_is_recognised_and_trained(folder: Path, command: tuple[str, ...]) -> None:
     result = typed(*command, "train.yml")
     assert result.exit_code == 0, result.output
     assert (folder / "out" / "last_checkpoint.pytorch").is_file()
     assert (folder / "out" / "run" / "report.html").is_file()
 
 
-def test_flags_that_the_file_decides_are_refused(folder: Path) -> None:
+def test_options_that_the_file_decides_are_rejected(folder: Path) -> None:
     result = typed("run", "train.yml", "-o", "elsewhere")
     assert result.exit_code == 2
-    assert "--output cannot be used" in result.output
+    assert "--output: cannot be used" in result.output
 
 
-def test_convert_prints_a_job_that_check_takes(folder: Path) -> None:
+def test_converted_job_is_valid(folder: Path) -> None:
     result = typed("convert", "train.yml", "-o", "native.yaml")
     assert result.exit_code == 0, result.output
     assert typed("check", "native.yaml", "--no-prove").exit_code == 0

@@ -1,46 +1,34 @@
-"""The commands."""
+"""The commands of `morula`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from morula import __version__
-from morula.cli.show import Verbosity, answering, say, show
-from morula.core.errors import OptionError
+from morula.cli.options import Device, JobFile, Memory, Output, Overwrite, Quiet, Resume, Run, Set, Verbose
+from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
+from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 
 if TYPE_CHECKING:
-    from morula.core.events import Event
+    pass
 
 app = typer.Typer(
     name="morula",
-    help="2D and 3D microscopy into measured objects - with labels, with few labels, or with none.",
+    help="Segment and measure objects in 2D and 3D microscopy images: with labels, with few labels, or with none.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
-Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; runs/<name of the job file> when left out.")]
-Set = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Goes before the job file, for example training.epochs=5. May be repeated.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where this run was stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former run in the folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Memory = Annotated[str | None, typer.Option(help="Memory that prediction may take, for example 8GB.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings, errors and the result.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"morula {__version__}")
+        echo(f"morula {__version__}")
         raise typer.Exit
 
 
@@ -56,100 +44,101 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Simulate images, train, predict, score, report: a few minutes on a laptop."""
+    """Run everything on simulated images: train, predict, score, report. Takes a few minutes on a laptop."""
     from morula.cli.demo import demo as run_demo
 
-    with answering():
-        show(run_demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
-        say(str(output / "run" / "report.html"))
+    with reporting_errors():
+        print_events(run_demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
+        echo(str(output / "run" / "report.html"))
 
 
 @app.command()
 def new(  # each parameter is an option of the command line
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
-    raw: Annotated[str | None, typer.Option(help="Training images: a folder, a file or a pattern.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Their label images.")] = None,
-    test: Annotated[str | None, typer.Option(help="Images to predict.")] = None,
-    test_labels: Annotated[str | None, typer.Option(help="Their labels, to be scored.")] = None,
+    raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Label images of the training images.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test images to predict.")] = None,
+    test_labels: Annotated[str | None, typer.Option(help="Label images of the test images, for scores.")] = None,
     task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None,
     voxel_size: Annotated[
-        str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x); from the files when left out.")
+        str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x). By default from the files.")
     ] = None,
-    unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels: pretraining on them is planned first.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None,
     memory: Memory = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what is given and planned.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; use the options and planned values.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
 ) -> None:
-    """Ask a few questions, look at the images and write a planned and proven job."""
-    from morula.cli.new import answers_for, tell
+    """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
+    from morula.cli.new import answers_for, print_written
     from morula.workflows.new import new as write_job
 
-    with answering():
+    with reporting_errors():
         stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
         answers = answers_for(**stated, unlabelled=unlabelled, ask=not yes)
-        tell(write_job(job, answers, memory=memory, overwrite=overwrite))
+        print_written(write_job(job, answers, memory=memory, overwrite=overwrite))
 
 
 @app.command()
 def check(
     job: JobFile,
-    set_: Set = [],  # noqa: B006 - Typer reads it, nobody changes it
+    set_: Set = [],  # noqa: B006 - Typer only reads it
     prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
 ) -> None:
-    """Show everything that is wrong with a job at once, what will be used for all that it leaves out, and what it will cost."""
+    """Check a job: report all problems at once, the planned values of all keys that it leaves out, memory and time."""
     from morula.cli.biapy import check_prediction
-    from morula.cli.check import tell, tell3dunet, tell_stages
-    from morula.dialects import program_of
+    from morula.cli.check import print_check, print_check3dunet, print_stages
     from morula.dialects.pytorch3dunet.check import check3dunet
     from morula.dialects.verbs import check as check_job
     from morula.dialects.verbs import is_prediction
     from morula.workflows.check import check_stages
     from morula.workflows.stages import stage_count
 
-    with answering():
-        if program_of(job) == "pytorch-3dunet":
-            _refuse_flags(job, {"--set": bool(set_)})
-            tell3dunet(check3dunet(job))
+    with reporting_errors():
+        if _reject_for_pytorch3dunet(job, {"--set": bool(set_)}):
+            print_check3dunet(check3dunet(job))
         elif stage_count(job) > 1:
-            tell_stages(check_stages(job, overrides=set_, prove=prove))
+            print_stages(check_stages(job, overrides=set_, prove=prove))
         elif is_prediction(job):
             check_prediction(job)
         else:
-            tell(check_job(job, overrides=set_, prove=prove))
+            print_check(check_job(job, overrides=set_, prove=prove))
 
 
 @app.command()
 def convert(
     job: Annotated[Path, typer.Argument(help="Job file of BiaPy or pytorch-3dunet (YAML).", show_default=False)],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; shown when left out.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. By default the job is printed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Show a job file of BiaPy or pytorch-3dunet as a job of Morula."""
+    """Convert a job file of BiaPy or pytorch-3dunet to a job of Morula."""
     from morula.cli.check import write_converted
     from morula.dialects.convert import convert as convert_job
 
-    with answering():
+    with reporting_errors():
         text, warnings = convert_job(job)
         write_converted(text, warnings, output, overwrite=overwrite)
 
 
-def _refuse_flags(job: Path, given: Mapping[str, bool]) -> None:
-    """Flags that a job of pytorch-3dunet cannot obey.
-
-    Raises:
-        OptionError: when one was given.
-    """
-    named = [flag for flag, there in given.items() if there]
-    if named:
-        raise OptionError(f"{', '.join(named)} cannot be used with a job file of pytorch-3dunet; write it in {job} (trainer, loaders).")
-
-
-def _again(verb: str, job: Path, output: Path | None) -> str:
-    """How a stopped command is gone on with: resumed where its run folder was made."""
+def _resume_command(verb: str, job: Path, output: Path | None) -> str:
+    """The command that continues a stopped one; with ``--resume`` if its run folder was created."""
     from morula.workflows.train import default_output
 
-    made = ((output or default_output(job)) / "job.yaml").is_file()
-    return f"morula {verb} {job}{f' -o {output}' if output else ''}{' --resume' if made else ''}"
+    created = ((output or default_output(job)) / "job.yaml").is_file()
+    return f"morula {verb} {job}{f' -o {output}' if output else ''}{' --resume' if created else ''}"
+
+
+def _reject_for_pytorch3dunet(job: Path, given: Mapping[str, bool]) -> bool:
+    """Whether a job file is one of pytorch-3dunet, which knows fewer options.
+
+    Raises:
+        OptionError: when it is, and one of the other options was given.
+    """
+    from morula.dialects import program_of
+
+    foreign = program_of(job) == "pytorch-3dunet"
+    if foreign:
+        reject_options(job, given)
+    return foreign
 
 
 @app.command()
@@ -169,23 +158,22 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train, predict, evaluate and report."""
+    """Train, predict the test images, evaluate and write the report."""
     from morula.cli.biapy import biapy
-    from morula.dialects import program_of
     from morula.dialects.verbs import run as run_job
 
     if config is not None:
         biapy(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return
     if job is None:
-        raise typer.BadParameter("name a job file, or --config with a job file of BiaPy")
-    with answering(lambda: _again("run", job, output)):
-        if program_of(job) == "pytorch-3dunet":
-            _refuse_flags(job, {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite})
-            show(_run3dunet(job, device), Verbosity.of(quiet, verbose))
-            return
-        events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
-        show(events, Verbosity.of(quiet, verbose))
+        raise typer.BadParameter("give a job file, or --config with a job file of BiaPy")
+    with reporting_errors(lambda: _resume_command("run", job, output)):
+        rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
+        if _reject_for_pytorch3dunet(job, rejected):
+            events = run3dunet(job, device)
+        else:
+            events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
+        print_events(events, Verbosity.of(quiet, verbose))
 
 
 @app.command()
@@ -200,114 +188,34 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the network of a job into a run folder."""
-    from morula.dialects import program_of
     from morula.dialects.verbs import train as train_job
 
-    with answering(lambda: _again("train", job, output)):
-        if program_of(job) == "pytorch-3dunet":
-            _refuse_flags(job, {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite})
-            show(_run3dunet(job, device), Verbosity.of(quiet, verbose))
-            return
-        events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
-        show(events, Verbosity.of(quiet, verbose))
+    with reporting_errors(lambda: _resume_command("train", job, output)):
+        rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
+        if _reject_for_pytorch3dunet(job, rejected):
+            events = run3dunet(job, device)
+        else:
+            events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
+        print_events(events, Verbosity.of(quiet, verbose))
 
 
 @app.command()
 def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Predict the test images of a run's job."""
+    """Predict the test images of a run."""
     from morula.workflows.predict import predict as predict_run
 
-    with answering(lambda: f"morula predict {run}"):
-        show(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
+    with reporting_errors(lambda: f"morula predict {run}"):
+        print_events(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
-Config = Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dunet (YAML).", show_default=False)]
-ModelPath = Annotated[str | None, typer.Option("--model_path", help="Checkpoint, instead of model_path.")]
-OutputDir = Annotated[str | None, typer.Option("--loaders.output_dir", help="Folder of the predictions.")]
-FilePaths = Annotated[list[str], typer.Option("--loaders.test.file_paths", help="Files to predict; several after one another.")]
-MoreFiles = Annotated[list[str] | None, typer.Argument(hidden=True)]
-PatchShape = Annotated[
-    tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.patch_shape", help="Edges of a patch (z y x).")
-]
-StrideShape = Annotated[
-    tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.stride_shape", help="Distance of patches (z y x).")
-]
-
-
-def _run3dunet(job: Path, device: str) -> Iterator[Event]:
-    """What a job file of pytorch-3dunet asks for."""
-    from morula.dialects.pytorch3dunet.job import purpose_of
-    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
-    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
-
-    overrides = {} if device == "auto" else {"device": device}
-    return train_config(job, overrides=overrides) if purpose_of(job) == "train" else predict_config(job, overrides=overrides)
-
-
-def _flags(
-    model_path: str | None,
-    output_dir: str | None,
-    file_paths: list[str],
-    patch_shape: tuple[int, int, int] | None,
-    stride_shape: tuple[int, int, int] | None,
-) -> dict[str, object]:
-    """The flags of pytorch-3dunet's commands that were given, by key."""
-    given: dict[str, object] = {
-        "model_path": model_path,
-        "loaders.output_dir": output_dir,
-        "loaders.test.file_paths": file_paths or None,
-        "loaders.test.slice_builder.patch_shape": None if patch_shape is None else list(patch_shape),
-        "loaders.test.slice_builder.stride_shape": None if stride_shape is None else list(stride_shape),
-    }
-    return {key: value for key, value in given.items() if value is not None}
-
-
-@app.command()
-def train3dunet(
-    config: Config,
-    model_path: ModelPath = None,
-    output_dir: OutputDir = None,
-    file_paths: FilePaths = [],  # noqa: B006
-    patch_shape: PatchShape = None,
-    stride_shape: StrideShape = None,
-    more: MoreFiles = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Train as a job file of pytorch-3dunet says."""
-    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
-
-    with answering(lambda: f"morula train3dunet --config {config} with trainer.resume: CHECKPOINT_DIR/last_checkpoint.pytorch"):
-        overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
-        show(train_config(config, overrides=overrides), Verbosity.of(quiet, verbose))
-
-
-@app.command()
-def predict3dunet(  # each parameter is an option of the command line
-    config: Config,
-    model_path: ModelPath = None,
-    output_dir: OutputDir = None,
-    file_paths: FilePaths = [],  # noqa: B006
-    patch_shape: PatchShape = None,
-    stride_shape: StrideShape = None,
-    more: MoreFiles = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace predictions that exist.")] = False,
-    memory: Memory = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Predict with a job file and a checkpoint of pytorch-3dunet."""
-    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
-
-    with answering():
-        overrides = _flags(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
-        show(predict_config(config, overrides=overrides, overwrite=overwrite, memory=memory), Verbosity.of(quiet, verbose))
+app.command()(train3dunet)
+app.command()(predict3dunet)
 
 
 @app.command()
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Run folder (or the model folder in it).", show_default=False)],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Run folder, or the model folder in it.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.", show_default=False)],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     device: Device = "auto",
@@ -315,42 +223,44 @@ def segment(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Segment and measure new images with a trained model; no training data needed."""
+    """Segment and measure new images with a trained model. No training data is needed."""
     from morula.workflows.segment import segment as segment_images
 
-    with answering():
+    with reporting_errors():
         events = segment_images(list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory)
-        show(events, Verbosity.of(quiet, verbose))
+        print_events(events, Verbosity.of(quiet, verbose))
 
 
 @app.command()
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(help="Run folder; with --representations a job file, a run folder or label images.", show_default=False),
+        typer.Argument(help="Run folder. With --representations: a job file, run folder or label images.", show_default=False),
     ],
     representations: Annotated[
         str | None,
         typer.Option(
             metavar="F+C,F+C+Db,...",
-            help="Compare channel sets: what decoding encoded labels gives back. A:mutex_watershed names the decoder, too.",
+            help="Compare sets of channels: encode labels, decode them and score the result. A:mutex_watershed names the decoder.",
         ),
     ] = None,
-    also: Annotated[list[Path], typer.Option("--run", help="An evaluated run to compare with. May be repeated.")] = [],  # noqa: B006
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the comparison; runs/<name>_comparison.")] = None,
+    also: Annotated[list[Path], typer.Option("--run", help="Evaluated run to compare with. Can be repeated.")] = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the comparison [runs/<name>_comparison].")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score the predicted test images of a run against their labels, or compare representations on one data set."""
+    """Score the predicted test images of a run, or compare representations on one data set."""
     from morula.workflows.compare import compare
     from morula.workflows.evaluate import evaluate as evaluate_run
 
-    with answering(lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"):
+    with reporting_errors(
+        lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"
+    ):
         if representations is None and not also:
-            show(evaluate_run(run), Verbosity.of(quiet, verbose))
+            print_events(evaluate_run(run), Verbosity.of(quiet, verbose))
             return
         folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
-        show(
+        print_events(
             compare(run, (representations or "").split(",") if representations else (), output=folder, runs=also),
             Verbosity.of(quiet, verbose),
         )
@@ -360,21 +270,21 @@ def evaluate(
 def tune(
     run: Run,
     metric: Annotated[
-        str | None, typer.Option(help="Figure to raise, for example f1 or panoptic_quality; as the job says when left out.")
+        str | None, typer.Option(help="Score to maximise, for example f1 or panoptic_quality. By default as in the job.")
     ] = None,
     threshold: Annotated[
-        list[float] | None, typer.Option(help="Intersection over union at which it is taken. May be repeated: the mean counts.")
+        list[float] | None, typer.Option(help="IoU threshold of the score. Can be repeated; the score is averaged.")
     ] = None,
     device: Device = "auto",
     memory: Memory = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Search thresholds and operations on objects on the validation images, and write the winner into the run."""
+    """Tune thresholds and post-processing on the validation images, and write the best settings into the run."""
     from morula.workflows.tune import tune as tune_run
 
-    with answering(lambda: f"morula tune {run}"):
-        show(tune_run(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose))
+    with reporting_errors(lambda: f"morula tune {run}"):
+        print_events(tune_run(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
 @app.command()
@@ -382,25 +292,26 @@ def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres (z,y,x); from the file when left out.")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres (z,y,x). By default from the file.")] = None,
     extra: Annotated[
-        list[str], typer.Option("--extra", metavar="NAME", help="A further region property of scikit-image, such as solidity.")
+        list[str],
+        typer.Option("--extra", metavar="NAME", help="Additional region property of scikit-image (repeatable), for example solidity."),
     ] = [],  # noqa: B006
     remove: Annotated[
         list[str],
         typer.Option(
             "--remove",
             metavar="CONDITION",
-            help="Remove objects that satisfy it, such as 'npixels < 100 and circularity <= 0.7'. May be repeated.",
+            help="Remove objects that satisfy this, for example 'npixels < 100 and circularity <= 0.7'. Can be repeated.",
         ),
     ] = [],  # noqa: B006
-    kept: Annotated[Path | None, typer.Option("--kept", help="Label image to write of the objects that remain.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
+    kept: Annotated[Path | None, typer.Option("--kept", help="Label image for the remaining objects.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Measure the objects of a label image: one row an object."""
+    """Measure the objects of a label image: one row per object."""
     from morula.workflows.measure import measure_file
 
-    with answering():
+    with reporting_errors():
         events = measure_file(
             labels,
             output,
@@ -411,16 +322,16 @@ def measure(
             kept=kept,
             overwrite=overwrite,
         )
-        show(events, Verbosity.NORMAL)
+        print_events(events, Verbosity.NORMAL)
 
 
 @app.command()
 def report(run: Run) -> None:
-    """Write the HTML report of a run anew."""
+    """Write the HTML report of a run."""
     from morula.report.build import write_report
 
-    with answering():
-        say(str(write_report(run)))
+    with reporting_errors():
+        echo(str(write_report(run)))
 
 
 @app.command()
@@ -429,17 +340,17 @@ def info(
         Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
     ],
 ) -> None:
-    """Tell what a file or folder holds."""
-    from morula.cli.info import tell
+    """Describe an image, job file, run folder or model."""
+    from morula.cli.info import print_info
 
-    with answering():
-        tell(path)
+    with reporting_errors():
+        print_info(path)
 
 
 @app.command()
 def doctor() -> None:
-    """Tell what this machine has, and what of it will bite."""
-    from morula.cli.doctor import tell
+    """Check this computer: hardware, packages and likely problems."""
+    from morula.cli.doctor import print_findings
 
-    with answering():
-        tell()
+    with reporting_errors():
+        print_findings()

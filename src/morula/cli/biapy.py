@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from morula import __version__
-from morula.cli.show import Verbosity, answering, say, show
+from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 
 if TYPE_CHECKING:
     from morula.core.events import Event
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        say(f"morula {__version__}")
+        echo(f"morula {__version__}")
         raise typer.Exit
 
 
@@ -53,8 +53,8 @@ def biapy(
     """Train and predict with a job file of BiaPy, with BiaPy's own flags."""
     del version
     command = f"morula-biapy --config {config} --result_dir {result_dir} --name {name} --run_id {run_id} --resume"
-    with answering(lambda: command):
-        show(events_of(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite), Verbosity.of(quiet, verbose))
+    with reporting_errors(lambda: command):
+        print_events(events_of(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite), Verbosity.of(quiet, verbose))
 
 
 def events_of(
@@ -76,8 +76,8 @@ def check_prediction(job: Path) -> None:
     from morula.dialects.verbs import check_prediction as warnings_of
 
     for warning in warnings_of(job):
-        say(f"warning: {warning}")
-    say("no problem found")
+        echo(f"warning: {warning}")
+    echo("no problem found")
 
 
 def main() -> None:

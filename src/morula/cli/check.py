@@ -1,11 +1,11 @@
-"""What `morula check` prints."""
+"""The output of `morula check` and `morula convert`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from morula.cli.show import complain, say
+from morula.cli.show import echo, echo_error
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.events import Warned
@@ -14,33 +14,33 @@ from morula.workflows.check import Checked
 from morula.workflows.dry_run import Proof
 
 
-def tell(checked: Checked) -> None:
-    """Print what was planned, the warnings and the cost."""
+def print_check(checked: Checked) -> None:
+    """Print the planned values, the warnings, and the memory and time of the job."""
     prepared = checked.prepared
-    say(prepared.summary_line())
-    say("used for what the job leaves out:")
+    echo(prepared.summary_line())
+    echo("planned values of keys that the job leaves out:")
     width = max((len(key) for key in checked.planned), default=0)
     for key, value in checked.planned.items():
-        say(f"  {key:<{width}}  {value}")
+        echo(f"  {key:<{width}}  {value}")
     for warning in prepared.warnings:
-        complain(f"warning: {warning}")
+        echo_error(f"warning: {warning}")
     if checked.proof is not None:
-        say(cost(checked.proof))
-    say("no problem found")
+        echo(cost(checked.proof))
+    echo("no problems found")
 
 
-def tell_stages(stages: Sequence[Checked | str]) -> None:
+def print_stages(stages: Sequence[Checked | str]) -> None:
     """Print each stage of a job file."""
     for number, stage in enumerate(stages, start=1):
-        say(f"stage {number} of {len(stages)}")
+        echo(f"stage {number} of {len(stages)}")
         if isinstance(stage, str):
-            say(f"{stage}: no problem found yet; its images and costs are checked when the stage that it starts from is done")
+            echo(f"{stage}: no problems found so far; its images and cost can be checked after the stage that it depends on")
         else:
-            tell(stage)
+            print_check(stage)
 
 
 def cost(proof: Proof) -> str:
-    """The cost of a job in a line.
+    """Memory and time of a job in one line.
 
     Examples:
         >>> cost(Proof(weights=1_900_000, peak_bytes=2_000_000_000, seconds_per_step=0.5, steps=1200))
@@ -52,34 +52,35 @@ def cost(proof: Proof) -> str:
     )
 
 
-def tell3dunet(checked: Checked3dunet) -> None:
-    """Print what a job of pytorch-3dunet will do, what was left out, and what has no effect."""
-    say(f"job of pytorch-3dunet; morula {checked.purpose}3dunet --config runs it")
-    say(checked.summary)
-    say("used for what the job leaves out:")
+def print_check3dunet(checked: Checked3dunet) -> None:
+    """Print what a job of pytorch-3dunet does, its planned values, and keys without effect."""
+    echo(f"job of pytorch-3dunet; run it with: morula {checked.purpose}3dunet --config")
+    echo(checked.summary)
+    echo("planned values of keys that the job leaves out:")
     width = max((len(key) for key in checked.planned), default=0)
     for key, value in checked.planned.items():
-        say(f"  {key:<{width}}  {value}")
+        echo(f"  {key:<{width}}  {value}")
     for remark in checked.remarks:
-        complain(f"warning: {remark}")
+        echo_error(f"warning: {remark}")
     if checked.proof is not None:
-        say(cost(checked.proof))
-    say("no problem found")
+        echo(cost(checked.proof))
+    echo("no problems found")
 
 
 def write_converted(text: str, warnings: Sequence[Warned], output: Path | None, *, overwrite: bool) -> None:
-    """Print a converted job, or write it.
+    """Print a converted job, or write it to a file.
 
     Raises:
-        FileWriteError: when the file exists already, or cannot be written.
+        FileWriteError: when the file exists, or cannot be written.
     """
     for warning in warnings:
-        complain(f"warning: {warning.message}")
+        echo_error(f"warning: {warning.message}")
     if output is None:
-        say(text.rstrip())
+        echo(text.rstrip())
         return
     if output.exists() and not overwrite:
-        raise FileWriteError(f"{str(output)!r} exists already. Replace it with --overwrite, or name another file.")
+        remedy = "Replace it with --overwrite, or name another file."
+        raise FileWriteError("output.exists", "already exists", file=output, remedy=remedy)
     with atomic(output) as part:
         part.write_text(text, encoding="utf-8")
-    say(f"wrote {output}; morula check {output} shows what it does")
+    echo(f"wrote {output}; check it with: morula check {output}")

@@ -1,4 +1,4 @@
-"""The demonstration: simulated nuclei, the main job, the report."""
+"""The demo: simulated nuclei, a job, the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from morula.testing.simulate import simulate_data_set
 from morula.workflows.run import run
 
 JOB = """\
-# Simulated nuclei that touch each other: foreground, contour and distance to the border are learned, a watershed makes objects of them.
+# Touching simulated nuclei. The network learns foreground, contour and distance to the boundary; a watershed turns these into objects.
 images:
   train: {raw: data/train/images, labels: data/train/labels}
   validate: 15%
@@ -26,17 +26,16 @@ training: {epochs: 12, optimiser: {kind: adamw, lr: 3e-3}, seed: 0}
 
 
 def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
-    """Simulate a data set into `folder`, run the main job on it, end with scores and a report.
+    """Simulate a data set in `folder`, then train, predict, score and report.
 
     Raises:
-        FileWriteError: when the folder holds something already.
+        FileWriteError: when the folder is not empty.
     """
     job = folder / "job.yaml"
     if folder.exists() and any(folder.iterdir()):
         if not (overwrite and job.is_file()):
-            raise FileWriteError(
-                f"the folder {str(folder)!r} is not empty. Replace a former demo with --overwrite, or name another with --output."
-            )
+            remedy = "Replace an earlier demo with --overwrite, or name another folder with --output."
+            raise FileWriteError("demo.folder_not_empty", "the folder is not empty", file=folder, remedy=remedy)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     yield Logged(f"simulating nuclei into {folder / 'data'}")
@@ -49,8 +48,8 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread inside: so small a network gains next to nothing from two, which wait for each other on a machine
-    that has other work."""
+    """Let PyTorch compute on one thread inside: such a small network gains almost nothing from two, and on a busy computer they wait for
+    each other."""
     import torch
 
     before = torch.get_num_threads()

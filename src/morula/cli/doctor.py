@@ -1,4 +1,4 @@
-"""What this machine has, and what of it will bite."""
+"""`morula doctor`: hardware, packages and likely problems of this computer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from morula.cli.show import say
+from morula.cli.show import echo
 
 EXTRAS = {"napari": "napari", "openvino": "openvino", "tensorboard": "track", "tensorstore": "formats"}
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, what was found, and the remedy where it will bite."""
+    """One line: what was checked, the result, and the remedy if it is likely to cause a problem."""
 
-    what: str
-    found: str
+    subject: str
+    result: str
     remedy: str = ""
 
 
 def findings() -> Iterator[Finding]:
-    """Everything looked at."""
+    """All checks."""
     yield Finding("python", f"{sys.version.split()[0]} on {platform.platform()}")
     yield from _processor()
     yield from _torch()
@@ -40,11 +40,11 @@ def _processor() -> Iterator[Finding]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("processor cores", str(usable))
     memory = psutil.virtual_memory()
-    remedy = "close other programs, or state --memory" if memory.available < 4e9 else ""
+    remedy = "close other programs, or limit the memory with --memory" if memory.available < 4e9 else ""
     yield Finding("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB", remedy)
     for name, place in (("disk here", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(place).free
-        yield Finding(name, f"{free / 1e9:.1f} GB free", "make room; predictions of large volumes need it" if free < 5e9 else "")
+        yield Finding(name, f"{free / 1e9:.1f} GB free", "free disk space; predictions of large volumes need it" if free < 5e9 else "")
 
 
 def _torch() -> Iterator[Finding]:
@@ -65,8 +65,8 @@ def _why_no_gpu(built_for: str | None) -> str:
     if shutil.which("nvidia-smi") is None:
         return ""
     if built_for is None:
-        return "an NVIDIA driver is here but this torch is built without CUDA; install a CUDA build of torch"
-    return f"an NVIDIA driver is here and torch is built for CUDA {built_for}, but they do not agree; update one of them"
+        return "an NVIDIA driver is installed but this torch is built without CUDA; install a CUDA build of torch"
+    return f"the NVIDIA driver does not support CUDA {built_for}, which torch is built for; update one of them"
 
 
 def _limits() -> Iterator[Finding]:
@@ -76,14 +76,14 @@ def _limits() -> Iterator[Finding]:
         yield Finding(
             "shared memory",
             f"{free / 1e9:.1f} GB free",
-            "worker processes may die; use training.workers: 0, or docker run --shm-size" if free < 1e9 else "",
+            "worker processes may be killed; set training.workers: 0, or use docker run --shm-size" if free < 1e9 else "",
         )
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield Finding("open files", str(soft), "raise it with `ulimit -n 4096` before reading large Zarr arrays" if soft < 1024 else "")
+    yield Finding("open files", str(soft), "increase it with `ulimit -n 4096` before reading large Zarr arrays" if soft < 1024 else "")
 
 
 def _packages() -> Iterator[Finding]:
@@ -92,13 +92,12 @@ def _packages() -> Iterator[Finding]:
         yield Finding(package, "installed" if there else f"not installed (pip install 'morula[{extra}]')")
 
 
-def tell() -> None:
-    """Print the findings, those that will bite marked."""
-    found = list(findings())
-    width = max(len(finding.what) for finding in found)
-    for finding in found:
-        say(
-            f"{'!' if finding.remedy else ' '} {finding.what:<{width}}  {finding.found}{f'  -> {finding.remedy}' if finding.remedy else ''}"
-        )
-    bites = sum(bool(finding.remedy) for finding in found)
-    say("nothing here will bite" if not bites else f"{bites} of these will bite, see the lines marked with !")
+def print_findings() -> None:
+    """Print the findings; likely problems are marked."""
+    results = list(findings())
+    width = max(len(finding.subject) for finding in results)
+    for finding in results:
+        remedy = f"  -> {finding.remedy}" if finding.remedy else ""
+        echo(f"{'!' if finding.remedy else ' '} {finding.subject:<{width}}  {finding.result}{remedy}")
+    problems = sum(bool(finding.remedy) for finding in results)
+    echo(f"{problems} likely problem{'s' if problems > 1 else ''}, marked with !" if problems else "no problems found")

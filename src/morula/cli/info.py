@@ -1,4 +1,4 @@
-"""What a file or folder holds."""
+"""`morula info`: describe a file or folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from morula.cli.show import say
+from morula.cli.show import echo
 from morula.core.image import Image
 
 
-def tell(path: Path) -> None:
-    """Print what it is."""
+def print_info(path: Path) -> None:
+    """Print what a file or folder is."""
     if (path / "provenance.json").is_file() or (path / "model.json").is_file():
         _run(path)
         return
@@ -23,12 +23,12 @@ def tell(path: Path) -> None:
     from morula.io.pairs import list_images
     from morula.io.read import read
 
-    for line in lines_of_all([read(each) for each in list_images(path)]):
-        say(line)
+    for line in lines_of_all([read(file) for file in list_images(path)]):
+        echo(line)
 
 
 def lines_of_all(images: Sequence[Image]) -> list[str]:
-    """One image in detail, several together; those of different dimensions one by one.
+    """One image in detail, several images together; with different dimensions one line per image.
 
     Examples:
         >>> pair = [Image(np.zeros((8, 8), np.uint8), "YX", source="a"), Image(np.zeros((4, 8, 8), np.uint8), "ZYX", source="b")]
@@ -45,7 +45,7 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
 
 
 def header(image: Image) -> str:
-    """What an image's header tells, in a line."""
+    """Axes, shape, type and size of an image in one line."""
     size = np.prod(image.shape, dtype=np.int64) * image.dtype.itemsize
     return f"axes {image.axes}, shape {' x '.join(map(str, image.shape))}, {image.dtype}, {size / 1e6:.1f} MB"
 
@@ -73,22 +73,22 @@ def _job(path: Path) -> None:
     data = read_documents(path)[0].data
     program = recognise(data) if isinstance(data, Mapping) else None
     if program is not None:
-        say(f"job of {program}")
+        echo(f"job of {program}")
     else:
-        say(f"job of Morula; `morula check {path}` shows what it does and what is wrong with it")
+        echo(f"job of Morula; check it with: morula check {path}")
 
 
 def _run(path: Path) -> None:
     model = path / "model" if (path / "model").is_dir() else path
     if (path / "provenance.json").is_file():
-        say(f"run folder {path}")
-        say(f"  report      {'report.html' if (path / 'report.html').is_file() else 'not written yet'}")
+        echo(f"run folder {path}")
+        echo(f"  report      {'report.html' if (path / 'report.html').is_file() else 'not written yet'}")
     facts = model / "model.json"
     if not facts.is_file():
-        say("  model       none yet: the training has not finished")
+        echo("  model       none yet: the training is not finished")
         return
     stored = json.loads(facts.read_text(encoding="utf-8"))
     architecture = stored["network"]
-    say(f"  model       {architecture['kind']}, {architecture['ndim']}D, {architecture['in_channels']} channel(s) in")
-    say(f"  channels    {', '.join(stored['channels'])}")
-    say(f"  voxel size  {stored['voxel_size']}")
+    echo(f"  model       {architecture['kind']}, {architecture['ndim']}D, {architecture['in_channels']} channel(s) in")
+    echo(f"  channels    {', '.join(stored['channels'])}")
+    echo(f"  voxel size  {stored['voxel_size']}")

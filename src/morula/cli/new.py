@@ -1,4 +1,4 @@
-"""The questions of `morula new`, and its answer."""
+"""The questions and the output of `morula new`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, cast
 import typer
 
 from morula.cli.check import cost
-from morula.cli.show import complain, say
+from morula.cli.show import echo, echo_error
 from morula.core.errors import OptionError
 from morula.core.voxel_size import VoxelSize
 from morula.workflows.measure import lengths
@@ -28,50 +28,49 @@ def answers_for(
     unlabelled: str | None,
     ask: bool,
 ) -> Answers:
-    """Answers from the options, the missing ones asked for.
+    """Answers from the options; missing ones are asked for.
 
     Raises:
-        OptionError: for an answer that is none, or a missing one that must not be asked for.
+        OptionError: for an unknown task, or a missing option when nothing may be asked.
     """
     if not ask and (raw is None or labels is None):
-        raise OptionError("with --yes nothing is asked, so --raw and --labels must be given.")
+        missing = "--raw" if raw is None else "--labels"
+        raise OptionError("new.missing_option", "is required together with --yes", key=missing)
     task = task or (
-        typer.prompt("Objects to be told apart (instances) or a class for every pixel (semantic)?", default="instances")
-        if ask
-        else "instances"
+        typer.prompt("Single objects (instances) or a class for every pixel (semantic)?", default="instances") if ask else "instances"
     )
     if task not in TASKS:
-        raise OptionError(f"task {task!r} is not known; write instances or semantic.")
-    raw = raw or typer.prompt("Folder (or file, or pattern) of the training images")
-    labels = labels or typer.prompt("Folder (or file, or pattern) of their label images")
+        raise OptionError("new.unknown_task", "must be instances or semantic", key="--task", value=task)
+    raw = raw or typer.prompt("Training images (folder, file or pattern)")
+    labels = labels or typer.prompt("Their label images (folder, file or pattern)")
     if test is None and ask:
         test = typer.prompt("Images to predict (empty: none)", default="", show_default=False) or None
         if test is not None and test_labels is None:
-            test_labels = typer.prompt("Their labels, to be scored (empty: none)", default="", show_default=False) or None
+            test_labels = typer.prompt("Their label images, for scores (empty: none)", default="", show_default=False) or None
     if unlabelled is None and ask:
-        unlabelled = typer.prompt("Many more images without labels, to pretrain on (empty: none)", default="", show_default=False) or None
+        unlabelled = typer.prompt("Many more images without labels, for pretraining (empty: none)", default="", show_default=False) or None
     size = voxel_size_of(raw, voxel_size, ask=ask)
     return Answers(cast(str, raw), cast(str, labels), cast(Literal["instances", "semantic"], task), test, test_labels, size, unlabelled)
 
 
 def voxel_size_of(raw: str, stated: str | None, *, ask: bool) -> VoxelSize | None:
-    """The stated voxel size; asked for where the images are 3D and do not tell it; `None` leaves it to the files."""
+    """The given voxel size; asked for if the images are 3D and do not state it. `None`: from the files."""
     from morula.io.pairs import list_images
     from morula.io.read import read
 
     first = read(list_images(Path(raw))[0])
     ndim = first.ndim_spatial
     if stated is None and ask and first.voxel_size is None and ndim == 3:
-        stated = typer.prompt("Voxel size z,y,x in micrometres (the files do not tell)", default="1,1,1")
+        stated = typer.prompt("Voxel size z,y,x in micrometres (not stated in the files)", default="1,1,1")
     return None if stated is None else VoxelSize.of(lengths(stated), ndim)
 
 
-def tell(written: Written) -> None:
-    """Print what was seen, planned and proven."""
+def print_written(written: Written) -> None:
+    """Print a summary of the images, the plan, and memory and time of the job."""
     for line in written.summary.lines():
-        say(line)
-    say(written.prepared.summary_line())
+        echo(line)
+    echo(written.prepared.summary_line())
     for warning in (*written.prepared.warnings, *written.notes):
-        complain(f"note: {warning}")
-    say(cost(written.proof))
-    say(f"wrote {written.path}; start it with: morula run {written.path}")
+        echo_error(f"note: {warning}")
+    echo(cost(written.proof))
+    echo(f"wrote {written.path}; start it with: morula run {written.path}")

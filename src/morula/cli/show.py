@@ -1,4 +1,4 @@
-"""Events on a terminal: bars where there is one, plain lines elsewhere."""
+"""Print events: progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 QUIET_SECONDS = 10.0
-"""Plain lines of progress come at most so often."""
+"""Plain lines of progress are printed at most this often."""
 
 
 class Verbosity(IntEnum):
-    """How much is said."""
+    """How much is printed."""
 
     QUIET = 0
     NORMAL = 1
@@ -36,39 +36,39 @@ class Verbosity(IntEnum):
         return cls.QUIET if quiet else cls.VERBOSE if verbose else cls.NORMAL
 
 
-def say(text: str) -> None:
-    """A line of the result."""
+def echo(text: str) -> None:
+    """Print a line of the result."""
     print(text, flush=True)
 
 
-def complain(text: str) -> None:
-    """A line for the user's attention."""
+def echo_error(text: str) -> None:
+    """Print a line to standard error: warnings, errors, hints."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def answering(again: Callable[[], str] | None = None) -> Iterator[None]:
-    """Our own errors become words; anything else is a bug and keeps its traceback. Exit code 2 for a wrong argument, else 1.
+def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
+    """Print errors of Morula without traceback; any other error is a bug and keeps it. Exit code 2 for a wrong argument, else 1.
 
-    `again` gives the command to go on with after Ctrl-C.
+    `resume` returns the command that continues after Ctrl-C.
     """
     try:
         yield
     except JobError as error:
         for problem in error.problems:
-            complain(str(problem))
+            echo_error(str(problem))
         count = len(error.problems)
-        complain(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
+        echo_error(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
         raise typer.Exit(1) from None
     except MorulaError as error:
-        complain(f"error: {error}")
+        echo_error(f"error: {error}")
         raise typer.Exit(2 if isinstance(error, OptionError) else 1) from None
     except KeyboardInterrupt:
-        complain(f"stopped.{f' Go on with: {again()}' if again else ''}")
+        echo_error(f"Stopped.{f' Continue with: {resume()}' if resume else ''}")
         raise typer.Exit(1) from None
 
 
-def show(events: Iterable[Event], verbosity: Verbosity) -> None:
+def print_events(events: Iterable[Event], verbosity: Verbosity) -> None:
     """Read a stream of events to its end and print it."""
     if sys.stdout.isatty() and verbosity >= Verbosity.NORMAL:
         _with_bars(events, verbosity)
@@ -92,7 +92,7 @@ def is_printed(event: Event, verbosity: Verbosity) -> bool:
 
 def _emit(event: Event, verbosity: Verbosity) -> None:
     if is_printed(event, verbosity):
-        (complain if isinstance(event, Warned) else say)(line(event))
+        (echo_error if isinstance(event, Warned) else echo)(line(event))
 
 
 def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
@@ -101,7 +101,7 @@ def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
         if isinstance(event, Progress):
             if verbosity >= Verbosity.NORMAL and time.monotonic() - last > QUIET_SECONDS:
                 last = time.monotonic()
-                say(line(event))
+                echo(line(event))
         else:
             _emit(event, verbosity)
 
