@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from morula.decoders import DECODERS
 from morula.jobs.load import validate
@@ -62,3 +65,17 @@ def test_decoder_has_a_picture(name: str) -> None:
     assert f"\n## {name}\n" in page
     assert f"(../images/decoder-{name}.webp)" in page
     assert (ROOT / f"docs/images/decoder-{name}.webp").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("name", ["channel-C", "decoder-connected_components"])
+def test_pictures_are_up_to_date(name: str) -> None:
+    specification = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
+    assert specification is not None
+    assert specification.loader is not None
+    pictures = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(pictures)
+    stored = np.asarray(Image.open(ROOT / f"docs/images/{name}.webp").convert("RGBA"), float)
+    drawn = np.asarray(pictures.PICTURES[name](), float)
+    assert stored.shape == drawn.shape
+    opaque = drawn[..., 3] == 255
+    assert np.abs(stored - drawn)[opaque].mean() < 4  # WebP is lossy

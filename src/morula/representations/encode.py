@@ -80,14 +80,14 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
         [Foreground(), DistanceToBoundary(norm=False)]
     """
     own = _by_code(channels) if isinstance(channels, Mapping) else {}
-    options = _by_code(options or {})
+    stated = _by_code(options or {})
     codes = [REPRESENTATIONS.resolve(name) for name in ([channels] if isinstance(channels, str) else channels)]
-    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **(options.get(code) or {})} for code in codes}
+    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **(stated.get(code) or {})} for code in codes}
     if not codes:
         raise OptionError("channels.empty", f"must name at least one of {', '.join(REPRESENTATIONS.names)}", key="channels")
     if len(given) != len(codes):
         raise OptionError("channels.duplicate", "must not name a channel twice", key="channels", value=codes)
-    surplus = sorted(set(options) - set(codes))
+    surplus = sorted(set(stated) - set(codes))
     if surplus:
         raise OptionError(
             "channels.surplus_options",
