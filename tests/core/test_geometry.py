@@ -145,6 +145,14 @@ def test_voxel_sizes_in_every_spelling() -> None:
     assert {spacing_of(each, 3) for each in spellings} == {(0.5, 0.1, 0.1)}
     assert spacing_of(2, 2) == (2.0, 2.0)
     assert VoxelSize.of(None, 2).unit == "pixel"
-    assert VoxelSize(1, 1, unit="µm") == VoxelSize(1, 1, unit="micrometre")
+    for unit, spellings in {
+        "um": ["µm", "micrometre", "Micrometers", "microns", "\\u00B5m"],
+        "nm": ["nanometers", "nanometre"],
+        "Å": ["angstrom", "Ångström", "\u212b"],
+        "inch": ["in", "inches"],
+        "m": ["metres", " meter "],
+        "pixel": ["", "px", "voxels"],
+    }.items():
+        assert {VoxelSize(1, 1, unit=spelling).unit for spelling in spellings} == {unit}, unit
     assert spatial_array(Image(np.zeros((3, 4, 4)), Axes("ZYX"), size))[1] == (0.5, 0.1, 0.1)
     assert Image(np.zeros((4, 4)), Axes("YX")).spacing == (1.0, 1.0)

@@ -43,6 +43,12 @@ def test_imagej_stack_with_a_step_of_one_unit(tmp_path):
     assert read(tmp_path / "a.tif").spacing == (1.0, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".ome.zarr", ".h5", ".nii"])
+def test_angstrom_is_written_and_read(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", VOLUME, axes="ZYX", voxel_size={"z": 20.0, "y": 5.0, "x": 5.0, "unit": "Å"})
+    assert read(path).spacing == pytest.approx((0.002, 0.0005, 0.0005))
+
+
 def test_planes_that_the_metadata_declare_but_the_file_lacks(tmp_path):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, VOLUME, ome=True, metadata={"axes": "ZYX"})

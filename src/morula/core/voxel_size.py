@@ -10,11 +10,14 @@ from typing import TypeAlias
 from morula.core.errors import OptionError
 
 _METRES = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "pm": 1e-12, "Å": 1e-10, "inch": 0.0254, "pixel": None}
+_PREFIXES = {"pico": "pm", "nano": "nm", "micro": "um", "mikro": "um", "milli": "mm", "centi": "cm", "zenti": "cm", "": "m"}
 _SPELLINGS = {
-    "nanometer": "nm", "nanometre": "nm", "micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um",
-    "μm": "um", "\\u00b5m": "um", "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm", "meter": "m",
-    "metre": "m", "angstrom": "Å", "picometer": "pm", "inches": "inch", "px": "pixel", "pixels": "pixel", "voxel": "pixel", "": "pixel",
+    **{f"{prefix}{metre}": unit for prefix, unit in _PREFIXES.items() for metre in ("meter", "metre", "meters", "metres")},
+    "micron": "um", "microns": "um", "µm": "um", "μm": "um", "\\u00b5m": "um", "å": "Å", "\u212b": "Å",
+    "angstrom": "Å", "angstroms": "Å", "ångström": "Å", "ångströms": "Å", "inches": "inch", "in": "inch", "px": "pixel",
+    "pixels": "pixel", "voxel": "pixel", "voxels": "pixel", "": "pixel",
 }  # fmt: skip
+"""Units by their spellings in lower case, as programs and users write them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class VoxelSize:
                     value=length,
                     remedy="Correct it, or leave the voxel size out.",
                 )
-        unit = _SPELLINGS.get(self.unit.lower(), self.unit)
+        unit = _SPELLINGS.get(self.unit.strip().lower(), self.unit)
         if unit not in _METRES:
             raise OptionError("voxel_size.unknown_unit", f"must be one of {', '.join(_METRES)}", key="voxel_size.unit", value=self.unit)
         object.__setattr__(self, "unit", unit)
