@@ -229,6 +229,12 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"MODEL.ARCHITECTURE": "unett"}, "MODEL.ARCHITECTURE", "biapy.unknown_value", "unet"),
     ({"TRAIN.LR_SCHEDULER.NAME": "warmupcosine"}, "TRAIN.LR_SCHEDULER.MIN_LR", "biapy.missing_key", ""),
     ({"AUGMENTOR.ENABLE": True, "AUGMENTOR.MOTION_BLUR": True}, "AUGMENTOR.MOTION_BLUR", "biapy.not_supported", ""),
+    (
+        {"AUGMENTOR.ENABLE": True, "AUGMENTOR.ELASTIC": True, "AUGMENTOR.E_SIGMA": 0.0},
+        "AUGMENTOR.E_SIGMA",
+        "biapy.out_of_range",
+        "above 0",
+    ),
     ({"DATA.VAL.CROSS_VAL": True}, "DATA.VAL.CROSS_VAL", "biapy.not_supported", "one job per fold"),
     ({"DATA.N_CLASSES": 2, "MODEL.N_CLASSES": 3}, "MODEL.N_CLASSES", "biapy.stated_twice", ""),
 ]

@@ -71,7 +71,9 @@ def _elastic(settings: Settings) -> dict[str, Value]:
     standard deviation of the result. Uniform noise has 1 / sqrt(3), and the Gaussian divides it by 2 * sqrt(pi) * sigma.
     """
     low, high = settings.pair("AUGMENTOR.E_ALPHA")
-    sigma = settings.number("AUGMENTOR.E_SIGMA")
+    if (sigma := settings.number("AUGMENTOR.E_SIGMA")) <= 0:
+        settings.wrong("biapy.out_of_range", "AUGMENTOR.E_SIGMA", "is no standard deviation in pixels", "Write a number above 0.")
+        sigma = 4.0
     spread = (low + high) / 2 / math.sqrt(3) / (2 * math.sqrt(math.pi) * sigma)
     return {"alpha": round(spread, 4), "sigma": max(2.0, round(math.sqrt(3) * sigma, 3))}
 
