@@ -1,13 +1,14 @@
-"""What a job file may say under `training:`. Needs no torch."""
+"""Options under `training:` of a job file. Importable without torch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from morula.core.errors import OptionError
 from morula.core.options import Options
 
 
@@ -15,7 +16,7 @@ def interval(every: str | int) -> tuple[int, str]:
     """Count and unit of an interval: ``"500 steps"``, ``"2 epochs"``, ``"epoch"``, or a plain number of epochs.
 
     Raises:
-        ValueError: for anything else.
+        OptionError: for anything else.
 
     Examples:
         >>> interval("500 steps"), interval("1 epoch"), interval(3)
@@ -24,27 +25,27 @@ def interval(every: str | int) -> tuple[int, str]:
     match = re.fullmatch(r"\s*(\d*)\s*(epoch|step)?s?\s*", str(every))
     count = int(match.group(1) or 1) if match and match.group(0).strip() else 0
     if match is None or count < 1:
-        raise ValueError(f"{every!r} is not an interval; write for example '500 steps', '2 epochs' or a number of epochs from 1")
+        raise OptionError("interval.form", "must be for example '500 steps', '2 epochs' or a number of epochs from 1", value=every)
     return count, f"{match.group(2) or 'epoch'}s"
 
 
-def _spelled(every: str | int) -> str:
+def _normalised(every: str | int) -> str:
     count, unit = interval(every)
     return f"{count} {unit}"
 
 
-def _usually(kind: str) -> BeforeValidator:
-    """A variant by its bare name, or by its options alone: then the usual kind is meant."""
+def _default_kind(kind: str) -> BeforeValidator:
+    """Accept a variant as its bare name, or as its options without a kind, which then have the default kind."""
 
-    def spelt(value: Any) -> Any:
+    def expanded(value: object) -> object:
         if isinstance(value, Mapping) and "kind" not in value:
             return {"kind": kind, **value}
         return {"kind": value} if isinstance(value, str) else value
 
-    return BeforeValidator(spelt)
+    return BeforeValidator(expanded)
 
 
-Every = Annotated[str, BeforeValidator(_spelled, json_schema_input_type=str | int)]
+Every = Annotated[str, BeforeValidator(_normalised, json_schema_input_type=str | int)]
 
 
 Argument = bool | int | float | str | list[int | float] | None
@@ -53,7 +54,7 @@ Argument = bool | int | float | str | list[int | float] | None
 
 class _Rule(Options):
     decay_all: bool = False
-    """Decay biases and norms too, as torch does by default."""
+    """Apply weight decay to biases and normalisations too, as torch does by default."""
 
 
 class AdamW(_Rule):
@@ -65,9 +66,9 @@ class AdamW(_Rule):
     lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(1e-2, ge=0)
-    """Pull of the weights to zero, in units of the rate; biases and norms are spared."""
+    """Decay of the weights per step, as a multiple of the learning rate; except for biases and normalisations."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Memory of the mean and of the mean square of the gradient."""
+    """Decay rates of the running averages of the gradient and of its square."""
 
 
 class Adam(_Rule):
@@ -79,9 +80,9 @@ class Adam(_Rule):
     lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty added to the gradient; biases and norms are spared."""
+    """L2 penalty added to the gradient; except for biases and normalisations."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Memory of the mean and of the mean square of the gradient."""
+    """Decay rates of the running averages of the gradient and of its square."""
 
 
 class SGD(_Rule):
@@ -93,16 +94,18 @@ class SGD(_Rule):
     lr: float = Field(1e-2, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty added to the gradient; biases and norms are spared."""
+    """L2 penalty added to the gradient; except for biases and normalisations."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Share of the last update that is kept."""
+    """Share of the last update that is added to the next one."""
     nesterov: bool = False
-    """Look ahead along the momentum (needs momentum above 0)."""
+    """Nesterov momentum (needs a momentum above 0)."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SGD:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov looks ahead along the momentum, but momentum is 0; raise momentum (0.9) or leave nesterov out")
+            raise OptionError(
+                "optimiser.nesterov", "needs a momentum above 0", key="nesterov", value=True, remedy="Set momentum: 0.9, or leave it out."
+            )
         return self
 
 
@@ -115,17 +118,17 @@ class TorchOptimiser(_Rule):
     lr: float = Field(1e-3, gt=0)
     """Learning rate; the highest one of the schedule."""
     weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty added to the gradient; biases and norms are spared."""
+    """L2 penalty added to the gradient; except for biases and normalisations."""
     options: dict[str, Argument] = Field({})
     """Further arguments of the class, for example `{momentum: 0.9}`."""
 
 
 class OneCycle(Options):
-    """Up to the full rate, then down to almost nothing, over all epochs (Smith and Topin 2018). Fits a fixed number of epochs."""
+    """Rise to the full rate, then fall to almost zero, over all epochs (Smith and Topin 2018). For a fixed number of epochs."""
 
     kind: Literal["one_cycle"] = "one_cycle"
     warmup: float = Field(0.3, ge=0, lt=1)
-    """Share of all steps in which the rate rises."""
+    """Share of all steps in which the learning rate rises."""
 
 
 class Cosine(Options):
@@ -133,31 +136,31 @@ class Cosine(Options):
 
     kind: Literal["cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps in which the rate rises."""
+    """Share of all steps in which the learning rate rises."""
     floor: float = Field(0.0, ge=0, lt=1)
-    """Share of the rate that remains at the end."""
+    """Learning rate at the end, as a share of the full one."""
 
 
 class Plateau(Options):
-    """Lower the rate whenever the validation loss (the training loss where nothing is validated) stops falling."""
+    """Lower the learning rate whenever the validation loss (without validation: the training loss) stops falling."""
 
     kind: Literal["plateau"] = "plateau"
     factor: float = Field(0.5, gt=0, lt=1)
-    """The rate is multiplied by this."""
+    """Factor by which the learning rate is multiplied."""
     patience: int = Field(10, ge=0)
-    """Validations without a lower loss before that happens."""
+    """Validations without a lower loss after which the learning rate is reduced."""
     threshold: float = Field(1e-4, ge=0)
-    """Relative fall that counts as lower."""
+    """Relative decrease of the loss that counts as lower."""
     floor: float = Field(0.0, ge=0)
-    """Lowest rate."""
+    """Lowest learning rate."""
 
 
 class Constant(Options):
-    """The same rate throughout."""
+    """A constant learning rate."""
 
     kind: Literal["constant"] = "constant"
     warmup: int = Field(0, ge=0)
-    """Steps in which the rate rises at the start."""
+    """Steps at the start in which the learning rate rises."""
 
 
 class TorchSchedule(Options):
@@ -174,8 +177,8 @@ class TorchSchedule(Options):
     """Learning rate below which the training ends."""
 
 
-Optimiser = Annotated[AdamW | Adam | SGD | TorchOptimiser, Field(discriminator="kind"), _usually("adamw")]
-Schedule = Annotated[OneCycle | Cosine | Plateau | Constant | TorchSchedule, Field(discriminator="kind"), _usually("one_cycle")]
+Optimiser = Annotated[AdamW | Adam | SGD | TorchOptimiser, Field(discriminator="kind"), _default_kind("adamw")]
+Schedule = Annotated[OneCycle | Cosine | Plateau | Constant | TorchSchedule, Field(discriminator="kind"), _default_kind("one_cycle")]
 
 
 class Training(Options):
@@ -192,43 +195,43 @@ class Training(Options):
     epochs: int = Field(100, ge=1)
     """Passes through the training patches."""
     steps_per_epoch: int | None = Field(None, ge=1)
-    """Batches an epoch, shared by all processes; one pass through all patches when left out."""
+    """Batches per epoch, of all processes together; one pass through all patches when left out."""
     steps: int | None = Field(None, ge=1)
-    """Most steps in all; the epochs alone decide when left out."""
+    """Largest number of steps; determined by the epochs when left out."""
     optimiser: Optimiser = AdamW()
     """Rule that turns gradients into new weights: adamw, adam, sgd, or torch for any class of torch.optim."""
     schedule: Schedule = OneCycle()
     """Course of the learning rate: one_cycle, cosine, plateau, constant, or torch for any class of torch.optim.lr_scheduler."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many validations in a row without a better one; never when left out."""
+    """Stop after this number of consecutive validations without an improvement; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     """Arithmetic: auto takes bf16, else fp16, on a CUDA GPU, bf16 on a CPU with AMX, else fp32. Losses are in fp32 (fp64)."""
     clip_norm: float | None = Field(None, gt=0)
-    """Longest gradient (L2 norm over all weights); longer ones are shortened."""
+    """Largest L2 norm of the gradient over all weights; larger gradients are scaled down."""
     accumulate: int = Field(1, ge=1)
-    """Batches joined to one step, for batches larger than the memory. Exact, at the price of one more forward pass a batch."""
+    """Batches per step, for batches that do not fit into memory. Exact, at the cost of one more forward pass per batch."""
     rates: dict[str, Annotated[float, Field(gt=0)]] = Field({})
-    """Factors of the rate for parts of the network, by patterns of weights' names: `{"encoder.*": 0.1}`; the first that fits counts."""
+    """Factors of the learning rate for parts of the network, by patterns of weight names: `{"encoder.*": 0.1}`; the first match is used."""
     freeze: tuple[str, ...] = ()
-    """Patterns of the names of weights that stay as they are, for example `encoder.*`; norms among them keep their statistics."""
+    """Patterns of names of weights that are not trained, for example `encoder.*`; frozen normalisations keep their statistics."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights, for example 0.999, which is validated and kept in their place. Off when left out."""
+    """Decay of an exponential moving average of the weights, for example 0.999, which is validated and stored. Off when left out."""
     seed: int = Field(0, ge=0)
-    """Of everything random: same seed, same weights (on a CPU, bit for bit)."""
+    """Seed of all random numbers: same seed, same weights (on a CPU, bit for bit)."""
     restarts: int = Field(1, ge=1)
-    """Trainings in all, each with the next seed; the one that ends with the best score (without labels: the lowest loss) is kept. For
-    losses that chance leads to unlike ends, as those without labels do."""
+    """Number of trainings, each with the next seed; the one with the best score (without labels: the lowest loss) is kept. For losses whose
+    result depends strongly on the seed, such as those without labels."""
     workers: int = Field(0, ge=0)
-    """Processes that prepare patches beside the training."""
+    """Worker processes that prepare patches."""
     validate_every: Every = "1 epoch"
     """Interval between validations, in epochs or steps."""
     checkpoint_every: Every = "1 epoch"
-    """Interval between saved states to resume from, in epochs or steps; one is saved at the end in any case."""
+    """Interval between checkpoints to resume from, in epochs or steps; one is always written at the end."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Kind of processor; auto takes the fastest one present."""
+    """Kind of device; auto uses the fastest one present."""
     devices: int | tuple[int, ...] | Literal["auto"] = 1
-    """How many (or which) processors of this machine; each takes whole batches, so the effective batch grows with them."""
+    """Number (or indices) of devices of this machine; each computes whole batches, so the effective batch grows with them."""
     nodes: int = Field(1, ge=1)
-    """Machines of a cluster job."""
+    """Number of machines of a cluster job."""
     strategy: Literal["auto", "ddp"] = "auto"
-    """How several devices work together; auto takes ddp when there are several."""
+    """How several devices work together; auto uses ddp with several devices."""
