@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import morula
+from morula.decoders.decode import decode_objects
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.statistics import statistics
 from morula.methods.classes import Classes, class_columns
@@ -101,3 +102,15 @@ def test_run_folder() -> None:
 
 def test_learning_curves() -> None:
     assert set(_FIXED) <= set(documented("training.csv"))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "channels"),
+    [("watershed", ["F", "C"]), ("embedseg", ["E"]), ("agglomeration", ["A"]), ("connected_components", ["F"]), ("flows", ["F", "G"])],
+)
+def test_intermediates(decoder: str, channels: list[str]) -> None:
+    objects = decode_objects(morula.encode(LABELS, channels), channels, decoder)
+    (row,) = [
+        line for line in PAGE.splitlines() if line.startswith("| ") and decoder in line.split("|")[1] and "`" not in line.split("|")[1]
+    ]
+    assert set(objects.intermediates) <= set(re.findall(r"`(\w+)`", row))
