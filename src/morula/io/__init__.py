@@ -1,4 +1,4 @@
-"""Images, label images and tables in files: one module a format, chosen by suffix and content.
+"""Images and label images in files: one module per format, chosen by suffix and content.
 
 The functions: `morula.io.read.read` and `read_labels`, `morula.io.write.write`, `morula.io.output.open_output` (block-wise),
 `morula.io.pairs.pair_images` and `list_images`, `morula.io.check.check_image`, `morula.core.atomic.atomic`, `morula.measurement.csv_table`.

@@ -1,4 +1,4 @@
-"""Shapes of chunks in files, and of the blocks in which large arrays are gone through."""
+"""Shapes of the chunks in files, and of the blocks in which large arrays are processed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK_BYTES = 2**26
 
 
 def chunk_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
-    """Chunk of an array to be written: 512 x 512 in 2D, 64 x 128 x 128 in 3D, one channel or time point.
+    """Shape of the chunks of a new array: 512 x 512 in 2D, 64 x 128 x 128 in 3D, one channel or time point.
 
     Examples:
         >>> chunk_shape((2, 40, 1000, 100), "CZYX")
@@ -24,7 +24,7 @@ def chunk_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
 
 
 def block_shape(shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None, limit: int = BLOCK_BYTES) -> tuple[int, ...]:
-    """Largest block of whole chunks below `limit` bytes (at least one chunk), grown from the last axis on.
+    """Shape of the largest block of whole chunks below `limit` bytes (at least one chunk); the last axes are filled first.
 
     Examples:
         >>> block_shape((100, 512, 512), 2, (1, 512, 512), limit=2**20)
@@ -39,7 +39,7 @@ def block_shape(shape: Sequence[int], itemsize: int, chunks: Sequence[int] | Non
 
 
 def iterate_blocks(data: Any, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
-    """All values of an array, block by block."""
+    """The values of an array, block by block, of at most `limit` bytes each."""
     shape = block_shape(data.shape, np.dtype(data.dtype).itemsize, getattr(data, "chunks", None), limit)
     for box in blocks(data.shape, shape):
         yield np.asarray(data[box.slices])

@@ -25,7 +25,7 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Multiscale:
-    """A pyramid: its axes in the order of the arrays, and for each level (finest first) the path and the scale an axis."""
+    """A pyramid: axes in the order of the arrays, and for each level (finest first) its path and one scale per axis."""
 
     axes: Axes
     units: tuple[str, ...]
@@ -34,7 +34,7 @@ class Multiscale:
     version: str
 
     def voxel_size(self, level: int) -> VoxelSize | None:
-        """Voxel size at a level, in um or pixel; `None` where the file states none, or no more than 1 pixel."""
+        """Voxel size at a level, in um or pixel; `None` where the file has none, or 1 pixel only."""
         scale = self.scales[level]
         if scale is None:
             return None
@@ -51,7 +51,7 @@ class Multiscale:
 
 
 def parse(attributes: Mapping[str, Any], ndim: int | None = None) -> Multiscale | None:
-    """The first multiscale that the attributes of a group describe, or `None`.
+    """The first multiscale in the attributes of a group, or `None`.
 
     Raises:
         DataError: for axes that are not among t, c, z, y, x.
@@ -117,7 +117,7 @@ def compose(
         axes: axes of the arrays, in the order TCZYX.
         voxel_size: of level 0.
         factors: for each level, how much coarser each axis is than level 0.
-        labels: where the image of a label image lies (``"../../"``), empty when it has none; `None` for an image.
+        labels: for a label image the path of its image (``"../../"``), empty when it has none; `None` for an image.
         version: ``"0.5"`` or ``"0.4"``.
     """
     lengths = {} if voxel_size is None else {letter: getattr(voxel_size, letter.lower()) for letter in axes.spatial}
@@ -130,7 +130,7 @@ def compose(
     for level, factor in enumerate(factors):
         scale = [float(f * (lengths.get(letter) or 1.0)) for f, letter in zip(factor, axes, strict=True)]
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if level:  # a coarse voxel's centre lies between those that it stands for
+        if level:  # the centre of a coarse voxel is between the centres of the voxels that it covers
             shift = [(f - 1) / 2 * (lengths.get(letter) or 1.0) for f, letter in zip(factor, axes, strict=True)]
             steps.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
@@ -147,10 +147,10 @@ def compose(
 
 
 def is_label(attributes: Mapping[str, Any]) -> bool:
-    """Whether a group's attributes say that it is a label image."""
+    """Whether the attributes of a group declare a label image."""
     return "image-label" in attributes.get("ome", attributes)
 
 
 def label_names(attributes: Mapping[str, Any]) -> list[str]:
-    """Names that the attributes of a ``labels`` group list."""
+    """Label images that the attributes of a ``labels`` group list."""
     return [str(name) for name in attributes.get("ome", attributes).get("labels", ())]

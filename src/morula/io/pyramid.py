@@ -1,4 +1,4 @@
-"""Pyramids: planned from shape and spacing, built block by block."""
+"""Resolution pyramids: planned from shape and spacing, built block by block."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _COARSER = 1.5
 
 
 def plan_levels(shape: Sequence[int], axes: Axes, spacing: Sequence[float]) -> list[tuple[int, ...]]:
-    """For each level, how much coarser each axis is than level 0: by 2 until no halved edge is above 256 voxels.
+    """Downsampling factors per level and axis: powers of 2, until no axis that is halved is longer than 256 voxels.
 
-    An axis that is more than 1.5 times coarser than the finest waits until the others have caught up.
+    An axis whose spacing is more than 1.5 times that of the finest is not halved until the others have reached it.
 
     Args:
         shape: of level 0, in the order of `axes`.
@@ -45,12 +45,12 @@ def plan_levels(shape: Sequence[int], axes: Axes, spacing: Sequence[float]) -> l
 
 
 def level_shape(shape: Sequence[int], factors: Sequence[int]) -> tuple[int, ...]:
-    """Shape of a level; what does not divide is rounded up."""
+    """Shape of a level, rounded up."""
     return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
 
 
 def shrink_mean(source: Any, target: Any, block: Sequence[int]) -> None:
-    """Fill `target` with the mean of the 1 or 2 source voxels an axis that each of its voxels stands for, block by block."""
+    """Fill `target` with the mean of the 1 or 2 source voxels per axis that each target voxel covers, block by block."""
     ratio = [1 if n == m else 2 for n, m in zip(source.shape, target.shape, strict=True)]
     for box in blocks(target.shape, block):
         region = tuple(slice(a * r, min(b * r, n)) for a, b, r, n in zip(box.start, box.stop, ratio, source.shape, strict=True))
@@ -64,10 +64,10 @@ def shrink_mean(source: Any, target: Any, block: Sequence[int]) -> None:
 
 
 def shrink_nearest(source: Any, target: Any, block: Sequence[int], level: int) -> None:
-    """Fill `target` with the source voxel nearest to the centre of each of its voxels, block by block; shapes may be any.
+    """Fill `target` with the source voxel nearest to the centre of each target voxel, block by block; for any pair of shapes.
 
-    Halving, two voxels are equally near: odd levels take the first and even ones the second, so that none drifts off by more than a
-    quarter voxel.
+    When an axis is halved, two voxels are equally near. Odd levels take the first and even levels the second one, so that the shift does
+    not add up over the levels.
     """
     nearest = [_nearest(n, m, level) for n, m in zip(source.shape, target.shape, strict=True)]
     for box in blocks(target.shape, block):

@@ -1,1 +1,1 @@
-"""Measurement: label images into tables with one row an object."""
+"""Measurement: label images to tables with one row per object."""

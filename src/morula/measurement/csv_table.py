@@ -1,4 +1,4 @@
-"""Tables as CSV files: a header line, commas, a point in numbers."""
+"""CSV files: a header line, commas as separators, a point as the decimal mark, UTF-8."""
 
 from __future__ import annotations
 
@@ -55,11 +55,14 @@ def write_table(
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Columns of a CSV file with a header: int64 where every cell is a whole number, else float64 (empty is NaN), else strings.
+    """Read the columns of a CSV file with a header line.
+
+    Returns:
+        Arrays by column name: int64 where every cell is a whole number, else float64 (an empty cell is NaN), else strings.
 
     Raises:
         MissingFileError: when there is no such file.
-        FileReadError: when it is no table.
+        FileReadError: when it is not a table.
 
     Examples:
         >>> import tempfile

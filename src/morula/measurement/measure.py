@@ -1,4 +1,4 @@
-"""One row an object: size, place, box, diameters, outline or surface, shape, intensity."""
+"""Measurement of objects, one row per object: size, position, bounding box, diameters, outline or surface, shape, intensity."""
 
 from __future__ import annotations
 
@@ -35,28 +35,29 @@ def measure(
 ) -> pd.DataFrame:
     """Measure every object of a label image.
 
-    Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the unit stands in the name; ``area_px`` or ``volume_voxels``
-    where no voxel size is known); ``centroid_z``, ``_y``, ``_x`` and ``box_z_start``, ``box_z_stop``, ... in voxels, the stop exclusive;
-    ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); in 2D ``perimeter_um``,
-    ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D ``surface_area_um2`` and
-    ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` where given; ``intensity_mean``, ``_min``, ``_max``,
-    ``_std`` (over the object's voxels) where an image is given, with ``c0_``, ``c1_``, ... in front where it has several channels; then
-    the `extra` ones, with their unit where they have one (``area_convex_um2``) unless a column above is called so; those that need a
-    convex hull are NaN in 3D where all voxels of an object lie in one plane. See `morula.measurement.shape` for outlines and surfaces.
+    Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the name ends in the unit; ``area_px`` or ``volume_voxels``
+    where the voxel size is unknown); ``centroid_z``, ``_y``, ``_x`` and ``box_z_start``, ``box_z_stop``, ... in voxels, the stop is
+    exclusive; ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); in 2D
+    ``perimeter_um``, ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D
+    ``surface_area_um2`` and ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` if given; with an intensity image
+    ``intensity_mean``, ``_min``, ``_max`` and ``_std`` (over the object's voxels), preceded by ``c0_``, ``c1_``, ... if it has several
+    channels; then the `extra` ones, followed by their unit if they have one (``area_convex_um2``) unless a column above has that name. In
+    3D, properties of the convex hull are NaN for objects whose voxels are all in one plane. See `morula.measurement.shape` for outlines
+    and surfaces.
 
     Args:
         labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
-        voxel_size: voxel edge lengths, as for `VoxelSize.of`; the image's own when `None`.
+        voxel_size: voxel edge lengths, as for `VoxelSize.of`; by default that of the `Image`.
         intensity: image (Z)YX or C(Z)YX, array or `Image`, of the same spatial shape.
-        extra: names of scikit-image region properties that are numbers, for example ``"solidity"``; in physical units, slow.
-        confidence: of the ids 1 to n, in order.
+        extra: names of numeric region properties of scikit-image, for example ``"solidity"``; in physical units, slow.
+        confidence: one value for each id from 1 to n, in order.
 
     Returns:
-        One row an object, ordered by label.
+        `pandas.DataFrame` with one row per object, ordered by label.
 
     Raises:
-        DataError: for values that are no labels, or an intensity image of another shape.
-        OptionError: for an unknown extra property or one that the image cannot have.
+        DataError: for values that are not labels, or an intensity image of another shape.
+        OptionError: for an unknown extra property, or one that is not defined for the image.
 
     Examples:
         >>> labels = np.array([[0, 7, 7], [0, 7, 0]])
@@ -89,15 +90,15 @@ def measured_columns(
     size = VoxelSize.of(size, array.ndim)
     indexed, ids = _indexed(array)
     found = geometry(indexed, len(ids) - 1)
-    there = found.ids
-    columns = _geometry(ids[there], found, size)
+    present = found.ids
+    columns = _geometry(ids[present], found, size)
     columns |= _outlines(indexed, found, columns, size)
     if confidence is not None:
-        columns["confidence"] = _confidence(confidence, ids[there])
+        columns["confidence"] = _confidence(confidence, ids[present])
     channels = None if intensity is None else _channels(intensity, array.shape)
     if channels is not None:
         for name, values in _intensities(indexed, channels, len(ids)).items():
-            columns[name] = values[there]
+            columns[name] = values[present]
     for name, values in _extra(extra, indexed, channels, size, frozenset(columns)).items():
         columns[name] = values
     return columns
@@ -108,7 +109,7 @@ def _size(labels: Any, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
 
 
 def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as indices into a short list of ids; row 0 stands for the background."""
+    """Labels as indices into the list of ids, and that list; index 0 is the background."""
     largest = int(labels.max())
     if largest <= _SMALL:
         return labels, np.arange(largest + 1)
@@ -119,27 +120,27 @@ def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np.ndarray]:
-    there = found.ids
-    voxels, starts, stops = found.sizes[there], found.starts[there], found.stops[there]
+    present = found.ids
+    voxels, starts, stops = found.sizes[present], found.starts[present], found.stops[present]
     ndim = starts.shape[1]
     axes = "zyx"[-ndim:]
     extent = voxels * float(np.prod(size.spacing(ndim)))
-    what, length, _ = _names(size.unit, ndim)
-    columns = {"label": ids, "voxels": voxels, what: extent}
-    columns |= {f"centroid_{axis}": found.centroids[there, i] for i, axis in enumerate(axes)}
+    size_name, diameter_name, _ = _names(size.unit, ndim)
+    columns = {"label": ids, "voxels": voxels, size_name: extent}
+    columns |= {f"centroid_{axis}": found.centroids[present, i] for i, axis in enumerate(axes)}
     for i, axis in enumerate(axes):
         columns |= {f"box_{axis}_start": starts[:, i], f"box_{axis}_stop": stops[:, i]}
     columns["diameter"] = (stops - starts).max(axis=1)
-    columns[length] = 2 * np.sqrt(extent / np.pi) if ndim == 2 else np.cbrt(6 * extent / np.pi)
+    columns[diameter_name] = 2 * np.sqrt(extent / np.pi) if ndim == 2 else np.cbrt(6 * extent / np.pi)
     return columns
 
 
 def _outlines(indexed: np.ndarray, found: Geometry, columns: Mapping[str, np.ndarray], size: VoxelSize) -> dict[str, np.ndarray]:
-    """Perimeter and what follows from it in 2D, surface in 3D. What has no outline has no roundness: NaN."""
-    ndim, there = indexed.ndim, found.ids
-    what, _, outline = _names(size.unit, ndim)
-    extent = columns[what].astype(np.float64)
-    measured = (perimeters if ndim == 2 else surface_areas)(indexed, len(found.sizes), size.spacing(ndim))[there]
+    """Perimeter, circularity and elongation in 2D; surface area and sphericity in 3D. Objects without an outline get NaN."""
+    ndim, present = indexed.ndim, found.ids
+    size_name, _, outline = _names(size.unit, ndim)
+    extent = columns[size_name].astype(np.float64)
+    measured = (perimeters if ndim == 2 else surface_areas)(indexed, len(found.sizes), size.spacing(ndim))[present]
     known = np.where(measured > 0, measured, np.nan)
     if ndim == 2:
         circularity = 4 * np.pi * extent / known**2
@@ -171,7 +172,7 @@ def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np
 
 
 def _channels(intensity: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Intensity as C(Z)YX, float32 where that is exact for all 16-bit values, else float64."""
+    """Intensity image as C(Z)YX; float32 where that is exact, as for all 16-bit values, else float64."""
     values = intensity.canonical() if isinstance(intensity, Image) else np.asarray(intensity)
     if values.ndim == len(shape):
         values = values[None]
@@ -188,7 +189,10 @@ def _channels(intensity: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _collect_intensity(labels: np.ndarray, values: np.ndarray, stats: np.ndarray) -> None:  # pragma: no cover - compiled
-    """Collect count, first value, sums of differences to it and of their squares, least and greatest value of every object."""
+    """Per object: count, first value, sum of the differences from it, sum of their squares, minimum and maximum.
+
+    Differences from the first value are small, so that their squares keep their digits where values are large.
+    """
     depth, height, width = labels.shape
     for z in range(depth):
         for y in range(height):
@@ -200,7 +204,7 @@ def _collect_intensity(labels: np.ndarray, values: np.ndarray, stats: np.ndarray
                 if row[0] == 0:
                     row[1] = row[4] = row[5] = value
                 row[0] += 1
-                difference = value - row[1]  # small numbers: their squares keep their digits
+                difference = value - row[1]
                 row[2] += difference
                 row[3] += difference * difference
                 row[4] = min(row[4], value)
@@ -223,10 +227,10 @@ def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[s
 
 
 def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ()) -> None:
-    """Refuse names that are no region property of scikit-image, or one that images of so many dimensions do not have.
+    """Reject names that are not region properties of scikit-image, or not defined for images of `ndim` dimensions.
 
     Raises:
-        OptionError: with the nearest name, or that it is to be left out.
+        OptionError: for such a name; the remedy names the most similar property.
 
     Examples:
         >>> check_extra(["solidty"])
@@ -255,7 +259,7 @@ _OF_HULLS = ("area_convex", "feret_diameter_max", "solidity")
 
 
 def _of_hulls(names: Sequence[str], labels: np.ndarray, spacing: Sequence[float]) -> dict[str, np.ndarray]:
-    """These properties of each object of a volume; NaN where all its voxels lie in one plane, since scikit-image has no hull of them."""
+    """Properties of the convex hull of each object of a volume; NaN where all voxels are in one plane, for which there is no hull."""
     from skimage.measure import regionprops
 
     columns: dict[str, list[float]] = {name: [] for name in names}
@@ -273,16 +277,16 @@ _POWERS = {
     "centroid_local": 1, "centroid_weighted": 1, "centroid_weighted_local": 1, "coords_scaled": 1, "equivalent_diameter_area": 1,
     "feret_diameter_max": 1, "inertia_tensor": 2, "inertia_tensor_eigvals": 2, "perimeter": 1, "perimeter_crofton": 1,
 }  # fmt: skip
-"""Powers of a length that properties of scikit-image have, 0 for as many as there are axes; the others have none, or several."""
+"""Power of the unit of length of the properties of scikit-image; 0 stands for the number of axes. Others have no unit, or several."""
 
 
 def _property(column: str, names: Sequence[str]) -> str:
-    """The one of these properties that a column, or one column of several, is of."""
+    """The property that a column belongs to; vectors and matrices have several columns."""
     return max((name for name in names if column == name or re.fullmatch(rf"{name}(_\d+)+", column)), key=len)
 
 
 def _with_unit(column: str, names: Sequence[str], unit: str, ndim: int) -> str:
-    """Name of a column with its unit, as of the other columns."""
+    """Name of a column followed by its unit."""
     name = _property(column, names)
     if name not in _POWERS:
         return column
@@ -295,7 +299,7 @@ def _with_unit(column: str, names: Sequence[str], unit: str, ndim: int) -> str:
 def _extra(
     names: Sequence[str], indexed: np.ndarray, channels: np.ndarray | None, size: VoxelSize, taken: frozenset[str]
 ) -> dict[str, np.ndarray]:
-    """Columns of scikit-image region properties; several columns for a property that is a vector or a matrix."""
+    """Columns of scikit-image's region properties; a vector or a matrix gives several columns."""
     if not names:
         return {}
     from skimage.measure import regionprops_table
@@ -308,7 +312,7 @@ def _extra(
     try:
         with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
             if not indexed.any():
-                warnings.simplefilter("ignore")  # without an object, scikit-image measures a made-up one to learn the types
+                warnings.simplefilter("ignore")  # without objects, scikit-image measures a dummy object to find the types
             found = regionprops_table(whole, picture, properties=others, separator="_", spacing=spacing)
         found |= _of_hulls(hulls, whole, spacing)
     except (NotImplementedError, AttributeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Outlines and surfaces of objects: their length or area, in one pass over the image."""
+"""Perimeters (2D) and surface areas (3D) of all objects, in one pass over the image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numba import njit
 def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.ndarray:
     """Length of each object's outline, (rows,) float64 in units of `spacing`.
 
-    The outline is a line through the centres of the object's border pixels, those with a face neighbour outside it; each pixel adds half
-    of its steps to the pixels before and after it, straight or diagonal (Benkrid & Crookes 2000; equal to
-    ``skimage.measure.perimeter`` with 4 neighbours). Where pixels are not square, a straight step is as long as those to the pixel's
-    border neighbours. A single pixel, or two, have no outline: 0.
+    The outline is a line through the centres of the border pixels, which are those with a face neighbour outside the object. Each border
+    pixel contributes half of its steps to the previous and the next one, straight or diagonal (Benkrid & Crookes 2000; equal to
+    ``skimage.measure.perimeter`` with 4 neighbours). For pixels that are not square, the length of a straight step is averaged over the
+    directions of the border neighbours. Objects of one or two pixels have the perimeter 0.
 
     Args:
         labels: (Y, X) uint, values below `rows`.
@@ -24,7 +24,7 @@ def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.nd
 
     Examples:
         >>> disc = (np.hypot(*np.mgrid[-9:10, -9:10]) < 8).astype(np.uint32)
-        >>> perimeters(disc, 2, (0.5, 0.5))[1].round(2)  # a line of radius 3.9, or 24.2 long
+        >>> perimeters(disc, 2, (0.5, 0.5))[1].round(2)  # a circle of radius 3.9, 24.2 long
         np.float64(24.49)
     """
     totals = np.zeros(rows)
@@ -55,7 +55,7 @@ _NO, _STRAIGHT, _MIXED, _DIAGONAL = 0, 1, 2, 3
 
 
 def _steps() -> np.ndarray:
-    """Kind of a border pixel by its straight (0 to 4) and diagonal (0 to 4) neighbours on the border."""
+    """Kind of a border pixel by the numbers of its straight (0 to 4) and diagonal (0 to 4) neighbours on the border."""
     kinds = np.full((5, 5), _NO, np.int8)
     for straight, diagonal in ((2, 0), (3, 0), (2, 1), (3, 1), (2, 2), (3, 2)):
         kinds[straight, diagonal] = _STRAIGHT
@@ -96,9 +96,12 @@ def _trace(ids: np.ndarray, border: np.ndarray, dy: float, dx: float, totals: np
 def surface_areas(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.ndarray:
     """Area of each object's surface, (rows,) float64 in squared units of `spacing`.
 
-    The surface is that of marching cubes at half height through the object's mask with a margin around it, so that an object at the image's
-    border, or one as large as the image, is closed (Lewiner et al. 2003). Of a mask, each cell of eight voxels has one of 256
-    configurations, and the surface is the sum of their areas: equal to the mesh of ``skimage.measure.marching_cubes``, without a mesh.
+    The surface is the isosurface 0.5 of the object's mask by marching cubes (Lewiner et al. 2003), padded so that objects at the border of
+    the image are closed. In a mask, each cell of 2 x 2 x 2 voxels has one of 256 configurations, whose areas are computed once:
+
+        voxels inside ->  bits  ->  area of the triangles in the cell
+
+    The sum over all cells equals the area of the mesh of ``skimage.measure.marching_cubes``, without building the mesh.
 
     Args:
         labels: (Z, Y, X) uint, values below `rows`.
@@ -107,7 +110,7 @@ def surface_areas(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np
 
     Examples:
         >>> cube = np.ones((10, 10, 10), np.uint32)
-        >>> surface_areas(cube, 2, (1, 1, 1))[1].round(1)  # 600, edges and corners cut off
+        >>> surface_areas(cube, 2, (1, 1, 1))[1].round(1)  # 600 less the bevelled edges and corners
         np.float64(564.1)
     """
     totals = np.zeros(rows)

@@ -1,4 +1,4 @@
-"""The statistics table of CellSeg3D: a row an object in voxels and physical units, the whole image in the first row."""
+"""The statistics table of CellSeg3D: one row per object, and the values of the whole image in the first row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
-    """Objects and what they fill of the image, under the names of CellSeg3D.
+    """Measurements of objects and the area fraction of the image that they fill, with the column names of CellSeg3D.
 
     Columns: ``Label``; ``Volume`` (voxels); ``Centroid x``, ``y`` and ``z`` (voxels); ``Sphericity (axes)`` (of the spheroid with the
     object's longest and shortest axis, 1 for a ball; empty where an object is too small or flat for it); where the voxel size is known
@@ -28,10 +28,10 @@ def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
         voxel_size: voxel edge lengths, as for `VoxelSize.of`; the image's own when `None`.
 
     Returns:
-        One row an object, ordered by label; a single row for an image without objects.
+        `pandas.DataFrame` of texts with one row per object, ordered by label; a single row for an image without objects.
 
     Raises:
-        DataError: for values that are no labels.
+        DataError: for values that are not labels.
 
     Examples:
         >>> table = statistics(np.array([[0, 7, 7], [0, 7, 0]]))
@@ -69,7 +69,15 @@ def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
 
 
 def spheroid_sphericity(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
-    """Sphericity of prolate spheroids by the lengths of their axes: the surface of the ball of equal volume over theirs; NaN without any.
+    """Sphericity of prolate spheroids: surface area of the ball of equal volume divided by that of the spheroid.
+
+    Args:
+        major: lengths of the longest axes.
+        minor: lengths of the shortest axes, in the same unit.
+
+    Returns:
+        Values up to 1; NaN where an axis has no length.
+
 
     Examples:
         >>> spheroid_sphericity(np.array([2.0, 4.0]), np.array([2.0, 2.0])).round(3)

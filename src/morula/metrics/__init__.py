@@ -1,4 +1,4 @@
-"""Scores: how well a label image or class image agrees with the truth."""
+"""Metrics: agreement of label images, class images and restored images with the truth."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from morula.core.family import Family, Member
 METRICS = Family(
     "metric",
     {
-        "precision": Member("morula.metrics.matching:precision", summary="part of the predicted objects that match a true one"),
-        "recall": Member("morula.metrics.matching:recall", summary="part of the true objects that are found"),
-        "accuracy": Member("morula.metrics.matching:accuracy", summary="matches among all true and predicted objects"),
+        "precision": Member("morula.metrics.matching:precision", summary="fraction of the predicted objects that match a true one"),
+        "recall": Member("morula.metrics.matching:recall", summary="fraction of the true objects that are matched"),
+        "accuracy": Member("morula.metrics.matching:accuracy", summary="matches divided by all true and predicted objects"),
         "f1": Member("morula.metrics.matching:f1", summary="harmonic mean of precision and recall"),
         "panoptic_quality": Member("morula.metrics.matching:panoptic_quality", summary="F1 weighted with the IoU of the matches"),
         "average_precision": Member(
@@ -20,4 +20,4 @@ METRICS = Family(
     },
     group="morula.metrics",
 )
-"""Figures by name: functions ``(truth, prediction) -> float``, where 1 is best and 0 is worst."""
+"""Metrics by name: functions ``(truth, prediction) -> float`` from 0 (worst) to 1 (best)."""

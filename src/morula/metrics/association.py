@@ -1,4 +1,4 @@
-"""What became of every object, for tables and pictures."""
+"""Association of true and predicted objects: tables and images of found, missed and false objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from morula.metrics.overlap import label_arrays
 
 FOUND, MISSED, FALSE = (0, 255, 0), (255, 0, 0), (0, 0, 255)
-"""Red, green and blue of objects that match, of true ones that nothing matches, of predicted ones that match nothing."""
+"""Colours (red, green, blue) of matched objects, of true objects without a match, and of predicted objects without a match."""
 
 
 def truth_table(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One row a true object: `gt_id`, `pred_id` (that matches it or overlaps it most, -1 where none does), `iou` and `tag` (TP or FN).
+    """One row per true object: `gt_id`, `pred_id` (match, or else the object with the largest IoU, -1 if none), `iou`, `tag` (TP or FN).
 
     Args:
         table: from `morula.metrics.matching.associate`.
@@ -35,7 +35,7 @@ def truth_table(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def false_table(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One row a predicted object that matches nothing: `pred_id`.
+    """One row per predicted object without a match: `pred_id`.
 
     Examples:
         >>> from morula.metrics.matching import associate
@@ -46,15 +46,18 @@ def false_table(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def association_image(truth: Any, prediction: Any, table: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Picture (3, (Z)YX) uint8 of what became of the objects: found ones green, false ones blue, over both the missed ones red.
+    """RGB image of the association: matched objects green, false positives blue, and on top false negatives red.
 
     Args:
         truth: integer label image (Z)YX, array or `Image`.
         prediction: likewise, of the same shape.
-        table: of these two, from `morula.metrics.matching.associate`.
+        table: from `morula.metrics.matching.associate` of these two.
+
+    Returns:
+        uint8 of shape (3, (Z)YX).
 
     Raises:
-        DataError: for differing shapes, or values that are no labels.
+        DataError: for different shapes, or values that are not labels.
 
     Examples:
         >>> from morula.metrics.matching import associate

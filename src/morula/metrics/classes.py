@@ -1,4 +1,4 @@
-"""Scores of the classes of objects: found and of the right class, found but taken for another, missed, and false."""
+"""Scores of the classes of objects, from a confusion matrix that counts objects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from morula.metrics.matching import associate
 
 
 def object_classes(labels: np.ndarray, classes: np.ndarray, ignore: int = 255) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the objects of a label image, in order, and the class that most of their voxels have; 0 where it is not known.
+    """Class of each object of a label image, by majority of its voxels.
 
-    Voxels of value 0 or `ignore` do not count.
+    Args:
+        labels: label image.
+        classes: class image of the same shape; voxels of value 0 or `ignore` are not counted.
+        ignore: value of voxels whose class is unknown.
+
+    Returns:
+        Ids in ascending order, and their classes; 0 where the class is unknown.
 
     Raises:
         DataError: when the two images differ in shape.
@@ -39,15 +45,15 @@ def class_confusion(
 ) -> np.ndarray:
     """Objects by true and predicted class: int64 (count + 1, count + 1), rows true. Tables of images add up.
 
-    Column 0 counts true objects that were missed, row 0 false ones. True objects of unknown class, and what was found in their place,
-    count nowhere.
+    Column 0 counts true objects without a match, row 0 predicted objects without a match. True objects of unknown class and their matches
+    are not counted.
 
     Args:
         truth: label image and class image (Z)YX.
         result: label image and class image (Z)YX.
         count: number of classes.
-        threshold: least intersection over union of a match.
-        ignore: value in the true class image of objects whose class is not known.
+        threshold: minimum intersection over union of a match.
+        ignore: value of voxels of the true class image whose class is unknown.
 
     Raises:
         DataError: for a class above `count`.
@@ -73,7 +79,7 @@ def class_confusion(
 
 
 def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a class: counts, precision, recall and F1, where an object counts that is found and of the right class.
+    """One row per class: counts, precision, recall and F1; a true positive is matched and has the right class.
 
     Examples:
         >>> row, _ = class_scores(np.array([[0, 0, 1], [1, 3, 0], [0, 0, 2]]), ("a", "b"))
@@ -101,7 +107,7 @@ def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]
 
 
 def class_accuracy(table: np.ndarray) -> float:
-    """Share of the found objects of known class that have the right class; NaN when none was found.
+    """Fraction of the matched objects of known class that have the right class; NaN when there is no match.
 
     Examples:
         >>> class_accuracy(np.array([[0, 0, 1], [1, 3, 0], [0, 1, 1]]))

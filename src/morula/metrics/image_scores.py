@@ -1,4 +1,4 @@
-"""Figures that say something of a whole image, at no single threshold."""
+"""Scores of a whole image that do not depend on one IoU threshold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from morula.metrics.partition import PartitionAgreement
 
 @dataclass(frozen=True)
 class ImageScores:
-    """How well the objects of an image are found over all thresholds, and how its partition agrees; images add up.
+    """Matching scores over all thresholds and agreement of the partition; adding the scores pools several images.
 
     Examples:
         >>> import numpy as np
@@ -21,16 +21,16 @@ class ImageScores:
     """
 
     matching: tuple[Scores, ...]
-    """At the IoU thresholds 0.5, 0.55 to 0.95."""
+    """Scores at the IoU thresholds 0.5, 0.55, ..., 0.95."""
     agreement: PartitionAgreement
-    """Of the voxels in true objects."""
+    """Agreement over the voxels of true objects."""
 
     @classmethod
     def of(cls, truth: Any, prediction: Any) -> ImageScores:
-        """Of two label images (Z)YX.
+        """Scores of two label images (Z)YX.
 
         Raises:
-            DataError: for differing shapes, or values that are no labels.
+            DataError: for different shapes, or values that are not labels.
         """
         return cls(tuple(match(truth, prediction, IOU_RANGE)), PartitionAgreement.of(truth, prediction))
 
@@ -40,7 +40,7 @@ class ImageScores:
     def figures(self) -> dict[str, float]:
         """Average precision over 0.5 to 0.95 (1 is best), adapted Rand error and variation of information in bits (0 is best)."""
         return {
-            "average_precision": sum(each.accuracy for each in self.matching) / len(self.matching),
+            "average_precision": sum(scores.accuracy for scores in self.matching) / len(self.matching),
             "adapted_rand_error": self.agreement.adapted_rand_error,
             "variation_split": self.agreement.variation_split,
             "variation_merge": self.agreement.variation_merge,

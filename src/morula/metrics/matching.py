@@ -18,9 +18,9 @@ from morula.metrics.overlap import contingency
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts and figures of one threshold.
+    """Counts and scores at one threshold.
 
-    Without a match every figure is 0, as in StarDist; so it is where there is no object on either side (`average` leaves such images out).
+    Without a match all scores are 0, as in StarDist; also where there is no object on either side (`average` ignores such images).
 
     Examples:
         >>> (scores,) = match(np.array([[1, 1, 0, 2]]), np.array([[3, 3, 0, 0]]), (0.5,))
@@ -29,13 +29,13 @@ class Scores:
     """
 
     threshold: float
-    """Least IoU of a match."""
+    """Minimum IoU of a match."""
     tp: int
     """True positives: pairs that match."""
     fp: int
-    """False positives: predicted objects that match nothing."""
+    """False positives: predicted objects without a match."""
     fn: int
-    """False negatives: true objects that nothing matches."""
+    """False negatives: true objects without a match."""
     precision: float
     """tp / (tp + fp)."""
     recall: float
@@ -57,7 +57,7 @@ class Scores:
 
     @classmethod
     def of(cls, threshold: float, tp: int, n_true: int, n_pred: int, total_iou: float) -> Scores:
-        """All figures from the counts and the summed IoU of the matches."""
+        """All scores from the counts and the summed IoU of the matches."""
         fp, fn = n_pred - tp, n_true - tp
 
         def ratio(part: float, whole: float) -> float:
@@ -85,7 +85,7 @@ _FIGURES = ("precision", "recall", "accuracy", "f1", "panoptic_quality", "mean_t
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """IoU of every pair of objects that touch the same voxel: indices into the sorted ids of either side."""
+    """IoU of every pair of objects that share a voxel; `true` and `pred` are indices into the sorted ids."""
 
     true_ids: np.ndarray
     pred_ids: np.ndarray
@@ -95,7 +95,7 @@ class Overlaps:
 
     @classmethod
     def of(cls, truth: Any, prediction: Any) -> Overlaps:
-        """Of two label images (Z)YX of equal shape."""
+        """Overlaps of two label images (Z)YX of equal shape."""
         table = contingency(truth, prediction)
         true_ids, true = np.unique(table.truth, return_inverse=True)
         pred_ids, pred = np.unique(table.prediction, return_inverse=True)
@@ -112,18 +112,19 @@ class Overlaps:
         if threshold >= 0.5:
             return self._unambiguous(reached)
         alone = all(np.bincount(side[reached], minlength=1).max() <= 1 for side in (self.true, self.pred))
-        return reached if alone else self._assigned(threshold)  # every match counts more than all IoU below the threshold together
+        return reached if alone else self._assigned(threshold)
 
     def _unambiguous(self, reached: np.ndarray) -> np.ndarray:
-        """At IoU over 0.5 an object has one partner at most; at exactly 0.5 it may have two halves, of which the first is taken.
+        """Matches at a threshold of 0.5 or more, where the assignment is trivial.
 
-        The halves then lie inside it and have no other partner, so that the number of matches and their IoU are those of the assignment.
+        Above 0.5 an object has at most one partner. At exactly 0.5 it may consist of two halves, of which the first is taken; the halves
+        are inside it and have no other partner, so that the number of matches and their IoU equal those of the optimal assignment.
         """
         reached = reached[np.unique(self.true[reached], return_index=True)[1]]
         return reached[np.unique(self.pred[reached], return_index=True)[1]]
 
     def _assigned(self, threshold: float) -> np.ndarray:
-        """The optimal assignment, solved for each group of overlapping objects on its own: groups share no pair."""
+        """The optimal assignment, solved separately for each connected group of overlapping objects, since groups share no pair."""
         from scipy.optimize import linear_sum_assignment
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -133,6 +134,7 @@ class Overlaps:
             return np.zeros(0, np.intp)
         graph = coo_array((np.ones(len(self.iou)), (self.true, n_true + self.pred)), shape=(n_true + n_pred,) * 2)
         group = connected_components(graph, directed=False)[1][self.true]
+        # a match has gain 1; the IoU decides between assignments with equally many matches, so that its sum must stay below 1
         gain = (self.iou >= threshold) + self.iou / (2 * min(n_true, n_pred))
         order = np.argsort(group, kind="stable")
         found: list[np.ndarray] = []
@@ -166,15 +168,15 @@ def match(truth: Any, prediction: Any, thresholds: Sequence[float] | float = (0.
     """Match predicted objects to true ones and score the result, once for each threshold.
 
     Args:
-        truth: integer label image (Z)YX, array or `Image`; 0 is background, ids may have gaps and lie anywhere below 2**32.
+        truth: integer label image (Z)YX, array or `Image`; 0 is background, ids may have gaps and be any number below 2**32.
         prediction: likewise, of the same shape.
-        thresholds: least intersection over union of a match, above 0 and up to 1; one or several.
+        thresholds: minimum intersection over union of a match, above 0 and up to 1; one or several.
 
     Returns:
-        One `Scores` a threshold, in their order.
+        One `Scores` per threshold, in the given order.
 
     Raises:
-        DataError: for differing shapes, or values that are no labels.
+        DataError: for different shapes, or values that are not labels.
         OptionError: for a threshold out of range.
 
     Examples:
@@ -197,7 +199,7 @@ def _by_threshold(scores: Iterable[Sequence[Scores]]) -> list[list[Scores]]:
 
 
 def pool(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
-    """Scores of all images together, every object counting the same: counts are added up first.
+    """Scores of several images, weighting every object equally: counts are summed first.
 
     Args:
         scores: what `match` returned for each image, at the same thresholds.
@@ -220,9 +222,9 @@ def pool(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
 
 
 def average(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
-    """Scores averaged over the images, every image counting the same; the counts are added up.
+    """Scores averaged over several images, weighting every image equally; counts are summed.
 
-    An image without any true and predicted object says nothing and is left out of the means; with nothing else the figures are 0.
+    Images without any true or predicted object are not averaged; if there are no others the scores are 0.
 
     Args:
         scores: what `match` returned for each image, at the same thresholds.
@@ -234,19 +236,19 @@ def average(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
     """
     averaged = []
     for each in _by_threshold(scores):
-        told = [score for score in each if score.n_true or score.n_pred]
-        means = {name: sum(getattr(score, name) for score in told) / max(len(told), 1) for name in _FIGURES}
+        scored = [score for score in each if score.n_true or score.n_pred]
+        means = {name: sum(getattr(score, name) for score in scored) / max(len(scored), 1) for name in _FIGURES}
         sums = {item.name: sum(getattr(score, item.name) for score in each) for item in fields(Scores) if item.name not in means}
         averaged.append(Scores(**{**sums, **means, "threshold": each[0].threshold}))
     return averaged
 
 
 def associate(truth: Any, prediction: Any, threshold: float = 0.5) -> dict[str, np.ndarray]:
-    """What became of every object: one row a true object, then one row a predicted object that matches nothing.
+    """Association of true and predicted objects: one row per true object, then one row per predicted object without a match.
 
     Returns:
-        Columns ``true_id``, ``predicted_id`` (int64), ``iou`` (float64) and ``tag``: ``TP``, ``FN`` or ``FP``. A missed or surplus
-        object names the object of the other side that it overlaps most by IoU, 0 when there is none.
+        Columns ``true_id``, ``predicted_id`` (int64), ``iou`` (float64) and ``tag``: ``TP``, ``FN`` or ``FP``. Objects
+        without a match name the object of the other side with the largest IoU, 0 when there is none.
 
     Examples:
         >>> table = associate(np.array([[1, 1, 0, 2, 2, 2]]), np.array([[5, 5, 0, 0, 0, 9]]))
@@ -274,26 +276,26 @@ def associate(truth: Any, prediction: Any, threshold: float = 0.5) -> dict[str, 
 
 
 def _best(owner: np.ndarray, n: int, iou: np.ndarray, matched: np.ndarray) -> np.ndarray:
-    """Position of each object's match or else of its pair of greatest IoU, -1 where it has none."""
+    """Position of each object's match, or else of its pair with the largest IoU; -1 where it has none."""
     best = np.full(n, -1, np.intp)
     order = np.argsort(iou, kind="stable")
-    best[owner[order]] = order  # written last, the greatest stays
+    best[owner[order]] = order  # in ascending order, so that the largest IoU is written last
     best[owner[matched]] = matched
     return best
 
 
 def precision(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
-    """Part of the predicted objects that match a true one; see `match`."""
+    """Fraction of the predicted objects that match a true one; see `match`."""
     return match(truth, prediction, threshold)[0].precision
 
 
 def recall(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
-    """Part of the true objects that are found; see `match`."""
+    """Fraction of the true objects that are matched; see `match`."""
     return match(truth, prediction, threshold)[0].recall
 
 
 def accuracy(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
-    """Matches among all true and predicted objects; see `match`."""
+    """Matches divided by the number of different true and predicted objects; see `match`."""
     return match(truth, prediction, threshold)[0].accuracy
 
 

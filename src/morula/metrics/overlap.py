@@ -1,4 +1,4 @@
-"""Which labels lie on which: the contingency table of two label images, and the overlap of masks and classes that follows from it."""
+"""The contingency table of two label images, and the overlap of masks and classes that follows from it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DENSE_CELLS = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Contingency:
-    """Pairs of labels that lie on each other, one entry a pair, ordered by `truth`, then `prediction`. Background (0) takes part.
+    """Pairs of labels of the same voxel, one entry per pair, ordered by `truth`, then `prediction`; background (0) included.
 
-    `truth` and `prediction` are int64 labels, `count` the voxels (int64) that carry the pair.
+    `truth` and `prediction` are int64 labels, `count` is the number of voxels (int64) with this pair.
     """
 
     truth: np.ndarray
@@ -32,7 +32,7 @@ def _count_dense(truth: np.ndarray, prediction: np.ndarray, table: np.ndarray) -
     i, n = 0, truth.size
     while i < n:
         t, p, start = truth[i], prediction[i], i
-        while i < n and truth[i] == t and prediction[i] == p:  # runs are long: one write a run
+        while i < n and truth[i] == t and prediction[i] == p:  # runs of equal pairs are long: one write per run
             i += 1
         table[t, p] += i - start
 
@@ -98,16 +98,16 @@ def _as_uint32(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def contingency(truth: Any, prediction: Any) -> Contingency:
-    """Voxels of every pair (true label, predicted label) that occurs.
+    """Number of voxels of every pair (true label, predicted label) that occurs.
 
-    One pass over both images, run by run: into a table where the ids are small, into a hash map where they are not.
+    One pass over the runs of equal pairs: into a dense table where the ids are small, else into a hash map.
 
     Args:
         truth: integer label image (Z)YX, array or `Image`; ids below 2**32, in any order, with gaps.
         prediction: likewise, of the same shape.
 
     Raises:
-        DataError: for differing shapes, or values that are no labels.
+        DataError: for different shapes, or values that are not labels.
 
     Examples:
         >>> table = contingency(np.array([[0, 1, 1]]), np.array([[7, 7, 0]]))
@@ -131,13 +131,13 @@ def contingency(truth: Any, prediction: Any) -> Contingency:
 
 
 def class_table(truth: Any, prediction: Any, classes: int, *, ignore: int | None = None) -> np.ndarray:
-    """Voxels by true and predicted class: int64 (classes, classes), rows true. Tables of images add up.
+    """Voxels by true and predicted class: int64 (classes, classes), true classes in rows. The sum of tables pools several images.
 
     Args:
-        truth: class image (Z)YX with values 0 to `classes` - 1, and `ignore` where nothing is known.
+        truth: class image (Z)YX with values 0 to `classes` - 1, and `ignore` where the class is unknown.
         prediction: class image of the same shape.
         classes: number of classes, background included.
-        ignore: value in the truth of voxels that count nowhere.
+        ignore: true value whose voxels are not evaluated.
 
     Raises:
         DataError: for a value that is no class.
@@ -178,7 +178,7 @@ def _dice_of(table: np.ndarray) -> np.ndarray:
 
 
 def iou_per_class(table: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
-    """Intersection over union of each class of a `class_table`; NaN for a class that neither image has.
+    """Intersection over union of each class of a `class_table`; NaN for a class that occurs in neither image.
 
     Examples:
         >>> iou_per_class([[6, 1, 0], [1, 2, 0], [0, 0, 0]])
@@ -188,7 +188,7 @@ def iou_per_class(table: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def dice_per_class(table: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
-    """Dice coefficient of each class of a `class_table`; NaN for a class that neither image has.
+    """Dice coefficient of each class of a `class_table`; NaN for a class that occurs in neither image.
 
     Examples:
         >>> dice_per_class([[5, 0, 0], [1, 1, 0], [0, 0, 0]]).round(3)
@@ -206,12 +206,12 @@ def _foreground_table(truth: Any, prediction: Any, ignore: int | None) -> np.nda
 
 
 def iou(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
-    """Intersection over union (Jaccard index) of the foreground, that is of everything that is not 0. NaN when neither has any.
+    """Intersection over union (Jaccard index) of the foreground (all values other than 0). NaN when there is none.
 
     Args:
         truth: mask, class image or label image (Z)YX, array or `Image`.
         prediction: likewise, of the same shape.
-        ignore: value in the truth of voxels that count nowhere.
+        ignore: true value whose voxels are not evaluated.
 
     Examples:
         >>> iou(np.array([[1, 1, 0, 0]]), np.array([[2, 0, 2, 0]]))
@@ -221,12 +221,12 @@ def iou(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
 
 
 def dice(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
-    """Dice coefficient of the foreground, that is of everything that is not 0. NaN when neither has any.
+    """Dice coefficient of the foreground (all values other than 0). NaN when there is none.
 
     Args:
         truth: mask, class image or label image (Z)YX, array or `Image`.
         prediction: likewise, of the same shape.
-        ignore: value in the truth of voxels that count nowhere.
+        ignore: true value whose voxels are not evaluated.
 
     Examples:
         >>> dice(np.array([[1, 1, 0, 0]]), np.array([[2, 0, 2, 0]]))

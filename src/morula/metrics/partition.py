@@ -1,4 +1,4 @@
-"""How two partitions of an image agree, whatever their ids: sums over pairs of voxels and entropies, of an image or pooled."""
+"""Agreement of two partitions of an image, independent of ids: adapted Rand error and variation of information, also pooled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from morula.metrics.overlap import contingency
 
 @dataclass(frozen=True)
 class PartitionAgreement:
-    """Sums over the voxels that count; agreements of images add up.
+    """Sums over the evaluated voxels; adding agreements pools several images.
 
     Examples:
         >>> truth = np.array([[1, 1, 2, 2]])
@@ -24,40 +24,40 @@ class PartitionAgreement:
     """
 
     together: float
-    """Ordered pairs of voxels in one object, in the truth and in the prediction."""
+    """Ordered pairs of voxels that are in the same object both in the truth and in the prediction."""
     in_truth: float
-    """Ordered pairs of voxels in one true object."""
+    """Ordered pairs of voxels in the same true object."""
     in_prediction: float
-    """Ordered pairs of voxels in one predicted object."""
+    """Ordered pairs of voxels in the same predicted object."""
     voxels: int
-    """Voxels that count."""
+    """Number of evaluated voxels."""
     split_bits: float
-    """Entropy of the prediction where the truth is known, times the voxels."""
+    """Conditional entropy of the prediction given the truth, times the number of voxels, in bits."""
     merge_bits: float
-    """Entropy of the truth where the prediction is known, times the voxels."""
+    """Conditional entropy of the truth given the prediction, times the number of voxels, in bits."""
 
     @classmethod
     def of(cls, truth: Any, prediction: Any, *, ignore: int | None = 0) -> PartitionAgreement:
-        """Of two label images (Z)YX; voxels with the label `ignore` in the truth count nowhere.
+        """Agreement of two label images (Z)YX; voxels with the true label `ignore` are not evaluated.
 
         Raises:
-            DataError: for differing shapes, or values that are no labels.
+            DataError: for different shapes, or values that are not labels.
         """
         pairs = contingency(truth, prediction)
         kept = np.ones(len(pairs.count), bool) if ignore is None else pairs.truth != ignore
         count = pairs.count[kept].astype(np.float64)
-        own = [np.unique(labels, return_inverse=True)[1] for labels in (pairs.truth[kept], pairs.prediction[kept])]
-        sizes = [np.bincount(index, weights=count) for index in own]
-        # a pair (object, part of it): how surprising the part is, in bits
-        split, merge = (float((count * np.log2(size[index] / count)).sum()) for size, index in zip(sizes, own, strict=True))
+        indices = [np.unique(labels, return_inverse=True)[1] for labels in (pairs.truth[kept], pairs.prediction[kept])]
+        sizes = [np.bincount(index, weights=count) for index in indices]
+        # entropy of the parts of each object: -sum p log2 p with p = part / object, weighted by the number of voxels
+        split, merge = (float((count * np.log2(size[index] / count)).sum()) for size, index in zip(sizes, indices, strict=True))
         return cls(_pairs(count), _pairs(sizes[0]), _pairs(sizes[1]), int(count.sum()), split, merge)
 
     def __add__(self, other: PartitionAgreement) -> PartitionAgreement:
-        return PartitionAgreement(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return PartitionAgreement(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
     @property
     def adapted_rand_error(self) -> float:
-        """One minus the F-score of the pairs; NaN where there is no pair."""
+        """One minus the F-score of the pairs; NaN without pairs."""
         total = self.in_truth + self.in_prediction
         return 1 - 2 * self.together / total if total else float("nan")
 
@@ -85,14 +85,14 @@ def variation_of_information(truth: Any, prediction: Any, *, ignore: int | None 
     Args:
         truth: integer label image (Z)YX, array or `Image`.
         prediction: likewise, of the same shape.
-        ignore: label of the truth whose voxels count nowhere, the background; `None` counts all.
+        ignore: true label whose voxels are not evaluated, by default the background; `None` evaluates all voxels.
 
     Raises:
-        DataError: for differing shapes, or values that are no labels.
+        DataError: for different shapes, or values that are not labels.
 
     Examples:
         >>> variation_of_information(np.array([[1, 1, 1, 1]]), np.array([[4, 4, 9, 9]]))
         (1.0, 0.0)
     """
-    found = PartitionAgreement.of(truth, prediction, ignore=ignore)
-    return found.variation_split, found.variation_merge
+    agreement = PartitionAgreement.of(truth, prediction, ignore=ignore)
+    return agreement.variation_split, agreement.variation_merge

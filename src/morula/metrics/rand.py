@@ -8,17 +8,17 @@ from morula.metrics.partition import PartitionAgreement
 
 
 def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -> float:
-    """One minus the F-score of the pairs of voxels that lie in one object together (SNEMI3D; https://doi.org/10.3389/fnana.2015.00142).
+    """One minus the F-score of the pairs of voxels that are in the same object (SNEMI3D; https://doi.org/10.3389/fnana.2015.00142).
 
-    0 is best and 1 worst. Equal to ``skimage.metrics.adapted_rand_error``. NaN where no pair of voxels counts.
+    0 is best and 1 worst. Equal to ``skimage.metrics.adapted_rand_error``. NaN where no pair of voxels is evaluated.
 
     Args:
         truth: integer label image (Z)YX, array or `Image`.
         prediction: likewise, of the same shape.
-        ignore: label of the truth whose voxels count nowhere, the background.
+        ignore: true label whose voxels are not evaluated, by default the background.
 
     Raises:
-        DataError: for differing shapes, or values that are no labels.
+        DataError: for different shapes, or values that are not labels.
 
     Examples:
         >>> import numpy as np

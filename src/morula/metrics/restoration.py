@@ -27,7 +27,7 @@ def mean_squared_error(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Mean of the squared differences, in float64.
 
     Raises:
-        DataError: when the shapes differ or there is nothing to compare.
+        DataError: for different shapes, or images without voxels.
 
     Examples:
         >>> mean_squared_error(np.zeros((2, 2)), np.full((2, 2), 3.0))
@@ -38,16 +38,16 @@ def mean_squared_error(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def peak_signal_noise_ratio(truth: np.ndarray, prediction: np.ndarray, *, data_range: float | None = None) -> float:
-    """Logarithm of data range² over mean squared error, in decibels; infinite for equal images.
+    """Peak signal-to-noise ratio: 10 log10(data range² / mean squared error), in decibels; infinite for equal images.
 
     Args:
         truth: image of any shape.
         prediction: of the same shape.
-        data_range: width of the range of values; without, that between the truth's smallest and greatest value.
+        data_range: width of the range of values; by default the difference between the maximum and the minimum of the truth.
 
     Raises:
         DataError: when the shapes differ.
-        OptionError: for a range that is not above 0.
+        OptionError: for a range that is not positive.
 
     Examples:
         >>> round(peak_signal_noise_ratio(np.array([0.0, 1.0]), np.array([0.1, 0.9])), 6)
@@ -65,7 +65,7 @@ def mean_absolute_error(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Mean of the absolute differences, in float64.
 
     Raises:
-        DataError: when the shapes differ or there is nothing to compare.
+        DataError: for different shapes, or images without voxels.
 
     Examples:
         >>> mean_absolute_error(np.zeros((2, 2)), np.full((2, 2), -3.0))
@@ -81,12 +81,12 @@ def structural_similarity(truth: np.ndarray, prediction: np.ndarray, *, data_ran
     Args:
         truth: (Z)YX image.
         prediction: of the same shape.
-        data_range: width of the range of values; without, that between the truth's smallest and greatest value.
-        window: edge of the cubes that are compared, in voxels, odd; along axes that are shorter, as many voxels as fit.
+        data_range: width of the range of values; by default the difference between the maximum and the minimum of the truth.
+        window: edge of the window in voxels, odd; shortened along axes that are shorter.
 
     Raises:
         DataError: when the shapes differ.
-        OptionError: for a range that is not above 0, or an even window.
+        OptionError: for a range that is not positive, or an even window.
 
     Examples:
         >>> image = np.arange(81.0).reshape(9, 9)
