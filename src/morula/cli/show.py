@@ -148,12 +148,12 @@ class Bars:
             self._bar(event, event.done, event.total, event.unit, event.note)
 
     def _bar(self, event: Event, done: int, total: int | None, unit: str, note: str) -> None:
+        units = f"{unit}s" if unit else ""
         if event.task not in self.bars:
             above = [other for other in self.bars if event.task[: len(other)] == other]
             shown = max((len(other) for other in above), default=0)
             title = "  " * len(above) + (" > ".join(event.task[shown:]) or unit)
-            self.bars[event.task] = self.display.add_task(escape(title), total=total, note="", unit="")
-        units = f"{unit}s" if unit else ""
+            self.bars[event.task] = self.display.add_task(escape(title), total=total, note=note, unit=units)
         self.display.update(self.bars[event.task], completed=done, total=total, note=note, unit=units)
 
     def _remove_below(self, task: Task) -> None:

@@ -249,8 +249,9 @@ def line(event: Event) -> str:
     """
     name = " > ".join(event.task)
     match event:
-        case Started(message=message):
-            return ": ".join(part for part in (name, message) if part) or "started"
+        case Started(total, unit, message):
+            counted = f"{total} {unit}{'s' if total != 1 else ''}" if total and unit else ""
+            return ": ".join(part for part in (name, message or counted) if part) or "started"
         case Progress(done, total, unit, note):
             counted = f"{done}/{total}" if total else f"{done} {unit}".rstrip()
             return " ".join(part for part in (f"{name}:" if name else unit, counted, note) if part)

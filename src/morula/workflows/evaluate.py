@@ -123,7 +123,7 @@ class Scoring:
         self.confusion: dict[tuple[str, float], np.ndarray] = {}
 
     def add(self, name: str, file: Path, truth: Truth, associations: Path) -> Iterator[Event]:
-        """Score an image; for objects, write which are found, missed and false at every threshold of the job."""
+        """Score one image; for objects, write which are found, missed and false at every threshold of the job."""
         result = read_labels(file)
         labels, classes, unlabelled = open_truth(truth, result, self.job.images)
         self.method = self.method or method_of(self.job, result)

@@ -96,7 +96,7 @@ def load_stages(job: str | Path, overrides: Sequence[str]) -> list[Job]:
 
 
 def source_stage(stage: Job) -> int | None:
-    """Number of the stage whose weights a stage starts from, as in ``network: {from: stage 1}``."""
+    """Number of the earlier stage that gives the initial weights, as in ``network: {from: stage 1}``."""
     start = stage.network.from_
     match = re.fullmatch(r"stage\s+(\d+)", Path(start).name) if start else None
     return int(match.group(1)) if match else None
