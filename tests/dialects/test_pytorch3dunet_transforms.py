@@ -273,5 +273,5 @@ def test_a_region_is_never_left():
     made = patches([{"name": "RandomRotate90"}], patch=(8, 28, 12), shape=(8, 28, 28))
     for epoch in range(6):
         for index in range(len(made)):
-            drawn, _ = made._drawn((8, 28, 28), made.grids[0][index], np.random.default_rng(epoch))
+            drawn, _ = made._drawn((8, 28, 28), made.grids[0][index], (epoch, index), None)
             assert drawn.intersect(Region.whole((8, 28, 28))) == drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,8 +16,9 @@ from morula.data.intensity import LIMIT, Distribution, distributions
 
 
 class _Measured(Base):
-    per: Literal["image", "data_set"] = "image"
-    """Statistics of each image, or of all training images together."""
+    per: Literal["image", "data_set", "patch"] = "image"
+    """What the scale is measured on: each image, the training images together, or each patch (in prediction each tile), as pytorch-3dunet
+    does by default; the same voxel then has different values in different patches."""
     channels: Literal["each", "together"] = "each"
     """One scale per channel, or one for all channels."""
 
@@ -57,6 +58,8 @@ class MinMax(_Measured):
 
     kind: Literal["minmax"] = "minmax"
     """Map the smallest value to 0 and the largest to 1."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """What the smallest and the largest value become, where not 0 and 1."""
 
 
 class Fixed(Base):
@@ -78,6 +81,7 @@ class Fixed(Base):
         return self
 
 
+_SMALL = 1e-10  # keeps a constant patch from a division by 0
 Options: TypeAlias = Annotated[Percentile | ZScore | MinMax | Fixed, Field(discriminator="kind")]
 
 
@@ -144,6 +148,52 @@ class Normalisation:
         return cls(tuple(values["offset"]), tuple(values["scale"]), None if clip is None else (clip[0], clip[1]))
 
 
+@dataclass(frozen=True)
+class PatchNormalisation(Normalisation):
+    """Brings every array that it is given to scale by the intensities of this array alone.
+
+    Examples:
+        >>> record = PatchNormalisation((), (), options=MinMax(per="patch"))
+        >>> record.apply(np.array([[[5, 10, 15]]], np.uint8)), record.apply(np.array([[[0, 1]]], np.uint8))
+        (array([[[0. , 0.5, 1. ]]], dtype=float32), array([[[0., 1.]]], dtype=float32))
+    """
+
+    options: Percentile | ZScore | MinMax = field(default_factory=ZScore)
+    eps: float = _SMALL
+    """Keeps a constant patch from a division by 0."""
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """The array C(Z)YX brought to scale, float32."""
+        axes = tuple(range(int(self.options.channels == "each"), array.ndim))
+        clip = None
+        offset: np.ndarray
+        scale: np.ndarray
+        match self.options:
+            case ZScore():
+                offset, scale = array.mean(axes, np.float64, keepdims=True), array.std(axes, np.float64, keepdims=True)
+                scale, clip = np.maximum(scale, self.eps), self.options.clip
+            case Percentile():
+                offset, high = np.percentile(array, [self.options.low, self.options.high], axis=axes, keepdims=True)
+                scale = (high - offset + self.eps) / self.options.top
+                clip = (0.0, self.options.top) if self.options.clip else None
+            case MinMax():
+                low, high = self.options.range
+                offset, scale = array.min(axes, keepdims=True).astype(np.float64), np.ptp(array, axes, keepdims=True).astype(np.float64)
+                scale = (scale + self.eps) / (high - low)
+                offset = offset - low * scale
+        result = ((array - offset) / scale).astype(np.float32)
+        return result if clip is None else np.clip(result, *clip, out=result)
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """Not possible: each patch has a scale of its own.
+
+        Raises:
+            OptionError: always.
+        """
+        remedy = "Use per: image or per: data_set."
+        raise OptionError("normalisation.not_invertible", "cannot be undone", key="sampling.normalise.per", value="patch", remedy=remedy)
+
+
 def _offset_and_scale(distribution: Distribution, options: Percentile | ZScore | MinMax) -> tuple[float, float]:
     match options:
         case Percentile():
@@ -164,6 +214,9 @@ def _record(parts: list[Distribution], options: Percentile | ZScore | MinMax) ->
     if options.channels == "together":
         parts = [Distribution.merge(parts)] * len(parts)
     pairs = [_offset_and_scale(part, options) for part in parts]
+    if isinstance(options, MinMax) and options.range != (0.0, 1.0):
+        low, high = options.range
+        pairs = [(offset - low * scale / (high - low), scale / (high - low)) for offset, scale in pairs]
     clip: tuple[float, float] | None = None
     top = 1.0
     if isinstance(options, Percentile):
@@ -200,6 +253,8 @@ def statistics(image: Image, options: Options) -> Normalisation:
     """
     if isinstance(options, Fixed):
         return _fixed(options, image.n_channels)
+    if options.per == "patch":
+        return PatchNormalisation((), (), options=options)
     return _record(distributions(image), options)
 
 

@@ -26,10 +26,10 @@ from morula.core.image import Image
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.data.augment.base import AnyAugmentation, Draw, draw
-from morula.data.augment.resample import Fetched, fetch_region
+from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.crop import cache_in_memory, check_region, crop
-from morula.data.normalise import Normalisation
+from morula.data.normalise import Normalisation, PatchNormalisation
 from morula.data.sampling import Grid, LabelledVoxels, Options, foreground_box, random_box, steps
 
 CACHE = 2**31
@@ -276,11 +276,16 @@ class PatchDataset:
         number, region = self.place(epoch, index)
         source = self.sources[number]
         drawn = draw(self.augmentations, self._rng(epoch, index, 1), self.patch, source.image.spacing)
-        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn))
+        if self.sampling.scale_voxels is not None and self._rng(epoch, index, 3).random() < self.sampling.scale_probability:
+            rescaling = change_of_scale(region, source.extent, self.sampling.scale_voxels, self._rng(epoch, index, 4), source.image.spacing)
+            drawn = replace(drawn, warp=rescaling if drawn.warp is None else drawn.warp.then(rescaling))
+        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn), self.sampling.spline_order)
         inside = there[self._inner.slices]
-        image = drawn.apply_intensity(layers["image"], source.image.spacing)
+        record = self.normalisation if isinstance(self.normalisation, Normalisation) else self.normalisation[number]
+        scaled = record.apply(layers["image"]) if isinstance(record, PatchNormalisation) else layers["image"]
+        image = drawn.apply_intensity(scaled, source.image.spacing)
         sample = {"image": np.ascontiguousarray(image, np.float32), "name": np.array(source.title)}
-        weights = inside[None].astype(np.float32)
+        weights = (np.ones_like(inside) if self.sampling.score_padding else inside)[None].astype(np.float32)
         if "weights" in layers:
             weights = weights * layers["weights"]
         if self.targets is not None:
@@ -349,7 +354,8 @@ class PatchDataset:
         layers = []
         for number, source in enumerate(self.sources):
             record = records if isinstance(records, Normalisation) else records[number]
-            parts = [_Layer("image", source.image, True, normalisation=record)]
+            per_patch = isinstance(record, PatchNormalisation)  # measured after the warp
+            parts = [_Layer("image", source.image, True, normalisation=None if per_patch else record)]
             if source.labels is not None:
                 parts.append(_Layer("labels", source.labels, source.labels.dtype.kind == "f", margin=True))
             if source.classes is not None:
@@ -363,6 +369,34 @@ class PatchDataset:
     def preload(self) -> None:
         """Load the images that fit into memory now, so that worker processes share them."""
         _ = self._layers
+
+
+def change_of_scale(region: Region, extent: Region, most: int, rng: np.random.Generator, spacing: Sequence[float]) -> Warp:
+    """The warp of a patch one side of which is moved by less than `most` voxels along each axis, outwards or inwards, within the image.
+
+    Args:
+        region: the patch in voxels of the image.
+        extent: the image.
+        most: voxels, exclusive.
+        rng: draws the side, the direction and the voxels along each axis.
+        spacing: edge lengths of a voxel.
+
+    Examples:
+        >>> patch, image = Region((2, 2), (10, 10)), Region((0, 0), (12, 12))
+        >>> change_of_scale(patch, image, 1, np.random.default_rng(0), (1, 1)).matrix.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    ndim = len(region.start)
+    offsets = rng.integers(0, most, ndim) * (1 if rng.random() < 0.5 else -1)
+    at_start = rng.random() < 0.5
+    scale, shift = np.ones(ndim), np.zeros(ndim)
+    for axis, (a, b, first, last) in enumerate(zip(region.start, region.stop, extent.start, extent.stop, strict=True)):
+        if b - a > 1:
+            low = max(first, a + int(offsets[axis])) if at_start and a >= first else a
+            high = min(last, b + int(offsets[axis])) if not at_start and b <= last else b
+            scale[axis] = (high - low) / (b - a)
+            shift[axis] = (low + high - a - b) / 2 * spacing[axis]
+    return Warp.affine(np.diag(scale), shift)
 
 
 def _bounds(mask: np.ndarray) -> Region:
@@ -382,18 +416,18 @@ def _permutation(seed: int, turn: int, total: int) -> np.ndarray:
 
 
 def _read(
-    source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int]
+    source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int], order: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of voxels in the image."""
-    read = _plain if drawn.warp is None else _warped
-    arrays, there = read(source, layers, region, drawn.warp, margin)
+    if drawn.warp is None:
+        arrays, there = _plain(source, layers, region, margin)
+    else:
+        arrays, there = _warped(source, layers, region, drawn.warp, margin, order=order)
     turn = drawn.orientation.apply
     return {name: np.ascontiguousarray(turn(array)) for name, array in arrays.items()}, np.ascontiguousarray(turn(there))
 
 
-def _plain(
-    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp | None, margin: Sequence[int]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _plain(source: Source, layers: Sequence[_Layer], region: Region, margin: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     arrays = {}
     for layer in layers:
         where = region.grow(margin) if layer.margin else region
@@ -407,9 +441,8 @@ def _plain(
 
 
 def _warped(
-    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp | None, margin: Sequence[int]
+    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp, margin: Sequence[int], *, order: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    assert warp is not None
     spacing = source.image.spacing
     outer = region.grow(margin)
     centre = (np.array(region.start) + np.array(region.stop) - 1) / 2
@@ -418,8 +451,15 @@ def _warped(
     inner = wide.inner(margin)
     arrays = {}
     for layer in layers:
-        box = fetch_region(reach, source.extent)
+        spline = order > 1 and layer.name == "image"
+        wider = reach.grow((SPLINE_REACH,) * len(outer.shape)) if spline else reach  # a spline sees values beyond the map
+        box = fetch_region(wider, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
-        arrays[layer.name] = fetched.linear(where) if layer.linear else fetched.nearest(where)
+        if spline:
+            arrays[layer.name] = fetched.spline(where, order)
+        elif layer.linear and (order or layer.name != "image"):
+            arrays[layer.name] = fetched.linear(where)
+        else:
+            arrays[layer.name] = fetched.nearest(where)
     return arrays, wide.inside(source.extent)

@@ -30,6 +30,15 @@ class Options(Base):
     """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
+    scale_voxels: int | None = Field(None, ge=1)
+    """Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."""
+    scale_probability: float = Field(0.5, ge=0, le=1)
+    """Share of the patches whose scale is changed."""
+    spline_order: int = Field(1, ge=0, le=5)
+    """Interpolation of warped images: 0 takes the nearest voxel, 1 is linear, 2 to 5 are splines of that order. Labels always take the
+    nearest voxel."""
+    score_padding: bool = False
+    """Score what a patch shows beyond the image, its mirror image, like the image itself."""
     patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""

@@ -22,6 +22,7 @@ _NATIVE = frozenset({"images", "method"})
 
 # entry points of the group morula.checkpoints
 BIAPY_CHECKPOINT = Member("morula.dialects.biapy.checkpoint:BiapyCheckpoint", summary="BiaPy")
+UNET3D_CHECKPOINT = Member("morula.dialects.pytorch3dunet.checkpoints:UNet3DCheckpoint", summary="pytorch-3dunet")
 WNET3D_CHECKPOINT = Member("morula.dialects.cellseg3d:WNet3DCheckpoint", summary="WNet3D of CellSeg3D")
 
 

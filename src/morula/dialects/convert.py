@@ -10,7 +10,7 @@ from morula.core.events import Warned
 from morula.dialects import program_of
 from morula.dialects.verbs import as_native
 from morula.jobs.load import validate
-from morula.jobs.yaml_lines import parse_documents
+from morula.jobs.yaml_lines import located, parse_documents
 
 
 def convert(job: str | Path) -> tuple[str, list[Warned]]:
@@ -28,13 +28,11 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
         raise JobError([replace(Problem.of(error), file=Path(job).name)])
     if (foreign := as_native(job)) is not None:
         return foreign.text(), [Warned("convert.remark", str(remark)) for remark in foreign.remarks]
-    from morula.dialects.pytorch3dunet.convert import convert as converted
-    from morula.dialects.pytorch3dunet.job import read_job
+    from morula.dialects.pytorch3dunet.convert import convert as convert_3dunet
+    from morula.dialects.pytorch3dunet.job import purpose_of, read_job
 
-    read = read_job(job)
-    try:
-        text = converted(read).text()
-    except OptionError as error:
-        raise JobError([replace(Problem.of(error), file=Path(job).name)]) from error
+    with located(job):
+        converted = convert_3dunet(read_job(job, purpose_of(job)))
+    text = converted.text()
     validate(parse_documents(text)[0])
-    return text, [Warned("convert.remark", str(remark)) for remark in read.remarks]
+    return text, [Warned("convert.remark", str(remark)) for remark in converted.remarks]

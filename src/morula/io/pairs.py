@@ -114,8 +114,10 @@ def pair_images(
     ``mask_3.png``); then without what all names of a side begin and end with. Where no name fits another and the counts are equal,
     natural order decides, with a warning. The shapes of each pair are compared from the files' headers.
 
+    Two lists of files of equal length are paired in their order.
+
     Args:
-        raw: a folder, file or pattern.
+        raw: a folder, file or pattern, or a list of them.
         labels: likewise; `None` for images without labels.
         axes: of the images, instead of what the files state or their shapes suggest.
 
@@ -128,7 +130,9 @@ def pair_images(
     if labels is None:
         return [Pair(name, image) for name, image in zip(names, images, strict=True)], []
     truths = list_images(labels)
-    found, warnings = _matched(images, truths)
+    # two lists of files state which belongs to which
+    listed = {len(images), len(truths)} == {None if isinstance(side, str | os.PathLike) else len(side) for side in (raw, labels)}
+    found, warnings = ({i: i for i in range(len(images))}, list[str]()) if listed else _matched(images, truths)
     problems = [f"{str(image)!r} has no label image in {_shown(labels)}" for i, image in enumerate(images) if i not in found]
     used = set(found.values())
     problems += [f"label image {str(truth)!r} has no image in {_shown(raw)}" for j, truth in enumerate(truths) if j not in used]

@@ -26,11 +26,11 @@ from morula.training.options import Training
 class Source(Options):
     """Images and their labels."""
 
-    raw: str
-    """A folder, a file or a pattern such as `data/*.tif`; relative to the job file."""
-    labels: str | None = None
-    """Label images of the same names, as a folder, a file or a pattern. If they have two channels, the second is the class of each
-    object."""
+    raw: str | tuple[str, ...]
+    """A folder, a file or a pattern such as `data/*.tif`, or a list of them; relative to the job file."""
+    labels: str | tuple[str, ...] | None = None
+    """Label images of the same names, as a folder, a file, a pattern or a list of them. If they have two channels, the second is the class
+    of each object."""
     classes: str | None = None
     """Class images of the same names: in each object the number of its class."""
     mask: str | None = None

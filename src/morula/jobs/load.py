@@ -142,9 +142,14 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
     def absolute(source: Source | float | None) -> Source | float | None:
         if not isinstance(source, Source):
             return source
-        return source.model_copy(
-            update={key: str(folder / path) for key in type(source).model_fields if isinstance(path := getattr(source, key), str)}
-        )
+        found: dict[str, str | tuple[str, ...]] = {}
+        for key in type(source).model_fields:
+            path = getattr(source, key)
+            if isinstance(path, str):
+                found[key] = str(folder / path)
+            elif isinstance(path, tuple):
+                found[key] = tuple(str(folder / each) for each in path)
+        return source.model_copy(update=found)
 
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
     update: dict[str, Options] = {"images": job.images.model_copy(update=sources)}

@@ -27,6 +27,9 @@ LOSSES = Family(
             summary="Dice with rare channels weighted up",
         ),
         "ce": Member("morula.losses.cross_entropy:ce_sums", summary="cross-entropy over classes that exclude each other"),
+        "weighted_ce": Member(
+            "morula.losses.cross_entropy:weighted_ce_sums", summary="cross-entropy with class weights from the prediction"
+        ),
         "mse": Member("morula.losses.regression:mse_sums", summary="mean squared error"),
         "l1": Member("morula.losses.regression:l1_sums", summary="mean absolute error"),
         "smooth_l1": Member("morula.losses.regression:smooth_l1_sums", summary="squared near zero, absolute beyond (Huber)"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from morula.core.errors import DataError
-from morula.losses.sums import Sums, at_least_float32, broadcastable_weight, channel_mean, checked_weights, plain_loss
+from morula.losses.sums import Sums, at_least_float32, broadcastable_weight, channel_mean, channel_sums, checked_weights, plain_loss
 
 
 def ce_sums(
@@ -56,6 +56,49 @@ def ce_sums(
 
 ce = plain_loss(ce_sums)
 """Cross-entropy as a scalar; arguments of `ce_sums`."""
+
+
+def weighted_ce_sums(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_value: float | None = None,
+    channel_weights: Sequence[float] | None = None,
+) -> Sums:
+    """Cross-entropy with class weights Σ (1 - p) / Σ p from the prediction itself (Sudre et al. 2017, https://arxiv.org/abs/1707.03237).
+
+    The class weights are computed over all voxels, ignored ones included, and carry no gradient. Arguments and errors as in `ce_sums`.
+
+    Returns:
+        Parts (4, C): Σ weight x loss and Σ weight over the voxels of each class, then Σ (1 - p) and Σ p. `weighted_ce` gives the value.
+
+    Examples:
+        >>> logits, target = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
+        >>> round(float(weighted_ce(logits, target)), 4)
+        0.6931
+    """
+    logits = at_least_float32(logits)
+    classes, counted = class_indices(target, logits, weight, ignore_value)
+    loss = functional.cross_entropy(logits, classes, reduction="none") * counted
+    empty = logits.new_zeros(logits.shape[1])
+    by_class = [empty.index_add(0, classes.flatten(), values.flatten()) for values in (loss, counted)]
+    predicted = logits.detach().softmax(dim=1)
+    parts = torch.stack([*by_class, channel_sums(1 - predicted), channel_sums(predicted)])
+    return Sums(parts, partial(_weighted_by_prediction, channel_weights=checked_weights(channel_weights, logits.shape[1])))
+
+
+weighted_ce = plain_loss(weighted_ce_sums)
+"""Cross-entropy weighted by the prediction as a scalar; arguments of `weighted_ce_sums`."""
+
+
+def _weighted_by_prediction(parts: Tensor, *, channel_weights: tuple[float, ...] | None) -> Tensor:
+    loss, counted, absent, present = parts
+    weights = (absent / present.clamp(min=torch.finfo(parts.dtype).tiny)).detach()
+    if channel_weights is not None:
+        weights = weights * parts.new_tensor(channel_weights)
+    norm = (weights * counted).sum()
+    return (weights * loss).sum() / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
 def class_indices(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_value: float | None) -> tuple[Tensor, Tensor]:

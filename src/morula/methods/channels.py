@@ -17,7 +17,16 @@ from morula.losses import LOSSES
 from morula.methods.base import Method, Sizes, Targets, middle_plane, stretched
 from morula.methods.classes import HEAD, ObjectClasses, class_loss, class_targets, vote
 from morula.methods.options import MethodOptions
-from morula.methods.scoring import OF_PROBABILITIES, check_losses, object_settings, one_an_axis, unknown_loss
+from morula.methods.scoring import (
+    OF_CLASSES,
+    OF_PROBABILITIES,
+    LossArguments,
+    check_loss_options,
+    check_losses,
+    object_settings,
+    one_an_axis,
+    unknown_loss,
+)
 from morula.representations import REPRESENTATIONS
 from morula.representations.options import RepresentationOptions
 
@@ -70,6 +79,9 @@ class Options(MethodOptions):
     classes come from the second channel of the labels, or from class images (`images.train.classes`)."""
     losses: dict[str, str] = Field({})
     """Loss of a channel by its code; what is left out uses the channel's own."""
+    loss_options: dict[str, LossArguments] = Field({})
+    """Further arguments of losses by name, for example `{bce_dice: {squared: true, smooth: 0, shares: [1, 0.5]}}` or
+    `{bce: {positive_weights: 3}}`."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Weight of a channel's loss by its code; where left out 1, for R 0.25; 0 for a channel that is not learned."""
     rebalance: bool | None = None
@@ -95,6 +107,7 @@ class Options(MethodOptions):
 
     @model_validator(mode="after")
     def _codes_stand(self) -> Options:
+        check_loss_options(self.loss_options)
         codes = [channel.kind for channel in self.channels]
         wanted = list(PRESETS[self.preset]["channels"]) if self.preset else codes
         if codes != wanted:
@@ -112,7 +125,7 @@ class Options(MethodOptions):
         if "E" in stated:
             raise ValueError(f"the loss of E is 'embedseg', not {stated['E']!r}; its parts have weights among the options of E")
         for channel in self.channels:  # only discretised distances are classes that exclude each other
-            check_losses([stated[channel.kind]] if channel.kind in stated else (), without=() if channel.holds_classes else ("ce",))
+            check_losses([stated[channel.kind]] if channel.kind in stated else (), without=() if channel.holds_classes else OF_CLASSES)
         return self
 
 
@@ -333,7 +346,8 @@ class Channels(Method):
             share = self.options.weights.get(code, representation.loss_weight)
             target, unit = targets[:, span], self._units[code]
             target = target if unit == 1 else target / unit
-            parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share)
+            more = self.options.loss_options.get(name)
+            parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share, options=more)
         if self.options.classes is not None:
             rest = slice(self._width, None)
             parts[HEAD] = class_loss(self.options.classes, outputs[HEAD], targets[:, rest], weights[:, rest])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
 from morula.losses import LOSSES
 
@@ -23,6 +24,12 @@ ClassWeights = Literal["balanced"] | tuple[Annotated[float, Field(gt=0)], ...]
 OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that hold their activation themselves, for the sake of numerical stability."""
 
+
+LossArguments = dict[str, bool | float | tuple[float, ...]]
+"""Arguments of a loss by name, for example ``{"squared": True, "smooth": 0}``."""
+
+OF_CLASSES = ("ce", "weighted_ce")
+"""Losses of classes that exclude each other, whose targets are class numbers."""
 
 OF_PROBABILITIES = ("bce", "bce_dice", "dice", "generalized_dice")
 """Losses of values between 0 and 1 that come from a sigmoid."""
@@ -43,6 +50,22 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
     for name in names:
         if name not in known:
             raise ValueError(unknown_loss(name, known))
+
+
+def check_loss_options(options: Mapping[str, LossArguments]) -> None:
+    """Refuse options of losses that do not exist.
+
+    Raises:
+        OptionError: with the losses to choose from.
+
+    Examples:
+        >>> check_loss_options({"dice": {"squared": True, "smooth": 0}})
+    """
+    for name in options:
+        if name not in LOSSES.names:
+            rule = f"is not a loss; known are {', '.join(LOSSES.names)}"
+            remedy = did_you_mean(name, list(LOSSES.names)).strip()
+            raise OptionError("loss.unknown", rule, key="loss_options", value=name, remedy=remedy)
 
 
 def unknown_loss(name: str, known: Sequence[str]) -> str:
@@ -98,6 +121,7 @@ def loss_sums(
     activation: Activation = "linear",
     share: float = 1.0,
     classes: ClassWeights | None = None,
+    options: LossArguments | None = None,
 ) -> Sums:
     """Sums of a loss by its name, multiplied by `share`.
 
@@ -109,6 +133,7 @@ def loss_sums(
         activation: what turns logits into values of the target's kind; the one used in prediction.
         share: factor of the loss.
         classes: weights of the classes, in cross-entropies.
+        options: further arguments of the loss, such as ``{"squared": True}``.
 
     Raises:
         UnknownNameError: for a loss that does not exist.
@@ -123,15 +148,16 @@ def loss_sums(
 
     if classes is not None and weight is not None and name in CLASS_WEIGHTED:
         weight = class_weights(target, weight, classes)
-    if name == "ce":
+    more = dict(options or {})
+    if name in OF_CLASSES:
         numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)
-        sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1])
+        sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1], **more)
     elif name in ("dice", "generalized_dice"):
-        sums = LOSSES.load(name)(logits, target, weight, activation=activation)
+        sums = LOSSES.load(name)(logits, target, weight, activation=activation, **more)
     elif name in OWN_ACTIVATION:
-        sums = LOSSES.load(name)(logits, target, weight)
+        sums = LOSSES.load(name)(logits, target, weight, **more)
     else:
-        sums = LOSSES.load(name)(activate(logits, activation), target, weight)
+        sums = LOSSES.load(name)(activate(logits, activation), target, weight, **more)
     return Sums(sums.parts, lambda parts: share * sums.value(parts))
 
 

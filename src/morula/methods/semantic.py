@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from morula.core.errors import DataError
 from morula.methods.base import Method, Targets, middle_plane, stretched
 from morula.methods.options import MethodOptions
-from morula.methods.scoring import ClassWeights, check_class_weights, check_losses
+from morula.methods.scoring import OF_CLASSES, ClassWeights, LossArguments, check_class_weights, check_loss_options, check_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,9 @@ class Options(MethodOptions):
     """Label value that is no class and is never scored, for example 255."""
     losses: dict[str, float] = Field({})
     """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
+    loss_options: dict[str, LossArguments] = Field({})
+    """Further arguments of losses by name, for example `{bce_dice: {squared: true, smooth: 0, shares: [1, 0.5]}}` or
+    `{bce: {positive_weights: 3}}`."""
     class_weights: ClassWeights | None = None
     """Weight of each class in the cross-entropies (`ce`, `bce`, `bce_dice`), background first, or `balanced`: rare classes count as much as
     common ones, batch by batch."""
@@ -48,6 +51,7 @@ class Options(MethodOptions):
         if self.names and self.classes is not None and len(self.names) != self.classes:
             raise ValueError(f"names has {len(self.names)} entries but there are {self.classes} classes; name each, the background first")
         check_losses(self.losses)
+        check_loss_options(self.loss_options)
         if self.classes is not None:
             check_class_weights(self.class_weights, self.classes)
         return self
@@ -72,8 +76,8 @@ class Semantic(Method):
 
     @property
     def binary(self) -> bool:
-        """Whether the foreground alone is predicted, through a sigmoid. `ce` compares classes, so it needs a channel per class."""
-        return self.classes == 2 and "ce" not in self.losses
+        """Whether the foreground alone is predicted, through a sigmoid. `ce` and `weighted_ce` need one channel per class."""
+        return self.classes == 2 and not set(OF_CLASSES) & set(self.losses)
 
     @property
     def heads(self) -> dict[str, int]:
@@ -122,10 +126,13 @@ class Semantic(Method):
 
         logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
         activation: Activation = "sigmoid" if self.binary else "softmax"
-        return {
-            name: loss_sums(name, logits, targets, weights, activation=activation, share=share, classes=self.options.class_weights)
-            for name, share in self.losses.items()
-        }
+        parts = {}
+        for name, share in self.losses.items():
+            more = self.options.loss_options.get(name)
+            parts[name] = loss_sums(
+                name, logits, targets, weights, activation=activation, share=share, classes=self.options.class_weights, options=more
+            )
+        return parts
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities."""

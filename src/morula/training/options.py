@@ -48,7 +48,7 @@ def _default_kind(kind: str) -> BeforeValidator:
 Every = Annotated[str, BeforeValidator(_normalised, json_schema_input_type=str | int)]
 
 
-Argument = bool | int | float | str | list[int | float] | None
+Argument = bool | int | float | str | tuple[int | float, ...] | None
 """Value of an argument of a class of torch."""
 
 

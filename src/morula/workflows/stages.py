@@ -111,7 +111,7 @@ def _pseudo_labels(stage: Job) -> Pseudo | None:
     return None if stage.images.train is None else stage.images.train.pseudo
 
 
-def write_pseudo_labels(run: str | Path, images: str, output: str | Path, options: Pseudo | None = None) -> Iterator[Event]:
+def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: str | Path, options: Pseudo | None = None) -> Iterator[Event]:
     """Write the confident objects of a model trained without labels as label images, and masks of the confident voxels.
 
     Args:

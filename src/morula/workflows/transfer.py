@@ -133,6 +133,8 @@ def planned_transfer(network: Network, path: Path) -> Transfer:
             skipped[name] = "not in the former run"
         elif stored.shape == values.shape:
             taken[name] = stored
+        elif stored.ndim == 4 and tuple(values.shape) == (*stored.shape[:2], 1, *stored.shape[2:]):
+            taken[name] = stored.unsqueeze(2)  # a 2D kernel in a 3D network that sees one plane at a time
         elif name.endswith("positions.stored") and all(grids) and stored.shape[-1] == values.shape[-1]:
             from morula.nn.transformer import resize_positions
 

@@ -22,6 +22,7 @@ AUGMENTATIONS = Family(
         "shear": _member("affine", "Shear", "shear"),
         "shift": _member("affine", "Shift", "translate by a share of the patch"),
         "elastic": _member("elastic", "Elastic", "smooth random deformation"),
+        "elastic_noise": _member("elastic_noise", "ElasticNoise", "random deformation by smoothed noise, in voxels"),
         "brightness": _member("intensity", "Brightness", "add a constant"),
         "contrast": _member("intensity", "Contrast", "scale intensities about their mean"),
         "gamma": _member("intensity", "Gamma", "raise intensities to a power"),

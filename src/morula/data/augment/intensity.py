@@ -56,6 +56,11 @@ class ContrastOptions(_Range):
     kind: Literal["contrast"] = "contrast"
     """Name of the variant."""
 
+    about: float | None = None
+    """Value that stays as it is; the mean of each channel when left out."""
+    clip: tuple[float, float] | None = None
+    """Lower and upper limit of the result; none when left out."""
+
 
 class Contrast(Intensity[ContrastOptions]):
     """Multiply the difference from the mean of the channel by a factor drawn uniformly from low to high."""
@@ -68,8 +73,11 @@ class Contrast(Intensity[ContrastOptions]):
 
     def apply(self, image: np.ndarray, record: float, spacing: Sequence[float]) -> np.ndarray:
         """See `Intensity.apply`."""
-        mean = image.mean(axis=tuple(range(1, image.ndim)), keepdims=True, dtype=np.float64).astype(np.float32)
-        return mean + (image - mean) * np.float32(record)
+        mean = np.float32(self.options.about or 0.0)
+        if self.options.about is None:
+            mean = image.mean(axis=tuple(range(1, image.ndim)), keepdims=True, dtype=np.float64).astype(np.float32)
+        stretched = mean + (image - mean) * np.float32(record)
+        return stretched if self.options.clip is None else np.clip(stretched, *self.options.clip)
 
 
 class GammaOptions(_Range):
@@ -82,6 +90,8 @@ class GammaOptions(_Range):
     """Smallest exponent."""
     high: float = Field(1.4, gt=0)
     """Largest exponent."""
+    unit_range: bool = False
+    """Leave the result between 0 and 1 (the extremes of all channels together) instead of the former range of each channel."""
 
 
 class Gamma(Intensity[GammaOptions]):
@@ -95,8 +105,9 @@ class Gamma(Intensity[GammaOptions]):
 
     def apply(self, image: np.ndarray, record: float, spacing: Sequence[float]) -> np.ndarray:
         """See `Intensity.apply`."""
-        axes = tuple(range(1, image.ndim))
+        axes = tuple(range(int(not self.options.unit_range), image.ndim))
         low = image.min(axis=axes, keepdims=True)
         span = image.max(axis=axes, keepdims=True) - low
         span = np.where(span > 0, span, np.float32(1))  # a constant channel stays as it is
-        return low + span * ((image - low) / span) ** np.float32(record)
+        result: np.ndarray = ((image - low) / span) ** np.float32(record)
+        return result if self.options.unit_range else low + span * result

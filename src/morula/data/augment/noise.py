@@ -27,7 +27,9 @@ class GaussianNoiseOptions(AugmentationOptions):
 
     shorthand: ClassVar[str] = "sigma"
     sigma: float = Field(0.05, ge=0)
-    """Largest standard deviation, in units of the normalised image; drawn uniformly from 0."""
+    """Largest standard deviation, in units of the normalised image."""
+    least: float = Field(0.0, ge=0)
+    """Smallest standard deviation; drawn evenly between the two."""
 
 
 class GaussianNoise(Intensity[GaussianNoiseOptions]):
@@ -37,7 +39,7 @@ class GaussianNoise(Intensity[GaussianNoiseOptions]):
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Seeded | None:
         """See `Augmentation.draw`."""
-        return (float(rng.uniform(0, self.options.sigma)), _seed(rng)) if self.happens(rng) else None
+        return (float(rng.uniform(self.options.least, self.options.sigma)), _seed(rng)) if self.happens(rng) else None
 
     def apply(self, image: np.ndarray, record: Seeded, spacing: Sequence[float]) -> np.ndarray:
         """See `Intensity.apply`."""

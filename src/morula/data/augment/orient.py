@@ -49,6 +49,8 @@ class Rotate90Options(AugmentationOptions):
     shorthand: ClassVar[str] = "probability"
     probability: float = Field(0.75, ge=0, le=1)
     """Share of the patches that are rotated, by 90, 180 or 270 degrees; with 0.75 all four orientations are equally likely."""
+    plane: Literal["any", "yx"] = "any"
+    """Planes to turn in: any with equal edges and spacing, or y and x alone."""
 
 
 def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
@@ -70,6 +72,8 @@ class Rotate90(Reorienting[Rotate90Options]):
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
         """See `Augmentation.draw`."""
         planes = square_planes(shape, spacing)
+        if self.options.plane == "yx":
+            planes = [plane for plane in planes if plane == (len(shape) - 2, len(shape) - 1)]
         happens = self.happens(rng)
         if not planes or not happens:
             return None

@@ -1,6 +1,12 @@
-"""Networks, checkpoints, losses and metrics of pytorch-3dunet 1.4 to 1.9, from what stands in its job files.
+"""pytorch-3dunet 1.4 to 1.9: its job files, networks, checkpoints, losses, metrics, transforms, data sets, training and prediction.
 
 What differs from the original on purpose is listed in ``docs/dialects/pytorch-3dunet.md``. The names below are imported when used.
+
+Examples:
+    >>> from morula.dialects import pytorch3dunet
+    >>> model = pytorch3dunet.build_model({"name": "UNet2D", "in_channels": 1, "out_channels": 1, "f_maps": [8, 16]})
+    >>> for event in pytorch3dunet.train3dunet("train_config.yml"):  # doctest: +SKIP
+    ...     print(event)
 """
 
 from __future__ import annotations
@@ -9,22 +15,49 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-__all__ = ["IgnoredKeyWarning", "build_loss", "build_metric", "build_model", "load_state_dict", "original_state_dict"]
+__all__ = [
+    "IgnoredKeyWarning",
+    "build_dataset",
+    "build_loss",
+    "build_metric",
+    "build_model",
+    "check3dunet",
+    "load_state_dict",
+    "original_state_dict",
+    "predict3dunet",
+    "read_job",
+    "train3dunet",
+    "transform_label",
+    "transform_raw",
+]
 
 if TYPE_CHECKING:
+    from morula.dialects.pytorch3dunet.augment import transform_label as transform_label
+    from morula.dialects.pytorch3dunet.augment import transform_raw as transform_raw
+    from morula.dialects.pytorch3dunet.check import check3dunet as check3dunet
     from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning as IgnoredKeyWarning
+    from morula.dialects.pytorch3dunet.job import read_job as read_job
     from morula.dialects.pytorch3dunet.losses import build_loss as build_loss
     from morula.dialects.pytorch3dunet.metrics import build_metric as build_metric
     from morula.dialects.pytorch3dunet.networks import build_model as build_model
     from morula.dialects.pytorch3dunet.networks import load_state_dict as load_state_dict
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
+    from morula.dialects.pytorch3dunet.patches import build_dataset as build_dataset
+    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict3dunet
+    from morula.dialects.pytorch3dunet.train import train3dunet as train3dunet
 
 
 _PUBLIC = {
+    "augment": ["transform_label", "transform_raw"],
+    "check": ["check3dunet"],
     "ignored_keys": ["IgnoredKeyWarning"],
+    "job": ["read_job"],
     "losses": ["build_loss"],
     "metrics": ["build_metric"],
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
+    "patches": ["build_dataset"],
+    "predict": ["predict3dunet"],
+    "train": ["train3dunet"],
 }
 
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

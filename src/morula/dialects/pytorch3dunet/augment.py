@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from morula.core.errors import DataError
 from morula.core.orientation import Orientation
 from morula.data.augment.affine import Rotate, RotateOptions
-from morula.data.augment.base import Augmentation, AugmentationOptions, Reorienting, Spatial
+from morula.data.augment.base import Augmentation, AugmentationOptions, draw
 from morula.data.augment.base import Intensity as Values
-from morula.data.augment.orient import Flip, FlipOptions
-from morula.data.augment.warp import Warp
+from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
+from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
+from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions
+from morula.data.augment.orient import Flip, FlipOptions, Rotate90, Rotate90Options
+from morula.data.normalise import MinMax, PatchNormalisation, Percentile, ZScore
 from morula.dialects.pytorch3dunet import transforms as kinds
 from morula.dialects.pytorch3dunet.targets import affinities, affinity, appended, boundary, renumbered, restored
-
-_NEGLIGIBLE = 1e-4  # share of a wave that the Gaussian leaves, below which it is not drawn
 
 
 @dataclass(frozen=True)
@@ -33,71 +34,17 @@ class Statistics:
 # --- moves -------------------------------------------------------------------------------------------------------------------------------
 
 
-class QuarterTurn(Reorienting[AugmentationOptions]):
-    """0 to 3 quarter turns about z, all alike."""
-
-    name = "RandomRotate90"
+class QuarterTurn(Rotate90):
+    """0 to 3 quarter turns about z, equally likely; of patches whose edges differ, the turned region is read."""
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
         """See `Augmentation.draw`."""
-        turned = Orientation.identity(3)
-        for _ in range(int(rng.integers(4))):
-            turned = turned.then(Orientation((0, 2, 1), (False, False, True)))
-        return None if turned.is_identity else turned
+        return super().draw(rng, (1, shape[-1], shape[-1]), spacing)
 
 
-@dataclass(frozen=True, eq=False)
-class SmoothedNoise:
-    """A displacement of each voxel of a patch, voxels, (3, Z, Y, X) float32."""
-
-    vectors: np.ndarray
-
-    @property
-    def reach(self) -> np.ndarray:
-        """The longest displacement along each axis."""
-        return np.abs(self.vectors).reshape(3, -1).max(axis=1)
-
-    def field(self, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
-        """The displacement; `shape` is the one that it was drawn for."""
-        assert tuple(shape) == self.vectors.shape[1:]
-        return self.vectors
-
-
-def smoothed_noise(rng: np.random.Generator, shape: Sequence[int], sigma: float, alpha: float) -> np.ndarray:
-    """White noise of standard deviation `alpha` after a Gaussian filter with mirrored borders, float32.
-
-    The filter leaves cosine waves as they are but for a factor, so the few waves that it does not remove are drawn instead of all
-    voxels: the same distribution at a cost that does not grow with `sigma`.
-    """
-    bases = []
-    for n in shape:
-        count = min(n, int(np.ceil(n / (np.pi * sigma) * np.sqrt(-2 * np.log(_NEGLIGIBLE)))) + 1)
-        wave = np.arange(count)
-        basis = np.cos(np.pi * np.outer(np.arange(n) + 0.5, wave) / n) * np.sqrt(np.where(wave, 2, 1) / n)
-        bases.append((basis * np.exp(-((np.pi * sigma * wave / n) ** 2) / 2)).astype(np.float32))
-    field = rng.standard_normal([basis.shape[1] for basis in bases], np.float32) * np.float32(alpha)
-    for basis in bases:  # each time the first axis is turned into voxels and goes last
-        field = np.tensordot(field, basis, axes=(0, 1))
-    return np.ascontiguousarray(field)
-
-
-class Elastic(Spatial[AugmentationOptions]):
-    """Displacement by smoothed noise, in voxels."""
-
-    name = "ElasticDeformation"
-
-    def __init__(self, options: kinds.ElasticDeformation) -> None:
-        super().__init__(AugmentationOptions(probability=options.execution_probability))
-        self.given = options
-
-    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Warp | None:
-        """See `Augmentation.draw`."""
-        if not self.happens(rng):
-            return None
-        vectors = np.zeros((3, *shape), np.float32)
-        for axis in range(0 if self.given.apply_3d else 1, 3):
-            vectors[axis] = smoothed_noise(rng, shape, self.given.sigma, self.given.alpha)
-        return Warp(np.eye(3), np.zeros(3), (SmoothedNoise(vectors),))
+def augmentations(transforms: Sequence[kinds.Transform], statistics: Statistics | None = None) -> list[Augmentation[Any]]:
+    """All transforms of a raw list in order: those that move voxels, and those that change values."""
+    return [made for each in transforms for made in (*moves([each]), *values([each], statistics))]
 
 
 def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
@@ -108,13 +55,14 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
             case kinds.RandomFlip():
                 found.append(Flip(FlipOptions(probability=1 - each.axis_prob)))
             case kinds.RandomRotate90():
-                found.append(QuarterTurn(AugmentationOptions()))
+                found.append(QuarterTurn(Rotate90Options(plane="yx")))
             case kinds.RandomRotate():
                 about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is in neither
-                options = {"probability": 1.0, "degrees": each.angle_spectrum, "about": about}
-                found.append(Rotate(RotateOptions.model_validate(options)))
+                found.append(Rotate(RotateOptions.model_validate({"probability": 1.0, "degrees": each.angle_spectrum, "about": about})))
             case kinds.ElasticDeformation():
-                found.append(Elastic(each))
+                axes = "zyx" if each.apply_3d else "yx"
+                options = ElasticNoiseOptions(alpha=each.alpha, sigma=each.sigma, axes=axes, probability=each.execution_probability)
+                found.append(ElasticNoise(options))
     return found
 
 
@@ -170,87 +118,67 @@ def values(transforms: Sequence[kinds.Transform], statistics: Statistics | None 
             case kinds.Standardize() | kinds.PercentileNormalizer() | kinds.Normalize() | kinds.ToTensor():
                 found.append(Scaling(_scaled(each, statistics)))
             case kinds.RandomContrast():
-                found.append(Varying(_contrasted(each.mean), each.alpha, each.execution_probability))
+                low, high = each.alpha
+                contrast = ContrastOptions(low=low, high=high, about=each.mean, clip=(-1, 1), probability=each.execution_probability)
+                found.append(Contrast(contrast))
             case kinds.RandomGammaCorrection():
-                found.append(Varying(_raised, each.gamma, each.execution_probability))
+                low, high = each.gamma
+                gamma = GammaOptions(low=low, high=high, unit_range=True, probability=each.execution_probability)
+                found.append(Gamma(gamma))
             case kinds.GaussianBlur3D():
                 found.append(Varying(_blurred, each.sigma, each.execution_probability))
             case kinds.AdditiveGaussianNoise():
-                found.append(Varying(_with_gaussian, each.scale, each.execution_probability))
+                low, high = each.scale
+                found.append(GaussianNoise(GaussianNoiseOptions(least=low, sigma=high, probability=each.execution_probability)))
             case kinds.AdditivePoissonNoise():
                 found.append(Varying(_with_poisson, each.lam, each.execution_probability))
     return found
 
 
 def _scaled(each: kinds.Transform, statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings a patch CZYX to scale."""
+    """What brings a patch CZYX to scale: the native normalisation of the patch, or stated numbers."""
     match each:
+        case kinds.Standardize(mean=float(mean), std=float(std)):
+            return _fixed(mean, max(std, each.eps))
         case kinds.Standardize():
-            return lambda patch: _standardized(patch, each, statistics)
+            if statistics is not None:
+                return _fixed(statistics.mean, max(statistics.std, each.eps))
+            return _per_patch(ZScore(channels=_channels_of(each)), each.eps)
         case kinds.PercentileNormalizer():
-            return lambda patch: _between_percentiles(patch, each, statistics)
+            if statistics is not None:
+                low, high = statistics.percentile(each.pmin), statistics.percentile(each.pmax)
+                return _fixed(low, high - low + each.eps)
+            return _per_patch(Percentile(low=each.pmin, high=each.pmax, channels=_channels_of(each)), each.eps)
         case kinds.Normalize():
             return lambda patch: _between_extremes(patch, each)
         case kinds.ToTensor(normalize=True):
-            return lambda patch: _linear(patch, patch.min(), patch.max() - patch.min() + 1e-10)
+            return _per_patch(MinMax(channels="together"))
     return lambda patch: patch
 
 
-def _linear(patch: np.ndarray, offset: Any, scale: Any) -> np.ndarray:
-    return ((patch - np.asarray(offset, np.float64)) / np.asarray(scale, np.float64)).astype(np.float32)
+def _channels_of(each: kinds.Standardize | kinds.PercentileNormalizer) -> Literal["each", "together"]:
+    return "each" if each.channelwise else "together"
 
 
-def _axes(patch: np.ndarray, channelwise: bool) -> tuple[int, ...]:
-    return tuple(range(int(channelwise), patch.ndim))
+def _fixed(offset: float, scale: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda patch: ((patch - offset) / scale).astype(np.float32)
 
 
-def _standardized(patch: np.ndarray, each: kinds.Standardize, statistics: Statistics | None) -> np.ndarray:
-    mean: Any = each.mean
-    std: Any = each.std
-    if mean is None:
-        if statistics is not None:
-            mean, std = statistics.mean, statistics.std
-        else:
-            axes = _axes(patch, each.channelwise)
-            mean, std = patch.mean(axes, np.float64, keepdims=True), patch.std(axes, np.float64, keepdims=True)
-    return _linear(patch, mean, np.maximum(std, each.eps))
-
-
-def _between_percentiles(patch: np.ndarray, each: kinds.PercentileNormalizer, statistics: Statistics | None) -> np.ndarray:
-    low: Any
-    high: Any
-    if statistics is not None:
-        low, high = statistics.percentile(each.pmin), statistics.percentile(each.pmax)
-    else:
-        low, high = np.percentile(patch, [each.pmin, each.pmax], axis=_axes(patch, each.channelwise), keepdims=True)
-    return _linear(patch, low, high - low + each.eps)
+def _per_patch(options: ZScore | Percentile | MinMax, eps: float = 1e-10) -> Callable[[np.ndarray], np.ndarray]:
+    return PatchNormalisation((), (), options=options, eps=eps).apply
 
 
 def _between_extremes(patch: np.ndarray, each: kinds.Normalize) -> np.ndarray:
     low = float(patch.min()) if each.min_value is None else each.min_value
     high = float(patch.max()) if each.max_value is None else each.max_value
-    share = np.clip(_linear(patch, low, high - low + each.eps), 0, 1)
+    share = np.clip(_fixed(low, high - low + each.eps)(patch), 0, 1)
     return share if each.norm01 else 2 * share - 1
-
-
-def _contrasted(mean: float) -> Callable[[np.ndarray, float, int], np.ndarray]:
-    return lambda patch, factor, seed: np.clip(np.float32(mean) + np.float32(factor) * (patch - np.float32(mean)), -1, 1)
-
-
-def _raised(patch: np.ndarray, gamma: float, seed: int) -> np.ndarray:
-    low, high = patch.min(), patch.max()
-    share = (patch - low) / (high - low) if high > low else np.clip(patch, 0, 1)
-    return share ** np.float32(gamma)
 
 
 def _blurred(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     return np.stack([gaussian_filter(channel, sigma, mode="nearest") for channel in patch])
-
-
-def _with_gaussian(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
-    return patch + np.float32(sigma) * np.random.default_rng(seed).standard_normal(patch.shape, np.float32)
 
 
 def _with_poisson(patch: np.ndarray, mean: float, seed: int) -> np.ndarray:
@@ -292,7 +220,7 @@ def _typed(each: kinds.ToTensor | kinds.LabelToTensor, labels: np.ndarray) -> np
     if each.expand_dims and labels.ndim == 3:
         labels = labels[None]
     if each.normalize:
-        labels = _linear(labels, labels.min(), labels.max() - labels.min() + 1e-10)
+        labels = _per_patch(MinMax(channels="together"))(labels)
     names = {"float": "float32", "float64": "float32", "long": "int64", "int": "int64", "int32": "int64"}
     return labels.astype(names.get(each.dtype, each.dtype))
 
@@ -357,3 +285,52 @@ def _blob_channels(each: kinds.BlobsToMask, labels: np.ndarray) -> list[np.ndarr
         return [mask]
     outer = boundary(labels, "outer")
     return [np.where(outer > 0, 2, mask)] if each.cross_entropy else [mask, outer]
+
+
+# --- public ------------------------------------------------------------------------------------------------------------------------------
+
+
+def transform_raw(transforms: Sequence[Mapping[str, Any]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Apply the transforms of a list ``transformer.raw`` that change values; those that move voxels need the data set (`build_dataset`).
+
+    Args:
+        transforms: entries of the list, as in a job file.
+        raw: patch (Z, Y, X) or (C, Z, Y, X).
+        seed: of the random transforms.
+
+    Returns:
+        The patch as float32 of the same shape.
+
+    Raises:
+        UnknownNameError: for a transform that does not exist.
+
+    Examples:
+        >>> transform_raw([{"name": "Normalize", "norm01": True}], np.array([[[2, 4, 6]]])).tolist()
+        [[[0.0, 0.5, 1.0]]]
+    """
+    volume = (raw if raw.ndim == 4 else raw[None]).astype(np.float32)
+    changes = draw(values(kinds.parse(transforms)), np.random.default_rng(seed), volume.shape[1:], (1.0, 1.0, 1.0))
+    changed = changes.apply_intensity(volume, (1.0, 1.0, 1.0)).astype(np.float32, copy=False)
+    return changed if raw.ndim == 4 else changed[0]
+
+
+def transform_label(transforms: Sequence[Mapping[str, Any]], label: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Apply the transforms of a list ``transformer.label`` that make targets; those that move voxels need the data set (`build_dataset`).
+
+    Args:
+        transforms: entries of the list, as in a job file.
+        label: label image (Z, Y, X), or channels (C, Z, Y, X).
+        seed: of `RandomLabelToAffinities`.
+
+    Returns:
+        The target, (C, Z, Y, X) after a transform that makes channels.
+
+    Raises:
+        UnknownNameError: for a transform that does not exist.
+        DataError: for labels that a transform cannot take.
+
+    Examples:
+        >>> transform_label([{"name": "BlobsToMask"}], np.array([[[0, 3, 3]]])).tolist()
+        [[[[0, 1, 1]]]]
+    """
+    return encoded(kinds.parse(transforms), label, np.random.default_rng(seed))

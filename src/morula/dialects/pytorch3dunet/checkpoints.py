@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError, ModelError
-from morula.dialects.pytorch3dunet.networks import Model, original_state_dict
+from morula.dialects.pytorch3dunet.networks import HEAD, Model, native_names, original_state_dict
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
 OWN = "morula"
@@ -72,3 +73,35 @@ def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score
     except (OSError, RuntimeError) as error:
         raise FileWriteError(f"the checkpoint in {str(folder)!r} cannot be written: {error}. Free space or permit writing.") from error
     return written
+
+
+class UNet3DCheckpoint:
+    """The `morula.models.checkpoint_formats.CheckpointFormat` of pytorch-3dunet: its weights as weights to start from."""
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Whether the file holds the weights of a network of pytorch-3dunet."""
+        return any(".basic_module." in name for name in _tensors(path))
+
+    @staticmethod
+    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+        """Kind of the network, and what of its options the shapes of the weights tell."""
+        tensors = native_names(_tensors(path))
+        second = re.compile(r"encoder\.(\d+)\.second\..*convolution\.weight")
+        widths = {int(found.group(1)): len(values) for name, values in tensors.items() if (found := second.match(name))}
+        residual = any(".attention." in name for name in tensors), any(".shortcut." in name for name in tensors)
+        block = "residual_se" if residual[0] else "residual" if residual[1] else "double"
+        return "ordered_unet", {"features": tuple(widths[level] for level in sorted(widths)), "block": block}
+
+    @staticmethod
+    def tensors(path: Path) -> dict[str, torch.Tensor]:
+        """Weights by the names of the native network; those of the output for the head of either method."""
+        tensors = native_names(_tensors(path))
+        outputs = {name.replace(f".{HEAD}.", ".classes."): values for name, values in tensors.items() if name.startswith("outputs.")}
+        return tensors | outputs
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    document = read_checkpoint(path)
+    state = document.get("model_state_dict", document)
+    return {str(name).removeprefix("module."): values for name, values in state.items() if isinstance(values, torch.Tensor)}

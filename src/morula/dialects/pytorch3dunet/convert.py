@@ -1,128 +1,229 @@
-"""A job of pytorch-3dunet as a job of Morula's own, and what of it has no counterpart there."""
+"""A training job of pytorch-3dunet as a job of Morula's own.
+
+Everything that has a native counterpart is converted exactly: both jobs then train the same weights. Everything else is either refused, or
+named in a note that starts with the dotted key that it is about. No key is dropped silently.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
-
-from morula.core.errors import OptionError
+from morula.core.errors import DataError, JobError, MissingFileError, Problem
+from morula.dialects.converted import Converted
 from morula.dialects.pytorch3dunet import transforms as kinds
+from morula.dialects.pytorch3dunet.consistency import OF_CLASSES, training_warnings
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
-from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions
+from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, PhaseOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.networks import network_options
+from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
 from morula.dialects.pytorch3dunet.patches import parse_lists
-from morula.dialects.pytorch3dunet.transforms import Lists
+from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
+from morula.dialects.pytorch3dunet.transforms import Lists, Transform, spline_order
+from morula.dialects.pytorch3dunet.volumes import find_files, is_hdf5, open_volume
 
-_CLASS_LOSSES = ("CrossEntropyLoss", "WeightedCrossEntropyLoss", "PixelWiseCrossEntropyLoss")
 _REGRESSION = ("MSELoss", "L1Loss", "SmoothL1Loss", "WeightedSmoothL1Loss")
 _LOSSES = {"BCEWithLogitsLoss": "bce", "DiceLoss": "dice", "BCEDiceLoss": "bce_dice", "GeneralizedDiceLoss": "generalized_dice"}
+_LABEL_TYPES = (kinds.ToTensor, kinds.LabelToTensor, kinds.Identity)
 
 
-class Converted(NamedTuple):
-    """A native job, and what of the original it leaves out or does otherwise."""
+@dataclass
+class _Notes:
+    """Collects what the native job does differently, by the key of the original that it is about."""
 
-    job: dict[str, Any]
-    notes: list[str]
+    lines: list[str] = field(default_factory=list)
 
-    def text(self) -> str:
-        """As a job file, the notes as comments above it."""
-        lines = "".join(f"# {note}\n" for note in self.notes)
-        return lines + yaml.safe_dump(self.job, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    def add(self, key: str, text: str) -> None:
+        self.lines.append(f"{key}: {text}")
 
 
 def convert(job: Job) -> Converted:
-    """The native job that comes nearest to a training job of pytorch-3dunet.
+    """The native job of a training job of pytorch-3dunet.
 
     Raises:
-        OptionError: for jobs that only `morula train3dunet` can run: regression, and targets that no native channel holds.
+        JobError: for jobs that only `morula train3dunet` can run, such as regression, at the key that has no counterpart.
     """
     loaders, trainer = job.loaders, job.trainer
     if trainer is None or loaders.train is None:
-        raise OptionError("only jobs that train can be converted; a job that predicts runs with morula predict3dunet --config.")
-    notes: list[str] = []
+        remedy = "Predict with morula predict3dunet --config, or convert the job that trained the network."
+        raise JobError([Problem("trainer", "is missing: a job that predicts cannot be converted", code="convert.predicts", remedy=remedy)])
+    notes = _Notes()
     lists = parse_lists(loaders.train.transformer)
     document = {
         "images": _images(loaders, notes),
         "method": _method(job, lists, notes),
-        "network": _network(job, notes),
-        "sampling": _sampling(loaders, lists, notes),
-        "augment": _augmentations(lists, notes) or "none",
-        "training": _training(job, trainer, notes),
+        "network": _network(job, trainer, notes),
+        "sampling": _sampling(loaders, loaders.train, lists, notes),
+        "augment": _augmentations(loaders.train, lists, notes) or "none",
+        "training": _training(job, loaders.train, trainer, notes),
     }
-    return Converted(document, notes)
+    _validation_notes(job, loaders, trainer, notes)
+    for problem in training_warnings(job.config):
+        notes.add(problem.key, f"{problem.rule}; the native job uses what the loss trains.")
+    return Converted(document, tuple(notes.lines), job.remarks)
 
 
-def _images(loaders: LoadersOptions, notes: list[str]) -> dict[str, Any]:
+def _refuse(key: str, rule: str, value: object = None) -> JobError:
+    rule, remedy = f"{rule}, which has no native counterpart", "Run the job with morula train3dunet --config."
+    return JobError([Problem(key, rule, code="convert.no_counterpart", value=value, remedy=remedy)])
+
+
+# --- images ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _images(loaders: LoadersOptions, notes: _Notes) -> dict[str, Any]:
     assert loaders.train is not None
-    found: dict[str, Any] = {"train": _source(loaders, loaders.train)}
+    for key in ("raw_internal_path", "label_internal_path"):
+        names = getattr(loaders, key)
+        if not isinstance(names, str) and len(names) > 1:
+            raise _refuse(f"loaders.{key}", "several data sets become channels", list(names))
+    found: dict[str, Any] = {"train": _source(loaders, loaders.train, "train")}
     if loaders.val is not None:
-        found["validate"] = _source(loaders, loaders.val)
+        found["validate"] = _source(loaders, loaders.val, "val")
     if loaders.test is not None:
-        found["test"] = {"raw": _source(loaders, loaders.test)["raw"]}
-    several = [name for name in ("train", "val", "test") if (phase := getattr(loaders, name)) is not None and len(phase.file_paths) > 1]
-    for name in several:
-        notes.append(f"loaders.{name} names several files; a native job takes a folder or a pattern, here only the first is named.")
+        found["test"] = {"raw": _source(loaders, loaders.test, "test")["raw"]}
     if loaders.weight_internal_path is not None:
-        notes.append("weights of voxels are left out: native jobs know masks of what is labelled, not weights.")
+        notes.add("loaders.weight_internal_path", "weights of voxels are left out; native jobs only have masks.")
     return found
 
 
-def _source(loaders: LoadersOptions, phase: PhaseOptions) -> dict[str, str]:
-    first = phase.file_paths[0]
-    if not isinstance(first, str):
-        return {"raw": str(Path(first.raw).absolute()), **({"labels": str(Path(first.label).absolute())} if first.label else {})}
-    place = Path(first).expanduser().absolute()
+def _source(loaders: LoadersOptions, phase: PhaseOptions, name: str) -> dict[str, Any]:
+    """Files of a phase, folders replaced by the files that the original takes from them."""
     if loaders.dataset == "DSB2018Dataset":
-        return {"raw": str(place / "images"), "labels": str(place / "masks")}
+        folders = [Path(str(path)).expanduser().absolute() for path in phase.file_paths]
+        raw, labels = ([str(folder / inner) for folder in folders] for inner in ("images", "masks"))
+        return {"raw": _one_or_all(raw), "labels": _one_or_all(labels)}
+    try:
+        places = find_files(phase, loaders)
+    except MissingFileError:  # a job may be converted where its data are not
+        places = list(phase.file_paths)
+    parts = [_file(loaders, place, name) for place in places]
+    truths = [label for _, label in parts if label is not None]
+    return {"raw": _one_or_all([raw for raw, _ in parts]), **({"labels": _one_or_all(truths)} if truths else {})}
+
+
+def _one_or_all(paths: Sequence[str]) -> str | list[str]:
+    return paths[0] if len(paths) == 1 else list(paths)
+
+
+def _file(loaders: LoadersOptions, place: str | FileOptions, name: str) -> tuple[str, str | None]:
+    """Native places of the raw data and the labels of one volume."""
+    if isinstance(place, FileOptions):
+        return str(Path(place.raw).expanduser().absolute()), str(Path(place.label).expanduser().absolute()) if place.label else None
+    path = Path(place).expanduser().absolute()
     raw, label = (names if isinstance(names, str) else names[0] for names in (loaders.raw_internal_path, loaders.label_internal_path))
-    if place.is_dir():
-        files = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in (".h5", ".hdf", ".hdf5", ".hd5"))
-        place = files[0] if files else place
-    if place.suffix.lower() in (".h5", ".hdf", ".hdf5", ".hd5"):
-        return {"raw": f"{place}:/{raw}", "labels": f"{place}:/{label}"}
-    return {"raw": str(place), "labels": str(place.parent.parent / label)}
+    volume = _opened(loaders, place, labels=name != "test") if path.exists() else None
+    if volume is not None and any(array.shape[0] > 1 for array in volume.labels):
+        raise _refuse("loaders.label_internal_path", "labels of several channels are targets as they are", label)
+    if is_hdf5(path):
+        return f"{path}:/{raw}", f"{path}:/{label}"
+    return str(path), str(path.parent.parent / label)
 
 
-def _method(job: Job, lists: Lists, notes: list[str]) -> dict[str, Any]:
+def _opened(loaders: LoadersOptions, place: str | FileOptions, *, labels: bool) -> Any:
+    """The volume, `None` where it cannot be opened; `morula check` of either job says why."""
+    try:
+        return open_volume(place, loaders, labels=labels)
+    except (DataError, MissingFileError, OSError):
+        return None
+
+
+# --- method ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _method(job: Job, lists: Lists, notes: _Notes) -> dict[str, Any]:
     loss, model = job.config["loss"], job.config["model"]
-    if not model.get("is_segmentation", True) or loss["name"] in _REGRESSION:
-        raise OptionError(f"{loss['name']} predicts values, for which there is no native method. Run it with morula train3dunet --config.")
-    if loss["name"] in _CLASS_LOSSES or model.get("final_sigmoid", True) is False:
-        found: dict[str, Any] = {"kind": "semantic", "classes": max(2, int(model["out_channels"]))}
-        if loss.get("ignore_index") is not None and loss["ignore_index"] >= 0:
-            found["ignore"] = int(loss["ignore_index"])
-        if loss.get("weight"):
-            notes.append("loss.weight is left out: native classes are weighed alike.")
-        return {**found, "losses": {"ce": 1.0}}
+    if loss["name"] in _REGRESSION or not model.get("is_segmentation", True):
+        raise _refuse("loss.name", f"{loss['name']} predicts values", loss["name"])
+    return _classes(loss, model, lists, notes) if loss["name"] in OF_CLASSES else _masks(loss, model, lists, notes)
+
+
+def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> dict[str, Any]:
+    for each in lists.label:
+        if kinds.TRANSFORMS[each.name].role == "labels" and not isinstance(each, _LABEL_TYPES):
+            raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss['name']}", each.name)
+    name = "weighted_ce" if loss["name"] == "WeightedCrossEntropyLoss" else "ce"
+    found: dict[str, Any] = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
+    ignore = loss.get("ignore_index")
+    if ignore is not None and ignore >= 0:
+        found["ignore"] = int(ignore)
+    elif ignore is not None:
+        notes.add("loss.ignore_index", "negative labels are not allowed in native label images; give them a positive value, such as 255.")
+    if loss.get("weight") and name == "ce":
+        found["class_weights"] = [float(weight) for weight in loss["weight"]]
+    if loss["name"] == "PixelWiseCrossEntropyLoss":
+        notes.add("loss.name", "voxels are weighted alike; native jobs have no weights of voxels.")
+    return found
+
+
+def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> dict[str, Any]:
     channels = _channels(lists, notes)
+    codes = [channel if isinstance(channel, str) else next(iter(channel)) for channel in channels]
     name = _LOSSES[loss["name"]]
-    codes = [each if isinstance(each, str) else next(iter(each)) for each in channels]
-    if loss["name"] == "BCEDiceLoss" and {"alpha", "beta", "alphs"} & set(loss):
-        notes.append("the shares of BCEDiceLoss are left out: bce_dice weighs both alike.")
-    notes.append("the native loss of a channel is averaged over channels, the original's over all voxels; figures differ slightly.")
-    return {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, name)}
+    found: dict[str, Any] = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, name)}
+    options = _loss_options(loss, notes)
+    if options:
+        found["loss_options"] = {name: options}
+    if len(codes) > 1:  # the native loss is the sum over representations, the original's the mean over channels
+        widths = _widths(channels)
+        found["weights"] = {code: round(width / sum(widths), 9) for code, width in zip(codes, widths, strict=True)}
+        if name == "generalized_dice":
+            notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
+    if loss.get("ignore_index") is not None:
+        text = f"write images.unlabelled: {int(loss['ignore_index'])} if it is a value of the label images"
+        made = any(getattr(each, "ignore_index", None) is not None for each in lists.label)
+        notes.add("loss.ignore_index", f"{text}{'; boundaries near ignored voxels differ' if made else ''}.")
+    return found
 
 
-def _channels(lists: Lists, notes: list[str]) -> list[Any]:
+def _widths(channels: Sequence[Any]) -> list[int]:
+    return [len(channel["A"]["offsets"]) if isinstance(channel, Mapping) and "A" in channel else 1 for channel in channels]
+
+
+def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> dict[str, Any]:
+    """Arguments with which the native loss equals that of the original."""
+    if loss.get("normalization", "sigmoid") != "sigmoid":
+        notes.add("loss.normalization", "native masks are trained through a sigmoid.")
+    if loss["name"] == "DiceLoss" and loss.get("weight"):
+        notes.add("loss.weight", "is left out; in the original it multiplies the overlap alone, so the loss is no longer between 0 and 1.")
+    match loss["name"]:
+        case "BCEWithLogitsLoss":
+            weight = loss.get("pos_weight")
+            return {} if weight is None else {"positive_weights": weight}
+        case "DiceLoss":
+            return {"squared": True, "smooth": 0}
+        case "BCEDiceLoss":
+            from morula.dialects.pytorch3dunet.losses import BCEDiceOptions, bce_dice_shares
+
+            given = {key: value for key, value in loss.items() if key in BCEDiceOptions.model_fields}
+            return {"squared": True, "smooth": 0, "shares": list(bce_dice_shares(BCEDiceOptions.model_validate(given)))}
+    return {"smooth": 0}
+
+
+def _channels(lists: Lists, notes: _Notes) -> list[Any]:
     """Native channels of the targets that a label list makes."""
+    key = "loaders.train.transformer.label"
     for each in lists.label:
         match each:
             case kinds.StandardLabelToBoundary():
-                notes.append("boundaries reach across faces here, across edges too in the original: the native line is a little thinner.")
+                notes.add(key, "boundaries reach across faces here, across edges too in the original, and know what lies beyond the patch.")
                 return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode}}]
+            case kinds.BlobsToMask(cross_entropy=True):
+                raise _refuse(key, "BlobsToMask with cross_entropy makes classes of objects and their boundary", each.name)
             case kinds.BlobsToMask():
+                if each.boundary:
+                    notes.add(key, "outer boundaries reach across faces here, and know what lies beyond the patch.")
                 return ["F", {"C": {"mode": "outer"}}] if each.boundary else ["F"]
-            case kinds.LabelToAffinities() | kinds.LabelToZAffinities():
-                notes.append("affinities compare the voxel itself with one before it here, two voxels around it in the original.")
+            case kinds.LabelToAffinities(aggregate_affinities=False) | kinds.LabelToZAffinities():
+                notes.add(key, "affinities are 1 where two voxels share an object and compare the voxel itself with one before it here.")
                 return [{"A": {"offsets": _offsets(each)}}]
-            case kinds.LabelToBoundaryAndAffinities() | kinds.LabelToMaskAndAffinities() | kinds.RandomLabelToAffinities():
-                raise OptionError(f"{each.name} has no native channel. Run the job with morula train3dunet --config.")
+            case _ if kinds.TRANSFORMS[each.name].role == "labels" and not isinstance(each, (*_LABEL_TYPES, kinds.Relabel)):
+                raise _refuse(key, f"{each.name} makes the targets", each.name)
     return ["F"]
 
 
@@ -133,104 +234,201 @@ def _offsets(each: kinds.LabelToAffinities | kinds.LabelToZAffinities) -> list[l
     return [offset for plane, depth in pairs for offset in ([0, 0, -plane], [0, -plane, 0], [-depth, 0, 0])]
 
 
-def _network(job: Job, notes: list[str]) -> dict[str, Any]:
+# --- network -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> dict[str, Any]:
+    model = job.config["model"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
-        options = network_options(job.config["model"])
-    if job.config["model"].get("conv_padding", 1) not in (1, [1, 1, 1], [1, 1]):
-        notes.append("model.conv_padding is left out: native networks keep the size.")
-    return {"kind": "ordered_unet", **options.model_dump(mode="json", exclude_defaults=True)}
+        options = network_options(model)
+    given = options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    # what a native job leaves out is planned, so the sizes are stated even where they have their default
+    sizes = options.model_dump(mode="json", include={"features", "kernels", "pools"})
+    found = {"kind": "ordered_unet", **sizes, **given}
+    if model["name"].endswith("2D"):  # a 2D network on (1, Y, X) is a 3D one whose kernels and pools have one voxel along z
+        found["kernels"] = _flat(options.kernels, len(options.features))
+        found["pools"] = _flat(options.pools, len(options.features) - 1)
+    padding = model.get("conv_padding", 1)
+    if padding not in (1, [1, 1, 1], [1, 1]):
+        raise _refuse("model.conv_padding", "convolutions change the size of the image", padding)
+    if trainer.pre_trained is not None:
+        found["from"] = str(Path(trainer.pre_trained).expanduser().absolute())
+    return found
 
 
-def _sampling(loaders: LoadersOptions, lists: Lists, notes: list[str]) -> dict[str, Any]:
-    assert loaders.train is not None
-    builder = loaders.train.slice_builder
+def _flat(edges: int | Sequence[Any], number: int) -> list[list[int]]:
+    """Kernels or pools of each level of a 2D network, with one voxel along z."""
+    levels = [edges] * number if isinstance(edges, int) else list(edges)
+    return [[1, *([edge] * 2 if isinstance(edge, int) else edge)] for edge in levels]
+
+
+# --- sampling and augmentation -----------------------------------------------------------------------------------------------------------
+
+
+def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes: _Notes) -> dict[str, Any]:
+    builder = phase.slice_builder
     found: dict[str, Any] = {"batch": loaders.batch_size}
     crop = next((each for each in lists.raw if isinstance(each, kinds.CropToFixed)), None)
+    key = "loaders.train.slice_builder"
     if builder is not None:
-        patch, stride = list(builder.patch_shape), list(builder.stride_shape)
-        found |= {"patch": patch, "kind": "grid", "overlap": [max(0, p - s) for p, s in zip(patch, stride, strict=True)]}
+        found |= {"patch": list(builder.patch_shape), "kind": "grid", "overlap": _overlap(builder, notes), "patches_per_epoch": "grid"}
         if builder.name == "FilterSliceBuilder":
-            notes.append("FilterSliceBuilder has no counterpart; patches lie at random, most of them on labels (sampling.foreground).")
-            found = {"batch": loaders.batch_size, "patch": patch, "kind": "random", "foreground": 0.9}
+            notes.add(f"{key}.name", "patches lie at random, most of them on labels (sampling.foreground), instead of on a filtered grid.")
+            found = {"batch": loaders.batch_size, "patch": list(builder.patch_shape), "kind": "random", "foreground": 0.9}
     if crop is not None:
-        found |= {"patch": list(crop.size), "kind": "random"}
+        notes.add("loaders.train.transformer.raw", "CropToFixed is a random patch of the whole image.")
+        depth = [1] if builder is None else list(builder.patch_shape[:1])
+        found |= {"patch": [*depth, *crop.size], "kind": "random"}
         found.pop("overlap", None)
-    per = "data_set" if loaders.global_normalization and len(loaders.train.file_paths) == 1 else "image"
-    if not loaders.global_normalization:
-        notes.append("intensities are brought to scale image by image, not patch by patch: the same voxel always has the same value.")
+    if loaders.random_scale is not None:
+        found |= {"scale_voxels": loaders.random_scale, "scale_probability": loaders.random_scale_probability}
+    order = spline_order(lists.raw, 1)
+    if order != 1:
+        found["spline_order"] = order
+    found["score_padding"] = True
+    found["normalise"] = _normalise(loaders, lists, notes)
+    return found
+
+
+def _overlap(builder: SliceBuilderOptions, notes: _Notes) -> list[int]:
+    pairs = list(zip(builder.patch_shape, builder.stride_shape, strict=True))
+    if any(stride > patch for patch, stride in pairs):
+        notes.add("loaders.train.slice_builder.stride_shape", "patches are adjacent; longer strides leave gaps in the original.")
+    return [max(0, patch - stride) for patch, stride in pairs]
+
+
+def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> dict[str, Any]:
+    """The scaling of the raw list; without one, values are taken as they are."""
+    key = "loaders.train.transformer.raw"
+    scalings = [each for each in lists.raw if _scales(each)]
+    if not scalings:
+        return {"kind": "fixed"}
+    if len(scalings) > 1:
+        notes.add(key, f"only the first of {', '.join(each.name for each in scalings)} is converted.")
+    before = lists.raw[: lists.raw.index(scalings[0])]
+    if any(kinds.TRANSFORMS[each.name].role == "values" and not isinstance(each, _LABEL_TYPES) for each in before):
+        notes.add(key, f"{scalings[0].name} comes before all random changes of intensity.")
+    return _scale(scalings[0], loaders, notes)
+
+
+def _scales(each: Transform) -> bool:
+    scaling = isinstance(each, kinds.Standardize | kinds.PercentileNormalizer | kinds.Normalize)
+    return scaling or (isinstance(each, kinds.ToTensor) and each.normalize)
+
+
+def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> dict[str, Any]:
+    whole = loaders.global_normalization
+    share = {"per": "image" if whole else "patch", "channels": "each" if getattr(each, "channelwise", False) and not whole else "together"}
+    if getattr(each, "eps", 1e-10) != 1e-10:
+        notes.add("loaders.train.transformer.raw", f"eps of {each.name} is 1e-10.")
+    match each:
+        case kinds.Standardize(mean=None):
+            return {"kind": "zscore", **share}
+        case kinds.Standardize():
+            return {"kind": "fixed", "offset": each.mean, "scale": max(float(each.std or 0), each.eps)}
+        case kinds.PercentileNormalizer():
+            return {"kind": "percentile", "low": each.pmin, "high": each.pmax, **share}
+        case kinds.Normalize(min_value=float(low), max_value=float(high)):
+            middle, half = (low, high - low) if each.norm01 else ((low + high) / 2, (high - low) / 2)
+            return {"kind": "fixed", "offset": middle, "scale": half, "clip": [0, 1] if each.norm01 else [-1, 1]}
+        case kinds.Normalize():
+            if each.min_value is not None or each.max_value is not None:
+                notes.add("loaders.train.transformer.raw", "Normalize with one limit uses the extremes of the patch.")
+            return {"kind": "minmax", "range": [0, 1] if each.norm01 else [-1, 1], **share, "per": "patch"}
+    return {"kind": "minmax", **share, "per": "patch"}
+
+
+def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Any]:
+    found = []
+    builder = phase.slice_builder
+    square = builder is not None and builder.patch_shape[1] == builder.patch_shape[2]
     for each in lists.raw:
-        match each:
-            case kinds.Standardize():
-                found["normalise"] = {"kind": "zscore", "per": per}
-            case kinds.PercentileNormalizer():
-                found["normalise"] = {"kind": "percentile", "low": each.pmin, "high": each.pmax, "per": per}
-            case kinds.Normalize():
-                found["normalise"] = {"kind": "minmax", "per": per}
+        entry, note = _augmentation(each, square)
+        if note:
+            notes.add("loaders.train.transformer.raw", f"{each.name}: {note}")
+        found += [entry] if entry is not None else []
     return found
 
 
-def _augmentations(lists: Lists, notes: list[str]) -> list[Any]:
-    found = [entry for each in lists.raw if (entry := _augmentation(each)) is not None]
-    if any(isinstance(each, kinds.RandomContrast) for each in lists.raw):
-        notes.append("contrast turns about the patch's mean and cuts nothing off here.")
-    if any(isinstance(each, kinds.AdditivePoissonNoise) for each in lists.raw):
-        notes.append("AdditivePoissonNoise is left out: native Poisson noise is that of counted photons.")
-    return found
-
-
-def _augmentation(each: kinds.Transform) -> Any:
+def _augmentation(each: Transform, square: bool) -> tuple[Any, str | None]:
+    """The native augmentation, and what it does differently."""
+    share = getattr(each, "execution_probability", 1.0)
     match each:
         case kinds.RandomFlip():
-            return {"flip": {"probability": 1 - each.axis_prob}}
+            return {"flip": {"probability": 1 - each.axis_prob}}, None
         case kinds.RandomRotate90():
-            return "rotate90"
+            return {"rotate90": {"plane": "yx"}}, None if square else "only patches with equal edges y and x are turned."
         case kinds.RandomRotate():
-            about = sorted({"zyx"[3 - a - b] for a, b in each.axes})
-            return {"rotate": {"degrees": float(each.angle_spectrum), "about": about, "probability": 1.0}}
+            about = ["zyx"[3 - a - b] for a, b in each.axes]
+            return {"rotate": {"degrees": float(each.angle_spectrum), "about": about, "probability": 1.0}}, None
         case kinds.ElasticDeformation():
-            spread = each.alpha / (2 * math.sqrt(math.pi) * each.sigma) ** 1.5  # of white noise after the Gaussian filter, far from borders
-            return {"elastic": {"alpha": round(spread, 3), "sigma": math.sqrt(3) * each.sigma, "probability": each.execution_probability}}
+            axes = "zyx" if each.apply_3d else "yx"
+            return {"elastic_noise": {"alpha": each.alpha, "sigma": each.sigma, "axes": axes, "probability": share}}, None
         case kinds.RandomContrast():
-            return {"contrast": {"low": each.alpha[0], "high": each.alpha[1], "probability": each.execution_probability}}
+            low, high = each.alpha
+            return {"contrast": {"low": low, "high": high, "about": each.mean, "clip": [-1, 1], "probability": share}}, None
         case kinds.RandomGammaCorrection():
-            return {"gamma": {"low": each.gamma[0], "high": each.gamma[1], "probability": each.execution_probability}}
+            low, high = each.gamma
+            return {"gamma": {"low": low, "high": high, "unit_range": True, "probability": share}}, None
         case kinds.GaussianBlur3D():
-            return {"blur": {"sigma": each.sigma[1], "probability": each.execution_probability}}
+            return {"blur": {"sigma": each.sigma[1], "probability": share}}, "the width is drawn from 0, in pixels of the finest axis."
         case kinds.AdditiveGaussianNoise():
-            return {"gaussian_noise": {"sigma": each.scale[1], "probability": each.execution_probability}}
-    return None
+            return {"gaussian_noise": {"least": each.scale[0], "sigma": each.scale[1], "probability": share}}, None
+        case kinds.AdditivePoissonNoise():
+            return None, "is left out; native Poisson noise is that of counted photons."
+    return None, None
 
 
-def _training(job: Job, trainer: TrainerOptions, notes: list[str]) -> dict[str, Any]:
-    optimizer = job.config["optimizer"]
-    name = str(optimizer.get("name", "Adam"))
-    kind = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}.get(name, "adamw")
-    if kind != name.lower():
-        notes.append(f"optimizer {name} has no counterpart; AdamW stands in its place.")
-    rule: dict[str, Any] = {"kind": kind, "lr": float(optimizer.get("learning_rate", 1e-3))}
-    rule["weight_decay"] = float(optimizer.get("weight_decay", 0.0))
-    if kind == "sgd":
-        rule |= {"momentum": float(optimizer.get("momentum", 0.0)), "nesterov": bool(optimizer.get("nesterov", False))}
-    notes.append("biases and norms are not decayed; the best weights are those of the lowest validation loss, whatever eval_metric is.")
+# --- training ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _Notes) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IgnoredKeyWarning)
+        optimiser, schedule = native_optimiser(job.config["optimizer"]), native_schedule(job.config.get("lr_scheduler"))
+    settings = schedule.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    if settings.get("name") == "ReduceLROnPlateau":
+        notes.add("lr_scheduler.name", "ReduceLROnPlateau follows the validation score of the native job, not eval_metric.")
+    for key, default in (("resume", None), ("num_iterations", 1), ("num_epoch", 0), ("validate_iters", None)):
+        if getattr(trainer, key) != default:
+            notes.add(f"trainer.{key}", "has no counterpart and is left out.")
     return {
         "epochs": trainer.max_num_epochs,
         "steps": trainer.max_num_iterations,
-        "optimiser": rule,
-        "schedule": _schedule(job.config.get("lr_scheduler"), notes),
+        **_steps_per_epoch(job, phase),
+        "optimiser": {"kind": optimiser.kind, **optimiser.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})},
+        "schedule": {"kind": schedule.kind, **settings} if settings else schedule.kind,
         "validate_every": f"{trainer.validate_after_iters} steps",
         "checkpoint_every": f"{trainer.validate_after_iters} steps",
         "seed": job.plain.manual_seed or 0,
         "workers": job.loaders.num_workers,
+        **({} if trainer.precision == "auto" else {"precision": trainer.precision}),
         **({} if job.plain.device is None else {"device": job.plain.device}),
     }
 
 
-def _schedule(config: Mapping[str, Any] | None, notes: list[str]) -> Any:
-    if not config:
-        return "constant"
-    if config.get("name") == "ReduceLROnPlateau":
-        names: Sequence[tuple[str, str]] = (("factor", "factor"), ("patience", "patience"), ("threshold", "threshold"), ("min_lr", "floor"))
-        return {"kind": "plateau", "factor": 0.1, **{own: config[theirs] for theirs, own in names if theirs in config}}
-    notes.append(f"lr_scheduler {config.get('name')} has no counterpart; the rate falls along a cosine.")
-    return "cosine"
+def _steps_per_epoch(job: Job, phase: PhaseOptions) -> dict[str, int]:
+    """Native epochs leave out a last smaller batch unless their number of steps is stated."""
+    batch, builder = job.loaders.batch_size, phase.slice_builder
+    if batch == 1 or builder is None or builder.name != "SliceBuilder":
+        return {}
+    try:
+        volumes = [_opened(job.loaders, place, labels=False) for place in find_files(phase, job.loaders)]
+    except MissingFileError:
+        return {}
+    patches = sum(len(PatchGrid.of(volume.shape, builder)) for volume in volumes if volume is not None)
+    return {"steps_per_epoch": math.ceil(patches / batch)} if patches % batch and None not in volumes else {}
+
+
+def _validation_notes(job: Job, loaders: LoadersOptions, trainer: TrainerOptions, notes: _Notes) -> None:
+    """How validation differs; it decides which weights are best, and the learning rate of ReduceLROnPlateau."""
+    name = (job.config.get("eval_metric") or {}).get("name", "MeanIoU")
+    notes.add("eval_metric", f"the best weights are those with the best native score of whole validation images, not the best {name}.")
+    if loaders.val is None:
+        return
+    builder, lists = loaders.val.slice_builder, parse_lists(loaders.val.transformer)
+    if builder is not None and builder.stride_shape != builder.patch_shape:
+        notes.add("loaders.val.slice_builder", "validation patches cover each image once.")
+    if any(kinds.TRANSFORMS[each.name].role in ("spatial", "crop") or hasattr(each, "execution_probability") for each in lists.raw):
+        notes.add("loaders.val.transformer.raw", "random transforms are left out.")

@@ -67,7 +67,7 @@ class GeneralizedDiceOptions(LossOptions):
 
 
 class BCEDiceOptions(LossOptions):
-    """Options of ``BCEDiceLoss``; see `_shares` for what they meant in which version."""
+    """Options of ``BCEDiceLoss``; see `bce_dice_shares` for what they meant in which version."""
 
     alpha: float | None = None
     """Share of the binary cross-entropy where `beta` is given too, else share of Dice."""
@@ -191,7 +191,7 @@ def _generalized_dice(options: GeneralizedDiceOptions, logits: Tensor, target: T
     return generalized_dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=activation, smooth=0)
 
 
-def _shares(options: BCEDiceOptions) -> tuple[float, float]:
+def bce_dice_shares(options: BCEDiceOptions) -> tuple[float, float]:
     """Shares of binary cross-entropy and Dice.
 
     The document says alpha x BCE + beta x Dice, which versions up to 1.8 did (1.8.2 and before under the name `alphs`); from 1.9 on it is
@@ -206,7 +206,7 @@ def _shares(options: BCEDiceOptions) -> tuple[float, float]:
 def _bce_dice(options: BCEDiceOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
     entropy = bce_sums(logits, target, weight, ignore_value=options.ignore_index)
     overlap = dice_sums(logits, target, weight, ignore_value=options.ignore_index, squared=True, smooth=0)
-    share, other = _shares(options)
+    share, other = bce_dice_shares(options)
     return Sums(torch.cat([entropy.parts, overlap.parts]), lambda parts: share * _mean(parts[:2]) + other * overlap.value(parts[2:]))
 
 

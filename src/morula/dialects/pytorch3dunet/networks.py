@@ -294,6 +294,11 @@ def _native(name: str) -> str:
     return name
 
 
+def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint by the names that the native network gives them."""
+    return {_native(name): values for name, values in tensors.items()}
+
+
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Give a network of `build_model` the weights of a checkpoint of pytorch-3dunet 1.4 to 1.9.
 
@@ -321,7 +326,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     way = _transposed_way(named)
     if way is not None and before.options.upsample in ("transpose", "stretch") and before.options.upsample != way:
         module.rebuild(way)
-    tensors = {_native(name): values for name, values in named.items()}
+    tensors = native_names(named)
     if way == "transpose":  # 1.7.0 to 1.8.1: to the size, but without bias
         tensors = {name: torch.zeros_like(own) for name, own in module.network.state_dict().items() if _is_transposed_bias(name)} | tensors
     try:

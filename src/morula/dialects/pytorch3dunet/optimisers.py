@@ -96,8 +96,7 @@ def native_optimiser(config: Mapping[str, Any]) -> Optimiser:
         return (Adam if section.name == "Adam" else AdamW)(**rule, **given)
     if section.name == "SGD" and not given["dampening"]:
         return SGD(**rule, momentum=given["momentum"], nesterov=given["nesterov"])
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    return TorchOptimiser(name=section.name, options=plain, **rule)
+    return TorchOptimiser(name=section.name, options=given, **rule)
 
 
 def native_schedule(config: Mapping[str, Any] | None) -> Schedule:
@@ -118,6 +117,7 @@ def native_schedule(config: Mapping[str, Any] | None) -> Schedule:
         raise OptionError("schedule.arguments", rule, key=f"lr_scheduler.{key}", value=config.get(key))
     given = {key: value for key, value in config.items() if key not in ("name", "verbose")}
     least = LEAST_RATE if config["name"] == "ReduceLROnPlateau" else 0.0
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     return TorchSchedule(name=config["name"], options=given, unit="validations", stop_below=least)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -12,15 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from morula.core.errors import DataError
+from morula.core.options import validated
 from morula.core.orientation import Orientation
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region, blocks
 from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
-from morula.data.augment.warp import Warp
 from morula.data.intensity import Distribution
+from morula.data.patches import change_of_scale
 from morula.data.sampling import centred
-from morula.dialects.pytorch3dunet.augment import Statistics, encoded, moves, values
+from morula.dialects.pytorch3dunet.augment import Statistics, augmentations, encoded, moves
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, spline_order
@@ -118,57 +119,50 @@ class Patches:
         number = bisect_right(self._ends, index)
         volume, grid = self.volumes[number], self.grids[number]
         region = grid[index - (self._ends[number] - len(grid))]
-        rng = np.random.default_rng((self.seed, epoch, index, 0))
-        box, drawn = self._drawn(volume.shape, region, rng)
+        statistics = self.statistics[number] if self.statistics else None
+        box, drawn = self._drawn(volume.shape, region, (epoch, index), statistics)
         raw, labels, weight = self._held[number]
         image = _moved(raw, box, drawn, spline_order(self.lists.raw, 1)).astype(np.float32, copy=False)
-        statistics = self.statistics[number] if self.statistics else None
-        changes = draw(values(self.lists.raw, statistics), rng, image.shape[1:], UNIT)
         sample = {
-            "image": np.ascontiguousarray(changes.apply_intensity(image, UNIT), np.float32),
+            "image": np.ascontiguousarray(drawn.apply_intensity(image, UNIT), np.float32),
             "name": np.array(f"{volume.name} {region.start}"),
         }
         targets = []
         for opened, array in zip(volume.labels, labels):
             patch = _moved(array, box, drawn, spline_order(self.lists.label, int(opened.dtype.kind == "f")))
             patch = patch if opened.channels else patch[0]
-            targets.append(encoded(self.lists.label, patch, np.random.default_rng((self.seed, epoch, index, 1))))
+            targets.append(encoded(self.lists.label, patch, self._rng(epoch, index, 2)))
         if targets:
             sample["targets"] = _joined(targets)
         if weight is not None:
-            patch = encoded(self.lists.weight, _moved(weight, box, drawn, spline_order(self.lists.weight, 1)), rng)
+            moved = _moved(weight, box, drawn, spline_order(self.lists.weight, 1))
+            patch = encoded(self.lists.weight, moved, self._rng(epoch, index, 2))
             sample["weight"] = np.ascontiguousarray(patch, np.float32)
         return sample
 
-    def _drawn(self, shape: Sequence[int], region: Region, rng: np.random.Generator) -> tuple[Region, Draw]:
-        """The box that is read, and what moves it, drawn once for raw data, labels and weights."""
+    def _rng(self, epoch: int, index: int, stream: int) -> np.random.Generator:
+        """The streams of `morula.data.patches.PatchDataset`: 0 places the patch, 1 augments it; 2 is for random targets."""
+        return np.random.default_rng((self.seed, epoch, index, stream))
+
+    def _drawn(self, shape: Sequence[int], region: Region, number: tuple[int, int], statistics: Statistics | None) -> tuple[Region, Draw]:
+        """The box that is read, and what happens to it, drawn once for raw data, labels and weights.
+
+        The augmentations are drawn in the order of the list from the stream that native jobs use, so that both draw the same.
+        """
+        place = self._rng(*number, 0)
         crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
         if crop is not None:
-            region = _cropped(region, crop, rng)
-        first = [each for each in self._moves if isinstance(each, Reorienting)]
-        orientation = draw(first, rng, region.shape, UNIT).orientation
-        box = _turned(region, orientation, shape)
-        warp = self._rescaled(box, shape, rng)
-        moved = draw([each for each in self._moves if not isinstance(each, Reorienting)], rng, box.shape, UNIT).warp
-        if moved is not None:
-            warp = moved if warp is None else moved.then(warp)
-        return box, Draw(warp, orientation, ())
-
-    def _rescaled(self, box: Region, shape: Sequence[int], rng: np.random.Generator) -> Warp | None:
-        """The patch reaches further or less far on one side, and is brought back to its size."""
+            region = _cropped(region, crop, place)
+        drawn = draw(augmentations(self.lists.raw, statistics), self._rng(*number, 1), region.shape, UNIT)
+        box = _turned(region, drawn.orientation, shape)
+        warp = drawn.warp
+        if warp is not None and box.shape != region.shape:  # a field of displacements has the shape of the box
+            warp = draw([each for each in self._moves if not isinstance(each, Reorienting)], place, box.shape, UNIT).warp
         most, share = self.reach
-        if not most or rng.random() >= share:
-            return None
-        offsets = rng.integers(0, most, 3) * (1 if rng.random() < 0.5 else -1)
-        at_start = rng.random() < 0.5
-        scale, shift = np.ones(3), np.zeros(3)
-        for axis, (a, b, n) in enumerate(zip(box.start, box.stop, shape, strict=True)):
-            if b - a > 1:
-                low = max(0, a + int(offsets[axis])) if at_start and a >= 0 else a
-                high = min(n, b + int(offsets[axis])) if not at_start and b <= n else b
-                scale[axis] = (high - low) / (b - a)
-                shift[axis] = (low + high - a - b) / 2
-        return Warp.affine(np.diag(scale), shift)
+        if most and self._rng(*number, 3).random() < share:
+            scaled = change_of_scale(box, Region.whole(shape), most, self._rng(*number, 4), UNIT)
+            warp = scaled if warp is None else warp.then(scaled)
+        return box, Draw(warp, drawn.orientation, drawn.intensity)
 
 
 def _joined(targets: Sequence[np.ndarray]) -> np.ndarray:
@@ -264,3 +258,24 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
         [measure(volume.raw) for volume in volumes] if loaders.global_normalization else (),
         (loaders.random_scale or 0, loaders.random_scale_probability),
     )
+
+
+def build_dataset(loaders: Mapping[str, Any], phase: Literal["train", "val"], *, seed: int = 0) -> Patches:
+    """The data set of a phase from the section ``loaders`` of a job file.
+
+    Args:
+        loaders: the section; paths in it are relative to the current folder.
+        phase: ``train`` or ``val``.
+        seed: of everything random; ``sample(epoch, index)`` is a pure function of it.
+
+    Raises:
+        OptionError: for values that break a rule.
+        DataError: when files do not fit each other, or no patch is left.
+        MissingFileError: when a file is missing.
+
+    Examples:
+        >>> patches = build_dataset(config["loaders"], "train")  # doctest: +SKIP
+        >>> patches.sample(epoch=0, index=0)["image"].shape  # doctest: +SKIP
+        (1, 80, 170, 170)
+    """
+    return build_patches(validated(LoadersOptions, loaders, "loaders"), phase, seed=seed)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from morula.core.errors import UnknownNameError
+from morula.core.family import did_you_mean
 from morula.core.options import Options
 
 Pair: TypeAlias = tuple[float, float]
@@ -411,3 +413,21 @@ def parsed(entry: Mapping[str, Any]) -> Transform:
     """The options of an entry of a list; keys that nothing reads are left out."""
     kind = TRANSFORMS[str(entry["name"])].options
     return kind.model_validate({key: value for key, value in entry.items() if key in kind.model_fields})
+
+
+def parse(entries: Sequence[Mapping[str, Any]]) -> tuple[Transform, ...]:
+    """The options of all entries of a list.
+
+    Raises:
+        UnknownNameError: for a name that does not exist.
+
+    Examples:
+        >>> parse([{"name": "RandomFlip"}])[0].axis_prob
+        0.5
+    """
+    for entry in entries:
+        name = entry.get("name")
+        if name not in TRANSFORMS:
+            remedy = did_you_mean(str(name), list(TRANSFORMS)).strip()
+            raise UnknownNameError("transform.unknown", f"must be one of {', '.join(TRANSFORMS)}", key="name", value=name, remedy=remedy)
+    return tuple(parsed(entry) for entry in entries)
