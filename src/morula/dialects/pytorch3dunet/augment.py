@@ -228,15 +228,20 @@ def _typed(each: kinds.ToTensor | kinds.LabelToTensor, labels: np.ndarray) -> np
 def _labelled(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if isinstance(each, kinds.RgbToLabel):
         if labels.ndim != 4 or len(labels) != 3:
-            raise DataError(f"RgbToLabel takes three channels but was given labels of shape {labels.shape}. Leave it out.")
+            raise DataError(
+                "labels.rgb_channels",
+                f"RgbToLabel takes three channels but was given labels of shape {labels.shape}",
+                remedy="Leave it out.",
+            )
         red, green, blue = labels.astype(np.int64)
         return red * 65536 + green * 256 + blue
     if labels.ndim == 4 and len(labels) == 1:
         labels = labels[0]
     if labels.ndim != 3:
         raise DataError(
-            f"{each.name} takes one label image but was given {len(labels)} channels. "
-            "Name one data set in loaders.label_internal_path, or leave the transform out."
+            "labels.channels",
+            f"{each.name} takes one label image but was given {len(labels)} channels",
+            remedy="Name one data set in loaders.label_internal_path, or leave the transform out.",
         )
     if isinstance(each, kinds.Relabel):
         fresh = renumbered(labels, connected=each.run_cc, ignore_label=each.ignore_label)

@@ -1,4 +1,4 @@
-"""What is wrong with a job of pytorch-3dunet: its keys, its files, and what one real step and one real validation show."""
+"""Problems of a job of pytorch-3dunet: its keys, its files, and what one real step and one real validation show."""
 
 from __future__ import annotations
 

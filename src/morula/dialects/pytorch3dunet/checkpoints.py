@@ -1,4 +1,4 @@
-"""The checkpoints of pytorch-3dunet: written so that it loads them, and so that a training of Morula goes on exactly."""
+"""The checkpoints of pytorch-3dunet: written so that it loads them, and so that a training of Morula continues exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from morula.dialects.pytorch3dunet.networks import HEAD, Model, native_names, or
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
 OWN = "morula"
-"""Key of what only Morula reads: everything to go on exactly. The original passes over it."""
+"""Key of what only Morula reads: everything to continue exactly. The original passes over it."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -28,15 +28,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise MissingFileError(f"there is no checkpoint {str(path)!r}. Check the path.")
+        raise MissingFileError("checkpoint.missing", f"there is no checkpoint {str(path)!r}", remedy="Check the path.")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ModelError(
-            f"the checkpoint {str(path)!r} cannot be read: {error}. Restore the file; only tensors and plain values are taken."
+            "checkpoint.unreadable",
+            f"the checkpoint {str(path)!r} cannot be read: {error}",
+            remedy="Restore the file; only tensors and plain values are taken.",
         ) from error
     if not isinstance(found, dict):
-        raise ModelError(f"the checkpoint {str(path)!r} holds a {type(found).__name__}, no mapping. Name a checkpoint of pytorch-3dunet.")
+        raise ModelError(
+            "checkpoint.not_a_mapping",
+            f"the checkpoint {str(path)!r} holds a {type(found).__name__}, not a mapping",
+            remedy="Name a checkpoint of pytorch-3dunet.",
+        )
     return found
 
 
@@ -71,7 +77,11 @@ def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score
                 shutil.copyfile(folder / LAST, part)
             written.append(folder / BEST)
     except (OSError, RuntimeError) as error:
-        raise FileWriteError(f"the checkpoint in {str(folder)!r} cannot be written: {error}. Free space or permit writing.") from error
+        raise FileWriteError(
+            "checkpoint.not_writable",
+            f"the checkpoint in {str(folder)!r} cannot be written: {error}",
+            remedy="Free space or permit writing.",
+        ) from error
     return written
 
 

@@ -63,7 +63,11 @@ class Engine:
             from morula.inference.openvino import OpenVino
 
             if job.plain.device not in (None, "cpu"):
-                raise OptionError(f"backend openvino computes on CPUs but device is {job.plain.device!r}. Write device: cpu.")
+                raise OptionError(
+                    "prediction.device",
+                    f"backend openvino computes on CPUs but device is {job.plain.device!r}",
+                    remedy="Write device: cpu.",
+                )
             precision: Literal["fp32", "fp16"] = "fp16" if job.predictor.precision == "fp16" else "fp32"
             return cls(job, fast, OpenVino(fast, fast.network.multiple, precision), "cpu", memory)
         device = pick_device(job.plain.device or "auto")

@@ -57,9 +57,10 @@ def take_name(values: Mapping[str, Any], known: Mapping[str, Any], title: str) -
     """
     name = values.get("name")
     if name is None:
-        raise OptionError(f"{title}.name is missing; it is one of {', '.join(known)}.")
+        raise OptionError("job.name_missing", f"{title}.name is missing; it is one of {', '.join(known)}")
     if name not in known:
         raise UnknownNameError(
-            f"{title}.name {name!r} is not known; it is one of {', '.join(known)}.{did_you_mean(str(name), list(known))}"
+            "job.unknown_name",
+            f"{title}.name {name!r} is not known; it is one of {', '.join(known)}.{did_you_mean(str(name), list(known))}",
         )
     return str(name)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from morula.core.errors import JobError, MorulaError, Problem
+from morula.core.errors import UNSET, JobError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.consistency import prediction_conflicts, training_conflicts, training_warnings
@@ -101,7 +102,11 @@ class TrainerOptions(Options):
     @model_validator(mode="after")
     def _one_start(self) -> TrainerOptions:
         if self.num_iterations > self.max_num_iterations:
-            raise ValueError(f"num_iterations is {self.num_iterations} but max_num_iterations {self.max_num_iterations}. Raise the latter.")
+            raise OptionError(
+                "trainer.iterations",
+                f"num_iterations is {self.num_iterations} but max_num_iterations {self.max_num_iterations}",
+                remedy="Raise the latter.",
+            )
         return self
 
 
@@ -163,14 +168,14 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
 
-    def at(self, place: Place, message: str) -> Problem:
-        return Problem(".".join(map(str, place)), message, self.document.line(place), self.document.file)
+    def at(self, place: Place, message: str, code: str = "job.invalid_value") -> Problem:
+        return Problem(".".join(map(str, place)), message, self.document.line(place), self.document.file, code)
 
     def with_line(self, problem: Problem) -> Problem:
         return replace(problem, line=self.document.line(tuple(problem.key.split("."))), file=self.document.file)
 
-    def wrong(self, place: Place, message: str) -> None:
-        self.problems.append(self.at(place, message))
+    def wrong(self, place: Place, message: str, code: str = "job.invalid_value") -> None:
+        self.problems.append(self.at(place, message, code))
 
     def options(self, kind: type[Section], values: Any, place: Place, dead: Mapping[str, str], *, strict: bool = False) -> Section | None:
         """Options of a section; unknown keys are told and left out, in strict sections they are wrong."""
@@ -183,11 +188,7 @@ class _Reader:
         except ValidationError as error:
             for each in error.errors(include_url=False):
                 where = tuple(part for part in each["loc"] if not str(part).endswith("Options"))
-                if each["type"] == "missing":
-                    self.wrong((*place, *where), "is missing; it must stand in every such job.")
-                else:
-                    given = f"{each['input']!r}: " if where and not isinstance(each["input"], Mapping) else ""
-                    self.wrong((*place, *where), f"{given}{each['msg'].removeprefix('Value error, ')}")
+                self.problems.append(self.with_line(_problem(each, (*place, *where), named=bool(where))))
             return None
 
     def without_dead(
@@ -197,9 +198,9 @@ class _Reader:
         ignored = ignored_keys(kind, values, dead)
         for key, reason in ignored.items():
             if strict:
-                self.wrong((*place, key), f"is not known here, nor to the original, which fails at it: {reason}")
+                self.wrong((*place, key), f"is not known here, nor to the original, which fails at it: {reason}", "job.unknown_key")
             else:
-                self.remarks.append(self.at((*place, key), f"is ignored, as the original ignores it: {reason}"))
+                self.remarks.append(self.at((*place, key), f"is ignored, as the original ignores it: {reason}", "job.ignored_key"))
         return {key: value for key, value in values.items() if key not in ignored}
 
 
@@ -234,7 +235,7 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
         _override(config, key, value, reader)
     for key in _NEEDED[purpose]:
         if config.get(key) is None:
-            reader.wrong((key,), "is missing; it must stand in every job of this kind.")
+            reader.wrong((key,), "is missing; it must stand in every job of this kind.", "job.missing_key")
     plain = reader.options(PlainOptions, {key: config[key] for key in config if key not in SECTIONS}, (), {})
     loaders = None if config.get("loaders") is None else _loaders(reader, config["loaders"])
     trainer = None
@@ -253,6 +254,19 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     assert plain is not None
     assert loaders is not None
     return Job(config, loaders, trainer, predictor, plain, tuple(sorted(reader.remarks, key=lambda each: each.line or 0)), Path(path))
+
+
+def _problem(detail: ErrorDetails, place: Place, *, named: bool) -> Problem:
+    """A problem from what pydantic says of a value; rules of this dialect are errors with a code."""
+    key = ".".join(map(str, place))
+    if detail["type"] == "missing":
+        return Problem(key, "is missing; every such job needs it", code="job.missing_key")
+    value = detail["input"] if named and not isinstance(detail["input"], Mapping) else UNSET
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, MorulaError):
+        return Problem(key, cause.rule, code=cause.code, value=value, remedy=cause.remedy)
+    given = "" if value is UNSET else f"{value!r}: "
+    return Problem(key, f"{given}{detail['msg'].removeprefix('Value error, ')}", code="job.invalid_value", value=value)
 
 
 def _override(config: dict[str, Any], key: str, value: Any, reader: _Reader) -> None:
@@ -306,7 +320,7 @@ def _trainer(reader: _Reader, values: Any) -> TrainerOptions | None:
 def _predictor(reader: _Reader, config: Mapping[str, Any], loaders: LoadersOptions | None, plain: PlainOptions | None) -> PredictorOptions:
     """The section, the checkpoint, and what must fit other sections."""
     if plain is not None and plain.model_path is None:
-        reader.wrong(("model_path",), "is missing; name the checkpoint to predict with.")
+        reader.wrong(("model_path",), "is missing; name the checkpoint to predict with.", "job.missing_key")
     found = reader.options(PredictorOptions, config.get("predictor") or {}, ("predictor",), DEAD_PREDICTOR)
     model = config.get("model")
     if found is not None and loaders is not None and isinstance(model, Mapping):
@@ -334,7 +348,11 @@ def _torch_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
         if name not in members:
             known = ", ".join(members)
             said = "is missing" if name is None else f"{name!r} is not known"
-            reader.wrong((section, "name"), f"{said}; it is one of {known}.{did_you_mean(str(name), list(members)) if name else ''}")
+            reader.wrong(
+                (section, "name"),
+                f"{said}; it is one of {known}.{did_you_mean(str(name), list(members)) if name else ''}",
+                "job.unknown_name",
+            )
             continue
         reader.options(getattr(home, options) if options else members[name][0], values, (section,), home.DEAD)
 
@@ -364,7 +382,7 @@ def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> N
     for name in ("train", "val") if purpose == "train" else ("test",):
         phase: PhaseOptions | None = getattr(loaders, name)
         if phase is None:
-            reader.wrong(("loaders", name), "is missing; name its file_paths.")
+            reader.wrong(("loaders", name), "is missing; name its file_paths.", "job.missing_key")
             continue
         place = ("loaders", name, "transformer")
         broken = len(reader.problems)
@@ -381,7 +399,7 @@ def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: st
     if name not in TRANSFORMS:
         said = "is missing" if name is None else f"{name!r} is not known"
         close = did_you_mean(str(name), list(TRANSFORMS)) if name else ""
-        reader.wrong((*place, "name"), f"{said}; it is one of {', '.join(TRANSFORMS)}.{close}")
+        reader.wrong((*place, "name"), f"{said}; it is one of {', '.join(TRANSFORMS)}.{close}", "job.unknown_name")
         return
     kind = TRANSFORMS[str(name)]
     if kind.role == "labels" and part == "raw":

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from morula.core.errors import OptionError
 from morula.core.options import Options
 
 Edges: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -43,9 +44,10 @@ class SliceBuilderOptions(Options):
     @model_validator(mode="after")
     def _not_tiny(self) -> SliceBuilderOptions:
         if not self.skip_shape_check and min(self.patch_shape[1:]) < 64:
-            raise ValueError(
-                f"patch_shape is {list(self.patch_shape)} but y and x must be 64 voxels at least. "
-                "Enlarge the patch, or write skip_shape_check: true."
+            raise OptionError(
+                "patch.too_small",
+                f"patch_shape is {list(self.patch_shape)} but y and x must be 64 voxels at least",
+                remedy="Enlarge the patch, or write skip_shape_check: true.",
             )
         return self
 
@@ -146,10 +148,14 @@ class LoadersOptions(Options):
             if phase is None or (self.dataset == "DSB2018Dataset"):
                 continue
             if phase.slice_builder is None:
-                raise ValueError(f"{name}.slice_builder is missing. State patch_shape and stride_shape.")
+                raise OptionError("patch.missing", f"{name}.slice_builder is missing", remedy="State patch_shape and stride_shape.")
             least = min((edge for edge in phase.slice_builder.patch_shape if edge > 1), default=1)
             if name != "test" and self.random_scale is not None and self.random_scale >= least:
-                raise ValueError(f"random_scale is {self.random_scale} but {name} has patches of {least} voxels. It must be below them.")
+                raise OptionError(
+                    "patch.random_scale",
+                    f"random_scale is {self.random_scale} but {name} has patches of {least} voxels",
+                    remedy="It must be below them.",
+                )
         return self
 
     @model_validator(mode="after")
@@ -157,7 +163,11 @@ class LoadersOptions(Options):
         if self.train is not None and self.val is not None:
             both = [path for path in self.train.file_paths if path in self.val.file_paths]
             if both:
-                raise ValueError(f"train and val share {both[0]!r}. Data that are learned from say nothing about others; keep them apart.")
+                raise OptionError(
+                    "loaders.shared_file",
+                    f"train and val share {both[0]!r}",
+                    remedy="Scores on training data say nothing about new data; keep the two apart.",
+                )
         return self
 
 

@@ -46,7 +46,7 @@ class BinaryOptions(LossOptions):
     """Options of ``BCEWithLogitsLoss``."""
 
     pos_weight: float | tuple[float, ...] | None = None
-    """Weight of the foreground: one number, or one a channel."""
+    """Weight of the foreground: one number, or one per channel."""
 
 
 class DiceOptions(LossOptions):
@@ -130,12 +130,17 @@ class Loss:
             DataError: for shapes that do not fit, or a missing weight.
         """
         if self.needs_weight and weight is None:
-            raise DataError(f"{self.name} weighs each voxel but no weight was given. Name the data set loaders.weight_internal_path.")
+            raise DataError(
+                "loss.weight_missing",
+                f"{self.name} weighs each voxel but no weight was given",
+                remedy="Name the data set loaders.weight_internal_path.",
+            )
         if self.options.skip_last_target:
             if target.shape[1] < 2:
                 raise DataError(
-                    f"loss.skip_last_target leaves out the last channel of the target, but its shape is {tuple(target.shape)}. "
-                    "Set it to false, or let a label transform append the labels."
+                    "loss.no_channel_to_skip",
+                    f"loss.skip_last_target leaves out the last channel of the target, but its shape is {tuple(target.shape)}",
+                    remedy="Set it to false, or let a label transform append the labels.",
                 )
             target = target[:, :-1]
             if self.options.squeeze_channel and target.shape[1] == 1:

@@ -175,7 +175,10 @@ class Metric:
             np.asarray(each.detach().cpu()) if isinstance(each, Tensor) else np.asarray(each) for each in (prediction, target)
         )
         if len(predicted) != len(true) or predicted.shape[2:] != true.shape[1 if true.ndim < predicted.ndim else 2 :]:
-            raise DataError(f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images.")
+            raise DataError(
+                "metric.shapes_differ",
+                f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images",
+            )
         return self._score(self.options, predicted, true)
 
 
@@ -205,7 +208,10 @@ def _counted(target: np.ndarray, ignore: float | None) -> np.ndarray:
 
 def _dice(options: DiceOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     if target.shape != predicted.shape:
-        raise DataError(f"DiceCoefficient needs a target channel a prediction channel, but the target has shape {target.shape}.")
+        raise DataError(
+            "metric.shapes_differ",
+            f"DiceCoefficient needs one target channel per prediction channel, but the target has shape {target.shape}",
+        )
     counted = _counted(target, options.ignore_index)
     p, t = (np.moveaxis(np.where(counted, each, 0), 1, 0).reshape(each.shape[1], -1).astype(np.float64) for each in (predicted, target))
     size = (p * p).sum(axis=1) + (t * t).sum(axis=1)
@@ -221,7 +227,11 @@ def _mean_iou(options: IoUOptions, predicted: np.ndarray, target: np.ndarray) ->
             if number not in options.skip_channels
         ]
         if not pairs:
-            raise DataError(f"MeanIoU leaves out all {len(prediction)} classes. Set skip_background to false or shorten skip_channels.")
+            raise DataError(
+                "metric.no_class",
+                f"MeanIoU leaves out all {len(prediction)} classes",
+                remedy="Set skip_background to false or shorten skip_channels.",
+            )
         scores.append(np.mean(pairs))
     return float(np.mean(scores))
 
@@ -231,7 +241,10 @@ def _masks(options: IoUOptions, prediction: np.ndarray, truth: np.ndarray) -> It
     counted = _counted(truth, options.ignore_index)
     if truth.ndim == prediction.ndim:  # a mask a channel
         if len(truth) != len(prediction):
-            raise DataError(f"MeanIoU compares channel by channel, but the target has {len(truth)} and the prediction {len(prediction)}.")
+            raise DataError(
+                "metric.shapes_differ",
+                f"MeanIoU compares channel by channel, but the target has {len(truth)} and the prediction {len(prediction)}",
+            )
         for channel, mask in enumerate(prediction):
             yield channel, mask > 0.5, np.trunc(truth[channel]) != 0, counted[channel]
     elif len(prediction) == 1:  # one class against the background
@@ -269,7 +282,9 @@ def _labels(options: Any, predicted: np.ndarray, target: np.ndarray) -> np.ndarr
 
 def _channel(sample: np.ndarray, number: int) -> np.ndarray:
     if number >= len(sample):
-        raise DataError(f"eval_metric asks for channel {number} but the prediction has {len(sample)}, counted from 0.")
+        raise DataError(
+            "metric.no_such_channel", f"eval_metric asks for channel {number} but the prediction has {len(sample)}, counted from 0"
+        )
     return sample[number]
 
 

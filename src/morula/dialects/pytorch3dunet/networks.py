@@ -64,30 +64,30 @@ class ModelOptions(Options):
     """Share that the layers d and D drop; two numbers for the two convolutions of a block."""
 
     kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Kernel edges, one entry a level (not in the original)."""
+    """Kernel edges, one entry per level (not in the original)."""
 
     pools: PositiveInt | tuple[Edge, ...] = 2
-    """Pooling factors, one entry a step (not in the original)."""
+    """Pooling factors, one entry per step (not in the original)."""
 
     @field_validator("conv_padding")
     @classmethod
     def _not_negative(cls, padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
-            raise ValueError("a convolution cannot be padded with less than 0 voxels.")
+            raise OptionError("model.conv_padding", "a convolution cannot be padded with less than 0 voxels")
         return padding
 
     @field_validator("conv_upscale")
     @classmethod
     def _first_or_second(cls, number: int) -> int:
         if number not in (1, 2):
-            raise ValueError("a block has two convolutions. Write 1 or 2.")
+            raise OptionError("model.conv_upscale", "a block has two convolutions", remedy="Write 1 or 2.")
         return number
 
     @field_validator("f_maps")
     @classmethod
     def _two_levels(cls, features: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(features, tuple) and len(features) < 2:
-            raise ValueError("a U-Net has at least two levels. Give the channels of each.")
+            raise OptionError("model.levels", "a U-Net has at least two levels", remedy="Give the channels of each.")
         return features
 
 
@@ -150,13 +150,16 @@ class Model(nn.Module):
         if image.ndim != self.network.ndim + 2 or image.shape[1] != self.network.in_channels:
             axes = "NCYX or NC1YX" if self.network.ndim == 2 else "NCZYX"
             raise DataError(
-                f"the network takes {axes} with {self.network.in_channels} channel(s) but was given the shape {tuple(x.shape)}. "
-                "Give it images like those that it was built for."
+                "image.axes",
+                f"the network takes {axes} with {self.network.in_channels} channel(s) but was given the shape {tuple(x.shape)}",
+                remedy="Give it images like those that it was built for.",
             )
         if any(n < least for n, least in zip(image.shape[2:], self.network.multiple, strict=True)):
             raise DataError(
-                f"the image has the shape {tuple(image.shape[2:])} but {self.network.options.levels} levels need "
-                f"{self.network.multiple} voxels at least. Give larger images or fewer levels."
+                "image.too_small",
+                f"the image has the shape {tuple(image.shape[2:])} but {self.network.options.levels} levels need {self.network.multiple} "
+                "voxels at least",
+                remedy="Give larger images or fewer levels.",
             )
         logits = self.network.logits(image)[HEAD]
         return logits.unsqueeze(2) if flat else logits
@@ -217,12 +220,16 @@ def network_options(config: Mapping[str, Any]) -> OrderedUNetOptions:
 
 def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
     if "g" in section.layer_order and section.num_groups is None:
-        raise OptionError(f"model.num_groups is empty but layer_order {section.layer_order!r} holds g. Give a number of groups.")
+        raise OptionError(
+            "model.num_groups",
+            f"model.num_groups is empty but layer_order {section.layer_order!r} holds g",
+            remedy="Give a number of groups.",
+        )
     features = section.f_maps
     if isinstance(features, int):
         levels = section.num_levels or kind.levels
         if levels < 2:
-            raise OptionError(f"model.num_levels is {levels}; a U-Net has at least two levels.")
+            raise OptionError("model.levels", f"model.num_levels is {levels}; a U-Net has at least two levels")
         features = tuple(features * 2**level for level in range(levels))
     upsample, join = _upsampling(section, kind.block)
     settings = {
@@ -253,8 +260,10 @@ def _upsampling(section: ModelOptions, block: Block) -> tuple[Resizing, Literal[
         case _:
             if section.pools != 1:
                 raise OptionError(
-                    "model.upsample is none, but levels are pooled and must be brought back to the size of the finer ones; "
-                    f"the original fails here too. Use one of {', '.join(get_args(Upsample)[:-1])}."
+                    "model.upsample",
+                    "model.upsample is none, but levels are pooled and must be brought back to the size of the finer "
+                    "ones; the original fails here too",
+                    remedy=f"Use one of {', '.join(get_args(Upsample)[:-1])}.",
                 )
             return "nearest", "concatenate"
 
@@ -265,7 +274,11 @@ def _padding(section: ModelOptions, kind: _Class) -> tuple[int, ...] | None:
         return None
     padding = given if isinstance(given, tuple) else (given,) * kind.ndim
     if len(padding) != kind.ndim:
-        raise OptionError(f"model.conv_padding is {list(padding)} but the network has {kind.ndim} axes. Give one number an axis.")
+        raise OptionError(
+            "model.conv_padding",
+            f"model.conv_padding is {list(padding)} but the network has {kind.ndim} axes",
+            remedy="Give one number per axis.",
+        )
     return None if padding == (1,) * kind.ndim else padding
 
 
@@ -315,13 +328,17 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         OptionError: for a module that is not one of these networks.
     """
     if not isinstance(module, Model):
-        raise OptionError(f"{type(module).__name__} is no network of pytorch-3dunet. Build it with build_model.")
+        raise OptionError(
+            "model.foreign_network", f"{type(module).__name__} is no network of pytorch-3dunet", remedy="Build it with build_model."
+        )
     found: Any = state_dict
     for key in ("model_state_dict", "state_dict"):
         found = found[key] if isinstance(found.get(key), Mapping) else found
     named = {str(name).removeprefix("module."): values for name, values in found.items()}
     if not all(isinstance(values, Tensor) for values in named.values()):
-        raise ModelError("the checkpoint holds no weights: tensors are expected, or a mapping of them under model_state_dict.")
+        raise ModelError(
+            "checkpoint.no_weights", "the checkpoint holds no weights: tensors are expected, or a mapping of them under model_state_dict"
+        )
     before = module.network
     way = _transposed_way(named)
     if way is not None and before.options.upsample in ("transpose", "stretch") and before.options.upsample != way:
@@ -336,8 +353,9 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         first = tensors.get("encoder.0.first.convolution.weight")
         if first is not None and first.ndim != before.ndim + 2:
             raise ModelError(
-                f"the checkpoint is of a {first.ndim - 2}D network but the job describes a {before.ndim}D one. "
-                f"Write the {first.ndim - 2}D name under model.name, as in the job that it was trained by."
+                "checkpoint.dimensions",
+                f"the checkpoint is of a {first.ndim - 2}D network but the job describes a {before.ndim}D one",
+                remedy=f"Write the {first.ndim - 2}D name under model.name, as in the job that it was trained by.",
             ) from error
         raise
 
@@ -354,7 +372,9 @@ def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
         ['encoders.0.basic_module.SingleConv1.groupnorm.weight', 'encoders.0.basic_module.SingleConv1.groupnorm.bias']
     """
     if not isinstance(module, Model):
-        raise OptionError(f"{type(module).__name__} is no network of pytorch-3dunet. Build it with build_model.")
+        raise OptionError(
+            "model.foreign_network", f"{type(module).__name__} is no network of pytorch-3dunet", remedy="Build it with build_model."
+        )
     blocks = _ORIGINAL_DOUBLE if module.network.options.block == "double" else _ORIGINAL_RESIDUAL
     found = {}
     for name, values in module.network.state_dict().items():

@@ -122,7 +122,7 @@ def native_schedule(config: Mapping[str, Any] | None) -> Schedule:
 
 
 def schedule_problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Keys of ``lr_scheduler`` and what is wrong with them."""
+    """Keys of ``lr_scheduler`` and their problems."""
     from morula.training.optimisers import schedule_arguments, schedule_names
 
     name, known = config.get("name"), schedule_names()

@@ -244,7 +244,11 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
     volumes = open_volumes(loaders, name, weights=weights)
     channels = sorted({volume.raw.shape[0] for volume in volumes})
     if len(channels) > 1:
-        raise DataError(f"the files of loaders.{name} have different numbers of channels ({channels}). Use files of one kind.")
+        raise DataError(
+            "image.channels",
+            f"the files of loaders.{name} have different numbers of channels ({channels})",
+            remedy="Use files of one kind.",
+        )
     grids = []
     for volume in volumes:
         options = phase.slice_builder or SliceBuilderOptions(patch_shape=volume.shape, stride_shape=volume.shape, skip_shape_check=True)

@@ -81,8 +81,9 @@ def build_slices(shape: Sequence[int], options: SliceBuilderOptions, labels: Any
     kept[~kept] = luck.random_sample(int((~kept).sum())) < options.slack_acceptance
     if not kept.any():
         raise DataError(
-            f"{name}: none of {len(grid)} patches has more than {options.threshold:g} of its voxels labelled (at most {share.max():.3g}). "
-            "Lower slice_builder.threshold, or write name: SliceBuilder."
+            "patch.nothing_labelled",
+            f"{name}: none of {len(grid)} patches has more than {options.threshold:g} of its voxels labelled (at most {share.max():.3g})",
+            remedy="Lower slice_builder.threshold, or write name: SliceBuilder.",
         )
     return PatchGrid(grid.starts, grid.patch, np.flatnonzero(kept))
 

@@ -106,7 +106,9 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         shutil.copyfile(prepared.job.path, logs / prepared.job.path.name)
     except OSError as error:
         raise FileWriteError(
-            f"trainer.checkpoint_dir {str(prepared.folder)!r} cannot be written ({error.strerror}). Name another folder."
+            "trainer.checkpoint_dir",
+            f"trainer.checkpoint_dir {str(prepared.folder)!r} cannot be written ({error.strerror})",
+            remedy="Name another folder.",
         ) from error
     if former is not None:
         yield Warned(

@@ -236,7 +236,9 @@ def _check_channels(job: Job, patches: Patches) -> None:
     wanted = job.config["model"]["in_channels"]
     if patches.in_channels != wanted:
         raise ModelError(
-            f"model.in_channels is {wanted} but {patches.volumes[0].name} has {patches.in_channels} channel(s). Correct one of them."
+            "model.in_channels",
+            f"model.in_channels is {wanted} but {patches.volumes[0].name} has {patches.in_channels} channel(s)",
+            remedy="Correct one of them.",
         )
 
 
@@ -274,8 +276,10 @@ def begin(prepared: Prepared) -> bool:
     whole = _native_state(prepared, state, optimizer, schedule)
     if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
         raise TrainingError(
-            f"{trainer.resume} has {whole['position']['step']} iterations in {whole['position']['epoch']} epochs behind it, and "
-            f"max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}. Raise them to go on."
+            "training.nothing_left",
+            f"{trainer.resume} has {whole['position']['step']} iterations in {whole['position']['epoch']} epochs "
+            f"behind it, and max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}",
+            remedy="Raise them to go on.",
         )
     save_checkpoint(place / "last", weights, whole)
     best = prepared.folder / BEST
@@ -309,7 +313,11 @@ def _native_state(
         try:
             optimizer.load_state_dict(found["optimizer_state_dict"])
         except (ValueError, KeyError) as error:
-            raise ModelError(f"the optimiser of {trainer.resume} does not fit optimizer: {error}. Use trainer.pre_trained.") from error
+            raise ModelError(
+                "optimiser.checkpoint",
+                f"the optimiser of {trainer.resume} does not fit optimizer: {error}",
+                remedy="Use trainer.pre_trained.",
+            ) from error
     world = torch.cuda.device_count() if prepared.options.devices == "auto" else 1
     return {
         "options": prepared.options.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from morula.core.errors import UnknownNameError
+from morula.core.errors import OptionError, UnknownNameError
 from morula.core.family import did_you_mean
 from morula.core.options import Options
 
@@ -39,7 +39,7 @@ class Standardize(Transform):
     @model_validator(mode="after")
     def _both(self) -> Standardize:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std belong together. Give both or none.")
+            raise OptionError("transform.mean_and_std", "mean and std belong together", remedy="Give both or none.")
         return self
 
 
@@ -58,7 +58,7 @@ class PercentileNormalizer(Transform):
     @model_validator(mode="after")
     def _ordered(self) -> PercentileNormalizer:
         if self.pmin >= self.pmax:
-            raise ValueError(f"pmin is {self.pmin:g} and pmax {self.pmax:g}. pmin must be the lower one.")
+            raise OptionError("transform.percentiles", f"pmin is {self.pmin:g} and pmax {self.pmax:g}. pmin must be the lower one")
         return self
 
 
@@ -77,7 +77,9 @@ class Normalize(Transform):
     @model_validator(mode="after")
     def _ordered(self) -> Normalize:
         if self.min_value is not None and self.max_value is not None and self.min_value >= self.max_value:
-            raise ValueError(f"min_value is {self.min_value:g} and max_value {self.max_value:g}. min_value must be the lower one.")
+            raise OptionError(
+                "transform.limits", f"min_value is {self.min_value:g} and max_value {self.max_value:g}. min_value must be the lower one"
+            )
         return self
 
 
@@ -108,7 +110,7 @@ class RandomRotate(Transform):
     @classmethod
     def _planes(cls, axes: tuple[Plane, ...]) -> tuple[Plane, ...]:
         if any(a == b for a, b in axes):
-            raise ValueError("a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1].")
+            raise OptionError("transform.axes", "a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1]")
         return axes
 
 
@@ -202,7 +204,7 @@ class BlobsToMask(Transform):
     append_label: bool = False
     """Add the labels as the last channel."""
     boundary: bool = False
-    """Add the outer boundary as a channel."""
+    """Add the outer boundary as a further channel."""
     cross_entropy: bool = False
     """The boundary is class 2 of one channel instead."""
 
@@ -224,9 +226,13 @@ class LabelToAffinities(Transform):
     @model_validator(mode="after")
     def _as_many(self) -> LabelToAffinities:
         if self.z_offsets is not None and len(self.z_offsets) != len(self.offsets):
-            raise ValueError(f"{len(self.offsets)} offsets and {len(self.z_offsets)} z_offsets were given. Give as many of both.")
+            raise OptionError(
+                "transform.offsets",
+                f"{len(self.offsets)} offsets and {len(self.z_offsets)} z_offsets were given",
+                remedy="Give as many of both.",
+            )
         if len(set(self.offsets)) != len(self.offsets):
-            raise ValueError("offsets must be different from each other.")
+            raise OptionError("transform.offsets", "offsets must be different from each other")
         return self
 
 
@@ -299,7 +305,9 @@ class Relabel(Transform):
     @model_validator(mode="after")
     def _found_again(self) -> Relabel:
         if self.ignore_label is not None and not self.append_original:
-            raise ValueError("ignore_label needs append_original: true, for otherwise its voxels cannot be told from others.")
+            raise OptionError(
+                "transform.relabel", "ignore_label needs append_original: true, for otherwise its voxels cannot be told from others"
+            )
         return self
 
 

@@ -45,7 +45,9 @@ class Stack:
     def __init__(self, parts: Sequence[Any], name: str) -> None:
         shapes = {tuple(part.shape[1:]) for part in parts}
         if len(shapes) > 1:
-            raise DataError(f"{name}: data sets that are used together must have one shape but have {sorted(shapes)}.")
+            raise DataError(
+                "image.shapes_differ", f"{name}: data sets that are used together must have one shape but have {sorted(shapes)}"
+            )
         self.parts = tuple(parts)
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
         self.ndim = 4
@@ -131,8 +133,9 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, .
         shape = image.shape
         if len(shape) not in (3, 4):
             raise DataError(
-                f"{image.source} has the shape {shape}; a data set is (Z, Y, X) or (C, Z, Y, X), an image (1, Y, X) or (C, 1, Y, X). "
-                "Write it anew with these axes."
+                "image.dimensions",
+                f"{image.source} has the shape {shape}; a data set is (Z, Y, X) or (C, Z, Y, X), an image (1, Y, X) or (C, 1, Y, X)",
+                remedy="Write it anew with these axes.",
             )
         image = Image(image.data, Axes("CZYX"[4 - len(shape) :]), image.voxel_size, image.source)
     spacing = image.spacing if image.voxel_size is not None else (1.0,) * image.ndim_spatial
@@ -178,7 +181,7 @@ def open_volumes(loaders: LoadersOptions, name: Literal["train", "val", "test"],
     """
     phase: PhaseOptions | None = getattr(loaders, name)
     if phase is None:
-        raise DataError(f"loaders.{name} is missing. Name its file_paths.")
+        raise DataError("loaders.phase_missing", f"loaders.{name} is missing", remedy="Name its file_paths.")
     if loaders.dataset == "DSB2018Dataset":
         return [volume for each in phase.file_paths for volume in _images_and_masks(each, labels=name != "test")]
     return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
@@ -198,7 +201,9 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
         for array in arrays:
             if array.shape[1:] != raw.shape[1:]:
                 raise DataError(
-                    f"{path}: the raw data have {raw.shape[1:]} voxels but the {part} {array.shape[1:]}. Both must have the same shape."
+                    "image.shapes_differ",
+                    f"{path}: the raw data have {raw.shape[1:]} voxels but the {part} {array.shape[1:]}",
+                    remedy="Both must have the same shape.",
                 )
     weight = parts["weight"]
     stacked = None if not weight else weight[0] if len(weight) == 1 else Stack(weight, str(path))
@@ -209,11 +214,17 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
 def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]:
     """The images in the folder ``images``, each with the one that belongs to it in ``masks``, as volumes of one plane."""
     if isinstance(place, FileOptions):
-        raise DataError("DSB2018Dataset takes folders that hold images and masks. Name one, or write dataset: StandardHDF5Dataset.")
+        raise DataError(
+            "loaders.folder_expected",
+            "DSB2018Dataset takes folders that hold images and masks",
+            remedy="Name one, or write dataset: StandardHDF5Dataset.",
+        )
     folder = Path(place).expanduser()
     if not (folder / "images").is_dir():
         raise MissingFileError(
-            f"the folder {str(folder / 'images')!r} is missing. DSB2018Dataset takes folders that hold images and masks."
+            "folder.missing",
+            f"the folder {str(folder / 'images')!r} is missing",
+            remedy="DSB2018Dataset takes folders that hold images and masks.",
         )
     pairs, _ = pair_images(folder / "images", folder / "masks" if labels else None)
     found = []
@@ -221,7 +232,11 @@ def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]
         raw = Deep(read(pair.raw))
         truth = () if pair.labels is None else (open_array(pair.labels),)
         if truth and truth[0].shape[1:] != raw.shape[1:]:
-            raise DataError(f"{pair.raw} has {raw.shape[1:]} voxels but its mask {truth[0].shape[1:]}. Both must have the same shape.")
+            raise DataError(
+                "image.shapes_differ",
+                f"{pair.raw} has {raw.shape[1:]} voxels but its mask {truth[0].shape[1:]}",
+                remedy="Both must have the same shape.",
+            )
         found.append(Volume(pair.raw.name, pair.raw, raw, truth))
     return found
 
@@ -231,7 +246,9 @@ def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders:
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
         if own is None:
-            raise DataError(f"loaders: the {part} of {place.raw!r} is not named. Write {part}: FILE beside raw.")
+            raise DataError(
+                "loaders.part_missing", f"loaders: the {part} of {place.raw!r} is not named", remedy=f"Write {part}: FILE beside raw."
+            )
         file = Path(own).expanduser()
         return file, name if is_hdf5(split_location(file)[0]) and split_location(file)[1] is None else None
     file, inner = split_location(path)
@@ -266,6 +283,7 @@ def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
         if each.exists() and each != path:
             return each
     raise MissingFileError(
-        f"there is no {part} of {str(path)!r}: tried {', '.join(map(str, tried[:4]))}. "
-        f"Name both in file_paths: {{raw: {path.name}, {part}: ...}}."
+        "labels.missing",
+        f"there is no {part} of {str(path)!r}: tried {', '.join(map(str, tried[:4]))}",
+        remedy=f"Name both in file_paths: {{raw: {path.name}, {part}: ...}}.",
     )
