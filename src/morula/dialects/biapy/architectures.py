@@ -72,8 +72,8 @@ def _start(settings: Settings) -> dict[str, Value]:
     if not path:
         settings.missing(
             "PATHS.CHECKPOINT_FILE",
-            "must be stated with MODEL.LOAD_CHECKPOINT, because no --name says whose checkpoint is meant",
-            "Write the path of the checkpoint, or run the job with `morula run --config J --result_dir D --name N`.",
+            "must be stated with MODEL.LOAD_CHECKPOINT, unless --name and --run_id are those of a finished run",
+            "Write the path of the checkpoint, or run `morula run --config JOB --result_dir FOLDER --name NAME` with the name of a finished run.",
         )
     return {"from": str(Path(path).expanduser().absolute())}
 

@@ -88,7 +88,7 @@ def _image(kind: str, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
 
 def _heads(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Tensors of the outputs, in order, as ``{"weight": [...], "bias": [...]}``."""
-    # EDSR counts its upsampling layer as a head
+    # BiaPy stores the upsampling layer of EDSR under the name of a head
     if kind == "edsr":
         return {}
     found = {

@@ -85,7 +85,11 @@ def model_of(settings: Settings) -> Model:
             "biapy.no_checkpoint", "MODEL.LOAD_CHECKPOINT", "leaves nothing to predict with: the job does not train", "Set it to True."
         )
     elif not settings.text("PATHS.CHECKPOINT_FILE"):
-        settings.missing("PATHS.CHECKPOINT_FILE", "must be stated with MODEL.LOAD_CHECKPOINT", "Write the path of the checkpoint.")
+        settings.missing(
+            "PATHS.CHECKPOINT_FILE",
+            "must be stated with MODEL.LOAD_CHECKPOINT, unless --name and --run_id are those of a finished run",
+            "Write the path of the checkpoint.",
+        )
     elif not path.exists():
         remedy = "Check the path; relative paths start at the current folder."
         settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)

@@ -1,4 +1,4 @@
-"""What a job file of BiaPy states: checked key by key against the table, with everything that is wrong or without effect and its line."""
+"""What a job file of BiaPy states: checked key by key against the table, with every problem and every key without effect, each with its line."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def _leaves(node: Value, place: Place) -> Iterator[tuple[Place, Value]]:
 
 
 def typed_or_problem(value: Value, row: Key) -> Value | OptionError:
-    """A value as the type of the key's default, or what is wrong with it; keys without effect may have any value."""
+    """A value as the type of the key's default, or the error; keys without effect may have any value."""
     if row.no_effect and not row.target:
         return plain(value)
     try:
