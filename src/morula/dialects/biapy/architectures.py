@@ -73,7 +73,7 @@ def _start(settings: Settings) -> dict[str, Value]:
         settings.missing(
             "PATHS.CHECKPOINT_FILE",
             "must be stated with MODEL.LOAD_CHECKPOINT, unless --name and --run_id are those of a finished run",
-            "Write the path of the checkpoint, or run `morula run --config JOB --result_dir FOLDER --name NAME` with the name of a finished run.",
+            "Write the path of the checkpoint, or run `morula run --config JOB --result_dir DIR --name NAME` with the name of that run.",
         )
     return {"from": str(Path(path).expanduser().absolute())}
 

@@ -1,4 +1,4 @@
-"""What a job file of BiaPy states: checked key by key against the table, with every problem and every key without effect, each with its line."""
+"""The settings of a BiaPy job file, checked key by key against the table: problems, and keys without effect, each with its line."""
 
 from __future__ import annotations
 
