@@ -66,7 +66,8 @@ def section(row: Mapping[str, Any]) -> str:
         runs = figure["runs"]
         target = "" if figure["bar"] is None else f"{figure['bar']:g} {figure['unit']}"
         value = f"{'> ' if figure.get('at_least') else ''}{figure['value']:.3g} {figure['unit']}"
-        lines.append(f"| {figure['what']} | {value} | {min(runs):.3g} – {max(runs):.3g} | {len(runs)} | {target} |")
+        spread = f"{min(runs):.3g} – {max(runs):.3g}".replace(" ", "\N{NO-BREAK SPACE}")
+        lines.append(f"| {figure['what']} | {value} | {spread} | {len(runs)} | {target} |")
     return "\n".join(lines)
 
 
