@@ -64,7 +64,7 @@ def test_an_override_replaces_an_earlier_key() -> None:
 def test_problems_are_at_the_line_of_the_earlier_key(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("images:\n  train: {raw: a, labels: b}\nmethod: channels\ntraining:\n  epochs: 2\n  clip: -1\n")
-    with raises("job.invalid_value", key="training.clip_norm", line=6):
+    with raises("option.range", key="training.clip_norm", line=6):
         load_job(path)
 
 

@@ -1,4 +1,4 @@
-"""A job file is right, or everything that is wrong with it is said at once, each with its line."""
+"""Job files: every spelling loads, and all problems are reported at once with code, key and line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from morula.core.errors import JobError, MissingFileError, OptionError
+from morula.core.errors import JobError, Problem
 from morula.jobs.load import load_job
+from morula.testing.errors import raises
 
 GOOD = """\
 images:
@@ -28,10 +29,10 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def problems(folder: Path, text: str) -> list[str]:
+def problems(folder: Path, text: str) -> list[Problem]:
     with pytest.raises(JobError) as caught:
         load_job(written(folder, text))
-    return [str(problem) for problem in caught.value.problems]
+    return caught.value.problems
 
 
 def test_a_good_job_loads_with_every_spelling(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_resolved_job_loads_again_and_is_the_same(tmp_path: Path) -> None:
 
 
 def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) -> None:
-    said = problems(
+    found = problems(
         tmp_path,
         """\
         images:
@@ -73,46 +74,48 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         training: {epochs: many, optimiser: {kind: adamw, lr: -1}}
         """,
     )
-    by_line = {int(text.split(":")[1].split()[0]): text for text in said}
-    assert "labels" in by_line[2]
-    assert "unknown key 'methd'" in by_line[3]
-    assert "Did you mean 'method'?" in by_line[3]
-    assert any("unknown name 'Dbb'" in text and "Did you mean 'Db'?" in text for text in said)
-    assert any("unknown key 'mod'" in text and "Did you mean 'mode'?" in text for text in said)
-    assert "unknown name 'unett'" in by_line[7]
-    assert "Did you mean 'rotate'?" in by_line[8]
-    assert any("training.epochs" in text and "'many'" in text for text in said)
-    assert any("lr" in text and "-1" in text for text in said)
-    assert len(said) == 8
+    assert [(problem.line, problem.code, problem.key.rsplit(".", 1)[-1]) for problem in found] == [
+        (2, "option.type", "labels"),
+        (3, "option.unknown", "methd"),
+        (6, "option.choice", "Dbb"),
+        (6, "option.unknown", "mod"),
+        (7, "option.choice", "network"),
+        (8, "option.choice", "rotat"),
+        (9, "option.type", "epochs"),
+        (9, "option.range", "lr"),
+    ]
+    nearest = [problem.remedy for problem in found]
+    assert [text.split("'")[1] for text in nearest if text] == ["method", "Db", "mode", "unet", "rotate"]
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "code", "key"),
     [
-        ("", "empty"),
-        ("images: [", "not YAML"),
-        ("images: 3\nimages: 4\n", "stands twice"),
-        ("- 1\n- 2\n", "a job is a mapping"),
-        ("method: {kind: channels}\n", "images  is missing"),
-        ("images: {train: {raw: a}}\n", "method  is missing"),
-        (GOOD + "---\n" + GOOD, "2 documents"),
-        (GOOD.replace("epochs: 5", "epochs: '5'"), "training.epochs  '5' is not valid"),
-        (GOOD.replace("train: {raw", "validate: 120%\n  train: {raw"), "must be a percentage"),
-        (GOOD.replace("  channels:", "  losses: {Dn: l1}\n  channels:"), "not among the channels"),
-        (GOOD + "objects: {measure: {extra: [solidty]}}\n", "Did you mean 'solidity'"),
-        ("PROBLEM: {TYPE: INSTANCE_SEG}\n", "job.yaml:1  PROBLEM  is a section of BiaPy"),
-        ("model: {name: UNet3D}\nloaders: {batch_size: 1}\n", "job.yaml:2  loaders  is a section of pytorch-3dunet"),
-        (GOOD.replace("  channels:", "  weights: {F: -1}\n  channels:"), "method.weights.F  -1 is not valid"),
-        (GOOD.replace("  channels:", "  weights: [1, 2]\n  channels:"), "job.yaml:5  method.weights  [1, 2] is not valid"),
-        (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "method.thresholds.0  50 is not valid"),
-        (GOOD + "objects: {refine: [remove_small]}\n", "refine.0  remove_small needs the option size. Write {remove_small: {size: ...}}"),
-        (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "must be lists of lists"),
-        (GOOD + "objects: {filter: [[]]}\n", "a list of conditions is empty"),
-        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "must have 1 entries for 2 features"),
+        ("", "job.empty", ""),
+        ("images: [", "job.not_yaml", ""),
+        ("images: 3\nimages: 4\n", "job.key_twice", "images"),
+        ("- 1\n- 2\n", "job.not_a_mapping", ""),
+        ("method: {kind: channels}\n", "option.missing", "images"),
+        ("images: {train: {raw: a}}\n", "option.missing", "method"),
+        (GOOD + "---\n" + GOOD, "job.several_stages", ""),
+        (GOOD.replace("epochs: 5", "epochs: '5'"), "option.type", "training.epochs"),
+        (GOOD.replace("train: {raw", "validate: 120%\n  train: {raw"), "fraction.invalid", "images.validate"),
+        (GOOD.replace("  channels:", "  losses: {Dn: l1}\n  channels:"), "channels.not_predicted", "method.losses"),
+        (GOOD + "objects: {measure: {extra: [solidty]}}\n", "measure.unknown", "objects.measure.extra"),
+        ("PROBLEM: {TYPE: INSTANCE_SEG}\n", "job.other_program", "PROBLEM"),
+        ("model: {name: UNet3D}\nloaders: {batch_size: 1}\n", "job.other_program", "loaders"),
+        (GOOD.replace("  channels:", "  weights: {F: -1}\n  channels:"), "option.range", "method.weights.F"),
+        (GOOD.replace("  channels:", "  weights: [1, 2]\n  channels:"), "option.type", "method.weights"),
+        (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "option.range", "method.thresholds.0"),
+        (GOOD + "objects: {refine: [remove_small]}\n", "option.missing", "objects.refine.0"),
+        (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "condition.nested_lists", "objects.filter"),
+        (GOOD + "objects: {filter: [[]]}\n", "condition.empty", "objects.filter.0"),
+        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "network.levels", "network.pools"),
     ],
 )
-def test_each_problem_in_words(tmp_path: Path, text: str, expected: str) -> None:
-    assert any(expected in said for said in problems(tmp_path, text)), problems(tmp_path, text)
+def test_each_problem_has_a_code_and_a_key(tmp_path: Path, text: str, code: str, key: str) -> None:
+    with raises(code, key=key):
+        load_job(written(tmp_path, text))
 
 
 def test_lists_beside_each_other_are_read_as_the_document_writes_them(tmp_path: Path) -> None:
@@ -129,7 +132,7 @@ def test_lists_beside_each_other_are_read_as_the_document_writes_them(tmp_path: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"nowhere\.yaml"):
+    with raises("job.no_file", file=str(tmp_path / "nowhere.yaml")):
         load_job(tmp_path / "nowhere.yaml")
 
 
@@ -137,9 +140,9 @@ def test_overrides_go_before_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD.replace("network: {kind: unet, features: [16, 32]}", "network: unet"))
     job = load_job(path, overrides=["training.epochs=7", "network.features=[8, 16]", "training.optimiser.lr=2e-3"])
     assert (job.training.epochs, job.network.features, job.training.optimiser.lr) == (7, (8, 16), 2e-3)
-    with pytest.raises(OptionError, match="key=value"):
+    with raises("override.invalid", value="training.epochs"):
         load_job(path, overrides=["training.epochs"])
-    with pytest.raises(JobError, match="unknown key 'epoch'"):
+    with raises("option.unknown", key="training.epoch"):
         load_job(path, overrides=["training.epoch=7"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from morula.core.errors import JobError
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
-from morula.methods.base import Sizes
+from morula.methods.planning import Sizes
 from morula.testing.errors import raises
 
 JOB = """\

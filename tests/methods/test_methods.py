@@ -10,8 +10,9 @@ from morula.core.errors import DataError, JobError
 from morula.core.orientation import Orientation
 from morula.jobs.load import load_job
 from morula.methods import METHODS
-from morula.methods.base import Method, advice_on_losses
-from morula.methods.scoring import loss_sums
+from morula.methods.base import Method
+from morula.methods.loss_options import loss_sums
+from morula.methods.training_task import advice_on_losses
 
 
 def method(kind: str = "channels", *, ndim: int = 2, spacing: tuple[float, ...] | None = None, **options: object) -> Method:
@@ -145,7 +146,7 @@ def test_class_weights_of_another_number_are_refused() -> None:
 )
 def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, losses, right) -> None:
     made = method(channels=channels, losses=losses)
-    found = type(made).problems(made.options, made.objects)
+    found = type(made).option_problems(made.options, made.objects)
     assert found == [] if right else "which learns probabilities" in found[0][1] and found[0][0] == "method.losses"
 
 
@@ -160,7 +161,7 @@ def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, los
     ],
 )
 def test_options_for_other_dimensions_are_named_with_their_channel(channels, wrong) -> None:
-    assert [key for key, _ in method(channels=channels).misfits()] == ([f"method.channels.{wrong}"] if wrong else [])
+    assert [problem.key for problem in method(channels=channels).dimension_problems()] == ([f"method.channels.{wrong}"] if wrong else [])
 
 
 def test_the_loss_that_others_call_mae_is_named() -> None:

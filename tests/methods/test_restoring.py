@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity as reference_ssim
 import morula
 from morula.core.errors import DataError, JobError, OptionError
 from morula.losses.ssim import ssim_sums
-from morula.methods.crappify import Crappify, worsened
+from morula.methods.crappify import Crappify, degraded
 from morula.methods.crappify import Options as CrappifyOptions
 from morula.methods.masked_autoencoder import MaskedAutoencoder, chessboard, random_mask
 from morula.methods.masked_autoencoder import Options as MaskOptions
@@ -116,9 +116,9 @@ def test_a_tile_whose_boxes_are_all_hidden_shows_one():
 @pytest.mark.parametrize(("shape", "factors"), [((1, 12, 9), (2, 3)), ((2, 5, 8, 8), (1, 2, 2.5)), ((1, 7), (10,))])
 def test_a_lower_resolution_keeps_constants_means_and_the_axes_left_alone(shape, factors):
     constant = np.full(shape, 3.0, np.float32)
-    np.testing.assert_allclose(worsened(constant, 0.5, factors, rng()), constant, rtol=1e-6)
+    np.testing.assert_allclose(degraded(constant, 0.5, factors, rng()), constant, rtol=1e-6)
     image = rng().random(shape).astype(np.float32)
-    worse = worsened(image, 0.0, factors, rng())
+    worse = degraded(image, 0.0, factors, rng())
     assert worse.shape == image.shape
     assert worse.std() < image.std()
     assert image.min() <= worse.min()
@@ -127,24 +127,24 @@ def test_a_lower_resolution_keeps_constants_means_and_the_axes_left_alone(shape,
         if factor == 1:  # a plane is changed as if it were alone
             plane = [slice(None)] * len(shape)
             plane[axis] = slice(2, 3)
-            np.testing.assert_allclose(worsened(image[tuple(plane)], 0.0, factors, rng()), worse[tuple(plane)], rtol=1e-5)
+            np.testing.assert_allclose(degraded(image[tuple(plane)], 0.0, factors, rng()), worse[tuple(plane)], rtol=1e-5)
 
 
 def test_the_resampling_is_linear_interpolation_between_middles():
     image = rng().random(12)
     fewer = np.interp((np.arange(5) + 0.5) * 12 / 5 - 0.5, np.arange(12), image)
     expected = np.interp((np.arange(12) + 0.5) * 5 / 12 - 0.5, np.arange(5), fewer)
-    np.testing.assert_allclose(worsened(image[None], 0.0, (12 / 5,), rng())[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(degraded(image[None], 0.0, (12 / 5,), rng())[0], expected, rtol=1e-5)
 
 
 def test_noise_is_a_share_of_the_range_whatever_the_units():
     image = rng().random((1, 200, 200)).astype(np.float32)
-    noisy = worsened(image, 0.05, (1, 1), rng(1))
+    noisy = degraded(image, 0.05, (1, 1), rng(1))
     inside = (image > 0.3) & (image < 0.7)
     assert float((noisy - image)[inside].std()) == pytest.approx(0.05 * np.ptp(image), rel=0.05)
-    np.testing.assert_allclose(worsened(100 * image + 7, 0.05, (1, 1), rng(1)), 100 * noisy + 7, rtol=1e-4)
+    np.testing.assert_allclose(degraded(100 * image + 7, 0.05, (1, 1), rng(1)), 100 * noisy + 7, rtol=1e-4)
     with pytest.raises(OptionError, match="2 factors were given for 1 axes"):
-        worsened(image[0], 0.1, (1, 1), rng())
+        degraded(image[0], 0.1, (1, 1), rng())
 
 
 def test_losses_of_crappify_are_weighted_and_leave_out_what_does_not_count():

@@ -1,4 +1,4 @@
-"""From a YAML file to a checked job, or to everything that is wrong with it."""
+"""From a YAML file to a checked job, or to all of its problems."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from morula.core.errors import JobError, MorulaError, OptionError, Problem
-from morula.core.family import did_you_mean
-from morula.core.options import Options
+from morula.core.errors import JobError, OptionError, Problem
+from morula.core.options import Options, problem_of
 from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
 from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
@@ -69,32 +68,37 @@ def _present(document: Document) -> tuple[Document, tuple[str, ...]]:
 
 
 def _validated(document: Document) -> Job:
+    """The job of a document whose keys have their present names; all problems at once where it has some."""
     try:
         return Job.model_validate(frozen(document.data), strict=True)
     except ValidationError as error:
         schema = Job.model_json_schema(by_alias=True)
         problems: dict[str, Problem] = {}
-        for each in error.errors(include_url=False):
-            problem = _problem(each, document, schema)
+        for detail in error.errors(include_url=False):
+            problem = _problem(detail, document, schema)
             problems.setdefault(problem.key, problem)
-        # where a value may be of several kinds, the complaint about the kind that fits best goes deepest
-        deepest = [each for key, each in problems.items() if not any(other.startswith(f"{key}.") for other in problems)]
+        # where a value may be of several types, the problem of the type that fits best has the longest key
+        deepest = [problem for key, problem in problems.items() if not any(other.startswith(f"{key}.") for other in problems)]
         raise JobError(sorted(deepest, key=lambda problem: problem.line or 0)) from None
 
 
 def _reject_foreign(document: Document) -> None:
-    """Job files of other programs are named as what they are, by the keys that only they have.
+    """Recognise job files of other programs by the keys that only they have.
 
     Raises:
-        JobError: saying what to do with such a file.
+        JobError: for a job file of another program.
     """
     keys = set(document.data) if isinstance(document.data, Mapping) else set()
     if "PROBLEM" in keys:
-        message = "is a section of BiaPy. Check, train or run its job files, or see morula convert; here a job of Morula is needed."
-        raise JobError([Problem("PROBLEM", message, document.line(("PROBLEM",)), document.file)])
+        raise JobError([_foreign("PROBLEM", "BiaPy", "Check, train or run its job files, or see `morula convert`.", document)])
     if "loaders" in keys and not keys & {"images", "method"}:
-        message = "is a section of pytorch-3dunet. Run its job files with train3dunet or predict3dunet, or see morula convert."
-        raise JobError([Problem("loaders", message, document.line(("loaders",)), document.file)])
+        remedy = "Run its job files with train3dunet or predict3dunet, or see `morula convert`."
+        raise JobError([_foreign("loaders", "pytorch-3dunet", remedy, document)])
+
+
+def _foreign(key: str, program: str, remedy: str, document: Document) -> Problem:
+    rule = f"is a section of {program}; this command needs a job of Morula"
+    return Problem(key, rule, document.line((key,)), document.file, code="job.other_program", remedy=remedy)
 
 
 def frozen(value: Any) -> Any:
@@ -160,41 +164,17 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
 
 
 def _problem(error: ErrorDetails, document: Document, schema: Mapping[str, Any]) -> Problem:
-    """One error of pydantic as a problem at the user's line; the codes of Morula's own errors are kept."""
+    """One error of pydantic as a problem at the user's line."""
     place = _place(error, document.data)
     key, line = ".".join(map(str, place)), document.line(place)
-    kind, given, context = error["type"], error.get("input"), error.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = sorted(_keys(schema, place[:-1], document.data))
-        return _unknown("job.unknown_key", str(place[-1]), known, Problem(key, "", line, document.file))
-    if kind == "union_tag_invalid":
-        known = [name.strip("'") for name in context["expected_tags"].split(", ")]
-        return _unknown("job.unknown_name", str(context["tag"]), known, Problem(key, "", line, document.file))
-    if kind == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
-        name, option = given["kind"], error["loc"][-1]
+    known = sorted(_keys(schema, place[:-1], document.data)) if error["type"] == "extra_forbidden" else []
+    problem = replace(problem_of(error, key, known), line=line, file=document.file)
+    given = error["input"]
+    if error["type"] == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
+        name, option = given["kind"], error["loc"][-1]  # a variant by its name alone, which needs an option
         remedy = f"Write {{{name}: {{{option}: ...}}}}."
-        return Problem(key, f"{name} needs the option {option}", line, document.file, code="job.missing_option", remedy=remedy)
-    if kind == "missing":
-        return Problem(key, "is missing; jobs of this kind require it", line, document.file, code="job.missing_key")
-    own = context.get("error")
-    if isinstance(own, MorulaError):
-        return replace(Problem.of(own, key), line=line, file=document.file)
-    if own is not None:  # a plain ValueError of a validator
-        return Problem(key, str(own), line, document.file)
-    rule = f"{_shown(given)} is not valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
-    return Problem(key, rule, line, document.file, code="job.invalid_value", value=given)
-
-
-def _unknown(code: str, name: str, known: Sequence[str], place: Problem) -> Problem:
-    """A key or name that is not among the known ones, with the nearest of them."""
-    rule = f"unknown {code.removeprefix('job.unknown_')} {name!r}; known are {', '.join(known)}"
-    return replace(place, rule=rule, code=code, value=name, remedy=did_you_mean(name, list(known)).strip())
-
-
-def _shown(value: Any) -> str:
-    """A value as YAML writes it, shortened."""
-    text = repr(value).replace("(", "[").replace(")", "]") if isinstance(value, tuple) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        problem = replace(problem, rule=f"{name} needs the option {option}", remedy=remedy)
+    return problem
 
 
 def _place(error: ErrorDetails, data: Any) -> Place:
@@ -255,7 +235,7 @@ def _alternatives(nodes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any],
         elif "oneOf" in node or "anyOf" in node:
             mapping = node.get("discriminator", {}).get("mapping", {})
             kind = node.get("pick") or (data.get("kind") if isinstance(data, dict) else None)
-            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(each) for each in node.get("oneOf", node.get("anyOf"))]
+            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(member) for member in node.get("oneOf", node.get("anyOf"))]
         else:
             plain.append(node)
     return plain

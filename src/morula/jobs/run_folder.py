@@ -1,4 +1,4 @@
-"""The run folder: where everything of one run lies, and the record of how it was made."""
+"""The run folder: all files of one run, and the record of how they were made."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError
+
+if TYPE_CHECKING:
+    from morula.jobs.job import Job
 
 _PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
 
@@ -60,7 +63,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """What the run told, line by line."""
+        """Messages of the run, line by line."""
         return self.logs / "log.txt"
 
     @property
@@ -75,82 +78,83 @@ class RunFolder:
 
     @property
     def objects(self) -> Path:
-        """Label images and a table an image."""
+        """Label images and one table per image."""
         return self.path / "objects"
 
     @property
     def tuning(self) -> Path:
-        """Settings that were tried on the validation images."""
+        """Settings that the search tried on the validation images."""
         return self.path / "tuning"
 
     @property
     def associations(self) -> Path:
-        """What became of each object, tables and images an image and threshold."""
+        """Which objects were found, missed or false: tables and images, per image and threshold."""
         return self.path / "associations"
 
     @property
     def scores_file(self) -> Path:
-        """Scores an image and pooled."""
+        """Scores per image and pooled."""
         return self.path / "scores.csv"
 
     @property
     def baselines_file(self) -> Path:
-        """Scores of plain methods on the same images."""
+        """Scores of classical methods on the same images."""
         return self.path / "baselines.csv"
 
     @property
     def class_scores_file(self) -> Path:
-        """Scores of the classes of objects, an image and pooled."""
+        """Scores of the classes of objects, per image and pooled."""
         return self.path / "class_scores.csv"
 
     @property
     def images_file(self) -> Path:
-        """Which raw image, truth and result belong together, for the report."""
+        """Paths of raw image, truth and result of each image, for the report."""
         return self.path / "report" / "images.json"
 
     @property
     def report_file(self) -> Path:
-        """Read this."""
+        """The report: the file to open first."""
         return self.path / "report.html"
 
     def create(self, *, overwrite: bool = False) -> RunFolder:
-        """Make the folder. With `overwrite` a former run in it is removed first; anything that is no run is never touched.
+        """Make the folder. With `overwrite` an earlier run in it is removed first; other files are never removed.
 
         Raises:
-            FileWriteError: when it holds something already, or cannot be made.
+            FileWriteError: when the folder is not empty, or cannot be made.
         """
         try:
             if self.path.exists() and any(self.path.iterdir()):
                 if not (overwrite and self.job_file.is_file()):
                     raise FileWriteError(
-                        f"the run folder {str(self.path)!r} is not empty. Resume that run with --resume, replace it with --overwrite "
-                        "(a former run only), or name another folder with --output."
+                        "run_folder.not_empty",
+                        "the run folder is not empty",
+                        file=self.path,
+                        remedy="Resume that run with --resume, replace it with --overwrite (earlier runs only), or name another folder "
+                        "with --output.",
                     )
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         except FileWriteError:
             raise
         except OSError as error:
-            raise FileWriteError(
-                f"the run folder {str(self.path)!r} cannot be made ({error.strerror}). Name another with --output."
-            ) from error
+            rule = f"the run folder cannot be made ({error.strerror})"
+            raise FileWriteError("run_folder.not_made", rule, file=self.path, remedy="Name another with --output.") from error
         return self
 
     @classmethod
     def existing(cls, path: str | Path) -> RunFolder:
-        """The folder of a run that was made.
+        """The folder of an earlier run.
 
         Raises:
-            MissingFileError: when it is no run folder.
+            MissingFileError: when it is not a run folder.
         """
         folder = cls(Path(path))
         if not folder.job_file.is_file():
-            raise MissingFileError(
-                f"{str(path)!r} is no run folder: it has no job.yaml. Name a folder that `morula run` or `morula train` made."
-            )
+            remedy = "Name a folder that `morula run` or `morula train` made."
+            raise MissingFileError("run_folder.no_job", "is not a run folder: it has no job.yaml", file=path, remedy=remedy)
         return folder
 
-    def write_job(self, job: Any) -> Path:
+    def write_job(self, job: Job) -> Path:
         """Write the resolved job."""
         document = job.model_dump(mode="json", by_alias=True)
         with atomic(self.job_file) as part:
@@ -166,7 +170,7 @@ class RunFolder:
         return self.provenance_file
 
     def write_images(self, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Note which raw image, truth and result belong together."""
+        """Record the paths of raw image, truth and result of each image."""
         self.images_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(self.images_file) as part:
             part.write_text(json.dumps(list(rows), indent=1), encoding="utf-8")

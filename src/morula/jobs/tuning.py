@@ -6,11 +6,17 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from morula.core.variants import expand_variant, variant_types
+from morula.jobs.job import Job
+from morula.jobs.load import validate
+from morula.jobs.yaml_lines import Document
+from morula.labels.refine import REFINEMENTS
+
 REFINE = "objects.refine."
 """Keys that begin so name an operation on objects: 0 or false leaves it out, true or a number is its setting."""
 
 
-def changed(job: Any, values: Mapping[str, Any]) -> Any:
+def changed(job: Job, values: Mapping[str, Any]) -> Job:
     """The job with other values at dotted keys, checked as a whole.
 
     Raises:
@@ -22,9 +28,6 @@ def changed(job: Any, values: Mapping[str, Any]) -> Any:
         >>> changed(job, {"method.threshold": 0.4}).method.threshold
         0.4
     """
-    from morula.jobs.load import validate
-    from morula.jobs.yaml_lines import Document
-
     document = job.model_dump(mode="json", by_alias=True)
     for key, value in values.items():
         if key.startswith(REFINE):
@@ -48,9 +51,6 @@ def with_operation(operations: list[Any], name: str, value: Any) -> list[Any]:
         >>> with_operation([{"kind": "remove_small", "size": 5}, {"kind": "fill_holes"}], "remove_small", 0)
         [{'kind': 'fill_holes'}]
     """
-    from morula.core.variants import expand_variant, variant_types
-    from morula.labels.refine import REFINEMENTS
-
     made = [] if not value else [expand_variant(name if value is True else {name: value}, variant_types(REFINEMENTS))]
     places = [place for place, operation in enumerate(operations) if operation["kind"] == name]
     if not places:

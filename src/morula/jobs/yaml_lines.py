@@ -1,4 +1,4 @@
-"""YAML documents with the line on which each key stands."""
+"""YAML documents with the line of each key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place: TypeAlias = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: ``1e-3`` is a number, ``yes`` and dates are text."""
+    """YAML as users mean it: ``1e-3`` is a number, ``yes`` and dates are text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -41,7 +41,7 @@ class Document:
         return Document(data, {moved(place): line for place, line in self._lines.items()}, self.file)
 
     def line(self, place: Place) -> int | None:
-        """Line of this key, or of the nearest one above it that stands in the file; counted from 1."""
+        """Line of this key, or of the nearest parent key that is in the file; counted from 1."""
         for length in range(len(place), 0, -1):
             if place[:length] in self._lines:
                 return self._lines[place[:length]]
@@ -49,7 +49,7 @@ class Document:
 
 
 def read_documents(path: str | Path) -> list[Document]:
-    """All documents of a YAML file (parted by ``---``).
+    """All documents of a YAML file (separated by ``---``).
 
     Raises:
         MissingFileError: when there is no such file.
@@ -58,11 +58,14 @@ def read_documents(path: str | Path) -> list[Document]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"there is no job file {str(path)!r}. Check the path, or make one with `morula new`.")
+        raise MissingFileError(
+            "job.no_file", "there is no such job file", file=path, remedy="Check the path, or make one with `morula new`."
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise FileReadError(f"the job file {str(path)!r} cannot be read as text ({error}). A job file is YAML in UTF-8.") from error
+        rule = f"cannot be read as text ({error})"
+        raise FileReadError("job.unreadable", rule, file=path, remedy="A job file is YAML in UTF-8.") from error
     return parse_documents(text, file=path.name)
 
 
@@ -70,25 +73,27 @@ def parse_documents(text: str, file: str | None = None) -> list[Document]:
     """All documents of a YAML text.
 
     Examples:
-        >>> document, = parse_documents("training:\\n  rate: 1e-3\\n")
-        >>> document.data, document.line(("training", "rate"))
-        ({'training': {'rate': 0.001}}, 2)
+        >>> document, = parse_documents("training:\\n  epochs: 3\\n")
+        >>> document.data, document.line(("training", "epochs"))
+        ({'training': {'epochs': 3}}, 2)
     """
     try:
         nodes = [node for node in yaml.compose_all(text, Loader=_Loader) if node is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        said = getattr(error, "problem", None) or "it is not well-formed"
+        rule = f"not YAML: {getattr(error, 'problem', None) or 'it is not well-formed'}"
         line = None if mark is None else mark.line + 1
-        raise JobError([Problem("", f"not YAML: {said}. Check the indentation, colons and brackets there.", line, file)]) from error
+        remedy = "Check the indentation, colons and brackets there."
+        raise JobError([Problem("", rule, line, file, code="job.not_yaml", remedy=remedy)]) from error
     if not nodes:
-        raise JobError([Problem("", "the file is empty; a job has at least `images` and `method`.", None, file)])
+        raise JobError([Problem("", "the file is empty; a job has at least `images` and `method`", None, file, code="job.empty")])
     problems: list[Problem] = []
     documents = []
     for node in nodes:
         lines: dict[Place, int] = {}
         problems += [
-            Problem(".".join(map(str, place)), "stands twice; keep one of the two.", line, file) for place, line in _walk(node, (), lines)
+            Problem(".".join(map(str, place)), "is written twice", line, file, code="job.key_twice", remedy="Keep one of the two.")
+            for place, line in _walk(node, (), lines)
         ]
         loader = _Loader("")
         documents.append(Document(loader.construct_document(node), lines, file))
@@ -98,7 +103,7 @@ def parse_documents(text: str, file: str | None = None) -> list[Document]:
 
 
 def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterable[tuple[Place, int]]:
-    """Note the line of every key below a node; yield the keys that stand twice."""
+    """Record the line of every key below a node; yield the keys that are written twice."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*place, str(key.value))
@@ -117,7 +122,7 @@ def located(job: str | Path | Mapping[str, Any], stage: int = 1) -> Iterator[Non
     """Problems raised inside gain file and line of their key, where the job is a file; `stage` is its document, counted from 1.
 
     Raises:
-        JobError: as it came, with lines.
+        JobError: the same problems, with lines.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The ways of working, one file each: what a job's `method.kind` names."""
+"""Methods: what a job's `method.kind` names."""
 
 from morula.core.family import Family, Member
 
@@ -6,7 +6,9 @@ METHODS = Family(
     "method",
     {
         "channels": Member(
-            "morula.methods.channels:Channels", "morula.methods.channels:Options", "instances through predicted channels (F, C, Db, ...)"
+            "morula.methods.channels:Channels",
+            "morula.methods.channel_options:Options",
+            "instances through predicted channels (F, C, Db, ...)",
         ),
         "semantic": Member("morula.methods.semantic:Semantic", "morula.methods.semantic:Options", "a class for every pixel"),
         "wnet3d": Member("morula.methods.wnet3d:WNet3D", "morula.methods.wnet3d:Options", "objects without a label (WNet3D)"),

@@ -1,4 +1,4 @@
-"""A class for every object: an extra head of the network says one for every voxel, and the voxels of an object vote."""
+"""A class for every object: an extra head of the network predicts one for each voxel, and the voxels of an object vote."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, OptionError
 from morula.core.options import Options as BaseOptions
-from morula.methods.scoring import ClassWeights, check_class_weights
+from morula.methods.loss_options import ClassWeights, check_class_weights, loss_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,14 +22,14 @@ HEAD = "classes"
 
 
 class Classes(BaseOptions):
-    """Classes of objects, learned beside the channels."""
+    """Classes of objects, learned in addition to the channels."""
 
     count: int | None = Field(default=None, ge=2)
     """Number of classes of objects, 1 to this number in the class images; left out: as many as there are names."""
     names: tuple[str, ...] = ()
     """Names of the classes in order, for tables and scores."""
     ignore: int = Field(255, ge=0)
-    """Value in the class images of objects whose class is not known; they are objects all the same. So is 0 inside an object."""
+    """Value in the class images of objects whose class is not known; they remain objects. So does 0 inside an object."""
     weight: float = Field(1.0, gt=0)
     """Weight of their loss, the cross-entropy inside objects."""
     class_weights: ClassWeights | None = "balanced"
@@ -38,12 +38,14 @@ class Classes(BaseOptions):
     @model_validator(mode="after")
     def _counted(self) -> Classes:
         if self.count is None and len(self.names) < 2:
-            raise ValueError("classes needs count, or at least two names")
+            raise OptionError("classes.count_missing", "needs the number of classes, or at least two names", key="count")
         if self.count is not None and self.names and len(self.names) != self.count:
-            raise ValueError(f"names has {len(self.names)} entries but there are {self.count} classes of objects; name each")
+            rule = f"has {len(self.names)} entries but there are {self.count} classes of objects"
+            raise OptionError("classes.names", rule, key="names", value=self.names, remedy="Name each class.")
         check_class_weights(self.class_weights, self.number)
         if 0 < self.ignore <= self.number:
-            raise ValueError(f"ignore is {self.ignore}, which is the number of a class; give another value")
+            remedy = "Give a value that is no class."
+            raise OptionError("classes.ignore", "is the number of a class", key="ignore", value=self.ignore, remedy=remedy)
         return self
 
     @property
@@ -57,19 +59,19 @@ class Classes(BaseOptions):
         return self.names or tuple(f"class {number}" for number in range(1, self.number + 1))
 
 
-def _expand_variant(value: Any) -> Any:
+def _as_options(value: Any) -> Any:
     """A bare number of classes, or a bare list of names, as options."""
     if isinstance(value, int) and not isinstance(value, bool):
         return {"count": value}
     return {"names": value} if isinstance(value, list | tuple) else value
 
 
-ObjectClasses = Annotated[Classes, BeforeValidator(_expand_variant)]
-"""`Classes`, also written as their number or as the list of their names."""
+ObjectClasses = Annotated[Classes, BeforeValidator(_as_options)]
+"""`Classes`, also written as their number or as a list of their names."""
 
 
 def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """One channel a class (K, (Z)YX), and weights: 1 in objects of a known class.
+    """One channel per class (K, (Z)YX), and weights: 1 in objects of a known class.
 
     Raises:
         DataError: when there is no class image, or a value in it is no class.
@@ -80,13 +82,19 @@ def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | No
         ([[0.0, 1.0, 1.0, 0.0]], [[0.0, 1.0, 1.0, 0.0]])
     """
     if classes is None:
-        raise DataError("the classes of the objects are to be learned (method.classes) but the labels come without any class image.")
+        raise DataError(
+            "classes.missing",
+            "method.classes needs the class of each object but the labels come without class images",
+            remedy="Name class images, or two-channel labels.",
+        )
     known = (labels > 0) & (classes != options.ignore) & (classes > 0)
     highest = int(classes[known].max(initial=0))
     if highest > options.number:
         raise DataError(
-            f"an object has the class {highest} but there are {options.number} classes (1 to {options.number}). "
-            "Set method.classes.count, or method.classes.ignore for a value that is no class."
+            "classes.unknown",
+            f"an object has the class {highest} but there are {options.number} classes (1 to {options.number})",
+            value=highest,
+            remedy="Set method.classes.count, or method.classes.ignore for a value that is no class.",
         )
     channels = np.stack([(classes == number) & known for number in range(1, options.number + 1)]).astype(np.float32)
     return channels, np.broadcast_to(known.astype(np.float32), channels.shape)
@@ -94,8 +102,6 @@ def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | No
 
 def class_loss(options: Classes, logits: Tensor, targets: Tensor, weights: Tensor) -> Sums:
     """Cross-entropy in objects of a known class."""
-    from morula.methods.scoring import loss_sums
-
     return loss_sums("ce", logits, targets, weights, share=options.weight, classes=options.class_weights)
 
 

@@ -1,20 +1,21 @@
-"""Pretraining without labels: the image is rebuilt from one that was made worse by noise and by lower resolution."""
+"""Pretraining without labels: the image is restored from one that was degraded by noise and by lower resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
-from morula.core.errors import OptionError
-from morula.methods.base import middle_plane, stretched
-from morula.methods.options import MethodOptions
-from morula.methods.restoring import HEAD, Restoring
-from morula.methods.scoring import unknown_loss
+from morula.core.errors import OptionError, Problem
+from morula.methods.loss_options import loss_sums, unknown_loss
+from morula.methods.pictures import middle_plane, stretched
+from morula.methods.planning import JobSections
+from morula.methods.restoring import HEAD, Restoring, RestoringOptions
+from morula.methods.training_task import Batch, StoredInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,15 +26,15 @@ LOSSES = ("l1", "mse", "smooth_l1", "ssim")
 Factor = Annotated[float, Field(ge=1)]
 
 
-class Options(MethodOptions):
-    """Crappification (Fang et al. 2021, https://doi.org/10.1038/s41592-021-01080-z): how images are made worse, and what is compared.
+class Options(RestoringOptions):
+    """Crappification (Fang et al. 2021, https://doi.org/10.1038/s41592-021-01080-z): how images are degraded, and the losses.
 
     Examples:
         >>> Options(losses={"mae": 1.0})
         Traceback (most recent call last):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for Options
         losses
-          Value error, unknown loss 'mae'; known are l1, mse, smooth_l1, ssim. l1 is the mean absolute error. ...
+          Value error, losses = 'mae': is not a loss; there are l1, mse, smooth_l1, ssim. l1 is the mean absolute error. ...
     """
 
     kind: Literal["crappify"] = "crappify"
@@ -42,14 +43,12 @@ class Options(MethodOptions):
     noise: float = Field(0.2, ge=0)
     """Standard deviation of the Gaussian noise that is added, as a share of the patch's range of values; the range is kept."""
     factor: Factor | tuple[Factor, ...] = 2.0
-    """Factor by which the resolution is lowered: one number, or one an axis (1 leaves an axis alone, for example Z)."""
+    """Factor by which the resolution is lowered: one number, or one per axis (1 leaves an axis as it is, for example Z)."""
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({"l1": 1.0}, min_length=1)
     """Losses by name with their weights in the sum: `l1`, `mse`, `smooth_l1`, `ssim`."""
     folder: str | None = None
-    """Folder that the worse training images are written to and read from, written anew when these settings or an image change; left out:
-    they are made in passing, with new noise each time. Relative to the job file."""
-    in_channels: PositiveInt | None = None
-    """Channels of the images; left out: read from them."""
+    """Folder that the degraded training images are written to and read from; they are written again when these settings or an image
+    change. Left out: images are degraded during training, with new noise each time. Relative to the job file."""
 
     def relative_to(self, folder: Path) -> Options:
         """With the folder of the degraded images relative to the job file's folder."""
@@ -60,24 +59,28 @@ class Options(MethodOptions):
     def _known(cls, losses: dict[str, float]) -> dict[str, float]:
         for name in losses:
             if name not in LOSSES:
-                raise ValueError(unknown_loss(name, LOSSES))
+                raise unknown_loss(name, LOSSES)
         return losses
 
 
 class Crappify(Restoring):
     """The method `crappify`."""
 
+    options: Options
     folder: ClassVar[str] = "predictions"
     compared: ClassVar[dict[str, str]] = {"restored": "", "worse": "_worse"}
 
     @classmethod
-    def unplannable(cls, job: Any) -> list[tuple[str, str]]:
-        """Factors for another number of axes; nothing that is made worse."""
-        factor, ndim = job.method.factor, len(job.sampling.patch)
+    def job_problems(cls, job: JobSections) -> list[Problem]:
+        """Factors for another number of axes; options that degrade nothing."""
+        assert isinstance(job.method, Options)
+        factor, ndim = job.method.factor, len(job.sampling.patch_shape)
         if isinstance(factor, tuple) and len(factor) != ndim:
-            return [("method.factor", f"{list(factor)} has {len(factor)} numbers but the images have {ndim} axes; give one an axis.")]
-        if job.method.noise == 0 and all(each == 1 for each in (factor if isinstance(factor, tuple) else (factor,))):
-            return [("method.noise", "is 0 and method.factor is 1, so nothing is made worse; raise one.")]
+            rule = f"has {len(factor)} numbers but the images have {ndim} axes"
+            return [Problem("method.factor", rule, code="crappify.axes", value=factor, remedy="Give one factor per axis.")]
+        if job.method.noise == 0 and all(number == 1 for number in (factor if isinstance(factor, tuple) else (factor,))):
+            rule = "is 0 and method.factor is 1, so the images would not be degraded"
+            return [Problem("method.noise", rule, code="crappify.no_change", value=0.0, remedy="Raise one of them.")]
         return []
 
     @property
@@ -87,17 +90,27 @@ class Crappify(Restoring):
         return factor if isinstance(factor, tuple) else (factor,) * self.ndim
 
     def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The worse image, and the image itself as what is to be learned."""
-        if self.options.folder is not None:  # the worse image comes along as further channels
-            itself, worse = np.split(image, 2)
-            return {"image": np.ascontiguousarray(worse), "targets": np.ascontiguousarray(itself)}
-        return {"image": worsened(image, self.options.noise, self.factors, rng), "targets": image}
+        """The degraded image as input, and the image itself as target."""
+        if self.options.folder is not None:  # the degraded image comes as further channels
+            itself, lower_quality = np.split(image, 2)
+            return {"image": np.ascontiguousarray(lower_quality), "targets": np.ascontiguousarray(itself)}
+        return {"image": degraded(image, self.options.noise, self.factors, rng), "targets": image}
 
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
-        """One part a loss name."""
+    @property
+    def stored_input(self) -> StoredInput | None:
+        """The degraded images, where the options name a folder for them."""
+        if self.options.folder is None:
+            return None
+
+        def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+            return degraded(image, self.options.noise, self.factors, rng)
+
+        return StoredInput(Path(self.options.folder), {"noise": self.options.noise, "factor": list(self.factors)}, degrade)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
+        """One part per loss."""
         from morula.losses.ssim import ssim_sums
         from morula.losses.sums import Sums
-        from morula.methods.scoring import loss_sums
 
         parts = {}
         for name, share in self.options.losses.items():
@@ -110,16 +123,16 @@ class Crappify(Restoring):
         return parts
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image made worse."""
-        return worsened(image, self.options.noise, self.factors, rng)
+        """The degraded image."""
+        return degraded(image, self.options.noise, self.factors, rng)
 
     def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
-        """The worse image, and what the network made of it."""
+        """The degraded image, and what the network restored."""
         del image
         return {"worse": task, "restored": result}
 
-    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Side by side: the worse image, what the network makes of it, and the image itself."""
+    def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Side by side: the degraded image, the restored one, and the image itself."""
         arrays = [each[0, 0].float().cpu().numpy() for each in (batch["image"], outputs[HEAD], batch["targets"])]
         return {"crappify": stretched(np.hstack([middle_plane(each) for each in arrays]))}
 
@@ -128,24 +141,25 @@ class Crappify(Restoring):
         return (), ("degraded", "restored", "original")
 
 
-def worsened(image: np.ndarray, noise: float, factors: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+def degraded(image: np.ndarray, noise: float, factors: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """An image C(Z)YX with noise, then at a lower resolution, on the same grid and in the same range.
 
     Args:
         image: float.
         noise: standard deviation as a share of each channel's range.
-        factors: by which the resolution is lowered, one an axis; 1 leaves an axis alone.
+        factors: by which the resolution is lowered, one per axis; 1 leaves an axis as it is.
         rng: draws the noise.
 
     Raises:
         OptionError: for another number of factors than axes.
 
     Examples:
-        >>> worsened(np.array([[[0.0, 2.0, 4.0, 6.0]]]), 0.0, (1, 2), np.random.default_rng(0))
+        >>> degraded(np.array([[[0.0, 2.0, 4.0, 6.0]]]), 0.0, (1, 2), np.random.default_rng(0))
         array([[[1., 2., 4., 5.]]], dtype=float32)
     """
     if len(factors) != image.ndim - 1:
-        raise OptionError(f"{len(factors)} factors were given for {image.ndim - 1} axes. Give one an axis.")
+        rule = f"{len(factors)} factors are given for {image.ndim - 1} axes"
+        raise OptionError("crappify.axes", rule, key="factors", value=tuple(factors), remedy="Give one factor per axis.")
     result = np.asarray(image, np.float32)
     axes = tuple(range(1, image.ndim))
     if noise:

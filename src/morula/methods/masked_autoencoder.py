@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from morula.methods.base import middle_plane, stretched
-from morula.methods.options import MethodOptions
-from morula.methods.restoring import HEAD, Restoring
+from morula.core.errors import OptionError, Problem
+from morula.methods.pictures import middle_plane, stretched
+from morula.methods.planning import Document, Facts, JobSections
+from morula.methods.restoring import HEAD, Restoring, RestoringOptions
+from morula.methods.training_task import Batch
+from morula.nn.transformer_options import TransformerOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,14 +22,14 @@ if TYPE_CHECKING:
     from morula.losses.sums import Sums
 
 
-class Options(MethodOptions):
+class Options(RestoringOptions):
     """Masked autoencoding (He et al. 2022, https://arxiv.org/abs/2111.06377).
 
     Examples:
         >>> Options(mask="grid", ratio=0.75)
         Traceback (most recent call last):
         pydantic_core._pydantic_core.ValidationError: 1 validation error for Options
-          Value error, a grid hides every second box, so ratio has no effect; leave it out, or use mask: random ...
+          Value error, ratio = 0.75: a grid hides every second box, so ratio has no effect. Leave it out, or use mask: random. ...
     """
 
     kind: Literal["masked_autoencoder"] = "masked_autoencoder"
@@ -38,44 +41,56 @@ class Options(MethodOptions):
     """Share of the boxes that a random mask hides; at least one box is hidden and one seen."""
     normalise_boxes: bool = False
     """Rebuild each box at mean 0 and standard deviation 1, so that faint texture counts as much as bright."""
-    in_channels: PositiveInt | None = None
-    """Channels of the images; left out: read from them."""
     token: tuple[PositiveInt, ...] | None = None
     """Edges of a box in voxels, (Z)YX; left out: as the network has them."""
 
     @model_validator(mode="after")
     def _ratio_counts(self) -> Options:
         if self.mask == "grid" and self.ratio != 0.5:
-            raise ValueError("a grid hides every second box, so ratio has no effect; leave it out, or use mask: random")
+            rule = "a grid hides every second box, so ratio has no effect"
+            raise OptionError(
+                "masked_autoencoder.ratio_unused", rule, key="ratio", value=self.ratio, remedy="Leave it out, or use mask: random."
+            )
         return self
 
 
 class MaskedAutoencoder(Restoring):
     """The method `masked_autoencoder`."""
 
+    options: Options
     network: ClassVar[str | None] = "mae"
     folder: ClassVar[str] = "MAE_checks"
     # what the network makes of boxes that it sees is never scored in training, so it tells little
     compared: ClassVar[dict[str, str]] = {"reconstruction_and_visible": "", "reconstruction": "_everywhere"}
 
     @classmethod
-    def unplannable(cls, job: Any) -> list[tuple[str, str]]:
-        """A patch that the boxes do not part evenly, or into one alone; boxes that are not the network's; averaging over flips."""
-        patch, token = job.sampling.patch, job.network.token_size(len(job.sampling.patch))
-        found = []
+    def job_problems(cls, job: JobSections) -> list[Problem]:
+        """A patch that is not a whole number of boxes, or only one; boxes that are not the network's; test-time augmentation."""
+        assert isinstance(job.method, Options)
+        assert isinstance(job.network, TransformerOptions)
+        patch, token = job.sampling.patch_shape, job.network.token_size(len(job.sampling.patch_shape))
+        problems = []
         if any(n % edge for n, edge in zip(patch, token, strict=True)) or math.prod(patch) <= math.prod(token):
-            nearest = [max(1, round(n / edge)) * edge for n, edge in zip(patch, token, strict=True)]
-            found.append(
-                (
-                    "sampling.patch",
-                    f"{list(patch)} is not parted into several boxes of network.token {list(token)}; use {nearest} or larger.",
-                )
-            )
+            fitting = [max(1, round(n / edge)) * edge for n, edge in zip(patch, token, strict=True)]
+            rule = f"{list(patch)} must hold several whole boxes of network.token {list(token)}"
+            remedy = f"Use {fitting} or larger."
+            problems.append(Problem("sampling.patch", rule, code="masked_autoencoder.patch", value=patch, remedy=remedy))
         if tuple(job.method.token or ()) != token:
-            found.append(("method.token", f"{list(job.method.token or ())} differs from network.token {list(token)}; leave it out."))
+            rule = f"{list(job.method.token or ())} differs from network.token {list(token)}"
+            problems.append(Problem("method.token", rule, code="masked_autoencoder.token", value=job.method.token, remedy="Leave it out."))
         if job.prediction.tta != "none":
-            found.append(("prediction.tta", "has no effect with masks; leave it out."))
-        return found
+            rule, code = "has no effect with masks", "masked_autoencoder.tta"
+            problems.append(Problem("prediction.tta", rule, code=code, value=job.prediction.tta, remedy="Leave it out."))
+        return problems
+
+    @classmethod
+    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+        """The boxes of the network, and the number of channels of the images."""
+        assert isinstance(job.method, Options)
+        token = network["token"]
+        edges = [token] * facts.ndim if isinstance(token, int) else token
+        document = super().planned(job, facts, network)
+        return {"method": {**document.get("method", {}), **({"token": edges} if job.method.token is None else {})}}
 
     @property
     def token(self) -> tuple[int, ...]:
@@ -90,7 +105,7 @@ class MaskedAutoencoder(Restoring):
         """Which of the boxes are hidden."""
         return chessboard(grid, rng) if self.options.mask == "grid" else random_mask(grid, self.options.ratio, rng)
 
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """Mean squared difference over the hidden boxes."""
         from morula.losses.regression import mse_sums
         from morula.nn.mae import boxes_to_image, image_to_boxes
@@ -156,7 +171,7 @@ class MaskedAutoencoder(Restoring):
             "reconstruction_and_visible": np.where(hidden, result, image),
         }
 
-    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Side by side: the image, what the network sees of it, what it rebuilds, and that with the seen boxes put back."""
         image, hidden = batch["image"][:1].float().cpu(), self.enlarged(batch["hidden"][:1].cpu())
         rebuilt = self.rebuilt(outputs[HEAD][:1].float().cpu(), image)

@@ -1,4 +1,4 @@
-"""What methods share whose result is an image."""
+"""What is common to methods whose result is an image."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, Problem
+from morula.decoders.statistics import ChannelStatistics
+from morula.labels.objects import Objects
 from morula.methods.base import Method
+from morula.methods.object_options import ObjectOptions
+from morula.methods.options import MethodOptions
+from morula.methods.planning import Document, Facts, JobSections, Planning
+from morula.methods.postprocessing import Parameters, Postprocessing
+from morula.methods.scoring import Row, Score, Scoring
+from morula.methods.training_task import TrainingTask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.decoders.decode import Objects
-    from morula.decoders.statistics import ChannelStatistics
-
 HEAD = "image"
 
 
-class Restoring(Method):
-    """A method that learns without labels to rebuild the image."""
+class RestoringOptions(MethodOptions):
+    """Options of all methods whose result is an image."""
 
-    instances: ClassVar[bool] = False
+    in_channels: PositiveInt | None = None
+    """Channels of the images; left out: read from them."""
+
+
+class RestoringTask(TrainingTask):
+    """One head: the image."""
+
+    options: RestoringOptions
     labelled: ClassVar[bool] = False
-    restores: ClassVar[bool] = True
-    figures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
-    folder: ClassVar[str]
-    """Name of the run's folder that `pictures` lie in."""
-    compared: ClassVar[dict[str, str]]
-    """Which of the `pictures` are scored against the image, and what the names of their figures end on."""
-
-    @classmethod
-    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
-        """Everything about objects, of which there are none."""
-        del options
-        given = [name for name in objects.model_fields_set if getattr(objects, name) != type(objects).model_fields[name].get_default()]
-        return [(f"objects.{name}", "has no effect: the result is an image. Leave it out.") for name in given]
 
     @property
     def heads(self) -> dict[str, int]:
@@ -53,20 +53,32 @@ class Restoring(Method):
         """The image as it is."""
         return outputs[HEAD]
 
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+
+class RestoringPostprocessing(Postprocessing):
+    """From whole images to restored images and what is written of them."""
+
+    instances: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
+    folder: ClassVar[str]
+    """Name of the run's folder that `pictures` are written to."""
+    compared: ClassVar[dict[str, str]]
+    """Which of the `pictures` are scored against the image, and the suffix of the names of their scores."""
+
+    def fit(self, statistics: ChannelStatistics) -> Parameters:
         """Nothing is decoded."""
         del statistics
         return {}
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+    def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """There are no objects.
 
         Raises:
             DataError: always.
         """
         raise DataError(
-            "this model was trained without labels to rebuild images, so it finds no objects. Name its run under network.from in a job "
-            "with labels, or use Model.predict for the image."
+            "model.finds_no_objects",
+            "this model was trained without labels to restore images, so it finds no objects",
+            remedy="Name its run under network.from in a job with labels, or use Model.predict for the image.",
         )
 
     @abstractmethod
@@ -85,16 +97,47 @@ class Restoring(Method):
         """A task in the image's own units."""
         return undo(task)
 
+
+class ImageScoring(Scoring):
+    """Similarity of two images."""
+
+    figures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
+
     def score(self, truth: np.ndarray, result: np.ndarray) -> dict[str, float]:
         """PSNR, SSIM, MAE and MSE of two images C(Z)YX in the same units; of SSIM the mean over the channels."""
         return image_figures(truth, result)
 
-    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A row an image, then their mean."""
+    def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
+        """One row per image, then their mean."""
         rows = [{"image": name, **figures} for name, figures in scores.items()]
         if not rows:
             return []
         return [*rows, {"image": "pooled", **{name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "image"}}]
+
+
+class RestoringPlanning(Planning):
+    """The number of channels follows from the images."""
+
+    @classmethod
+    def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
+        """Options of objects, of which there are none."""
+        del options
+        defaults = ObjectOptions()
+        return [
+            Problem(f"objects.{name}", "has no effect: the result is an image", code="objects.no_effect", remedy="Leave it out.")
+            for name in sorted(objects.model_fields_set, key=list(ObjectOptions.model_fields).index)
+            if getattr(objects, name) != getattr(defaults, name)
+        ]
+
+    @classmethod
+    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+        """The number of channels of the images."""
+        assert isinstance(job.method, RestoringOptions)
+        return {"method": {"in_channels": facts.in_channels}} if job.method.in_channels is None else {}
+
+
+class Restoring(RestoringTask, RestoringPostprocessing, ImageScoring, RestoringPlanning, Method):
+    """A method that learns without labels to restore the image."""
 
 
 def image_figures(truth: np.ndarray, result: np.ndarray, *, beside: str = "") -> dict[str, float]:

@@ -9,21 +9,37 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from morula.core.errors import DataError
-from morula.methods.base import Method, Targets, middle_plane, stretched
+from morula.core.errors import DataError, OptionError, Problem
+from morula.decoders.statistics import ChannelStatistics
+from morula.labels.objects import Objects
+from morula.methods.base import Method
+from morula.methods.configured import Configured
+from morula.methods.loss_options import (
+    OF_CLASSES,
+    ClassWeights,
+    LossArguments,
+    check_class_weights,
+    check_loss_options,
+    check_losses,
+    loss_sums,
+)
+from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
-from morula.methods.scoring import OF_CLASSES, ClassWeights, LossArguments, check_class_weights, check_loss_options, check_losses
+from morula.methods.pictures import middle_plane, stretched
+from morula.methods.planning import Document, Facts, JobSections, Planning
+from morula.methods.postprocessing import Parameters, Postprocessing, SearchSpace
+from morula.methods.scoring import Row, Score, Scoring
+from morula.methods.training_task import Batch, Targets, TrainingTask
+from morula.metrics.overlap import class_table, dice_per_class, iou_per_class
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.decoders.decode import Objects
-    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Activation, Sums
 
 
 class Options(MethodOptions):
-    """Classes to be told apart, and how they are scored while training."""
+    """Classes to distinguish, and how they are scored while training."""
 
     kind: Literal["semantic"] = "semantic"
     """Name of the variant."""
@@ -49,7 +65,8 @@ class Options(MethodOptions):
     @model_validator(mode="after")
     def _fits(self) -> Options:
         if self.names and self.classes is not None and len(self.names) != self.classes:
-            raise ValueError(f"names has {len(self.names)} entries but there are {self.classes} classes; name each, the background first")
+            rule = f"has {len(self.names)} entries but there are {self.classes} classes"
+            raise OptionError("classes.names", rule, key="names", value=self.names, remedy="Name each class, the background first.")
         check_losses(self.losses)
         check_loss_options(self.loss_options)
         if self.classes is not None:
@@ -57,17 +74,10 @@ class Options(MethodOptions):
         return self
 
 
-class Semantic(Method):
-    """The method `semantic`."""
+class SemanticSettings(Configured):
+    """Number of classes and losses of the options."""
 
-    instances: ClassVar[bool] = False
-    figures: ClassVar[tuple[str, ...]] = ("iou", "dice")
-
-    @classmethod
-    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
-        """Operations on objects, of which there are none."""
-        given = [name for name in ("decoder", "refine", "filter") if getattr(objects, name)]
-        return [(f"objects.{name}", "has no effect on classes; leave it out, or use the method channels.") for name in given]
+    options: Options
 
     @property
     def classes(self) -> int:
@@ -79,11 +89,6 @@ class Semantic(Method):
         """Whether the foreground alone is predicted, through a sigmoid. `ce` and `weighted_ce` need one channel per class."""
         return self.classes == 2 and not set(OF_CLASSES) & set(self.losses)
 
-    @property
-    def heads(self) -> dict[str, int]:
-        """One head: a single channel for a foreground alone, else one channel per class."""
-        return {"classes": 1 if self.binary else self.classes}
-
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """Names of the classes, of the foreground alone when there are two."""
@@ -94,6 +99,15 @@ class Semantic(Method):
     def losses(self) -> dict[str, float]:
         """Loss names and weights in force."""
         return self.options.losses or ({"bce_dice": 1.0} if self.classes == 2 else {"ce": 1.0, "dice": 1.0})
+
+
+class SemanticTask(SemanticSettings, TrainingTask):
+    """One head: a probability per class, or one of the foreground."""
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """One head: a single channel for a foreground alone, else one channel per class."""
+        return {"classes": 1 if self.binary else self.classes}
 
     def targets(
         self,
@@ -111,8 +125,10 @@ class Semantic(Method):
         highest = int(labels[~ignored].max(initial=0))
         if highest >= self.classes:
             raise DataError(
-                f"a label has the value {highest} but there are {self.classes} classes (0 to {self.classes - 1}). "
-                "Set method.classes, or method.ignore for a value that is no class."
+                "labels.unknown_class",
+                f"a label has the value {highest} but there are {self.classes} classes (0 to {self.classes - 1})",
+                value=highest,
+                remedy="Set method.classes, or method.ignore for a value that is no class.",
             )
         first = 1 if self.binary else 0
         channels = np.stack([labels == value for value in range(first, self.classes)]).astype(np.float32)
@@ -120,10 +136,8 @@ class Semantic(Method):
         weights[:, ignored if unlabelled is None else ignored | unlabelled] = 0
         return Targets(channels, weights)
 
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
-        """One part a loss name."""
-        from morula.methods.scoring import loss_sums
-
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
+        """One part per loss."""
         logits, targets, weights = outputs["classes"], batch["targets"], batch["weights"]
         activation: Activation = "sigmoid" if self.binary else "softmax"
         parts = {}
@@ -139,15 +153,31 @@ class Semantic(Method):
         logits = outputs["classes"]
         return logits.sigmoid() if self.binary else logits.softmax(dim=1)
 
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+    def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Image, truth and prediction side by side, classes in grey levels."""
+        image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
+        predicted = self.activate(outputs)[0].float().cpu().numpy()
+        truth = batch["targets"][0].float().cpu().numpy()
+        shown = [each[0] if self.binary else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
+        return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
+
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", "target", "prediction")
+
+
+class SemanticPostprocessing(SemanticSettings, Postprocessing):
+    """The most probable class of each pixel."""
+
+    instances: ClassVar[bool] = False
+
+    def fit(self, statistics: ChannelStatistics) -> Parameters:
         """The threshold."""
         threshold = self.options.threshold
         return {"threshold": 0.5 if threshold == "auto" else float(threshold)}
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+    def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """The class image, as labels 0, 1, 2, ...; confidence is the mean probability of each class where it was given."""
-        from morula.decoders.decode import Objects
-
         labels = (prediction[0] > parameters["threshold"]) if self.binary else prediction.argmax(axis=0)
         labels = labels.astype(np.uint8 if self.classes <= 256 else np.uint16)
         probability = prediction[0] if self.binary else prediction.max(axis=0)
@@ -156,27 +186,29 @@ class Semantic(Method):
         confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
         return Objects(labels=labels, confidence=confidence, intermediates={})
 
-    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+    def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """The threshold, where there are two classes."""
         threshold = self.options.threshold
         if not self.binary:
             return {}
         return {"method.threshold": (threshold, *(t for t in (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9) if t != threshold))}
 
-    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
+
+class SemanticScoring(SemanticSettings, Scoring):
+    """Overlap of each class."""
+
+    figures: ClassVar[tuple[str, ...]] = ("iou", "dice")
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Score:
         """Contingency table of the classes, ignored pixels left out: [true class, predicted class].
 
         Raises:
             DataError: when a label is no class.
         """
-        from morula.metrics.overlap import class_table
-
         return class_table(truth, result, self.classes, ignore=self.options.ignore)
 
-    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A row an image and class with IoU and Dice, then the pooled ones over all pixels."""
-        from morula.metrics.overlap import dice_per_class, iou_per_class
-
+    def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
+        """One row per image and class with IoU and Dice, then the pooled ones over all pixels."""
         tables = {**scores, "pooled": sum(scores.values())} if scores else {}
         names = (self.options.names or ("background", *self.channels))[1:] if self.binary else self.channels[1:]
         rows = []
@@ -190,17 +222,39 @@ class Semantic(Method):
                 rows.append({"image": image, "class": "mean", **{what: nanmean(values) for what, values in figures.items()}})
         return rows
 
-    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Image, truth and prediction side by side, classes in grey levels."""
-        image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
-        predicted = self.activate(outputs)[0].float().cpu().numpy()
-        truth = batch["targets"][0].float().cpu().numpy()
-        shown = [each[0] if self.binary else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
-        return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
 
-    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """One row."""
-        return (), ("image", "target", "prediction")
+class SemanticPlanning(Planning):
+    """The number of classes follows from the labels where the job does not state it."""
+
+    options: Options
+
+    @classmethod
+    def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
+        """Operations on objects, which classes do not have."""
+        remedy = "Leave it out, or use the method channels."
+        return [
+            Problem(f"objects.{name}", "has no effect on classes", code="objects.no_effect", remedy=remedy)
+            for name in ("decoder", "refine", "filter")
+            if getattr(objects, name)
+        ]
+
+    @classmethod
+    def labels_without_class(cls, options: MethodOptions) -> frozenset[int | None] | None:
+        """The ignored value, where the options do not state the number of classes."""
+        assert isinstance(options, Options)
+        return frozenset({options.ignore}) if options.classes is None else None
+
+    @classmethod
+    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+        """As many classes as the labels have, or as there are names."""
+        assert isinstance(job.method, Options)
+        return {"method": {"classes": max(2, facts.classes or 2, len(job.method.names))}} if job.method.classes is None else {}
+
+
+class Semantic(SemanticTask, SemanticPostprocessing, SemanticScoring, SemanticPlanning, Method):
+    """The method `semantic`."""
+
+    options: Options
 
 
 def nanmean(values: np.ndarray) -> float:

@@ -9,25 +9,38 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from morula.core.errors import OptionError
+from morula.core.errors import OptionError, Problem
+from morula.data.normalise import Percentile
+from morula.decoders.decode import build_decoder
 from morula.decoders.foreground import VoronoiOtsu
+from morula.decoders.statistics import ChannelStatistics
+from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed
 from morula.kernels.crf import CRF, refine_probabilities
-from morula.methods.base import Method, Sizes, middle_plane, stretched
+from morula.labels.objects import Objects
+from morula.labels.refine import refine_objects
+from morula.losses import LOSSES
+from morula.methods.base import Method
+from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
+from morula.methods.pictures import middle_plane, stretched
+from morula.methods.planning import Document, Facts, JobSections, Planning
+from morula.methods.postprocessing import Parameters, Postprocessing, SearchSpace
+from morula.methods.scoring import Row, Score, Scoring, object_rows, score_objects
+from morula.methods.training_task import Batch, TrainingTask
+from morula.methods.tunable import object_settings
 from morula.methods.unlabelled import advice_on_balance, image_warnings
+from morula.representations.encode import build_channels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from morula.decoders.decode import Objects
-    from morula.decoders.statistics import ChannelStatistics
     from morula.losses.sums import Sums
 
 TOP = 100.0
 """What the high percentile of an image becomes; the widths of the loss are meant for it."""
 SCALE = {"low": 0.5, "high": 99.8, "clip": True, "top": TOP}
-COURSE = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
-"""Planned where the job leaves them open: the normalisation, and a training that ends when nothing gets better."""
+TRAINING = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
+"""Planned training where the job leaves it open: it ends when the loss stops falling."""
 
 
 class Options(MethodOptions):
@@ -69,54 +82,28 @@ class Options(MethodOptions):
     """Intersection over union from which an object counts as found, in the scores."""
 
     @model_validator(mode="after")
-    def _stands(self) -> Options:
+    def _consistent(self) -> Options:
         named = self.foreground if isinstance(self.foreground, tuple) else (self.foreground,)
-        for each in named:
-            if isinstance(each, int) and each >= self.classes:
-                raise ValueError(f"foreground names class {each} but there are {self.classes} classes, from 0 to {self.classes - 1}")
+        for number in named:
+            if isinstance(number, int) and number >= self.classes:
+                rule = f"there are {self.classes} classes, from 0 to {self.classes - 1}"
+                raise OptionError("wnet3d.unknown_class", rule, key="foreground", value=number)
         if self.ncuts_weight == self.reconstruction_weight == 0:
-            raise ValueError("ncuts_weight and reconstruction_weight are both 0, so nothing would be learned; raise one")
+            rule = "ncuts_weight and reconstruction_weight are both 0, so nothing would be learned"
+            raise OptionError("wnet3d.no_loss", rule, key="ncuts_weight", value=0, remedy="Raise one of them.")
         return self
 
+    @property
+    def matching_thresholds(self) -> tuple[float, ...]:
+        """The thresholds of the options."""
+        return self.thresholds
 
-class WNet3D(Method):
-    """The method `wnet3d`."""
 
-    instances: ClassVar[bool] = True
+class WNetTask(TrainingTask):
+    """Soft normalised cuts of the classes, and the reconstruction of the image."""
+
+    options: Options
     labelled: ClassVar[bool] = False
-    figures: ClassVar[tuple[str, ...]] = ("f1", "panoptic_quality", "precision", "recall", "accuracy", "slice_f1", "foreground_dice")
-    network: ClassVar[str | None] = "wnet"
-
-    @classmethod
-    def problems(cls, options: Any, objects: Any) -> list[tuple[str, str]]:
-        """A decoder that makes nothing of a foreground alone."""
-        try:
-            decoder = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
-        except OptionError as error:
-            return [("objects.decoder", str(error))]
-        if options.part_by == "brightness" and not isinstance(decoder, VoronoiOtsu):
-            kind = objects.decoder.kind
-            return [
-                ("method.part_by", f"is brightness, which {kind} does not look at; use objects.decoder: voronoi_otsu, or leave it out.")
-            ]
-        return []
-
-    @classmethod
-    def planned(cls, job: Any, sizes: Sizes | None = None) -> dict[str, Any]:
-        """Intensities from 0 to 100, turns that change no intensity, and a course that ends at the plateau; slowly from given weights."""
-        found: dict[str, Any] = {}
-        stated = job.sampling.normalise
-        if stated.kind == "percentile":
-            kept = {name: getattr(stated, name) for name in stated.model_fields_set}
-            found["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
-        if job.augment is None:
-            found["augment"] = ["flip", "rotate90"]
-        if "statistics" not in job.objects.measure.model_fields_set:
-            found["objects"] = {"measure": {**job.objects.measure.model_dump(mode="json"), "statistics": True}}
-        rate = 1e-3 if getattr(job.network, "from_", None) is None else 1e-4
-        course = {**COURSE, "optimiser": {"kind": "adamw", "lr": rate}}
-        found["training"] = {name: value for name, value in course.items() if name not in job.training.model_fields_set}
-        return found
 
     @property
     def heads(self) -> dict[str, int]:
@@ -128,9 +115,8 @@ class WNet3D(Method):
         """The classes, numbered."""
         return tuple(f"class {i}" for i in range(self.options.classes))
 
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Sums]:
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """Soft normalised cuts of the classes, and the difference of the image rebuilt; each with its weight."""
-        from morula.losses import LOSSES
         from morula.losses.ncuts import soft_ncuts_pairwise_sums, soft_ncuts_sums
         from morula.losses.sums import Sums
 
@@ -151,12 +137,12 @@ class WNet3D(Method):
             for name, (sums, share) in parts.items()
         }
 
-    def epoch_figures(self, told: Mapping[str, float]) -> dict[str, float]:
+    def epoch_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Both losses without their weights, and the share of the normalised cuts in their sum."""
         weights = {"ncuts": self.options.ncuts_weight, "reconstruction": self.options.reconstruction_weight}
         found: dict[str, float] = {}
         for kind in ("", "validation_"):
-            parts = {name: told[f"{kind}loss_{name}"] for name in weights if f"{kind}loss_{name}" in told}
+            parts = {name: figures[f"{kind}loss_{name}"] for name in weights if f"{kind}loss_{name}" in figures}
             found |= {f"{kind}{name}": value / weights[name] for name, value in parts.items() if weights[name]}
             if len(parts) == 2:
                 found[f"{kind}balance"] = parts["ncuts"] / max(sum(parts.values()), 1e-12)
@@ -166,12 +152,38 @@ class WNet3D(Method):
         """Probabilities of the classes."""
         return outputs["classes"].softmax(dim=1)
 
+    def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """A strip: the image, the probability of each class, the classes as grey levels, and the image rebuilt."""
+        image = batch["image"][0, 0].float().cpu().numpy()
+        classes = self.activate(outputs)[0].float().cpu().numpy()
+        logits = outputs["reconstruction"][0, 0].float()
+        rebuilt = (logits if self.options.reconstruction == "mse" else logits.sigmoid()).cpu().numpy()
+        labels = middle_plane(classes.argmax(axis=0)).astype(np.float32) / (len(classes) - 1)
+        planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(rebuilt))]
+        return {"wnet3d": np.hstack([np.pad(plane, ((0, 0), (0, 2)), constant_values=1) for plane in planes])[:, :-2]}
+
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", *(f"class {number + 1}" for number in range(self.options.classes)), "most likely class", "reconstruction")
+
+    def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
+        """What WNet3D's document says of losses that explode, stay, or outweigh each other."""
+        return super().advice(history) + advice_on_balance(history, self.options.reconstruction)
+
+    def image_warnings(self, image: np.ndarray, name: str) -> list[str]:
+        """Images that WNet3D's document says to avoid."""
+        return image_warnings(image, name, self.spacing)
+
+
+class WNetPostprocessing(Postprocessing):
+    """The foreground class is divided into objects."""
+
+    options: Options
+    instances: ClassVar[bool] = True
+
     @cached_property
     def decoder(self) -> Any:
         """The decoder that the job names; Voronoi-Otsu where it names none."""
-        from morula.decoders.decode import build_decoder
-        from morula.representations.encode import build_channels
-
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder)
 
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
@@ -204,64 +216,81 @@ class WNet3D(Method):
         """The foreground, where the decoder asks for it."""
         return (0,) if self.decoder.counted else ()
 
-    def fit(self, statistics: ChannelStatistics) -> dict[str, Any]:
+    def fit(self, statistics: ChannelStatistics) -> Parameters:
         """The decoder's parameters, from the foreground."""
         return self.decoder.fit(statistics)
 
-    def decode(self, prediction: np.ndarray, parameters: Mapping[str, Any]) -> Objects:
+    def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """Objects of what was settled, refined as the job says."""
-        from morula.labels.refine import refine_objects
-
         objects = self.decoder.decode(prediction, parameters, self.spacing)
         return refine_objects(objects, self.objects.refine, self.spacing)
 
-    def search_space(self, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+    def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """That of the decoder, then the operations on objects."""
-        from morula.methods.scoring import object_settings
-
         kind = "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder.kind
         return object_settings(kind, self.decoder, self.objects, truths)
 
-    def score(self, truth: np.ndarray, result: np.ndarray) -> Any:
-        """Matching scores in 3D, the same slice by slice, and the overlap of the foregrounds."""
-        from morula.methods.scoring import score_objects
 
+class WNetScoring(Scoring):
+    """Objects in space and slice by slice, and the overlap of the foregrounds; beside Otsu's threshold."""
+
+    options: Options
+    figures: ClassVar[tuple[str, ...]] = ("f1", "panoptic_quality", "precision", "recall", "accuracy", "slice_f1", "foreground_dice")
+
+    def score(self, truth: np.ndarray, result: np.ndarray) -> Score:
+        """Matching scores in 3D, the same slice by slice, and the overlap of the foregrounds."""
         return score_objects(truth, result, self.options.thresholds)
 
-    def score_rows(self, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
         """A row an image and threshold, then the pooled ones."""
-        from morula.methods.scoring import object_rows
-
         return object_rows(scores)
-
-    def preview(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """A strip: the image, the probability of each class, the classes as grey levels, and the image rebuilt."""
-        image = batch["image"][0, 0].float().cpu().numpy()
-        classes = self.activate(outputs)[0].float().cpu().numpy()
-        logits = outputs["reconstruction"][0, 0].float()
-        rebuilt = (logits if self.options.reconstruction == "mse" else logits.sigmoid()).cpu().numpy()
-        labels = middle_plane(classes.argmax(axis=0)).astype(np.float32) / (len(classes) - 1)
-        planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(rebuilt))]
-        return {"wnet3d": np.hstack([np.pad(plane, ((0, 0), (0, 2)), constant_values=1) for plane in planes])[:, :-2]}
-
-    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """One row."""
-        return (), ("image", *(f"class {number + 1}" for number in range(self.options.classes)), "most likely class", "reconstruction")
-
-    def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
-        """What WNet3D's document says of losses that explode, stay, or outweigh each other."""
-        return super().advice(history) + advice_on_balance(history, self.options.reconstruction)
-
-    def image_warnings(self, image: np.ndarray, name: str) -> list[str]:
-        """Images that WNet3D's document says to avoid."""
-        return image_warnings(image, name, self.spacing)
 
     def baselines(self, image: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
         """What Otsu's threshold of the image gives, parted by Voronoi cells and by watershed."""
-        from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed
-
         plane = image().mean(axis=0)
         return {"Otsu + Voronoi": otsu_voronoi(plane, self.spacing), "Otsu + watershed": otsu_watershed(plane, self.spacing)}
+
+
+class WNetPlanning(WNetPostprocessing, Planning):
+    """Plans the normalisation and a training that ends when the loss stops falling."""
+
+    network: ClassVar[str | None] = "wnet"
+
+    @classmethod
+    def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
+        """A decoder that does not work on a foreground alone, or does not use the brightness that the options ask for."""
+        assert isinstance(options, Options)
+        try:
+            decoder = cls(options, objects, ndim=2, spacing=(1.0, 1.0)).decoder
+        except OptionError as error:
+            return [Problem.of(error, "objects.decoder")]
+        if options.part_by == "brightness" and not isinstance(decoder, VoronoiOtsu):
+            rule = "brightness is used by the decoder voronoi_otsu only"
+            remedy = "Use objects.decoder: voronoi_otsu, or leave it out."
+            return [Problem("method.part_by", rule, code="wnet3d.brightness_unused", value=options.part_by, remedy=remedy)]
+        return []
+
+    @classmethod
+    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+        """Intensities from 0 to 100, augmentations that keep intensities, a schedule that ends at the plateau; slow from given weights."""
+        document: Document = {}
+        stated = job.sampling.normalise
+        if isinstance(stated, Percentile):
+            kept = {name: getattr(stated, name) for name in stated.model_fields_set}
+            document["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
+        if job.augment is None:
+            document["augment"] = ["flip", "rotate90"]
+        if "statistics" not in job.objects.measure.model_fields_set:
+            document["objects"] = {"measure": {**job.objects.measure.model_dump(mode="json"), "statistics": True}}
+        training = {**TRAINING, "optimiser": {"kind": "adamw", "lr": 1e-3 if job.network.from_ is None else 1e-4}}
+        document["training"] = {name: value for name, value in training.items() if name not in job.training.model_fields_set}
+        return document
+
+
+class WNet3D(WNetTask, WNetScoring, WNetPlanning, Method):
+    """The method `wnet3d`."""
+
+    options: Options
 
 
 def smoothed(image: Tensor, width: float, spacing: Sequence[float]) -> Tensor:

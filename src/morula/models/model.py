@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from morula.data.normalise import Normalisation
     from morula.decoders.decode import Objects
     from morula.inference.openvino import OpenVino
+    from morula.jobs.job import Job
     from morula.methods.base import Method
     from morula.nn.network import Network
 
@@ -43,7 +44,7 @@ class Model:
         >>> labels = model.segment(morula.read("scan.tif"))  # doctest: +SKIP
     """
 
-    job: Any
+    job: Job
     network: Network
     method: Method
     in_channels: int
@@ -110,9 +111,10 @@ class Model:
         table = measure(
             objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=wanted.measure.extra, confidence=objects.confidence
         )
-        if objects.classes is not None and objects.class_confidence is not None:
+        classes = self.job.method.object_classes
+        if classes is not None and objects.classes is not None and objects.class_confidence is not None:
             ids = table["label"].to_numpy()
-            table = table.assign(**class_columns(self.job.method.classes, objects.classes, objects.class_confidence, ids))
+            table = table.assign(**class_columns(classes, objects.classes, objects.class_confidence, ids))
         return filter_objects(objects.labels, table, wanted.filter) if wanted.filter else (objects.labels, table)
 
     def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:
@@ -245,7 +247,7 @@ class Model:
             multiple=network.multiple,
             memory=memory,
             bytes_per_voxel=measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
-            tile=network.padded_shape(stated or self.job.sampling.patch) if fixed or stated else None,
+            tile=network.padded_shape(stated or self.job.sampling.patch_shape) if fixed or stated else None,
             overlap=self.job.prediction.overlap if fixed else None,
         )
 

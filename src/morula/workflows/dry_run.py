@@ -83,7 +83,7 @@ def prove(prepared: Prepared) -> Proof:
     with peak_memory() as peak:
         for number in range(3):
             began = time.perf_counter()
-            batch = next(iter(make_loader(prepared.train, batch=job.sampling.batch, workers=0, epoch=0)))
+            batch = next(iter(make_loader(prepared.train, batch=job.sampling.batch_size, workers=0, epoch=0)))
             batch = {name: value.to(fabric.device) if hasattr(value, "to") else value for name, value in batch.items()}
             optimiser.zero_grad()
             learner.step([batch], number)
@@ -92,6 +92,6 @@ def prove(prepared: Prepared) -> Proof:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
     taken = torch.cuda.max_memory_allocated() if fabric.device.type == "cuda" else peak.bytes
-    per_epoch = job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch)
+    per_epoch = job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size)
     weights = sum(weight.numel() for weight in network.parameters())
     return Proof(weights, taken, min(seconds[1:]), per_epoch * job.training.epochs * job.training.restarts)

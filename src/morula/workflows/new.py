@@ -75,7 +75,7 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     if chosen is not None:
         document |= {"method": method_of(chosen)} | objects_of(chosen)
     prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
-    document["sampling"] = {"patch": list(prepared.job.sampling.patch), "batch": prepared.job.sampling.batch}
+    document["sampling"] = {"patch": list(prepared.job.sampling.patch_shape), "batch": prepared.job.sampling.batch_size}
     first = pretraining(answers, document, path.resolve().parent, notes)
     if first:
         document["network"] = {"from": "stage 1"}
@@ -165,7 +165,7 @@ def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tu
         proof = prove(prepared)
         if proof.peak_bytes <= budget:
             return prepared, proof
-        batch = prepared.job.sampling.batch // 2
+        batch = prepared.job.sampling.batch_size // 2
         if batch < 1:
             raise DataError(
                 f"one patch of {prepared.job.sampling.patch} takes {proof.peak_bytes / 1e9:.1f} GB to train on, "

@@ -61,7 +61,9 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
 
 def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     began = time.monotonic()
-    opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
+    images = model.job.images
+    assert images.test is not None  # the caller has checked it
+    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")
     rows = []

@@ -22,7 +22,9 @@ from morula.workflows.sources import Opened, open_source
 def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
     began = time.monotonic()
-    opened, warnings = open_source(model.job.images.test, model.job.images, key="images.test", need_labels=False)
+    images = model.job.images
+    assert images.test is not None  # the caller has checked it
+    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")
     scores: dict[str, dict[str, float]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,18 +12,19 @@ from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
-from morula.data.normalise import Normalisation, normalisations
+from morula.data.normalise import Fixed, Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Options as Sampling
+from morula.data.sampling import Options as PatchOptions
 from morula.data.split import split_sources
 from morula.data.summary import middle, object_label_warnings
 from morula.io.check import check_image
 from morula.jobs.job import Job
-from morula.jobs.plan import Facts, plan
+from morula.jobs.plan import plan
 from morula.methods import METHODS
-from morula.methods.base import Method, Sizes
-from morula.workflows.degraded_cache import doubled, with_worse
+from morula.methods.base import Method
+from morula.methods.planning import Facts, Planning, Sizes
 from morula.workflows.sources import Opened, inconsistent, open_source
+from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 from morula.workflows.transfer import check_start, with_stored_network
 
 LOOKED_AT = 2**22
@@ -35,7 +35,7 @@ LOOKED_AT = 2**22
 class Prepared:
     """A job that is ready to train: resolved, its images opened, its method built, its patches laid."""
 
-    job: Any
+    job: Job
     facts: Facts
     method: Method
     train: PatchDataset
@@ -47,11 +47,11 @@ class Prepared:
     def summary_line(self) -> str:
         """What is trained on what, in one line."""
         sampling = self.job.sampling
-        patch = " x ".join(map(str, sampling.patch))
+        patch = " x ".join(map(str, sampling.patch_shape))
         validation = 0 if self.validation is None else len(self.validation.sources)
         return (
             f"{len(self.train.sources)} training and {validation} validation images, {self.facts.ndim}D; "
-            f"patches of {patch}, {sampling.batch} a step; {self.job.network.kind} for {', '.join(self.method.channels)}"
+            f"patches of {patch}, {sampling.batch} per step; {self.job.network.kind} for {', '.join(self.method.channels)}"
         )
 
     @property
@@ -75,33 +75,34 @@ def prepare(job: Job) -> Prepared:
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
     sources, held = _parted(train, validation, resolved)
-    if resolved.objects.tune and any(source.labels is None for source in held):
-        raise JobError(
-            [Problem("objects.tune", "needs labels of the validation images; name them under images.validate, or leave it out.")]
-        )
+    _check_tuning(resolved, held)
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
         warnings += [text for source in sources for text in unfit(source, method)]
         if method.labelled and method.instances:
-            warnings += object_label_warnings(
-                [(source.labels, source.unlabelled) for source in sources if source.labels is not None], LOOKED_AT
-            )
+            labels = [(source.labels, source.unlabelled) for source in sources if source.labels is not None]
+            warnings += object_label_warnings(labels, LOOKED_AT)
         records = normalisations([source.image for source in sources], normalise)
     except MorulaError as error:
-        raise JobError([Problem("images.train", str(error))]) from error
-    shared = records[0] if getattr(normalise, "per", "data_set") == "data_set" else None
-    seed = resolved.training.seed
-    laid = _dataset(with_worse(sources, method, seed), resolved, method, doubled(records, method), resolved.sampling, augment=True)
-    checked = None
+        raise JobError([Problem.of(error, "images.train")]) from error
+    shared = records[0] if isinstance(normalise, Fixed) or normalise.per == "data_set" else None
+    training = _dataset(sources, records, resolved, method, augment=True)
+    validation_set = None
     if held:
         of_held = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
-        checked = _dataset(with_worse(held, method, seed), resolved, method, doubled(of_held, method), Sampling(kind="grid"), augment=False)
-    warnings += laid.warnings
-    return Prepared(resolved, facts, method, laid, checked, shared, files, tuple(dict.fromkeys(warnings)))
+        validation_set = _dataset(held, of_held, resolved, method, augment=False)
+    warnings += training.warnings
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, tuple(dict.fromkeys(warnings)))
 
 
-def validation_sources(job: Any) -> list[Source]:
+def _check_tuning(job: Job, held: Sequence[Source]) -> None:
+    if job.objects.tune and any(source.labels is None for source in held):
+        rule, remedy = "needs labels of the validation images", "Name them under images.validate, or leave it out."
+        raise JobError([Problem("objects.tune", rule, code="tune.no_labels", remedy=remedy)])
+
+
+def validation_sources(job: Job) -> list[Source]:
     """Images that a resolved job sets aside from training, the same as training did; none where it sets none aside.
 
     Raises:
@@ -111,7 +112,7 @@ def validation_sources(job: Any) -> list[Source]:
     return _parted(train, validation, job)[1]
 
 
-def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Any) -> tuple[list[Source], list[Source]]:
+def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:
     """Sources to train on and to validate on."""
     classes = classes_learned(job)
     sources, held = ([each.patches(classes=classes) for each in opened] for opened in (train, validation))
@@ -119,24 +120,30 @@ def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Any) -> 
     return _split(sources, share, job) if isinstance(share, float) and share > 0 else (sources, held)
 
 
-def classes_learned(job: Any) -> bool:
+def classes_learned(job: Job) -> bool:
     """Whether the classes of objects are learned."""
-    return job.method.kind == "channels" and job.method.classes is not None
+    return job.method.object_classes is not None
 
 
-def _without_classes(opened: Sequence[Opened], job: Any, key: str) -> list[Problem]:
+def planning_of(job: Job) -> type[Planning]:
+    """What the job's method plans and rejects."""
+    planning: type[Planning] = METHODS.load(job.method.kind)
+    return planning
+
+
+def _without_classes(opened: Sequence[Opened], job: Job, key: str) -> list[Problem]:
     """Images without classes, where these are to be learned."""
     missing = [each.name for each in opened if each.classes is None] if classes_learned(job) else []
     if not missing:
         return []
     verb = "has" if len(missing) == 1 else "have"
-    text = f"method.classes needs the class of each object; {', '.join(missing[:3])} {verb} none. Name class images, or two-channel labels."
-    return [Problem(f"{key}.classes", text)]
+    rule = f"method.classes needs the class of each object; {', '.join(missing[:3])} {verb} none"
+    return [Problem(f"{key}.classes", rule, code="classes.missing", remedy="Name class images, or two-channel labels.")]
 
 
-def _opened(job: Any) -> tuple[list[Opened], list[Opened], list[str]]:
+def _opened(job: Job) -> tuple[list[Opened], list[Opened], list[str]]:
     """The images of a job, or all that is wrong with them and with the method's options together."""
-    problems = [Problem(key, message) for key, message in METHODS.load(job.method.kind).problems(job.method, job.objects)]
+    problems = planning_of(job).option_problems(job.method, job.objects)
     try:
         opened = open_images(job)
     except JobError as error:
@@ -151,22 +158,21 @@ def unfit(source: Source, method: Method) -> list[str]:
     return method.image_warnings(crop(source.image, middle(source.image.spatial_shape, LOOKED_AT)), source.title)
 
 
-def _split(sources: list[Source], share: float, job: Any) -> tuple[list[Source], list[Source]]:
+def _split(sources: list[Source], share: float, job: Job) -> tuple[list[Source], list[Source]]:
     try:
-        return split_sources(sources, share, patch=job.sampling.patch, seed=job.training.seed)
+        return split_sources(sources, share, patch=job.sampling.patch_shape, seed=job.training.seed)
     except MorulaError as error:
-        raise JobError([Problem("images.validate", str(error))]) from error
+        raise JobError([Problem.of(error, "images.validate")]) from error
 
 
-def _dataset(
-    sources: Sequence[Source], job: Any, method: Method, records: Sequence[Normalisation], sampling: Sampling, *, augment: bool
-) -> PatchDataset:
+def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: Job, method: Method, *, augment: bool) -> PatchDataset:
+    """Patches of the images: for training as the job samples them and augmented, for validation on a grid and as they are."""
     return PatchDataset(
-        sources,
-        job.sampling.patch,
-        list(records),
-        sampling=sampling,
-        augmentations=parse_augmentations(job.augment) if augment else (),
+        with_stored_inputs(sources, method.stored_input, job.training.seed),
+        job.sampling.patch_shape,
+        with_stored_scales(records, method.stored_input),
+        sampling=job.sampling if augment else PatchOptions(kind="grid"),
+        augmentations=parse_augmentations(job.augment or ()) if augment else (),
         targets=method.targets if method.labelled else None,
         context=method.context,
         seed=job.training.seed,
@@ -174,14 +180,16 @@ def _dataset(
     )
 
 
-def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[list[Opened], list[Opened], list[str]]:
+def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[list[Opened], list[Opened], list[str]]:
     """Training and validation images of a job, and the warnings that opening them gave.
 
     All sources (of these keys) are looked at, so that a user learns of every problem at once.
     """
     images, problems = job.images, []
     if images.train is None:
-        raise JobError([Problem("images.train", "is missing; state the images to learn from, with their labels.")])
+        raise JobError(
+            [Problem("images.train", "is missing", code="images.missing", remedy="State images to learn from, and their labels.")]
+        )
     opened: dict[str, list[Opened]] = {}
     warnings: list[str] = []
     labelled = METHODS.load(job.method.kind).labelled
@@ -201,14 +209,15 @@ def open_images(job: Any, keys: Sequence[str] = ("train", "validate", "test")) -
     return opened["train"], opened.get("validate", []), warnings
 
 
-def facts_of(train: Sequence[Opened], job: Any) -> Facts:
+def facts_of(train: Sequence[Opened], job: Job) -> Facts:
     """What the plan needs to know of the training images."""
     first = train[0].raw
     classes = None
-    if job.method.kind == "semantic" and job.method.classes is None:
-        classes = 1 + max(highest(each.labels, {job.method.ignore, each.unlabelled}) for each in train if each.labels is not None)
+    without = planning_of(job).labels_without_class(job.method)
+    if without is not None:
+        classes = 1 + max(highest(opened.labels, {*without, opened.unlabelled}) for opened in train if opened.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
-    sizes = object_sizes(train) if METHODS.load(job.method.kind).asks_for_sizes(job) else None
+    sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
     unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
     return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes, unit)
 

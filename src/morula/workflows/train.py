@@ -224,14 +224,20 @@ class _Loaders:
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.prepared.job.training.steps_per_epoch or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch)
+        return self.prepared.job.training.steps_per_epoch or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch_size)
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[dict[str, Any]]:
         from morula.data.loader import make_loader
 
         job = self.prepared.job
         return make_loader(
-            self.prepared.train, batch=job.sampling.batch, workers=job.training.workers, epoch=epoch, start=start, rank=rank, world=world
+            self.prepared.train,
+            batch=job.sampling.batch_size,
+            workers=job.training.workers,
+            epoch=epoch,
+            start=start,
+            rank=rank,
+            world=world,
         )
 
     def validation(self, rank: int, world: int) -> Iterable[dict[str, Any]]:
@@ -240,7 +246,7 @@ class _Loaders:
         dataset = self.prepared.validation
         if dataset is None:
             return ()
-        return make_loader(dataset, batch=self.prepared.job.sampling.batch, epoch=0, rank=rank, world=world, shuffle=False)
+        return make_loader(dataset, batch=self.prepared.job.sampling.batch_size, epoch=0, rank=rank, world=world, shuffle=False)
 
 
 def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:

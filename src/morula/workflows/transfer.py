@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, ModelError, MorulaError, Problem
+from morula.jobs.job import Job
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.nn.transformer_options import TransformerOptions
 
@@ -60,7 +61,7 @@ class Transfer:
         return {"started_from": words, "drawn_anew": self.skipped, "not_used": list(self.unused)}
 
 
-def with_stored_network(job: Any) -> Any:
+def with_stored_network(job: Job) -> Job:
     """The job with the network of `network.from`, where it does not state sizes of its own; what it states stays.
 
     A `unetr` takes the encoder of a `mae`; other networks start from their own kind alone.
@@ -69,7 +70,7 @@ def with_stored_network(job: Any) -> Any:
         JobError: when there are no such weights, or they belong to another kind of network.
     """
     network = job.network
-    path = getattr(network, "from_", None)
+    path = network.from_
     if path is None:
         return job
     try:
@@ -165,13 +166,13 @@ def start_from(network: Network, path: Path) -> Transfer:
     return transfer
 
 
-def check_start(job: Any, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
+def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
     """Find out before training whether the weights to start from fit, and whether patterns of weights' names mean something.
 
     Raises:
         JobError: with what does not.
     """
-    path, training = getattr(job.network, "from_", None), job.training
+    path, training = job.network.from_, job.training
     if path is None and not training.freeze and not training.rates:
         return
     import torch

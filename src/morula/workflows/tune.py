@@ -25,11 +25,13 @@ from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.data.crop import crop
 from morula.data.patches import Source
+from morula.jobs.job import Job
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
+from morula.methods.base import Method
 from morula.methods.object_options import Tuned
 from morula.models.load import load
 from morula.models.model import Model
@@ -181,7 +183,7 @@ class _Search:
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
 
-    def _method(self, job: Any) -> Any:
+    def _method(self, job: Job) -> Method:
         model = self.model
         options = job.method.model_copy(update={"thresholds": self.goal.thresholds}) if self.goal.thresholds else job.method
         return METHODS.load(job.method.kind)(options, job.objects, ndim=model.ndim, spacing=model.method.spacing)
@@ -224,7 +226,7 @@ class _Search:
         return found
 
     def _searched(
-        self, job: Any, space: Mapping[str, tuple[Any, ...]], predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
+        self, job: Job, space: Mapping[str, tuple[Any, ...]], predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
     ) -> Generator[Event, None, tuple[Setting, Setting] | None]:
         """The initial and the best setting; `None` if the search was stopped."""
         first = {key: values[0] for key, values in space.items()}
@@ -250,7 +252,7 @@ class _Search:
                 break
         return first, best
 
-    def _figure(self, job: Any, setting: Setting, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]]) -> float:
+    def _figure(self, job: Job, setting: Setting, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]]) -> float:
         """The score of a setting; trials of before are looked up."""
         key = _key(setting)
         if key not in self.tried:
@@ -267,7 +269,7 @@ class _Search:
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]
 
-    def _written(self, job: Any, space: Mapping[str, tuple[Any, ...]], first: Setting, best: Setting) -> Iterator[Event]:
+    def _written(self, job: Job, space: Mapping[str, tuple[Any, ...]], first: Setting, best: Setting) -> Iterator[Event]:
         """Write the best setting into `job.yaml` and `model.json`."""
         from morula.nn.weights import update_sidecar
 
@@ -320,7 +322,7 @@ def _labels(source: Source) -> np.ndarray:
     return crop(source.labels, source.extent)[0]
 
 
-def _with_measures_of_filters(job: Any) -> Any:
+def _with_measures_of_filters(job: Job) -> Job:
     """The job without those extra measures that no filter uses: they are slow."""
     judged = [each.property for group in job.objects.filter for each in group]
     extra = tuple(name for name in job.objects.measure.extra if any(each.startswith(name) for each in judged))

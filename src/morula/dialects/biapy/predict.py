@@ -146,7 +146,8 @@ def _check_images(settings: Settings, model: Model) -> None:
 
 def _example(model: Model) -> torch.Tensor:
     """A normalised batch of one patch, to check the stored model with."""
-    shape = (1, model.in_channels, *model.network.padded_shape(model.job.sampling.patch or (64,) * model.ndim))
+    patch = model.job.sampling.patch
+    shape = (1, model.in_channels, *model.network.padded_shape(patch if isinstance(patch, tuple) else (64,) * model.ndim))
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 

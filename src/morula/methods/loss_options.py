@@ -1,0 +1,136 @@
+"""Losses by the name that a job gives them: checks of names and class weights, and the sums of a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from morula.core.errors import OptionError
+from morula.core.family import did_you_mean
+from morula.losses import LOSSES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Activation, Sums
+
+ClassWeights = Literal["balanced"] | tuple[Annotated[float, Field(gt=0)], ...]
+"""Weight of each class in the loss, or `balanced`: rare classes count as much as common ones, batch by batch."""
+
+OWN_ACTIVATION = ("bce", "bce_dice")
+"""Losses that contain their activation, for numerical stability."""
+
+LossArguments = dict[str, bool | float | tuple[float, ...]]
+"""Arguments of a loss by name, for example ``{"squared": True, "smooth": 0}``."""
+
+OF_CLASSES = ("ce", "weighted_ce")
+"""Losses of classes that exclude each other, whose targets are class numbers."""
+
+OF_PROBABILITIES = ("bce", "bce_dice", "dice", "generalized_dice")
+"""Losses of values between 0 and 1 that come from a sigmoid."""
+
+
+def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
+    """Reject a loss that does not exist, or that this method cannot use.
+
+    Raises:
+        OptionError: with the losses to choose from.
+
+    Examples:
+        >>> check_losses(["bec"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        morula.core.errors.OptionError: losses = 'bec': is not a loss; there are bce, dice, ... Did you mean 'bce'?
+    """
+    known = [name for name in LOSSES.names if name not in without]
+    for name in names:
+        if name not in known:
+            raise unknown_loss(name, known)
+
+
+def check_loss_options(options: Mapping[str, LossArguments]) -> None:
+    """Reject options of losses that do not exist.
+
+    Raises:
+        OptionError: with the losses to choose from.
+
+    Examples:
+        >>> check_loss_options({"dice": {"squared": True, "smooth": 0}})
+    """
+    for name in options:
+        if name not in LOSSES.names:
+            rule = f"is not a loss; there are {', '.join(LOSSES.names)}"
+            remedy = did_you_mean(name, list(LOSSES.names)).strip()
+            raise OptionError("loss.unknown", rule, key="loss_options", value=name, remedy=remedy)
+
+
+def unknown_loss(name: str, known: Sequence[str]) -> OptionError:
+    """The error for a loss that is not among the known ones."""
+    hint = "l1 is the mean absolute error." if name.lower() == "mae" else did_you_mean(name, list(known)).strip()
+    return OptionError("loss.unknown", f"is not a loss; there are {', '.join(known)}", key="losses", value=name, remedy=hint)
+
+
+def check_class_weights(weights: ClassWeights | None, number: int) -> None:
+    """Reject weights of another number of classes.
+
+    Raises:
+        OptionError: with both numbers.
+    """
+    if weights not in (None, "balanced") and len(weights) != number:
+        raise OptionError(
+            "class_weights.length",
+            f"has {len(weights)} entries but there are {number} classes",
+            key="class_weights",
+            value=weights,
+            remedy="Give one weight per class.",
+        )
+
+
+def loss_sums(
+    name: str,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    activation: Activation = "linear",
+    share: float = 1.0,
+    classes: ClassWeights | None = None,
+    options: LossArguments | None = None,
+) -> Sums:
+    """Sums of a loss by its name, multiplied by `share`.
+
+    Args:
+        name: member of `morula.losses.LOSSES`.
+        logits: NC(Z)YX.
+        target: of the same shape; for `ce` one channel per class, or one channel of class numbers.
+        weight: broadcastable to it; 0 leaves a voxel out.
+        activation: what turns logits into values of the target's kind; the one used in prediction.
+        share: factor of the loss.
+        classes: weights of the classes, in cross-entropies.
+        options: further arguments of the loss, such as ``{"squared": True}``.
+
+    Raises:
+        UnknownNameError: for a loss that does not exist.
+
+    Examples:
+        >>> import torch
+        >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
+        1.0
+    """
+    from morula.losses.rebalance import CLASS_WEIGHTED, class_weights
+    from morula.losses.sums import Sums, activate
+
+    if classes is not None and weight is not None and name in CLASS_WEIGHTED:
+        weight = class_weights(target, weight, classes)
+    more = dict(options or {})
+    if name in OF_CLASSES:
+        numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)
+        sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1], **more)
+    elif name in ("dice", "generalized_dice"):
+        sums = LOSSES.load(name)(logits, target, weight, activation=activation, **more)
+    elif name in OWN_ACTIVATION:
+        sums = LOSSES.load(name)(logits, target, weight, **more)
+    else:
+        sums = LOSSES.load(name)(activate(logits, activation), target, weight, **more)
+    return Sums(sums.parts, lambda parts: share * sums.value(parts))

@@ -1,0 +1,38 @@
+"""Settings between predicted channels and objects that can be tuned, and checks of their numbers of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from morula.methods.object_options import ObjectOptions
+
+
+def values_per_axis(settings: object, key: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Lists of whole numbers among a decoder's settings, by dotted key: they hold one number per axis.
+
+    Examples:
+        >>> list(values_per_axis({"grid": (2, 2), "steps": 3, "seed_morphology": ({"op": "erode", "radius": (1, 2)},)}))
+        [('grid', (2, 2)), ('seed_morphology.0.radius', (1, 2))]
+    """
+    if isinstance(settings, tuple | list) and settings and all(isinstance(each, int) for each in settings):
+        yield key, tuple(settings)
+    elif isinstance(settings, Mapping | tuple | list):
+        for name, each in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+            yield from values_per_axis(each, f"{key}.{name}" if key else str(name))
+
+
+def object_settings(kind: str, decoder: Any, objects: ObjectOptions, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+    """Values worth trying from channels to objects, by dotted key of the job: those of the decoder, then the operations on objects.
+
+    `truths` are label images, for the size of objects.
+    """
+    from morula.decoders.search_space import refinement_space
+
+    sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
+    space: dict[str, tuple[Any, ...]] = {"objects.decoder.kind": (kind,)}
+    space |= {f"objects.decoder.{key}": values for key, values in decoder.search_space().items()}
+    refinements = refinement_space(objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
+    return space | {f"objects.refine.{name}": values for name, values in refinements.items()}
