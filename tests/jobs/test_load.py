@@ -109,8 +109,8 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (GOOD.replace("  channels:", "  thresholds: [50]\n  channels:"), "option.range", "method.thresholds.0"),
         (GOOD + "objects: {refine: [remove_small]}\n", "option.missing", "objects.refine.0"),
         (GOOD + "objects: {filter: {props: [area], values: [3], sign: [gt]}}\n", "condition.nested_lists", "objects.filter"),
-        (GOOD + "objects: {filter: [[]]}\n", "condition.empty", "objects.filter.0"),
-        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "network.levels", "network.pools"),
+        (GOOD + "objects: {filter: [[]]}\n", "condition.empty_list", "objects.filter.0"),
+        (GOOD.replace("[16, 32]", "[16, 32], pools: [2, 2]"), "network.entries", "network.pools"),
     ],
 )
 def test_each_problem_has_a_code_and_a_key(tmp_path: Path, text: str, code: str, key: str) -> None:

@@ -261,7 +261,7 @@ def test_advice() -> None:
         ("channels", {"channels": ["F"], "losses": {"C": "bce"}}, "channels.not_predicted"),
         ("semantic", {"losses": {"dicce": 1.0}}, "loss.unknown"),
         ("semantic", {"classes": 3, "names": ["a", "b"]}, "classes.names"),
-        ("semantic", {"threshold": "high"}, "option.choice"),
+        ("semantic", {"threshold": "high"}, "option.type"),
     ],
 )
 def test_options_are_rejected_with_the_job(kind: str, options: dict[str, object], code: str) -> None:
