@@ -13,19 +13,13 @@ from morula.core.variants import OneOf
 from morula.decoders.options import DecoderOptions
 from morula.decoders.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
+from morula.methods.object_options import ObjectOptions
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 from morula.methods.wnet3d import Options, WNet3D, smoothed
 
 
-class Objects:
-    """The part of a job that a method reads besides its own."""
-
-    process = None
-    refine = ()
-
-
-def method(ndim=3, objects=Objects, **options):
-    return WNet3D(Options(**options), objects, ndim=ndim, spacing=(1.0,) * ndim)
+def method(ndim=3, objects=None, **options):
+    return WNet3D(Options(**options), objects or ObjectOptions(), ndim=ndim, spacing=(1.0,) * ndim)
 
 
 def batch(ndim=3, classes=2):
@@ -121,7 +115,7 @@ def test_a_stated_foreground_is_taken():
     settled, told = method(2, classes=3, foreground=(1, 2)).settle(prediction, lambda: image)
     np.testing.assert_array_equal(settled[0], prediction[1] + prediction[2])
     assert told == []
-    with pytest.raises(ValidationError, match="class 3"):
+    with pytest.raises(ValidationError, match="3 classes"):
         Options(classes=3, foreground=3)
 
 
@@ -139,17 +133,9 @@ def test_without_the_image_the_rarest_class_is_the_foreground():
     assert settled.mean() == pytest.approx(2 / 12)
 
 
-@pytest.mark.parametrize("process", [None, "voronoi_otsu", "seeded_watershed", "connected_components", "watershed"])
-def test_every_decoder_parts_two_objects(process):
-    from pydantic import TypeAdapter
-
-    from morula.decoders import DECODERS
-
-    class Chosen(Objects):
-        pass
-
-    Chosen.process = None if process is None else TypeAdapter(Annotated[DecoderOptions, OneOf(DECODERS)]).validate_python(process)
-    chosen = method(2, objects=Chosen)
+@pytest.mark.parametrize("decoder", [None, "voronoi_otsu", "seeded_watershed", "connected_components", "watershed"])
+def test_every_decoder_separates_two_objects(decoder):
+    chosen = method(2, objects=ObjectOptions(decoder=decoder))
     prediction = np.zeros((1, 20, 40), np.float32)
     prediction[0, 5:14, 5:14] = prediction[0, 6:15, 25:35] = 0.95
     objects = chosen.decode(prediction, chosen.fit(ChannelStatistics.of(prediction)))
