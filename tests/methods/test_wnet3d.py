@@ -1,7 +1,5 @@
 """The method `wnet3d`: its loss, which class is the foreground, its scores, pictures and advice."""
 
-from typing import Annotated
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,6 @@ from pydantic import ValidationError
 from scipy import ndimage
 from torch.nn import functional
 
-from morula.core.variants import OneOf
-from morula.decoders.options import DecoderOptions
 from morula.decoders.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.methods.object_options import ObjectOptions
