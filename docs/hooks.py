@@ -215,7 +215,7 @@ def errors_in_source(folder: Path = Path(morula.__file__).parent) -> Iterator[Er
                 code, _, rule, remedy = [*node.args, None][:4]
                 if isinstance(code, ast.Constant):
                     texts = [text_of(part, tree, node.lineno) for part in (rule, remedy)]
-                    yield ErrorInSource(file, node.lineno, "JobError", str(code.value), *texts)
+                    yield ErrorInSource(file, node.lineno, "Problem", str(code.value), *texts)
                 continue
             if not isinstance(node.func, ast.Name):
                 continue
