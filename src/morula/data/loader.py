@@ -54,6 +54,7 @@ def batches(indices: Sequence[int] | np.ndarray, batch: int, *, rank: int = 0, w
     whole = [list(map(int, indices[start : start + size])) for start in range(0, len(indices), size)]
     if whole and len(whole[-1]) < world:
         missing = world - len(whole[-1])
+        # every process needs a batch, or the others would wait for it
         whole[-1] += [int(indices[i % len(indices)]) for i in range(missing)]
     return [items[rank::world] for items in whole]
 
@@ -130,6 +131,7 @@ class Loader:
             collate_fn=_batch_or_error,
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),
+            # fork shares decoded images; macOS and Windows start new processes, which receive a pickled dataset
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=torch.cuda.is_available(),
         )

@@ -203,6 +203,7 @@ def _offset_and_scale(distribution: Distribution, options: Percentile | ZScore |
             offset, scale = distribution.mean, distribution.std
         case MinMax():
             offset, scale = distribution.low, distribution.high - distribution.low
+    # a smaller scale is rounding noise of a constant image
     if scale > 1e-9 * max(abs(offset), 1e-20):
         return offset, scale
     # both percentiles are in the background (few bright voxels on black): use the full range

@@ -247,6 +247,7 @@ class PatchDataset:
             position = self._ends[index] - 1 - epoch % len(self._grids[index])
         elif len(self) != total:
             position = int(_permutation(self.seed, turn, total)[position])
+        # patches of all sources are numbered consecutively
         number = bisect_right(self._ends, position)
         source, grid = self.sources[number], self._grids[number]
         if self.sampling.kind == "grid":
@@ -300,6 +301,7 @@ class PatchDataset:
         assert self.targets is not None
         around = any(self._inner.start)
         box = _bounds(there) if around and there[self._inner.slices].any() else Region.whole(there.shape)
+        # cut the padding off before encoding: reflected labels would be additional objects
         labels = np.ascontiguousarray(layers["labels"][(slice(None), *box.slices)])
         extra: dict[str, np.ndarray] = {}
         if source.unlabelled is not None:
@@ -307,6 +309,7 @@ class PatchDataset:
             unlabelled = (labels == value).any(axis=0)
             labels = np.where(unlabelled[None], labels.dtype.type(0), labels)
             extra["unlabelled"] = unlabelled
+            # unannotated voxels have no weight in the loss
             weights = weights * ~self._cut(unlabelled, box)[None]
         if around:
             reaching = np.isin(labels[0], np.unique(self._cut(labels[0], box))) if len(labels) == 1 else True
@@ -363,6 +366,7 @@ class PatchDataset:
             if source.weights is not None:
                 parts.append(_Layer("weights", source.weights, True))
             layers.append(parts)
+        # one budget for the images of all sources, in order
         images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], CACHE))
         return [[replace(layer, image=next(images)) for layer in parts] for parts in layers]
 
@@ -446,6 +450,7 @@ def _warped(
     spacing = source.image.spacing
     outer = region.grow(margin)
     centre = (np.array(region.start) + np.array(region.stop) - 1) / 2
+    # read only the box that the warp can reach
     reach = warp.region(outer.shape, spacing, centre)
     wide = warp.map(outer.shape, spacing, centre)
     inner = wide.inner(margin)

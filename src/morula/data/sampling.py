@@ -135,6 +135,7 @@ def foreground_box(
     A label image of up to 2**22 voxels is searched as a whole. In a larger one, random boxes are read until one contains foreground;
     after 16 boxes without foreground, the box is at a random position.
     """
+    # searching a large lazy label image for every patch would read all of it
     tries = 1 if math.prod(extent.shape) <= _WHOLE else _TRIES
     for _ in range(tries):
         place = extent if tries == 1 else random_box(extent, shape, rng).intersect(extent)
@@ -193,6 +194,7 @@ class LabelledVoxels:
 
         Every annotated voxel, and every position of it in the box, is equally likely as far as the extent allows.
         """
+        # choose a block in proportion to its annotated voxels, then a voxel in it: only one block is read
         number = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
         block = self._blocks[number]
         voxels = np.flatnonzero(self._mask(block))

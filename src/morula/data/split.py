@@ -64,6 +64,7 @@ def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap:
         raise OptionError("split.share", "must be a share between 0 and 1 for a single volume", key="validation", value=validation)
     gap = tuple(patch) if gap is None else tuple(gap)
     room = [(n - g) / p for n, g, p in zip(extent.shape, gap, patch, strict=True)]
+    # reversed: of equal axes the last is divided, which keeps z planes whole
     axis = len(room) - 1 - int(np.argmax(room[::-1]))
     n = extent.shape[axis]
     held = max(round(n * validation), patch[axis])

@@ -239,6 +239,7 @@ def _objects(labels: Iterable[Image]) -> Objects:
 def _measured(block: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     shapes = geometry(*compact_ids(block))
     ids = shapes.ids
+    # objects that touch a border may continue outside of the image
     touching = (shapes.starts[ids] == 0) | (shapes.stops[ids] == block.shape)
     touching[:, [n == 1 for n in block.shape]] = False  # in a volume of one plane, objects are not cut along z
     volume = shapes.sizes[ids] * math.prod(spacing)

@@ -66,6 +66,7 @@ def _control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
             base = root / controllers
             names = ("memory.max", "memory.current") if not controllers else ("memory.limit_in_bytes", "memory.usage_in_bytes")
             group = base / path.lstrip("/")
+            # limits are inherited: the smallest of all enclosing groups applies
             for folder in [group, *group.parents]:
                 if folder == base.parent:
                     break
@@ -125,6 +126,7 @@ def _live_bytes() -> Any:
             return result
 
         def count(self, storage: torch.UntypedStorage) -> None:
+            # views share a storage, which must be counted once
             address, size = storage._cdata, storage.nbytes()
             if address not in self.known:
                 self.known.add(address)

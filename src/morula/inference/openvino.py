@@ -72,6 +72,7 @@ class OpenVino:
         for request in self._requests[shape]:
             request.infer(values, share_inputs=True)
             values = [tensor.data for tensor in request.output_tensors]
+        # the output buffer is reused by the next inference
         return torch.from_numpy(values[0].copy())
 
     def _compiled(self, shape: tuple[int, ...]) -> list[Request]:

@@ -158,6 +158,7 @@ class _Axis:
             if count:
                 best[count] = tile
         pairs = [(tile, count) for count, tile in sorted(best.items())]
+        # long axes have thousands of candidates: keep them at equal ratios, which costs little accuracy
         keep = np.unique(np.geomspace(1, len(pairs), min(_CANDIDATES, len(pairs))).round().astype(int)) - 1
         return [pairs[i] for i in keep]
 
@@ -201,6 +202,7 @@ def plan_tiles(
     shape, halo, multiple = tuple(shape), tuple(halo), tuple(multiple)
     _check(shape, halo, multiple, tile=tile, overlap=overlap)
     room = int(memory / bytes_per_voxel)
+    # covered lengths are rounded up to the pooling grid, and to the tile where the image is smaller
     lengths = [max(-(-n // m) * m, t) for n, m, t in zip(shape, multiple, tile or multiple, strict=True)]
     for rule in _rules(halo, multiple, overlap):
         axes = [_Axis(n, m, rule[i]) for i, (n, m) in enumerate(zip(lengths, multiple, strict=True))]
@@ -208,6 +210,7 @@ def plan_tiles(
         if chosen is None:
             continue
         plan = _place(shape, halo, axes, chosen, batch=max(1, min(max_batch, room // math.prod(chosen))), bytes_per_voxel=bytes_per_voxel)
+        # an exact plan that is too expensive is replaced by the next rule
         if overlap is not None or not plan.exact or plan.computed_voxels <= EXACT_COST * math.prod(lengths):
             return plan
     smallest = math.prod(multiple if tile is None else tile)
@@ -247,6 +250,7 @@ def _cheapest(axes: list[_Axis], halo: tuple[int, ...], room: int) -> tuple[int,
     fits = voxels <= room
     if not fits.any():
         return None
+    # compared in this order; each key only decides between candidates that are equal in the earlier ones
     keys = [-view, voxels * n_tiles, n_tiles, functools.reduce(np.maximum, tiles)]
     if any(axis.overlap.share is not None for axis in axes):
         keys.insert(1, n_tiles)
@@ -266,6 +270,7 @@ def _place(
 ) -> TilePlan:
     starts = tuple(axis.starts(t) for axis, t in zip(axes, tile, strict=True))
     overlap = tuple(axis.overlap(t) if len(s) > 1 else 0 for axis, t, s in zip(axes, tile, starts, strict=True))
+    # with less overlap than twice the halo, half of it is discarded and half blended
     margin = tuple(h if o >= 2 * h else o // 4 for o, h in zip(overlap, halo, strict=True))
     exact = all(m >= h or len(s) == 1 for m, h, s in zip(margin, halo, starts, strict=True))
     margin = tuple(m if len(s) > 1 else 0 for m, s in zip(margin, starts, strict=True))

@@ -181,6 +181,7 @@ def _move(array: torch.Tensor, orientation: Orientation) -> torch.Tensor:
 def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
     """All predicted tiles, in the order of `tile_order`; while one batch is computed, the next one is read."""
     batches = list(batched(tile_order(plan), plan.batch))
+    # reading and decompressing release the GIL, so one thread hides most of the time for input
     with ThreadPoolExecutor(1, "read tiles") as reader:
         following = reader.submit(_read, source, plan, batches[0], normalise)
         for number, indices in enumerate(batches, 1):
@@ -207,6 +208,7 @@ def _read(source: Array, plan: Tiles, indices: Sequence[Index], normalise: Norma
 def _tile(source: Array, region: Region, normalise: Normalise | None) -> np.ndarray:
     values = read_reflected(source, region)
     values = np.asarray(values if normalise is None else normalise(values), np.float32)
+    # a single NaN would spread over the whole receptive field without a message
     if not np.isfinite(values).all():
         place = ", ".join(f"{a}:{min(b, n)}" for a, b, n in zip(region.start, region.stop, source.shape[1:], strict=True))
         raise DataError(

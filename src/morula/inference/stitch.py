@@ -53,6 +53,7 @@ def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[t
     """
     weights = [plan.weights(axis) for axis in range(plan.ndim)]
     pieces: Iterator[Piece] = (_weighted(plan, weights, index, values) for index, values in tiles)
+    # the innermost axis is merged first, because its tiles arrive one after the other
     for axis in reversed(_order(plan)):
         pieces = _merged(pieces, axis, [begin for begin, _ in weights[axis]])
     for piece in pieces:
@@ -70,6 +71,7 @@ def _weighted(plan: Tiles, weights: list[list[tuple[int, np.ndarray]]], index: I
     box = tuple(slice(offset, offset + len(weight)) for offset, (_, weight) in zip(offsets, parts, strict=True))
     values = values[(slice(None), *box)]
     for axis, (_, weight) in enumerate(parts):
+        # most axes of most tiles have weight 1 everywhere: skip the multiplication
         if (weight != 1).any():
             values = values * weight.reshape([-1 if i == axis else 1 for i in range(plan.ndim)])
     return Piece(index, tuple(begin for begin, _ in parts), values)

@@ -85,6 +85,7 @@ def normalised(length: int, starts: Sequence[int], whole: Sequence[np.ndarray]) 
     for start, weights in zip(starts, whole, strict=True):
         outside = max(0, -start)
         inside = weights[outside : length - start].astype(np.float64)
+        # margins have weight 0 and are cropped, so that they are neither stored nor added
         used = np.flatnonzero(inside)
         begin = start + outside + int(used[0])
         inside = inside[used[0] : used[-1] + 1]

@@ -36,6 +36,7 @@ def plan_anisotropy(spacing: Sequence[float], patch: Sequence[int], levels: int)
     kernels = [_kernel(edges, None)]
     pools: list[tuple[int, ...]] = []
     while len(kernels) < levels:
+        # pooling must leave at least SMALLEST voxels
         large = [n >= 2 * SMALLEST for n in sizes]
         if not any(large):
             break

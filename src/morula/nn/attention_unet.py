@@ -31,6 +31,7 @@ class AttentionGate(nn.Module):
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
         """NC(Z)YX twice, to the weighted `skip`."""
+        # additive attention: one weight per voxel for all channels
         weight: Tensor = self.weight((self.below(below) + self.skip(skip)).relu())
         return weight * skip
 

@@ -73,6 +73,7 @@ def to_channels_last(module: Module) -> Module:
 
     Outputs have the layout of the weights, so inputs need no conversion.
     """
+    # the data are replaced, not the parameters, which an optimiser may already hold
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

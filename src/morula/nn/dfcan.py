@@ -44,6 +44,7 @@ class FourierBlock(nn.Module):
             magnitude = (torch.fft.fftn(exact, dim=self.transformed).abs() + 1e-8) ** _GAMMA
         # move the zero frequency to the centre, so that neighbouring frequencies are neighbours for the convolution
         shifted = magnitude.roll([-(magnitude.shape[axis] // 2) for axis in self.spatial], self.spatial).to(out.dtype)
+        # one number per channel from its spectrum
         means = self.spectrum(shifted).relu().flatten(2).mean(dim=2)
         shares = self.excite(self.squeeze(means).relu()).sigmoid()
         return x + out * shares.reshape(*shares.shape, *[1] * (x.ndim - 2))

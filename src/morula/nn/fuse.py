@@ -29,6 +29,7 @@ def fuse_for_inference(network: Module) -> Module:
         False
     """
     fused = copy.deepcopy(network).eval().requires_grad_(False)
+    # a list, because modules are replaced during the iteration
     for block in list(fused.modules()):
         if isinstance(block, ConvolutionBlock) and isinstance(block.norm, nn.BatchNorm2d | nn.BatchNorm3d):
             _fold(block.convolution, block.norm)

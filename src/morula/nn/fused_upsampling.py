@@ -74,6 +74,7 @@ class FusedJoint(nn.Module):
         if self.norm is not None:
             level, below = normalised(self.norm, level, below)
         x = self.level(level)
+        # in place: both results have the size of the output
         x += self.below(below)
         out: Tensor = self.rest(x)
         return out

@@ -40,6 +40,7 @@ class _Normalise(torch.autograd.Function):
         along = ((gradient * x).sum(space) - mean * total) * scale  # sum of the gradient times the normalised image
         by_gradient = weight * scale
         by_x = -by_gradient * scale * along / size
+        # terms that are constant in space are applied in one pass
         constant = -by_x * mean - by_gradient * total / size
         shape = (*x.shape[:2], *[1] * len(space))
         of_x = (gradient * by_gradient.view(shape)).addcmul_(x, by_x.view(shape)).add_(constant.view(shape))

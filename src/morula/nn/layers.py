@@ -38,6 +38,7 @@ def convolution(ndim: int, n_in: int, n_out: int, kernel: int | Sequence[int], *
     """A convolution that keeps the size of the image (zero padding); kernel edges are odd."""
     edges = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
     padding = tuple(edge // 2 for edge in edges)
+    # torch copies channels-last volumes in 1-voxel convolutions on CPUs
     if edges == (1, 1, 1) and groups == 1:
         return PointwiseConv3d(n_in, n_out, 1, bias=bias)
     return _CONVOLUTION[ndim](n_in, n_out, edges, padding=padding, bias=bias, groups=groups)  # type: ignore[arg-type]
@@ -69,6 +70,7 @@ def normalisation(style: Style, channels: int) -> nn.Module:
         case "instance":
             return _INSTANCE[style.ndim](channels, affine=True)
         case "group":
+            # GroupNorm needs a divisor of the channels, which the option need not be
             groups = max(g for g in range(1, min(style.groups, channels) + 1) if channels % g == 0)
             return nn.GroupNorm(groups, channels)
         case "none":

@@ -92,6 +92,7 @@ class MAE(Network):
         tokens, of_class = self.encoder.begin(x)
         masked = 0
         if hidden is not None:
+            # a stable sort keeps the order of visible tokens, and its inverse restores the grid
             order, visible = hidden.to(torch.uint8).argsort(dim=1, stable=True), self._visible(hidden)  # visible tokens first
             tokens = tokens.gather(1, order[:, :visible, None].expand(-1, -1, tokens.shape[2]))
             masked = hidden.shape[1] - visible

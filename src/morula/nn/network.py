@@ -82,6 +82,7 @@ class Network(nn.Module, ABC):
                 remedy="Give images like those for which the network was built.",
             )
         shape = x.shape[2:]
+        # pad at the end only: the pooling grid stays aligned with the first voxel
         padded = self.padded_shape(shape)
         outputs = self.logits(pad_to(x, padded))
         if tuple(shape) == padded:

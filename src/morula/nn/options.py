@@ -318,6 +318,7 @@ def per_level(name: str, value: int | tuple[Edge, ...], levels: int, ndim: int) 
     Raises:
         OptionError: for an entry with another number of axes.
     """
+    # one number stands for all levels, and within an entry for all axes
     entries = value if isinstance(value, tuple) else (value,) * levels
     sizes = tuple(entry if isinstance(entry, tuple) else (entry,) * ndim for entry in entries)
     for size in sizes:

@@ -28,6 +28,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NC(Z)YX to NC(Z)YX."""
+        # a bottleneck of few hidden units, as in squeeze and excitation
         shares = self.excite(self.activation(self.squeeze(x.flatten(2).mean(dim=2)))).sigmoid()
         return x * shares.reshape(*shares.shape, *[1] * (x.ndim - 2))
 

@@ -47,6 +47,7 @@ def unet_halo(down: Sequence[int], pools: Sequence[int], up: Sequence[int], line
         return min(low, skip[0]), max(high, skip[1])
 
     reach = 0
+    # one period of the pooling grid contains all cases
     for index in range(prod(pools)):
         low, high = decoded(0, index, index)
         reach = max(reach, index - low, high - index)

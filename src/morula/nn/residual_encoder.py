@@ -82,6 +82,7 @@ class ResidualEncoderUNet(Network):
 
     def _stage(self, level: int, blocks: int) -> nn.Sequential:
         widths = self.options.features
+        # only the first block of a level is strided
         same = (1,) * self.ndim
         starts = [(widths[max(level - 1, 0)], self._pools[level - 1] if level else same), *[(widths[level], same)] * (blocks - 1)]
         kernel, drop = self._kernels[level], self.options.drop_blocks

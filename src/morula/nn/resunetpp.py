@@ -96,6 +96,7 @@ class ResUNetPlus(Network):
 
     def _halo(self, axis: int) -> int:
         radii = [2 * (kernel[axis] // 2) for kernel in self._kernels[:-1]]
+        # the largest dilation is the radius of a pyramid with kernel 3
         around = max(self.options.rates)
         up = [radius + 1 for radius in radii[:-1]]  # the block and the convolution of the gate
         return unet_halo([*radii[:-1], radii[-1] + around], [factor[axis] for factor in self._pools], up, linear=False) + around

@@ -36,6 +36,7 @@ class TransformerBlock(nn.Module):
         n, length, width = x.shape
         qkv = self.query_key_value(self.norm_attention(x)).reshape(n, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        # the fused kernel needs memory linear in the number of tokens
         attended = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.project(attended.transpose(1, 2).reshape(n, length, width))
         out: Tensor = x + self.narrow(functional.gelu(self.widen(self.norm_mlp(x))))
@@ -53,6 +54,7 @@ def sincos_positions(grid: Sequence[int], width: int) -> Tensor:
     """
     n_axes = len(grid)
     half = max(1, width // (2 * n_axes))
+    # float64: large coordinates would lose the phase in float32
     frequencies = 10_000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
     axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in axes]

@@ -136,6 +136,7 @@ class UNet(Network):
         for level, stage in enumerate(self.encoder):
             x = stage(self.pools[level - 1](x) if level else x)
             encoded.append(x)
+        # one decoder for all heads, or one per head on a common encoder
         decoded = {name: decoder(encoded) for name, decoder in self.decoders.items()}
         return {name: output(decoded[name if self.options.separate_decoders else "all"]) for name, output in self.outputs.items()}
 

@@ -33,6 +33,7 @@ class UNETR(Network):
         token, levels = options.token_size(ndim), options.levels
         # an axis with shorter tokens is upsampled at the finest levels only
         self._factors = [tuple(2 if edge >> (level + 1) else 1 for edge in token) for level in range(levels)]
+        # channels double per level
         widths = [options.features << level for level in range(levels)]
         self.encoder = TransformerEncoder(options, ndim, in_channels, eps=1e-5 if options.as_trained else 1e-6)
         self.bottom = transposed(ndim, options.width, widths[-1], self._factors[-1], bias=False)
@@ -45,6 +46,7 @@ class UNETR(Network):
         self.last = self._double(2 * widths[0], widths[0])
         self.outputs = nn.ModuleDict({name: convolution(ndim, widths[0], width, 1) for name, width in self.heads.items()})
         initialise(self)
+        # after initialise(), which would overwrite the initialisation of the token embedding
         initialise_transformer(self.encoder)
 
         self.norm_over_space = True  # attention extends over the whole tile

@@ -83,6 +83,7 @@ class UNeXt(Network):
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         self._kernels, self._pools, stem = options.kernel_sizes(ndim), options.pool_sizes(ndim), options.stem_size(ndim)
         widths, steps, last = options.features, range(options.levels - 1), options.levels * options.blocks - 1
+        # stochastic depth rises linearly with the depth, as in the papers
         shares = [options.drop_blocks * i / max(1, last) for i in range(last + 1)]
         drops = [shares[i * options.blocks : (i + 1) * options.blocks] for i in range(options.levels)]
         self.stem = nn.Sequential(strided(ndim, in_channels, widths[0], stem), ChannelNorm(widths[0]))

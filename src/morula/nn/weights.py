@@ -65,6 +65,7 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, Any
         FileWriteError: when the folder cannot be written.
     """
     folder = Path(folder)
+    # on a copy, because the caller continues to train on its device
     twin = copy.deepcopy(network).cpu().float().eval()
     example = example.detach().cpu().float()
     with torch.no_grad():
@@ -140,6 +141,7 @@ def load_weights(folder: str | Path) -> StoredModel:
         )
     tensors = _checked_tensors(path, sidecar["weights"])
     network = _rebuilt(sidecar["network"], folder / SIDECAR)
+    # test data are stored with the weights, so that both have one checksum
     tests = {name: tensors.pop(name) for name in list(tensors) if name == _INPUT or name.startswith(_OUTPUT)}
     fill(network, tensors, source=str(path))
     network.eval()
@@ -182,6 +184,7 @@ def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], *, source: str
         ModelError: when a tensor is missing, unknown or of another shape; the network is then unchanged.
     """
     own = network.state_dict()
+    # everything is compared first: load_state_dict would change a part of the network before it fails
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is not part of the network" for name in tensors if name not in own]
     faults += [

@@ -141,6 +141,7 @@ class WNet(Network):
     def for_prediction(self) -> WNet:
         """A copy with the encoder only, which predicts the classes in half the time."""
         alone = copy.copy(self)
+        # copy only the encoder: the decoder has half of the weights
         alone._modules = {"encoder": copy.deepcopy(self.encoder), "decoder": None}
         alone.heads = {self.classes: self.heads[self.classes]}
         alone.receptive_halo = tuple(alone._halo(axis) for axis in range(self.ndim))

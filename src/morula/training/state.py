@@ -303,6 +303,7 @@ class TrainingState:
 
     def record_validation(self, criterion: float) -> bool:
         """Record the criterion of a validation (lower is better); the best weights so far are stored. Returns whether it is the best."""
+        # NaN compares as neither better nor worse
         criterion = math.inf if math.isnan(criterion) else criterion
         better = self.position.best is None or criterion < self.position.best
         self.position.waited = 0 if better else self.position.waited + 1

@@ -86,6 +86,7 @@ class CurveTable:
         self.columns += [name for name in event.figures if name not in self.columns]
         self.rows.append({name: str(value) for name, value in {**fixed, **event.figures}.items()})
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # written completely before it replaces the old table, which other programs may have open
         fresh = self.path.with_suffix(".csv.new")
         with fresh.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")

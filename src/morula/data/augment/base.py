@@ -111,6 +111,7 @@ def draw(augmentations: Sequence[AnyAugmentation], rng: np.random.Generator, sha
         match augmentation:
             case Reorienting():
                 orientation = orientation.then(record)
+            # warps are composed, so that image and labels are interpolated only once
             case Spatial():
                 warp = record if warp is None else warp.then(record)
             case Intensity():

@@ -83,5 +83,6 @@ class PoissonNoise(Intensity[PoissonNoiseOptions]):
         low = image.min(axis=axes, keepdims=True)
         span = image.max(axis=axes, keepdims=True) - low
         span = np.where(span > 0, span, np.float32(1))
+        # intensities are scaled to photons, because Poisson noise depends on the absolute count
         counts = np.random.default_rng(seed).poisson((image - low) / span * photons)
         return low + span * (counts / photons).astype(np.float32)

@@ -61,6 +61,7 @@ def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[
         [(1, 2)]
     """
     n = len(shape)
+    # other planes would change the shape or the spacing of the patch
     return [(a, b) for a in range(n) for b in range(a + 1, n) if shape[a] == shape[b] and np.isclose(spacing[a], spacing[b], rtol=1e-3)]
 
 

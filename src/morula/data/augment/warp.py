@@ -65,7 +65,9 @@ def random_displacement(
     rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], *, amplitude: float, knot: float
 ) -> Displacement:
     """A field with standard deviation `amplitude` that varies over the distance `knot`, both physical and equal along all axes."""
+    # cubic splines need two knots beyond each end
     counts = [int(np.ceil((n - 1) * step / knot)) + 4 for n, step in zip(shape, spacing, strict=True)]
+    # clipped, so that the reach of the field is bounded
     coefficients = np.clip(rng.standard_normal((len(shape), *counts)), -2, 2)
     return Displacement(coefficients * (amplitude / _SPLINE_STD ** len(shape)), (knot,) * len(shape))
 
@@ -98,6 +100,7 @@ class Warp:
     def region(self, shape: Sequence[int], spacing: Sequence[float], centre: np.ndarray) -> Region:
         """A box that contains all source positions, in voxels of the image, of a patch of `shape` around `centre`."""
         matrix, shift = self._in_voxels(spacing)
+        # the image of a box under a linear map is inside the box with the absolute matrix
         half = np.abs(matrix) @ ((np.array(shape) - 1) / 2)
         reach = half + sum((d.reach / np.array(spacing) for d in self.displacements), np.zeros(len(half)))
         low, high = centre + shift - reach, centre + shift + reach
