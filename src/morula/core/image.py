@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from morula.core.axes import Axes, canonical
 from morula.core.errors import DataError
@@ -11,6 +11,10 @@ from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
+
+ImageLike: TypeAlias = "Image | ArrayLike"
+"""What functions on images take: an `Image`, a NumPy array, or anything that converts to one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +146,7 @@ class CanonicalView:
         return np.asarray(self[...], dtype=dtype)
 
 
-def spatial_array(values: Any, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
+def spatial_array(values: ImageLike, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
     """Array and spacing of an image with one channel.
 
     Args:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastremap
 import numpy as np
 
 from morula.core.errors import DataError
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 LARGEST_ID = 2**32 - 1
 _TABLE = 1 << 22  # a table of this many entries (16 MB of uint32) is cheaper than renumbering the image
 
 
-def check_labels(values: Any) -> np.ndarray:
+def check_labels(values: ArrayLike) -> np.ndarray:
     """Check a label image and return it as uint32.
 
     Args:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
@@ -225,7 +225,7 @@ def with_verdicts(table: pd.DataFrame, remove: Any) -> pd.DataFrame:
     return table.assign(comment=comment, conditions=np.array(words, dtype=str))
 
 
-def filter_objects(labels: Any, table: pd.DataFrame, remove: Any) -> tuple[np.ndarray, pd.DataFrame]:
+def filter_objects(labels: ImageLike, table: pd.DataFrame, remove: Any) -> tuple[np.ndarray, pd.DataFrame]:
     """Remove the objects that satisfy one of several lists of conditions.
 
     Args:

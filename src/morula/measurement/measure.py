@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fastremap
 import numpy as np
@@ -13,7 +13,7 @@ from numba import njit
 
 from morula.core.errors import DataError, OptionError
 from morula.core.family import did_you_mean
-from morula.core.image import Image, spatial_array
+from morula.core.image import Image, ImageLike, spatial_array
 from morula.core.label_image import as_volume, check_labels
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.kernels.geometry import Geometry, geometry
@@ -26,9 +26,9 @@ _SMALL = 2**16  # ids up to here index the sums directly
 
 
 def measure(
-    labels: Any,
+    labels: ImageLike,
     voxel_size: VoxelSizeLike = None,
-    intensity: Any = None,
+    intensity: ImageLike | None = None,
     *,
     extra: Sequence[str] = (),
     confidence: Sequence[float] | np.ndarray | None = None,
@@ -72,9 +72,9 @@ def measure(
 
 
 def measured_columns(
-    labels: Any,
+    labels: ImageLike,
     voxel_size: VoxelSizeLike = None,
-    intensity: Any = None,
+    intensity: ImageLike | None = None,
     *,
     extra: Sequence[str] = (),
     confidence: Sequence[float] | np.ndarray | None = None,
@@ -104,7 +104,7 @@ def measured_columns(
     return columns
 
 
-def _size(labels: Any, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
+def _size(labels: ImageLike, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
     return labels.voxel_size if voxel_size is None and isinstance(labels, Image) else voxel_size
 
 
@@ -171,7 +171,7 @@ def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np
     return values[ids - 1]
 
 
-def _channels(intensity: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
     """Intensity image as C(Z)YX; float32 where that is exact, as for all 16-bit values, else float64."""
     values = intensity.canonical() if isinstance(intensity, Image) else np.asarray(intensity)
     if values.ndim == len(shape):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.measurement.measure import measured_columns
 from morula.measurement.table import column
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def statistics(labels: Any, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
+def statistics(labels: ImageLike, voxel_size: VoxelSizeLike = None) -> pd.DataFrame:
     """Measurements of objects and the area fraction of the image that they fill, with the column names of CellSeg3D.
 
     Columns: ``Label``; ``Volume`` (voxels); ``Centroid x``, ``y`` and ``z`` (voxels); ``Sphericity (axes)`` (of the spheroid with the

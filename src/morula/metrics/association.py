@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from morula.core.image import ImageLike
 from morula.metrics.overlap import label_arrays
 
 FOUND, MISSED, FALSE = (0, 255, 0), (255, 0, 0), (0, 0, 255)
@@ -45,7 +45,7 @@ def false_table(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"pred_id": table["predicted_id"][table["tag"] == "FP"]}
 
 
-def association_image(truth: Any, prediction: Any, table: Mapping[str, np.ndarray]) -> np.ndarray:
+def association_image(truth: ImageLike, prediction: ImageLike, table: Mapping[str, np.ndarray]) -> np.ndarray:
     """RGB image of the association: matched objects green, false positives blue, and on top false negatives red.
 
     Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from morula.core.image import ImageLike
 from morula.metrics.matching import IOU_RANGE, Scores, match, pool
 from morula.metrics.partition import PartitionAgreement
 
@@ -26,7 +26,7 @@ class ImageScores:
     """Agreement over the voxels of true objects."""
 
     @classmethod
-    def of(cls, truth: Any, prediction: Any) -> ImageScores:
+    def of(cls, truth: ImageLike, prediction: ImageLike) -> ImageScores:
         """Scores of two label images (Z)YX.
 
         Raises:

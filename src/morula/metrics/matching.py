@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
+from morula.core.image import ImageLike
 from morula.metrics.overlap import contingency
 
 
@@ -94,7 +94,7 @@ class Overlaps:
     iou: np.ndarray
 
     @classmethod
-    def of(cls, truth: Any, prediction: Any) -> Overlaps:
+    def of(cls, truth: ImageLike, prediction: ImageLike) -> Overlaps:
         """Overlaps of two label images (Z)YX of equal shape."""
         table = contingency(truth, prediction)
         true_ids, true = np.unique(table.truth, return_inverse=True)
@@ -164,7 +164,7 @@ def _thresholds(values: Sequence[float] | float) -> list[float]:
     return thresholds
 
 
-def match(truth: Any, prediction: Any, thresholds: Sequence[float] | float = (0.5,)) -> list[Scores]:
+def match(truth: ImageLike, prediction: ImageLike, thresholds: Sequence[float] | float = (0.5,)) -> list[Scores]:
     """Match predicted objects to true ones and score the result, once for each threshold.
 
     Args:
@@ -243,7 +243,7 @@ def average(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
     return averaged
 
 
-def associate(truth: Any, prediction: Any, threshold: float = 0.5) -> dict[str, np.ndarray]:
+def associate(truth: ImageLike, prediction: ImageLike, threshold: float = 0.5) -> dict[str, np.ndarray]:
     """Association of true and predicted objects: one row per true object, then one row per predicted object without a match.
 
     Returns:
@@ -284,27 +284,27 @@ def _best(owner: np.ndarray, n: int, iou: np.ndarray, matched: np.ndarray) -> np
     return best
 
 
-def precision(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
+def precision(truth: ImageLike, prediction: ImageLike, *, threshold: float = 0.5) -> float:
     """Fraction of the predicted objects that match a true one; see `match`."""
     return match(truth, prediction, threshold)[0].precision
 
 
-def recall(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
+def recall(truth: ImageLike, prediction: ImageLike, *, threshold: float = 0.5) -> float:
     """Fraction of the true objects that are matched; see `match`."""
     return match(truth, prediction, threshold)[0].recall
 
 
-def accuracy(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
+def accuracy(truth: ImageLike, prediction: ImageLike, *, threshold: float = 0.5) -> float:
     """Matches divided by the number of different true and predicted objects; see `match`."""
     return match(truth, prediction, threshold)[0].accuracy
 
 
-def f1(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
+def f1(truth: ImageLike, prediction: ImageLike, *, threshold: float = 0.5) -> float:
     """Harmonic mean of precision and recall; see `match`."""
     return match(truth, prediction, threshold)[0].f1
 
 
-def panoptic_quality(truth: Any, prediction: Any, *, threshold: float = 0.5) -> float:
+def panoptic_quality(truth: ImageLike, prediction: ImageLike, *, threshold: float = 0.5) -> float:
     """F1 weighted with the mean IoU of the matches; see `match`."""
     return match(truth, prediction, threshold)[0].panoptic_quality
 
@@ -312,7 +312,7 @@ def panoptic_quality(truth: Any, prediction: Any, *, threshold: float = 0.5) -> 
 IOU_RANGE = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
-def average_precision(truth: Any, prediction: Any, *, thresholds: Sequence[float] = IOU_RANGE) -> float:
+def average_precision(truth: ImageLike, prediction: ImageLike, *, thresholds: Sequence[float] = IOU_RANGE) -> float:
     """Mean of tp / (tp + fp + fn) over thresholds of the IoU, as the Data Science Bowl 2018 scored; see `match`.
 
     Examples:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 
 from morula.core.errors import DataError, OptionError
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 
 _DENSE_CELLS = 2**20
 
@@ -74,7 +73,7 @@ def _count_hashed(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
     return keys[filled], counts[filled]
 
 
-def label_arrays(truth: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+def label_arrays(truth: ImageLike, prediction: ImageLike) -> tuple[np.ndarray, np.ndarray]:
     """Two label images as uint32 arrays (Z)YX of equal shape.
 
     Raises:
@@ -97,7 +96,7 @@ def _as_uint32(array: np.ndarray, what: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.uint32)
 
 
-def contingency(truth: Any, prediction: Any) -> Contingency:
+def contingency(truth: ImageLike, prediction: ImageLike) -> Contingency:
     """Number of voxels of every pair (true label, predicted label) that occurs.
 
     One pass over the runs of equal pairs: into a dense table where the ids are small, else into a hash map.
@@ -130,7 +129,7 @@ def contingency(truth: Any, prediction: Any) -> Contingency:
     return Contingency((keys >> np.uint64(32)).astype(np.int64), (keys & np.uint64(0xFFFFFFFF)).astype(np.int64), counts[order])
 
 
-def class_table(truth: Any, prediction: Any, classes: int, *, ignore: int | None = None) -> np.ndarray:
+def class_table(truth: ImageLike, prediction: ImageLike, classes: int, *, ignore: int | None = None) -> np.ndarray:
     """Voxels by true and predicted class: int64 (classes, classes), true classes in rows. The sum of tables pools several images.
 
     Args:
@@ -197,7 +196,7 @@ def dice_per_class(table: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
     return _dice_of(np.asarray(table))
 
 
-def _foreground_table(truth: Any, prediction: Any, ignore: int | None) -> np.ndarray:
+def _foreground_table(truth: ImageLike, prediction: ImageLike, ignore: int | None) -> np.ndarray:
     pairs = contingency(truth, prediction)
     kept = np.ones(len(pairs.count), bool) if ignore is None else pairs.truth != ignore
     table = np.zeros((2, 2), np.int64)
@@ -205,7 +204,7 @@ def _foreground_table(truth: Any, prediction: Any, ignore: int | None) -> np.nda
     return table
 
 
-def iou(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
+def iou(truth: ImageLike, prediction: ImageLike, *, ignore: int | None = None) -> float:
     """Intersection over union (Jaccard index) of the foreground (all values other than 0). NaN when there is none.
 
     Args:
@@ -220,7 +219,7 @@ def iou(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
     return float(_iou_of(_foreground_table(truth, prediction, ignore))[1])
 
 
-def dice(truth: Any, prediction: Any, *, ignore: int | None = None) -> float:
+def dice(truth: ImageLike, prediction: ImageLike, *, ignore: int | None = None) -> float:
     """Dice coefficient of the foreground (all values other than 0). NaN when there is none.
 
     Args:

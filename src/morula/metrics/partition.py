@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
+from morula.core.image import ImageLike
 from morula.metrics.overlap import contingency
 
 
@@ -37,7 +37,7 @@ class PartitionAgreement:
     """Conditional entropy of the truth given the prediction, times the number of voxels, in bits."""
 
     @classmethod
-    def of(cls, truth: Any, prediction: Any, *, ignore: int | None = 0) -> PartitionAgreement:
+    def of(cls, truth: ImageLike, prediction: ImageLike, *, ignore: int | None = 0) -> PartitionAgreement:
         """Agreement of two label images (Z)YX; voxels with the true label `ignore` are not evaluated.
 
         Raises:
@@ -77,7 +77,7 @@ def _pairs(sizes: np.ndarray) -> float:
     return float((sizes * (sizes - 1)).sum())
 
 
-def variation_of_information(truth: Any, prediction: Any, *, ignore: int | None = 0) -> tuple[float, float]:
+def variation_of_information(truth: ImageLike, prediction: ImageLike, *, ignore: int | None = 0) -> tuple[float, float]:
     """Bits by which a prediction splits true objects, and by which it merges them (Meila 2007); both are 0 for equal partitions.
 
     Their sum is the variation of information. Equal to ``skimage.metrics.variation_of_information`` of (truth, prediction).

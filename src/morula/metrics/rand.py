@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from morula.core.image import ImageLike
 from morula.metrics.partition import PartitionAgreement
 
 
-def adapted_rand_error(truth: Any, prediction: Any, *, ignore: int | None = 0) -> float:
+def adapted_rand_error(truth: ImageLike, prediction: ImageLike, *, ignore: int | None = 0) -> float:
     """One minus the F-score of the pairs of voxels that are in the same object (SNEMI3D; https://doi.org/10.3389/fnana.2015.00142).
 
     0 is best and 1 worst. Equal to ``skimage.metrics.adapted_rand_error``. NaN where no pair of voxels is evaluated.

@@ -1,1 +1,1 @@
-"""Simulated microscopy, random label images and contract tests: what Morula is tested with, shipped for those who extend it."""
+"""Tools for tests: simulated images, hypothesis strategies, contract tests of the families, and the check of errors by code."""

@@ -1,7 +1,7 @@
-"""The laws that the members of the families keep. A member is tested by being listed.
+"""Contract tests for the members of the families: laws that every member must satisfy.
 
-Each law is a function of the member's name that raises `AssertionError` where the law is broken; those of the formats take a folder, too.
-A package that adds a variant tests it like this::
+Each law is a function of the member's name that raises `AssertionError` when the law is violated; the laws of formats also take a folder.
+A package that adds a member tests it like this::
 
     @pytest.mark.parametrize("law", REPRESENTATION_LAWS)
     def test_laws(law):
@@ -29,7 +29,7 @@ FormatLaw = Callable[[str, Path], None]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A label image (Z)YX uint32 with its spacing, and what is special about it."""
+    """A label image (Z)YX uint32 with its spacing; `name` says what is special about it."""
 
     name: str
     labels: np.ndarray
@@ -37,7 +37,7 @@ class Case:
 
 
 def label_cases() -> Iterator[Case]:
-    """Label images that ask everything of a function: 2D and 3D, anisotropic, without and with objects, at the border, huge ids, pieces."""
+    """Label images with all difficult properties: 2D and 3D, anisotropic, empty, full, objects at the border, huge ids, several pieces."""
     plane, volume = (1.0, 1.0), (2.0, 1.0, 1.0)
     for kind, shape, spacing in (("nuclei", (48, 40), plane), ("membranes", (40, 40), (1.0, 0.5)), ("nuclei", (12, 32, 28), volume)):
         made = simulate(kind, shape=shape, n_objects=9, rng=np.random.default_rng(3), spacing=spacing)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def without_ties(case: Case) -> np.ndarray:
-    """Labels without the objects whose centroid lies midway between voxels: no voxel can mark such a centre in every orientation."""
+    """Labels without the objects whose centroid is midway between voxels: no voxel can mark such a centre in every orientation."""
     from morula.measurement.measure import measured_columns
 
     table = measured_columns(case.labels)
@@ -80,7 +80,7 @@ def without_ties(case: Case) -> np.ndarray:
 
 
 def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two label images mark the same objects, whatever their ids.
+    """Whether two label images contain the same objects, independent of ids.
 
     Examples:
         >>> same_partition(np.array([0, 1, 1, 2]), np.array([0, 9, 9, 3]))
@@ -100,7 +100,7 @@ def _representation(name: str) -> Any:
 
 
 def representation_says_what_it_is(name: str) -> None:
-    """Its code is its name; its activation and its loss exist."""
+    """The code equals the name; activation and loss exist."""
     from morula.losses import LOSSES
 
     each = _representation(name)
@@ -112,7 +112,7 @@ def representation_says_what_it_is(name: str) -> None:
 
 
 def representation_is_finite(name: str) -> None:
-    """Channels are finite float32 of the stated width and the labels' shape, in the range of the activation; labels stay as they are."""
+    """Channels are finite float32 of the stated width and the labels' shape, in the range of the activation; labels are not modified."""
     each = _representation(name)
     low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}.get(each.activation, (-np.inf, np.inf))
     for case in label_cases():
@@ -133,7 +133,7 @@ def representation_ignores_the_ids(name: str) -> None:
 
 
 def representation_follows_orientations(name: str) -> None:
-    """The channels of turned labels are the turned channels, for every orientation that the representation names."""
+    """The channels of reoriented labels are the reoriented channels, for every orientation that the representation supports."""
     each = _representation(name)
     for case in label_cases():
         labels = without_ties(case)
@@ -146,7 +146,7 @@ def representation_follows_orientations(name: str) -> None:
 
 
 def representation_reorients_batches(name: str) -> None:
-    """`reorient` leaves leading axes alone, does the same to tensors, and is undone by the inverse."""
+    """`reorient` does not change leading axes, does the same to tensors, and is undone by the inverse."""
     import torch
 
     each = _representation(name)
@@ -173,7 +173,7 @@ def representation_states_its_context(name: str) -> None:
 
 
 def representation_stands_alone(name: str) -> None:
-    """Where objects stand alone, each has the same values when it is the only one."""
+    """Representations that encode objects independently give each object the same values when it is the only one."""
     each = _representation(name)
     for case in label_cases() if each.per_object else ():
         labels = np.asarray(case.labels, np.uint32)
@@ -237,7 +237,7 @@ def augmentation_repeats_itself(name: str) -> None:
 
 
 def augmentation_keeps_labels(name: str) -> None:
-    """Images stay float32, finite and of the same shape; labels keep their type, and no id appears that was not there."""
+    """Images stay float32, finite and of the same shape; labels keep their type, and no new id appears."""
     for shape, spacing in _PATCHES:
         before = _augmented(_augmentation(name, 0.0), 0, shape, spacing)
         for seed in range(4):
@@ -269,7 +269,7 @@ def _pair(ndim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def metric_runs_from_0_to_1(name: str) -> None:
-    """The truth itself scores 1, nothing and what lies elsewhere 0, a nearly right answer in between."""
+    """The truth itself scores 1, an empty or disjoint prediction 0, a nearly correct one in between."""
     from morula.metrics import METRICS
 
     metric = METRICS.load(name)
@@ -283,7 +283,7 @@ def metric_runs_from_0_to_1(name: str) -> None:
 
 
 def metric_ignores_ids_and_orientation(name: str) -> None:
-    """Other ids, and turning truth and prediction alike, change nothing."""
+    """Other ids, and reorienting truth and prediction together, do not change the score."""
     from morula.metrics import METRICS
 
     metric = METRICS.load(name)
@@ -312,7 +312,7 @@ def _arrays() -> Iterator[tuple[np.ndarray, str, bool]]:
 
 
 def format_returns_what_was_written(name: str, folder: Path) -> None:
-    """What was written is read again, value by value, or refused in words and nothing is left behind."""
+    """What was written is read back exactly, or writing is rejected and leaves no file."""
     from morula.io import FORMATS
     from morula.io.read import read, read_labels
     from morula.io.write import write
@@ -329,7 +329,7 @@ def format_returns_what_was_written(name: str, folder: Path) -> None:
         kept += 1
         opened = read_labels if labels else read
         stated = opened(path)
-        # a format may keep its own order of the axes when it states it; one that states none is told
+        # a format may store the axes in its own order if it states them; for one without axes they are given
         image = stated if set(stated.axes) == set(axes) else opened(path, axes=axes)
         np.testing.assert_array_equal(image.canonical(), canonical(array, axes))
         assert np.asarray(image).dtype.kind in ("u" if labels else array.dtype.kind)
@@ -337,7 +337,7 @@ def format_returns_what_was_written(name: str, folder: Path) -> None:
 
 
 def format_refuses_to_overwrite(name: str, folder: Path) -> None:
-    """An existing file is replaced only where that is said, and a refused write leaves it as it was."""
+    """An existing file is replaced only with `overwrite`, and a rejected write does not change it."""
     from morula.io import FORMATS
     from morula.io.read import read
     from morula.io.write import write

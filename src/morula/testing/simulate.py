@@ -1,7 +1,7 @@
-"""Simulated microscopy with exact labels: nuclei and membranes in 2D and 3D, made of touching objects seen through simple optics.
+"""Simulated microscopy images with exact labels: touching nuclei or membranes in 2D and 3D, imaged through simple optics.
 
-The demo, the tests and the benchmarks use it, so that nothing has to be downloaded. The picture is built as a microscope would: objects,
-stain, uneven illumination, blur by the point spread function, background, photon noise, camera noise.
+The demo, the tests and the benchmarks use it, so that nothing has to be downloaded. The image is formed as in a microscope: objects, stain,
+uneven illumination, blur by the point spread function, background, photon noise, camera noise.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ KINDS = ("nuclei", "membranes")
 
 @dataclass(frozen=True)
 class Optics:
-    """The microscope: what lies between the objects and the numbers in the file."""
+    """Parameters of the simulated microscope."""
 
     blur: float = 1.0
     """Standard deviation of the Gaussian point spread function in the plane, in pixels of the last axis."""
     axial_blur: float = 2.5
-    """How many times longer the point spread function is along z."""
+    """Length of the point spread function along z, relative to that in the plane."""
     photons: float = 150.0
-    """Photons that a voxel of the brightest structure sends."""
+    """Photons per voxel of the brightest structure."""
     haze: float = 0.12
-    """Out-of-focus light, as a part of the light that the neighbourhood sends."""
+    """Out-of-focus light, as a fraction of the light of the neighbourhood."""
     illumination: float = 0.3
-    """How much darker the worst lit part is than the best lit one, 0 to 1."""
+    """Relative loss of illumination from the brightest to the darkest part of the image, 0 to 1."""
     offset: float = 100.0
-    """Grey value of the camera in the dark."""
+    """Grey value of the camera without light."""
     gain: float = 4.0
-    """Grey values a photon."""
+    """Grey values per photon."""
     read_noise: float = 8.0
-    """Standard deviation of the camera's noise, in grey values."""
+    """Standard deviation of the camera noise, in grey values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,23 +62,23 @@ def simulate(
     touching: float = 0.6,
     optics: Optics | None = None,
 ) -> Simulated:
-    """An image of touching nuclei, or of a tissue of cells with stained membranes, and its labels.
+    """Simulate an image of touching nuclei, or of a tissue of cells with stained membranes, and its labels.
 
-    Object sizes follow from the number of objects and the part of the image that they cover. Objects that would be hidden by others are
-    left out, so that there are at most `n_objects`.
+    Object sizes follow from the number of objects and the fraction of the image that they cover. Objects that would be hidden by others are
+    omitted, so that there are at most `n_objects`.
 
     Args:
         kind: ``"nuclei"`` (filled, textured) or ``"membranes"`` (bright walls between dark cells).
         shape: (Z)YX in voxels.
-        n_objects: how many objects, 0 upwards.
-        rng: the source of all randomness; the same state gives the same bytes.
+        n_objects: number of objects, 0 or more.
+        rng: source of all randomness; the same state gives the same bytes.
         spacing: voxel edge lengths in array order; objects are round in physical space. Ones when `None`.
-        coverage: part of the image that objects cover, between 0 and 1; 0.35 for nuclei and 0.85 for membranes when `None`.
-        touching: part of the objects that are put against another one, 0 to 1.
+        coverage: fraction of the image that objects cover, between 0 and 1; 0.35 for nuclei and 0.85 for membranes when `None`.
+        touching: fraction of the objects that are placed beside another one, 0 to 1.
         optics: the microscope.
 
     Raises:
-        OptionError: for an unknown kind, a shape that is not 2D or 3D, or figures outside their range.
+        OptionError: for an unknown kind, a shape that is not 2D or 3D, or numbers outside their range.
 
     Examples:
         >>> nuclei = simulate("nuclei", shape=(64, 64), n_objects=8, rng=np.random.default_rng(0))
@@ -91,7 +91,7 @@ def simulate(
         raise OptionError("simulate.fraction", f"coverage ({coverage}) and touching ({touching}) must be between 0 and 1")
     optics = Optics() if optics is None else optics
     scale = np.asarray(spacing) / spacing[-1]  # all lengths below are in pixels of the last axis
-    fill = 1.35 if kind == "membranes" else 1.1  # neighbours cut parts of each other off
+    fill = 1.35 if kind == "membranes" else 1.1  # overlapping neighbours lose a part of their size
     volume = float(np.prod(shape) * np.prod(scale))
     radius = _radius(fill * coverage * volume / max(n_objects, 1), len(shape))
     radii = radius * rng.lognormal(0.0, 0.14, n_objects)
@@ -116,7 +116,7 @@ def simulate_data_set(
     """Write ``train`` and ``test``, each with ``images/NAME.tif`` and ``labels/NAME.tif``, into a folder and return the folder.
 
     The number of objects varies by a quarter around `n_objects`. Image i of a split depends on (seed, split, i) only: a larger data set
-    begins with the smaller one. The voxel size (micrometres) stands in the files when `spacing` is given.
+    begins with the smaller one. The files state the voxel size (micrometres) when `spacing` is given.
     """
     from morula.io.write import write
 
@@ -154,7 +154,7 @@ def _radius(volume: float, ndim: int) -> float:
 
 
 def _place(extent: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, touching: float) -> np.ndarray:
-    """Centres (n, ndim): darts with a least distance, many thrown right beside an earlier object. The distance relaxes where it is full."""
+    """Centres (n, ndim) by dart throwing with a minimum distance, relaxed when no place is found; many aim beside an object."""
     centres = np.zeros((len(radii), len(extent)))
     for i, radius in enumerate(radii):
         closeness = 0.86
@@ -177,7 +177,7 @@ def _place(extent: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, t
 
 
 def _smooth(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
-    """Random field (float32, mean 0, deviation 1) whose bumps are `length` pixels long: coarse noise, smoothly interpolated."""
+    """Random field (float32, mean 0, deviation 1) with a correlation length of `length` pixels: coarse noise, smoothly interpolated."""
     field: np.ndarray = rng.standard_normal([int(n * s / length) + 2 for n, s in zip(shape, scale, strict=True)], dtype=np.float32)
     for axis in np.argsort(shape):  # short axes first: the array stays small for longer
         n, size = shape[axis], len(shape)
@@ -195,9 +195,10 @@ def _smooth(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.ra
 def _grow(
     shape: tuple[int, ...], scale: np.ndarray, centres: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, stretch: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each voxel goes to the object whose centre is nearest, measured in that object's stretched and bent radii, when that is below 1.
+    """Assign each voxel to the nearest object, where distances are measured in the stretched and bent radii of the object.
 
-    Returns labels uint32, the least and the second least measure (float32, 1 at most).
+    A voxel at a distance above 1 from all objects is background. Returns labels (uint32), and the smallest and the second smallest distance
+    (float32, at most 1).
     """
     labels = np.zeros(shape, np.uint32)
     first, second = np.ones(shape, np.float32), np.ones(shape, np.float32)
@@ -231,7 +232,7 @@ def _grow(
 
 
 def _tidy(labels: np.ndarray) -> np.ndarray:
-    """One piece an object (the largest), hidden objects dropped, ids 1 to n in the smallest type from uint16 up."""
+    """Keep the largest piece of each object, remove tiny objects, and renumber from 1 to n in uint16 or uint32."""
     import cc3d
 
     pieces = cc3d.connected_components(labels, connectivity=4 if labels.ndim == 2 else 6)
@@ -240,7 +241,7 @@ def _tidy(labels: np.ndarray) -> np.ndarray:
     owner[pieces.ravel()] = labels.ravel()
     order = np.argsort(sizes, kind="stable")
     largest = np.zeros(int(owner.max()) + 1, np.int64)
-    largest[owner[order]] = order  # written last, the largest piece of each owner stays
+    largest[owner[order]] = order  # in ascending order, so that the largest piece is written last
     kept = [piece for piece in largest[1:] if piece and sizes[piece] >= 4 * labels.ndim]
     table = np.zeros(len(sizes), np.uint16 if len(kept) < 2**16 else np.uint32)
     table[kept] = np.arange(1, len(kept) + 1)
@@ -248,7 +249,7 @@ def _tidy(labels: np.ndarray) -> np.ndarray:
 
 
 def _nuclei(labels: np.ndarray, first: np.ndarray, scale: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """Stain of nuclei: thicker in the middle, of differing brightness, with chromatin texture and a few dark nucleoli."""
+    """Stain of nuclei: thicker in the middle, of different brightness, with chromatin texture and a few dark nucleoli."""
     n = int(labels.max(initial=0))
     brightness = np.concatenate([[0.0], np.clip(rng.lognormal(-0.35, 0.3, n), 0.35, 1.3)]).astype(np.float32)
     dome = np.sqrt(np.maximum(1 - first * first, 0)) if labels.ndim == 2 else np.minimum(1, (1 - first) * 4)
@@ -260,7 +261,7 @@ def _nuclei(labels: np.ndarray, first: np.ndarray, scale: np.ndarray, radius: fl
 
 
 def _membranes(labels: np.ndarray, gap: np.ndarray, scale: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """Stain of membranes: a wall, unevenly stained, where two cells meet (`gap` is 0 there) and at the outer face; dim cytoplasm."""
+    """Stain of membranes: unevenly stained walls between cells (where `gap` is 0) and at the outer face; dim cytoplasm."""
     wall = np.exp(-((gap * np.float32(0.5 * radius / 0.9)) ** 2))
     uneven = np.clip(0.8 + 0.2 * _smooth(labels.shape, scale, max(radius / 1.5, 2.0), rng), 0.25, 1.2)
     cytoplasm = 0.12 + 0.03 * _smooth(labels.shape, scale, max(radius / 4, 1.5), rng)
@@ -268,7 +269,7 @@ def _membranes(labels: np.ndarray, gap: np.ndarray, scale: np.ndarray, radius: f
 
 
 def _photograph(stain: np.ndarray, scale: np.ndarray, optics: Optics, rng: np.random.Generator) -> np.ndarray:
-    """Stain to grey values uint16."""
+    """Image of a stain through the microscope, in grey values (uint16)."""
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     ndim = stain.ndim

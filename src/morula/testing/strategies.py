@@ -16,7 +16,7 @@ Ids = Literal["sequential", "gaps", "huge"]
 
 
 def shapes(*, ndim: int | None = None, min_side: int = 1, max_side: int = 24) -> st.SearchStrategy[tuple[int, ...]]:
-    """Shapes (Z)YX; 2D and 3D where `ndim` is left open. The z axis is no longer than 12."""
+    """Shapes (Z)YX; 2D and 3D where `ndim` is `None`. The z axis is no longer than 12."""
     flat = st.tuples(*[st.integers(min_side, max_side)] * 2)
     deep = st.tuples(st.integers(min_side, max(min_side, min(max_side, 12))), *[st.integers(min_side, max_side)] * 2)
     return {2: flat, 3: deep}[ndim] if ndim else st.one_of(flat, deep)
@@ -49,12 +49,12 @@ def label_images(
 
     Args:
         draw: given by hypothesis.
-        ndim: 2 or 3; both where left open.
-        min_objects: fewest objects.
-        max_objects: most objects.
+        ndim: 2 or 3; both where `None`.
+        min_objects: minimum number of objects.
+        max_objects: maximum number of objects.
         max_side: longest edge in voxels.
-        pieces: whether an id may stand on several pieces.
-        ids: 1 to n, with gaps, or up to 2**31; any of them where left open.
+        pieces: whether an object may consist of several pieces.
+        ids: 1 to n, with gaps, or up to 2**31; any of them where `None`.
     """
     shape = draw(shapes(ndim=ndim, max_side=max_side).filter(lambda shape: int(np.prod(shape)) >= min_objects))
     n = draw(st.integers(min_objects, min(max_objects, int(np.prod(shape)))))

@@ -1,4 +1,4 @@
-"""The laws of networks and losses; see `morula.testing.contracts`."""
+"""Contract tests of networks and losses; see `morula.testing.contracts`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _inputs(ndim: int) -> Iterator[Tensor]:
 
 
 def network_takes_any_size(name: str) -> None:
-    """Every head comes back with its channels and the input's shape, finite, in training and evaluation."""
+    """Every head returns its channels in the shape of the input, finite, in training and evaluation."""
     for ndim in (2, 3):
         network = _network(name, ndim)
         assert len(network.multiple) == len(network.receptive_halo) == ndim
