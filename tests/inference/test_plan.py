@@ -118,7 +118,7 @@ def test_batches_fill_memory():
         ({"tile": (64,)}, "tile.dimensions"),
         ({"overlap": 1.5}, "overlap.fraction"),
         ({"overlap": (60, 0), "tile": (64, 64)}, "overlap.too_large"),
-        ({"shape": (0, 5)}, "image.empty"),
+        ({"shape": (0, 5)}, "tile.empty_image"),
     ],
 )
 def test_errors(change, code):

@@ -303,7 +303,7 @@ def test_weights_not_finite_are_not_saved(tmp_path: Path, options: Training) -> 
         return loss(outputs, batch)
 
     settings = varied(options, checkpoint_every="1 steps", validate_every=4)
-    with raises("weights.not_finite"):
+    with raises("training.weights_not_finite"):
         list(fit(network(), cliff, Patches(), settings, folder=tmp_path))
     assert all(bool(value.isfinite().all()) for value in load_weights_of(tmp_path / "checkpoints" / "last").values())
 

@@ -292,7 +292,7 @@ def _check(
         if isinstance(value, Sequence) and len(value) != len(shape):
             raise OptionError("tile.dimensions", f"must have one length per axis ({len(shape)})", key=name, value=tuple(value))
     if min(shape) < 1:
-        raise OptionError("image.empty", "every axis of the image must have at least 1 voxel", key="shape", value=shape)
+        raise OptionError("tile.empty_image", "every axis of the image must have at least 1 voxel", key="shape", value=shape)
     if tile is not None and any(t < 1 or t % m for t, m in zip(tile, multiple, strict=True)):
         raise OptionError(
             "tile.not_a_multiple",

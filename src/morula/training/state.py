@@ -332,7 +332,7 @@ class TrainingState:
         bad = [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]
         if bad:
             raise TrainingError(
-                "weights.not_finite",
+                "training.weights_not_finite",
                 f"weights became NaN or infinite by step {self.position.step} ({len(bad)} tensors) although the loss was finite",
                 key=bad[0],
                 remedy="Start again with a lower training.optimiser.lr or with training.clip_norm: 1.0. "

@@ -283,7 +283,7 @@ def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
         if each.exists() and each != path:
             return each
     raise MissingFileError(
-        "labels.missing",
+        "volume.labels_missing",
         f"there is no {part} of {str(path)!r}: tried {', '.join(map(str, tried[:4]))}",
         remedy=f"Name both in file_paths: {{raw: {path.name}, {part}: ...}}.",
     )
