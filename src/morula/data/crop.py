@@ -48,6 +48,7 @@ def cache_in_memory(images: Sequence[Image], limit: int) -> list[Image]:
     result = []
     for image in images:
         size = int(np.prod(image.shape, dtype=np.int64)) * image.dtype.itemsize
+        # arrays in memory need no copy
         if not isinstance(image.data, np.ndarray) and used + size <= limit:
             used += size
             image = Image(np.asarray(image), image.axes, image.voxel_size, image.source)

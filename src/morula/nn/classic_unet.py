@@ -46,6 +46,7 @@ class ClassicUNet(UNet):
     options: ClassicUNetOptions
 
     def _enlarge(self, level: int, n_in: int) -> nn.Module:
+        # the same upsampling as in UNet, followed by normalisation and activation
         plain = super()._enlarge(level, n_in)
         assert isinstance(plain, Enlarge)
         return NormalisedEnlarge(self._style, plain, self._enlarged_width(level))

@@ -73,6 +73,7 @@ class EDSR(Network):
         if self.enlarge is None:
             out = first + self.last(self.blocks(first))
             return {name: output(out) for name, output in self.outputs.items()}
+        # BiaPy trained a super-resolution network and interpolated its output back to the size of the input
         out = functional.pixel_shuffle(self.enlarge(self.blocks(first) + self.last(first)), 2)
         size = x.shape[2:]
         return {

@@ -90,6 +90,7 @@ class MultiResUNet(Network):
         style = Style(ndim, options.norm, options.activation, options.groups)
         kernels, pools, features = options.kernel_sizes(ndim), options.pool_sizes(ndim), options.features
         widths = [block_widths(width, options.scale) for width in features]
+        # the results of the three convolutions are concatenated
         totals = [sum(shares) for shares in widths]
         steps = range(len(pools))
         self.encoder = nn.ModuleList(

@@ -34,6 +34,7 @@ class PreactivationBlock(nn.Module):
         shortcut_norm: bool = False,
     ) -> None:
         super().__init__()
+        # normalising the image itself would discard its intensities
         self.norm = nn.Identity() if first else normalisation(style, n_in)
         self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
         self.convolutions = nn.Sequential(BiasedBlock(style, n_in, n_out, kernel), convolution(style.ndim, n_out, n_out, kernel))
@@ -57,6 +58,7 @@ class ExcitedResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.excited = excited
+        # normalising the image itself would discard its intensities
         self.norm = nn.Identity() if first else normalisation(style, n_in)
         self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
         self.entry = BiasedBlock(style, n_in, n_out, kernel)

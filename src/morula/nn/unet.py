@@ -76,6 +76,7 @@ class UNet(Network):
         widths = (in_channels, *options.features)
         self.encoder = nn.ModuleList(self._encoder_level(level, widths[level]) for level in range(options.levels))
         self.pools = nn.ModuleList(pool(ndim, factor) for factor in self._pools)
+        # heads differ only in their last convolution unless each has its own decoder
         names = list(self.heads) if options.separate_decoders else ["all"]
         self.decoders = nn.ModuleDict({name: self._decoder() for name in names})
         self.outputs = nn.ModuleDict({name: self._output(width) for name, width in self.heads.items()})
@@ -123,6 +124,7 @@ class UNet(Network):
         return None
 
     def _halo(self, axis: int) -> int:
+        # radii of convolutions in series add up
         radii = [kernel[axis] // 2 * self.convolutions_per_block for kernel in self._kernels]
         down = [radius * self.options.convolutions for radius in radii]
         up = [radius * self.options.decoder_convolutions for radius in radii[:-1]]

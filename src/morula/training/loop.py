@@ -106,6 +106,7 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _
         while True:
             if run.report_due:
                 yield from _report(run, lambda: stop() or interrupted(), hooks)
+            # all processes must stop at the same step, because a step needs all of them
             leaving = run.agreed(stop() or interrupted()) and not run.over
             if run.save_due or (leaving and run.unsaved):
                 yield run.save()

@@ -110,6 +110,7 @@ def build_optimiser(
     groups: list[Group] = []
     for factor, weights in parts.items():
         lr = options.lr * factor
+        # weight decay of biases and normalisations would shift means without limiting complexity
         if options.decay_all:
             groups.append({"params": weights, "weight_decay": options.weight_decay, "lr": lr})
             continue

@@ -110,6 +110,7 @@ class TrainingState:
     ) -> None:
         self.network, self.loaders, self.options, self.folder = network, loaders, options, folder / "checkpoints"
         self.fabric = fabric = open_fabric(options)
+        # all processes take the same number of steps, or one would wait for the others
         self.length = max(1, loaders.steps_per_epoch // fabric.world_size)
         if loaders.steps_per_epoch < 1:
             raise TrainingError(

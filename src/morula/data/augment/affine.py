@@ -142,5 +142,6 @@ class Shift(Spatial[ShiftOptions]):
         """See `Augmentation.draw`."""
         if not self.happens(rng):
             return None
+        # physical, because warps are
         edges = np.array(shape) * np.array(spacing)
         return Warp.affine(shift=rng.uniform(-1, 1, len(shape)) * self.options.fraction * edges, ndim=len(shape))
