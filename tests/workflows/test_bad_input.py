@@ -56,7 +56,7 @@ def finished(folder: Path) -> list[str]:
     return [event.message for event in events if isinstance(event, Warned)]
 
 
-def test_masks_in_place_of_objects_are_told(mine: Path) -> None:
+def test_binary_masks_cause_a_warning(mine: Path) -> None:
     for file in (mine / "data/train/labels").iterdir():
         replaced(file, (np.asarray(morula.read(file)) > 0).astype(np.uint8))
     assert any("masks look like that" in said for said in finished(mine))
@@ -73,7 +73,7 @@ def leftovers(folder: Path) -> list[str]:
 # files
 
 
-def test_missing_files_are_told_all_at_once(mine: Path) -> None:
+def test_all_missing_files_are_reported(mine: Path) -> None:
     shutil.rmtree(mine / "data/train/images")
     shutil.rmtree(mine / "data/test/labels")
     said = refused(mine)
@@ -82,7 +82,7 @@ def test_missing_files_are_told_all_at_once(mine: Path) -> None:
     assert str(mine / "data/train/images") in said
 
 
-def test_a_file_that_is_no_image(mine: Path) -> None:
+def test_file_that_is_no_image(mine: Path) -> None:
     (mine / "data/train/images/nuclei_001.tif").write_text("a thesis")
     said = refused(mine)
     assert "nuclei_001.tif" in said
@@ -112,7 +112,7 @@ def test_a_damaged_chunk_of_a_zarr_image_is_named(trained: Path, data2d: Path, t
 # what does not belong together
 
 
-def test_shapes_and_counts_that_differ_are_told_all_at_once(mine: Path) -> None:
+def test_all_shape_and_count_errors_are_reported(mine: Path) -> None:
     for name in ("nuclei_000.tif", "nuclei_002.tif"):
         replaced(mine / "data/train/labels" / name, np.zeros((64, 32), np.uint16))
     (mine / "data/test/labels/nuclei_001.tif").unlink()
@@ -167,7 +167,7 @@ def test_a_constant_image_is_told_and_trained_on(mine: Path) -> None:
     assert "is constant" in (mine / "run/report.html").read_text()
 
 
-def test_an_image_smaller_than_the_patch_is_padded_and_said(mine: Path) -> None:
+def test_small_image_is_padded_with_a_warning(mine: Path) -> None:
     for part in ("train", "test"):
         for kind in ("images", "labels"):
             path = mine / f"data/{part}/{kind}/nuclei_000.tif"
@@ -222,7 +222,7 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(
     assert checksum(trained / "objects") == checksum(run2d / "objects")
 
 
-def test_a_run_folder_that_cannot_be_made(mine: Path) -> None:
+def test_run_folder_that_cannot_be_created(mine: Path) -> None:
     (mine / "notes.txt").write_text("a file")
     with pytest.raises(FileWriteError, match="cannot be made"):
         list(morula.train(mine / "job.yaml", output=mine / "notes.txt" / "run"))
@@ -243,7 +243,7 @@ main()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on file sizes")
-def test_a_training_on_a_full_disk_ends_in_words(mine: Path) -> None:
+def test_training_on_a_full_disk(mine: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, cwd=mine)
     assert done.returncode == 1, done.stderr
     assert "error: " in done.stderr

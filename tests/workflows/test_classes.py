@@ -58,7 +58,7 @@ def test_two_channels_and_a_folder_give_the_same_patches(job_text: Callable[...,
             np.testing.assert_array_equal(one.sample(0, index)[name], two.sample(0, index)[name])
 
 
-def test_the_class_is_learned_in_objects_of_known_class_alone(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
+def test_classes_are_learned_in_annotated_objects(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     prepared = prepare(load_job(_job(job_text, data, tmp_path), overrides=["augment=none", "sampling.patch=[64,64]"]))
     assert prepared.method.channels == ("F", "C", "plain", "spotted")
     assert prepared.method.heads == {"channels": 2, "classes": 2}
@@ -72,14 +72,14 @@ def test_the_class_is_learned_in_objects_of_known_class_alone(job_text: Callable
     assert sample["weights"][0].all()
 
 
-def test_a_run_with_classes_in_a_second_channel_ends_with_its_report(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
+def test_classes_in_a_second_channel(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     settings = ["training.epochs=1", "sampling.patches_per_epoch=4", "network.features=[4,8]"]
     list(morula.run(_job(job_text, data, tmp_path, both=True), output=tmp_path / "run", overrides=settings))
     assert "Classes of objects, all test images together" in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.slow
-def test_a_run_votes_a_class_for_each_object_and_scores_it(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
+def test_classes_of_objects_are_predicted_and_scored(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     settings = ["training.epochs=8", "sampling.patches_per_epoch=32", "training.optimiser.lr=1e-2", "network.features=[8,16]"]
     list(morula.run(_job(job_text, data, tmp_path), output=tmp_path / "run", overrides=settings))
     right = total = 0

@@ -32,7 +32,7 @@ def labels(tmp_path: Path) -> Path:
     return tmp_path / "labels"
 
 
-def test_thin_objects_are_lost_by_contours_and_kept_by_affinities(labels: Path) -> None:
+def test_affinities_keep_thin_objects(labels: Path) -> None:
     f1 = {text: ceiling(Truths.of(labels), Representation.of(text)).f1_90 for text in ("F+C", "A:mutex_watershed")}
     assert f1["F+C"] == pytest.approx(2 / 10)  # the disc alone is found: one of nine, nothing false
     assert f1["A:mutex_watershed"] == 1
@@ -94,9 +94,7 @@ def test_trained_runs_stand_in_the_same_table(run2d: Path, tmp_path: Path) -> No
     assert table["f1_50"].tolist()[1] == pooled[-1][2]
 
 
-def test_figures_of_a_run_that_was_scored_anew_are_read_anew_and_not_written_over_the_picture_of_its_labels(
-    run2d: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_comparison_reads_new_scores_of_a_run(run2d: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[dict[str, Row]] = []
     monkeypatch.setattr("morula.workflows.compare.picture", lambda file, truths, chosen, rows: drawn.append(dict(rows)) or file)
     run = shutil.copytree(run2d, tmp_path / "run")

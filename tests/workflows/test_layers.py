@@ -24,7 +24,7 @@ def volume(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((10, 20, 24)).astype(np.float32)
 
 
-def test_arrays_are_learned_from_and_the_run_can_be_repeated(tmp_path: Path) -> None:
+def test_training_on_arrays_is_repeatable(tmp_path: Path) -> None:
     list(morula.train(JOB, layers={"left": volume(), "right": volume(1)}, output=tmp_path / "run"))
     model = morula.load(tmp_path / "run")
     assert model.segment(volume(2)).shape == (10, 20, 24)

@@ -58,7 +58,7 @@ def test_other_options_and_unlabelled_values(data3d: Path, job_text: Callable[..
     assert process_of(data3d, job_text("{kind: channels, channels: [F, C]}", patch="[8, 32, 32]")) == {}
 
 
-def test_bandwidths_begin_with_the_radius_of_the_median_object(data2d: Path, data3d: Path, job_text: Callable[..., str]) -> None:
+def test_initial_bandwidth_is_the_median_radius(data2d: Path, data3d: Path, job_text: Callable[..., str]) -> None:
     text = job_text("{kind: channels, preset: embedseg}")
     (channel,) = planned_job(data2d, text).method.channels
     area = float(np.median(sizes(data2d / "train" / "labels")))
@@ -71,7 +71,7 @@ def test_bandwidths_begin_with_the_radius_of_the_median_object(data2d: Path, dat
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_voxel_at_the_radius_is_half_a_member_to_begin_with(ndim: int) -> None:
+def test_membership_at_the_radius_starts_at_half(ndim: int) -> None:
     options = {"kind": "channels", "channels": {"E": {"radius": 12.0, "grid_size": 500}}}
     job = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": options})
     method = METHODS.load("channels")(job.method, job.objects, ndim=ndim, spacing=(1.0,) * ndim)

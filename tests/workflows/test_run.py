@@ -79,7 +79,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(run2d: Path, data2d: Pat
     assert (tmp_path / "run/model/weights.safetensors").read_bytes() == (run2d / "model/weights.safetensors").read_bytes()
 
 
-def test_a_finished_run_resumed_goes_on_at_the_prediction(run2d: Path, data2d: Path) -> None:
+def test_finished_training_resumes_at_prediction(run2d: Path, data2d: Path) -> None:
     events = list(morula.run(data2d.parent / "job.yaml", output=run2d, resume=True))
     assert not any(isinstance(event, Epoch) for event in events)
     assert isinstance(events[-1], Finished)
@@ -130,7 +130,7 @@ def test_files_are_told_as_they_are_written(run2d: Path) -> None:
     assert {"nuclei_000.tif", "nuclei_000.csv"} <= written
 
 
-def test_without_test_images_there_is_a_model_and_a_report(data2d: Path, tmp_path: Path, job_text: Callable[..., str]) -> None:
+def test_run_without_test_images(data2d: Path, tmp_path: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "no_test.yaml"
     job.write_text("\n".join(line for line in job_text().splitlines() if "test:" not in line))
     list(morula.run(job, output=tmp_path / "run"))

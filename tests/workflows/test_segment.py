@@ -28,7 +28,7 @@ def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
 
 
-def test_labels_before_post_processing_lie_beside_those_after(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+def test_labels_before_post_processing_are_kept(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     model = morula.load(run2d)
     image = morula.read(data2d / "test/images/nuclei_000.tif")
     job = changed(model.job, {"objects.refine.erosion": 1})
@@ -45,7 +45,7 @@ def test_labels_before_post_processing_lie_beside_those_after(run2d: Path, data2
     list(morula.segment(image, model=refined, output=tmp_path / "cells.tif", overwrite=True))
 
 
-def test_names_with_dots_stay_apart(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+def test_names_with_dots(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     """`scan.t1.tif` and `scan.t2.tif` are two images: neither their labels nor their tables go over each other."""
     image = morula.read(data2d / "test/images/nuclei_000.tif")
     for name in ("scan.t1", "scan.t2"):
@@ -60,7 +60,7 @@ def test_names_with_dots_stay_apart(run2d: Path, data2d: Path, tmp_path: Path) -
         list(morula.segment([tmp_path / "in", tmp_path / "again"], model=run2d, output=tmp_path / "both"))
 
 
-def test_the_decoders_intermediates_lie_in_a_folder(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+def test_intermediates_of_the_decoder(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     model = morula.load(run2d)
     asking = replace(model, job=changed(model.job, {"objects.intermediates": True}))
     list(morula.segment(data2d / "test/images/nuclei_000.tif", model=asking, output=tmp_path / "cells.1.tif"))
@@ -86,7 +86,7 @@ def test_model_takes_arrays_and_images(run2d: Path, data2d: Path) -> None:
     assert (np.asarray(model.segment(image)) == model.decode(channels).labels).all()
 
 
-def test_openvino_gives_what_torch_gives_or_says_what_is_missing(run2d: Path, data2d: Path) -> None:
+def test_openvino_equals_torch(run2d: Path, data2d: Path) -> None:
     model = morula.load(run2d)
     image = morula.read(data2d / "test/images/nuclei_000.tif")
     prediction = model.job.prediction.model_copy(update={"backend": "openvino"})
@@ -110,7 +110,7 @@ def test_a_job_may_ask_for_short_numbers(run2d: Path, data2d: Path) -> None:
     assert difference.mean() < 0.05
 
 
-def test_a_wrong_image_is_refused_in_words(run2d: Path) -> None:
+def test_unsuitable_images_are_rejected(run2d: Path) -> None:
     model = morula.load(run2d)
     with pytest.raises(ModelError, match="trained in 2D"):
         model.segment(morula.Image(np.zeros((4, 32, 32)), "ZYX"))

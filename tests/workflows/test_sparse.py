@@ -85,7 +85,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_outside_the_painted_slices_is_learned_from(folder: Path, way: str) -> None:
+def test_only_annotated_slices_are_learned(folder: Path, way: str) -> None:
     """Beneath the mask lie the true labels, beneath the value none: samples and gradients are the same, and 0 between the slices."""
     overrides = [f"method={WAYS[way]}"]
     by_value = prepare(load_job(_job(folder), overrides=overrides))
@@ -113,7 +113,7 @@ def test_nothing_outside_the_painted_slices_is_learned_from(folder: Path, way: s
             assert each.any()
 
 
-def test_the_slices_between_are_neither_learned_nor_background(folder: Path) -> None:
+def test_unannotated_slices_are_ignored(folder: Path) -> None:
     data = prepare(load_job(_job(folder))).train
     for index in range(6):
         sample, (_, box) = data.sample(0, index), data.place(0, index)

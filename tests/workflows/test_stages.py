@@ -38,7 +38,7 @@ def job(data3d: Path) -> Path:
     return path
 
 
-def test_a_second_stage_learns_from_what_the_first_is_sure_of(job: Path, data3d: Path, tmp_path: Path) -> None:
+def test_second_stage_learns_from_pseudo_labels(job: Path, data3d: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     events = list(morula.run(job, output=folder, overrides=["2.training.epochs=1"]))
     assert (folder / "1_wnet3d/model/model.json").is_file()
@@ -86,7 +86,7 @@ training: {epochs: 1}
 """
 
 
-def test_a_second_stage_starts_from_the_weights_of_the_first(data3d: Path, tmp_path: Path) -> None:
+def test_second_stage_starts_from_first_weights(data3d: Path, tmp_path: Path) -> None:
     path = data3d.parent / "pretrained.yaml"
     path.write_text(PRETRAINED)
     said = [event.message for event in morula.run(path, output=tmp_path / "run") if isinstance(event, Logged)]

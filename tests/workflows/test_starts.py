@@ -45,9 +45,7 @@ def lowest_loss(run: Path) -> float:
     return float(read_table(run / "logs/training.csv")["loss"].min())
 
 
-def test_the_start_with_the_lowest_loss_is_kept_and_is_the_training_of_its_seed(
-    alone: dict[int, Path], data3d: Path, tmp_path: Path
-) -> None:
+def test_restart_with_the_lowest_loss_is_kept(alone: dict[int, Path], data3d: Path, tmp_path: Path) -> None:
     for first in (3, 4):
         run = tmp_path / str(first)
         events = list(morula.train(written(data3d.parent, "starts", seed=first), output=run))
@@ -66,7 +64,7 @@ def test_the_start_with_the_lowest_loss_is_kept_and_is_the_training_of_its_seed(
         assert "restarts: 2" in (run / "job.yaml").read_text()
 
 
-def test_starts_that_were_stopped_go_on_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
+def test_stopped_restarts_resume_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, "stopped")
     list(morula.train(path, output=tmp_path / "whole"))
     asked = iter([False] * 20 + [True] * 50)
@@ -80,7 +78,7 @@ def test_starts_that_were_stopped_go_on_to_the_same_weights(data3d: Path, tmp_pa
         assert weights(tmp_path / "run" / part) == weights(tmp_path / "whole" / part)
 
 
-def test_labels_choose_the_start_where_validation_images_have_some(data3d: Path, tmp_path: Path) -> None:
+def test_best_restart_is_chosen_by_labels(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, "judged", validate="{raw: data/test/images, labels: data/test/labels}")
     list(morula.train(path, output=tmp_path / "run"))
     scores = [float(read_table(tmp_path / f"run/starts/{i}/logs/training.csv")["score"].max()) for i in (1, 2)]
@@ -103,7 +101,7 @@ def test_all_starts_are_judged_on_the_same_images(data3d: Path) -> None:
     assert not np.array_equal(other.train.sample(0, 0)["image"], prepared.train.sample(0, 0)["image"])
 
 
-def test_a_finished_run_keeps_its_tuned_settings_and_can_be_made_longer(data3d: Path, tmp_path: Path) -> None:
+def test_longer_training_keeps_tuned_settings(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, "tuned", validate="{raw: data/test/images, labels: data/test/labels}")
     path.write_text(f"{path.read_text()}objects: {{tune: true}}\n")
     list(morula.train(path, output=tmp_path / "run"))

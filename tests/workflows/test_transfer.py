@@ -31,7 +31,7 @@ def stored(folder, net):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_the_encoder_of_a_masked_autoencoder_goes_to_a_unetr(tmp_path, ndim):
+def test_masked_autoencoder_encoder_transfers_to_unetr(tmp_path, ndim):
     former = network(ndim, **MAE)
     later = network(ndim, outputs={"channels": 2}, seed=1, kind="unetr", features=4, **TINY)
     transfer = start_from(later, stored(tmp_path, former))
@@ -44,14 +44,14 @@ def test_the_encoder_of_a_masked_autoencoder_goes_to_a_unetr(tmp_path, ndim):
     assert any(line.startswith("drawn anew, not in the former run: ") for line in said)
 
 
-def test_the_same_network_with_other_heads_differs_in_them_alone(tmp_path):
+def test_other_heads_transfer_the_rest(tmp_path):
     former, later = (network(outputs=outputs, seed=seed, features=(4, 8)) for outputs, seed in (({"image": 1}, 0), ({"channels": 3}, 1)))
     transfer = start_from(later, stored(tmp_path, former))
     assert set(transfer.skipped) == {"outputs.channels.weight", "outputs.channels.bias"}
     assert set(transfer.unused) == {"outputs.image.weight", "outputs.image.bias"}
 
 
-def test_stored_positions_are_interpolated_to_another_grid(tmp_path):
+def test_position_grids_are_interpolated(tmp_path):
     former = network(**MAE, position="stored", grid=(4, 4))
     later = network(outputs={"F": 1}, seed=1, kind="unetr", features=4, **TINY, position="stored", grid=(2, 4))
     transfer = start_from(later, stored(tmp_path, former))
@@ -60,7 +60,7 @@ def test_stored_positions_are_interpolated_to_another_grid(tmp_path):
     torch.testing.assert_close(after, (before[0::2] + before[1::2]) / 2)
 
 
-def test_less_than_half_of_the_encoder_stops_with_the_reasons(tmp_path):
+def test_transfer_of_less_than_half_is_an_error(tmp_path):
     former = stored(tmp_path, network(features=(4, 8, 8)))
     with pytest.raises(morula.core.errors.ModelError, match=r"only .* of the network's encoder .* where the former run has"):
         planned_transfer(network(features=(6, 12, 12)), former)

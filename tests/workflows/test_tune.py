@@ -33,7 +33,7 @@ def _objects(run: Path) -> dict[str, object]:
     return dict(yaml.safe_load((run / "job.yaml").read_text())["objects"])
 
 
-def test_the_winner_is_written_with_the_old_values_and_the_score(run: Path, data2d: Path) -> None:
+def test_best_setting_is_recorded(run: Path, data2d: Path) -> None:
     users = (data2d.parent / "job.yaml").read_bytes()
     events = list(morula.tune(run))
     assert isinstance(events[0], Started)
@@ -50,7 +50,7 @@ def test_the_winner_is_written_with_the_old_values_and_the_score(run: Path, data
     assert last.figures == {"f1 before": record["score_before"], "f1": record["score_after"]}
 
 
-def test_the_score_is_that_of_the_model_on_the_validation_images(run: Path) -> None:
+def test_tuned_score_is_that_of_the_model(run: Path) -> None:
     *_, last = morula.tune(run, thresholds=[0.5])
     model = morula.load(run)
     scores = [
@@ -92,14 +92,14 @@ def test_a_stopped_search_goes_on_and_finds_the_same(run: Path, tmp_path: Path) 
     assert read_table(run / "tuning/trials.csv")["setting"].tolist()[:8] == tried
 
 
-def test_tuning_again_changes_nothing_and_the_old_values_stay_known(run: Path) -> None:
+def test_tuning_twice_is_tuning_once(run: Path) -> None:
     list(morula.tune(run))
     first = _objects(run)
     list(morula.tune(run))
     assert _objects(run) == first
 
 
-def test_labels_that_were_corrected_meanwhile_are_scored_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrected_labels_are_scored_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from morula.workflows import tune
 
     *_, first = morula.tune(run)
@@ -111,7 +111,7 @@ def test_labels_that_were_corrected_meanwhile_are_scored_anew(run: Path, monkeyp
     assert second.figures["f1"] == 0
 
 
-def test_of_an_operation_listed_twice_the_first_is_searched_and_the_second_stays() -> None:
+def test_of_a_repeated_operation_the_first_is_tuned() -> None:
     operations = [{"dilation": 3}, "fill_holes", {"dilation": 1}]
     job = load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": "channels", "objects": {"refine": operations}})
     space = refinement_space(job.objects.refine, np.array([100]))
@@ -130,7 +130,7 @@ def test_another_figure_is_raised_when_asked(run: Path) -> None:
     assert (record["metric"], record["thresholds"]) == ("panoptic_quality", [0.5, 0.6])
 
 
-def test_what_cannot_be_asked_is_refused_in_words(run: Path) -> None:
+def test_unknown_metric_and_threshold(run: Path) -> None:
     with raises("tune.unknown_metric", key="metric", value="f2", remedy="Did you mean 'f1'?"):
         list(morula.tune(run, metric="f2"))
     with raises("tune.threshold", value=1.5):
@@ -138,7 +138,7 @@ def test_what_cannot_be_asked_is_refused_in_words(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_tunes_after_training_and_the_report_says_so(job_text: Callable[..., str], data2d: Path, tmp_path: Path) -> None:
+def test_job_tunes_after_training(job_text: Callable[..., str], data2d: Path, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(job_text().replace("data/", f"{data2d}/") + "objects: {tune: {thresholds: [0.5]}}\n")
     events = list(morula.run(job, output=tmp_path / "run"))
@@ -187,7 +187,7 @@ def test_a_threshold_of_two_classes_is_tuned(job_text: Callable[..., str], data2
     assert trials["figure"].max() == pytest.approx(last.figures["iou"])
 
 
-def test_objects_that_the_job_filters_out_are_left_out_of_the_score(run: Path) -> None:
+def test_filtered_objects_are_not_scored(run: Path) -> None:
     for file in (run / "job.yaml", run / "model/model.json"):
         text = file.read_text().replace("filter: []", "filter: [[npixels > 0]]").replace('"filter": []', '"filter": [["npixels > 0"]]')
         file.write_text(text)
@@ -196,7 +196,7 @@ def test_objects_that_the_job_filters_out_are_left_out_of_the_score(run: Path) -
     assert last.figures == {"f1 before": 0.0, "f1": 0.0}
 
 
-def test_of_the_extra_measures_those_are_taken_that_a_condition_names(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_measures_of_filters_are_computed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from morula.measurement import measure
 
     for file in (run / "job.yaml", run / "model/model.json"):

@@ -69,7 +69,7 @@ def test_every_epoch_shows_a_strip_and_both_losses(trained: tuple[Path, list]) -
     assert {"ncuts", "reconstruction", "balance"} <= set(columns)
 
 
-def test_intensities_are_brought_to_100_the_same_in_training_and_prediction(trained: tuple[Path, list], data3d: Path) -> None:
+def test_intensity_range_is_the_same_in_prediction(trained: tuple[Path, list], data3d: Path) -> None:
     model = morula.load(trained[0])
     image = morula.read(data3d / "test/images/nuclei_000.tif")
     low, high = np.percentile(image.canonical(), (0.5, 99.8))
@@ -98,7 +98,7 @@ def test_a_constant_image_trains_and_predicts(tmp_path: Path) -> None:
     assert (tmp_path / "run/objects/flat.tif").is_file()
 
 
-def test_the_same_seed_gives_the_same_weights_and_a_stopped_run_resumes_to_them(data3d: Path, tmp_path: Path) -> None:
+def test_same_seed_same_weights(data3d: Path, tmp_path: Path) -> None:
     job = written(data3d.parent, name="again")
     list(morula.train(job, output=tmp_path / "whole"))
     asked = iter([False] * 8 + [True] * 9)
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights_and_a_stopped_run_resumes_to_them(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_training_that_was_killed_resumes_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
     job = written(data3d.parent, name="killed")
     job.write_text(job.read_text().replace("epochs: 2", "epochs: 3, checkpoint_every: 4 steps"))
     list(morula.train(job, output=tmp_path / "whole"))
@@ -177,7 +177,7 @@ def test_the_report_shows_the_epochs_as_a_film_strip(trained: tuple[Path, list])
     assert page.count('alt="Epoch ') == 2
 
 
-def test_training_goes_on_from_the_weights_of_a_run_at_a_lowered_rate(trained: tuple[Path, list], data3d: Path, tmp_path: Path) -> None:
+def test_training_from_weights_of_a_run(trained: tuple[Path, list], data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, name="from")
     overrides = ["network={kind: wnet, from: " + str(trained[0]) + "}", "training={epochs: 1}"]
     prepared = prepare(load_job(path, overrides=overrides))
@@ -190,7 +190,7 @@ def test_training_goes_on_from_the_weights_of_a_run_at_a_lowered_rate(trained: t
     np.testing.assert_allclose(before.detach(), after.detach(), atol=1e-6)
 
 
-def test_training_goes_on_from_a_checkpoint_of_cellseg3d_with_other_classes(data3d: Path, tmp_path: Path) -> None:
+def test_cellseg3d_checkpoint_with_other_classes(data3d: Path, tmp_path: Path) -> None:
     import torch
 
     from morula.dialects.cellseg3d import names
@@ -210,7 +210,7 @@ def test_training_goes_on_from_a_checkpoint_of_cellseg3d_with_other_classes(data
     torch.testing.assert_close(network.encoder.down[0][0].convolution.weight, theirs.encoder.down[0][0].convolution.weight)
 
 
-def test_weights_that_are_not_there_are_an_error_of_their_line(data3d: Path) -> None:
+def test_missing_weights(data3d: Path) -> None:
     from morula.workflows.check import check
 
     path = written(data3d.parent, name="absent")
@@ -249,14 +249,14 @@ def rewrite(run: Path, job: Any) -> None:
     update_sidecar(run / "model", job=job.model_dump(mode="json", by_alias=True))
 
 
-def test_a_job_that_tunes_needs_labels_of_its_validation_images(data3d: Path, tmp_path: Path) -> None:
+def test_tuning_needs_validation_labels(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, name="bare", validate="{raw: data/test/images}")
     path.write_text(path.read_text() + "objects: {tune: true}\n")
     with pytest.raises(JobError, match=r"objects.tune  needs labels of the validation images"):
         list(morula.train(path, output=tmp_path / "none"))
 
 
-def test_labelled_validation_images_choose_the_best_epoch(data3d: Path, tmp_path: Path) -> None:
+def test_best_epoch_is_chosen_by_labels(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, name="judged", validate="{raw: data/test/images, labels: data/test/labels}")
     events = list(morula.train(path, output=tmp_path / "run"))
     epochs = [event for event in events if isinstance(event, Epoch)]
