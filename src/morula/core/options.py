@@ -122,20 +122,21 @@ def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) ->
         return Problem(
             ".".join(part for part in (key, own) if part), cause.rule, file=cause.file, code=cause.code, value=value, remedy=cause.remedy
         )
-    code = code_of(kind)
     listing = f"; there are {', '.join(known)}" if known else ""
     if kind == "extra_forbidden":
         name = key.rsplit(".", 1)[-1]
-        return Problem(key, f"is not an option{listing}", code=code, value=given, remedy=did_you_mean(name, list(known)).strip())
+        return Problem(
+            key, f"is not an option{listing}", code="option.unknown", value=given, remedy=did_you_mean(name, list(known)).strip()
+        )
     if kind in ("missing", "union_tag_not_found"):
-        return Problem(key, "is required", code=code)
+        return Problem(key, "is required", code="option.missing")
     if kind == "union_tag_invalid":
         names = [name.strip("'") for name in str(context["expected_tags"]).split(", ")]
         tag = str(context["tag"])
-        return Problem(key, f"must be one of {', '.join(names)}", code=code, value=tag, remedy=did_you_mean(tag, names).strip())
+        return Problem(key, f"must be one of {', '.join(names)}", code="option.choice", value=tag, remedy=did_you_mean(tag, names).strip())
     message = str(cause) if cause is not None else str(error["msg"])
     rule = message.removeprefix("Value error, ").replace("Input should", "must", 1).rstrip(".")
-    return Problem(key, rule, code=code, value=given)
+    return Problem(key, rule, code=code_of(kind), value=given)
 
 
 def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | None, name: str) -> OptionsType:
