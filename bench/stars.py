@@ -93,7 +93,8 @@ def both(given: Stars, limit: float, *, whole: bool = False) -> tuple[Callable[[
     """Our suppression and StarDist's; each returns the flat indices of the stars it keeps."""
     from stardist.nms import non_maximum_suppression_inds
 
-    from morula.kernels.star_nms import OverlapRule, ray_field, suppress
+    from morula.kernels.star_nms import OverlapRule, suppress
+    from morula.kernels.star_painting import ray_field
     from morula.kernels.star_shapes import fan_of
 
     width = given.scores.shape[1]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morula.decoders.decode import build_decoder, decode, decode_objects
-from morula.kernels.embedding_clusters import _surest_first, cluster
+from morula.kernels.embedding_clusters import _by_seediness, cluster
 from morula.representations.encode import build_channels, encode
 from morula.testing.contracts import same_partition
 from morula.testing.errors import raises
@@ -34,7 +34,7 @@ def test_the_surest_come_first_and_equals_keep_their_order():
     values[::7] *= -0.0
     points = np.flatnonzero(values > -0.7)
     wanted = points[np.argsort(-values[points], kind="stable")]
-    np.testing.assert_array_equal(_surest_first(points.copy(), values), wanted)
+    np.testing.assert_array_equal(_by_seediness(points.copy(), values), wanted)
 
 
 def brute_force(places, sigma, seediness, threshold, least):

@@ -11,7 +11,8 @@ from skimage.draw import polygon2mask
 from morula.core.label_image import as_volume, to_3d
 from morula.decoders.decode import build_decoder, decode, decode_objects
 from morula.kernels import star_nms
-from morula.kernels.star_nms import Comparison, OverlapRule, Workspace, paint_stars, ray_field, suppress
+from morula.kernels.star_nms import Comparison, OverlapRule, Workspace, suppress
+from morula.kernels.star_painting import paint_stars, ray_field
 from morula.kernels.star_polyhedra import Blocks, blocks_of, lanes_of
 from morula.kernels.star_rays import directions
 from morula.kernels.star_shapes import fan_of, star_volume
@@ -46,7 +47,7 @@ def inside(fan, lengths, centre, shape):
 def test_cones_fill_the_space(count, spacing):
     fan = fan_of(count, spacing)
     lengths = np.ones(count)
-    solid = ConvexHull(fan.ways[:, 3 - len(spacing) :])
+    solid = ConvexHull(fan.ray_steps[:, 3 - len(spacing) :])
     assert star_volume(lengths, fan.cones, fan.volumes) == pytest.approx(solid.volume)
     for cone, edge in itertools.product(range(len(fan.cones)), range(fan.cones.shape[1])):
         wall = set(fan.cones[cone]) - {fan.cones[cone, edge]}
@@ -64,16 +65,17 @@ def test_painting_fills_what_lies_inside(shape, spacing, rays):
         labels = np.zeros(shape, np.uint32)
         paint_stars(labels, np.array([flat]), field, fan, spacing)
         centre = np.array((0,) * (3 - len(shape)) + np.unravel_index(flat, shape))
-        wanted = inside(fan, values.reshape(rays, -1)[:, flat].astype(float), centre, shape)
-        assert (labels > 0).sum() == wanted.sum()
-        np.testing.assert_array_equal(labels.reshape(wanted.shape) > 0, wanted)
+        limit = inside(fan, values.reshape(rays, -1)[:, flat].astype(float), centre, shape)
+        assert (labels > 0).sum() == limit.sum()
+        np.testing.assert_array_equal(labels.reshape(limit.shape) > 0, limit)
 
 
 def fine_overlap(one, two, fan, scale=12):
     """Common area of two stars, counted on a fine raster."""
     shape = (40 * scale, 40 * scale)
     masks = [
-        polygon2mask(shape, (np.array(centre) + lengths[:, None] * fan.ways[:, 1:] + 0.5) * scale - 0.5) for centre, lengths in (one, two)
+        polygon2mask(shape, (np.array(centre) + lengths[:, None] * fan.ray_steps[:, 1:] + 0.5) * scale - 0.5)
+        for centre, lengths in (one, two)
     ]
     return (masks[0] & masks[1]).sum() / scale**2
 
@@ -118,8 +120,8 @@ def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
         i: set(map(tuple, np.argwhere(inside(fan, flat[:, i], (7, 7, 7), (15, 15, 15))) + np.unravel_index(i, scores.shape)))
         for i in candidates
     }
-    wanted = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
-    assert set(suppress(scores, candidates, field, fan, spacing, OverlapRule(limit, False)).tolist()) == wanted
+    limit = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
+    assert set(suppress(scores, candidates, field, fan, spacing, OverlapRule(limit, False)).tolist()) == limit
 
 
 @pytest.mark.parametrize(("spacing", "union"), [((1.0, 1.0, 1.0), False), ((2.0, 1.0, 1.0), True)])
@@ -128,9 +130,9 @@ def test_blocks_of_polyhedra_decide_as_all_voxels_do(monkeypatch, spacing, union
     shape = (14, 36, 37)
     scores = rng.random(shape).astype(np.float32)
     middles = rng.uniform(0, 1, (9, 3)) * np.array(shape) * spacing
-    away = np.linalg.norm(np.stack(np.indices(shape), axis=-1)[..., None, :] * spacing - middles, axis=-1).min(axis=-1)
-    candidates = np.flatnonzero((away < 5) & (rng.random(shape) < 0.7))
-    values = ((11 - away) * rng.uniform(0.9, 1, (24, *shape))).astype(np.float32)
+    offset = np.linalg.norm(np.stack(np.indices(shape), axis=-1)[..., None, :] * spacing - middles, axis=-1).min(axis=-1)
+    candidates = np.flatnonzero((offset < 5) & (rng.random(shape) < 0.7))
+    values = ((11 - offset) * rng.uniform(0.9, 1, (24, *shape))).astype(np.float32)
     fan, field = fan_of(24, spacing), ray_field(values, float(values.max()), 1.0, spacing)
     kept = suppress(scores, candidates, field, fan, spacing, OverlapRule(0.3, union))
     made = star_nms.blocks_of(star_nms.table_for(field.high, fan, spacing, shape), np.array(spacing))
@@ -149,13 +151,13 @@ def nuclei(spacing, noise, seed=4):
     rays = 32 if ndim == 2 else 60
     middles = rng.uniform(0.1, 0.9, (5, ndim)) * np.array(shape) * spacing
     places = np.stack(np.indices(shape), axis=-1).reshape(-1, ndim) * spacing
-    away = np.linalg.norm(places[:, None] - middles, axis=-1)
-    own, away = away.argmin(axis=1), away.min(axis=1)
+    offset = np.linalg.norm(places[:, None] - middles, axis=-1)
+    own, offset = offset.argmin(axis=1), offset.min(axis=1)
     offset = places - middles[own]
     along = offset @ directions(rays, ndim).T
-    ends = np.sqrt(np.maximum(along**2 - (away**2 - 64)[:, None], 0.01)) - along
-    values = np.maximum(ends * rng.normal(1, noise, ends.shape), 0.3).T.reshape(rays, *shape).astype(np.float32)
-    scores = ((1 - away / 8) * rng.uniform(0.9, 1, len(away))).astype(np.float32)
+    lengths = np.sqrt(np.maximum(along**2 - (offset**2 - 64)[:, None], 0.01)) - along
+    values = np.maximum(lengths * rng.normal(1, noise, lengths.shape), 0.3).T.reshape(rays, *shape).astype(np.float32)
+    scores = ((1 - offset / 8) * rng.uniform(0.9, 1, len(offset))).astype(np.float32)
     return scores.reshape(shape), np.flatnonzero(scores > 0.3), values
 
 
@@ -165,9 +167,9 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     scores, candidates, values = nuclei(spacing, 0.02)
     fan, field, rule = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing), OverlapRule(0.3, union)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
-    setting = Comparison(field, fan, lengths, table, blocks_of(table, lengths), rule)
-    rays, cones = len(fan.ways), len(fan.cones)
-    room = Workspace(
+    comparison = Comparison(field, fan, lengths, table, blocks_of(table, lengths), rule)
+    rays, cones = len(fan.ray_steps), len(fan.cones)
+    workspace = Workspace(
         np.empty(rays), np.empty((3, cones), np.float32), np.empty((3, 2), np.int64),
         np.empty((2, rays + 1)), np.empty((2, 2)), np.empty((3, rays + 1)),
     )  # fmt: skip
@@ -175,26 +177,26 @@ def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
     lanes = lanes_of(fan)
     decided = exact = 0
     for one in range(0, len(candidates), len(candidates) // 4):
-        star = star_nms._star(places[one], setting)
-        heart, view = star_nms._heart(star, setting, lanes)
-        assert heart.held > 0
-        overlaps = np.array([star_nms._overlap(star, place, setting, room) for place in places])
+        star = star_nms._star(places[one], comparison)
+        ellipsoid, local = star_nms._ellipsoid(star, comparison, lanes)
+        assert ellipsoid.size_inside > 0
+        overlaps = np.array([star_nms._overlap(star, place, comparison, workspace) for place in places])
         alive = np.zeros(as_volume(scores).shape, np.uint8)
         alive.ravel()[candidates] = 1
-        near = star_nms._near(star, heart, alive, setting)
-        star_nms._strike_out_by_heart(near, star_nms._gathered(field, near), star, heart, view, alive, setting, lanes)
-        held = alive.ravel()[candidates] == 0
-        assert not (held & ~overlaps).any()
-        decided, exact = decided + held.sum(), exact + overlaps.sum()
+        near = star_nms._candidates_near(star, ellipsoid, alive, comparison)
+        star_nms._suppress_by_ellipsoid(near, star_nms._gather(field, near), star, ellipsoid, local, alive, comparison, lanes)
+        size_inside = alive.ravel()[candidates] == 0
+        assert not (size_inside & ~overlaps).any()
+        decided, exact = decided + size_inside.sum(), exact + overlaps.sum()
     assert 0.4 * exact < decided <= exact < 4 * len(candidates)
     order = candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]
     kept: list[int] = []
     stars = []
     for flat in order:
         place = np.array(np.unravel_index(flat, as_volume(scores).shape))
-        if not any(star_nms._overlap(star, place, setting, room) for star in stars):
+        if not any(star_nms._overlap(star, place, comparison, workspace) for star in stars):
             kept.append(flat)
-            stars.append(star_nms._star(place, setting))
+            stars.append(star_nms._star(place, comparison))
     assert suppress(scores, candidates, field, fan, spacing, rule).tolist() == kept
 
 
@@ -210,9 +212,9 @@ def distances(corners):
             given = np.minimum(tried[:, one], step)
             tried[:, one] -= given
             tried[:, two] += given
-            away = ((tried[:, :, None] * corners).sum(axis=1) ** 2).sum(axis=1)
-            better = away < least - 1e-12
-            least, shares = np.where(better, away, least), np.where(better[:, None], tried, shares)
+            offset = ((tried[:, :, None] * corners).sum(axis=1) ** 2).sum(axis=1)
+            better = offset < least - 1e-12
+            least, shares = np.where(better, offset, least), np.where(better[:, None], tried, shares)
             moved |= bool(better.any())
         step = step if moved else step / 2
     return least
@@ -224,25 +226,25 @@ def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
     fan, field = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
-    setting = Comparison(field, fan, lengths, table, blocks_of(table, lengths), OverlapRule(0.3, False))
+    comparison = Comparison(field, fan, lengths, table, blocks_of(table, lengths), OverlapRule(0.3, False))
     lanes, alive = lanes_of(fan), np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
-    for flat in candidates[np.argsort(-scores.ravel()[candidates])]:  # where rays are noisy not every polygon holds its own heart
-        star = star_nms._star(np.array(np.unravel_index(flat, alive.shape)), setting)
-        heart, view = star_nms._heart(star, setting, lanes)
-        if heart.held > 0:
+    for flat in candidates[np.argsort(-scores.ravel()[candidates])]:  # where rays are noisy not every polygon holds its own ellipsoid
+        star = star_nms._star(np.array(np.unravel_index(flat, alive.shape)), comparison)
+        ellipsoid, local = star_nms._ellipsoid(star, comparison, lanes)
+        if ellipsoid.size_inside > 0:
             break
-    near = star_nms._near(star, heart, alive, setting)
+    near = star_nms._candidates_near(star, ellipsoid, alive, comparison)
     assert len(near) > 20
-    star_nms._strike_out_by_heart(near, star_nms._gathered(field, near), star, heart, view, alive, setting, lanes)
-    held = alive.ravel()[near] == 0
-    for flat, yes in zip(near, held, strict=True):
-        ends = values.reshape(len(values), -1)[:, flat, None] * fan.ways
-        from_middle = (ends - heart.middle - star.centre + np.unravel_index(flat, alive.shape)) @ heart.back.T
+    star_nms._suppress_by_ellipsoid(near, star_nms._gather(field, near), star, ellipsoid, local, alive, comparison, lanes)
+    size_inside = alive.ravel()[near] == 0
+    for flat, yes in zip(near, size_inside, strict=True):
+        lengths = values.reshape(len(values), -1)[:, flat, None] * fan.ray_steps
+        from_middle = (lengths - ellipsoid.middle - star.centre + np.unravel_index(flat, alive.shape)) @ ellipsoid.inverse_axes.T
         nearest = distances(from_middle[fan.cones]).min()
         assert nearest > 1 if yes else nearest < 1.001
-    assert held.any()
-    assert noise < 0.1 or not held.all()
+    assert size_inside.any()
+    assert noise < 0.1 or not size_inside.all()
 
 
 @pytest.mark.parametrize("limit", [0.25, 0.5])
@@ -251,7 +253,7 @@ def test_polygons_are_chosen_as_by_comparing_all_with_all(limit):
     fan, field = fan_of(16, (1.0, 1.0)), ray_field(values, float(values.max()), 1.0, (1.0, 1.0))
     masks = {}
     for i in candidates:
-        corners = np.array(np.unravel_index(i, scores.shape)) + values.reshape(16, -1)[:, i, None] * fan.ways[:, 1:]
+        corners = np.array(np.unravel_index(i, scores.shape)) + values.reshape(16, -1)[:, i, None] * fan.ray_steps[:, 1:]
         masks[i] = polygon2mask((540, 540), (corners + 7) * 10)
     shares = lambda i, j: (masks[i] & masks[j]).sum() / min(masks[i].sum(), masks[j].sum())  # noqa: E731
     assert set(suppress(scores, candidates, field, fan, (1.0, 1.0), OverlapRule(limit, False)).tolist()) == chosen(
@@ -260,12 +262,12 @@ def test_polygons_are_chosen_as_by_comparing_all_with_all(limit):
 
 
 def test_finds_what_the_original_finds():
-    prediction, wanted = GOLDEN["stardist_prediction"].astype(np.float32), GOLDEN["stardist_labels"]
+    prediction, limit = GOLDEN["stardist_prediction"].astype(np.float32), GOLDEN["stardist_labels"]
     channels = {"Db": {}, "R": {"nrays": 16, "norm": False}}
     found = decode_objects(prediction, channels, "stardist", {"threshold": 0.4, "overlap": 0.3})
-    assert len(found) == wanted.max() == 12
-    same = {label: np.bincount(found.labels[wanted == label]).argmax() for label in range(1, 13)}
-    mapped = np.vectorize({0: 0, **same}.get)(wanted)
+    assert len(found) == limit.max() == 12
+    same = {label: np.bincount(found.labels[limit == label]).argmax() for label in range(1, 13)}
+    mapped = np.vectorize({0: 0, **same}.get)(limit)
     assert (mapped == found.labels).mean() >= 0.98
 
 
@@ -280,9 +282,9 @@ def test_whole_corners_keep_what_the_compiled_original_keeps(limit, kept, fewest
     exact, whole = (
         set(suppress(scores, np.sort(candidates), field, fan, (1.0, 1.0), OverlapRule(limit, False, cut)).tolist()) for cut in (False, True)
     )
-    wanted = set(golden[kept].tolist())
-    assert whole == wanted
-    assert len(exact ^ wanted) >= fewest  # so that the case tells them apart
+    limit = set(golden[kept].tolist())
+    assert whole == limit
+    assert len(exact ^ limit) >= fewest  # so that the case tells them apart
 
 
 def test_corners_are_an_option_of_the_decoder():

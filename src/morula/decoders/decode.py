@@ -74,6 +74,7 @@ def decode_objects(
     if isinstance(prediction, Image):
         voxel_size = prediction.voxel_size if voxel_size is None else voxel_size
         prediction = prediction.canonical()
+    # float32 throughout: kernels are compiled for one type
     array = np.asarray(prediction, np.float32)
     if array.ndim not in (3, 4) or array.size == 0:
         rule = "must have the axes CYX or CZYX, with at least one voxel"

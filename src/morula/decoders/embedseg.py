@@ -116,6 +116,7 @@ class EmbedSeg(Decoder[Options, NoParameters]):
         seediness = block[-1]
         foreground = seediness > self.options.foreground_threshold
         labels, confidence = np.zeros(foreground.shape, np.uint16), np.zeros(0, np.float32)
+        # an image without foreground needs no clustering
         if np.count_nonzero(foreground) > self.options.min_mask_sum:
             units = representation.options.units(spacing).astype(np.float32)
             ids, confidence = cluster(

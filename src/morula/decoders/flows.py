@@ -154,6 +154,7 @@ class Flows(Decoder[Options, ThresholdParameters]):
         means = 1 - means if inverted else means
         max_error = self.options.flow_error
         errors = np.zeros(n) if max_error is None else flow_errors(labels, flow, flow_field(labels, spacing), n)
+        # index 0 is the background
         kept = np.ones(n + 1, np.bool_)
         kept[1:] = (errors <= (max_error or np.inf)) & (voxel_counts(labels, n)[1:] >= self.options.min_size)
         if not kept.all():

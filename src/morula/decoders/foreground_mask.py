@@ -78,6 +78,7 @@ def foreground_mask(
         array([[False,  True]])
     """
     chosen = foreground_channel(representations, code)
+    # a stated threshold replaces the fitted one
     limit = thresholds[chosen] if threshold == "auto" else float(threshold)
     values = prediction[channel_slices(representations, len(prediction))[chosen]][0]
     channel = next(channel for channel in representations if channel.code == chosen)

@@ -38,6 +38,7 @@ def refinement_space(operations: Sequence[VariantOptions], sizes: np.ndarray) ->
     """
     # where an operation is listed twice, the first one is varied
     current = {operation.kind: getattr(operation, operation.shorthand or "", True) for operation in reversed(operations)}
+    # small objects are searched relative to the typical one
     median_size = float(np.median(sizes)) if len(sizes) else 0.0
     small = sorted({max(1, round(share * median_size)) for share in (0.02, 0.05, 0.1, 0.2, 0.4)}) if median_size else []
     remove_small = "remove_small_objects" if "remove_small_objects" in current else "remove_small"

@@ -32,7 +32,8 @@ from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.watershed_inputs import channel_slices
 from morula.decoders.watershed_plan import full_scale
 from morula.kernels.object_tables import renumber
-from morula.kernels.star_nms import OverlapRule, paint_stars, ray_field, suppress
+from morula.kernels.star_nms import OverlapRule, suppress
+from morula.kernels.star_painting import paint_stars, ray_field
 from morula.kernels.star_shapes import fan_of
 from morula.labels.objects import Objects
 from morula.representations.evidence import (

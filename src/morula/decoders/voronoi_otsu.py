@@ -32,7 +32,7 @@ SPOT, OUTLINE = 0.4, 0.2
 FINEST = 0.65
 """Width of the Gaussian, in voxels, while the size of objects is unknown: the one of clEsperanto and CellSeg3D."""
 FARTHEST_SPOT = 256.0
-"""Voxels of the finest axis up to which distances to spots are told apart; a fixed range, so that all blocks agree."""
+"""Voxels of the finest axis up to which distances to spots are resolved; a fixed range, so that all blocks agree."""
 
 
 def bright_mask(values: np.ndarray, spacing: Sequence[float], sigma: float) -> np.ndarray:

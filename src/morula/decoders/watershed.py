@@ -64,7 +64,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Images = Mapping[str, np.ndarray]
 
 FARTHEST_SEED = 256.0
-"""Voxels of the finest axis up to which distances from seeds are told apart, where they are the surface. A fixed range, so that blocks
+"""Voxels of the finest axis up to which distances from seeds are resolved, where they are the surface. A fixed range, so that blocks
 are flooded in the same order as the whole."""
 
 

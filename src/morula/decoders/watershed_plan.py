@@ -85,6 +85,7 @@ def plan_problem(
 
 def planned_seeds(channels: Channels) -> dict[str, Threshold]:
     """Centres where they are predicted; else every channel that separates the inside from boundaries, and depth."""
+    # predicted centres are one per object already; other channels would split or merge them
     if centres := names_of(channels, is_seed):
         return dict.fromkeys(centres, "auto")
     inside = names_of(channels, is_foreground) or names_of(channels, is_background)

@@ -1,4 +1,21 @@
-"""Agglomeration: fragments become objects where the affinities across their contact are high."""
+r"""Hierarchical agglomeration: merge fragments whose contacts have high affinities, the most certain contact first.
+
+The fragments of an over-segmentation are the nodes of a graph; two that touch share an edge with the histogram of the affinities of all
+voxel pairs across their contact. The score of an edge is a quantile of its histogram::
+
+      1 --0.9-- 2          merge 1 and 2 (0.9 is the highest score); their edges to 3 become one
+       \       /           whose histogram is the sum: a quantile of the pairs of both contacts
+      0.2     0.7    ->    {1,2} --0.55-- 3
+         \   /
+           3               continue while the highest score reaches the threshold
+
+Adding histograms keeps every quantile exact to one of 128 bins, whatever the order of merges. Edges are in a heap; when an edge changes,
+its version is raised and it is pushed again, so that outdated entries are recognised when they are popped. When two fragments merge, the
+one with fewer edges hands them over (small to large), so that every edge moves at most a logarithmic number of times. Complexity: O(voxels
+x offsets) for the histograms and O(edges x log^2) for the merges.
+
+After Funke et al. (IEEE TPAMI 41, 2019, https://arxiv.org/abs/1709.02974), whose program is waterz.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.label_image import as_volume, to_3d
-from morula.kernels.disjoint_sets import FREE, current, key_of, root, shorter, slot_of, table
+from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 
 BINS = 128
 
@@ -24,23 +41,19 @@ def agglomerate(
     quantile: float = 0.5,
     min_contact: int = 1,
 ) -> np.ndarray:
-    """Labels in which fragments are joined, the surest contact first.
-
-    A contact of two fragments is as sure as a quantile of the affinities of the pairs of voxels across it; contacts that become one as
-    their fragments are joined count together. After Funke et al. (IEEE TPAMI 41, 2019, https://arxiv.org/abs/1709.02974). Affinities are
-    counted in 128 bins.
+    """Merge fragments along contacts whose score reaches a threshold, the highest score first.
 
     Args:
         fragments: ids (Z)YX uint32.
         number: the largest of them.
         affinities: channels C(Z)YX float32 in [0, 1].
-        offsets: one a channel, in array order.
-        threshold: what a contact must reach.
-        quantile: 0.5 for the median.
-        min_contact: pairs that a contact needs.
+        offsets: one per channel, in array order.
+        threshold: lowest score of a contact that is merged.
+        quantile: which quantile of the affinities across a contact is its score; 0.5 is the median.
+        min_contact: smallest number of voxel pairs across a contact that is merged.
 
     Returns:
-        Ids (Z)YX uint32: of each object that of one of its fragments.
+        Ids (Z)YX uint32; the id of an object is that of one of its fragments.
 
     Examples:
         >>> agglomerate(np.array([[1, 1, 2, 3]], np.uint32), 3, np.array([[[0, 1, 0.9, 0.2]]], np.float32), [(0, -1)])
@@ -50,6 +63,7 @@ def agglomerate(
     values = values[:, None] if values.ndim == 3 else values
     steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     parent = np.arange(number + 1)
+    # two passes: the pairs of fragments first, so that the histograms can be one dense array
     keys, _ = _contacts(as_volume(fragments), values.shape, steps, parent)
     ends = np.sort(keys[keys != FREE])
     order = np.full(keys.size, -1)
@@ -62,7 +76,7 @@ def agglomerate(
 
 @njit(cache=True, nogil=True)
 def _contacts(ids: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, int]:
-    """Pairs of fragments that touch, as a table with their number; there is room for as many again."""
+    """Hash table of the pairs of fragments that touch, and their number."""
     _, nz, ny, nx = shape
     keys, used = table(1024), 0
     for dz, dy, dx in steps:
@@ -78,8 +92,8 @@ def _contacts(ids: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarr
                         keys[slot] = key
                         used += 1
                         if 4 * used > 3 * keys.size:
-                            keys, used = current(keys, parent, used)
-    return current(keys, parent, used)
+                            keys, used = valid_pairs(keys, parent, used)
+    return valid_pairs(keys, parent, used)
 
 
 @njit(cache=True, nogil=True)
@@ -98,7 +112,7 @@ def _index(ends: np.ndarray, keys: np.ndarray, order: np.ndarray) -> None:
 
 @njit(cache=True, nogil=True)
 def _histograms(ids: np.ndarray, values: np.ndarray, steps: np.ndarray, keys: np.ndarray, order: np.ndarray, counts: np.ndarray) -> None:
-    """Affinities across each contact."""
+    """Histogram of the affinities across each contact."""
     _, nz, ny, nx = values.shape
     for c in range(len(steps)):
         dz, dy, dx = steps[c]
@@ -107,20 +121,21 @@ def _histograms(ids: np.ndarray, values: np.ndarray, steps: np.ndarray, keys: np
                 for x in range(max(0, -dx), nx - max(0, dx)):
                     a, b = ids[z, y, x], ids[z + dz, y + dy, x + dx]
                     if a != b and a != 0 and b != 0:
+                        # rounded to the nearest bin; values outside [0, 1] are clipped
                         bin_ = int(min(max(values[c, z, y, x], np.float32(0)), np.float32(1)) * np.float32(BINS - 1) + np.float32(0.5))
                         counts[order[slot_of(keys, key_of(a, b))], bin_] += 1
 
 
 @njit(cache=True, nogil=True)
-def _sureness(counts: np.ndarray, quantile: float, least: int) -> float:
-    """The quantile of one contact; -1 where there are too few pairs."""
+def _score(counts: np.ndarray, quantile: float, min_contact: int) -> float:
+    """Score of one contact, the quantile of its histogram; -1 where there are too few pairs."""
     total = counts.sum()
-    if total < least:
+    if total < min_contact:
         return -1.0
-    seen = np.int64(0)
+    counted = np.int64(0)
     for bin_ in range(BINS):
-        seen += counts[bin_]
-        if seen > 0 and seen >= quantile * total:
+        counted += counts[bin_]
+        if counted > 0 and counted >= quantile * total:
             return bin_ / (BINS - 1)
     return 1.0
 
@@ -132,36 +147,41 @@ def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
     parent: np.ndarray,
     threshold: float,
     quantile: float,
-    least: int,
+    min_contact: int,
 ) -> None:
-    """Join fragments in `parent`. Each fragment has a list of its contacts, two nodes a contact; `keys` with `order` finds the
-    contact of a pair. The version of a contact counts its changes; -1 when it is no more."""
+    """Merge fragments in the forest `parent`.
+
+    Every fragment has a linked list of its contacts (`head`, `next_node`; two nodes per contact). `keys` and `order` find the contact of a
+    pair. `version` counts the changes of a contact; -1 marks one that no longer exists.
+    """
     n = ends.size
-    head, after = np.full(parent.size, -1), np.full(2 * n, -1)
+    head, following_node = np.full(parent.size, -1), np.full(2 * n, -1)
     version = np.zeros(n, np.int64)
-    keys, order, used = _anew(ends, version, parent)
+    keys, order, used = _rebuilt_table(ends, version, parent)
     heap = [(0.0, np.int64(-1), np.int64(0))]
     heap.pop()
-    for each in range(n):
+    for contact in range(n):
         for side in range(2):
-            end = int(ends[each] >> np.int64(32) if side == 0 else ends[each] & np.int64(0xFFFFFFFF))
-            after[2 * each + side], head[end] = head[end], 2 * each + side
-        sure = _sureness(counts[each], quantile, least)
-        if sure >= threshold:
-            heapq.heappush(heap, (-sure, np.int64(each), np.int64(0)))
+            end = int(ends[contact] >> np.int64(32) if side == 0 else ends[contact] & np.int64(0xFFFFFFFF))
+            following_node[2 * contact + side], head[end] = head[end], 2 * contact + side
+        score = _score(counts[contact], quantile, min_contact)
+        if score >= threshold:
+            heapq.heappush(heap, (-score, np.int64(contact), np.int64(0)))
     while len(heap) > 0:
-        _, contact, when = heapq.heappop(heap)
-        if version[contact] != when:
+        _, merged, when = heapq.heappop(heap)
+        # an outdated entry: the contact has changed or disappeared since it was pushed
+        if version[merged] != when:
             continue
-        a, b = root(parent, ends[contact] >> np.int64(32)), root(parent, ends[contact] & np.int64(0xFFFFFFFF))
-        short, long = shorter(a, b, head, after)
+        a, b = root(parent, ends[merged] >> np.int64(32)), root(parent, ends[merged] & np.int64(0xFFFFFFFF))
+        # small to large: the fragment with fewer contacts hands them over
+        short, long = shorter_first(a, b, head, following_node)
         parent[short] = long
-        version[contact] = -1
+        version[merged] = -1
         if 4 * (used + n) > 3 * keys.size:
-            keys, order, used = _anew(ends, version, parent)
+            keys, order, used = _rebuilt_table(ends, version, parent)
         node = head[short]
         while node >= 0:
-            following, moved = after[node], node // 2
+            next_node, moved = following_node[node], node // 2
             other = ends[moved] & np.int64(0xFFFFFFFF) if node % 2 == 0 else ends[moved] >> np.int64(32)
             other = root(parent, other)
             if other != long and version[moved] >= 0:
@@ -169,22 +189,23 @@ def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
                 if keys[slot] == FREE:
                     keys[slot] = key_of(long, other)
                     order[slot] = moved
-                    after[node], head[long] = head[long], node
+                    following_node[node], head[long] = head[long], node
                     used += 1
                 else:
+                    # both fragments touched the same third one: their contacts become one
                     kept = order[slot]
                     counts[kept] += counts[moved]
                     version[moved] = -1
                     version[kept] += 1
-                    sure = _sureness(counts[kept], quantile, least)
-                    if sure >= threshold:
-                        heapq.heappush(heap, (-sure, np.int64(kept), version[kept]))
-            node = following
+                    score = _score(counts[kept], quantile, min_contact)
+                    if score >= threshold:
+                        heapq.heappush(heap, (-score, np.int64(kept), version[kept]))
+            node = next_node
 
 
 @njit(cache=True, nogil=True)
-def _anew(ends: np.ndarray, version: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """A table of the contacts that are left, with room for three times as many, their numbers, and how many they are."""
+def _rebuilt_table(ends: np.ndarray, version: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """A new hash table of the contacts that are left, with room for three times as many; their indices, and their number."""
     keys = table(4 * ends.size)
     order = np.full(keys.size, -1)
     used = 0

@@ -1,4 +1,16 @@
-"""A dense conditional random field refines probabilities by the image: voxels that are near and alike get the same class."""
+"""A dense conditional random field that refines class probabilities by the image.
+
+Every voxel is connected with every other one; two voxels prefer the same class when they are near each other and have similar intensities
+(bilateral kernel), or are direct neighbours whatever their intensities (spatial kernel). Inference is the mean-field approximation: each
+round adds the smoothed probabilities to the evidence and normalises again::
+
+    probabilities -> smooth by both kernels -> add to log(evidence) -> softmax -> repeat
+
+The sums over all pairs would be quadratic. The bilateral one is computed on a coarse grid over position and intensity: add every voxel to
+its grid cell (splat), blur the grid, read it back at every voxel (slice). Complexity: linear in the voxels per round.
+
+After Krähenbühl and Koltun (NIPS 2011, https://arxiv.org/abs/1210.5644); the grid after Chen, Paris and Durand (SIGGRAPH 2007).
+"""
 
 from __future__ import annotations
 
@@ -18,37 +30,39 @@ _CELL = 0.5
 class CRF(Options):
     """Refinement by a fully connected conditional random field (Krähenbühl and Koltun 2011, https://arxiv.org/abs/1210.5644).
 
-    The defaults are CellSeg3D's. Widths along the image are in voxels of the finest axis; intensities run from 0 to 100.
+    The defaults are those of CellSeg3D.
     """
 
     bilateral_width: PositiveFloat = 10.0
-    """Distance over which voxels that are alike draw each other to their class."""
+    """Distance over which voxels with similar intensities prefer the same class, in voxels of the finest axis."""
     intensity_width: PositiveFloat = 5.0
-    """Difference of intensities up to which voxels are alike."""
+    """Difference of intensities up to which voxels are similar; intensities are from 0 to 100."""
     bilateral_weight: float = Field(10.0, ge=0)
-    """Strength of that."""
+    """Weight of the bilateral kernel."""
     spatial_width: PositiveFloat = 1.0
-    """Distance over which any neighbours draw each other: removes single voxels."""
+    """Distance over which all voxels prefer the same class, in voxels of the finest axis: removes single voxels."""
     spatial_weight: float = Field(5.0, ge=0)
-    """Strength of that."""
+    """Weight of the spatial kernel."""
     iterations: int = Field(5, ge=1)
-    """Rounds of the mean field."""
+    """Rounds of the mean-field inference."""
 
 
 def refine_probabilities(
     probabilities: np.ndarray, image: np.ndarray, options: CRF | None = None, *, spacing: Sequence[float]
 ) -> np.ndarray:
-    """Probabilities K(Z)YX after some rounds of the mean field of a dense conditional random field, float32, summing to 1.
+    """Refine class probabilities by mean-field inference in a dense conditional random field.
 
-    Both kernels are normalised symmetrically, so that weights mean the same in a volume's corner. The bilateral one is computed on a
-    grid over place and intensity (Chen, Paris and Durand 2007, https://doi.org/10.1145/1276377.1276506) in time linear in the voxels,
-    within a few percent of the exact sum.
+    Both kernels are normalised symmetrically, so that weights mean the same in the corner of a volume. The bilateral sums are within a few
+    percent of the exact ones.
 
     Args:
         probabilities: of the classes, K(Z)YX.
         image: intensities (Z)YX, from 0 to 100.
-        options: widths and strengths.
+        options: widths and weights; defaults where left out.
         spacing: edge lengths of a voxel.
+
+    Returns:
+        Probabilities K(Z)YX float32 that sum to 1.
 
     Raises:
         DataError: when the shapes differ.
@@ -56,7 +70,7 @@ def refine_probabilities(
     Examples:
         >>> image = np.array([[0.0, 0, 0, 100, 100, 100]] * 3)
         >>> noisy = np.where(image > 50, 0.8, 0.2)
-        >>> noisy[1, 1] = 0.7  # a dark voxel that was taken for bright
+        >>> noisy[1, 1] = 0.7  # a dark voxel that was classified as bright
         >>> refine_probabilities(np.stack([1 - noisy, noisy]), image, spacing=(1, 1)).argmax(axis=0)[1]
         array([0, 0, 0, 1, 1, 1])
     """
@@ -65,6 +79,7 @@ def refine_probabilities(
         raise DataError(
             "crf.shapes", f"must have the shape of the probabilities, {probabilities.shape[1:]}", key="image", value=image.shape
         )
+    # clipped, so that a probability of 0 can be revised by the image
     given = np.log(np.clip(probabilities.astype(np.float32), 1e-5, 1))
     kernels: list[tuple[float, _Bilateral | _Spatial]] = [
         (options.bilateral_weight, _Bilateral(image, options.bilateral_width, options.intensity_width, spacing)),
@@ -73,6 +88,7 @@ def refine_probabilities(
     terms = [(weight, _symmetric(kernel)) for weight, kernel in kernels if weight > 0]
     found = _softmax(given)
     for _ in range(options.iterations):
+        # every round starts from the evidence; only the messages change
         energy = given.copy()
         for weight, smooth in terms:
             energy += weight * np.stack([smooth(plane) for plane in found])
@@ -81,12 +97,13 @@ def refine_probabilities(
 
 
 def _softmax(energy: np.ndarray) -> np.ndarray:
+    # the largest energy is subtracted: exp cannot overflow
     raised = np.exp(energy - energy.max(axis=0))
     return (raised / raised.sum(axis=0)).astype(np.float32)
 
 
 def _symmetric(smooth: _Bilateral | _Spatial) -> Callable[[np.ndarray], np.ndarray]:
-    """The kernel K as D^-1/2 K D^-1/2 with D its row sums."""
+    """The kernel K normalised to D^-1/2 K D^-1/2, where D are its row sums."""
     root = 1 / np.sqrt(np.maximum(smooth(np.ones(smooth.shape, np.float32)), 1e-12))
     return lambda plane: root * smooth(root * plane)
 
@@ -116,6 +133,7 @@ class _Bilateral:
         axes = [np.arange(n, dtype=np.float32) / np.float32(scale) for n, scale in zip(image.shape, scales, strict=False)]
         grid = [*np.meshgrid(*axes, indexing="ij"), (image - image.min()) / np.float32(scales[-1])]
         places = np.stack([axis.ravel() for axis in grid], axis=1).astype(np.float32)
+        # the last cell needs a neighbour above it for the interpolation
         self.corners = np.minimum(places.astype(np.int32), np.array(self.cells, np.int32) - 2)
         self.shares = places - self.corners
         self.strides = np.array([int(np.prod(self.cells[axis + 1 :])) for axis in range(len(self.cells))], np.int64)
@@ -131,7 +149,7 @@ class _Bilateral:
         return out.reshape(self.shape)
 
 
-# linear interpolation onto the grid and back blurs by a sixth of a cell's square each time
+# linear interpolation to the grid and back adds a variance of 1/6 of a squared cell each; the blur makes up the rest
 _CELL_IN_SIGMAS = float(np.sqrt(1 / _CELL**2 - 1 / 3))
 
 

@@ -1,17 +1,33 @@
-"""EmbedSeg clustering: voxels that are embedded near a sure one are of its object."""
+"""Clustering in embedding space, as in EmbedSeg.
+
+Every voxel has a position in embedding space; voxels of one object are embedded near its centre. Objects are found greedily:
+
+1. The unclustered voxel with the highest seediness becomes a seed.
+2. All voxels with a membership above 0.5 around it form its cluster: those inside an ellipsoid given by the seed's bandwidths.
+3. The cluster is an object when more than half of it was unclustered; voxels that belong to an earlier object stay with it.
+4. Repeat until no voxel has enough seediness.
+
+The original compares every seed with all voxels, which is quadratic. Here voxels are sorted into the cells of a grid in embedding space, so
+that a seed visits only the cells that its ellipsoid touches; the result does not depend on the cells. Complexity: O(n log n) for sorting by
+seediness, and about linear for the clusters.
+
+After Lalit et al., EmbedSeg (Medical Image Analysis 81, 2022).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from morula.core.label_image import to_3d
+
 _LN2 = float(np.log(2))
-_PART = 1 << 20
-"""Points whose keys are made at a time."""
+_BATCH = 1 << 20
+"""Points whose sort keys are computed at a time, which bounds the memory."""
 
 
 def cluster(
-    places: np.ndarray,
+    positions: np.ndarray,
     sigma: np.ndarray,
     seediness: np.ndarray,
     inside: np.ndarray | None = None,
@@ -21,75 +37,68 @@ def cluster(
     min_unclustered: int = 0,
     min_size: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of embedded points.
-
-    Again and again the surest point that is not clustered yet becomes a seed: all points with a membership above 0.5 around it are
-    clustered. They are an object when more than half of them were not clustered before and those are at least `min_size`; points that
-    belong to an object stay with it. Places are sorted into the cells of a grid, so that a seed looks only at the points around it;
-    the result does not depend on the cells.
+    """Clusters of embedded points, each around a seed.
 
     Args:
-        places: (axes, n) float32, where points are embedded.
+        positions: (axes, n) float32, in embedding space.
         sigma: (1 or axes, n) float32; the membership in the cluster of a seed s is exp(-sum over axes of (e - e_s)^2 exp(10 sigma_s)).
-        seediness: (n,) float32, how sure each point is.
-        inside: (n,) bool, points that are clustered; all when left out.
-        cell: edge of a cell.
-        seed_threshold: no seed below it.
-        min_unclustered: stop when no more than so many points are left.
-        min_size: points that an object needs.
+        seediness: (n,) float32, how certain it is that a point is near its object's centre.
+        inside: (n,) bool, points that are clustered; all where left out.
+        cell: edge of a grid cell; it affects the speed only.
+        seed_threshold: lowest seediness of a seed.
+        min_unclustered: stop when at most this many points are left.
+        min_size: smallest number of new points of an object.
 
     Returns:
-        Ids (n,) uint32 from 1 on in the order of the seeds, 0 without object; and the seediness of each object's seed.
+        Ids (n,) uint32 from 1 on in the order of decreasing seediness, 0 for points without an object; and the seediness of each seed.
 
     Examples:
-        >>> places = np.array([[0.0, 0.1, 5.0]], np.float32)
-        >>> cluster(places, np.zeros((1, 3), np.float32), np.array([0.9, 0.8, 0.7], np.float32), cell=1.0)
+        >>> positions = np.array([[0.0, 0.1, 5.0]], np.float32)
+        >>> cluster(positions, np.zeros((1, 3), np.float32), np.array([0.9, 0.8, 0.7], np.float32), cell=1.0)
         (array([1, 1, 2], dtype=uint32), array([0.9, 0.7], dtype=float32))
     """
     inside = np.ones(seediness.shape, np.bool_) if inside is None else inside
     number = int(np.count_nonzero(inside))
     if number == 0:
         return np.zeros(inside.size, np.uint32), np.zeros(0, np.float32)
-    order = _surest_first(np.flatnonzero(inside & (seediness >= seed_threshold)), seediness)
-    ends = [(float(axis[inside].min()), float(axis[inside].max())) for axis in places]
+    order = _by_seediness(np.flatnonzero(inside & (seediness >= seed_threshold)), seediness)
+    ends = [(float(axis[inside].min()), float(axis[inside].max())) for axis in positions]
     low, span = np.array([a for a, _ in ends]), np.array([b - a for a, b in ends])
     grid = np.floor(span / cell).astype(np.int64) + 1
-    while np.prod(grid.astype(np.float64)) > number + 64:  # some points lie far away
+    while np.prod(grid.astype(np.float64)) > number + 64:  # outliers: fewer and larger cells, so that the grid stays as small as the points
         cell *= 2
         grid = np.floor(span / cell).astype(np.int64) + 1
     limits = (number, int(min_unclustered), int(min_size))
-    ids, seeds = _grow(places, inside, _three(grid, 1), _three(low, 0), float(cell), order, sigma, limits)
+    ids, seeds = _cluster_all(
+        positions, inside, to_3d(grid.tolist(), 1).astype(np.int64), to_3d(low.tolist(), 0), float(cell), order, sigma, limits
+    )
     return ids, seediness[seeds]
 
 
-def _surest_first(points: np.ndarray, seediness: np.ndarray) -> np.ndarray:
-    """Points, given in their order and overwritten, the surest first; among equals the order stays.
+def _by_seediness(points: np.ndarray, seediness: np.ndarray) -> np.ndarray:
+    """Points by decreasing seediness, in their order among equal values; the argument is overwritten.
 
-    Seediness, as bits that count down, and point are one number each, sorted in place: an argsort would take twice the memory.
+    The bits of the seediness and the index are combined to one 64-bit key and sorted in place: an argsort would need twice the memory.
     """
+    # the index does not fit the lower half of a 64-bit key
     if seediness.size >= 2**32:
         return points[np.argsort(-seediness[points], kind="stable")]
     keys = points.view(np.uint64)
-    for start in range(0, len(keys), _PART):
-        part = keys[start : start + _PART]
-        bits = (seediness[points[start : start + _PART]].astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0: no negative zero
+    for start in range(0, len(keys), _BATCH):
+        batch = keys[start : start + _BATCH]
+        bits = (seediness[points[start : start + _BATCH]].astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0: no negative zero
         down = np.where(bits >> np.uint32(31), bits, ~bits & np.uint32(0x7FFFFFFF))
-        part |= down.astype(np.uint64) << np.uint64(32)
+        batch |= down.astype(np.uint64) << np.uint64(32)
     keys.sort()
     keys &= np.uint64(2**32 - 1)
     return keys.astype(np.int32 if seediness.size < 2**31 else np.int64)
 
 
-def _three(values: np.ndarray, missing: float) -> np.ndarray:
-    """Values by axis with a z axis in front where there is none."""
-    return np.concatenate([np.full(3 - len(values), missing, values.dtype), values])
-
-
 @njit(cache=True, nogil=True)
 def _by_cell(
-    places: np.ndarray, inside: np.ndarray, grid: np.ndarray, origin: np.ndarray, cell: float, kind: np.ndarray
+    positions: np.ndarray, inside: np.ndarray, grid: np.ndarray, origin: np.ndarray, cell: float, kind: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points sorted by their cell, of the type of `kind`, and where each cell begins."""
+    """The points sorted by cell (counting sort), of the type of `kind`, and the start of each cell."""
     starts = np.zeros(grid[0] * grid[1] * grid[2] + 1, np.int64)
     points = np.empty(0, kind.dtype)
     for turn in range(2):
@@ -97,9 +106,9 @@ def _by_cell(
             if not inside[i]:
                 continue
             number = 0
-            for axis in range(len(places)):
-                own = 3 - len(places) + axis
-                number = number * grid[own] + min(int((np.float64(places[axis, i]) - origin[own]) / cell), grid[own] - 1)
+            for axis in range(len(positions)):
+                own = 3 - len(positions) + axis
+                number = number * grid[own] + min(int((np.float64(positions[axis, i]) - origin[own]) / cell), grid[own] - 1)
             if turn == 0:
                 starts[number + 1] += 1
             else:
@@ -115,8 +124,8 @@ def _by_cell(
 
 
 @njit(cache=True, nogil=True)
-def _grow(  # noqa: C901 - the loop over seeds and the cells around them
-    places: np.ndarray,
+def _cluster_all(  # noqa: C901 - the loop over seeds and the cells around them
+    positions: np.ndarray,
     inside: np.ndarray,
     grid: np.ndarray,
     origin: np.ndarray,
@@ -125,9 +134,9 @@ def _grow(  # noqa: C901 - the loop over seeds and the cells around them
     sigma: np.ndarray,
     limits: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the points, and the seed of each id. A cluster is looked through twice: to count it, then to give it its id."""
-    points, starts = _by_cell(places, inside, grid, origin, cell, candidates)
-    axes, lead = len(places), 3 - len(places)
+    """Ids of the points, and the seed of each id. A cluster is visited twice: to count its points, then to label them."""
+    points, starts = _by_cell(positions, inside, grid, origin, cell, candidates)
+    axes, lead = len(positions), 3 - len(positions)
     ids, clustered = np.zeros(inside.size, np.uint32), np.zeros(inside.size, np.bool_)
     seeds, number, left = np.empty(1024, candidates.dtype), 0, limits[0]
     scale, centre = np.ones(axes), np.zeros(axes)
@@ -135,16 +144,17 @@ def _grow(  # noqa: C901 - the loop over seeds and the cells around them
     for seed in candidates:
         if left <= limits[1]:
             break
+        # another seed has taken this voxel already
         if clustered[seed]:
             continue
         for axis in range(axes):
             scale[axis] = np.exp(10 * np.float64(sigma[0 if len(sigma) == 1 else axis, seed]))
             reach = np.sqrt(_LN2 / max(scale[axis], 1e-30)) + 1e-6 * cell
-            centre[axis] = places[axis, seed]
+            centre[axis] = positions[axis, seed]
             at = centre[axis] - origin[lead + axis]
             first[lead + axis] = int(max((at - reach) / cell, 0.0))
             last[lead + axis] = int(min((at + reach) / cell, grid[lead + axis] - 1.0))
-        found, new, whole = 0, 0, False
+        found, new, accepted = 0, 0, False
         for turn in range(2):
             for a in range(first[0], last[0] + 1):
                 for b in range(first[1], last[1] + 1):
@@ -153,8 +163,8 @@ def _grow(  # noqa: C901 - the loop over seeds and the cells around them
                         i = points[k]
                         square = 0.0
                         for axis in range(axes):
-                            way = np.float64(places[axis, i]) - centre[axis]
-                            square += way * way * scale[axis]
+                            distance = np.float64(positions[axis, i]) - centre[axis]
+                            square += distance * distance * scale[axis]
                         if square >= _LN2:
                             continue
                         if turn == 0:
@@ -162,12 +172,13 @@ def _grow(  # noqa: C901 - the loop over seeds and the cells around them
                             new += not clustered[i]
                         elif not clustered[i]:
                             clustered[i] = True
-                            ids[i] = number if whole else 0
+                            ids[i] = number if accepted else 0
             if turn == 0:
-                whole = 2 * new > found and new >= limits[2]
-                number += whole
+                # mostly new: an object; mostly old: a remainder of an earlier object, which is consumed without an id
+                accepted = 2 * new > found and new >= limits[2]
+                number += accepted
         left -= new
-        if whole:
+        if accepted:
             if number > seeds.size:
                 seeds = np.concatenate((seeds, np.empty_like(seeds)))
             seeds[number - 1] = seed

@@ -1,4 +1,22 @@
-"""Mutex watershed: groups of voxels that attract each other, kept apart by those that repel each other."""
+"""Mutex watershed: partition voxels by attractions and repulsions, without seeds.
+
+All pairs of voxels are sorted by weight and processed greedily (as in Kruskal's algorithm for spanning trees)::
+
+    attraction a-b   merge the clusters of a and b, unless a repulsion between them was processed before
+    repulsion  a-b   the clusters of a and b may never merge (a mutual exclusion, "mutex"), unless they already are one
+
+    weight  0.95 attract 1-2   -> {1,2}
+            0.90 repel   2-5   -> {1,2} and {5} exclude each other
+            0.80 attract 4-5   -> {4,5}
+            0.70 attract 2-4   -> forbidden: {1,2} and {4,5} exclude each other
+
+Clusters are disjoint sets. Exclusions are kept twice: in a hash set of pairs of clusters, to test them in constant time, and in a linked
+list per cluster, to move them when clusters merge (the shorter list into the longer one). Weights have 65,536 levels, so that sorting is a
+counting sort; pairs are sorted in passes that hold no more pairs than there are voxels, which bounds the memory whatever the number of
+offsets. Complexity: about O(pairs x log).
+
+After Wolf et al., The Mutex Watershed: Efficient, Parameter-Free Image Partitioning (ECCV 2018, https://arxiv.org/abs/1904.12654).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +27,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.label_image import to_3d
-from morula.kernels.disjoint_sets import FREE, current, key_of, root, shorter, slot_of, table
+from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 
 LEVELS = 65_536
 _ATTRACT, _REPEL, _BOTH = 0, 1, 2
@@ -18,7 +36,7 @@ Settings: TypeAlias = tuple[np.float32, np.float32, np.uint64]
 Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Settings]
 """Affinities CZYX, offsets (C, 3), kind of each channel, strides of repelling pairs, which voxels attract others (flat), settings."""
 State: TypeAlias = tuple[np.ndarray, int, np.ndarray, np.ndarray, int]
-"""Excluding pairs of groups and their number, the nodes of the lists (member of the other group, next node) and their number."""
+"""Excluding pairs of clusters and their number, the nodes of the lists (member of the other cluster, next node) and their number."""
 
 
 def mutex_watershed(
@@ -30,22 +48,19 @@ def mutex_watershed(
     noise: float = 0.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Objects of affinities, without any seed.
+    """Objects of affinities, without seeds.
 
-    All pairs of voxels are taken in the order of their weight. Direct neighbours (offsets of no more than 1 along any axis) attract each
-    other with the weight of their affinity a where it is above the threshold: their groups become one, unless they exclude each other.
-    Pairs farther apart repel each other with the weight 1 - a: from then on their groups exclude each other, unless they are one
-    already. Where all offsets are to direct neighbours, those at or below the threshold repel each other. After Wolf et al., The Mutex
-    Watershed (ECCV 2018, https://arxiv.org/abs/1904.12654). Weights are brought to 65,536 levels; within one, direct neighbours come
-    first, then the order of the array counts.
+    Direct neighbours (offsets of at most 1 along every axis) attract each other with the weight of their affinity a where it is above the
+    threshold. Pairs farther apart repel each other with the weight 1 - a. Where all offsets are to direct neighbours, those at or below the
+    threshold repel each other. Among equal weights direct neighbours go first, then the order of the array counts.
 
     Args:
-        affinities: channels C(Z)YX float32 in [0, 1]; 1 where a voxel and the one at the offset belong together.
-        offsets: one a channel, in array order.
+        affinities: channels C(Z)YX float32 in [0, 1]; 1 where a voxel and the one at the offset belong to the same object.
+        offsets: one per channel, in array order.
         threshold: affinity above which direct neighbours attract each other.
-        strides: take repelling pairs at every so many voxels only, one number or one an axis.
-        noise: largest number that is added to the weights of repelling pairs, drawn for each, so that equal ones come in random order.
-        seed: of the noise.
+        strides: use repelling pairs only at every n-th voxel, one number or one per axis.
+        noise: largest random number that is added to the weight of each repelling pair, so that equal ones are processed in random order.
+        seed: seed of the random numbers.
 
     Returns:
         Ids (Z)YX uint32 from 1 on in the order of the array; 0 where a voxel attracts no other.
@@ -56,38 +71,39 @@ def mutex_watershed(
         array([[1, 1, 1, 2, 2]], dtype=uint32)
     """
     ndim = affinities.ndim - 1
-    every = to_3d(tuple(strides) * (1 if len(strides) > 1 else ndim), 1).astype(np.int64)
+    strides_3d = to_3d(tuple(strides) * (1 if len(strides) > 1 else ndim), 1).astype(np.int64)
     steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
+    # direct neighbours only attract where long-range pairs do the repelling
     direct = np.abs(steps).max(axis=1) == 1
     kinds = np.where(direct, _BOTH if direct.all() else _ATTRACT, _REPEL).astype(np.int64)
     values = _volumes(affinities)
     attracted = np.zeros(values[0].size, np.bool_)
     _attract(values, steps, kinds, np.float32(threshold), attracted)
-    pairs = (values, steps, kinds, every, attracted, (np.float32(threshold), np.float32(noise), np.uint64(seed)))
-    return _numbered(_grouped(np.argsort(~direct, kind="stable"), pairs), attracted).reshape(affinities.shape[1:])
+    pairs = (values, steps, kinds, strides_3d, attracted, (np.float32(threshold), np.float32(noise), np.uint64(seed)))
+    return _numbered(_clustered(np.argsort(~direct, kind="stable"), pairs), attracted).reshape(affinities.shape[1:])
 
 
-def _grouped(channels: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """The parent of each voxel in the forest of the groups."""
+def _clustered(channels: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """The parent of each voxel in the forest of the clusters."""
     size = pairs[0][0].size
     parent = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
     head = np.full(size, -1, parent.dtype)
     state = (table(1024), 0, np.empty(1024, parent.dtype), np.empty(1024, parent.dtype), 0)
     for order in _ordered(channels, pairs):
-        state = _take(order, *pairs, parent, head, state)
+        state = _process(order, *pairs, parent, head, state)
     return parent
 
 
 def attach_voxels(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[Sequence[int]], *, threshold: float = 0.5) -> np.ndarray:
-    """Labels with the voxels outside them given to the object that they hang on by the strongest chain of affinities above a threshold.
+    """Extend labels: each unlabelled voxel joins the object to which the strongest path of affinities leads.
 
-    A chain is as strong as its weakest link; the objects themselves stay (a spanning forest, Meyer 1994).
+    The strength of a path is its lowest affinity; the objects themselves stay unchanged (a minimum spanning forest, Meyer 1994).
 
     Args:
         labels: ids (Z)YX uint32.
         affinities: channels C(Z)YX float32 in [0, 1], of direct neighbours.
-        offsets: one a channel, in array order.
-        threshold: affinity above which a link holds.
+        offsets: one per channel, in array order.
+        threshold: affinity above which two voxels are connected.
 
     Examples:
         >>> attach_voxels(np.array([[0, 0, 7, 0, 9]], np.uint32), np.array([[[0, 0.2, 0.9, 0.7, 0.8]]], np.float32), [(0, -1)])
@@ -99,8 +115,8 @@ def attach_voxels(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[
     ids = np.array(labels, np.uint32).ravel()
     parent = np.arange(ids.size, dtype=np.int32 if ids.size < 2**31 else np.int64)
     for order in _ordered(np.arange(len(steps)), pairs):
-        _hang(order, pairs[0].shape, steps, parent, ids)
-    return _inherited(parent, ids).reshape(labels.shape)
+        _merge_unlabelled(order, pairs[0].shape, steps, parent, ids)
+    return _ids_of_roots(parent, ids).reshape(labels.shape)
 
 
 def _volumes(affinities: np.ndarray) -> np.ndarray:
@@ -109,23 +125,25 @@ def _volumes(affinities: np.ndarray) -> np.ndarray:
 
 
 def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
-    """The pairs that say something in the order of their weight, as channel x voxels + voxel: as many at a time as there are voxels,
-    each time in the same memory."""
+    """The pairs that attract or repel, by decreasing weight, as channel x voxels + voxel.
+
+    Each batch has at most as many pairs as there are voxels and reuses the same memory.
+    """
     values = pairs[0]
     counts = np.zeros(LEVELS, np.int64)
     room = np.empty(values[0].size, np.uint32 if values.size < 2**32 else np.int64)
-    _sweep(channels, *pairs, LEVELS - 1, counts, room[:0])
+    _collect(channels, *pairs, LEVELS - 1, counts, room[:0])
     for low, high, chosen in _passes(counts[::-1], channels, values[0].size):
         found = counts[LEVELS - 1 - high : LEVELS - low]
         slots = np.cumsum(found) - found
-        _sweep(chosen, *pairs, high, slots, room)
+        _collect(chosen, *pairs, high, slots, room)
         yield room[: slots[-1]]
 
 
 def _passes(counts: np.ndarray, channels: np.ndarray, most: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Ranges of levels from the highest to the lowest that hold at most so many pairs, with the channels to look at.
+    """Ranges of levels, from the highest to the lowest, with at most `most` pairs each, and the channels to visit.
 
-    A level that holds more is taken channel by channel, which is its order anyway.
+    A level with more pairs is processed channel by channel, which is its order anyway.
     """
     high = len(counts) - 1
     while high >= 0:
@@ -160,7 +178,7 @@ def _attract(values: np.ndarray, steps: np.ndarray, kinds: np.ndarray, threshold
 
 @njit(cache=True, nogil=True, inline="always")
 def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
-    """Level of a pair's weight; `LEVELS` where it says nothing."""
+    """Level of a pair's weight; `LEVELS` where the pair neither attracts nor repels."""
     threshold, noise, seed = settings
     if kind != _REPEL and value > threshold:
         weight = value
@@ -168,7 +186,7 @@ def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
         return LEVELS
     else:
         weight = np.float32(1) - value
-        if noise > 0:  # a number in [0, 1) of the pair's own, by mixing the bits of its place and the seed
+        if noise > 0:  # a random number in [0, 1) per pair: a hash of its index and the seed, so that no numbers are stored
             bits = (np.uint64(pair) + seed * np.uint64(0x632BE59BD9B4E019)) * np.uint64(0x9E3779B97F4A7C15)
             bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
             weight += noise * np.float32(np.float64(bits >> np.uint64(11)) / 9007199254740992.0)
@@ -176,29 +194,29 @@ def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _sweep(  # noqa: PLR0913 - one loop over the pairs, which counts them or puts them in order
+def _collect(  # noqa: PLR0913 - one loop over the pairs, which counts them or puts them in order
     channels: np.ndarray,
     values: np.ndarray,
     steps: np.ndarray,
     kinds: np.ndarray,
-    every: np.ndarray,
+    strides_3d: np.ndarray,
     attracts: np.ndarray,
     settings: Settings,
     high: int,
     slots: np.ndarray,
     order: np.ndarray,
 ) -> None:
-    """Put the pairs of the levels from `high` downwards into `order` from their slots on, as channel x voxels + voxel; or only count them,
-    where `order` has no room.
+    """Write the pairs of the levels from `high` downwards into `order`, starting at their slots; or only count them, where `order` is
+    empty.
 
-    Pairs that repel each other are left out where one of them attracts no voxel at all: it stays alone, and excludes nothing.
+    Repelling pairs are left out where one voxel attracts no other: it is background, and its exclusions have no effect.
     """
     _, nz, ny, nx = values.shape
     low = high + 1 - slots.size
     for c in channels:
         dz, dy, dx = steps[c]
         shift = (dz * ny + dy) * nx + dx
-        sz, sy, sx = (every[0], every[1], every[2]) if kinds[c] == _REPEL else (1, 1, 1)
+        sz, sy, sx = (strides_3d[0], strides_3d[1], strides_3d[2]) if kinds[c] == _REPEL else (1, 1, 1)
         for z in range(max(0, -dz), nz - max(0, dz)):
             for y in range(max(0, -dy), ny - max(0, dy)):
                 if z % sz != 0 or y % sy != 0:
@@ -220,24 +238,24 @@ def _sweep(  # noqa: PLR0913 - one loop over the pairs, which counts them or put
 
 
 @njit(cache=True, nogil=True)
-def _take(  # noqa: PLR0913 - the loop over pairs, as it is compiled
+def _process(  # noqa: PLR0913 - the loop over pairs, as it is compiled
     order: np.ndarray,
     values: np.ndarray,
     steps: np.ndarray,
     kinds: np.ndarray,
-    every: np.ndarray,
+    strides_3d: np.ndarray,
     attracts: np.ndarray,
     settings: Settings,
     parent: np.ndarray,
     head: np.ndarray,
     state: State,
 ) -> State:
-    """Take pairs in their order.
+    """Process pairs in their order.
 
-    `keys` holds the pairs of groups that exclude each other (`used` of them, some of groups that are no more); each group has a list,
-    from `head` through `after`, of members of the groups that it excludes (`partner`), `made` nodes in all.
+    `keys` holds the pairs of clusters that exclude each other (`used` of them, some of clusters that no longer exist). Each cluster has a
+    linked list, `head` and `following`, of members of the clusters that it excludes (`partner`); `made` is the number of nodes.
     """
-    keys, used, partner, after, made = state
+    keys, used, partner, following, made = state
     _, nz, ny, nx = values.shape
     flat = values.ravel()
     shifts = (steps[:, 0] * ny + steps[:, 1]) * nx + steps[:, 2]
@@ -251,38 +269,41 @@ def _take(  # noqa: PLR0913 - the loop over pairs, as it is compiled
             continue
         key = key_of(a, b)
         slot = slot_of(keys, key)
+        # already exclusive: the attraction is forbidden, the repulsion is known
         if keys[slot] == key:
             continue
         if not attract:
             keys[slot] = key
             used += 1
+            # both clusters list the other one; the arrays of nodes grow by doubling
             if made + 2 > partner.size:
-                partner, after = _longer(partner), _longer(after)
-            partner[made], after[made], head[a] = b, head[a], made
-            partner[made + 1], after[made + 1], head[b] = a, head[b], made + 1
+                partner, following = _doubled(partner), _doubled(following)
+            partner[made], following[made], head[a] = b, head[a], made
+            partner[made + 1], following[made + 1], head[b] = a, head[b], made + 1
             made += 2
         else:
-            short, long = shorter(a, b, head, after)
+            short, long = shorter_first(a, b, head, following)
             parent[short] = long
             node = head[short]
             while node >= 0:
-                following = after[node]
+                next_node = following[node]
+                # the exclusions of the smaller cluster now hold for the merged one
                 moved = key_of(long, root(parent, partner[node]))
                 slot = slot_of(keys, moved)
                 if keys[slot] == FREE:
                     keys[slot] = moved
                     used += 1
-                    after[node], head[long] = head[long], node
+                    following[node], head[long] = head[long], node
                     if 4 * used > 3 * keys.size:
-                        keys, used = current(keys, parent, used // 2 + 1024)
-                node = following
+                        keys, used = valid_pairs(keys, parent, used // 2 + 1024)
+                node = next_node
         if 4 * used > 3 * keys.size:
-            keys, used = current(keys, parent, used // 2 + 1024)
-    return keys, used, partner, after, made
+            keys, used = valid_pairs(keys, parent, used // 2 + 1024)
+    return keys, used, partner, following, made
 
 
 @njit(cache=True, nogil=True)
-def _longer(nodes: np.ndarray) -> np.ndarray:
+def _doubled(nodes: np.ndarray) -> np.ndarray:
     longer = np.empty(2 * nodes.size, nodes.dtype)
     longer[: nodes.size] = nodes
     return longer
@@ -290,7 +311,7 @@ def _longer(nodes: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _numbered(parent: np.ndarray, attracted: np.ndarray) -> np.ndarray:
-    """Ids of the groups in the order of their first voxel."""
+    """Ids of the clusters in the order of their first voxel."""
     ids = np.zeros(parent.size, np.uint32)
     number = 0
     for voxel in range(parent.size):
@@ -304,8 +325,8 @@ def _numbered(parent: np.ndarray, attracted: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _hang(order: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarray, parent: np.ndarray, ids: np.ndarray) -> None:
-    """Join groups along the pairs unless both have an id; `ids` of a group's representative is the group's."""
+def _merge_unlabelled(order: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarray, parent: np.ndarray, ids: np.ndarray) -> None:
+    """Merge clusters along the pairs unless both have an id. The id of a cluster is that of its root in `ids`."""
     _, nz, ny, nx = shape
     shifts = (steps[:, 0] * ny + steps[:, 1]) * nx + steps[:, 2]
     size = nz * ny * nx
@@ -318,7 +339,7 @@ def _hang(order: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarray
 
 
 @njit(cache=True, nogil=True)
-def _inherited(parent: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _ids_of_roots(parent: np.ndarray, ids: np.ndarray) -> np.ndarray:
     out = np.empty_like(ids)
     for voxel in range(ids.size):
         out[voxel] = ids[root(parent, voxel)]

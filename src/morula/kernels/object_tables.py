@@ -1,4 +1,8 @@
-"""Passes over a label image that collect one value per object, renumber objects or keep some of them."""
+"""Passes over a label image that collect one value per object, renumber objects, or keep some of them.
+
+All of them index a table by the id, so that their cost is linear in the voxels and does not depend on the number of objects. Ids must be
+small enough for a table: see `morula.core.label_image.compact_ids`.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,32 @@ from morula.core.label_image import smallest_type
 def renumber(labels: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels with ids 1..n in the order of the old ones, in the smallest type that holds them, and the old id of each new one.
 
-    Ids must not exceed `largest`.
+    No id may exceed `largest`.
 
     Examples:
         >>> renumber(np.array([[0, 7, 3]], np.uint32), 7)
         (array([[0, 2, 1]], dtype=uint16), array([3, 7]))
     """
-    there = np.zeros(largest + 1, np.bool_)
-    _mark(labels.ravel(), there)
-    there[0] = False
-    old = np.flatnonzero(there)
+    present = np.zeros(largest + 1, np.bool_)
+    _mark(labels.ravel(), present)
+    present[0] = False
+    old = np.flatnonzero(present)
     table = np.zeros(largest + 1, smallest_type(len(old)))
+    # a look-up table: one read per voxel, however many objects there are
     table[old] = np.arange(1, len(old) + 1)
     return table[labels], old
+
+
+def original_ids(labels: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarray:
+    """Id in `labels` of each compact id in `ids`, as a table (largest + 1,).
+
+    Examples:
+        >>> original_ids(np.array([[0, 90, 7]]), np.array([[0, 2, 1]]), 2)
+        array([ 0,  7, 90])
+    """
+    table = np.zeros(largest + 1, labels.dtype)
+    table[ids.ravel()] = labels.ravel()
+    return table
 
 
 def object_means(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
@@ -41,9 +58,9 @@ def object_maxima(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _mark(ids: np.ndarray, there: np.ndarray) -> None:
+def _mark(ids: np.ndarray, present: np.ndarray) -> None:
     for i in range(ids.size):
-        there[ids[i]] = True
+        present[ids[i]] = True
 
 
 @njit(cache=True, nogil=True)
@@ -61,7 +78,7 @@ def _maxima(ids: np.ndarray, values: np.ndarray, high: np.ndarray) -> None:
 
 @njit(cache=True, nogil=True)
 def select_objects(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: np.ndarray) -> None:
-    """Copy the values of the objects that are kept into `out`, run by run."""
+    """Copy the values of the kept objects into `out`, run by run. All arrays are flat; `kept` is indexed by id."""
     previous, copy = ids[0], ids[0] != 0 and kept[ids[0]]
     for i in range(ids.size):
         if ids[i] != previous:

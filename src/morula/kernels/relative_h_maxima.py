@@ -60,6 +60,7 @@ def relative_h_maxima(height: np.ndarray, mask: np.ndarray, depth: float, *, con
     peaks = object_maxima(tops, levels[inner], number) * np.float32(1 - depth)
     ids = np.zeros(padded, np.int32)
     ids[inner] = tops
+    # summits are regions already; only the other voxels are visited one by one
     rest = np.zeros(padded, np.bool_)
     np.greater(mask, summits, out=rest[inner])
     order = _descending(levels.view(np.uint32).ravel(), rest.ravel())
@@ -112,6 +113,7 @@ def _merge(roots: np.ndarray, count: int, level: float, peaks: np.ndarray, paren
     for i in range(1, count):
         for j in range(i):
             a, b = _root(parent, roots[i]), _root(parent, roots[j])
+            # peaks hold the share below the peak, so that the pass itself is compared
             if a != b and level >= min(peaks[a], peaks[b]):
                 low, high = min(a, b), max(a, b)
                 parent[high] = low

@@ -1,8 +1,19 @@
-"""The heart of a star: an ellipsoid in its middle, as large as what another star may share with it, and a little larger.
+r"""A fast bound on the overlap of two stars: an ellipsoid inscribed in the first one.
 
-A star in which the whole heart lies shares too much, whatever it looks like elsewhere. It does where it holds one place of the heart and
-its surface, a triangle in each cone, stays out of the heart. This decides nearly all comparisons of stars of one object, for a few
-operations a cone; what it does not decide is compared exactly (see `morula.kernels.star_nms`). In 2D hearts are ellipses.
+The ellipsoid is in the middle of the kept star and slightly larger than what another star may share with it. Another star that contains the
+whole ellipsoid therefore shares too much, whatever its shape is elsewhere::
+
+      kept star        ______
+                      /  __  \        E: ellipsoid with more than the allowed overlap
+                     |  (E )  |       other star contains E  ->  overlap > limit  ->  removed
+                      \__--__/        other star cuts E      ->  undecided, compared exactly
+
+A star contains the ellipsoid when it contains one point of it and its surface does not intersect it. The surface is one triangle per cone
+(in 2D one edge), so that the test takes a few operations per cone. In the coordinates of the ellipsoid's axes it is the unit ball, and a
+triangle is outside when all of its corners are beyond 1 along some direction. Directions that decide almost always are the normal of the
+triangle and the nearest points of its edges. All bounds include what rounding to float32 may add, so that they never decide wrongly.
+
+This decides nearly all comparisons of stars of one object. Stars are processed in lanes of 32, which the compiler turns into SIMD code.
 """
 
 from __future__ import annotations
@@ -17,57 +28,59 @@ from morula.kernels.star_polyhedra import LANES, Lanes
 from morula.kernels.star_shapes import Fan
 
 _SPARE = 2e-6
-"""More than what rounding in float32 adds to a gauge, in parts of its summands."""
+"""Upper bound of the rounding error of a gauge in float32, relative to its summands."""
 _ROUNDED = np.float32(2e-6)
-"""More than what it adds to a product of two places, in parts of the squares of their distances."""
+"""Upper bound of the rounding error of a scalar product, relative to the squared distances."""
 
 
-class Heart(NamedTuple):
-    """An ellipsoid around a star's centre, middle + axes @ (unit ball), in voxels.
+class Ellipsoid(NamedTuple):
+    """An ellipsoid near a star's centre, middle + axes @ (unit ball), in voxels.
 
-    `middle` (3,), from the centre; `axes` (3, 3), a lower triangle, and its inverse `back`; `held`: voxels (area in 2D) of the star that it
-    holds, 0 where there is none.
+    `middle` (3,), from the centre; `axes` (3, 3), a lower triangle, and its inverse `inverse_axes`; `size_inside`: voxels (area in 2D) of
+    the star that it contains, 0 where there is no such ellipsoid.
     """
 
     middle: np.ndarray
     axes: np.ndarray
-    back: np.ndarray
-    held: float
+    inverse_axes: np.ndarray
+    size_inside: float
 
 
-class View(NamedTuple):
-    """Rays and cones in units of a heart's axes: `rays` (rays, 3); `turned` (cones, edges, 3): shares of the edges in a place; `wide`
-    (cones, edges): the most that a place in the heart adds to a share."""
+class LocalRays(NamedTuple):
+    """Rays and cones in the coordinates of an ellipsoid: `rays` (rays, 3); `local_inverse` (cones, edges, 3): shares of the edges in a
+    point;
+    `spread` (cones, edges): the most that a point in the ellipsoid adds to a share."""
 
     rays: np.ndarray
-    turned: np.ndarray
-    wide: np.ndarray
+    local_inverse: np.ndarray
+    spread: np.ndarray
 
 
 @njit(cache=True, nogil=True)
-def heart_of(inside: np.ndarray, corner: np.ndarray, least: float, flat: bool) -> Heart:
-    """The heart of a star, shaped by the moments of its voxels, with more than `least` of it inside.
+def inscribed_ellipsoid(inside: np.ndarray, corner: np.ndarray, least: float, flat: bool) -> Ellipsoid:
+    """The ellipsoid of a star: shaped by the second moments of its voxels, just large enough to contain more than `least` of them.
 
     Args:
         inside: voxels of the star.
-        corner: place of the first of them from the star's centre.
+        corner: offset of the first voxel of that array from the star's centre.
         least: voxels (area in 2D).
-        flat: whether the star is a polygon; whether that holds the heart wholly remains to be seen then.
+        flat: whether the star is a polygon (2D); whether it contains the whole ellipse is then checked by the caller.
     """
-    middle, axes, back = np.empty(3), np.zeros((3, 3)), np.zeros((3, 3))
+    middle, axes, inverse_axes = np.empty(3), np.zeros((3, 3)), np.zeros((3, 3))
     _shape(inside, corner, middle, axes)
-    _invert(axes, back)
+    _invert(axes, inverse_axes)
     if flat:
-        radius = math.sqrt(least / (math.pi * axes[1, 1] * axes[2, 2])) * (1 + 1e-4) + 1e-5 * max(back[1, 1], back[2, 2])
-        held = least * (1 + 1e-4)
+        # slightly enlarged, so that rounding cannot make the ellipse too small
+        radius = math.sqrt(least / (math.pi * axes[1, 1] * axes[2, 2])) * (1 + 1e-4) + 1e-5 * max(inverse_axes[1, 1], inverse_axes[2, 2])
+        size_inside = least * (1 + 1e-4)
     else:
-        radius, held = _radius(inside, corner, middle, back, least)
-    return Heart(middle, axes * radius, back / radius, held)
+        radius, size_inside = _radius(inside, corner, middle, inverse_axes, least)
+    return Ellipsoid(middle, axes * radius, inverse_axes / radius, size_inside)
 
 
 @njit(cache=True, nogil=True)
 def _shape(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, axes: np.ndarray) -> None:
-    """Centroid of voxels and the root of their covariance, a lower triangle; each voxel's own extent counts, so that none is flat."""
+    """Centroid of voxels, and the Cholesky factor of their covariance. 1/12 is the variance of a voxel itself, so that no axis is 0."""
     count, first, second = 0, np.zeros(3), np.zeros((3, 3))
     place = np.empty(3)
     for z in range(inside.shape[0]):
@@ -90,47 +103,51 @@ def _shape(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, axes: np.
 
 
 @njit(cache=True, nogil=True)
-def _invert(axes: np.ndarray, back: np.ndarray) -> None:
+def _invert(axes: np.ndarray, inverse_axes: np.ndarray) -> None:
     for i in range(3):
-        back[i, i] = 1 / axes[i, i]
+        inverse_axes[i, i] = 1 / axes[i, i]
         for j in range(i):
             total = 0.0
             for k in range(j, i):
-                total += axes[i, k] * back[k, j]
-            back[i, j] = -total / axes[i, i]
+                total += axes[i, k] * inverse_axes[k, j]
+            inverse_axes[i, j] = -total / axes[i, i]
 
 
 @njit(cache=True, nogil=True)
-def _radius(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, back: np.ndarray, least: float) -> tuple[float, float]:
-    """How large the ellipsoid must be to hold more than `least` of the voxels, and how many those are; none where there are not so many."""
+def _radius(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, inverse_axes: np.ndarray, least: float) -> tuple[float, float]:
+    """Scale at which the ellipsoid contains more than `least` voxels, and their number; 0 where the star has fewer."""
     far, number = np.empty(inside.size), 0
     for z in range(inside.shape[0]):
         for y in range(inside.shape[1]):
             for x in range(inside.shape[2]):
                 if inside[z, y, x]:
                     dz, dy, dx = z + corner[0] - middle[0], y + corner[1] - middle[1], x + corner[2] - middle[2]
-                    u, v, w = back[0, 0] * dz, back[1, 0] * dz + back[1, 1] * dy, back[2, 0] * dz + back[2, 1] * dy + back[2, 2] * dx
+                    u, v, w = (
+                        inverse_axes[0, 0] * dz,
+                        inverse_axes[1, 0] * dz + inverse_axes[1, 1] * dy,
+                        inverse_axes[2, 0] * dz + inverse_axes[2, 1] * dy + inverse_axes[2, 2] * dx,
+                    )
                     far[number] = u * u + v * v + w * w
                     number += 1
-    wanted = math.floor(least) + 1
-    if wanted > number:
+    limit = math.floor(least) + 1
+    if limit > number:
         return 1.0, 0.0
-    return math.sqrt(np.partition(far[:number], wanted - 1)[wanted - 1]) * (1 + 1e-6) + 1e-6, float(wanted)
+    return math.sqrt(np.partition(far[:number], limit - 1)[limit - 1]) * (1 + 1e-6) + 1e-6, float(limit)
 
 
 @njit(cache=True, nogil=True)
-def view_of(heart: Heart, fan: Fan) -> View:
-    """How the rays and cones look in units of a heart's axes."""
-    axes, back = heart.axes, heart.back
-    rays = np.zeros((len(fan.ways), 3), np.float32)
+def local_rays(ellipsoid: Ellipsoid, fan: Fan) -> LocalRays:
+    """Rays and cones in the coordinates of an ellipsoid."""
+    axes, inverse_axes = ellipsoid.axes, ellipsoid.inverse_axes
+    rays = np.zeros((len(fan.ray_steps), 3), np.float32)
     for ray in range(len(rays)):
         for axis in range(3):
             step = 0.0
             for k in range(axis + 1):
-                step += back[axis, k] * fan.ways[ray, k]
+                step += inverse_axes[axis, k] * fan.ray_steps[ray, k]
             rays[ray, axis] = step
     cones, edges = fan.cones.shape
-    turned, wide = np.zeros((cones, edges, 3), np.float32), np.zeros((cones, edges), np.float32)
+    local_inverse, spread = np.zeros((cones, edges, 3), np.float32), np.zeros((cones, edges), np.float32)
     for cone in range(cones):
         for edge in range(edges):
             total = 0.0
@@ -138,68 +155,67 @@ def view_of(heart: Heart, fan: Fan) -> View:
                 share = 0.0
                 for k in range(axis, 3):
                     share += fan.inverse[cone, edge, k] * axes[k, axis]
-                turned[cone, edge, axis] = share
+                local_inverse[cone, edge, axis] = share
                 total += share * share
-            wide[cone, edge] = math.sqrt(total) * 1.00001
-    return View(rays, turned, wide)
+            spread[cone, edge] = math.sqrt(total) * 1.00001
+    return LocalRays(rays, local_inverse, spread)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def hold(heart: Heart, view: View, fan: Fan, lanes: Lanes) -> None:
-    """Tell which stars in the lanes have no part of their surface in a heart: those whose `lacks` is 0. Where such a star holds one place
-    of the heart, it holds all.
+def find_intersections(ellipsoid: Ellipsoid, local: LocalRays, fan: Fan, lanes: Lanes) -> None:
+    """Set `intersects` of each lane to 0 where the surface of its star does not intersect an ellipsoid.
 
-    In units of the heart's axes each cone's triangle (in 2D: line) has to be farther than 1 from the middle. It is where all of its
-    corners lie beyond 1 along some direction: that of its plane, or of the place nearest to the middle on one of its sides.
+    Where such a star contains one point of the ellipsoid, it contains all of it. See the top of this file.
 
     Args:
-        heart: the heart.
-        view: from `view_of`.
+        ellipsoid: the ellipsoid.
+        local: from `local_rays`.
         fan: the rays.
-        lanes: `ends` and `near` are read, and `away`, the centre of the heart's star from those in the lanes.
+        lanes: `lengths`, `near` and `offset` are read; `offset` leads from the centres of the lanes' stars to that of the ellipsoid's star.
     """
-    stand, lacks, corners = lanes.stand, lanes.lacks, lanes.corners
-    _stand(heart, lanes.away, stand)
+    placement, intersects, corners = lanes.placement, lanes.intersects, lanes.corners
+    _placement(ellipsoid, lanes.offset, placement)
     for ray in range(len(corners)):
-        rz, ry, rx = view.rays[ray, 0], view.rays[ray, 1], view.rays[ray, 2]
-        ends, near, corner = lanes.ends[ray], lanes.near[ray], corners[ray]
+        rz, ry, rx = local.rays[ray, 0], local.rays[ray, 1], local.rays[ray, 2]
+        lengths, near, corner = lanes.lengths[ray], lanes.near[ray], corners[ray]
         for lane in range(LANES):
-            length = np.float32(ends[lane])
-            z, y, x = rz * length - stand[lane], ry * length - stand[LANES + lane], rx * length - stand[2 * LANES + lane]
+            length = np.float32(lengths[lane])
+            z, y, x = rz * length - placement[lane], ry * length - placement[LANES + lane], rx * length - placement[2 * LANES + lane]
             corner[lane], corner[LANES + lane], corner[2 * LANES + lane] = z, y, x
             corner[3 * LANES + lane], corner[4 * LANES + lane] = z * z + y * y + x * x, np.float32(near[lane])
-    lacks[:] = 0
+    intersects[:] = 0
     if fan.cones.shape[1] == 3:
-        _triangles(view, fan, lanes)
+        _triangles(local, fan, lanes)
     else:
-        _lines(view, fan, lanes)
+        _lines(local, fan, lanes)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _triangles(view: View, fan: Fan, lanes: Lanes) -> None:
-    """Note the lanes in which a triangle comes too near. Planes tell of most that they do not, in all lanes."""
-    stand, lacks, open = lanes.stand, lanes.lacks, lanes.open
+def _triangles(local: LocalRays, fan: Fan, lanes: Lanes) -> None:
+    """Mark the lanes in which a triangle may intersect the ball; the planes of the triangles exclude most of them for all lanes at once."""
+    placement, intersects, undecided = lanes.placement, lanes.intersects, lanes.undecided
     zero, one = np.float32(0), np.float32(1)
     for cone in range(len(fan.cones)):
-        edges, turned = fan.cones[cone], view.turned[cone]
+        edges, local_inverse = fan.cones[cone], local.local_inverse[cone]
         a, b, c = lanes.corners[edges[0]], lanes.corners[edges[1]], lanes.corners[edges[2]]
-        (az, ay, ax), (bz, by, bx), (cz, cy, cx) = _row(turned[0]), _row(turned[1]), _row(turned[2])
-        aw, bw, cw = _row(view.wide[cone])
+        (az, ay, ax), (bz, by, bx), (cz, cy, cx) = _row(local_inverse[0]), _row(local_inverse[1]), _row(local_inverse[2])
+        aw, bw, cw = _row(local.spread[cone])
         for lane in range(LANES):
             i, j, k, m, n = lane, LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
-            spare = stand[m] * (aw * a[n] + bw * b[n] + cw * c[n])
+            spare = placement[m] * (aw * a[n] + bw * b[n] + cw * c[n])
             hz, hy, hx = az * a[n] + bz * b[n] + cz * c[n], ay * a[n] + by * b[n] + cy * c[n], ax * a[n] + bx * b[n] + cx * c[n]
-            gap = one - (hz * stand[i] + hy * stand[j] + hx * stand[k]) - spare
+            # distance of the plane from the middle, times the length of its normal, minus what rounding may add
+            gap = one - (hz * placement[i] + hy * placement[j] + hx * placement[k]) - spare
             clear = (gap > zero) & (gap * gap > hz * hz + hy * hy + hx * hx)
-            open[lane] = zero if clear else one - lacks[lane]
+            undecided[lane] = zero if clear else one - intersects[lane]
         left = zero
         for lane in range(LANES):
-            left = max(left, open[lane])
+            left = max(left, undecided[lane])
         if left == 0:
             continue
         for lane in range(LANES):
             i, j, k, m, n = lane, LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
-            radius = one + stand[n] * (stand[m] * (aw * a[n] + bw * b[n] + cw * c[n]) + _ROUNDED)
+            radius = one + placement[n] * (placement[m] * (aw * a[n] + bw * b[n] + cw * c[n]) + _ROUNDED)
             aa, bb, cc = a[m], b[m], c[m]
             ab, bc = a[i] * b[i] + a[j] * b[j] + a[k] * b[k], b[i] * c[i] + b[j] * c[j] + b[k] * c[k]
             ca = c[i] * a[i] + c[j] * a[j] + c[k] * a[k]
@@ -208,54 +224,62 @@ def _triangles(view: View, fan: Fan, lanes: Lanes) -> None:
             clear = _beyond(aa, ab, bb, ca, bc, error, square)
             clear |= _beyond(bb, bc, cc, ab, ca, error, square)
             clear |= _beyond(cc, ca, aa, bc, ab, error, square)
-            lacks[lane] += zero if clear else open[lane]
+            intersects[lane] += zero if clear else undecided[lane]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lines(view: View, fan: Fan, lanes: Lanes) -> None:
-    """Note the lanes in which a line between two corners comes too near."""
-    stand, lacks, one = lanes.stand, lanes.lacks, np.float32(1)
+def _lines(local: LocalRays, fan: Fan, lanes: Lanes) -> None:
+    """Mark the lanes in which an edge between two corners may intersect the ball."""
+    placement, intersects, one = lanes.placement, lanes.intersects, np.float32(1)
     for cone in range(len(fan.cones)):
         a, b = lanes.corners[fan.cones[cone, 0]], lanes.corners[fan.cones[cone, 1]]
-        aw, bw = view.wide[cone, 0], view.wide[cone, 1]
+        aw, bw = local.spread[cone, 0], local.spread[cone, 1]
         for lane in range(LANES):
             j, k, m, n = LANES + lane, 2 * LANES + lane, 3 * LANES + lane, 4 * LANES + lane
             aa, bb, ab = a[m], b[m], a[j] * b[j] + a[k] * b[k]
-            radius = one + stand[n] * (stand[m] * (aw * a[n] + bw * b[n]) + _ROUNDED)
+            radius = one + placement[n] * (placement[m] * (aw * a[n] + bw * b[n]) + _ROUNDED)
             clear = _beyond(aa, ab, bb, aa, ab, _ROUNDED * (aa if aa > bb else bb), radius * radius)
-            lacks[lane] = lacks[lane] if clear else one
+            intersects[lane] = intersects[lane] if clear else one
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _beyond(pp: float, pq: float, qq: float, rp: float, qr: float, error: float, square: float) -> np.bool:
-    """Whether three places P, Q, R of these products lie beyond a ball (of this squared radius) in the direction of the place on the line
-    from P to Q that is nearest to its middle."""
+    """Whether three points P, Q and R, given by their scalar products, are beyond a ball of this squared radius.
+
+    The direction is that of the point on the edge from P to Q that is nearest to the middle of the ball.
+    """
     zero, one, least = np.float32(0), np.float32(1), np.float32(1e-30)
-    back, on = pp - pq, qq - pq
-    length = back + on
-    share = back / (length if length > least else least)
+    before, after = pp - pq, qq - pq
+    length = before + after
+    share = before / (length if length > least else least)
     share = share if share > zero else zero
     share = share if share < one else one
-    p, q, r = pp - share * back, pq + share * on, rp + share * (qr - rp)
+    p, q, r = pp - share * before, pq + share * after, rp + share * (qr - rp)
     lowest = p if p < q else q
     lowest = (lowest if lowest < r else r) - error
     return (lowest > zero) & (lowest * lowest > square * (p + share * (q - p) + error))
 
 
 @njit(cache=True, nogil=True)
-def _stand(heart: Heart, away: np.ndarray, stand: np.ndarray) -> None:
-    """How the lanes stand to a heart, one quantity after the other: where its middle lies from them, in units of its axes (three numbers);
-    what rounding, here and where places are compared with a surface, may add to a gauge for each unit that it grows in the length of an
-    axis; and how much of that shows in a distance."""
-    back, middle = heart.back, heart.middle
-    across, along = math.sqrt((back * back).sum()), math.sqrt((heart.axes * heart.axes).sum())
+def _placement(ellipsoid: Ellipsoid, offset: np.ndarray, placement: np.ndarray) -> None:
+    """Position of the ellipsoid as seen from the star of each lane, one quantity after the other.
+
+    Offset of the middle in the ellipsoid's coordinates (three numbers); bound of the rounding error of a gauge per unit of its growth; and
+    how much of that shows in a distance.
+    """
+    inverse_axes, middle = ellipsoid.inverse_axes, ellipsoid.middle
+    across, along = math.sqrt((inverse_axes * inverse_axes).sum()), math.sqrt((ellipsoid.axes * ellipsoid.axes).sum())
     for lane in range(LANES):
-        z, y, x = away[0, lane] + middle[0], away[1, lane] + middle[1], away[2, lane] + middle[2]
-        dz, dy, dx = back[0, 0] * z, back[1, 0] * z + back[1, 1] * y, back[2, 0] * z + back[2, 1] * y + back[2, 2] * x
+        z, y, x = offset[0, lane] + middle[0], offset[1, lane] + middle[1], offset[2, lane] + middle[2]
+        dz, dy, dx = (
+            inverse_axes[0, 0] * z,
+            inverse_axes[1, 0] * z + inverse_axes[1, 1] * y,
+            inverse_axes[2, 0] * z + inverse_axes[2, 1] * y + inverse_axes[2, 2] * x,
+        )
         far = 1 + math.sqrt(dz * dz + dy * dy + dx * dx)
-        stand[lane], stand[LANES + lane], stand[2 * LANES + lane] = dz, dy, dx
-        stand[3 * LANES + lane] = _SPARE * (across * (math.sqrt(z * z + y * y + x * x) + along) + 5 * far)
-        stand[4 * LANES + lane] = 2 * far
+        placement[lane], placement[LANES + lane], placement[2 * LANES + lane] = dz, dy, dx
+        placement[3 * LANES + lane] = _SPARE * (across * (math.sqrt(z * z + y * y + x * x) + along) + 5 * far)
+        placement[4 * LANES + lane] = 2 * far
 
 
 @njit(cache=True, nogil=True)

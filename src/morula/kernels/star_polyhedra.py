@@ -1,8 +1,16 @@
-"""How many voxels star polyhedra share with one of them at least, without looking at every voxel.
+"""A lower bound on the voxels that star polyhedra share with one of them, without visiting every voxel.
 
-Many stars are worked out at once. Space around a star's centre is cut into small blocks; the gauge of a star is linear in each of its
-cones, so that a bound of it over a block tells which blocks lie wholly inside. The voxels of the other star in those blocks are known from
-sums that are made once. What this does not decide is compared voxel by voxel (see `morula.kernels.star_nms`).
+The space around a star's centre is divided into blocks of 3 x 3 x 3 voxels. A point is inside a star where its gauge is at most 1, and the
+gauge is linear in each cone, so that its maximum over a block follows from the block's middle and extent. Blocks whose maximum is at most 1
+are completely inside; the voxels of the other star in them are known from sums that are computed once::
+
+      +---+---+---+      maximum of the gauge over a block <= 1   ->  all its voxels are inside,
+      |   | in|   |      add the other star's voxels in this block
+      +---+---+---+
+      | in| in| in|      once the sum exceeds the limit, the two stars overlap too much
+
+Many stars are processed at once, in lanes of 32 that the compiler turns into SIMD code. What the bound does not decide is compared voxel by
+voxel (see `morula.kernels.star_nms`).
 """
 
 from __future__ import annotations
@@ -17,16 +25,16 @@ from morula.kernels.star_shapes import Fan
 EDGE = 3
 """Voxels along the edge of a block."""
 LANES = 32
-"""Stars that are worked out at once."""
+"""Stars that are processed at once."""
 _SPARE = np.float32(1e-5)
-"""More than what rounding in float32 adds to a gauge, in parts of its summands."""
+"""Upper bound of the rounding error of a gauge in float32, relative to its summands."""
 
 
 class Blocks(NamedTuple):
-    """Blocks around a centre, the nearest first, and their parts: the voxels of a block that lie in one cone.
+    """Blocks around a centre, the nearest first, and their parts: the voxels of a block that belong to one cone.
 
-    `starts` (blocks, 3): the first voxel of each, from the centre; `near` (blocks,): distance of its nearest voxel; `first` (blocks + 1,):
-    where its parts begin; `cones` (parts,); `boxes` (parts, 6): middle of each part's voxels from the centre, and half their extent.
+    `starts` (blocks, 3): offset of the first voxel from the centre; `near` (blocks,): distance of the nearest voxel; `first` (blocks + 1,):
+    index of the first part; `cones` (parts,); `boxes` (parts, 6): middle of each part's voxels from the centre, and half their extent.
     """
 
     starts: np.ndarray
@@ -37,31 +45,34 @@ class Blocks(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """Where stars are worked out: lengths of their rays (rays, lanes) and one over them, gauges (cones, 3, lanes), volumes; voxels that
-    they share at least, how many are too many, bounds of the gauge in a block, and places in the sums of `block_sums` (3, lanes).
+    """Memory for stars that are processed at once, one per lane.
 
-    For `star_nms_bounds`, flat, one quantity after the other: where a heart is (3, lanes), which stars it does not fit, how the lanes
-    `stand` to it (5 x lanes), and for each ray its end from there, the square of that, and one over its length (rays, 5 x lanes)."""
+    Lengths of their rays (rays, lanes) and their inverses `near`, normals of the cones (cones, 3, lanes), volumes; lower bound of the
+    shared voxels and their limit, bounds of the gauge in a block, and positions in the sums of `block_sums` (3, lanes).
 
-    ends: np.ndarray
+    For `star_nms_bounds`, flat, one quantity after the other: offset of an ellipsoid (3, lanes), whether it is intersected and whether that
+    is still undecided, its placement (5 x lanes), and for each ray its end, the square of that and the inverse length (rays, 5 x lanes).
+    """
+
+    lengths: np.ndarray
     near: np.ndarray
-    towards: np.ndarray
+    normals: np.ndarray
     sizes: np.ndarray
     shared: np.ndarray
-    wanted: np.ndarray
-    worst: np.ndarray
+    limit: np.ndarray
+    bounds: np.ndarray
     places: np.ndarray
-    away: np.ndarray
-    lacks: np.ndarray
-    open: np.ndarray
-    stand: np.ndarray
+    offset: np.ndarray
+    intersects: np.ndarray
+    undecided: np.ndarray
+    placement: np.ndarray
     corners: np.ndarray
 
 
 def blocks_of(table: np.ndarray, lengths: np.ndarray) -> Blocks:
     """The blocks of a table of cones (see `morula.kernels.star_shapes.cone_table`) for these edge lengths of a voxel."""
     reach = np.array([n // 2 for n in table.shape])
-    most = np.minimum(reach // EDGE + 1, (2 * reach + 1) // EDGE)  # blocks cut at the table's end would be of no use
+    most = np.minimum(reach // EDGE + 1, (2 * reach + 1) // EDGE)  # blocks that are cut at the end of the table would be of no use
     corners = [np.arange(-(EDGE // 2) - EDGE * n, r - EDGE + 2, EDGE) for n, r in zip(most, reach, strict=True)]
     corners = [each[each >= -r] for each, r in zip(corners, reach, strict=True)]
     starts = np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -109,10 +120,10 @@ def _parts(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 @njit(cache=True, nogil=True)
 def lanes_of(fan: Fan) -> Lanes:
-    """Room for so many stars."""
+    """Memory for the stars of a fan."""
     return Lanes(
-        np.ones((len(fan.ways), LANES)),
-        np.ones((len(fan.ways), LANES)),
+        np.ones((len(fan.ray_steps), LANES)),
+        np.ones((len(fan.ray_steps), LANES)),
         np.empty((len(fan.cones) if fan.cones.shape[1] == 3 else 0, 3, LANES), np.float32),
         np.empty(LANES),
         np.empty(LANES, np.int32),
@@ -123,13 +134,13 @@ def lanes_of(fan: Fan) -> Lanes:
         np.zeros(LANES, np.float32),
         np.zeros(LANES, np.float32),
         np.empty(5 * LANES, np.float32),
-        np.empty((len(fan.ways), 5 * LANES), np.float32),
+        np.empty((len(fan.ray_steps), 5 * LANES), np.float32),
     )
 
 
 @njit(cache=True, nogil=True)
 def block_sums(inside: np.ndarray) -> np.ndarray:
-    """How many voxels of a star each block holds, by its last voxel; the first of them, before the star begins, holds none."""
+    """Number of voxels of a star in the block that ends at each voxel; blocks before the star contain none."""
     sums = np.zeros((inside.shape[0] + EDGE, inside.shape[1] + EDGE, inside.shape[2] + EDGE), np.int32)
     sums[1 : inside.shape[0] + 1, 1 : inside.shape[1] + 1, 1 : inside.shape[2] + 1] = inside
     for axis in range(3):
@@ -148,10 +159,10 @@ def block_sums(inside: np.ndarray) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def sizes_of(lanes: Lanes, fan: Fan) -> None:
     """Areas or volumes of the stars whose rays are in the lanes."""
-    ends, sizes = lanes.ends, lanes.sizes
+    lengths, sizes = lanes.lengths, lanes.sizes
     sizes[:] = 0.0
     for cone in range(len(fan.cones)):
-        one, two, three = ends[fan.cones[cone, 0]], ends[fan.cones[cone, 1]], ends[fan.cones[cone, -1]]
+        one, two, three = lengths[fan.cones[cone, 0]], lengths[fan.cones[cone, 1]], lengths[fan.cones[cone, -1]]
         volume = fan.volumes[cone]
         if fan.cones.shape[1] == 3:
             for lane in range(LANES):
@@ -164,52 +175,55 @@ def sizes_of(lanes: Lanes, fan: Fan) -> None:
 @njit(cache=True, nogil=True)
 def gauges(lanes: Lanes, fan: Fan) -> None:
     """Gauges of the polyhedra whose rays are in the lanes."""
-    near, towards = lanes.near, lanes.towards
+    near, normals = lanes.near, lanes.normals
     for cone in range(len(fan.cones)):
         first, second, third = near[fan.cones[cone, 0]], near[fan.cones[cone, 1]], near[fan.cones[cone, 2]]
         for axis in range(3):
             a, b, c = fan.inverse[cone, 0, axis], fan.inverse[cone, 1, axis], fan.inverse[cone, 2, axis]
-            target = towards[cone, axis]
+            target = normals[cone, axis]
             for lane in range(LANES):
                 target[lane] = a * first[lane] + b * second[lane] + c * third[lane]
 
 
 @njit(cache=True, nogil=True)
 def share_at_least(lanes: Lanes, blocks: Blocks, sums: np.ndarray, farthest: float) -> None:
-    """Voxels that the stars in the lanes share at least with the one of the `sums`; no more are counted than it takes to have more than
-    `wanted` in all lanes.
+    """Lower bound of the voxels that the stars in the lanes share with the star of the `sums`; counting stops once it exceeds `limit` in
+    all lanes.
 
     Args:
-        lanes: stars; `places` are those of a block that begins at their centre in the sums.
+        lanes: the stars; `places` are the positions of their centres in the sums.
         blocks: the blocks around a centre.
         sums: from `block_sums`.
         farthest: longest of their rays.
     """
-    worst, shared, wanted, towards, places = lanes.worst, lanes.shared, lanes.wanted, lanes.towards, lanes.places
+    bounds, shared, limit, normals, places = lanes.bounds, lanes.shared, lanes.limit, lanes.normals, lanes.places
     boxes, flat = blocks.boxes, sums.ravel()
     nz, ny, nx = np.int32(sums.shape[0]), np.int32(sums.shape[1]), np.int32(sums.shape[2])
     pz, py, px = places[0], places[1], places[2]
     shared[:] = 0
     for block in range(len(blocks.near)):
+        # blocks are sorted by distance: no star reaches any further one
         if blocks.near[block] > farthest:
             break
-        worst[:] = 0
+        bounds[:] = 0
         for part in range(blocks.first[block], blocks.first[block + 1]):
             mz, my, mx, hz, hy, hx = boxes[part, 0], boxes[part, 1], boxes[part, 2], boxes[part, 3], boxes[part, 4], boxes[part, 5]
             cone = blocks.cones[part]
-            tz, ty, tx = towards[cone, 0], towards[cone, 1], towards[cone, 2]  # indexed, so that they are known to be contiguous
+            tz, ty, tx = normals[cone, 0], normals[cone, 1], normals[cone, 2]  # indexed, so that they are known to be contiguous
             for lane in range(LANES):
                 a, b, c = tz[lane], ty[lane], tx[lane]
+                # the largest value of a linear function over a box: at its middle plus the half extents
                 bound = a * mz + b * my + c * mx + abs(a) * hz + abs(b) * hy + abs(c) * hx
-                worst[lane] = bound if bound > worst[lane] else worst[lane]
+                bounds[lane] = bound if bound > bounds[lane] else bounds[lane]
         oz, oy, ox = np.int32(blocks.starts[block, 0]), np.int32(blocks.starts[block, 1]), np.int32(blocks.starts[block, 2])
         for lane in range(LANES):
             z, y, x = pz[lane] + oz, py[lane] + oy, px[lane] + ox
-            there = (z >= 0) & (y >= 0) & (x >= 0) & (z < nz) & (y < ny) & (x < nx) & (worst[lane] <= 1)
+            there = (z >= 0) & (y >= 0) & (x >= 0) & (z < nz) & (y < ny) & (x < nx) & (bounds[lane] <= 1)
             shared[lane] += flat[np.uint32((z * ny + y) * nx + x) if there else np.uint32(0)]
+        # checked only now and then: the check is not free
         if block % 8 == 7:
             done = True
             for lane in range(LANES):
-                done &= shared[lane] > wanted[lane]
+                done &= shared[lane] > limit[lane]
             if done:
                 break

@@ -1,7 +1,15 @@
-"""Star polygons and star polyhedra: a centre, and how far the shape reaches along each of several rays.
+"""Star-convex polygons and polyhedra: a centre, and how far the shape reaches along each of several rays.
 
-The rays cut space into cones, one for two neighbouring rays in 2D and for three in 3D. In a cone the surface is flat, so that a place
-is inside where a linear function of it, the gauge, is at most 1. After Schmidt et al. (MICCAI 2018) and Weigert et al. (WACV 2020).
+The rays divide space into cones: one per pair of neighbouring rays in 2D, one per triangle of the convex hull of the rays in 3D::
+
+          r1                 A point p in the cone of r0 and r1 is a sum of its rays, p = a r0 + b r1.
+         /  . p              The surface is flat between the ends of the rays (lengths d0 and d1), so that
+        /  .                 p is inside where  a / d0 + b / d1 <= 1.  This sum is called the gauge of p;
+       c ------- r0          it is linear in p: one scalar product with a normal vector per cone.
+
+A table gives the cone of every voxel around a centre, so that testing a voxel takes one look-up and one scalar product.
+
+After Schmidt et al. (MICCAI 2018) and Weigert et al. (WACV 2020).
 """
 
 from __future__ import annotations
@@ -21,12 +29,12 @@ from morula.kernels.star_rays import directions
 class Fan(NamedTuple):
     """The cones of the rays of `morula.kernels.star_rays.directions`, in voxels, for three axes (z is 0 in 2D).
 
-    `ways` (rays, 3): the step along each ray that a length of 1 is; `cones` (cones, ndim): the rays at the edges of each;
-    `across` (cones, ndim): the cone on the other side of the wall opposite to each edge; `inverse` (cones, ndim, 3): takes a place to
-    its shares of the edges; `volumes` (cones,): area or volume of each cone up to the length 1.
+    `ray_steps` (rays, 3): the step in voxels along each ray for a length of 1; `cones` (cones, ndim): the rays at the edges of each;
+    `across` (cones, ndim): the neighbouring cone opposite to each edge; `inverse` (cones, ndim, 3): maps a point to its shares of the
+    edges; `volumes` (cones,): area or volume of each cone up to the length 1.
     """
 
-    ways: np.ndarray
+    ray_steps: np.ndarray
     cones: np.ndarray
     across: np.ndarray
     inverse: np.ndarray
@@ -34,7 +42,10 @@ class Fan(NamedTuple):
 
 
 def fan_of(count: int, spacing: Sequence[float]) -> Fan:
-    """Cones of so many rays for voxels of this spacing; lengths are in its unit.
+    """Cones of a number of rays, for voxels of this spacing; lengths are in the unit of the spacing.
+
+    Raises:
+        OptionError: when the rays do not surround the centre (3D).
 
     Examples:
         >>> fan = fan_of(4, (1, 1))
@@ -64,10 +75,10 @@ def fan_of(count: int, spacing: Sequence[float]) -> Fan:
     edges = steps[cones]
     inverse = np.zeros((len(cones), ndim, 3))
     inverse[:, :, 3 - ndim :] = np.linalg.inv(edges.transpose(0, 2, 1))
-    ways = np.zeros((count, 3))
-    ways[:, 3 - ndim :] = steps
+    ray_steps = np.zeros((count, 3))
+    ray_steps[:, 3 - ndim :] = steps
     volumes = np.abs(np.linalg.det(edges)) / math.factorial(ndim)
-    return Fan(ways, cones.astype(np.int64), _across(cones), inverse, volumes)
+    return Fan(ray_steps, cones.astype(np.int64), _across(cones), inverse, volumes)
 
 
 def _across(cones: np.ndarray) -> np.ndarray:
@@ -82,7 +93,7 @@ def _across(cones: np.ndarray) -> np.ndarray:
 
 
 def cone_table(fan: Fan, reach: np.ndarray) -> np.ndarray:
-    """The cone in which each voxel lies that is at most `reach` voxels away from a centre along each axis, (2 reach + 1) uint16."""
+    """The cone of each voxel that is at most `reach` voxels away from a centre along each axis, an array of 2 reach + 1 voxels uint16."""
     table = np.zeros(tuple(2 * int(r) + 1 for r in reach), np.uint16)
     _fill_table(fan.inverse, fan.across, table)
     return table
@@ -90,7 +101,7 @@ def cone_table(fan: Fan, reach: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _fill_table(inverse: np.ndarray, across: np.ndarray, table: np.ndarray) -> None:
-    """Each voxel's cone is sought from that of the voxel before, wall by wall."""
+    """Fill the table: the search starts in the cone of the previous voxel and walks to neighbouring cones, which takes a step or none."""
     rz, ry, rx = table.shape[0] // 2, table.shape[1] // 2, table.shape[2] // 2
     count, ndim = across.shape
     cone = 0
@@ -98,17 +109,18 @@ def _fill_table(inverse: np.ndarray, across: np.ndarray, table: np.ndarray) -> N
         for y in range(table.shape[1]):
             for x in range(table.shape[2]):
                 for step in range(2 * count):
-                    here = cone if step < count else step - count  # a walk that turns in circles ends in trying them all
-                    worst, lowest = 0, 0.0
+                    here = cone if step < count else step - count  # a walk that turns in circles lengths in trying them all
+                    crossed, lowest = 0, 0.0
                     for edge in range(ndim):
                         to = inverse[here, edge]
                         share = to[0] * (z - rz) + to[1] * (y - ry) + to[2] * (x - rx)
                         if share < lowest:
-                            worst, lowest = edge, share
+                            crossed, lowest = edge, share
+                    # all shares are positive: the voxel is in this cone
                     if lowest > -1e-9:
                         cone = here
                         break
-                    cone = across[here, worst]
+                    cone = across[here, crossed]
                 table[z, y, x] = cone
 
 
@@ -127,7 +139,7 @@ def star_volume(lengths: np.ndarray, cones: np.ndarray, volumes: np.ndarray) -> 
 
 @njit(cache=True, nogil=True)
 def gauge(lengths: np.ndarray, cones: np.ndarray, inverse: np.ndarray, out: np.ndarray) -> None:
-    """For each cone the vector whose product with a place is 1 on the surface: (3, cones)."""
+    """Normal vector of each cone: its scalar product with a point is the gauge, 1 on the surface. Written to `out` (3, cones)."""
     near = 1 / lengths
     for cone in range(len(cones)):
         z, y, x = 0.0, 0.0, 0.0
@@ -140,26 +152,26 @@ def gauge(lengths: np.ndarray, cones: np.ndarray, inverse: np.ndarray, out: np.n
 
 
 @njit(cache=True, nogil=True)
-def star_box(centre: np.ndarray, lengths: np.ndarray, ways: np.ndarray, reach: np.ndarray, box: np.ndarray) -> None:
-    """Box (3, 2) of the voxels that can lie inside, start <= index < stop; at most `reach` away from the centre."""
+def star_box(centre: np.ndarray, lengths: np.ndarray, ray_steps: np.ndarray, reach: np.ndarray, box: np.ndarray) -> None:
+    """Box (3, 2) of the voxels that can be inside, start <= index < stop; at most `reach` away from the centre."""
     for axis in range(3):
         low, high = 0.0, 0.0
         for ray in range(len(lengths)):
-            end = lengths[ray] * ways[ray, axis]
+            end = lengths[ray] * ray_steps[ray, axis]
             low, high = min(low, end), max(high, end)
         box[axis, 0] = centre[axis] + max(math.ceil(low), -reach[axis])
         box[axis, 1] = centre[axis] + min(math.floor(high), reach[axis]) + 1
 
 
 @njit(cache=True, nogil=True)
-def paint(labels: np.ndarray, label: int, centre: np.ndarray, box: np.ndarray, towards: np.ndarray, table: np.ndarray) -> None:
-    """Write the label into the free voxels inside a star with this centre, box and gauge."""
+def paint(labels: np.ndarray, label: int, centre: np.ndarray, box: np.ndarray, normals: np.ndarray, table: np.ndarray) -> None:
+    """Write the label into the unlabelled voxels inside a star with this centre, box and normals."""
     mz, my, mx = table.shape[0] // 2 - centre[0], table.shape[1] // 2 - centre[1], table.shape[2] // 2 - centre[2]
     for z in range(max(box[0, 0], 0), min(box[0, 1], labels.shape[0])):
         for y in range(max(box[1, 0], 0), min(box[1, 1], labels.shape[1])):
             for x in range(max(box[2, 0], 0), min(box[2, 1], labels.shape[2])):
                 if labels[z, y, x] == 0:
                     cone = table[z + mz, y + my, x + mx]
-                    place = towards[0, cone] * (z - centre[0]) + towards[1, cone] * (y - centre[1]) + towards[2, cone] * (x - centre[2])
+                    place = normals[0, cone] * (z - centre[0]) + normals[1, cone] * (y - centre[1]) + normals[2, cone] * (x - centre[2])
                     if place <= 1:
                         labels[z, y, x] = label

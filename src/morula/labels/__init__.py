@@ -1,1 +1,1 @@
-"""Label images: the channels made from them, the objects made from channels, and operations on labels themselves."""
+"""Operations on label images: distances, morphology, boundaries, refinement of objects, partial labels."""

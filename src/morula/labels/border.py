@@ -1,4 +1,4 @@
-"""Objects at the image's border."""
+"""Removal of objects that touch the border of the image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from morula.kernels.object_tables import select_objects
 
 
 def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = None) -> np.ndarray:
-    """Labels without the objects that come within `margin` voxels of the image's border; ids and type stay.
+    """Labels without the objects within `margin` voxels of the border of the image; ids and data type stay the same.
 
-    `axes` names the axes whose borders count (all when left out): ``(-2, -1)`` keeps objects cut by the first and last z plane.
+    `axes` names the axes whose borders count (all where left out): ``(-2, -1)`` keeps objects cut by the first and last z plane.
 
     Examples:
         >>> clear_border(np.array([[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0]], np.uint16))[1]
@@ -31,6 +31,7 @@ def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = N
     kept = np.ones(largest + 1, np.bool_)
     for axis in range(ids.ndim) if axes is None else axes:
         along = np.moveaxis(ids, axis, 0)
+        # every id in the first planes touches the border
         kept[np.unique(along[: margin + 1])] = False
         kept[np.unique(along[-margin - 1 :])] = False
     out = np.zeros_like(array)

@@ -1,4 +1,7 @@
-"""Boundaries of objects."""
+"""Boundaries of objects: voxels with a neighbour of another id.
+
+One pass over the voxels; each compares its neighbours, so that the cost is linear and needs no memory beyond the result.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ Mode = Literal["thick", "inner", "outer", "subpixel", "dense"]
 
 
 def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
-    """Where objects end, as float32 of the labels' shape.
+    """Boundary of every object, (Z)YX float32.
 
     * ``thick``: voxels with a face neighbour of another id; one voxel on each side.
-    * ``inner``: those of them inside objects.
-    * ``outer``: those of them in the background, and where two objects touch (corners count) both sides.
-    * ``subpixel``: the boundary runs between voxels; each voxel holds the share of it that a line one voxel wide would cover:
+    * ``inner``: the ones inside objects.
+    * ``outer``: the ones in the background, and both sides where two objects touch (corners count).
+    * ``subpixel``: the boundary runs between voxels; the value is the share of the voxel that a line one voxel wide covers:
       0.5 beside a boundary, 0.75 in a corner, 1 where it runs on both sides.
-    * ``dense``: the rim of the background around objects, so that packed objects keep all their voxels.
+    * ``dense``: the rim of the background around objects, so that densely packed objects keep all their voxels.
 
-    The first three equal ``skimage.segmentation.find_boundaries``. The image's border is no boundary.
+    The first three equal ``skimage.segmentation.find_boundaries``. The border of the image is no boundary.
 
     Examples:
         >>> boundaries(np.array([[0, 0, 1, 1, 2, 2]]), "inner")
@@ -31,7 +34,7 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
 
     Raises:
         OptionError: for another mode.
-        DataError: for labels that are no ids.
+        DataError: for labels that are not whole, non-negative ids.
     """
     if mode not in get_args(Mode):
         raise OptionError("option.choice", f"must be one of {', '.join(get_args(Mode))}", key="mode", value=mode)
@@ -96,6 +99,7 @@ def _subpixel(ids: np.ndarray, out: np.ndarray) -> None:
             for x in range(nx):
                 here = ids[z, y, x]
                 free = np.float32(1)
+                # each axis leaves a share of the voxel uncovered; the product is what no line covers
                 free *= 1 - np.float32(0.5) * ((x > 0 and ids[z, y, x - 1] != here) + (x + 1 < nx and ids[z, y, x + 1] != here))
                 free *= 1 - np.float32(0.5) * ((y > 0 and ids[z, y - 1, x] != here) + (y + 1 < ny and ids[z, y + 1, x] != here))
                 free *= 1 - np.float32(0.5) * ((z > 0 and ids[z - 1, y, x] != here) + (z + 1 < nz and ids[z + 1, y, x] != here))

@@ -1,4 +1,4 @@
-"""Centres that lie inside their objects."""
+"""Centroids of objects, moved to the nearest voxel inside where an object is not convex."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from morula.kernels.geometry import Geometry
 
 
 def inner_centroids(labels: np.ndarray, found: Geometry, spacing: Sequence[float]) -> np.ndarray:
-    """Voxel (n, ndim) at the centroid of each object; where that lies outside the object, the object's voxel nearest to it."""
+    """Voxel at the centroid of each object, or the object's voxel nearest to it where that is outside the object.
+
+    Args:
+        labels: compact ids (Z)YX.
+        found: geometry of the labels.
+        spacing: edge lengths of a voxel.
+
+    Returns:
+        Indices (n, ndim) int64, in the order of the ids.
+    """
     ids = found.ids
     centroids = found.centroids[ids]
     voxels = np.rint(centroids).astype(np.int64)
+    # concave objects and rings
     outside = labels[tuple(voxels.T)] != ids
     for row in np.flatnonzero(outside):
         box = found.box(ids[row])

@@ -1,4 +1,4 @@
-"""Holes in objects."""
+"""Filling of holes in objects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from morula.kernels.geometry import geometry
 
 
 def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:
-    """Labels whose objects have no holes: background enclosed by one object becomes part of it; other objects inside it stay.
+    """Labels without holes: background that is enclosed by one object becomes part of it; other objects inside it stay.
 
-    A hole is what cannot be left across faces (3D: cavities, not tunnels). Ids and type stay. With `only`, just these ids are filled.
+    A hole is background from which no path across faces leads out (in 3D cavities, not tunnels). Ids and data type stay the same. With
+    `only`, just these ids are filled.
 
     Examples:
         >>> fill_holes(np.array([[5, 5, 5], [5, 0, 5], [5, 5, 5]], np.uint16))
@@ -28,6 +29,7 @@ def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:
     out = array.copy()
     boxes = np.prod(found.stops - found.starts, axis=1, where=found.sizes[:, None] > 0)
     for label in found.ids[boxes[found.ids] > found.sizes[found.ids]]:  # an object as large as its box has no hole
+        # only the box of an object is filled, not the whole image
         box = found.box(label)
         mask = ids[box] == label
         name = array[box][mask][0]

@@ -1,4 +1,13 @@
-"""Repair of large objects that several seeds cut into pieces."""
+"""Merging of large objects that were over-segmented.
+
+The border between two parts of one object is long compared with their size, the border between two real objects is short::
+
+     _______          _____ _____
+    /   |   \\        /     V     \\       left: border as long as the parts are wide  -> merged
+    \\___|___/        \\_____A_____/       right: short border                        -> two objects
+
+Objects are nodes of a graph, borders its edges; in rounds, all edges that fulfil the rule are contracted, until none does.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +25,25 @@ from morula.core.image import spatial_array
 from morula.core.label_image import as_volume, check_labels, compact_ids, to_3d
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import voxel_counts
+from morula.kernels.object_tables import original_ids
 from morula.labels.holes import fill_holes
 
 
 def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: VoxelSizeLike = None) -> np.ndarray:
-    """Labels whose large objects are whole: pieces that were cut off by surplus seeds are merged, and holes are filled.
+    """Labels whose large objects are merged from their parts, with holes filled.
 
-    A cut is long for the pieces that it parts, the border between two real objects is short. So a neighbour of a large object is merged
-    with it when their border is at least `contact` times the side of a square (3D: the face of a cube) as large as the smaller of the two:
-    1.6 for the halves of a disc, 3.5 for what lies inside it, 0.6 for the cells of a honeycomb. That is repeated with what was merged until
-    nothing changes; the largest piece gives its id. Then the holes of the large objects are filled.
+    A neighbour of a large object is merged with it when their border is at least `contact` times the side of a square (3D: the face of a
+    cube) with the size of the smaller one. That ratio is 1.6 for the halves of a disc, 3.5 for a part inside it, 0.6 for the cells of a
+    honeycomb. Merging is repeated until nothing changes; the largest part gives its id. Then the holes of the large objects are filled.
 
     Args:
         labels: ids (Z)YX, an array or `Image`.
-        size: voxels from which on an object is large; more than objects usually have, so that only these and their neighbours are judged.
-        contact: how long a border of pieces is, see above.
-        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+        size: voxels above which an object is large; more than objects usually have, so that only these and their neighbours are considered.
+        contact: relative length of a border above which two parts are merged, see above.
+        voxel_size: edge lengths of a voxel; those of the image where left out, else 1.
 
     Returns:
-        Labels of the same type.
+        Labels of the same data type.
 
     Raises:
         OptionError: for a size or contact below 0.
@@ -52,7 +61,7 @@ def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: Vo
     given, spacing = spatial_array(labels, voxel_size)
     array = np.ascontiguousarray(given)
     ids, largest = compact_ids(check_labels(array))
-    names = _names(array, ids, largest)
+    names = original_ids(array, ids, largest)
     sizes = voxel_counts(ids, largest)
     sizes[0] = 0
     first, second, areas = _contacts(as_volume(ids), _faces(spacing))
@@ -65,13 +74,6 @@ def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: Vo
     return fill_holes(out, only=np.unique(table[large]))
 
 
-def _names(array: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarray:
-    """Id as it was given of each compact id."""
-    names = np.zeros(largest + 1, array.dtype)
-    names[ids.ravel()] = array.ravel()
-    return names
-
-
 def _faces(spacing: Sequence[float]) -> np.ndarray:
     """Area of a voxel's face across z, y and x; in 2D an edge's length."""
     lengths = to_3d(spacing, 1.0)
@@ -80,7 +82,7 @@ def _faces(spacing: Sequence[float]) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _contacts(ids: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: C901 - loops
-    """Pairs of objects that touch (first < second), and the area of their border as seen along z, y and x, (n, 3)."""
+    """Pairs of objects that touch (first < second), and the area of their border projected along z, y and x, (n, 3)."""
     nz, ny, nx = ids.shape
     found = Dict.empty(types.uint64, types.int64)
     areas = np.zeros((64, 3))
@@ -116,10 +118,11 @@ def _merged(
     while len(first):
         totals = np.bincount(group, weights=sizes, minlength=n)
         low, high = np.sort(np.stack([group[first], group[second]]), axis=0)
+        # borders inside a merged group no longer count
         apart = low != high
         pairs, inverse = np.unique(low[apart] * n + high[apart], return_inverse=True)
         seen = [np.bincount(inverse, weights=areas[apart, axis], minlength=len(pairs)) for axis in range(3)]
-        borders = np.sqrt(np.sum(np.square(seen), axis=0))  # a flat border has this area, whichever way it slants
+        borders = np.sqrt(np.sum(np.square(seen), axis=0))  # the area of a flat border of any orientation
         one, two = pairs // n, pairs % n
         side = (np.minimum(totals[one], totals[two]) * voxel) ** ((ndim - 1) / ndim)
         chosen = (borders >= contact * side) & (np.maximum(totals[one], totals[two]) >= size)
@@ -132,7 +135,7 @@ def _merged(
 
 
 def _heads(group: np.ndarray, sizes: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """The largest piece of each id's group, of equal ones that of the lowest id."""
+    """The largest part of each id's group; among equal ones that with the lowest id."""
     order = np.lexsort((-names.astype(np.int64), sizes))
     head = np.zeros(len(group), np.intp)
     head[group[order]] = order

@@ -1,4 +1,8 @@
-"""Erosion and dilation with ellipsoids, of masks and of each object by itself."""
+"""Erosion and dilation by ellipsoids, of masks and of each object separately.
+
+An ellipsoid is a ball under a scaled distance, so that a dilation is a threshold of the distance transform: the cost does not depend on the
+radius.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from morula.core.label_image import as_volume
 from morula.labels.distance import distance
 
 Radius = NonNegativeInt | tuple[NonNegativeInt, ...]
-"""A number of voxels of the finest axis, or one an axis."""
+"""Voxels of the finest axis, or one number per axis."""
 
 _Spacing = Annotated[Sequence[float], "(ndim,)"]
 _ROUNDING = 1e-4
@@ -24,8 +28,8 @@ CONTESTED = np.uint32(2**32 - 1)
 def radii(radius: Radius, spacing: _Spacing) -> tuple[int, ...]:
     """Radius of an ellipsoid along each axis, in voxels.
 
-    A single number counts voxels of the finest axis; the others get as many as fit that length, but never less than one, so that
-    an erosion parts touching objects along every axis. One number an axis is taken as it is.
+    A single number counts voxels of the finest axis; other axes get the number with the same length, but at least one, so that an erosion
+    separates touching objects along every axis. One number an axis is taken as it is.
 
     Examples:
         >>> radii(2, (1.75, 0.8, 0.8)), radii((0, 3, 3), (1, 1, 1)), radii(0, (1, 1))
@@ -67,9 +71,9 @@ def _scale(radius: Sequence[int]) -> tuple[float, ...]:
 
 
 def erode(labels: np.ndarray, radius: Sequence[int]) -> np.ndarray:
-    """Each object eroded by an ellipsoid, as if it were alone: voxels within reach of another id or the background become 0.
+    """Erode each object by an ellipsoid, as if it were alone: voxels that are too close to another id or to the background become 0.
 
-    Touching objects are parted. The outside of the image counts as inside. `labels` (Z)YX, or a mask; the type is kept.
+    Touching objects are separated. The outside of the image counts as inside. `labels` (Z)YX, or a mask; the type is kept.
 
     Examples:
         >>> erode(np.array([[1, 1, 1, 2, 2, 2]], np.uint32), (1, 1))
@@ -89,10 +93,10 @@ def dilate_mask(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
 
 
 def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> np.ndarray:
-    """Each object dilated into the background by an ellipsoid; objects never take voxels of others.
+    """Dilate each object into the background by an ellipsoid; objects never overwrite each other.
 
-    A voxel within reach of several objects goes to the nearest (measured in radii); as near to two, it becomes `contested`, so that
-    the result depends neither on the order of ids nor on the image's orientation.
+    A voxel in range of several objects gets the nearest one (measured in radii). A voxel that is equally near to two becomes `contested`,
+    so that the result depends neither on the ids nor on the orientation of the image.
 
     Examples:
         >>> dilate(np.array([[1, 0, 0, 0, 2]], np.uint32), (2, 2))
@@ -120,6 +124,7 @@ def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, conteste
                     continue
                 found, reach = out[z, y, x], np.float32(np.inf)
                 for i in range(len(offsets)):
+                    # offsets are sorted by length: all further ones lose against the nearest object
                     if distance[i] > reach + np.float32(1e-5):
                         break
                     w, v, u = z + offsets[i, 0], y + offsets[i, 1], x + offsets[i, 2]
@@ -135,7 +140,7 @@ def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, conteste
 
 @njit(cache=True, nogil=True)
 def stamp(ids: np.ndarray, marks: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
-    """Set `out` to 1 at every offset from every marked voxel that lies in the same object. 3D arrays; offsets (n, 3)."""
+    """Set `out` to 1 at every offset from every mark that is in the same object as the mark. 3D arrays; marks and offsets (n, 3)."""
     nz, ny, nx = ids.shape
     for i in range(len(marks)):
         label = ids[marks[i, 0], marks[i, 1], marks[i, 2]]

@@ -1,4 +1,9 @@
-"""Distance of each voxel to the nearest other object."""
+"""Distance of each voxel of an object to the nearest voxel of any other object, exact.
+
+A distance transform per object would take one pass per object. Here one pass per axis is enough: each voxel carries the nearest object
+with its distance, and the distance to the nearest object that is a different one. Whatever object a voxel farther along belongs to, one of
+the two is its answer. Complexity: linear in the voxels times the distance of interest.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,7 @@ _CHUNK = 64
 def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: float) -> np.ndarray:
     """Euclidean distance of each voxel of an object to the nearest voxel of another object, at most `limit`; 0 in the background.
 
-    Exact, by one pass an axis. On the way each voxel knows the nearest object with its distance, and the distance to the nearest one
-    beside it: of a voxel of an object the former is its own. That is all that a voxel farther along needs: it asks for the nearest object
-    that is not its own.
-
-    Args:
+        Args:
         labels: (Z)YX uint32.
         spacing: edge lengths of a voxel.
         limit: largest distance of interest, in the same unit.
@@ -44,7 +45,7 @@ def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: floa
 def _along_rows(  # noqa: C901 - two sweeps
     ids: np.ndarray, length: np.float32, most: np.float32, first: np.ndarray, near: np.ndarray, far: np.ndarray
 ) -> None:
-    """Nearest object, its squared distance and that of the nearest other one, along x."""
+    """Nearest object, its squared distance and that of the nearest different one, along x."""
     nz, ny, nx = ids.shape
     for z in range(nz):
         for y in range(ny):
@@ -87,6 +88,7 @@ def _across(
 ) -> None:
     """The passes along y and z; in 2D the one along y gives the result."""
     nz, ny, _ = ids.shape
+    # the last pass is over the longest axis that exists: it writes the result
     if nz == 1:
         _nearest_other(ids[0], lengths[1], first[0], near[0], far[0], out[0])
         return
@@ -98,7 +100,7 @@ def _across(
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
 def _two_nearest(length: np.float32, first: np.ndarray, near: np.ndarray, far: np.ndarray) -> None:
-    """Update the nearest object and both squared distances across the rows of a plane (n, width), in chunks."""
+    """Update the nearest object and both squared distances across the rows of a plane (n, width), in chunks that fit the cache."""
     n, width = first.shape
     for start in range(0, width, _CHUNK):
         size = min(_CHUNK, width - start)

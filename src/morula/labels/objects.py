@@ -1,4 +1,4 @@
-"""Objects that a decoder made."""
+"""The result of a decoder: labels, confidences and intermediate images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ DECODED = "decoded"
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """Labels (Z)YX with ids 1..n, the confidence (n,) float32 of each id, and what the decoder looked at on the way, by name.
+    """Labels (Z)YX with ids 1..n, the confidence (n,) float32 per id, and the decoder's intermediate images by name.
 
-    Where classes are predicted, `classes` (n,) holds the class of each id from 1 on, `class_confidence` (n,) its share of the voxels.
+    Where classes are predicted, `classes` (n,) holds the class of each id from 1 on, `class_confidence` (n,) the share of its voxels that
+    agree.
 
     Examples:
         >>> len(Objects(np.array([[0, 1, 2]]), np.array([0.9, 0.8], np.float32)))

@@ -1,4 +1,8 @@
-"""Label images of which a part was never looked at."""
+"""Label images in which a part is unlabelled, for example volumes of which only some slices were annotated.
+
+Unlabelled voxels are not scored in training, but the channels of labelled voxels depend on what is beside them: an object does not end
+where the annotation ends. `extrapolate_objects` continues objects into the unlabelled part; `nearest_labels` fills it completely.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,16 @@ from morula.labels.neighbour_distance import distance_to_others
 
 
 def extrapolate_objects(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Labels with a guess of the unlabelled part: from its sections each object goes on as far as it is deep in them.
+    """Labels that are continued into the unlabelled part, as far as each object is deep in its labelled sections.
 
-    Nobody has said that an object ends where the labels end: encoded as they are, painted slices of a volume would all be contour. Nor
-    does it go on without end. A labelled voxel of an object is known to be d away from the nearest labelled voxel of anything else; the
-    ball of this radius around it is taken for the object, as is a ball of which the largest section was painted. So no labelled voxel
-    comes nearer to a boundary than is known. Where balls of several objects overlap, that one has a voxel in which it lies deeper, by
-    d^2 less the squared distance from the ball's centre. What no ball reaches is background.
+    Encoded as they are, annotated slices of a volume would consist of contours. A labelled voxel at distance d from the nearest labelled
+    voxel of anything else is at least d away from its boundary, so that a ball of radius d around it is given to its object. No labelled
+    voxel comes nearer to a boundary than is known. Where balls of several objects overlap, the object with the largest d^2 minus squared
+    distance from the ball's centre gets the voxel. Voxels outside all balls are background.
 
     Args:
         labels: ids (Z)YX uint32.
-        unlabelled: true where nobody has looked, of the same shape.
+        unlabelled: true for unlabelled voxels, of the same shape.
         spacing: edge lengths of a voxel.
 
     Examples:
@@ -41,18 +44,18 @@ def extrapolate_objects(labels: np.ndarray, unlabelled: np.ndarray, spacing: Seq
     found = np.where(objects, labels, np.uint32(0))
     far = np.where(objects, -depth * depth, np.float32(np.inf))
     _spread(found, far, spacing)
-    inside = far < -1e-3 * min(spacing) ** 2  # the end of a ball is outside, whatever way it is rounded
+    inside = far < -1e-3 * min(spacing) ** 2  # the surface of a ball is outside, however it is rounded
     return np.where(unlabelled, np.where(inside, found, np.uint32(0)), labels)
 
 
 def nearest_labels(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Labels in which each unlabelled voxel has the label of the labelled voxel nearest to it.
 
-    Where nothing is labelled, everything is background. Among equally near voxels the one of the lower index counts.
+    Where nothing is labelled, everything is background. Among equally near voxels the one with the lower index counts.
 
     Args:
         labels: ids (Z)YX uint32.
-        unlabelled: true where nobody has looked, of the same shape.
+        unlabelled: true for unlabelled voxels, of the same shape.
         spacing: edge lengths of a voxel.
 
     Examples:
@@ -69,7 +72,8 @@ def nearest_labels(labels: np.ndarray, unlabelled: np.ndarray, spacing: Sequence
 
 
 def _spread(labels: np.ndarray, far: np.ndarray, spacing: Sequence[float]) -> None:
-    """Give each voxel the least sum of `far` of a voxel and the squared distance to it, and that one's label, in place."""
+    """Replace `far` of each voxel by the smallest sum of `far` of a voxel and the squared distance to it, and take that voxel's label, in
+    place."""
     three_labels, three_far = as_volume(labels), as_volume(far)
     for axis, length in enumerate(to_3d(spacing, 1.0)):
         _nearest_along(np.moveaxis(three_labels, axis, 2), np.moveaxis(three_far, axis, 2), length)
@@ -92,6 +96,7 @@ def _nearest_along(labels: np.ndarray, far: np.ndarray, length: float) -> None:
                 cut = -np.inf
                 while top >= 0:
                     before = place[top]
+                    # where the new parabola falls below the last one of the envelope
                     cut = (here - height[top] + unit * (x * x - before * before)) / (2 * unit * (x - before))
                     if cut > start[top]:
                         break
@@ -110,7 +115,7 @@ def _nearest_along(labels: np.ndarray, far: np.ndarray, length: float) -> None:
 
 
 def both_labelled(unlabelled: np.ndarray, step: Sequence[int]) -> np.ndarray:
-    """True where neither a voxel nor the one at a step from it is `unlabelled`; what lies outside the image hides nothing.
+    """True where neither a voxel nor the one at an offset is `unlabelled`; voxels outside the image count as labelled.
 
     Examples:
         >>> both_labelled(np.array([False, False, True, False]), (1,))
@@ -137,7 +142,7 @@ def labelled_along(unlabelled: np.ndarray, axis: int) -> np.ndarray:
 
 
 def labelled_only(truth: np.ndarray, result: np.ndarray, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and result with background where the truth has the value `unlabelled`: what nobody has looked at is not scored.
+    """Truth and result with background where the truth has the value `unlabelled`: unannotated voxels are not scored.
 
     Examples:
         >>> truth, result = labelled_only(np.array([1, 9, 9, 0]), np.array([1, 1, 2, 0]), 9)

@@ -1,4 +1,4 @@
-"""Labels made by a machine to learn from: what it is sure of, the rest left out."""
+"""Pseudo-labels: the confident part of a prediction, to train another network on; the rest is not scored."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Pseudo(Options):
-    """What of an earlier stage's result is learned from: its sure objects, and what it calls background. The rest is not scored: objects
-    that it is less sure of, and scraps that it dropped."""
+    """Part of an earlier stage's result that is used for training: confident objects, and background. The rest is not scored: less
+    confident objects, and fragments that were removed."""
 
     confidence: Share | Literal["auto"] = "auto"
-    """Mean probability from which an object is sure. What counts as high hangs on the network: `auto` leaves out those that lie far below
-    the others of their image, by more than 1.5 times the distance of the quartiles below the lower one."""
+    """Mean probability above which an object is confident. Typical values depend on the network: `auto` leaves out the outliers of an
+    image, more than 1.5 interquartile ranges below the lower quartile."""
     size_ratio: float | None = Field(3.0, gt=1)
-    """An object so many times larger or smaller than the median of its image is not sure: several in one, or a part. Null: any size is."""
+    """Objects that are this many times larger or smaller than the median of their image are left out: several in one, or fragments. Null:
+    all sizes are used."""
     rim: Radius = 0
-    """Voxels around objects that are neither learned as object nor as background, of the finest axis, or one number an axis. Where objects
-    end is then known less well, and they come out larger: those of mouse embryos by 30 % with a rim of one voxel, by 14 % without."""
+    """Width of a rim around objects that is not scored, in voxels of the finest axis, or one number per axis. The boundary is then less
+    certain and objects are predicted larger: nuclei of mouse embryos by 30 % with a rim of one voxel, by 14 % without."""
     background: Share = 1.0
-    """Probability of the foreground up to which a voxel beside the objects counts as background. A network without labels is often sure
-    of much more than the objects that are made of it, for example of halos: lower it only if they hold objects that were missed."""
+    """Foreground probability up to which a voxel outside objects counts as background. Networks trained without labels often give high
+    values to halos, too: lower it only if missed objects are to be left out."""
     min_size: int = Field(0, ge=0)
-    """Voxels that a sure object has at least."""
+    """Smallest number of voxels of a confident object."""
 
 
 def pseudo_labels(
     objects: Objects, foreground: np.ndarray, options: Pseudo | None = None, *, spacing: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the sure objects, ids 1..n, and the mask (bool) of what is sure: these objects and the background.
+    """Labels of the confident objects, ids 1..n, and the mask (bool) of the voxels to score: these objects and the background.
 
     Args:
-        objects: with their confidence; where the mask `growth` is among the intermediates, what it has beside objects is not sure.
+        objects: with their confidence; voxels of the intermediate `growth` outside objects are not scored.
         foreground: probability of the inside of objects, (Z)YX.
-        options: what counts as sure.
-        spacing: edge lengths of a voxel, for the rim; 1 when left out.
+        options: what counts as confident.
+        spacing: edge lengths of a voxel, for the rim; 1 where left out.
 
     Examples:
         >>> objects = Objects(np.array([[1, 1, 1, 0, 0, 0, 2, 2, 0, 0]]), np.array([0.95, 0.6], np.float32))
@@ -60,12 +61,13 @@ def pseudo_labels(
     taken = objects.labels > 0
     if "growth" in objects.intermediates:
         taken |= objects.intermediates["growth"].astype(np.bool_)
+    # a rim, too, where the boundary is uncertain
     around = dilate_mask(taken, radii(options.rim, (1,) * taken.ndim if spacing is None else spacing))
     return labels, inside | (~around & (foreground <= options.background))
 
 
 def sure_objects(objects: Objects, options: Pseudo) -> np.ndarray:
-    """Which objects are sure (n,) bool.
+    """Which objects are confident, (n,) bool.
 
     Examples:
         >>> sizes_from_1_to_4 = np.array([[1, 2, 2, 3, 3, 3, 4, 4, 4, 4]])
@@ -84,7 +86,7 @@ def sure_objects(objects: Objects, options: Pseudo) -> np.ndarray:
 
 
 def lower_fence(values: np.ndarray) -> float:
-    """The lower quartile less 1.5 times the distance of the quartiles (Tukey 1977): what lies below is far from the rest.
+    """Lower quartile minus 1.5 interquartile ranges (Tukey 1977): lower values are outliers.
 
     Examples:
         >>> round(lower_fence(np.array([0.1, 0.8, 0.84, 0.88, 0.92])), 6)

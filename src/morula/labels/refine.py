@@ -1,4 +1,8 @@
-"""Operations on objects, in the order in which they are listed."""
+"""Operations on objects, applied in the order in which they are listed.
+
+A refinement is a member of the family `REFINEMENTS`: options, and a function from labels to labels. Other packages add members by entry
+points.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ from morula.labels.size_filter import remove_large, remove_small
 from morula.labels.voronoi import Nearest, voronoi
 
 Mask = np.ndarray | Callable[["Tessellation"], np.ndarray] | None
-"""Where objects may be: an array (Z)YX, or a function that makes it when an operation with these options asks for it."""
+"""Where objects may be: an array (Z)YX, or a function that computes it for an operation with these options."""
 Operation = Callable[[np.ndarray, Any, Sequence[float], Mask], np.ndarray]
 
 
@@ -38,7 +42,7 @@ class Size(RefinementOptions):
 
     shorthand: ClassVar[str] = "size"
     size: int = Field(ge=0)
-    """Voxels; an object of exactly this size stays."""
+    """Voxels; an object of exactly this size is kept."""
 
 
 class Reach(RefinementOptions):
@@ -46,7 +50,7 @@ class Reach(RefinementOptions):
 
     shorthand: ClassVar[str] = "radius"
     radius: Radius = 1
-    """Voxels of the finest axis, or one number an axis."""
+    """Voxels of the finest axis, or one number per axis."""
 
 
 class Border(RefinementOptions):
@@ -57,9 +61,9 @@ class Border(RefinementOptions):
 
     shorthand: ClassVar[str] = "margin"
     margin: int = Field(0, ge=0)
-    """Voxels between the image's border and an object that stays."""
+    """Smallest number of voxels between the border of the image and an object that is kept."""
     z: bool = True
-    """Whether the first and the last z plane count (3D)."""
+    """Whether the first and the last z plane are borders (3D)."""
 
 
 class Pieces(RefinementOptions):
@@ -207,14 +211,14 @@ REFINEMENTS = Family(
 def refine(
     labels: Any, operations: Sequence[Any] | Mapping[str, Any], voxel_size: VoxelSizeLike = None, *, mask: Mask = None
 ) -> np.ndarray:
-    """Labels after some operations, each applied to every object, in the order given. Ids and type stay.
+    """Apply operations to all objects, one after another. Ids and data type stay the same.
 
     An operation is a name (``"fill_holes"``), or a name with its setting (``{"remove_small": 20}``, ``{"dilation": {"radius": 2}}``).
 
     Args:
         labels: ids (Z)YX, an array or `Image`.
-        operations: one after another, as a list, as a mapping from name to setting, or one name alone.
-        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+        operations: a list, a mapping from name to setting, or a single name.
+        voxel_size: edge lengths of a voxel; those of the image where left out, else 1.
         mask: where objects may be, (Z)YX bool, for the operation `voronoi`.
 
     Raises:
@@ -233,7 +237,8 @@ def refine(
 
 
 def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float], *, mask: Mask = None) -> Objects:
-    """Objects after some operations: ids are 1..n again, each object keeps its confidence; the intermediate `decoded` is as before."""
+    """Apply operations to objects: ids are 1..n again, each object keeps its confidence, and the labels before are the intermediate
+    `decoded`."""
     if not len(operations):
         return objects
     labels = refine(objects.labels, operations, tuple(spacing), mask=mask)
@@ -242,7 +247,7 @@ def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequenc
 
 
 def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[RefinementOptions]:
-    """Operations in any of their spellings as options with `kind`."""
+    """Operations in any spelling as options with `kind`."""
     types = variant_types(REFINEMENTS)
     if isinstance(operations, Mapping):
         operations = [{name: setting} for name, setting in operations.items()]

@@ -1,4 +1,4 @@
-"""Consecutive ids."""
+"""Renumbering of ids."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def relabel(labels: Any) -> np.ndarray:
         array([[0, 2, 1]], dtype=uint16)
     """
     array = check_labels(labels)
+    # fastremap numbers ids in the order of their appearance; the second table sorts them
     renumbered, table = fastremap.renumber(array, preserve_zero=True, in_place=False)
     old = np.fromiter((key for key in table if key), np.int64)
     new = np.zeros(len(old) + 1, smallest_type(len(old)))

@@ -1,4 +1,4 @@
-"""Objects that are too small or too large."""
+"""Removal of objects that are too small or too large."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from morula.kernels.object_tables import select_objects
 
 
 def remove_small(labels: Any, size: int) -> np.ndarray:
-    """Labels without the objects of fewer than `size` voxels; ids and type stay.
+    """Labels without the objects of fewer than `size` voxels; ids and data type stay the same.
 
     Examples:
         >>> remove_small(np.array([[1, 1, 0, 2]], np.uint16), 2)
@@ -26,7 +26,7 @@ def remove_small(labels: Any, size: int) -> np.ndarray:
 
 
 def remove_large(labels: Any, size: int) -> np.ndarray:
-    """Labels without the objects of more than `size` voxels; ids and type stay.
+    """Labels without the objects of more than `size` voxels; ids and data type stay the same.
 
     Examples:
         >>> remove_large(np.array([[1, 1, 0, 2]], np.uint16), 1)

@@ -1,4 +1,8 @@
-"""Skeletons of single objects."""
+"""Skeletons of single objects, and their longest path.
+
+The longest of all shortest paths in a graph is its diameter. Computing all of them is quadratic; bounds on the farthest voxel of each voxel
+exclude almost all of them after a few (Takes and Kosters, CIKM 2011).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from skimage.morphology import skeletonize
 def skeleton(mask: np.ndarray, spacing: Sequence[float], mode: Literal["full", "main"] = "full") -> np.ndarray:
     """Skeleton of one object: voxels of the mask, at least one where the mask has any.
 
-    `main` keeps the longest path: of the largest connected skeleton, the way between its two most distant voxels, steps to all
-    neighbours (8 or 26) counted with their length under `spacing`.
+    `main` keeps the longest path: in the largest connected component, the path between its two most distant voxels, over all 8 or 26
+    neighbours, with lengths under `spacing`.
 
     Examples:
         >>> skeleton(np.ones((3, 7), bool), (1, 1)).sum() > 0
@@ -37,7 +41,7 @@ def _longest_path(thin: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     graph = _neighbour_graph(thin, voxels, spacing)
     start, reached = 0, np.zeros(len(voxels), bool)
     remaining = np.ones(len(voxels), bool)
-    while remaining.any():  # the largest connected piece
+    while remaining.any():  # the largest connected component
         source = int(remaining.argmax())
         piece = np.isfinite(dijkstra(graph, indices=source))
         if piece.sum() > reached.sum():
@@ -54,10 +58,10 @@ def _longest_path(thin: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 def _outermost(graph: coo_matrix, start: int, piece: np.ndarray) -> int:
-    """A voxel of the longest of all shortest ways within a connected piece.
+    """An end of the longest of all shortest paths within a connected component.
 
-    Where there are rings, the voxel farthest from any one need not be it. Each voxel looked at bounds how far any other can have its
-    farthest one; those that can still have a longer way are looked at, the most promising first (Takes and Kosters, CIKM 2011).
+    With rings, the voxel farthest from an arbitrary one need not be an end. The distances from each examined voxel bound those of all
+    others; voxels that can still have a longer path are examined, the most promising first.
     """
     bound = np.where(piece, np.inf, -np.inf)
     best, longest, here = start, -1.0, start
@@ -68,6 +72,7 @@ def _outermost(graph: coo_matrix, start: int, piece: np.ndarray) -> int:
             best, longest = here, float(lengths[far])
         bound = np.minimum(bound, lengths[far] + lengths)
         bound[here] = lengths[far]
+        # alternate between the farthest voxel, which raises the best length, and the highest bound
         here = far if bound[far] > longest * (1 + 1e-9) else int(bound.argmax())
     return best
 

@@ -12,6 +12,7 @@ from morula.core.image import spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import geometry
+from morula.kernels.object_tables import original_ids
 from morula.labels.centroids import inner_centroids
 from morula.labels.partial_labels import nearest_labels
 
@@ -19,14 +20,14 @@ Nearest = Literal["centroid", "object"]
 
 
 def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size: VoxelSizeLike = None) -> np.ndarray:
-    """Labels that cover a mask without gaps: each of its voxels belongs to the nearest object, and no object reaches beyond it.
+    """Labels that cover a mask without gaps: each voxel of the mask gets the id of the nearest object, voxels outside become background.
 
     Args:
         labels: ids (Z)YX, an array or `Image`; without any object nothing is covered.
         mask: (Z)YX bool, an array or `Image`.
-        nearest: ``centroid``: each voxel goes to the object whose centre is nearest (the voxel at the centroid, or the object's nearest to
-            it), also voxels of other objects; ``object``: objects keep their voxels, the rest goes to the nearest of any of them.
-        voxel_size: edge lengths of a voxel; an image's own when left out, else 1.
+        nearest: ``centroid``: each voxel gets the object whose centre is nearest (see `inner_centroids`), even if it belonged to another
+            object; ``object``: objects keep their voxels, the others get the nearest object.
+        voxel_size: edge lengths of a voxel; those of the image where left out, else 1.
 
     Returns:
         Labels of the same type.
@@ -51,8 +52,8 @@ def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size
         raise DataError("labels.mask_shape", f"must have the shape of the labels, {given.shape}", key="mask", value=covered.shape)
     array = np.ascontiguousarray(given)
     ids, largest = compact_ids(check_labels(array))
-    names = np.zeros(largest + 1, array.dtype)
-    names[ids.ravel()] = array.ravel()
+    names = original_ids(array, ids, largest)
+    # with single voxels as seeds, sizes of objects have no influence
     seeds = ids if nearest == "object" else _centres(ids, largest, spacing)
     found = nearest_labels(seeds, seeds == 0, spacing)
     found[~covered] = 0

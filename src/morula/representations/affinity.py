@@ -1,4 +1,7 @@
-"""A: whether neighbouring voxels belong to the same object."""
+"""A: affinities, whether two voxels at an offset belong to the same object.
+
+Short offsets say where objects end, long ones separate objects whose short affinities are uncertain.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,14 @@ class Options(RepresentationOptions):
     """Name of the variant."""
 
     neighborhood: Neighbourhood | None = None
-    """Neighbours that a voxel is compared with, each pair once; `8-connectivity` in 2D and `26-connectivity` in 3D where left out."""
+    """Neighbours that a voxel is compared with, each pair once: `8-connectivity` in 2D and `26-connectivity` in 3D where left out."""
     offsets: tuple[tuple[int, ...], ...] = ()
     """Instead: offsets to the compared voxels, in array order, for example ``[[-1, 0], [0, -1], [-9, 0], [0, -9]]``."""
     reach: tuple[PositiveInt, ...] = ()
     """Instead: distances to the compared voxels along each axis, in voxels, for images of any number of axes; ``[1, 3, 9]`` stands for the
     direct neighbours and two long-range ones along each axis."""
     widen_borders: NonNegativeInt = 0
-    """Take so many voxels on each side of a contact between objects for background, so that thin boundaries are learnt."""
+    """Treat this many voxels on each side of a contact between objects as background, so that thin boundaries are learned."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,7 +113,8 @@ class Options(RepresentationOptions):
 
 
 class Affinities(Representation[Options]):
-    """1 where a voxel and the one at an offset belong to the same object, 0 elsewhere and at the image's border; a channel an offset.
+    """1 where a voxel and the one at an offset belong to the same object, 0 elsewhere and at the border of the image; one channel per
+    offset.
 
     After Turaga et al. (Neural Computation 22, 2010); with long offsets Lee et al. (2017).
 
@@ -145,6 +149,7 @@ class Affinities(Representation[Options]):
         for target, step in zip(out, steps, strict=True):
             here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, labels.shape, strict=True))
             there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, labels.shape, strict=True))
+            # an offset longer than the image has no pair inside it
             if all(abs(s) < n for s, n in zip(step, labels.shape, strict=True)):
                 target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
         return out
@@ -160,7 +165,7 @@ class Affinities(Representation[Options]):
         return tuple(max(abs(step[axis]) for step in steps) + extra for axis in range(len(spacing)))
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """Channels turned. A pair that now is looked at from its other end moves along by the offset."""
+        """Reorient the channels. A pair that is now stored at its other end moves by the offset."""
         turned = orientation.apply(array)
         steps = self.options.steps(orientation.ndim)
         lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
@@ -168,6 +173,7 @@ class Affinities(Representation[Options]):
         result = turned[(slice(None),) * lead + (source,)]  # type: ignore[index]
         axes = tuple(range(-orientation.ndim, 0))
         for channel, step in enumerate(steps):
+            # the pair is stored at its other end: shift the channel by the offset
             if moved[channel]:
                 place = (slice(None),) * lead + (channel,)
                 plane = result[place]
@@ -176,27 +182,27 @@ class Affinities(Representation[Options]):
         return result
 
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
-        """Those that lay the offsets onto each other, up to their direction."""
+        """Orientations that map the offsets onto each other, up to their sign."""
         steps = self.options.steps(len(spacing))
         pairs = {_canonical(step) for step in steps}
         return [each for each in orientations(spacing) if {_canonical(each.reorient_vector(step)) for step in steps} == pairs]
 
 
 def _canonical(offset: Sequence[float]) -> tuple[int, ...]:
-    """An offset or its opposite, whichever comes first: both name the same pairs of voxels."""
+    """An offset or its opposite, whichever is smaller: both stand for the same pairs of voxels."""
     own = tuple(int(n) for n in offset)
     return min(own, tuple(-n for n in own))
 
 
 def _sources(steps: list[tuple[int, ...]], orientation: Orientation) -> tuple[list[int], list[bool]]:
-    """For each offset the channel that holds its pairs, and whether it looks at them from the other end."""
+    """For each offset the channel that stores its pairs, and whether it stores them at the other end."""
     turned = [tuple(int(n) for n in orientation.reorient_vector(step)) for step in steps]
     source = [next(i for i, other in enumerate(turned) if _canonical(other) == _canonical(step)) for step in steps]
     return source, [turned[i] != step for i, step in zip(source, steps, strict=True)]
 
 
 def _widened(labels: np.ndarray, width: int, spacing: Sequence[float]) -> np.ndarray:
-    """Labels without the voxels near contacts. Planes that lie far apart are widened one by one."""
+    """Labels without the voxels near contacts; plane by plane where planes are far apart."""
     if labels.ndim == 3 and spacing[0] > 1.5 * min(spacing):
         return np.stack([_widened(plane, width, spacing[1:]) for plane in labels])
     return np.where(touching(labels, 2 * width, spacing) > 0, np.uint32(0), labels)

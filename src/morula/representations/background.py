@@ -19,9 +19,9 @@ class Options(RepresentationOptions):
     """Name of the variant."""
 
     erosion: Radius = 0
-    """Erode the background by so many voxels of the finest axis, or by one number an axis: unsure voxels at its rim leave it."""
+    """Erode the background by this many voxels of the finest axis, or by one number per axis: uncertain voxels at its rim are removed."""
     dilation: Radius = 0
-    """Dilate the background by so many voxels, before the erosion: thin bridges between objects become background."""
+    """Dilate the background by this many voxels, before the erosion: thin bridges between objects become background."""
 
 
 class Background(Representation[Options]):
@@ -38,7 +38,7 @@ class Background(Representation[Options]):
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         mask = dilate_mask(labels == 0, radii(self.options.dilation, spacing))
         return one_channel(erode(mask, radii(self.options.erosion, spacing)))
 

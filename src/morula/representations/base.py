@@ -1,4 +1,8 @@
-"""What every representation answers."""
+"""The interface of representations: what a network predicts about objects, computed from labels.
+
+A representation turns a label image into training targets (`encode`), states how the network predicts them (activation, loss, outputs),
+how they change when the image is flipped or rotated (`reorient`), and, as `Evidence`, what they say about objects.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +49,15 @@ class Representation(Evidence, ABC, Generic[OptionsType]):
         """Targets (width, (Z)YX) float32 of labels (Z)YX uint32."""
 
     def encode_into(self, labels: np.ndarray, spacing: Sequence[float], out: np.ndarray) -> None:
-        """Write the targets into an array (width, (Z)YX) float32; one with many channels does so without an array of its own."""
+        """Write the targets into an array (width, (Z)YX) float32; representations with many channels do so without a second array."""
+        # a copy of one channel is cheap; representations with many channels override this
         out[...] = self.encode(labels, spacing)
 
     def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray | None:
-        """Where targets (width or 1, (Z)YX) of labelled voxels tell what was painted, not what was guessed of the `unlabelled` part.
+        """Where targets (width or 1, (Z)YX) of labelled voxels follow from annotations, not from extrapolation into the `unlabelled` part.
 
-        Channels that look along an axis or at a neighbour are seen in slices that hold it. `None` for the others. Whether a target is seen
-        must not depend on its value: rays that end in a slice are seen, but they are the short ones.
+        Channels that compare neighbours or point along an axis are known in slices that contain that axis. `None` for all others. It must
+        not depend on the value of a target: of rays only the short ones end inside an annotated slice, which would bias training.
         """
         return None
 
@@ -69,14 +74,14 @@ class Representation(Evidence, ABC, Generic[OptionsType]):
         return None
 
     def outputs(self, ndim: int) -> int:
-        """Number of the network's outputs that it is made of: one a channel, or one a class where the channel holds class numbers."""
+        """Number of network outputs: one per channel, or one per class where the channel is the mean class."""
         return self.width(ndim)
 
     def unit(self, spacing: Sequence[float]) -> float:
-        """Value of the channel that an output of 1 of the network stands for; losses of distances are taken in it.
+        """Value of the channel that a network output of 1 stands for; the unit of losses of distances.
 
-        Outputs begin at about 1 and learn in steps of that size: values that are all far smaller are lost in them, far larger ones are
-        reached late and outweigh the other channels.
+        Outputs of an untrained network are about 1. Targets that are much smaller are lost in noise, much larger ones are learned late and
+        dominate the loss.
         """
         return 1.0
 
@@ -85,11 +90,11 @@ class Representation(Evidence, ABC, Generic[OptionsType]):
         return (0,) * len(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """Channels (..., width, (Z)YX), NumPy or torch, as they are of the reoriented image."""
+        """Channels (..., width, (Z)YX), NumPy or torch, of the reoriented image."""
         return orientation.apply(array)
 
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
-        """Orientations under which the channel can be turned, the identity first."""
+        """Orientations that the channel can be reoriented to, the identity first."""
         return orientations(spacing)
 
     def __repr__(self) -> str:

@@ -27,9 +27,9 @@ class Options(RepresentationOptions):
     skeleton_mode: Literal["full", "main"] = "full"
     """The whole skeleton, or only its longest path."""
     dilation: Radius = 1
-    """Grow the marks by so many voxels of the finest axis, or by one number an axis; a mark never leaves its object."""
+    """Grow the marks by this many voxels of the finest axis, or by one number per axis; a mark never leaves its object."""
     erosion: Radius = 0
-    """Then erode each mark by so many voxels."""
+    """Then erode each mark by this many voxels."""
 
 
 class Centre(Representation[Options]):
@@ -47,7 +47,7 @@ class Centre(Representation[Options]):
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         if self.options.type == "skeleton":
@@ -58,11 +58,12 @@ class Centre(Representation[Options]):
         offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
         out = np.zeros(labels.shape, np.float32)
         stamp(as_volume(ids), _three(marks), _three(offsets), as_volume(out))
+        # eroded per object, since marks of touching objects may touch
         erosion = radii(self.options.erosion, spacing)
         return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: the centre depends on the whole object."""
+        """How far other voxels matter: the centre depends on the whole object."""
         return whole_object_context(spacing)
 
 

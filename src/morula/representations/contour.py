@@ -1,4 +1,4 @@
-"""C: where objects end."""
+"""C: contours of objects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Contour(Representation[Options]):
         self.separates = self.options.mode != "dense"  # the rim of packed objects runs outside them only
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         return boundaries(labels, self.options.mode)[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:

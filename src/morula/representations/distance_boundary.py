@@ -1,4 +1,4 @@
-"""Db: distance to the end of the object."""
+"""Db: distance to the boundary of the object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from morula.representations.options import RepresentationOptions
 
 Values = Literal["norm", "raw", "discretize"]
 DEPTHS = 10
-"""Classes of discretised distances, the background aside."""
+"""Classes of discretised distances, without the background."""
 
 
 class Options(RepresentationOptions):
@@ -28,12 +28,12 @@ class Options(RepresentationOptions):
     earlier_names: ClassVar[Mapping[str, str]] = {"act": "activation"}
 
     norm: bool = True
-    """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
+    """Scale the distances of each object to [0, 1]; otherwise they are lengths in the unit of the voxel size."""
     val_type: Values | None = None
-    """Another way to say it: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance; the
-    network tells them by cross-entropy, and their mean under its probabilities is the channel)."""
+    """Replaces `norm`: `norm`, `raw`, or `discretize` (0 outside, classes 1 to 10 inside, by tenths of the scaled distance; the network
+    predicts them by cross-entropy, and their mean under its probabilities is the channel)."""
     mask_values: bool = True
-    """Count the loss only inside objects, where another channel tells the inside."""
+    """Count the loss only inside objects, where another channel predicts the foreground."""
     activation: Literal["sigmoid", "linear"] | None = None
     """Last layer of the network for this channel; left out, `sigmoid` for scaled distances, softmax
     over the classes for discretised ones and `linear` for lengths. Also called `act`."""
@@ -73,8 +73,8 @@ class Options(RepresentationOptions):
 class DistanceToBoundary(Representation[Options]):
     """Euclidean distance of each voxel to the nearest voxel outside its object, 0 in the background.
 
-    The voxel size is obeyed. Scaled (`norm`), each object runs from 0 at its outermost voxels to 1 at its deepest; an object whose
-    voxels are all equally deep is 1 throughout. The image's border is no end of an object.
+    Distances respect the voxel size. Scaled (`norm`), each object runs from 0 at its outermost voxels to 1 at its deepest; an object whose
+    voxels are all equally deep is 1 throughout. The border of the image is no boundary.
 
     Examples:
         >>> DistanceToBoundary(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
@@ -94,11 +94,12 @@ class DistanceToBoundary(Representation[Options]):
         self.masked = self.options.mask_values
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         values = distance(labels, spacing)
         if self.options.values == "raw":
             return values[None]
         ids, largest = compact_ids(labels)
+        # per object, so that small and large objects have the same peak
         values = normalise(values, ids, largest, constant=1.0)
         if self.options.values == "discretize":
             values = np.where(labels > 0, np.clip(np.floor(values / np.float32(1 / DEPTHS)), 0, DEPTHS - 1) + 1, 0).astype(np.float32)
@@ -109,5 +110,5 @@ class DistanceToBoundary(Representation[Options]):
         return DEPTHS + 1 if self.activation == "expected_class" else 1
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: depth and scale depend on whole objects."""
+        """How far other voxels matter: depth and scale depend on whole objects."""
         return whole_object_context(spacing)

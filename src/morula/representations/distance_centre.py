@@ -26,13 +26,13 @@ class Options(RepresentationOptions):
     type: Literal["centroid", "skeleton"] = "centroid"
     """Distance to the object's centroid, or to the nearest voxel of its skeleton."""
     norm: bool = True
-    """Scale the distances of each object to [0, 1]; else they are lengths in the unit of the voxel size."""
+    """Scale the distances of each object to [0, 1]; otherwise they are lengths in the unit of the voxel size."""
     mask_values: bool = True
-    """Count the loss only inside objects, where another channel tells the inside."""
+    """Count the loss only inside objects, where another channel predicts the foreground."""
 
 
 class DistanceToCentre(Representation[Options]):
-    """Euclidean distance of each voxel to the centroid or skeleton of its object, 0 in the background. The voxel size is obeyed.
+    """Euclidean distance of each voxel to the centroid or skeleton of its object, 0 in the background. Distances respect the voxel size.
 
     Examples:
         >>> DistanceToCentre(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
@@ -53,7 +53,7 @@ class DistanceToCentre(Representation[Options]):
         self.masked = self.options.mask_values
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         values = np.zeros(labels.shape, np.float32)
@@ -68,13 +68,14 @@ class DistanceToCentre(Representation[Options]):
         return values[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: centre and scale depend on whole objects."""
+        """How far other voxels matter: centre and scale depend on whole objects."""
         return whole_object_context(spacing)
 
 
 def _to_skeleton(labels: np.ndarray, found: Geometry, spacing: Sequence[float], out: np.ndarray) -> None:
     for label in found.ids:
         box = found.box(label)
+        # per object: a skeleton of touching objects would run through both
         inside = labels[box] == label
         away = edt.edt(~skeleton(inside, spacing, "full"), anisotropy=tuple(spacing), black_border=False)
         out[box][inside] = away[inside]

@@ -1,4 +1,4 @@
-"""Dn: nearness to other objects."""
+"""Dn: proximity of other objects."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Options(RepresentationOptions):
     closing_size: NonNegativeInt = 0
     """Side of a grey closing that smooths the map, in voxels of the finest axis; 0 for none."""
     norm: bool = True
-    """Scale by the largest distance in each object, so that values lie in [0, 1]; else nearness is a length: by how much a neighbour is
-    nearer than 32 voxels of the finest axis."""
+    """Scale by the largest distance in each object, so that values lie in [0, 1]; otherwise proximity is a length: 32 voxels
+    of the finest axis minus the distance to the neighbour."""
     mask_values: bool = True
-    """Count the loss only inside objects, where another channel tells the inside."""
+    """Count the loss only inside objects, where another channel predicts the foreground."""
     decline_power: PositiveFloat = 3.0
-    """Power to which the nearness is raised: the higher, the steeper it declines away from the neighbour."""
+    """Power to which the proximity is raised: the higher, the steeper it declines away from the neighbour."""
 
 
 class DistanceToNeighbour(Representation[Options]):
-    """How near each voxel of an object is to the next other object: high beside a neighbour, 0 where none is near and in the background.
+    """Proximity of each voxel of an object to the nearest other object: high beside a neighbour, 0 far from neighbours and in the
+    background.
 
     The distance to the nearest voxel of another object, d, is taken as 1 - d / (largest d in the object) and raised to a power. The voxel
     size is obeyed. A neighbour farther than 32 voxels of the finest axis counts as that far; an object without neighbours is 0 throughout.
@@ -59,12 +60,13 @@ class DistanceToNeighbour(Representation[Options]):
         self.masked = self.options.mask_values
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         finest = min(spacing)
         limit = np.float32(REACH * finest)
         ids, largest = compact_ids(labels)
         values = distance_to_others(ids, spacing, float(limit))
         if self.options.norm:
+            # the largest distance per object; the floor avoids a division by 0
             table = np.concatenate([np.ones(1, np.float32), np.maximum(object_maxima(ids, values, largest), np.float32(1e-6))])
             values /= table[ids]
             np.subtract(1, values, out=values)
@@ -74,13 +76,14 @@ class DistanceToNeighbour(Representation[Options]):
         if self.options.closing_size > 1:
             sides = [max(1, round(self.options.closing_size * finest / length)) for length in spacing]
             values = np.where(ids > 0, ndimage.grey_closing(values, size=sides), np.float32(0))
+        # rounding may leave tiny negative values, whose power would be NaN
         np.maximum(values, 0, out=values)
         return np.power(values, np.float32(self.options.decline_power))[None]
 
     def unit(self, spacing: Sequence[float]) -> float:
-        """1, or where nearness is a length the greatest one, raised to the power as all are."""
+        """1, or where proximity is a length the largest one, raised to the power."""
         return 1.0 if self.options.norm else float((REACH * min(spacing)) ** self.options.decline_power)
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: the object and its neighbours, twice the reach, and the closing."""
+        """How far other voxels matter: the object and its neighbours, twice the reach, and the closing."""
         return tuple(2 * n + self.options.closing_size for n in whole_object_context(spacing))

@@ -1,4 +1,4 @@
-"""E: where the object's centre lies, how far around it voxels belong to it, and how sure a voxel is of that."""
+"""E: spatial embeddings as of EmbedSeg: offset to the object's centre, bandwidth and seediness."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class Options(RepresentationOptions):
     center_mode: Literal["centroid", "medoid"] = "centroid"
     """Centre of an object: the mean of its voxels, or the voxel with the least sum of distances to the others."""
     medoid_max_points: PositiveInt = 10_000
-    """Voxels of an object that the medoid is looked for among, evenly spread; all where it has fewer."""
+    """Number of candidates for the medoid, evenly spread over the voxels of an object; all voxels where it has fewer."""
     n_sigma: PositiveInt | None = Field(None, le=3)
-    """Bandwidths: one for all axes (1), or one an axis (left out, or the number of axes)."""
+    """Bandwidths: one for all axes (1), or one per axis (left out, or the number of axes)."""
     grid_size: int = Field(1024, ge=2)
-    """Voxels of the finest axis that are as long as 1, less one: the unit of offsets and bandwidths."""
+    """Voxels of the finest axis per unit of offsets and bandwidths, plus one."""
     radius: PositiveFloat | None = None
-    """Radius, in voxels of the finest axis, that bandwidths begin with in training. Left out: a job takes that of the median object of its
-    training labels; without labels EmbedSeg's, 5.7 voxels where `grid_size` is 1024."""
+    """Radius, in voxels of the finest axis, of the bandwidths at the start of training. Left out: a job uses the median radius of its
+    training labels; without labels that of EmbedSeg, 5.7 voxels with a `grid_size` of 1024."""
     instance_weight: NonNegativeFloat = 1.0
     """Weight of the instance part of the loss: the Lovasz hinge of each object."""
     variance_weight: NonNegativeFloat = 10.0
-    """Weight of the variance part: bandwidths alike in an object."""
+    """Weight of the variance part: equal bandwidths in an object."""
     seed_weight: NonNegativeFloat = 1.0
-    """Weight of the seed part: seediness like the membership, 0 outside."""
+    """Weight of the seed part: seediness equal to the membership, 0 outside."""
     foreground_weight: NonNegativeFloat = 10.0
     """Weight of voxels inside objects in the seed part."""
 
     @property
     def start(self) -> float:
-        """The bandwidth of the radius: there the membership is 1/2."""
+        """Bandwidth at which the membership is 1/2 at the distance `radius`."""
         assert self.radius is not None
         return float(np.log(np.log(2) * (self.grid_size - 1) ** 2 / self.radius**2) / 10)
 
@@ -75,9 +75,9 @@ class Embedding(Representation[Options]):
     """Channels for EmbedSeg: offsets to the centre along x, y (and z), bandwidths sigma in the same order, and seediness.
 
     A voxel at x with offset o is embedded at e = x + o. It belongs to the object with centre c and bandwidth sigma with the membership
-    exp(-sum over the axes of (e - c)^2 exp(10 sigma)). Lengths are counted in units of `grid_size` - 1 voxels of the finest axis. A network
-    is taught bandwidths by the loss alone (`morula.losses.embedseg`); those encoded here are 1/4 of the object's size, so that ideal
-    channels decode. After Lalit et al., EmbedSeg (Medical Image Analysis 81, 2022).
+    exp(-sum over the axes of (e - c)^2 exp(10 sigma)). Lengths are counted in units of `grid_size` - 1 voxels of the finest axis.
+    Bandwidths are learned by the loss (`morula.losses.embedseg`); those encoded here are 1/4 of the object's size, so that ideal channels
+    decode. After Lalit et al., EmbedSeg (Medical Image Analysis 81, 2022).
 
     Examples:
         >>> made = Embedding(Options(grid_size=11)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 1))
@@ -109,8 +109,10 @@ class Embedding(Representation[Options]):
         out = np.zeros((self.width(labels.ndim), *labels.shape), np.float32)
         for axis in range(labels.ndim):
             place = np.arange(labels.shape[axis]).reshape([-1 if a == axis else 1 for a in range(labels.ndim)])
+            # channels are in the order x, y, z; arrays count z, y, x
             out[labels.ndim - 1 - axis] = (centres[:, axis][ids] - place) * units[axis] * (ids > 0)
         voxels = np.maximum(found.sizes, 1) * np.prod(units)
+        # a quarter of the radius of a ball with the same volume, at least three quarters of a voxel
         radius = np.maximum((voxels / (np.pi if labels.ndim == 2 else 4 / 3 * np.pi)) ** (1 / labels.ndim) / 4, 0.75 * units.min())
         sigma = np.log(np.log(2) / radius**2) / 10
         out[labels.ndim : -1] = np.where(ids > 0, sigma[ids], 0)
@@ -118,11 +120,11 @@ class Embedding(Representation[Options]):
         return out
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: centres depend on whole objects."""
+        """How far other voxels matter: centres depend on whole objects."""
         return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """Channels turned: offsets and bandwidths exchange with the axes, offsets change their sign where an axis is flipped."""
+        """Reorient the channels: offsets and bandwidths are exchanged with the axes, offsets change their sign where an axis is flipped."""
         turned = orientation.apply(array)
         ndim = orientation.ndim
         before = (slice(None),) * (turned.ndim - ndim - 1)  # type: ignore[attr-defined]
@@ -142,7 +144,7 @@ class Embedding(Representation[Options]):
 
 
 def _medoid(voxels: np.ndarray, units: np.ndarray, most: int) -> np.ndarray:
-    """The voxel (of `most` at the most, evenly spread) with the least sum of distances to these."""
+    """The medoid among at most `most` evenly spread voxels: the one with the smallest sum of distances to the others."""
     chosen = voxels[np.linspace(0, len(voxels) - 1, min(len(voxels), most)).round().astype(int)]
     result: np.ndarray = chosen[_least(chosen * (units / units.min()))]
     return result

@@ -57,6 +57,7 @@ def encode_all(
     `per_object` are the labels of the objects that matter, for representations in which every object can be encoded separately.
     """
     parts = [per_object if per_object is not None and representation.per_object else labels for representation in representations]
+    # no copy for a single representation
     if len(representations) == 1:
         return representations[0].encode(parts[0], spacing)
     widths = [representation.width(labels.ndim) for representation in representations]

@@ -1,4 +1,4 @@
-"""G: unit vectors to the inside of the object."""
+"""G: unit vectors that lead along the object to its centre, as Cellpose predicts them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Options(RepresentationOptions):
 
 
 class Flow(Representation[Options]):
-    """Unit vectors, one channel an axis in array order, that lead along the object to its centre; 0 in the background.
+    """Unit vectors that lead along the object to its centre, one channel per axis in array order; 0 in the background.
 
     See `morula.kernels.flow_fields.flow_field`.
 
@@ -47,7 +47,7 @@ class Flow(Representation[Options]):
         self.masked = self.options.mask_values
 
     def width(self, ndim: int) -> int:
-        """One channel an axis."""
+        """One channel per axis."""
         return ndim
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -59,15 +59,16 @@ class Flow(Representation[Options]):
         return np.stack([labelled_along(unlabelled, axis) for axis in range(unlabelled.ndim)])
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: heat runs through whole objects."""
+        """How far other voxels matter: heat runs through whole objects."""
         return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """Vectors turned with the image: components exchange with the axes and change their sign where an axis is flipped."""
+        """Reorient the vectors: components are exchanged with the axes and change their sign where an axis is flipped."""
         turned = orientation.apply(array)
         lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
         before = (slice(None),) * lead
         result = turned[(*before, list(orientation.permutation))]  # type: ignore[index]
+        # a component points the other way when its axis is flipped
         for axis, flip in enumerate(orientation.flips):
             if flip:
                 result[(*before, axis)] = -result[(*before, axis)]

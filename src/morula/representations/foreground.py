@@ -19,16 +19,16 @@ class Options(RepresentationOptions):
     """Name of the variant."""
 
     erosion: Radius = 0
-    """Erode each object by so many voxels of the finest axis, or by one number an axis; touching objects are parted."""
+    """Erode each object by this many voxels of the finest axis, or by one number per axis; touching objects are separated."""
     dilation: Radius = 0
-    """Dilate each object into the background by so many voxels, before the erosion."""
+    """Dilate each object into the background by this many voxels, before the erosion."""
 
 
 class Foreground(Representation[Options]):
     """1 inside objects, 0 elsewhere.
 
-    Each object is dilated into the background and then eroded, by ellipsoids and without regard to its neighbours: what an erosion
-    takes away includes the voxels next to a touching object.
+    Each object is dilated into the background and then eroded, by ellipsoids and independently of its neighbours: an erosion also removes
+    the voxels next to a touching object.
 
     Examples:
         >>> Foreground(Options(erosion=1)).encode(np.array([[1, 1, 2, 2]], np.uint32), (1, 1))
@@ -40,9 +40,10 @@ class Foreground(Representation[Options]):
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         erosion, dilation = radii(self.options.erosion, spacing), radii(self.options.dilation, spacing)
         if any(erosion):
+            # contested voxels belong to two objects: they separate these in the erosion, and are background
             labels = dilate(labels, dilation, contested=int(CONTESTED))
             labels = erode(labels, erosion)
             return one_channel((labels != 0) & (labels != CONTESTED))

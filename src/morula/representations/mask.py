@@ -25,7 +25,7 @@ class Options(RepresentationOptions):
 class WithContour(Representation[Options]):
     """1 inside objects and on their contours: the objects and, with a thick contour, one voxel around them.
 
-    A channel of earlier work (CartoCell), learnt beside F and C.
+    A channel of earlier work (CartoCell), learned together with F and C.
 
     Examples:
         >>> WithContour().encode(np.array([[0, 0, 1, 1, 0]], np.uint32), (1, 1))
@@ -37,7 +37,7 @@ class WithContour(Representation[Options]):
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         return np.maximum(boundaries(labels, self.options.mode), labels > 0)[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:

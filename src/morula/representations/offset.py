@@ -1,4 +1,4 @@
-"""H, V and Z: the way to the centre of the object along x, y and z."""
+"""H, V and Z: offset to the centre of the object along x, y and z."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Options(RepresentationOptions):
     """Scale the offsets of each object to [-1, 1], each side of the centre by its own largest; else they are lengths in the unit of the
     voxel size."""
     mask_values: bool = True
-    """Count the loss only inside objects, where another channel tells the inside."""
+    """Count the loss only inside objects, where another channel predicts the foreground."""
     activation: Literal["linear", "tanh"] = "linear"
     """Last layer of the network for this channel. Also called `act`."""
 
@@ -66,10 +66,10 @@ class DepthOptions(Options):
 
 
 class Offset(Representation[Options]):
-    """Offset of each voxel of an object to its centroid along one axis: 0 at the centre, positive where the centre lies at higher
-    coordinates, so that the channels together point to the centre; 0 in the background.
+    """Offset from each voxel of an object to its centroid along one axis: 0 at the centre, positive where the centre has a higher
+    coordinate, so that the channels together point to the centre; 0 in the background.
 
-    After Graham et al., HoVer-Net (Medical Image Analysis 58, 2019), with the sign turned.
+    After Graham et al., HoVer-Net (Medical Image Analysis 58, 2019), with the opposite sign.
 
     Examples:
         >>> Horizontal(Options(norm=False)).encode(np.array([[0, 1, 1, 1, 0]], np.uint32), (1, 0.5))
@@ -90,7 +90,7 @@ class Offset(Representation[Options]):
         self.masked = self.options.mask_values
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX. An image has no offsets along an axis that it lacks: Z is 0 in 2D."""
+        """Targets (1, (Z)YX) of labels (Z)YX. Z is 0 in 2D."""
         out = np.zeros(labels.shape, np.float32)
         if -self.axis <= labels.ndim:
             ids, largest = compact_ids(labels)
@@ -106,17 +106,17 @@ class Offset(Representation[Options]):
         return labelled_along(unlabelled, self.axis)[None] if -self.axis <= unlabelled.ndim else None
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: centre and scale depend on whole objects."""
+        """How far other voxels matter: centre and scale depend on whole objects."""
         return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """The channel turned; it changes its sign where its axis is flipped."""
+        """Reorient the channel; its sign changes where its axis is flipped."""
         turned = orientation.apply(array)
         flipped = -self.axis <= orientation.ndim and orientation.flips[self.axis]
         return -turned if flipped else turned  # type: ignore[operator]
 
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
-        """Those that keep its axis. Where the other axes' channels are there, too, they exchange: `morula.representations.reorient`."""
+        """Orientations that keep its axis. Channels of other axes can be exchanged with it: `morula.representations.reorient`."""
         ndim = len(spacing)
         return [each for each in orientations(spacing) if -self.axis > ndim or each.permutation[self.axis] == ndim + self.axis]
 
@@ -148,8 +148,9 @@ class Depth(Offset):
 @njit(cache=True, nogil=True)
 def _to_centre(ids: np.ndarray, centres: np.ndarray, axis: int, length: float, norm: bool, out: np.ndarray) -> None:
     nz, ny, nx = ids.shape
-    # a centroid is a quotient of sums: what is smaller than this is 0
+    # a centroid is a quotient of sums: offsets below the rounding error count as 0
     low, high = np.full(centres.size, 1e-6), np.full(centres.size, 1e-6)
+    # first the largest offset per side of each object, then the scaled values
     for turn in range(2):
         for z in range(nz):
             for y in range(ny):

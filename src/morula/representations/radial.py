@@ -1,4 +1,4 @@
-"""R: distances to the end of the object along rays."""
+"""R: distances to the boundary of the object along rays, as StarDist predicts them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Options(RepresentationOptions):
     nrays: int | None = Field(None, ge=3)
     """Number of rays; 32 in 2D and 96 in 3D where left out."""
     norm: bool = True
-    """Divide the distances by `scale`; else they are lengths in the unit of the voxel size."""
+    """Divide the distances by `scale`; otherwise they are lengths in the unit of the voxel size."""
     scale: PositiveFloat = 32.0
-    """Length that stands for 1 where `norm` is on, in voxels of the finest axis; decoding multiplies by it again."""
+    """Length that a value of 1 stands for where `norm` is on, in voxels of the finest axis; decoding multiplies by it again."""
     unit: PositiveFloat = 4.0
-    """Length that an output of 1 of the network stands for, in voxels of the finest axis: a part of what most rays are long. Where the
-    median object is much larger, a larger unit is learned sooner."""
+    """Length that a network output of 1 stands for, in voxels of the finest axis: a fraction of most ray lengths. A larger unit is learned
+    faster where the median object is much larger."""
     mask_values: bool = True
-    """Count the loss only inside objects, where another channel tells the inside."""
+    """Count the loss only inside objects, where another channel predicts the foreground."""
 
     def count(self, ndim: int) -> int:
         """Number of rays."""
@@ -43,7 +43,7 @@ class Options(RepresentationOptions):
 
 
 class RadialDistances(Representation[Options]):
-    """Distance from each voxel of an object to the object's end along each of several rays, a channel a ray; 0 in the background.
+    """Distance from each voxel of an object to the object's boundary along several rays, one channel per ray; 0 in the background.
 
     Directions are those of `morula.kernels.star_rays.directions`; the voxel size is obeyed.
 
@@ -59,7 +59,7 @@ class RadialDistances(Representation[Options]):
     activation = "linear"
     loss = "l1"
     loss_weight = 0.25
-    """With the unit of four voxels an error of one counts a sixteenth: much more, and the probability of objects is learned late."""
+    """With a higher weight the probability of objects is learned late."""
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -85,25 +85,26 @@ class RadialDistances(Representation[Options]):
         return self.options.unit * min(spacing) / self.options.length(spacing)
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: rays cross whole objects."""
+        """How far other voxels matter: rays cross whole objects."""
         return whole_object_context(spacing)
 
     def reorient(self, array: Array, orientation: Orientation) -> Array:
-        """Channels turned; each ray takes the values of the ray that comes to point its way."""
+        """Reorient the channels; each ray takes the values of the ray that is rotated onto it."""
         sources = _sources(self.options.count(orientation.ndim), orientation)
         turned = orientation.apply(array)
         lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
         return turned[(slice(None),) * lead + (sources,)]  # type: ignore[index]
 
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
-        """Those that lay the rays onto each other: all 8 in 2D with a number of rays that 4 divides; the identity alone in 3D."""
+        """Orientations that map the rays onto each other: all 8 in 2D for multiples of 4 rays; only the identity in 3D."""
         count = self.options.count(len(spacing))
         return [each for each in orientations(spacing) if len(set(_sources(count, each))) == count]
 
 
 def _sources(count: int, orientation: Orientation) -> list[int]:
-    """For each ray the one that comes to point its way, as far as there is one."""
+    """For each ray the one that is rotated onto it; all 0 where the rays do not map onto each other."""
     rays = directions(count, orientation.ndim)
+    # an orientation is allowed when it maps the set of rays onto itself
     turned = np.array([orientation.reorient_vector(tuple(ray)) for ray in rays])
     distance = ((rays[:, None] - turned[None]) ** 2).sum(axis=2)
     found = distance.argmin(axis=1)

@@ -1,4 +1,4 @@
-"""Turning channels that belong together: offsets exchange where axes do."""
+"""Reorientation of channels that belong together: offsets are exchanged where axes are."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Channels = Sequence[Representation[Any]]
 
 
 def reorient(representations: Channels, array: Array, orientation: Orientation) -> Array:
-    """Channels (..., C, (Z)YX), NumPy or torch, as they are of the reoriented image.
+    """Channels (..., C, (Z)YX), NumPy or torch, of the reoriented image.
 
-    Each representation turns its own channels. Those of one axis (H, V and Z) take the values of the axis that comes to lie there.
+    Each representation reorients its own channels. Channels of one axis (H, V and Z) take the values of the axis that is moved there.
 
     Examples:
         >>> import numpy as np
@@ -32,13 +32,14 @@ def reorient(representations: Channels, array: Array, orientation: Orientation) 
         start += each.width(orientation.ndim)
     result: Any = orientation.apply(array) * 1  # type: ignore[operator] # a copy, of NumPy's arrays and torch's alike
     for each, span in zip(representations, spans, strict=True):
+        # a channel of one axis comes from the channel of the axis that is moved there
         source = _source(representations, each, orientation) if hasattr(each, "axis") else None
         result[span] = each.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
     return result
 
 
 def _source(representations: Channels, each: Any, orientation: Orientation) -> int | None:
-    """Which representation's channel comes to lie along the axis of this one."""
+    """Index of the representation whose axis is moved to the axis of this one."""
     axis = each.axis
     if -axis <= orientation.ndim:
         axis = orientation.permutation[axis] - orientation.ndim
@@ -49,7 +50,7 @@ def _source(representations: Channels, each: Any, orientation: Orientation) -> i
 
 
 def common_orientations(representations: Channels, spacing: Sequence[float]) -> list[Orientation]:
-    """Orientations under which all of the channels can be turned together, the identity first.
+    """Orientations that all of the channels allow, the identity first.
 
     Examples:
         >>> from morula.representations.encode import build_channels

@@ -43,8 +43,9 @@ class Options(RepresentationOptions):
 class SignedDistance(Representation[Options]):
     """Euclidean distance of each voxel to the boundary: positive inside objects, negative in the background.
 
-    The boundary, where the distance is 0, runs half a voxel (of the finest axis) beside the outermost voxels, so that the sign alone
-    tells inside from outside. The voxel size is obeyed. In the background what is farther than 32 voxels of the finest axis counts as 32.
+    The boundary, where the distance is 0, is half a voxel (of the finest axis) outside the outermost voxels, so that the sign alone
+    separates inside from outside. Distances respect the voxel size. Distances in the background are clipped at 32
+    voxels of the finest axis.
     After Lin et al., NucMM dataset: 3D neuronal nuclei instance segmentation at sub-cubic millimeter scale (MICCAI 2021).
 
     Examples:
@@ -63,7 +64,7 @@ class SignedDistance(Representation[Options]):
         self.full_scale = self.options.top
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         ids, largest = compact_ids(labels)
         finest = min(spacing)
         far = np.float32((REACH - 0.5) * finest)
@@ -74,7 +75,7 @@ class SignedDistance(Representation[Options]):
         return np.tanh(out, out=out)[None] if self.options.activation == "tanh" else out[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """How far other voxels are read: depth and scale depend on whole objects."""
+        """How far other voxels matter: depth and scale depend on whole objects."""
         return whole_object_context(spacing)
 
 
@@ -89,11 +90,12 @@ def _sign(
     inside: np.float32,
     outside: np.float32,
 ) -> None:
-    """Distances between voxel centres as distances to the boundary, negative in the background, in place; scaled, if `norm`, and times the
-    factors of the inside and the outside."""
+    """Convert distances between voxel centres to signed distances to the boundary, in place; scale them where `norm` is on, and multiply
+    them by the factors of the inside and the outside."""
     scale = np.full(largest + 1, np.float32(1))
     if norm:
         scale[:] = 0
+        # the background is scaled by the distance at which it is clipped
         scale[0] = far
         for i in range(ids.size):
             if ids[i] != 0:

@@ -28,7 +28,8 @@ class Touching(Representation[Options]):
     """1 in objects near where they touch another one (corners count), 0 elsewhere.
 
     Two objects touch where voxels of both are neighbours. The area reaches half the thickness deep into each of them, measured between
-    voxel centres under the voxel size; along every axis it is one voxel thick at least. A gap of background is no contact.
+    voxel centres under the voxel size; along every axis it is one voxel thick at least. Objects that are separated by background do not
+    touch.
 
     Examples:
         >>> Touching().encode(np.array([[0, 1, 1, 1, 2, 2, 2]], np.uint32), (1, 1))
@@ -43,7 +44,7 @@ class Touching(Representation[Options]):
     options_class = Options
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        """Targets (1, (Z)YX) of labels (Z)YX."""
+        """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         return touching(labels, self.options.thickness, spacing)[None]
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
@@ -93,6 +94,7 @@ def _mark(ids: np.ndarray, neighbours: np.ndarray, near: np.ndarray, out: np.nda
                         if other != 0 and other != here and (count == 0 or not (others[:count] == other).any()):
                             others[count] = other
                             count += 1
+                # mark the part of the other object that is near the contact
                 for i in range(len(near) if count else 0):
                     w, v, u = z + near[i, 0], y + near[i, 1], x + near[i, 2]
                     if 0 <= w < nz and 0 <= v < ny and 0 <= u < nx and ids[w, v, u] != 0:
