@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import morula
-from morula.core.errors import JobError, MissingFileError
+from morula.core.errors import MissingFileError
 from morula.core.events import Logged
 from morula.dialects.biapy import CheckpointWarning, load_biapy_checkpoint
 from morula.dialects.biapy.networks import native_network
@@ -258,5 +258,5 @@ def test_training_starts_from_a_checkpoint(tmp_path):
     former = load_biapy_checkpoint(path).network.encoder.state_dict()
     later = morula.load(tmp_path / "run").network.encoder.state_dict()
     assert all(torch.equal(values, former[name]) for name, values in later.items())
-    with pytest.raises(JobError, match=r"holds a mae, but the network is a unet; state network\.kind mae or unetr"):
+    with raises("transfer.other_network", key="network.from"):
         list(morula.train({**job, "network": {"kind": "unet", "from": str(path)}}, output=tmp_path / "other"))

@@ -44,7 +44,7 @@ def load(path: str | Path) -> Model:
             if foreign
             else "Name a run folder whose training has finished, or its model folder."
         )
-        raise MissingFileError(f"{str(path)!r} holds no model: there is no model/model.json. {remedy}")
+        raise MissingFileError("model.missing", "holds no model: there is no model/model.json", file=path, remedy=remedy)
     network, facts = load_weights(folder)
     built = facts["network"]
     job = validate(Document(facts["job"], {}, str(folder / "model.json")))

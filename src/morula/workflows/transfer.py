@@ -76,15 +76,16 @@ def with_stored_network(job: Job) -> Job:
     try:
         kind, options = stored_options(Path(path))
     except MorulaError as error:
-        raise JobError([Problem(_KEY, str(error))]) from error
+        raise JobError([Problem.of(error, _KEY)]) from error
     if (kind, network.kind) == ("mae", "unetr"):
         encoder = set(TransformerOptions.model_fields) - {"preset", "from_"}
         options = {name: value for name, value in options.items() if name in encoder}
         sized = bool(_SIZES - {"features"} & network.model_fields_set)
     elif kind != network.kind:
         also = " or unetr" if kind == "mae" else ""
-        message = f"{path} holds a {kind}, but the network is a {network.kind}; state network.kind {kind}{also}, or name another run."
-        raise JobError([Problem(_KEY, message)])
+        rule = f"{path} holds a {kind}, but the network is a {network.kind}"
+        remedy = f"State network.kind {kind}{also}, or name another run."
+        raise JobError([Problem(_KEY, rule, code="transfer.other_network", value=path, remedy=remedy)])
     else:
         sized = bool(_SIZES & network.model_fields_set)
     if sized:
@@ -148,9 +149,12 @@ def planned_transfer(network: Network, path: Path) -> Transfer:
     share = _values(own, [name for name in encoder if name in taken]) / max(1, _values(own, encoder))
     transfer = Transfer(taken, tuple(interpolated), skipped, unused, share, _values(own, taken) / max(1, _values(own, own)))
     if share < LEAST:
+        reasons = "; ".join(transfer.lines(path)[1:4])
         raise ModelError(
-            f"only {share:.1%} of the network's encoder can start from {path}, less than half: {'; '.join(transfer.lines(path)[1:4])}. "
-            "Give the network the options of that run (leave its sizes out), or name a run that fits."
+            "transfer.too_little",
+            f"only {share:.1%} of the network's encoder can start from {path}, less than half: {reasons}",
+            value=path,
+            remedy="Give the network the options of that run (leave its sizes out), or name a run that fits.",
         )
     return transfer
 
@@ -188,12 +192,12 @@ def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int])
         try:
             check_patterns(key, patterns, names)
         except MorulaError as error:
-            problems.append(Problem(key, str(error)))
+            problems.append(Problem.of(error, key))
     try:
         if path is not None:
             planned_transfer(network, Path(path))
     except MorulaError as error:
-        problems.append(Problem(_KEY, str(error)))
+        problems.append(Problem.of(error, _KEY))
     if problems:
         raise JobError(problems)
 
