@@ -133,7 +133,8 @@ def _autoencoders(batch: int) -> dict[str, Step]:
     import torch
     from biapy.models.mae import MaskedAutoencoderViT
 
-    from morula.methods.masked_autoencoder import MaskedAutoencoder, Options
+    from morula.methods.masked_autoencoder import MaskedAutoencoder
+    from morula.methods.masked_autoencoder_options import Options
     from morula.nn.build import build_network
 
     image = torch.randn((batch, 1, 256, 256), generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,8 @@ import morula
 from morula.decoders.decode import decode_objects
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.statistics import statistics
-from morula.methods.classes import Classes, class_columns
+from morula.methods.class_options import Classes
+from morula.methods.classes import class_columns
 from morula.metrics.association import false_table, truth_table
 from morula.metrics.classes import class_scores
 from morula.metrics.image_scores import ImageScores

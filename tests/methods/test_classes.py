@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morula.methods.classes import Classes, class_image, class_targets, vote
+from morula.methods.class_options import Classes
+from morula.methods.classes import class_image, class_targets, vote
 
 
 @given(st.integers(0, 6), st.integers(2, 5), st.integers(2, 3), st.integers(0, 2**16))

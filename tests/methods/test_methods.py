@@ -11,7 +11,7 @@ from morula.core.orientation import Orientation
 from morula.jobs.load import load_job
 from morula.methods import METHODS
 from morula.methods.base import Method
-from morula.methods.loss_options import loss_sums
+from morula.methods.loss_sums import loss_sums
 from morula.methods.training_task import advice_on_losses
 from morula.testing.errors import raises
 

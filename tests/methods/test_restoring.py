@@ -11,9 +11,9 @@ import morula
 from morula.core.errors import DataError
 from morula.losses.ssim import ssim_sums
 from morula.methods.crappify import Crappify, degraded
-from morula.methods.crappify import Options as CrappifyOptions
+from morula.methods.crappify_options import Options as CrappifyOptions
 from morula.methods.masked_autoencoder import MaskedAutoencoder, chessboard, random_mask
-from morula.methods.masked_autoencoder import Options as MaskOptions
+from morula.methods.masked_autoencoder_options import Options as MaskOptions
 from morula.metrics.restoration import structural_similarity
 from morula.testing.errors import raises
 from morula.workflows.predict_images import in_type

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from morula.core.errors import OptionError
 from morula.core.variants import ManyOf
 from morula.losses import LOSSES
-from morula.methods.classes import Classes, ObjectClasses
+from morula.methods.class_options import Classes, ObjectClasses
 from morula.methods.loss_options import OF_CLASSES, LossArguments, check_loss_options, check_losses, unknown_loss
 from morula.methods.options import MethodOptions
 from morula.representations import REPRESENTATIONS

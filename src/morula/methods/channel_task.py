@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from morula.labels.partial_labels import extrapolate_objects
+from morula.losses.embedseg import EmbedSegWeights, embedseg_sums
+from morula.losses.rebalance import rebalance_weights
+from morula.losses.sums import BANDWIDTH_STEPS, Sums, activate
 from morula.methods.channel_layout import ChannelLayout
 from morula.methods.classes import HEAD, class_loss, class_targets
-from morula.methods.loss_options import loss_sums
+from morula.methods.loss_sums import loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.training_task import Batch, Targets, TrainingTask
 from morula.representations.base import Representation
 from morula.representations.encode import encode_all
 from morula.representations.evidence import foreground_reference
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from morula.losses.sums import Sums
 
 RAYS_OUTSIDE = 1e-4
 """Least weight of a voxel in the loss of R. Voxels are weighted by their probability to be a centre, as in StarDist; this weight keeps the
@@ -50,8 +50,6 @@ class ChannelTask(ChannelLayout, TrainingTask):
         """Logits of the embedding, with the logit of the initial bandwidth added."""
         if not representation.embedding or representation.options.radius is None:
             return logits
-        from morula.losses.sums import BANDWIDTH_STEPS
-
         added = logits.new_zeros(logits.shape[1])
         added[self.ndim : -1] = BANDWIDTH_STEPS * (representation.options.start - 1)
         return logits + added.reshape(-1, *(1,) * self.ndim)
@@ -104,8 +102,6 @@ class ChannelTask(ChannelLayout, TrainingTask):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """One part per representation."""
-        from morula.losses.rebalance import rebalance_weights
-
         targets, weights = batch["targets"], batch["weights"]
         parts = {}
         for representation, span, logits in zip(self.representations, self._spans, self._logits(outputs)):
@@ -128,8 +124,6 @@ class ChannelTask(ChannelLayout, TrainingTask):
         return parts
 
     def _embedseg(self, representation: Representation[Any], logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
-        from morula.losses.embedseg import EmbedSegWeights, embedseg_sums
-
         options, share = representation.options, self.options.weights.get(representation.code, 1.0)
         parts = EmbedSegWeights(
             share * options.instance_weight, share * options.variance_weight, share * options.seed_weight, options.foreground_weight
@@ -138,10 +132,6 @@ class ChannelTask(ChannelLayout, TrainingTask):
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Every channel through its representation's activation."""
-        import torch
-
-        from morula.losses.sums import activate
-
         channels = []
         for logits, representation in zip(self._logits(outputs), self.representations):
             values, unit = activate(logits, representation.activation), self._units[representation.code]

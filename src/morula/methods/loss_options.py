@@ -1,9 +1,9 @@
-"""Losses by the name that a job gives them: checks of names and class weights, and the sums of a loss."""
+"""Checks of the names, arguments and class weights of losses that a job states; needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,16 +11,8 @@ from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
 from morula.losses import LOSSES
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from morula.losses.sums import Activation, Sums
-
 ClassWeights = Literal["balanced"] | tuple[Annotated[float, Field(gt=0)], ...]
 """Weight of each class in the loss, or `balanced`: rare classes count as much as common ones, batch by batch."""
-
-OWN_ACTIVATION = ("bce", "bce_dice")
-"""Losses that contain their activation, for numerical stability."""
 
 LossArguments = dict[str, bool | float | tuple[float, ...]]
 """Arguments of a loss by name, for example ``{"squared": True, "smooth": 0}``."""
@@ -85,52 +77,3 @@ def check_class_weights(weights: ClassWeights | None, number: int) -> None:
             value=weights,
             remedy="Give one weight per class.",
         )
-
-
-def loss_sums(
-    name: str,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    *,
-    activation: Activation = "linear",
-    share: float = 1.0,
-    classes: ClassWeights | None = None,
-    options: LossArguments | None = None,
-) -> Sums:
-    """Sums of a loss by its name, multiplied by `share`.
-
-    Args:
-        name: member of `morula.losses.LOSSES`.
-        logits: NC(Z)YX.
-        target: of the same shape; for `ce` one channel per class, or one channel of class numbers.
-        weight: broadcastable to it; 0 leaves a voxel out.
-        activation: what turns logits into values of the target's kind; the one used in prediction.
-        share: factor of the loss.
-        classes: weights of the classes, in cross-entropies.
-        options: further arguments of the loss, such as ``{"squared": True}``.
-
-    Raises:
-        UnknownNameError: for a loss that does not exist.
-
-    Examples:
-        >>> import torch
-        >>> float(loss_sums("l1", torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), None, activation="sigmoid", share=2.0).total)
-        1.0
-    """
-    from morula.losses.rebalance import CLASS_WEIGHTED, class_weights
-    from morula.losses.sums import Sums, activate
-
-    if classes is not None and weight is not None and name in CLASS_WEIGHTED:
-        weight = class_weights(target, weight, classes)
-    more = dict(options or {})
-    if name in OF_CLASSES:
-        numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)
-        sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1], **more)
-    elif name in ("dice", "generalized_dice"):
-        sums = LOSSES.load(name)(logits, target, weight, activation=activation, **more)
-    elif name in OWN_ACTIVATION:
-        sums = LOSSES.load(name)(logits, target, weight, **more)
-    else:
-        sums = LOSSES.load(name)(activate(logits, activation), target, weight, **more)
-    return Sums(sums.parts, lambda parts: share * sums.value(parts))

@@ -4,54 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+import torch
+from torch import Tensor
 
-from morula.core.errors import OptionError, Problem
+from morula.core.errors import Problem
+from morula.losses.regression import mse_sums
+from morula.losses.sums import Sums
+from morula.methods.masked_autoencoder_options import Options
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
-from morula.methods.restoring import HEAD, Restoring, RestoringOptions
+from morula.methods.restoring import HEAD, Restoring
 from morula.methods.training_task import Batch
+from morula.nn.mae import boxes_to_image, image_to_boxes
 from morula.nn.transformer_options import TransformerOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from morula.losses.sums import Sums
-
-
-class Options(RestoringOptions):
-    """Masked autoencoding (He et al. 2022, https://arxiv.org/abs/2111.06377).
-
-    Examples:
-        >>> Options(mask="grid", ratio=0.75)
-        Traceback (most recent call last):
-        pydantic_core._pydantic_core.ValidationError: 1 validation error for Options
-          Value error, ratio = 0.75: a grid hides every second box, so ratio has no effect. Leave it out, or use mask: random. ...
-    """
-
-    kind: Literal["masked_autoencoder"] = "masked_autoencoder"
-    """Name of the variant."""
-
-    mask: Literal["grid", "random"] = "grid"
-    """Which boxes are hidden: every second one, as the fields of a chessboard, or as many as `ratio` says, drawn anew for each patch."""
-    ratio: float = Field(0.5, gt=0, lt=1)
-    """Share of the boxes that a random mask hides; at least one box is hidden and one seen."""
-    normalise_boxes: bool = False
-    """Rebuild each box at mean 0 and standard deviation 1, so that faint texture counts as much as bright."""
-    token: tuple[PositiveInt, ...] | None = None
-    """Edges of a box in voxels, (Z)YX; left out: as the network has them."""
-
-    @model_validator(mode="after")
-    def _ratio_counts(self) -> Options:
-        if self.mask == "grid" and self.ratio != 0.5:
-            rule = "a grid hides every second box, so ratio has no effect"
-            raise OptionError(
-                "masked_autoencoder.ratio_unused", rule, key="ratio", value=self.ratio, remedy="Leave it out, or use mask: random."
-            )
-        return self
 
 
 class MaskedAutoencoder(Restoring):
@@ -107,9 +75,6 @@ class MaskedAutoencoder(Restoring):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """Mean squared difference over the hidden boxes."""
-        from morula.losses.regression import mse_sums
-        from morula.nn.mae import boxes_to_image, image_to_boxes
-
         target, hidden = batch["image"].float(), batch["hidden"]
         if self.options.normalise_boxes:
             boxes = image_to_boxes(target, self.token)
@@ -124,8 +89,6 @@ class MaskedAutoencoder(Restoring):
 
     def rebuilt(self, output: Tensor, image: Tensor) -> Tensor:
         """The network's output on the image's own scale; boxes that were normalised take the image's means and deviations."""
-        from morula.nn.mae import boxes_to_image, image_to_boxes
-
         if not self.options.normalise_boxes:
             return output
         _, mean, deviation = _scaled(image_to_boxes(image, self.token))
@@ -144,10 +107,6 @@ class MaskedAutoencoder(Restoring):
 
     def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
         """Tile by tile, because tiles may hide different numbers of boxes; of one without a seen box the first is seen."""
-        import torch
-
-        from morula.nn.mae import image_to_boxes
-
         found = []
         for tile in batch.split(1):
             image, where = tile[:, :-1], tile[:, -1:]

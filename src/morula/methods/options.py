@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from morula.core.variants import VariantOptions
 
 if TYPE_CHECKING:
-    from morula.methods.classes import Classes
+    from morula.methods.class_options import Classes
 
 
 class MethodOptions(VariantOptions):

@@ -14,7 +14,7 @@ from morula.methods.configured import Configured
 
 if TYPE_CHECKING:
     from morula.labels.objects import Objects
-    from morula.methods.classes import Classes
+    from morula.methods.class_options import Classes
 
 Parameters: TypeAlias = Mapping[str, Any]
 """Decoding parameters by name, fitted to a whole image."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import PositiveInt
+from torch import Tensor
 
 from morula.core.errors import DataError, Problem
 from morula.decoders.statistics import ChannelStatistics
@@ -17,20 +17,12 @@ from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
 from morula.methods.planning import Document, Facts, JobSections, Planning
 from morula.methods.postprocessing import Parameters, Postprocessing
+from morula.methods.restoring_options import RestoringOptions
 from morula.methods.scoring import Row, Score, Scoring
 from morula.methods.training_task import TrainingTask
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from morula.metrics.restoration import mean_absolute_error, mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 HEAD = "image"
-
-
-class RestoringOptions(MethodOptions):
-    """Options of all methods whose result is an image."""
-
-    in_channels: PositiveInt | None = None
-    """Channels of the images; left out: read from them."""
 
 
 class RestoringTask(TrainingTask):
@@ -148,8 +140,6 @@ def image_figures(truth: np.ndarray, result: np.ndarray, *, beside: str = "") ->
         >>> figures["mae"], figures["mse"], round(figures["psnr"], 2)
         (1.0, 1.0, 12.04)
     """
-    from morula.metrics.restoration import mean_absolute_error, mean_squared_error, peak_signal_noise_ratio, structural_similarity
-
     width = float(np.ptp(truth)) or 1.0
     similar = np.mean([structural_similarity(a, b, data_range=width) for a, b in zip(truth, result, strict=True)])
     figures = {

@@ -5,15 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from morula.methods.configured import Configured
-
-if TYPE_CHECKING:
-    from morula.metrics.matching import Scores
-
+from morula.metrics.matching import Scores, match, pool
+from morula.metrics.overlap import class_table
 
 Score: TypeAlias = Any
 """Scores of one image, of a type that only the method itself reads."""
@@ -63,9 +61,6 @@ def score_objects(truth: np.ndarray, result: np.ndarray, thresholds: Sequence[fl
         >>> scores.objects[0].tp, scores.slices[0].tp, scores.voxels.tolist()
         (1, 2, [[3, 0], [0, 3]])
     """
-    from morula.metrics.matching import match, pool
-    from morula.metrics.overlap import class_table
-
     planes = [match(*planes, thresholds=thresholds) for planes in zip(truth, result)] if truth.ndim == 3 else []
     voxels = class_table((truth > 0).astype(np.uint8), (result > 0).astype(np.uint8), 2)
     return ObjectScores(match(truth, result, thresholds=thresholds), pool(planes) if planes else (), voxels)
@@ -73,8 +68,6 @@ def score_objects(truth: np.ndarray, result: np.ndarray, thresholds: Sequence[fl
 
 def object_rows(scores: Mapping[str, ObjectScores]) -> list[Row]:
     """One row per image and threshold, then the pooled ones: those of `match`, `slice_f1`, `foreground_dice`."""
-    from morula.metrics.matching import pool
-
     if not scores:
         return []
     every = list(scores.values())

@@ -4,74 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from torch import Tensor
 
-from morula.core.errors import DataError, OptionError, Problem
+from morula.core.errors import DataError, Problem
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.objects import Objects
+from morula.losses.sums import Activation, Sums
 from morula.methods.base import Method
 from morula.methods.configured import Configured
-from morula.methods.loss_options import (
-    OF_CLASSES,
-    ClassWeights,
-    LossArguments,
-    check_class_weights,
-    check_loss_options,
-    check_losses,
-    loss_sums,
-)
+from morula.methods.loss_options import OF_CLASSES
+from morula.methods.loss_sums import loss_sums
 from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections, Planning
 from morula.methods.postprocessing import Parameters, Postprocessing, SearchSpace
 from morula.methods.scoring import Row, Score, Scoring
+from morula.methods.semantic_options import Options
 from morula.methods.training_task import Batch, Targets, TrainingTask
 from morula.metrics.overlap import class_table, dice_per_class, iou_per_class
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from morula.losses.sums import Activation, Sums
-
-
-class Options(MethodOptions):
-    """Classes to distinguish, and how they are scored while training."""
-
-    kind: Literal["semantic"] = "semantic"
-    """Name of the variant."""
-
-    classes: int | None = Field(
-        default=None, ge=2, description="Number of classes with the background (class 0); left out: read from the training labels."
-    )
-    names: tuple[str, ...] = ()
-    """Names of the classes in order, background first, for tables and the report."""
-    ignore: int | None = None
-    """Label value that is no class and is never scored, for example 255."""
-    losses: dict[str, float] = Field({})
-    """Losses by name with their weights; left out: `bce_dice` for two classes, `ce` and `dice` for more."""
-    loss_options: dict[str, LossArguments] = Field({})
-    """Further arguments of losses by name, for example `{bce_dice: {squared: true, smooth: 0, shares: [1, 0.5]}}` or
-    `{bce: {positive_weights: 3}}`."""
-    class_weights: ClassWeights | None = None
-    """Weight of each class in the cross-entropies (`ce`, `bce`, `bce_dice`), background first, or `balanced`: rare classes count as much as
-    common ones, batch by batch."""
-    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
-    """Probability from which a pixel is foreground when there are two classes; `auto` is 0.5."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Options:
-        if self.names and self.classes is not None and len(self.names) != self.classes:
-            rule = f"has {len(self.names)} entries but there are {self.classes} classes"
-            raise OptionError("classes.names", rule, key="names", value=self.names, remedy="Name each class, the background first.")
-        check_losses(self.losses)
-        check_loss_options(self.loss_options)
-        if self.classes is not None:
-            check_class_weights(self.class_weights, self.classes)
-        return self
 
 
 class SemanticSettings(Configured):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from morula.decoders.search_space import refinement_space
 from morula.methods.object_options import ObjectOptions
 
 
@@ -29,8 +30,6 @@ def object_settings(kind: str, decoder: Any, objects: ObjectOptions, truths: Seq
 
     `truths` are label images, for the size of objects.
     """
-    from morula.decoders.search_space import refinement_space
-
     sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
     space: dict[str, tuple[Any, ...]] = {"objects.decoder.kind": (kind,)}
     space |= {f"objects.decoder.{key}": values for key, values in decoder.search_space().items()}

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from morula.decoders.statistics import ChannelStatistics
+from morula.kernels.components import connected_components
+from morula.kernels.smoothing import gaussian_smooth
+
 EMPTY = 0.005
 """Share of voxels in bright objects below which an image counts as almost empty."""
 LARGE = 0.05
@@ -30,8 +34,6 @@ def image_warnings(image: np.ndarray, name: str, spacing: Sequence[float]) -> li
         >>> image_warnings(np.zeros((1, 8, 8), np.float32), "a.tif", (1, 1))
         ['a.tif is empty: all its voxels are alike, so there is nothing to learn. Leave it out.']
     """
-    from morula.kernels.components import connected_components
-
     plane = image.mean(axis=0)
     if plane.min() == plane.max():
         return [f"{name} is empty: all its voxels are alike, so there is nothing to learn. Leave it out."]
@@ -72,9 +74,6 @@ def without_fill(plane: np.ndarray) -> np.ndarray | None:
 
 def bright_voxels(plane: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """What is brighter than Otsu's threshold of the smoothed image (Z)YX, and than its dark part by five standard deviations of that."""
-    from morula.decoders.statistics import ChannelStatistics
-    from morula.kernels.smoothing import gaussian_smooth
-
     smoothed = gaussian_smooth(plane, 1.0, spacing)
     low, quarter, high = np.percentile(smoothed, (5, 25, 99.8))
     deviation = (quarter - low) / 0.971  # of a normal distribution, between these two
