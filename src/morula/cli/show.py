@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
+from morula.core.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
@@ -38,12 +39,12 @@ class Verbosity(IntEnum):
 
 def echo(text: str) -> None:
     """Print a line of the result."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def echo_error(text: str) -> None:
     """Print a line to standard error: warnings, errors, hints."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -123,7 +124,7 @@ def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
         for event in events:
             bars.update(event)
             if is_printed(event, verbosity):
-                display.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
+                display.console.print(printable(line(event)), markup=False, highlight=False, soft_wrap=True)
 
 
 class Bars:
@@ -153,8 +154,8 @@ class Bars:
             above = [other for other in self.bars if event.task[: len(other)] == other]
             shown = max((len(other) for other in above), default=0)
             title = "  " * len(above) + (" > ".join(event.task[shown:]) or unit)
-            self.bars[event.task] = self.display.add_task(escape(title), total=total, note=note, unit=units)
-        self.display.update(self.bars[event.task], completed=done, total=total, note=note, unit=units)
+            self.bars[event.task] = self.display.add_task(escape(printable(title)), total=total, note=printable(note), unit=units)
+        self.display.update(self.bars[event.task], completed=done, total=total, note=printable(note), unit=units)
 
     def _remove_below(self, task: Task) -> None:
         for other in [each for each in self.bars if len(each) > len(task) and each[: len(task)] == task]:

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import yaml
-
 from morula.core.errors import JobError, Problem
 from morula.core.events import Event, Warned
+from morula.jobs.yaml_lines import dump
 
 Value: TypeAlias = bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"] | None
 """A plain value, as YAML holds it."""
@@ -51,7 +50,7 @@ class Converted:
     def text(self) -> str:
         """The job as YAML, with the notes as comments above it."""
         comments = "".join(f"# {note}\n" for note in self.notes)
-        return comments + yaml.safe_dump(self.job, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+        return comments + dump(self.job, flow=None)
 
     def warnings(self) -> list[str]:
         """Keys without effect, then differences from the original program."""

@@ -17,6 +17,9 @@ from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
 from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
 
+_MOST_DOTS = 20
+"""Dots in the key of an override; no key of a job has as many."""
+
 
 def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), stage: int | None = None) -> Job:
     """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
@@ -120,7 +123,7 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
         OptionError: for a text of another form.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or key.count(".") > _MOST_DOTS:
         raise OptionError(
             "override.invalid",
             "must be key=value with a dotted key",
@@ -136,8 +139,24 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
             inner = {"kind": inner}
         data[parent] = inner if isinstance(inner, dict) else {}
         data = data[parent]
-    data[last] = parse_documents(value)[0].data if value.strip() else None
+    data[last] = _override_value(key.strip(), value) if value.strip() else None
     return () if present == key.strip() else (renaming_note(key.strip(), present),)
+
+
+def _override_value(key: str, text: str) -> Any:
+    """The value of an override.
+
+    Raises:
+        JobError: for a text that is not one YAML value; the problems are at the key.
+    """
+    try:
+        (document,) = parse_documents(text)
+    except JobError as error:
+        raise JobError([replace(problem, key=key, line=None, file="--set") for problem in error.problems]) from error
+    except ValueError:
+        rule, remedy = "must be one value", "Remove the line with ---."
+        raise JobError([Problem(key, rule, file="--set", code="override.several", value=text, remedy=remedy)]) from None
+    return document.data
 
 
 def _with_absolute_paths(job: Job, folder: Path) -> Job:

@@ -14,10 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError
+from morula.jobs.yaml_lines import dump
 
 if TYPE_CHECKING:
     from morula.jobs.job import Job
@@ -158,7 +157,7 @@ class RunFolder:
         """Write the resolved job."""
         document = job.model_dump(mode="json", by_alias=True)
         with atomic(self.job_file) as part:
-            part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+            part.write_text(dump(document), encoding="utf-8")
         return self.job_file
 
     def write_provenance(self, facts: Mapping[str, Any]) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, MissingFileError
 from morula.core.file_errors import missing_file, unreadable_file
+from morula.core.text import as_cell, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,8 @@ def write_table(
     path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray] | pd.DataFrame, *, overwrite: bool = True
 ) -> Path:
     """Write columns of equal length as CSV, atomically. Unknown values (`None`, NaN) are empty cells; numbers are read back exactly.
+
+    Texts that a spreadsheet would run as a formula get a leading apostrophe; control characters are written as escapes.
 
     Args:
         path: file to write; missing folders are created.
@@ -49,7 +52,7 @@ def write_table(
         raise DataError("table.unequal_columns", f"the columns differ in length: {listing}", file=path)
     with atomic(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(cells)
+        writer.writerow(map(_cell, cells))
         writer.writerows(zip(*([_cell(value) for value in values] for values in cells.values()), strict=True))
     return path
 
@@ -95,6 +98,8 @@ def _cell(value: Any) -> Any:
         value = value.item()
     if value is None or (isinstance(value, float) and value != value):
         return ""
+    if isinstance(value, str):  # names and classes come from files of others
+        return as_cell(printable(value))
     return repr(value) if isinstance(value, float) else value
 
 

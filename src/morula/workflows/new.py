@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
 from morula.core.voxel_size import VoxelSize
 from morula.data.summary import DataSummary, describe
 from morula.io.pairs import list_images
 from morula.jobs.load import load_job
+from morula.jobs.yaml_lines import dump
 from morula.workflows.compare import Representation, Truths
 from morula.workflows.dry_run import Proof, prove
 from morula.workflows.prepare import Prepared, open_images, prepare
@@ -224,7 +223,7 @@ def _entries(document: dict[str, Any], comments: dict[str, str]) -> list[str]:
     lines = []
     for key, value in document.items():
         lines += [f"# {comments[key]}"] if key in comments else []
-        lines.append(yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True).rstrip())
+        lines.append(dump({key: value}, flow=None).rstrip())
     return lines
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, JobError, ModelError
@@ -20,7 +19,7 @@ from morula.dialects.converted import Value
 from morula.jobs.job import Job
 from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
-from morula.jobs.yaml_lines import Document
+from morula.jobs.yaml_lines import Document, dump
 from morula.methods import METHODS
 from morula.models.load import load
 from morula.models.model import Model
@@ -153,4 +152,4 @@ def _example(model: Model) -> torch.Tensor:
 
 def _text(job: Job) -> str:
     """A job as YAML."""
-    return yaml.safe_dump(job.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return dump(job.model_dump(mode="json", by_alias=True))

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned, below
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.yaml_lines import dump
 from morula.report.build import write_report
 from morula.training.processes import first_process
 from morula.workflows.log import logged
@@ -132,5 +131,5 @@ def write_job(job: Job, folder: RunFolder) -> Path:
         **({} if job.trainer is None else {"trainer": job.trainer.model_dump(mode="json")}),
     }
     with atomic(folder.job_file) as part:
-        part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+        part.write_text(dump(document), encoding="utf-8")
     return folder.job_file
