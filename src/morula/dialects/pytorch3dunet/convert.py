@@ -20,6 +20,7 @@ from morula.dialects.pytorch3dunet.consistency import OF_CLASSES, training_warni
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
 from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, PhaseOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.losses import BCEDiceOptions
 from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
 from morula.dialects.pytorch3dunet.patches import parse_lists
@@ -198,10 +199,8 @@ def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> dict[str, Any]:
         case "DiceLoss":
             return {"squared": True, "smooth": 0}
         case "BCEDiceLoss":
-            from morula.dialects.pytorch3dunet.losses import BCEDiceOptions, bce_dice_shares
-
             given = {key: value for key, value in loss.items() if key in BCEDiceOptions.model_fields}
-            return {"squared": True, "smooth": 0, "shares": list(bce_dice_shares(BCEDiceOptions.model_validate(given)))}
+            return {"squared": True, "smooth": 0, "shares": list(BCEDiceOptions.model_validate(given).shares)}
     return {"smooth": 0}
 
 

@@ -1,4 +1,8 @@
-"""The losses of pytorch-3dunet by the names that its job files give them, as sums that add over patches, steps and processes."""
+"""The losses of pytorch-3dunet under their names in job files, made of the native losses.
+
+They differ from these in two ways: voxels are averaged over all channels together, and targets may have a last channel of labels that only
+the metric uses.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +13,33 @@ from typing import Any, Literal, TypeAlias
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from morula.core.errors import DataError
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.consistency import OF_MASKS
 from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
 from morula.losses.bce import bce_sums
-from morula.losses.cross_entropy import ce_sums, class_indices
+from morula.losses.cross_entropy import ce_sums, class_indices, weighted_ce_sums
 from morula.losses.dice import dice_sums
 from morula.losses.generalized_dice import generalized_dice_sums
 from morula.losses.regression import l1_sums, mse_sums, smooth_l1_sums
-from morula.losses.sums import Activation, Sums, at_least_float32, channel_sums, checked_weights, prepare, weight_sums
+from morula.losses.sums import Activation, Sums, checked_weights, prepare, weight_sums
 
 Normalization: TypeAlias = Literal["sigmoid", "softmax", "none"]
 NOT_A_CLASS = -100.0  # what torch's cross-entropy leaves out unless told otherwise
 
 
 class LossOptions(Options):
-    """What may stand under ``loss`` whatever its name."""
+    """Keys of every loss."""
 
     name: str
     """Name of the loss."""
-
     ignore_index: float | None = None
-    """Value of the target of voxels that count nowhere."""
-
+    """Target value of voxels that are ignored."""
     skip_last_target: bool = False
-    """Leave out the last channel of the target, which the metric uses."""
-
+    """Leave out the last channel of the target, which is for the metric."""
     squeeze_channel: bool = False
-    """Take away the channel axis of the target after that."""
+    """Then remove the channel axis of the target if it has length 1."""
 
 
 class BinaryOptions(LossOptions):
@@ -49,34 +49,46 @@ class BinaryOptions(LossOptions):
     """Weight of the foreground: one number, or one per channel."""
 
 
-class DiceOptions(LossOptions):
-    """Options of ``DiceLoss``."""
-
-    normalization: Normalization = "sigmoid"
-    """What turns logits into probabilities."""
-
-    weight: tuple[float, ...] | None = None
-    """Factor of each channel's overlap."""
-
-
-class GeneralizedDiceOptions(LossOptions):
+class OverlapOptions(LossOptions):
     """Options of ``GeneralizedDiceLoss``."""
 
     normalization: Normalization = "sigmoid"
-    """What turns logits into probabilities."""
+    """Activation that maps logits to probabilities."""
+
+    @property
+    def activation(self) -> Activation:
+        """The native name of the activation."""
+        return "linear" if self.normalization == "none" else self.normalization
+
+
+class DiceOptions(OverlapOptions):
+    """Options of ``DiceLoss``."""
+
+    weight: tuple[float, ...] | None = None
+    """Factor of the overlap of each channel."""
 
 
 class BCEDiceOptions(LossOptions):
-    """Options of ``BCEDiceLoss``; see `bce_dice_shares` for what they meant in which version."""
+    """Options of ``BCEDiceLoss``; `shares` explains what they meant in which version."""
 
     alpha: float | None = None
-    """Share of the binary cross-entropy where `beta` is given too, else share of Dice."""
-
+    """Weight of the binary cross-entropy where `beta` is given too, otherwise weight of Dice."""
     alphs: float | None = None
-    """Share of the binary cross-entropy, as versions up to 1.8.2 spelt it."""
-
+    """Weight of the binary cross-entropy, as versions up to 1.8.2 spelled it."""
     beta: float | None = None
-    """Share of Dice."""
+    """Weight of Dice."""
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Weights of binary cross-entropy and Dice.
+
+        The documentation says alpha x BCE + beta x Dice, which versions up to 1.8 computed (1.8.2 and earlier with the key `alphs`). From
+        1.9 on it is BCE + alpha x Dice, and `beta` is not read. `alphs` or `beta` show which one is meant.
+        """
+        if self.alphs is None and self.beta is None:
+            return 1.0, 1.0 if self.alpha is None else self.alpha
+        entropy = self.alpha if self.alphs is None else self.alphs
+        return 1.0 if entropy is None else entropy, 1.0 if self.beta is None else self.beta
 
 
 class ClassOptions(LossOptions):
@@ -90,16 +102,15 @@ class ThresholdOptions(LossOptions):
     """Options of ``WeightedSmoothL1Loss``."""
 
     threshold: float
-    """Value of the target from which on, or below which, voxels have another weight."""
-
+    """Value of the target that separates the two sides."""
     initial_weight: float = Field(ge=0)
-    """Weight of these voxels."""
-
+    """Weight of the voxels on one side of the threshold; those on the other have weight 1."""
     apply_below_threshold: bool = True
-    """Whether the voxels below the threshold are meant."""
+    """Whether the weight applies below the threshold, rather than at and above it."""
 
 
 _Sums: TypeAlias = Callable[[Any, Tensor, Tensor, Tensor | None], Sums]
+"""Computes a loss from its options, logits, target and weight."""
 
 
 class Loss:
@@ -107,7 +118,7 @@ class Loss:
 
     Attributes:
         name: its name in job files.
-        needs_weight: whether it needs a weight for each voxel, from the ``weight`` data set.
+        needs_weight: whether it needs a weight per voxel, from the data set ``weight``.
         of_masks: whether it compares probabilities with targets between 0 and 1.
     """
 
@@ -119,21 +130,21 @@ class Loss:
         self._sums = sums
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
-        """The loss before its last step, so that parts of a batch can be added.
+        """The loss as sums, which add over parts of a batch.
 
         Args:
             logits: NK(Z)YX.
             target: NC(Z)YX, or class numbers N(Z)YX for the losses of classes.
-            weight: broadcastable to the target; voxels of weight 0 count nowhere.
+            weight: broadcastable to the target; voxels of weight 0 are left out.
 
         Raises:
-            DataError: for shapes that do not fit, or a missing weight.
+            DataError: for shapes that do not match, or a missing weight.
         """
         if self.needs_weight and weight is None:
             raise DataError(
                 "loss.weight_missing",
-                f"{self.name} weighs each voxel but no weight was given",
-                remedy="Name the data set loaders.weight_internal_path.",
+                f"{self.name} weights each voxel, but no weight was given",
+                remedy="Name the data set in loaders.weight_internal_path.",
             )
         if self.options.skip_last_target:
             if target.shape[1] < 2:
@@ -148,12 +159,12 @@ class Loss:
         return self._sums(self.options, logits, target, weight)
 
     def __call__(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of this batch alone; arguments and errors as of `sums`."""
+        """The loss of this batch as a scalar; arguments and errors as in `sums`."""
         return self.sums(logits, target, weight).total
 
 
 def build_loss(config: Mapping[str, Any]) -> Loss:
-    """The loss that stands under ``loss`` in a job file of pytorch-3dunet, of any version from 1.4 on.
+    """The loss of the section ``loss`` of a job file of pytorch-3dunet 1.4 or later.
 
     Raises:
         UnknownNameError: for a loss that does not exist.
@@ -168,51 +179,40 @@ def build_loss(config: Mapping[str, Any]) -> Loss:
     return Loss(read_section(kind, config, "loss", DEAD), sums)
 
 
-def _activation(normalization: Normalization) -> Activation:
-    return "linear" if normalization == "none" else normalization
+def _voxel_mean(parts: Tensor) -> Tensor:
+    """Mean over all voxels that count, whatever their channel, as in the original; native losses average the means of the channels."""
+    total, counted = parts.sum(dim=1)
+    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
 
 
 def _binary(options: BinaryOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    return Sums(bce_sums(logits, target, weight, ignore_value=options.ignore_index, positive_weights=options.pos_weight).parts, _mean)
+    sums = bce_sums(logits, target, weight, ignore_value=options.ignore_index, positive_weights=options.pos_weight)
+    return Sums(sums.parts, _voxel_mean)
 
 
 def _dice(options: DiceOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    activation = _activation(options.normalization)
-    plain = dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=activation, squared=True, smooth=0)
+    sums = dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=options.activation, squared=True, smooth=0)
     weights = checked_weights(options.weight, logits.shape[1])
-    return plain if weights is None else Sums(plain.parts, partial(_weighted_dice, weights=weights))
+    return sums if weights is None else Sums(sums.parts, partial(_weighted_dice, weights=weights))
 
 
 def _weighted_dice(parts: Tensor, *, weights: tuple[float, ...]) -> Tensor:
     """The weights multiply the overlap alone, as in the original: they are no weights of a mean."""
     overlap, size = parts
-    there = size > 0
-    score = torch.where(there, 2 * overlap / torch.where(there, size, torch.ones_like(size)), torch.ones_like(size))
+    present = size > 0
+    score = torch.where(present, 2 * overlap / torch.where(present, size, torch.ones_like(size)), torch.ones_like(size))
     return 1 - (score * parts.new_tensor(weights)).mean()
 
 
-def _generalized_dice(options: GeneralizedDiceOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    activation = _activation(options.normalization)
-    return generalized_dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=activation, smooth=0)
-
-
-def bce_dice_shares(options: BCEDiceOptions) -> tuple[float, float]:
-    """Shares of binary cross-entropy and Dice.
-
-    The document says alpha x BCE + beta x Dice, which versions up to 1.8 did (1.8.2 and before under the name `alphs`); from 1.9 on it is
-    BCE + alpha x Dice and `beta` is not read. `alphs` or `beta` show which is meant.
-    """
-    if options.alphs is not None or options.beta is not None:
-        entropy = options.alphs if options.alphs is not None else options.alpha
-        return (1.0 if entropy is None else entropy), (1.0 if options.beta is None else options.beta)
-    return 1.0, (1.0 if options.alpha is None else options.alpha)
+def _generalized_dice(options: OverlapOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+    return generalized_dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=options.activation, smooth=0)
 
 
 def _bce_dice(options: BCEDiceOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
     entropy = bce_sums(logits, target, weight, ignore_value=options.ignore_index)
     overlap = dice_sums(logits, target, weight, ignore_value=options.ignore_index, squared=True, smooth=0)
-    share, other = bce_dice_shares(options)
-    return Sums(torch.cat([entropy.parts, overlap.parts]), lambda parts: share * _mean(parts[:2]) + other * overlap.value(parts[2:]))
+    first, second = options.shares
+    return Sums(torch.cat([entropy.parts, overlap.parts]), lambda parts: first * _voxel_mean(parts[:2]) + second * overlap.value(parts[2:]))
 
 
 def _ignored_class(options: LossOptions) -> float:
@@ -224,61 +224,35 @@ def _classes(options: ClassOptions, logits: Tensor, target: Tensor, weight: Tens
 
 
 def _balanced_classes(options: LossOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    """Cross-entropy whose class weights Σ (1 - p) / Σ p follow from the prediction itself, over all voxels (https://arxiv.org/abs/1707.03237).
-
-    Parts (4, C): Σ loss and number of the voxels of each class, then Σ (1 - p) and Σ p.
-    """
-    logits = at_least_float32(logits)
-    classes, counted = class_indices(target, logits, weight, _ignored_class(options))
-    loss = functional.cross_entropy(logits, classes, reduction="none") * counted
-    empty = logits.new_zeros(logits.shape[1])
-    by_class = [empty.index_add(0, classes.flatten(), values.flatten()) for values in (loss, counted)]
-    predicted = logits.detach().softmax(dim=1)
-    return Sums(torch.stack([*by_class, channel_sums(1 - predicted), channel_sums(predicted)]), _balanced_mean)
-
-
-def _balanced_mean(parts: Tensor) -> Tensor:
-    loss, counted, absent, present = parts
-    weights = (absent / present.clamp(min=torch.finfo(parts.dtype).tiny)).detach()
-    norm = (weights * counted).sum()
-    return (weights * loss).sum() / torch.where(norm > 0, norm, torch.ones_like(norm))
+    return weighted_ce_sums(logits, target, weight, ignore_value=_ignored_class(options))
 
 
 def _weighted_classes(options: ClassOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
     """Parts (2, 1): Σ w_voxel w_class loss, and the number of voxels that are not ignored times that of classes."""
-    logits = at_least_float32(logits)
-    classes, counted = class_indices(target, logits, None, _ignored_class(options))
-    _, weighed = class_indices(target, logits, weight, _ignored_class(options))
-    loss = functional.cross_entropy(logits, classes, reduction="none") * weighed
-    weights = checked_weights(options.weight, logits.shape[1])
-    if weights is not None:
-        loss = loss * logits.new_tensor(weights)[classes]
-    return Sums(torch.stack([loss.sum(), counted.sum() * logits.shape[1]])[:, None], _mean)
+    weighted = ce_sums(logits, target, weight, ignore_value=_ignored_class(options), channel_weights=options.weight).parts[0]
+    # the original divides by the number of values of a one-hot target, not by the sum of the weights
+    _, counted = class_indices(target, logits, None, _ignored_class(options))
+    return Sums(torch.stack([weighted, weighted.new_tensor([logits.shape[1]]) * counted.sum()]), _voxel_mean)
 
 
 def _regression(sums: Callable[..., Sums], options: LossOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    return Sums(sums(logits, target, weight, ignore_value=options.ignore_index).parts, _mean)
+    return Sums(sums(logits, target, weight, ignore_value=options.ignore_index).parts, _voxel_mean)
 
 
 def _smooth_l1_by_threshold(options: ThresholdOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
     chosen = target < options.threshold if options.apply_below_threshold else target >= options.threshold
-    logits, target, weight = prepare(logits, target, weight, options.ignore_index)
-    loss = functional.smooth_l1_loss(logits, target, reduction="none")
-    loss = torch.where(chosen, options.initial_weight * loss, loss)
-    return Sums(torch.stack([channel_sums(loss, weight), weight_sums(loss, weight)]), _mean)
-
-
-def _mean(parts: Tensor) -> Tensor:
-    """Mean over all voxels that count, whatever their channel, as in the original; native losses average channels."""
-    total, counted = parts.sum(dim=1)
-    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
+    factor = torch.where(chosen, options.initial_weight, 1.0)
+    total = smooth_l1_sums(logits, target, factor if weight is None else factor * weight, ignore_value=options.ignore_index).parts[0]
+    logits, _, counted = prepare(logits, target, weight, options.ignore_index)
+    # the threshold changes the weights of the loss, but not what it is divided by
+    return Sums(torch.stack([total, weight_sums(logits, counted)]), _voxel_mean)
 
 
 LOSSES: dict[str, tuple[type[LossOptions], _Sums]] = {
     "BCEWithLogitsLoss": (BinaryOptions, _binary),
     "DiceLoss": (DiceOptions, _dice),
     "BCEDiceLoss": (BCEDiceOptions, _bce_dice),
-    "GeneralizedDiceLoss": (GeneralizedDiceOptions, _generalized_dice),
+    "GeneralizedDiceLoss": (OverlapOptions, _generalized_dice),
     "CrossEntropyLoss": (ClassOptions, _classes),
     "WeightedCrossEntropyLoss": (LossOptions, _balanced_classes),
     "PixelWiseCrossEntropyLoss": (ClassOptions, _weighted_classes),
@@ -288,10 +262,8 @@ LOSSES: dict[str, tuple[type[LossOptions], _Sums]] = {
     "WeightedSmoothL1Loss": (ThresholdOptions, _smooth_l1_by_threshold),
 }
 DEAD = {
-    "weight": "only CrossEntropyLoss, PixelWiseCrossEntropyLoss and DiceLoss weigh classes.",
-    "pos_weight": "only BCEWithLogitsLoss weighs the foreground.",
-    "alpha": "only BCEDiceLoss has shares.",
-    "beta": "only BCEDiceLoss has shares.",
-    "alphs": "only BCEDiceLoss has shares.",
-    "normalization": "only DiceLoss and GeneralizedDiceLoss let it be chosen.",
+    "weight": "only CrossEntropyLoss, PixelWiseCrossEntropyLoss and DiceLoss weight classes.",
+    "pos_weight": "only BCEWithLogitsLoss weights the foreground.",
+    **dict.fromkeys(("alpha", "beta", "alphs"), "only BCEDiceLoss is a weighted sum of two losses."),
+    "normalization": "only DiceLoss and GeneralizedDiceLoss have this option.",
 }

@@ -1,24 +1,26 @@
-"""The metrics of pytorch-3dunet by the names that its job files give them."""
+"""The metrics of pytorch-3dunet under their names in job files; objects are compared by the native metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat
+from scipy.ndimage import label
 from torch import Tensor
 
 from morula.core.errors import DataError
 from morula.core.options import Options
 from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
-from morula.metrics.matching import average_precision, match
+from morula.labels.size_filter import remove_small
+from morula.metrics.matching import accuracy, average_precision
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
 
 
 class MetricOptions(Options):
-    """What may stand under ``eval_metric`` whatever its name."""
+    """Keys of every metric."""
 
     name: str = "MeanIoU"
     """Name of the metric."""
@@ -28,10 +30,9 @@ class DiceOptions(MetricOptions):
     """Options of ``DiceCoefficient``."""
 
     epsilon: PositiveFloat = 1e-6
-    """Least denominator."""
-
+    """Smallest denominator."""
     ignore_index: float | None = None
-    """Value of the target of voxels that count nowhere."""
+    """Target value of voxels that are ignored."""
 
 
 class IoUOptions(MetricOptions):
@@ -39,111 +40,62 @@ class IoUOptions(MetricOptions):
 
     skip_background: bool = True
     """Leave out class 0 where the target holds class numbers."""
-
     skip_channels: tuple[NonNegativeInt, ...] = ()
-    """Classes to leave out besides, as in versions up to 1.8."""
-
+    """Further classes to leave out, as in versions up to 1.8."""
     ignore_index: float | None = None
-    """Value of the target of voxels that count nowhere."""
+    """Target value of voxels that are ignored."""
 
 
-class RandOptions(MetricOptions):
-    """Options of ``AdaptedRandError``."""
+class ObjectOptions(MetricOptions):
+    """Options of all metrics of objects."""
 
     thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    """Thresholds of the boundary map, of which the best one counts."""
-
+    """Thresholds of the predicted map; the best score counts."""
     use_last_target: bool = False
-    """Take the labels from the last channel of the target instead of the first."""
+    """Read the labels from the last channel of the target instead of the first."""
+
+
+class RandOptions(ObjectOptions):
+    """Options of ``AdaptedRandError``."""
 
     ignore_index: int | None = None
-    """Label whose voxels count nowhere, as do those of label 0."""
-
+    """Label whose voxels are ignored, as are those of label 0."""
     input_channel: NonNegativeInt | None = None
-    """Channel that holds the boundary map; without, all are tried."""
-
+    """Channel of the boundary map; all are tried when left out."""
     invert_pmaps: bool = True
     """Whether objects are where the map is low."""
 
 
-class BoundaryRandOptions(RandOptions):
-    """Options of ``BoundaryAdaptedRandError``."""
-
-    use_last_target: bool = True
-    """Take the labels from the last channel of the target instead of the first."""
-
-
-class GenericRandOptions(MetricOptions):
+class GenericRandOptions(ObjectOptions):
     """Options of ``GenericAdaptedRandError``."""
 
+    use_last_target: bool = True
+    """Read the labels from the last channel of the target instead of the first."""
+    ignore_index: int | None = None
+    """Label whose voxels are ignored, as are those of label 0."""
     input_channels: tuple[NonNegativeInt, ...]
     """Channels to try."""
-
     invert_channels: tuple[NonNegativeInt, ...] = ()
     """Those of them that are high on boundaries."""
 
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    """Thresholds, of which the best one counts."""
 
-    use_last_target: bool = True
-    """Take the labels from the last channel of the target instead of the first."""
-
-    ignore_index: int | None = None
-    """Label whose voxels count nowhere, as do those of label 0."""
-
-
-class PrecisionOptions(MetricOptions):
-    """Options of ``AveragePrecision`` and ``Accuracy``."""
-
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    """Thresholds of the boundary map, of which the best one counts."""
+class PrecisionOptions(ObjectOptions):
+    """Options of ``AveragePrecision`` and its relatives."""
 
     min_instance_size: NonNegativeInt | None = None
     """Objects of fewer voxels are left out on both sides."""
-
     input_channel: NonNegativeInt = 0
     """Channel of the prediction."""
-
-    use_last_target: bool = False
-    """Take the labels from the last channel of the target instead of the first."""
-
     metric: Literal["ap", "acc"] = "ap"
     """Average over IoU 0.5 to 0.95, or the accuracy at 0.5."""
 
 
-class AccuracyOptions(PrecisionOptions):
-    """Options of ``Accuracy``."""
-
-    metric: Literal["ap", "acc"] = "acc"
-    """Average over IoU 0.5 to 0.95, or the accuracy at 0.5."""
-
-
-class BoundaryPrecisionOptions(PrecisionOptions):
-    """Options of ``BoundaryAveragePrecision``."""
-
-    use_last_target: bool = True
-    """Take the labels from the last channel of the target instead of the first."""
-
-
-class BlobsOptions(BoundaryPrecisionOptions):
-    """Options of ``BlobsAveragePrecision``."""
-
-    thresholds: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.8)
-    """Thresholds of the foreground map, of which the best one counts."""
-
-
-class BlobsBoundaryOptions(BoundaryPrecisionOptions):
-    """Options of ``BlobsBoundaryAveragePrecision``."""
-
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
-    """Thresholds of foreground minus boundary, of which the best one counts."""
-
-
 _OF_INSTANCES = ("AdaptedRandError", "AveragePrecision", "Accuracy")
-"""Metrics that also score label images, given as integers. The others always score maps."""
+"""Metrics that also score label images, given as integers; the others always score maps."""
 
 Array: TypeAlias = np.ndarray | Tensor
 _Score: TypeAlias = Callable[[Any, np.ndarray, np.ndarray], float]
+"""Computes a score from the options of a metric, predictions NK(Z)YX and targets."""
 
 
 class Metric:
@@ -151,7 +103,7 @@ class Metric:
 
     Attributes:
         name: its name in job files.
-        higher_is_better: which way is better; `trainer.eval_score_higher_is_better` ought to agree.
+        higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
     """
 
     def __init__(self, options: MetricOptions, score: _Score, higher_is_better: bool) -> None:
@@ -169,10 +121,10 @@ class Metric:
             target: NC(Z)YX, or N(Z)YX without channels.
 
         Raises:
-            DataError: for shapes that do not fit, or a channel that is not there.
+            DataError: for shapes that do not match, or a channel that does not exist.
         """
         predicted, true = (
-            np.asarray(each.detach().cpu()) if isinstance(each, Tensor) else np.asarray(each) for each in (prediction, target)
+            np.asarray(array.detach().cpu()) if isinstance(array, Tensor) else np.asarray(array) for array in (prediction, target)
         )
         if len(predicted) != len(true) or predicted.shape[2:] != true.shape[1 if true.ndim < predicted.ndim else 2 :]:
             raise DataError(
@@ -183,7 +135,7 @@ class Metric:
 
 
 def build_metric(config: Mapping[str, Any] | None) -> Metric:
-    """The metric that stands under ``eval_metric`` in a job file of pytorch-3dunet; ``MeanIoU`` where nothing stands.
+    """The metric of the section ``eval_metric`` of a job file of pytorch-3dunet; ``MeanIoU`` where it is missing.
 
     Raises:
         UnknownNameError: for a metric that does not exist.
@@ -195,8 +147,9 @@ def build_metric(config: Mapping[str, Any] | None) -> Metric:
         1.0
     """
     config = {"name": "MeanIoU", **(config or {})}
-    kind, score, higher_is_better = METRICS[take_name(config, METRICS, "eval_metric")]
-    return Metric(read_section(kind, config, "eval_metric", DEAD), score, higher_is_better)
+    kind = METRICS[take_name(config, METRICS, "eval_metric")]
+    options = read_section(kind.options, {**kind.defaults, **config}, "eval_metric", DEAD)
+    return Metric(options, kind.score, kind.higher_is_better)
 
 
 # --- voxel by voxel ----------------------------------------------------------------------------------------------------------------------
@@ -213,7 +166,7 @@ def _dice(options: DiceOptions, predicted: np.ndarray, target: np.ndarray) -> fl
             f"DiceCoefficient needs one target channel per prediction channel, but the target has shape {target.shape}",
         )
     counted = _counted(target, options.ignore_index)
-    p, t = (np.moveaxis(np.where(counted, each, 0), 1, 0).reshape(each.shape[1], -1).astype(np.float64) for each in (predicted, target))
+    p, t = (np.moveaxis(np.where(counted, array, 0), 1, 0).reshape(array.shape[1], -1).astype(np.float64) for array in (predicted, target))
     size = (p * p).sum(axis=1) + (t * t).sum(axis=1)
     return float((2 * (p * t).sum(axis=1) / np.maximum(size, options.epsilon)).mean())
 
@@ -239,7 +192,7 @@ def _mean_iou(options: IoUOptions, predicted: np.ndarray, target: np.ndarray) ->
 def _masks(options: IoUOptions, prediction: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Number, predicted mask, true mask and counted voxels of each class of one sample."""
     counted = _counted(truth, options.ignore_index)
-    if truth.ndim == prediction.ndim:  # a mask a channel
+    if truth.ndim == prediction.ndim:  # one mask per channel
         if len(truth) != len(prediction):
             raise DataError(
                 "metric.shapes_differ",
@@ -271,10 +224,14 @@ def _mse(options: MetricOptions, predicted: np.ndarray, target: np.ndarray) -> f
 
 
 # --- object by object --------------------------------------------------------------------------------------------------------------------
+#
+# A prediction is a map of boundaries or of objects. Each threshold (and channel) gives one segmentation of it, and the best score counts:
+#
+#   prediction --threshold--> mask --components--> objects --compare with the true labels--> score --best--> score of the sample
 
 
-def _labels(options: Any, predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The target's label images, N(Z)YX int64."""
+def _true_labels(options: ObjectOptions, predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The label images of the target, N(Z)YX int64."""
     if target.ndim == predicted.ndim:
         target = target[:, -1 if options.use_last_target else 0]
     return target.astype(np.int64)
@@ -283,117 +240,110 @@ def _labels(options: Any, predicted: np.ndarray, target: np.ndarray) -> np.ndarr
 def _channel(sample: np.ndarray, number: int) -> np.ndarray:
     if number >= len(sample):
         raise DataError(
-            "metric.no_such_channel", f"eval_metric asks for channel {number} but the prediction has {len(sample)}, counted from 0"
+            "metric.no_such_channel", f"eval_metric names channel {number}, but the prediction has {len(sample)}, counted from 0"
         )
     return sample[number]
 
 
-def _components(masks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    from scipy.ndimage import label
+def _objects(channel: np.ndarray, thresholds: Sequence[float], *, inverted: bool) -> Iterator[np.ndarray]:
+    """Connected objects (voxels that share a face) of a map at each threshold; with `inverted` they are where the map is low."""
+    for threshold in thresholds:
+        yield label((channel > threshold) != inverted)[0]
 
-    for mask in masks:
-        yield label(mask)[0]  # neighbours share a face
 
-
-def _objects(
-    channels: Sequence[np.ndarray], thresholds: Sequence[float], *, inverted: bool = True, instances: bool = False
-) -> Iterator[np.ndarray]:
-    """Objects of each channel at each threshold. With `instances`, a channel of integers is a label image already."""
-    for channel in channels:
-        if instances and channel.dtype.kind in "iub":
-            yield channel
-        else:
-            yield from _components((channel > threshold) != inverted for threshold in thresholds)
+def _boundary_objects(options: ObjectOptions, channel: np.ndarray, *, inverted: bool = True) -> Iterator[np.ndarray]:
+    """Objects of a boundary map, or the labels themselves where the metric scores label images and was given one."""
+    if options.name in _OF_INSTANCES and channel.dtype.kind in "iub":
+        return iter([channel])
+    return _objects(channel, options.thresholds, inverted=inverted)
 
 
 def _rand(options: RandOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        channels = list(sample) if options.input_channel is None else [_channel(sample, options.input_channel)]
-        return _objects(channels, options.thresholds, inverted=options.invert_pmaps, instances=options.name in _OF_INSTANCES)
+        channels = sample if options.input_channel is None else [_channel(sample, options.input_channel)]
+        for channel in channels:
+            yield from _boundary_objects(options, channel, inverted=options.invert_pmaps)
 
-    return _least_rand(options, predicted, target, objects)
+    return _lowest_rand(options, options.ignore_index, predicted, target, objects)
 
 
 def _generic_rand(options: GenericRandOptions, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
         for number in options.input_channels:
             channel = _channel(sample, number)
-            yield from _objects([1 - channel if number in options.invert_channels else channel], options.thresholds, inverted=False)
+            yield from _objects(1 - channel if number in options.invert_channels else channel, options.thresholds, inverted=False)
 
-    return _least_rand(options, predicted, target, objects)
-
-
-def _least_rand(options: Any, predicted: np.ndarray, target: np.ndarray, objects: Callable[[np.ndarray], Iterator[np.ndarray]]) -> float:
-    """Mean over the samples of the least error; a sample without objects says nothing and is left out."""
-    scores = []
-    for sample, truth in zip(predicted, _labels(options, predicted, target)):
-        if options.ignore_index is not None:
-            truth = np.where(truth == options.ignore_index, 0, truth)
-        if truth.any():
-            scores.append(min(adapted_rand_error(truth, each) for each in objects(sample)))
-    told = [score for score in scores if score == score]
-    return float(np.mean(told)) if told else 0.0
+    return _lowest_rand(options, options.ignore_index, predicted, target, objects)
 
 
-def _boundary_precision(options: PrecisionOptions, predicted: np.ndarray, target: np.ndarray) -> float:
-    def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        return _objects([_channel(sample, options.input_channel)], options.thresholds, instances=options.name in _OF_INSTANCES)
-
-    return _best_precision(options, predicted, target, objects)
-
-
-def _blobs_precision(options: BlobsOptions, predicted: np.ndarray, target: np.ndarray) -> float:
-    def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        return _objects([_channel(sample, options.input_channel)], options.thresholds, inverted=False)
-
-    return _best_precision(options, predicted, target, objects)
-
-
-def _blobs_boundary_precision(options: BlobsBoundaryOptions, predicted: np.ndarray, target: np.ndarray) -> float:
-    def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
-        inside = _channel(sample, 0) - _channel(sample, 1)
-        return _components(inside > threshold for threshold in options.thresholds)
-
-    return _best_precision(options, predicted, target, objects)
-
-
-def _best_precision(
-    options: PrecisionOptions, predicted: np.ndarray, target: np.ndarray, objects: Callable[[np.ndarray], Iterator[np.ndarray]]
+def _lowest_rand(
+    options: ObjectOptions,
+    ignored: int | None,
+    predicted: np.ndarray,
+    target: np.ndarray,
+    objects: Callable[[np.ndarray], Iterator[np.ndarray]],
 ) -> float:
-    """Mean over the samples of the greatest score; nothing there and nothing found is a perfect answer."""
+    """Mean over the samples of the lowest error. Samples without objects have no error and are left out."""
     scores = []
-    for sample, truth in zip(predicted, _labels(options, predicted, target)):
-        true = _without_small(truth, options.min_instance_size)
-        scores.append(max(_precision(true, _without_small(each, options.min_instance_size), options.metric) for each in objects(sample)))
+    for sample, truth in zip(predicted, _true_labels(options, predicted, target)):
+        if ignored is not None:
+            truth = np.where(truth == ignored, 0, truth)
+        if truth.any():
+            scores.append(min(adapted_rand_error(truth, found) for found in objects(sample)))
+    # the error is NaN where every object is a single voxel: it has no pairs
+    known = [score for score in scores if score == score]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _precision(options: PrecisionOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+    """Mean over the samples of the highest score."""
+    scores = []
+    for sample, truth in zip(predicted, _true_labels(options, predicted, target)):
+        match options.name:
+            case "BlobsAveragePrecision":
+                found = _objects(_channel(sample, options.input_channel), options.thresholds, inverted=False)
+            case "BlobsBoundaryAveragePrecision":  # foreground minus boundary
+                found = _objects(_channel(sample, 0) - _channel(sample, 1), options.thresholds, inverted=False)
+            case _:
+                found = _boundary_objects(options, _channel(sample, options.input_channel))
+        true = _large(truth, options.min_instance_size)
+        scores.append(max(_precision_of(true, _large(labels, options.min_instance_size), options.metric) for labels in found))
     return float(np.mean(scores))
 
 
-def _precision(truth: np.ndarray, found: np.ndarray, metric: Literal["ap", "acc"]) -> float:
+def _large(labels: np.ndarray, size: int | None) -> np.ndarray:
+    return labels if size is None else remove_small(labels, size)
+
+
+def _precision_of(truth: np.ndarray, found: np.ndarray, metric: Literal["ap", "acc"]) -> float:
     if not truth.any() and not found.any():
-        return 1.0
-    return average_precision(truth, found) if metric == "ap" else match(truth, found)[0].accuracy
+        return 1.0  # no object is right where there is none
+    return average_precision(truth, found) if metric == "ap" else accuracy(truth, found)
 
 
-def _without_small(labels: np.ndarray, size: int | None) -> np.ndarray:
-    if size is None:
-        return labels
-    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return np.where((counts < size)[place.reshape(labels.shape)], 0, labels)
+class _Kind(NamedTuple):
+    """A metric by name: its options, how it is computed, whether higher is better, and defaults that differ from those of the options."""
+
+    options: type[MetricOptions]
+    score: _Score
+    higher_is_better: bool
+    defaults: Mapping[str, object] = {}
 
 
-METRICS: dict[str, tuple[type[MetricOptions], _Score, bool]] = {
-    "MeanIoU": (IoUOptions, _mean_iou, True),
-    "DiceCoefficient": (DiceOptions, _dice, True),
-    "AdaptedRandError": (RandOptions, _rand, False),
-    "BoundaryAdaptedRandError": (BoundaryRandOptions, _rand, False),
-    "GenericAdaptedRandError": (GenericRandOptions, _generic_rand, False),
-    "AveragePrecision": (PrecisionOptions, _boundary_precision, True),
-    "Accuracy": (AccuracyOptions, _boundary_precision, True),
-    "BoundaryAveragePrecision": (BoundaryPrecisionOptions, _boundary_precision, True),
-    "BlobsAveragePrecision": (BlobsOptions, _blobs_precision, True),
-    "BlobsBoundaryAveragePrecision": (BlobsBoundaryOptions, _blobs_boundary_precision, True),
-    "PSNR": (MetricOptions, _psnr, True),
-    "MSE": (MetricOptions, _mse, False),
+_LAST: Mapping[str, object] = {"use_last_target": True}
+METRICS = {
+    "MeanIoU": _Kind(IoUOptions, _mean_iou, True),
+    "DiceCoefficient": _Kind(DiceOptions, _dice, True),
+    "AdaptedRandError": _Kind(RandOptions, _rand, False),
+    "BoundaryAdaptedRandError": _Kind(RandOptions, _rand, False, _LAST),
+    "GenericAdaptedRandError": _Kind(GenericRandOptions, _generic_rand, False),
+    "AveragePrecision": _Kind(PrecisionOptions, _precision, True),
+    "Accuracy": _Kind(PrecisionOptions, _precision, True, {"metric": "acc"}),
+    "BoundaryAveragePrecision": _Kind(PrecisionOptions, _precision, True, _LAST),
+    "BlobsAveragePrecision": _Kind(PrecisionOptions, _precision, True, {**_LAST, "thresholds": (0.4, 0.5, 0.6, 0.7, 0.8)}),
+    "BlobsBoundaryAveragePrecision": _Kind(PrecisionOptions, _precision, True, {**_LAST, "thresholds": (0.3, 0.4, 0.5, 0.6, 0.7)}),
+    "PSNR": _Kind(MetricOptions, _psnr, True),
+    "MSE": _Kind(MetricOptions, _mse, False),
 }
 DEAD = {
     "threshold": "no version since 1.3 reads it. Write thresholds, a list.",
