@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from morula import __version__
+from morula import __version__, cli, dialects, report, workflows
+from morula.cli.biapy import biapy
 from morula.cli.options import Device, JobFile, Memory, Output, Overwrite, Quiet, Resume, Run, Set, Verbose
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="morula",
@@ -45,10 +43,8 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Run everything on simulated images: train, predict, score, report. Takes a few minutes on a laptop."""
-    from morula.cli.demo import demo as run_demo
-
     with reporting_errors():
-        print_events(run_demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
+        print_events(cli.demo.demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
         echo(str(output / "run" / "report.html"))
 
 
@@ -69,13 +65,10 @@ def new(  # each parameter is an option of the command line
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
 ) -> None:
     """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
-    from morula.cli.new import answers_for, print_written
-    from morula.workflows.new import new as write_job
-
     with reporting_errors():
         stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
-        answers = answers_for(**stated, unlabelled=unlabelled, ask=not yes)
-        print_written(write_job(job, answers, memory=memory, overwrite=overwrite))
+        answers = cli.new.answers_for(**stated, unlabelled=unlabelled, ask=not yes)
+        cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite))
 
 
 @app.command()
@@ -85,23 +78,15 @@ def check(
     prove: Annotated[bool, typer.Option(help="Take one real training step to measure memory and time.")] = True,
 ) -> None:
     """Check a job: report all problems at once, the planned values of all keys that it leaves out, memory and time."""
-    from morula.cli.biapy import check_prediction
-    from morula.cli.check import print_check, print_check3dunet, print_stages
-    from morula.dialects.pytorch3dunet.check import check3dunet
-    from morula.dialects.verbs import check as check_job
-    from morula.dialects.verbs import is_prediction
-    from morula.workflows.check import check_stages
-    from morula.workflows.stages import stage_count
-
     with reporting_errors():
         if _reject_for_pytorch3dunet(job, {"--set": bool(set_)}):
-            print_check3dunet(check3dunet(job))
-        elif stage_count(job) > 1:
-            print_stages(check_stages(job, overrides=set_, prove=prove))
-        elif is_prediction(job):
-            check_prediction(job)
+            cli.check.print_check3dunet(dialects.pytorch3dunet.check3dunet(job))
+        elif workflows.stages.stage_count(job) > 1:
+            cli.check.print_stages(workflows.check.check_stages(job, overrides=set_, prove=prove))
+        elif dialects.verbs.is_prediction(job):
+            cli.check.print_warnings(dialects.verbs.check_prediction(job))
         else:
-            print_check(check_job(job, overrides=set_, prove=prove))
+            cli.check.print_check(dialects.verbs.check(job, overrides=set_, prove=prove))
 
 
 @app.command()
@@ -111,19 +96,14 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Convert a job file of BiaPy or pytorch-3dunet to a job of Morula."""
-    from morula.cli.check import write_converted
-    from morula.dialects.convert import convert as convert_job
-
     with reporting_errors():
-        text, warnings = convert_job(job)
-        write_converted(text, warnings, output, overwrite=overwrite)
+        text, warnings = dialects.convert.convert(job)
+        cli.check.write_converted(text, warnings, output, overwrite=overwrite)
 
 
 def _resume_command(verb: str, job: Path, output: Path | None) -> str:
     """The command that continues a stopped one; with ``--resume`` if its run folder was created."""
-    from morula.workflows.train import default_output
-
-    created = ((output or default_output(job)) / "job.yaml").is_file()
+    created = ((output or workflows.train.default_output(job)) / "job.yaml").is_file()
     return f"morula {verb} {job}{f' -o {output}' if output else ''}{' --resume' if created else ''}"
 
 
@@ -133,9 +113,7 @@ def _reject_for_pytorch3dunet(job: Path, given: Mapping[str, bool]) -> bool:
     Raises:
         OptionError: when it is, and one of the other options was given.
     """
-    from morula.dialects import program_of
-
-    foreign = program_of(job) == "pytorch-3dunet"
+    foreign = dialects.program_of(job) == "pytorch-3dunet"
     if foreign:
         reject_options(job, given)
     return foreign
@@ -159,9 +137,6 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Train, predict the test images, evaluate and write the report."""
-    from morula.cli.biapy import biapy
-    from morula.dialects.verbs import run as run_job
-
     if config is not None:
         biapy(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return
@@ -172,7 +147,9 @@ def run(
         if _reject_for_pytorch3dunet(job, rejected):
             events = run3dunet(job, device)
         else:
-            events = run_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory)
+            events = dialects.verbs.run(
+                job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory
+            )
         print_events(events, Verbosity.of(quiet, verbose))
 
 
@@ -188,24 +165,20 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the network of a job into a run folder."""
-    from morula.dialects.verbs import train as train_job
-
     with reporting_errors(lambda: _resume_command("train", job, output)):
         rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
         if _reject_for_pytorch3dunet(job, rejected):
             events = run3dunet(job, device)
         else:
-            events = train_job(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
+            events = dialects.verbs.train(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
         print_events(events, Verbosity.of(quiet, verbose))
 
 
 @app.command()
 def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Predict the test images of a run."""
-    from morula.workflows.predict import predict as predict_run
-
     with reporting_errors(lambda: f"morula predict {run}"):
-        print_events(predict_run(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
+        print_events(workflows.predict.predict(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
 app.command()(train3dunet)
@@ -224,10 +197,8 @@ def segment(
     verbose: Verbose = False,
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
-    from morula.workflows.segment import segment as segment_images
-
     with reporting_errors():
-        events = segment_images(list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory)
+        events = workflows.segment.segment(list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory)
         print_events(events, Verbosity.of(quiet, verbose))
 
 
@@ -250,18 +221,15 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Score the predicted test images of a run, or compare representations on one data set."""
-    from morula.workflows.compare import compare
-    from morula.workflows.evaluate import evaluate as evaluate_run
-
     with reporting_errors(
         lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"
     ):
         if representations is None and not also:
-            print_events(evaluate_run(run), Verbosity.of(quiet, verbose))
+            print_events(workflows.evaluate.evaluate(run), Verbosity.of(quiet, verbose))
             return
         folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
         print_events(
-            compare(run, (representations or "").split(",") if representations else (), output=folder, runs=also),
+            workflows.compare.compare(run, (representations or "").split(",") if representations else (), output=folder, runs=also),
             Verbosity.of(quiet, verbose),
         )
 
@@ -281,10 +249,10 @@ def tune(
     verbose: Verbose = False,
 ) -> None:
     """Tune thresholds and post-processing on the validation images, and write the best settings into the run."""
-    from morula.workflows.tune import tune as tune_run
-
     with reporting_errors(lambda: f"morula tune {run}"):
-        print_events(tune_run(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose))
+        print_events(
+            workflows.tune.tune(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose)
+        )
 
 
 @app.command()
@@ -309,10 +277,8 @@ def measure(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Measure the objects of a label image: one row per object."""
-    from morula.workflows.measure import measure_file
-
     with reporting_errors():
-        events = measure_file(
+        events = workflows.measure.measure_file(
             labels,
             output,
             intensity=intensity,
@@ -325,13 +291,11 @@ def measure(
         print_events(events, Verbosity.NORMAL)
 
 
-@app.command()
-def report(run: Run) -> None:
+@app.command("report")
+def write_report(run: Run) -> None:
     """Write the HTML report of a run."""
-    from morula.report.build import write_report
-
     with reporting_errors():
-        echo(str(write_report(run)))
+        echo(str(report.build.write_report(run)))
 
 
 @app.command()
@@ -341,16 +305,12 @@ def info(
     ],
 ) -> None:
     """Describe an image, job file, run folder or model."""
-    from morula.cli.info import print_info
-
     with reporting_errors():
-        print_info(path)
+        cli.info.print_info(path)
 
 
 @app.command()
 def doctor() -> None:
     """Check this computer: hardware, packages and likely problems."""
-    from morula.cli.doctor import print_findings
-
     with reporting_errors():
-        print_findings()
+        cli.doctor.print_findings()

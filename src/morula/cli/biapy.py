@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from morula import __version__
+from morula import __version__, dialects
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
-
-if TYPE_CHECKING:
-    from morula.core.events import Event
+from morula.core.events import Event, Warned
 
 Config = Annotated[Path, typer.Option("--config", "-config", help="Job file of BiaPy (YAML).", show_default=False)]
 ResultDir = Annotated[Path, typer.Option("--result_dir", "-rdir", help="Folder of all experiments.")]
@@ -61,23 +59,11 @@ def events_of(
     config: Path, result_dir: Path, name: str, run_id: int, gpu: str | None, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Event]:
     """The events of a run of BiaPy's command line."""
-    from morula.core.events import Warned
-    from morula.dialects.biapy.experiment import Experiment, device_of, run_experiment
-
-    device, devices, warning = device_of(gpu)
+    device, devices, warning = dialects.biapy.experiment.device_of(gpu)
     if warning:
         yield Warned("biapy.gpu", warning)
-    experiment = Experiment(result_dir, name, run_id)
-    yield from run_experiment(config, experiment, device=device, devices=devices, resume=resume, overwrite=overwrite)
-
-
-def check_prediction(job: Path) -> None:
-    """Check a job that predicts without training, and print what has no effect or differs."""
-    from morula.dialects.verbs import check_prediction as warnings_of
-
-    for warning in warnings_of(job):
-        echo(f"warning: {warning}")
-    echo("no problem found")
+    place = dialects.biapy.experiment.Experiment(result_dir, name, run_id)
+    yield from dialects.biapy.experiment.run_experiment(config, place, device=device, devices=devices, resume=resume, overwrite=overwrite)
 
 
 def main() -> None:

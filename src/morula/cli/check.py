@@ -67,6 +67,13 @@ def print_check3dunet(checked: Checked3dunet) -> None:
     echo("no problems found")
 
 
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print the warnings of a job that has no planned values."""
+    for warning in warnings:
+        echo_error(f"warning: {warning}")
+    echo("no problems found")
+
+
 def write_converted(text: str, warnings: Sequence[Warned], output: Path | None, *, overwrite: bool) -> None:
     """Print a converted job, or write it to a file.
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Logged
 from morula.testing.simulate import simulate_data_set
@@ -50,8 +52,6 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
 def one_thread() -> Iterator[None]:
     """Let PyTorch compute on one thread inside: such a small network gains almost nothing from two, and on a busy computer they wait for
     each other."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+import torch
+
 from morula.cli.show import echo
 
 EXTRAS = {"napari": "napari", "openvino": "openvino", "tensorboard": "track", "tensorstore": "formats"}
@@ -35,8 +38,6 @@ def findings() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    import psutil
-
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("processor cores", str(usable))
     memory = psutil.virtual_memory()
@@ -48,8 +49,6 @@ def _processor() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    import torch
-
     yield Finding("torch", torch.__version__)
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

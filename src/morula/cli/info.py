@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from morula.cli.show import echo
 from morula.core.image import Image
+from morula.data.summary import describe
+from morula.dialects import program_of
+from morula.io.pairs import list_images
+from morula.io.read import read
 
 
 def print_info(path: Path) -> None:
@@ -20,9 +24,6 @@ def print_info(path: Path) -> None:
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         _job(path)
         return
-    from morula.io.pairs import list_images
-    from morula.io.read import read
-
     for line in lines_of_all([read(file) for file in list_images(path)]):
         echo(line)
 
@@ -35,8 +36,6 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
         >>> lines_of_all(pair)
         ['a: axes YX, shape 8 x 8, uint8, 0.0 MB', 'b: axes ZYX, shape 4 x 8 x 8, uint8, 0.0 MB']
     """
-    from morula.data.summary import describe
-
     if len(images) == 1:
         return lines_of(images[0])
     if len({image.ndim_spatial for image in images}) > 1:
@@ -57,8 +56,6 @@ def lines_of(image: Image) -> list[str]:
         >>> lines_of(Image(np.zeros((4, 8, 8), np.uint8), "ZYX"))[0]
         'axes ZYX, shape 4 x 8 x 8, uint8, 0.0 MB'
     """
-    from morula.data.summary import describe
-
     voxel = "unknown" if image.voxel_size is None else " x ".join(f"{length:g}" for length in image.spacing) + f" {image.voxel_size.unit}"
     chunks = getattr(image.data, "chunks", None)
     lines = [header(image), f"voxel size {voxel}"]
@@ -67,11 +64,7 @@ def lines_of(image: Image) -> list[str]:
 
 
 def _job(path: Path) -> None:
-    from morula.dialects import recognise
-    from morula.jobs.yaml_lines import read_documents
-
-    data = read_documents(path)[0].data
-    program = recognise(data) if isinstance(data, Mapping) else None
+    program = program_of(path)
     if program is not None:
         echo(f"job of {program}")
     else:

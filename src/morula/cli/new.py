@@ -11,6 +11,8 @@ from morula.cli.check import cost
 from morula.cli.show import echo, echo_error
 from morula.core.errors import OptionError
 from morula.core.voxel_size import VoxelSize
+from morula.io.pairs import list_images
+from morula.io.read import read
 from morula.workflows.measure import lengths
 from morula.workflows.new import Answers, Written
 
@@ -55,9 +57,6 @@ def answers_for(
 
 def voxel_size_of(raw: str, stated: str | None, *, ask: bool) -> VoxelSize | None:
     """The given voxel size; asked for if the images are 3D and do not state it. `None`: from the files."""
-    from morula.io.pairs import list_images
-    from morula.io.read import read
-
     first = read(list_images(Path(raw))[0])
     ndim = first.ndim_spatial
     if stated is None and ask and first.voxel_size is None and ndim == 3:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from morula.cli.options import Memory, Quiet, Verbose
 from morula.cli.show import Verbosity, print_events, reporting_errors
 from morula.core.errors import OptionError
-
-if TYPE_CHECKING:
-    from morula.core.events import Event
+from morula.core.events import Event
+from morula.dialects import pytorch3dunet
 
 Config = Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dunet (YAML).", show_default=False)]
 ModelPath = Annotated[str | None, typer.Option("--model_path", help="Checkpoint; overrides model_path.")]
@@ -30,12 +29,12 @@ StrideShape = Annotated[
 
 def run3dunet(job: Path, device: str) -> Iterator[Event]:
     """Train or predict, whichever a job file of pytorch-3dunet is for."""
-    from morula.dialects.pytorch3dunet.job import purpose_of
-    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
-    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
-
     overrides = {} if device == "auto" else {"device": device}
-    return train_config(job, overrides=overrides) if purpose_of(job) == "train" else predict_config(job, overrides=overrides)
+    return (
+        pytorch3dunet.train3dunet(job, overrides=overrides)
+        if pytorch3dunet.purpose_of(job) == "train"
+        else pytorch3dunet.predict3dunet(job, overrides=overrides)
+    )
 
 
 def _given_options(
@@ -68,11 +67,9 @@ def train3dunet(
     verbose: Verbose = False,
 ) -> None:
     """Train with a job file of pytorch-3dunet, as its own command train3dunet does."""
-    from morula.dialects.pytorch3dunet.train import train3dunet as train_config
-
     with reporting_errors(lambda: f"morula train3dunet --config {config} with trainer.resume: CHECKPOINT_DIR/last_checkpoint.pytorch"):
         overrides = _given_options(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
-        print_events(train_config(config, overrides=overrides), Verbosity.of(quiet, verbose))
+        print_events(pytorch3dunet.train3dunet(config, overrides=overrides), Verbosity.of(quiet, verbose))
 
 
 def predict3dunet(  # each parameter is an option of the command line
@@ -89,11 +86,11 @@ def predict3dunet(  # each parameter is an option of the command line
     verbose: Verbose = False,
 ) -> None:
     """Predict with a job file of pytorch-3dunet, as its own command predict3dunet does."""
-    from morula.dialects.pytorch3dunet.predict import predict3dunet as predict_config
-
     with reporting_errors():
         overrides = _given_options(model_path, output_dir, [*file_paths, *(more or ())], patch_shape, stride_shape)
-        print_events(predict_config(config, overrides=overrides, overwrite=overwrite, memory=memory), Verbosity.of(quiet, verbose))
+        print_events(
+            pytorch3dunet.predict3dunet(config, overrides=overrides, overwrite=overwrite, memory=memory), Verbosity.of(quiet, verbose)
+        )
 
 
 def reject_options(job: Path, given: Mapping[str, bool]) -> None:

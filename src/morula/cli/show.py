@@ -7,18 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Display
 
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 from morula.core.text import printable
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Display
-    from rich.progress import TaskID
 
 QUIET_SECONDS = 10.0
 """Plain lines of progress are printed at most this often."""
@@ -108,9 +105,6 @@ def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
 
 
 def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Display
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

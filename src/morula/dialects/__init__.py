@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from morula.core.family import Member
 from morula.dialects.converted import Value
+from morula.jobs.yaml_lines import read_documents
+
+if TYPE_CHECKING:
+    from morula.dialects import biapy as biapy
+    from morula.dialects import convert as convert
+    from morula.dialects import pytorch3dunet as pytorch3dunet
+    from morula.dialects import verbs as verbs
+
+# imported when they are first used, as the modules of `morula.workflows`
+__getattr__, _, _ = lazy_loader.attach(__name__, submodules=["biapy", "convert", "pytorch3dunet", "verbs"])
 
 # Sections that every job of a program has: any one of its sets.
 _NEEDED: dict[str, tuple[frozenset[str], ...]] = {
@@ -55,7 +68,5 @@ def program_of(path: object) -> str | None:
         MissingFileError: when there is no such file.
         JobError: when it is no YAML.
     """
-    from morula.jobs.yaml_lines import read_documents
-
     data = read_documents(path)[0].data if isinstance(path, str | Path) else None
     return recognise(data) if isinstance(data, Mapping) else None

@@ -8,6 +8,8 @@ from pathlib import Path
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.events import Warned
 from morula.dialects import program_of
+from morula.dialects.pytorch3dunet.convert import convert as convert_3dunet
+from morula.dialects.pytorch3dunet.job import purpose_of, read_job
 from morula.dialects.verbs import as_native
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import located, parse_documents
@@ -28,9 +30,6 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
         raise JobError([replace(Problem.of(error), file=Path(job).name)])
     if (foreign := as_native(job)) is not None:
         return foreign.text(), [Warned("convert.remark", str(remark)) for remark in foreign.remarks]
-    from morula.dialects.pytorch3dunet.convert import convert as convert_3dunet
-    from morula.dialects.pytorch3dunet.job import purpose_of, read_job
-
     with located(job):
         converted = convert_3dunet(read_job(job, purpose_of(job)))
     text = converted.text()

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from morula import workflows
 from morula.core.errors import OptionError
 from morula.core.events import Event
-from morula.dialects import program_of
+from morula.dialects import biapy, program_of
 
 if TYPE_CHECKING:
     from morula.dialects.converted import Converted
@@ -52,24 +53,20 @@ def run(
         >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
         ...     print(event)
     """
-    from morula.workflows.run import run as run_native
-    from morula.workflows.train import default_output
-
-    start = partial(run_native, overrides=overrides, overwrite=overwrite, device=device, memory=memory, stop=stop)
+    start = partial(workflows.run.run, overrides=overrides, overwrite=overwrite, device=device, memory=memory, stop=stop)
     if not resume and is_prediction(job):
-        from morula.dialects.biapy.predict import predict
-
         assert not isinstance(job, Mapping)
         if list(overrides):
             raise OptionError("biapy.overrides", "cannot be used with a job that only predicts", key="--set", remedy="Change the job file.")
-        yield from predict(job, output=output or default_output(job), overwrite=overwrite, device=device, memory=memory)
+        place = output or workflows.train.default_output(job)
+        yield from biapy.predict.predict(job, output=place, overwrite=overwrite, device=device, memory=memory)
         return
     # a run that is resumed has its own native job
     foreign = None if resume else as_native(job)
     if foreign is None:
         yield from start(job, output=output, resume=resume)
     else:
-        yield from foreign.events(start(foreign.job, output=output or default_output(job)))
+        yield from foreign.events(start(foreign.job, output=output or workflows.train.default_output(job)))
 
 
 def train(
@@ -111,15 +108,12 @@ def train(
         ...     print(event)
         >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
-    from morula.workflows.train import default_output
-    from morula.workflows.train import train as train_native
-
-    start = partial(train_native, overrides=overrides, overwrite=overwrite, device=device, stop=stop)
+    start = partial(workflows.train.train, overrides=overrides, overwrite=overwrite, device=device, stop=stop)
     foreign = as_native(job) if layers is None and not resume else None
     if foreign is None:
         yield from start(job, layers=layers, output=output, resume=resume)
     else:
-        yield from foreign.events(start(foreign.job, output=output or default_output(job)))
+        yield from foreign.events(start(foreign.job, output=output or workflows.train.default_output(job)))
 
 
 def check(
@@ -130,13 +124,11 @@ def check(
     Raises:
         JobError: with all problems at once.
     """
-    from morula.workflows.check import check as check_native
-
     foreign = as_native(job)
     if foreign is None:
-        return check_native(job, overrides=overrides, prove=prove, stage=stage)
+        return workflows.check.check(job, overrides=overrides, prove=prove, stage=stage)
     with foreign.translate_errors():
-        checked = check_native(foreign.job, overrides=overrides, prove=prove)
+        checked = workflows.check.check(foreign.job, overrides=overrides, prove=prove)
         foreign.check_images(checked.prepared.facts.in_channels)
     warnings = (*foreign.warnings(), *checked.prepared.warnings)
     return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
@@ -150,9 +142,7 @@ def as_native(job: str | Path | Mapping[str, object]) -> Converted | None:
     """
     if isinstance(job, Mapping) or program_of(job) != "BiaPy":
         return None
-    from morula.dialects.biapy.convert import convert
-
-    return convert(job)
+    return biapy.convert.convert(job)
 
 
 def is_prediction(job: str | Path | Mapping[str, object]) -> bool:
@@ -163,10 +153,7 @@ def is_prediction(job: str | Path | Mapping[str, object]) -> bool:
     """
     if isinstance(job, Mapping) or program_of(job) != "BiaPy":
         return False
-    from morula.dialects.biapy.predict import predicts_only
-    from morula.dialects.biapy.settings import read_settings
-
-    return predicts_only(read_settings(job))
+    return biapy.predict.predicts_only(biapy.settings.read_settings(job))
 
 
 def check_prediction(job: str | Path) -> list[str]:
@@ -178,9 +165,6 @@ def check_prediction(job: str | Path) -> list[str]:
     Raises:
         JobError: with all problems at once.
     """
-    from morula.dialects.biapy.predict import model_of
-    from morula.dialects.biapy.settings import read_settings
-
-    settings = read_settings(job)
-    model_of(settings)
+    settings = biapy.settings.read_settings(job)
+    biapy.predict.model_of(settings)
     return [*map(str, settings.remarks), *settings.notes]

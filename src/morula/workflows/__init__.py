@@ -1,1 +1,29 @@
-"""The verbs: train, predict, segment, evaluate, run, new, check. Each yields events; faces read them."""
+"""The workflows: train, predict, segment, evaluate, tune, run, new, check. Each yields events; the command line and the viewer show them.
+
+Modules are imported when they are first used: ``from morula import workflows`` takes no time, ``workflows.train.train(job)`` imports
+PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from morula.workflows import check as check
+    from morula.workflows import compare as compare
+    from morula.workflows import evaluate as evaluate
+    from morula.workflows import measure as measure
+    from morula.workflows import new as new
+    from morula.workflows import predict as predict
+    from morula.workflows import run as run
+    from morula.workflows import segment as segment
+    from morula.workflows import stages as stages
+    from morula.workflows import train as train
+    from morula.workflows import tune as tune
+
+# Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
+_MODULES = ["check", "compare", "evaluate", "measure", "new", "predict", "run", "segment", "stages", "train", "tune"]
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)

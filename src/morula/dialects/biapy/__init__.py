@@ -9,9 +9,15 @@ import lazy_loader
 __all__ = ["CheckpointWarning", "is_biapy_checkpoint", "load_biapy_checkpoint"]
 
 if TYPE_CHECKING:
+    from morula.dialects.biapy import convert as convert
+    from morula.dialects.biapy import experiment as experiment
+    from morula.dialects.biapy import predict as predict
+    from morula.dialects.biapy import settings as settings
     from morula.dialects.biapy.checkpoint import CheckpointWarning as CheckpointWarning
     from morula.dialects.biapy.checkpoint import is_biapy_checkpoint as is_biapy_checkpoint
     from morula.dialects.biapy.checkpoint import load_biapy_checkpoint as load_biapy_checkpoint
 
 
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"checkpoint": __all__})
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__, ["convert", "experiment", "predict", "settings"], submod_attrs={"checkpoint": __all__}
+)

@@ -25,6 +25,7 @@ __all__ = [
     "load_state_dict",
     "original_state_dict",
     "predict3dunet",
+    "purpose_of",
     "read_job",
     "train3dunet",
     "transform_label",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.augment import transform_raw as transform_raw
     from morula.dialects.pytorch3dunet.check import check3dunet as check3dunet
     from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning as IgnoredKeyWarning
+    from morula.dialects.pytorch3dunet.job import purpose_of as purpose_of
     from morula.dialects.pytorch3dunet.job import read_job as read_job
     from morula.dialects.pytorch3dunet.losses import build_loss as build_loss
     from morula.dialects.pytorch3dunet.metrics import build_metric as build_metric
@@ -51,7 +53,7 @@ _PUBLIC = {
     "augment": ["transform_label", "transform_raw"],
     "check": ["check3dunet"],
     "ignored_keys": ["IgnoredKeyWarning"],
-    "job": ["read_job"],
+    "job": ["purpose_of", "read_job"],
     "losses": ["build_loss"],
     "metrics": ["build_metric"],
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
