@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from morula.methods.channel_options import Options
 from morula.methods.configured import Configured
 from morula.representations import REPRESENTATIONS
 from morula.representations.base import Representation
+from morula.representations.options import RepresentationOptions
 
 
 class ChannelLayout(Configured):
@@ -27,7 +27,7 @@ class ChannelLayout(Configured):
     options: Options
 
     @cached_property
-    def representations(self) -> list[Representation[Any]]:
+    def representations(self) -> list[Representation[RepresentationOptions]]:
         """One object per channel, in order."""
         return [REPRESENTATIONS.load(channel.kind)(channel) for channel in self.options.channels]
 

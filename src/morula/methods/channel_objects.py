@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from morula.core.orientation import Array, Orientation
-from morula.decoders.decode import build_decoder, decoder_name
+from morula.decoders.decode import AnyDecoder, build_decoder, decoder_name
 from morula.decoders.foreground_mask import fit_foreground, foreground_codes, foreground_mask
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.objects import Objects
@@ -44,7 +44,7 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
         return common_orientations(self.representations, self.spacing)
 
     @cached_property
-    def decoder(self) -> Any:
+    def decoder(self) -> AnyDecoder:
         """The decoder that the job names, or the one that fits the channels."""
         return build_decoder(self.representations, self.objects.decoder)
 

@@ -63,8 +63,10 @@ class Options(MethodOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
-        preset = values.get("preset") if isinstance(values, Mapping) else None
+    def _apply_preset(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset")
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,10 @@ from morula.methods.loss_sums import loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.training_task import Batch, Targets, TrainingTask
 from morula.representations.base import Representation
+from morula.representations.embedding import Embedding
 from morula.representations.encode import encode_all
 from morula.representations.evidence import foreground_reference
+from morula.representations.options import RepresentationOptions
 
 RAYS_OUTSIDE = 1e-4
 """Least weight of a voxel in the loss of R. Voxels are weighted by their probability to be a centre, as in StarDist; this weight keeps the
@@ -46,9 +47,9 @@ class ChannelTask(ChannelLayout, TrainingTask):
             found |= dict(zip(group, outputs[name].split([self._outputs[index] for index in group], dim=1)))
         return [self._from_start(found[index], representation) for index, representation in enumerate(self.representations)]
 
-    def _from_start(self, logits: Tensor, representation: Representation[Any]) -> Tensor:
+    def _from_start(self, logits: Tensor, representation: Representation[RepresentationOptions]) -> Tensor:
         """Logits of the embedding, with the logit of the initial bandwidth added."""
-        if not representation.embedding or representation.options.radius is None:
+        if not isinstance(representation, Embedding) or representation.options.radius is None:
             return logits
         added = logits.new_zeros(logits.shape[1])
         added[self.ndim : -1] = BANDWIDTH_STEPS * (representation.options.start - 1)
@@ -105,7 +106,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
         targets, weights = batch["targets"], batch["weights"]
         parts = {}
         for representation, span, logits in zip(self.representations, self._spans, self._logits(outputs)):
-            if representation.loss == "embedseg":
+            if isinstance(representation, Embedding):
                 parts[representation.code] = self._embedseg(representation, logits, targets[:, span], batch["instances"], weights[:, span])
                 continue
             code, name = representation.code, self.options.losses.get(representation.code, representation.loss)
@@ -123,7 +124,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
             parts[HEAD] = class_loss(self.options.classes, outputs[HEAD], targets[:, rest], weights[:, rest])
         return parts
 
-    def _embedseg(self, representation: Representation[Any], logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
+    def _embedseg(self, representation: Embedding, logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
         options, share = representation.options, self.options.weights.get(representation.code, 1.0)
         parts = EmbedSegWeights(
             share * options.instance_weight, share * options.variance_weight, share * options.seed_weight, options.foreground_weight

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from morula.core.errors import OptionError, Problem
@@ -90,7 +87,7 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
         return method._embedseg_options is not None and None in (method._embedseg_options.min_object_size, method._embedding_radius)
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """For embeddings: the initial radius is that of the median object, the least size of an object half that of the smallest."""
         method, sizes = cls(job.method, job.objects, ndim=2, spacing=(1.0, 1.0)), facts.sizes
         options = method._embedseg_options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class MaskedAutoencoder(Restoring):
         return problems
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """The boxes of the network, and the number of channels of the images."""
         assert isinstance(job.method, Options)
         token = network["token"]

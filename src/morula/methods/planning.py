@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -101,7 +100,7 @@ class Planning(Configured):
         return []
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """Values that this method plans for what the job leaves open, by section of the job's document.
 
         `network` is the document of the planned network.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 
 from morula.core.orientation import Array, Orientation, orientations
+from morula.decoders.search_space import Space
 from morula.decoders.statistics import ChannelStatistics
 from morula.methods.configured import Configured
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Parameters: TypeAlias = Mapping[str, Any]
 """Decoding parameters by name, fitted to a whole image."""
-SearchSpace: TypeAlias = dict[str, tuple[Any, ...]]
+SearchSpace: TypeAlias = Space
 """Values to try of each setting, by dotted key of the job, the current one first."""
 
 

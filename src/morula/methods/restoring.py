@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -122,7 +122,7 @@ class RestoringPlanning(Planning):
         ]
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """The number of channels of the images."""
         assert isinstance(job.method, RestoringOptions)
         return {"method": {"in_channels": facts.in_channels}} if job.method.in_channels is None else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -199,7 +199,7 @@ class SemanticPlanning(Planning):
         return frozenset({options.ignore}) if options.classes is None else None
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """As many classes as the labels have, or as there are names."""
         assert isinstance(job.method, Options)
         return {"method": {"classes": max(2, facts.classes or 2, len(job.method.names))}} if job.method.classes is None else {}

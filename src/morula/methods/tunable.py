@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from morula.decoders.search_space import refinement_space
+from morula.decoders.decode import AnyDecoder
+from morula.decoders.search_space import Space, refinement_space
 from morula.methods.object_options import ObjectOptions
 
 
@@ -25,13 +25,13 @@ def values_per_axis(settings: object, key: str = "") -> Iterator[tuple[str, tupl
             yield from values_per_axis(each, f"{key}.{name}" if key else str(name))
 
 
-def object_settings(kind: str, decoder: Any, objects: ObjectOptions, truths: Sequence[np.ndarray]) -> dict[str, tuple[Any, ...]]:
+def object_settings(kind: str, decoder: AnyDecoder, objects: ObjectOptions, truths: Sequence[np.ndarray]) -> Space:
     """Values worth trying from channels to objects, by dotted key of the job: those of the decoder, then the operations on objects.
 
     `truths` are label images, for the size of objects.
     """
     sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
-    space: dict[str, tuple[Any, ...]] = {"objects.decoder.kind": (kind,)}
+    space: Space = {"objects.decoder.kind": (kind,)}
     space |= {f"objects.decoder.{key}": values for key, values in decoder.search_space().items()}
     refinements = refinement_space(objects.refine, np.concatenate(sizes) if sizes else np.zeros(0))
     return space | {f"objects.refine.{name}": values for name, values in refinements.items()}

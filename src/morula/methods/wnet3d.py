@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from morula.core.errors import OptionError, Problem
 from morula.data.normalise import Percentile
-from morula.decoders.decode import build_decoder
+from morula.decoders.decode import AnyDecoder, build_decoder
 from morula.decoders.foreground import VoronoiOtsu
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed
@@ -123,7 +123,7 @@ class WNetPostprocessing(Postprocessing):
     instances: ClassVar[bool] = True
 
     @cached_property
-    def decoder(self) -> Any:
+    def decoder(self) -> AnyDecoder:
         """The decoder that the job names; Voronoi-Otsu where it names none."""
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder)
 
@@ -212,7 +212,7 @@ class WNetPlanning(WNetPostprocessing, Planning):
         return []
 
     @classmethod
-    def planned(cls, job: JobSections, facts: Facts, network: Mapping[str, Any]) -> Document:
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """Intensities from 0 to 100, augmentations that keep intensities, a schedule that ends at the plateau; slow from given weights."""
         document: Document = {}
         stated = job.sampling.normalise

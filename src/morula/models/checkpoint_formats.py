@@ -7,7 +7,7 @@ Morula's own dialects use the same entry points, so that nothing below them has 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from morula.core.errors import MissingFileError, ModelError
 from morula.core.family import Family
@@ -21,7 +21,7 @@ CHECKPOINT_FORMATS = Family("checkpoint format", {}, group="morula.checkpoints")
 
 
 class CheckpointFormat(Protocol):
-    """What a checkpoint format provides."""
+    """Functions of a checkpoint format."""
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -43,7 +43,7 @@ class CheckpointFormat(Protocol):
         ...
 
     @staticmethod
-    def network_options(path: Path) -> tuple[str, dict[str, Any]]:
+    def network_options(path: Path) -> tuple[str, dict[str, object]]:
         """Kind and options of the network that the weights belong to."""
         ...
 
@@ -62,7 +62,7 @@ def checkpoint_format(path: Path) -> CheckpointFormat:
     """
     if not path.is_file():
         raise MissingFileError("checkpoint.missing", "does not exist", remedy="Check the path of the checkpoint.", file=path)
-    for name in CHECKPOINT_FORMATS.names:
+    for name in CHECKPOINT_FORMATS.names:  # programs share the suffix .pth, so the content decides
         candidate: CheckpointFormat = CHECKPOINT_FORMATS.load(name)
         if candidate.recognises(path):
             return candidate

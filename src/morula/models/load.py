@@ -6,11 +6,13 @@ from pathlib import Path
 
 from morula.core.errors import MissingFileError
 from morula.core.voxel_size import VoxelSize
+from morula.data.normalise import Normalisation
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.models.model import Model
+from morula.nn.weights import load_weights
 
 
 def load(path: str | Path) -> Model:
@@ -27,12 +29,8 @@ def load(path: str | Path) -> Model:
         >>> load("runs/nuclei").channels  # doctest: +SKIP
         ('F', 'C', 'Db')
     """
-    # torch is imported when a model is loaded, not with the package
-    from morula.data.normalise import Normalisation
-    from morula.nn.weights import load_weights
-
     folder = Path(path)
-    if folder.is_file():
+    if folder.is_file():  # Morula stores a model as a folder, so a file is a checkpoint of another program
         return checkpoint_format(folder).model(folder)
     inner = folder / "model"
     folder = inner if inner.is_dir() else folder

@@ -6,28 +6,35 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
+import pandas as pd
+from torch import Tensor
 
 from morula.core.allocator import keep_freed_memory
 from morula.core.errors import ModelError, OptionError
 from morula.core.events import Event, Warned
-from morula.core.image import Image
+from morula.core.image import Image, ImageLike
 from morula.core.orientation import Orientation
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.data.normalise import Normalisation, statistics
 from morula.inference.median import median
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from torch import Tensor
-
-    from morula.data.normalise import Normalisation
-    from morula.decoders.decode import Objects
-    from morula.inference.openvino import OpenVino
-    from morula.jobs.job import Job
-    from morula.methods.base import Method
-    from morula.nn.network import Network
+from morula.inference.memory import available_memory, measure_bytes_per_voxel
+from morula.inference.openvino import OpenVino, with_activation
+from morula.inference.plan import TilePlan, plan_tiles
+from morula.inference.predict import Array, predict
+from morula.jobs.job import Job
+from morula.labels.objects import Objects
+from morula.measurement.filter import filter_objects
+from morula.measurement.measure import measure
+from morula.methods.base import Method
+from morula.methods.classes import class_columns
+from morula.nn.build import to_channels_last
+from morula.nn.fuse import fuse_for_inference
+from morula.nn.network import Network
+from morula.nn.weights import save_weights
+from morula.training.devices import pick_device
 
 Result = TypeVar("Result")
 
@@ -49,14 +56,15 @@ class Model:
     method: Method
     in_channels: int
     voxel_size: VoxelSize
-    normalisation: Any = None
+    normalisation: Normalisation | None = None
+    """One for all images; `None` where each image is normalised by its own values."""
 
     @property
     def ndim(self) -> int:
         """2 or 3."""
         return self.method.ndim
 
-    def predict(self, image: Any, *, memory: int | str | None = None, device: str = "auto") -> np.ndarray:
+    def predict(self, image: ImageLike, *, memory: int | str | None = None, device: str = "auto") -> np.ndarray:
         """Predicted channels K(Z)YX float32, named by `method.channels`.
 
         Args:
@@ -69,7 +77,7 @@ class Model:
         """
         return drained(self.predict_steps(self.as_image(image), memory=memory, device=device))
 
-    def segment(self, image: Any, *, memory: int | str | None = None, device: str = "auto") -> Image:
+    def segment(self, image: ImageLike, *, memory: int | str | None = None, device: str = "auto") -> Image:
         """Label image (Z)YX of the objects (or the classes) in an image, with its voxel size. Arguments as in `predict`."""
         image = self.as_image(image)
         objects = self.decode(self.predict(image, memory=memory, device=device), image)
@@ -77,12 +85,12 @@ class Model:
         return Image(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
     def decode(self, prediction: np.ndarray, image: Image | None = None, *, tell: Callable[[str], None] = lambda _: None) -> Objects:
-        """Objects of predicted channels K(Z)YX, with parameters fitted on all of it.
+        """Objects of predicted channels K(Z)YX, with parameters fitted to the whole prediction.
 
         Args:
             prediction: from `predict`.
-            image: what was predicted; methods that look at it (`wnet3d`) do without where it is left out.
-            tell: called with what was decided on the way.
+            image: the image that was predicted; only methods that use its intensities (`wnet3d`) need it, and they work without it.
+            tell: called with each message for the log, for example which class became the foreground.
         """
         settled, remarks = self.settled(prediction, image)
         for remark in remarks:
@@ -90,34 +98,30 @@ class Model:
         return self.method.decode(settled, self.method.fit(self.method.statistics(settled)))
 
     def settled(self, prediction: np.ndarray, image: Image | None) -> tuple[np.ndarray, list[str]]:
-        """What the method makes of predicted channels with the image beside them before they are decoded, and its remarks."""
+        """Input of the decoder, computed by the method from the predicted channels and the image, and its messages for the log."""
         return self.method.settle(prediction, None if image is None else lambda: self.scaling(image).apply(image.canonical()))
 
     def scaling(self, image: Image) -> Normalisation:
-        """How this image is brought to the network's scale."""
-        from morula.data.normalise import statistics
-
+        """The normalisation of this image: that of the training images, or one by its own values."""
         return self.normalisation or statistics(image, self.job.sampling.normalise)
 
     def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, pd.DataFrame]:
-        """Labels of the objects that the job's conditions leave, and the table of all objects; where the job has conditions, the columns
-        `comment` and `conditions` tell which were removed, and why."""
-        from morula.measurement.filter import filter_objects
-        from morula.measurement.measure import measure
-        from morula.methods.classes import class_columns
+        """Labels of the objects that the job's filter keeps, and the table of all objects.
 
-        wanted = self.job.objects
-        intensity = image.canonical() if wanted.measure.intensity else None
+        Where the job has a filter, the columns `comment` and `conditions` state which objects were removed, and by which conditions.
+        """
+        options = self.job.objects
+        intensity = image.canonical() if options.measure.intensity else None
         table = measure(
-            objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=wanted.measure.extra, confidence=objects.confidence
+            objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=options.measure.extra, confidence=objects.confidence
         )
         classes = self.job.method.object_classes
         if classes is not None and objects.classes is not None and objects.class_confidence is not None:
             ids = table["label"].to_numpy()
             table = table.assign(**class_columns(classes, objects.classes, objects.class_confidence, ids))
-        return filter_objects(objects.labels, table, wanted.filter) if wanted.filter else (objects.labels, table)
+        return filter_objects(objects.labels, table, options.filter) if options.filter else (objects.labels, table)
 
-    def as_image(self, image: Any, voxel_size: VoxelSizeLike = None) -> Image:
+    def as_image(self, image: ImageLike, voxel_size: VoxelSizeLike = None) -> Image:
         """An image that this model can take.
 
         Raises:
@@ -126,46 +130,55 @@ class Model:
         if not isinstance(image, Image):
             array = np.asarray(image)
             spatial = "ZYX"[-self.ndim :]
+            # an array does not name its axes; the number of its dimensions decides whether the first one is the channels
             axes = spatial if array.ndim == self.ndim else f"C{spatial}"
             if array.ndim not in (self.ndim, self.ndim + 1):
                 raise ModelError(
-                    f"the image has shape {array.shape}; the model takes {self.ndim}D images, {spatial} or C{spatial}. "
-                    "Give an image of these dimensions, or a `morula.Image` that names its axes."
+                    "model.image_dimensions",
+                    f"the model takes {self.ndim}D images with the axes {spatial} or C{spatial}",
+                    key="image",
+                    value=array.shape,
+                    remedy="Give an image of these dimensions, or a `morula.Image` that names its axes.",
                 )
             image = Image(array, axes, None if voxel_size is None else VoxelSize.of(voxel_size, self.ndim))  # type: ignore[arg-type]
-        name = image.source or "the image"
         if image.ndim_spatial != self.ndim:
             raise ModelError(
-                f"{name} is {image.ndim_spatial}D (axes {image.axes}, shape {image.shape}) but the model was trained in {self.ndim}D. "
-                f"Use a {image.ndim_spatial}D model, or state other axes."
+                "model.image_dimensions",
+                f"the image is {image.ndim_spatial}D (axes {image.axes}) but the model was trained in {self.ndim}D",
+                key="image",
+                value=image.shape,
+                remedy=f"Use a {image.ndim_spatial}D model, or state other axes.",
+                file=image.source,
             )
         if image.n_channels != self.in_channels:
             raise ModelError(
-                f"{name} has {image.n_channels} channel(s) but the model was trained on {self.in_channels}. "
-                "Pick those that it was trained on."
+                "model.image_channels",
+                f"the image has {image.n_channels} channel(s) but the model was trained on {self.in_channels}",
+                key="image",
+                value=image.n_channels,
+                remedy="Select the channels that the model was trained on.",
+                file=image.source,
             )
         return image
 
     def warnings(self, image: Image) -> list[str]:
-        """What makes this image unlike those the model was trained on."""
+        """Differences between this image and the training images that make a prediction doubtful."""
         if image.voxel_size is None or "pixel" in (image.voxel_size.unit, self.voxel_size.unit):
             return []
         trained = self.voxel_size.to(image.voxel_size.unit)
+        # augmentation by zoom covers differences of about a quarter; a larger one changes how large objects look to the network
         ratios = [a / b for a, b in zip(image.spacing, trained.spacing(self.ndim), strict=True)]
         if all(0.75 < ratio < 1.33 for ratio in ratios):
             return []
         return [
             f"{image.source or 'the image'} has voxels of {image.spacing} {trained.unit} but the model was trained at "
             f"{trained.spacing(self.ndim)}; "
-            "objects look larger or smaller to it than those it learned. Resample the image or train at this size."
+            "objects appear larger or smaller to it than in training. Resample the image, or train at this voxel size."
         ]
 
     @cached_property
     def fast_network(self) -> Network:
-        """The network as it predicts: batch norms folded into the convolutions, weights channels-last; equal up to rounding."""
-        from morula.nn.build import to_channels_last
-        from morula.nn.fuse import fuse_for_inference
-
+        """The network in its fast form: batch norms folded into the convolutions, weights channels-last; equal up to rounding."""
         return to_channels_last(fuse_for_inference(self.network.for_prediction()))
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -174,38 +187,37 @@ class Model:
 
     @cached_property
     def openvino(self) -> OpenVino:
-        """The same as `forward`, computed by OpenVINO on the CPU.
+        """The function `forward`, computed by OpenVINO on the CPU.
 
         Raises:
             MissingExtraError: when it is not installed.
         """
-        from morula.inference.openvino import OpenVino, with_activation
-        from morula.nn.fuse import fuse_for_inference
-
         fused = fuse_for_inference(self.network.for_prediction())
         precision: Literal["fp32", "fp16"] = "fp16" if self.job.prediction.precision == "fp16" else "fp32"
         return OpenVino(with_activation(fused, self.method.activate), self.network.multiple, precision)
 
     def orientations(self) -> list[Orientation]:
-        """Those that the job averages over."""
+        """Orientations that the job averages over (test-time augmentation)."""
         mode = self.job.prediction.tta
         allowed = self.method.orientations()
         if mode == "none":
             return allowed[:1]
-        straight = tuple(range(self.ndim))
-        return [each for each in allowed if mode == "all" or each.permutation == straight]
+        unrotated = tuple(range(self.ndim))  # axes in their order: flips only
+        return [orientation for orientation in allowed if mode == "all" or orientation.permutation == unrotated]
 
     def predict_steps(
-        self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Any = None
-    ) -> Generator[Event, None, Any]:
-        """Predict an image into `out` (an array K(Z)YX in memory when left out), telling the progress; returns `out`."""
-        from morula.inference.memory import available_memory
-        from morula.inference.predict import predict
-        from morula.training.devices import pick_device
-
+        self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Array = None
+    ) -> Generator[Event, None, Array]:
+        """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`."""
         by_openvino = self.job.prediction.backend == "openvino"
         if by_openvino and device not in ("auto", "cpu"):
-            raise OptionError(f"prediction.backend openvino computes on CPUs but the device is {device!r}. Use 'cpu', or backend torch.")
+            raise OptionError(
+                "openvino.device",
+                "OpenVINO computes on CPUs only",
+                key="device",
+                value=device,
+                remedy="Use the device cpu, or prediction.backend: torch.",
+            )
         device = "cpu" if by_openvino else pick_device(device)
         self.fast_network.to(device)
         normalisation = self.scaling(image)
@@ -213,10 +225,10 @@ class Model:
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
                 "prediction.small_tiles",
-                f"the memory allows tiles of {plan.tile} only, smaller than what the network sees; predictions may differ slightly "
-                "near the seams. Give more memory to avoid it.",
+                f"the memory allows tiles of {plan.tile} only, smaller than the field of view of the network; predictions may differ "
+                "slightly near the seams. Give more memory to avoid it.",
             )
-        with keep_freed_memory():
+        with keep_freed_memory():  # tiles have equal sizes: freed memory is taken again at once, and need not return to the system
             predicted = yield from predict(
                 image.lazy(),
                 self.openvino if by_openvino else self.forward,
@@ -229,17 +241,18 @@ class Model:
                 device=device,
                 precision="fp32" if by_openvino else self.job.prediction.precision,
             )
-        for each in self.job.prediction.median:
-            for channel in range(len(self.method.channels)):
-                predicted[channel] = median(np.asarray(predicted[channel]), each.axes, each.size)
+        for filtering in self.job.prediction.median:
+            for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
+                predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)
         return predicted
 
-    def plan(self, shape: tuple[int, ...], memory: int, device: str) -> Any:
-        """Tiles for an image of this shape, as the job states them; for a network that normalises over space as large as its patches."""
-        from morula.inference.memory import measure_bytes_per_voxel
-        from morula.inference.plan import plan_tiles
+    def plan(self, shape: tuple[int, ...], memory: int, device: str) -> TilePlan:
+        """Tiles for an image of this shape: of the size that the job states, or that the memory allows.
 
+        A network that normalises over space keeps tiles of the size of its training patches.
+        """
         network = self.fast_network
+        # a norm over space has other statistics in tiles of another size, so these networks keep the tile that they were trained with
         fixed, stated = network.norm_over_space, self.job.prediction.tile
         return plan_tiles(
             shape,
@@ -253,8 +266,6 @@ class Model:
 
     def save(self, folder: str | Path, example: Tensor) -> list[Path]:
         """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load."""
-        from morula.nn.weights import save_weights
-
         document = self.job.model_dump(mode="json", by_alias=True)
         facts = {
             "job": document,
@@ -265,8 +276,8 @@ class Model:
         return save_weights(Path(folder), self.network, facts, example)
 
 
-def drained(steps: Generator[Any, None, Result]) -> Result:
-    """What a generator of events returns, its events left unread.
+def drained(steps: Generator[object, None, Result]) -> Result:
+    """What a generator of events returns; its events are dropped.
 
     Examples:
         >>> def steps():
