@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from morula.core.errors import DataError, OptionError
 
@@ -65,6 +65,7 @@ class Axes(str):
             >>> Axes.guess((512, 512, 3)), Axes.guess((40, 512, 512))
             ('YXC', 'ZYX')
         """
+        # a last axis of 3 or 4 is far more often RGB(A) than x; a stack of 3 x 4 pixels would not be an image
         if len(shape) == 3 and shape[-1] in (3, 4) and min(shape[:2]) > 4:
             return cls("YXC")
         try:
@@ -73,11 +74,11 @@ class Axes(str):
             raise DataError("image.dimensions", f"has {len(shape)} dimensions; images have 2 to 5", key="shape", value=shape) from None
 
 
-def canonical(array: Any, axes: Axes | str) -> Any:
+def canonical(array: np.ndarray, axes: Axes | str) -> np.ndarray:
     """Move the axes of an array to C(Z)YX; a missing C is added with length 1, a T of length 1 is removed.
 
     Args:
-        array: anything with ``shape``, ``ndim``, indexing and ``transpose``; of a NumPy array the result is a view.
+        array: of any type; the result is a view of it.
         axes: names of its dimensions.
 
     Raises:
@@ -105,6 +106,7 @@ def canonical(array: Any, axes: Axes | str) -> Any:
                 f"the image has {array.shape[position]} time points; only single images are supported",
                 remedy="Split it, or give axes in which this dimension is Z or C.",
             )
+        # an index, not `squeeze`: other axes of length 1 must stay
         array = array[tuple(0 if i == position else slice(None) for i in range(array.ndim))]
         axes = Axes(axes.replace("T", ""))
     if "C" not in axes:

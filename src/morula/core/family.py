@@ -39,7 +39,7 @@ class Member:
     """Name in full where the name is an abbreviation; accepted in its place."""
 
 
-def _import(place: str) -> Any:
+def _import(place: str) -> object:
     """The object at ``"module:name"``."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
@@ -54,6 +54,7 @@ def did_you_mean(name: str, names: Iterator[str] | list[str]) -> str:
     """
     names = list(names)
     folded = {other.lower(): other for other in names}
+    # two-letter names (channels Db, Dc) agree by half with one wrong letter; difflib's default of 0.6 would suggest nothing for them
     close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
@@ -85,6 +86,7 @@ class Family:
         """All members by name, the built-in ones first."""
         found = dict(self.builtin)
         for entry in entry_points(group=self.group) if self.group else ():
+            # an installed package must not change silently what a name in an existing job file means
             if entry.name in found:
                 raise OptionError(
                     "name.duplicate",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from morula.core.axes import Axes, canonical
 from morula.core.errors import DataError
+from morula.core.indexing import split_index
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from morula.core.array import ArraySource, Index
 
 ImageLike: TypeAlias = "Image | ArrayLike"
 """What functions on images take: an `Image`, a NumPy array, or anything that converts to one."""
@@ -37,12 +41,13 @@ class Image:
         (3, (5, 64, 32), (0.5, 0.1, 0.1))
     """
 
-    data: Any
+    data: ArraySource
     axes: Axes
     voxel_size: VoxelSize | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:
+        # callers may give plain letters; a frozen dataclass allows no other way to replace them by checked ones
         object.__setattr__(self, "axes", Axes(self.axes))
         if len(self.axes) != len(self.data.shape):
             raise DataError(
@@ -60,7 +65,7 @@ class Image:
         return tuple(self.data.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype:
         """Data type of the values."""
         return self.data.dtype
 
@@ -84,14 +89,13 @@ class Image:
         """Voxel edge lengths in array order, in the unit of `voxel_size`; ones when unknown."""
         return VoxelSize.of(self.voxel_size, self.ndim_spatial).spacing(self.ndim_spatial)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        import numpy as np
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
 
-        return np.asarray(self.data[...] if not isinstance(self.data, np.ndarray) else self.data, dtype=dtype)
+        # `data` has to support slicing only; np.asarray of an object without `__array__` would read it index by index
+        return np.asarray(self.data if isinstance(self.data, np.ndarray) else self.data[...], dtype=dtype)
 
     def canonical(self) -> np.ndarray:
         """All values as C(Z)YX."""
-        import numpy as np
 
         return canonical(np.asarray(self), self.axes)
 
@@ -126,22 +130,19 @@ class CanonicalView:
         self.dtype = image.dtype
         self.ndim = len(self.shape)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        import numpy as np
-
-        from morula.core.indexing import split_index
+    def __getitem__(self, key: Index) -> np.ndarray:
 
         box, rest = split_index(key, self.shape)
         axes = self._image.axes
         wanted = dict(zip(f"C{axes.spatial_axes}", box, strict=True))
         stored = tuple(wanted.get(letter, slice(None)) for letter in axes)
         block = canonical(np.asarray(self._image.data[stored]), axes)
+        # the file has no channel axis: `canonical` added one of length 1, and a slice of it may still be empty
         if "C" not in axes:
             block = block[box[0]]
         return block[rest]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        import numpy as np
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
 
         return np.asarray(self[...], dtype=dtype)
 
@@ -159,7 +160,6 @@ def spatial_array(values: ImageLike, voxel_size: VoxelSizeLike = None) -> tuple[
     Raises:
         DataError: for other than 2 or 3 spatial dimensions, or more than one channel.
     """
-    import numpy as np
 
     if isinstance(values, Image):
         array = values.canonical()

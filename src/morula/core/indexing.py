@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from morula.core.array import AxisIndex, Index
 
-def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[Any, ...]]:
+
+def split_index(key: Index, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[AxisIndex, ...]]:
     """Split a NumPy index into two steps: slices with positive step to read from the file, and the index into the block that was read.
 
     Args:
@@ -30,9 +31,10 @@ def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tupl
     if used > len(shape):
         raise IndexError(f"too many indices: the array has {len(shape)} dimensions, {used} were indexed")
     place = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+    # the ellipsis, written or implied at the end, stands for all axes that are not named
     keys[place : place + 1] = [slice(None)] * (len(shape) - used)
     box: list[slice] = []
-    rest: list[Any] = []
+    rest: list[AxisIndex] = []
     for k in keys:
         if k is None:
             rest.append(None)
@@ -43,11 +45,12 @@ def split_index(key: Any, shape: Sequence[int]) -> tuple[tuple[slice, ...], tupl
     return tuple(box), tuple(rest)
 
 
-def _split_one(key: Any, n: int) -> tuple[slice, Any]:
+def _split_one(key: AxisIndex, n: int) -> tuple[slice, AxisIndex]:
     """The same for one axis of length `n`."""
     if isinstance(key, slice):
         start, stop, step = key.indices(n)
         if step > 0:
+            # `indices` gives stop < start for an empty slice, which not every library accepts
             return slice(start, max(start, stop), step), slice(None)
         # a negative step is read forwards and reversed afterwards
         count = len(range(start, stop, step))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fastremap
 import numpy as np
@@ -49,6 +49,7 @@ def check_labels(values: ArrayLike) -> np.ndarray:
     if array.dtype.kind in "if" and array.min() < 0:
         remedy = "Relabel them, or set these voxels to 0."
         raise DataError("labels.negative_id", "ids are 0 (background) or positive", key="labels", value=array.min().item(), remedy=remedy)
+    # only these types hold larger numbers; the maximum of a large image is not computed for nothing
     if array.dtype.itemsize >= 4 and array.dtype != np.uint32 and array.max() > LARGEST_ID:
         remedy = "Relabel them to consecutive ids."
         raise DataError("labels.large_id", f"ids go up to {LARGEST_ID}", key="labels", value=int(array.max()), remedy=remedy)
@@ -60,7 +61,7 @@ def _check_whole(array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         remedy = "Set these voxels to 0."
         raise DataError("labels.not_finite", "hold NaN or infinity; ids are whole numbers", key="labels", remedy=remedy)
-    broken = array != np.floor(array)
+    broken = array != np.floor(array)  # exact: a label image that was interpolated is to be found, however small the fractions
     if broken.any():
         remedy = "Give the label image, not an intensity image."
         raise DataError("labels.fraction", "ids are whole numbers", key="labels", value=array[broken][0].item(), remedy=remedy)
@@ -86,7 +87,7 @@ def compact_ids(labels: np.ndarray) -> tuple[np.ndarray, int]:
     return renumbered.astype(np.uint32, copy=False), int(max(table.values()))
 
 
-def smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
+def smallest_type(largest: int) -> type[np.unsignedinteger]:
     """Smallest unsigned type, uint16 at least, that holds the id `largest`.
 
     Examples:

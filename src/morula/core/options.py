@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from morula.core.errors import UNSET, InvalidOptionsError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
+
+Value = TypeVar("Value")
 
 
 class Options(BaseModel):
@@ -31,11 +34,11 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_earlier_names(cls, values: Any) -> Any:
+    def _accept_earlier_names(cls, values: object) -> object:
         return rename_keys(values, cls.earlier_names) if cls.earlier_names and isinstance(values, Mapping) else values
 
 
-def rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def rename_keys(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
     """A mapping with some keys renamed in place.
 
     Raises:
@@ -94,8 +97,8 @@ def code_of(kind: str) -> str:
     return "option.type" if is_type else "option.invalid"
 
 
-def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) -> Problem:
-    """What is wrong with one option, from one entry of `pydantic.ValidationError.errors()`.
+def problem_of(error: ErrorDetails, key: str, known: Sequence[str] = ()) -> Problem:
+    """The problem with one option, from one entry of `pydantic.ValidationError.errors()`.
 
     A `MorulaError` that a validator raised keeps its code, rule and remedy.
 
@@ -117,7 +120,9 @@ def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) ->
     kind, given, context = str(error["type"]), error.get("input", UNSET), error.get("ctx") or {}
     cause = context.get("error")
     if isinstance(cause, MorulaError):
+        # a whole section is not shown as the value: the message would be longer than what is wrong
         value = cause.value if cause.value is not UNSET else UNSET if isinstance(given, Mapping) else given
+        # a validator of the whole section names the field; a validator of the field repeats what the key ends with already
         own = cause.key if cause.key and key.rsplit(".", 1)[-1] != cause.key else ""
         return Problem(
             ".".join(part for part in (key, own) if part), cause.rule, file=cause.file, code=cause.code, value=value, remedy=cause.remedy
@@ -134,12 +139,13 @@ def problem_of(error: Mapping[str, Any], key: str, known: Sequence[str] = ()) ->
         names = [name.strip("'") for name in str(context["expected_tags"]).split(", ")]
         tag = str(context["tag"])
         return Problem(key, f"must be one of {', '.join(names)}", code="option.choice", value=tag, remedy=did_you_mean(tag, names).strip())
+    # pydantic writes "Input should be ..." and "Value error, ..."; a rule is the end of a sentence about the key
     message = str(cause) if cause is not None else str(error["msg"])
     rule = message.removeprefix("Value error, ").replace("Input should", "must", 1).rstrip(".")
     return Problem(key, rule, code=code_of(kind), value=given)
 
 
-def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | None, name: str) -> OptionsType:
+def validated(kind: type[OptionsType], values: Mapping[str, object] | Options | None, name: str) -> OptionsType:
     """Options of a class from plain values; an instance of the class is returned as it is.
 
     Args:
@@ -170,7 +176,7 @@ def validated(kind: type[OptionsType], values: Mapping[str, Any] | Options | Non
     raise OptionError(problem.code, problem.rule, key=problem.key, value=problem.value, remedy=problem.remedy, file=problem.file) from None
 
 
-def _key(error: Mapping[str, Any]) -> str:
+def _key(error: ErrorDetails) -> str:
     return ".".join(str(part) for part in error["loc"])
 
 

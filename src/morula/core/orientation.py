@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 Array = TypeVar("Array")
 
 
@@ -43,24 +45,26 @@ class Orientation:
 
     def apply(self, array: Array) -> Array:
         """The array in this orientation: its last `ndim` axes are permuted, then flipped."""
-        import numpy as np
 
         lead = array.ndim - self.ndim  # type: ignore[attr-defined]
         axes = [*range(lead), *(lead + axis for axis in self.permutation)]
         flipped = [lead + axis for axis, flip in enumerate(self.flips) if flip]
         if isinstance(array, np.ndarray):
             return cast(Array, np.flip(cast(Any, array).transpose(axes), tuple(flipped)))
+        # core never imports torch: a tensor has the same two operations as methods of other names
         return cast(Array, cast(Any, array).permute(axes).flip(flipped))
 
     @property
     def inverse(self) -> Orientation:
         """The orientation that undoes this one."""
+        # flips come after the permutation, so that they are sorted back together with the axes
         order = tuple(self.permutation.index(axis) for axis in range(self.ndim))
         return Orientation(order, tuple(self.flips[axis] for axis in order))
 
     def then(self, other: Orientation) -> Orientation:
         """This orientation followed by another."""
         permutation = tuple(self.permutation[axis] for axis in other.permutation)
+        # two flips of an axis cancel each other; this one's flips move with the axes that the other one permutes
         flips = tuple(self.flips[axis] != flip for axis, flip in zip(other.permutation, other.flips, strict=True))
         return Orientation(permutation, flips)
 

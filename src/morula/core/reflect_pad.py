@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.region import Region
 
 
@@ -28,14 +27,15 @@ def reflected_indices(start: int, stop: int, low: int, high: int) -> np.ndarray:
         array([5, 5, 5])
     """
     length = high - low
-    if length == 1:
+    if length == 1:  # the period would be 0; every index is the only voxel
         return np.full(stop - start, low)
+    # forth and back without repeating the two ends, as `numpy.pad(mode="reflect")` does
     period = 2 * (length - 1)
     folded = np.abs(np.arange(start, stop) - low) % period
     return np.where(folded >= length, period - folded, folded) + low
 
 
-def read_reflected(source: Any, region: Region, within: Region | None = None) -> np.ndarray:
+def read_reflected(source: ArraySource, region: Region, within: Region | None = None) -> np.ndarray:
     """Values of a box of a C(Z)YX array; voxels outside `within` are reflected at its borders, as by ``numpy.pad(mode="reflect")``.
 
     Args:
@@ -58,7 +58,7 @@ def read_reflected(source: Any, region: Region, within: Region | None = None) ->
     first = [int(index.min()) for index in indices]
     box = tuple(slice(begin, int(index.max()) + 1) for begin, index in zip(first, indices, strict=True))
     values = np.asarray(source[(slice(None), *box)])
-    if box == region.slices:
+    if box == region.slices:  # the usual case, a box inside the image, costs no copy
         return values
     for axis, (index, begin) in enumerate(zip(indices, first, strict=True), start=1):
         values = np.take(values, index - begin, axis=axis)

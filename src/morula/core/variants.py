@@ -25,8 +25,9 @@ from morula.core.family import Family
 from morula.core.options import Options
 
 
-def _title(kind: type[Any]) -> str:
+def _title(kind: type) -> str:
     """Title of an options class in the JSON schema: the variant's name, because many of these classes are called `Options`."""
+    assert issubclass(kind, Options)
     field = kind.model_fields.get("kind")
     return str(field.default) if field is not None and field.default else kind.__name__
 
@@ -70,7 +71,7 @@ def variant_types(family: Family) -> dict[str, type[VariantOptions]]:
     return types
 
 
-def expand_variant(value: Any, types: Mapping[str, type[VariantOptions]], default: str | None = None) -> Any:
+def expand_variant(value: object, types: Mapping[str, type[VariantOptions]], default: str | None = None) -> object:
     """A variant in any of its spellings as a mapping with `kind`; what is no variant is returned as it is.
 
     Raises:
@@ -86,6 +87,7 @@ def expand_variant(value: Any, types: Mapping[str, type[VariantOptions]], defaul
         return {"kind": value}
     if not isinstance(value, Mapping) or "kind" in value:
         return value
+    # one key is a variant's name; but where there is a default, {features: [16]} is an option of the default
     if len(value) == 1 and (default is None or next(iter(value)) in types):
         ((name, inner),) = value.items()
         if inner is None or isinstance(inner, Mapping):
@@ -97,6 +99,7 @@ def expand_variant(value: Any, types: Mapping[str, type[VariantOptions]], defaul
 def _from_bare_value(name: str, value: object, types: Mapping[str, type[VariantOptions]]) -> dict[str, object]:
     """A variant written as ``{name: value}``: the value of its shorthand field."""
     shorthand = types[name].shorthand if name in types else None
+    # an unknown name is passed on: pydantic reports it together with the names that exist
     if shorthand is not None or name not in types:
         return {"kind": name, shorthand or "value": value}
     options = ", ".join(key for key in types[name].model_fields if key != "kind")
@@ -110,10 +113,11 @@ def _from_bare_value(name: str, value: object, types: Mapping[str, type[VariantO
     )
 
 
-def _by_short_name(value: Any, family: Family) -> Any:
+def _by_short_name(value: object, family: Family) -> object:
     """A variant whose `kind` may be the full name of a member."""
-    kind = value.get("kind") if isinstance(value, Mapping) else None
-    return {**value, "kind": family.resolve(kind)} if isinstance(kind, str) else value
+    if isinstance(value, Mapping) and isinstance(value.get("kind"), str):
+        return {**value, "kind": family.resolve(value["kind"])}
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +127,10 @@ class OneOf:
     family: Family
     default: str | None = None
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         types = variant_types(self.family)
         union: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known only now
+        # pydantic rejects a discriminator of a union that has only one member
         tagged = Annotated[union, Field(discriminator="kind")] if len(types) > 1 else union
         return core_schema.no_info_before_validator_function(
             lambda value: _by_short_name(expand_variant(value, types, self.default), self.family), handler.generate_schema(tagged)
@@ -138,12 +143,12 @@ class ManyOf:
 
     family: Family
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         several = handler.generate_schema(tuple[Annotated[VariantOptions, OneOf(self.family)], ...])
         return core_schema.no_info_before_validator_function(_listed, several)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """Variants as a tuple, where they are written as a mapping or as one bare name."""
     if isinstance(value, Mapping):
         return tuple({name: options} for name, options in value.items())

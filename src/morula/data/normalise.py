@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -142,7 +142,7 @@ class Normalisation:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Normalisation:
+    def from_dict(cls, values: Mapping[str, Any]) -> Normalisation:
         """The record from JSON, where tuples have become lists."""
         clip = values.get("clip")
         return cls(tuple(values["offset"]), tuple(values["scale"]), None if clip is None else (clip[0], clip[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -15,12 +15,12 @@ from morula.data.normalise import Percentile
 from morula.data.sampling import Options as PatchOptions
 
 
-def _auto_or_none(value: Any) -> Any:
+def _auto_or_none(value: object) -> object:
     """The two words that stand for a list of augmentations."""
     return {"auto": None, "none": ()}.get(value, value) if isinstance(value, str) else value
 
 
-def _percentile_by_default(value: Any) -> Any:
+def _percentile_by_default(value: object) -> object:
     """A normalisation by its name or with its options; options alone are those of `percentile`."""
     return expand_variant(value, {}, "percentile")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.errors import DataError
 from morula.core.image import Image
-from morula.io.lazy import LazyArray, View, take_channel
+from morula.io.lazy import LazyArray, Opened, View, take_channel
 
 UNANNOTATED = 2**32 - 1
 """Default label of unannotated voxels: the largest id, which no object of a real image has."""
@@ -48,11 +46,11 @@ def mark_unannotated(labels: Image, mask: Image, value: int = UNANNOTATED) -> Im
 class _Marked(LazyArray):
     """Labels and mask, combined block by block."""
 
-    def __init__(self, labels: Any, mask: Any, value: int) -> None:
+    def __init__(self, labels: ArraySource, mask: ArraySource, value: int) -> None:
         super().__init__(labels.shape, np.uint32, path=getattr(labels, "path", None), chunks=getattr(labels, "chunks", None))
         self.labels, self.mask, self.value = labels, mask, value
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         return self, lambda: None
 
     def _read(self, box: tuple[slice, ...]) -> np.ndarray:

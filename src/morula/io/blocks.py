@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.region import blocks
 
 BLOCK_BYTES = 2**26
@@ -38,7 +38,7 @@ def block_shape(shape: Sequence[int], itemsize: int, chunks: Sequence[int] | Non
     return tuple(block)
 
 
-def iterate_blocks(data: Any, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
+def iterate_blocks(data: ArraySource, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
     """The values of an array, block by block, of at most `limit` bytes each."""
     shape = block_shape(data.shape, np.dtype(data.dtype).itemsize, getattr(data, "chunks", None), limit)
     for box in blocks(data.shape, shape):

@@ -6,15 +6,21 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from morula.core.array import ArraySource, Index, SliceReader
 from morula.core.axes import Axes
 from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.indexing import split_index
+
+Opened: TypeAlias = tuple[SliceReader, Callable[[], object]]
+"""What an open file is read through, and the function that closes the file."""
 
 
 class LazyArray(ABC):
@@ -30,15 +36,15 @@ class LazyArray(ABC):
         chunks: shape of the chunks that the file is stored in, `None` when it has none.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: Any, *, path: Any = None, chunks: Sequence[int] | None = None) -> None:
+    def __init__(self, shape: Sequence[int], dtype: DTypeLike, *, path: Path | None = None, chunks: Sequence[int] | None = None) -> None:
         self.shape = tuple(int(n) for n in shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+        self.dtype: np.dtype = np.dtype(dtype).newbyteorder("=")
         self.path = path
         self.chunks = None if chunks is None else tuple(int(n) for n in chunks)
-        self._cache: tuple[int, Any] | None = None
+        self._cache: tuple[int, SliceReader] | None = None
 
     @abstractmethod
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         """An object that is indexed with a tuple of slices, and the function that closes it."""
 
     @property
@@ -56,7 +62,7 @@ class LazyArray(ABC):
         """Bytes of the values in memory."""
         return self.size * self.dtype.itemsize
 
-    def _handle(self) -> Any:
+    def _handle(self) -> SliceReader:
         # the cache belongs to one process: after a fork the child opens the file itself, since file positions are shared
         if self._cache is None or self._cache[0] != os.getpid():
             handle, close = self._open()
@@ -69,21 +75,22 @@ class LazyArray(ABC):
             return np.asarray(self._handle()[box], dtype=self.dtype)
         except MorulaError:
             raise
-        except Exception as error:
+        except Exception as error:  # the libraries of the formats raise errors of any class for damaged values
             raise unreadable_file(self.path, error) from error
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Index) -> np.ndarray:
+        # files read boxes only; what a box cannot express (reversed axes, index arrays, new axes) is applied to the block in memory
         box, rest = split_index(key, self.shape)
         return self._read(box)[rest]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None}
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_cache": None}  # an open file cannot be pickled; the other process opens it again
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.shape} {self.dtype} in {str(self.path)!r}>"
@@ -99,7 +106,9 @@ class View(LazyArray):
         dtype: type of the values, that of the source when `None`.
     """
 
-    def __init__(self, source: Any, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, source: ArraySource, axes: Sequence[int | None], fixed: Mapping[int, int] | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         chunks = getattr(source, "chunks", None)
         super().__init__(
             [1 if a is None else source.shape[a] for a in axes],
@@ -109,11 +118,11 @@ class View(LazyArray):
         )
         self.source, self.axes, self.fixed = source, tuple(axes), dict(fixed or {})
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         return self.source, lambda: None
 
     def _read(self, box: tuple[slice, ...]) -> np.ndarray:
-        requested: list[Any] = [None] * len(self.source.shape)
+        requested: list[slice] = [slice(None)] * len(self.source.shape)
         for fixed_axis, index in self.fixed.items():
             requested[fixed_axis] = slice(index, index + 1)
         for part, axis in zip(box, self.axes, strict=True):
@@ -121,9 +130,10 @@ class View(LazyArray):
                 requested[axis] = part
         block = np.asarray(self.source[tuple(requested)])
         kept = [axis for axis in self.axes if axis is not None]
+        # fixed axes have length 1 here, so that dropping them by `reshape` keeps the order of the values
         block = block.transpose([*kept, *self.fixed]).reshape([block.shape[axis] for axis in kept])
         new = tuple(position for position, axis in enumerate(self.axes) if axis is None)
-        if new:
+        if new:  # the requested part of a new axis may be empty or strided like any other
             block = np.expand_dims(block, new)[
                 tuple(part if axis is None else slice(None) for part, axis in zip(box, self.axes, strict=True))
             ]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
+from morula.core.array import ArrayTarget, Box
 from morula.core.atomic import check_absent, remove, replace, write_error
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
@@ -30,10 +31,10 @@ class Output:
     end of the block, and removed when the block raises.
     """
 
-    def __init__(self, path: Path, array: Any, unfinished: Path, file: hdf5.WritableFile | None = None) -> None:
+    def __init__(self, path: Path, array: ArrayTarget, unfinished: Path, file: hdf5.WritableFile | None = None) -> None:
         self.path = path
         self.shape: tuple[int, ...] = tuple(array.shape)
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.dtype: np.dtype = np.dtype(array.dtype)
         self.chunks: tuple[int, ...] = tuple(array.chunks)
         self._array, self._unfinished, self._file = array, unfinished, file
 
@@ -42,7 +43,7 @@ class Output:
         """Number of dimensions."""
         return len(self.shape)
 
-    def __setitem__(self, key: Any, values: Any) -> None:
+    def __setitem__(self, key: Box, values: ArrayLike) -> None:
         try:
             self._array[key] = values
             if self._file is not None:
@@ -50,7 +51,7 @@ class Output:
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Box) -> np.ndarray:
         return np.asarray(self._array[key])
 
     def finish(self) -> Path:
@@ -91,7 +92,7 @@ class Output:
 def open_output(
     path: str | os.PathLike[str],
     shape: Sequence[int],
-    dtype: Any,
+    dtype: DTypeLike,
     axes: str,
     voxel_size: VoxelSizeLike = None,
     *,

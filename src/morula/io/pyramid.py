@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.region import Region, blocks
 
@@ -49,7 +49,7 @@ def level_shape(shape: Sequence[int], factors: Sequence[int]) -> tuple[int, ...]
     return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
 
 
-def shrink_mean(source: Any, target: Any, block: Sequence[int]) -> None:
+def shrink_mean(source: ArraySource, target: ArrayTarget, block: Sequence[int]) -> None:
     """Fill `target` with the mean of the 1 or 2 source voxels per axis that each target voxel covers, block by block."""
     ratio = [1 if n == m else 2 for n, m in zip(source.shape, target.shape, strict=True)]
     for box in blocks(target.shape, block):
@@ -63,7 +63,7 @@ def shrink_mean(source: Any, target: Any, block: Sequence[int]) -> None:
         target[box.slices] = (np.rint(mean) if np.issubdtype(target.dtype, np.integer) else mean).astype(target.dtype)
 
 
-def shrink_nearest(source: Any, target: Any, block: Sequence[int], level: int) -> None:
+def shrink_nearest(source: ArraySource, target: ArrayTarget, block: Sequence[int], level: int) -> None:
     """Fill `target` with the source voxel nearest to the centre of each target voxel, block by block; for any pair of shapes.
 
     When an axis is halved, two voxels are equally near. Odd levels take the first and even levels the second one, so that the shift does

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
@@ -180,7 +180,7 @@ def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axe
     return axes
 
 
-def _ids(image: Image) -> Any:
+def _ids(image: Image) -> ArraySource:
     """The values in the smallest unsigned type that holds them, after they were checked to be ids."""
     dtype = image.dtype
     if dtype.kind == "u" and dtype.itemsize <= 4:

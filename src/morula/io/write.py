@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.atomic import atomic, check_absent
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
-from morula.core.image import Image
+from morula.core.image import Image, ImageLike
 from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.formats.base import Target
@@ -21,7 +22,7 @@ from morula.io.select import format_to_write
 
 def write(
     path: str | os.PathLike[str],
-    data: Any,
+    data: ImageLike,
     *,
     axes: str | None = None,
     voxel_size: VoxelSizeLike = None,
@@ -81,7 +82,7 @@ def write(
     return place
 
 
-def described(data: Any, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[Any, Axes, VoxelSize | None]:
+def described(data: ImageLike, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[ArraySource, Axes, VoxelSize | None]:
     """Array, axes and voxel size of the data to write.
 
     Raises:
@@ -91,17 +92,19 @@ def described(data: Any, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[A
     if isinstance(data, Image):
         axes = data.axes if axes is None else axes
         voxel_size = data.voxel_size if voxel_size is None else voxel_size
-        data = data.data
-    if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
-        data = np.asarray(data)
-    named = Axes(axes) if axes is not None else Axes.guess(tuple(data.shape))
-    image = Image(data, named)
+        array = data.data
+    elif all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        array = cast(ArraySource, data)  # it may be larger than memory
+    else:
+        array = np.asarray(data)
+    named = Axes(axes) if axes is not None else Axes.guess(tuple(array.shape))
+    image = Image(array, named)
     if 0 in image.shape:
         raise DataError("image.empty", f"is empty: its shape is {image.shape}", key="data")
     if image.dtype.kind not in "buif":
         raise OptionError("image.unwritable_type", f"has values of type {image.dtype}; images hold integers or real numbers", key="data")
     size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
-    return data, named, size
+    return array, named, size
 
 
 def _label_name(dataset: str | None, labels: bool) -> str | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from morula.core.errors import OptionError
 from morula.core.label_image import check_labels, compact_ids
 from morula.kernels.object_tables import select_objects
 
 
-def clear_border(labels: Any, *, margin: int = 0, axes: Sequence[int] | None = None) -> np.ndarray:
+def clear_border(labels: ArrayLike, *, margin: int = 0, axes: Sequence[int] | None = None) -> np.ndarray:
     """Labels without the objects within `margin` voxels of the border of the image; ids and data type stay the same.
 
     `axes` names the axes whose borders count (all where left out): ``(-2, -1)`` keeps objects cut by the first and last z plane.

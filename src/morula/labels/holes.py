@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import fill_voids
 import numpy as np
+from numpy.typing import ArrayLike
 
 from morula.core.label_image import check_labels, compact_ids
 from morula.kernels.geometry import geometry
 
 
-def fill_holes(labels: Any, *, only: np.ndarray | None = None) -> np.ndarray:
+def fill_holes(labels: ArrayLike, *, only: np.ndarray | None = None) -> np.ndarray:
     """Labels without holes: background that is enclosed by one object becomes part of it; other objects inside it stay.
 
     A hole is background from which no path across faces leads out (in 3D cavities, not tunnels). Ids and data type stay the same. With

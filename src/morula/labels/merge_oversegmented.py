@@ -12,7 +12,6 @@ Objects are nodes of a graph, borders its edges; in rounds, all edges that fulfi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numba import njit, types
@@ -21,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from morula.core.errors import OptionError
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.label_image import as_volume, check_labels, compact_ids, to_3d
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import voxel_counts
@@ -29,7 +28,7 @@ from morula.kernels.object_tables import original_ids
 from morula.labels.holes import fill_holes
 
 
-def repair_large(labels: Any, size: int, *, contact: float = 0.8, voxel_size: VoxelSizeLike = None) -> np.ndarray:
+def repair_large(labels: ImageLike, size: int, *, contact: float = 0.8, voxel_size: VoxelSizeLike = None) -> np.ndarray:
     """Labels whose large objects are merged from their parts, with holes filled.
 
     A neighbour of a large object is merged with it when their border is at least `contact` times the side of a square (3D: the face of a

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from morula.core.errors import OptionError
 from morula.core.family import Family, Member
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.label_image import check_labels
 from morula.core.options import validated
 from morula.core.variants import VariantOptions, expand_variant, variant_types
@@ -30,6 +30,8 @@ from morula.labels.voronoi import Nearest, voronoi
 
 Mask = np.ndarray | Callable[["Tessellation"], np.ndarray] | None
 """Where objects may be: an array (Z)YX, or a function that computes it for an operation with these options."""
+Operations = Sequence[object] | Mapping[str, object]
+"""Operations in their order: options, names, or mappings from a name to its settings."""
 Operation = Callable[[np.ndarray, Any, Sequence[float], Mask], np.ndarray]
 
 
@@ -208,9 +210,7 @@ REFINEMENTS = Family(
 )
 
 
-def refine(
-    labels: Any, operations: Sequence[Any] | Mapping[str, Any], voxel_size: VoxelSizeLike = None, *, mask: Mask = None
-) -> np.ndarray:
+def refine(labels: ImageLike, operations: Operations, voxel_size: VoxelSizeLike = None, *, mask: Mask = None) -> np.ndarray:
     """Apply operations to all objects, one after another. Ids and data type stay the same.
 
     An operation is a name (``"fill_holes"``), or a name with its setting (``{"remove_small": 20}``, ``{"dilation": {"radius": 2}}``).
@@ -236,7 +236,7 @@ def refine(
     return array
 
 
-def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequence[float], *, mask: Mask = None) -> Objects:
+def refine_objects(objects: Objects, operations: Operations, spacing: Sequence[float], *, mask: Mask = None) -> Objects:
     """Apply operations to objects: ids are 1..n again, each object keeps its confidence, and the labels before are the intermediate
     `decoded`."""
     if not len(operations):
@@ -246,7 +246,7 @@ def refine_objects(objects: Objects, operations: Sequence[Any], spacing: Sequenc
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
 
-def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[RefinementOptions]:
+def _listed(operations: Operations) -> list[RefinementOptions]:
     """Operations in any spelling as options with `kind`."""
     types = variant_types(REFINEMENTS)
     if isinstance(operations, Mapping):
@@ -255,8 +255,8 @@ def _listed(operations: Sequence[Any] | Mapping[str, Any]) -> list[RefinementOpt
     for operation in [operations] if isinstance(operations, str) else operations:
         if not isinstance(operation, RefinementOptions):
             spelt = expand_variant(operation, types)
-            name = spelt.get("kind") if isinstance(spelt, dict) else None
-            if not isinstance(name, str):
+            name = spelt.get("kind") if isinstance(spelt, Mapping) else None
+            if not isinstance(spelt, Mapping) or not isinstance(name, str):
                 raise OptionError(
                     "refinement.format",
                     "must be the name of an operation, or a name with its setting",

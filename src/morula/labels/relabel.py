@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import fastremap
 import numpy as np
+from numpy.typing import ArrayLike
 
 from morula.core.label_image import check_labels, smallest_type
 
 
-def relabel(labels: Any) -> np.ndarray:
+def relabel(labels: ArrayLike) -> np.ndarray:
     """Labels with ids 1..n in ascending order of the old ids, in the smallest type that holds them (uint16 at least).
 
     Examples:

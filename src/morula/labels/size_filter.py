@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from morula.core.errors import OptionError
 from morula.core.label_image import check_labels, compact_ids
@@ -12,7 +13,7 @@ from morula.kernels.geometry import voxel_counts
 from morula.kernels.object_tables import select_objects
 
 
-def remove_small(labels: Any, size: int) -> np.ndarray:
+def remove_small(labels: ArrayLike, size: int) -> np.ndarray:
     """Labels without the objects of fewer than `size` voxels; ids and data type stay the same.
 
     Examples:
@@ -25,7 +26,7 @@ def remove_small(labels: Any, size: int) -> np.ndarray:
     return _kept(labels, size, lambda sizes: sizes >= size)
 
 
-def remove_large(labels: Any, size: int) -> np.ndarray:
+def remove_large(labels: ArrayLike, size: int) -> np.ndarray:
     """Labels without the objects of more than `size` voxels; ids and data type stay the same.
 
     Examples:
@@ -38,7 +39,7 @@ def remove_large(labels: Any, size: int) -> np.ndarray:
     return _kept(labels, size, lambda sizes: sizes <= size)
 
 
-def _kept(labels: Any, size: int, rule: Any) -> np.ndarray:
+def _kept(labels: ArrayLike, size: int, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     if size < 0:
         raise OptionError("refinement.negative", "must be 0 or more voxels", key="size", value=size)
     array = np.ascontiguousarray(labels)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import geometry
@@ -19,7 +19,7 @@ from morula.labels.partial_labels import nearest_labels
 Nearest = Literal["centroid", "object"]
 
 
-def voronoi(labels: Any, mask: Any, *, nearest: Nearest = "centroid", voxel_size: VoxelSizeLike = None) -> np.ndarray:
+def voronoi(labels: ImageLike, mask: ImageLike, *, nearest: Nearest = "centroid", voxel_size: VoxelSizeLike = None) -> np.ndarray:
     """Labels that cover a mask without gaps: each voxel of the mask gets the id of the nearest object, voxels outside become background.
 
     Args:

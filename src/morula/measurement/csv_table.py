@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_table(
-    path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any] | np.ndarray] | pd.DataFrame, *, overwrite: bool = True
+    path: str | os.PathLike[str], columns: Mapping[str, Sequence[object] | np.ndarray] | pd.DataFrame, *, overwrite: bool = True
 ) -> Path:
     """Write columns of equal length as CSV, atomically. Unknown values (`None`, NaN) are empty cells; numbers are read back exactly.
 
@@ -79,6 +79,7 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         error: MissingFileError = missing_file(path)
         raise error
     try:
+        # Excel begins UTF-8 files with a byte order mark, which would become part of the first column's name
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as failure:
@@ -93,14 +94,14 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return {name: _column([row[i] for row in body]) for i, name in enumerate(header)}
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, str):  # names and classes come from files of others
         return as_cell(printable(value))
-    return repr(value) if isinstance(value, float) else value
+    return repr(value) if isinstance(value, float) else value  # the shortest text that is read back as the same number
 
 
 def _column(cells: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -46,7 +46,7 @@ class Condition(Options):
         return f"{self.property} {sign} {self.value:g}"
 
 
-def _parse_text(value: Any) -> Any:
+def _parse_text(value: object) -> object:
     """A condition that is written as text, as a mapping; anything else unchanged."""
     if not isinstance(value, str):
         return value
@@ -63,7 +63,7 @@ def _parse_text(value: Any) -> Any:
         ) from None
 
 
-def _split_conjunction(value: Any) -> Any:
+def _split_conjunction(value: object) -> object:
     """A group of conditions as a sequence; a text may join several by `and`."""
     if isinstance(value, str):
         return tuple(re.split(r"\band\b", value))
@@ -83,7 +83,7 @@ All = Annotated[
 """A group of conditions that all have to hold."""
 
 
-def _parse_groups(value: Any) -> Any:
+def _parse_groups(value: object) -> object:
     """Groups of conditions: unchanged, one text or condition alone, or three nested lists under `props`, `values` and `sign`."""
     if isinstance(value, str) or (isinstance(value, Mapping) and "property" in value):
         return (value,)
@@ -114,7 +114,7 @@ class _Conditions(Options):
     remove: AnyOfAll
 
 
-def parse_conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
+def parse_conditions(remove: object) -> tuple[tuple[Condition, ...], ...]:
     """Groups of conditions from any of their spellings, see `filter_objects`.
 
     Raises:
@@ -128,7 +128,7 @@ def parse_conditions(remove: Any) -> tuple[tuple[Condition, ...], ...]:
     return validated(_Conditions, {"remove": remove}, "conditions").remove
 
 
-def satisfied_conditions(table: Columns, remove: Any) -> np.ndarray:
+def satisfied_conditions(table: Columns, remove: object) -> np.ndarray:
     """Whether each object (row) satisfies each list of conditions. An unknown value (NaN) satisfies none.
 
     Args:
@@ -166,7 +166,7 @@ def satisfied_conditions(table: Columns, remove: Any) -> np.ndarray:
 
 
 def check_conditions(
-    remove: Any, ndim: int, *, channels: int = 0, extra: Sequence[str] = (), unit: str = "", also: Sequence[str] = ()
+    remove: object, ndim: int, *, channels: int = 0, extra: Sequence[str] = (), unit: str = "", also: Sequence[str] = ()
 ) -> None:
     """Reject conditions on properties that images of `ndim` dimensions and `channels` channels will not have.
 
@@ -204,7 +204,7 @@ def check_conditions(
             satisfied_conditions(columns, [[condition.model_copy(update={"property": name})]])
 
 
-def with_verdicts(table: pd.DataFrame, remove: Any) -> pd.DataFrame:
+def with_verdicts(table: pd.DataFrame, remove: object) -> pd.DataFrame:
     """The table with two more columns: `comment` (``Removed`` or ``Correct``) and `conditions` (which lists each object satisfies).
 
     An object satisfies a list when it satisfies all conditions of the list; it is removed when it satisfies at least one list.
@@ -225,7 +225,7 @@ def with_verdicts(table: pd.DataFrame, remove: Any) -> pd.DataFrame:
     return table.assign(comment=comment, conditions=np.array(words, dtype=str))
 
 
-def filter_objects(labels: ImageLike, table: pd.DataFrame, remove: Any) -> tuple[np.ndarray, pd.DataFrame]:
+def filter_objects(labels: ImageLike, table: pd.DataFrame, remove: object) -> tuple[np.ndarray, pd.DataFrame]:
     """Remove the objects that satisfy one of several lists of conditions.
 
     Args:
@@ -250,6 +250,7 @@ def filter_objects(labels: ImageLike, table: pd.DataFrame, remove: Any) -> tuple
         array([[1, 1, 1, 0, 0]], dtype=uint16)
     """
     verdicts = with_verdicts(table, remove)
+    # ids are the link between table and image: the table may be sorted or cut by the caller
     removed = verdicts["label"][verdicts["comment"] == "Removed"].to_numpy()
     return remove_ids(spatial_array(labels)[0], removed), verdicts
 
@@ -271,7 +272,7 @@ def remove_ids(labels: np.ndarray, removed: Sequence[int] | np.ndarray) -> np.nd
     array = np.ascontiguousarray(labels)
     ids, largest = compact_ids(check_labels(array))
     kept = np.ones(largest + 1, np.bool_)
-    kept[np.unique(ids[np.isin(array, removed)])] = False
+    kept[np.unique(ids[np.isin(array, removed)])] = False  # `ids` may be renumbered, `removed` names the original ones
     out = np.zeros_like(array)
     select_objects(array.ravel(), ids.ravel(), kept, out.ravel())
     return out

@@ -114,6 +114,7 @@ def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if largest <= _SMALL:
         return labels, np.arange(largest + 1)
     ids = fastremap.unique(labels)
+    # the list starts with 0 also where no voxel is background, so that an index of 0 always means background
     ids = np.concatenate([[0], ids[ids > 0]]).astype(np.int64)
     table = {int(label): index for index, label in enumerate(ids)}
     return fastremap.remap(labels, table, preserve_missing_labels=False).astype(np.uint32, copy=False), ids
@@ -140,6 +141,7 @@ def _outlines(indexed: np.ndarray, found: Geometry, columns: Mapping[str, np.nda
     ndim, present = indexed.ndim, found.ids
     size_name, _, outline = _names(size.unit, ndim)
     extent = columns[size_name].astype(np.float64)
+    # the ratios need the outline in a denominator, and an object of one or two pixels has none
     measured = (perimeters if ndim == 2 else surface_areas)(indexed, len(found.sizes), size.spacing(ndim))[present]
     known = np.where(measured > 0, measured, np.nan)
     if ndim == 2:
@@ -183,6 +185,7 @@ def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
             key="intensity",
             remedy="Give the image that the labels belong to, (Z)YX or C(Z)YX.",
         )
+    # float32 has 24 bits for the significand; sums are float64 in either case
     exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
     return values.astype(np.float32 if exact else np.float64, copy=False)
 
@@ -222,6 +225,7 @@ def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[s
         columns[f"{prefix}intensity_mean"] = stats[:, 1] + shift
         columns[f"{prefix}intensity_min"] = stats[:, 4]
         columns[f"{prefix}intensity_max"] = stats[:, 5]
+        # rounding can leave a variance just below 0 for an object of one value
         columns[f"{prefix}intensity_std"] = np.sqrt(np.maximum(stats[:, 3] / n - shift**2, 0))
     return columns
 
@@ -239,6 +243,7 @@ def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ())
     """
     from skimage.measure import regionprops
 
+    # scikit-image has no public list of its properties; those of a small object are what can be measured
     probe = regionprops(np.ones((4,) * ndim, np.uint8), np.ones((4,) * ndim, np.float32))[0]
     known = [name for name in dir(probe) if not name.startswith("_")]
     for name in names:
@@ -266,6 +271,7 @@ def _of_hulls(names: Sequence[str], labels: np.ndarray, spacing: Sequence[float]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Failed to get convex hull image")
         for region in regionprops(labels, spacing=tuple(spacing)) if names else ():
+            # scikit-image warns and gives an empty hull for a flat object, and its properties would be 0, not unknown
             solid = region.image_convex.any()
             for name, values in columns.items():
                 values.append(float(getattr(region, name)) if solid else np.nan)
@@ -282,6 +288,7 @@ _POWERS = {
 
 def _property(column: str, names: Sequence[str]) -> str:
     """The property that a column belongs to; vectors and matrices have several columns."""
+    # of "moments" and "moments_hu", the longer one is the owner of "moments_hu_0"
     return max((name for name in names if column == name or re.fullmatch(rf"{name}(_\d+)+", column)), key=len)
 
 
@@ -305,6 +312,7 @@ def _extra(
     from skimage.measure import regionprops_table
 
     check_extra(names, indexed.ndim, taken)
+    # scikit-image takes channels last; one channel without that axis, so that its columns get no "_0"
     picture = None if channels is None else channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
     spacing, whole = size.spacing(indexed.ndim), indexed.astype(np.int64)
     hulls = [name for name in names if name in _OF_HULLS and indexed.ndim == 3]

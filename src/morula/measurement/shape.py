@@ -29,7 +29,7 @@ def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.nd
     """
     totals = np.zeros(rows)
     _trace(labels, _border(labels), float(spacing[0]), float(spacing[1]), totals)
-    totals[0] = 0
+    totals[0] = 0  # the background has no outline, but the kernel adds without a branch per voxel
     return totals
 
 
@@ -51,6 +51,13 @@ def _border(ids: np.ndarray) -> np.ndarray:
     return out
 
 
+# What a border pixel contributes, by its neighbours on the border (o the pixel, x a neighbour):
+#
+#     straight  . . .     diagonal  x . .     mixed  . . x
+#               x o x               . o .            x o .
+#               . . .               . . x            . . .
+#
+# Isolated pixels, ends and crossings contribute nothing, as in Benkrid & Crookes.
 _NO, _STRAIGHT, _MIXED, _DIAGONAL = 0, 1, 2, 3
 
 
@@ -152,6 +159,7 @@ def _sum_cells(ids: np.ndarray, areas: np.ndarray, totals: np.ndarray) -> None: 
                     corner[1] = corner[3] = corner[5] = corner[7] = 0
                 one = corner[1]
                 if (
+                    # all eight corners in the same object, or in the background: no surface passes through this cell
                     one == corner[3]
                     and one == corner[5]
                     and one == corner[7]
@@ -165,6 +173,7 @@ def _sum_cells(ids: np.ndarray, areas: np.ndarray, totals: np.ndarray) -> None: 
                     label, bits, first = corner[k], 0, True
                     if label == 0:
                         continue
+                    # each object in the cell is counted once, at the first of its corners
                     for j in range(8):
                         if corner[j] == label:
                             first = first and j >= k

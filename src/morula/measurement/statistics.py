@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def statistics(labels: ImageLike, voxel_size: VoxelSizeLike = None) -> pd.DataFr
     size = VoxelSize.of(voxel_size if voxel_size is not None else getattr(labels, "voxel_size", None), array.ndim)
     table = measured_columns(array, voxel_size=size, extra=("axis_major_length", "axis_minor_length"))
     axes = "zyx"[-array.ndim :]
-    columns: dict[str, list[Any]] = {"Label": table["label"].tolist(), "Volume": table["voxels"].tolist()}
+    columns: dict[str, list[object]] = {"Label": table["label"].tolist(), "Volume": table["voxels"].tolist()}
     columns |= {f"Centroid {axis}": table[f"centroid_{axis}"].tolist() for axis in reversed(axes)}
     columns["Sphericity (axes)"] = spheroid_sphericity(column(table, "axis_major_length"), column(table, "axis_minor_length")).tolist()
     if size.unit != "pixel":
@@ -61,7 +61,7 @@ def statistics(labels: ImageLike, voxel_size: VoxelSizeLike = None) -> pd.DataFr
         "Filling ratio": filled / max(array.size, 1),
         "Number objects": len(table["label"]),
     }
-    rows = max(len(table["label"]), 1)
+    rows = max(len(table["label"]), 1)  # the values of the image need a row also where there is no object
     return pd.DataFrame(
         {name: [_cell(value) for value in values] + [""] * (rows - len(values)) for name, values in columns.items()}
         | {name: [_cell(value)] + [""] * (rows - 1) for name, value in whole.items()}
@@ -85,11 +85,12 @@ def spheroid_sphericity(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
     """
     a, b = np.asarray(major, np.float64), np.asarray(minor, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # arcsin(e) / e is 0 / 0 for a ball; below 1e-6 it is 1 to 12 digits
         e = np.sqrt(1 - (b / a) ** 2)
         flank = np.where(e > 1e-6, a * b * np.arcsin(e) / e, b * b)
         sphericity = 2 * (a * b * b) ** (2 / 3) / (b * b + flank)
     return np.where((b > 0) & (a >= b), sphericity, np.nan)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if isinstance(value, float) and np.isnan(value) else f"{value:.6g}" if isinstance(value, float) else str(value)

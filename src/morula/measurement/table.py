@@ -51,6 +51,7 @@ def find_column(columns: Iterable[str], name: str) -> str | None:
         ('voxels', 'area_um2')
     """
     exact = {column: column for column in columns}
+    # reversed: where several columns differ in their unit only, the first one is found
     stems = {without_unit(column): column for column in reversed(exact)}
     synonym = _SYNONYMS.get(name, name)
     return exact.get(name) or exact.get(synonym) or stems.get(name) or stems.get(synonym)

@@ -70,6 +70,7 @@ def association_image(truth: ImageLike, prediction: ImageLike, table: Mapping[st
     found = np.isin(predicted, table["predicted_id"][tag == "TP"])
     missed = np.isin(true, table["true_id"][tag == "FN"])
     picture = np.zeros((3, *true.shape), np.uint8)
+    # false negatives last: a missed object must not be hidden by the predicted ones that overlap it
     for mask, colour in ((predicted > 0, FALSE), (found, FOUND), (missed, MISSED)):
         for channel, value in enumerate(colour):
             picture[channel][mask] = value

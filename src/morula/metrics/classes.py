@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ def object_classes(labels: np.ndarray, classes: np.ndarray, ignore: int = 255) -
     values = np.where(classes[inside] == ignore, 0, classes[inside]).astype(np.int64)
     width = int(values.max(initial=0)) + 1
     votes = np.bincount(index.ravel() * width + values, minlength=len(ids) * width).reshape(len(ids), width)
-    votes[:, 0] = 0
+    votes[:, 0] = 0  # unknown voxels have no vote, however many they are
     return ids, np.where(votes.any(axis=1), votes.argmax(axis=1), 0)
 
 
@@ -78,7 +77,7 @@ def class_confusion(
     return table
 
 
-def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, str | int | float]]:
     """One row per class: counts, precision, recall and F1; a true positive is matched and has the right class.
 
     Examples:
@@ -86,7 +85,7 @@ def class_scores(table: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]
         >>> row["class"], row["tp"], row["fn"], row["precision"], round(row["f1"], 3)
         ('a', 3, 1, 1.0, 0.857)
     """
-    rows = []
+    rows: list[dict[str, str | int | float]] = []
     for number, name in enumerate(names, start=1):
         tp = int(table[number, number])
         true, found = int(table[number].sum()), int(table[:, number].sum())

@@ -103,6 +103,7 @@ class Overlaps:
         sizes_pred = np.bincount(pred, weights=table.count, minlength=len(pred_ids))
         iou = table.count / (sizes_true[true] + sizes_pred[pred] - table.count)
         objects = (table.truth > 0) & (table.prediction > 0)
+        # the background took part in the sizes but is no object: indices are shifted by the one place that it has
         skip_true, skip_pred = int((true_ids == 0).sum()), int((pred_ids == 0).sum())
         return cls(true_ids[skip_true:], pred_ids[skip_pred:], true[objects] - skip_true, pred[objects] - skip_pred, iou[objects])
 
@@ -111,6 +112,7 @@ class Overlaps:
         reached = np.nonzero(self.iou >= threshold)[0]
         if threshold >= 0.5:
             return self._unambiguous(reached)
+        # at a low threshold most images still have no object with two partners; then there is nothing to decide
         alone = all(np.bincount(side[reached], minlength=1).max() <= 1 for side in (self.true, self.pred))
         return reached if alone else self._assigned(threshold)
 
@@ -130,7 +132,7 @@ class Overlaps:
         from scipy.sparse.csgraph import connected_components
 
         n_true, n_pred = len(self.true_ids), len(self.pred_ids)
-        if not len(self.iou):
+        if not len(self.iou):  # scipy rejects a graph without nodes
             return np.zeros(0, np.intp)
         graph = coo_array((np.ones(len(self.iou)), (self.true, n_true + self.pred)), shape=(n_true + n_pred,) * 2)
         group = connected_components(graph, directed=False)[1][self.true]
@@ -143,6 +145,7 @@ class Overlaps:
             columns, column = np.unique(self.pred[pairs], return_inverse=True)
             gains = np.zeros((len(rows), len(columns)))
             gains[row, column] = gain[pairs]
+            # the assignment is complete: it also pairs objects that do not overlap, which have no position
             position = np.full(gains.shape, -1, np.intp)
             position[row, column] = pairs
             found.append(position[linear_sum_assignment(gains, maximize=True)])
@@ -215,7 +218,7 @@ def pool(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
             sum(score.tp for score in each),
             sum(score.n_true for score in each),
             sum(score.n_pred for score in each),
-            sum(score.mean_true_score * score.n_true for score in each),
+            sum(score.mean_true_score * score.n_true for score in each),  # the summed IoU, which `Scores` does not keep
         )
         for each in _by_threshold(scores)
     ]
@@ -309,6 +312,7 @@ def panoptic_quality(truth: ImageLike, prediction: ImageLike, *, threshold: floa
     return match(truth, prediction, threshold)[0].panoptic_quality
 
 
+# rounded: 0.5 + 0.05 * 7 is 0.8500000000000001, which an IoU of exactly 0.85 would miss
 IOU_RANGE = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 

@@ -11,7 +11,7 @@ from numba import njit
 from morula.core.errors import DataError, OptionError
 from morula.core.image import ImageLike, spatial_array
 
-_DENSE_CELLS = 2**20
+_DENSE_CELLS = 2**20  # 8 MB of int64: a table of this size stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ def _count_dense(truth: np.ndarray, prediction: np.ndarray, table: np.ndarray) -
 def _slot(keys: np.ndarray, counts: np.ndarray, key: np.uint64, shift: np.uint64) -> np.int64:  # pragma: no cover - compiled
     mask = counts.size - 1
     slot = np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> shift)  # Fibonacci hashing, Knuth TAOCP 6.4
+    # linear probing; a count of 0 marks a free slot, so that no key value is reserved
     while counts[slot] != 0 and keys[slot] != key:
         slot = (slot + 1) & mask
     return slot
@@ -54,12 +55,14 @@ def _count_hashed(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray
         t, p, start = truth[i], prediction[i], i
         while i < n and truth[i] == t and prediction[i] == p:
             i += 1
+        # one 64-bit key per pair; sorted by key, the pairs are ordered by truth, then prediction
         key = (np.uint64(t) << np.uint64(32)) | np.uint64(p)
         slot = _slot(keys, counts, key, np.uint64(64 - bits))
         if counts[slot] == 0:
             keys[slot] = key
             used += 1
         counts[slot] += i - start
+        # at most half full: probing stays short
         if 2 * used > counts.size:
             old_keys, old_counts = keys, counts
             bits += 2

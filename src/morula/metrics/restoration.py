@@ -99,13 +99,16 @@ def structural_similarity(truth: np.ndarray, prediction: np.ndarray, *, data_ran
     width = float(np.ptp(truth)) if data_range is None else data_range
     _check_range(width)
     x, y = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
-    edges = [min(window, n - (n + 1) % 2) for n in x.shape]
+    edges = [min(window, n - (n + 1) % 2) for n in x.shape]  # odd, so that every window has a voxel at its centre
     mean_x, mean_y = uniform_filter(x, edges), uniform_filter(y, edges)
+    # n / (n - 1): covariances of a sample, as `skimage.metrics.structural_similarity` computes them by default
     sample = prod(edges) / max(1, prod(edges) - 1)
     var_x = sample * (uniform_filter(x * x, edges) - mean_x**2)
     var_y = sample * (uniform_filter(y * y, edges) - mean_y**2)
     both = sample * (uniform_filter(x * y, edges) - mean_x * mean_y)
+    # K1 = 0.01 and K2 = 0.03 of the paper keep windows without contrast from a division by 0
     a, b = (0.01 * width) ** 2, (0.03 * width) ** 2
     similar = (2 * mean_x * mean_y + a) * (2 * both + b) / ((mean_x**2 + mean_y**2 + a) * (var_x + var_y + b))
+    # only windows that are inside the image count: at the border the filter repeats voxels
     inner = tuple(slice(edge // 2, n - edge // 2) for edge, n in zip(edges, x.shape, strict=True))
     return float(similar[inner].mean())

@@ -276,8 +276,10 @@ class WNetOptions(LevelOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset(cls, values: Any) -> Any:
-        preset = values.get("preset") if isinstance(values, Mapping) else None
+    def _preset(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset")
         return {**WNET_PRESETS[preset], **values} if isinstance(preset, str) and preset in WNET_PRESETS else values
 
 

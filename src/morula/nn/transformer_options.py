@@ -60,7 +60,7 @@ class TransformerOptions(NetworkOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _sizes_of_the_preset(cls, values: Any) -> Any:
+    def _sizes_of_the_preset(cls, values: object) -> object:
         if isinstance(values, Mapping) and values.get("preset") in cls.sizes:
             return {**cls.sizes[values["preset"]], **values}
         return values

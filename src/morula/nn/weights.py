@@ -45,7 +45,7 @@ class StoredModel(NamedTuple):
     sidecar: dict[str, Any]
 
 
-def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, Any], example: Tensor) -> list[Path]:
+def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, object], example: Tensor) -> list[Path]:
     """Write the weights of a network and their description into a folder, each file completely or not at all.
 
     The network is run once with the example, on the CPU in float32; input and outputs are stored and compared when it is loaded.
@@ -256,7 +256,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _checked_tensors(path: Path, stated: Mapping[str, Any]) -> dict[str, Tensor]:
+def _checked_tensors(path: Path, stated: Mapping[str, object]) -> dict[str, Tensor]:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -6,7 +6,7 @@ Short offsets say where objects end, long ones separate objects whose short affi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt, model_validator
@@ -46,7 +46,7 @@ class Options(RepresentationOptions):
 
     @model_validator(mode="before")
     @classmethod
-    def _spellings(cls, values: Any) -> Any:
+    def _spellings(cls, values: object) -> object:
         """Steps along each axis (``z_affinities`` and so on) as offsets."""
         if not isinstance(values, dict) or not {"z_affinities", "y_affinities", "x_affinities"} & set(values):
             return values

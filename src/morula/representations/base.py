@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from morula.core.options import Options
 from morula.core.orientation import Array, Orientation, orientations
@@ -106,6 +107,6 @@ def whole_object_context(spacing: Sequence[float]) -> tuple[int, ...]:
     return tuple(math.ceil(REACH * min(spacing) / length) for length in spacing)
 
 
-def one_channel(values: Any) -> np.ndarray:
+def one_channel(values: ArrayLike) -> np.ndarray:
     """Values (Z)YX as one channel of float32."""
     return np.asarray(values, np.float32)[None]

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.image import spatial_array
+from morula.core.image import ImageLike, spatial_array
 from morula.core.label_image import check_labels
 from morula.core.options import validated
 from morula.core.voxel_size import VoxelSizeLike
 from morula.representations import REPRESENTATIONS
 from morula.representations.base import Representation
 
-Channels = Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str
+Channels = Sequence[str] | Mapping[str, Mapping[str, object] | None] | str
 """Codes or full names, or a mapping from them to options."""
 
 
 def encode(
-    labels: Any, channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None, voxel_size: VoxelSizeLike = None
+    labels: ImageLike, channels: Channels, options: Mapping[str, Mapping[str, object]] | None = None, voxel_size: VoxelSizeLike = None
 ) -> np.ndarray:
     """Channels that a network learns to predict, from a label image.
 
@@ -50,7 +49,7 @@ def encode(
 
 
 def encode_all(
-    representations: Sequence[Representation[Any]], labels: np.ndarray, spacing: Sequence[float], per_object: np.ndarray | None = None
+    representations: Sequence[Representation], labels: np.ndarray, spacing: Sequence[float], per_object: np.ndarray | None = None
 ) -> np.ndarray:
     """Channels C(Z)YX float32 of all representations, one after the other, of checked labels (Z)YX. Errors as theirs.
 
@@ -69,7 +68,7 @@ def encode_all(
     return out
 
 
-def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] | None = None) -> list[Representation[Any]]:
+def build_channels(channels: Channels, options: Mapping[str, Mapping[str, object]] | None = None) -> list[Representation]:
     """Representations by code or full name, with checked options.
 
     Raises:
@@ -83,7 +82,7 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
     own = _by_code(channels) if isinstance(channels, Mapping) else {}
     stated = _by_code(options or {})
     codes = [REPRESENTATIONS.resolve(name) for name in ([channels] if isinstance(channels, str) else channels)]
-    given: dict[str, Mapping[str, Any]] = {code: {**(own.get(code) or {}), **(stated.get(code) or {})} for code in codes}
+    given: dict[str, Mapping[str, object]] = {code: {**(own.get(code) or {}), **(stated.get(code) or {})} for code in codes}
     if not codes:
         raise OptionError("channels.empty", f"must name at least one of {', '.join(REPRESENTATIONS.names)}", key="channels")
     if len(given) != len(codes):
@@ -99,6 +98,6 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, Any]] 
     return [REPRESENTATIONS.load(code)(validated(REPRESENTATIONS.options(code), given[code], f"channel {code}")) for code in codes]
 
 
-def _by_code(options: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
+def _by_code(options: Mapping[str, Mapping[str, object] | None]) -> dict[str, Mapping[str, object] | None]:
     """Options by code, where channels may be given by their full names."""
     return {REPRESENTATIONS.resolve(name): values for name, values in options.items()}

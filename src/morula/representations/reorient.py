@@ -33,18 +33,18 @@ def reorient(representations: Channels, array: Array, orientation: Orientation) 
     result: Any = orientation.apply(array) * 1  # type: ignore[operator] # a copy, of NumPy's arrays and torch's alike
     for each, span in zip(representations, spans, strict=True):
         # a channel of one axis comes from the channel of the axis that is moved there
-        source = _source(representations, each, orientation) if hasattr(each, "axis") else None
+        axis = each.centre_offset_axis
+        source = None if axis is None else _source(representations, each, axis, orientation)
         result[span] = each.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
     return result
 
 
-def _source(representations: Channels, each: Any, orientation: Orientation) -> int | None:
-    """Index of the representation whose axis is moved to the axis of this one."""
-    axis = each.axis
+def _source(representations: Channels, each: Representation, axis: int, orientation: Orientation) -> int | None:
+    """Index of the representation whose axis is moved to the `axis` of this one."""
     if -axis <= orientation.ndim:
         axis = orientation.permutation[axis] - orientation.ndim
     for index, other in enumerate(representations):
-        if getattr(other, "axis", None) == axis and other.options == each.options:
+        if other.centre_offset_axis == axis and other.options == each.options:
             return index
     return None
 
@@ -59,8 +59,10 @@ def common_orientations(representations: Channels, spacing: Sequence[float]) -> 
     """
     found = orientations(spacing)
     for each in representations:
-        if hasattr(each, "axis"):
-            found = [orientation for orientation in found if _source(representations, each, orientation) is not None]
+        axis = each.centre_offset_axis
+        if axis is not None:
+            # with only one of H and V no exchange of y and x is possible: the values of the other one are not there
+            found = [orientation for orientation in found if _source(representations, each, axis, orientation) is not None]
         else:
             own = each.orientations(spacing)
             found = [orientation for orientation in found if orientation in own]

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,17 @@ from morula.core.axes import canonical
 from morula.core.errors import DataError, MorulaError, OptionError
 from morula.core.orientation import orientations
 from morula.core.region import Region
+from morula.data.augment import AUGMENTATIONS
+from morula.data.augment.base import AnyAugmentation, draw
+from morula.data.augment.resample import Fetched
+from morula.io import FORMATS
+from morula.io.read import read, read_labels
+from morula.io.write import write
+from morula.losses import LOSSES
+from morula.measurement.measure import measured_columns
+from morula.metrics import METRICS
+from morula.representations.base import Representation
+from morula.representations.encode import build_channels
 from morula.testing.simulate import simulate
 
 Law = Callable[[str], None]
@@ -71,8 +81,6 @@ def renamed(labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def without_ties(case: Case) -> np.ndarray:
     """Labels without the objects whose centroid is midway between voxels: no voxel can mark such a centre in every orientation."""
-    from morula.measurement.measure import measured_columns
-
     table = measured_columns(case.labels)
     centroids = np.stack([table[f"centroid_{axis}"] for axis in "zyx"[-case.labels.ndim :]], axis=1)
     midway = (np.abs(centroids % 1 - 0.5) < 1e-6).any(axis=1)
@@ -93,16 +101,12 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 # --- representations ---------------------------------------------------------------------------------------------------------------------
 
 
-def _representation(name: str) -> Any:
-    from morula.representations.encode import build_channels
-
+def _representation(name: str) -> Representation:
     return build_channels([name])[0]
 
 
 def representation_says_what_it_is(name: str) -> None:
     """The code equals the name; activation and loss exist."""
-    from morula.losses import LOSSES
-
     each = _representation(name)
     assert each.code == name
     assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
@@ -200,18 +204,14 @@ REPRESENTATION_LAWS: tuple[Law, ...] = (
 _PATCHES = (((24, 24), (1.0, 1.0)), ((9, 18, 18), (2.0, 1.0, 1.0)))
 
 
-def _augmentation(name: str, probability: float) -> Any:
-    from morula.data.augment import AUGMENTATIONS
-
+def _augmentation(name: str, probability: float) -> AnyAugmentation:
     return AUGMENTATIONS.load(name)(AUGMENTATIONS.options(name)(probability=probability))
 
 
-def _augmented(augmentation: Any, seed: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _augmented(
+    augmentation: AnyAugmentation, seed: int, shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Image and labels of a patch after one draw."""
-    from morula.core.region import Region
-    from morula.data.augment.base import draw
-    from morula.data.augment.resample import Fetched
-
     made = simulate(shape=shape, n_objects=6, rng=np.random.default_rng(0), spacing=spacing)
     image, labels = frozen(made.image.astype(np.float32)[None] / 500), frozen(renamed(made.labels.astype(np.uint32)))
     drawn = draw([augmentation], np.random.default_rng(seed), shape, spacing)
@@ -270,8 +270,6 @@ def _pair(ndim: int) -> tuple[np.ndarray, np.ndarray]:
 
 def metric_runs_from_0_to_1(name: str) -> None:
     """The truth itself scores 1, an empty or disjoint prediction 0, a nearly correct one in between."""
-    from morula.metrics import METRICS
-
     metric = METRICS.load(name)
     for ndim in (2, 3):
         truth, prediction = (frozen(each) for each in _pair(ndim))
@@ -284,8 +282,6 @@ def metric_runs_from_0_to_1(name: str) -> None:
 
 def metric_ignores_ids_and_orientation(name: str) -> None:
     """Other ids, and reorienting truth and prediction together, do not change the score."""
-    from morula.metrics import METRICS
-
     metric = METRICS.load(name)
     for ndim in (2, 3):
         truth, prediction = _pair(ndim)
@@ -313,10 +309,6 @@ def _arrays() -> Iterator[tuple[np.ndarray, str, bool]]:
 
 def format_returns_what_was_written(name: str, folder: Path) -> None:
     """What was written is read back exactly, or writing is rejected and leaves no file."""
-    from morula.io import FORMATS
-    from morula.io.read import read, read_labels
-    from morula.io.write import write
-
     implementation = FORMATS.load(name)
     kept = 0
     for number, (array, axes, labels) in enumerate(_arrays()):
@@ -338,10 +330,6 @@ def format_returns_what_was_written(name: str, folder: Path) -> None:
 
 def format_refuses_to_overwrite(name: str, folder: Path) -> None:
     """An existing file is replaced only with `overwrite`, and a rejected write does not change it."""
-    from morula.io import FORMATS
-    from morula.io.read import read
-    from morula.io.write import write
-
     implementation = FORMATS.load(name)
     if not implementation.writes:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import cc3d
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -81,8 +82,6 @@ def label_images(
 
 def _whole(seeds: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """The piece of each number that holds its centre; the rest becomes background."""
-    import cc3d
-
     if not len(centres):
         return seeds
     pieces = cc3d.connected_components(seeds, connectivity=4 if seeds.ndim == 2 else 6)

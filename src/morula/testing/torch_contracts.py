@@ -6,13 +6,18 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from morula.core.errors import DataError
 from morula.core.options import Options
+from morula.losses import LOSSES
+from morula.losses.sums import Sums
+from morula.nn import NETWORKS
+from morula.nn.build import build_network
+from morula.nn.network import Network
+from morula.nn.weights import load_weights, save_weights
 
 Law = Callable[[str], None]
 
@@ -23,7 +28,7 @@ _HEADS = {"channels": 3, "rays": 5}
 
 
 _TOKENS = {"width": 8, "layers": 3, "heads": 2, "token": 4}
-_SMALL: dict[str, dict[str, Any]] = {
+_SMALL: dict[str, dict[str, object]] = {
     "multiresunet": {"features": (6, 8)},
     "residual_encoder_unet": {"features": (4, 6, 8), "blocks": (1, 2, 1)},
     "unetr": {**_TOKENS, "features": 4},
@@ -37,17 +42,13 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 def small_options(name: str) -> Options:
     """Options of a network with few features where the network has such an option."""
-    from morula.nn import NETWORKS
-
     options = NETWORKS.options(name)
     default = {"features": (4, 6, 8)} if "features" in options.model_fields else {}
     small: Options = options.model_validate(_SMALL.get(name, default))
     return small
 
 
-def _network(name: str, ndim: int, heads: dict[str, int] = _HEADS) -> Any:
-    from morula.nn.build import build_network
-
+def _network(name: str, ndim: int, heads: dict[str, int] = _HEADS) -> Network:
     torch.manual_seed(0)
     return build_network(small_options(name), ndim, 2, heads)
 
@@ -99,8 +100,6 @@ def network_is_deterministic(name: str) -> None:
 
 def network_survives_storing(name: str) -> None:
     """Saved and loaded weights give the same output."""
-    from morula.nn.weights import load_weights, save_weights
-
     for ndim in (2, 3):
         network = _network(name, ndim).eval()
         x = next(_inputs(ndim))
@@ -120,7 +119,8 @@ def network_computes_in_half_precision(name: str) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             outputs = network(x)
         sum(y.float().square().mean() for y in outputs.values()).backward()
-        assert all(bool(values.grad.isfinite().all()) for values in network.parameters())
+        gradients = [values.grad for values in network.parameters()]
+        assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
         with torch.no_grad():
             for head, y in network(x).items():
                 assert float((outputs[head].float() - y).abs().mean()) < 0.1 * (1 + float(y.abs().mean()))
@@ -154,9 +154,7 @@ NETWORK_LAWS: tuple[Law, ...] = (
 # --- losses ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _loss(name: str) -> Any:
-    from morula.losses import LOSSES
-
+def _loss(name: str) -> Callable[..., Sums]:
     return LOSSES.load(name)
 
 
@@ -189,7 +187,7 @@ def loss_adds_up(name: str) -> None:
         halves += [loss(logits[..., 2:], target[..., 2:], weight[..., 2:])]
         for parts in (pieces, halves):
             assert all(piece.parts.shape == whole.parts.shape for piece in parts)
-            torch.testing.assert_close(whole.value(sum(piece.parts for piece in parts)), whole.total)
+            torch.testing.assert_close(whole.value(torch.stack([piece.parts for piece in parts]).sum(0)), whole.total)
         assert whole.total.ndim == 0
 
 

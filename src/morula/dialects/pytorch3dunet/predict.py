@@ -198,7 +198,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     with open_output(place, shape, dtype, axes, overwrite=overwrite, chunks=chunks(axes, volume.shape, stride)) as file:
         target = file if options.name == "LazyPredictor" else np.empty(shape, dtype)
         yield from engine.predict(raw, plan, scale, Sink(target, options, engine.channels, volume.shape), name=volume.name)
-        if target is not file:
+        if isinstance(target, np.ndarray):
             file[...] = target
     yield Logged(f"{volume.name} is predicted into {place}")
     yield FileWritten(output, Artefact.LABELS if options.save_segmentation else Artefact.CHANNELS)

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import numpy as np
+
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.family import did_you_mean
@@ -36,7 +39,7 @@ class Request:
 class FileContent:
     """Content of a file: an array (lazy where the format allows it), and its axes and voxel size where the file has them."""
 
-    data: Any
+    data: ArraySource
     axes: Axes | None = None
     voxel_size: VoxelSize | None = None
 
@@ -80,7 +83,7 @@ class Format(ABC):
             OptionError: when the request does not fit the file.
         """
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write an array, in memory or lazy, to a new file.
 
         Raises:
@@ -133,7 +136,7 @@ def pick_level(path: Path, level: int, n_levels: int) -> int:
     return level % n_levels
 
 
-def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> str:
+def choose_dataset(path: Path, found: Mapping[str, object], request: Request) -> str:
     """Name of the requested data set; without a request the only one, or the only one with a customary name.
 
     Customary names are raw, image, data, ...; for labels label, labels, ...; at any depth.
@@ -175,7 +178,7 @@ def choose_dataset(path: Path, found: Mapping[str, Any], request: Request) -> st
     )
 
 
-def check_is_image(path: Path, shape: Sequence[int], dtype: Any) -> None:
+def check_is_image(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
     """Reject arrays that are not images.
 
     Raises:

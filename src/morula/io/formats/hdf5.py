@@ -6,13 +6,15 @@ import io
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import h5py
 import numpy as np
+from numpy.typing import DTypeLike
 
+from morula.core.array import ArraySource
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import FileWriteError
 from morula.core.file_errors import unreadable_file
@@ -30,7 +32,10 @@ from morula.io.formats.base import (
     lengths_to_voxel_size,
     pick_level,
 )
-from morula.io.lazy import LazyArray
+from morula.io.lazy import LazyArray, Opened
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one that is filled piece by piece is compressed once
 
@@ -38,11 +43,13 @@ _CACHE_BYTES = 2**26  # chunks in memory while a file is written, so that one th
 class Hdf5Array(LazyArray):
     """A data set of an HDF5 file that is opened for reading only."""
 
+    path: Path
+
     def __init__(self, path: Path, name: str, found: h5py.Dataset) -> None:
         super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
         self.name = name
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         file = h5py.File(self.path, "r")
         return file[self.name], file.close
 
@@ -84,7 +91,7 @@ class Hdf5(Format):
                 )
         return True
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write one data set (``raw`` or ``label`` unless named), in chunks with gzip."""
         if target.existing is not None:  # the user's file changes in one step, when its copy takes its place
             shutil.copyfile(target.existing, path)
@@ -100,7 +107,7 @@ class _Sink(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         rest = memoryview(data).cast("B")
         length = len(rest)
         try:
@@ -152,7 +159,7 @@ class WritableFile:
                 raise
 
 
-def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target, chunks: Sequence[int] | None = None) -> h5py.Dataset:
+def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Target, chunks: Sequence[int] | None = None) -> h5py.Dataset:
     """An empty data set with axes and voxel size stated, in place of one of the same name."""
     name = target.dataset or ("label" if target.labels else "raw")
     if name in file:
@@ -178,7 +185,7 @@ def create(file: h5py.File, shape: Sequence[int], dtype: Any, target: Target, ch
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
 
-    def visit(name: str, each: Any) -> None:
+    def visit(name: str, each: h5py.HLObject) -> None:
         if isinstance(each, h5py.Dataset) and 2 <= each.ndim <= 5 and each.dtype.kind in "buif":
             found[name] = each
 
@@ -186,7 +193,7 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
-def stated_axes(attributes: Any, ndim: int) -> Axes | None:
+def stated_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
     """Axes that the attributes of a data set state: ``axistags`` (ilastik), ``DIMENSION_LABELS``, ``_ARRAY_DIMENSIONS`` or ``axes``.
 
     Returns:
@@ -210,7 +217,7 @@ def stated_axes(attributes: Any, ndim: int) -> Axes | None:
     return Axes(letters)
 
 
-def stated_size(attributes: Any, axes: Axes) -> VoxelSize | None:
+def stated_size(attributes: Mapping[str, Any], axes: Axes) -> VoxelSize | None:
     """Voxel size that the attribute ``element_size_um`` or ``resolution`` states, (z, y, x) in um."""
     for key in ("element_size_um", "resolution"):
         if key in attributes:
@@ -224,5 +231,5 @@ def stated_size(attributes: Any, axes: Axes) -> VoxelSize | None:
     return None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)

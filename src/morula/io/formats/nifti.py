@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.io.formats.base import FileContent, Format, Request, Target, lengths_to_voxel_size, reject_selection, without_warnings
-from morula.io.lazy import LazyArray, View
+from morula.io.lazy import LazyArray, Opened, View
 
 _LETTERS = "XYZTC"
 _UNITS = {"mm": "mm", "micron": "um", "meter": "m"}
@@ -23,7 +23,9 @@ _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int6
 class NiftiArray(LazyArray):
     """The array of a NIfTI file in its own order (x, y, z, ...), with the file's scaling applied."""
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    path: Path
+
+    def _open(self) -> Opened:
         return _load(self.path).dataobj, lambda: None
 
 
@@ -67,7 +69,7 @@ class Nifti(Format):
         lengths = [float(f"{length:.6g}") for length in lengths]  # stored as float32
         return FileContent(view, axes, lengths_to_voxel_size(lengths, axes.spatial, unit))
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write with the lengths in the header's units and a diagonal matrix."""
         import nibabel
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.file_errors import unreadable_file
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, reject_selection
-from morula.io.lazy import LazyArray
+from morula.io.lazy import LazyArray, Opened
 
 
 class NpyArray(LazyArray):
     """An array mapped into memory."""
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    path: Path
+
+    def _open(self) -> Opened:
         return np.load(self.path, mmap_mode="r", allow_pickle=False), lambda: None
 
 
@@ -37,7 +39,7 @@ class Npy(Format):
         check_is_image(path, array.shape, array.dtype)
         return FileContent(NpyArray(array.shape, array.dtype, path=path))
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write the array as it is."""
         with path.open("wb") as file:
             array = np.ascontiguousarray(data)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.file_errors import unreadable_file
@@ -78,7 +80,7 @@ class OmeZarr(Format):
             return path / "labels" / (target.dataset or "labels")
         return path / target.dataset if target.dataset else path
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write level 0 and build the pyramid from it, both block by block."""
         axes = Axes("".join(letter for letter in "TCZYX" if letter in target.axes))
         if axes != target.axes:
@@ -100,9 +102,9 @@ def _is_image(path: Path) -> bool:
     return "multiscales" in _ome(attributes_of(path))
 
 
-def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
+def _ome(attributes: Mapping[str, object]) -> Mapping[str, object]:
     found = attributes.get("ome", attributes)
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _shape(path: Path) -> tuple[int, ...]:
@@ -141,7 +143,9 @@ def read_level(path: Path, level: int) -> FileContent:
     return FileContent(data, described.axes, described.voxel_size(level))
 
 
-def start(path: Path, shape: Sequence[int], dtype: Any, axes: Axes, voxel_size: VoxelSize | None, *, labels: bool = False) -> Any:
+def start(
+    path: Path, shape: Sequence[int], dtype: DTypeLike, axes: Axes, voxel_size: VoxelSize | None, *, labels: bool = False
+) -> ArrayTarget:
     """The writable level 0 of a new pyramid, marked as unfinished until `finish`.
 
     Raises:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import PIL.Image
 
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, MorulaError, OptionError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, Target, lengths_to_voxel_size, reject_selection, without_warnings
-from morula.io.lazy import LazyArray, View
+from morula.io.lazy import LazyArray, Opened, View
 
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
@@ -44,11 +45,13 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
 class RasterArray(LazyArray):
     """A picture, decoded when it is sliced."""
 
+    path: Path
+
     def __init__(self, shape: tuple[int, ...], dtype: str, mode: str, path: Path) -> None:
         super().__init__(shape, dtype, path=path)
         self.mode = mode
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         with _opened(self.path) as picture:
             return np.asarray(picture if picture.mode == self.mode else picture.convert(self.mode)), lambda: None
 
@@ -78,7 +81,7 @@ class Raster(Format):
             return FileContent(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
         return FileContent(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write a 2D picture; JPEG never for labels."""
         kind = {".png": "PNG", ".bmp": "BMP"}.get(suffix_of(path), "JPEG")
         if kind == "JPEG" and target.labels:
@@ -86,7 +89,7 @@ class Raster(Format):
                 "format.lossy_labels", "JPEG changes ids near edges; labels are not written to it", remedy="Choose .png, .tif or .ome.zarr."
             )
         size = target.voxel_size
-        extra: dict[str, Any] = {}
+        extra: dict[str, tuple[float, float]] = {}
         if size is not None and size.unit != "pixel" and kind != "JPEG":
             size = size.to("um")
             extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
@@ -104,14 +107,14 @@ def _check_declared_size(path: Path, shape: tuple[int, int]) -> None:
         )
 
 
-def _voxel_size(dpi: Any) -> VoxelSize | None:
+def _voxel_size(dpi: Sequence[float] | None) -> VoxelSize | None:
     if not dpi or min(dpi) <= 0:
         return None
     lengths = [float(f"{25400.0 / float(d):.6g}") for d in reversed(dpi)]
     return lengths_to_voxel_size(lengths, "yx") if max(lengths) <= _COARSEST_PIXEL else None
 
 
-def _picture(data: Any, axes: Axes, kind: str) -> np.ndarray:
+def _picture(data: ArraySource, axes: Axes, kind: str) -> np.ndarray:
     letters = [letter for letter, n in zip(axes, data.shape, strict=True) if letter in "YX" or n > 1]
     if set(letters) - set("YXC"):
         raise OptionError(

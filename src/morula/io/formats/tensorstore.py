@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import MissingExtraError
 from morula.core.file_errors import unreadable_file
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
-from morula.io.lazy import LazyArray, View
+from morula.io.lazy import LazyArray, Opened, View
 
 
 class TensorstoreArray(LazyArray):
     """An array that tensorstore opens from a specification, in its own order (x, y, z, ...)."""
 
-    def __init__(self, spec: dict[str, Any], path: Path) -> None:
+    path: Path
+
+    def __init__(self, spec: Mapping[str, object], path: Path) -> None:
         self.spec = spec
         self.path = path
         found = _open(spec, path)
         super().__init__(found.shape, found.dtype.numpy_dtype, path=path, chunks=found.chunk_layout.read_chunk.shape)
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         return _Slices(_open(self.spec, self.path)), lambda: None
 
 
@@ -35,14 +39,14 @@ class _Slices:
     def __init__(self, store: Any) -> None:
         self.store = store
 
-    def __getitem__(self, box: Any) -> Any:
+    def __getitem__(self, box: tuple[slice, ...]) -> np.ndarray:
         # tensorstore keeps the place of a strided slice in its own coordinates; NumPy takes the stride instead
         whole = tuple(slice(part.start, part.stop) for part in box)
         steps = tuple(slice(None, None, part.step) for part in box)
         return self.store[whole].read().result()[steps]
 
 
-def _open(spec: dict[str, Any], path: Path) -> Any:
+def _open(spec: Mapping[str, object], path: Path) -> Any:
     try:
         import tensorstore
     except ImportError:
@@ -121,7 +125,7 @@ def _n5_datasets(path: Path) -> list[str]:
     return found
 
 
-def _n5_axes(attributes: dict[str, Any], shape: tuple[int, ...]) -> Axes:
+def _n5_axes(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Axes:
     """Stated axes stand in the order of the file, x first."""
     names = attributes.get("axes", ())
     letters = "".join(str(name)[:1].upper() for name in names)[::-1]

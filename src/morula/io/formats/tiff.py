@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
+from morula.core.array import ArraySource
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import DataError, FileReadError, MorulaError, OptionError
 from morula.core.file_errors import unreadable_file
@@ -21,7 +22,7 @@ from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import BLOCK_BYTES
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, lengths_to_voxel_size, pick_level, without_warnings
-from morula.io.lazy import LazyArray, View
+from morula.io.lazy import LazyArray, Opened, View
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
@@ -67,11 +68,13 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
 class TiffArray(LazyArray):
     """One level of one series: mapped into memory where it lies uncompressed in one piece, else decoded a strip or tile at a time."""
 
-    def __init__(self, path: Path, series: int, level: int, found: Any) -> None:
+    path: Path
+
+    def __init__(self, path: Path, series: int, level: int, found: tifffile.TiffPageSeries) -> None:
         super().__init__(found.shape, found.dtype, path=path)
         self.series, self.level = series, level
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         tif = tifffile.TiffFile(self.path)
         try:
             return self._handle_of(tif)
@@ -79,7 +82,7 @@ class TiffArray(LazyArray):
             tif.close()
             raise
 
-    def _handle_of(self, tif: tifffile.TiffFile) -> tuple[Any, Callable[[], object]]:
+    def _handle_of(self, tif: tifffile.TiffFile) -> Opened:
         import zarr
 
         series = tif.series[self.series]
@@ -128,7 +131,7 @@ class Tiff(Format):
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
             return FileContent(TiffArray(path, number, level, series), axes, voxel_size)
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types become OME-TIFF or plain."""
         data, axes = _arranged(data, target.axes)
         big = math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
@@ -152,7 +155,7 @@ class Tiff(Format):
         )
 
 
-def _kind(data: Any, axes: str, *, big: bool, ome: bool) -> str:
+def _kind(data: ArraySource, axes: str, *, big: bool, ome: bool) -> str:
     """The metadata that hold this array: ImageJ's where they can, unless OME is asked for; OME's; or tifffile's own (plain).
 
     Readers of ImageJ's and OME's metadata drop a Z or C of length 1, and tifffile takes a width of 1 for a sample.
@@ -200,7 +203,7 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
     return largest[0]
 
 
-def _check_planes(path: Path, series: Any) -> None:
+def _check_planes(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Raise for planes that the metadata declare but the file (or a companion file) does not contain; tifffile reads them as zeros."""
     missing = [number for number, page in enumerate(series.pages) if page is None]
     if missing:
@@ -213,7 +216,7 @@ def _check_planes(path: Path, series: Any) -> None:
         )
 
 
-def _check_declared_size(path: Path, series: Any) -> None:
+def _check_declared_size(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Raise where the declared shape cannot be true, before anything of that size is allocated."""
     size = math.prod(series.shape) * series.dtype.itemsize
     if not series.is_multifile and size > _LARGEST_RATIO * (path.stat().st_size + _SMALL_FILE):
@@ -225,7 +228,7 @@ def _check_declared_size(path: Path, series: Any) -> None:
         )
 
 
-def _check_segments(path: Path, series: Any) -> None:
+def _check_segments(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Raise for strips or tiles without data, which tifffile reads as zeros."""
     for number, page in enumerate(series.pages):
         if page is None:
@@ -243,7 +246,7 @@ def _check_segments(path: Path, series: Any) -> None:
             )
 
 
-def _check_complete(path: Path, series: Any) -> None:
+def _check_complete(path: Path, series: tifffile.TiffPageSeries) -> None:
     if series.is_multifile:
         return
     size = path.stat().st_size
@@ -336,7 +339,7 @@ def _meaningful(lengths: dict[str, float], unit: float) -> bool:
     return bool(lengths) and all(length * unit <= _COARSEST_PIXEL for length in lengths.values())
 
 
-def _arranged(data: Any, axes: Axes) -> tuple[Any, str]:
+def _arranged(data: ArraySource, axes: Axes) -> tuple[ArraySource, str]:
     """Array and tifffile's letters in the order TZCYX, or with the samples S last for 8-bit RGB."""
     samples = axes.endswith("YXC") and data.shape[-1] in (3, 4) and data.dtype in (np.uint8, np.uint16)
     order = [letter for letter in ("TZYXC" if samples else "TZCYX") if letter in axes]
@@ -346,20 +349,20 @@ def _arranged(data: Any, axes: Axes) -> tuple[Any, str]:
     return data, "".join(order).replace("C", "S") if samples else "".join(order)
 
 
-def _pages(data: Any, axes: str) -> Any:
+def _pages(data: ArraySource, axes: str) -> np.ndarray | Iterator[np.ndarray]:
     if isinstance(data, np.ndarray) or math.prod(data.shape) * np.dtype(data.dtype).itemsize <= BLOCK_BYTES:
         return np.asarray(data)
     leading = data.shape[: -3 if axes.endswith("S") else -2]
     return (np.asarray(data[index]) for index in np.ndindex(*leading))
 
 
-def _imagej_sizes(size: VoxelSize | None) -> dict[str, Any]:
+def _imagej_sizes(size: VoxelSize | None) -> dict[str, object]:
     if size is None:
         return {}
     return {"unit": size.unit, **({} if size.z is None else {"spacing": size.z})}
 
 
-def _ome_sizes(size: VoxelSize | None) -> dict[str, Any]:
+def _ome_sizes(size: VoxelSize | None) -> dict[str, object]:
     if size is None:
         return {}
     unit = {"um": "µm", "inch": "in"}.get(size.unit, size.unit)
@@ -368,5 +371,5 @@ def _ome_sizes(size: VoxelSize | None) -> dict[str, Any]:
     return {**sizes, **{f"{name}Unit": unit for name in sizes}}
 
 
-def _plain_sizes(size: VoxelSize | None) -> dict[str, Any]:
+def _plain_sizes(size: VoxelSize | None) -> dict[str, object]:
     return {} if size is None else {"voxel_size": size.asdict()}

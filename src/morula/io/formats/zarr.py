@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level, without_warnings
 from morula.io.formats.hdf5 import stated_axes, stated_size
-from morula.io.lazy import LazyArray
+from morula.io.lazy import LazyArray, Opened
+
+if TYPE_CHECKING:
+    import zarr
 
 
 class ZarrArray(LazyArray):
     """A Zarr array that is opened for reading only. Chunks that were never written are zeros, as Zarr defines; damaged ones are errors."""
+
+    path: Path
 
     def __init__(self, path: Path) -> None:
         found = open_array(path)
@@ -32,11 +39,11 @@ class ZarrArray(LazyArray):
         self.attributes = dict(found.attrs)
         self.names = getattr(found.metadata, "dimension_names", None)
 
-    def _open(self) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> Opened:
         return open_array(self.path), lambda: None
 
 
-def open_array(path: Path, mode: str = "r") -> Any:
+def open_array(path: Path, mode: str = "r") -> zarr.Array:
     """The Zarr array at a path.
 
     Raises:
@@ -114,8 +121,8 @@ def read_array(path: Path) -> FileContent:
 
 
 def create_array(
-    path: Path, shape: Sequence[int], dtype: Any, axes: str, *, attributes: dict[str, Any] | None = None, version: int = 3
-) -> Any:
+    path: Path, shape: Sequence[int], dtype: DTypeLike, axes: str, *, attributes: Mapping[str, Any] | None = None, version: int = 3
+) -> zarr.Array:
     """An empty array, chunked for (Z)YX work; missing groups above it are made by `create_groups`."""
     extra: dict[str, Any] = (
         {"dimension_names": list(axes.lower())} if version == 3 else {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
@@ -129,7 +136,7 @@ def create_array(
             dtype=np.dtype(dtype),
             chunks=chunk_shape(shape, axes),
             zarr_format=version,  # type: ignore[arg-type]
-            attributes=attributes or {},
+            attributes=dict(attributes or {}),
             overwrite=True,
             **extra,
         )
@@ -144,7 +151,7 @@ def create_groups(root: Path, inner: Path, version: int = 3) -> None:
             return
 
 
-def put_attributes(path: Path, attributes: dict[str, Any], version: int = 3) -> None:
+def put_attributes(path: Path, attributes: Mapping[str, object], version: int = 3) -> None:
     """Write the attributes of a group, which is made where there is none; former attributes go."""
     import zarr
 
@@ -152,7 +159,7 @@ def put_attributes(path: Path, attributes: dict[str, Any], version: int = 3) -> 
         zarr.open_group(str(path), mode="a", zarr_format=version).attrs.put(attributes)  # type: ignore[arg-type]
 
 
-def fill(target: Any, data: Any) -> None:
+def fill(target: ArrayTarget, data: ArraySource) -> None:
     """Copy an array, in memory or lazy, into a Zarr array of the same shape, block by block."""
     for box in blocks(target.shape, block_shape(target.shape, target.dtype.itemsize, target.chunks)):
         target[box.slices] = np.asarray(data[box.slices])
@@ -204,10 +211,10 @@ class Zarr(Format):
         """The array's own folder: the path, or the data set in it."""
         return path / target.dataset if target.dataset else path
 
-    def write(self, path: Path, data: Any, target: Target) -> None:
+    def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write a version 3 array."""
         size = target.voxel_size
-        attributes: dict[str, Any] = {}
+        attributes: dict[str, object] = {}
         if size is not None and size.unit != "pixel":
             size = size.to("um")
             attributes["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
