@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from morula.core.options import rename_keys
 from morula.inference.options import Prediction
@@ -73,20 +72,20 @@ def renamed_place(place: Place) -> Place:
     return place
 
 
-def _inside(data: Any, section: Place) -> Any:
+def _inside(data: object, section: Place) -> object:
     for key in section:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data
 
 
-def _replaced(data: Any, section: Place, values: Mapping[str, Any]) -> Any:
+def _replaced(data: object, section: Place, values: Mapping[str, object]) -> object:
     """A nested mapping with the mapping at one place replaced; the given one stays as it is."""
-    if not section:
+    if not section or not isinstance(data, Mapping):
         return dict(values)
     return {key: _replaced(inner, section[1:], values) if key == section[0] else inner for key, inner in data.items()}
 
 
-def _replaced_tuned(data: Any) -> Any:
+def _replaced_tuned(data: object) -> object:
     """The record of a search for settings, whose values have dotted keys, under the present names."""
     record = _inside(data, ("objects", "tuned"))
     if not isinstance(record, Mapping):
@@ -95,6 +94,6 @@ def _replaced_tuned(data: Any) -> Any:
     return _replaced(data, ("objects", "tuned"), present)
 
 
-def _present(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _present(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         yield renamed(key), value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -49,7 +49,7 @@ class Source(Options):
         return self
 
 
-def _share_as_number(value: Any) -> Any:
+def _share_as_number(value: object) -> object:
     """A share as a number; anything else is returned as it is."""
     return fraction(value) if isinstance(value, str | float | int) and not isinstance(value, bool) else value
 

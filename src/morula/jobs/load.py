@@ -6,9 +6,9 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails
 
 from morula.core.errors import JobError, OptionError, Problem
@@ -21,7 +21,7 @@ _MOST_DOTS = 20
 """Dots in the key of an override; no key of a job has as many."""
 
 
-def load_job(path: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), stage: int | None = None) -> Job:
+def load_job(path: str | Path | Mapping[str, object], *, overrides: Iterable[str] = (), stage: int | None = None) -> Job:
     """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
 
     `stage` chooses a document of a file with several, counted from 1.
@@ -104,7 +104,7 @@ def _foreign(key: str, program: str, remedy: str, document: Document) -> Problem
     return Problem(key, rule, document.line((key,)), document.file, code="job.other_program", remedy=remedy)
 
 
-def frozen(value: Any) -> Any:
+def frozen(value: object) -> object:
     """Lists as tuples, at every depth: strict validation takes a tuple for a tuple.
 
     Examples:
@@ -116,7 +116,7 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
-def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
+def _override(data: dict[str, object], text: str) -> tuple[str, ...]:
     """Set ``a.b.c=value`` in a nested mapping that the caller owns; a note where the key has an earlier name.
 
     Raises:
@@ -137,13 +137,14 @@ def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
         inner = data.get(parent)
         if isinstance(inner, str):  # a bare name such as `network: unet` gains options
             inner = {"kind": inner}
-        data[parent] = inner if isinstance(inner, dict) else {}
-        data = data[parent]
+        inner = inner if isinstance(inner, dict) else {}
+        data[parent] = inner
+        data = inner
     data[last] = _override_value(key.strip(), value) if value.strip() else None
     return () if present == key.strip() else (renaming_note(key.strip(), present),)
 
 
-def _override_value(key: str, text: str) -> Any:
+def _override_value(key: str, text: str) -> object:
     """The value of an override.
 
     Raises:
@@ -182,7 +183,7 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
     return job.model_copy(update=update)
 
 
-def _problem(error: ErrorDetails, document: Document, schema: Mapping[str, Any]) -> Problem:
+def _problem(error: ErrorDetails, document: Document, schema: JsonSchemaValue) -> Problem:
     """One error of pydantic as a problem at the user's line."""
     place = _place(error, document.data)
     key, line = ".".join(map(str, place)), document.line(place)
@@ -196,7 +197,7 @@ def _problem(error: ErrorDetails, document: Document, schema: Mapping[str, Any])
     return problem
 
 
-def _place(error: ErrorDetails, data: Any) -> Place:
+def _place(error: ErrorDetails, data: object) -> Place:
     """Path of an error in the document: the model's own path without union tags, with the names that stand for a `kind`."""
     place: list[str | int] = []
     location = list(error["loc"])
@@ -219,9 +220,9 @@ def _place(error: ErrorDetails, data: Any) -> Place:
     return tuple(place)
 
 
-def _keys(schema: Mapping[str, Any], place: Place, data: Any) -> set[str]:
+def _keys(schema: JsonSchemaValue, place: Place, data: object) -> set[str]:
     """Keys that the schema allows at a place of the document."""
-    nodes: list[Mapping[str, Any]] = [schema]
+    nodes: list[JsonSchemaValue] = [schema]
     for part in place:
         inner = data.get(part) if isinstance(data, dict) else data[part] if isinstance(data, list) and isinstance(part, int) else None
         found = []
@@ -243,7 +244,7 @@ def _keys(schema: Mapping[str, Any], place: Place, data: Any) -> set[str]:
     }
 
 
-def _alternatives(nodes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], data: Any) -> list[Mapping[str, Any]]:
+def _alternatives(nodes: Sequence[JsonSchemaValue], schema: JsonSchemaValue, data: object) -> list[JsonSchemaValue]:
     """The plain schemas behind references and unions; of tagged unions the one whose `kind` the data names, else all."""
     plain = []
     todo = list(nodes)
@@ -254,7 +255,7 @@ def _alternatives(nodes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any],
         elif "oneOf" in node or "anyOf" in node:
             mapping = node.get("discriminator", {}).get("mapping", {})
             kind = node.get("pick") or (data.get("kind") if isinstance(data, dict) else None)
-            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(member) for member in node.get("oneOf", node.get("anyOf"))]
+            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(member) for member in node.get("oneOf", node.get("anyOf", ()))]
         else:
             plain.append(node)
     return plain

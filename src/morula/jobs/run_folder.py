@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, MissingFileError
@@ -160,7 +160,7 @@ class RunFolder:
             part.write_text(dump(document), encoding="utf-8")
         return self.job_file
 
-    def write_provenance(self, facts: Mapping[str, Any]) -> Path:
+    def write_provenance(self, facts: Mapping[str, object]) -> Path:
         """Add facts to the record; the environment is always in it."""
         known = json.loads(self.provenance_file.read_text(encoding="utf-8")) if self.provenance_file.is_file() else {}
         record = {**known, "environment": environment(), "written": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
@@ -168,7 +168,7 @@ class RunFolder:
             part.write_text(json.dumps(record, indent=1), encoding="utf-8")
         return self.provenance_file
 
-    def write_images(self, rows: Iterable[Mapping[str, Any]]) -> Path:
+    def write_images(self, rows: Iterable[Mapping[str, object]]) -> Path:
         """Record the paths of raw image, truth and result of each image."""
         self.images_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(self.images_file) as part:

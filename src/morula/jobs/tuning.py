@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from morula.core.variants import expand_variant, variant_types
 from morula.jobs.job import Job
@@ -16,7 +15,7 @@ REFINE = "objects.refine."
 """Keys that begin so name an operation on objects: 0 or false leaves it out, true or a number is its setting."""
 
 
-def changed(job: Job, values: Mapping[str, Any]) -> Job:
+def changed(job: Job, values: Mapping[str, object]) -> Job:
     """The job with other values at dotted keys, checked as a whole.
 
     Raises:
@@ -42,7 +41,7 @@ def changed(job: Job, values: Mapping[str, Any]) -> Job:
     return validate(Document(document, {}, None))
 
 
-def with_operation(operations: list[Any], name: str, value: Any) -> list[Any]:
+def with_operation(operations: Sequence[Mapping[str, object]], name: str, value: object) -> list[Mapping[str, object]]:
     """Operations on objects with the setting of one of them replaced, left out (0, false), or put at the end.
 
     Examples:
