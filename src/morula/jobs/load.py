@@ -255,7 +255,8 @@ def _alternatives(nodes: Sequence[JsonSchemaValue], schema: JsonSchemaValue, dat
         elif "oneOf" in node or "anyOf" in node:
             mapping = node.get("discriminator", {}).get("mapping", {})
             kind = node.get("pick") or (data.get("kind") if isinstance(data, dict) else None)
-            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(member) for member in node.get("oneOf", node.get("anyOf", ()))]
+            members = node["oneOf"] if "oneOf" in node else node["anyOf"]
+            todo += [{"$ref": mapping[kind]}] if kind in mapping else [dict(member) for member in members]
         else:
             plain.append(node)
     return plain

@@ -58,7 +58,7 @@ class _Rejected(yaml.MarkedYAMLError):
 class _Loader(yaml.SafeLoader):
     """Composes nodes within the bounds; values are made of the nodes by `_value`, never by PyYAML's constructors."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}  # type: ignore[misc]  # one per class, as PyYAML uses it
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
