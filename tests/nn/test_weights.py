@@ -155,7 +155,7 @@ def test_damaged_description(tmp_path, text):
         read_sidecar(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("kind", "unetx"), ("options", {"colour": 1}), ("ndim", 7), ("heads", {})])
+@pytest.mark.parametrize(("key", "value"), [("kind", "unetx"), ("options", {"colour": 1}), ("options", {"features": [20000, 40000]})])
 def test_unknown_network(tmp_path, key, value):
     stored(tmp_path)
     described = read_sidecar(tmp_path)["network"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,8 +79,10 @@ def _run(path: Path) -> None:
     if not facts.is_file():
         echo("  model       none yet: the training is not finished")
         return
-    stored = json.loads(facts.read_text(encoding="utf-8"))
-    architecture = stored["network"]
-    echo(f"  model       {architecture['kind']}, {architecture['ndim']}D, {architecture['in_channels']} channel(s) in")
-    echo(f"  channels    {', '.join(stored['channels'])}")
-    echo(f"  voxel size  {stored['voxel_size']}")
+    from morula.models.description import read_description
+
+    stored = read_description(model)
+    architecture = stored.network
+    echo(f"  model       {architecture.kind}, {architecture.ndim}D, {architecture.in_channels} channel(s) in")
+    echo(f"  channels    {', '.join(stored.channels)}")
+    echo(f"  voxel size  {stored.voxel_size.asdict()}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from morula.core.errors import MissingFileError
-from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
-from morula.jobs.load import validate
-from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
 from morula.models.checkpoint_formats import checkpoint_format
+from morula.models.description import read_description
 from morula.models.model import Model
 from morula.nn.weights import load_weights
 
@@ -43,18 +41,17 @@ def load(path: str | Path) -> Model:
             else "Name a run folder whose training has finished, or its model folder."
         )
         raise MissingFileError("model.missing", "holds no model: there is no model/model.json", file=path, remedy=remedy)
-    network, facts = load_weights(folder)
-    built = facts["network"]
-    job = validate(Document(facts["job"], {}, str(folder / "model.json")))
-    voxel_size = VoxelSize(**facts["voxel_size"])
-    ndim = built["ndim"]
+    described = read_description(folder)  # before the weights, which take longer
+    network, _ = load_weights(folder)
+    job, voxel_size, ndim = described.job, described.voxel_size, network.ndim
     method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=ndim, spacing=voxel_size.spacing(ndim))
-    stored = facts["normalisation"]
+    described.check_method(method.channels, method.heads)
+    stored = described.normalisation
     return Model(
         job=job,
         network=network,
         method=method,
-        in_channels=built["in_channels"],
+        in_channels=network.in_channels,
         voxel_size=voxel_size,
-        normalisation=None if stored is None else Normalisation.from_dict(stored),
+        normalisation=None if stored is None else Normalisation.from_dict(stored.model_dump()),
     )

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import nn
 
 from morula.core.errors import OptionError
 from morula.core.options import Options
 from morula.nn import NETWORKS
+from morula.nn.blueprint import Blueprint, blueprint, check_fits
 from morula.nn.network import Network
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def plan_network(options: Mapping[str, object], ndim: int, in_channels: int, heads: Mapping[str, int]) -> Blueprint:
+    """The blueprint of a network: what it will need, before it is built. Arguments and errors as of `build_network`.
+
+    Examples:
+        >>> plan_network({"kind": "unet", "features": [4, 8]}, 2, 1, {"F": 1}).weights
+        1677
+    """
+    settings = dict(options)
+    kind = str(settings.pop("kind", "unet"))
+    return blueprint(NETWORKS.load(kind), NETWORKS.options(kind).model_validate(settings), ndim, in_channels, heads)
 
 
 def build_network(options: str | Options | Mapping[str, object], ndim: int, in_channels: int, heads: Mapping[str, int]) -> Network:
@@ -27,7 +41,8 @@ def build_network(options: str | Options | Mapping[str, object], ndim: int, in_c
 
     Raises:
         UnknownNameError: for an unknown network.
-        OptionError: for options of no network, or axes, channels or heads that are not supported.
+        OptionError: for options of no network, axes, channels or heads that are not supported, or a network that does not fit into
+            the memory.
         pydantic.ValidationError: for invalid values in a mapping.
 
     Examples:
@@ -43,7 +58,10 @@ def build_network(options: str | Options | Mapping[str, object], ndim: int, in_c
         chosen = NETWORKS.options(kind).model_validate(settings)
     else:
         chosen, kind = options, kind_of(options)
-    network: Network = NETWORKS.load(kind)(chosen, ndim=ndim, in_channels=in_channels, heads=heads)
+    network_type: type[Network] = NETWORKS.load(kind)
+    # the sizes first: options of a few digits can ask for more memory than there is
+    check_fits(blueprint(network_type, chosen, ndim, in_channels, heads), psutil.virtual_memory().available)
+    network: Network = network_type(chosen, ndim=ndim, in_channels=in_channels, heads=heads)
     return network
 
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import pickle
 import struct
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from morula.core.atomic import atomic
 from morula.core.errors import MissingFileError, ModelError, OptionError, UnknownNameError
-from morula.nn.build import build_network, kind_of
+from morula.core.options import problem_of
+from morula.nn.build import build_network, kind_of, plan_network
 from morula.nn.network import Network
 
 WEIGHTS = "weights.safetensors"
@@ -36,6 +38,41 @@ TOLERANCE = 1e-4  # relative to the largest test output; rounding differs betwee
 _INPUT, _OUTPUT = "test:input", "test:output:"  # names of parameters contain no colon
 # errors of torch.load for files that are no checkpoints, found by trying
 _DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError, AssertionError, struct.error)
+
+
+MAX_SIDECAR = 16 << 20
+"""Longest ``model.json`` in bytes."""
+MAX_EXAMPLE = 1 << 24
+"""Most voxels of a stored test input: the network is run on it."""
+
+
+class _Described(BaseModel):
+    """Base of the schema of ``model.json``: wrong types are errors, further keys are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _NetworkFacts(_Described):
+    kind: str
+    options: dict[str, Any]
+    ndim: Literal[2, 3]
+    in_channels: int = Field(ge=1, le=4096)
+    heads: dict[str, Annotated[int, Field(ge=1, le=2**16)]] = Field(min_length=1, max_length=256)
+
+
+class _WeightsFacts(_Described):
+    file: str = Field(pattern=r"^[\w.-]+$", max_length=100)
+    """A plain file name: a path could lead out of the folder of the model."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Sidecar(_Described):
+    """What every ``model.json`` holds."""
+
+    format: int = Field(ge=1, le=FORMAT)
+    network: _NetworkFacts
+    weights: _WeightsFacts
 
 
 class StoredModel(NamedTuple):
@@ -77,7 +114,9 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, obj
             remedy="Train again, with a lower training.optimiser.lr.",
         )
     tensors = {**network.state_dict(), _INPUT: example, **{_OUTPUT + name: output for name, output in outputs.items()}}
-    content = save({name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()})
+    # the order of the channels is stored beside the weights, whose checksum covers it: swapped names would load and mean other channels
+    channels = {"channels": json.dumps(sidecar["channels"])} if "channels" in sidecar else None
+    content = save({name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}, metadata=channels)
     described = {
         "format": FORMAT,
         "morula": VERSION,
@@ -139,8 +178,10 @@ def load_weights(folder: str | Path) -> StoredModel:
         raise MissingFileError(
             "model.weights_missing", f"{SIDECAR} refers to this file", file=path, remedy="Copy the whole folder of the model."
         )
-    tensors = _checked_tensors(path, sidecar["weights"])
-    network = _rebuilt(sidecar["network"], folder / SIDECAR)
+    _check_file(path, sidecar["weights"])
+    network = _rebuilt(sidecar["network"], folder / SIDECAR, _shapes_of(path))
+    _check_channels(path, sidecar)
+    tensors = _tensors(path)
     # test data are stored with the weights, so that both have one checksum
     tests = {name: tensors.pop(name) for name in list(tensors) if name == _INPUT or name.startswith(_OUTPUT)}
     fill(network, tensors, source=str(path))
@@ -161,20 +202,43 @@ def read_sidecar(folder: str | Path) -> dict[str, Any]:
         raise MissingFileError(
             "model.missing", f"a model is a folder with {WEIGHTS} and {SIDECAR}", file=path, remedy="Give the path of such a folder."
         )
+    content = read_json(path)
     try:
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
-        version = int(sidecar["format"])
-        for part, keys in (("network", {"kind", "options", "ndim", "in_channels", "heads"}), ("weights", {"file", "sha256", "bytes"})):
-            if version <= FORMAT and not keys <= set(sidecar[part]):
-                raise KeyError(part)
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            "model.damaged", f"is not the description of a model ({error!r})", file=path, remedy="Copy the model again."
-        ) from error
-    if version > FORMAT:
-        rule = f"was written by Morula {sidecar.get('morula', '?')}; Morula {VERSION} reads formats up to {FORMAT}"
-        raise ModelError("model.newer_format", rule, key="format", value=version, file=path, remedy="Update Morula.")
-    return dict(sidecar)
+        if isinstance(content, Mapping) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+            rule = f"was written by Morula {str(content.get('morula', '?'))[:20]}; Morula {VERSION} reads formats up to {FORMAT}"
+            raise ModelError("model.newer_format", rule, key="format", value=content["format"], file=path, remedy="Update Morula.")
+        Sidecar.model_validate(content)
+    except ValidationError as error:
+        raise damaged(error, path) from error
+    return dict(content)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of a model.
+
+    Raises:
+        ModelError: when it is no JSON, or larger than `MAX_SIDECAR`.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SIDECAR + 1)
+        if len(text) > MAX_SIDECAR:
+            raise ModelError("model.too_large", f"is larger than {MAX_SIDECAR >> 20} MiB", file=path, remedy="Copy the model again.")
+        return json.loads(text)
+    # ValueError: text that is no JSON or no UTF-8, and integers of thousands of digits; RecursionError: thousands of nested lists
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, ModelError):
+            raise
+        rule = f"is not the description of a model ({_first_line(error)[:120]})"
+        raise ModelError("model.damaged", rule, file=path, remedy="Copy the model again.") from error
+
+
+def damaged(error: ValidationError, path: Path) -> ModelError:
+    """The error for a description that breaks its schema: the first key that does."""
+    first = error.errors(include_url=False)[0]
+    problem = problem_of(first, ".".join(map(str, first["loc"])))
+    rule = f"is not the description of a model: {problem.rule}"
+    return ModelError("model.damaged", rule, key=problem.key, value=problem.value, file=path, remedy="Copy the model again.")
 
 
 def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -183,20 +247,27 @@ def fill(network: torch.nn.Module, tensors: Mapping[str, Tensor], *, source: str
     Raises:
         ModelError: when a tensor is missing, unknown or of another shape; the network is then unchanged.
     """
-    own = network.state_dict()
     # everything is compared first: load_state_dict would change a part of the network before it fails
-    faults = [f"{name} is missing" for name in own if name not in tensors]
-    faults += [f"{name} is not part of the network" for name in tensors if name not in own]
+    own = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    _compare({name: tuple(values.shape) for name, values in tensors.items()}, own, source=source)
+    network.load_state_dict(dict(tensors))
+
+
+def _compare(stored: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]], *, source: str) -> None:
+    """Names and shapes of stored tensors must be those of the network.
+
+    Raises:
+        ModelError: with the first five that differ.
+    """
+    faults = [f"{name} is missing" for name in own if name not in stored]
+    faults += [f"{name} is not part of the network" for name in stored if name not in own]
     faults += [
-        f"{name} has shape {tuple(tensors[name].shape)} instead of {tuple(values.shape)}"
-        for name, values in own.items()
-        if name in tensors and tensors[name].shape != values.shape
+        f"{name} has shape {stored[name]} instead of {shape}" for name, shape in own.items() if name in stored and stored[name] != shape
     ]
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         rule = f"the weights do not fit the network: {shown}"
         raise ModelError("weights.other_network", rule, file=source, remedy="Use weights of the same network and options.")
-    network.load_state_dict(dict(tensors))
 
 
 def read_checkpoint(path: str | Path, *, stand_ins: Mapping[str, type] | None = None) -> Any:
@@ -256,7 +327,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _checked_tensors(path: Path, stated: Mapping[str, object]) -> dict[str, Tensor]:
+def _check_file(path: Path, stated: Mapping[str, object]) -> None:
+    """Compare size and checksum of the file of the weights with those in the description."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -273,19 +345,56 @@ def _checked_tensors(path: Path, stated: Mapping[str, object]) -> dict[str, Tens
             file=path,
             remedy="Copy both files of the model again.",
         )
+
+
+def _shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors by name, from the header of the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise _no_safetensors(path, error) from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
+        raise _no_safetensors(path, error) from error
+
+
+def _no_safetensors(path: Path, error: SafetensorError) -> ModelError:
+    return ModelError("weights.no_safetensors", f"is no safetensors file ({error})", file=path, remedy="Copy the model again.")
+
+
+def _check_channels(path: Path, sidecar: Mapping[str, Any]) -> None:
+    """The names of the channels must be those that were stored with the weights; models of earlier versions store none."""
+    with safe_open(path, framework="pt") as file:
+        stored = (file.metadata() or {}).get("channels")
+    if stored is not None and stored != json.dumps(sidecar.get("channels")):
+        rule = f"names other channels than were stored with the weights, {stored[:200]}"
         raise ModelError(
-            "weights.no_safetensors", f"is no safetensors file ({error})", file=path, remedy="Copy the model again."
-        ) from error
+            "model.channels_differ",
+            rule,
+            key="channels",
+            value=sidecar.get("channels"),
+            file=path.parent / SIDECAR,
+            remedy="Copy both files of the model again.",
+        )
 
 
-def _rebuilt(described: Mapping[str, Any], path: Path) -> Network:
+def _rebuilt(described: Mapping[str, Any], path: Path, stored: Mapping[str, tuple[int, ...]]) -> Network:
+    """The described network, built only when its tensors have the stored names and shapes."""
     try:
         settings = {**described["options"], "kind": described["kind"]}
-        return build_network(settings, described["ndim"], described["in_channels"], described["heads"])
+        arguments = (described["ndim"], described["in_channels"], described["heads"])
+        planned = plan_network(settings, *arguments).shapes
+        _compare({name: shape for name, shape in stored.items() if ":" not in name}, planned, source=str(path.parent / WEIGHTS))
+        if math.prod(stored.get(_INPUT, ())) > MAX_EXAMPLE:
+            rule = f"has a test input of more than {MAX_EXAMPLE:,} voxels"
+            raise ModelError("weights.test_input_too_large", rule, file=path.parent / WEIGHTS, remedy="Store the model again.")
+        return build_network(settings, *arguments)
     except (ValidationError, UnknownNameError, OptionError, TypeError) as error:
         rule = f"describes a network that Morula {VERSION} cannot build: {error}"
         raise ModelError("model.unknown_network", rule, file=path, remedy="Use the version that wrote it.") from error
