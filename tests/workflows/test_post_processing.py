@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import morula
 from morula.cli.app import app
-from morula.core.errors import JobError
 from morula.measurement.csv_table import read_table
+from morula.testing.errors import raises
 
 OBJECTS = """
 objects:
@@ -69,18 +69,19 @@ def check_scores(run: Path, data2d: Path) -> None:
 
 def test_conditions_are_checked_before_anything_runs(data2d: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "wrong.yaml"
-    for text, key, message in (
-        ("objects: {filter: [[sphericity < 0.5]]}", "objects.filter", "that is not measured"),
-        ("objects: {filter: [[area about 5]]}", "objects.filter", "is not a condition"),
-        ("objects: {filter: [[area_nm2 > 5]]}", "objects.filter", "that is not measured"),
-        ("objects: {refine: [{voronoi: {channel: B}}]}", "objects.refine", "needs the channel B"),
-        ("prediction: {median: [{axes: yz}]}", "prediction.median", "but the images are 2D"),
-        ("prediction: {median: [{axes: xy, size: 4}]}", "prediction.median", "4 is even"),
+    for text, key, code in (
+        ("objects: {filter: [[sphericity < 0.5]]}", "objects.filter", "condition.unknown_property"),
+        ("objects: {filter: [[area about 5]]}", "objects.filter", "condition.syntax"),
+        ("objects: {filter: [[area_nm2 > 5]]}", "objects.filter", "condition.unknown_property"),
+        ("objects: {refine: [{voronoi: {channel: B}}]}", "objects.refine", "channels.not_predicted"),
+        ("prediction: {median: [{axes: yz}]}", "prediction.median", "median.dimensions"),
+        ("prediction: {median: [{axes: xy, size: 4}]}", "prediction.median", "median.size"),
     ):
         job.write_text(job_text() + text + "\n")
-        with pytest.raises(JobError, match=message) as caught:
+        with raises(code) as caught:
             list(morula.train(job, output=data2d.parent / "never"))
-        assert key in str(caught.value)
+        assert caught.problem is not None
+        assert caught.problem.key.startswith(key)
         assert not (data2d.parent / "never").exists()
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import morula
-from morula.core.errors import JobError
 from morula.jobs.load import load_job
 from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match
@@ -139,14 +138,14 @@ def test_unlabelled_parts_of_test_images_are_not_scored(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "value", "said"),
+    ("more", "value", "code", "key"),
     [
-        ("", "ignore_label: 0", "images.ignore_label"),
-        (", mask: train/nothing", "", "images.train.mask"),
+        ("", "ignore_label: 0", "option.range", "images.ignore_label"),
+        (", mask: train/nothing", "", "file.missing", "images.train.mask"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(folder: Path, more: str, value: str, said: str) -> None:
-    with pytest.raises(JobError, match=said):
+def test_wrong_masks_are_rejected(folder: Path, more: str, value: str, code: str, key: str) -> None:
+    with raises(code, key=key):
         prepare(load_job(_job(folder, more=more, value=value, labels="labels")))
 
 

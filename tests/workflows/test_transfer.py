@@ -1,4 +1,4 @@
-"""Training that starts from a former run: what is taken, what is told, and what is refused."""
+"""Training that starts from a former run: what is loaded, what is reported, and what is rejected."""
 
 import json
 
@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import morula
-from morula.core.errors import JobError
 from morula.core.events import Logged
 from morula.nn.build import build_network
 from morula.nn.weights import save_weights
@@ -41,7 +40,7 @@ def test_masked_autoencoder_encoder_transfers_to_unetr(tmp_path, ndim):
     assert set(transfer.unused) == {name for name in former.state_dict() if not name.startswith("encoder.")}
     said = transfer.lines(tmp_path)
     assert "100.0% of the encoder" in said[0]
-    assert any(line.startswith("drawn anew, not in the former run: ") for line in said)
+    assert any(line.startswith("initialised randomly, not in the earlier run: ") for line in said)
 
 
 def test_other_heads_transfer_the_rest(tmp_path):
@@ -62,7 +61,7 @@ def test_position_grids_are_interpolated(tmp_path):
 
 def test_transfer_of_less_than_half_is_an_error(tmp_path):
     former = stored(tmp_path, network(features=(4, 8, 8)))
-    with pytest.raises(morula.core.errors.ModelError, match=r"only .* of the network's encoder .* where the former run has"):
+    with raises("transfer.too_little"):
         planned_transfer(network(features=(6, 12, 12)), former)
     other = network(in_channels=2, features=(4, 8, 8), outputs={"image": 1})  # only the first convolution differs
     assert 0.5 < planned_transfer(other, former).encoder_share < 1
@@ -140,23 +139,22 @@ def test_two_stages_from_end_to_end(images):
     assert all(torch.equal(values, weights[name]) for name, values in model.network.encoder.state_dict().items())
     record = json.loads((second / "provenance.json").read_text())
     assert "tensors taken" in record["started_from"]["weights_to_start_from"]
-    assert "drawn anew, not in the former run" in record["started_from"]["and_the_others"]
-    assert record["drawn_anew"]["outputs.channels.bias"] == "not in the former run"
+    assert "initialised randomly, not in the earlier run" in record["started_from"]["and_the_others"]
+    assert record["drawn_anew"]["outputs.channels.bias"] == "not in the earlier run"
 
 
 @pytest.mark.parametrize(
-    ("network_options", "training", "message"),
+    ("network_options", "training", "code"),
     [
-        ({"kind": "resunet"}, {}, "holds a unet, but the network is a resunet"),
-        ({"kind": "mae"}, {}, "cannot be trained by the method|holds a unet, but the network is a mae"),
-        ({"features": [5, 7]}, {}, "less than half"),
-        ({}, {"freeze": ["encodr.*"]}, "matches the name of no weight"),
-        ({}, {"rates": {"decodr.*": 0.1}}, "matches the name of no weight"),
+        ({"kind": "resunet"}, {}, "transfer.other_network"),
+        ({"features": [5, 7]}, {}, "transfer.too_little"),
+        ({}, {"freeze": ["encodr.*"]}, "training.pattern_without_weights"),
+        ({}, {"rates": {"decodr.*": 0.1}}, "training.pattern_without_weights"),
     ],
 )
-def test_a_later_job_never_becomes_another_network(images, network_options, training, message):
+def test_a_later_job_never_becomes_another_network(images, network_options, training, code):
     former = stored(images / "former", network(features=(4, 8)))
     changes = {"network": {**network_options, "from": str(former)}, "training": {"epochs": 1, "steps_per_epoch": 1, **training}}
-    with pytest.raises(JobError, match=message):
+    with raises(code):
         list(morula.train(job(images, method={"kind": "channels"}, **changes), output=images / "run"))
     assert not (images / "run").exists()

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import morula
-from morula.core.errors import JobError
 from morula.core.events import Finished, Progress, Started
 from morula.decoders.search_space import refinement_space
 from morula.jobs.load import load_job
@@ -156,7 +155,7 @@ def test_without_validation_images_it_is_refused(run: Path, job_text: Callable[.
         list(morula.tune(run))
     job = tmp_path / "job.yaml"
     job.write_text(job_text().replace("data/", f"{data2d}/").replace("25%", "0%") + "objects: {tune: true}\n")
-    with pytest.raises(JobError, match=r"objects.tune  needs validation images"):
+    with raises("tune.no_validation", key="objects.tune"):
         list(morula.train(job, output=tmp_path / "none"))
 
 

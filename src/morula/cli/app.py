@@ -66,6 +66,7 @@ def new(  # each parameter is an option of the command line
 ) -> None:
     """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
     with reporting_errors():
+        # options that were given are not asked for
         stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
         answers = cli.new.answers_for(**stated, unlabelled=unlabelled, ask=not yes)
         cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite))
@@ -79,6 +80,7 @@ def check(
 ) -> None:
     """Check a job: report all problems at once, the planned values of all keys that it leaves out, memory and time."""
     with reporting_errors():
+        # recognised by its keys, not by an option: users check files of other programs with the same command
         if _reject_for_pytorch3dunet(job, {"--set": bool(set_)}):
             cli.check.print_check3dunet(dialects.pytorch3dunet.check3dunet(job))
         elif workflows.stages.stage_count(job) > 1:
@@ -137,11 +139,13 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Train, predict the test images, evaluate and write the report."""
+    # BiaPy's options on the command of Morula: users replace `biapy` by `morula run` in their scripts
     if config is not None:
         biapy(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite, quiet=quiet, verbose=verbose)
         return
     if job is None:
         raise typer.BadParameter("give a job file, or --config with a job file of BiaPy")
+    # the command is built when it is printed: whether `--resume` works depends on how far the run came
     with reporting_errors(lambda: _resume_command("run", job, output)):
         rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
         if _reject_for_pytorch3dunet(job, rejected):

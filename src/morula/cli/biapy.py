@@ -50,6 +50,7 @@ def biapy(
 ) -> None:
     """Train and predict with a job file of BiaPy, with BiaPy's own flags."""
     del version
+    # BiaPy has no flag to continue; `--resume` is an addition of Morula
     command = f"morula-biapy --config {config} --result_dir {result_dir} --name {name} --run_id {run_id} --resume"
     with reporting_errors(lambda: command):
         print_events(events_of(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite), Verbosity.of(quiet, verbose))

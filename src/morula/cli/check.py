@@ -33,7 +33,7 @@ def print_stages(stages: Sequence[Checked | str]) -> None:
     """Print each stage of a job file."""
     for number, stage in enumerate(stages, start=1):
         echo(f"stage {number} of {len(stages)}")
-        if isinstance(stage, str):
+        if isinstance(stage, str):  # only the document could be checked, see `check_stages`
             echo(f"{stage}: no problems found so far; its images and cost can be checked after the stage that it depends on")
         else:
             print_check(stage)

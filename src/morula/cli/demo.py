@@ -35,6 +35,7 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
     """
     job = folder / "job.yaml"
     if folder.exists() and any(folder.iterdir()):
+        # only a folder with the job of a demo is removed, whatever `--overwrite` says
         if not (overwrite and job.is_file()):
             remedy = "Replace an earlier demo with --overwrite, or name another folder with --output."
             raise FileWriteError("demo.folder_not_empty", "the folder is not empty", file=folder, remedy=remedy)

@@ -38,6 +38,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
+    # not the number of cores of the machine: containers and batch systems give a process fewer
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("processor cores", str(usable))
     memory = psutil.virtual_memory()
@@ -61,7 +62,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _why_no_gpu(built_for: str | None) -> str:
-    if shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None:  # no NVIDIA driver, so there is nothing to correct
         return ""
     if built_for is None:
         return "an NVIDIA driver is installed but this torch is built without CUDA; install a CUDA build of torch"
@@ -69,6 +70,7 @@ def _why_no_gpu(built_for: str | None) -> str:
 
 
 def _limits() -> Iterator[Finding]:
+    # worker processes pass batches through shared memory, which containers limit to 64 MB by default
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
@@ -87,6 +89,7 @@ def _limits() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     for package, extra in EXTRAS.items():
+        # found but not imported: importing napari takes seconds
         there = find_spec(package) is not None
         yield Finding(package, "installed" if there else f"not installed (pip install 'morula[{extra}]')")
 

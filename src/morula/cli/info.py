@@ -17,6 +17,7 @@ from morula.io.read import read
 
 def print_info(path: Path) -> None:
     """Print what a file or folder is."""
+    # run and model folders contain images too, so they are recognised first
     if (path / "provenance.json").is_file() or (path / "model.json").is_file():
         _run(path)
         return
@@ -37,7 +38,7 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
     """
     if len(images) == 1:
         return lines_of(images[0])
-    if len({image.ndim_spatial for image in images}) > 1:
+    if len({image.ndim_spatial for image in images}) > 1:  # a summary needs images of one kind
         return [f"{image.source}: {header(image)}" for image in images]
     return describe(images).lines()
 

@@ -35,6 +35,7 @@ def answers_for(
     Raises:
         OptionError: for an unknown task, or a missing option when nothing may be asked.
     """
+    # without questions there must be enough to write a job that can be trained
     if not ask and (raw is None or labels is None):
         missing = "--raw" if raw is None else "--labels"
         raise OptionError("new.missing_option", "is required together with --yes", key=missing)
@@ -57,6 +58,7 @@ def answers_for(
 
 def voxel_size_of(raw: str, stated: str | None, *, ask: bool) -> VoxelSize | None:
     """The given voxel size; asked for if the images are 3D and do not state it. `None`: from the files."""
+    # one image stands for all: the check of the job reports images that differ
     first = read(list_images(Path(raw))[0])
     ndim = first.ndim_spatial
     if stated is None and ask and first.voxel_size is None and ndim == 3:

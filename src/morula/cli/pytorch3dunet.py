@@ -18,6 +18,7 @@ Config = Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dun
 ModelPath = Annotated[str | None, typer.Option("--model_path", help="Checkpoint; overrides model_path.")]
 OutputDir = Annotated[str | None, typer.Option("--loaders.output_dir", help="Folder of the predictions.")]
 FilePaths = Annotated[list[str], typer.Option("--loaders.test.file_paths", help="Files to predict, separated by spaces.")]
+# argparse of pytorch-3dunet takes several values after one option; Typer leaves them as arguments
 MoreFiles = Annotated[list[str] | None, typer.Argument(hidden=True)]
 PatchShape = Annotated[
     tuple[int, int, int] | None, typer.Option("--loaders.test.slice_builder.patch_shape", help="Shape of a patch (z y x).")
@@ -29,6 +30,7 @@ StrideShape = Annotated[
 
 def run3dunet(job: Path, device: str) -> Iterator[Event]:
     """Train or predict, whichever a job file of pytorch-3dunet is for."""
+    # `auto` is the default of Morula; the file of pytorch-3dunet has a device of its own
     overrides = {} if device == "auto" else {"device": device}
     return (
         pytorch3dunet.train3dunet(job, overrides=overrides)

@@ -17,6 +17,7 @@ from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 from morula.core.text import printable
 
+# on a cluster the output goes to a file, where progress bars would write thousands of lines
 QUIET_SECONDS = 10.0
 """Plain lines of progress are printed at most this often."""
 
@@ -145,6 +146,7 @@ class Bars:
     def _bar(self, event: Event, done: int, total: int | None, unit: str, note: str) -> None:
         units = f"{unit}s" if unit else ""
         if event.task not in self.bars:
+            # titles repeat nothing: a bar below another shows only the rest of its task
             above = [other for other in self.bars if event.task[: len(other)] == other]
             shown = max((len(other) for other in above), default=0)
             title = "  " * len(above) + (" > ".join(event.task[shown:]) or unit)
@@ -152,5 +154,5 @@ class Bars:
         self.display.update(self.bars[event.task], completed=done, total=total, note=printable(note), unit=units)
 
     def _remove_below(self, task: Task) -> None:
-        for other in [each for each in self.bars if len(each) > len(task) and each[: len(task)] == task]:
+        for other in [known for known in self.bars if len(known) > len(task) and known[: len(task)] == task]:
             self.display.remove_task(self.bars.pop(other))

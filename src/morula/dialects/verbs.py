@@ -53,6 +53,7 @@ def run(
         >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
         ...     print(event)
     """
+    # only the job, the folder and `resume` differ between native and foreign jobs
     start = partial(workflows.run.run, overrides=overrides, overwrite=overwrite, device=device, memory=memory, stop=stop)
     if not resume and is_prediction(job):
         assert not isinstance(job, Mapping)
@@ -127,9 +128,10 @@ def check(
     foreign = as_native(job)
     if foreign is None:
         return workflows.check.check(job, overrides=overrides, prove=prove, stage=stage)
-    with foreign.translate_errors():
+    with foreign.translate_errors():  # problems name the keys of the file that the user wrote
         checked = workflows.check.check(foreign.job, overrides=overrides, prove=prove)
         foreign.check_images(checked.prepared.facts.in_channels)
+    # of the foreign file first: they explain values of the native job that the others are about
     warnings = (*foreign.warnings(), *checked.prepared.warnings)
     return replace(checked, prepared=replace(checked.prepared, warnings=warnings))
 

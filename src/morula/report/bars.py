@@ -16,7 +16,7 @@ ROW = 24
 NAME_WIDTH = 150
 """Room for the names of images left of horizontal bars."""
 CROWDED = 99.0
-"""Percentile where a histogram ends: one merged giant must not press all other objects into the first bar."""
+"""Percentile at which a histogram ends: with one merged giant on the axis, all other objects would be in the first bar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,11 @@ def histogram(series: Sequence[Series], *, title: str, x_label: str) -> Markup:
     low, high = min(0.0, float(values.min())), float(np.percentile(values, CROWDED))
     high = high if high > low else low + 1
     edges = np.linspace(low, high, BINS + 1)
+    # shares instead of counts, so that truth and prediction with different numbers of objects can be compared
     shares = [np.histogram(np.minimum(each.values, high), edges)[0] / each.values.size for each in series]
     x_axis, y_axis = Axis(low, high, LEFT, WIDTH - RIGHT), Axis(0, 100 * max(map(np.max, shares)) * 1.05, HEIGHT - BOTTOM, TOP)
     parts = [grid(x_axis, y_axis)]
+    # the truth last, so that its outline is above the filled bars
     for each, share in sorted(zip(series, shares, strict=True), key=lambda pair: pair[0].true):
         steps = [f"M{x_axis(low):.1f} {y_axis(0):.1f}"]
         for right, height in zip(edges[1:], 100 * share, strict=True):
@@ -131,6 +133,7 @@ def _columns(x_axis: Axis, height: int) -> str:
 
 
 def _row_name(name: str, top: int) -> str:
+    # start and end of a long name distinguish most files of a data set
     short = name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
     return f'<text class="tick" x="{NAME_WIDTH - 8}" y="{top + 12}" text-anchor="end">{escape(short)}</text>'
 

@@ -9,7 +9,6 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -18,7 +17,7 @@ from morula.core.atomic import atomic
 from morula.report import tables
 from morula.report.curves import line_chart
 from morula.report.film import film
-from morula.report.panels import ObjectRow, Opened, Reading, Tags, object_rows, open_image, panel, thumbnail
+from morula.report.panels import ObjectRow, Opened, Panel, Reading, Tags, object_rows, open_image, panel, thumbnail
 from morula.report.populations import Populations, spread_of_scores
 from morula.report.run_folder import RunContents, RunImage, read_run
 from morula.report.terms import explain, explain_channel
@@ -103,7 +102,7 @@ def page(run: RunContents, *, n_images: int = 8) -> str:
         results={"TP": "found", "FN": "missed", "FP": "false"},
         with_truth=any(row.tag for row in rows),
         with_confidence=any(not math.isnan(row.confidence) for row in rows),
-        planes=[Markup(json.dumps({key: each[key] for key in ("planes", "numbers")})) for each in panels],
+        planes=[Markup(json.dumps({"planes": each["planes"], "numbers": each["numbers"]})) for each in panels],
         n_all=len(run.images),
         scored=scored,
         objects=reading.objects,
@@ -122,6 +121,7 @@ def charts_of(run: RunContents) -> dict[str, Markup]:
     lines = tables.training_lines(run.training)
     charts = {}
     for name, drawn in lines.items():
+        # the rate is planned, so the best epoch says nothing about it
         chart_mark = None if name == "Learning rate" else mark
         charts[name] = line_chart(
             drawn, title=name, x_label="epoch", mark=chart_mark, y_range=UNIT if tables.are_scores(name, drawn) else None
@@ -139,15 +139,14 @@ def chosen(run: RunContents, n: int) -> list[RunImage]:
     return [images[round(index * (len(images) - 1) / max(n - 1, 1))] for index in range(n)]
 
 
-def examine(
-    run: RunContents, shown: Sequence[RunImage], reading: Reading
-) -> tuple[list[dict[str, Any]], list[ObjectRow], int, Populations]:
+def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> tuple[list[Panel], list[ObjectRow], int, Populations]:
     """Panels of the images shown, the worst objects with thumbnails, the number of all objects, and their sizes and intensities."""
-    panels: list[dict[str, Any]] = []
+    panels: list[Panel] = []
     rows: list[ObjectRow] = []
     tags: dict[str, Tags] = {}
     populations = Populations()
     voxels = 0
+    # images with pictures come first, so that the budget of voxels never leaves one of them without its objects
     for image in [*shown, *(image for image in run.images if image not in shown)]:
         if image not in shown and (voxels > VOXELS or not reading.objects):
             break
@@ -159,7 +158,9 @@ def examine(
         voxels += math.prod(opened.shape)
         if image in shown:
             links = {"labels": run.relative(image.prediction), "table": run.relative(image.table)}
-            panels.append({**panel(opened, tags[image.name], reading), "links": {name: link for name, link in links.items() if link}})
+            shown_panel = panel(opened, tags[image.name], reading)
+            shown_panel["links"] = {name: link for name, link in links.items() if link}
+            panels.append(shown_panel)
     worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
     add_thumbnails(run, worst, tags, reading)
     return panels, worst, len(rows), populations
@@ -207,6 +208,7 @@ def missing_parts(run: RunContents) -> list[str]:
 
 @cache
 def _template() -> jinja2.Template:
+    # names of files and settings are text of the user: the template escapes them; a missing variable is an error, not an empty text
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["explain"] = explain
     environment.filters["explain_channel"] = explain_channel

@@ -60,6 +60,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
         >>> ticks(1, 60)
         [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
     """
+    # the round step that is nearest to the wanted one on a logarithmic scale
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda each: abs(math.log(each / rough)))
@@ -86,6 +87,7 @@ def line_chart(
     """
     lines = [line for line in lines if line.points]
     drawn = {line.name for line in lines}
+    # a line without its counterpart is a line of its own, not a dashed one in a colour that nothing explains
     lines = [line if line.like in drawn else replace(line, like=None) for line in lines]
     if not lines:
         return Markup("")
@@ -111,6 +113,7 @@ def _y_axis(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
     if low >= 0:
         low = 0.0
+    # some room above and below; a constant line gets an axis of finite height
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return Axis(low if low == 0 else low - margin, high + margin, HEIGHT - BOTTOM, TOP)
 
@@ -146,7 +149,7 @@ def _path(line: Line, x_axis: Axis, y_axis: Axis, colour: int) -> str:
         x, y = line.points[0]
         return f'<circle {look} cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3"/>'
     steps = []
-    broken = True
+    broken = True  # a value that is not finite leaves a gap: the next point starts a new piece with M
     for x, y in zip(line.x, line.y, strict=True):
         if math.isfinite(x) and math.isfinite(y):
             steps.append(f"{'M' if broken else 'L'}{x_axis(x):.1f} {y_axis(y):.1f}")
@@ -162,5 +165,5 @@ def _legend(lines: Sequence[Line]) -> str:
     parts, x = [], float(LEFT)
     for look, name in entries:
         parts.append(f'<path class="line {look}" d="M{x:.0f} 14 h22"/><text class="legend" x="{x + 28:.0f}" y="18">{escape(name)}</text>')
-        x += 44 + 7.2 * len(name)
+        x += 44 + 7.2 * len(name)  # about the width of a letter: SVG text cannot be measured here
     return "".join(parts)

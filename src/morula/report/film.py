@@ -44,6 +44,7 @@ def film(previews: Sequence[Path], training: Sequence[Row]) -> list[Frame]:
         FileReadError: when a picture is damaged.
     """
     named = [(match[1], int(match[2]), path) for path in previews if (match := re.fullmatch(r"(.+)_(\d+)\.png", path.name))]
+    # one kind of preview only: a strip of several kinds would mix pictures that cannot be compared
     first = min((name for name, _, _ in named), default="")
     shown = sorted((epoch, path) for name, epoch, path in named if name == first)
     losses = {int(number(row["epoch"])): losses_of(row) for row in training if row.get("epoch")}
@@ -72,6 +73,7 @@ def _frame(path: Path, epoch: int, losses: str) -> Frame:
             picture, titles = file.convert("RGB"), dict(file.info)
     except OSError as error:
         raise FileReadError("preview.unreadable", f"cannot be read: {error}", file=path, remedy="Delete it.") from error
+    # enlarged by whole numbers, so that pixels stay square and sharp; shrunk by any factor
     factor = WIDTH / picture.width if picture.width > WIDTH else max(1, WIDTH // 2 // picture.width)
     size = (round(picture.width * factor), round(picture.height * factor))
     resized = picture.resize(size, Picture.Resampling.NEAREST if factor >= 1 else Picture.Resampling.LANCZOS)

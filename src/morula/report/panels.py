@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 
@@ -21,6 +22,31 @@ PLANES = 24
 SIDE = {2: 640, 3: 560}
 """Longer edge of the pictures in pixels, for images of 2 and 3 dimensions."""
 THUMBNAIL = 96
+Measured: TypeAlias = Mapping[str, str | float]
+"""Measurements of an object by column: texts as read from a table, or numbers."""
+
+
+class Panel(TypedDict):
+    """What the template shows of one image.
+
+    Each of the `planes` is a list of ``data:`` addresses: the raw picture, then one overlay per further tile.
+    """
+
+    name: str
+    tiles: list[str]
+    planes: list[list[str]]
+    numbers: list[int]
+    start: int
+    depth: int
+    shape: tuple[int, ...]
+    aspect: str
+    rendering: str
+    size: str
+    alts: list[str]
+    remark: str
+    voxel: str
+    scale: tuple[str, float]
+    links: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,7 @@ def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:
     true_ids, predicted_ids, tags = table["true_id"], table["predicted_id"], table["tag"]
     rows, missed = [], table["true_id"][tags == "FN"]
     truth = _measured(opened, missed)
+    # missed objects have no row in the table of predicted objects, so they are measured here
     for true_id, label, iou, tag in zip(true_ids, predicted_ids, table["iou"], tags, strict=True):
         source = truth[int(true_id)] if tag == "FN" else predicted.get(int(label))
         if source is not None:
@@ -143,7 +170,7 @@ def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:
     return rows, Tags(dict(zip(predicted_ids[hits].tolist(), true_ids[hits].tolist(), strict=True)), missed)
 
 
-def _measured(opened: Opened, labels: np.ndarray) -> dict[int, dict[str, Any]]:
+def _measured(opened: Opened, labels: np.ndarray) -> dict[int, Measured]:
     """Measurements of true objects by label."""
     if not len(labels):
         return {}
@@ -153,14 +180,14 @@ def _measured(opened: Opened, labels: np.ndarray) -> dict[int, dict[str, Any]]:
     return {int(label): {column: values[i] for column, values in table.items()} for i, label in enumerate(table["label"])}
 
 
-def _row(image: str, label: int, tag: str, iou: float, row: dict[str, Any], *, confident: bool = True) -> ObjectRow:
+def _row(image: str, label: int, tag: str, iou: float, row: Measured, *, confident: bool = True) -> ObjectRow:
     centre = tuple(float(row[f"centroid_{axis}"]) for axis in "zyx" if row.get(f"centroid_{axis}") not in (None, ""))
     confidence = float(row["confidence"]) if confident and row.get("confidence") not in (None, "") else math.nan
     voxels = int(float(row.get("voxels") or 0))
     return ObjectRow(image, label, tag, iou, confidence, voxels, size_text(row), centre, float(row.get("diameter") or 0))
 
 
-def size_text(row: dict[str, Any]) -> str:
+def size_text(row: Measured) -> str:
     """Size of an object in its physical unit if the table has one, else in voxels.
 
     Examples:
@@ -177,7 +204,7 @@ def size_text(row: dict[str, Any]) -> str:
     return f"{int(float(row.get('voxels') or 0))} voxels"
 
 
-def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
+def panel(opened: Opened, tags: Tags, reading: Reading) -> Panel:
     """Content of a panel: the titles of its tiles, and for each plane one ``data:`` address per picture.
 
     Each plane is a list of addresses: the raw picture, then an overlay for each of the tiles after the first.
@@ -211,6 +238,7 @@ def panel(opened: Opened, tags: Tags, reading: Reading) -> dict[str, Any]:
         "remark": _remark(opened, tags) if reading.objects else "",
         "voxel": voxel_text(opened),
         "scale": scale_bar(opened.shape[-1] * opened.spacing[-1], opened.unit),
+        "links": {},
     }
 
 
@@ -279,9 +307,9 @@ def _fullest(planes: np.ndarray | None, n: int) -> int:
 
 def raw_planes(opened: Opened, numbers: list[int]) -> np.ndarray:
     """Planes ZYX3 uint8 of the raw image, grey where there is none."""
-    if opened.raw is None:
+    if opened.raw is None:  # the raw files may have been moved since the run
         return np.full((len(numbers), *opened.shape[-2:], 3), 40, np.uint8)
-    view = opened.raw.lazy()
+    view = opened.raw.lazy()  # only the planes shown are read, of volumes that may be larger than memory
     planes = [view[:, z] for z in numbers] if view.ndim == 4 else [view[...]]
     return pictures.to_rgb(np.stack(planes, axis=1))
 
@@ -291,6 +319,7 @@ def _overlays(
 ) -> list[np.ndarray]:
     if truth is None and prediction is None:
         return []
+    # shrunk before colours are computed, so that outlines have the same width in all reports
     small = [None if each is None else pictures.resize(each[index], side, smooth=False) for each in (truth, prediction)]
     edge = max(length for each in small if each is not None for length in each.shape)
     thickness = max(1, min(3, round(edge / 150)))
@@ -322,6 +351,7 @@ def thumbnail(opened: Opened, row: ObjectRow, tags: Tags) -> str:
     picture = pictures.resize(_raw_window(opened, z, middle, half), 2 * THUMBNAIL, smooth=True).copy()
     if prediction is None:
         return ""
+    # neighbours get thin outlines, the object itself a thick one; a missed object exists in the truth only
     missed = row.tag == "FN"
     side = truth if missed and truth is not None else prediction
     own = np.where(side == row.label, side, 0)

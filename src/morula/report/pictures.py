@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -27,6 +28,7 @@ def data_uri(array: np.ndarray, *, lossless: bool) -> str:
         >>> data_uri(np.zeros((2, 2, 3), np.uint8), lossless=True)[:23]
         'data:image/webp;base64,'
     """
+    # WebP: half the size of PNG for overlays, and every browser of the last years shows it
     buffer = io.BytesIO()
     Picture.fromarray(array).save(buffer, "webp", lossless=lossless, quality=80, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -63,6 +65,7 @@ def to_rgb(stack: np.ndarray) -> np.ndarray:
 def stretched(values: np.ndarray) -> np.ndarray:
     """Values scaled to [0, 1] between their 1st and 99.8th percentile; images that are mostly dark are brightened (gamma 0.7)."""
     finite = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
+    # percentiles of a sample: of a whole volume they would take longer than the rest of the report
     sample = finite.ravel()[:: max(1, finite.size // 2_000_000)]
     low, high = np.percentile(sample, (1, 99.8))
     scaled = np.clip((finite - low) / max(high - low, 1e-12), 0, 1)
@@ -126,8 +129,7 @@ def object_colour(label: int) -> Colour:
         >>> object_colour(1) != object_colour(2)
         True
     """
-    import colorsys
-
+    # multiples of the golden ratio fall evenly on the circle, and consecutive ones far apart
     hue = (label * 0.618033988749895) % 1
     red, green, blue = colorsys.hls_to_rgb(hue, 0.62 + 0.08 * (label % 2), 0.75)
     return (round(255 * red), round(255 * green), round(255 * blue))
@@ -135,8 +137,8 @@ def object_colour(label: int) -> Colour:
 
 def filled(labels: np.ndarray, colours: Mapping[int, Colour], *, thickness: int = 2) -> np.ndarray:
     """Labels (Y, X) as a transparent RGBA overlay: a light fill and a solid outline in each label's colour."""
-    found, inverse = np.unique(labels, return_inverse=True)
-    table = np.array([(*colours.get(int(each), object_colour(int(each))), 80) if each else (0, 0, 0, 0) for each in found], np.uint8)
+    values, inverse = np.unique(labels, return_inverse=True)
+    table = np.array([(*colours.get(int(each), object_colour(int(each))), 80) if each else (0, 0, 0, 0) for each in values], np.uint8)
     overlay = table[inverse.reshape(labels.shape)]
     overlay[edges(labels, thickness), 3] = 255
     return overlay
@@ -147,6 +149,7 @@ def errors_of_objects(
 ) -> np.ndarray:
     """Outlines (Y, X) as RGBA: predicted objects whose ids are in `found`, other predicted ones as false, true ones in `missed` dashed."""
     overlay = np.zeros((*truth.shape, 4), np.uint8)
+    # dashes along diagonals, so that outlines of every direction are dashed
     rows, columns = np.indices(truth.shape)
     dashes = (rows + columns) // 4 % 3 < 2
     outline = edges(prediction, thickness)

@@ -30,10 +30,11 @@ class Population:
     def add(self, labels: np.ndarray, raw: np.ndarray | None, voxel: float) -> int:
         """Add the objects of a label image (Z)YX; returns their number. `raw` is (Z)YX, `voxel` the size of one voxel."""
         flat = labels.ravel()
-        if int(flat.max(initial=0)) > max(flat.size, 1_000_000):  # few objects with large ids
+        # few objects with large ids: `bincount` allocates up to the largest one
+        if int(flat.max(initial=0)) > max(flat.size, 1_000_000):
             flat = np.unique(flat, return_inverse=True)[1] + (0 if (flat == 0).any() else 1)
         counts = np.bincount(flat, minlength=1)
-        counts[0] = 0
+        counts[0] = 0  # background
         objects = counts > 0
         self.sizes.append(counts[objects] * voxel)
         if raw is not None:
@@ -98,7 +99,7 @@ def _voxel(opened: Opened) -> tuple[float, str]:
 def spread_of_scores(scores: Sequence[Row]) -> Markup:
     """The headline score of each image, a row per threshold or class; nothing for fewer than two images."""
     key, figure = key_column(scores), headline(scores)
-    if key is None or figure is None or len({row["image"] for row in scores}) < 3:
+    if key is None or figure is None or len({row["image"] for row in scores}) < 3:  # two images and the pooled row
         return Markup("")
     rows = []
     for value in dict.fromkeys(row[key] for row in scores):

@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from morula.core.errors import FileReadError, MissingFileError
 
-Row = dict[str, str]
+Row: TypeAlias = dict[str, str]
+"""A row of a CSV file: texts by column."""
+Document: TypeAlias = dict[str, Any]
+"""The job or the provenance record as read from its file, of this or an older version, so nothing is known about its entries."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class RunContents:
     """The texts and tables of a run. `scores`, `baselines` and `training` are rows by column name, as written; `previews` are pictures."""
 
     path: Path
-    job: dict[str, Any] = field(default_factory=dict)
+    job: Document = field(default_factory=dict)
     job_text: str = ""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Document = field(default_factory=dict)
     training: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
     class_scores: list[Row] = field(default_factory=list)
@@ -87,6 +90,7 @@ def read_run(run: Path | str) -> RunContents:
 
 def _warnings(run: Path) -> list[str]:
     """Warnings of a run, each text once: from its events, of older runs from the log."""
+    # read here and not by `morula.workflows.log`, which is above this package
     events = _text(run / "events.jsonl")
     if not events:
         found = (re.search(r"\bwarning: (.+)", line) for line in _text(run / "logs" / "log.txt").splitlines())
@@ -115,7 +119,7 @@ def _text(path: Path) -> str:
         raise FileReadError("run_folder.unreadable_file", f"cannot be read: {error}", file=path) from error
 
 
-def _mapping(path: Path, text: str) -> dict[str, Any]:
+def _mapping(path: Path, text: str) -> Document:
     """The mapping in a JSON or YAML text; of several documents the last one that is a mapping."""
     try:
         found = [json.loads(text)] if path.suffix == ".json" and text else list(yaml.safe_load_all(text))
@@ -126,6 +130,7 @@ def _mapping(path: Path, text: str) -> dict[str, Any]:
 
 def _images(run: Path) -> list[RunImage]:
     """Images listed by the run, else the label images in its folder `objects`."""
+    # the list is missing in runs of older versions and in folders that were only filled with label images
     path = run / "report" / "images.json"
     text = _text(path)
     if not text:
@@ -141,7 +146,7 @@ def _images(run: Path) -> list[RunImage]:
 
 
 def _place(run: Path, value: str | None) -> Path | None:
-    """A path as listed, relative ones from the run folder; `None` when the file does not exist (any more)."""
+    """A path as listed, relative ones from the run folder; `None` if the file does not exist."""
     path = run / value if value else None
     return path if path is not None and path.exists() else None
 

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
 from morula.report.curves import Line
-from morula.report.run_folder import Row, RunContents
+from morula.report.panels import Panel
+from morula.report.run_folder import Document, Row, RunContents
 
 _TITLES = {
     "tp": "found (TP)",
@@ -44,7 +45,14 @@ class ScoreTable:
     figures: frozenset[int] = frozenset()
 
 
-def number(text: Any) -> float:
+class Tuning(NamedTuple):
+    """The result of a search of settings: a sentence, and the settings before and after."""
+
+    words: str
+    table: ScoreTable
+
+
+def number(text: object) -> float:
     """The number in a text, NaN if it is not a number.
 
     Examples:
@@ -52,12 +60,12 @@ def number(text: Any) -> float:
         (0.5, nan, nan)
     """
     try:
-        return float(text)
+        return float(str(text))
     except (TypeError, ValueError):
         return math.nan
 
 
-def short(text: Any) -> str:
+def short(text: object) -> str:
     """A cell: whole numbers as they are, others with three decimals, a dash for nothing.
 
     Examples:
@@ -116,6 +124,7 @@ def whole_table(scores: Sequence[Row]) -> ScoreTable | None:
     rows = list({row["image"]: row for row in scores}.values())
     if not rows or WHOLE[0] not in rows[0]:
         return None
+    # the pooled row is last in the file and first in the report, where it is the result
     rows = [rows[-1], *rows[:-1]] if rows[-1]["image"] == "pooled" else rows
     return _table(["image", *WHOLE], rows)
 
@@ -158,6 +167,7 @@ def image_table(scores: Sequence[Row]) -> ScoreTable | None:
     titles = ["image", *(f"{title(figure)} @ {each}" if key == "threshold" else f"{title(figure)} {each}" for each in keys)]
     titles += [f"{title(column)} @ {keys[0]}" for column in counts]
     rows = []
+    # the worst image first: it shows best what to improve
     for name in sorted(images, key=lambda each: image_score(scores, each)):
         by_key = {row[key]: row for row in images[name]}
         first = by_key.get(keys[0], {})
@@ -175,7 +185,7 @@ def image_score(scores: Sequence[Row], name: str) -> float:
     """Figure by which an image is ranked: F1 at the first threshold, or the mean IoU of its classes; infinity when it has none."""
     figure = headline(scores)
     rows = [row for row in scores if row["image"] == name]
-    if figure is None or not rows or without_objects(rows[0]):
+    if figure is None or not rows or without_objects(rows[0]):  # nothing to score is neither good nor bad: such images come last
         return math.inf
     if key_column(scores) == "threshold":
         value = number(rows[0][figure])
@@ -220,6 +230,7 @@ def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
         if name in ("loss", "validation_loss"):
             charts["Loss"].append(line)
         elif "loss_" in name:
+            # a part of the validation loss has the colour of the same part of the training loss, dashed
             trained = words(name.removeprefix("validation_"))
             line = line if line.name == trained else Line(line.name, x, values, like=trained, kind="validation")
             charts["Parts of the loss"] += [line] if len(parts) > 1 else []
@@ -248,14 +259,14 @@ def words(name: str) -> str:
 def best_epoch(rows: Sequence[Row]) -> float | None:
     """The last epoch that was the best so far."""
     best = [number(row.get("epoch")) for row in rows if str(row.get("best", "")).lower() in ("true", "1", "1.0")]
-    if not best:
+    if not best:  # runs of older versions have no column `best`
         watched = [(number(row.get("validation_loss")), number(row.get("epoch"))) for row in rows]
         finite = [pair for pair in watched if all(map(math.isfinite, pair))]
         return min(finite)[1] if finite else None
     return best[-1]
 
 
-def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings(job: Document) -> list[tuple[str, str]]:
     """The main settings of a job in words."""
     method, sampling, training = (job.get(key) or {} for key in ("method", "sampling", "training"))
     network, objects, images = (job.get(key) or {} for key in ("network", "objects", "images"))
@@ -273,12 +284,12 @@ def settings(job: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in found if text]
 
 
-def tuned(job: Mapping[str, Any]) -> dict[str, Any] | None:
+def tuned(job: Document) -> Tuning | None:
     """Result of the search on the validation images: a sentence, and the settings before and after; `None` without a search.
 
     Examples:
         >>> record = {"metric": "f1", "thresholds": [0.5], "images": 3, "trials": 40, "score_before": 0.7, "score_after": 0.75}
-        >>> tuned({"objects": {"tuned": record}})["words"]
+        >>> tuned({"objects": {"tuned": record}}).words
         'f1 at 0.5 rose from 0.7000 to 0.7500 (+0.0500) on 3 validation images; 40 settings were tried. Test images were not used.'
     """
     record = (job.get("objects") or {}).get("tuned")
@@ -293,20 +304,20 @@ def tuned(job: Mapping[str, Any]) -> dict[str, Any] | None:
     )
     old, new = record.get("before") or {}, record.get("after") or {}
     rows = [[key, *(_setting(each.get(key)) for each in (old, new))] for key in new]
-    return {"words": words, "table": ScoreTable(["setting", "before", "after"], rows)}
+    return Tuning(words, ScoreTable(["setting", "before", "after"], rows))
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     return "none" if value is None else _flat(value)
 
 
-def _source(value: Any) -> str:
+def _source(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{value.get('raw')}" + (f", labels {value['labels']}" if value.get("labels") else ", no labels")
     return f"{100 * value:g} % of the training images" if isinstance(value, float) else _flat(value)
 
 
-def _flat(value: Any) -> str:
+def _flat(value: object) -> str:
     """A nested value on one line; empty values are left out.
 
     Examples:
@@ -323,12 +334,12 @@ def _flat(value: Any) -> str:
     return "" if value is None else {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
-def _inner(value: Any) -> str:
+def _inner(value: object) -> str:
     text = _flat(value)
     return f"({text})" if isinstance(value, Mapping) and ", " in text else text
 
 
-def channels_of(job: Mapping[str, Any]) -> list[str]:
+def channels_of(job: Document) -> list[str]:
     """Codes of the channels that the network predicts, empty for other methods.
 
     Examples:
@@ -341,7 +352,7 @@ def channels_of(job: Mapping[str, Any]) -> list[str]:
     return [str(each.get("kind", next(iter(each), ""))) if isinstance(each, Mapping) else str(each) for each in channels]
 
 
-def facts(run: RunContents, panels: Sequence[Mapping[str, Any]]) -> list[str]:
+def facts(run: RunContents, panels: Sequence[Panel]) -> list[str]:
     """The line below the title: method, date, and size of the images and their voxels."""
     parts = [f"{name} {(run.job.get(name) or {}).get('kind', '')}" for name in ("method", "network")]
     parts = [part for part in parts if not part.endswith(" ")]
@@ -399,7 +410,7 @@ def headline_rows(pooled: Sequence[Row], key: str | None) -> list[Row]:
     return list(pooled[-1:])
 
 
-def environment_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+def environment_rows(provenance: Document) -> list[tuple[str, str]]:
     """Entries of the provenance record that fit on a line; lists of inputs are counted."""
     rows: list[tuple[str, str]] = []
     for key, value in provenance.items():
@@ -412,7 +423,7 @@ def environment_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def short_text(value: Any) -> str:
+def short_text(value: object) -> str:
     """A value as text; checksums cut to twelve digits."""
     text = str(value)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{40,}", text) else text

@@ -13,7 +13,7 @@ from morula.report.tables import best_epoch, key_column, number
 GOOD, FAIR = 0.9, 0.7
 """F1 (or IoU of classes) from which a result counts as good, and as fair."""
 RATIO = 1.25
-"""So many times too many or too few objects are named before the score."""
+"""From this ratio of predicted to true objects (or its inverse) the verdict names the wrong count instead of the score."""
 
 
 Step: TypeAlias = tuple[str, str]
@@ -77,6 +77,7 @@ def _of_objects(run: RunContents, row: Row) -> Verdict:
     if not n_pred:
         return Verdict(f"No object found for {n_true:,} true ones.", _better(run), "poor")
     grade = "good" if f1 >= GOOD else "fair" if f1 >= FAIR else "poor"
+    # wrong counts come first: the score alone does not say whether objects were split or merged
     if n_pred > RATIO * n_true:
         split = number(row.get("variation_split")) > number(row.get("variation_merge"))
         judgement = "over-segmented" if split else "too many, over-segmented or false"
@@ -110,6 +111,7 @@ def _better(run: RunContents) -> tuple[Step, ...]:
         command = f"morula tune {run.path} && morula predict {run.path} && morula evaluate {run.path}"
         steps.append(("Search the settings of the decoder on the validation images:", command))
     epochs = int(number((run.job.get("training") or {}).get("epochs")) or 0) if run.job.get("training") else 0
+    # a network whose last epoch was the best has not converged
     if run.training and best_epoch(run.training) == epochs == len(run.training):
         command = f"morula run JOB.yaml --set training.epochs={4 * epochs} --output NEW_FOLDER"
         steps.append(("The last epoch was the best one, so the network can still improve; train for longer:", command))

@@ -10,6 +10,8 @@ import numpy as np
 from morula.core.errors import MissingExtraError, UnknownNameError
 from morula.core.family import did_you_mean
 from morula.core.image import Image
+from morula.io.read import read
+from morula.report.run_folder import read_run
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 """Layer data of napari: the array, the arguments of the layer, its kind (``image`` or ``labels``)."""
@@ -21,9 +23,6 @@ def layers(run: Path | str, name: str) -> list[LayerData]:
     Raises:
         UnknownNameError: when the run has no image of that name.
     """
-    from morula.io.read import read
-    from morula.report.run_folder import read_run
-
     images = {image.name: image for image in read_run(run).images}
     if name not in images:
         known = f"is not an image of the run {run}, which has {', '.join(images) or 'none'}"
@@ -48,6 +47,7 @@ def raw_layers(image: Image) -> list[LayerData]:
     maps = ["gray"] if len(array) == 1 else ["green", "magenta", "cyan", "yellow"]
     found: list[LayerData] = []
     for channel, (title, values) in enumerate(zip(titles, array, strict=True)):
+        # percentiles, because single hot pixels would make everything else black
         low, high = (float(value) for value in np.percentile(values, (1, 99.8)))
         meta = {"name": title, "scale": image.spacing, "blending": "additive", "colormap": maps[channel % len(maps)]}
         found.append((values, meta | {"contrast_limits": (low, max(high, low + 1e-6))}, "image"))
@@ -70,6 +70,7 @@ def show(run: Path | str, name: str) -> Any:
     Raises:
         MissingExtraError: when napari is not installed.
     """
+    # an optional package, and it starts Qt
     try:
         import napari
     except ImportError as error:

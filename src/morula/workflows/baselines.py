@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from morula.data.normalise import statistics
 from morula.jobs.job import Job
 from morula.labels.partial_labels import labelled_only
 from morula.methods.base import Method
+from morula.methods.scoring import Row, Score
 from morula.workflows.sources import Truth, open_pair, open_truth
 
 
@@ -22,10 +22,11 @@ class Baselines:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.scores: dict[str, dict[str, Any]] = {}
+        self.scores: dict[str, dict[str, Score]] = {}
 
     def add(self, name: str, method: Method, raw: str, truth: Truth) -> None:
         """Score the plain methods on an image."""
+        # the image is passed as a function: most methods have no baselines, and it would be read in vain
         for baseline, labels in method.baselines(partial(self._scaled, raw)).items():
             image = open_pair(name, Path(raw), None, self.job.images).raw
             true, _, unlabelled = open_truth(truth, image, self.job.images)
@@ -36,7 +37,7 @@ class Baselines:
         image = open_pair("", Path(raw), None, self.job.images).raw
         return statistics(image, self.job.sampling.normalise).apply(image.canonical())
 
-    def rows(self, method: Method) -> dict[str, list[dict[str, Any]]]:
+    def rows(self, method: Method) -> dict[str, list[Row]]:
         """Rows of the score table of each plain method."""
         return {baseline: method.score_rows(scores) for baseline, scores in self.scores.items()}
 
@@ -52,6 +53,7 @@ def compare_with_baselines(kind: str, own: Mapping[str, float], plain: Mapping[s
     """
     for baseline, scores in plain.items():
         yield Logged(f"{baseline}: {'  '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
+    # the first figure is the main one of the method
     name, value = next(iter(own.items()))
     best = max(plain, key=lambda baseline: plain[baseline][name])
     if plain[best][name] >= value:

@@ -1,11 +1,10 @@
-"""What is wrong with a job, what will be used for all that it leaves out, and what it will cost."""
+"""Check a job: its problems, the planned values of the keys that it leaves out, and its memory and time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import located
@@ -17,14 +16,16 @@ from morula.workflows.stages import depends_on_other_stage, load_stages, of_stag
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A job that can be run: how it was prepared, what was planned (dotted key and value), and its proof."""
+    """A job that can be run: the prepared job, the planned values by dotted key, and the measured cost of a training step."""
 
     prepared: Prepared
-    planned: dict[str, Any]
+    planned: dict[str, object]
     proof: Proof | None
 
 
-def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None) -> Checked:
+def check(
+    job: str | Path | Mapping[str, object], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None
+) -> Checked:
     """Check a job, or one stage of a file of several, with its images.
 
     Raises:
@@ -33,6 +34,7 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
     stated = load_job(job, overrides=overrides, stage=stage)
     with located(job, stage or 1):
         prepared = prepare(stated)
+    # planned is what the resolved job has and the user did not state
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
@@ -40,8 +42,8 @@ def check(job: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = (),
 
 
 def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool = True) -> list[Checked | str]:
-    """Check the stages of a job file in order. Of a stage that needs the result of another one only the document can be checked: for it
-    the result is its method.
+    """Check the stages of a job file in order. A stage that needs the result of another one cannot be prepared yet: only its document is
+    checked, and its entry in the result is the name of its method.
 
     Raises:
         JobError: with all problems of the first stage that has some.
@@ -54,8 +56,10 @@ def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool 
     ]
 
 
-def leaves(document: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested mappings; lists of plain values are values, lists of variants go by the variant's name.
+def leaves(document: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of nested mappings.
+
+    A list of plain values is one value; a list of variants has the kind of each variant in the key.
 
     Examples:
         >>> dict(leaves({"a": {"b": 1}, "c": [1, 2], "d": [{"kind": "flip", "probability": 0.5}]}))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Representation:
         (Representation(channels={'F': {}, 'C': {}}, decoder='watershed'), 'A:mutex_watershed')
     """
 
-    channels: Mapping[str, Mapping[str, Any]]
+    channels: Mapping[str, Mapping[str, object]]
     decoder: str
 
     @classmethod
@@ -57,7 +57,7 @@ class Representation:
         return cls.made({code.strip(): {} for code in codes.split("+")}, decoder.strip() or None)
 
     @classmethod
-    def made(cls, channels: Mapping[str, Mapping[str, Any]], decoder: str | None = None) -> Representation:
+    def made(cls, channels: Mapping[str, Mapping[str, object]], decoder: str | None = None) -> Representation:
         """From channels with their options. Errors as in `of`."""
         representations = build_channels(channels)
         build_decoder(representations, decoder)
@@ -149,6 +149,7 @@ def compare(source: str | Path, representations: Sequence[str], *, output: str |
 
 def _compared(source: str | Path, representations: Sequence[str], folder: Path, runs: Sequence[str | Path]) -> Iterator[Event]:
     began = time.monotonic()
+    # by name, so that a set that is given twice is computed once
     chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
     if not chosen and not runs:
         remedy = "Name at least one, for example F+C."
@@ -161,6 +162,7 @@ def _compared(source: str | Path, representations: Sequence[str], folder: Path, 
         if not known or not isinstance(each, Representation):  # a run may have been tuned and scored anew
             rows = [row for row in rows if row not in known]
             rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
+            # after each row, so that a stopped comparison continues
             write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
         yield Progress(done, len(chosen) + len(runs), "representation", str(each))
     asked = [row for each in [*chosen, *runs] for row in rows if (row.representation, row.result) == _key(each)]
@@ -175,7 +177,7 @@ def _compared(source: str | Path, representations: Sequence[str], folder: Path, 
     yield Finished(time.monotonic() - began, figures)
 
 
-def ceiling(truths: Truths, representation: Representation, options: Mapping[str, Any] | None = None) -> Row:
+def ceiling(truths: Truths, representation: Representation, options: Mapping[str, object] | None = None) -> Row:
     """Scores of labels that are encoded and decoded; `options` are those of the decoder.
 
     Raises:
@@ -207,7 +209,7 @@ def row_of_run(run: str | Path) -> Row:
     pooled = table["image"] == "pooled"
     figures = zip(*(table[name][pooled].tolist() for name in ("threshold", "n_true", "f1", "panoptic_quality")), strict=True)
     job = load_job(folder.job_file)
-    codes: dict[str, dict[str, Any]] = {channel.kind: {} for channel in getattr(job.method, "channels", ())}
+    codes: dict[str, dict[str, object]] = {channel.kind: {} for channel in getattr(job.method, "channels", ())}
     decoder = decoder_name(build_channels(codes), job.objects.decoder) if codes else job.method.kind
     images = len(set(table["image"].tolist()) - {"pooled"})
     return Row.of(
@@ -249,7 +251,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
         representation  decoder    result        objects  F1@0.5  F1@0.75  F1@0.9
         F+C             watershed  labels alone        9   1.000    0.900   0.800
     """
-    ordered = sorted(rows, key=lambda row: -row.f1_90 if row.f1_90 == row.f1_90 else 1.0)
+    ordered = sorted(rows, key=lambda row: 1.0 if math.isnan(row.f1_90) else -row.f1_90)  # rows without a score come last
     cells = [["representation", "decoder", "result", "objects", "F1@0.5", "F1@0.75", "F1@0.9"]]
     cells += [
         [row.representation, row.decoder, row.result, str(row.objects), *(f"{each:.3f}" for each in (row.f1_50, row.f1_75, row.f1_90))]
@@ -266,6 +268,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
 
 def picture(file: Path, truths: Truths, chosen: Sequence[Representation], rows: Mapping[str, Row]) -> Path:
     """A picture of one image: one row per representation with its channels, its objects and their errors."""
+    # the image with most objects shows most of the errors
     labels, spacing = max(truths.arrays(), key=lambda each: len(np.unique(each[0])))
     shown = []
     for each in chosen:

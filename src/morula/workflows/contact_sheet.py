@@ -34,6 +34,7 @@ def contact_sheet(file: Path, truth: np.ndarray, shown: Sequence[Shown]) -> Path
 
     Of a volume the plane with most labelled voxels is shown, of a large plane a part. Objects are matched at an IoU of 0.9.
     """
+    # one window for all rows, so that representations can be compared
     where = window(truth)
     columns = 3 + max((min(len(each.channels), CHANNELS) for each in shown), default=0)
     row = SIDE + TEXT + 2 * GAP
@@ -60,6 +61,7 @@ def _tiles(truth: np.ndarray, shown: Shown, where: tuple[int | slice, ...]) -> l
     hits, missed = table["predicted_id"][table["tag"] == "TP"], table["true_id"][table["tag"] == "FN"]
     partners = dict(zip(hits.tolist(), table["true_id"][table["tag"] == "TP"].tolist(), strict=True))
     true, found = _enlarged(truth[where]), _enlarged(shown.labels[where])
+    # a decoded object has the colour of the true object that it matches
     colours = {label: object_colour(one) for label, one in partners.items()}
     channels = [np.repeat(_grey(_enlarged(channel[where]))[..., None], 3, axis=2) for channel in shown.channels[:CHANNELS]]
     errors = errors_of_objects(true, found, hits, missed)
@@ -83,6 +85,7 @@ def window(truth: np.ndarray) -> tuple[int | slice, ...]:
     parts = []
     for axis, length in enumerate(inside.shape):
         edge = min(length, EDGE)
+        # sums of all windows along this axis at once, as differences of the cumulative sum
         sums = np.concatenate([[0], np.cumsum(inside.sum(axis=1 - axis))])
         start = int(np.argmax(sums[edge:] - sums[:-edge]))
         parts.append(slice(start, start + edge))
@@ -105,6 +108,7 @@ def _grey(plane: np.ndarray) -> np.ndarray:
         >>> _grey(np.array([[-0.01, 0.0, 0.005]])).tolist()
         [[0, 127, 191]]
     """
+    # not stretched to the range of the plane: an empty channel must look empty
     high = max(float(plane.max()), 1.0)
     low = 0.0
     if plane.min() < 0:

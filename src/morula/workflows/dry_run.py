@@ -1,4 +1,4 @@
-"""One real training step: what a job needs, measured instead of promised."""
+"""One real training step, by which the memory and the time of a job are measured instead of estimated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+import torch
+
+from morula.data.loader import make_loader
+from morula.training.devices import open_fabric
+from morula.training.state import memory_format_of
+from morula.training.step import Learner
 from morula.workflows.prepare import Prepared
 from morula.workflows.train import build_with_seed
 
@@ -24,12 +31,12 @@ class Proof:
 
     @property
     def minutes(self) -> float:
-        """About how long the training will take."""
+        """Expected duration of the training."""
         return self.seconds_per_step * self.steps / 60
 
 
 class _Peak:
-    """The highest resident memory seen."""
+    """The highest resident memory so far."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -38,23 +45,23 @@ class _Peak:
 @contextmanager
 def peak_memory() -> Iterator[_Peak]:
     """Resident memory above that at the start, sampled every few milliseconds by a thread."""
-    import psutil
-
-    process, seen, done = psutil.Process(), _Peak(), threading.Event()
+    process, highest, done = psutil.Process(), _Peak(), threading.Event()
     before = process.memory_info().rss
 
-    def look() -> None:
+    def sample() -> None:
         while not done.wait(0.005):
-            seen.bytes = max(seen.bytes, process.memory_info().rss - before)
+            highest.bytes = max(highest.bytes, process.memory_info().rss - before)
 
-    thread = threading.Thread(target=look, daemon=True)
+    # a thread, because the step cannot be interrupted: PyTorch releases the interpreter lock while it computes
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield highest
     finally:
         done.set()
         thread.join()
-        seen.bytes = max(seen.bytes, process.memory_info().rss - before)
+        # a step shorter than the interval was perhaps never sampled
+        highest.bytes = max(highest.bytes, process.memory_info().rss - before)
 
 
 def prove(prepared: Prepared) -> Proof:
@@ -62,23 +69,18 @@ def prove(prepared: Prepared) -> Proof:
 
     Raises:
         RuntimeError: torch's own, when the memory of the device is too small.
-        OptionError: for a device or precision that this machine has not.
+        OptionError: for a device or precision that this computer does not have.
     """
-    import torch
-
-    from morula.data.loader import make_loader
-    from morula.training.devices import open_fabric
-    from morula.training.state import memory_format_of
-    from morula.training.step import Learner
-
     job = prepared.job
+    # one process, whatever the job says: a step on one device has the memory and the time of a step on each of several
     fabric = open_fabric(job.training.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
     dtype = torch.float64 if job.training.precision == "fp64" else torch.float32
-    network: Any = build_with_seed(prepared).train()
+    network: Any = build_with_seed(prepared).train()  # the stubs of torch do not know the memory format of `Module.to`
     memory_format = memory_format_of(network)
     network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)
-    module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))
+    module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))  # the weights are not kept
     learner = Learner(fabric, network, module, prepared.method.loss, job.training.seed, dtype, memory_format)
+    # the first step compiles kernels and fills caches, the second one allocates the state of the optimiser
     seconds = []
     with peak_memory() as peak:
         for number in range(3):

@@ -26,6 +26,7 @@ from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import write_table
 from morula.methods import METHODS
 from morula.methods.base import Method
+from morula.methods.scoring import Row, Score
 from morula.metrics.association import association_image, false_table, truth_table
 from morula.metrics.classes import class_accuracy, class_confusion, class_scores
 from morula.metrics.image_scores import ImageScores
@@ -73,13 +74,14 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     for done, row in enumerate(rows, start=1):
         name, prediction, truth = row["name"], Path(row["prediction"]), truth_of(row)
         yield from final.add(name, prediction, truth, folder.associations / name)
-        if final.method:
+        if final.method:  # known after the first image: it depends on the number of dimensions
             plain.add(name, final.method, row["raw"], truth)
         earlier = prediction.parent / "before" / prediction.name
         if earlier.exists():
             yield from before.add(name, earlier, truth, folder.associations / f"{name}_before")
         yield Progress(done, len(rows), "image", name)
     table = final.rows()
+    # columns of before post-processing only if all images have them; a table has no holes
     earlier_rows = before.rows() if before.scores.keys() == final.scores.keys() else []
     for row, earlier_row in zip(table, earlier_rows):
         row |= {f"{key}_before": value for key, value in earlier_row.items() if key not in ("image", "threshold", "n_true")}
@@ -96,7 +98,7 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     yield Finished(time.monotonic() - began, figures)
 
 
-def _class_scores(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Event]:
+def _class_scores(rows: Sequence[Row], folder: RunFolder) -> Iterator[Event]:
     """Write the scores per class of objects, if there are classes."""
     if not rows:
         return
@@ -107,7 +109,7 @@ def _class_scores(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Itera
     yield Logged(f"F1@{first:g} by class: " + "  ".join(f"{row['class']} {row['f1']:.3f}" for row in pooled))
 
 
-def truth_of(row: Mapping[str, Any]) -> Truth:
+def truth_of(row: Mapping[str, str | None]) -> Truth:
     """Ground truth of an image of a run."""
     return Truth(*(None if row.get(name) is None else Path(row[name]) for name in ("truth", "classes", "mask")))  # type: ignore[arg-type]
 
@@ -118,7 +120,7 @@ class Scoring:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.method: Method | None = None
-        self.scores: dict[str, Any] = {}
+        self.scores: dict[str, Score] = {}
         self.whole: dict[str, ImageScores] = {}
         self.confusion: dict[tuple[str, float], np.ndarray] = {}
 
@@ -145,7 +147,7 @@ class Scoring:
         for threshold in sorted({*coloured, *(each.threshold for each in self.scores[name])}):
             yield from _associations(associations, true, predicted, threshold, colour=threshold in coloured, of=result)
 
-    def class_rows(self) -> list[dict[str, Any]]:
+    def class_rows(self) -> list[Row]:
         """One row per image, threshold and class, then the pooled rows; no rows without classes."""
         options = self.method.object_classes if self.method else None
         if options is None:
@@ -164,12 +166,13 @@ class Scoring:
             pooled[("pooled", threshold)] = pooled.get(("pooled", threshold), 0) + table
         return self.confusion | pooled
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """Rows of the score table. Scores of a whole image are repeated in each of its rows."""
         rows = self.method.score_rows(self.scores) if self.method else []
         if not self.whole:
             return rows
         figures = {name: each.figures() for name, each in self.whole.items()}
+        # pooled scores are of the sums over all images, not the mean of their scores: images with many objects count more
         figures["pooled"] = reduce(operator.add, self.whole.values()).figures()
         accuracies = {key: {"class_accuracy": class_accuracy(table)} for key, table in self._confusions().items()}
         return [row | accuracies.get((row["image"], row["threshold"]), {}) | figures.get(row["image"], {}) for row in rows]
@@ -193,7 +196,7 @@ def method_of(job: Job, image: Image) -> Method:
     return METHODS.load(job.method.kind)(job.method, job.objects, ndim=image.ndim_spatial, spacing=image.spacing)
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def columns_of(rows: Sequence[Row]) -> dict[str, list[object]]:
     """Rows as columns.
 
     Examples:
@@ -203,13 +206,14 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
-def pooled_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def pooled_figures(rows: Sequence[Row]) -> dict[str, float]:
     """The main scores of a table: F1 at each threshold, or IoU of each class.
 
     Examples:
         >>> pooled_figures([{"image": "pooled", "threshold": 0.5, "f1": 0.91}])
         {'F1@0.5': 0.91}
     """
+    # which columns there are depends on the method: objects have thresholds, semantic results have classes
     pooled = [row for row in rows if row["image"] == "pooled"]
     named = {f"F1@{row['threshold']:g}": row["f1"] for row in pooled if "threshold" in row}
     named |= {f"class accuracy@{row['threshold']:g}": row["class_accuracy"] for row in pooled[:1] if "class_accuracy" in row}

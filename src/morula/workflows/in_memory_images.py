@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from morula.core.errors import JobError, Problem
 from morula.core.image import Image
@@ -13,9 +15,11 @@ from morula.io.write import write
 
 FOLDER = "layers"
 """Folder of a run that the images are written to, so that the run can be resumed, repeated and viewed."""
+Layers: TypeAlias = Mapping[str, Image | np.ndarray | tuple[Image | np.ndarray, Image | np.ndarray]]
+"""Images by name: an `Image`, an array (Z)YX, or a pair of an image and its labels."""
 
 
-def job_with_layers(job: Mapping[str, Any], layers: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def job_with_layers(job: Mapping[str, Any], layers: Layers, folder: Path) -> dict[str, object]:
     """A job with these images as its training images.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run leaves of its event stream: ``logs/log.txt`` for people, ``events.jsonl`` for programs."""
+"""The records of the events of a run: ``logs/log.txt`` for people, ``events.jsonl`` for programs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Logs:
             if self._in_records(event):
                 record = {"time": datetime.now().astimezone().isoformat(timespec="milliseconds"), **to_record(event, self.folder.path)}
                 _append(self.folder.events_file, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        except OSError as error:
+        except OSError as error:  # a full disk must not end a training of days because of its log
             return (
                 f"the logs of {self.folder.path} cannot be written: {error}. The run continues; free disk space or correct the permissions."
             )
@@ -119,5 +119,5 @@ def read_events(run: str | Path) -> Iterator[Event]:
         for text in lines:
             try:
                 yield from_record(json.loads(text), folder.path)
-            except (json.JSONDecodeError, AttributeError, DataError):
+            except (json.JSONDecodeError, AttributeError, DataError):  # an unfinished line, or an event of a newer version
                 continue

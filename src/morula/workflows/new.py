@@ -1,22 +1,25 @@
-"""A planned and proven job, written from a few answers and a look at the images."""
+"""A planned and tested job, written from a few answers and from the images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
 from morula.core.voxel_size import VoxelSize
 from morula.data.summary import DataSummary, describe
+from morula.inference.memory import available_memory
 from morula.io.pairs import list_images
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import dump
+from morula.methods.planning import Document
 from morula.workflows.compare import Representation, Truths
 from morula.workflows.dry_run import Proof, prove
 from morula.workflows.prepare import Prepared, open_images, prepare
 from morula.workflows.recommend import Recommended, recommend
+from morula.workflows.train import build_with_seed
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Answers:
 
 
 MANY = 4
-"""Images without labels, by those with labels, from which on pretraining is proposed."""
+"""Pretraining is proposed from this many images without labels per image with labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """The job file, what was seen in the images, what was planned, and its proof."""
+    """The job file, the summary of the images, the plan, and the test of one training step."""
 
     path: Path
     summary: DataSummary
@@ -49,18 +52,18 @@ class Written:
 
 
 def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwrite: bool = False) -> Written:
-    """Look at the images, plan a job for them, prove it by a real training step within the memory, and write it.
+    """Plan a job for images, test it by one real training step within the memory limit, and write it.
 
     Args:
         path: the job file.
         answers: what only the user knows.
-        memory: what the training may take, for example ``"8GB"``; most of what is free when left out.
+        memory: memory limit for training, for example ``"8GB"``; by default most of the free memory.
         overwrite: replace the file.
 
     Raises:
         FileWriteError: when the file exists already.
-        JobError: with everything that is wrong with the images.
-        DataError: when no step fits the memory.
+        JobError: with all problems of the images.
+        DataError: when even one patch per step does not fit into the memory.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -83,14 +86,14 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     return Written(path, summary, prepared, proof, tuple(notes))
 
 
-def stated(answers: Answers, folder: Path) -> dict[str, Any]:
-    """The job as a mapping; paths as they will stand in a file in `folder`."""
+def stated(answers: Answers, folder: Path) -> Document:
+    """The job as a mapping; paths as in a job file in `folder`."""
 
     def source(raw: str, labels: str | None) -> dict[str, str]:
         both = {"raw": raw} if labels is None else {"raw": raw, "labels": labels}
         return {name: shown(value, folder) for name, value in both.items()}
 
-    images: dict[str, Any] = {"train": source(answers.raw, answers.labels), "validate": "15%"}
+    images: Document = {"train": source(answers.raw, answers.labels), "validate": "15%"}
     if answers.test is not None:
         images["test"] = source(answers.test, answers.test_labels)
     if answers.voxel_size is not None:
@@ -99,15 +102,15 @@ def stated(answers: Answers, folder: Path) -> dict[str, Any]:
     return {"images": images, "method": method}
 
 
-def pretraining(answers: Answers, document: dict[str, Any], folder: Path, notes: list[str]) -> dict[str, Any]:
-    """The stage that learns from images without labels, with the patch and voxel size of the job; empty where there are too few."""
+def pretraining(answers: Answers, document: Document, folder: Path, notes: list[str]) -> Document:
+    """The stage that learns from images without labels, with the patch and voxel size of the job; empty if there are too few."""
     if answers.unlabelled is None:
         return {}
     more, labelled = (len(list_images(Path(each).expanduser())) for each in (answers.unlabelled, answers.raw))
     if more < MANY * labelled:
         notes.append(
-            f"no pretraining is planned: {more} images without labels beside {labelled} with labels add little; "
-            f"it is proposed from {MANY} times as many on"
+            f"no pretraining is planned: {more} images without labels add little to {labelled} with labels; "
+            f"pretraining is proposed from {MANY} times as many"
         )
         return {}
     notes.append(f"pretraining on {more} images without labels comes first, as stage 1 of the job, because only {labelled} have labels")
@@ -117,36 +120,36 @@ def pretraining(answers: Answers, document: dict[str, Any], folder: Path, notes:
         "method": {"kind": "crappify"},
         "sampling": document["sampling"],
     }
-    prepare(load_job(absolute(stage, folder)))
+    prepare(load_job(absolute(stage, folder)))  # raises the problems of these images before the file is written
     return stage
 
 
-def method_of(chosen: Recommended) -> dict[str, Any]:
+def method_of(chosen: Recommended) -> Document:
     """The method with the recommended channels."""
     channels = chosen.representation.channels
     named = {code: {key: _listed(value) for key, value in options.items()} for code, options in channels.items()}
     return {"kind": "channels", "channels": named if any(named.values()) else list(named)}
 
 
-def objects_of(chosen: Recommended) -> dict[str, Any]:
-    """The decoder, where it is not the one that the channels get anyway."""
+def objects_of(chosen: Recommended) -> Document:
+    """The decoder, unless it is the default one of the channels."""
     usual = str(Representation.made(chosen.representation.channels)) == str(chosen.representation)
     return {} if usual else {"objects": {"decoder": chosen.representation.decoder}}
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """Tuples as lists, as YAML writes them."""
     return [_listed(each) for each in value] if isinstance(value, tuple) else value
 
 
 def shown(path: str, folder: Path) -> str:
-    """A path as written in a job file: relative to the file where it lies below it, else absolute."""
+    """A path as written in a job file: relative to the folder of the file if it is in that folder, else absolute."""
     absolute_path = Path(path).expanduser().absolute()
     return absolute_path.relative_to(folder).as_posix() if absolute_path.is_relative_to(folder) else str(absolute_path)
 
 
-def absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The mapping with absolute paths, as `load_job` takes it."""
+def absolute(document: Document, folder: Path) -> Document:
+    """The mapping with absolute paths: `load_job` resolves the paths of a mapping from the current folder."""
     images = {
         key: {name: str(folder / path) for name, path in value.items()} if isinstance(value, dict) and "raw" in value else value
         for key, value in document["images"].items()
@@ -154,10 +157,8 @@ def absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**document, "images": images}
 
 
-def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tuple[Prepared, Proof]:
-    """The plan, with the batch halved until a real step fits the memory."""
-    from morula.inference.memory import available_memory
-
+def proven(document: Document, memory: str | None, notes: list[str]) -> tuple[Prepared, Proof]:
+    """The plan, with the batch halved until a real training step fits into the memory."""
     budget = available_memory(memory)
     prepared = prepare(load_job(document))
     while True:
@@ -172,22 +173,22 @@ def proven(document: dict[str, Any], memory: str | None, notes: list[str]) -> tu
                 "Give more memory, or state a smaller sampling.patch or network.features."
             )
         notes.append(
-            f"a step with {2 * batch} patches takes {proof.peak_bytes / 1e9:.1f} GB, more than may be used: {batch} patches are planned"
+            f"a step with {2 * batch} patches needs {proof.peak_bytes / 1e9:.1f} GB, more than the limit, so {batch} patches are planned"
         )
         prepared = prepare(load_job({**document, "sampling": {"batch": batch}}))
 
 
 def text_of(
-    document: dict[str, Any],
+    document: Document,
     summary: DataSummary,
     prepared: Prepared,
     proof: Proof,
     chosen: Recommended | None = None,
-    first: dict[str, Any] | None = None,
+    first: Document | None = None,
 ) -> str:
-    """The commented job file; with a stage before it two documents."""
+    """The job file with comments; two documents if there is a first stage."""
     halo = "x".join(map(str, _halo(prepared)))
-    lines = ["# Written by `morula new`. Run it with `morula run`; `morula check` shows everything that it leaves out.", "#"]
+    lines = ["# Written by `morula new`. Run it with `morula run`; `morula check` shows the values of all keys that it leaves out.", "#"]
     lines += [f"# {line}" for line in summary.lines()]
     lines += [
         "#",
@@ -201,24 +202,23 @@ def text_of(
         "method": method_words(prepared, chosen),
         "objects": "the decoder that makes objects of the channels",
         "sampling": "patch: about a cube in physical units; batch: what fits the memory",
-        "network": "the network of the stage before, with its weights; without this line training starts from scratch",
+        "network": "the network of stage 1 with its weights; without this line training starts from scratch",
     }
     epochs = prepared.job.training.epochs
     if first:
-        lines += [
-            "# Stage 1: the network learns to restore images that were made worse, without labels. Stage 2, below the line of dashes,"
-        ]
+        lines += ["# Stage 1: the network learns to restore degraded images, without labels. Stage 2, below the line of dashes,"]
         lines += ["# starts from it. For a training from scratch remove stage 1 and the line `network` of stage 2.", *_entries(first, {})]
         lines += [f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}", "---", "# Stage 2: training with labels."]
+    # the training section is text of its own, because its comment must be last and its values come from the plan
     lines += _entries(document, comments)
     lines += [
-        "# fewer epochs for a first look, more for the last percent",
+        "# fewer epochs for a first test, more for the best scores",
         f"training: {{epochs: {epochs}, patience: {max(20, epochs // 4)}}}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _entries(document: dict[str, Any], comments: dict[str, str]) -> list[str]:
+def _entries(document: Document, comments: dict[str, str]) -> list[str]:
     """Lines of YAML, each entry under its comment."""
     lines = []
     for key, value in document.items():
@@ -237,6 +237,4 @@ def method_words(prepared: Prepared, chosen: Recommended | None) -> str:
 
 
 def _halo(prepared: Prepared) -> tuple[int, ...]:
-    from morula.workflows.train import build_with_seed
-
     return build_with_seed(prepared).receptive_halo

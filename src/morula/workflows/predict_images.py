@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
 
 import numpy as np
 
 from morula.core.allocator import keep_freed_memory
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
+from morula.inference.memory import available_memory
+from morula.inference.predict import predict
 from morula.io.check import check_image
 from morula.io.write import write
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import write_table
 from morula.methods.restoring import Restoring, image_figures
 from morula.models.model import Model
+from morula.training.devices import pick_device
 from morula.workflows.sources import Opened, open_source
 
 
@@ -51,8 +53,10 @@ def _restore_one(
     yield from (Warned("images.values", text) for text in check_image(source.raw))
     scaling, own = model.scaling(image), image.canonical()
     task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
+    # the random part of the task depends on the seed and the image alone, so that a repeated prediction gives the same figures
     result = scaling.undo((yield from _restored(model, method, task, device=device, memory=memory)))
     pictures = method.pictures(own.astype(np.float32), method.in_units(task, scaling.undo), result)
+    # figures are computed from the values that are written, rounded to the type of the image
     shown = {name: in_type(picture, own.dtype) for name, picture in pictures.items()}
     axes = image.axes.spatial_axes if len(own) == 1 else f"C{image.axes.spatial_axes}"
     target = folder.path / method.folder
@@ -70,21 +74,17 @@ def _restore_one(
 
 def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str, memory: str | None) -> Generator[Event, None, np.ndarray]:
     """The restored image, tile by tile, in normalised values."""
-    from morula.inference.memory import available_memory
-    from morula.inference.predict import predict
-    from morula.training.devices import pick_device
-
     device = pick_device(device)
     network = model.fast_network.to(device)
     plan = model.plan(task.shape[1:], available_memory(memory or model.job.prediction.memory, device), device)
-    with keep_freed_memory():
-        found: np.ndarray = yield from predict(
+    with keep_freed_memory():  # tiles of one size: freed blocks are used again instead of returned to the system
+        restored: np.ndarray = yield from predict(
             task, lambda batch: method.restore(network, batch), plan, channels=len(method.channels), device=device
         )
-    return found
+    return restored
 
 
-def in_type(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def in_type(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values in another type: rounded and clipped to its range for integer types.
 
     Examples:

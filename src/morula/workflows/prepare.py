@@ -1,4 +1,4 @@
-"""Everything that training needs, made of a job: images, plan, method, patches."""
+"""Everything that training needs, from a job: images, plan, method, patches."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scale
 from morula.workflows.transfer import check_start, with_stored_network
 
 LOOKED_AT = 2**22
-"""Voxels of an image that are looked at for what makes it unfit."""
+"""Voxels of an image that are examined for object sizes and for values that a method cannot use."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A job that is ready to train: resolved, its images opened, its method built, its patches laid."""
+    """A job that is ready to train: its options planned, its images opened, its method built, its patches placed."""
 
     job: Job
     facts: Facts
@@ -45,7 +45,7 @@ class Prepared:
     warnings: tuple[str, ...]
 
     def summary_line(self) -> str:
-        """What is trained on what, in one line."""
+        """Images, patches and network in one line."""
         sampling = self.job.sampling
         patch = " x ".join(map(str, sampling.patch_shape))
         validation = 0 if self.validation is None else len(self.validation.sources)
@@ -61,20 +61,21 @@ class Prepared:
 
 
 def prepare(job: Job) -> Prepared:
-    """Open the images of a job, plan what it leaves out, build its method and lay its patches.
+    """Open the images of a job, plan the options that it leaves out, build its method and place its patches.
 
     Raises:
-        JobError: with everything that is wrong with the job and its files.
+        JobError: with all problems of the job and its files.
     """
     train, validation, warnings = _opened(job)
     warnings = [*job.notes, *warnings]
+    # before the plan, which sizes the network: a network that starts from stored weights must have their sizes
     job = with_stored_network(job)
     facts = facts_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
-    sources, held = _parted(train, validation, resolved)
+    sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
     normalise = resolved.sampling.normalise
     try:
@@ -86,12 +87,13 @@ def prepare(job: Job) -> Prepared:
         records = normalisations([source.image for source in sources], normalise)
     except MorulaError as error:
         raise JobError([Problem.of(error, "images.train")]) from error
+    # with one normalisation for the whole data set, validation images get that of the training images; else each has its own
     shared = records[0] if isinstance(normalise, Fixed) or normalise.per == "data_set" else None
     training = _dataset(sources, records, resolved, method, augment=True)
     validation_set = None
     if held:
-        of_held = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
-        validation_set = _dataset(held, of_held, resolved, method, augment=False)
+        held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
+        validation_set = _dataset(held, held_records, resolved, method, augment=False)
     warnings += training.warnings
     return Prepared(resolved, facts, method, training, validation_set, shared, files, tuple(dict.fromkeys(warnings)))
 
@@ -103,17 +105,17 @@ def _check_tuning(job: Job, held: Sequence[Source]) -> None:
 
 
 def validation_sources(job: Job) -> list[Source]:
-    """Images that a resolved job sets aside from training, the same as training did; none where it sets none aside.
+    """Validation images of a resolved job, the same as in training; empty if it has none.
 
     Raises:
-        JobError: with everything that is wrong with the files. Test images are not looked at.
+        JobError: with all problems of the files. Test images are not opened.
     """
     train, validation, _ = open_images(job, keys=("train", "validate"))
-    return _parted(train, validation, job)[1]
+    return _split_sources(train, validation, job)[1]
 
 
-def _parted(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:
-    """Sources to train on and to validate on."""
+def _split_sources(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:
+    """Sources to train on and to validate on; a share of the training images is split off by the seed of the job."""
     classes = classes_learned(job)
     sources, held = ([each.patches(classes=classes) for each in opened] for opened in (train, validation))
     share = job.images.validate_
@@ -126,13 +128,13 @@ def classes_learned(job: Job) -> bool:
 
 
 def planning_of(job: Job) -> type[Planning]:
-    """What the job's method plans and rejects."""
+    """The class that plans the options of the job's method and checks them."""
     planning: type[Planning] = METHODS.load(job.method.kind)
     return planning
 
 
 def _without_classes(opened: Sequence[Opened], job: Job, key: str) -> list[Problem]:
-    """Images without classes, where these are to be learned."""
+    """Problems of images without classes, if the method learns classes."""
     missing = [each.name for each in opened if each.classes is None] if classes_learned(job) else []
     if not missing:
         return []
@@ -142,7 +144,7 @@ def _without_classes(opened: Sequence[Opened], job: Job, key: str) -> list[Probl
 
 
 def _opened(job: Job) -> tuple[list[Opened], list[Opened], list[str]]:
-    """The images of a job, or all that is wrong with them and with the method's options together."""
+    """The images of a job; all problems of the images and of the method's options are raised together."""
     problems = planning_of(job).option_problems(job.method, job.objects)
     try:
         opened = open_images(job)
@@ -154,7 +156,7 @@ def _opened(job: Job) -> tuple[list[Opened], list[Opened], list[str]]:
 
 
 def unfit(source: Source, method: Method) -> list[str]:
-    """What makes an image unfit for the method; of a large one a block in the middle is looked at."""
+    """Reasons why an image does not suit the method; of a large image the central block is examined."""
     return method.image_warnings(crop(source.image, middle(source.image.spatial_shape, LOOKED_AT)), source.title)
 
 
@@ -166,7 +168,7 @@ def _split(sources: list[Source], share: float, job: Job) -> tuple[list[Source],
 
 
 def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: Job, method: Method, *, augment: bool) -> PatchDataset:
-    """Patches of the images: for training as the job samples them and augmented, for validation on a grid and as they are."""
+    """Patches of the images: for training sampled and augmented as the job says, for validation on a grid and not augmented."""
     return PatchDataset(
         with_stored_inputs(sources, method.stored_input, job.training.seed),
         job.sampling.patch_shape,
@@ -181,9 +183,9 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
 
 
 def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[list[Opened], list[Opened], list[str]]:
-    """Training and validation images of a job, and the warnings that opening them gave.
+    """Training and validation images of a job, and the warnings from opening them.
 
-    All sources (of these keys) are looked at, so that a user learns of every problem at once.
+    All sources (of these keys) are opened before an error is raised, so that it names all problems at once.
     """
     images, problems = job.images, []
     if images.train is None:
@@ -198,8 +200,9 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
         if source is None or isinstance(source, float):
             continue
         try:
-            opened[key], said = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test")
-            warnings += said if key != "test" else []
+            # test images are opened only to find their problems now, not after hours of training
+            opened[key], remarks = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test")
+            warnings += remarks if key != "test" else []
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:
             problems += error.problems
@@ -210,11 +213,12 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
 
 
 def facts_of(train: Sequence[Opened], job: Job) -> Facts:
-    """What the plan needs to know of the training images."""
+    """Properties of the training images that the plan depends on."""
     first = train[0].raw
     classes = None
     without = planning_of(job).labels_without_class(job.method)
     if without is not None:
+        # the number of classes is not stated for semantic segmentation: the highest label value gives it
         classes = 1 + max(highest(opened.labels, {*without, opened.unlabelled}) for opened in train if opened.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
     sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
@@ -223,7 +227,7 @@ def facts_of(train: Sequence[Opened], job: Job) -> Facts:
 
 
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:
-    """Of the objects of the labels, `None` where there is none; of a large image a block in the middle is looked at."""
+    """Sizes of the labelled objects, `None` without objects; of a large image the central block is examined."""
     sizes: list[int] = []
     for each in train:
         if each.labels is None:
@@ -234,11 +238,12 @@ def object_sizes(train: Sequence[Opened]) -> Sizes | None:
     if not sizes:
         return None
     spacing = np.asarray(train[0].raw.spacing) / min(train[0].raw.spacing)
+    # radius of a disk or ball with the median area or volume, in units of the smallest edge of a voxel
     median = float(np.median(sizes) * spacing.prod())
     return Sizes(min(sizes), (median / np.pi) ** 0.5 if len(spacing) == 2 else (0.75 * median / np.pi) ** (1 / 3))
 
 
 def highest(labels: Image, ignored: Collection[int | None]) -> int:
-    """The highest label value, those that are ignored aside."""
+    """The highest label value except the ignored ones."""
     values = np.unique(np.asarray(labels))
     return int(max((value for value in values.tolist() if value not in ignored), default=0))

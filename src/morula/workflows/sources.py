@@ -62,6 +62,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
         raise JobError([Problem(f"{key}.labels", rule, code="images.labels_missing", remedy="Name the label images.")])
     pairs, warnings = paired(source, images, key)
     opened, problems = [], []
+    # all files are tried, so that the error names every bad one
     for name, raw, truth in pairs:
         try:
             opened.append(open_pair(name, raw, truth, images))
@@ -80,6 +81,7 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
         JobError: when files are missing or do not match.
     """
     axes = None if images is None else images.axes
+    # labels, classes and masks are each paired with the raw images by name, independently of each other
     sides: dict[str, dict[Path, Path | None]] = {}
     names: dict[Path, str] = {}
     warnings: list[str] = []
@@ -126,6 +128,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         if part is not None and part.spatial_shape != image.spatial_shape:
             rule = f"have {_times(part.spatial_shape)} voxels but the image {image.source} has {_times(image.spatial_shape)}"
             raise DataError("images.shapes_differ", rule, file=file, remedy=f"Give {what} of the same size, or state images.axes.")
+    # a mask becomes a label value, so that everything after this knows only one way to mark unannotated voxels
     value = None if images is None else images.ignore_label
     if truth.mask is None:
         return labels, classes, value
@@ -142,6 +145,7 @@ def _reading(images: Images | None, *, labels: bool = False) -> _Reading:
     """Axes and voxel size as stated in the job."""
     if images is None:
         return {"axes": None, "voxel_size": None}
+    # the stated axes are those of the raw images; labels have no channel axis
     axes = images.axes.replace("C", "") if labels and images.axes else images.axes
     return {"axes": axes, "voxel_size": None if images.voxel_size == "auto" else VoxelSize(**images.voxel_size)}  # type: ignore[arg-type]
 

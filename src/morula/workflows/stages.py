@@ -6,19 +6,19 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from morula.core.errors import JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
+from morula.io.write import write
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import read_documents
+from morula.labels.pseudo_labels import Pseudo, pseudo_labels
+from morula.models.load import load
+from morula.workflows.predict import sources_of
 
-if TYPE_CHECKING:
-    from morula.labels.pseudo_labels import Pseudo
 
-
-def stage_count(job: str | Path | Mapping[str, Any]) -> int:
+def stage_count(job: str | Path | Mapping[str, object]) -> int:
     """Number of documents in a job file; a mapping is one document."""
     return 1 if isinstance(job, Mapping) else len(read_documents(job))
 
@@ -30,7 +30,7 @@ def run_stages(
     output: Path,
     overrides: Iterable[str],
     resume: bool,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
 ) -> Iterator[Event]:
     """Run each document of a job file into a folder of its own: ``1_wnet3d``, ``2_channels``, ...
 
@@ -54,6 +54,7 @@ def run_stages(
     before: Path | None = None
     for number, stage in enumerate(stages, start=1):
         folder = folders[number - 1]
+        # only what the user stated: the run plans the rest anew, for the images and the network of this stage
         document = stage.model_dump(mode="json", by_alias=True, exclude_unset=True)
         if start := source_stage(stage):
             document["network"]["from"] = str(folders[start - 1])
@@ -63,6 +64,7 @@ def run_stages(
             assert before is not None  # both checked by `load_stages`
             assert stage.images.train is not None
             place = output / "pseudo_labels"
+            # a stage that has begun keeps the labels that it began with
             if not (resume and (folder / "job.yaml").is_file()):
                 yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
             source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
@@ -123,11 +125,6 @@ def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: st
     Raises:
         JobError: when the method of the run learns from labels.
     """
-    from morula.io.write import write
-    from morula.labels.pseudo_labels import pseudo_labels
-    from morula.models.load import load
-    from morula.workflows.predict import sources_of
-
     began = time.monotonic()
     model = load(run)
     if model.method.labelled:
@@ -136,7 +133,7 @@ def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: st
         raise JobError([Problem("images.train.pseudo", rule, code="stages.no_pseudo_labels", remedy=remedy)])
     opened = sources_of(images)
     yield Started(len(opened), "image")
-    found, share = 0, 0.0
+    count, share = 0, 0.0
     for done, image in enumerate(opened, start=1):
         prediction = yield from below(image.name, model.predict_steps(image.raw))
         foreground, _ = model.settled(prediction, image.raw)
@@ -146,10 +143,10 @@ def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: st
             place = Path(output) / kind / f"{image.name}.tif"
             place.parent.mkdir(parents=True, exist_ok=True)
             write(place, values, axes=image.raw.axes.spatial_axes, voxel_size=image.raw.voxel_size, labels=True, overwrite=True)
-        found, share = found + int(labels.max(initial=0)), share + float(sure.mean()) / len(opened)
+        count, share = count + int(labels.max(initial=0)), share + float(sure.mean()) / len(opened)
         yield Progress(done, len(opened), "image", image.name)
-    yield FileWritten(Path(output), Artefact.PSEUDO_LABELS, f"{found} confident objects; {share:.0%} of the voxels are confident")
-    yield Finished(time.monotonic() - began, {"objects": found, "confident": share})
+    yield FileWritten(Path(output), Artefact.PSEUDO_LABELS, f"{count} confident objects; {share:.0%} of the voxels are confident")
+    yield Finished(time.monotonic() - began, {"objects": count, "confident": share})
 
 
 def of_stage(overrides: Iterable[str], number: int) -> list[str]:

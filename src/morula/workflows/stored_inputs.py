@@ -1,4 +1,4 @@
-"""Inputs of a network that are computed once per image and kept in a folder: they can be inspected, and are equal in all epochs."""
+"""Inputs of a network that are computed once per image and stored, so that they can be inspected and are equal in all epochs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_stored_inputs(sources: Sequence[Source], stored: StoredInput | None, se
     if stored is None:
         return list(sources)
     inputs: dict[str, np.ndarray] = {}
-    for source in sources:
+    for source in sources:  # several sources may be parts of one image
         name = _name(source)
         if name not in inputs:
             inputs[name] = _stored(source.image, name, stored, seed)
@@ -56,6 +56,7 @@ def _name(source: Source) -> str:
 def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarray:
     """The stored input of an image, C(Z)YX in its type; computed and written where it is missing or out of date."""
     file, note = stored.folder / f"{name}.tif", stored.folder / SETTINGS
+    # written again when the image, the seed or a setting changed
     known: Mapping[str, object] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
     settings = {**stored.settings, "seed": seed, "image": None if image.source is None else checksum(image.source)}
     spatial = image.axes.spatial_axes
@@ -63,8 +64,10 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
     if known.get(name) == settings and file.is_file():
         return read(file, axes=axes).canonical()
     own = image.canonical()
+    # the name in the seed: images differ, and adding an image does not change the inputs of the others
     values = in_type(stored.compute(own.astype(np.float32), np.random.default_rng((seed, *name.encode()))), own.dtype)
     _write(file, values[0] if len(own) == 1 else values, axes, image)
+    # the settings are written after the image: an interrupted run computes it again
     with atomic(note) as part:
         part.write_text(json.dumps({**known, name: settings}, indent=1), encoding="utf-8")
     return values

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from morula.core.errors import JobError, ModelError, MorulaError, Problem
 from morula.jobs.job import Job
 from morula.models.checkpoint_formats import checkpoint_format
+from morula.nn.build import build_network
+from morula.nn.network import Network
+from morula.nn.transformer import resize_positions
 from morula.nn.transformer_options import TransformerOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from morula.nn.network import Network
+from morula.nn.weights import load_weights, read_sidecar
+from morula.training.optimisers import check_patterns
 
 _KEY = "network.from"
 _SIZES = {"preset", "features", "width", "layers", "heads"}
 """Options by which a job states a network of its own size."""
 _ENCODER = ("stem", "encoder", "reduce", "excitations", "bridge")
-"""Parts of networks that look at the image; those that have none of them are encoders as a whole, their outputs aside."""
+"""Names of the modules that encode the image. A network without any of them is an encoder as a whole, except for its outputs."""
 LEAST = 0.5
 """Share of the encoder's values that weights to start from must give at least."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What of stored weights a network takes.
+    """The stored weights that a network starts from.
 
-    `skipped` names the network's own tensors that are drawn anew, each with the reason; `unused` the stored ones without a place.
+    `skipped` names the tensors of the network that keep their random initial values, each with the reason; `unused` the stored tensors
+    that the network does not have. The shares count values, not tensors.
     """
 
     tensors: dict[str, Tensor]
@@ -41,30 +44,30 @@ class Transfer:
     values_share: float
 
     def lines(self, path: Path) -> list[str]:
-        """For the log: the whole, then parts of the network with one reason each."""
+        """Lines for the log: the total, then the skipped tensors grouped by reason."""
         total = len(self.tensors) + len(self.skipped)
-        said = [
+        lines = [
             f"started from {path}: {len(self.tensors)} of {total} tensors taken, {self.values_share:.1%} of the values "
             f"({self.encoder_share:.1%} of the encoder)"
         ]
-        said += [f"interpolated to this grid: {', '.join(self.interpolated)}"] if self.interpolated else []
+        lines += [f"interpolated to this grid: {', '.join(self.interpolated)}"] if self.interpolated else []
         reasons: dict[str, list[str]] = {}
         for name, reason in self.skipped.items():
             reasons.setdefault(reason, []).append(name)
-        said += [f"drawn anew, {reason}: {_some(names)}" for reason, names in reasons.items()]
-        return said + ([f"of the former run, not used: {_some(self.unused)}"] if self.unused else [])
+        lines += [f"initialised randomly, {reason}: {_some(names)}" for reason, names in reasons.items()]
+        return lines + ([f"of the earlier run, not used: {_some(self.unused)}"] if self.unused else [])
 
-    def facts(self, path: Path) -> dict[str, Any]:
-        """For the run's record and the report."""
-        said = self.lines(path)
-        words = {"weights_to_start_from": said[0], "and_the_others": "; ".join(said[1:]) or "none"}
+    def facts(self, path: Path) -> dict[str, object]:
+        """Entries of the provenance record, which the report shows."""
+        lines = self.lines(path)
+        words = {"weights_to_start_from": lines[0], "and_the_others": "; ".join(lines[1:]) or "none"}
         return {"started_from": words, "drawn_anew": self.skipped, "not_used": list(self.unused)}
 
 
 def with_stored_network(job: Job) -> Job:
-    """The job with the network of `network.from`, where it does not state sizes of its own; what it states stays.
+    """The job with the network options of `network.from`, unless the job states a size itself; options that it states are kept.
 
-    A `unetr` takes the encoder of a `mae`; other networks start from their own kind alone.
+    A `unetr` takes the encoder of a `mae`; other networks start only from networks of the same kind.
 
     Raises:
         JobError: when there are no such weights, or they belong to another kind of network.
@@ -94,16 +97,14 @@ def with_stored_network(job: Job) -> Job:
     return job.model_copy(update={"network": type(network)(**{**options, **own, "from_": path})})
 
 
-def stored_options(path: Path) -> tuple[str, dict[str, Any]]:
+def stored_options(path: Path) -> tuple[str, dict[str, object]]:
     """Kind and options of the network that weights belong to.
 
     Raises:
-        MissingFileError: when there is nothing.
-        ModelError: when it is damaged or of another program.
+        MissingFileError: when the file or folder does not exist.
+        ModelError: when it is damaged, or of an unknown program.
     """
     if path.is_dir():
-        from morula.nn.weights import read_sidecar
-
         described = read_sidecar(_model_folder(path))["network"]
         return described["kind"], {name: _frozen(value) for name, value in described["options"].items()}
     return checkpoint_format(path).network_options(path)
@@ -112,40 +113,40 @@ def stored_options(path: Path) -> tuple[str, dict[str, Any]]:
 def stored_tensors(path: Path) -> dict[str, Tensor]:
     """Weights by the names that Morula's networks give them."""
     if path.is_dir():
-        from morula.nn.weights import load_weights
-
         return load_weights(_model_folder(path)).network.state_dict()
     return checkpoint_format(path).tensors(path)
 
 
 def planned_transfer(network: Network, path: Path) -> Transfer:
-    """What a network takes of stored weights: tensors of its names and shapes, stored positions interpolated to its grid.
+    """The stored weights that fit a network: tensors of equal name and shape.
+
+    Two kinds of tensors are adapted: a 2D kernel becomes a 3D kernel of one plane, and position embeddings are interpolated to the grid of
+    the network.
 
     Raises:
-        ModelError: when that is less than half of its encoder, with the reasons.
+        ModelError: when less than half of the values of the encoder fit, with the reasons.
     """
     tensors, own = stored_tensors(path), network.state_dict()
-    grids = (stored_options(path)[1].get("grid"), network.options.position_grid)
+    stored_grid, grid = stored_options(path)[1].get("grid"), network.options.position_grid
     taken: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     interpolated = []
     for name, values in own.items():
         stored = tensors.get(name)
         if stored is None:
-            skipped[name] = "not in the former run"
+            skipped[name] = "not in the earlier run"
         elif stored.shape == values.shape:
             taken[name] = stored
         elif stored.ndim == 4 and tuple(values.shape) == (*stored.shape[:2], 1, *stored.shape[2:]):
-            taken[name] = stored.unsqueeze(2)  # a 2D kernel in a 3D network that sees one plane at a time
-        elif name.endswith("positions.stored") and all(grids) and stored.shape[-1] == values.shape[-1]:
-            from morula.nn.transformer import resize_positions
-
-            taken[name] = resize_positions(stored, *grids)  # type: ignore[arg-type]
-            interpolated.append(f"{name} ({_times(grids[0])} to {_times(grids[1])})")
+            taken[name] = stored.unsqueeze(2)  # a 2D kernel in a 3D network whose kernels span one plane
+        elif name.endswith("positions.stored") and isinstance(stored_grid, tuple) and grid and stored.shape[-1] == values.shape[-1]:
+            taken[name] = resize_positions(stored, stored_grid, grid)
+            interpolated.append(f"{name} ({_times(stored_grid)} to {_times(grid)})")
         else:
-            skipped[name] = f"of shape {tuple(values.shape)} where the former run has {tuple(stored.shape)}"
+            skipped[name] = f"of shape {tuple(values.shape)}, in the earlier run {tuple(stored.shape)}"
     unused = tuple(name for name in tensors if name not in own)
     encoder = _encoder(own)
+    # by values, because a few large tensors hold most of a network
     share = _values(own, [name for name in encoder if name in taken]) / max(1, _values(own, encoder))
     transfer = Transfer(taken, tuple(interpolated), skipped, unused, share, _values(own, taken) / max(1, _values(own, own)))
     if share < LEAST:
@@ -160,7 +161,7 @@ def planned_transfer(network: Network, path: Path) -> Transfer:
 
 
 def start_from(network: Network, path: Path) -> Transfer:
-    """Give a network the weights that fit it; others stay as they were drawn.
+    """Load the weights that fit into a network; the others keep their initial values.
 
     Raises:
         ModelError: as `planned_transfer`.
@@ -171,20 +172,15 @@ def start_from(network: Network, path: Path) -> Transfer:
 
 
 def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
-    """Find out before training whether the weights to start from fit, and whether patterns of weights' names mean something.
+    """Check before training that the weights to start from fit, and that the patterns of `freeze` and `rates` match weights.
 
     Raises:
-        JobError: with what does not.
+        JobError: with all patterns and weights that do not.
     """
     path, training = job.network.from_, job.training
     if path is None and not training.freeze and not training.rates:
         return
-    import torch
-
-    from morula.nn.build import build_network
-    from morula.training.optimisers import check_patterns
-
-    with torch.device("meta"):
+    with torch.device("meta"):  # names and shapes suffice: no memory is allocated
         network = build_network(job.network, ndim, in_channels, heads)
     names = [name for name, _ in network.named_parameters()]
     problems = []
@@ -203,20 +199,20 @@ def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int])
 
 
 def _encoder(own: Mapping[str, Tensor]) -> list[str]:
-    found = [name for name in own if name.split(".")[0] in _ENCODER]
-    return found or [name for name in own if name.split(".")[0] not in ("outputs", "skips")]
+    names = [name for name in own if name.split(".")[0] in _ENCODER]
+    return names or [name for name in own if name.split(".")[0] not in ("outputs", "skips")]
 
 
-def _values(own: Mapping[str, Tensor], names: Any) -> int:
+def _values(own: Mapping[str, Tensor], names: Iterable[str]) -> int:
     return sum(own[name].numel() for name in names)
 
 
-def _some(names: Any, limit: int = 5) -> str:
+def _some(names: Iterable[str], limit: int = 5) -> str:
     names = list(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _times(grid: Any) -> str:
+def _times(grid: Sequence[int]) -> str:
     return " x ".join(map(str, grid))
 
 
@@ -224,5 +220,6 @@ def _model_folder(path: Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
+    """Lists as tuples: options are compared and hashed."""
     return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

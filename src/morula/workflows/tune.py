@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.object_options import Tuned
+from morula.methods.scoring import Row
 from morula.models.load import load
 from morula.models.model import Model
+from morula.nn.weights import update_sidecar
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources
 
@@ -42,11 +44,14 @@ if TYPE_CHECKING:
     from morula.decoders.statistics import ChannelStatistics
 
 GAIN = 5e-4
-"""Smaller gains are noise: the present value is kept."""
+"""Smaller gains are noise: the current value is kept."""
 ROUNDS = 4
 """Most passes over all settings."""
 
-Setting = dict[str, Any]
+Setting: TypeAlias = dict[str, object]
+"""Values by key of the job."""
+Space: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Values to try by key of the job, the present one first."""
 
 
 def tune(
@@ -131,7 +136,7 @@ class Goal:
             raise OptionError("tune.threshold_without_objects", rule, key="threshold", value=chosen[0], remedy="Leave it out.")
         return cls(metric, chosen)
 
-    def figure(self, rows: Sequence[Mapping[str, Any]]) -> float:
+    def figure(self, rows: Sequence[Row]) -> float:
         """The score in a score table, pooled over all images; 0 if there is nothing to score."""
         pooled = [row for row in rows if row["image"] == "pooled" and row.get("class") != "mean"]
         values = [float(row[self.metric]) for row in pooled if not math.isnan(row[self.metric])]
@@ -161,6 +166,7 @@ class _Search:
     def run(self, *, device: str, memory: str | None) -> Iterator[Event]:
         """Predict, search, write."""
         began = time.monotonic()
+        # a tuned run is searched again from its settings before the tuning, so that a repeated search gives the same result
         former = self.model.job.objects.tuned
         job = self.model.job if former is None else changed(self.model.job, former.before)
         self.truths = [_labels(source) for source in self.sources]
@@ -173,11 +179,11 @@ class _Search:
         yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
         self._continue()
         predictions = yield from self._predicted(device, memory)
-        found = yield from self._searched(job, space, predictions, steps + 1)
-        if found is None:
+        result = yield from self._searched(job, space, predictions, steps + 1)
+        if result is None:
             yield Logged(f"stopped after {len(self.tried)} settings; `morula tune {self.folder.path}` continues the search")
             return
-        first, best = found
+        first, best = result
         yield from self._written(job, space, first, best)
         remove(self.folder.tuning / "predictions")
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
@@ -212,7 +218,7 @@ class _Search:
         """Predicted channels of each image, stored in files, with their statistics."""
         folder = self.folder.tuning / "predictions"
         folder.mkdir(exist_ok=True)
-        found = []
+        predictions = []
         for number, source in enumerate(self.sources):
             file = folder / f"{number}.npy"
             if not file.is_file():
@@ -222,17 +228,18 @@ class _Search:
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
             values = np.load(file, mmap_mode="c")  # copy on write: compiled kernels take writable arrays
-            found.append((values, self.model.method.statistics(values)))
-        return found
+            predictions.append((values, self.model.method.statistics(values)))
+        return predictions
 
     def _searched(
-        self, job: Job, space: Mapping[str, tuple[Any, ...]], predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
+        self, job: Job, space: Space, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
     ) -> Generator[Event, None, tuple[Setting, Setting] | None]:
         """The initial and the best setting; `None` if the search was stopped."""
         first = {key: values[0] for key, values in space.items()}
         best, score = first, self._figure(job, first, predictions)
         yield Logged(f"{self.goal.words()} before: {score:.4f}")
         done = 1
+        # the first pass tries all values of a setting, later ones only the neighbours: the best values move little
         for turn in range(ROUNDS):
             before = score
             for key, values in space.items():
@@ -253,7 +260,7 @@ class _Search:
         return first, best
 
     def _figure(self, job: Job, setting: Setting, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]]) -> float:
-        """The score of a setting; trials of before are looked up."""
+        """The score of a setting; that of an earlier trial is looked up."""
         key = _key(setting)
         if key not in self.tried:
             tuned = changed(job, setting)
@@ -261,18 +268,17 @@ class _Search:
             for number, (truth, (values, statistics)) in enumerate(zip(self.truths, predictions, strict=True)):
                 objects, source = method.decode(np.asarray(values), method.fit(statistics)), self.sources[number]
                 labels = objects.labels
-                if tuned.objects.filter:
+                if tuned.objects.filter:  # filters need measurements, which are slow, so they are made only then
                     filtering = replace(self.model, job=_with_measures_of_filters(tuned))
                     labels = filtering.measured(objects, self.model.as_image(_image(source)))[0]
                 scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
+            # written after each trial, so that a stopped search continues
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]
 
-    def _written(self, job: Job, space: Mapping[str, tuple[Any, ...]], first: Setting, best: Setting) -> Iterator[Event]:
+    def _written(self, job: Job, space: Space, first: Setting, best: Setting) -> Iterator[Event]:
         """Write the best setting into `job.yaml` and `model.json`."""
-        from morula.nn.weights import update_sidecar
-
         changes = [key for key in space if best[key] != first[key]]
         record = Tuned(
             metric=self.goal.metric,
@@ -296,15 +302,15 @@ class _Search:
             yield Logged(f"the objects of this run are from before the tuning; run `morula predict {self.folder.path}` again")
 
 
-def neighbours(values: Sequence[Any], current: Any) -> list[Any]:
-    """The numbers next to the present one; none if it is not a number.
+def neighbours(values: Sequence[object], current: object) -> list[int | float]:
+    """The numbers next to the current one; none if the current value is not a number.
 
     Examples:
         >>> neighbours(("auto", 0.1, 0.2, 0.3, 0.4), 0.2), neighbours((True, False), True), neighbours((0.3, 0.1), 0.3)
         ([0.1, 0.3], [], [0.1])
     """
     numbers = sorted({value for value in (*values, current) if isinstance(value, int | float) and not isinstance(value, bool)})
-    if isinstance(current, bool) or current not in numbers:
+    if isinstance(current, bool) or not isinstance(current, int | float):
         return []
     place = numbers.index(current)
     return numbers[max(0, place - 1) : place] + numbers[place + 1 : place + 2]
@@ -334,7 +340,7 @@ def _key(setting: Setting) -> str:
     return json.dumps(setting, sort_keys=True)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as in a job file.
 
     Examples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,13 +40,14 @@ class Judge:
             voxel_size=prepared.voxel_size,
             normalisation=prepared.normalisation,
         )
+        # the model is assembled as for a finished run, so that the figures are those that a user would get
         for number, source in enumerate(prepared.validation.sources):
             assert source.labels is not None
             axes = f"C{source.image.axes.spatial_axes}"
             image = Image(crop(source.image, source.extent), axes, source.image.voxel_size)  # type: ignore[arg-type]
             objects = model.decode(model.predict(image, device=prepared.job.training.device), image)
             scores[str(number)] = prepared.method.score(np.asarray(crop(source.labels, source.extent)[0]), objects.labels)
-        rows: list[dict[str, Any]] = prepared.method.score_rows(scores)
+        rows = prepared.method.score_rows(scores)
         pooled = next(row for row in rows if row["image"] == "pooled")
         self.figures = {"dice": float(pooled["foreground_dice"]), f"f1@{pooled['threshold']:g}": float(pooled["f1"])}
         return self.figures["dice"]
