@@ -122,10 +122,10 @@ def test_large_labels_are_sampled() -> None:
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("F+X", "option.unknown_name"),
+        ("F+X", "name.unknown"),
         ("P", "decoder.none_fits"),
         ("F+C:mutex_watershed", "decoder.unusable_channels"),
-        ("F+C:mutex", "option.unknown_name"),
+        ("F+C:mutex", "name.unknown"),
     ],
 )
 def test_a_set_without_decoder_is_rejected(text: str, code: str) -> None:

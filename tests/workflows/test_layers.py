@@ -57,7 +57,7 @@ def test_an_image_brings_its_axes_and_voxel_size(tmp_path: Path) -> None:
         ({**JOB, "images": {"train": {"raw": "here"}}}, {"a": volume()}, "layers.and_images"),
         (JOB, {"a": volume(), "b": (volume(), volume() > 0.5)}, "layers.some_labelled"),
         (JOB, {}, "layers.none"),
-        ({**JOB, "methods": "wnet3d"}, {"a": volume()}, "job.unknown_key"),
+        ({**JOB, "methods": "wnet3d"}, {"a": volume()}, "option.unknown"),
     ],
 )
 def test_unsuitable_layers_are_rejected(tmp_path: Path, job: Any, layers: Any, code: str) -> None:

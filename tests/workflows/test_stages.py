@@ -105,5 +105,5 @@ def test_all_stages_are_checked(data3d: Path) -> None:
     with raises("stages.not_earlier", key="network.from", value="stage 2"):
         check_stages(path, prove=False)
     path.write_text(PRETRAINED.replace("channels: [F, C]", "channels: [F, Cx]"))
-    with raises("option.unknown", value="Cx"):
+    with raises("option.choice", value="Cx"):
         check_stages(path, prove=False)

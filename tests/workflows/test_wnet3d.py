@@ -148,7 +148,7 @@ def test_the_network_is_planned_and_others_are_refused(data3d: Path) -> None:
 
 
 def test_what_makes_nothing_of_a_foreground_is_refused(data3d: Path) -> None:
-    with raises("decoder.unsuitable", key="objects.decoder"):
+    with raises("decoder.seed_below_foreground"):
         load_job(written(data3d.parent, name="seeds"), overrides=["objects.decoder={kind: seeded_watershed, seed: 0.4}"])
 
 
