@@ -74,7 +74,7 @@ def test_conditions_are_checked_before_anything_runs(data2d: Path, job_text: Cal
         ("objects: {filter: [[area about 5]]}", "objects.filter", "condition.syntax"),
         ("objects: {filter: [[area_nm2 > 5]]}", "objects.filter", "condition.unknown_property"),
         ("objects: {refine: [{voronoi: {channel: B}}]}", "objects.refine", "refinement.no_mask_channel"),
-        ("prediction: {median: [{axes: yz}]}", "prediction.median", "median.dimensions"),
+        ("prediction: {median: [{axes: yz}]}", "prediction.median", "median.needs_3d"),
         ("prediction: {median: [{axes: xy, size: 4}]}", "prediction.median", "median.size"),
     ):
         job.write_text(job_text() + text + "\n")
