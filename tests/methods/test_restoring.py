@@ -59,7 +59,7 @@ def test_only_hidden_boxes_are_scored(ndim, token, channels):
     output = torch.rand(image.shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
     batch = {"image": image, "hidden": hidden, "weights": torch.ones(2, 1, *shape[1:])}
     (sums,) = method.loss({"image": output}, batch).values()
-    where = method.enlarged(hidden).expand_as(image)
+    where = method.voxel_mask(hidden).expand_as(image)
     assert float(sums.total.detach()) == pytest.approx(float(((output.detach() - image) ** 2)[where].mean()))
     (gradient,) = torch.autograd.grad(sums.total, output)
     assert bool((gradient[where] != 0).all())
@@ -78,9 +78,9 @@ def test_normalised_boxes_are_blind_to_gain_and_offset_and_come_back_to_the_imag
 
     assert loss(normalised, 1.0) == pytest.approx(loss(normalised, 9.0), rel=1e-3)
     assert loss(plain, 1.0) != pytest.approx(loss(plain, 9.0), rel=1e-1)
-    boxes = normalised.rebuilt(torch.zeros_like(image), image)  # mean 0 in every box is the box's mean
+    boxes = normalised.on_image_scale(torch.zeros_like(image), image)  # mean 0 in every box is the box's mean
     assert torch.allclose(boxes[0, 0, :4, :4], image[0, 0, :4, :4].mean().expand(4, 4))
-    assert plain.rebuilt(output, image) is output
+    assert plain.on_image_scale(output, image) is output
 
 
 def test_a_task_of_any_size_hides_whole_boxes_and_is_rebuilt_from_the_others():

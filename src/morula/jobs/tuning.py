@@ -50,8 +50,12 @@ def with_operation(operations: Sequence[Mapping[str, object]], name: str, value:
         >>> with_operation([{"kind": "remove_small", "size": 5}, {"kind": "fill_holes"}], "remove_small", 0)
         [{'kind': 'fill_holes'}]
     """
-    made = [] if not value else [expand_variant(name if value is True else {name: value}, variant_types(REFINEMENTS))]
-    places = [place for place, operation in enumerate(operations) if operation["kind"] == name]
+    made: list[Mapping[str, object]] = []
+    if value:
+        operation = expand_variant(name if value is True else {name: value}, variant_types(REFINEMENTS))
+        assert isinstance(operation, Mapping)  # a name, or a name with its setting, always expands to one
+        made = [operation]
+    places = [place for place, other in enumerate(operations) if other["kind"] == name]
     if not places:
         return [*operations, *made]
     return [*operations[: places[0]], *made, *operations[places[0] + 1 :]]

@@ -50,8 +50,8 @@ class Crappify(Restoring):
     def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The degraded image as input, and the image itself as target."""
         if self.options.folder is not None:  # the degraded image comes as further channels
-            itself, lower_quality = np.split(image, 2)
-            return {"image": np.ascontiguousarray(lower_quality), "targets": np.ascontiguousarray(itself)}
+            original, lower_quality = np.split(image, 2)
+            return {"image": np.ascontiguousarray(lower_quality), "targets": np.ascontiguousarray(original)}
         return {"image": degraded(image, self.options.noise, self.factors, rng), "targets": image}
 
     @property
@@ -82,14 +82,14 @@ class Crappify(Restoring):
         return degraded(image, self.options.noise, self.factors, rng)
 
     def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
-        """The degraded image, and what the network restored."""
+        """The degraded image, and the restored one."""
         del image
         return {"worse": task, "restored": result}
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Side by side: the degraded image, the restored one, and the image itself."""
-        arrays = [each[0, 0].float().cpu().numpy() for each in (batch["image"], outputs[HEAD], batch["targets"])]
-        return {"crappify": stretched(np.hstack([middle_plane(each) for each in arrays]))}
+        arrays = [images[0, 0].float().cpu().numpy() for images in (batch["image"], outputs[HEAD], batch["targets"])]
+        return {"crappify": stretched(np.hstack([middle_plane(array) for array in arrays]))}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """One row."""
@@ -97,16 +97,16 @@ class Crappify(Restoring):
 
 
 def degraded(image: np.ndarray, noise: float, factors: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """An image C(Z)YX with noise, then at a lower resolution, on the same grid and in the same range.
+    """An image C(Z)YX with added noise and a lower resolution, on the same grid and in the same range of values.
 
     Args:
         image: float.
         noise: standard deviation as a share of each channel's range.
-        factors: by which the resolution is lowered, one per axis; 1 leaves an axis as it is.
+        factors: factor by which the resolution is lowered, one per axis; 1 does not change an axis.
         rng: draws the noise.
 
     Raises:
-        OptionError: for another number of factors than axes.
+        OptionError: when the number of factors is not the number of axes.
 
     Examples:
         >>> degraded(np.array([[[0.0, 2.0, 4.0, 6.0]]]), 0.0, (1, 2), np.random.default_rng(0))
@@ -119,27 +119,35 @@ def degraded(image: np.ndarray, noise: float, factors: Sequence[float], rng: np.
     axes = tuple(range(1, image.ndim))
     if noise:
         low, high = result.min(axis=axes, keepdims=True), result.max(axis=axes, keepdims=True)
+        # noise relative to the range, so that the same setting suits 8-bit and 16-bit images
         added = rng.standard_normal(result.shape, dtype=np.float32) * (noise * (high - low))
         result = np.clip(result + added, low, high)
     for axis, factor in zip(axes, factors, strict=True):
         if factor != 1:
-            matrix = _there_and_back(image.shape[axis], float(factor))
+            # interpolation is linear and separable: one small matrix per axis
+            matrix = _down_and_up(image.shape[axis], float(factor))
             result = np.moveaxis(np.tensordot(result, matrix, axes=(axis, 1)), -1, axis)
     return np.ascontiguousarray(result, np.float32)
 
 
 @cache
-def _there_and_back(n: int, factor: float) -> np.ndarray:
-    """Linear interpolation to fewer points and back, as one matrix n x n."""
+def _down_and_up(n: int, factor: float) -> np.ndarray:
+    """Matrix n x n that interpolates linearly to n / factor points and back to n."""
     fewer = max(1, round(n / factor))
     return _interpolation(fewer, n) @ _interpolation(n, fewer)
 
 
 def _interpolation(n_from: int, n_to: int) -> np.ndarray:
-    """Matrix n_to x n_from of linear interpolation between the middles of equal parts of an interval, constant beyond the outer ones."""
-    places = np.clip((np.arange(n_to) + 0.5) * n_from / n_to - 0.5, 0, n_from - 1)
-    below = np.minimum(places.astype(int), max(0, n_from - 2))
-    share = places - below
+    """Matrix n_to x n_from of linear interpolation between samples at pixel centres, constant beyond the outermost centres.
+
+    As in `skimage.transform.resize`, pixel i of n covers the interval from i / n to (i + 1) / n::
+
+        n_from = 4   |  .  |  .  |  .  |  .  |
+        n_to = 2     |     .     |     .     |
+    """
+    positions = np.clip((np.arange(n_to) + 0.5) * n_from / n_to - 0.5, 0, n_from - 1)
+    below = np.minimum(positions.astype(int), max(0, n_from - 2))
+    share = positions - below
     matrix = np.zeros((n_to, n_from), np.float32)
     rows = np.arange(n_to)
     matrix[rows, below] += 1 - share

@@ -35,8 +35,8 @@ class Options(RestoringOptions):
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({"l1": 1.0}, min_length=1)
     """Losses by name with their weights in the sum: `l1`, `mse`, `smooth_l1`, `ssim`."""
     folder: str | None = None
-    """Folder that the degraded training images are written to and read from; they are written again when these settings or an image
-    change. Left out: images are degraded during training, with new noise each time. Relative to the job file."""
+    """Folder for the degraded training images, relative to the job file; they are computed again when these settings or an image change.
+    Left out: images are degraded during training, with new noise for each patch."""
 
     def relative_to(self, folder: Path) -> Options:
         """With the folder of the degraded images relative to the job file's folder."""

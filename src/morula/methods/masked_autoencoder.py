@@ -1,4 +1,12 @@
-"""Pretraining without labels: boxes of the image are hidden, and a transformer rebuilds them from those that it sees."""
+"""Pretraining without labels: boxes of the image are hidden, and a transformer predicts them from the visible ones.
+
+A patch is divided into boxes (the tokens of the transformer). The mask has one value per box::
+
+    mask: grid           mask: random, ratio: 0.75
+    # . # .              # # . #        #  hidden: predicted, scored
+    . # . #              # . # #        .  visible: input of the encoder
+    # . # .              . # # #
+"""
 
 from __future__ import annotations
 
@@ -28,12 +36,12 @@ class MaskedAutoencoder(Restoring):
     options: Options
     network: ClassVar[str | None] = "mae"
     folder: ClassVar[str] = "MAE_checks"
-    # what the network makes of boxes that it sees is never scored in training, so it tells little
+    # visible boxes are never scored in training, so the score of the whole reconstruction says little; the first one is the usual score
     compared: ClassVar[dict[str, str]] = {"reconstruction_and_visible": "", "reconstruction": "_everywhere"}
 
     @classmethod
     def job_problems(cls, job: JobSections) -> list[Problem]:
-        """A patch that is not a whole number of boxes, or only one; boxes that are not the network's; test-time augmentation."""
+        """A patch that does not hold several whole boxes; boxes of another size than those of the network; test-time augmentation."""
         assert isinstance(job.method, Options)
         assert isinstance(job.network, TransformerOptions)
         patch, token = job.sampling.patch_shape, job.network.token_size(len(job.sampling.patch_shape))
@@ -47,13 +55,13 @@ class MaskedAutoencoder(Restoring):
             rule = f"{list(job.method.token or ())} differs from network.token {list(token)}"
             problems.append(Problem("method.token", rule, code="masked_autoencoder.token", value=job.method.token, remedy="Leave it out."))
         if job.prediction.tta != "none":
-            rule, code = "has no effect with masks", "masked_autoencoder.tta"
-            problems.append(Problem("prediction.tta", rule, code=code, value=job.prediction.tta, remedy="Leave it out."))
+            rule, remedy = "has no effect with masks", "Leave it out."
+            problems.append(Problem("prediction.tta", rule, code="masked_autoencoder.tta", value=job.prediction.tta, remedy=remedy))
         return problems
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
-        """The boxes of the network, and the number of channels of the images."""
+        """The size of the network's boxes, and the number of channels of the images."""
         assert isinstance(job.method, Options)
         token = network["token"]
         edges = [token] * facts.ndim if isinstance(token, int) else token
@@ -62,33 +70,33 @@ class MaskedAutoencoder(Restoring):
 
     @property
     def token(self) -> tuple[int, ...]:
-        """Edges of a box."""
+        """Edges of a box in voxels, (Z)YX."""
         return tuple(self.options.token or (16,) * self.ndim)
 
     def pretext(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The mask of a patch, one value a box."""
-        return {"hidden": self.draw(tuple(n // edge for n, edge in zip(image.shape[1:], self.token, strict=True)), rng)}
+        """The mask of a patch, one value per box."""
+        return {"hidden": self.draw_mask(tuple(n // edge for n, edge in zip(image.shape[1:], self.token, strict=True)), rng)}
 
-    def draw(self, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-        """Which of the boxes are hidden."""
+    def draw_mask(self, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """A mask of the boxes, true where they are hidden."""
         return chessboard(grid, rng) if self.options.mask == "grid" else random_mask(grid, self.options.ratio, rng)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
-        """Mean squared difference over the hidden boxes."""
+        """Mean squared difference in the hidden boxes."""
         target, hidden = batch["image"].float(), batch["hidden"]
         if self.options.normalise_boxes:
             boxes = image_to_boxes(target, self.token)
             target = boxes_to_image(_scaled(boxes)[0], tuple(hidden.shape[1:]), self.token)
-        return {"hidden": mse_sums(outputs[HEAD], target, batch["weights"] * self.enlarged(hidden).to(target.dtype))}
+        return {"hidden": mse_sums(outputs[HEAD], target, batch["weights"] * self.voxel_mask(hidden).to(target.dtype))}
 
-    def enlarged(self, hidden: Tensor) -> Tensor:
-        """A mask (N, *grid) at the image's size, N1(Z)YX."""
+    def voxel_mask(self, hidden: Tensor) -> Tensor:
+        """A mask of boxes (N, *grid) as a mask of voxels, N1(Z)YX."""
         for axis, edge in enumerate(self.token, start=1):
             hidden = hidden.repeat_interleave(edge, dim=axis)
         return hidden[:, None]
 
-    def rebuilt(self, output: Tensor, image: Tensor) -> Tensor:
-        """The network's output on the image's own scale; boxes that were normalised take the image's means and deviations."""
+    def on_image_scale(self, output: Tensor, image: Tensor) -> Tensor:
+        """The output of the network on the scale of the image: normalised boxes get back the mean and the deviation of the image there."""
         if not self.options.normalise_boxes:
             return output
         _, mean, deviation = _scaled(image_to_boxes(image, self.token))
@@ -97,31 +105,35 @@ class MaskedAutoencoder(Restoring):
         return boxes_to_image(boxes, grid, self.token)
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image, and where it is hidden as a further channel."""
+        """The image, and the mask as a further channel."""
+        # images need not be a whole number of boxes: the mask is drawn for more boxes, then cut
         grid = tuple(-(-n // edge) for n, edge in zip(image.shape[1:], self.token, strict=True))
-        hidden = self.draw(grid, rng)
+        hidden = self.draw_mask(grid, rng)
         for axis, edge in enumerate(self.token):
             hidden = hidden.repeat(edge, axis=axis)
         hidden = hidden[tuple(slice(n) for n in image.shape[1:])]
         return np.concatenate([image, hidden[None].astype(np.float32)])
 
     def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
-        """Tile by tile, because tiles may hide different numbers of boxes; of one without a seen box the first is seen."""
-        found = []
+        """The reconstruction of tiles, one at a time, because tiles may hide different numbers of boxes.
+
+        In a tile without a visible box the first box is made visible, because the encoder needs an input.
+        """
+        restored = []
         for tile in batch.split(1):
             image, where = tile[:, :-1], tile[:, -1:]
-            hidden = (image_to_boxes(where, self.token) > 0.5).any(dim=-1)  # a box at the mirrored border may be cut
+            hidden = (image_to_boxes(where, self.token) > 0.5).any(dim=-1)  # the mirrored border of the image may cut through a box
             hidden[:, 0] &= ~hidden.all(dim=1)
             grid = tuple(n // edge for n, edge in zip(image.shape[2:], self.token, strict=True))
-            found.append(self.rebuilt(network(image, hidden=hidden.reshape(1, *grid))[HEAD], image))
-        return torch.cat(found)
+            restored.append(self.on_image_scale(network(image, hidden=hidden.reshape(1, *grid))[HEAD], image))
+        return torch.cat(restored)
 
     def in_units(self, task: np.ndarray, undo: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The image in its units; the mask stays."""
+        """The image in its own units; the mask is not changed."""
         return np.concatenate([undo(task[:-1]), task[-1:]])
 
     def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
-        """The image, what the network saw of it (zero elsewhere), what it rebuilt, and that with the seen boxes put back."""
+        """The image, its visible part (zero elsewhere), the reconstruction, and the reconstruction with the visible boxes of the image."""
         hidden = task[-1:] > 0.5
         return {
             "original": image,
@@ -131,38 +143,41 @@ class MaskedAutoencoder(Restoring):
         }
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Side by side: the image, what the network sees of it, what it rebuilds, and that with the seen boxes put back."""
-        image, hidden = batch["image"][:1].float().cpu(), self.enlarged(batch["hidden"][:1].cpu())
-        rebuilt = self.rebuilt(outputs[HEAD][:1].float().cpu(), image)
-        seen = image.masked_fill(hidden, float(image.min()))
-        planes = [middle_plane(each[0, 0].numpy()) for each in (image, seen, rebuilt, rebuilt.where(hidden, image))]
+        """Side by side: the image, its visible part, the reconstruction, and the reconstruction with the visible boxes of the image."""
+        image, hidden = batch["image"][:1].float().cpu(), self.voxel_mask(batch["hidden"][:1].cpu())
+        rebuilt = self.on_image_scale(outputs[HEAD][:1].float().cpu(), image)
+        visible = image.masked_fill(hidden, float(image.min()))
+        planes = [middle_plane(picture[0, 0].numpy()) for picture in (image, visible, rebuilt, rebuilt.where(hidden, image))]
         return {"masked_autoencoder": stretched(np.hstack(planes))}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """One row."""
-        return (), ("image", "what the network sees", "reconstruction", "reconstruction of hidden boxes")
+        return (), ("image", "visible part", "reconstruction", "reconstruction of hidden boxes")
 
 
 def _scaled(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (N, L, values) at mean 0 and standard deviation 1, their means and deviations."""
+    """Boxes (N, L, values) at mean 0 and standard deviation 1, and their means and deviations."""
+    # the small summand keeps constant boxes finite
     mean, deviation = boxes.mean(dim=-1, keepdim=True), (boxes.var(dim=-1, keepdim=True) + 1e-6).sqrt()
     return (boxes - mean) / deviation, mean, deviation
 
 
 def chessboard(grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Every second box of a grid, in all its axes; which of the two colours is drawn, where both have as many boxes.
+    """A mask that hides every second box of a grid along each axis, like one colour of a chessboard.
+
+    Which colour is hidden is drawn, if both have equally many boxes.
 
     Examples:
         >>> chessboard((1, 3), np.random.default_rng(0)).tolist()
         [[True, False, True]]
     """
     parity = np.indices(grid).sum(axis=0) % 2
-    phase = int(rng.integers(2)) if math.prod(grid) % 2 == 0 else 0  # samples of a batch must hide as many
+    phase = int(rng.integers(2)) if math.prod(grid) % 2 == 0 else 0  # all samples of a batch must hide the same number
     return parity == phase
 
 
 def random_mask(grid: Sequence[int], ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the boxes of a grid, rounded to whole ones, at least one and not all.
+    """A mask that hides a share of the boxes of a grid, rounded to whole boxes; at least one box is hidden and one visible.
 
     Examples:
         >>> int(random_mask((4, 5), 0.75, np.random.default_rng(0)).sum())

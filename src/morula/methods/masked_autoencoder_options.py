@@ -24,13 +24,13 @@ class Options(RestoringOptions):
     """Name of the variant."""
 
     mask: Literal["grid", "random"] = "grid"
-    """Which boxes are hidden: every second one, as the fields of a chessboard, or as many as `ratio` says, drawn anew for each patch."""
+    """Boxes that are hidden: every second one, like one colour of a chessboard, or the share `ratio` of them, drawn for each patch."""
     ratio: float = Field(0.5, gt=0, lt=1)
-    """Share of the boxes that a random mask hides; at least one box is hidden and one seen."""
+    """Share of the boxes that a random mask hides; at least one box is hidden and one visible."""
     normalise_boxes: bool = False
-    """Rebuild each box at mean 0 and standard deviation 1, so that faint texture counts as much as bright."""
+    """Normalise each box to mean 0 and standard deviation 1 in the loss, so that faint texture counts as much as bright texture."""
     token: tuple[PositiveInt, ...] | None = None
-    """Edges of a box in voxels, (Z)YX; left out: as the network has them."""
+    """Edges of a box in voxels, (Z)YX; left out: those of the network."""
 
     @model_validator(mode="after")
     def _ratio_counts(self) -> Options:

@@ -1,4 +1,4 @@
-"""What is common to methods whose result is an image."""
+"""The common part of the methods whose result is an image."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class RestoringTask(TrainingTask):
 
 
 class RestoringPostprocessing(Postprocessing):
-    """From whole images to restored images and what is written of them."""
+    """Restores whole images, and selects the images that a run writes."""
 
     instances: ClassVar[bool] = False
     restores: ClassVar[bool] = True
     folder: ClassVar[str]
-    """Name of the run's folder that `pictures` are written to."""
+    """Folder in the run that the images of `pictures` are written to."""
     compared: ClassVar[dict[str, str]]
-    """Which of the `pictures` are scored against the image, and the suffix of the names of their scores."""
+    """The `pictures` that are scored against the image: suffix of the names of their scores, by name."""
 
     def fit(self, statistics: ChannelStatistics) -> Parameters:
         """Nothing is decoded."""
@@ -75,18 +75,18 @@ class RestoringPostprocessing(Postprocessing):
 
     @abstractmethod
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What is made of a whole image C(Z)YX on the network's scale for `restore`: an array ?(Z)YX of the same spatial shape."""
+        """Input of `restore` for a whole normalised image C(Z)YX: an array (channels, (Z)YX) of the same spatial shape."""
 
     def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
-        """The image rebuilt, NC(Z)YX, of tiles of a `task`."""
+        """The restored image, NC(Z)YX, of tiles of a `task`."""
         return network(batch)[HEAD]
 
     @abstractmethod
     def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
-        """What is written of a test image, by the end of its name: arrays C(Z)YX in the image's own units, as all that is given."""
+        """Images that a run writes for a test image, by the suffix of their file names; all arrays are C(Z)YX in the units of the image."""
 
     def in_units(self, task: np.ndarray, undo: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """A task in the image's own units."""
+        """A task converted back to the units of the image."""
         return undo(task)
 
 
@@ -96,7 +96,7 @@ class ImageScoring(Scoring):
     figures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> dict[str, float]:
-        """PSNR, SSIM, MAE and MSE of two images C(Z)YX in the same units; of SSIM the mean over the channels."""
+        """PSNR, SSIM, MAE and MSE of two images C(Z)YX in the same units; SSIM is averaged over the channels."""
         return image_figures(truth, result)
 
     def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
@@ -104,6 +104,7 @@ class ImageScoring(Scoring):
         rows = [{"image": name, **figures} for name, figures in scores.items()]
         if not rows:
             return []
+        # pixels are not pooled: images in other units would outweigh the others
         return [*rows, {"image": "pooled", **{name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "image"}}]
 
 
@@ -112,8 +113,9 @@ class RestoringPlanning(Planning):
 
     @classmethod
     def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
-        """Options of objects, of which there are none."""
+        """Options of objects, which have no effect because there are no objects."""
         del options
+        # a job that this version wrote states every default; only values that differ from them were chosen by the user
         defaults = ObjectOptions()
         return [
             Problem(f"objects.{name}", "has no effect: the result is an image", code="objects.no_effect", remedy="Leave it out.")
@@ -129,18 +131,20 @@ class RestoringPlanning(Planning):
 
 
 class Restoring(RestoringTask, RestoringPostprocessing, ImageScoring, RestoringPlanning, Method):
-    """A method that learns without labels to restore the image."""
+    """A method that learns to restore the image, without labels."""
 
 
-def image_figures(truth: np.ndarray, result: np.ndarray, *, beside: str = "") -> dict[str, float]:
-    """PSNR, SSIM, MAE and MSE of two images C(Z)YX; names end on `beside`. A constant true image counts as one unit wide.
+def image_figures(truth: np.ndarray, result: np.ndarray, *, suffix: str = "") -> dict[str, float]:
+    """PSNR, SSIM, MAE and MSE of two images C(Z)YX, by name followed by `suffix`.
+
+    PSNR and SSIM are relative to the range of the true image; the range of a constant image is taken as 1.
 
     Examples:
         >>> figures = image_figures(np.array([[[0.0, 4.0]]]), np.array([[[1.0, 3.0]]]))
         >>> figures["mae"], figures["mse"], round(figures["psnr"], 2)
         (1.0, 1.0, 12.04)
     """
-    width = float(np.ptp(truth)) or 1.0
+    width = float(np.ptp(truth)) or 1.0  # a range of 0 would give an infinite PSNR
     similar = np.mean([structural_similarity(a, b, data_range=width) for a, b in zip(truth, result, strict=True)])
     figures = {
         "psnr": peak_signal_noise_ratio(truth, result, data_range=width),
@@ -148,4 +152,4 @@ def image_figures(truth: np.ndarray, result: np.ndarray, *, beside: str = "") ->
         "mae": mean_absolute_error(truth, result),
         "mse": mean_squared_error(truth, result),
     }
-    return {name + beside: value for name, value in figures.items()}
+    return {name + suffix: value for name, value in figures.items()}

@@ -29,7 +29,7 @@ from morula.metrics.overlap import class_table, dice_per_class, iou_per_class
 
 
 class SemanticSettings(Configured):
-    """Number of classes and losses of the options."""
+    """Number of classes, their names and their losses."""
 
     options: Options
 
@@ -40,18 +40,18 @@ class SemanticSettings(Configured):
 
     @property
     def binary(self) -> bool:
-        """Whether the foreground alone is predicted, through a sigmoid. `ce` and `weighted_ce` need one channel per class."""
+        """Whether one channel, the foreground through a sigmoid, is predicted. `ce` and `weighted_ce` need one channel per class."""
         return self.classes == 2 and not set(OF_CLASSES) & set(self.losses)
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
-        """Names of the classes, of the foreground alone when there are two."""
+        """Names of the predicted classes: only the foreground if `binary`."""
         names = self.options.names or ("background", *(f"class {i}" if self.classes > 2 else "foreground" for i in range(1, self.classes)))
         return tuple(names[1:]) if self.binary else tuple(names)
 
     @property
     def losses(self) -> dict[str, float]:
-        """Loss names and weights in force."""
+        """Weights of the losses by name: those of the options, or the defaults."""
         return self.options.losses or ({"bce_dice": 1.0} if self.classes == 2 else {"ce": 1.0, "dice": 1.0})
 
 
@@ -60,7 +60,7 @@ class SemanticTask(SemanticSettings, TrainingTask):
 
     @property
     def heads(self) -> dict[str, int]:
-        """One head: a single channel for a foreground alone, else one channel per class."""
+        """One head: one channel if `binary`, else one channel per class."""
         return {"classes": 1 if self.binary else self.classes}
 
     def targets(
@@ -84,7 +84,7 @@ class SemanticTask(SemanticSettings, TrainingTask):
                 value=highest,
                 remedy="Set method.classes, or method.ignore for a value that is no class.",
             )
-        first = 1 if self.binary else 0
+        first = 1 if self.binary else 0  # the background has no channel of its own where one sigmoid is enough
         channels = np.stack([labels == value for value in range(first, self.classes)]).astype(np.float32)
         weights = np.ones_like(channels)
         weights[:, ignored if unlabelled is None else ignored | unlabelled] = 0
@@ -103,17 +103,17 @@ class SemanticTask(SemanticSettings, TrainingTask):
         return parts
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities."""
+        """Probabilities of the classes."""
         logits = outputs["classes"]
         return logits.sigmoid() if self.binary else logits.softmax(dim=1)
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Image, truth and prediction side by side, classes in grey levels."""
+        """Image, truth and prediction side by side; classes are grey levels."""
         image = stretched(middle_plane(batch["image"][0, 0].float().cpu().numpy()))
         predicted = self.activate(outputs)[0].float().cpu().numpy()
         truth = batch["targets"][0].float().cpu().numpy()
-        shown = [each[0] if self.binary else each.argmax(axis=0) / (self.classes - 1) for each in (truth, predicted)]
-        return {"classes": np.hstack([image, *(middle_plane(each).astype(np.float32) for each in shown)])}
+        classes = [array[0] if self.binary else array.argmax(axis=0) / (self.classes - 1) for array in (truth, predicted)]
+        return {"classes": np.hstack([image, *(middle_plane(array).astype(np.float32) for array in classes)])}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """One row."""
@@ -131,17 +131,18 @@ class SemanticPostprocessing(SemanticSettings, Postprocessing):
         return {"threshold": 0.5 if threshold == "auto" else float(threshold)}
 
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
-        """The class image, as labels 0, 1, 2, ...; confidence is the mean probability of each class where it was given."""
+        """The class image, as labels 0, 1, 2, ...; the confidence of a class is its mean probability in its pixels."""
         labels = (prediction[0] > parameters["threshold"]) if self.binary else prediction.argmax(axis=0)
         labels = labels.astype(np.uint8 if self.classes <= 256 else np.uint16)
         probability = prediction[0] if self.binary else prediction.max(axis=0)
+        # two histograms give the mean per class in one pass each, without a mask per class
         counts = np.bincount(labels.ravel(), minlength=self.classes)
         sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=self.classes)
         confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
         return Objects(labels=labels, confidence=confidence, intermediates={})
 
     def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
-        """The threshold, where there are two classes."""
+        """The threshold, if `binary`."""
         threshold = self.options.threshold
         if not self.binary:
             return {}
@@ -154,7 +155,7 @@ class SemanticScoring(SemanticSettings, Scoring):
     figures: ClassVar[tuple[str, ...]] = ("iou", "dice")
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Score:
-        """Contingency table of the classes, ignored pixels left out: [true class, predicted class].
+        """Contingency table [true class, predicted class], without ignored pixels.
 
         Raises:
             DataError: when a label is no class.
@@ -162,7 +163,8 @@ class SemanticScoring(SemanticSettings, Scoring):
         return class_table(truth, result, self.classes, ignore=self.options.ignore)
 
     def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
-        """One row per image and class with IoU and Dice, then the pooled ones over all pixels."""
+        """One row per image and class with IoU and Dice, then the rows of all pixels together."""
+        # pooled over pixels, not over images: a class may be absent from an image
         tables = {**scores, "pooled": sum(scores.values())} if scores else {}
         names = (self.options.names or ("background", *self.channels))[1:] if self.binary else self.channels[1:]
         rows = []
@@ -184,7 +186,7 @@ class SemanticPlanning(Planning):
 
     @classmethod
     def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
-        """Operations on objects, which classes do not have."""
+        """Options of objects, which have no effect on classes."""
         remedy = "Leave it out, or use the method channels."
         return [
             Problem(f"objects.{name}", "has no effect on classes", code="objects.no_effect", remedy=remedy)
@@ -200,7 +202,7 @@ class SemanticPlanning(Planning):
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
-        """As many classes as the labels have, or as there are names."""
+        """The number of classes: that of the labels, or of the names if there are more."""
         assert isinstance(job.method, Options)
         return {"method": {"classes": max(2, facts.classes or 2, len(job.method.names))}} if job.method.classes is None else {}
 
@@ -212,11 +214,11 @@ class Semantic(SemanticTask, SemanticPostprocessing, SemanticScoring, SemanticPl
 
 
 def nanmean(values: np.ndarray) -> float:
-    """Mean of the classes that are there; NaN where none is.
+    """Mean of the values that are not NaN; NaN if all are. A class without pixels has the score NaN.
 
     Examples:
         >>> nanmean(np.array([0.5, np.nan])), nanmean(np.array([np.nan]))
         (0.5, nan)
     """
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if there.size else float("nan")
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")

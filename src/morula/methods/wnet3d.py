@@ -1,4 +1,13 @@
-"""Objects without a label: a W-Net sorts voxels into classes by brightness and place, the foreground class is parted into objects."""
+"""Segmentation without labels: a W-Net groups voxels into classes by brightness and position, a decoder splits the foreground class.
+
+A W-Net is two U-Nets in a row. The first one predicts class probabilities, the second one reconstructs the image from them::
+
+    image --> U-Net --> classes --> U-Net --> reconstruction
+                        soft normalised cuts  difference from the image
+
+The normalised cuts put voxels that are near each other and equally bright into one class; the reconstruction keeps the classes
+informative about the image.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +46,21 @@ from morula.methods.wnet3d_options import Options
 from morula.representations.encode import build_channels
 
 TOP = 100.0
-"""What the high percentile of an image becomes; the widths of the loss are meant for it."""
+"""Value of the high percentile of a normalised image; the widths of the loss are set for this scale."""
 SCALE = {"low": 0.5, "high": 99.8, "clip": True, "top": TOP}
 TRAINING = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
 """Planned training where the job leaves it open: it ends when the loss stops falling."""
 
 
 class WNetTask(TrainingTask):
-    """Soft normalised cuts of the classes, and the reconstruction of the image."""
+    """One head: the classes. The loss is the soft normalised cuts plus the reconstruction."""
 
     options: Options
     labelled: ClassVar[bool] = False
 
     @property
     def heads(self) -> dict[str, int]:
-        """The classes; the network adds the image rebuilt."""
+        """The classes; the network itself adds the reconstruction."""
         return {"classes": self.options.classes}
 
     @cached_property
@@ -60,9 +69,11 @@ class WNetTask(TrainingTask):
         return tuple(f"class {i}" for i in range(self.options.classes))
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
-        """Soft normalised cuts of the classes, and the difference of the image rebuilt; each with its weight."""
+        """Soft normalised cuts of the classes, and the difference between reconstruction and image, each with its weight."""
         options = self.options
-        image, rebuilt = smoothed(batch["image"], options.smoothing, self.spacing), outputs["reconstruction"]
+        image, reconstruction = smoothed(batch["image"], options.smoothing, self.spacing), outputs["reconstruction"]
+        # normalised images are not clipped at 0 and 1, where the cross-entropy needs its targets
+        target = image if options.reconstruction == "mse" else (image / TOP).clamp(0, 1)
         cuts = {"class_mean": soft_ncuts_sums, "pairwise": soft_ncuts_pairwise_sums}[options.ncuts](
             image,
             outputs["classes"].softmax(dim=1),
@@ -70,8 +81,7 @@ class WNetTask(TrainingTask):
             spatial_sigma=options.spatial_sigma,
             radius=options.radius,
         )
-        target = image if options.reconstruction == "mse" else (image / TOP).clamp(0, 1)
-        difference = LOSSES.load(options.reconstruction)(rebuilt, target, batch["weights"])
+        difference = LOSSES.load(options.reconstruction)(reconstruction, target, batch["weights"])
         parts = {"ncuts": (cuts, options.ncuts_weight), "reconstruction": (difference, options.reconstruction_weight)}
         return {
             name: Sums(sums.parts, lambda part, value=sums.value, share=share: share * value(part))  # type: ignore[misc]
@@ -79,28 +89,29 @@ class WNetTask(TrainingTask):
         }
 
     def epoch_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Both losses without their weights, and the share of the normalised cuts in their sum."""
+        """Both losses without their weights, and the share of the normalised cuts in the weighted sum."""
         weights = {"ncuts": self.options.ncuts_weight, "reconstruction": self.options.reconstruction_weight}
-        found: dict[str, float] = {}
+        further: dict[str, float] = {}
         for kind in ("", "validation_"):
             parts = {name: figures[f"{kind}loss_{name}"] for name in weights if f"{kind}loss_{name}" in figures}
-            found |= {f"{kind}{name}": value / weights[name] for name, value in parts.items() if weights[name]}
-            if len(parts) == 2:
-                found[f"{kind}balance"] = parts["ncuts"] / max(sum(parts.values()), 1e-12)
-        return found
+            further |= {f"{kind}{name}": value / weights[name] for name, value in parts.items() if weights[name]}
+            if len(parts) == 2:  # no balance where one of the weights is 0
+                further[f"{kind}balance"] = parts["ncuts"] / max(sum(parts.values()), 1e-12)
+        return further
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities of the classes."""
         return outputs["classes"].softmax(dim=1)
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """A strip: the image, the probability of each class, the classes as grey levels, and the image rebuilt."""
+        """A strip: the image, the probability of each class, the most likely class as a grey level, and the reconstruction."""
         image = batch["image"][0, 0].float().cpu().numpy()
         classes = self.activate(outputs)[0].float().cpu().numpy()
         logits = outputs["reconstruction"][0, 0].float()
-        rebuilt = (logits if self.options.reconstruction == "mse" else logits.sigmoid()).cpu().numpy()
+        reconstruction = (logits if self.options.reconstruction == "mse" else logits.sigmoid()).cpu().numpy()
         labels = middle_plane(classes.argmax(axis=0)).astype(np.float32) / (len(classes) - 1)
-        planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(rebuilt))]
+        planes = [stretched(middle_plane(image)), *map(middle_plane, classes), labels, stretched(middle_plane(reconstruction))]
+        # white lines of two pixels separate the pictures
         return {"wnet3d": np.hstack([np.pad(plane, ((0, 0), (0, 2)), constant_values=1) for plane in planes])[:, :-2]}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -108,27 +119,27 @@ class WNetTask(TrainingTask):
         return (), ("image", *(f"class {number + 1}" for number in range(self.options.classes)), "most likely class", "reconstruction")
 
     def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
-        """What WNet3D's document says of losses that explode, stay, or outweigh each other."""
+        """Advice on losses that diverge, do not fall, or outweigh each other."""
         return super().advice(history) + advice_on_balance(history, self.options.reconstruction)
 
     def image_warnings(self, image: np.ndarray, name: str) -> list[str]:
-        """Images that WNet3D's document says to avoid."""
+        """Images that are almost empty, or have large bright or large empty regions."""
         return image_warnings(image, name, self.spacing)
 
 
 class WNetPostprocessing(Postprocessing):
-    """The foreground class is divided into objects."""
+    """A decoder splits the foreground class into objects."""
 
     options: Options
     instances: ClassVar[bool] = True
 
     @cached_property
     def decoder(self) -> AnyDecoder:
-        """The decoder that the job names; Voronoi-Otsu where it names none."""
+        """The decoder that the job names; Voronoi-Otsu by default."""
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder)
 
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
-        """Probability of the foreground, (Z)YX, behind it the brightness where objects are parted by it; and which class it is."""
+        """The foreground probability (Z)YX, with the brightness as a second channel if objects are split by it; and the chosen class."""
         brightness = plane = None
         if image is not None:
             channels = image()
@@ -136,25 +147,27 @@ class WNetPostprocessing(Postprocessing):
             if self.options.crf is not None:
                 prediction = refine_probabilities(prediction, plane[0], self.options.crf, spacing=self.spacing)
         chosen = self._foreground(prediction, brightness)
-        told = []
+        messages = []
         if self.options.foreground == "auto" and brightness is not None:
             means = ", ".join(f"class {i} {mean:.1f}" for i, mean in enumerate(brightness))
-            told = [f"class {chosen[0]} is the foreground, being the brightest; mean intensities of {TOP:g}: {means}"]
-        settled = prediction[chosen].sum(axis=0, keepdims=True)
+            messages = [f"class {chosen[0]} is the foreground because it is the brightest; mean intensities of {TOP:g}: {means}"]
+        # probabilities of classes that exclude each other add up
+        foreground = prediction[chosen].sum(axis=0, keepdims=True)
         if self.options.part_by == "brightness" and plane is not None:
-            settled = np.concatenate([settled, plane / TOP])
-        return settled, told
+            foreground = np.concatenate([foreground, plane / TOP])
+        return foreground, messages
 
     def _foreground(self, prediction: np.ndarray, brightness: np.ndarray | None) -> list[int]:
-        """As stated; else the brightest class, or without an image the one that takes the least room."""
+        """The classes that the job states; else the brightest one, or the smallest one where the image is not available."""
         stated = self.options.foreground
+        # the numbers of the classes mean nothing: which one becomes the foreground depends on the initial weights
         if stated == "auto":
             return [int(np.argmin(prediction.mean(axis=tuple(range(1, prediction.ndim)))) if brightness is None else np.argmax(brightness))]
         return list(stated) if isinstance(stated, tuple) else [stated]
 
     @property
     def counted(self) -> Sequence[int]:
-        """The foreground, where the decoder asks for it."""
+        """The foreground, if the decoder needs its histogram."""
         return (0,) if self.decoder.counted else ()
 
     def fit(self, statistics: ChannelStatistics) -> Parameters:
@@ -162,7 +175,7 @@ class WNetPostprocessing(Postprocessing):
         return self.decoder.fit(statistics)
 
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
-        """Objects of what was settled, refined as the job says."""
+        """Objects of the foreground, refined as the job states."""
         objects = self.decoder.decode(prediction, parameters, self.spacing)
         return refine_objects(objects, self.objects.refine, self.spacing)
 
@@ -173,27 +186,27 @@ class WNetPostprocessing(Postprocessing):
 
 
 class WNetScoring(Scoring):
-    """Objects in space and slice by slice, and the overlap of the foregrounds; beside Otsu's threshold."""
+    """Objects in 3D and per slice, and the overlap of the foregrounds; Otsu's threshold is scored for comparison."""
 
     options: Options
     figures: ClassVar[tuple[str, ...]] = ("f1", "panoptic_quality", "precision", "recall", "accuracy", "slice_f1", "foreground_dice")
 
     def score(self, truth: np.ndarray, result: np.ndarray) -> Score:
-        """Matching scores in 3D, the same slice by slice, and the overlap of the foregrounds."""
+        """Matching scores in 3D, matching scores per slice, and the overlap of the foregrounds."""
         return score_objects(truth, result, self.options.thresholds)
 
     def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
-        """A row an image and threshold, then the pooled ones."""
+        """One row per image and threshold, then the pooled rows."""
         return object_rows(scores)
 
     def baselines(self, image: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
-        """What Otsu's threshold of the image gives, parted by Voronoi cells and by watershed."""
+        """Otsu's threshold of the image, split into objects by Voronoi cells and by watershed."""
         plane = image().mean(axis=0)
         return {"Otsu + Voronoi": otsu_voronoi(plane, self.spacing), "Otsu + watershed": otsu_watershed(plane, self.spacing)}
 
 
 class WNetPlanning(WNetPostprocessing, Planning):
-    """Plans the normalisation and a training that ends when the loss stops falling."""
+    """Plans the normalisation, and a training that ends when the loss stops falling."""
 
     network: ClassVar[str | None] = "wnet"
 
@@ -213,12 +226,13 @@ class WNetPlanning(WNetPostprocessing, Planning):
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
-        """Intensities from 0 to 100, augmentations that keep intensities, a schedule that ends at the plateau; slow from given weights."""
+        """Intensities from 0 to 100, flips and rotations only, a schedule that ends at the plateau, a lower rate for pretrained weights."""
         document: Document = {}
         stated = job.sampling.normalise
         if isinstance(stated, Percentile):
-            kept = {name: getattr(stated, name) for name in stated.model_fields_set}
-            document["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **kept}}
+            own = {name: getattr(stated, name) for name in stated.model_fields_set}
+            document["sampling"] = {"normalise": {**stated.model_dump(mode="json"), **SCALE, **own}}
+        # the loss compares intensities, so augmentations must not change them
         if job.augment is None:
             document["augment"] = ["flip", "rotate90"]
         if "statistics" not in job.objects.measure.model_fields_set:
@@ -235,13 +249,17 @@ class WNet3D(WNetTask, WNetScoring, WNetPlanning, Method):
 
 
 def smoothed(image: Tensor, width: float, spacing: Sequence[float]) -> Tensor:
-    """Images NC(Z)YX smoothed by a Gaussian of `width` voxels of the finest axis, fewer along coarser ones; the border is repeated."""
+    """Images NC(Z)YX smoothed by a Gaussian of `width` voxels of the finest axis, and correspondingly fewer voxels of coarser axes.
+
+    Values beyond the border are those of the nearest voxel.
+    """
     if width == 0:
         return image
     for axis, length in enumerate(spacing, start=2):
         sigma = width * min(spacing) / length
-        reach = max(1, round(4 * sigma))
+        reach = max(1, round(4 * sigma))  # the Gaussian is below 1e-3 of its peak beyond 4 sigma
         kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device) / sigma) ** 2)
+        # one axis after the other: a Gaussian is separable
         lines = image.movedim(axis, -1)
         padded = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
         image = functional.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(lines.shape).movedim(-1, axis)
@@ -249,7 +267,7 @@ def smoothed(image: Tensor, width: float, spacing: Sequence[float]) -> Tensor:
 
 
 def class_brightness(prediction: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Mean intensity of each class: of the image C(Z)YX, its channels meaned, weighted by the probabilities K(Z)YX.
+    """Mean intensity of each class: the channels of the image C(Z)YX are averaged, voxels are weighted by the probabilities K(Z)YX.
 
     Examples:
         >>> class_brightness(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[[5.0, 80.0]]]))

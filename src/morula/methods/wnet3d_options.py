@@ -18,34 +18,34 @@ class Options(MethodOptions):
     """Name of the variant."""
 
     classes: int = Field(2, ge=2)
-    """Classes of voxels. More of them part the image more finely by brightness: halos, or the rims of objects."""
+    """Number of classes. More classes separate more levels of brightness, for example halos or the rims of objects."""
     foreground: Literal["auto"] | NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = "auto"
-    """Class (or classes, from 0 on) that objects are made of; `auto` takes the brightest one of each image, and says so."""
+    """Class, or classes, of the foreground, counted from 0; `auto` chooses the brightest class of each image and logs it."""
     reconstruction: Literal["mse", "bce"] = "mse"
-    """Loss of the image rebuilt: `mse` on the scale of 0 to 100, more precise; `bce` on 0 to 1, more robust against outliers."""
+    """Loss of the reconstruction: `mse` on the scale of 0 to 100, more precise; `bce` on 0 to 1, more robust against outliers."""
     ncuts: Literal["class_mean", "pairwise"] = "class_mean"
-    """How voxels are found alike: by their distance to the mean of a class (WNet3D), or pair by pair (the W-Net's own, slower)."""
+    """Similarity of voxels in the cuts: by their distance to the mean of a class (WNet3D), or per pair (as in the W-Net, slower)."""
     intensity_sigma: PositiveFloat = 1.0
-    """How far intensities may lie apart, on the scale of 0 to 100. With `class_mean`, voxels count whose intensity is within about its
-    square root of the mean of a class: 1 leaves it to chance where between bright and dim the classes end. What places their border is a
-    quarter of the step from background to objects, squared; with far more the classes become regions rather than objects."""
+    """Width of the similarity in intensity, on the scale of 0 to 100. With `class_mean`, a voxel counts if its intensity is within about
+    the square root of this value from the mean of a class. With 1 the border between bright and dim classes depends on chance. The square
+    of a quarter of the step from background to objects places the border between them; with much more, classes become regions."""
     spatial_sigma: PositiveFloat = 4.0
-    """How far voxels may lie apart, in voxels."""
+    """Width of the similarity in space, in voxels."""
     smoothing: float = Field(0.0, ge=0)
-    """Width of the Gaussian, in voxels of the finest axis, by which the image is smoothed before the losses see it, not the network:
-    then it does not learn the noise of single voxels. WNet3D has none."""
+    """Width of a Gaussian, in voxels of the finest axis, that smooths the image in the losses (not the input of the network), so that
+    the noise of single voxels is not learned. WNet3D does not smooth."""
     radius: PositiveInt = 2
-    """Voxels around each one that are compared with it."""
+    """Radius in voxels of the neighbourhood in which voxels are compared."""
     ncuts_weight: float = Field(0.5, ge=0)
     """Weight of the soft normalised cuts."""
     reconstruction_weight: float = Field(5e-3, ge=0)
-    """Weight of the reconstruction. Raise it where the classes part bright from dim regions instead of objects from background; lower it
-    where they become a texture of stripes or dots, which tells the decoder how bright dim places are."""
+    """Weight of the reconstruction. Raise it if the classes separate bright from dim regions instead of objects from background; lower it
+    if they become a texture of stripes or dots, by which the network encodes intensities."""
     part_by: Literal["probability", "brightness"] = "probability"
-    """What `voronoi_otsu` looks for spots in and floods: the probability of the foreground, or the image, whose brightness still rises
-    towards the middle of objects where the probability is 1 all over."""
+    """Image in which `voronoi_otsu` detects spots and which it floods: the foreground probability, or the brightness, which still
+    increases towards the middle of objects where the probability is 1 everywhere."""
     crf: CRF | None = None
-    """Refine the classes by the image with a conditional random field before objects are made; off when left out, `{}` for the defaults."""
+    """Refine the classes with a conditional random field on the image before decoding; off when left out, `{}` for the defaults."""
     thresholds: tuple[float, ...] = (0.5, 0.75, 0.9)
     """Intersection over union from which an object counts as found, in the scores."""
 

@@ -68,7 +68,7 @@ def _restore_one(
     return {
         name: value
         for picture, ending in method.compared.items()
-        for name, value in image_figures(own, shown[picture], beside=ending).items()
+        for name, value in image_figures(own, shown[picture], suffix=ending).items()
     }
 
 
