@@ -1,4 +1,4 @@
-"""Pretraining without labels: what is hidden or made worse, what is scored, and a run from end to end."""
+"""Pretraining without labels: hidden boxes and degraded images, their scores, and a complete run."""
 
 import numpy as np
 import pytest

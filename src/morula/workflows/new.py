@@ -67,7 +67,8 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileWriteError(f"{path} exists already. Replace it with --overwrite, or name another file.")
+        remedy = "Replace it with --overwrite, or name another file."
+        raise FileWriteError("job_file.exists", "exists already", file=path, remedy=remedy)
     document = stated(answers, path.resolve().parent)
     train, _, _ = open_images(load_job(absolute(document, path.resolve().parent)))
     objects = [each.labels for each in train if each.labels is not None] if answers.task == "instances" else []
@@ -168,9 +169,11 @@ def proven(document: Document, memory: str | None, notes: list[str]) -> tuple[Pr
         batch = prepared.job.sampling.batch_size // 2
         if batch < 1:
             raise DataError(
-                f"one patch of {prepared.job.sampling.patch} takes {proof.peak_bytes / 1e9:.1f} GB to train on, "
-                f"but {budget / 1e9:.1f} GB may be used. "
-                "Give more memory, or state a smaller sampling.patch or network.features."
+                "memory.step_too_large",
+                f"a training step with one patch needs {proof.peak_bytes / 1e9:.1f} GB but {budget / 1e9:.1f} GB are available",
+                key="sampling.patch",
+                value=prepared.job.sampling.patch,
+                remedy="Give more memory, or state a smaller sampling.patch or network.features.",
             )
         notes.append(
             f"a step with {2 * batch} patches needs {proof.peak_bytes / 1e9:.1f} GB, more than the limit, so {batch} patches are planned"

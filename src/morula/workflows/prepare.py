@@ -23,7 +23,7 @@ from morula.jobs.plan import plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
-from morula.workflows.sources import Opened, inconsistent, open_source
+from morula.workflows.sources import Opened, consistency_problems, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 from morula.workflows.transfer import check_start, with_stored_network
 
@@ -206,7 +206,7 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:
             problems += error.problems
-    problems += inconsistent([each for group in opened.values() for each in group], "images")
+    problems += consistency_problems([each for group in opened.values() for each in group], "images")
     if problems:
         raise JobError(problems)
     return opened["train"], opened.get("validate", []), warnings

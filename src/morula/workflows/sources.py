@@ -68,7 +68,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
             opened.append(open_pair(name, raw, truth, images))
         except MorulaError as error:
             problems.append(Problem.of(error, key))
-    problems += inconsistent(opened, key)
+    problems += consistency_problems(opened, key)
     if problems:
         raise JobError(problems)
     return opened, warnings
@@ -150,7 +150,7 @@ def _reading(images: Images | None, *, labels: bool = False) -> _Reading:
     return {"axes": axes, "voxel_size": None if images.voxel_size == "auto" else VoxelSize(**images.voxel_size)}  # type: ignore[arg-type]
 
 
-def inconsistent(opened: Sequence[Opened], key: str) -> list[Problem]:
+def consistency_problems(opened: Sequence[Opened], key: str) -> list[Problem]:
     """Problems of images whose dimensions or channels differ from those of the first one."""
     problems = []
     for image in opened[1:]:

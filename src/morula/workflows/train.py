@@ -22,7 +22,7 @@ from morula.workflows.in_memory_images import FOLDER, job_with_layers, write_lay
 from morula.workflows.log import logged
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
-from morula.workflows.validation_scorer import Judge
+from morula.workflows.validation_scorer import ValidationScorer
 
 if TYPE_CHECKING:
     from morula.nn.network import Network
@@ -256,7 +256,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     method = prepared.method
     history: list[dict[str, float]] = []
     known: set[str] = set()
-    judge = Judge(prepared) if Judge.fits(prepared) else None
+    judge = ValidationScorer(prepared) if ValidationScorer.fits(prepared) else None
     events = fit(
         network,
         method.loss,

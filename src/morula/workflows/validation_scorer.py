@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Judge:
+class ValidationScorer:
     """Foreground Dice of the labelled validation images, by which the best epoch is chosen; `figures` holds it and the F1 of objects."""
 
     def __init__(self, prepared: Prepared) -> None:
