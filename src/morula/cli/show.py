@@ -95,7 +95,7 @@ def _emit(event: Event, verbosity: Verbosity) -> None:
 
 
 def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
-    last = time.monotonic()
+    last = time.monotonic()  # no progress in the first seconds: short tasks end with one line
     for event in events:
         if isinstance(event, Progress):
             if verbosity >= Verbosity.NORMAL and time.monotonic() - last > QUIET_SECONDS:

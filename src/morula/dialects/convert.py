@@ -33,5 +33,5 @@ def convert(job: str | Path) -> tuple[str, list[Warned]]:
     with located(job):
         converted = convert_3dunet(read_job(job, purpose_of(job)))
     text = converted.text()
-    validate(parse_documents(text)[0])
+    validate(parse_documents(text)[0])  # a converted job that Morula rejects would be a bug: better seen here than when it is run
     return text, [Warned("convert.remark", str(remark)) for remark in converted.remarks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -99,18 +99,17 @@ def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
     return out
 
 
-def predict_array(  # noqa: PLR0913 - the parameters of `predict`
-    source: Array,
-    forward: Forward,
-    plan: Tiles,
-    *,
-    channels: int,
-    normalise: Normalise | None = None,
-    orientations: Sequence[Orientation] = (),
-    reorient: Reorient | None = None,
-    device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
-) -> np.ndarray:
+class PredictOptions(TypedDict, total=False):
+    """Optional arguments that `predict` and `predict_array` share, see `predict`."""
+
+    normalise: Normalise | None
+    orientations: Sequence[Orientation]
+    reorient: Reorient | None
+    device: str | torch.device
+    precision: Precision
+
+
+def predict_array(source: Array, forward: Forward, plan: Tiles, *, channels: int, **options: Unpack[PredictOptions]) -> np.ndarray:
     """The prediction of an image as an array K(Z)YX float32; arguments and errors as in `predict`.
 
     Examples:
@@ -121,20 +120,8 @@ def predict_array(  # noqa: PLR0913 - the parameters of `predict`
         array([16., 18., 20., 22.], dtype=float32)
     """
     out = np.empty((channels, *plan.shape), np.float32)
-    steps = predict(
-        source,
-        forward,
-        plan,
-        channels=channels,
-        normalise=normalise,
-        orientations=orientations,
-        reorient=reorient,
-        out=out,
-        device=device,
-        precision=precision,
-    )
-    for _ in steps:
-        pass
+    for _ in predict(source, forward, plan, channels=channels, out=out, **options):
+        pass  # nobody reads the progress of an array that fits into memory
     return out
 
 

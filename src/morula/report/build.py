@@ -161,6 +161,7 @@ def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> tu
             shown_panel = panel(opened, tags[image.name], reading)
             shown_panel["links"] = {name: link for name, link in links.items() if link}
             panels.append(shown_panel)
+    # thumbnails only of the objects that are shown: a run may have a million
     worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
     add_thumbnails(run, worst, tags, reading)
     return panels, worst, len(rows), populations

@@ -56,7 +56,7 @@ class Populations:
         """Add an image of the run."""
         if opened.prediction is None:
             return
-        voxel, self.unit = _voxel(opened)
+        voxel, self.unit = _voxel(opened)  # one unit for all: images of a run have one voxel size
         raw = None
         if opened.raw is not None and math.prod(opened.shape) <= INTENSITY_VOXELS and opened.raw.spatial_shape == opened.shape:
             raw = opened.raw.canonical()[0]

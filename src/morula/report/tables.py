@@ -93,6 +93,7 @@ def key_column(scores: Sequence[Row]) -> str | None:
 def headline(scores: Sequence[Row]) -> str | None:
     """The score by which images are compared: F1, IoU, or the first one in the table."""
     columns = [name for name in (scores[0] if scores else ()) if name not in ("image", "class", "threshold")]
+    # which figures a table has depends on the method, so known names are tried first
     return next((name for name in ("f1", "iou") if name in columns), next(iter(columns), None))
 
 
@@ -405,6 +406,7 @@ def cards(run: RunContents, n_objects: int | None) -> list[tuple[str, str, str]]
 
 def headline_rows(pooled: Sequence[Row], key: str | None) -> list[Row]:
     """Pooled rows for the cards: the first threshold and 0.75 (or the last), the mean over classes or the only class."""
+    # few figures: a loose threshold says whether objects are found, a strict one how well their outlines fit
     if key == "threshold" and len(pooled) > 1:
         return [pooled[0], next((row for row in pooled[1:] if number(row[key]) == 0.75), pooled[-1])]
     return list(pooled[-1:])
