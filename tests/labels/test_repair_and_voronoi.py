@@ -5,7 +5,6 @@ import pytest
 from scipy import ndimage as ndi
 from scipy.spatial.distance import cdist
 
-from morula.core.errors import DataError, OptionError
 from morula.decoders.foreground_mask import fit_foreground, foreground_mask
 from morula.decoders.statistics import ChannelStatistics
 from morula.inference.median import median
@@ -130,9 +129,9 @@ def test_median_takes_out_single_planes():
     np.testing.assert_array_equal(median(spoilt, "z", 3)[3], values[3])
     assert median(values, "yz", 3).shape == values.shape
     np.testing.assert_array_equal(median(values, "z", 1), values)
-    with pytest.raises(OptionError, match="odd"):
+    with raises("median.size", key="size", value=4):
         median(values, "z", 4)
-    with pytest.raises(DataError, match="needs a 3D image"):
+    with raises("median.dimensions"):
         median(values[0], "yz", 3)
-    with pytest.raises(OptionError, match="use one of z"):
+    with raises("median.axes", key="axes", value="t"):
         median(values, "t", 3)

@@ -51,9 +51,9 @@ class _Marked(LazyArray):
         self.labels, self.mask, self.value = labels, mask, value
 
     def _open(self) -> Opened:
-        return self, lambda: None
+        return self, lambda: None  # never used: `_read` reads from the two arrays, which open their own files
 
     def _read(self, box: tuple[slice, ...]) -> np.ndarray:
-        labels = np.asarray(self.labels[box]).astype(np.uint32)
+        labels = np.asarray(self.labels[box]).astype(np.uint32)  # a copy: the labels may be an array in memory
         labels[np.asarray(self.mask[box]) == 0] = self.value
         return labels

@@ -40,8 +40,9 @@ def check_image(image: Image) -> list[str]:
                     file=image.source,
                     remedy="Replace them, for example with numpy.nan_to_num.",
                 )
+        # compared in the type of the file: as floats, large ids and 64-bit values would seem equal
         first = block.flat[0] if first is None else first
         constant = constant and bool((block == first).all())
-        if is_integer and not constant:
+        if is_integer and not constant:  # nothing else can be wrong with integers
             break
     return [f"{name} is constant: every value is {float(first):g}. Check that it is the right file and channel."] if constant else []

@@ -38,6 +38,7 @@ class LazyArray(ABC):
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, *, path: Path | None = None, chunks: Sequence[int] | None = None) -> None:
         self.shape = tuple(int(n) for n in shape)
+        # readers hand out native byte order; numba and torch accept no other
         self.dtype: np.dtype = np.dtype(dtype).newbyteorder("=")
         self.path = path
         self.chunks = None if chunks is None else tuple(int(n) for n in chunks)

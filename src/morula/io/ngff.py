@@ -62,8 +62,10 @@ def parse(attributes: Mapping[str, Any], ndim: int | None = None) -> Multiscale 
     except (KeyError, IndexError, TypeError):
         return None
     version = str(ome.get("version", first.get("version", "0.4")))
+    # axes were names only in 0.3, and fixed to tczyx before
     described = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in first.get("axes", "tczyx")]
     letters = "".join(_letter(axis) for axis in described)
+    # a transformation of the multiscale applies after that of each level
     whole = _scale(first.get("coordinateTransformations"), len(letters)) or (1.0,) * len(letters)
     scales = []
     for dataset in first["datasets"]:
@@ -75,6 +77,7 @@ def parse(attributes: Mapping[str, Any], ndim: int | None = None) -> Multiscale 
 
 def _letter(axis: Mapping[str, Any]) -> str:
     name, kind = str(axis.get("name", "")).upper(), str(axis.get("type", ""))
+    # the type decides, since a channel axis may have any name
     letter = {"time": "T", "channel": "C"}.get(kind, name)
     if letter not in ("T", "C", "Z", "Y", "X"):
         raise DataError(

@@ -46,6 +46,7 @@ class Output:
     def __setitem__(self, key: Box, values: ArrayLike) -> None:
         try:
             self._array[key] = values
+            # the error of a full disk is remembered, not raised, while HDF5 writes: see `WritableFile`
             if self._file is not None:
                 self._file.check()
         except OSError as error:
@@ -73,7 +74,7 @@ class Output:
     def discard(self) -> None:
         """Remove the unfinished output."""
         if self._file is None:
-            wait_for_writes()
+            wait_for_writes()  # a chunk that is written later would bring the folder back
         else:
             with suppress(OSError):  # it is removed anyway
                 self._file.close()
@@ -138,10 +139,10 @@ def open_output(
     target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
     place = kind.place(file, target)
     check_absent(place, overwrite)
-    unfinished = _unfinished(place)
+    unfinished = _unfinished(place)  # in the same folder, because only renaming within a file system is atomic
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        remove(unfinished)
+        remove(unfinished)  # of an interrupted run
         if isinstance(kind, ome_zarr.OmeZarr):
             return Output(place, ome_zarr.start(unfinished, shape, dtype, named, size, labels=labels), unfinished)
         if isinstance(kind, hdf5.Hdf5):
@@ -167,6 +168,7 @@ def finish_pyramid(path: str | os.PathLike[str]) -> Path:
         with waiting_for_writes():
             ome_zarr.finish(unfinished)
         replace(unfinished, path)
+        # listed last: a label image that is listed but not there would make the image unreadable for other programs
         if path.parent.name == "labels":
             ome_zarr.list_label_image(path)
     except OSError as error:

@@ -60,7 +60,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
             file=place,
             remedy=f"Images are files that end in {', '.join(sorted(set(suffixes())))}.",
         )
-    return sorted(found, key=lambda one: natural_key(one.name))
+    return sorted(found, key=lambda one: natural_key(one.name))  # t2 before t10, as a person sorts
 
 
 def _of_pattern(pattern: Path) -> list[Path]:
@@ -157,6 +157,7 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
     if len(images) == len(truths) == 1:
         return {0: 0}, []
     sides = [[stem_of(split_location(path)[0]) for path in side] for side in (images, truths)]
+    # from the strictest rule to the most tolerant: a rule is used only if it pairs all files, else the best one explains what is missing
     best: dict[int, int] = {}
     for keys in ((list, list), (_without_words, _without_words), (_distinctive, _distinctive)):
         left, right = keys[0](sides[0]), keys[1](sides[1])
@@ -191,6 +192,7 @@ def _without_words_at_ends(stem: str) -> str:
         ('012', '012', 'raw')
     """
     parts = [part for part in re.split(r"[\s_.\-]+", stem.lower()) if part]
+    # at least one part stays: a file may be called raw.tif
     while len(parts) > 1 and _WORDS.fullmatch(parts[-1]):
         parts.pop()
     while len(parts) > 1 and _WORDS.fullmatch(parts[0]):
@@ -202,6 +204,7 @@ def _distinctive(stems: list[str]) -> list[str]:
     """The part of each stem between the prefix and the suffix that all stems share; digits belong to the part."""
     if len(stems) < 2:
         return stems
+    # names t01 ... t09 share the prefix "t0", of which the 0 belongs to the number
     start = re.sub(r"\d+$", "", _common(stems))
     end = re.sub(r"^\d+", "", _common([stem[::-1] for stem in stems])[::-1])
     return [stem[len(start) : len(stem) - len(end) or None] if len(stem) > len(start) + len(end) else "" for stem in stems]
@@ -209,6 +212,7 @@ def _distinctive(stems: list[str]) -> list[str]:
 
 def _common(stems: list[str]) -> str:
     """Longest common prefix."""
+    # in alphabetical order the first and the last differ most: what they share, all share
     first, last = min(stems), max(stems)
     return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
 
@@ -220,6 +224,7 @@ def _shape_problems(pair: Pair, axes: str | None) -> list[str]:
         shapes = [open_image(pair.raw, Request(), axes).spatial_shape, labels.spatial_shape]
     except MorulaError as error:
         return [str(error)]
+    # a plane may be stored as a stack of one plane on one side only
     a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
     if a == b or tuple(n for n in labels.shape if n != 1) in ((*a, 2), (2, *a)):  # labels may hold ids and classes in two channels
         return []

@@ -10,8 +10,8 @@ from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.region import Region, blocks
 
-_SMALL = 256
-_COARSER = 1.5
+_SMALL = 256  # voxels: a level of this size is shown at once by every viewer
+_COARSER = 1.5  # between 1 and 2: halving an axis that is coarser than this would move its spacing away from the others
 
 
 def plan_levels(shape: Sequence[int], axes: Axes, spacing: Sequence[float]) -> list[tuple[int, ...]]:
@@ -33,6 +33,7 @@ def plan_levels(shape: Sequence[int], axes: Axes, spacing: Sequence[float]) -> l
     levels = [tuple(factors)]
     while True:
         edges = {letter: -(-shape[axes.index(letter)] // factors[axes.index(letter)]) for letter in axes.spatial}
+        # z does not count as the finest: stacks are sampled more coarsely along it, and planes are what viewers show
         finest = min((length[letter] * factors[axes.index(letter)] for letter in "YX" if edges[letter] > 1), default=0.0)
         halved = [
             letter for letter in axes.spatial if edges[letter] > 1 and length[letter] * factors[axes.index(letter)] <= _COARSER * finest
@@ -55,8 +56,10 @@ def shrink_mean(source: ArraySource, target: ArrayTarget, block: Sequence[int]) 
     for box in blocks(target.shape, block):
         region = tuple(slice(a * r, min(b * r, n)) for a, b, r, n in zip(box.start, box.stop, ratio, source.shape, strict=True))
         values = np.asarray(source[region])
+        # an odd axis ends with half a pair: repeating the last voxel gives the mean of that voxel alone
         values = np.pad(values, [(0, b * r - n) for b, r, n in zip(box.shape, ratio, values.shape, strict=True)], mode="edge")
         split = [part for b, r in zip(box.shape, ratio, strict=True) for part in (b, r)]
+        # each axis becomes (voxels of the target, 1 or 2); means of up to 16 bits are exact enough in float32
         mean = values.reshape(split).mean(
             axis=tuple(range(1, len(split), 2)), dtype=np.float64 if values.dtype.itemsize > 2 else np.float32
         )
@@ -78,5 +81,6 @@ def shrink_nearest(source: ArraySource, target: ArrayTarget, block: Sequence[int
 
 
 def _nearest(n: int, m: int, level: int) -> np.ndarray:
+    # the small shift decides between two equally near voxels
     place = (np.arange(m) + 0.5) * (n / m) - (1e-6 if level % 2 else 0.0)
     return np.clip(place.astype(np.int64), 0, n - 1)

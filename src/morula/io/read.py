@@ -119,6 +119,7 @@ def read_labels_and_classes(
     """
     image = open_image(path, Request(labels=True), axes, voxel_size)
     spatial = "ZYX"[-len(shape) :]
+    # only the comparison with the raw image distinguishes a channel axis of length 2 from two planes
     stated = {(*shape, 2): f"{spatial}C", (2, *shape): f"C{spatial}"}.get(image.shape)
     if stated is None:
         return read_labels(path, axes=axes, voxel_size=voxel_size), None
@@ -134,6 +135,7 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     if inner is not None and request.dataset is not None:
         name = f"{inner.strip('/')}/{request.dataset.strip('/')}"
     source = str(file) if name is None else f"{file}:/{name.strip('/')}"
+    # a group inside a Zarr folder is itself a Zarr folder, possibly with OME metadata of its own
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
     with _guarded(source):
@@ -147,7 +149,7 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     if size is not None and voxel_size is None:
         if named.ndim_spatial == 3 and size.z is None:
             size = None  # z is unknown: better no size than a guessed one
-        elif named.ndim_spatial == 2:
+        elif named.ndim_spatial == 2:  # writers state a z of 1 for planes, too
             size = VoxelSize(y=size.y, x=size.x, unit=size.unit)
     return Image(found.data, named, size, source)
 
@@ -174,6 +176,7 @@ def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axe
     if given is None:
         return stated if stated is not None else Axes.guess(shape)
     axes = Axes(given)
+    # one setting for a whole data set, of which some files lack an axis
     for letter in "TC":
         if len(axes) > len(shape) and letter in axes:
             axes = Axes(axes.replace(letter, ""))
@@ -183,7 +186,7 @@ def _axes(stated: Axes | None, given: str | None, shape: tuple[int, ...]) -> Axe
 def _ids(image: Image) -> ArraySource:
     """The values in the smallest unsigned type that holds them, after they were checked to be ids."""
     dtype = image.dtype
-    if dtype.kind == "u" and dtype.itemsize <= 4:
+    if dtype.kind == "u" and dtype.itemsize <= 4:  # every value is an id: the file need not be read
         return image.data
     if dtype.kind == "b":
         return View(image.data, range(len(image.shape)), dtype=np.uint8)
@@ -219,6 +222,7 @@ def _ids(image: Image) -> ArraySource:
             file=image.source,
             remedy="Relabel the objects to consecutive ids.",
         )
+    # whole numbers above this limit are rounded to even ones, which looks like valid ids
     if dtype.kind == "f" and high > _EXACT.get(dtype.itemsize, 2**53):
         raise DataError(
             "labels.inexact",

@@ -34,10 +34,12 @@ def format_of(path: Path) -> Format:
     if not path.exists():
         raise missing_file(path)
     known, suffix = formats(), suffix_of(path)
+    # content before suffix: files are renamed, and a .tif may hold anything
     for each in known:
         if each.recognises(path):
             return each
     for each in known:
+        # the last part of a double suffix: `.seg.nii` is NIfTI; folders (Zarr, N5) and files of one suffix are different formats
         if (suffix in each.suffixes or Path(suffix).suffix in each.suffixes) and each.folder == path.is_dir():
             return each
     if path.is_dir():
@@ -59,6 +61,7 @@ def format_to_write(path: Path, *, labels: bool = False) -> Format:
     """
     known, suffix = formats(), suffix_of(path)
     by_name = {each.name: each for each in known}
+    # labels that belong to an OME-Zarr image are part of it, whatever the folder is called
     if labels and path.is_dir() and by_name["OME-Zarr"].recognises(path):
         return by_name["OME-Zarr"]
     for wanted in (suffix, path.suffix.lower()):

@@ -67,13 +67,13 @@ def write(
             key="labels",
             remedy="Convert them, for example to uint32.",
         )
-    if labels and array.dtype.kind == "b":
+    if labels and array.dtype.kind == "b":  # a mask is one object; few formats store bool
         array = np.asarray(array).astype(np.uint8)
     dataset, kind = _label_name(dataset, labels), format_to_write(file, labels=labels)
     target = Target(named, size, labels, dataset)
     place = kind.place(file, target)
     if kind.adds_to(place, target, overwrite):
-        target = replace(target, existing=place)
+        target = replace(target, existing=place)  # `kind.write` copies it, so that it changes in one step
     else:
         check_absent(place, overwrite)
     with atomic(place) as temporary:
@@ -119,4 +119,5 @@ def _label_name(dataset: str | None, labels: bool) -> str | None:
             value=dataset,
             remedy="Write for example 'raw' or 'volumes/raw'.",
         )
+    # `write("scan.ome.zarr/labels/nuclei")` and `dataset="nuclei"` mean the same place
     return parts[1] if labels and len(parts) == 2 and parts[0] == "labels" else "/".join(parts)

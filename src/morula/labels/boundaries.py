@@ -87,6 +87,7 @@ def _outer(ids: np.ndarray, out: np.ndarray) -> None:
                         for u in range(max(x - 1, 0), min(x + 2, nx)):
                             other = ids[w, v, u]
                             touching = touching or (other != 0 and other != here)
+                # an inner voxel stays only beside another object: a boundary to the background runs outside
                 if not touching:
                     out[z, y, x] = 0
 

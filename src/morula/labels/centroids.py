@@ -26,6 +26,7 @@ def inner_centroids(labels: np.ndarray, found: Geometry, spacing: Sequence[float
     # concave objects and rings
     outside = labels[tuple(voxels.T)] != ids
     for row in np.flatnonzero(outside):
+        # in physical units, because a step along z is longer than one in the plane
         box = found.box(ids[row])
         inside = np.argwhere(labels[box] == ids[row]) + found.starts[ids[row]]
         voxels[row] = inside[(((inside - centroids[row]) * spacing) ** 2).sum(axis=1).argmin()]

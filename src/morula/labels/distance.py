@@ -22,7 +22,7 @@ from morula.kernels.geometry import geometry
 _DEEP = 25.0
 """Mean depth of objects, in voxels of the finest axis, up to which the search is faster than lower envelopes (measured)."""
 _CHUNK = 64
-_FAR = 1e12
+_FAR = 1e12  # squared distance for no limit; an infinite one could become NaN, which the fast arithmetic excludes
 
 
 def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.inf, outside: float = 0.0) -> np.ndarray:
@@ -45,7 +45,7 @@ def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.
     """
     alone = limit == np.inf and bool(labels.flat[0]) and bool((labels == labels.flat[0]).all())
     if alone or (limit == np.inf and _depth(labels, spacing) > _DEEP):
-        # with the background as an object of its own, its distances are computed, too
+        # with a label for the background, its distances are computed, too
         whole = labels.astype(np.uint32) + np.uint32(1) if outside else labels
         found = edt.edt(whole, anisotropy=tuple(spacing), black_border=alone, parallel=2)
         return np.where(labels == 0, np.minimum(found, np.float32(outside)), found) if outside else found

@@ -62,11 +62,12 @@ def repair_large(labels: ImageLike, size: int, *, contact: float = 0.8, voxel_si
     ids, largest = compact_ids(check_labels(array))
     names = original_ids(array, ids, largest)
     sizes = voxel_counts(ids, largest)
-    sizes[0] = 0
+    sizes[0] = 0  # the background is never large
     first, second, areas = _contacts(as_volume(ids), _faces(spacing))
     group = _merged(first, second, areas, sizes, size, contact, float(np.prod(spacing)), len(spacing))
     table = names[_heads(group, sizes, names)]
     table[0] = 0
+    # without a merge the labels need no table; the copy keeps the promise that nothing is modified
     out = table[ids] if (group != np.arange(len(group))).any() else array.copy()
     totals = np.bincount(group, weights=sizes, minlength=len(group))[group]
     large = (sizes > 0) & (totals >= size)
@@ -95,6 +96,7 @@ def _contacts(ids: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarra
                     w, v, u = z + (axis == 0), y + (axis == 1), x + (axis == 2)
                     if w < nz and v < ny and u < nx:
                         other = np.uint64(ids[w, v, u])
+                        # projected areas per axis, not a sum: their norm is the area of an oblique border, which voxel faces overestimate
                         if other != 0 and other != here:
                             key = (min(here, other) << np.uint64(32)) | max(here, other)
                             if key not in found:
@@ -123,10 +125,12 @@ def _merged(
         seen = [np.bincount(inverse, weights=areas[apart, axis], minlength=len(pairs)) for axis in range(3)]
         borders = np.sqrt(np.sum(np.square(seen), axis=0))  # the area of a flat border of any orientation
         one, two = pairs // n, pairs % n
+        # the side of a square, or the face of a cube, with the size of the smaller part
         side = (np.minimum(totals[one], totals[two]) * voxel) ** ((ndim - 1) / ndim)
         chosen = (borders >= contact * side) & (np.maximum(totals[one], totals[two]) >= size)
         if not chosen.any():
             break
+        # all edges of a round at once: the result does not depend on the order of the ids
         graph = coo_array((np.ones(chosen.sum()), (one[chosen], two[chosen])), shape=(n, n))
         component = connected_components(graph, directed=False)[1]
         group = component[group]

@@ -21,7 +21,7 @@ Radius = NonNegativeInt | tuple[NonNegativeInt, ...]
 """Voxels of the finest axis, or one number per axis."""
 
 _Spacing = Annotated[Sequence[float], "(ndim,)"]
-_ROUNDING = 1e-4
+_ROUNDING = 1e-4  # distances are float32 sums of squares; a voxel exactly at the radius counts as reached
 CONTESTED = np.uint32(2**32 - 1)
 
 
@@ -29,7 +29,7 @@ def radii(radius: Radius, spacing: _Spacing) -> tuple[int, ...]:
     """Radius of an ellipsoid along each axis, in voxels.
 
     A single number counts voxels of the finest axis; other axes get the number with the same length, but at least one, so that an erosion
-    separates touching objects along every axis. One number an axis is taken as it is.
+    separates touching objects along every axis. One number per axis is taken as it is.
 
     Examples:
         >>> radii(2, (1.75, 0.8, 0.8)), radii((0, 3, 3), (1, 1, 1)), radii(0, (1, 1))
@@ -81,6 +81,7 @@ def erode(labels: np.ndarray, radius: Sequence[int]) -> np.ndarray:
     """
     if not any(radius):
         return labels
+    # beyond the limit distances need not be known, so that the transform can stop there
     away = distance(labels, _scale(radius), limit=1 + 2 * _ROUNDING)
     return np.where(away > 1 + _ROUNDING, labels, labels.dtype.type(0))
 

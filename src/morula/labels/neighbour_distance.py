@@ -15,13 +15,13 @@ from numba import njit
 from morula.core.label_image import as_volume, to_3d
 from morula.labels.distance import largest_value
 
-_CHUNK = 64
+_CHUNK = 64  # columns per chunk, whose arrays fit the cache
 
 
 def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: float) -> np.ndarray:
     """Euclidean distance of each voxel of an object to the nearest voxel of another object, at most `limit`; 0 in the background.
 
-        Args:
+    Args:
         labels: (Z)YX uint32.
         spacing: edge lengths of a voxel.
         limit: largest distance of interest, in the same unit.
@@ -54,7 +54,7 @@ def _along_rows(  # noqa: C901 - two sweeps
             for x in range(nx):
                 if row[x] != 0:
                     if row[x] != a:
-                        before, a = at, row[x]
+                        before, a = at, row[x]  # the last voxel of the object before this one
                     at = x
                 label[x] = a
                 one[x] = min(_squared(x - at, length), most) if at >= 0 else most
@@ -67,6 +67,7 @@ def _along_rows(  # noqa: C901 - two sweeps
                     at = x
                 if at < 0:
                     continue
+                # the second sweep merges what is to the right with what the first one found to the left
                 here, there = _squared(at - x, length), (_squared(before - x, length) if before >= 0 else most)
                 if label[x] == a:
                     one[x], two[x] = min(one[x], here), min(two[x], there)
@@ -115,6 +116,7 @@ def _two_nearest(length: np.float32, first: np.ndarray, near: np.ndarray, far: n
             while True:
                 k += 1
                 more = _squared(k, length)
+                # no row farther away can improve a value any more
                 if more >= largest or (y - k < 0 and y + k >= n):
                     break
                 for v in (y - k, y + k):
@@ -129,7 +131,7 @@ def _two_nearest(length: np.float32, first: np.ndarray, near: np.ndarray, far: n
                         old = da if closer and not same else db
                         new = d2 if same or closer else d1
                         best_two[y, x] = new if new < old else old
-                if k % 2 == 0:
+                if k % 2 == 0:  # finding the maximum takes as long as one step, in which it shrinks little
                     largest = largest_value(best_two[y])
         first[:, start : start + size], near[:, start : start + size], far[:, start : start + size] = best_label, best_one, best_two
 

@@ -38,10 +38,12 @@ def extrapolate_objects(labels: np.ndarray, unlabelled: np.ndarray, spacing: Seq
     if not unlabelled.any():
         return labels
     known, largest = compact_ids(np.where(unlabelled, np.uint32(0), labels))
+    # labelled background is an object of its own here: its voxels are evidence that an object ends
     known[~unlabelled & (known == 0)] = largest + 1
     depth = distance_to_others(known, spacing, limit=float(np.linalg.norm(np.multiply(labels.shape, spacing))))
     objects = ~unlabelled & (labels != 0)
     found = np.where(objects, labels, np.uint32(0))
+    # a ball of radius d around a voxel is where distance squared minus d squared is negative: a parabola that starts at -d squared
     far = np.where(objects, -depth * depth, np.float32(np.inf))
     _spread(found, far, spacing)
     inside = far < -1e-3 * min(spacing) ** 2  # the surface of a ball is outside, however it is rounded
@@ -75,6 +77,7 @@ def _spread(labels: np.ndarray, far: np.ndarray, spacing: Sequence[float]) -> No
     """Replace `far` of each voxel by the smallest sum of `far` of a voxel and the squared distance to it, and take that voxel's label, in
     place."""
     three_labels, three_far = as_volume(labels), as_volume(far)
+    # squared distances add over the axes, so that one pass per axis gives the exact minimum
     for axis, length in enumerate(to_3d(spacing, 1.0)):
         _nearest_along(np.moveaxis(three_labels, axis, 2), np.moveaxis(three_far, axis, 2), length)
 

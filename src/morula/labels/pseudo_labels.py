@@ -59,6 +59,7 @@ def pseudo_labels(
     inside = kept[objects.labels]
     labels, _ = renumber(np.where(inside, objects.labels, 0), len(objects))
     taken = objects.labels > 0
+    # voxels of removed fragments are not sure to be background
     if "growth" in objects.intermediates:
         taken |= objects.intermediates["growth"].astype(np.bool_)
     # a rim, too, where the boundary is uncertain

@@ -76,10 +76,10 @@ class Pieces(RefinementOptions):
 
     shorthand: ClassVar[str] = "size"
     size: int = Field(ge=0)
-    """Voxels from which on an object is large; more than objects usually have, so that only these are looked at."""
+    """Voxels from which on an object is large; more than objects usually have, so that only these are considered."""
     contact: float = Field(0.8, ge=0)
-    """A neighbour is a piece of it when their border is so many times as long as the side of a square (the face of a cube) of the smaller
-    one's size: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
+    """A neighbour is a piece of it when their border is at least this many times as long as the side of a square (the face of a cube) of
+    the smaller one's size: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
 
 
 class Tessellation(RefinementOptions):
@@ -92,9 +92,9 @@ class Tessellation(RefinementOptions):
     nearest: Nearest = "centroid"
     """Each voxel of the mask goes to the object whose centroid is nearest, or (`object`) to the nearest object."""
     channel: Literal["M", "F", "B", "C"] | None = None
-    """Channel that tells the mask; left out: the first of M, F, B and C that is predicted."""
+    """Channel that gives the mask; left out: the first of M, F, B and C that is predicted."""
     threshold: float | Literal["auto"] = "auto"
-    """Value from which on the channel tells the inside (B: up to which); `auto` is Otsu's."""
+    """Value from which on the channel counts as inside (B: up to which); `auto` is Otsu's."""
 
 
 class NoSettings(RefinementOptions):
@@ -153,6 +153,9 @@ class BigObjectsSize(Size):
     """Name of the variant."""
 
 
+# All operations have one signature, so that `refine` can apply them in any order; most need neither spacing nor mask.
+
+
 def _dilation(labels: np.ndarray, options: Reach, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     return dilate(labels, radii(options.radius, spacing))
 
@@ -202,6 +205,7 @@ REFINEMENTS = Family(
         "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeSize", "drop objects of more voxels"),
         "repair_large": Member(f"{_HERE}:_repair_large", f"{_HERE}:Pieces", "merge the pieces of large objects, fill their holes"),
         "voronoi": Member(f"{_HERE}:_voronoi", f"{_HERE}:Tessellation", "let objects cover the predicted inside without gaps"),
+        # names by which other programs know the same operations
         "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:SmallObjectsSize", "another name of remove_small"),
         "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeObjectsSize", "another name of remove_large"),
         "remove_big_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:BigObjectsSize", "another name of remove_large"),
@@ -230,7 +234,7 @@ def refine(labels: ImageLike, operations: Operations, voxel_size: VoxelSizeLike 
         array([[1, 1, 1, 0]], dtype=uint16)
     """
     array, spacing = spatial_array(labels, voxel_size)
-    check_labels(array)
+    check_labels(array)  # for its errors alone: the operations keep the type of the ids
     for operation in _listed(operations):
         array = REFINEMENTS.load(operation.kind)(array, operation, spacing, mask)
     return array
@@ -242,6 +246,7 @@ def refine_objects(objects: Objects, operations: Operations, spacing: Sequence[f
     if not len(operations):
         return objects
     labels = refine(objects.labels, operations, tuple(spacing), mask=mask)
+    # operations remove objects, and ids of `Objects` are indices into the confidences
     labels, old = renumber(labels, len(objects.confidence))
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
 
@@ -264,7 +269,7 @@ def _listed(operations: Operations) -> list[RefinementOptions]:
                     value=operation,
                     remedy="Write for example {'remove_small': 20}.",
                 )
-            REFINEMENTS.member(name)
+            REFINEMENTS.member(name)  # raises for an unknown name, with the most similar one
             operation = validated(types[name], spelt, f"operation {name}")
         assert isinstance(operation, RefinementOptions)
         listed.append(operation)

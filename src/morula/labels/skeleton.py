@@ -25,8 +25,9 @@ def skeleton(mask: np.ndarray, spacing: Sequence[float], mode: Literal["full", "
         >>> skeleton(np.ones((3, 7), bool), (1, 1)).sum() > 0
         np.True_
     """
+    # padded, so that an object that fills its box has background on all sides
     thin = skeletonize(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim]
-    if not thin.any():
+    if not thin.any():  # thinning can remove a small object completely; its centre stands for it
         thin = np.zeros_like(mask)
         inside = np.argwhere(mask)
         if len(inside):
@@ -88,6 +89,7 @@ def _neighbour_graph(thin: np.ndarray, voxels: np.ndarray, spacing: Sequence[flo
     for offset in np.argwhere(np.ones((3,) * thin.ndim)) - 1:
         if not offset.any():
             continue
+        # the index is padded by one voxel, so that no neighbour needs a test of the border
         other = index[tuple((voxels + 1 + offset).T)]
         here = np.flatnonzero(other >= 0)
         rows.append(here)

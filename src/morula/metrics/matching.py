@@ -119,8 +119,9 @@ class Overlaps:
     def _unambiguous(self, reached: np.ndarray) -> np.ndarray:
         """Matches at a threshold of 0.5 or more, where the assignment is trivial.
 
-        Above 0.5 an object has at most one partner. At exactly 0.5 it may consist of two halves, of which the first is taken; the halves
-        are inside it and have no other partner, so that the number of matches and their IoU equal those of the optimal assignment.
+        Above 0.5, an object has at most one partner. At a threshold of exactly 0.5 it may consist of two halves, of which the first is
+        taken; the halves are inside it and have no other partner, so that the number of matches and their IoU equal those of the optimal
+        assignment.
         """
         reached = reached[np.unique(self.true[reached], return_index=True)[1]]
         return reached[np.unique(self.pred[reached], return_index=True)[1]]

@@ -88,5 +88,5 @@ class UNETR(Network):
 
 
 def _as_image(tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Tokens (N, 1 + L, width), the class token first, as an image (N, width, *grid)."""
+    """Tokens (N, 1 + L, width), the class token first, reshaped to (N, width, *grid)."""
     return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

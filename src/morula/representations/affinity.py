@@ -59,6 +59,7 @@ class Options(RepresentationOptions):
             raise OptionError(
                 "affinity.given_twice", "offsets and steps along the axes cannot both be given", remedy="Leave one of them out."
             )
+        # negative: a voxel is compared with an earlier one, as in the neighbourhoods
         unit = -np.eye(len(given), dtype=int)
         offsets = (tuple((unit[axis] * step[k]).tolist()) for k in range(len(given[0])) for axis, step in enumerate(given))
         rest["offsets"] = tuple(offsets)
@@ -108,6 +109,7 @@ class Options(RepresentationOptions):
                 "affinity.axis_count", f"is for {axes}D images, not for {ndim}D", key="neighborhood", value=name, remedy="Leave it out."
             )
         every = [tuple(int(n) - 1 for n in index) for index in np.ndindex((3,) * ndim)]
+        # each pair once: of an offset and its opposite, the one that is lexicographically negative
         half = [offset for offset in every if offset < (0,) * ndim and sum(map(abs, offset)) <= far]
         return sorted(half, key=lambda offset: (sum(map(abs, offset)), offset))
 
@@ -151,6 +153,7 @@ class Affinities(Representation[Options]):
             there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, labels.shape, strict=True))
             # an offset longer than the image has no pair inside it
             if all(abs(s) < n for s, n in zip(step, labels.shape, strict=True)):
+                # two voxels of the background belong to no common object
                 target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
         return out
 
@@ -203,6 +206,7 @@ def _sources(steps: list[tuple[int, ...]], orientation: Orientation) -> tuple[li
 
 def _widened(labels: np.ndarray, width: int, spacing: Sequence[float]) -> np.ndarray:
     """Labels without the voxels near contacts; plane by plane where planes are far apart."""
+    # a contact across planes would remove at least one plane of both objects: too much where planes are few and far apart
     if labels.ndim == 3 and spacing[0] > 1.5 * min(spacing):
         return np.stack([_widened(plane, width, spacing[1:]) for plane in labels])
     return np.where(touching(labels, 2 * width, spacing) > 0, np.uint32(0), labels)

@@ -55,6 +55,7 @@ class Centre(Representation[Options]):
         else:
             marks = inner_centroids(ids, found, spacing)
         radius = radii(self.options.dilation, spacing)
+        # marks are stamped per object: a dilation of the whole image would grow marks into neighbours
         offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
         out = np.zeros(labels.shape, np.float32)
         stamp(as_volume(ids), _three(marks), _three(offsets), as_volume(out))
@@ -69,7 +70,7 @@ class Centre(Representation[Options]):
 
 def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
     each = [np.argwhere(skeleton(labels[found.box(label)] == label, spacing, mode)) + found.starts[label] for label in found.ids]
-    return np.concatenate([np.zeros((0, labels.ndim), np.int64), *each])
+    return np.concatenate([np.zeros((0, labels.ndim), np.int64), *each])  # an image may have no object
 
 
 def _three(rows: np.ndarray) -> np.ndarray:

@@ -102,6 +102,7 @@ class DistanceToBoundary(Representation[Options]):
         # per object, so that small and large objects have the same peak
         values = normalise(values, ids, largest, constant=1.0)
         if self.options.values == "discretize":
+            # the deepest voxels, exactly 1, belong to the last class and not to an eleventh
             values = np.where(labels > 0, np.clip(np.floor(values / np.float32(1 / DEPTHS)), 0, DEPTHS - 1) + 1, 0).astype(np.float32)
         return values[None]
 

@@ -64,6 +64,7 @@ class DistanceToCentre(Representation[Options]):
             centres[:, 3 - labels.ndim :], lengths[3 - labels.ndim :] = found.centroids, spacing
             _to_point(as_volume(ids), centres, lengths, as_volume(values))
         if self.options.norm:
+            # an object of one voxel is all centre: its distance is 0, not 1
             values = normalise(values, ids, largest, constant=0.0)
         return values[None]
 

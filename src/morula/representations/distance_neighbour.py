@@ -75,6 +75,7 @@ class DistanceToNeighbour(Representation[Options]):
         values[ids == 0] = 0
         if self.options.closing_size > 1:
             sides = [max(1, round(self.options.closing_size * finest / length)) for length in spacing]
+            # the closing fills grooves between objects, but must not spread into the background
             values = np.where(ids > 0, ndimage.grey_closing(values, size=sides), np.float32(0))
         # rounding may leave tiny negative values, whose power would be NaN
         np.maximum(values, 0, out=values)

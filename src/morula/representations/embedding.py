@@ -48,6 +48,7 @@ class Options(RepresentationOptions):
     def start(self) -> float:
         """Bandwidth at which the membership is 1/2 at the distance `radius`."""
         assert self.radius is not None
+        # membership exp(-d**2 exp(10 sigma)) = 1/2 at d = radius / (grid_size - 1), solved for sigma
         return float(np.log(np.log(2) * (self.grid_size - 1) ** 2 / self.radius**2) / 10)
 
     def bandwidths(self, ndim: int) -> int:
@@ -101,7 +102,7 @@ class Embedding(Representation[Options]):
         ids, largest = compact_ids(labels)
         found = geometry(ids, largest)
         units = self.options.units(spacing)
-        centres = np.nan_to_num(found.centroids)
+        centres = np.nan_to_num(found.centroids)  # NaN for ids without a voxel, which no voxel looks up
         if self.options.center_mode == "medoid":
             for label in found.ids:
                 box = found.box(label)
@@ -128,6 +129,7 @@ class Embedding(Representation[Options]):
         turned = orientation.apply(array)
         ndim = orientation.ndim
         before = (slice(None),) * (turned.ndim - ndim - 1)  # type: ignore[attr-defined]
+        # channel i belongs to array axis ndim - 1 - i, because channels are in the order x, y, z
         swap = [ndim - 1 - orientation.permutation[ndim - 1 - channel] for channel in range(ndim)]
         several = self.options.bandwidths(ndim) > 1
         order = swap + ([ndim + channel for channel in swap] if several else [ndim])
@@ -160,6 +162,7 @@ def _least(points: np.ndarray) -> int:
             for axis in range(points.shape[1]):
                 square += (points[i, axis] - points[j, axis]) ** 2
             total += np.sqrt(square)
+        # the tolerance makes ties independent of rounding: the first of equal voxels wins
         if total < least - 1e-9:
             best, least = i, total
     return best

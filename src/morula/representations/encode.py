@@ -81,7 +81,9 @@ def build_channels(channels: Channels, options: Mapping[str, Mapping[str, object
     """
     own = _by_code(channels) if isinstance(channels, Mapping) else {}
     stated = _by_code(options or {})
+    # a text is one channel; iterating over it would give its letters
     codes = [REPRESENTATIONS.resolve(name) for name in ([channels] if isinstance(channels, str) else channels)]
+    # options beside the channels override those that are written with them
     given: dict[str, Mapping[str, object]] = {code: {**(own.get(code) or {}), **(stated.get(code) or {})} for code in codes}
     if not codes:
         raise OptionError("channels.empty", f"must name at least one of {', '.join(REPRESENTATIONS.names)}", key="channels")

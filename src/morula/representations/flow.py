@@ -21,7 +21,8 @@ class Options(RepresentationOptions):
     """Name of the variant."""
 
     mask_values: bool = False
-    """Count the loss only inside objects, where another channel tells the inside; else the background is taught to be without flow."""
+    """Count the loss only inside objects, where another channel predicts the foreground; else also in the background, where the target is
+    0."""
 
 
 class Flow(Representation[Options]):
@@ -67,6 +68,7 @@ class Flow(Representation[Options]):
         turned = orientation.apply(array)
         lead = turned.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
         before = (slice(None),) * lead
+        # a list as an index makes a copy, which may be written to
         result = turned[(*before, list(orientation.permutation))]  # type: ignore[index]
         # a component points the other way when its axis is flipped
         for axis, flip in enumerate(orientation.flips):

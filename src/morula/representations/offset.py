@@ -92,7 +92,7 @@ class Offset(Representation[Options]):
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX. Z is 0 in 2D."""
         out = np.zeros(labels.shape, np.float32)
-        if -self.axis <= labels.ndim:
+        if -self.axis <= labels.ndim:  # a job for 3D images may be used in 2D, where nothing is offset along z
             ids, largest = compact_ids(labels)
             centres = geometry(ids, largest).centroids[:, self.axis]
             norm = self.options.norm
@@ -118,6 +118,7 @@ class Offset(Representation[Options]):
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
         """Orientations that keep its axis. Channels of other axes can be exchanged with it: `morula.representations.reorient`."""
         ndim = len(spacing)
+        # alone, the channel cannot become that of another axis
         return [each for each in orientations(spacing) if -self.axis > ndim or each.permutation[self.axis] == ndim + self.axis]
 
 

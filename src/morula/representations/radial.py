@@ -108,4 +108,5 @@ def _sources(count: int, orientation: Orientation) -> list[int]:
     turned = np.array([orientation.reorient_vector(tuple(ray)) for ray in rays])
     distance = ((rays[:, None] - turned[None]) ** 2).sum(axis=2)
     found = distance.argmin(axis=1)
+    # directions are unit vectors in float64: rays that map onto each other differ by rounding only
     return found.tolist() if (distance.min(axis=1) < 1e-12).all() else [0] * count

@@ -67,6 +67,7 @@ class SignedDistance(Representation[Options]):
         """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         ids, largest = compact_ids(labels)
         finest = min(spacing)
+        # the reach is counted to the centre of an object's nearest voxel; the boundary is half a voxel nearer
         far = np.float32((REACH - 0.5) * finest)
         out = distance(ids, spacing, outside=REACH * finest)
         factors = (self.options.beta, self.options.alpha) if self.options.activation == "tanh" else (1.0, 1.0)
@@ -99,6 +100,7 @@ def _sign(
         scale[0] = far
         for i in range(ids.size):
             if ids[i] != 0:
+                # the depth of the object: its scale, so that small and large objects have the same peak
                 scale[ids[i]] = max(scale[ids[i]], values[i] - half)
     for i in range(ids.size):
         value = values[i] - half

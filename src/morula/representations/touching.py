@@ -65,6 +65,7 @@ def _near(thickness: int, spacing: Sequence[float]) -> np.ndarray:
     half = thickness / 2
     # a voxel of a coarse axis counts no more than half the thickness, so that contacts across that axis are marked, too
     lengths = np.minimum(np.asarray(spacing) / min(spacing), max(half, 1.0))
+    # half + 1: the nearest voxel on the other side is 1 away, so that a thickness of 2 marks one voxel on each side
     reach = np.ceil((half + 1) / lengths).astype(int)
     offsets = np.argwhere(np.ones(2 * reach + 1)) - reach
     distance = np.sqrt(((offsets * lengths) ** 2).sum(axis=1))
@@ -89,6 +90,7 @@ def _mark(ids: np.ndarray, neighbours: np.ndarray, near: np.ndarray, out: np.nda
                     continue
                 for i in range(len(neighbours)):
                     w, v, u = z + neighbours[i, 0], y + neighbours[i, 1], x + neighbours[i, 2]
+                    # every neighbouring object once; `others` has a place for each neighbour
                     if 0 <= w < nz and 0 <= v < ny and 0 <= u < nx:
                         other = ids[w, v, u]
                         if other != 0 and other != here and (count == 0 or not (others[:count] == other).any()):

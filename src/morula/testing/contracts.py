@@ -55,6 +55,7 @@ def label_cases() -> Iterator[Case]:
     yield Case("no object 2D", np.zeros((17, 12), np.uint32), plane)
     yield Case("no object 3D", np.zeros((3, 9, 12), np.uint32), volume)
     yield Case("filled 2D", np.full((13, 15), 4, np.uint32), plane)
+    # ids beyond 2**31 do not fit an int32, in which several libraries count
     yield Case("filled 3D", np.full((5, 9, 11), 2**31, np.uint32), volume)
     holed = np.zeros((24, 24), np.uint32)
     holed[2:20, 3:19], holed[4:8, 5:10], holed[-1, -1] = 70_000, 0, 1
@@ -111,6 +112,7 @@ def representation_says_what_it_is(name: str) -> None:
     assert each.code == name
     assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
     assert each.loss in (*LOSSES.names, "embedseg")
+    # a channel without any of these properties is of no use to any decoder
     assert each.is_scalar or each.centre_offset_axis or each.affinities or each.star_rays or each.flow_vectors or each.embedding
     assert isinstance(each.masked, bool)
 
@@ -168,6 +170,7 @@ def representation_states_its_context(name: str) -> None:
     each = _representation(name)
     for shape, n, spacing in (((110, 120), 90, (1.0, 1.0)), ((20, 90, 90), 120, (2.0, 1.0, 1.0))):
         labels = simulate(shape=shape, n_objects=n, rng=np.random.default_rng(5), spacing=spacing).labels.astype(np.uint32)
+        # a small crop in the middle: with the context around it, it is still far from the border of the image
         inner = Region(tuple(s // 2 - 4 for s in shape), tuple(s // 2 + 4 for s in shape))
         outer = inner.grow(each.context(spacing), within=shape)
         within = tuple(slice(a - b, c - b) for a, c, b in zip(inner.start, inner.stop, outer.start, strict=True))
@@ -182,7 +185,7 @@ def representation_stands_alone(name: str) -> None:
     for case in label_cases() if each.per_object else ():
         labels = np.asarray(case.labels, np.uint32)
         together = each.encode(labels, case.spacing)
-        for label in np.unique(labels[labels > 0])[:20]:
+        for label in np.unique(labels[labels > 0])[:20]:  # enough to find a dependence, in a bounded time
             inside = labels == label
             by_itself = each.encode(np.where(inside, labels, np.uint32(0)), case.spacing)
             np.testing.assert_allclose(by_itself[:, inside], together[:, inside], atol=1e-4, err_msg=case.name)
@@ -232,6 +235,7 @@ def augmentation_repeats_itself(name: str) -> None:
         for one, two in zip(*results, strict=True):
             np.testing.assert_array_equal(one[0], two[0])
             np.testing.assert_array_equal(one[1], two[1])
+        # an augmentation that never changes anything would satisfy every other law
         unchanged = _augmented(_augmentation(name, 0.0), 0, shape, spacing)[0]
         assert any((image != unchanged).any() for image, _ in results[0])
 
@@ -265,6 +269,7 @@ AUGMENTATION_LAWS: tuple[Law, ...] = (augmentation_repeats_itself, augmentation_
 
 def _pair(ndim: int) -> tuple[np.ndarray, np.ndarray]:
     truth = simulate(shape=(40, 40) if ndim == 2 else (9, 28, 28), n_objects=8, rng=np.random.default_rng(ndim)).labels
+    # one object missed and all shifted by a voxel: nearly correct, but not for every threshold
     return truth, np.where(truth == 2, 0, np.roll(truth, 1, axis=-1))
 
 
@@ -287,7 +292,7 @@ def metric_ignores_ids_and_orientation(name: str) -> None:
         truth, prediction = _pair(ndim)
         expected = metric(truth, prediction)
         np.testing.assert_allclose(metric(renamed(truth, 1), renamed(prediction, 2)), expected, rtol=1e-12)
-        for orientation in orientations((1.0,) * ndim)[::5]:
+        for orientation in orientations((1.0,) * ndim)[::5]:  # a sample that contains flips and exchanges of axes
             np.testing.assert_allclose(metric(orientation.apply(truth), orientation.apply(prediction)), expected, rtol=1e-12)
 
 
@@ -325,7 +330,7 @@ def format_returns_what_was_written(name: str, folder: Path) -> None:
         image = stated if set(stated.axes) == set(axes) else opened(path, axes=axes)
         np.testing.assert_array_equal(image.canonical(), canonical(array, axes))
         assert np.asarray(image).dtype.kind in ("u" if labels else array.dtype.kind)
-    assert kept or not implementation.writes
+    assert kept or not implementation.writes  # rejecting everything is no round trip
 
 
 def format_refuses_to_overwrite(name: str, folder: Path) -> None:

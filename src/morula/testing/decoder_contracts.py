@@ -47,6 +47,7 @@ def _thick(labels: np.ndarray) -> np.ndarray:
         pieces, _ = ndimage.label(opened)
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
+        # a decoder that works with contours sees the object without its outline: that must be one piece, too
         inner = ndimage.binary_erosion(pieces == sizes.argmax(), ball) if sizes.max() else opened
         if inner.any() and ndimage.label(inner)[1] == 1:
             out[(pieces == sizes.argmax())[(slice(1, -1),) * labels.ndim]] = label
@@ -128,6 +129,7 @@ def decoder_accepts_what_it_names(name: str) -> None:
         encoded = encode(case.labels, codes, voxel_size=case.spacing)
         parameters = decoder.fit(ChannelStatistics.of(encoded))
         assert json.loads(json.dumps(parameters)) == parameters
+        # histograms are expensive for many channels: the ones that `counted` leaves out must not matter
         rows = channel_slices(channels, len(encoded))
         assert decoder.fit(ChannelStatistics.of(encoded, [rows[code].start for code in decoder.counted])) == parameters, codes
 
@@ -164,6 +166,7 @@ def decode_in_blocks(
         end = [min(start + size, n) for start, size, n in zip(begin, core, shape, strict=True)]
         window = tuple(slice(max(a - h, 0), b + h) for a, b, h in zip(begin, end, halo, strict=True))
         labels = decoder.decode(np.ascontiguousarray(prediction[(slice(None), *window)]), parameters, spacing).labels
+        # the first voxel in C order is in exactly one core, so that every object is taken from one block
         ids, first = np.unique(labels, return_index=True)
         for label, flat in zip(ids, first, strict=True):
             voxel = [int(n) + w.start for n, w in zip(np.unravel_index(flat, labels.shape), window, strict=True)]
@@ -198,6 +201,7 @@ def decoder_in_blocks_equals_whole(name: str) -> None:
             whole = decoder.decode(prediction, parameters, spacing).labels
             boxes = geometry(whole.astype(np.uint32))
             diameter = float((boxes.stops - boxes.starts)[boxes.ids].max(initial=1))
+            # the halo must do for the largest object that decoding the whole has found
             blocks = decode_in_blocks(decoder, prediction, parameters, spacing, block=block, max_diameter=diameter)
             assert same_partition(blocks, whole), f"{'+'.join(codes)} {ndim}D: {whole.max()} objects, {blocks.max()} in blocks"
 
@@ -213,6 +217,7 @@ def decoder_states_its_search_space(name: str) -> None:
         for key, values in space.items():
             assert len({repr(value) for value in values}) == len(values), key
             for value in values:
+                # beside the first values of all others: the combinations that tuning begins with
                 stated = build_decoder(channels, name, _nested({**first, key: value}))
                 assert stated.search_space()[key][0] == value, key
 

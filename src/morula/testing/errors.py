@@ -57,6 +57,7 @@ def raises(code: str, **fields: object) -> Iterator[Expected]:
         yield expected
     except MorulaError as error:
         expected.error = error
+        # a job has all its problems in one error: the expected one must be among them
         candidates = error.problems if isinstance(error, JobError | InvalidOptionsError) else [error]
         for candidate in candidates:
             if candidate.code == code and all(getattr(candidate, name) == value for name, value in fields.items()):

@@ -52,6 +52,7 @@ def method(kind: str, ndim: int) -> Method:
 def labels(ndim: int, *, instances: bool) -> np.ndarray:
     """Two cubes: as objects 1 and 2, or as class 1."""
     array = np.zeros((EDGE,) * ndim, np.uint16)
+    # of different sizes, and apart from each other and from the border: every method can separate them
     array[(slice(4, 12),) * ndim] = 1
     array[(slice(18, 28),) * ndim] = 2 if instances else 1
     return array
@@ -73,7 +74,7 @@ def _batch(task: TrainingTask, ndim: int, *, instances: bool) -> dict[str, torch
 def _outputs(task: TrainingTask, ndim: int) -> dict[str, torch.Tensor]:
     """Outputs of a network: the heads of the task, and the reconstruction that a `wnet` adds to them."""
     generator = torch.Generator().manual_seed(0)
-    heads = {**task.heads, "reconstruction": 1}
+    heads = {**task.heads, "reconstruction": 1}  # other tasks ignore it
     shape = (EDGE,) * ndim
     return {name: torch.randn((1, width, *shape), generator=generator).requires_grad_() for name, width in heads.items()}
 
@@ -84,6 +85,7 @@ def training_task_is_differentiable(kind: str, ndim: int) -> None:
     batch, outputs = _batch(task, ndim, instances=task.instances), _outputs(task, ndim)
     parts = task.loss(outputs, batch)
     assert parts, "a loss has at least one part"
+    # unweighted: a part with weight 0 must have a gradient as well
     total = torch.stack([part.total for part in parts.values()]).sum()
     assert torch.isfinite(total), f"the loss is {float(total)}"
     total.backward()
@@ -100,7 +102,7 @@ def training_task_scores_no_unannotated_voxel(kind: str, ndim: int) -> None:
     if not task.labelled:
         return
     unlabelled = np.zeros((EDGE,) * ndim, np.bool_)
-    unlabelled[:6] = True
+    unlabelled[:6] = True  # cuts the first object, whose targets elsewhere must not depend on the cut
     targets = task.targets(labels(ndim, instances=task.instances), unlabelled=unlabelled)
     assert targets.channels.shape == targets.weights.shape
     assert targets.channels.dtype == np.float32
@@ -130,7 +132,7 @@ def postprocessing_is_deterministic(kind: str, ndim: int) -> None:
         channels = built.activate(_outputs(built, ndim))[0].numpy()
     post: Postprocessing = built
     settled, _ = post.settle(channels, None)
-    before = settled.copy()
+    before = settled.copy()  # `decode` runs twice on the same array, so that a change would also change its result
     results = [post.decode(settled, post.fit(post.statistics(settled))).labels for _ in range(2)]
     assert results[0].shape == (EDGE,) * ndim
     np.testing.assert_array_equal(results[0], results[1])
@@ -163,7 +165,7 @@ def scoring_is_highest_for_the_truth(kind: str, ndim: int) -> None:
     scoring: Scoring = built
     if built.restores:
         truth = np.random.default_rng(0).random((1, *(EDGE,) * ndim), dtype=np.float32)
-        worse = truth[..., ::-1]
+        worse = truth[..., ::-1]  # the same values in other places: a score of histograms would not notice
     else:
         truth = labels(ndim, instances=built.instances)
         worse = np.zeros_like(truth)

@@ -158,7 +158,7 @@ def _place(extent: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, t
     centres = np.zeros((len(radii), len(extent)))
     for i, radius in enumerate(radii):
         closeness = 0.86
-        for attempt in range(400):
+        for attempt in range(400):  # then the last place is taken, even if it overlaps: the number of objects is what was asked for
             if i and rng.random() < touching:
                 j = rng.integers(i)
                 step = rng.normal(size=len(extent))
@@ -170,7 +170,7 @@ def _place(extent: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, t
             gap = np.linalg.norm(centres[:i] - centre, axis=1) - closeness * (radii[:i] + radius)
             if (gap >= 0).all():
                 break
-            if attempt % 40 == 39:
+            if attempt % 40 == 39:  # crowded: allow more overlap
                 closeness *= 0.93
         centres[i] = np.clip(centre, 0, extent - 1e-6)
     return centres
@@ -184,7 +184,7 @@ def _smooth(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.ra
         position = np.arange(n, dtype=np.float32) * np.float32(scale[axis] / length)
         whole = position.astype(np.intp)
         part = (position - whole).reshape([-1 if other == axis else 1 for other in range(size)])
-        part = part * part * (3 - 2 * part)
+        part = part * part * (3 - 2 * part)  # smoothstep: no creases at the points of the coarse grid
         low, high = np.take(field, whole, axis=axis), np.take(field, whole + 1, axis=axis)
         field = low + (high - low) * part
     field -= field.mean()
@@ -210,7 +210,9 @@ def _grow(
         axes = rng.normal(size=(len(shape), len(shape)))
         rotation = np.linalg.qr(axes)[0]
         lengths = np.exp(rng.uniform(-stretch, stretch, len(shape)))
+        # an ellipsoid with random axes and the volume of the ball: lengths are divided by their geometric mean
         metric = (rotation / (lengths / lengths.prod() ** (1 / len(shape)))) @ rotation.T / radius
+        # the object is computed in its box only; the box allows for the stretched axes and the bending
         reach = radius * (1 + 1.5 * stretch) + 0.35 * mean
         low = np.maximum(np.floor((centre - reach) / scale), 0).astype(int)
         high = np.minimum(np.ceil((centre + reach) / scale) + 1, shape).astype(int)
@@ -277,11 +279,13 @@ def _photograph(stain: np.ndarray, scale: np.ndarray, optics: Optics, rng: np.ra
     light = gaussian_filter(stain, widths, mode="reflect", truncate=3.0)
     if optics.haze:
         sizes = np.maximum(np.rint(24 * optics.blur / scale), 1).astype(int).tolist()
+        # two box filters approximate a wide Gaussian at a cost that does not depend on its width
         light = (1 - optics.haze) * light + optics.haze * uniform_filter(uniform_filter(light, sizes), sizes)
     extent = np.asarray(stain.shape) * scale
     lamp = _smooth(stain.shape, scale, max(float(extent[-2:].max()), 2.0) / 2, rng)
     low, high = float(lamp.min()), float(lamp.max())
     lamp = 1 - optics.illumination * (lamp - low) / max(high - low, 1e-6)
+    # 2 photons of dark background: without them, empty voxels would have no photon noise
     photons = rng.poisson(optics.photons * lamp * light + 2.0)
     grey = optics.offset + optics.gain * photons + optics.read_noise * rng.standard_normal(stain.shape, dtype=np.float32)
     return np.clip(np.rint(grey), 0, 65535).astype(np.uint16)

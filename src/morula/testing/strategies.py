@@ -74,8 +74,10 @@ def label_images(
         nearer = (measure < distance) & (measure < reach)
         seeds[nearer] = number
         distance[nearer] = measure[nearer]
+    # a later object may have covered the centre of an earlier one, which must keep at least that voxel
     for number, centre in enumerate(centres, start=1):
         seeds[tuple(centre)] = number
+    # the pieces beyond the first n get the id of a random object
     owners = np.array([0, *range(1, n + 1), *(draw(st.integers(1, n)) for _ in range(total - n))])
     return _names(draw, n, ids)[owners][_whole(seeds, centres)]
 
@@ -94,6 +96,7 @@ def _names(draw: Callable, n: int, ids: Ids | None) -> np.ndarray:
     kind = draw(st.sampled_from(["sequential", "gaps", "huge"])) if ids is None else ids
     if kind == "sequential":
         return np.arange(n + 1, dtype=np.uint32)
+    # "huge" ids do not fit a table; gaps are dense enough for one
     high = 2**31 if kind == "huge" else max(300, 3 * n)
     chosen = draw(st.lists(st.integers(1, high), min_size=n, max_size=n, unique=True))
     return np.array([0, *chosen], np.uint32)

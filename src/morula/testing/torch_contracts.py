@@ -54,6 +54,7 @@ def _network(name: str, ndim: int, heads: dict[str, int] = _HEADS) -> Network:
 
 
 def _inputs(ndim: int) -> Iterator[Tensor]:
+    # odd lengths, lengths below the poolings of the network, and single voxels
     shapes: dict[int, list[tuple[int, ...]]] = {2: [(33, 20), (16, 16), (7, 50), (1, 1)], 3: [(9, 14, 21), (8, 16, 16), (1, 12, 5)]}
     for shape in shapes[ndim]:
         yield torch.rand((1, 2, *shape), generator=torch.Generator().manual_seed(1))
@@ -202,6 +203,7 @@ def loss_ignores_what_has_no_weight(name: str) -> None:
         other = torch.where(weight > 0, logits, torch.full_like(logits, 30.0)).requires_grad_()
         total = loss(other, marked, **kwargs, ignore_value=None if kwargs else ignored).total
         torch.testing.assert_close(total.detach(), expected)
+        # 30 in the logits would dominate the loss if it counted; its gradient must be exactly 0
         (gradient,) = torch.autograd.grad(total, other)
         assert not bool((gradient * (weight == 0)).any())
         assert bool(gradient.any())
@@ -221,6 +223,7 @@ def loss_stays_finite(name: str) -> None:
     """Sure predictions, right and wrong, and patches in which nothing counts give finite losses and gradients."""
     loss = _loss(name)
     logits, target, _ = _batch(name)
+    # logits of 1000 overflow an exponential in float32; without a voxel that counts, a mean is 0 / 0
     for scale, weight in ((1e3, None), (-1e3, None), (1.0, torch.zeros(3, 1, 5, 5)), (1e3, torch.zeros(3, 1, 5, 5))):
         x = (logits * scale).requires_grad_()
         total = loss(x, target, weight).total

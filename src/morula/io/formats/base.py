@@ -166,6 +166,7 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request) ->
         return wanted
     if len(found) == 1:
         return next(iter(found))
+    # in the order of the names: `raw` before `data`, where a file has both
     for wanted in LABEL_NAMES if request.labels else RAW_NAMES:
         same = [name for name in found if name.rsplit("/", 1)[-1].lower() == wanted]
         if len(same) == 1:
@@ -212,6 +213,7 @@ def lengths_to_voxel_size(lengths: Sequence[float] | None, letters: str, unit: s
     """
     if lengths is None or len(lengths) != len(letters):
         return None
+    # 9 digits: lengths that were stored as float32 come back as they were written (0.1, not 0.10000000149)
     of = {letter: float(f"{float(length):.9g}") for letter, length in zip(letters.lower(), lengths, strict=True) if letter.lower() in "zyx"}
     if not all(0 < length < float("inf") for length in of.values()):
         return None

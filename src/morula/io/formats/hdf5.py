@@ -176,6 +176,7 @@ def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Targ
     for dimension, letter in zip(dataset.dims, target.axes.lower(), strict=True):
         dimension.label = letter
     size = target.voxel_size
+    # the attribute is in um by definition; a size in pixels is no physical size
     if size is not None and size.unit != "pixel":
         size = size.to("um")
         dataset.attrs["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]

@@ -103,7 +103,7 @@ class Nifti(Format):
 
 def _check_complete(path: Path, found: Any) -> None:
     if suffix_of(path) == ".nii.gz":
-        return  # the packed length says nothing; reading fails where the data end
+        return  # the compressed length says nothing; reading fails where the data end
     needed = int(found.dataobj.offset) + int(np.prod(found.shape, dtype=np.int64)) * found.get_data_dtype().itemsize
     if path.stat().st_size < needed:
         raise unreadable_file(path, f"it ends after {path.stat().st_size} bytes but needs {needed}")

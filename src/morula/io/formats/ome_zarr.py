@@ -36,6 +36,7 @@ from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
 UNFINISHED = "morula_unfinished"
+# the name of an image must not be that of the hidden folder in which it is written
 _TEMPORARY = re.compile(r"^\.(.+?)\.(?:part-[0-9a-f]{8}|unfinished)(?:\..*)?$")
 
 
@@ -157,6 +158,7 @@ def start(
         raise OptionError(
             "ome_zarr.axis_order", "must be in the order TCZYX for OME-Zarr", key="axes", value=str(axes), remedy="Transpose the array."
         )
+    # the specification allows integers only for labels
     if labels and dtype.kind not in "ui":
         raise OptionError(
             "ome_zarr.label_type", f"ids are integers, not {dtype}", key="labels", remedy="Convert them, for example to uint32."
@@ -164,11 +166,12 @@ def start(
     image = _image_above(path) if labels else None
     version = 3
     if image is not None:
-        version = _zarr_version(image)
+        version = _zarr_version(image)  # one store is of one version: other programs read no mixture
         of_image = _check_fits(image, shape, axes)
         voxel_size = of_image if voxel_size is None else voxel_size
     state = {"axes": str(axes), "voxel_size": None if voxel_size is None else voxel_size.asdict(), "labels": labels}
     path.mkdir(parents=True, exist_ok=True)
+    # in the store itself, so that another process can finish it after an interruption
     put_attributes(path, {UNFINISHED: state}, version)
     return create_array(path / "0", shape, dtype, axes, version=version)
 
@@ -189,6 +192,7 @@ def finish(path: Path) -> None:
     shapes, factors = _image_levels(image, axes, source.shape) if image is not None else _own_levels(source.shape, axes, voxel_size)
     for level, shape in enumerate(shapes[1:], start=1):
         target = create_array(path / str(level), shape, source.dtype, axes, version=version)
+        # 16: the source has up to 8 voxels per voxel of the block, and their mean is computed in wider floats
         block = block_shape(shape, source.dtype.itemsize * 16, target.chunks)
         if labels or source.dtype == bool:
             shrink_nearest(source, target, block, level)
@@ -221,6 +225,7 @@ def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> VoxelSize | No
     """The image's voxel size, when the labels are of its size."""
     found = read_level(image, 0)
     assert found.axes is not None
+    # axes of length 1 do not count: 2D labels fit an image of one plane
     of_image = [n for n, letter in zip(found.data.shape, found.axes, strict=True) if letter in "ZYX" and (letter in axes or n > 1)]
     of_labels = [n for n, letter in zip(shape, axes, strict=True) if letter in "ZYX"]
     if of_image != of_labels:

@@ -34,7 +34,7 @@ class TensorstoreArray(LazyArray):
 
 
 class _Slices:
-    """tensorstore reads when told to, not when sliced; its domain may start elsewhere than at 0."""
+    """tensorstore reads on request, not when sliced, and its domain may start elsewhere than at 0."""
 
     def __init__(self, store: Any) -> None:
         self.store = store
@@ -85,7 +85,7 @@ class Tensorstore(Format):
     def _precomputed(self, path: Path, request: Request, info: dict[str, Any]) -> FileContent:
         level = pick_level(path, request.level, len(info["scales"]))
         spec = {"driver": "neuroglancer_precomputed", "kvstore": _store(path), "scale_index": level}
-        source = TensorstoreArray(spec, path)
+        source = TensorstoreArray(spec, path)  # four axes, x y z channel, by the specification of the format
         check_is_image(path, source.shape, source.dtype)
         nanometres = info["scales"][level]["resolution"][::-1]
         size = lengths_to_voxel_size(nanometres, "zyx", "nm")
@@ -126,7 +126,7 @@ def _n5_datasets(path: Path) -> list[str]:
 
 
 def _n5_axes(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Axes:
-    """Stated axes stand in the order of the file, x first."""
+    """Axes as the attributes state them, in the order of the file, x first."""
     names = attributes.get("axes", ())
     letters = "".join(str(name)[:1].upper() for name in names)[::-1]
     if len(letters) == len(shape) and not set(letters) - set(LETTERS) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):

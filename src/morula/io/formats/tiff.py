@@ -26,8 +26,8 @@ from morula.io.lazy import LazyArray, Opened, View
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
-_COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots an inch speaks of a printer, not of a microscope
-_BIG = 2**32 - 2**25
+_COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describes a printer, not a microscope
+_BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that offsets of 32 bits reach
 _LARGEST_RATIO = 20_000  # no codec of TIFF packs images better than this, images of one value included
 _SMALL_FILE = 2**16
 _FAILURES = (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error, ElementTree.ParseError)
@@ -48,7 +48,7 @@ class _Complaints(logging.Filter):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """The open file; what tifffile only logs about a damaged one (it goes on with fewer pages) is an error here."""
+    """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
     log, complaints = logging.getLogger("tifffile"), _Complaints()
     log.addFilter(complaints)
     try:
@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 class TiffArray(LazyArray):
-    """One level of one series: mapped into memory where it lies uncompressed in one piece, else decoded a strip or tile at a time."""
+    """One level of one series: mapped into memory where it is uncompressed and in one piece, else decoded by strips or tiles."""
 
     path: Path
 
@@ -88,11 +88,12 @@ class TiffArray(LazyArray):
         series = tif.series[self.series]
         found = series.levels[self.level]
         _check_segments(self.path, found)
+        # uncompressed and in one piece: mapping reads only the pages of memory that are touched
         if found.dataoffset is not None:
             kind = np.dtype(tif.byteorder + found.dtype.char)
             tif.close()
             return np.memmap(self.path, dtype=kind, mode="r", offset=found.dataoffset, shape=found.shape), lambda: None
-        # level 0 of a pyramid is the series itself, which without a level would open as a group of all levels
+        # level 0 of a pyramid is the series itself; without a level, the store of the series has an array for each level
         return zarr.open_array(series.aszarr(level=self.level), mode="r"), tif.close
 
 
@@ -147,7 +148,7 @@ class Tiff(Format):
             dtype=np.dtype(data.dtype),
             imagej=kind == "imagej",
             ome=kind == "ome",
-            bigtiff=big,
+            bigtiff=big,  # offsets of 32 bits end at 4 GB
             compression="zlib",
             photometric="rgb" if axes.endswith("S") else "minisblack",
             metadata={"axes": axes, **sizes},

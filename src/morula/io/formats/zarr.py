@@ -1,6 +1,6 @@
 """Plain Zarr arrays, version 2 and 3: axes from the dimension names, voxel size from the attribute ``element_size_um``.
 
-zarr is imported where it is used: that takes longer than everything else in this room.
+zarr is imported where it is used, because its import takes longer than all other imports of this package together.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ZarrArray(LazyArray):
         found = open_array(path)
         super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
         self.attributes = dict(found.attrs)
+        # only version 3 has dimension names in the metadata; xarray stores them as an attribute in version 2
         self.names = getattr(found.metadata, "dimension_names", None)
 
     def _open(self) -> Opened:
@@ -64,6 +65,7 @@ def attributes_of(path: Path) -> dict[str, Any]:
     Raises:
         FileReadError: when the metadata are no JSON.
     """
+    # read as JSON, without zarr: recognising a folder must be cheap
     for name, key in (("zarr.json", "attributes"), (".zattrs", None)):
         file = path / name
         if file.is_file():
