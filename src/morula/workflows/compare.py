@@ -84,6 +84,7 @@ class Truths:
             MissingFileError: when there are no images.
         """
         path = Path(source)
+        # a run folder is compared by its own job, which states its images
         job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
         if job_file.suffix not in (".yaml", ".yml"):
             return cls(tuple(read_labels(file) for file in list_images(path)))

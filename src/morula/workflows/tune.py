@@ -173,7 +173,7 @@ class _Search:
         known = [labelled_only(truth, truth, each.unlabelled)[0] for truth, each in zip(self.truths, self.sources, strict=True)]
         space = self._method(job).search_space(known)
         steps = sum(len(values) - 1 for values in space.values())
-        if not steps:
+        if not steps:  # before the prediction, which may take hours
             rule = f"the method {job.method.kind} has no setting that can be tuned after training"
             raise DataError("tune.nothing_to_tune", rule, file=self.folder.path)
         yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
