@@ -66,7 +66,7 @@ class Description:
         self.job, self.voxel_size, self.file = job, voxel_size, file
 
     def check_method(self, channels: tuple[str, ...], heads: Mapping[str, int]) -> None:
-        """The channels and heads of the method of the job must be those of the network, in their order.
+        """The network must have the heads of the method of the job, and its channels in their order.
 
         Raises:
             ModelError: when they are not: names and content of the channels would not belong together.
@@ -74,7 +74,8 @@ class Description:
         if tuple(channels) != self.channels:
             rule = f"the job predicts {', '.join(channels)}, but the network was trained on other channels or in another order"
             raise ModelError("model.channels_differ", rule, key="channels", value=list(self.channels), file=self.file, remedy=_COPY)
-        if dict(heads) != self.network.heads:
+        # a network may have more heads: a W-Net reconstructs the image too
+        if any(self.network.heads.get(name) != count for name, count in heads.items()):
             rule = f"the method needs the heads {dict(heads)}"
             raise ModelError("model.heads_differ", rule, key="network.heads", value=self.network.heads, file=self.file, remedy=_COPY)
 
