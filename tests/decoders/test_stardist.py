@@ -120,8 +120,8 @@ def test_polyhedra_are_chosen_as_by_comparing_all_with_all(spacing, limit):
         i: set(map(tuple, np.argwhere(inside(fan, flat[:, i], (7, 7, 7), (15, 15, 15))) + np.unravel_index(i, scores.shape)))
         for i in candidates
     }
-    limit = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
-    assert set(suppress(scores, candidates, field, fan, spacing, OverlapRule(limit, False)).tolist()) == limit
+    expected = chosen(candidates, scores, lambda i, j: len(voxels[i] & voxels[j]) / min(sizes[i], sizes[j]), limit)
+    assert set(suppress(scores, candidates, field, fan, spacing, OverlapRule(limit, False)).tolist()) == expected
 
 
 @pytest.mark.parametrize(("spacing", "union"), [((1.0, 1.0, 1.0), False), ((2.0, 1.0, 1.0), True)])
@@ -151,19 +151,19 @@ def nuclei(spacing, noise, seed=4):
     rays = 32 if ndim == 2 else 60
     middles = rng.uniform(0.1, 0.9, (5, ndim)) * np.array(shape) * spacing
     places = np.stack(np.indices(shape), axis=-1).reshape(-1, ndim) * spacing
-    offset = np.linalg.norm(places[:, None] - middles, axis=-1)
-    own, offset = offset.argmin(axis=1), offset.min(axis=1)
+    distance = np.linalg.norm(places[:, None] - middles, axis=-1)
+    own, distance = distance.argmin(axis=1), distance.min(axis=1)
     offset = places - middles[own]
     along = offset @ directions(rays, ndim).T
-    lengths = np.sqrt(np.maximum(along**2 - (offset**2 - 64)[:, None], 0.01)) - along
+    lengths = np.sqrt(np.maximum(along**2 - (distance**2 - 64)[:, None], 0.01)) - along
     values = np.maximum(lengths * rng.normal(1, noise, lengths.shape), 0.3).T.reshape(rays, *shape).astype(np.float32)
-    scores = ((1 - offset / 8) * rng.uniform(0.9, 1, len(offset))).astype(np.float32)
+    scores = ((1 - distance / 8) * rng.uniform(0.9, 1, len(distance))).astype(np.float32)
     return scores.reshape(shape), np.flatnonzero(scores > 0.3), values
 
 
 @pytest.mark.parametrize("union", [False, True])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
-def test_hearts_decide_as_the_exact_comparison_does(spacing, union):
+def test_ellipsoids_decide_as_the_exact_comparison_does(spacing, union):
     scores, candidates, values = nuclei(spacing, 0.02)
     fan, field, rule = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing), OverlapRule(0.3, union)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
@@ -222,7 +222,7 @@ def distances(corners):
 
 @pytest.mark.parametrize("noise", [0.02, 0.2])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
-def test_a_heart_is_held_exactly_where_no_surface_comes_near(spacing, noise):
+def test_an_ellipsoid_is_contained_exactly_where_no_surface_intersects_it(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
     fan, field = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)
@@ -262,13 +262,13 @@ def test_polygons_are_chosen_as_by_comparing_all_with_all(limit):
 
 
 def test_finds_what_the_original_finds():
-    prediction, limit = GOLDEN["stardist_prediction"].astype(np.float32), GOLDEN["stardist_labels"]
+    prediction, expected = GOLDEN["stardist_prediction"].astype(np.float32), GOLDEN["stardist_labels"]
     channels = {"Db": {}, "R": {"nrays": 16, "norm": False}}
-    found = decode_objects(prediction, channels, "stardist", {"threshold": 0.4, "overlap": 0.3})
-    assert len(found) == limit.max() == 12
-    same = {label: np.bincount(found.labels[limit == label]).argmax() for label in range(1, 13)}
-    mapped = np.vectorize({0: 0, **same}.get)(limit)
-    assert (mapped == found.labels).mean() >= 0.98
+    objects = decode_objects(prediction, channels, "stardist", {"threshold": 0.4, "overlap": 0.3})
+    assert len(objects) == expected.max() == 12
+    same = {label: np.bincount(objects.labels[expected == label]).argmax() for label in range(1, 13)}
+    mapped = np.vectorize({0: 0, **same}.get)(expected)
+    assert (mapped == objects.labels).mean() >= 0.98
 
 
 @pytest.mark.parametrize(("limit", "kept", "fewest"), [(0.3, "kept_03", 3), (0.5, "kept_05", 10)])
@@ -282,9 +282,10 @@ def test_whole_corners_keep_what_the_compiled_original_keeps(limit, kept, fewest
     exact, whole = (
         set(suppress(scores, np.sort(candidates), field, fan, (1.0, 1.0), OverlapRule(limit, False, cut)).tolist()) for cut in (False, True)
     )
-    limit = set(golden[kept].tolist())
-    assert whole == limit
-    assert len(exact ^ limit) >= fewest  # so that the case tells them apart
+    expected = set(golden[kept].tolist())
+    assert whole == expected
+    # so that the case distinguishes the two kinds of corners
+    assert len(exact ^ expected) >= fewest
 
 
 def test_corners_are_an_option_of_the_decoder():
