@@ -65,12 +65,13 @@ def agglomerate(
     parent = np.arange(number + 1)
     # two passes: the pairs of fragments first, so that the histograms can be one dense array
     keys, _ = _contacts(as_volume(fragments), values.shape, steps, parent)
-    ends = np.sort(keys[keys != FREE])
+    # sorted, so that the order of contacts, and with it ties between equal scores, does not depend on the hash table
+    pairs = np.sort(keys[keys != FREE])
     order = np.full(keys.size, -1)
-    _index(ends, keys, order)
-    counts = np.zeros((len(ends), BINS), np.uint32)
+    _index(pairs, keys, order)
+    counts = np.zeros((len(pairs), BINS), np.uint32)
     _histograms(as_volume(fragments), values, steps, keys, order, counts)
-    _merge(ends, counts, parent, float(threshold), float(quantile), int(min_contact))
+    _merge(pairs, counts, parent, float(threshold), float(quantile), int(min_contact))
     return _roots(parent)[fragments]
 
 
@@ -91,6 +92,7 @@ def _contacts(ids: np.ndarray, shape: tuple[int, int, int, int], steps: np.ndarr
                     if keys[slot] == FREE:
                         keys[slot] = key
                         used += 1
+                        # no fragment has been merged yet: all pairs are valid, and the table doubles
                         if 4 * used > 3 * keys.size:
                             keys, used = valid_pairs(keys, parent, used)
     return valid_pairs(keys, parent, used)
@@ -105,9 +107,9 @@ def _roots(parent: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _index(ends: np.ndarray, keys: np.ndarray, order: np.ndarray) -> None:
-    for contact in range(ends.size):
-        order[slot_of(keys, ends[contact])] = contact
+def _index(pairs: np.ndarray, keys: np.ndarray, order: np.ndarray) -> None:
+    for contact in range(pairs.size):
+        order[slot_of(keys, pairs[contact])] = contact
 
 
 @njit(cache=True, nogil=True)
@@ -142,7 +144,7 @@ def _score(counts: np.ndarray, quantile: float, min_contact: int) -> float:
 
 @njit(cache=True, nogil=True)
 def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
-    ends: np.ndarray,
+    pairs: np.ndarray,
     counts: np.ndarray,
     parent: np.ndarray,
     threshold: float,
@@ -151,38 +153,39 @@ def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
 ) -> None:
     """Merge fragments in the forest `parent`.
 
-    Every fragment has a linked list of its contacts (`head`, `next_node`; two nodes per contact). `keys` and `order` find the contact of a
-    pair. `version` counts the changes of a contact; -1 marks one that no longer exists.
+    Every fragment has a linked list of its contacts (`head`, `following_node`; two nodes per contact). `keys` and `order` find the contact
+    of a pair. `version` counts the changes of a contact; -1 marks one that no longer exists.
     """
-    n = ends.size
+    n = pairs.size
     head, following_node = np.full(parent.size, -1), np.full(2 * n, -1)
     version = np.zeros(n, np.int64)
-    keys, order, used = _rebuilt_table(ends, version, parent)
+    keys, order, used = _rebuilt_table(pairs, version, parent)
+    # Numba infers the type of a list from its first item
     heap = [(0.0, np.int64(-1), np.int64(0))]
     heap.pop()
     for contact in range(n):
         for side in range(2):
-            end = int(ends[contact] >> np.int64(32) if side == 0 else ends[contact] & np.int64(0xFFFFFFFF))
-            following_node[2 * contact + side], head[end] = head[end], 2 * contact + side
+            fragment = int(pairs[contact] >> np.int64(32) if side == 0 else pairs[contact] & np.int64(0xFFFFFFFF))
+            following_node[2 * contact + side], head[fragment] = head[fragment], 2 * contact + side
         score = _score(counts[contact], quantile, min_contact)
         if score >= threshold:
             heapq.heappush(heap, (-score, np.int64(contact), np.int64(0)))
     while len(heap) > 0:
-        _, merged, when = heapq.heappop(heap)
+        _, merged, pushed_version = heapq.heappop(heap)
         # an outdated entry: the contact has changed or disappeared since it was pushed
-        if version[merged] != when:
+        if version[merged] != pushed_version:
             continue
-        a, b = root(parent, ends[merged] >> np.int64(32)), root(parent, ends[merged] & np.int64(0xFFFFFFFF))
+        a, b = root(parent, pairs[merged] >> np.int64(32)), root(parent, pairs[merged] & np.int64(0xFFFFFFFF))
         # small to large: the fragment with fewer contacts hands them over
         short, long = shorter_first(a, b, head, following_node)
         parent[short] = long
         version[merged] = -1
         if 4 * (used + n) > 3 * keys.size:
-            keys, order, used = _rebuilt_table(ends, version, parent)
+            keys, order, used = _rebuilt_table(pairs, version, parent)
         node = head[short]
         while node >= 0:
             next_node, moved = following_node[node], node // 2
-            other = ends[moved] & np.int64(0xFFFFFFFF) if node % 2 == 0 else ends[moved] >> np.int64(32)
+            other = pairs[moved] & np.int64(0xFFFFFFFF) if node % 2 == 0 else pairs[moved] >> np.int64(32)
             other = root(parent, other)
             if other != long and version[moved] >= 0:
                 slot = slot_of(keys, key_of(long, other))
@@ -204,14 +207,14 @@ def _merge(  # noqa: C901 - the loop over contacts, as it is compiled
 
 
 @njit(cache=True, nogil=True)
-def _rebuilt_table(ends: np.ndarray, version: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _rebuilt_table(pairs: np.ndarray, version: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """A new hash table of the contacts that are left, with room for three times as many; their indices, and their number."""
-    keys = table(4 * ends.size)
+    keys = table(4 * pairs.size)
     order = np.full(keys.size, -1)
     used = 0
-    for contact in range(ends.size):
+    for contact in range(pairs.size):
         if version[contact] >= 0:
-            key = key_of(root(parent, ends[contact] >> np.int64(32)), root(parent, ends[contact] & np.int64(0xFFFFFFFF)))
+            key = key_of(root(parent, pairs[contact] >> np.int64(32)), root(parent, pairs[contact] & np.int64(0xFFFFFFFF)))
             slot = slot_of(keys, key)
             keys[slot], order[slot] = key, contact
             used += 1

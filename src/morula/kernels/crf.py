@@ -24,7 +24,7 @@ from morula.core.errors import DataError
 from morula.core.options import Options
 
 _CELL = 0.5
-"""Edge of a cell of the bilateral grid, in standard deviations."""
+"""Edge of a cell of the bilateral grid, in standard deviations. Larger cells are faster and less exact."""
 
 
 class CRF(Options):
@@ -80,20 +80,20 @@ def refine_probabilities(
             "crf.shapes", f"must have the shape of the probabilities, {probabilities.shape[1:]}", key="image", value=image.shape
         )
     # clipped, so that a probability of 0 can be revised by the image
-    given = np.log(np.clip(probabilities.astype(np.float32), 1e-5, 1))
+    evidence = np.log(np.clip(probabilities.astype(np.float32), 1e-5, 1))
     kernels: list[tuple[float, _Bilateral | _Spatial]] = [
         (options.bilateral_weight, _Bilateral(image, options.bilateral_width, options.intensity_width, spacing)),
         (options.spatial_weight, _Spatial(image.shape, options.spatial_width, spacing)),
     ]
     terms = [(weight, _symmetric(kernel)) for weight, kernel in kernels if weight > 0]
-    found = _softmax(given)
+    refined = _softmax(evidence)
     for _ in range(options.iterations):
         # every round starts from the evidence; only the messages change
-        energy = given.copy()
+        energy = evidence.copy()
         for weight, smooth in terms:
-            energy += weight * np.stack([smooth(plane) for plane in found])
-        found = _softmax(energy)
-    return found
+            energy += weight * np.stack([smooth(plane) for plane in refined])
+        refined = _softmax(energy)
+    return refined
 
 
 def _softmax(energy: np.ndarray) -> np.ndarray:
@@ -104,8 +104,9 @@ def _softmax(energy: np.ndarray) -> np.ndarray:
 
 def _symmetric(smooth: _Bilateral | _Spatial) -> Callable[[np.ndarray], np.ndarray]:
     """The kernel K normalised to D^-1/2 K D^-1/2, where D are its row sums."""
-    root = 1 / np.sqrt(np.maximum(smooth(np.ones(smooth.shape, np.float32)), 1e-12))
-    return lambda plane: root * smooth(root * plane)
+    # the row sums of a kernel are what it makes of an image of ones
+    scale = 1 / np.sqrt(np.maximum(smooth(np.ones(smooth.shape, np.float32)), 1e-12))
+    return lambda plane: scale * smooth(scale * plane)
 
 
 class _Spatial:
@@ -118,6 +119,7 @@ class _Spatial:
     def __call__(self, plane: np.ndarray) -> np.ndarray:
         from scipy import ndimage
 
+        # nothing beyond the image sends messages; `_symmetric` makes up for the missing neighbours
         return ndimage.gaussian_filter(plane, self.sigmas, mode="constant")
 
 
@@ -128,6 +130,7 @@ class _Bilateral:
         self.shape = image.shape
         self.sigmas = [_CELL_IN_SIGMAS] * (image.ndim + 1)
         scales = [_CELL * width * min(spacing) / length for length in spacing] + [_CELL * intensity]
+        # a little more than the range of intensities, so that a constant image has a cell, too
         lengths = [*image.shape, float(image.max() - image.min()) + 1e-3]
         self.cells = tuple(int(length / scale) + 2 for length, scale in zip(lengths, scales, strict=True))
         axes = [np.arange(n, dtype=np.float32) / np.float32(scale) for n, scale in zip(image.shape, scales, strict=False)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# no key has all bits set: it would be a pair of an id with itself
 FREE = np.int64(-1)
 _LOW = np.int64(0xFFFFFFFF)
 
@@ -40,6 +41,7 @@ def slot_of(keys: np.ndarray, key: np.int64) -> np.int64:
     """
     mask = np.int64(keys.size - 1)
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    # shifted, because the lowest bits of the product depend only on the larger id
     slot = np.int64(mixed >> np.uint64(24)) & mask
     # linear probing: the next slots are in the same cache line
     while keys[slot] != FREE and keys[slot] != key:
@@ -59,6 +61,7 @@ def table(room: int) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def valid_pairs(keys: np.ndarray, parent: np.ndarray, more: int) -> tuple[np.ndarray, int]:
     """A table of the pairs of which both ids are still roots, with room for `more` pairs; and their number."""
+    # counted first: the size of the new table must be known before it is filled
     count = 0
     for key in keys:
         if key != FREE and parent[key >> np.int64(32)] == key >> np.int64(32) and parent[key & _LOW] == key & _LOW:

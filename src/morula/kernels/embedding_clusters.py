@@ -65,7 +65,8 @@ def cluster(
     ends = [(float(axis[inside].min()), float(axis[inside].max())) for axis in positions]
     low, span = np.array([a for a, _ in ends]), np.array([b - a for a, b in ends])
     grid = np.floor(span / cell).astype(np.int64) + 1
-    while np.prod(grid.astype(np.float64)) > number + 64:  # outliers: fewer and larger cells, so that the grid stays as small as the points
+    # outliers: fewer and larger cells, so that the grid needs no more memory than the points; the product in float64 cannot overflow
+    while np.prod(grid.astype(np.float64)) > number + 64:
         cell *= 2
         grid = np.floor(span / cell).astype(np.int64) + 1
     limits = (number, int(min_unclustered), int(min_size))
@@ -87,6 +88,7 @@ def _by_seediness(points: np.ndarray, seediness: np.ndarray) -> np.ndarray:
     for start in range(0, len(keys), _BATCH):
         batch = keys[start : start + _BATCH]
         bits = (seediness[points[start : start + _BATCH]].astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0: no negative zero
+        # sorting is ascending, so that the bits of positive values are inverted; those of negative ones descend already
         down = np.where(bits >> np.uint32(31), bits, ~bits & np.uint32(0x7FFFFFFF))
         batch |= down.astype(np.uint64) << np.uint64(32)
     keys.sort()
@@ -101,7 +103,8 @@ def _by_cell(
     """The points sorted by cell (counting sort), of the type of `kind`, and the start of each cell."""
     starts = np.zeros(grid[0] * grid[1] * grid[2] + 1, np.int64)
     points = np.empty(0, kind.dtype)
-    for turn in range(2):
+    # the first pass counts the points per cell, the second one places them
+    for phase in range(2):
         for i in range(inside.size):
             if not inside[i]:
                 continue
@@ -109,14 +112,15 @@ def _by_cell(
             for axis in range(len(positions)):
                 own = 3 - len(positions) + axis
                 number = number * grid[own] + min(int((np.float64(positions[axis, i]) - origin[own]) / cell), grid[own] - 1)
-            if turn == 0:
+            if phase == 0:
                 starts[number + 1] += 1
             else:
                 points[starts[number]] = i
                 starts[number] += 1
-        if turn == 0:
+        if phase == 0:
             starts = np.cumsum(starts)
             points = np.empty(starts[-1], kind.dtype)
+    # placing the points has moved each start to the start of the next cell
     for number in range(starts.size - 1, 0, -1):
         starts[number] = starts[number - 1]
     starts[0] = 0
@@ -149,16 +153,18 @@ def _cluster_all(  # noqa: C901 - the loop over seeds and the cells around them
             continue
         for axis in range(axes):
             scale[axis] = np.exp(10 * np.float64(sigma[0 if len(sigma) == 1 else axis, seed]))
+            # the membership is above 0.5 within this distance along the axis; the spare covers rounding at the edge of a cell
             reach = np.sqrt(_LN2 / max(scale[axis], 1e-30)) + 1e-6 * cell
             centre[axis] = positions[axis, seed]
             at = centre[axis] - origin[lead + axis]
             first[lead + axis] = int(max((at - reach) / cell, 0.0))
             last[lead + axis] = int(min((at + reach) / cell, grid[lead + axis] - 1.0))
-        found, new, accepted = 0, 0, False
-        for turn in range(2):
+        members, new, accepted = 0, 0, False
+        for phase in range(2):
             for a in range(first[0], last[0] + 1):
                 for b in range(first[1], last[1] + 1):
                     line = (a * grid[1] + b) * grid[2]
+                    # cells of a line are consecutive, so that their points are one range
                     for k in range(starts[line + first[2]], starts[line + last[2] + 1]):
                         i = points[k]
                         square = 0.0
@@ -167,15 +173,15 @@ def _cluster_all(  # noqa: C901 - the loop over seeds and the cells around them
                             square += distance * distance * scale[axis]
                         if square >= _LN2:
                             continue
-                        if turn == 0:
-                            found += 1
+                        if phase == 0:
+                            members += 1
                             new += not clustered[i]
                         elif not clustered[i]:
                             clustered[i] = True
                             ids[i] = number if accepted else 0
-            if turn == 0:
+            if phase == 0:
                 # mostly new: an object; mostly old: a remainder of an earlier object, which is consumed without an id
-                accepted = 2 * new > found and new >= limits[2]
+                accepted = 2 * new > members and new >= limits[2]
                 number += accepted
         left -= new
         if accepted:

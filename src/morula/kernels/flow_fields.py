@@ -48,13 +48,14 @@ def flow_field(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         array([ 0.,  1.,  0., -1.,  0.], dtype=float32)
     """
     ids, largest = compact_ids(labels)
-    found = geometry(ids, largest)
+    table = geometry(ids, largest)
     out = np.zeros((labels.ndim, *labels.shape), np.float32)
-    present, sides = found.ids, (found.stops - found.starts)[found.ids].sum(axis=1)
+    present, sides = table.ids, (table.stops - table.starts)[table.ids].sum(axis=1)
+    # as in Cellpose: a multiple of the sides of the box and its margin, so that heat reaches every end of the object
     rounds = 2 * (sides + 4) if labels.ndim == 2 else 6 * (sides + 3)
     lead = np.zeros((len(present), 3 - labels.ndim))
-    centroids = np.hstack([lead, found.centroids[present]])
-    boxes = np.stack([np.hstack([lead, found.starts[present]]), np.hstack([lead + 1, found.stops[present]])], axis=-1).astype(np.int64)
+    centroids = np.hstack([lead, table.centroids[present]])
+    boxes = np.stack([np.hstack([lead, table.starts[present]]), np.hstack([lead + 1, table.stops[present]])], axis=-1).astype(np.int64)
     # objects with the same number of rounds share their polynomials
     for number in np.unique(rounds):
         same_rounds = rounds == number
@@ -81,6 +82,7 @@ def _flows(ids: np.ndarray, objects: Batch, lengths: np.ndarray, out: np.ndarray
     All rounds are computed where the polynomials would hardly be fewer, or where a gradient is too small for their error.
     """
     rounds, weights = objects.rounds, objects.weights
+    # the plain polynomial M + M^2 + ... + M^n, for Horner's rule
     ones = np.ones(rounds + 1)
     ones[0] = 0.0
     for row in range(len(objects.ids)):
@@ -104,6 +106,7 @@ def _centre(mask: np.ndarray, centroid: np.ndarray, lengths: np.ndarray) -> tupl
             for x in range(mask.shape[2]):
                 if mask[z, y, x]:
                     dz, dy, dx = (z - centroid[0]) * lengths[0], (y - centroid[1]) * lengths[1], (x - centroid[2]) * lengths[2]
+                    # rounded, so that ties do not depend on the rounding error of the centroid
                     away = np.rint((dz * dz + dy * dy + dx * dx) * 1e6)
                     if away < least:
                         best, least = (z, y, x), away
@@ -121,6 +124,7 @@ def _weights(rounds: int) -> np.ndarray:
 
     below = 4 / 3 * np.sin(np.pi * (np.arange(rounds + 1) + 0.5) / (2 * rounds + 2)) ** 2  # 1 minus the node, exact near 1, too
     powers = np.where(below < 0.5, -np.expm1(rounds * np.log1p(-np.minimum(below, 0.5))), 1 - (1 - below) ** rounds)
+    # the coefficients of the interpolant in Chebyshev nodes are a cosine transform of the values there
     weights = np.asarray(dct((1 - below) * powers / below)) / (rounds + 1)
     weights[0] /= 2
     return weights[: np.flatnonzero(np.abs(weights) > MAX_ERROR / 8 * rounds)[-1] + 1]
@@ -140,15 +144,14 @@ def _heat(mask: np.ndarray, centre: tuple[int, int, int], weights: np.ndarray, c
     share[1:-1, 1:-1, 1:-1] = np.where(mask, (3 if chebyshev else 1) / (27 if nz > 1 else 9), 0.0)
     shares = share.reshape(nz + 2, -1)
     now, before = np.zeros_like(shares), np.zeros_like(shares)
-    rows, planes = (
-        np.empty((ny + 2) * width),
-        np.empty((3, ny * width)),
-    )  # sums along x; and along y, of the planes before, at and after one
+    # sums along x; and along y, of the planes before, at and after one
+    rows, planes = np.empty((ny + 2) * width), np.empty((3, ny * width))
     for k in range(len(weights) - 1, -1, -1):
         far = len(weights) - 1 - k
         low, high = max(centre[0] - far, 0) + 1, min(centre[0] + far, nz - 1) + 1
         begin, end = (max(centre[1] - far, 0) + 1) * width + 1, (min(centre[1] + far, ny - 1) + 2) * width - 1
         size = end - begin
+        # Clenshaw's rule halves the last step, where T_1 = x instead of 2 x T_0
         factor = 1.0 if k > 0 else 0.5
         for z in range(low, high + 1) if nz == 1 else range(low - 1, high + 2):
             _sum_of_three(now[z, begin - width - 1 :], 1, rows[: size + 2 * width])
@@ -213,6 +216,7 @@ def _gradient_directions(heat: np.ndarray, mask: np.ndarray, lengths: np.ndarray
                 size = np.sqrt(a * a + b * b + c * c)
                 if size > 0:  # exactly 0 in parts that stay cold, and where no neighbour along an axis belongs to the object
                     least = min(least, size)
+                # differences near the rounding error of the temperature have no direction
                 share = 1 / size if size > 1e-12 * abs(heat[z + 1, y + 1, x + 1]) else 0.0
                 if ndim == 3:
                     out[0, z, y, x] = a * share

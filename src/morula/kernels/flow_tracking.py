@@ -42,9 +42,8 @@ def follow(flow: np.ndarray, mask: np.ndarray, spacing: Sequence[float], steps: 
     whole = as_volume(mask)
     nz, ny, nx = whole.shape
     ends = np.full(whole.shape, -1, np.int32 if mask.size < 2**31 else np.int64)
-    field = np.zeros(
-        (nz + 1, ny + 1, nx + 1, 3), np.float32
-    )  # the components of a vector side by side; one more voxel per axis, so that every voxel has a neighbour
+    # the components of a vector side by side: mostly one cache line per corner; one more voxel per axis, as a neighbour of the last one
+    field = np.zeros((nz + 1, ny + 1, nx + 1, 3), np.float32)
     for axis in range(1, mask.ndim + 1):
         np.copyto(field[:-1, :-1, :-1, -axis], as_volume(flow[-axis]), where=whole, casting="same_kind")
     _follow(field.ravel(), whole, min(spacing) / to_3d(spacing, min(spacing)), steps, ends)
@@ -63,6 +62,7 @@ def _follow(field: np.ndarray, mask: np.ndarray, scale: np.ndarray, steps: int, 
                 if mask[z, y, x]:
                     column[n], position[0, n], position[1, n], position[2, n] = x, z, y, x
                     n += 1
+            # distances are measured to where the voxel was at the last check, so that trajectories around a point end, too
             checkpoint[:, :n] = position[:, :n]
             for step in range(steps):
                 if step % REST == REST - 1:
@@ -106,6 +106,7 @@ def _step(field: np.ndarray, position: np.ndarray, n: int, scale: np.ndarray, sh
     top_z, top_y, top_x = nz - 1.0, ny - 1.0, nx - 1.0
     for v in range(n):
         pz, py, px = position[0, v], position[1, v], position[2, v]
+        # positions are never negative, so that truncation rounds down
         k, j, i = int(pz), int(py), int(px)
         fz, fy, fx = pz - k, py - j, px - i
         at = np.uint64(3 * ((k * (ny + 1) + j) * (nx + 1) + i))
@@ -114,10 +115,10 @@ def _step(field: np.ndarray, position: np.ndarray, n: int, scale: np.ndarray, sh
             # linear interpolation: the weight of a corner is the product of its distances along the axes
             near = (fz if corner > 1 else 1 - fz) * (fy if corner % 2 else 1 - fy)
             a, b = near * (1 - fx), near * fx
-            here = at + (plane if corner > 1 else np.uint64(0)) + (row if corner % 2 else np.uint64(0))
-            dz = dz + a * field[here] + b * field[here + three]
-            dy = dy + a * field[here + one] + b * field[here + four]
-            dx = dx + a * field[here + two] + b * field[here + five]
+            low = at + (plane if corner > 1 else np.uint64(0)) + (row if corner % 2 else np.uint64(0))
+            dz = dz + a * field[low] + b * field[low + three]
+            dy = dy + a * field[low + one] + b * field[low + four]
+            dx = dx + a * field[low + two] + b * field[low + five]
         pz, py, px = pz + dz * scale[0], py + dy * scale[1], px + dx * scale[2]
         # written so that NaN becomes 0
         position[0, v] = top_z if pz > top_z else (pz if pz > 0 else 0.0)

@@ -41,8 +41,8 @@ def geometry(labels: np.ndarray, largest: int | None = None) -> Geometry:
     """Size, centroid and box of each id in compact labels (Z)YX (see `morula.core.label_image.compact_ids`).
 
     Examples:
-        >>> found = geometry(np.array([[0, 1, 1], [0, 0, 1]], np.uint32))
-        >>> found.sizes.tolist(), found.centroids[1].round(2).tolist(), found.box(1)
+        >>> table = geometry(np.array([[0, 1, 1], [0, 0, 1]], np.uint32))
+        >>> table.sizes.tolist(), table.centroids[1].round(2).tolist(), table.box(1)
         ([3, 3], [0.33, 1.67], (slice(0, 2, None), slice(1, 3, None)))
     """
     largest = int(labels.max()) if largest is None else largest
@@ -75,7 +75,9 @@ def _count(flat: np.ndarray, counts: np.ndarray) -> None:
 def _tables(ids: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     nz, ny, nx = ids.shape
     sizes = np.zeros(largest + 1, np.int64)
+    # float64 holds sums of coordinates and their halves exactly up to 2^52
     sums = np.zeros((largest + 1, 3), np.float64)
+    # beyond every image, so that the first run of an object lowers it
     starts = np.full((largest + 1, 3), np.int64(1) << 40)
     stops = np.zeros((largest + 1, 3), np.int64)
     for z in range(nz):
@@ -90,6 +92,7 @@ def _tables(ids: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray, np.n
                 sizes[label] += length
                 sums[label, 0] += z * length
                 sums[label, 1] += y * length
+                # the sum of consecutive coordinates is their mean times their number
                 sums[label, 2] += 0.5 * (first + x - 1) * length
                 starts[label, 0] = min(starts[label, 0], z)
                 starts[label, 1] = min(starts[label, 1], y)

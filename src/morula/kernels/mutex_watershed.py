@@ -112,6 +112,7 @@ def attach_voxels(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[
     steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     settings = (np.float32(threshold), np.float32(0), np.uint64(0))
     pairs = (_volumes(affinities), steps, np.full(len(steps), _ATTRACT), np.ones(3, np.int64), np.empty(0, np.bool_), settings)
+    # a copy: the ids of roots change while clusters merge
     ids = np.array(labels, np.uint32).ravel()
     parent = np.arange(ids.size, dtype=np.int32 if ids.size < 2**31 else np.int64)
     for order in _ordered(np.arange(len(steps)), pairs):
@@ -131,13 +132,15 @@ def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
     """
     values = pairs[0]
     counts = np.zeros(LEVELS, np.int64)
-    room = np.empty(values[0].size, np.uint32 if values.size < 2**32 else np.int64)
-    _collect(channels, *pairs, LEVELS - 1, counts, room[:0])
+    buffer = np.empty(values[0].size, np.uint32 if values.size < 2**32 else np.int64)
+    # an empty order: this call only counts the pairs per level
+    _collect(channels, *pairs, LEVELS - 1, counts, buffer[:0])
     for low, high, chosen in _passes(counts[::-1], channels, values[0].size):
-        found = counts[LEVELS - 1 - high : LEVELS - low]
-        slots = np.cumsum(found) - found
-        _collect(chosen, *pairs, high, slots, room)
-        yield room[: slots[-1]]
+        in_pass = counts[LEVELS - 1 - high : LEVELS - low]
+        slots = np.cumsum(in_pass) - in_pass
+        _collect(chosen, *pairs, high, slots, buffer)
+        # `_collect` has moved each slot behind the last pair of its level: the last slot is the number of pairs
+        yield buffer[: slots[-1]]
 
 
 def _passes(counts: np.ndarray, channels: np.ndarray, most: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -190,6 +193,7 @@ def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
             bits = (np.uint64(pair) + seed * np.uint64(0x632BE59BD9B4E019)) * np.uint64(0x9E3779B97F4A7C15)
             bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
             weight += noise * np.float32(np.float64(bits >> np.uint64(11)) / 9007199254740992.0)
+    # clipped: noise may raise a weight above 1
     return int(min(max(weight, np.float32(0)), np.float32(1)) * np.float32(LEVELS - 1) + np.float32(0.5))
 
 
@@ -226,6 +230,7 @@ def _collect(  # noqa: PLR0913 - one loop over the pairs, which counts them or p
                         continue
                     voxel = (z * ny + y) * nx + x
                     value = values[c, z, y, x]
+                    # `not >`, as in `_level`: both must decide equally about every value, NaN included
                     repel = kinds[c] == _REPEL or (kinds[c] == _BOTH and not value > settings[0])
                     if repel and not (attracts[voxel] and attracts[voxel + shift]):
                         continue
@@ -253,9 +258,9 @@ def _process(  # noqa: PLR0913 - the loop over pairs, as it is compiled
     """Process pairs in their order.
 
     `keys` holds the pairs of clusters that exclude each other (`used` of them, some of clusters that no longer exist). Each cluster has a
-    linked list, `head` and `following`, of members of the clusters that it excludes (`partner`); `made` is the number of nodes.
+    linked list, `head` and `following`, of members of the clusters that it excludes (`partner`); `nodes` is the number of nodes.
     """
-    keys, used, partner, following, made = state
+    keys, used, partner, following, nodes = state
     _, nz, ny, nx = values.shape
     flat = values.ravel()
     shifts = (steps[:, 0] * ny + steps[:, 1]) * nx + steps[:, 2]
@@ -276,12 +281,13 @@ def _process(  # noqa: PLR0913 - the loop over pairs, as it is compiled
             keys[slot] = key
             used += 1
             # both clusters list the other one; the arrays of nodes grow by doubling
-            if made + 2 > partner.size:
+            if nodes + 2 > partner.size:
                 partner, following = _doubled(partner), _doubled(following)
-            partner[made], following[made], head[a] = b, head[a], made
-            partner[made + 1], following[made + 1], head[b] = a, head[b], made + 1
-            made += 2
+            partner[nodes], following[nodes], head[a] = b, head[a], nodes
+            partner[nodes + 1], following[nodes + 1], head[b] = a, head[b], nodes + 1
+            nodes += 2
         else:
+            # small to large: moving the shorter list bounds all moves together by n log n
             short, long = shorter_first(a, b, head, following)
             parent[short] = long
             node = head[short]
@@ -299,7 +305,7 @@ def _process(  # noqa: PLR0913 - the loop over pairs, as it is compiled
                 node = next_node
         if 4 * used > 3 * keys.size:
             keys, used = valid_pairs(keys, parent, used // 2 + 1024)
-    return keys, used, partner, following, made
+    return keys, used, partner, following, nodes
 
 
 @njit(cache=True, nogil=True)
@@ -335,6 +341,7 @@ def _merge_unlabelled(order: np.ndarray, shape: tuple[int, int, int, int], steps
         a, b = root(parent, voxel), root(parent, voxel + shifts[pair // size])
         if a != b and (ids[a] == 0 or ids[b] == 0):
             parent[b] = a
+            # one of them is 0
             ids[a] = max(ids[a], ids[b])
 
 

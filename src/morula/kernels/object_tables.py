@@ -38,6 +38,7 @@ def original_ids(labels: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarra
         >>> original_ids(np.array([[0, 90, 7]]), np.array([[0, 2, 1]]), 2)
         array([ 0,  7, 90])
     """
+    # all voxels of an object write the same id, so that the order does not matter
     table = np.zeros(largest + 1, labels.dtype)
     table[ids.ravel()] = labels.ravel()
     return table
@@ -45,6 +46,7 @@ def original_ids(labels: np.ndarray, ids: np.ndarray, largest: int) -> np.ndarra
 
 def object_means(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Mean of the values in each object 1..n, (n,) float32."""
+    # sums in float64: those of float32 values lose digits in large objects
     sums, counts = np.zeros(n + 1), np.zeros(n + 1)
     _sum(labels.ravel(), np.ascontiguousarray(values, np.float32).ravel(), sums, counts)
     return (sums[1:] / np.maximum(counts[1:], 1)).astype(np.float32)
@@ -79,6 +81,7 @@ def _maxima(ids: np.ndarray, values: np.ndarray, high: np.ndarray) -> None:
 @njit(cache=True, nogil=True)
 def select_objects(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: np.ndarray) -> None:
     """Copy the values of the kept objects into `out`, run by run. All arrays are flat; `kept` is indexed by id."""
+    # the look-up is needed once per run of equal ids, and most voxels continue a run
     previous, copy = ids[0], ids[0] != 0 and kept[ids[0]]
     for i in range(ids.size):
         if ids[i] != previous:

@@ -32,6 +32,7 @@ def gaussian_smooth(values: np.ndarray, sigma: float, spacing: Sequence[float]) 
     if sigma <= 0:
         return values
     finest = min(spacing)
+    # the border is repeated, because zeros beyond it would make objects at the border dim
     return ndimage.gaussian_filter(values, [sigma * finest / length for length in spacing], mode="nearest")
 
 
@@ -53,6 +54,7 @@ def binomial_smooth(values: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """
     out = np.array(values, np.float32)
     for axis, length in enumerate(spacing):
+        # a kernel [w, 1 - 2w, w] has the variance 2w in squared voxels
         neighbour_weight = np.float32(0.25 * (min(spacing) / length) ** 2)
         moved = np.moveaxis(out, axis, 0)
         neighbours = np.concatenate([moved[:1], moved[:-1]])

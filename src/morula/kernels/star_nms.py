@@ -61,6 +61,7 @@ def suppress(
         return candidates
     # a stable sort: equal scores keep the order that the caller chose
     order = candidates[np.argsort(-scores.ravel()[candidates], kind="stable")]
+    # an image of marks: the candidates inside a box are found without a search
     alive = np.zeros(as_volume(scores).shape, np.uint8)
     alive.ravel()[candidates] = 1
     table = table_for(field.high, fan, spacing, scores.shape)
@@ -150,6 +151,7 @@ def _kept_stars(order: np.ndarray, alive: np.ndarray, comparison: Comparison) ->
                 cell = centre[0] // CELL, centre[1] // CELL, centre[2] // CELL
                 kept.before[number], kept.flats[number], kept.reaches[number] = kept.head[cell], flat, star.reach
                 kept.head[cell] = number
+                # from the cheapest test to the exact one; each leaves fewer candidates to the next
                 ellipsoid, local = _ellipsoid(star, comparison, lanes)
                 near = _candidates_near(star, ellipsoid, alive, comparison)
                 values = _gather(comparison.field, near)
@@ -183,6 +185,7 @@ def _ellipsoid(star: Star, comparison: Comparison, lanes: Lanes) -> tuple[Ellips
     ellipsoid = inscribed_ellipsoid(star.mask, star.box[:, 0] - star.centre, least, flat)
     local = local_rays(ellipsoid, comparison.fan)
     size_inside = ellipsoid.size_inside if _contains_middle(ellipsoid, star) and not (flat and comparison.rule.whole) else 0.0
+    # in 3D the ellipsoid is counted in the star's voxels; in 2D it has an area, of which no part may be outside the polygon
     if flat and size_inside:
         height, width = comparison.field.values.shape[2:]
         own = np.array([(star.centre[0] * height + star.centre[1]) * width + star.centre[2]])
@@ -198,10 +201,10 @@ def _contains_middle(ellipsoid: Ellipsoid, star: Star) -> bool:
     """Whether the voxel at the middle of an ellipsoid is inside it and inside its star."""
     square = 0.0
     for axis in range(3):
-        there = 0.0
+        coordinate = 0.0
         for k in range(axis + 1):
-            there += ellipsoid.inverse_axes[axis, k] * (round(ellipsoid.middle[k]) - ellipsoid.middle[k])
-        square += there * there
+            coordinate += ellipsoid.inverse_axes[axis, k] * (round(ellipsoid.middle[k]) - ellipsoid.middle[k])
+        square += coordinate * coordinate
         place = star.centre[axis] + round(ellipsoid.middle[axis]) - star.box[axis, 0]
         if place < 0 or place >= star.mask.shape[axis]:
             return False
@@ -213,20 +216,20 @@ def _contains_middle(ellipsoid: Ellipsoid, star: Star) -> bool:
 def _candidates_near(star: Star, ellipsoid: Ellipsoid, alive: np.ndarray, comparison: Comparison) -> np.ndarray:
     """Flat indices of the candidates that a star may remove: those whose own shape contains the middle of its ellipsoid, or, without an
     ellipsoid, those inside the star."""
-    found, number = np.empty(star.mask.size, np.int64), 0
+    flats, number = np.empty(star.mask.size, np.int64), 0
     half, middle = np.array([n // 2 for n in comparison.table.shape]), star.centre + np.rint(ellipsoid.middle).astype(np.int64)
     for z in range(max(star.box[0, 0], 0), min(star.box[0, 1], alive.shape[0])):
         for y in range(max(star.box[1, 0], 0), min(star.box[1, 1], alive.shape[1])):
             for x in range(max(star.box[2, 0], 0), min(star.box[2, 1], alive.shape[2])):
                 if alive[z, y, x]:
                     if ellipsoid.size_inside:
-                        there = _contains(comparison, (z, y, x), (middle[0] - z, middle[1] - y, middle[2] - x), half)
+                        removable = _contains(comparison, (z, y, x), (middle[0] - z, middle[1] - y, middle[2] - x), half)
                     else:
-                        there = star.mask[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]] > 0
-                    if there:
-                        found[number] = (z * alive.shape[1] + y) * alive.shape[2] + x
+                        removable = star.mask[z - star.box[0, 0], y - star.box[1, 0], x - star.box[2, 0]] > 0
+                    if removable:
+                        flats[number] = (z * alive.shape[1] + y) * alive.shape[2] + x
                         number += 1
-    return found[:number]
+    return flats[:number]
 
 
 @njit(cache=True, nogil=True)
@@ -237,8 +240,8 @@ def _contains(comparison: Comparison, centre: tuple[int, int, int], place: tuple
         return False
     cone, total = comparison.table[half[0] + place[0], half[1] + place[1], half[2] + place[2]], 0.0
     for edge in range(fan.cones.shape[1]):
-        to = fan.inverse[cone, edge]
-        share = to[0] * place[0] + to[1] * place[1] + to[2] * place[2]
+        row = fan.inverse[cone, edge]
+        share = row[0] * place[0] + row[1] * place[1] + row[2] * place[2]
         length = field.values[fan.cones[cone, edge], centre[0], centre[1], centre[2]] * field.unit
         total += share / min(max(length, field.low), field.high)
     return total < 1
@@ -263,6 +266,7 @@ def _suppress_by_ellipsoid(
     for begin in range(0, len(near), LANES):
         number = min(LANES, len(near) - begin)
         for lane in range(LANES):
+            # lanes without a candidate repeat the first one; their results are not read
             rows[lane] = begin + lane if lane < number else begin
             flat[lane] = near[rows[lane]]
         _load_lanes(comparison.field, values, rows, lanes)
@@ -303,6 +307,7 @@ def _suppress_by_blocks(near: np.ndarray, values: np.ndarray, star: Star, alive:
         sizes_of(lanes, comparison.fan)
         gauges(lanes, comparison.fan)
         for lane in range(LANES):
+            # -1: lanes without a candidate are done at once, so that counting need not wait for them
             lanes.limit[lane] = _overlap_limit(comparison.rule, star.size, lanes.sizes[lane]) if lane < number else -1.0
         share_at_least(lanes, comparison.blocks, sums, lanes.lengths.max())
         for lane in range(number):
@@ -327,13 +332,14 @@ def _gather(field: RayField, near: np.ndarray) -> np.ndarray:
 def _load_lanes(field: RayField, values: np.ndarray, rows: np.ndarray, lanes: Lanes) -> None:
     """Load the ray lengths of some gathered voxels into the lanes, and their inverses."""
     for ray in range(len(values)):
-        source, target, near = values[ray], lanes.lengths[ray], lanes.near[ray]
+        source, target, inverse = values[ray], lanes.lengths[ray], lanes.inverse_lengths[ray]
         for lane in range(LANES):
             target[lane] = source[rows[lane]] * field.unit
         for lane in range(LANES):
+            # comparisons instead of min and max: they compile to SIMD code, and NaN becomes the shortest length
             length = target[lane] if target[lane] > field.low else field.low
             target[lane] = length if length < field.high else field.high
-            near[lane] = 1 / target[lane]
+            inverse[lane] = 1 / target[lane]
 
 
 @njit(cache=True, nogil=True)
@@ -343,6 +349,7 @@ def _is_suppressed(
     """Whether a star overlaps a star that was kept before too much."""
     other, first, last = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
     for axis in range(3):
+        # no star that was kept reaches farther than the longest of them
         reach = (star.reach + longest) / comparison.voxel_size[axis]
         first[axis] = max(math.floor((star.centre[axis] - reach) / CELL), 0)
         last[axis] = min(math.floor((star.centre[axis] + reach) / CELL) + 1, kept.head.shape[axis])
@@ -373,8 +380,9 @@ def _star(centre: np.ndarray, comparison: Comparison) -> Star:
     paint(inside, 1, centre - box[:, 0], box - box[:, :1], normals, comparison.table)
     corners, frame, size = np.empty((2, len(lengths) + 1)), np.empty((2, 2)), star_volume(lengths, fan.cones, fan.volumes)
     if fan.cones.shape[1] == 2:
-        here = np.array([1e-6, 1.618034e-6])  # a tiny shift, so that no corner is exactly on an edge of another polygon
-        outline(lengths, fan.ray_steps, centre, here, comparison.rule.whole, corners, frame)
+        # a tiny shift in an irrational direction, so that no corner is exactly on an edge of another polygon
+        shift = np.array([1e-6, 1.618034e-6])
+        outline(lengths, fan.ray_steps, centre, shift, comparison.rule.whole, corners, frame)
         size = area(corners) if comparison.rule.whole else size
     return Star(centre.copy(), lengths.max(), size, box, inside, corners, frame)
 
@@ -389,6 +397,7 @@ def _overlap(star: Star, other: np.ndarray, comparison: Comparison, workspace: W
         offset = np.array([float(other[1] - star.centre[1]), float(other[2] - star.centre[2])])
         outline(workspace.lengths, fan.ray_steps, other, offset, comparison.rule.whole, workspace.corners, workspace.frame)
         limit = _overlap_limit(comparison.rule, star.size, area(workspace.corners) if comparison.rule.whole else size)
+        # a cheap upper bound first: neighbours that hardly touch need no exact area
         if _shared_box(star.frame, workspace.frame) <= limit:
             return False
         return shared_area(star.corners, star.frame, workspace.corners, workspace.frame, workspace.scratch) > limit
@@ -428,9 +437,10 @@ def _shares_more_than(star: Star, other: np.ndarray, workspace: Workspace, table
     into, onto = first - star.box[:, 0], first - other + np.array([n // 2 for n in table.shape])
     middle = min(max(star.centre[0], first[0]), last[0] - 1) - first[0]
     depth, height, width = last - first
+    # `left`: voxels of the common box in the planes that are not counted yet
     count, left = 0, depth * height * width
-    for turn in range(depth):
-        k = (turn + middle) % depth
+    for plane in range(depth):
+        k = (plane + middle) % depth
         for j in range(height):
             row = star.mask[into[0] + k, into[1] + j, into[2] : into[2] + width]
             cones = table[onto[0] + k, onto[1] + j, onto[2] : onto[2] + width]

@@ -47,9 +47,11 @@ class Ellipsoid(NamedTuple):
 
 
 class LocalRays(NamedTuple):
-    """Rays and cones in the coordinates of an ellipsoid: `rays` (rays, 3); `local_inverse` (cones, edges, 3): shares of the edges in a
-    point;
-    `spread` (cones, edges): the most that a point in the ellipsoid adds to a share."""
+    """Rays and cones in the coordinates of an ellipsoid.
+
+    `rays` (rays, 3); `local_inverse` (cones, edges, 3): shares of the edges in a point;
+    `spread` (cones, edges): the most that a point in the ellipsoid adds to a share.
+    """
 
     rays: np.ndarray
     local_inverse: np.ndarray
@@ -70,7 +72,7 @@ def inscribed_ellipsoid(inside: np.ndarray, corner: np.ndarray, least: float, fl
     _shape(inside, corner, middle, axes)
     _invert(axes, inverse_axes)
     if flat:
-        # slightly enlarged, so that rounding cannot make the ellipse too small
+        # an ellipse's area is pi times its half axes; slightly enlarged, so that rounding cannot make it too small
         radius = math.sqrt(least / (math.pi * axes[1, 1] * axes[2, 2])) * (1 + 1e-4) + 1e-5 * max(inverse_axes[1, 1], inverse_axes[2, 2])
         size_inside = least * (1 + 1e-4)
     else:
@@ -94,6 +96,7 @@ def _shape(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, axes: np.
                         for j in range(i + 1):
                             second[i, j] += place[i] * place[j]
     middle[:] = first / count
+    # the ellipsoid of the second moments is the unit ball in coordinates of the Cholesky factor; a triangle is quick to invert
     for i in range(3):
         for j in range(i + 1):
             left = second[i, j] / count - middle[i] * middle[j] + (1 / 12 if i == j else 0.0)
@@ -129,6 +132,7 @@ def _radius(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, inverse_
                     )
                     far[number] = u * u + v * v + w * w
                     number += 1
+    # the smallest whole number above `least`: the distance of that voxel, by selection instead of sorting
     limit = math.floor(least) + 1
     if limit > number:
         return 1.0, 0.0
@@ -157,6 +161,7 @@ def local_rays(ellipsoid: Ellipsoid, fan: Fan) -> LocalRays:
                     share += fan.inverse[cone, edge, k] * axes[k, axis]
                 local_inverse[cone, edge, axis] = share
                 total += share * share
+            # the largest value of a linear function on the unit ball is the length of its gradient; rounded up
             spread[cone, edge] = math.sqrt(total) * 1.00001
     return LocalRays(rays, local_inverse, spread)
 
@@ -171,18 +176,20 @@ def find_intersections(ellipsoid: Ellipsoid, local: LocalRays, fan: Fan, lanes: 
         ellipsoid: the ellipsoid.
         local: from `local_rays`.
         fan: the rays.
-        lanes: `lengths`, `near` and `offset` are read; `offset` leads from the centres of the lanes' stars to that of the ellipsoid's star.
+        lanes: `lengths`, `inverse_lengths` and `offset` are read; `offset` leads from the centres of the lanes' stars to that of the
+            ellipsoid's star.
     """
     placement, intersects, corners = lanes.placement, lanes.intersects, lanes.corners
     _placement(ellipsoid, lanes.offset, placement)
     for ray in range(len(corners)):
         rz, ry, rx = local.rays[ray, 0], local.rays[ray, 1], local.rays[ray, 2]
-        lengths, near, corner = lanes.lengths[ray], lanes.near[ray], corners[ray]
+        lengths, inverse_lengths, corner = lanes.lengths[ray], lanes.inverse_lengths[ray], corners[ray]
         for lane in range(LANES):
             length = np.float32(lengths[lane])
             z, y, x = rz * length - placement[lane], ry * length - placement[LANES + lane], rx * length - placement[2 * LANES + lane]
             corner[lane], corner[LANES + lane], corner[2 * LANES + lane] = z, y, x
-            corner[3 * LANES + lane], corner[4 * LANES + lane] = z * z + y * y + x * x, np.float32(near[lane])
+            # squares and inverse lengths are computed once per ray, not once per cone that the ray bounds
+            corner[3 * LANES + lane], corner[4 * LANES + lane] = z * z + y * y + x * x, np.float32(inverse_lengths[lane])
     intersects[:] = 0
     if fan.cones.shape[1] == 3:
         _triangles(local, fan, lanes)
@@ -208,6 +215,7 @@ def _triangles(local: LocalRays, fan: Fan, lanes: Lanes) -> None:
             gap = one - (hz * placement[i] + hy * placement[j] + hx * placement[k]) - spare
             clear = (gap > zero) & (gap * gap > hz * hz + hy * hy + hx * hx)
             undecided[lane] = zero if clear else one - intersects[lane]
+        # a reduction after the loop instead of an exit from it: branches would prevent SIMD
         left = zero
         for lane in range(LANES):
             left = max(left, undecided[lane])
@@ -251,12 +259,14 @@ def _beyond(pp: float, pq: float, qq: float, rp: float, qr: float, error: float,
     zero, one, least = np.float32(0), np.float32(1), np.float32(1e-30)
     before, after = pp - pq, qq - pq
     length = before + after
+    # a triangle with an edge of length 0 must not divide by 0
     share = before / (length if length > least else least)
     share = share if share > zero else zero
     share = share if share < one else one
     p, q, r = pp - share * before, pq + share * after, rp + share * (qr - rp)
     lowest = p if p < q else q
     lowest = (lowest if lowest < r else r) - error
+    # lowest / |direction| > radius, squared: no root is needed
     return (lowest > zero) & (lowest * lowest > square * (p + share * (q - p) + error))
 
 

@@ -28,7 +28,9 @@ class RayField(NamedTuple):
 
 def ray_field(values: np.ndarray, longest: float, unit: float, spacing: Sequence[float]) -> RayField:
     """Ray lengths (rays, (Z)YX) with their limits: at least a thousandth of a voxel, at most `longest` and the diagonal of the image."""
+    # no object is longer than the image; a network's outlier must not make tables of cones that exhaust the memory
     diagonal = math.hypot(*(n * length for n, length in zip(values.shape[1:], spacing, strict=True)))
+    # above 0, because the gauge divides by lengths
     low = 1e-3 * min(spacing)
     return RayField(
         np.ascontiguousarray(values if values.ndim == 4 else values[:, None]), unit, low, max(low, min(longest * unit, diagonal))
@@ -53,6 +55,7 @@ def paint_stars(labels: np.ndarray, stars: np.ndarray, field: RayField, fan: Fan
     """
     if len(stars):
         lengths = np.empty((len(stars), len(fan.ray_steps)))
+        # lengths first: the table of the cones must cover the longest of them
         _all_lengths(field, stars, lengths)
         _paint_all(as_volume(labels), stars, lengths, fan, table_for(float(lengths.max()), fan, spacing, labels.shape))
 

@@ -54,9 +54,11 @@ def shared_area(one: np.ndarray, box: np.ndarray, two: np.ndarray, other: np.nda
     That part follows from the crossings: entering at the share t of the edge adds 1 - t, leaving subtracts it, and an edge that begins
     inside starts with 1.
     """
+    # for the edges of the second polygon: the share that lies inside the first one, and how often the edge enters it, net of exits
     side, over, steps = scratch
     over[:], steps[:] = 0.0, 0.0
     near = _edges_near(two, box)
+    # one test for the first corner; crossings keep `inside` up to date from corner to corner
     inside = 1.0 if _within(one[0, 0], one[1, 0], two) else 0.0
     area = 0.0
     for i in range(one.shape[1] - 1):
@@ -90,13 +92,13 @@ def shared_area(one: np.ndarray, box: np.ndarray, two: np.ndarray, other: np.nda
 @njit(cache=True, nogil=True)
 def _edges_near(polygon: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Edges of a polygon that may reach into a box."""
-    found, number = np.empty(polygon.shape[1] - 1, np.int64), 0
+    edges, number = np.empty(polygon.shape[1] - 1, np.int64), 0
     for j in range(polygon.shape[1] - 1):
         y, x, by, bx = polygon[0, j], polygon[1, j], polygon[0, j + 1], polygon[1, j + 1]
         if max(y, by) >= box[0, 0] and min(y, by) <= box[0, 1] and max(x, bx) >= box[1, 0] and min(x, bx) <= box[1, 1]:
-            found[number] = j
+            edges[number] = j
             number += 1
-    return found[:number]
+    return edges[:number]
 
 
 @njit(cache=True, nogil=True)
@@ -104,6 +106,7 @@ def _within(y: float, x: float, polygon: np.ndarray) -> bool:
     """Whether a point is inside a polygon: it is where a ray along x crosses its edges an odd number of times."""
     inside = False
     for j in range(polygon.shape[1] - 1):
+        # half-open intervals: a corner at the height of the point counts for one of its two edges
         if (polygon[0, j] > y) != (polygon[0, j + 1] > y):
             share = (y - polygon[0, j]) / (polygon[0, j + 1] - polygon[0, j])
             if x < polygon[1, j] + share * (polygon[1, j + 1] - polygon[1, j]):

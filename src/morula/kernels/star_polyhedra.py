@@ -47,7 +47,7 @@ class Blocks(NamedTuple):
 class Lanes(NamedTuple):
     """Memory for stars that are processed at once, one per lane.
 
-    Lengths of their rays (rays, lanes) and their inverses `near`, normals of the cones (cones, 3, lanes), volumes; lower bound of the
+    Lengths of their rays (rays, lanes) and their `inverse_lengths`, normals of the cones (cones, 3, lanes), volumes; lower bound of the
     shared voxels and their limit, bounds of the gauge in a block, and positions in the sums of `block_sums` (3, lanes).
 
     For `star_nms_bounds`, flat, one quantity after the other: offset of an ellipsoid (3, lanes), whether it is intersected and whether that
@@ -55,7 +55,7 @@ class Lanes(NamedTuple):
     """
 
     lengths: np.ndarray
-    near: np.ndarray
+    inverse_lengths: np.ndarray
     normals: np.ndarray
     sizes: np.ndarray
     shared: np.ndarray
@@ -72,9 +72,10 @@ class Lanes(NamedTuple):
 def blocks_of(table: np.ndarray, lengths: np.ndarray) -> Blocks:
     """The blocks of a table of cones (see `morula.kernels.star_shapes.cone_table`) for these edge lengths of a voxel."""
     reach = np.array([n // 2 for n in table.shape])
-    most = np.minimum(reach // EDGE + 1, (2 * reach + 1) // EDGE)  # blocks that are cut at the end of the table would be of no use
+    # blocks that are cut at the end of the table would be of no use
+    most = np.minimum(reach // EDGE + 1, (2 * reach + 1) // EDGE)
     corners = [np.arange(-(EDGE // 2) - EDGE * n, r - EDGE + 2, EDGE) for n, r in zip(most, reach, strict=True)]
-    corners = [each[each >= -r] for each, r in zip(corners, reach, strict=True)]
+    corners = [offsets[offsets >= -r] for offsets, r in zip(corners, reach, strict=True)]
     starts = np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, 3)
     nearest = np.maximum(np.maximum(starts, -(starts + EDGE - 1)), 0) * lengths
     near = np.sqrt((nearest**2).sum(axis=1)).astype(np.float32)
@@ -92,6 +93,7 @@ def _parts(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     low, high, number = np.empty((EDGE**3, 3)), np.empty((EDGE**3, 3)), 0
     for block in range(len(starts)):
         begin = number
+        # a block has at most one part per voxel
         if number + EDGE**3 > len(cones):
             cones, boxes = np.concatenate((cones, np.empty_like(cones))), np.concatenate((boxes, np.empty_like(boxes)))
         for k in range(EDGE**3):
@@ -113,6 +115,7 @@ def _parts(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarra
                 least, most = low[part - begin, axis], high[part - begin, axis]
                 middle, half = (least + most) / 2, (most - least) / 2
                 boxes[part, axis] = middle
+                # enlarged by what rounding may add to the gauge, so that the bound stays a bound
                 boxes[part, 3 + axis] = half + _SPARE * (abs(middle) + half)
         first[block + 1] = number
     return first, cones[:number].copy(), boxes[:number].copy()
@@ -143,6 +146,7 @@ def block_sums(inside: np.ndarray) -> np.ndarray:
     """Number of voxels of a star in the block that ends at each voxel; blocks before the star contain none."""
     sums = np.zeros((inside.shape[0] + EDGE, inside.shape[1] + EDGE, inside.shape[2] + EDGE), np.int32)
     sums[1 : inside.shape[0] + 1, 1 : inside.shape[1] + 1, 1 : inside.shape[2] + 1] = inside
+    # sums along one axis after the other: 6 additions per voxel instead of 26
     for axis in range(3):
         before = sums.copy()
         for z in range(1, sums.shape[0]):
@@ -175,9 +179,10 @@ def sizes_of(lanes: Lanes, fan: Fan) -> None:
 @njit(cache=True, nogil=True)
 def gauges(lanes: Lanes, fan: Fan) -> None:
     """Gauges of the polyhedra whose rays are in the lanes."""
-    near, normals = lanes.near, lanes.normals
+    inverse_lengths, normals = lanes.inverse_lengths, lanes.normals
     for cone in range(len(fan.cones)):
-        first, second, third = near[fan.cones[cone, 0]], near[fan.cones[cone, 1]], near[fan.cones[cone, 2]]
+        one, two, three = fan.cones[cone, 0], fan.cones[cone, 1], fan.cones[cone, 2]
+        first, second, third = inverse_lengths[one], inverse_lengths[two], inverse_lengths[three]
         for axis in range(3):
             a, b, c = fan.inverse[cone, 0, axis], fan.inverse[cone, 1, axis], fan.inverse[cone, 2, axis]
             target = normals[cone, axis]
@@ -218,8 +223,9 @@ def share_at_least(lanes: Lanes, blocks: Blocks, sums: np.ndarray, farthest: flo
         oz, oy, ox = np.int32(blocks.starts[block, 0]), np.int32(blocks.starts[block, 1]), np.int32(blocks.starts[block, 2])
         for lane in range(LANES):
             z, y, x = pz[lane] + oz, py[lane] + oy, px[lane] + ox
-            there = (z >= 0) & (y >= 0) & (x >= 0) & (z < nz) & (y < ny) & (x < nx) & (bounds[lane] <= 1)
-            shared[lane] += flat[np.uint32((z * ny + y) * nx + x) if there else np.uint32(0)]
+            in_sums = (z >= 0) & (y >= 0) & (x >= 0) & (z < nz) & (y < ny) & (x < nx) & (bounds[lane] <= 1)
+            # a block outside the sums reads their first entry, which is 0: no branch
+            shared[lane] += flat[np.uint32((z * ny + y) * nx + x) if in_sums else np.uint32(0)]
         # checked only now and then: the check is not free
         if block % 8 == 7:
             done = True

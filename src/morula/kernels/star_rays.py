@@ -68,11 +68,11 @@ def ray_lengths(
                [0. , 0.5, 1.5, 2.5, 0. ]], dtype=float32)
     """
     planes = [n + 2 for n in as_volume(labels).shape]
-    small = (
-        np.uint16 if max(labels.max(), sum(planes)) < 2**16 else np.uint32
-    )  # ids and steps in 16 bits: twice as many per SIMD instruction
+    # ids and steps in 16 bits: twice as many per SIMD instruction
+    small = np.uint16 if max(labels.max(), sum(planes)) < 2**16 else np.uint32
     strides = np.array([planes[1] * planes[2], planes[2], 1])
-    edge = STEPS * int(strides[3 - labels.ndim :].sum()) + LANES  # upper bound of what is read beyond the end of the image
+    # upper bound of what is read beyond the end of the image
+    edge = STEPS * int(strides[3 - labels.ndim :].sum()) + LANES
     padded = np.zeros(strides[0] * planes[0] + 2 * edge, small)
     # a border of background ends every ray at the image, without a check per step
     padded[edge : len(padded) - edge].reshape(planes)[1:-1, 1:-1, 1:-1] = as_volume(labels)
@@ -106,15 +106,16 @@ def _follow(ids: np.ndarray, edge: int, offsets: np.ndarray, unit: np.float32, b
     for z in range(nz):
         for y in range(ny):
             for begin in range(0, nx, LANES):
-                here, number = edge + ((z + 1) * (ny + 2) + y + 1) * (nx + 2) + 1 + begin, min(LANES, nx - begin)
+                start, number = edge + ((z + 1) * (ny + 2) + y + 1) * (nx + 2) + 1 + begin, min(LANES, nx - begin)
                 for lane in range(number):
-                    own[lane] = ids[here + lane]
+                    own[lane] = ids[start + lane]
                     go[lane] = one if own[lane] else none
                     steps[lane] = one
                 k, going = 0, True
                 while going:
-                    a, b = ids[here + offsets[k] :][:number], ids[here + offsets[k + 1] :][:number]
-                    c, d = ids[here + offsets[k + 2] :][:number], ids[here + offsets[k + 3] :][:number]
+                    a, b = ids[start + offsets[k] :][:number], ids[start + offsets[k + 1] :][:number]
+                    c, d = ids[start + offsets[k + 2] :][:number], ids[start + offsets[k + 3] :][:number]
+                    # a voxel that has left its object stays out, even where the ray enters the object again
                     for lane in range(number):
                         mine = own[lane]
                         first = go[lane] if a[lane] == mine else none

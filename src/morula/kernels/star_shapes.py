@@ -55,11 +55,12 @@ def fan_of(count: int, spacing: Sequence[float]) -> Fan:
     ndim = len(spacing)
     rays = directions(count, ndim)
     if ndim == 2:
-        here = np.arange(count)
-        cones = np.stack([here, (here + 1) % count], axis=1)
+        first = np.arange(count)
+        cones = np.stack([first, (first + 1) % count], axis=1)
     else:
         from scipy.spatial import ConvexHull
 
+        # a face of the hull within 0.1 of the centre, or beyond it: rays would leave a direction almost uncovered
         hull = ConvexHull(rays) if count > 3 else None
         if hull is None or hull.equations[:, -1].max() > -0.1:
             raise OptionError(
@@ -69,6 +70,7 @@ def fan_of(count: int, spacing: Sequence[float]) -> Fan:
                 value=count,
                 remedy="Use 6 or more; 96 is customary.",
             )
+        # Qhull's order of the triangles and their corners may change between versions
         cones = np.sort(hull.simplices, axis=1)
         cones = cones[np.lexsort(cones.T[::-1])]
     steps = rays / np.asarray(spacing, float)
@@ -82,13 +84,14 @@ def fan_of(count: int, spacing: Sequence[float]) -> Fan:
 
 
 def _across(cones: np.ndarray) -> np.ndarray:
+    # a wall, shared by two cones, is what remains of their edges without the opposite one
     walls: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for cone, edges in enumerate(cones.tolist()):
         for edge, wall in enumerate(itertools.combinations(edges, len(edges) - 1)):
             walls.setdefault(tuple(sorted(wall)), []).append((cone, len(edges) - 1 - edge))
     across = np.empty(cones.shape, np.int64)
-    for (one, its), (two, other) in walls.values():
-        across[one, its], across[two, other] = two, one
+    for (one, opposite_one), (two, opposite_two) in walls.values():
+        across[one, opposite_one], across[two, opposite_two] = two, one
     return across
 
 
@@ -109,18 +112,19 @@ def _fill_table(inverse: np.ndarray, across: np.ndarray, table: np.ndarray) -> N
         for y in range(table.shape[1]):
             for x in range(table.shape[2]):
                 for step in range(2 * count):
-                    here = cone if step < count else step - count  # a walk that turns in circles lengths in trying them all
+                    # a walk that turns in circles ends in trying all cones
+                    current = cone if step < count else step - count
                     crossed, lowest = 0, 0.0
                     for edge in range(ndim):
-                        to = inverse[here, edge]
-                        share = to[0] * (z - rz) + to[1] * (y - ry) + to[2] * (x - rx)
+                        row = inverse[current, edge]
+                        share = row[0] * (z - rz) + row[1] * (y - ry) + row[2] * (x - rx)
                         if share < lowest:
                             crossed, lowest = edge, share
-                    # all shares are positive: the voxel is in this cone
+                    # no share is negative: the voxel is in this cone; the tolerance is for voxels on the wall between two
                     if lowest > -1e-9:
-                        cone = here
+                        cone = current
                         break
-                    cone = across[here, crossed]
+                    cone = across[current, crossed]
                 table[z, y, x] = cone
 
 

@@ -106,6 +106,7 @@ def watershed(
     if surface.shape != markers.shape or (mask is not None and mask.shape != markers.shape):
         shapes = [surface.shape, markers.shape] + ([] if mask is None else [mask.shape])
         raise DataError("watershed.shapes", "surface, markers and mask must have one shape", value=shapes)
+    # float surfaces lose differences below 1/65,535 of their range: finer ones mean nothing in a prediction
     levels = surface if surface.dtype == np.uint16 else quantised(surface, mask, value_range=value_range)
     # a border of one voxel that is never flooded, so that neighbours need no check against the image's edges
     padded = np.full(tuple(n + 2 for n in markers.shape), _CLOSED, np.uint32)
