@@ -2,6 +2,8 @@
 
 from morula.core.family import Family, Member
 
+# classes are named by text: listing decoders imports neither Numba nor SciPy
+# `auto` takes the first one that accepts the channels: general decoders first, and those of particular channels after them
 DECODERS = Family(
     "decoder",
     {

@@ -48,6 +48,7 @@ class AffinityDecoder(Decoder[OptionsType, NoParameters]):
         Objects that are separated by background are exact with any number of rings. In dense tissue the order of merges propagates from
         neighbour to neighbour: three rings leave a difference only where several contacts are almost equally strong.
         """
+        # where no offsets exist for this number of axes, `decode` reports it; until then direct neighbours define the halo
         offsets = self.representations[0].affinity_offsets(len(spacing)) or [(1,) * len(spacing)]
         longest = [max(abs(offset[axis]) for offset in offsets) for axis in range(len(spacing))]
         rings = halo((1 + NEIGHBOURHOODS) * max_diameter + 1, spacing)
@@ -113,16 +114,17 @@ def affinity_extremes(affinities: np.ndarray, offsets: Sequence[Sequence[int]]) 
         (array([[1.  , 1.  , 0.25]], dtype=float32), array([[0.  , 0.75, 0.75]], dtype=float32))
     """
     shape = affinities.shape[1:]
+    # a voxel without any pair in the image is background, and has no boundary beside it
     highest, lowest = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     direct = [i for i, offset in enumerate(offsets) if max(map(abs, offset)) == 1] or list(range(len(offsets)))
     for i in direct:
-        here = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(offsets[i], shape, strict=True))
-        there = tuple(slice(max(0, step), n - max(0, -step)) for step, n in zip(offsets[i], shape, strict=True))
-        pairs = affinities[i][here]
+        first = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(offsets[i], shape, strict=True))
+        second = tuple(slice(max(0, step), n - max(0, -step)) for step, n in zip(offsets[i], shape, strict=True))
+        pairs = affinities[i][first]
         # a pair concerns both of its voxels, though only one of them stores it
-        for end in (here, there):
-            np.maximum(highest[end], pairs, out=highest[end])
-            np.minimum(lowest[end], pairs, out=lowest[end])
+        for voxels in (first, second):
+            np.maximum(highest[voxels], pairs, out=highest[voxels])
+            np.minimum(lowest[voxels], pairs, out=lowest[voxels])
     return highest, 1 - lowest
 
 
@@ -138,6 +140,7 @@ def affinity_objects(labels: np.ndarray, affinities: np.ndarray, offsets: Sequen
         markers, mask = np.zeros_like(labels), labels > 0
         select_objects(labels.ravel(), labels.ravel(), kept, markers.ravel())
         del labels  # frees an image where the caller does not hold it either
+        # a fixed range, so that blocks are flooded in the same order as the whole
         labels = watershed(boundary, markers, mask, value_range=(0.0, 1.0))
         del markers, mask
     labels, old_ids = renumber(labels, int(labels.max()))

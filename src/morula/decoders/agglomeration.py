@@ -98,6 +98,7 @@ class Agglomeration(AffinityDecoder[Options]):
         # the surface is smoothed so that fragments meet in the middle of flat regions; it reuses the memory of `lowest`
         surface = binomial_smooth(np.negative(lowest, out=lowest), spacing)
         del lowest
+        # the range of affinities instead of that of the block, so that all blocks are flooded in the same order
         fragments = watershed(surface, seeds, growth, value_range=(-1.0, 0.0))
         del surface, seeds, growth
         # before contacts are scored: voxels beside a contact have a low lowest affinity and would otherwise belong to no fragment

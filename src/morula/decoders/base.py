@@ -88,6 +88,7 @@ class Decoder(ABC, Generic[OptionsType, ParametersType]):
     """Codes of the channels whose histograms `fit` reads."""
 
     def __init__(self, options: OptionsType | None, representations: Representations) -> None:
+        # before anything else: `__init__` of a decoder may then rely on the channels that it needs
         if reason := self.problem(representations):
             raise reason
         self.options: OptionsType = self.options_class() if options is None else options  # type: ignore[assignment]
@@ -175,6 +176,7 @@ def halo(voxels: float, spacing: Sequence[float]) -> tuple[int, ...]:
         >>> halo(10, (2.0, 0.5, 0.5))
         (3, 10, 10)
     """
+    # 1e-9: 3 * 0.1 / 0.1 is slightly above 3 in floating point, and must not need a fourth voxel
     return tuple(math.ceil(voxels * min(spacing) / length - 1e-9) for length in spacing)
 
 

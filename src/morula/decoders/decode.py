@@ -90,6 +90,7 @@ def decode_objects(
             remedy="The first axis is the channels.",
         )
     decoder = build_decoder(representations, process, options)
+    # histograms of the channels that the decoder reads only: each costs a pass over the channel
     rows = channel_slices(representations, width)
     parameters = decoder.fit(ChannelStatistics.of(array, [rows[code].start for code in decoder.counted]))
     return decoder.decode(array, parameters, spacing_of(voxel_size, array.ndim - 1))
@@ -110,6 +111,7 @@ def build_decoder(
     """
     name = decoder_name(representations, process)
     implementation: type[AnyDecoder] = DECODERS.load(name)
+    # options that were validated already, for example those of a job
     if isinstance(process, DecoderOptions):
         return implementation(process, representations)
     return implementation(validated(DECODERS.options(name), options, f"decoder {name}"), representations)

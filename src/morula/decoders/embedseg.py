@@ -125,6 +125,7 @@ class EmbedSeg(Decoder[Options, NoParameters]):
                 block[ndim:-1].reshape(width - ndim - 1, -1)[::-1],
                 seediness.ravel(),
                 foreground.ravel(),
+                # affects the speed only: cells of a few voxels hold few points, and a cluster touches few cells
                 cell=4 * float(units.min()),
                 seed_threshold=self.options.seed_threshold,
                 min_unclustered=self.options.min_unclustered_sum,
@@ -138,6 +139,7 @@ def _embedded(block: np.ndarray, units: np.ndarray) -> np.ndarray:
     """Where each voxel is embedded: its position plus its offset, (ndim, (Z)YX) float32 in array order."""
     shape, ndim = block.shape[1:], block.ndim - 1
     positions = np.empty((ndim, *shape), np.float32)
+    # offsets are predicted along x, y (and z), as by EmbedSeg; arrays count z, y, x
     for axis in range(ndim):
         steps = np.arange(shape[axis], dtype=np.float32) * units[axis]
         np.add(block[ndim - 1 - axis], steps.reshape([-1 if a == axis else 1 for a in range(ndim)]), out=positions[axis])

@@ -150,6 +150,7 @@ class Flows(Decoder[Options, ThresholdParameters]):
         inverted = self.foreground.inverted
         mask = values < parameters["threshold"] if inverted else values > parameters["threshold"]
         labels, ends, n = self._converged(flow, mask, spacing)
+        # per object before any is removed: tables are indexed by the ids of `_converged`
         means = object_means(labels, values, n)
         means = 1 - means if inverted else means
         max_error = self.options.flow_error
@@ -171,6 +172,7 @@ class Flows(Decoder[Options, ThresholdParameters]):
         counts = np.zeros(mask.shape, np.float32)
         count_ends(end_voxels.ravel(), counts.ravel())
         smoothed = gaussian_smooth(counts, _SIGMA, spacing)
+        # neighbours across corners, too: the ends of one object may be on a diagonal
         peaks, n = relative_h_maxima(smoothed, smoothed > _FEWEST, self.options.valley, connectivity=mask.ndim)
         labels = np.zeros(mask.shape, np.uint32)
         labels_of_ends(end_voxels.ravel(), peaks.ravel(), labels.ravel())

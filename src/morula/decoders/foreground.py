@@ -30,7 +30,8 @@ from morula.representations.evidence import is_foreground
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Sigma = Annotated[float, Field(ge=0)]
-_LOWEST, _HIGHEST = 0.3, 0.7  # Otsu's threshold of an image without objects cuts through noise: it stays near the middle
+# Otsu's threshold of an image without objects cuts through noise: it stays near the middle
+_LOWEST, _HIGHEST = 0.3, 0.7
 
 
 class ForegroundDecoder(Decoder[OptionsType, ParametersType]):
@@ -129,6 +130,7 @@ class VoronoiOtsu(ForegroundDecoder[VoronoiOtsuOptions, VoronoiOtsuParameters]):
         self, probability: np.ndarray, parameters: VoronoiOtsuParameters, spacing: Sequence[float]
     ) -> tuple[VoronoiOtsuParameters, np.ndarray]:
         """Complete parameters, and the mask, which is a by-product."""
+        # the width of the outline first: the radius is measured on the mask that it leads to
         outline = parameters["outline_sigma"]
         if outline is None:
             mask, outline = outline_mask(probability, spacing, parameters["threshold"])
@@ -143,6 +145,7 @@ class VoronoiOtsu(ForegroundDecoder[VoronoiOtsuOptions, VoronoiOtsuParameters]):
 
     def context(self, parameters: VoronoiOtsuParameters, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
         """The object, its neighbours, and both Gaussians; exact with parameters from `calibrate`."""
+        # widths that are not known yet follow from the radius, which is at most half the largest diameter
         spot, outline = parameters["spot_sigma"], parameters["outline_sigma"]
         widest = max(SPOT * max_diameter / 2 if spot is None else spot, OUTLINE * max_diameter / 2 if outline is None else outline)
         return halo(2 * max_diameter + 4 * widest + 2, spacing)
@@ -152,9 +155,11 @@ class VoronoiOtsu(ForegroundDecoder[VoronoiOtsuOptions, VoronoiOtsuParameters]):
         probability, spot_image = _channels(block)
         parameters, mask = self._calibrated(probability, parameters, spacing)
         smoothed = gaussian_smooth(spot_image, parameters["spot_sigma"] or 0.0, spacing)
+        # without a valley every regional maximum is a seed, which is clEsperanto's rule
         valley = self.options.valley
         seeds = relative_h_maxima(smoothed, mask, valley, connectivity=mask.ndim)[0] if valley else spots(smoothed, mask)
         if self.options.flood and seeds.any():
+            # the brightest value of the whole image, so that blocks are flooded in the same order; 1e-6 for an image of zeros
             value_range = (-max(parameters["brightest"], 1e-6), 0.0)
             labels = watershed(-smoothed, seeds, mask, connectivity=mask.ndim, value_range=value_range)
         else:
@@ -208,6 +213,7 @@ class SeededWatershed(ForegroundDecoder[SeededWatershedOptions, NoParameters]):
     def search_space(self) -> Space:
         """Values to try for each option, the current one first; every seed threshold is above every foreground threshold."""
         options = self.options
+        # pairs that break the rule seed >= foreground would only produce errors in the search
         seeds = [options.seed, *(seed for seed in (0.6, 0.7, 0.8, 0.9, 0.95) if seed >= options.foreground)]
         foregrounds = [value for value in (0.3, 0.4, 0.5, 0.6, 0.7) if value <= min(seeds)]
         return {
@@ -230,6 +236,7 @@ class SeededWatershed(ForegroundDecoder[SeededWatershedOptions, NoParameters]):
     def decode(self, block: np.ndarray, parameters: NoParameters, spacing: Sequence[float]) -> Objects:
         """Objects of a probability 1(Z)YX. Intermediates are `growth` and `seeds`."""
         probability, options = _single(block), self.options
+        # 3, across corners, has no meaning in 2D
         connectivity = min(options.connectivity, probability.ndim)
         mask = probability > options.foreground
         seeds = remove_small(connected_components(probability > options.seed, connectivity)[0], options.min_seed)

@@ -79,6 +79,7 @@ class MutexWatershed(AffinityDecoder[Options]):
             OptionError: when the strides have another number of axes, or no offset is to a direct neighbour.
         """
         offsets = checked_offsets(self.representations[0], block)
+        # long-range pairs alone repel everything: no voxel would belong to an object
         direct_neighbours(offsets, self.name)
         ndim = block.ndim - 1
         strides = self.alignment(ndim)
@@ -90,6 +91,7 @@ class MutexWatershed(AffinityDecoder[Options]):
                 value=list(strides),
                 remedy="Give one number for all axes.",
             )
+        # all offsets at once: attraction and repulsion compete in one order of weights
         options = self.options
         labels = mutex_watershed(block, offsets, threshold=options.threshold, strides=strides, noise=options.noise, seed=options.seed)
         return affinity_objects(labels, block, offsets, options.min_size)

@@ -145,6 +145,7 @@ class StarDist(Decoder[Options, Parameters]):
         largest = {code: float(statistics.maximum[row].max()) for code, row in rows.items()}
         scales = {channel.code: full_scale(channel, largest[channel.code]) for channel in self.representations if not channel.star_rays}
         if self.options.threshold == "auto":
+            # values above 0 only: the background of a distance map is 0 and would dominate the histogram
             split = statistics.otsu(rows[self.first.code].start, above=0.0) / scales[self.first.code]
             threshold = min(max(1 - split if self.first.inverted else split, 0.2), 0.4)
         else:
@@ -161,6 +162,7 @@ class StarDist(Decoder[Options, Parameters]):
         A star reaches as far as the longest predicted ray, which may exceed the radius of every object that remains. In principle longer
         chains of overlapping stars are possible; each link needs a score between those of its neighbours.
         """
+        # rays are predicted in a unit of length of their own; a halo is counted in voxels
         longest_ray = parameters["longest"] * self.rays.options.length(spacing) / min(spacing)
         return halo(max_diameter + COMPETITORS * 2 * longest_ray + 1, spacing)
 
@@ -185,6 +187,7 @@ class StarDist(Decoder[Options, Parameters]):
         paint_stars(labels, kept, rays, fan, spacing)
         labels, old_ids = renumber(labels, len(kept))
         centres = np.zeros(score.shape, smallest_type(len(old_ids)))
+        # a star that others cover completely has no voxel left, and no centre
         visible = kept[old_ids - 1]
         centres.ravel()[visible] = np.arange(1, len(old_ids) + 1)
         return Objects(labels, score.ravel()[visible], {"score": score, "centres": centres})
@@ -212,6 +215,7 @@ class StarDist(Decoder[Options, Parameters]):
                 value=list(grid),
                 remedy="Give one number for all axes.",
             )
+        # compared in float32, so that a score equal to the threshold passes whatever the type of the number
         passed = score >= np.float32(threshold)
         if set(grid) != {1}:
             on_grid = np.zeros_like(passed)

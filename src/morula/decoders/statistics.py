@@ -50,11 +50,12 @@ class ChannelStatistics:
             flat = np.ascontiguousarray(channel).reshape(-1)
             if counted is None or row in counted:
                 counts = np.zeros((2, 65_536), np.int64)
-                low[row], high[row] = _look(flat, flat.view(np.uint32), counts)
-                found = counts.sum(axis=0)
-                finite = not (found[0x7F80:0x8000].any() or found[0xFF80:].any())
+                low[row], high[row] = _count_and_extremes(flat, flat.view(np.uint32), counts)
+                bins = counts.sum(axis=0)
+                # all exponent bits set: infinity or NaN, of either sign
+                finite = not (bins[0x7F80:0x8000].any() or bins[0xFF80:].any())
                 # ascending order of floats: negative ones run backwards below the positive ones
-                histograms[row] = np.concatenate((found[:32_767:-1], found[:32_768]))
+                histograms[row] = np.concatenate((bins[:32_767:-1], bins[:32_768]))
             else:
                 low[row], high[row], finite = _extremes(flat, flat.view(np.uint32))
             if not finite:
@@ -96,7 +97,7 @@ class ChannelStatistics:
 
 
 @njit(cache=True, nogil=True)
-def _look(values: np.ndarray, bits: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+def _count_and_extremes(values: np.ndarray, bits: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     """Smallest and largest value; counts the values by the upper half of their bits.
 
     Two histograms are filled alternately: where neighbouring values are equal, an addition need not wait for the previous one.
@@ -138,6 +139,7 @@ def _extremes(values: np.ndarray, bits: np.ndarray) -> tuple[float, float, bool]
 
 def _centre(bins: np.ndarray) -> np.ndarray:
     """Middle value of each bin; 0 exactly for the two bins at 0."""
+    # 0x8000: half of the 16 bits that the bin leaves open
     magnitude = np.where(bins >= 32_768, bins - 32_768, 32_767 - bins).astype(np.uint32)
     middle = ((magnitude << np.uint32(16)) | np.uint32(0x8000)).view(np.float32).astype(np.float64)
     middle[magnitude == 0] = 0

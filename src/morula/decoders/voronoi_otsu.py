@@ -100,7 +100,8 @@ def spots(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return np.zeros(mask.shape, np.uint32)
     maxima = local_maxima(np.where(mask, values, values.min()), connectivity=mask.ndim) & mask
-    if not maxima.any():  # one plateau that fills the mask
+    # one plateau that fills the mask has no lower neighbour, which scikit-image requires of a maximum
+    if not maxima.any():
         maxima = mask
     return connected_components(maxima, mask.ndim)[0]
 
@@ -127,6 +128,7 @@ def connected_cells(seeds: np.ndarray, mask: np.ndarray, spacing: Sequence[float
     has_seed = np.zeros(number + 1, bool)
     has_seed[parts[(seeds > 0) & mask]] = True
     has_seed[0] = False
+    # parts without a seed are flooded by the cells that they touch, the nearest seed first
     markers = np.where(has_seed[parts], cells, np.uint32(0))
     value_range = (0.0, FARTHEST_SPOT * min(spacing))
     return watershed(distance(seeds == 0, spacing), markers, mask, connectivity=mask.ndim, value_range=value_range)

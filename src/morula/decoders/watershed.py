@@ -223,15 +223,15 @@ class Watershed(Decoder[Options, Parameters]):
                 largest[channel.code] = max(largest[channel.code], -smallest[channel.code])
         otsu = {code: partial(statistics.otsu, rows[code].start) for code in self.counted}
 
-        def threshold(name: str, given: Threshold, step: Literal["seeds", "growth"]) -> float | None:
-            if given != "auto":
-                return float(given)
+        def threshold(name: str, option: Threshold, step: Literal["seeds", "growth"]) -> float | None:
+            if option != "auto":
+                return float(option)
             scale = largest.get(name, 1.0)
             return auto_threshold(self.channels, name, otsu.get(name), scale, step=step, valleys=self.valley is not None)
 
         return {
-            "seeds": {name: threshold(name, given, "seeds") for name, given in self.seeds.items()},
-            "growth": {name: threshold(name, given, "growth") for name, given in self.growth.items()},
+            "seeds": {name: threshold(name, option, "seeds") for name, option in self.seeds.items()},
+            "growth": {name: threshold(name, option, "growth") for name, option in self.growth.items()},
             "smallest": smallest,
             "largest": largest,
         }
@@ -258,6 +258,7 @@ class Watershed(Decoder[Options, Parameters]):
         growth = self._growth_mask(images, parameters["growth"], spacing)
         depth = self._depth(images, parameters["largest"]) * growth
         smoothed, smoothed_depth = images, depth
+        # only seeds are found on smoothed channels: boundaries between objects and their confidence stay as predicted
         if sigma := self.options.smoothing:
             smoothed = {**images, **{name: gaussian_smooth(images[name], sigma, spacing) for name in self.seeds}}
             smoothed_depth = self._depth(smoothed, parameters["largest"]) * growth

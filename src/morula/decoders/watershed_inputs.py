@@ -39,15 +39,15 @@ class Derived(Evidence):
 
 def evidence_by_name(representations: Representations) -> dict[str, Evidence]:
     """What each image says, by its name: a channel's code, or the name of a derived image."""
-    found: dict[str, Evidence] = {
+    evidence: dict[str, Evidence] = {
         channel.code: channel for channel in representations if channel.centre_offset_axis is None and not channel.affinities
     }
     if any(channel.centre_offset_axis is not None for channel in representations):
-        found[OFFSETS] = Derived(OFFSETS, depth="centre", inverted=True)
+        evidence[OFFSETS] = Derived(OFFSETS, depth="centre", inverted=True)
     if any(channel.affinities for channel in representations):
-        found[AFFINITY_FOREGROUND] = Derived(AFFINITY_FOREGROUND, foreground_probability=True)
-        found[AFFINITY_BOUNDARY] = Derived(AFFINITY_BOUNDARY, boundary_evidence="outline", inverted=True)
-    return found
+        evidence[AFFINITY_FOREGROUND] = Derived(AFFINITY_FOREGROUND, foreground_probability=True)
+        evidence[AFFINITY_BOUNDARY] = Derived(AFFINITY_BOUNDARY, boundary_evidence="outline", inverted=True)
+    return evidence
 
 
 def image_names(code: str, representations: Representations) -> list[str]:
@@ -111,7 +111,7 @@ def input_images(representations: Representations, prediction: np.ndarray, large
 
 
 def object_ends(offsets: Sequence[tuple[int, np.ndarray, float]]) -> np.ndarray:
-    """How much objects end at each voxel, from 0 at their centre to 1 at their boundary, from offsets to the centre along some axes.
+    """How near the end of its object each voxel is, 0 at the centre and 1 at the boundary, from offsets to the centre along some axes.
 
     Two facts are combined. Offsets are long far from the centre. Along their own axis they fall inside an object, but jump up where one
     object ends and the next begins::
@@ -120,7 +120,7 @@ def object_ends(offsets: Sequence[tuple[int, np.ndarray, float]]) -> np.ndarray:
                    0  \\       | \\          rise between two objects: boundary
                   -1   \\______|  \\
 
-    A network's blurred offsets pass through 0 at that jump, as they do at a centre; the rise tells the two cases apart.
+    A network's blurred offsets pass through 0 at that jump, as they do at a centre; the rise distinguishes the two cases.
 
     Args:
         offsets: per axis its number (counted from the last), the image (Z)YX, and the length that stands for 1.
