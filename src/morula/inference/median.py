@@ -59,4 +59,5 @@ def median(values: np.ndarray, axes: FilterAxes = "z", size: int = 5) -> np.ndar
         )
     from scipy import ndimage
 
+    # reflection, SciPy's default: the window at the border holds values of the image only
     return ndimage.median_filter(values, size=[size if axis in axes else 1 for axis in "zyx"[-values.ndim :]])

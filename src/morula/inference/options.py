@@ -25,6 +25,7 @@ class Prediction(Options):
 
     earlier_names: ClassVar[Mapping[str, str]] = {"augment": "tta"}
 
+    # the type of the input is stated: a JSON schema of float alone would reject texts such as "25%"
     overlap: Annotated[float, BeforeValidator(_overlap, json_schema_input_type=float | str)] = 0.25
     """Share of a tile that overlaps its neighbour where tiles are blended, for example `25%`."""
     tile: tuple[PositiveInt, ...] | None = None
@@ -46,6 +47,7 @@ class Prediction(Options):
 
     @model_validator(mode="after")
     def _backend_has_precision(self) -> Prediction:
+        # reported while the job is read, not after hours of training
         if (self.backend, self.precision) == ("openvino", "bf16"):
             raise OptionError(
                 "prediction.precision_unsupported",

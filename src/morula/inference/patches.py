@@ -35,6 +35,7 @@ class PatchPlan:
 
     def __post_init__(self) -> None:
         for n, patch, starts in zip(self.shape, self.patch, self.patch_starts, strict=True):
+            # the end of the image counts as a start: a gap before it is found like any other
             reached = 0
             for start in (*starts, n):
                 if start > reached:
@@ -55,6 +56,7 @@ class PatchPlan:
     @property
     def starts(self) -> tuple[tuple[int, ...], ...]:
         """First voxels of the patches with their halo."""
+        # may be negative: what is beyond the image is reflected
         return tuple(tuple(start - h for start in starts) for starts, h in zip(self.patch_starts, self.halo, strict=True))
 
     @property

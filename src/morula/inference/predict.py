@@ -86,12 +86,12 @@ def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
         out = np.empty(shape, np.float32)
     elif tuple(out.shape) != shape:
         raise OptionError("prediction.output_shape", f"must have the shape {shape} of the prediction", key="out", value=tuple(out.shape))
-    turns = tuple(orientations) or (Orientation.identity(plan.ndim),)
-    if any(turn.ndim != plan.ndim for turn in turns):
+    averaged = tuple(orientations) or (Orientation.identity(plan.ndim),)
+    if any(orientation.ndim != plan.ndim for orientation in averaged):
         raise OptionError(
-            "prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=turns[0].ndim
+            "prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=averaged[0].ndim
         )
-    network = _Network(forward, channels, turns, reorient or _move, torch.device(device), _DTYPES[precision])
+    network = _Network(forward, channels, averaged, reorient or _move, torch.device(device), _DTYPES[precision])
     yield Progress(0, plan.n_tiles, "tile", task=TILES)
     for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network)), 1):
         out[(slice(None), *(slice(a, a + n) for a, n in zip(start, values.shape[1:], strict=True)))] = values
@@ -148,6 +148,7 @@ class _Network:
 
     def _turned(self, tensor: torch.Tensor, orientation: Orientation) -> torch.Tensor:
         turned = orientation.apply(tensor)
+        # channels last: convolutions on CPUs and on tensor cores are faster in this order of memory
         layout = torch.channels_last_3d if turned.ndim == 5 else torch.channels_last
         result = self.forward(turned.contiguous(memory_format=layout))
         expected = (len(turned), self.channels, *turned.shape[2:])
@@ -158,6 +159,7 @@ class _Network:
                 value=tuple(result.shape),
                 remedy="Use the model with the channels for which it was trained.",
             )
+        # float32 again before the sum over orientations: half precision would round it
         return self.reorient(result.float(), orientation.inverse)
 
 

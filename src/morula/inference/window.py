@@ -26,6 +26,7 @@ def window(length: int, margin: int, ramp: int, *, first: bool, last: bool) -> n
     distance = np.arange(length) - margin
     rise = np.where(distance < 0, 0.0, 1.0)
     inside = (distance >= 0) & (distance < ramp)
+    # half a voxel: two ramps that face each other then add up to exactly 1
     rise[inside] = 0.5 - 0.5 * np.cos(np.pi * (distance[inside] + 0.5) / ramp)
     weights = np.ones(length)
     if not first:

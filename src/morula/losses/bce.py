@@ -47,6 +47,7 @@ def bce_sums(
     """
     logits, target, weight = prepare(logits, target, weight, ignore_value)
     positive = _per_channel(positive_weights, logits)
+    # from logits: log(sigmoid(x)) computed in two steps overflows where the network is certain
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=positive)
     return mean_sums(loss, weight, channel_weights)
 

@@ -48,6 +48,7 @@ def ce_sums(
     logits = at_least_float32(logits)
     classes, counted = class_indices(target, logits, weight, ignore_value)
     class_weights = checked_weights(channel_weights, logits.shape[1])
+    # in numerator and denominator, as in torch: class weights change the shares of classes, not the scale of the loss
     if class_weights is not None:
         counted = counted * logits.new_tensor(class_weights)[classes]
     loss = functional.cross_entropy(logits, classes, reduction="none")
@@ -83,6 +84,7 @@ def weighted_ce_sums(
     loss = functional.cross_entropy(logits, classes, reduction="none") * counted
     empty = logits.new_zeros(logits.shape[1])
     by_class = [empty.index_add(0, classes.flatten(), values.flatten()) for values in (loss, counted)]
+    # detached: else the network could lower the loss by changing the weights
     predicted = logits.detach().softmax(dim=1)
     parts = torch.stack([*by_class, channel_sums(1 - predicted), channel_sums(predicted)])
     return Sums(parts, partial(_weighted_by_prediction, channel_weights=checked_weights(channel_weights, logits.shape[1])))
@@ -97,6 +99,7 @@ def _weighted_by_prediction(parts: Tensor, *, channel_weights: tuple[float, ...]
     weights = (absent / present.clamp(min=torch.finfo(parts.dtype).tiny)).detach()
     if channel_weights is not None:
         weights = weights * parts.new_tensor(channel_weights)
+    # a batch in which every voxel is ignored has the loss 0, not NaN
     norm = (weights * counted).sum()
     return (weights * loss).sum() / torch.where(norm > 0, norm, torch.ones_like(norm))
 

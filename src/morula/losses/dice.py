@@ -86,6 +86,7 @@ def bce_dice_sums(
     """
     entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights)
     overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, squared=squared, smooth=smooth)
+    # sums are kept apart: over several devices both losses are computed from the sums of all of them
     weights = checked_weights(channel_weights, logits.shape[1])
     return Sums(torch.cat([entropy.parts, overlap.parts]), partial(_bce_dice, shares=shares, smooth=smooth, channel_weights=weights))
 

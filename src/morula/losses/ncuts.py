@@ -65,6 +65,7 @@ def soft_ncuts_sums(
     image, probabilities = _checked(image, probabilities, intensity_sigma, spatial_sigma, radius)
     axes = tuple(range(2, probabilities.ndim))
     mean = (image[:, None] * probabilities[:, :, None]).mean(dim=tuple(axis + 1 for axis in axes), keepdim=True)
+    # 1e-5 and 1e-6 below are CellSeg3D's; they keep classes without voxels finite
     mean = mean / (probabilities.mean(dim=axes, keepdim=True) + 1e-5)[:, :, None]
     distance = (image[:, None] - mean).square().sum(dim=2)
     near = torch.exp(-(distance.square()) / intensity_sigma**2)
@@ -175,6 +176,7 @@ class _Pairwise(torch.autograd.Function):
         associated, degree = _associations(image, probabilities, intensity_sigma, spatial_sigma, radius)
         axes = tuple(range(2, probabilities.ndim))
         total = (probabilities * degree).sum(dim=axes, keepdim=True)
+        # a class without voxels: its ratio counts as 0, and its gradient stays finite
         present = total > 0
         safe = torch.where(present, total, torch.ones_like(total))
         ratio = (probabilities * associated).sum(dim=axes, keepdim=True) / safe
@@ -200,12 +202,12 @@ def _associations(image: Tensor, probabilities: Tensor, intensity_sigma: float, 
         squared = sum(step**2 for step in offset)
         if offset <= zero or squared > radius**2 or any(abs(step) >= n for step, n in zip(offset, shape, strict=True)):
             continue
-        here = (slice(None), slice(None), *(slice(max(-step, 0), n - max(step, 0)) for step, n in zip(offset, shape, strict=True)))
-        there = (slice(None), slice(None), *(slice(max(step, 0), n + min(step, 0)) for step, n in zip(offset, shape, strict=True)))
-        weight = (image[here] - image[there]).square().sum(dim=1, keepdim=True)
+        first = (slice(None), slice(None), *(slice(max(-step, 0), n - max(step, 0)) for step, n in zip(offset, shape, strict=True)))
+        second = (slice(None), slice(None), *(slice(max(step, 0), n + min(step, 0)) for step, n in zip(offset, shape, strict=True)))
+        weight = (image[first] - image[second]).square().sum(dim=1, keepdim=True)
         weight.div_(-(intensity_sigma**2)).sub_(squared / spatial_sigma**2).exp_()
-        associated[here].addcmul_(weight, probabilities[there])
-        associated[there].addcmul_(weight, probabilities[here])
-        degree[here].add_(weight)
-        degree[there].add_(weight)
+        associated[first].addcmul_(weight, probabilities[second])
+        associated[second].addcmul_(weight, probabilities[first])
+        degree[first].add_(weight)
+        degree[second].add_(weight)
     return associated, degree

@@ -44,6 +44,7 @@ def mse_sums(
         4.0
     """
     logits, target, weight = prepare(logits, target, weight, ignore_value)
+    # per voxel: the weights of voxels and channels are applied in `mean_sums`, alike for all three losses
     return mean_sums((activate(logits, activation) - target).square(), weight, channel_weights)
 
 
@@ -97,6 +98,7 @@ def smooth_l1_sums(
         1.5
     """
     logits, target, weight = prepare(logits, target, weight, ignore_value)
+    # beta is the difference at which the parabola becomes a line: outliers then pull with a constant gradient
     loss = functional.smooth_l1_loss(activate(logits, activation), target, reduction="none", beta=beta)
     return mean_sums(loss, weight, channel_weights)
 
