@@ -31,7 +31,7 @@ def parse_bytes(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B?)\s*", str(text).upper())
     unit = _UNITS.get(match[2] + ("" if match[2][-1:] in ("", "B") else "B")) if match else None
-    if match is None or unit is None or float(match[1]) * unit < 1:
+    if match is None or unit is None or not 1 <= float(match[1]) * unit < 2**63:
         raise OptionError("memory.size", "must be a number of bytes or a text such as '8GB' or '500MB'", key="memory", value=text)
     return int(float(match[1]) * unit)
 

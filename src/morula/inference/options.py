@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, PositiveInt, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.fraction import fraction
 from morula.core.options import Options
 from morula.inference.median import Options as Median
+from morula.inference.memory import parse_bytes
 
 
 def _overlap(value: float | str) -> float:
@@ -18,6 +19,12 @@ def _overlap(value: float | str) -> float:
     if fraction(value) > 0.5:
         raise OptionError("overlap.too_large", "must be at most half a tile", value=value, remedy="Use at most '50%'.")
     return fraction(value)
+
+
+def _bytes(value: str) -> str:
+    """An amount of memory, checked and kept as it is written."""
+    parse_bytes(value)
+    return value
 
 
 class Prediction(Options):
@@ -33,7 +40,7 @@ class Prediction(Options):
     normalises over space, else as large as the memory allows."""
     tta: Literal["none", "flips", "all"] = "none"
     """Test-time augmentation: average the predictions over the image's flips, or flips and quarter turns."""
-    memory: str | None = None
+    memory: Annotated[str, AfterValidator(_bytes)] | None = None
     """Memory that tiles may take, for example `8GB`; most of the free memory when left out."""
     median: tuple[Median, ...] = ()
     """Median filters of the predicted channels, in this order: `[{axes: z, size: 5}]` removes what only single planes contain."""

@@ -117,7 +117,14 @@ def refinement_problems(job: Job, facts: Facts) -> list[Problem]:
     """Operations on objects that images of these dimensions cannot have."""
     problems = []
     probe = np.ones((4,) * facts.ndim, np.uint16)
+    longest = max(max(shape) for shape in facts.shapes)
     for number, operation in enumerate(job.objects.refine):
+        radius = getattr(operation, "radius", 0)
+        # before the probe: memory and time of an operation grow with its radius
+        if max(radius if isinstance(radius, tuple) else (radius,), default=0) > longest:
+            rule, remedy = f"must not exceed the longest edge of the images, {longest} voxels", "Give the radius in voxels."
+            problems.append(Problem(f"objects.refine.{number}.radius", rule, code="radius.too_large", value=radius, remedy=remedy))
+            continue
         try:
             refine(probe, [operation], facts.spacing, mask=probe > 0)
         except OptionError as error:

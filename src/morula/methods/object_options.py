@@ -40,7 +40,7 @@ class Tuning(Options):
 
     metric: str | None = None
     """Score to maximise: `f1` or `panoptic_quality` for objects, `iou` or `dice` for classes; the first of them where left out."""
-    thresholds: tuple[float, ...] | None = Field(default=None, min_length=1)
+    thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(default=None, min_length=1)
     """Average the score over these thresholds of the intersection over union; those of the method where left out."""
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
+import torch
 
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import located
 from morula.workflows.dry_run import Proof
 from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.resources import PROOF_BYTES
 from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
 
 
@@ -38,7 +42,21 @@ def check(
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
+    if prove and (excess := _too_large_to_prove(prepared)):
+        return Checked(replace(prepared, warnings=(*prepared.warnings, excess)), planned, None)
     return Checked(prepared, planned, prove_it(prepared) if prove else None)
+
+
+def _too_large_to_prove(prepared: Prepared) -> str:
+    """Why no training step is tried: it could need more memory than a check may take; nothing on a GPU, which has memory of its own."""
+    estimate, job = prepared.estimate, prepared.job
+    if estimate is None or estimate.bytes <= PROOF_BYTES or (job.training.device != "cpu" and torch.cuda.is_available()):
+        return ""
+    needed, free = estimate.bytes / 1e9, psutil.virtual_memory().available / 1e9
+    return (
+        f"A training step may need up to {needed:.1f} GB (estimated from the sizes; {free:.1f} GB are free). It was not tried, because a "
+        "check stays within 2 GB. Smaller patches or batches need less."
+    )
 
 
 def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool = True) -> list[Checked | str]:

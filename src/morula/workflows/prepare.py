@@ -23,6 +23,7 @@ from morula.jobs.plan import plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
+from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 from morula.workflows.transfer import check_start, with_stored_network
@@ -43,6 +44,7 @@ class Prepared:
     normalisation: Normalisation | None
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    estimate: Estimate | None = None
 
     def summary_line(self) -> str:
         """Images, patches and network in one line."""
@@ -73,6 +75,9 @@ def prepare(job: Job) -> Prepared:
     facts = facts_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
+    problems, estimate = resource_problems(resolved, facts, method)
+    if problems:
+        raise JobError(problems)
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
     files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
     sources, held = _split_sources(train, validation, resolved)
@@ -95,7 +100,7 @@ def prepare(job: Job) -> Prepared:
         held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
     warnings += training.warnings
-    return Prepared(resolved, facts, method, training, validation_set, shared, files, tuple(dict.fromkeys(warnings)))
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, tuple(dict.fromkeys(warnings)), estimate)
 
 
 def _check_tuning(job: Job, held: Sequence[Source]) -> None:

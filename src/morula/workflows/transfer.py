@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -184,6 +185,9 @@ def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int])
         network = build_network(job.network, ndim, in_channels, heads)
     names = [name for name, _ in network.named_parameters()]
     problems = []
+    if all(any(fnmatchcase(name, pattern) for pattern in training.freeze) for name in names):
+        rule, remedy = "every weight of the network is frozen", "Freeze fewer parts."
+        problems.append(Problem("training.freeze", rule, code="training.all_frozen", value=list(training.freeze), remedy=remedy))
     for key, patterns in (("training.freeze", training.freeze), ("training.rates", training.rates)):
         try:
             check_patterns(key, patterns, names)
