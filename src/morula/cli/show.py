@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from morula.core.atomic import write_error
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 from morula.core.text import printable
@@ -62,6 +64,12 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
     except MorulaError as error:
         echo_error(f"error: {error}")
         raise typer.Exit(2 if isinstance(error, OptionError) else 1) from None
+    except OSError as error:
+        # a full or read-only disk, a name that is too long: reported like an error of Morula, whichever command met it
+        if error.errno is None:
+            raise
+        echo_error(f"error: {write_error(Path(str(error.filename or '.')), error)}")
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         echo_error(f"Stopped.{f' Continue with: {resume()}' if resume else ''}")
         raise typer.Exit(1) from None

@@ -23,6 +23,8 @@ _REMEDIES = {
     errno.EACCES: ("permission denied", "Choose a folder of your own, or change its permissions."),
     errno.EPERM: ("permission denied", "Choose a folder of your own, or change its permissions."),
     errno.EROFS: ("the disk is read-only", "Choose another folder."),
+    errno.ENAMETOOLONG: ("the name is too long for this disk", "Use a shorter name."),
+    errno.EISDIR: ("it is a folder", "Give the name of a file."),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder."),
 }
 """Reason and remedy by the error number of the operating system."""

@@ -11,17 +11,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, TypeVar
 
 from morula.core.atomic import atomic
-from morula.core.errors import FileWriteError, MissingFileError
+from morula.core.errors import FileReadError, FileWriteError, MissingFileError
+from morula.core.text import unprintable
 from morula.jobs.yaml_lines import dump
 
 if TYPE_CHECKING:
     from morula.jobs.job import Job
 
 _PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
+
+
+Content = TypeVar("Content", dict, list)
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,27 @@ class RunFolder:
             part.write_text(dump(document), encoding="utf-8")
         return self.job_file
 
+    def read_images(self) -> list[dict[str, str | None]]:
+        """The rows of `images_file`: paths of raw image, truth and result by the name of each image.
+
+        Raises:
+            FileReadError: when it is damaged, or a name would lead out of the run folder.
+        """
+        rows = read_json(self.images_file, list)
+        for row in rows:
+            texts = row.values() if isinstance(row, Mapping) else [row]
+            if not (isinstance(row, Mapping) and isinstance(row.get("name"), str)) or not all(
+                text is None or (isinstance(text, str) and not unprintable(text)) for text in texts
+            ):
+                raise damaged(self.images_file, "its entries must be mappings of texts with a name")
+            name = PurePath(row["name"])
+            if name.is_absolute() or ".." in name.parts or not name.parts:
+                raise damaged(self.images_file, f"the name {row['name']!r} leads out of the run folder")
+        return [dict(row) for row in rows]
+
     def write_provenance(self, facts: Mapping[str, object]) -> Path:
         """Add facts to the record; the environment is always in it."""
-        known = json.loads(self.provenance_file.read_text(encoding="utf-8")) if self.provenance_file.is_file() else {}
+        known = read_json(self.provenance_file, dict) if self.provenance_file.is_file() else {}
         record = {**known, "environment": environment(), "written": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         with atomic(self.provenance_file) as part:
             part.write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -174,6 +196,28 @@ class RunFolder:
         with atomic(self.images_file) as part:
             part.write_text(json.dumps(list(rows), indent=1), encoding="utf-8")
         return self.images_file
+
+
+def read_json(path: Path, kind: type[Content]) -> Content:
+    """The content of a JSON file of a run: a list or a mapping.
+
+    Raises:
+        FileReadError: when it is damaged, or not of this kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    # ValueError: no JSON, no UTF-8, integers of thousands of digits; RecursionError: thousands of nested lists
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, (str(error).splitlines() or [type(error).__name__])[0][:120]) from error
+    if not isinstance(content, kind):
+        raise damaged(path, f"it holds a {type(content).__name__}, not a {kind.__name__}")
+    return content
+
+
+def damaged(path: Path, reason: str) -> FileReadError:
+    """The error for a file of a run folder that is damaged."""
+    remedy = "Copy it again from its source, or delete it and run the command that writes it again."
+    return FileReadError("run_folder.damaged_file", f"is damaged: {reason}", file=path, remedy=remedy)
 
 
 def environment() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -14,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from morula.core.atomic import atomic
+from morula.jobs.run_folder import damaged
 from morula.report import tables
 from morula.report.curves import line_chart
 from morula.report.film import film
@@ -55,8 +57,42 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
     """
     contents = read_run(run)
     with atomic(contents.path / "report.html") as part:
-        part.write_text(page(contents, n_images=n_images), encoding="utf-8")
+        part.write_text(_readable_page(contents, n_images), encoding="utf-8", errors="replace")
     return contents.path / "report.html"
+
+
+_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, OSError)
+"""What the code below raises for tables with other columns or cells, and for images of other shapes, than a run writes."""
+_PARTS: dict[str, dict[str, list[object] | dict[str, object]]] = {
+    "scores.csv": {"scores": []},
+    "class_scores.csv": {"class_scores": []},
+    "baselines.csv": {"baselines": []},
+    "logs/training.csv": {"training": []},
+    "logs/previews": {"previews": []},
+    "provenance.json": {"provenance": {}},
+    "job.yaml": {"job": {}},
+    "report/images.json": {"images": []},
+}
+
+
+def _readable_page(run: RunContents, n_images: int) -> str:
+    """The report; of a run with a damaged part without it, and with a warning that names it. Run folders come from others, too.
+
+    Raises:
+        FileReadError: when several parts are damaged.
+    """
+    try:
+        return page(run, n_images=n_images)
+    except _DAMAGED as error:
+        failure = error
+    reason = f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0][:120]}"
+    for name, empty in _PARTS.items():
+        warning = f"{name} is damaged and left out of this report ({reason})."
+        try:
+            return page(replace(run, warnings=[*run.warnings, warning], **empty), n_images=n_images)  # type: ignore[arg-type]
+        except _DAMAGED:
+            continue
+    raise damaged(run.path, f"several of its files cannot be shown ({reason})") from failure
 
 
 def page(run: RunContents, *, n_images: int = 8) -> str:
@@ -150,15 +186,20 @@ def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> tu
     for image in [*shown, *(image for image in run.images if image not in shown)]:
         if image not in shown and (voxels > VOXELS or not reading.objects):
             break
-        opened = open_image(image, reading)
-        found, tags[image.name] = object_rows(opened) if reading.objects else ([], Tags())
+        try:
+            opened = open_image(image, reading)
+            found, tags[image.name] = object_rows(opened) if reading.objects else ([], Tags())
+            if reading.objects:
+                populations.add(opened)
+            shown_panel = panel(opened, tags[image.name], reading) if image in shown else None
+        except _DAMAGED as error:  # the report of the other images is still of use
+            reason = (str(error).splitlines() or [""])[0][:200]
+            run.warnings.append(f"The image {image.name} cannot be shown: its files are damaged or do not fit each other ({reason}).")
+            continue
         rows += found
-        if reading.objects:
-            populations.add(opened)
         voxels += math.prod(opened.shape)
-        if image in shown:
+        if shown_panel is not None:
             links = {"labels": run.relative(image.prediction), "table": run.relative(image.table)}
-            shown_panel = panel(opened, tags[image.name], reading)
             shown_panel["links"] = {name: link for name, link in links.items() if link}
             panels.append(shown_panel)
     # thumbnails only of the objects that are shown: a run may have a million
@@ -180,7 +221,7 @@ def add_thumbnails(run: RunContents, rows: Sequence[ObjectRow], tags: dict[str, 
 def count_objects(run: RunContents) -> int | None:
     """Rows of all object tables together; `None` when there is no table."""
     found = [image.table for image in run.images if image.table is not None]
-    return sum(max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) for path in found) if found else None
+    return sum(max(0, len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1) for path in found) if found else None
 
 
 def links_of(run: RunContents) -> dict[str, str]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
-
 from morula.core.errors import FileReadError, MissingFileError
+from morula.jobs.run_folder import RunFolder, damaged
+from morula.jobs.yaml_lines import parse_documents
 
 Row: TypeAlias = dict[str, str]
 """A row of a CSV file: texts by column."""
@@ -109,7 +109,10 @@ def _warnings(run: Path) -> list[str]:
 def read_rows(path: Path) -> list[Row]:
     """Rows of a CSV file by column name, nothing when there is no such file."""
     text = _text(path)
-    return [{key: value or "" for key, value in row.items() if key is not None} for row in csv.DictReader(text.splitlines())]
+    try:
+        return [{key: value or "" for key, value in row.items() if key is not None} for row in csv.DictReader(text.splitlines())]
+    except csv.Error as error:
+        raise damaged(path, str(error)) from error
 
 
 def _text(path: Path) -> str:
@@ -121,10 +124,12 @@ def _text(path: Path) -> str:
 
 def _mapping(path: Path, text: str) -> Document:
     """The mapping in a JSON or YAML text; of several documents the last one that is a mapping."""
+    if not text.strip():
+        return {}
     try:
-        found = [json.loads(text)] if path.suffix == ".json" and text else list(yaml.safe_load_all(text))
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise FileReadError("run_folder.damaged_file", f"is damaged: {error}", file=path) from error
+        found = [json.loads(text)] if path.suffix == ".json" else [document.data for document in parse_documents(text)]
+    except (ValueError, RecursionError) as error:  # a JobError is a ValueError
+        raise damaged(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
     return next((dict(document) for document in reversed(found) if isinstance(document, Mapping)), {})
 
 
@@ -132,16 +137,10 @@ def _images(run: Path) -> list[RunImage]:
     """Images listed by the run, else the label images in its folder `objects`."""
     # the list is missing in runs of older versions and in folders that were only filled with label images
     path = run / "report" / "images.json"
-    text = _text(path)
-    if not text:
+    if not path.is_file():
         return [_with_table(run, RunImage(label_name(file), prediction=file)) for file in label_files(run / "objects")]
-    try:
-        entries = json.loads(text)
-        keys = ("raw", "truth", "prediction", "table", "mask")
-        images = [RunImage(entry["name"], *(_place(run, entry.get(key)) for key in keys)) for entry in entries]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        remedy = "Run `morula predict` for this run again."
-        raise FileReadError("run_folder.damaged_file", f"is damaged: {error!r}", file=path, remedy=remedy) from error
+    keys = ("raw", "truth", "prediction", "table", "mask")
+    images = [RunImage(str(entry["name"]), *(_place(run, entry.get(key)) for key in keys)) for entry in RunFolder(run).read_images()]
     return [_with_table(run, image) for image in images]
 
 

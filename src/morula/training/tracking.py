@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from morula.core.errors import FileReadError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Preview, Warned
 
 if TYPE_CHECKING:
@@ -70,10 +71,14 @@ class CurveTable:
         self.columns = list(_FIXED)
         self.rows: list[dict[str, str]] = []
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self.columns += [name for name in reader.fieldnames or [] if name not in self.columns]
-                self.rows = [row for row in reader if (row.get("step") or "").isdigit()]
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    reader = csv.DictReader(file)
+                    self.columns += [name for name in reader.fieldnames or [] if name not in self.columns]
+                    self.rows = [row for row in reader if (row.get("step") or "").isdecimal()]
+            except (OSError, ValueError, csv.Error) as error:
+                remedy = "Delete or rename it; a new table begins then."
+                raise FileReadError("run_folder.damaged_file", f"is damaged: {error}", file=path, remedy=remedy) from error
 
     def add(self, event: Epoch) -> None:
         """Add a row; existing rows of this step or later ones, which a resumed training repeats, are removed.

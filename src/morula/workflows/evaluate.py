@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import shutil
@@ -21,7 +20,7 @@ from morula.io.read import read_labels
 from morula.io.write import write
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
-from morula.jobs.run_folder import RunFolder
+from morula.jobs.run_folder import RunFolder, damaged
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import write_table
 from morula.methods import METHODS
@@ -58,7 +57,9 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     folder = RunFolder.existing(run)
     if not folder.images_file.is_file():
         raise DataError("run.not_predicted", "the run has no results yet", file=run, remedy=f"Run `morula predict {run}` first.")
-    rows = [row for row in json.loads(folder.images_file.read_text(encoding="utf-8")) if row["truth"] is not None]
+    rows = [row for row in folder.read_images() if row.get("truth") is not None]
+    if any(row.get(key) is None for row in rows for key in ("prediction", "raw")):
+        raise damaged(folder.images_file, "an image has no prediction or no raw image")
     if not rows:
         remedy = "Name labels in images.test.labels of the job.yaml of the run, and predict again."
         raise DataError("run.no_truth", "no test image has labels, so nothing can be scored", file=run, remedy=remedy)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
 from morula.core.image import spatial_array
 from morula.core.voxel_size import VoxelSize
@@ -49,6 +49,8 @@ def measure_file(
         OptionError: for an unknown property, or a condition that cannot be parsed.
     """
     began = time.monotonic()
+    if not Path(output).name:
+        raise FileWriteError("measure.no_name", "names no file", key="output", value=str(output), remedy="Name a CSV file.")
     output = Path(output)
     full_table = output.with_name(f"{output.stem}_all{output.suffix}")
     files = [output, *([full_table] if remove else []), *([Path(kept)] if kept else [])]
