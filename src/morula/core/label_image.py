@@ -115,3 +115,16 @@ def to_3d(values: Sequence[float], missing: float) -> np.ndarray:
         array([1. , 2. , 0.5])
     """
     return np.array([missing] * (3 - len(values)) + list(values), np.float64)
+
+
+def rows_to_3d(rows: np.ndarray) -> np.ndarray:
+    """Indices or offsets (n, ndim) of a 2D or 3D image as (n, 3) int64; z is 0 in 2D.
+
+    Examples:
+        >>> rows_to_3d(np.array([[4, 5], [-1, 0]]))
+        array([[ 0,  4,  5],
+               [ 0, -1,  0]])
+    """
+    out = np.zeros((len(rows), 3), np.int64)
+    out[:, 3 - rows.shape[1] :] = rows
+    return out

@@ -14,7 +14,7 @@ from numba import njit
 from pydantic import NonNegativeInt
 
 from morula.core.errors import OptionError
-from morula.core.label_image import as_volume
+from morula.core.label_image import as_volume, rows_to_3d
 from morula.labels.distance import distance
 
 Radius = NonNegativeInt | tuple[NonNegativeInt, ...]
@@ -29,7 +29,7 @@ def radii(radius: Radius, spacing: _Spacing) -> tuple[int, ...]:
     """Radius of an ellipsoid along each axis, in voxels.
 
     A single number counts voxels of the finest axis; other axes get the number with the same length, but at least one, so that an erosion
-    separates touching objects along every axis. One number per axis is taken as it is.
+    separates touching objects along every axis. One number per axis is used unchanged.
 
     Examples:
         >>> radii(2, (1.75, 0.8, 0.8)), radii((0, 3, 3), (1, 1, 1)), radii(0, (1, 1))
@@ -82,8 +82,8 @@ def erode(labels: np.ndarray, radius: Sequence[int]) -> np.ndarray:
     if not any(radius):
         return labels
     # beyond the limit distances need not be known, so that the transform can stop there
-    away = distance(labels, _scale(radius), limit=1 + 2 * _ROUNDING)
-    return np.where(away > 1 + _ROUNDING, labels, labels.dtype.type(0))
+    depth = distance(labels, _scale(radius), limit=1 + 2 * _ROUNDING)
+    return np.where(depth > 1 + _ROUNDING, labels, labels.dtype.type(0))
 
 
 def dilate_mask(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
@@ -107,8 +107,7 @@ def dilate(labels: np.ndarray, radius: Sequence[int], *, contested: int = 0) -> 
         return labels
     reach = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
     lengths = np.sqrt(((reach / np.maximum(radius, 1)) ** 2).sum(axis=1)).astype(np.float32)
-    offsets = np.zeros((len(reach), 3), np.int64)
-    offsets[:, 3 - labels.ndim :] = reach
+    offsets = rows_to_3d(reach)
     order = np.argsort(lengths, kind="stable")
     out = labels.copy()
     _dilate(as_volume(labels), offsets[order], lengths[order], labels.dtype.type(contested), as_volume(out))
@@ -123,7 +122,7 @@ def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, conteste
             for x in range(nx):
                 if ids[z, y, x] != 0:
                     continue
-                found, reach = out[z, y, x], np.float32(np.inf)
+                nearest, reach = out[z, y, x], np.float32(np.inf)
                 for i in range(len(offsets)):
                     # offsets are sorted by length: all further ones lose against the nearest object
                     if distance[i] > reach + np.float32(1e-5):
@@ -131,12 +130,12 @@ def _dilate(ids: np.ndarray, offsets: np.ndarray, distance: np.ndarray, conteste
                     w, v, u = z + offsets[i, 0], y + offsets[i, 1], x + offsets[i, 2]
                     if w < 0 or v < 0 or u < 0 or w >= nz or v >= ny or u >= nx or ids[w, v, u] == 0:
                         continue
-                    if found == 0:
-                        found, reach = ids[w, v, u], distance[i]
-                    elif ids[w, v, u] != found:
-                        found = contested
+                    if nearest == 0:
+                        nearest, reach = ids[w, v, u], distance[i]
+                    elif ids[w, v, u] != nearest:
+                        nearest = contested
                         break
-                out[z, y, x] = found
+                out[z, y, x] = nearest
 
 
 @njit(cache=True, nogil=True)

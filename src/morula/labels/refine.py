@@ -69,17 +69,17 @@ class Border(RefinementOptions):
 
 
 class Pieces(RefinementOptions):
-    """What is large, and what was cut off it."""
+    """Which objects are large, and which neighbours are pieces of them."""
 
     kind: Literal["repair_large"] = "repair_large"
     """Name of the variant."""
 
     shorthand: ClassVar[str] = "size"
     size: int = Field(ge=0)
-    """Voxels from which on an object is large; more than objects usually have, so that only these are considered."""
+    """Objects with at least this many voxels are large. More than objects usually have, so that few objects are inspected."""
     contact: float = Field(0.8, ge=0)
-    """A neighbour is a piece of it when their border is at least this many times as long as the side of a square (the face of a cube) of
-    the smaller one's size: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
+    """Two neighbours are pieces of one object when the length (area in 3D) of their border, divided by the side of a square (the face of
+    a cube) with as many voxels as the smaller one, reaches this value: 1.6 for the halves of a disc, 0.6 for the cells of a honeycomb."""
 
 
 class Tessellation(RefinementOptions):
@@ -92,9 +92,9 @@ class Tessellation(RefinementOptions):
     nearest: Nearest = "centroid"
     """Each voxel of the mask goes to the object whose centroid is nearest, or (`object`) to the nearest object."""
     channel: Literal["M", "F", "B", "C"] | None = None
-    """Channel that gives the mask; left out: the first of M, F, B and C that is predicted."""
+    """Channel that the mask is made of; left out: the first of M, F, B and C that is predicted."""
     threshold: float | Literal["auto"] = "auto"
-    """Value from which on the channel counts as inside (B: up to which); `auto` is Otsu's."""
+    """Voxels above this value belong to the mask (below it for B); `auto` is Otsu's threshold."""
 
 
 class NoSettings(RefinementOptions):
@@ -204,7 +204,7 @@ REFINEMENTS = Family(
         "remove_small": Member(f"{_HERE}:_remove_small", f"{_HERE}:SmallSize", "drop objects of fewer voxels"),
         "remove_large": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeSize", "drop objects of more voxels"),
         "repair_large": Member(f"{_HERE}:_repair_large", f"{_HERE}:Pieces", "merge the pieces of large objects, fill their holes"),
-        "voronoi": Member(f"{_HERE}:_voronoi", f"{_HERE}:Tessellation", "let objects cover the predicted inside without gaps"),
+        "voronoi": Member(f"{_HERE}:_voronoi", f"{_HERE}:Tessellation", "let objects cover the predicted foreground without gaps"),
         # names by which other programs know the same operations
         "remove_small_objects": Member(f"{_HERE}:_remove_small", f"{_HERE}:SmallObjectsSize", "another name of remove_small"),
         "remove_large_objects": Member(f"{_HERE}:_remove_large", f"{_HERE}:LargeObjectsSize", "another name of remove_large"),
@@ -241,8 +241,8 @@ def refine(labels: ImageLike, operations: Operations, voxel_size: VoxelSizeLike 
 
 
 def refine_objects(objects: Objects, operations: Operations, spacing: Sequence[float], *, mask: Mask = None) -> Objects:
-    """Apply operations to objects: ids are 1..n again, each object keeps its confidence, and the labels before are the intermediate
-    `decoded`."""
+    """Apply operations to objects: ids are 1..n again, each object keeps its confidence, and the labels before the operations are the
+    intermediate image `decoded`."""
     if not len(operations):
         return objects
     labels = refine(objects.labels, operations, tuple(spacing), mask=mask)

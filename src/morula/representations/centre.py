@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from morula.core.label_image import as_volume, compact_ids
+from morula.core.label_image import as_volume, compact_ids, rows_to_3d
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.centroids import inner_centroids
 from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
@@ -49,16 +49,16 @@ class Centre(Representation[Options]):
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (1, (Z)YX) of labels (Z)YX uint32."""
         ids, largest = compact_ids(labels)
-        found = geometry(ids, largest)
+        table = geometry(ids, largest)
         if self.options.type == "skeleton":
-            marks = _skeletons(ids, found, spacing, self.options.skeleton_mode)
+            marks = _skeletons(ids, table, spacing, self.options.skeleton_mode)
         else:
-            marks = inner_centroids(ids, found, spacing)
+            marks = inner_centroids(ids, table, spacing)
         radius = radii(self.options.dilation, spacing)
         # marks are stamped per object: a dilation of the whole image would grow marks into neighbours
         offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
         out = np.zeros(labels.shape, np.float32)
-        stamp(as_volume(ids), _three(marks), _three(offsets), as_volume(out))
+        stamp(as_volume(ids), rows_to_3d(marks), rows_to_3d(offsets), as_volume(out))
         # eroded per object, since marks of touching objects may touch
         erosion = radii(self.options.erosion, spacing)
         return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]
@@ -68,13 +68,8 @@ class Centre(Representation[Options]):
         return whole_object_context(spacing)
 
 
-def _skeletons(labels: np.ndarray, found: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
-    each = [np.argwhere(skeleton(labels[found.box(label)] == label, spacing, mode)) + found.starts[label] for label in found.ids]
-    return np.concatenate([np.zeros((0, labels.ndim), np.int64), *each])  # an image may have no object
-
-
-def _three(rows: np.ndarray) -> np.ndarray:
-    """Rows of 2 or 3 coordinates as rows of 3."""
-    out = np.zeros((len(rows), 3), np.int64)
-    out[:, 3 - rows.shape[1] :] = rows
-    return out
+def _skeletons(labels: np.ndarray, table: Geometry, spacing: Sequence[float], mode: Literal["full", "main"]) -> np.ndarray:
+    """Voxels of the skeletons of all objects, (n, ndim)."""
+    voxels = [np.argwhere(skeleton(labels[table.box(label)] == label, spacing, mode)) + table.starts[label] for label in table.ids]
+    # the empty array keeps the shape where there is no object
+    return np.concatenate([np.zeros((0, labels.ndim), np.int64), *voxels])

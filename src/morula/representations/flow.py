@@ -21,8 +21,8 @@ class Options(RepresentationOptions):
     """Name of the variant."""
 
     mask_values: bool = False
-    """Count the loss only inside objects, where another channel predicts the foreground; else also in the background, where the target is
-    0."""
+    """Count the loss only inside objects, where another channel predicts the foreground; else the network also learns that the background
+    has no flow."""
 
 
 class Flow(Representation[Options]):

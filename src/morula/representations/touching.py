@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from pydantic import PositiveInt
 
-from morula.core.label_image import as_volume
+from morula.core.label_image import as_volume, rows_to_3d
 from morula.representations.base import Representation
 from morula.representations.options import RepresentationOptions
 
@@ -56,7 +56,7 @@ def touching(labels: np.ndarray, thickness: int, spacing: Sequence[float]) -> np
     """Where objects touch, (Z)YX float32; see `Touching`."""
     out = np.zeros(labels.shape, np.float32)
     neighbours = np.argwhere(np.ones((3,) * labels.ndim)) - 1
-    _mark(as_volume(labels), _three(neighbours[neighbours.any(axis=1)]), _three(_near(thickness, spacing)), as_volume(out))
+    _mark(as_volume(labels), rows_to_3d(neighbours[neighbours.any(axis=1)]), rows_to_3d(_near(thickness, spacing)), as_volume(out))
     return out
 
 
@@ -72,12 +72,6 @@ def _near(thickness: int, spacing: Sequence[float]) -> np.ndarray:
     return offsets[(distance < half + 1 - 1e-9) & (distance > 0)]
 
 
-def _three(offsets: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(offsets), 3), np.int64)
-    out[:, 3 - offsets.shape[1] :] = offsets
-    return out
-
-
 @njit(cache=True, nogil=True)
 def _mark(ids: np.ndarray, neighbours: np.ndarray, near: np.ndarray, out: np.ndarray) -> None:  # noqa: C901 - loops over voxels and offsets
     nz, ny, nx = ids.shape
@@ -85,15 +79,15 @@ def _mark(ids: np.ndarray, neighbours: np.ndarray, near: np.ndarray, out: np.nda
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
-                here, count = ids[z, y, x], 0
-                if here == 0:
+                label, count = ids[z, y, x], 0
+                if label == 0:
                     continue
                 for i in range(len(neighbours)):
                     w, v, u = z + neighbours[i, 0], y + neighbours[i, 1], x + neighbours[i, 2]
                     # every neighbouring object once; `others` has a place for each neighbour
                     if 0 <= w < nz and 0 <= v < ny and 0 <= u < nx:
                         other = ids[w, v, u]
-                        if other != 0 and other != here and (count == 0 or not (others[:count] == other).any()):
+                        if other != 0 and other != label and (count == 0 or not (others[:count] == other).any()):
                             others[count] = other
                             count += 1
                 # mark the part of the other object that is near the contact
