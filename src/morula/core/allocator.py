@@ -27,6 +27,7 @@ def keep_freed_memory() -> Iterator[None]:
     if library is None:
         yield
         return
+    # for the whole process, since glibc has one setting for all threads
     for option, value in _KEEPING.items():
         library.mallopt(option, value)
     try:
@@ -34,4 +35,4 @@ def keep_freed_memory() -> Iterator[None]:
     finally:
         for option, value in _DEFAULT.items():
             library.mallopt(option, value)
-        library.malloc_trim(0)
+        library.malloc_trim(0)  # the options alone do not return what is free already

@@ -53,6 +53,7 @@ class MorulaError(Exception):
     def __init__(
         self, code: str, rule: str | None = None, *, key: str = "", value: object = UNSET, remedy: str = "", file: str | Path | None = None
     ) -> None:
+        # multiprocessing rebuilds an exception from `args` alone, before `__reduce__` restores the fields
         self.code = "unclassified" if rule is None else code
         self.rule = code if rule is None else rule
         self.key, self.value, self.remedy = key, value, remedy.strip()
@@ -65,6 +66,7 @@ class MorulaError(Exception):
 
 
 def _rebuilt(kind: type[MorulaError], message: str, fields: dict[str, object]) -> MorulaError:
+    # without `__init__`, whose arguments differ between the classes; OSError parses its arguments and must get one
     error = kind.__new__(kind, message)
     error.args = (message,)
     vars(error).update(fields)
@@ -86,6 +88,7 @@ def compose(rule: str, *, key: str = "", value: object = UNSET, remedy: str = ""
 
 
 def _shown(value: object) -> str:
+    # a path without PosixPath(...), anything else as one would write it in Python
     text = str(value) if isinstance(value, Path) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 

@@ -29,6 +29,7 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
 
 def _first_line(error: BaseException | str) -> str:
     lines = str(error).strip().splitlines()
+    # libraries may print whole headers of a file in one line
     return lines[0][:200] if lines else type(error).__name__
 
 

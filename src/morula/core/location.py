@@ -49,7 +49,7 @@ def stem_of(path: str | Path) -> str:
         'scan.2'
     """
     name = Path(path).name
-    suffix = suffix_of(path)
+    suffix = suffix_of(path)  # of a name such as "scan.2", the 2 counts as a suffix, as for pathlib
     return name[: len(name) - len(suffix)] if suffix else name
 
 
@@ -60,5 +60,6 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
         >>> sorted(["t10", "t9", "t1"], key=natural_key)
         ['t1', 't9', 't10']
     """
+    # tuples of one shape, so that numbers and text compare at every place: numbers come first
     parts = re.split(r"(\d+)", str(name).lower())
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)

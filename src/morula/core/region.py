@@ -65,6 +65,7 @@ def blocks(shape: Sequence[int], block: Sequence[int]) -> Iterator[Region]:
         >>> [box.slices[0] for box in blocks((5,), (2,))]
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
+    # in C order: neighbouring blocks share chunks of the file, which are then still in the cache
     starts = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
     for start in itertools.product(*starts):
         yield Region(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))

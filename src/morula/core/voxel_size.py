@@ -53,6 +53,7 @@ class VoxelSize:
                     value=length,
                     remedy="Correct it, or leave the voxel size out.",
                 )
+        # an unknown spelling stays, so that the message shows what the user wrote
         unit = _SPELLINGS.get(self.unit.strip().lower(), self.unit)
         if unit not in _METRES:
             raise OptionError("voxel_size.unknown_unit", f"must be one of {', '.join(_METRES)}", key="voxel_size.unit", value=self.unit)

@@ -84,7 +84,7 @@ def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
 
 
 def measure_bytes_per_voxel(
-    forward: Callable[[torch.Tensor], Any], in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
+    forward: Callable[[torch.Tensor], object], in_channels: int, multiple: Sequence[int], *, device: str | torch.device = "cpu"
 ) -> float:
     """Peak bytes of a forward pass per input voxel, measured with a small tile.
 
@@ -118,7 +118,9 @@ def _live_bytes() -> Any:
             self.now = self.peak = 0
             self.known: set[int] = set()
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+        ) -> object:
             result = func(*args, **(kwargs or {}))
             for leaf in tree_leaves(result):
                 if isinstance(leaf, torch.Tensor):

@@ -21,6 +21,7 @@ from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize
 from morula.kernels.object_tables import select_objects
+from morula.measurement.measure import measured_columns
 from morula.measurement.table import Columns, column, find_column, without_unit
 
 if TYPE_CHECKING:
@@ -188,8 +189,6 @@ def check_conditions(
         Traceback (most recent call last):
         morula.core.errors.OptionError: condition = 'circularty < 0.5': names a property ... Did you mean 'circularity'? ...
     """
-    from morula.measurement.measure import measured_columns
-
     # a tiny label image shows which columns the real ones will have
     probe = np.ones((4,) * ndim, np.uint8)
     intensity = np.ones((channels, *probe.shape), np.float32) if channels else None

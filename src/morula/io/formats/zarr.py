@@ -5,6 +5,7 @@ zarr is imported where it is used, because its import takes longer than all othe
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,15 +170,13 @@ def fill(target: ArrayTarget, data: ArraySource) -> None:
 
 def wait_for_writes() -> None:
     """Wait for the chunks that zarr still writes in its own threads after one of them failed: what is removed now must not come back."""
-    import asyncio
-
     from zarr.core.sync import sync
 
     async def others() -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    sync(others())
+    sync(others())  # on zarr's own event loop, where these tasks run
 
 
 @contextmanager
