@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import morula
+from morula.core.events import Warned
 from morula.jobs.tuning import changed
 from morula.methods import METHODS
 from morula.testing.errors import raises
@@ -25,6 +28,17 @@ def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path
     ]
     first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
+
+
+def test_earlier_keys_in_a_stored_job_are_warned_of(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    shutil.copytree(run2d / "model", tmp_path / "model")
+    description = json.loads((tmp_path / "model/model.json").read_text())
+    objects = description["job"]["objects"]
+    objects["process"] = objects.pop("decoder")
+    (tmp_path / "model/model.json").write_text(json.dumps(description))
+    image = data2d / "test/images/nuclei_000.tif"
+    events = list(morula.segment(image, model=tmp_path / "model", output=tmp_path / "cells.tif"))
+    assert "job.earlier_key" in [event.code for event in events if isinstance(event, Warned)]
 
 
 def test_labels_before_post_processing_are_kept(run2d: Path, data2d: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from morula.methods.classes import class_image
 from morula.models.load import load
 from morula.models.model import Model
 from morula.workflows.log import logged
-from morula.workflows.predict_images import restore_test_images
+from morula.workflows.predict_images import notes_of, restore_test_images
 from morula.workflows.sources import Opened, open_source
 
 
@@ -63,6 +63,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     began = time.monotonic()
     images = model.job.images
     assert images.test is not None  # the caller has checked it
+    yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")

@@ -21,11 +21,17 @@ from morula.training.devices import pick_device
 from morula.workflows.sources import Opened, open_source
 
 
+def notes_of(model: Model) -> Iterator[Event]:
+    """Warnings about the stored job of a model: its keys that have another name in this version."""
+    yield from (Warned("job.earlier_key", text) for text in model.job.notes)
+
+
 def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
     began = time.monotonic()
     images = model.job.images
     assert images.test is not None  # the caller has checked it
+    yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")

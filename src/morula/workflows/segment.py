@@ -12,6 +12,7 @@ from morula.core.events import Event, Finished, Progress, Started, below
 from morula.models.load import load
 from morula.models.model import Model
 from morula.workflows.predict import already_exist, raw_labels_path, segment_one, sources_of
+from morula.workflows.predict_images import notes_of
 
 
 def segment(
@@ -74,6 +75,7 @@ def _segmented(
     taken = [file for file in [*files, *earlier] if file.exists()]
     if taken and not overwrite:
         raise already_exist(taken)
+    yield from notes_of(trained)
     yield Started(len(opened), "image")
     for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
         yield from below(image.name, segment_one(trained, image, file, device=device, memory=memory))
