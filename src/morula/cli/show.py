@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Display
 
 from morula.core.atomic import write_error
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 from morula.core.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+    from rich.progress import TaskID
 
 # on a cluster the output goes to a file, where progress bars would write thousands of lines
 QUIET_SECONDS = 10.0
@@ -114,6 +117,10 @@ def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:
 
 
 def _with_bars(events: Iterable[Event], verbosity: Verbosity) -> None:
+    # not at the top: the progress bars of rich take a tenth of a second, and `morula --help` needs none
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

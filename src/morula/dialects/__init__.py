@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from morula.core.family import Member
-from morula.dialects.converted import Value
-from morula.jobs.yaml_lines import read_documents
 
 if TYPE_CHECKING:
     from morula.dialects import biapy as biapy
     from morula.dialects import convert as convert
     from morula.dialects import pytorch3dunet as pytorch3dunet
     from morula.dialects import verbs as verbs
+    from morula.dialects.converted import Value
 
 # imported when they are first used, as the modules of `morula.workflows`
 __getattr__, _, _ = lazy_loader.attach(__name__, submodules=["biapy", "convert", "pytorch3dunet", "verbs"])
@@ -68,5 +67,7 @@ def program_of(path: object) -> str | None:
         MissingFileError: when there is no such file.
         JobError: when it is no YAML.
     """
+    from morula.jobs.yaml_lines import read_documents  # the commands import this package when they start
+
     data = read_documents(path)[0].data if isinstance(path, str | Path) else None
     return recognise(data) if isinstance(data, Mapping) else None
