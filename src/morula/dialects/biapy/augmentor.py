@@ -27,6 +27,7 @@ def _flips(settings: Settings) -> list[Value]:
     """One flip of all axes that are flipped; native axes begin with z."""
     if settings.flag("AUGMENTOR.ZFLIP") and settings.ndim == 2:
         settings.remark("AUGMENTOR.ZFLIP", "PROBLEM.NDIM is 2D: images have no z axis")
+    # by probability: a flip has one for all of its axes
     axes: dict[float, str] = {}
     for name, axis in (("ZFLIP", "z"), ("VFLIP", "y"), ("HFLIP", "x")):
         probability = _probability(settings, name)
@@ -74,6 +75,7 @@ def _elastic(settings: Settings) -> dict[str, Value]:
     if (sigma := settings.number("AUGMENTOR.E_SIGMA")) <= 0:
         settings.wrong("biapy.out_of_range", "AUGMENTOR.E_SIGMA", "is no standard deviation in pixels", "Write a number above 0.")
         sigma = 4.0
+    # the mean of alpha, because the native strength is one number
     spread = (low + high) / 2 / math.sqrt(3) / (2 * math.sqrt(math.pi) * sigma)
     return {"alpha": round(spread, 4), "sigma": max(2.0, round(math.sqrt(3) * sigma, 3))}
 
@@ -81,6 +83,7 @@ def _elastic(settings: Settings) -> dict[str, Value]:
 def _largest_angle(settings: Settings, key: str) -> float:
     """The largest angle of a range that is the same in both directions."""
     given = settings.numbers(key)
+    # a single number stands for both directions, as in BiaPy
     low, high = (-abs(given[0]), abs(given[0])) if len(given) == 1 else settings.pair(key)
     largest = max(-low, high)
     if low != -high:
@@ -101,6 +104,7 @@ def _intensities(settings: Settings) -> list[Value]:
             settings.note("brightness goes up and down alike, by the larger of AUGMENTOR.BRIGHTNESS_FACTOR.")
         found.append({"brightness": {"probability": probability, "strength": max(abs(low), abs(high))}})
     if (probability := _probability(settings, "CONTRAST")) is not None:
+        # BiaPy states the change of the factor, Morula the factor
         low, high = settings.pair("AUGMENTOR.CONTRAST_FACTOR")
         found.append({"contrast": {"probability": probability, "low": round(1 + low, 6), "high": round(1 + high, 6)}})
         settings.note("contrast changes about the mean of the patch; in BiaPy about 0.")
@@ -108,6 +112,7 @@ def _intensities(settings: Settings) -> list[Value]:
         low, high = settings.pair("AUGMENTOR.GC_GAMMA")
         found.append({"gamma": {"probability": probability, "low": low, "high": high}})
     if (probability := _probability(settings, "GAUSSIAN_NOISE")) is not None:
+        # BiaPy states the variance, Morula the standard deviation
         sigma = round(math.sqrt(max(settings.number("AUGMENTOR.GAUSSIAN_NOISE_VAR"), 0.0)), 6)
         found.append({"gaussian_noise": {"probability": probability, "sigma": sigma}})
         settings.note("the variance of Gaussian noise is drawn from 0 to AUGMENTOR.GAUSSIAN_NOISE_VAR.")

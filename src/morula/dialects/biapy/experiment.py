@@ -100,9 +100,11 @@ def run_experiment(
     if resume:
         yield from run_native(config, output=output, resume=True, device=device, memory=memory)
         return
+    # read twice: whether the earlier run supplies a checkpoint depends on the job itself
     supplied = _supplied(read_settings(config), experiment)
     settings = read_settings(config, supplied=supplied)
     foreign = None if predicts_only(settings) else converted(settings)
+    # the conversion has reported the problems of the job: the earlier run is moved only for a job that can start
     if supplied and output.is_dir():
         kept, settings = _set_aside(config, experiment)
         yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
@@ -127,6 +129,7 @@ def _supplied(settings: Settings, experiment: Experiment) -> Mapping[str, Value]
 def _set_aside(config: str | Path, experiment: Experiment) -> tuple[Path, Settings]:
     """Rename the folder of the earlier run, and read the job with its checkpoint from there."""
     output = experiment.run_folder
+    # never replaced: a third run must not overwrite what the second one has set aside
     number = 1
     while (kept := output.with_name(f"{output.name}_before_{number}")).exists():
         number += 1

@@ -42,6 +42,7 @@ def _clipped(settings: Settings, kind: str) -> dict[str, Value]:
     """Values beyond two percentiles, or beyond two values, are cut."""
     if kind == "zero_mean_unit_variance":
         settings.note("images whose percentiles are cut are scaled to 0 to 1; BiaPy then scales them to mean 0 and standard deviation 1.")
+    # -1 is BiaPy's way to leave a number out; percentiles win where both percentiles and values are stated
     low, high = settings.number(f"{_CLIP}.LOWER_PERC"), settings.number(f"{_CLIP}.UPPER_PERC")
     if low >= 0 and high >= 0:
         return {"kind": "percentile", "per": "image", "low": low, "high": high, "clip": True}
@@ -51,6 +52,7 @@ def _clipped(settings: Settings, kind: str) -> dict[str, Value]:
             f"{_CLIP}.LOWER_PERC", "must be stated with PERC_CLIP", "Write LOWER_PERC and UPPER_PERC, or LOWER_VALUE and UPPER_VALUE."
         )
         return {"kind": "minmax", "per": "image"}
+    # lists hold one number per channel; a list of one stands for all channels
     scale: list[Value] = [b - a for a, b in zip(bottom, top, strict=False)]
     return {"kind": "fixed", "offset": single(list(bottom)), "scale": single(scale), "clip": [0.0, 1.0]}
 

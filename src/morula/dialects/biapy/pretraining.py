@@ -17,6 +17,7 @@ def pretraining_of(settings: Settings) -> dict[str, Value]:
     masks = settings.text("MODEL.ARCHITECTURE").lower() == "mae"
     task = settings.text(_PRETEXT) if _PRETEXT in settings else "masking" if masks else "crappify"
     settings.resolve(_PRETEXT, task)
+    # the network mae hides boxes itself; any other network has nothing that it could hide
     if masks != (task == "masking"):
         settings.wrong(
             "biapy.contradiction",

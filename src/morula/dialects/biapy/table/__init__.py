@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, str] = {
     "PROBLEM.INSTANCE_SEG.": "PROBLEM.TYPE=INSTANCE_SEG",
     "PROBLEM.SELF_SUPERVISED.": "PROBLEM.TYPE=SELF_SUPERVISED",
     "DATA.TEST.": "TEST.ENABLE",
+    # of post-processing, only the part for objects is supported
     "TEST.POST_PROCESSING.": "PROBLEM.TYPE=INSTANCE_SEG",
 }
 """Conditions of all keys of a section."""
@@ -48,6 +49,7 @@ def _former() -> dict[str, list[tuple[str, Conversion]]]:
     spellings: dict[str, list[tuple[str, Conversion]]] = {}
     for row in KEYS.values():
         for former in row.former_spellings:
+            # a list, because former versions had one key where the present one has several, such as AUGMENTOR.DA_PROB
             spellings.setdefault(former.name, []).append((row.name, former.convert))
     return spellings
 

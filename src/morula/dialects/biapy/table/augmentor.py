@@ -5,6 +5,7 @@ from __future__ import annotations
 from morula.dialects.biapy.table.key import Key, unused
 from morula.dialects.converted import Value
 
+# names of the switches; their probabilities and parameters follow from them below
 OBEYED = (
     *("ROT90", "RANDOM_ROT", "SHEAR", "ZOOM", "SHIFT", "VFLIP", "HFLIP", "ZFLIP", "ELASTIC", "G_BLUR", "GAMMA_CONTRAST", "BRIGHTNESS"),
     *("CONTRAST", "CUTOUT", "GAUSSIAN_NOISE", "POISSON_NOISE"),
@@ -61,6 +62,7 @@ AUGMENTOR: tuple[Key, ...] = (
         )
         for name in OBEYED
     ),
+    # former versions had one probability for all augmentations
     *(
         Key(f"AUGMENTOR.{name}_PROB", 0.5, target="augment", condition=f"AUGMENTOR.{name}", earlier_names=("AUGMENTOR.DA_PROB",))
         for name in OBEYED
@@ -76,6 +78,7 @@ AUGMENTOR: tuple[Key, ...] = (
         for name, parameters in _PARAMETERS.items()
         for parameter, default in parameters.items()
     ),
+    # refused instead of ignored: the training would not be the one that the job describes
     *(Key(f"AUGMENTOR.{name}", False, condition="AUGMENTOR.ENABLE", refuse=_NO_COUNTERPART) for name in _REFUSED),
     *(
         row
@@ -104,6 +107,7 @@ AUGMENTOR: tuple[Key, ...] = (
         condition="AUGMENTOR.CUTOUT",
         refuse=("cannot be obeyed: labels stay under the boxes that are cut out", "Leave it out."),
     ),
+    # no error for what only affects the voxels at the border of a patch, or how boxes are filled
     Key("AUGMENTOR.COUT_CVAL", 0.0, no_effect="boxes are filled with the mean of the patch"),
     Key("AUGMENTOR.AFFINE_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),
     Key("AUGMENTOR.E_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from morula.dialects.biapy.table.key import Key, not_negative, same, unused
 from morula.dialects.converted import Value
 
+# refused instead of ignored: results would be those of other images than the job describes
 _PREPROCESS = ("cannot be obeyed: images are not changed before training", "Change the images first, or rely on the normalisation.")
 _NORM = "DATA.NORMALIZATION"
 _CLIP = f"{_NORM}.PERC_CLIP"
@@ -15,6 +16,7 @@ _CLIP = f"{_NORM}.PERC_CLIP"
 def _images(part: str) -> Iterator[Key]:
     """Rows that training, validation and test images have alike."""
     section, folder, native = f"DATA.{part}", part.lower(), {"TRAIN": "train", "VAL": "validate", "TEST": "test"}[part]
+    # folders that BiaPy does not read in this job need not exist
     condition = {"TRAIN": "", "VAL": "DATA.VAL.FROM_TRAIN=False", "TEST": "DATA.TEST.USE_VAL_AS_TEST=False"}[part]
     yield Key(f"{section}.PATH", f"user_data/{folder}/x", target=f"images.{native}", condition=condition)
     yield Key(
@@ -25,6 +27,7 @@ def _images(part: str) -> Iterator[Key]:
         earlier_names=(f"{section}.MASK_PATH",),
     )
     yield Key(f"{section}.RESOLUTION", [-1.0], target="images.voxel_size")
+    # former versions stated the axes only for predictions by chunks
     by_chunks = ("TEST.BY_CHUNKS.INPUT_IMG_AXES_ORDER",) if part == "TEST" else ()
     yield Key(f"{section}.INPUT_IMG_AXES_ORDER", "TZCYX", target="images.axes", earlier_names=by_chunks)
     by_chunks = ("TEST.BY_CHUNKS.INPUT_MASK_AXES_ORDER",) if part == "TEST" else ()
@@ -47,6 +50,7 @@ def _images(part: str) -> Iterator[Key]:
         f"{section}.INPUT_ZARR_MULTIPLE_DATA is not set",
     )
     yield Key(f"{section}.IN_MEMORY", part != "TEST", no_effect="images are read block by block where they do not fit into memory")
+    # BiaPy stores targets in these folders before the training
     yield from unused(
         section,
         {"INSTANCE_CHANNELS_MASK_DIR": f"user_data/{folder}/y_BC", "DETECTION_MASK_DIR": f"user_data/{folder}/y_detection_masks"},
@@ -170,7 +174,9 @@ _NORMALISATION = (
         earlier_names=(f"{_NORM}.APPLICATION_MODE",),
         former=True,
     ),
+    # no error: whole images have the statistics that are meant, patches only estimate them
     Key(f"{_NORM}.MEASURE_BY", "image", no_effect="images are normalised as a whole, not patch by patch", former=True),
+    # PERC_CLIP was a switch in former versions, and is a section now
     Key(f"{_CLIP}.ENABLE", False, target="sampling.normalise", earlier_names=(_CLIP,)),
     *(
         Key(f"{_CLIP}.{name}_PERC", -1.0, target="sampling.normalise", condition=f"{_CLIP}.ENABLE", earlier_names=(f"{_NORM}.PERC_{name}",))
@@ -214,6 +220,7 @@ DATA: tuple[Key, ...] = (
     Key("DATA.CHECK_GENERATORS", False, no_effect="previews of the patches are in logs/previews of the run folder"),
     Key("DATA.ROOT_DIR", "", no_effect="each folder is named by its own key", former=True),
     Key("DATA.PATCH_SIZE", [256, 256, 1], target="sampling.patch"),
+    # BiaPy counts the background as a class
     Key("DATA.N_CLASSES", 2, target="method.classes", condition="PROBLEM.TYPE=INSTANCE_SEG", earlier_names=("MODEL.N_CLASSES",)),
     Key("DATA.REFLECT_TO_COMPLETE_SHAPE", True, no_effect="images that are smaller than a patch are always padded by reflection"),
     Key("DATA.FORCE_RGB", False, refuse=("cannot be obeyed: images keep the channels that they have", "Convert the images before.")),

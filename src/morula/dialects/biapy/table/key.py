@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from morula.dialects.converted import Value
 
+# one argument: rows stay data, without access to other keys; what depends on several keys is code outside the table
 Conversion = Callable[[Value], Value]
 
 
@@ -71,6 +72,7 @@ def positive(value: Value) -> Value:
         >>> positive(3), positive(-1)
         (3, None)
     """
+    # BiaPy writes -1 or 0 for "not set", where the native key is left out
     return value if isinstance(value, int | float) and value > 0 else None
 
 

@@ -20,6 +20,7 @@ def _normalization(value: Value) -> Value:
 
 
 def _channels_of_rcan(value: Value) -> Value:
+    # the native network states features per level, and this one has a single level
     return [value]
 
 
@@ -51,6 +52,7 @@ _ARCHITECTURE = (
         condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr",
         earlier_names=("MODEL.UNETR_DEC_ACTIVATION",),
     ),
+    # an activation that does not fit the channels would make their thresholds meaningless
     Key("MODEL.LAST_ACTIVATION", "", no_effect="the last activation follows from the channels", former=True),
     Key("MODEL.Z_DOWN", [0], target="network.pools", condition="PROBLEM.NDIM=3D"),
     Key("MODEL.YX_DOWN", [0], target="network.pools"),
@@ -102,6 +104,7 @@ _OTHER_NETWORKS = (
     Key("MODEL.RCAN_REDUCTION_RATIO", 16, target="network.reduction", condition=_RCAN, convert=same),
     Key("MODEL.RCAN_UPSCALING_LAYER", True, no_effect="images keep their size"),
     Key("MODEL.UNET_SR_UPSAMPLE_POSITION", "pre", no_effect="it belongs to the workflow SUPER_RESOLUTION"),
+    # listed, though the architectures are refused: a job file that BiaPy has written holds all keys with their defaults
     *unused(
         "MODEL.HRNET",
         {
@@ -152,7 +155,9 @@ _STORED = (
     *unused("MODEL", {"ITEMS_TO_LOAD_FROM_CHECKPOINT": ["weights", "norm", "model_arch"]}, "weights are loaded; the job states the rest"),
     Key("MODEL.LOAD_CHECKPOINT_ONLY_WEIGHTS", True, no_effect="weights are loaded; the job states the rest", former=True),
     Key("MODEL.LOAD_CHECKPOINT_EPOCH", "best_on_val", no_effect="the checkpoint is named by PATHS.CHECKPOINT_FILE"),
+    # the names are printed, so that a wrong checkpoint is noticed without the switch
     Key("MODEL.SKIP_UNMATCHED_LAYERS", False, no_effect="layers that do not fit the network are always left out, and named"),
+    # safetensors cannot run code when it is loaded, which a pickled checkpoint can
     Key("MODEL.OUT_CHECKPOINT_FORMAT", "pth", no_effect="models are stored as safetensors in model/ of the run folder"),
     Key("MODEL.SAVE_CKPT_FREQ", -1, no_effect="checkpoints to resume from are written after every epoch"),
     Key(
@@ -206,6 +211,7 @@ LOSS: tuple[Key, ...] = (
 )
 """Rows of the keys under ``LOSS``."""
 
+# names instead of rows: all of these keys are ignored for the same reason
 _FOLDERS = {
     "RESULT_DIR": "PATH PER_IMAGE PER_IMAGE_BIN PER_IMAGE_INSTANCES PER_IMAGE_POST_PROCESSING FULL_IMAGE FULL_IMAGE_BIN "
     "FULL_IMAGE_INSTANCES FULL_IMAGE_POST_PROCESSING AS_3D_STACK AS_3D_STACK_BIN AS_3D_STACK_POST_PROCESSING DET_LOCAL_MAX_COORDS_CHECK "

@@ -12,6 +12,7 @@ _CHANNELS = (
     Key(f"{SEG}.TYPE", "regular", refuse=("cannot be obeyed: only regular instances are supported, not synapses", "Leave it out.")),
     Key(f"{SEG}.DATA_CHANNELS", ["F", "C"], target="method.channels", earlier_names=("DATA.CHANNELS",)),
     Key(f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", {}, target="method.channels."),
+    # former versions stated options of single channels by keys of their own
     Key(f"{SEG}.DATA_CONTOUR_MODE", "", target="method.channels.C.mode", former=True),
     Key(f"{SEG}.DISTANCE_CHANNEL_MASK", True, target="method.channels.Db.mask_values", former=True),
     Key(f"{SEG}.DATA_CHANNELS_LOSSES", [], target="method.losses"),
@@ -86,6 +87,7 @@ _WATERSHED = (
         convert=same,
         earlier_names=(f"{SEG}.FORE_DILATION_RADIUS",),
     ),
+    # the switches of the watershed were keys of the whole section, or of DATA, in earlier versions
     Key(
         f"{_W}.DATA_CHECK_MW",
         False,
@@ -139,6 +141,7 @@ _WATERSHED = (
             ("POINTS", "seeds", (f"{SEG}.TH_POINTS",)),
         )
     ),
+    # now one of the refinements after decoding
     Key(f"{SEG}.DATA_REMOVE_AFTER_MW", False, target="objects.refine", former=True),
     Key(
         f"{SEG}.DATA_REMOVE_SMALL_OBJ_AFTER",
@@ -167,6 +170,7 @@ _OTHER_DECODERS = (
             ("FRAGMENT_SEED_TH", 0.9, "seeds", same),
             ("FRAGMENT_GROWTH_TH", 0.1, "growth", same),
             ("MERGE_TH", 0.5, "threshold", same),
+            # BiaPy counts in percent
             ("MERGE_QUANTILE", 50.0, "quantile", percent),
             ("MIN_EDGE_VOXELS", 5, "min_contact", same),
         )
@@ -243,6 +247,7 @@ _SELF_SUPERVISED = (
 )
 
 _REPAIR = "PROBLEM.IMAGE_TO_IMAGE.MEMBRANE_REPAIR"
+# keys of a workflow that is refused as a whole are listed all the same: files that BiaPy writes hold every key
 _AUGMENTED: dict[str, dict[str, bool | float | tuple[float, float]]] = {
     "GAP_AUG": {"ENABLE": False, "PROB": 0.5, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
     "BRIDGE_AUG": {"ENABLE": False, "PROB": 0.3, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
@@ -328,6 +333,7 @@ _OTHER_WORKFLOWS = (
 )
 
 PROBLEM: tuple[Key, ...] = (
+    # the default is BiaPy's, although this workflow is not supported: a job without the key must fail as it is, not be guessed
     Key("PROBLEM.TYPE", "SEMANTIC_SEG", target="method"),
     Key("PROBLEM.NDIM", "2D", ("2D", "3D")),
     Key("PROBLEM.PRINT_OLD_KEY_CHANGES", True, no_effect="what was decided about former spellings is always printed"),

@@ -34,6 +34,7 @@ _PREDICTION = (
         False,
         refuse=("cannot be obeyed: 2D predictions are not stacked", "Stack the images into volumes, and write PROBLEM.NDIM 3D."),
     ),
+    # settings that change results are refused; those that only change files, memory or messages have no effect
     Key(
         "TEST.REUSE_PREDICTIONS",
         False,
@@ -56,6 +57,7 @@ _PREDICTION = (
 )
 
 _SCORES = (
+    # scores cost little beside the prediction, so that there is no switch
     Key("TEST.MATCHING_STATS", True, no_effect="objects are scored wherever there are labels"),
     Key("TEST.MATCHING_STATS_THS", [0.3, 0.5, 0.75], target="method.thresholds", condition=_INSTANCES, convert=same),
     Key("TEST.MATCHING_STATS_THS_COLORED_IMG", [], target="objects.colour", condition=_INSTANCES, convert=if_stated),
@@ -113,6 +115,7 @@ _POINTS = (
 _FILTERS = (
     Key(f"{POST}.MEDIAN_FILTER", False, target="prediction.median"),
     *(Key(f"{POST}.MEDIAN_FILTER_{name}", [], target="prediction.median", condition=f"{POST}.MEDIAN_FILTER") for name in ("AXIS", "SIZE")),
+    # former versions named the axes in the key
     *(
         row
         for name in ("Z", "YZ")
@@ -127,6 +130,7 @@ _REFINEMENT = (
     Key(f"{REFINEMENT}.ENABLE", False, target="objects.refine"),
     Key(f"{REFINEMENT}.OPERATIONS", [], target="objects.refine", condition=f"{REFINEMENT}.ENABLE"),
     Key(f"{REFINEMENT}.VALUES", [], target="objects.refine", condition=f"{REFINEMENT}.ENABLE"),
+    # former versions had a key per operation, in a fixed order
     Key(f"{POST}.CLEAR_BORDER", False, target="objects.refine", former=True),
     Key(f"{POST}.FILL_HOLES", False, target="objects.refine", former=True),
     Key(f"{POST}.REPARE_LARGE_BLOBS_SIZE", -1, target="objects.refine"),
@@ -152,6 +156,7 @@ _MEASUREMENT = (
         [],
         target="objects.filter",
         condition=f"{FILTER}.ENABLE",
+        # the key has had four spellings
         earlier_names=(f"{FILTER}.SIGN", f"{POST}.REMOVE_BY_PROPERTIES_SIGN", f"{POST}.REMOVE_BY_PROPERTIES_SIGNS"),
     ),
 )

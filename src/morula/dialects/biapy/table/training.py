@@ -17,6 +17,7 @@ TRAIN: tuple[Key, ...] = (
     Key("TRAIN.EPOCHS", 360, target="training.epochs", convert=same),
     Key("TRAIN.PATIENCE", -1, target="training.patience", convert=positive),
     Key("TRAIN.GRADIENT_CLIP_NORM", 0.0, target="training.clip_norm", convert=positive),
+    # 1 is no accumulation
     Key("TRAIN.ACCUM_ITER", 1, target="training.accumulate", convert=above_one, former=True),
     Key(
         f"{_SCHEDULER}.NAME",
@@ -24,6 +25,7 @@ TRAIN: tuple[Key, ...] = (
         ("", "reduceonplateau", "warmupcosine", "onecycle"),
         target="training.schedule",
     ),
+    # onecycle has a floor of its own, a fixed share of the largest rate
     Key(f"{_SCHEDULER}.MIN_LR", [-1.0], target="training.schedule.floor", condition=f"{_SCHEDULER}.NAME=reduceonplateau|warmupcosine"),
     Key(
         f"{_SCHEDULER}.REDUCEONPLATEAU_FACTOR",
