@@ -29,6 +29,7 @@ def renamed(key: str) -> str:
         ('objects.decoder.seeds', 'training.epochs')
     """
     parts = key.split(".")
+    # sections themselves were never renamed, so one pass over them is enough
     for section, names in RENAMED.items():
         end = len(section)
         if tuple(parts[:end]) == section and len(parts) > end:
@@ -52,6 +53,7 @@ def with_present_names(document: Document) -> tuple[Document, tuple[str, ...]]:
     data, notes = document.data, []
     for section, names in RENAMED.items():
         values = _inside(data, section)
+        # every renamed key gets its note before any is renamed, because notes state the keys as the user wrote them
         for earlier in [name for name in names if isinstance(values, Mapping) and name in values]:
             old, new = (".".join(map(str, (*section, name))) for name in (earlier, names[earlier]))
             line = document.line((*section, earlier))
@@ -59,7 +61,7 @@ def with_present_names(document: Document) -> tuple[Document, tuple[str, ...]]:
             notes.append(place + renaming_note(old, new))
         if isinstance(values, Mapping):
             data = _replaced(data, section, rename_keys(values, names))
-    data = _replaced_tuned(data)
+    data = _replaced_tuned(data)  # a run of an earlier version holds the result of a search, with keys of that version
     return document.with_data(data, renamed_place), tuple(notes)
 
 

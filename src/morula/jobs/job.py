@@ -120,6 +120,6 @@ class Job(Options):
 
     def with_notes(self, notes: Iterable[str]) -> Job:
         """The same job with further notes."""
-        job = self.model_copy()
+        job = self.model_copy()  # jobs are frozen and may be shared
         job._notes = (*self._notes, *notes)
         return job

@@ -175,6 +175,7 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
                 found[key] = tuple(str(folder / each) for each in path)
         return source.model_copy(update=found)
 
+    # relative paths start at the folder of the job file, which later steps do not know
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
     update: dict[str, Options] = {"images": job.images.model_copy(update=sources)}
     if job.network.from_ is not None:
@@ -222,6 +223,7 @@ def _place(error: ErrorDetails, data: object) -> Place:
 
 def _keys(schema: JsonSchemaValue, place: Place, data: object) -> set[str]:
     """Keys that the schema allows at a place of the document."""
+    # pydantic reports an unknown key without the known ones, so they are looked up in the schema for the remedy
     nodes: list[JsonSchemaValue] = [schema]
     for part in place:
         inner = data.get(part) if isinstance(data, dict) else data[part] if isinstance(data, list) and isinstance(part, int) else None

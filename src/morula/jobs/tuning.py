@@ -27,6 +27,7 @@ def changed(job: Job, values: Mapping[str, object]) -> Job:
         >>> changed(job, {"method.threshold": 0.4}).method.threshold
         0.4
     """
+    # through the document rather than model_copy, so that the whole job is validated with the new values
     document = job.model_dump(mode="json", by_alias=True)
     for key, value in values.items():
         if key.startswith(REFINE):

@@ -39,6 +39,7 @@ class ChannelLayout(Configured):
     @cached_property
     def _spans(self) -> list[slice]:
         """Physical channels of each representation."""
+        # the position of a channel in the prediction follows from the widths of those before it
         ends = np.cumsum([representation.width(self.ndim) for representation in self.representations])
         return [slice(int(end) - representation.width(self.ndim), int(end)) for end, representation in zip(ends, self.representations)]
 
@@ -67,6 +68,7 @@ class ChannelLayout(Configured):
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """Codes, numbered where a representation has several channels; then the classes of objects."""
+        # a code alone names a channel where it is unique, so that job files and tables need no numbers
         own = tuple(
             code if span.stop - span.start == 1 else f"{code}{i}"
             for code, span in zip(self.codes, self._spans)

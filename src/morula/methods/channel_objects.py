@@ -56,7 +56,7 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
 
     def fit(self, statistics: ChannelStatistics) -> Parameters:
         """The decoder's parameters, and the thresholds of the foreground where the objects are to cover it."""
-        statistics = statistics.first(self._width)
+        statistics = statistics.first(self._width)  # without the probabilities of the classes, which the decoder does not know
         parameters = self.decoder.fit(statistics)
         return {**parameters, "inside": fit_foreground(self.representations, statistics)} if self._tessellations else parameters
 
@@ -67,9 +67,10 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
 
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """Objects of the decoder, refined as the job states; with classes, the vote of their voxels."""
-
+        # the channels of the decoder come first, the probabilities of the classes after them
         prediction, classes = prediction[: self._width], prediction[self._width :]
 
+        # a function, because only some refinements need the foreground
         def inside(options: Tessellation) -> np.ndarray:
             fitted = parameters["inside"]
             return foreground_mask(prediction, self.representations, fitted, code=options.channel, threshold=options.threshold)
@@ -98,5 +99,6 @@ class ObjectScoring(Scoring):
 
     def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
         """One row per image and threshold, then the pooled ones."""
+        # objects are pooled over the images before the scores are computed, so that an image counts by its number of objects
         rows = [{"image": name, **asdict(score)} for name, scored in scores.items() for score in scored]
         return rows + [{"image": "pooled", **asdict(score)} for score in pool(list(scores.values()))] if scores else rows

@@ -51,6 +51,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
         """Logits of the embedding, with the logit of the initial bandwidth added."""
         if not isinstance(representation, Embedding) or representation.options.radius is None:
             return logits
+        # a bias of the network would do the same but depend on its initial weights; an addition keeps the start exact
         added = logits.new_zeros(logits.shape[1])
         added[self.ndim : -1] = BANDWIDTH_STEPS * (representation.options.start - 1)
         return logits + added.reshape(-1, *(1,) * self.ndim)
@@ -58,8 +59,8 @@ class ChannelTask(ChannelLayout, TrainingTask):
     @property
     def context(self) -> tuple[int, ...]:
         """The largest context of any channel."""
-        each = [representation.context(self.spacing) for representation in self.representations]
-        return tuple(max(axis) for axis in zip(*each))
+        contexts = [representation.context(self.spacing) for representation in self.representations]
+        return tuple(max(lengths) for lengths in zip(*contexts))
 
     def targets(
         self,
@@ -73,7 +74,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
         Objects are extrapolated into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects
         that are not `relevant` are left out of channels of which each object has its own.
         """
-        if unlabelled is not None:
+        if unlabelled is not None:  # contours and distances at the border of the annotation would otherwise be wrong
             labels = extrapolate_objects(labels, unlabelled, self.spacing)
         alone = None if relevant is None else np.where(relevant, labels, labels.dtype.type(0))
         channels = encode_all(self.representations, labels, self.spacing, alone)
@@ -82,15 +83,16 @@ class ChannelTask(ChannelLayout, TrainingTask):
         reference = foreground_reference(self.representations)
         for representation, span in zip(self.representations, self._spans):
             if representation.masked and reference is not None and representation is not reference:
+                # outside objects these channels have no meaning, and another channel already states the foreground
                 weights[span] = inside
                 if representation.star_rays:
                     weights[span] = np.maximum(self._probability(channels, inside), RAYS_OUTSIDE)
-            if unlabelled is not None and (seen := representation.annotated_targets(unlabelled)) is not None:
-                np.multiply(weights[span], np.float32(GUESSED), out=weights[span], where=~seen)
+            if unlabelled is not None and (annotated := representation.annotated_targets(unlabelled)) is not None:
+                np.multiply(weights[span], np.float32(GUESSED), out=weights[span], where=~annotated)
         if self.options.classes is not None:
             more = class_targets(self.options.classes, labels, classes)
             channels, weights = (np.concatenate(parts) for parts in zip((channels, weights), more))
-        if unlabelled is not None:
+        if unlabelled is not None:  # last, because classes and extrapolated targets have weights of their own
             weights[:, unlabelled] = 0
         return Targets(channels, weights, labels if any(channel.embedding for channel in self.representations) else None)
 
@@ -116,7 +118,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
                 weight = rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated or own is None else own)
             share = self.options.weights.get(code, representation.loss_weight)
             target, unit = targets[:, span], self._units[code]
-            target = target if unit == 1 else target / unit
+            target = target if unit == 1 else target / unit  # the network learns values near 1, whatever the length unit
             more = self.options.loss_options.get(name)
             parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share, options=more)
         if self.options.classes is not None:
@@ -133,7 +135,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Every channel through its representation's activation."""
-        channels = []
+        channels = []  # in the order of the options, not of the heads
         for logits, representation in zip(self._logits(outputs), self.representations):
             values, unit = activate(logits, representation.activation), self._units[representation.code]
             channels.append(values if unit == 1 else values * unit)

@@ -31,6 +31,7 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
     @classmethod
     def option_problems(cls, options: MethodOptions, objects: ObjectOptions) -> list[Problem]:
         """Channels that no decoder makes objects of, or not the one that is named; losses that do not fit their channel."""
+        # decoder and losses depend on the channels only, so that any number of axes will do before the images are opened
         method = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
         if problems := method._loss_problems():
             return problems
@@ -64,7 +65,7 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
     def dimension_problems(self) -> list[Problem]:
         """Options of channels and of the decoder for images of other dimensions."""
         problems = []
-        probe = np.ones((4,) * self.ndim, np.uint32)
+        probe = np.ones((4,) * self.ndim, np.uint32)  # options that need another number of axes fail on the smallest image
         for channel in self.representations:
             if channel.code == "Z" and self.ndim == 2:
                 rule = "Z is the offset to the centre along z, which 2D images do not have"
@@ -93,6 +94,7 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
         options = method._embedseg_options
         if sizes is None or options is None:
             return {}
+        # half of the smallest object: noise is removed, but no object that is a little smaller than those of the training images
         least = sizes.smallest // 2 if options.min_object_size is None else options.min_object_size
         radius = round(sizes.radius, 1) if method._embedding_radius is None else method._embedding_radius
         channel = method.options.channels[0].model_dump(mode="json", by_alias=True)

@@ -33,6 +33,7 @@ def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | No
             "method.classes needs the class of each object but the labels come without class images",
             remedy="Name class images, or two-channel labels.",
         )
+    # an object of unknown class stays an object: it only has no part in the loss of the classes
     known = (labels > 0) & (classes != options.ignore) & (classes > 0)
     highest = int(classes[known].max(initial=0))
     if highest > options.number:
@@ -66,6 +67,7 @@ def vote(labels: np.ndarray, probabilities: np.ndarray, n: int) -> tuple[np.ndar
         >>> vote(np.array([[1, 1, 1, 2]]), np.array([[[0.9, 0.8, 0.1, 0.4]], [[0.1, 0.2, 0.9, 0.6]]]), 2)
         (array([1, 2]), array([0.6666667, 1.       ], dtype=float32))
     """
+    # one histogram over (object, class) instead of a mask per object
     inside = labels > 0
     chosen = probabilities[:, inside].argmax(axis=0)
     width = len(probabilities)
@@ -94,5 +96,5 @@ def class_image(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         >>> class_image(np.array([[0, 1, 2]]), np.array([2, 1]))
         array([[0, 2, 1]], dtype=uint8)
     """
-    table = np.concatenate([[0], classes])
+    table = np.concatenate([[0], classes])  # id 0 is the background
     return table.astype(np.uint8 if table.max() <= 255 else np.uint16)[labels]

@@ -59,6 +59,7 @@ def check_loss_options(options: Mapping[str, LossArguments]) -> None:
 
 def unknown_loss(name: str, known: Sequence[str]) -> OptionError:
     """The error for a loss that is not among the known ones."""
+    # the search for similar names would suggest mse
     hint = "l1 is the mean absolute error." if name.lower() == "mae" else did_you_mean(name, list(known)).strip()
     return OptionError("loss.unknown", f"is not a loss; there are {', '.join(known)}", key="losses", value=name, remedy=hint)
 
@@ -69,6 +70,7 @@ def check_class_weights(weights: ClassWeights | None, number: int) -> None:
     Raises:
         OptionError: with both numbers.
     """
+    # "balanced" is computed from each batch, so it fits any number of classes
     if weights not in (None, "balanced") and len(weights) != number:
         raise OptionError(
             "class_weights.length",

@@ -47,7 +47,9 @@ def loss_sums(
     if classes is not None and weight is not None and name in CLASS_WEIGHTED:
         weight = class_weights(target, weight, classes)
     more = dict(options or {})
+    # losses differ in what they take: class numbers, probabilities with their activation, or logits
     if name in OF_CLASSES:
+        # one weight per voxel: classes that exclude each other are scored together
         numbers = target if target.shape[1] == 1 else target.argmax(dim=1, keepdim=True)
         sums = LOSSES.load(name)(logits, numbers, None if weight is None else weight[:, :1], **more)
     elif name in ("dice", "generalized_dice"):

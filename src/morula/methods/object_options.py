@@ -13,6 +13,7 @@ from morula.decoders import DECODERS
 from morula.decoders.options import DecoderOptions
 from morula.labels.refine import REFINEMENTS, RefinementOptions
 from morula.measurement.filter import AnyOfAll
+from morula.measurement.measure import check_extra
 
 
 class Measurement(Options):
@@ -28,9 +29,7 @@ class Measurement(Options):
     @field_validator("extra")
     @classmethod
     def _known_properties(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value:  # scikit-image is slow to import
-            from morula.measurement.measure import check_extra
-
+        if value:  # the list of properties needs scikit-image, which is slow to import
             check_extra(value)
         return value
 

@@ -12,6 +12,7 @@ def stretched(plane: np.ndarray) -> np.ndarray:
         >>> stretched(np.zeros((2, 2))).max()
         np.float32(0.0)
     """
+    # the extremes of a microscopy image are noise and a few hot pixels
     low, high = np.percentile(plane, (1, 99.8))
     return np.clip((plane - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
 

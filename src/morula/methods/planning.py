@@ -1,4 +1,4 @@
-"""What a method plans of a job that leaves it open, and what it rejects."""
+"""The planning interface of methods: values for what a job leaves out, and problems that are reported before training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Facts:
 
 
 class Planning(Configured):
-    """What a method plans, and what it rejects before training."""
+    """Plans values that a job leaves out, and rejects jobs that cannot be trained."""
 
     network: ClassVar[str | None] = None
     """The only network that it trains; `None`: any network that has one set of heads."""

@@ -59,11 +59,11 @@ class Postprocessing(Configured):
 
     @property
     def counted(self) -> Sequence[int]:
-        """Rows of the settled channels whose histograms `fit` needs."""
+        """Rows of the decoder's input whose histograms `fit` needs."""
         return ()
 
     def statistics(self, prediction: np.ndarray) -> ChannelStatistics:
-        """Statistics of settled channels K(Z)YX for `fit`; those of blocks can be merged.
+        """Statistics of the decoder's input K(Z)YX for `fit`; those of blocks can be merged.
 
         Raises:
             DataError: for NaN or infinite values.
@@ -76,7 +76,7 @@ class Postprocessing(Configured):
 
     @abstractmethod
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
-        """The result of settled channels K(Z)YX."""
+        """The result of the decoder's input K(Z)YX (see `settle`)."""
 
     def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """Values to try of the settings between channels and results; empty where nothing can be tuned.

@@ -1,4 +1,4 @@
-"""What a result is compared by: the interface of methods, and the scores of objects."""
+"""Scores of results: the interface of methods, and the scores of objects."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def score_objects(truth: np.ndarray, result: np.ndarray, thresholds: Sequence[fl
         >>> scores.objects[0].tp, scores.slices[0].tp, scores.voxels.tolist()
         (1, 2, [[3, 0], [0, 3]])
     """
+    # objects that are wrongly split or merged along z still score well per slice: both scores together show the kind of error
     planes = [match(*planes, thresholds=thresholds) for planes in zip(truth, result)] if truth.ndim == 3 else []
     voxels = class_table((truth > 0).astype(np.uint8), (result > 0).astype(np.uint8), 2)
     return ObjectScores(match(truth, result, thresholds=thresholds), pool(planes) if planes else (), voxels)
@@ -70,11 +71,11 @@ def object_rows(scores: Mapping[str, ObjectScores]) -> list[Row]:
     """One row per image and threshold, then the pooled ones: those of `match`, `slice_f1`, `foreground_dice`."""
     if not scores:
         return []
-    every = list(scores.values())
+    images = list(scores.values())
     pooled = ObjectScores(
-        pool([each.objects for each in every]),
-        pool([each.slices for each in every]) if all(each.slices for each in every) else (),
-        sum(each.voxels for each in every),  # type: ignore[arg-type]
+        pool([image.objects for image in images]),
+        pool([image.slices for image in images]) if all(image.slices for image in images) else (),
+        sum(image.voxels for image in images),  # type: ignore[arg-type]  # sum starts at 0
     )
     return [
         {

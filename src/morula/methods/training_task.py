@@ -1,4 +1,4 @@
-"""What a network is trained on: the interface of methods."""
+"""The training interface of methods: heads of the network, targets, losses and previews."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TrainingTask(Configured):
             unlabelled: true where a voxel is not annotated; nothing is scored there.
             relevant: true at least on the objects of interest: where it is false, an object that is encoded by itself may be left out.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract, because methods that learn without labels have no targets
 
     @abstractmethod
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
@@ -135,12 +135,13 @@ def advice_on_losses(history: Sequence[Mapping[str, float]]) -> list[str]:
     advice = []
     if len(history) >= 10:
         first, last = history[0]["loss"], history[-1]["loss"]
-        if last > 0.98 * first:
+        if last > 0.98 * first:  # 2 % is within the noise of the batches
             advice.append(
                 f"the loss has not fallen over {len(history)} epochs; try a learning rate ten times higher or lower, "
                 "and inspect the previews in logs/previews"
             )
         validation = [epoch["validation_loss"] for epoch in history if "validation_loss" in epoch]
+        # a rise alone is noise: overfitting needs a training loss that still falls
         if len(validation) >= 10 and validation[-1] > 1.5 * min(validation) and last < first:
             advice.append(
                 "the validation loss has risen to 1.5 times its best while the training loss falls: the network is overfitting; "

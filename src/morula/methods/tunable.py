@@ -18,11 +18,11 @@ def values_per_axis(settings: object, key: str = "") -> Iterator[tuple[str, tupl
         >>> list(values_per_axis({"grid": (2, 2), "steps": 3, "seed_morphology": ({"op": "erode", "radius": (1, 2)},)}))
         [('grid', (2, 2)), ('seed_morphology.0.radius', (1, 2))]
     """
-    if isinstance(settings, tuple | list) and settings and all(isinstance(each, int) for each in settings):
+    if isinstance(settings, tuple | list) and settings and all(isinstance(item, int) for item in settings):
         yield key, tuple(settings)
     elif isinstance(settings, Mapping | tuple | list):
-        for name, each in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
-            yield from values_per_axis(each, f"{key}.{name}" if key else str(name))
+        for name, inner in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+            yield from values_per_axis(inner, f"{key}.{name}" if key else str(name))
 
 
 def object_settings(kind: str, decoder: AnyDecoder, objects: ObjectOptions, truths: Sequence[np.ndarray]) -> Space:
@@ -30,6 +30,7 @@ def object_settings(kind: str, decoder: AnyDecoder, objects: ObjectOptions, trut
 
     `truths` are label images, for the size of objects.
     """
+    # the smallest sizes to remove are tried around the sizes of the true objects
     sizes = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
     space: Space = {"objects.decoder.kind": (kind,)}
     space |= {f"objects.decoder.{key}": values for key, values in decoder.search_space().items()}

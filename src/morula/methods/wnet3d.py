@@ -72,7 +72,7 @@ class WNetTask(TrainingTask):
         """Soft normalised cuts of the classes, and the difference between reconstruction and image, each with its weight."""
         options = self.options
         image, reconstruction = smoothed(batch["image"], options.smoothing, self.spacing), outputs["reconstruction"]
-        # normalised images are not clipped at 0 and 1, where the cross-entropy needs its targets
+        # the targets of a cross-entropy must be between 0 and 1
         target = image if options.reconstruction == "mse" else (image / TOP).clamp(0, 1)
         cuts = {"class_mean": soft_ncuts_sums, "pairwise": soft_ncuts_pairwise_sums}[options.ncuts](
             image,

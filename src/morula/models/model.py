@@ -166,7 +166,7 @@ class Model:
         if image.voxel_size is None or "pixel" in (image.voxel_size.unit, self.voxel_size.unit):
             return []
         trained = self.voxel_size.to(image.voxel_size.unit)
-        # augmentation by zoom covers differences of about a quarter; a larger one changes how large objects look to the network
+        # smaller differences than about a third do not matter much
         ratios = [a / b for a, b in zip(image.spacing, trained.spacing(self.ndim), strict=True)]
         if all(0.75 < ratio < 1.33 for ratio in ratios):
             return []
