@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -65,6 +66,14 @@ class Grid:
         """Number of boxes per axis."""
         return tuple(max(0, math.ceil((n - k) / s)) + 1 for n, k, s in zip(self.extent.shape, self.shape, self.step, strict=True))
 
+    @cached_property
+    def starts(self) -> tuple[np.ndarray, ...]:
+        """Starts of the boxes along each axis: every step, and one whose box ends at the border where the last step leaves a rest."""
+        return tuple(
+            low + (np.minimum(np.arange(count) * s, n - k) if n >= k else np.array([centred(n, k)]))
+            for low, n, k, s, count in zip(self.extent.start, self.extent.shape, self.shape, self.step, self.counts, strict=True)
+        )
+
     def __len__(self) -> int:
         return math.prod(self.counts)
 
@@ -72,10 +81,7 @@ class Grid:
         if not 0 <= index < len(self):
             raise IndexError(index)
         steps = np.unravel_index(index, self.counts)
-        start = []
-        for low, n, k, s, i in zip(self.extent.start, self.extent.shape, self.shape, self.step, steps, strict=True):
-            start.append(low + (min(int(i) * s, n - k) if n >= k else centred(n, k)))
-        return box(start, self.shape)
+        return box([int(along[i]) for along, i in zip(self.starts, steps, strict=True)], self.shape)
 
 
 def box(start: Sequence[int], shape: Sequence[int]) -> Region:

@@ -88,9 +88,9 @@ class Engine:
             return self._planned(whole)
         if builder is None or self.job.predictor.name == "DSB2018Predictor":
             return PatchPlan(whole, whole, tuple((0,) for _ in whole), (0,) * len(whole))
-        starts = tuple(tuple(map(int, each)) for each in PatchGrid.of(whole, builder).starts)
+        positions = tuple(tuple(map(int, starts)) for starts in PatchGrid.of(whole, builder).grid.starts)
         batch = loaders.batch_size * (torch.cuda.device_count() if self.device == "cuda" else 1)
-        return PatchPlan(whole, builder.patch_shape, starts, builder.halo_shape, batch, self.job.predictor.blend)
+        return PatchPlan(whole, builder.patch_shape, positions, builder.halo_shape, batch, self.job.predictor.blend)
 
     def _planned(self, shape: tuple[int, ...]) -> TilePlan:
         """Tiles that take no more memory than the patches of the job with their halo, unless a memory was given."""

@@ -1,66 +1,45 @@
-"""What pytorch-3dunet shows in TensorBoard, under its tags."""
+"""Curves and pictures in TensorBoard, with the tags of pytorch-3dunet."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from morula.dialects.pytorch3dunet.job import FormatterOptions
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
+from morula.training import tracking
 
 Pictures = Mapping[str, np.ndarray]
 """Middle planes by kind (inputs, targets, predictions): NCYX, or NYX of class numbers."""
 
 
-class Board:
-    """Event files in a folder; nothing where the package tensorboard is not installed.
-
-    Attributes:
-        present: whether it is installed.
-    """
+class Board(tracking.Board):
+    """Event files in a folder, with the tags of the original; nothing where the package tensorboard is not installed."""
 
     def __init__(self, folder: Path, options: FormatterOptions) -> None:
-        self.folder, self.options = folder, options
-        self.present = importlib.util.find_spec("tensorboard") is not None
-        self._writer: SummaryWriter | None = None
-
-    def _open(self) -> SummaryWriter:
-        if self._writer is None:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder))
-        return self._writer
+        super().__init__(folder)
+        self.options = options
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Curves."""
+        """Add values to the curves."""
         if self.present:
             for tag, value in values.items():
-                self._open().add_scalar(tag, value, step)
+                self._open(step).add_scalar(tag, value, step)
 
     def pictures(self, planes: Pictures, plane: int, prefix: str, step: int) -> None:
-        """Pictures of a batch; `plane` is the number of the plane shown, `prefix` ``train_`` or ``val_N_``."""
+        """Add the pictures of a batch; `plane` is the number of the plane that is shown, `prefix` ``train_`` or ``val_N_``."""
         if self.present:
             for kind, batch in planes.items():
                 for tag, image in tagged(kind, batch, plane, self.options):
-                    self._open().add_image(prefix + tag, image, step)
-
-    def close(self) -> None:
-        """Write what is held back."""
-        if self._writer is not None:
-            self._writer.close()
+                    self._open(step).add_image(prefix + tag, image, step)
 
 
 def tagged(kind: str, batch: np.ndarray, plane: int, options: FormatterOptions) -> Iterator[tuple[str, np.ndarray]]:
     """Tags and pictures (1 or 3, Y, X) in [0, 1] of a batch NCYX, or NYX of class numbers.
 
-    Predictions and targets of several channels are shown as the channel with the highest value, in colours, unless
-    `log_channelwise` asks for each channel of the prediction; inputs of other than 1 or 3 channels are shown channel by channel.
+    Predictions and targets of several channels are shown as the channel with the highest value, in colours; with `log_channelwise` each
+    channel of the prediction is shown. Inputs with other than 1 or 3 channels are shown channel by channel.
     """
     if kind == "targets" and options.skip_last_target and batch.ndim == 4:
         batch = batch[:, :-1]
@@ -87,6 +66,6 @@ def _spread(image: np.ndarray) -> np.ndarray:
 
 
 def _coloured(labels: np.ndarray) -> np.ndarray:
-    from skimage.color import label2rgb
+    from skimage.color import label2rgb  # only for pictures of labels; slow to import
 
     return label2rgb(labels.astype(np.int64)).transpose(2, 0, 1)

@@ -15,6 +15,7 @@ from morula.core.image import Image
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
 from morula.io.formats.hdf5 import Hdf5
+from morula.io.lazy import View
 from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 
@@ -61,30 +62,21 @@ class Stack:
         return whole[first]
 
 
-class Deep:
-    """An image C(Z)YX seen as CZYX, an image YX as one of one plane.
+class Czyx(View):
+    """An image seen as CZYX; axes that it does not have are of length 1.
 
     Attributes:
-        channels: whether there is an axis for them in the file.
+        channels: whether the file has a channel axis.
     """
 
     def __init__(self, image: Image) -> None:
-        self._view = image.lazy()
-        self._flat = image.ndim_spatial == 2
-        self.shape = (self._view.shape[0], 1, *self._view.shape[1:]) if self._flat else self._view.shape
-        self.ndim = 4
+        image.lazy()  # raises a DataError where there are several time points
+        super().__init__(image.data, [image.axes.find(axis) if axis in image.axes else None for axis in "CZYX"], _fixed(image))
         self.channels = "C" in image.axes
-        self.dtype = self._view.dtype
-        chunks = getattr(image.data, "chunks", None)
-        known = chunks is not None and "".join(image.axes) in ("ZYX", "CZYX")
-        self.chunks = tuple(chunks[-3:]) if known and chunks is not None else None
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        channel, z, *plane = key
-        return self._view[(channel, *plane)][:, None][:, z] if self._flat else self._view[key]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[(slice(None),) * 4], dtype=dtype)
+def _fixed(image: Image) -> dict[int, int]:
+    return {image.axes.index("T"): 0} if "T" in image.axes else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +131,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, .
             )
         image = Image(image.data, Axes("CZYX"[4 - len(shape) :]), image.voxel_size, image.source)
     spacing = image.spacing if image.voxel_size is not None else (1.0,) * image.ndim_spatial
-    return Deep(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
+    return Czyx(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
 
 
 def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileOptions]:
@@ -229,7 +221,7 @@ def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]
     pairs, _ = pair_images(folder / "images", folder / "masks" if labels else None)
     found = []
     for pair in pairs:
-        raw = Deep(read(pair.raw))
+        raw = Czyx(read(pair.raw))
         truth = () if pair.labels is None else (open_array(pair.labels),)
         if truth and truth[0].shape[1:] != raw.shape[1:]:
             raise DataError(
