@@ -39,7 +39,7 @@ def arrays():
 def test_values_and_targets_are_the_originals(case, arrays):
     given, expected = arrays[f"{case['name']}_in"], arrays[f"{case['name']}_out"]
     kind = TRANSFORMS[case["cls"]]
-    options = kind.options.model_validate({"name": case["cls"], **case["kwargs"]})
+    options = kind.model_validate({"name": case["cls"], **case["kwargs"]})
     if case["cls"] == "RandomLabelToAffinities":  # its draw is our own: the result is that of one of the offsets and axes
         found = {encoded([options], given, np.random.default_rng(seed)).tobytes() for seed in range(60)}
         assert expected.astype(np.int32).tobytes() in {np.frombuffer(each, np.int32).tobytes() for each in found}
@@ -61,9 +61,9 @@ def test_values_and_targets_are_the_originals(case, arrays):
 def test_every_name_and_default_can_be_written():
     needed = {"offsets": [1], "xy_offsets": [1], "z_offsets": [1], "spline_order": 0}
     for name, kind in TRANSFORMS.items():
-        fields = kind.options.model_fields
+        fields = kind.model_fields
         given = {key: value for key, value in needed.items() if key in fields and fields[key].is_required()}
-        assert kind.options.model_validate({"name": name, **given}).name == name
+        assert kind.model_validate({"name": name, **given}).name == name
 
 
 def test_smoothed_noise_is_what_the_gaussian_filter_leaves_of_white_noise():

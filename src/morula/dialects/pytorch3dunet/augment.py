@@ -1,17 +1,25 @@
-"""The random transforms of pytorch-3dunet as native augmentations: drawn into a record once, then applied to raw, label and weight."""
+"""The transforms of pytorch-3dunet as native augmentations, which are drawn once per patch and applied to raw data, labels and weights.
+
+The original gives raw data and labels the same random numbers by seeding one generator per list. Here the random part is drawn once::
+
+    list raw --> augmentations --draw--> warp, orientation, intensities --apply--> raw data
+                                              |        |
+                                              +--------+--------------> labels, weights --> targets
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from morula.core.errors import DataError
 from morula.core.orientation import Orientation
 from morula.data.augment.affine import Rotate, RotateOptions
-from morula.data.augment.base import Augmentation, AugmentationOptions, draw
+from morula.data.augment.base import AnyAugmentation, AnyIntensity, AugmentationOptions, draw
 from morula.data.augment.base import Intensity as Values
 from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
 from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
@@ -24,7 +32,7 @@ from morula.dialects.pytorch3dunet.targets import affinities, affinity, appended
 
 @dataclass(frozen=True)
 class Statistics:
-    """Intensities of a whole volume, for ``global_normalization``."""
+    """Statistics of the intensities of a whole volume, for ``global_normalization``."""
 
     mean: float
     std: float
@@ -35,21 +43,21 @@ class Statistics:
 
 
 class QuarterTurn(Rotate90):
-    """0 to 3 quarter turns about z, equally likely; of patches whose edges differ, the turned region is read."""
+    """0 to 3 rotations by 90 degrees about z, equally likely. Where the edges y and x differ, the rotated region is read."""
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
         """See `Augmentation.draw`."""
         return super().draw(rng, (1, shape[-1], shape[-1]), spacing)
 
 
-def augmentations(transforms: Sequence[kinds.Transform], statistics: Statistics | None = None) -> list[Augmentation[Any]]:
-    """All transforms of a raw list in order: those that move voxels, and those that change values."""
-    return [made for each in transforms for made in (*moves([each]), *values([each], statistics))]
+def augmentations(transforms: Sequence[kinds.Transform], statistics: Statistics | None = None) -> list[AnyAugmentation]:
+    """All transforms of the raw list in order: those that move voxels and those that change values."""
+    return [one for each in transforms for one in (*moves([each]), *values([each], statistics))]
 
 
-def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
+def moves(transforms: Sequence[kinds.Transform]) -> list[AnyAugmentation]:
     """The transforms of a list that move voxels, as native augmentations; lengths are voxels."""
-    found: list[Augmentation[Any]] = []
+    found: list[AnyAugmentation] = []
     for each in transforms:
         match each:
             case kinds.RandomFlip():
@@ -57,7 +65,7 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
             case kinds.RandomRotate90():
                 found.append(QuarterTurn(Rotate90Options(plane="yx")))
             case kinds.RandomRotate():
-                about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is in neither
+                about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is not in the plane
                 found.append(Rotate(RotateOptions.model_validate({"probability": 1.0, "degrees": each.angle_spectrum, "about": about})))
             case kinds.ElasticDeformation():
                 axes = "zyx" if each.apply_3d else "yx"
@@ -70,7 +78,7 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[Augmentation[Any]]:
 
 
 class Scaling(Values[AugmentationOptions]):
-    """Brings values to scale; nothing is random."""
+    """Normalises values; nothing is random."""
 
     name = "scaling"
 
@@ -88,7 +96,7 @@ class Scaling(Values[AugmentationOptions]):
 
 
 class Varying(Values[AugmentationOptions]):
-    """Changes values by a strength drawn evenly between two numbers; noise follows a seed drawn with it."""
+    """Changes values by a strength drawn uniformly between two numbers; noise uses a seed that is drawn with it."""
 
     name = "varying"
 
@@ -105,14 +113,14 @@ class Varying(Values[AugmentationOptions]):
         return self.function(image, *record)
 
 
-def values(transforms: Sequence[kinds.Transform], statistics: Statistics | None = None) -> list[Values[Any]]:
+def values(transforms: Sequence[kinds.Transform], statistics: Statistics | None = None) -> list[AnyIntensity]:
     """The transforms of a list that change values, in order, as native augmentations of float patches CZYX.
 
     Args:
         transforms: the list.
-        statistics: of the whole volume, where ``global_normalization`` is on.
+        statistics: of the whole volume, with ``global_normalization``.
     """
-    found: list[Values[Any]] = []
+    found: list[AnyIntensity] = []
     for each in transforms:
         match each:
             case kinds.Standardize() | kinds.PercentileNormalizer() | kinds.Normalize() | kinds.ToTensor():
@@ -136,7 +144,7 @@ def values(transforms: Sequence[kinds.Transform], statistics: Statistics | None 
 
 
 def _scaled(each: kinds.Transform, statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings a patch CZYX to scale: the native normalisation of the patch, or stated numbers."""
+    """The normalisation of a patch CZYX: that of the patch itself, or by numbers from the job or the whole volume."""
     match each:
         case kinds.Standardize(mean=float(mean), std=float(std)):
             return _fixed(mean, max(std, each.eps))
@@ -176,8 +184,6 @@ def _between_extremes(patch: np.ndarray, each: kinds.Normalize) -> np.ndarray:
 
 
 def _blurred(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
     return np.stack([gaussian_filter(channel, sigma, mode="nearest") for channel in patch])
 
 
@@ -189,27 +195,26 @@ def _with_poisson(patch: np.ndarray, mean: float, seed: int) -> np.ndarray:
 
 
 def encoded(transforms: Sequence[kinds.Transform], labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels ZYX or CZYX after the transforms of a list that do not move voxels, in order.
+    """Labels ZYX or CZYX after the transforms of a list that do not move voxels.
 
     Args:
         transforms: the list.
-        labels: of a patch that was moved already.
-        rng: of what is random in them.
+        labels: of a patch, after flips, rotations and deformations.
+        rng: for random transforms.
 
     Raises:
-        DataError: for labels with channels where one label image is expected.
+        DataError: for labels with channels where a transform needs one label image.
     """
     for each in transforms:
-        role = kinds.TRANSFORMS[each.name].role
         if isinstance(each, kinds.ToTensor | kinds.LabelToTensor):
             labels = _typed(each, labels)
-        elif role == "values":
+        elif each.role == "values":
             volume = labels if labels.ndim == 4 else labels[None]
             for change in values([each]):
                 record = change.draw(rng, volume.shape[1:], (1.0, 1.0, 1.0))
                 volume = volume if record is None else change.apply(volume.astype(np.float32), record, (1.0, 1.0, 1.0))
             labels = volume if labels.ndim == 4 else volume[0]
-        elif role == "labels":
+        elif each.role == "labels":
             labels = _labelled(each, labels, rng)
     return labels
 
@@ -230,7 +235,7 @@ def _labelled(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generato
         if labels.ndim != 4 or len(labels) != 3:
             raise DataError(
                 "labels.rgb_channels",
-                f"RgbToLabel takes three channels but was given labels of shape {labels.shape}",
+                f"RgbToLabel needs three channels, but the labels have the shape {labels.shape}",
                 remedy="Leave it out.",
             )
         red, green, blue = labels.astype(np.int64)
@@ -240,12 +245,12 @@ def _labelled(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generato
     if labels.ndim != 3:
         raise DataError(
             "labels.channels",
-            f"{each.name} takes one label image but was given {len(labels)} channels",
+            f"{each.name} needs one label image, but there are {len(labels)} channels",
             remedy="Name one data set in loaders.label_internal_path, or leave the transform out.",
         )
     if isinstance(each, kinds.Relabel):
-        fresh = renumbered(labels, connected=each.run_cc, ignore_label=each.ignore_label)
-        return np.stack([fresh, labels]) if each.append_original else fresh
+        new = renumbered(labels, connected=each.run_cc, ignore_label=each.ignore_label)
+        return np.stack([new, labels]) if each.append_original else new
     channels = _channels(each, labels, rng)
     if getattr(each, "append_label", False):
         channels.append(appended(labels, getattr(each, "ignore_index", None)))
@@ -253,7 +258,7 @@ def _labelled(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generato
 
 
 def _channels(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """What a transform makes of one label image, before the labels are appended."""
+    """The channels that a transform makes from one label image, before the labels are appended."""
     ignored = getattr(each, "ignore_index", None)
     match each:
         case kinds.StandardLabelToBoundary():
@@ -295,13 +300,13 @@ def _blob_channels(each: kinds.BlobsToMask, labels: np.ndarray) -> list[np.ndarr
 # --- public ------------------------------------------------------------------------------------------------------------------------------
 
 
-def transform_raw(transforms: Sequence[Mapping[str, Any]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Apply the transforms of a list ``transformer.raw`` that change values; those that move voxels need the data set (`build_dataset`).
+def transform_raw(transforms: Sequence[Mapping[str, object]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Apply the transforms of a list ``transformer.raw`` that change values; `build_dataset` applies those that move voxels too.
 
     Args:
         transforms: entries of the list, as in a job file.
         raw: patch (Z, Y, X) or (C, Z, Y, X).
-        seed: of the random transforms.
+        seed: for the random transforms.
 
     Returns:
         The patch as float32 of the same shape.
@@ -319,20 +324,20 @@ def transform_raw(transforms: Sequence[Mapping[str, Any]], raw: np.ndarray, *, s
     return changed if raw.ndim == 4 else changed[0]
 
 
-def transform_label(transforms: Sequence[Mapping[str, Any]], label: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Apply the transforms of a list ``transformer.label`` that make targets; those that move voxels need the data set (`build_dataset`).
+def transform_label(transforms: Sequence[Mapping[str, object]], label: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Apply the transforms of a list ``transformer.label`` that make targets; `build_dataset` applies those that move voxels too.
 
     Args:
         transforms: entries of the list, as in a job file.
         label: label image (Z, Y, X), or channels (C, Z, Y, X).
-        seed: of `RandomLabelToAffinities`.
+        seed: for `RandomLabelToAffinities`.
 
     Returns:
         The target, (C, Z, Y, X) after a transform that makes channels.
 
     Raises:
         UnknownNameError: for a transform that does not exist.
-        DataError: for labels that a transform cannot take.
+        DataError: for labels that a transform cannot use.
 
     Examples:
         >>> transform_label([{"name": "BlobsToMask"}], np.array([[[0, 3, 3]]])).tolist()

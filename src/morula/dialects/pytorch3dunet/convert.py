@@ -146,7 +146,7 @@ def _method(job: Job, lists: Lists, notes: _Notes) -> dict[str, Any]:
 
 def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> dict[str, Any]:
     for each in lists.label:
-        if kinds.TRANSFORMS[each.name].role == "labels" and not isinstance(each, _LABEL_TYPES):
+        if each.role == "labels" and not isinstance(each, _LABEL_TYPES):
             raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss['name']}", each.name)
     name = "weighted_ce" if loss["name"] == "WeightedCrossEntropyLoss" else "ce"
     found: dict[str, Any] = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
@@ -221,7 +221,7 @@ def _channels(lists: Lists, notes: _Notes) -> list[Any]:
             case kinds.LabelToAffinities(aggregate_affinities=False) | kinds.LabelToZAffinities():
                 notes.add(key, "affinities are 1 where two voxels share an object and compare the voxel itself with one before it here.")
                 return [{"A": {"offsets": _offsets(each)}}]
-            case _ if kinds.TRANSFORMS[each.name].role == "labels" and not isinstance(each, (*_LABEL_TYPES, kinds.Relabel)):
+            case _ if each.role == "labels" and not isinstance(each, (*_LABEL_TYPES, kinds.Relabel)):
                 raise _refuse(key, f"{each.name} makes the targets", each.name)
     return ["F"]
 
@@ -306,7 +306,7 @@ def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> dict[str
     if len(scalings) > 1:
         notes.add(key, f"only the first of {', '.join(each.name for each in scalings)} is converted.")
     before = lists.raw[: lists.raw.index(scalings[0])]
-    if any(kinds.TRANSFORMS[each.name].role == "values" and not isinstance(each, _LABEL_TYPES) for each in before):
+    if any(each.role == "values" and not isinstance(each, _LABEL_TYPES) for each in before):
         notes.add(key, f"{scalings[0].name} comes before all random changes of intensity.")
     return _scale(scalings[0], loaders, notes)
 
@@ -429,5 +429,5 @@ def _validation_notes(job: Job, loaders: LoadersOptions, trainer: TrainerOptions
     builder, lists = loaders.val.slice_builder, parse_lists(loaders.val.transformer)
     if builder is not None and builder.stride_shape != builder.patch_shape:
         notes.add("loaders.val.slice_builder", "validation patches cover each image once.")
-    if any(kinds.TRANSFORMS[each.name].role in ("spatial", "crop") or hasattr(each, "execution_probability") for each in lists.raw):
+    if any(each.role in ("spatial", "crop") or hasattr(each, "execution_probability") for each in lists.raw):
         notes.add("loaders.val.transformer.raw", "random transforms are left out.")

@@ -405,4 +405,4 @@ def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: st
     if kind.role == "labels" and part == "raw":
         reader.wrong(place, f"{name} makes targets of labels and cannot stand in the list raw. Move it to the list label.")
         return
-    reader.options(kind.options, entry, place, DEAD_TRANSFORM)
+    reader.options(kind, entry, place, DEAD_TRANSFORM)

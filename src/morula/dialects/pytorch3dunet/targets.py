@@ -1,4 +1,4 @@
-"""What pytorch-3dunet makes of label patches: boundaries, masks and affinities, channel by channel."""
+"""Targets of pytorch-3dunet from label patches: boundaries, masks and affinities, one channel each."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from skimage.measure import label
+from skimage.segmentation import find_boundaries
 
 Mode = Literal["thick", "inner", "outer"]
-_EXACT = 2**24  # whole numbers up to here are exact in float32, which targets are turned to
+_EXACT = 2**24  # integers up to here are exact in float32, the type of targets
 
 
 def boundary(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
-    """Where a voxel ZYX has a neighbour of another id, across faces and edges, int32.
+    """Voxels ZYX with a neighbour of another id across a face or an edge, int32.
 
-    ``inner``: those inside objects. ``outer``: those in the background, and where two objects touch (corners count) both sides.
+    ``inner``: only voxels in objects. ``outer``: only voxels in the background, and both sides where two objects touch (corners included).
 
     Examples:
         >>> boundary(np.array([[[0, 0, 1, 1, 1, 2, 2]]]), "inner")
         array([[[0, 0, 1, 0, 1, 1, 0]]], dtype=int32)
     """
-    from skimage.segmentation import find_boundaries
-
     return find_boundaries(labels, connectivity=2, mode=mode).astype(np.int32)
 
 
 def affinity(labels: np.ndarray, axis: int, offset: int) -> np.ndarray:
-    """Where the two voxels `offset` apart along an axis, centred on the voxel, have other ids; ZYX int32. Borders are mirrored.
+    """Voxels ZYX at which the ids of two voxels `offset` apart along an axis differ, int32.
+
+    The pair is centred on the voxel, and borders are mirrored.
 
     Examples:
         >>> affinity(np.array([[[1, 1, 1, 2, 2, 2]]]), 2, 2)
@@ -34,7 +36,7 @@ def affinity(labels: np.ndarray, axis: int, offset: int) -> np.ndarray:
     """
     n = labels.shape[axis]
     first = np.arange(n) - offset // 2
-    period = 2 * n
+    period = 2 * n  # positions beyond the border are reflected, with the border voxel repeated: 2 1 0 | 0 1 2
     folded = [np.where(place < n, place, period - 1 - place) for place in (first % period, (first + offset) % period)]
     low, high = (labels.take(place, axis=axis) for place in folded)
     return (low != high).astype(np.int32)
@@ -50,24 +52,24 @@ def affinities(labels: np.ndarray, offsets: Sequence[int], z_offsets: Sequence[i
 
 
 def restored(channel: np.ndarray, labels: np.ndarray, ignore_index: int | None) -> np.ndarray:
-    """The channel with the label to be ignored put back where it was."""
+    """The channel with the ignored label at the voxels that had it."""
     return channel if ignore_index is None else np.where(labels == ignore_index, channel.dtype.type(ignore_index), channel)
 
 
 def appended(labels: np.ndarray, ignore_index: int | None = None) -> np.ndarray:
-    """Labels to be carried beside a target; ids too high for float32 are numbered anew, which keeps the objects apart."""
+    """Labels as a channel of a target. Ids that are too high for float32 are renumbered, so that no two objects become one."""
     if labels.size == 0 or int(labels.max()) <= _EXACT:
         return labels
     ids, place = np.unique(labels, return_inverse=True)
-    fresh = np.arange(1, len(ids) + 1)
-    fresh[ids == 0] = 0
+    new = np.arange(1, len(ids) + 1)
+    new[ids == 0] = 0
     if ignore_index is not None:
-        fresh[ids == ignore_index] = ignore_index
-    return fresh[place.reshape(labels.shape)]
+        new[ids == ignore_index] = ignore_index
+    return new[place.reshape(labels.shape)]
 
 
 def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int | None = None) -> np.ndarray:
-    """Consecutive ids, of parts that are connected (corners count) or of the ids as they are. Voxels of `ignore_label` become 0.
+    """Consecutive ids of connected components (across corners), or of the ids as they are. Voxels of `ignore_label` become 0.
 
     Examples:
         >>> renumbered(np.array([[[10, 10, 0, 6, 10]]]))
@@ -76,7 +78,5 @@ def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int 
         array([[[2, 2, 0, 1, 2]]])
     """
     if connected:
-        from skimage.measure import label
-
         labels = label(labels, background=ignore_label)
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
