@@ -15,6 +15,7 @@ from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOp
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices, labelled
 from morula.dialects.pytorch3dunet.volumes import Stack, open_array, open_volumes
 from morula.io.write import write
+from morula.testing.errors import raises
 
 TRAIN = """
 model: {name: UNet3D, in_channels: 1, out_channels: 1, f_maps: [4, 8], num_groups: 4, pool_kernel_size: 3}
@@ -40,7 +41,7 @@ def job(tmp_path, text):
     return path
 
 
-def test_a_job_is_read_and_what_has_no_effect_is_named_with_its_line(tmp_path):
+def test_keys_without_effect(tmp_path):
     read = read_job(job(tmp_path, TRAIN))
     assert read.loaders.train.slice_builder.stride_shape == (4, 32, 32)
     assert read.trainer.validate_after_iters == 200
@@ -48,20 +49,22 @@ def test_a_job_is_read_and_what_has_no_effect_is_named_with_its_line(tmp_path):
     assert "Write pools" in read.remarks[0].message
 
 
-def test_everything_that_is_wrong_comes_at_once(tmp_path):
+def test_all_problems_at_once(tmp_path):
     text = TRAIN.replace("max_num_epochs", "max_num_epoch").replace("UNet3D", "UNet4D").replace("threshold: 0.1", "threshold: 2")
     text = text.replace("[8, 64, 64], stride_shape: [8, 64, 64]", "[8, 64, 32], stride_shape: [8, 64, 64]")
     with pytest.raises(JobError) as caught:
         read_job(job(tmp_path, text))
-    said = {problem.key: str(problem) for problem in caught.value.problems}
-    assert "Did you mean 'UNet3D'" in said["model.name"]
-    assert "Did you mean 'max_num_epochs'" in said["trainer.max_num_epoch"]
-    assert "is missing" in said["trainer.max_num_epochs"]
-    assert "skip_shape_check" in said["loaders.val.slice_builder"]
-    assert "train.yml:11" in said["loaders.train.slice_builder.threshold"]
+    assert {problem.key: problem.code for problem in caught.value.problems} == {
+        "model.name": "job.unknown_name",
+        "trainer.max_num_epoch": "job.unknown_key",
+        "trainer.max_num_epochs": "option.missing",
+        "loaders.val.slice_builder": "patch.too_small",
+        "loaders.train.slice_builder.threshold": "option.range",
+    }
+    assert {problem.line for problem in caught.value.problems if problem.code == "option.range"} == {11}
 
 
-def test_flags_go_before_the_file(tmp_path):
+def test_overrides(tmp_path):
     text = "model: {name: UNet3D, in_channels: 1, out_channels: 1}\nloaders: {test: {file_paths: [a.h5], slice_builder: " + (
         "{patch_shape: [8, 64, 64], stride_shape: [8, 64, 64]}}}\n"
     )
@@ -77,7 +80,7 @@ def test_flags_go_before_the_file(tmp_path):
     assert read.plain.model_path == "best.pytorch"
     assert read.loaders.test.file_paths == ("c.h5",)
     assert read.loaders.test.slice_builder.patch_shape == (16, 64, 64)
-    with pytest.raises(JobError, match="no section predictor"):
+    with raises("job.no_section", key="predictor.name"):
         read_job(tmp_path / "train.yml", "predict", overrides={"predictor.name": "x"})
 
 
@@ -95,7 +98,7 @@ def test_positions_of_the_original(length, patch, stride):
 
 @pytest.mark.parametrize("ignore", [None, 3])
 @pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 5, 12, 30)])
-def test_labelled_voxels_are_counted_patch_by_patch(shape, ignore, monkeypatch):
+def test_labelled_voxels_per_patch(shape, ignore, monkeypatch):
     monkeypatch.setattr("morula.dialects.pytorch3dunet.slice_builders._BLOCK", 200)
     labels = np.random.default_rng(0).integers(0, 5, shape)
     grid = PatchGrid.of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
@@ -105,7 +108,7 @@ def test_labelled_voxels_are_counted_patch_by_patch(shape, ignore, monkeypatch):
         assert counts[index] == np.count_nonzero((patch != 0) & (patch != ignore))
 
 
-def test_filtered_patches_are_those_that_the_original_keeps():
+def test_filtered_patches_of_the_original():
     labels = (np.random.default_rng(1).random((1, 8, 30, 30)) < np.linspace(0, 1, 30)).astype(np.uint16)
     options = SliceBuilderOptions(
         name="FilterSliceBuilder", patch_shape=(4, 6, 6), stride_shape=(2, 3, 3), skip_shape_check=True, threshold=0.5, slack_acceptance=0.2
@@ -119,7 +122,7 @@ def test_filtered_patches_are_those_that_the_original_keeps():
     ]
     found = build_slices((8, 30, 30), options, labels)
     assert [found[i].start for i in range(len(found))] == expected
-    with pytest.raises(DataError, match="Lower slice_builder"):
+    with raises("patch.nothing_labelled"):
         build_slices((8, 30, 30), options.model_copy(update={"slack_acceptance": 0.0}), labels * 0)
 
 
@@ -130,7 +133,7 @@ def digest(path):
 @pytest.mark.parametrize(
     ("shape", "seen"), [((4, 6, 5), (1, 4, 6, 5)), ((3, 4, 6, 5), (3, 4, 6, 5)), ((1, 6, 5), (1, 1, 6, 5)), ((2, 1, 6, 3), (2, 1, 6, 3))]
 )
-def test_data_sets_are_czyx_whatever_their_shape_and_the_file_stays(tmp_path, shape, seen):
+def test_data_sets_are_czyx(tmp_path, shape, seen):
     path = tmp_path / "a.h5"
     values = np.random.default_rng(0).random(shape).astype(np.float32)
     with h5py.File(path, "w") as file:
@@ -151,7 +154,7 @@ def loaders(paths, **options):
     return LoadersOptions.model_validate({"train": {"file_paths": paths, "slice_builder": builder}, **options})
 
 
-def test_folders_lists_of_data_sets_and_weights(tmp_path):
+def test_folders_and_weights(tmp_path):
     for name in ("s10.h5", "s2.hdf5"):
         with h5py.File(tmp_path / name, "w") as file:
             file["r1"], file["r2"] = np.zeros((4, 6, 5), np.uint8), np.ones((2, 4, 6, 5), np.uint16)
@@ -168,7 +171,7 @@ def test_folders_lists_of_data_sets_and_weights(tmp_path):
     assert int(first.weight[0, 0, 0, 0]) == 3
 
 
-def test_tiff_and_ome_zarr_stand_for_hdf5(tmp_path):
+def test_tiff_and_ome_zarr(tmp_path):
     raw, label = np.arange(120, dtype=np.uint16).reshape(4, 6, 5), np.ones((4, 6, 5), np.uint16)
     for folder, values in (("images", raw), ("labels", label)):
         (tmp_path / "tif" / folder).mkdir(parents=True)
@@ -184,13 +187,13 @@ def test_tiff_and_ome_zarr_stand_for_hdf5(tmp_path):
         np.testing.assert_array_equal(np.asarray(volume.labels[0])[0], label)
 
 
-def test_what_is_missing_or_does_not_fit_is_said(tmp_path):
+def test_missing_and_mismatched_files(tmp_path):
     write(tmp_path / "a.tif", np.zeros((4, 6, 5), np.uint8), axes="ZYX")
-    with pytest.raises(MissingFileError, match="no label of"):
+    with raises("volume.labels_missing"):
         open_volumes(loaders([str(tmp_path / "a.tif")]), "train")
     with pytest.raises(MissingFileError, match="none"):
         open_volumes(loaders([str(tmp_path / "none.h5")]), "train")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["raw"], file["label"] = np.zeros((4, 6, 5)), np.zeros((4, 6, 6), np.uint8)
-    with pytest.raises(DataError, match="must have the same shape"):
+    with raises("image.shapes_differ"):
         open_volumes(loaders([str(tmp_path / "b.h5")]), "train")

@@ -1,9 +1,8 @@
-"""Values of a job of pytorch-3dunet that do not go with values of other sections. Needs no torch."""
+"""Values of a job of pytorch-3dunet that contradict values of other sections. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from morula.core.errors import Problem
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOptions
@@ -15,8 +14,8 @@ OF_CLASSES = ("CrossEntropyLoss", "WeightedCrossEntropyLoss", "PixelWiseCrossEnt
 """Losses of classes that exclude each other."""
 
 
-def training_conflicts(config: Mapping[str, Any], loaders: LoadersOptions | None) -> Iterator[Problem]:
-    """What makes a training useless or impossible: one class alone, a 2D network on patches of several planes.
+def training_conflicts(config: Mapping[str, object], loaders: LoadersOptions | None) -> Iterator[Problem]:
+    """Values that make a training useless or impossible: a single class, or a 2D network on patches of several planes.
 
     Examples:
         >>> model = {"out_channels": 1, "final_sigmoid": False}
@@ -25,7 +24,7 @@ def training_conflicts(config: Mapping[str, Any], loaders: LoadersOptions | None
     """
     model, loss = _section(config, "model"), _section(config, "loss").get("name")
     if loss in OF_CLASSES and model.get("out_channels") == 1:
-        rule = f"{loss} compares classes, and one class alone is always right"
+        rule = f"{loss} compares classes, and a single class is always right"
         remedy = "Write one output channel per class, the background included."
         yield Problem("model.out_channels", rule, code="model.one_class", value=1, remedy=remedy)
     elif _softmax(model) and model.get("out_channels") == 1:
@@ -37,8 +36,8 @@ def training_conflicts(config: Mapping[str, Any], loaders: LoadersOptions | None
             yield from _planes(model, phase.slice_builder, f"loaders.{name}.slice_builder", halo=False)
 
 
-def training_warnings(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """A final activation that is not the one that the loss trains: predictions and `eval_metric` use it.
+def training_warnings(config: Mapping[str, object]) -> Iterator[Problem]:
+    """A final activation, which predictions and `eval_metric` use, other than the one that the loss trains.
 
     Examples:
         >>> [problem.key for problem in training_warnings({"model": {"out_channels": 3}, "loss": {"name": "CrossEntropyLoss"}})]
@@ -56,8 +55,8 @@ def training_warnings(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("model.final_sigmoid", rule, code="model.activation_against_loss", value=not softmax, remedy=remedy)
 
 
-def prediction_conflicts(predictor: PredictorOptions, loaders: LoadersOptions, model: Mapping[str, Any]) -> Iterator[Problem]:
-    """Values of a prediction job that exclude each other.
+def prediction_conflicts(predictor: PredictorOptions, loaders: LoadersOptions, model: Mapping[str, object]) -> Iterator[Problem]:
+    """Values of a prediction job that contradict each other.
 
     Examples:
         >>> options = PredictorOptions(prediction_channel=2)
@@ -69,18 +68,18 @@ def prediction_conflicts(predictor: PredictorOptions, loaders: LoadersOptions, m
         rule = f"the model has the channels 0 to {channels - 1}"
         yield Problem(key, rule, code="prediction.no_such_channel", value=channel, remedy="Choose one of them.")
     if channel is not None and predictor.save_segmentation:
-        rule = "excludes save_segmentation, which compares all channels"
+        rule = "cannot be combined with save_segmentation, which compares all channels"
         yield Problem(key, rule, code="prediction.options_exclude_each_other", value=channel, remedy="Leave one of the two out.")
     if predictor.performance_metric is not None and predictor.gt_internal_path is None:
-        rule = "is missing; performance_metric needs the data set of the ground truth"
+        rule = "is missing, and performance_metric needs the data set of the ground truth"
         yield Problem("predictor.gt_internal_path", rule, code="prediction.no_ground_truth", remedy="Name it.")
     if (predictor.backend, predictor.precision) == ("openvino", "bf16"):
-        remedy = "Write fp16, which is as fast and more exact, or fp32."
+        remedy = "Write fp16, which is as fast and more accurate, or fp32."
         rule = "backend openvino does not compute in bf16"
         yield Problem("predictor.precision", rule, code="prediction.precision", value="bf16", remedy=remedy)
     if (loaders.dataset == "DSB2018Dataset") != (predictor.name == "DSB2018Predictor"):
-        rule = f"does not go with loaders.dataset {loaders.dataset}"
-        remedy = "Use DSB2018Predictor with DSB2018Dataset, and neither of them otherwise."
+        rule = f"does not match loaders.dataset {loaders.dataset}"
+        remedy = "DSB2018Predictor and DSB2018Dataset are used together."
         yield Problem("predictor.name", rule, code="prediction.options_exclude_each_other", value=predictor.name, remedy=remedy)
     builder = None if loaders.test is None else loaders.test.slice_builder
     if builder is None:
@@ -88,23 +87,23 @@ def prediction_conflicts(predictor: PredictorOptions, loaders: LoadersOptions, m
     if any(stride > patch for stride, patch in zip(builder.stride_shape, builder.patch_shape, strict=True)):
         rule = f"is longer than patch_shape {list(builder.patch_shape)}, so voxels between patches get no prediction"
         value, key = list(builder.stride_shape), "loaders.test.slice_builder.stride_shape"
-        yield Problem(key, rule, code="patch.gaps", value=value, remedy="Write strides of at most the edges of the patch.")
+        yield Problem(key, rule, code="patch.gaps", value=value, remedy="Write strides that are not longer than the patch.")
     yield from _planes(model, builder, "loaders.test.slice_builder", halo=True)
 
 
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _section(config: Mapping[str, object], name: str) -> Mapping[str, object]:
     section = config.get(name)
     return section if isinstance(section, Mapping) else {}
 
 
-def _softmax(model: Mapping[str, Any]) -> bool:
+def _softmax(model: Mapping[str, object]) -> bool:
     return model.get("is_segmentation", True) is True and model.get("final_sigmoid", True) is False
 
 
-def _planes(model: Mapping[str, Any], builder: SliceBuilderOptions, key: str, *, halo: bool) -> Iterator[Problem]:
-    """Patches of several planes for a network that sees one."""
+def _planes(model: Mapping[str, object], builder: SliceBuilderOptions, key: str, *, halo: bool) -> Iterator[Problem]:
+    """Patches of several planes for a network of two dimensions."""
     margin = builder.halo_shape[0] if halo else 0
     if str(model.get("name")).endswith("2D") and (builder.patch_shape[0], margin) != (1, 0):
-        rule = f"{model['name']} sees one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")
-        remedy = f"Write 1 for z{', and 0 in halo_shape' if halo else ''}, or take a 3D network."
+        rule = f"{model['name']} computes one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")
+        remedy = f"Write 1 for z{', and 0 in halo_shape' if halo else ''}, or use a 3D network."
         yield Problem(f"{key}.patch_shape", rule, code="patch.planes_for_2d_network", value=list(builder.patch_shape), remedy=remedy)

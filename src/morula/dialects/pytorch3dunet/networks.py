@@ -26,46 +26,32 @@ class ModelOptions(Options):
 
     name: str
     """Class of the network."""
-
     in_channels: PositiveInt
     """Channels of the raw data."""
-
     out_channels: PositiveInt
     """Channels of the prediction."""
-
     final_sigmoid: bool = True
     """Sigmoid of each channel; otherwise softmax over the channels."""
-
     is_segmentation: bool = True
     """Whether there is a final activation."""
-
     f_maps: PositiveInt | tuple[PositiveInt, ...] = 64
     """Channels of the first level, which double from level to level, or those of each level."""
-
     num_levels: PositiveInt | None = None
     """Levels where `f_maps` is one number: 4, in residual networks 5."""
-
     layer_order: str = "gcr"
     """Layers of a convolution, a letter each."""
-
     num_groups: PositiveInt | None = 8
     """Groups of group normalisation."""
-
     conv_padding: int | tuple[int, ...] = Field(1, validate_default=False)
     """Zeros beyond the border for convolutions outside residual blocks; 0 makes the output smaller."""
-
     conv_upscale: int = 2
     """Convolution of a block on the way down that widens: 1 or 2."""
-
     upsample: Upsample | None = "default"
     """How a level is brought to the size of the finer one."""
-
     dropout_prob: Probability | tuple[Probability, Probability] = 0.1
     """Share that the layers d and D drop; two numbers for the two convolutions of a block."""
-
     kernels: PositiveInt | tuple[Edge, ...] = 3
     """Kernel edges, one entry per level (not in the original)."""
-
     pools: PositiveInt | tuple[Edge, ...] = 2
     """Pooling factors, one entry per step (not in the original)."""
 

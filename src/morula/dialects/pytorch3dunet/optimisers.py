@@ -23,10 +23,8 @@ class OptimizerOptions(Options):
 
     name: str = "Adam"
     """Class of torch.optim."""
-
     learning_rate: float = Field(1e-3, gt=0)
     """Learning rate."""
-
     weight_decay: float = Field(0.0, ge=0)
     """L2 penalty of the weights."""
 
