@@ -75,7 +75,7 @@ def test_check_reports_all_problems(folder: Path) -> None:
     (folder / "train.yml").write_text(wrong)
     result = typed("check", "train.yml")
     assert result.exit_code == 1
-    for said in ("Did you mean 'ReduceLROnPlateau'", "Did you mean 'Adam", "trainer.max_epochs", "trainer.max_num_epochs  is missing"):
+    for said in ("Did you mean 'ReduceLROnPlateau'", "Did you mean 'Adam", "trainer.max_epochs", "trainer.max_num_epochs  is required"):
         assert said in result.output
     (folder / "train.yml").write_text(JOB.replace("[train.h5]", "[tarin.h5]"))
     assert "tarin.h5" in typed("check", "train.yml").output

@@ -1,26 +1,30 @@
-"""Problems of a job of pytorch-3dunet: its keys, its files, and what one real step and one real validation show."""
+"""Problems of a job of pytorch-3dunet: its keys, its files, and those that a real step and a real validation show."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.region import blocks
+from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
-from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
+from morula.dialects.pytorch3dunet.predict import prepare_prediction
+from morula.dialects.pytorch3dunet.training import Prepared, prepare
+from morula.dialects.pytorch3dunet.volumes import Array, Volume, find_files, open_array, open_volume, open_volumes
 from morula.jobs.yaml_lines import located
-from morula.workflows.dry_run import Proof
-
-if TYPE_CHECKING:
-    from morula.dialects.pytorch3dunet.engine import Engine
-    from morula.dialects.pytorch3dunet.training import Prepared
+from morula.training.devices import pick_device
+from morula.training.optimisers import build_optimiser
+from morula.training.step import Batch
+from morula.workflows.dry_run import Proof, peak_memory
 
 _BLOCK = 2**24  # voxels read together when a volume is searched for NaN
 _LABEL_PATCHES = 8  # training patches whose targets are inspected
@@ -35,12 +39,12 @@ class Checked3dunet:
         remarks: keys without effect, and warnings, each with its line and its remedy.
         planned: values used for keys of ``loaders``, ``trainer`` and ``predictor`` that are left out, by dotted key.
         summary: what the job does, in one line.
-        proof: cost of one real step, where the job trains and it was asked for.
+        proof: time and memory of a real step, where the job trains and a proof was requested.
     """
 
     purpose: Purpose
     remarks: tuple[Problem, ...]
-    planned: dict[str, Any]
+    planned: dict[str, object]
     summary: str
     proof: Proof | None = None
 
@@ -71,7 +75,7 @@ def check3dunet(config: str | Path, *, prove: bool = True) -> Checked3dunet:
 
 @contextmanager
 def _at(key: str) -> Iterator[None]:
-    """Report errors raised inside at this key of the job."""
+    """Report errors that are raised inside at this key of the job."""
     try:
         yield
     except JobError:
@@ -84,9 +88,6 @@ def _at(key: str) -> Iterator[None]:
 
 
 def _training(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...], Proof | None]:
-    from morula.dialects.pytorch3dunet.training import prepare
-    from morula.training.devices import pick_device
-
     problems = [*_device_problems(job), *_file_problems(job, ("train", "val", "test")), *_checkpoint_problems(job)]
     if problems:
         raise JobError(problems)
@@ -100,8 +101,6 @@ def _training(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...], Proof
 
 
 def _device_problems(job: Job) -> Iterator[Problem]:
-    from morula.training.devices import pick_device
-
     try:
         pick_device(job.plain.device or "auto")
     except MorulaError as error:
@@ -123,8 +122,8 @@ def _checkpoint_problems(job: Job) -> Iterator[Problem]:
         yield Problem("trainer.checkpoint_dir", "is a file, not a folder", code="checkpoint.not_a_folder", value=str(folder), remedy=remedy)
 
 
-def _file_problems(job: Job, phases: tuple[str, ...]) -> Iterator[Problem]:
-    """Files of all phases that are missing, cannot be opened, do not fit each other or the network, or hold NaN."""
+def _file_problems(job: Job, phases: Sequence[Literal["train", "val", "test"]]) -> Iterator[Problem]:
+    """Files that are missing, cannot be opened, do not match each other or the network, or hold NaN."""
     for name in phases:
         phase = getattr(job.loaders, name)
         if phase is None:
@@ -132,7 +131,7 @@ def _file_problems(job: Job, phases: tuple[str, ...]) -> Iterator[Problem]:
         key = f"loaders.{name}.file_paths"
         try:
             if job.loaders.dataset == "DSB2018Dataset":
-                yield from _volume_problems(job, key, open_volumes(job.loaders, name))  # type: ignore[arg-type]
+                yield from _volume_problems(job, key, open_volumes(job.loaders, name))
                 continue
             places = find_files(phase, job.loaders)
         except MorulaError as error:
@@ -160,8 +159,8 @@ def _volume_problems(job: Job, key: str, volumes: list[Volume]) -> Iterator[Prob
                 yield Problem(key, rule, code="image.not_finite", value=str(volume.path), remedy="Replace them, for example by 0.")
 
 
-def all_finite(array: Any) -> bool:
-    """Whether a volume CZYX, perhaps lazy, holds neither NaN nor infinity; it is read block by block.
+def all_finite(array: Array) -> bool:
+    """Whether a volume CZYX, in memory or lazy, has no NaN and no infinity; it is read block by block.
 
     Examples:
         >>> all_finite(np.zeros((1, 2, 2, 2))), all_finite(np.full((1, 2, 2, 2), np.nan))
@@ -175,7 +174,7 @@ def all_finite(array: Any) -> bool:
 
 
 def target_warnings(prepared: Prepared) -> list[Problem]:
-    """Targets that the loss cannot use: instance ids, where it compares probabilities with 0 and 1."""
+    """Targets that the loss cannot use: ids of objects, where it compares probabilities with 0 and 1."""
     criterion, patches = prepared.watcher.criterion, prepared.loaders.train_patches
     if not criterion.of_masks:
         return []
@@ -186,10 +185,10 @@ def target_warnings(prepared: Prepared) -> list[Problem]:
         counted = target if criterion.options.ignore_index is None else target[target != criterion.options.ignore_index]
         if counted.size and (counted.min() < 0 or counted.max() > 1):
             rule = (
-                f"{criterion.name} compares probabilities with targets between 0 and 1, but the label list gives values from "
+                f"{criterion.name} compares probabilities with targets between 0 and 1, but the list label gives values from "
                 f"{counted.min():g} to {counted.max():g}, such as ids of objects"
             )
-            remedy = "Add BlobsToMask or StandardLabelToBoundary to the list, or set loss.skip_last_target where labels are appended."
+            remedy = "Add BlobsToMask or StandardLabelToBoundary to the list; where labels are appended, set loss.skip_last_target."
             return [Problem("loaders.train.transformer.label", rule, code="targets.not_masks", remedy=remedy)]
     return []
 
@@ -200,16 +199,11 @@ def prove_training(prepared: Prepared, device: str) -> Proof:
     Raises:
         JobError: at the key that is wrong.
     """
-    import torch
-
-    from morula.training.optimisers import build_optimiser
-    from morula.workflows.dry_run import peak_memory
-
     network = prepared.network.train().to(device)
     optimiser = build_optimiser(network, prepared.options.optimiser)
     began = time.perf_counter()
     with peak_memory() as peak:
-        for _ in range(2):
+        for _ in range(2):  # the first step allocates and compiles; the time is that of the second
             began = time.perf_counter()
             total = _loss(prepared, next(iter(prepared.loaders.train(0, 0, 0, 1))), device, "loaders.train")
             optimiser.zero_grad()
@@ -221,7 +215,7 @@ def prove_training(prepared: Prepared, device: str) -> Proof:
             batch = next(iter(prepared.loaders.validation(0, 1)))
             _loss(prepared, batch, device, "loaders.val")
             with _at("eval_metric"):
-                batch = {name: values.to(device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
+                batch = _on(device, batch)
                 prepared.watcher.scores(batch, network(batch["image"]))
     steps = min(prepared.options.steps or 0, prepared.options.epochs * prepared.loaders.steps_per_epoch)
     weights = sum(weight.numel() for weight in network.parameters())
@@ -229,19 +223,21 @@ def prove_training(prepared: Prepared, device: str) -> Proof:
     return Proof(weights, taken, seconds, steps)
 
 
-def _loss(prepared: Prepared, batch: Mapping[str, Any], device: str, phase: str) -> Any:
-    """The loss of a real batch."""
-    import torch
+def _on(device: str, batch: Batch) -> Batch:
+    return {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
 
-    batch = {name: values.to(device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
+
+def _loss(prepared: Prepared, batch: Batch, device: str, phase: str) -> Tensor:
+    """The loss of a real batch; what is wrong is reported at the key that causes it."""
+    batch = _on(device, batch)
     if not bool(torch.isfinite(batch["image"]).all()):
         with _at(f"{phase}.transformer.raw"):
             raise DataError("image.not_finite", "the transforms give NaN or infinite values", remedy="Correct the list.")
     with _at(f"{phase}.slice_builder.patch_shape"):
         outputs = prepared.network(batch["image"])
     with _at("loss"):
-        total = sum(sums.total for sums in prepared.watcher.loss(outputs, batch).values())
-        if not bool(torch.isfinite(torch.as_tensor(total))):
+        total = torch.stack([sums.total for sums in prepared.watcher.loss(outputs, batch).values()]).sum()
+        if not bool(torch.isfinite(total)):
             raise DataError(
                 "loss.not_finite_at_start", f"is {float(total)} on the first batch", remedy="Check raw data and labels for NaN."
             )
@@ -252,10 +248,7 @@ def _loss(prepared: Prepared, batch: Mapping[str, Any], device: str, phase: str)
 
 
 def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
-    """What would be predicted, and warnings; the checkpoint is loaded."""
-    from morula.dialects.pytorch3dunet.engine import Engine
-    from morula.dialects.pytorch3dunet.predict import prepare_prediction
-
+    """The summary and the warnings; the checkpoint is loaded."""
     problems = list(_device_problems(job))
     try:
         prepared = prepare_prediction(job.path)
@@ -275,7 +268,7 @@ def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
 
 
 def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
-    """Data sets of ground truth that are missing or of another shape."""
+    """Data sets of the ground truth that are missing or have another shape."""
     if job.predictor.performance_metric is None:
         return
     for volume in volumes:
@@ -290,9 +283,7 @@ def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
 
 
 def _prove_prediction(engine: Engine, job: Job) -> None:
-    """Give the network one patch with its halo."""
-    import torch
-
+    """Compute one patch with its halo."""
     builder = None if job.loaders.test is None else job.loaders.test.slice_builder
     if builder is None or job.predictor.tiles == "planned":
         return
@@ -301,15 +292,15 @@ def _prove_prediction(engine: Engine, job: Job) -> None:
         engine.forward(torch.zeros(1, job.config["model"]["in_channels"], *shape, device=engine.device))
 
 
-def _planned(job: Job) -> dict[str, Any]:
-    """Values of keys that the file leaves out."""
-    planned: dict[str, Any] = {}
+def _planned(job: Job) -> dict[str, object]:
+    """Values of the keys that the file leaves out."""
+    planned: dict[str, object] = {}
     sections = {"loaders": job.loaders.model_dump(mode="json", exclude={"train", "val", "test"})}
     if job.trainer is None:
         sections["predictor"] = job.predictor.model_dump(mode="json")
     else:
         sections["trainer"] = job.trainer.model_dump(mode="json", exclude={"tensorboard_formatter"})
     for section, values in sections.items():
-        given: Mapping[str, Any] = job.config.get(section) or {}
+        given: Mapping[str, object] = job.config.get(section) or {}
         planned |= {f"{section}.{key}": value for key, value in values.items() if key not in given and value is not None}
     return planned

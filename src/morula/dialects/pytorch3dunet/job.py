@@ -200,7 +200,7 @@ class _Reader:
         ignored = ignored_keys(kind, values, dead)
         for key, reason in ignored.items():
             if strict:
-                self.reject((*place, key), "is unknown, and the original fails at it", "job.unknown_key", reason.capitalize())
+                self.reject((*place, key), "is unknown, and the original fails at it", "job.unknown_key", reason[0].upper() + reason[1:])
             else:
                 self.remarks.append(self.at((*place, key), f"is ignored, as in the original: {reason.rstrip('.')}", "job.ignored_key"))
         return {key: value for key, value in values.items() if key not in ignored}

@@ -1,4 +1,4 @@
-"""Predictions as a job file of pytorch-3dunet asks for them, written as it documents."""
+"""Prediction with a job file of pytorch-3dunet, written in its format."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import cc3d
 import numpy as np
 
 from morula.core.allocator import keep_freed_memory
@@ -16,13 +16,15 @@ from morula.core.axes import Axes
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
-from morula.dialects.pytorch3dunet.augment import Scaling, values
+from morula.dialects.pytorch3dunet.augment import Scaling, Statistics, values
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.loaders import FileOptions
+from morula.dialects.pytorch3dunet.metrics import build_metric
 from morula.dialects.pytorch3dunet.patches import measure, parse_lists
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
 from morula.dialects.pytorch3dunet.predictor import PredictorOptions
+from morula.dialects.pytorch3dunet.transforms import Transform
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
@@ -35,7 +37,7 @@ _METRICS = {"dice": "DiceCoefficient", "mean_iou": "MeanIoU"}
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A job that is ready to predict: checked, its files opened, its outputs named."""
+    """A job that is ready to predict: checked, with opened files and named outputs."""
 
     job: Job
     volumes: tuple[Volume, ...]
@@ -44,25 +46,25 @@ class Prepared:
 
 
 def predict3dunet(
-    config: str | Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False, memory: str | None = None
+    config: str | Path, *, overrides: Mapping[str, object] | None = None, overwrite: bool = False, memory: str | None = None
 ) -> Iterator[Event]:
-    """Predict what stands under ``loaders.test`` of a job file of pytorch-3dunet.
+    """Predict the images of ``loaders.test`` of a job file of pytorch-3dunet.
 
-    Each image gives ``NAME_predictions.h5`` in ``loaders.output_dir`` (beside the image when left out) with the data set
+    Each image gives the file ``NAME_predictions.h5`` in ``loaders.output_dir`` (beside the image when left out) with the data set
     ``predictor.output_dataset``: channels (C, Z, Y, X) float32, or with ``save_segmentation`` classes (Z, Y, X) uint16.
 
     Args:
         config: the YAML file.
-        overrides: values by dotted key that go before the file's, see `morula.dialects.pytorch3dunet.job.OVERRIDES`.
+        overrides: values by dotted key that replace those of the file, see `morula.dialects.pytorch3dunet.job.OVERRIDES`.
         overwrite: replace predictions that exist.
-        memory: what planned tiles may take, for example ``"8GB"``.
+        memory: limit for planned tiles, for example ``"8GB"``.
 
     Yields:
         events.
 
     Raises:
-        JobError: with everything that is wrong, at its line.
-        ModelError: when the checkpoint is damaged or of another network.
+        JobError: with all problems, each with its line.
+        ModelError: when the checkpoint is damaged or belongs to another network.
 
     Examples:
         >>> for event in predict3dunet("test_config.yml"):  # doctest: +SKIP
@@ -83,7 +85,7 @@ def predict3dunet(
 
 
 def _summary(name: str, scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """The mean over files and classes, and that of each class where there are several; classes that are nowhere do not count."""
+    """Mean over files and classes, and the mean of each class where there are several; classes that are absent (NaN) are left out."""
     table = np.array(scores, float)
     present = np.isfinite(table)
     if not present.any():
@@ -92,8 +94,8 @@ def _summary(name: str, scores: Sequence[Sequence[float]]) -> dict[str, float]:
     return {name: float(table[present].mean()), **({f"{name}_{i}": mean for i, mean in means.items()} if table.shape[1] > 1 else {})}
 
 
-def prepare_prediction(config: str | Path, *, overrides: Mapping[str, Any] | None = None, overwrite: bool = False) -> Prepared:
-    """Check a job with its files; nothing is computed.
+def prepare_prediction(config: str | Path, *, overrides: Mapping[str, object] | None = None, overwrite: bool = False) -> Prepared:
+    """Check a job and its files without computing anything.
 
     Raises:
         JobError: with all problems at once.
@@ -101,7 +103,8 @@ def prepare_prediction(config: str | Path, *, overrides: Mapping[str, Any] | Non
     job = read_job(config, "predict", overrides=overrides)
     problems: list[Problem] = []
     if not Path(str(job.plain.model_path)).expanduser().is_file():
-        problems.append(Problem("model_path", f"there is no checkpoint {job.plain.model_path!r}. Check the path."))
+        rule = f"the checkpoint {job.plain.model_path!r} does not exist"
+        problems.append(Problem("model_path", rule, code="checkpoint.missing", remedy="Check the path."))
     with located(config):
         opened, warnings = _opened(job, problems)
         outputs = [output_file(volume.path, job.loaders.output_dir) for volume in opened]
@@ -113,7 +116,7 @@ def prepare_prediction(config: str | Path, *, overrides: Mapping[str, Any] | Non
 
 
 def output_file(path: Path, folder: str | None) -> Path:
-    """Where the prediction of an image goes.
+    """File of the prediction of an image.
 
     Examples:
         >>> output_file(Path("data/a.h5"), None).as_posix(), output_file(Path("data/scan.ome.zarr"), "out").as_posix()
@@ -124,40 +127,38 @@ def output_file(path: Path, folder: str | None) -> Path:
 
 
 def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]:
-    """The images that can be opened, and warnings; what is wrong with the others goes to `problems`."""
+    """The images that can be opened, and warnings; problems of the others are added to `problems`."""
     phase = job.loaders.test
     assert phase is not None
     key, opened, warnings = "loaders.test.file_paths", [], []
     lists = parse_lists(phase.transformer)
     random = [each.name for each in lists.raw if not all(isinstance(change, Scaling) for change in values([each]))]
-    warnings += [
-        f"loaders.test.transformer: {name} changes images at random; predictions are made without it. Leave it out." for name in random
-    ]
+    warnings += [f"loaders.test.transformer: {name} changes images at random and is not applied. Leave it out." for name in random]
     try:
         found = [] if job.loaders.dataset == "DSB2018Dataset" else find_files(phase, job.loaders)
         if not found:
             opened += open_volumes(job.loaders, "test")
     except MorulaError as error:
-        problems.append(Problem(key, str(error)))
+        problems.append(Problem.of(error, key))
         return [], warnings
     places = [each for each in found if each in phase.file_paths or not _own_output(each, found)]
     if len(places) < len(found):
-        warnings.append(f"{key}: {len(found) - len(places)} files are predictions of others there and are left out.")
+        warnings.append(f"{key}: {len(found) - len(places)} files are predictions of other files in the list and are left out.")
     wanted = job.config["model"].get("in_channels")
     for place in places:
         try:
             opened.append(open_volume(place, job.loaders))
         except MorulaError as error:
-            problems.append(Problem(key, str(error)))
+            problems.append(Problem.of(error, key))
     for volume in opened:
         if volume.raw.shape[0] != wanted:
-            message = f"{volume.path} has {volume.raw.shape[0]} channel(s) but model.in_channels is {wanted}. Give images of that kind."
-            problems.append(Problem(key, message))
+            rule = f"has {volume.raw.shape[0]} channel(s), but model.in_channels is {wanted}"
+            problems.append(Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two."))
     return opened, warnings
 
 
 def _own_output(place: str | FileOptions, places: Sequence[str | FileOptions]) -> bool:
-    """Whether a file is the prediction of another one in the list, made by an earlier run."""
+    """Whether a file is the prediction of another file in the list, from an earlier run."""
     if isinstance(place, FileOptions) or not stem_of(place).endswith(SUFFIX):
         return False
     source = stem_of(place).removesuffix(SUFFIX)
@@ -165,21 +166,24 @@ def _own_output(place: str | FileOptions, places: Sequence[str | FileOptions]) -
 
 
 def _conflicts(volumes: Sequence[Volume], outputs: Sequence[Path], overwrite: bool) -> Iterator[Problem]:
-    """Outputs that exist, that are inputs, or that two images share."""
+    """Outputs that exist, that are inputs, or that are the same for two images."""
     key = "loaders.output_dir"
     sources = {split_location(volume.path)[0].resolve() for volume in volumes}
     for volume, output in zip(volumes, outputs, strict=True):
         if output.resolve() in sources:
-            yield Problem(key, f"{volume.path} would be predicted into {output}, which is an input. Choose another folder.")
+            rule = f"the prediction of {volume.path} would replace {output}, which is an input"
+            yield Problem(key, rule, code="output.is_input", remedy="Choose another folder.")
         elif output.exists() and not overwrite:
-            yield Problem(key, f"{output} exists already. Choose another folder, or replace it with --overwrite.")
+            rule, remedy = f"{output} exists already", "Choose another folder, or replace it with --overwrite."
+            yield Problem(key, rule, code="output.exists", remedy=remedy)
     for output in sorted({each for each in outputs if outputs.count(each) > 1}):
         names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
-        yield Problem(key, f"{names} would all be predicted into {output}. Predict them apart, each into its own folder.")
+        rule = f"{names} have the same output {output}"
+        yield Problem(key, rule, code="output.shared", remedy="Predict them with separate jobs, each into its own folder.")
 
 
 def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, overwrite: bool) -> Generator[Event, None, list[float] | None]:
-    """One image into its file; returns its score a class, where one is asked for."""
+    """Predict one image into its file; returns the score of each class where a metric is set."""
     options, phase = job.predictor, job.loaders.test
     assert phase is not None
     raw = volume.raw if job.loaders.dataset == "LazyHDF5Dataset" else np.asarray(volume.raw[(slice(None),) * 4])
@@ -190,7 +194,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
         values = np.empty((engine.channels, *volume.shape), np.float32)
         yield from engine.predict(raw, plan, scale, values, name=volume.name)
         yield FileWritten(write_image(output, values, options, overwrite=overwrite), Artefact.CHANNELS, "probabilities and objects")
-        yield Logged(f"{volume.name} is predicted into {output}")
+        yield Logged(f"{volume.name} was predicted into {output}")
         return None
     shape, dtype, axes = layout(options, engine.channels, volume.shape)
     stride = phase.slice_builder.stride_shape if phase.slice_builder is not None and options.tiles == "patch" else None
@@ -200,7 +204,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
         yield from engine.predict(raw, plan, scale, Sink(target, options, engine.channels, volume.shape), name=volume.name)
         if isinstance(target, np.ndarray):
             file[...] = target
-    yield Logged(f"{volume.name} is predicted into {place}")
+    yield Logged(f"{volume.name} was predicted into {place}")
     yield FileWritten(output, Artefact.LABELS if options.save_segmentation else Artefact.CHANNELS)
     if options.performance_metric is None:
         return None
@@ -209,8 +213,8 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     return scores
 
 
-def _scaling(transforms: Sequence[Any], statistics: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings the values of a tile CZYX to scale."""
+def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
+    """The normalisation of a tile CZYX."""
     steps = [change.function for change in values(transforms, statistics) if isinstance(change, Scaling)]
 
     def scale(tile: np.ndarray) -> np.ndarray:
@@ -226,12 +230,10 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
     """Probabilities KZYX of one image without axes of length 1, and its connected objects as ``segmentation``, into one file.
 
     Raises:
-        FileWriteError: when it exists and is not to be replaced, or cannot be written.
+        FileWriteError: when it exists and `overwrite` is false, or when it cannot be written.
     """
-    import cc3d
-
     mask = values[0, 0] > options.pmaps_threshold
-    objects = cc3d.connected_components(mask.view(np.uint8), connectivity=8)  # bool masks with an odd side come out wrong (4.1.1)
+    objects = cc3d.connected_components(mask.view(np.uint8), connectivity=8)  # 4.1.1 is wrong for bool masks with an odd edge
     objects = objects.astype(np.uint16 if objects.max(initial=0) < 2**16 else np.uint32)
     with atomic(output, overwrite=overwrite) as part, WritableFile(part) as opened:
         for name, array in ((options.output_dataset, np.squeeze(values)), ("segmentation", objects)):
@@ -241,8 +243,6 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
 
 
 def _scores(engine: Engine, job: Job, volume: Volume, output: Path) -> list[float]:
-    from morula.dialects.pytorch3dunet.metrics import build_metric
-
     options = job.predictor
     file, _ = split_location(volume.path)
     truth = open_array(file, options.gt_internal_path)

@@ -1,19 +1,20 @@
-"""What a prediction becomes in the file: channels, one channel, or classes."""
+"""The form of a prediction in the file: channels, one channel, or classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from morula.dialects.pytorch3dunet.predictor import PredictorOptions
+from morula.dialects.pytorch3dunet.volumes import Array
 
 CHUNK = 64  # longest edge of a chunk in a file, voxels
 
 
 def layout(options: PredictorOptions, channels: int, shape: Sequence[int]) -> tuple[tuple[int, ...], str, str]:
-    """Shape, type and axes of the data set that is written.
+    """Shape, data type and axes of the output data set.
 
     Examples:
         >>> layout(PredictorOptions(), 2, (8, 64, 64))
@@ -27,7 +28,7 @@ def layout(options: PredictorOptions, channels: int, shape: Sequence[int]) -> tu
 
 
 def chunks(axes: str, shape: Sequence[int], stride: Sequence[int] | None) -> tuple[int, ...]:
-    """Chunks of which the strides of the patches are multiples, so that none is written twice where patches do not overlap.
+    """Chunk shape that divides the strides of the patches, so that no chunk is written twice where patches do not overlap.
 
     Examples:
         >>> chunks("CZYX", (100, 512, 40), (80, 170, 97))
@@ -41,7 +42,7 @@ def chunks(axes: str, shape: Sequence[int], stride: Sequence[int] | None) -> tup
 
 
 def classes(values: np.ndarray) -> np.ndarray:
-    """Class of each voxel of channels KZYX, uint16: the greatest channel; of a single channel whether it is above 0.5.
+    """Class of each voxel of channels KZYX, uint16: the highest channel; for a single channel, whether it is above 0.5.
 
     Examples:
         >>> classes(np.array([[[[0.2, 0.9]]]])).tolist(), classes(np.array([[[[0.2, 0.9]]], [[[0.8, 0.1]]]])).tolist()
@@ -52,10 +53,16 @@ def classes(values: np.ndarray) -> np.ndarray:
     return values.argmax(axis=0).astype(np.uint16)
 
 
-class Sink:
-    """Takes channels KZYX box by box and hands what is wanted of them on to an array that has its shape by `layout`."""
+class WritableArray(Protocol):
+    """An array that is written box by box, in memory or in a file."""
 
-    def __init__(self, target: Any, options: PredictorOptions, channels: int, shape: Sequence[int]) -> None:
+    def __setitem__(self, key: tuple[slice, ...], values: np.ndarray, /) -> None: ...
+
+
+class Sink:
+    """Takes channels KZYX box by box and writes the classes or the chosen channel to an array with the shape of `layout`."""
+
+    def __init__(self, target: WritableArray, options: PredictorOptions, channels: int, shape: Sequence[int]) -> None:
         self.shape = (channels, *shape)
         self._target, self._options = target, options
 
@@ -68,14 +75,14 @@ class Sink:
 
 
 def class_scores(
-    options: PredictorOptions, prediction: Any, truth: Any, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
+    options: PredictorOptions, prediction: Array, truth: Array, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
 ) -> list[float]:
-    """A score for each class: of probabilities with Dice, of decisions with the intersection over union; NaN where a class is nowhere.
+    """Score of each class: of probabilities with Dice, of decisions with the intersection over union; NaN where a class is absent.
 
     Args:
         options: how the prediction was stored.
-        prediction: what was stored, CZYX or lazy.
-        truth: class numbers (1, Z, Y, X), or a mask a channel.
+        prediction: what was stored, CZYX.
+        truth: class numbers (1, Z, Y, X), or one mask per channel.
         channels: of the network.
         score: of a predicted and a true mask ZYX.
     """
@@ -85,8 +92,8 @@ def class_scores(
     return found
 
 
-def _pairs(options: PredictorOptions, prediction: Any, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Predicted and true mask of each class; class 0 of several is background, unless the truth has a mask for each channel."""
+def _pairs(options: PredictorOptions, prediction: Array, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Predicted and true mask of each class. Class 0 of several is the background, unless the truth has one mask per channel."""
     one = options.prediction_channel
     masks = len(truth) == channels > 1
     names = [one] if one is not None else [0] if channels == 1 else range(channels) if masks else range(1, channels)
@@ -100,6 +107,7 @@ def _pairs(options: PredictorOptions, prediction: Any, truth: np.ndarray, channe
         if decided is not None:
             predicted = decided != 0 if channels == 1 else decided == name
         else:
-            values = np.asarray(prediction[0 if one is not None else name, :, :, :])
+            channel = 0 if one is not None else name
+            values = np.asarray(prediction[channel : channel + 1, :, :, :])[0]
             predicted = values > 0.5 if hard else values
         yield predicted, true

@@ -1,4 +1,4 @@
-"""From a job file of pytorch-3dunet to its checkpoints."""
+"""Training with a job file of pytorch-3dunet: its checkpoints, and a run folder of Morula."""
 
 from __future__ import annotations
 
@@ -6,66 +6,60 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned, below
+from morula.dialects.pytorch3dunet.check import target_warnings
 from morula.dialects.pytorch3dunet.job import Job, read_job
+from morula.dialects.pytorch3dunet.tensorboard import Board
+from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, read_off, set_aside
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import dump
 from morula.report.build import write_report
+from morula.training.loop import fit
 from morula.training.processes import first_process
+from morula.training.tracking import track
 from morula.workflows.log import logged
-
-if TYPE_CHECKING:
-    from morula.dialects.pytorch3dunet.training import Prepared
 
 
 def train3dunet(
-    config: str | Path, *, overrides: Mapping[str, Any] | None = None, stop: Callable[[], bool] = lambda: False
+    config: str | Path, *, overrides: Mapping[str, object] | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Event]:
     """Train the network of a job file of pytorch-3dunet 1.4 to 1.9.
 
-    Writes what it writes - ``last_checkpoint.pytorch`` and ``best_checkpoint.pytorch`` in ``trainer.checkpoint_dir``, TensorBoard's
-    files in ``logs/`` there - and a run folder ``run`` beside them with curves, log, provenance and report.
+    Writes the files of the original (``last_checkpoint.pytorch`` and ``best_checkpoint.pytorch`` in ``trainer.checkpoint_dir``, TensorBoard
+    files in ``logs/`` there), and the run folder ``run`` beside them with curves, log, provenance and report.
 
     Args:
-        config: the YAML file; paths in it are meant from the current folder.
-        overrides: values by dotted key that go before the file.
-        stop: asked after every step; when it says true the state is saved and the stream ends.
+        config: the YAML file; paths in it are relative to the current folder.
+        overrides: values by dotted key, which replace those of the file.
+        stop: called after every step; when it returns true, the state is saved and the stream ends.
 
     Yields:
         events of `morula.core.events`; `Finished` comes last unless the training was stopped.
 
     Raises:
         JobError: with all problems of the file.
-        DataError: when files do not fit each other or the network.
-        ModelError: when a checkpoint does not fit.
+        DataError: when files do not match each other or the network.
+        ModelError: when a checkpoint does not match the network.
         TrainingError: when the loss is not finite, or nothing is left to do.
 
     Examples:
         >>> for event in train3dunet("train_config.yml"):  # doctest: +SKIP
         ...     print(event)
     """
-    from morula.dialects.pytorch3dunet.training import prepare
-
     job = read_job(config, "train", overrides=overrides)
     prepared = prepare(job)
     yield from logged(below("train", _train(prepared, stop)), RunFolder(prepared.run_folder))
 
 
 def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
-    from morula.dialects.pytorch3dunet.tensorboard import Board
-    from morula.dialects.pytorch3dunet.training import begin, preview, read_off
-    from morula.training.loop import fit
-    from morula.training.tracking import track
-
     folder = RunFolder(prepared.run_folder)
     if first_process():
         yield from _record(prepared, folder)
         resume = begin(prepared)
-    else:
+    else:  # the first process writes the state; the others read it
         resume = prepared.state is not None or prepared.trainer.num_iterations > 1 or prepared.trainer.num_epoch > 0
     board = Board(prepared.board_folder, prepared.trainer.tensorboard_formatter)
     events = fit(
@@ -92,10 +86,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
 
 
 def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
-    """Move a former training aside, write the job and where it comes from; tell the warnings."""
-    from morula.dialects.pytorch3dunet.check import target_warnings
-    from morula.dialects.pytorch3dunet.training import set_aside
-
+    """Move a former training aside, write the job and its provenance, and yield the warnings."""
     try:
         prepared.folder.mkdir(parents=True, exist_ok=True)
         former = None if prepared.state is not None else set_aside(prepared.folder)
@@ -105,14 +96,16 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         shutil.copyfile(prepared.job.path, logs / prepared.job.path.name)
     except OSError as error:
         raise FileWriteError(
-            "trainer.checkpoint_dir",
-            f"trainer.checkpoint_dir {str(prepared.folder)!r} cannot be written ({error.strerror})",
+            "run_folder.not_writable",
+            f"cannot be written ({error.strerror})",
+            key="trainer.checkpoint_dir",
+            value=str(prepared.folder),
             remedy="Name another folder.",
         ) from error
     if former is not None:
         yield Warned(
             "run_folder.moved_aside",
-            f"{prepared.folder} held a former training; it was moved to {former}. Name it in trainer.resume to go on with it.",
+            f"{prepared.folder} had a former training, which was moved to {former}. To continue it, name its checkpoint in trainer.resume.",
         )
     yield FileWritten(write_job(prepared.job, folder), Artefact.JOB)
     yield Logged(prepared.summary_line())
@@ -124,7 +117,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
 
 
 def write_job(job: Job, folder: RunFolder) -> Path:
-    """Write the job as it was understood, every default of loaders and trainer written out."""
+    """Write the job with all defaults of loaders and trainer."""
     document = {
         **job.config,
         "loaders": job.loaders.model_dump(mode="json"),

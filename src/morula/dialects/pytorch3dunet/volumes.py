@@ -1,11 +1,11 @@
-"""The volumes that a job file of pytorch-3dunet names: HDF5 data sets, and images of all other formats, seen as CZYX."""
+"""The volumes of a job file of pytorch-3dunet as CZYX: HDF5 data sets, and images of all other formats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -33,8 +33,28 @@ def is_hdf5(file: Path) -> bool:
     return suffix_of(file) in HDF5 or Hdf5().recognises(file)
 
 
+class Array(Protocol):
+    """A volume CZYX, in memory or lazy."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the values."""
+
+    def __getitem__(self, key: tuple[slice, ...], /) -> np.ndarray: ...
+
+
+class FileArray(Array, Protocol):
+    """A volume CZYX in a file, which knows whether the file has a channel axis."""
+
+    channels: bool
+
+
 class Stack:
-    """Several volumes CZYX of one shape as one, their channels one after the other; as lazy as they are.
+    """Volumes CZYX of one shape as one volume with all their channels, read when sliced.
 
     Attributes:
         channels: whether there is an axis for them in the file.
@@ -43,12 +63,10 @@ class Stack:
         DataError: when their shapes differ.
     """
 
-    def __init__(self, parts: Sequence[Any], name: str) -> None:
+    def __init__(self, parts: Sequence[Array], name: str) -> None:
         shapes = {tuple(part.shape[1:]) for part in parts}
         if len(shapes) > 1:
-            raise DataError(
-                "image.shapes_differ", f"{name}: data sets that are used together must have one shape but have {sorted(shapes)}"
-            )
+            raise DataError("image.shapes_differ", f"{name}: data sets that become channels must have one shape, but have {sorted(shapes)}")
         self.parts = tuple(parts)
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
         self.ndim = 4
@@ -56,10 +74,9 @@ class Stack:
         self.dtype = np.result_type(*(part.dtype for part in parts))
         self.chunks = getattr(parts[0], "chunks", None)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, *box = key
-        whole = np.concatenate([np.asarray(part[(slice(None), *box)]) for part in self.parts])
-        return whole[first]
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        channels, *box = key
+        return np.concatenate([np.asarray(part[(slice(None), *box)]) for part in self.parts])[channels]
 
 
 class Czyx(View):
@@ -81,22 +98,22 @@ def _fixed(image: Image) -> dict[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One image of a job with what belongs to it. All arrays are CZYX, lazy, and of one shape (Z, Y, X).
+    """One image of a job with its labels and weights. All arrays are CZYX, lazy, and of one shape (Z, Y, X).
 
     Attributes:
-        name: what messages and results call it.
+        name: name in messages and results.
         path: file of the raw data.
         raw: the raw data.
-        labels: one array a data set of labels, none where they are not needed.
+        labels: one array per data set of labels; empty where they are not needed.
         weight: weights of the voxels.
         spacing: edges of a voxel (z, y, x); ones where unknown.
     """
 
     name: str
     path: Path
-    raw: Any
-    labels: tuple[Any, ...] = ()
-    weight: Any = None
+    raw: Array
+    labels: tuple[FileArray, ...] = ()
+    weight: Array | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
@@ -106,19 +123,19 @@ class Volume:
         return z, y, x
 
 
-def open_array(path: str | Path, internal: str | None = None) -> Any:
-    """A volume as CZYX, read when sliced; the file is never written to.
+def open_array(path: str | Path, internal: str | None = None) -> Czyx:
+    """A volume as CZYX, read when sliced.
 
-    HDF5 data sets are (Z, Y, X) or (C, Z, Y, X) whatever their attributes say, as pytorch-3dunet takes them; other files by their axes.
+    HDF5 data sets are (Z, Y, X) or (C, Z, Y, X) whatever their attributes say, as in pytorch-3dunet; other files have their own axes.
 
     Raises:
         MissingFileError: when there is no such file.
-        DataError: when it has no such data set, or one of other than 3 or 4 dimensions.
+        DataError: when it has no such data set, or one with other than 3 or 4 dimensions.
     """
     return _opened(path, internal)[0]
 
 
-def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, ...]]:
+def _opened(path: str | Path, internal: str | None) -> tuple[Czyx, tuple[float, ...]]:
     file, inner = split_location(path)
     image = read(path, dataset=internal if inner is None else None)
     if is_hdf5(file):
@@ -127,7 +144,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, .
             raise DataError(
                 "image.dimensions",
                 f"{image.source} has the shape {shape}; a data set is (Z, Y, X) or (C, Z, Y, X), an image (1, Y, X) or (C, 1, Y, X)",
-                remedy="Write it anew with these axes.",
+                remedy="Write it with these axes.",
             )
         image = Image(image.data, Axes("CZYX"[4 - len(shape) :]), image.voxel_size, image.source)
     spacing = image.spacing if image.voxel_size is not None else (1.0,) * image.ndim_spatial
@@ -135,13 +152,13 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Any, tuple[float, .
 
 
 def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileOptions]:
-    """The files of a phase: those named, and those of the folders named, in natural order, not those of their folders.
+    """The files of a phase: those that are named, and those in folders that are named, in natural order.
 
-    Of a folder its HDF5 files are taken; without any, its other images; without those, the images of its folder that is called as the
-    raw data set, or ``images``.
+    Of a folder these are the HDF5 files; if there are none, its other images; if there are none either, the images of its subfolder
+    with the name of the raw data set, or ``images``.
 
     Raises:
-        MissingFileError: when nothing is there.
+        MissingFileError: when there are none.
     """
     found: list[str | FileOptions] = []
     for each in phase.file_paths:
@@ -184,7 +201,7 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
     raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
     raw = raws[0][0] if len(raws) == 1 else Stack([array for array, _ in raws], str(path))
-    parts: dict[Part, tuple[Any, ...]] = {"label": (), "weight": ()}
+    parts: dict[Part, tuple[Czyx, ...]] = {"label": (), "weight": ()}
     for part, wanted in (("label", labels), ("weight", weights)):
         if wanted:
             given = _listed(getattr(loaders, f"{part}_internal_path")) or (part,)
@@ -204,11 +221,11 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
 
 
 def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]:
-    """The images in the folder ``images``, each with the one that belongs to it in ``masks``, as volumes of one plane."""
+    """The images in the folder ``images``, each with its label image in ``masks``, as volumes of one plane."""
     if isinstance(place, FileOptions):
         raise DataError(
             "loaders.folder_expected",
-            "DSB2018Dataset takes folders that hold images and masks",
+            "DSB2018Dataset needs folders that contain images and masks",
             remedy="Name one, or write dataset: StandardHDF5Dataset.",
         )
     folder = Path(place).expanduser()
@@ -216,7 +233,7 @@ def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]
         raise MissingFileError(
             "folder.missing",
             f"the folder {str(folder / 'images')!r} is missing",
-            remedy="DSB2018Dataset takes folders that hold images and masks.",
+            remedy="DSB2018Dataset needs folders that contain images and masks.",
         )
     pairs, _ = pair_images(folder / "images", folder / "masks" if labels else None)
     found = []
@@ -238,9 +255,7 @@ def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders:
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
         if own is None:
-            raise DataError(
-                "loaders.part_missing", f"loaders: the {part} of {place.raw!r} is not named", remedy=f"Write {part}: FILE beside raw."
-            )
+            raise DataError("loaders.part_missing", f"the {part} of {place.raw!r} is not named", remedy=f"Write {part}: FILE beside raw.")
         file = Path(own).expanduser()
         return file, name if is_hdf5(split_location(file)[0]) and split_location(file)[1] is None else None
     file, inner = split_location(path)
@@ -256,7 +271,7 @@ def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders:
 
 
 def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
-    """The file that belongs to a raw file: of the same name in a folder beside its own, or of a name that says ``label`` for ``raw``.
+    """The file of the labels or weights of a raw file: of the same name in a sibling folder, or with ``label`` for ``raw`` in its name.
 
     Raises:
         MissingFileError: when there is none.
