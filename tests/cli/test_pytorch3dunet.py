@@ -106,7 +106,7 @@ def test_converted_job_is_valid(folder: Path) -> None:
     assert document["method"]["channels"] == [{"C": {"mode": "thick"}}]
     assert document["network"]["features"] == [4, 8]
     assert document["training"]["steps"] == 2
-    assert document["training"]["schedule"]["patience"] == 3
+    assert document["training"]["schedule"]["options"]["patience"] == 3
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""A training job of pytorch-3dunet as a job of Morula's own.
+"""Conversion of a training job of pytorch-3dunet to a native job.
 
-Everything that has a native counterpart is converted exactly: both jobs then train the same weights. Everything else is either refused, or
-named in a note that starts with the dotted key that it is about. No key is dropped silently.
+Keys with a native counterpart are converted exactly, so that both jobs train the same weights. Every other key is either rejected, or named
+in a note that starts with the dotted key. No key is dropped silently.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from morula.core.errors import DataError, JobError, MissingFileError, Problem
-from morula.dialects.converted import Converted
+from morula.dialects.converted import Converted, Value
 from morula.dialects.pytorch3dunet import transforms as kinds
+from morula.dialects.pytorch3dunet.augment import Scaling, augmentations
 from morula.dialects.pytorch3dunet.consistency import OF_CLASSES, training_warnings
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
@@ -26,16 +27,20 @@ from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_sc
 from morula.dialects.pytorch3dunet.patches import parse_lists
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.dialects.pytorch3dunet.transforms import Lists, Transform, spline_order
-from morula.dialects.pytorch3dunet.volumes import find_files, is_hdf5, open_volume
+from morula.dialects.pytorch3dunet.volumes import Volume, find_files, is_hdf5, open_volume
+
+Section: TypeAlias = dict[str, Value]
+"""A section of the native job."""
 
 _REGRESSION = ("MSELoss", "L1Loss", "SmoothL1Loss", "WeightedSmoothL1Loss")
 _LOSSES = {"BCEWithLogitsLoss": "bce", "DiceLoss": "dice", "BCEDiceLoss": "bce_dice", "GeneralizedDiceLoss": "generalized_dice"}
+_FACES = "are between voxels that share a face (in the original, also an edge), and use the labels beyond the patch."
 _LABEL_TYPES = (kinds.ToTensor, kinds.LabelToTensor, kinds.Identity)
 
 
 @dataclass
 class _Notes:
-    """Collects what the native job does differently, by the key of the original that it is about."""
+    """Differences of the native job, each with the key of the original that it is about."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -47,12 +52,12 @@ def convert(job: Job) -> Converted:
     """The native job of a training job of pytorch-3dunet.
 
     Raises:
-        JobError: for jobs that only `morula train3dunet` can run, such as regression, at the key that has no counterpart.
+        JobError: for a job that only `morula train3dunet` can run, such as regression, at the key that has no counterpart.
     """
     loaders, trainer = job.loaders, job.trainer
     if trainer is None or loaders.train is None:
         remedy = "Predict with morula predict3dunet --config, or convert the job that trained the network."
-        raise JobError([Problem("trainer", "is missing: a job that predicts cannot be converted", code="convert.predicts", remedy=remedy)])
+        raise JobError([Problem("trainer", "is missing; a job that predicts cannot be converted", code="convert.predicts", remedy=remedy)])
     notes = _Notes()
     lists = parse_lists(loaders.train.transformer)
     document = {
@@ -65,7 +70,7 @@ def convert(job: Job) -> Converted:
     }
     _validation_notes(job, loaders, trainer, notes)
     for problem in training_warnings(job.config):
-        notes.add(problem.key, f"{problem.rule}; the native job uses what the loss trains.")
+        notes.add(problem.key, f"{problem.rule}; the native job uses the activation that the loss trains.")
     return Converted(document, tuple(notes.lines), job.remarks)
 
 
@@ -77,24 +82,24 @@ def _refuse(key: str, rule: str, value: object = None) -> JobError:
 # --- images ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _images(loaders: LoadersOptions, notes: _Notes) -> dict[str, Any]:
+def _images(loaders: LoadersOptions, notes: _Notes) -> Section:
     assert loaders.train is not None
     for key in ("raw_internal_path", "label_internal_path"):
         names = getattr(loaders, key)
         if not isinstance(names, str) and len(names) > 1:
             raise _refuse(f"loaders.{key}", "several data sets become channels", list(names))
-    found: dict[str, Any] = {"train": _source(loaders, loaders.train, "train")}
+    found: Section = {"train": _source(loaders, loaders.train, "train")}
     if loaders.val is not None:
         found["validate"] = _source(loaders, loaders.val, "val")
     if loaders.test is not None:
         found["test"] = {"raw": _source(loaders, loaders.test, "test")["raw"]}
     if loaders.weight_internal_path is not None:
-        notes.add("loaders.weight_internal_path", "weights of voxels are left out; native jobs only have masks.")
+        notes.add("loaders.weight_internal_path", "weights of voxels are left out; native jobs have only masks.")
     return found
 
 
-def _source(loaders: LoadersOptions, phase: PhaseOptions, name: str) -> dict[str, Any]:
-    """Files of a phase, folders replaced by the files that the original takes from them."""
+def _source(loaders: LoadersOptions, phase: PhaseOptions, name: str) -> Section:
+    """Files of a phase; folders are replaced by the files that the original reads from them."""
     if loaders.dataset == "DSB2018Dataset":
         folders = [Path(str(path)).expanduser().absolute() for path in phase.file_paths]
         raw, labels = ([str(folder / inner) for folder in folders] for inner in ("images", "masks"))
@@ -113,21 +118,21 @@ def _one_or_all(paths: Sequence[str]) -> str | list[str]:
 
 
 def _file(loaders: LoadersOptions, place: str | FileOptions, name: str) -> tuple[str, str | None]:
-    """Native places of the raw data and the labels of one volume."""
+    """Native locations of the raw data and the labels of one volume."""
     if isinstance(place, FileOptions):
         return str(Path(place.raw).expanduser().absolute()), str(Path(place.label).expanduser().absolute()) if place.label else None
     path = Path(place).expanduser().absolute()
     raw, label = (names if isinstance(names, str) else names[0] for names in (loaders.raw_internal_path, loaders.label_internal_path))
     volume = _opened(loaders, place, labels=name != "test") if path.exists() else None
     if volume is not None and any(array.shape[0] > 1 for array in volume.labels):
-        raise _refuse("loaders.label_internal_path", "labels of several channels are targets as they are", label)
+        raise _refuse("loaders.label_internal_path", "labels of several channels are used as targets", label)
     if is_hdf5(path):
         return f"{path}:/{raw}", f"{path}:/{label}"
     return str(path), str(path.parent.parent / label)
 
 
-def _opened(loaders: LoadersOptions, place: str | FileOptions, *, labels: bool) -> Any:
-    """The volume, `None` where it cannot be opened; `morula check` of either job says why."""
+def _opened(loaders: LoadersOptions, place: str | FileOptions, *, labels: bool) -> Volume | None:
+    """The volume, or `None` where it cannot be opened; `morula check` of either job reports why."""
     try:
         return open_volume(place, loaders, labels=labels)
     except (DataError, MissingFileError, OSError):
@@ -137,19 +142,19 @@ def _opened(loaders: LoadersOptions, place: str | FileOptions, *, labels: bool) 
 # --- method ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _method(job: Job, lists: Lists, notes: _Notes) -> dict[str, Any]:
+def _method(job: Job, lists: Lists, notes: _Notes) -> Section:
     loss, model = job.config["loss"], job.config["model"]
     if loss["name"] in _REGRESSION or not model.get("is_segmentation", True):
-        raise _refuse("loss.name", f"{loss['name']} predicts values", loss["name"])
+        raise _refuse("loss.name", f"{loss['name']} trains a regression", loss["name"])
     return _classes(loss, model, lists, notes) if loss["name"] in OF_CLASSES else _masks(loss, model, lists, notes)
 
 
-def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> dict[str, Any]:
+def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> Section:
     for each in lists.label:
         if each.role == "labels" and not isinstance(each, _LABEL_TYPES):
             raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss['name']}", each.name)
     name = "weighted_ce" if loss["name"] == "WeightedCrossEntropyLoss" else "ce"
-    found: dict[str, Any] = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
+    found: Section = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
     ignore = loss.get("ignore_index")
     if ignore is not None and ignore >= 0:
         found["ignore"] = int(ignore)
@@ -158,15 +163,15 @@ def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, no
     if loss.get("weight") and name == "ce":
         found["class_weights"] = [float(weight) for weight in loss["weight"]]
     if loss["name"] == "PixelWiseCrossEntropyLoss":
-        notes.add("loss.name", "voxels are weighted alike; native jobs have no weights of voxels.")
+        notes.add("loss.name", "all voxels have the same weight; native jobs have no weights of voxels.")
     return found
 
 
-def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> dict[str, Any]:
+def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> Section:
     channels = _channels(lists, notes)
     codes = [channel if isinstance(channel, str) else next(iter(channel)) for channel in channels]
     name = _LOSSES[loss["name"]]
-    found: dict[str, Any] = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, name)}
+    found: Section = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, name)}
     options = _loss_options(loss, notes)
     if options:
         found["loss_options"] = {name: options}
@@ -182,16 +187,16 @@ def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, note
     return found
 
 
-def _widths(channels: Sequence[Any]) -> list[int]:
+def _widths(channels: Sequence[str | Mapping[str, Any]]) -> list[int]:
     return [len(channel["A"]["offsets"]) if isinstance(channel, Mapping) and "A" in channel else 1 for channel in channels]
 
 
-def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> dict[str, Any]:
-    """Arguments with which the native loss equals that of the original."""
+def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> Section:
+    """Options with which the native loss is equal to that of the original."""
     if loss.get("normalization", "sigmoid") != "sigmoid":
         notes.add("loss.normalization", "native masks are trained through a sigmoid.")
     if loss["name"] == "DiceLoss" and loss.get("weight"):
-        notes.add("loss.weight", "is left out; in the original it multiplies the overlap alone, so the loss is no longer between 0 and 1.")
+        notes.add("loss.weight", "is left out; the original multiplies only the overlap by it.")
     match loss["name"]:
         case "BCEWithLogitsLoss":
             weight = loss.get("pos_weight")
@@ -204,22 +209,25 @@ def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> dict[str, Any]:
     return {"smooth": 0}
 
 
-def _channels(lists: Lists, notes: _Notes) -> list[Any]:
-    """Native channels of the targets that a label list makes."""
+def _channels(lists: Lists, notes: _Notes) -> list[str | dict[str, Section]]:
+    """Native channels for the targets of a label list."""
     key = "loaders.train.transformer.label"
     for each in lists.label:
         match each:
             case kinds.StandardLabelToBoundary():
-                notes.add(key, "boundaries reach across faces here, across edges too in the original, and know what lies beyond the patch.")
+                notes.add(
+                    key,
+                    f"boundaries {_FACES}",
+                )
                 return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode}}]
             case kinds.BlobsToMask(cross_entropy=True):
                 raise _refuse(key, "BlobsToMask with cross_entropy makes classes of objects and their boundary", each.name)
             case kinds.BlobsToMask():
                 if each.boundary:
-                    notes.add(key, "outer boundaries reach across faces here, and know what lies beyond the patch.")
+                    notes.add(key, f"outer boundaries {_FACES}")
                 return ["F", {"C": {"mode": "outer"}}] if each.boundary else ["F"]
             case kinds.LabelToAffinities(aggregate_affinities=False) | kinds.LabelToZAffinities():
-                notes.add(key, "affinities are 1 where two voxels share an object and compare the voxel itself with one before it here.")
+                notes.add(key, "native affinities are 1 where two voxels share an object, and compare a voxel with one before it.")
                 return [{"A": {"offsets": _offsets(each)}}]
             case _ if each.role == "labels" and not isinstance(each, (*_LABEL_TYPES, kinds.Relabel)):
                 raise _refuse(key, f"{each.name} makes the targets", each.name)
@@ -236,16 +244,16 @@ def _offsets(each: kinds.LabelToAffinities | kinds.LabelToZAffinities) -> list[l
 # --- network -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> dict[str, Any]:
+def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> Section:
     model = job.config["model"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
         options = network_options(model)
     given = options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
-    # what a native job leaves out is planned, so the sizes are stated even where they have their default
+    # sizes that a native job leaves out are planned, so they are written even where they are the default
     sizes = options.model_dump(mode="json", include={"features", "kernels", "pools"})
     found = {"kind": "ordered_unet", **sizes, **given}
-    if model["name"].endswith("2D"):  # a 2D network on (1, Y, X) is a 3D one whose kernels and pools have one voxel along z
+    if model["name"].endswith("2D"):  # a 2D network on (1, Y, X) is a 3D network with kernels and pools of one voxel along z
         found["kernels"] = _flat(options.kernels, len(options.features))
         found["pools"] = _flat(options.pools, len(options.features) - 1)
     padding = model.get("conv_padding", 1)
@@ -256,8 +264,8 @@ def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> dict[str, Any]
     return found
 
 
-def _flat(edges: int | Sequence[Any], number: int) -> list[list[int]]:
-    """Kernels or pools of each level of a 2D network, with one voxel along z."""
+def _flat(edges: int | Sequence[int | Sequence[int]], number: int) -> list[list[int]]:
+    """Kernels or pools of each level of a 2D network, extended by one voxel along z."""
     levels = [edges] * number if isinstance(edges, int) else list(edges)
     return [[1, *([edge] * 2 if isinstance(edge, int) else edge)] for edge in levels]
 
@@ -265,15 +273,18 @@ def _flat(edges: int | Sequence[Any], number: int) -> list[list[int]]:
 # --- sampling and augmentation -----------------------------------------------------------------------------------------------------------
 
 
-def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes: _Notes) -> dict[str, Any]:
+def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes: _Notes) -> Section:
     builder = phase.slice_builder
-    found: dict[str, Any] = {"batch": loaders.batch_size}
+    found: Section = {"batch": loaders.batch_size}
     crop = next((each for each in lists.raw if isinstance(each, kinds.CropToFixed)), None)
     key = "loaders.train.slice_builder"
     if builder is not None:
         found |= {"patch": list(builder.patch_shape), "kind": "grid", "overlap": _overlap(builder, notes), "patches_per_epoch": "grid"}
         if builder.name == "FilterSliceBuilder":
-            notes.add(f"{key}.name", "patches lie at random, most of them on labels (sampling.foreground), instead of on a filtered grid.")
+            notes.add(
+                f"{key}.name",
+                "patches are at random, most of them on labels (sampling.foreground), not on a filtered grid.",
+            )
             found = {"batch": loaders.batch_size, "patch": list(builder.patch_shape), "kind": "random", "foreground": 0.9}
     if crop is not None:
         notes.add("loaders.train.transformer.raw", "CropToFixed is a random patch of the whole image.")
@@ -297,8 +308,8 @@ def _overlap(builder: SliceBuilderOptions, notes: _Notes) -> list[int]:
     return [max(0, patch - stride) for patch, stride in pairs]
 
 
-def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> dict[str, Any]:
-    """The scaling of the raw list; without one, values are taken as they are."""
+def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> Section:
+    """The normalisation of the raw list; without one, values stay as they are."""
     key = "loaders.train.transformer.raw"
     scalings = [each for each in lists.raw if _scales(each)]
     if not scalings:
@@ -307,7 +318,7 @@ def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> dict[str
         notes.add(key, f"only the first of {', '.join(each.name for each in scalings)} is converted.")
     before = lists.raw[: lists.raw.index(scalings[0])]
     if any(each.role == "values" and not isinstance(each, _LABEL_TYPES) for each in before):
-        notes.add(key, f"{scalings[0].name} comes before all random changes of intensity.")
+        notes.add(key, f"{scalings[0].name} is applied before all random changes of intensity.")
     return _scale(scalings[0], loaders, notes)
 
 
@@ -316,7 +327,7 @@ def _scales(each: Transform) -> bool:
     return scaling or (isinstance(each, kinds.ToTensor) and each.normalize)
 
 
-def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> dict[str, Any]:
+def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> Section:
     whole = loaders.global_normalization
     share = {"per": "image" if whole else "patch", "channels": "each" if getattr(each, "channelwise", False) and not whole else "together"}
     if getattr(each, "eps", 1e-10) != 1e-10:
@@ -338,51 +349,32 @@ def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> dict[str,
     return {"kind": "minmax", **share, "per": "patch"}
 
 
-def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Any]:
-    found = []
-    builder = phase.slice_builder
+def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Value]:
+    """The augmentations that the dialect itself uses, which are native ones; notes on the few that are its own."""
+    key, builder = "loaders.train.transformer.raw", phase.slice_builder
     square = builder is not None and builder.patch_shape[1] == builder.patch_shape[2]
+    entries: list[Value] = []
     for each in lists.raw:
-        entry, note = _augmentation(each, square)
-        if note:
-            notes.add("loaders.train.transformer.raw", f"{each.name}: {note}")
-        found += [entry] if entry is not None else []
-    return found
-
-
-def _augmentation(each: Transform, square: bool) -> tuple[Any, str | None]:
-    """The native augmentation, and what it does differently."""
-    share = getattr(each, "execution_probability", 1.0)
-    match each:
-        case kinds.RandomFlip():
-            return {"flip": {"probability": 1 - each.axis_prob}}, None
-        case kinds.RandomRotate90():
-            return {"rotate90": {"plane": "yx"}}, None if square else "only patches with equal edges y and x are turned."
-        case kinds.RandomRotate():
-            about = ["zyx"[3 - a - b] for a, b in each.axes]
-            return {"rotate": {"degrees": float(each.angle_spectrum), "about": about, "probability": 1.0}}, None
-        case kinds.ElasticDeformation():
-            axes = "zyx" if each.apply_3d else "yx"
-            return {"elastic_noise": {"alpha": each.alpha, "sigma": each.sigma, "axes": axes, "probability": share}}, None
-        case kinds.RandomContrast():
-            low, high = each.alpha
-            return {"contrast": {"low": low, "high": high, "about": each.mean, "clip": [-1, 1], "probability": share}}, None
-        case kinds.RandomGammaCorrection():
-            low, high = each.gamma
-            return {"gamma": {"low": low, "high": high, "unit_range": True, "probability": share}}, None
-        case kinds.GaussianBlur3D():
-            return {"blur": {"sigma": each.sigma[1], "probability": share}}, "the width is drawn from 0, in pixels of the finest axis."
-        case kinds.AdditiveGaussianNoise():
-            return {"gaussian_noise": {"least": each.scale[0], "sigma": each.scale[1], "probability": share}}, None
-        case kinds.AdditivePoissonNoise():
-            return None, "is left out; native Poisson noise is that of counted photons."
-    return None, None
+        match each:
+            case kinds.GaussianBlur3D():
+                notes.add(key, f"{each.name}: the width is drawn from 0, in pixels of the finest axis.")
+                entries.append({"blur": {"sigma": each.sigma[1], "probability": each.execution_probability}})
+                continue
+            case kinds.AdditivePoissonNoise():
+                notes.add(key, f"{each.name} is left out; native Poisson noise is that of counted photons.")
+                continue
+            case kinds.RandomRotate90() if not square:
+                notes.add(key, f"{each.name}: only patches with equal edges y and x are rotated.")
+        for native in augmentations([each]):
+            if not isinstance(native, Scaling):
+                entries.append({native.name: native.options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})})
+    return entries
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _Notes) -> dict[str, Any]:
+def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _Notes) -> Section:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
         optimiser, schedule = native_optimiser(job.config["optimizer"]), native_schedule(job.config.get("lr_scheduler"))
@@ -408,7 +400,7 @@ def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _No
 
 
 def _steps_per_epoch(job: Job, phase: PhaseOptions) -> dict[str, int]:
-    """Native epochs leave out a last smaller batch unless their number of steps is stated."""
+    """Native epochs leave out a last smaller batch unless their number of steps is given."""
     batch, builder = job.loaders.batch_size, phase.slice_builder
     if batch == 1 or builder is None or builder.name != "SliceBuilder":
         return {}
@@ -421,7 +413,7 @@ def _steps_per_epoch(job: Job, phase: PhaseOptions) -> dict[str, int]:
 
 
 def _validation_notes(job: Job, loaders: LoadersOptions, trainer: TrainerOptions, notes: _Notes) -> None:
-    """How validation differs; it decides which weights are best, and the learning rate of ReduceLROnPlateau."""
+    """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
     name = (job.config.get("eval_metric") or {}).get("name", "MeanIoU")
     notes.add("eval_metric", f"the best weights are those with the best native score of whole validation images, not the best {name}.")
     if loaders.val is None:
