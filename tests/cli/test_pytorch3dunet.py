@@ -112,7 +112,7 @@ def test_converted_job_is_valid(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "place", "expected"),
     [
-        ({"loss": {"name": "CrossEntropyLoss", "ignore_index": 2}, "out": 3}, ("method", "classes"), 3),
+        ({"loss": {"name": "CrossEntropyLoss", "ignore_index": 2}, "out": 3, "label": [{"name": "RandomFlip"}]}, ("method", "classes"), 3),
         ({"label": [{"name": "BlobsToMask", "append_label": True}]}, ("method", "channels"), ["F"]),
         ({"label": [{"name": "BlobsToMask", "boundary": True}]}, ("method", "channels"), ["F", {"C": {"mode": "outer"}}]),
         (

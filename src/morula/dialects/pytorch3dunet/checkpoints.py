@@ -1,4 +1,10 @@
-"""The checkpoints of pytorch-3dunet: written so that it loads them, and so that a training of Morula continues exactly."""
+"""Checkpoints in the format of pytorch-3dunet, which it can load, and from which a training of Morula resumes exactly.
+
+::
+
+    num_epochs, num_iterations, model_state_dict, best_eval_score, optimizer_state_dict    read by both programs
+    morula                                                                                 the rest of the native state
+"""
 
 from __future__ import annotations
 
@@ -16,53 +22,54 @@ from morula.dialects.pytorch3dunet.networks import HEAD, Model, native_names, or
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
 OWN = "morula"
-"""Key of what only Morula reads: everything to continue exactly. The original passes over it."""
+"""Key of the part that only Morula reads, to resume exactly. The original ignores it."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU.
+    """The content of a checkpoint, on the CPU.
 
     Raises:
         MissingFileError: when there is no such file.
-        ModelError: when it is damaged, or holds anything but tensors and plain values.
+        ModelError: when it is damaged, or has anything but tensors and plain values.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise MissingFileError("checkpoint.missing", f"there is no checkpoint {str(path)!r}", remedy="Check the path.")
+        raise MissingFileError("checkpoint.missing", f"the checkpoint {str(path)!r} does not exist", remedy="Check the path.")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        # weights_only: a pickle could run any code
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ModelError(
             "checkpoint.unreadable",
             f"the checkpoint {str(path)!r} cannot be read: {error}",
-            remedy="Restore the file; only tensors and plain values are taken.",
+            remedy="Restore the file; only tensors and plain values are accepted.",
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ModelError(
             "checkpoint.not_a_mapping",
-            f"the checkpoint {str(path)!r} holds a {type(found).__name__}, not a mapping",
+            f"the checkpoint {str(path)!r} is a {type(content).__name__}, not a mapping",
             remedy="Name a checkpoint of pytorch-3dunet.",
         )
-    return found
+    return content
 
 
 def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score: float, is_best: bool) -> list[Path]:
-    """Write ``last_checkpoint.pytorch``, and ``best_checkpoint.pytorch`` when this is the best one.
+    """Write ``last_checkpoint.pytorch``, and ``best_checkpoint.pytorch`` when the weights are the best.
 
     Args:
-        folder: where to.
-        model: the network as it is now.
+        folder: folder of both.
+        model: the network.
         state: the native state to resume from.
         score: the best score of a validation so far.
         is_best: whether these weights have it.
 
     Raises:
-        FileWriteError: when they cannot be written; those before stay.
+        FileWriteError: when they cannot be written; the former files are kept.
     """
-    here = state["position"]
+    position = state["position"]
     document = {
-        "num_epochs": here["epoch"] + (1 if here["batch"] else 0),
-        "num_iterations": here["step"],
+        "num_epochs": position["epoch"] + (1 if position["batch"] else 0),
+        "num_iterations": position["step"],
         "model_state_dict": {name: value.detach().cpu().contiguous() for name, value in original_state_dict(model).items()},
         "best_eval_score": score,
         "optimizer_state_dict": state["optimiser"],
@@ -80,32 +87,32 @@ def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score
         raise FileWriteError(
             "checkpoint.not_writable",
             f"the checkpoint in {str(folder)!r} cannot be written: {error}",
-            remedy="Free space or permit writing.",
+            remedy="Free disk space or correct the permissions.",
         ) from error
     return written
 
 
 class UNet3DCheckpoint:
-    """The `morula.models.checkpoint_formats.CheckpointFormat` of pytorch-3dunet: its weights as weights to start from."""
+    """The `morula.models.checkpoint_formats.CheckpointFormat` of pytorch-3dunet, whose weights a native training can start from."""
 
     @staticmethod
     def recognises(path: Path) -> bool:
-        """Whether the file holds the weights of a network of pytorch-3dunet."""
+        """Whether the file has the weights of a network of pytorch-3dunet."""
         return any(".basic_module." in name for name in _tensors(path))
 
     @staticmethod
     def network_options(path: Path) -> tuple[str, dict[str, Any]]:
-        """Kind of the network, and what of its options the shapes of the weights tell."""
+        """Kind of the network, and the options that follow from the names and shapes of its weights."""
         tensors = native_names(_tensors(path))
         second = re.compile(r"encoder\.(\d+)\.second\..*convolution\.weight")
         widths = {int(found.group(1)): len(values) for name, values in tensors.items() if (found := second.match(name))}
-        residual = any(".attention." in name for name in tensors), any(".shortcut." in name for name in tensors)
-        block = "residual_se" if residual[0] else "residual" if residual[1] else "double"
+        blocks = {".attention.": "residual_se", ".shortcut.": "residual"}
+        block = next((block for part, block in blocks.items() if any(part in name for name in tensors)), "double")
         return "ordered_unet", {"features": tuple(widths[level] for level in sorted(widths)), "block": block}
 
     @staticmethod
     def tensors(path: Path) -> dict[str, torch.Tensor]:
-        """Weights by the names of the native network; those of the output for the head of either method."""
+        """Weights by the names of the native network; those of the output also under the name of the head of a semantic method."""
         tensors = native_names(_tensors(path))
         outputs = {name.replace(f".{HEAD}.", ".classes."): values for name, values in tensors.items() if name.startswith("outputs.")}
         return tensors | outputs

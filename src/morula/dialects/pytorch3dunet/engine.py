@@ -1,4 +1,4 @@
-"""The network of a job of pytorch-3dunet as it predicts: its checkpoint, its device, its tiles."""
+"""Prediction with the network of a job of pytorch-3dunet: checkpoint, device and tiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from morula.core.events import Event, Warned
 from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
+from morula.dialects.pytorch3dunet.prediction_output import WritableArray
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
+from morula.dialects.pytorch3dunet.volumes import Array
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
 from morula.inference.plan import TilePlan, Tiles, plan_tiles
@@ -34,10 +36,10 @@ class Engine:
 
     Attributes:
         job: the job.
-        model: the network, made faster.
+        model: the network, optimised for inference.
         forward: the network with its activation, NCZYX to NKZYX.
         device: where it computes.
-        memory: what planned tiles may take; most of what is free when left out.
+        memory: limit for planned tiles; most of the free memory when left out.
     """
 
     job: Job
@@ -51,21 +53,21 @@ class Engine:
         """The engine of a job.
 
         Raises:
-            ModelError: when the checkpoint is damaged or of another network.
-            OptionError: for a device that is not present, or one that the backend cannot use.
+            ModelError: when the checkpoint is damaged or belongs to another network.
+            OptionError: for a device that is absent, or one that the backend cannot use.
             MissingExtraError: when the backend is not installed.
         """
-        with warnings.catch_warnings(action="ignore", category=IgnoredKeyWarning):  # told with the job
+        with warnings.catch_warnings(action="ignore", category=IgnoredKeyWarning):  # the job reports them already
             model = build_model(job.config["model"])
         load_state_dict(model, load_state_dict_file(str(job.plain.model_path)))
         fast = fuse_for_inference(model)
         if job.predictor.backend == "openvino":
-            from morula.inference.openvino import OpenVino
+            from morula.inference.openvino import OpenVino  # an extra, which may not be installed
 
             if job.plain.device not in (None, "cpu"):
                 raise OptionError(
                     "prediction.device",
-                    f"backend openvino computes on CPUs but device is {job.plain.device!r}",
+                    f"backend openvino computes on CPUs, but device is {job.plain.device!r}",
                     remedy="Write device: cpu.",
                 )
             precision: Literal["fp32", "fp16"] = "fp16" if job.predictor.precision == "fp16" else "fp32"
@@ -81,7 +83,7 @@ class Engine:
         return self.model.network.heads["channels"]
 
     def plan(self, shape: Sequence[int]) -> Tiles:
-        """Tiles of an image (Z, Y, X): as the slice builder lays them, planned, or one that is the image."""
+        """Tiles of an image (Z, Y, X): the patches of the slice builder, planned tiles, or the whole image."""
         loaders, whole = self.job.loaders, tuple(shape)
         builder = None if loaders.test is None else loaders.test.slice_builder
         if self.job.predictor.tiles == "planned":
@@ -93,7 +95,7 @@ class Engine:
         return PatchPlan(whole, builder.patch_shape, positions, builder.halo_shape, batch, self.job.predictor.blend)
 
     def _planned(self, shape: tuple[int, ...]) -> TilePlan:
-        """Tiles that take no more memory than the patches of the job with their halo, unless a memory was given."""
+        """Tiles that need no more memory than the patches of the job with their halo, unless a limit was given."""
         network, loaders = self.model.network, self.job.loaders
         flat = (1,) * (3 - network.ndim)
         each = measure_bytes_per_voxel(self.model, network.in_channels, network.multiple, device=self.device)
@@ -106,17 +108,17 @@ class Engine:
         return plan_tiles(shape, halo=halo, multiple=multiple, memory=memory, bytes_per_voxel=each)
 
     def predict(
-        self, raw: Any, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: Any, *, name: str
+        self, raw: Array, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: WritableArray, *, name: str
     ) -> Generator[Event, None, None]:
-        """Predict an image CZYX into `out` KZYX, telling the progress."""
+        """Predict an image CZYX into `out` KZYX and yield the progress."""
         if isinstance(plan, TilePlan) and self.model.network.norm_over_space:
             yield Warned(
                 "prediction.tile_normalised",
-                f"{name}: the network normalises over each tile, and tiles of {list(plan.tile)} are not what it was trained on. "
+                f"{name}: the network normalises over each tile, and tiles of {list(plan.tile)} differ from the patches of its training. "
                 "Compare the result with that of predictor.tiles: patch.",
             )
         options = self.job.predictor
-        precision = "fp32" if options.backend == "openvino" else options.precision  # it looks after its own
+        precision = "fp32" if options.backend == "openvino" else options.precision  # openvino has its own precision
         steps = predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device, precision=precision)
         for progress in steps:
             yield replace(progress, note=name)

@@ -1,10 +1,10 @@
-"""Sections of a pytorch-3dunet job file: checked values, and a warning for each key that the original passes over in silence."""
+"""Checked sections of a job file of pytorch-3dunet, with a warning for each key that the original ignores silently."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from morula.core.errors import OptionError, UnknownNameError
 from morula.core.family import did_you_mean
@@ -18,13 +18,13 @@ class IgnoredKeyWarning(UserWarning):
 Section = TypeVar("Section", bound=Options)
 
 
-def ignored_keys(kind: type[Options], values: Mapping[str, Any], dead: Mapping[str, str]) -> dict[str, str]:
-    """Keys that nothing reads, each with the reason or the key that may have been meant.
+def ignored_keys(kind: type[Options], values: Mapping[str, object], dead: Mapping[str, str]) -> dict[str, str]:
+    """Keys that nothing reads, each with the reason or the nearest known key.
 
     Args:
         kind: options of the section.
-        values: the section as it stands in the job file.
-        dead: keys that the original has or had but does not read from here, with what to do instead.
+        values: the section of the job file.
+        dead: keys that the original has or had but does not read from this section, and what to do instead.
 
     Examples:
         >>> class Model(Options):
@@ -36,8 +36,8 @@ def ignored_keys(kind: type[Options], values: Mapping[str, Any], dead: Mapping[s
     return {key: dead.get(key) or f"nothing reads it.{did_you_mean(key, known)}" for key in values if key not in known}
 
 
-def read_section(kind: type[Section], values: Mapping[str, Any], title: str, dead: Mapping[str, str]) -> Section:
-    """Options of a section; what nothing reads is left out with a warning, as the original leaves it out without one.
+def read_section(kind: type[Section], values: Mapping[str, object], title: str, dead: Mapping[str, str]) -> Section:
+    """Options of a section. Keys that nothing reads are left out with a warning; the original ignores them silently.
 
     Raises:
         OptionError: for values that break a rule.
@@ -48,19 +48,22 @@ def read_section(kind: type[Section], values: Mapping[str, Any], title: str, dea
     return validated(kind, {key: value for key, value in values.items() if key not in ignored}, title)
 
 
-def take_name(values: Mapping[str, Any], known: Mapping[str, Any], title: str) -> str:
-    """The section's `name`.
+def take_name(values: Mapping[str, object], known: Mapping[str, object], title: str) -> str:
+    """The `name` of a section.
 
     Raises:
         OptionError: when there is none.
-        UnknownNameError: when it is no known one.
+        UnknownNameError: when it is unknown.
     """
     name = values.get("name")
     if name is None:
-        raise OptionError("job.name_missing", f"{title}.name is missing; it is one of {', '.join(known)}")
+        raise OptionError("job.name_missing", f"is missing; must be one of {', '.join(known)}", key=f"{title}.name")
     if name not in known:
         raise UnknownNameError(
             "job.unknown_name",
-            f"{title}.name {name!r} is not known; it is one of {', '.join(known)}.{did_you_mean(str(name), list(known))}",
+            f"must be one of {', '.join(known)}",
+            key=f"{title}.name",
+            value=name,
+            remedy=did_you_mean(str(name), list(known)).strip(),
         )
     return str(name)

@@ -1,4 +1,4 @@
-"""The networks of pytorch-3dunet and their checkpoints, on the native `OrderedUNet`."""
+"""The networks of pytorch-3dunet and the names of their weights, on the native `OrderedUNet`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAD = "channels"
 
 
 class ModelOptions(Options):
-    """What may stand under ``model``, besides the name."""
+    """The section ``model``."""
 
     name: str
     """Class of the network."""
@@ -35,45 +35,45 @@ class ModelOptions(Options):
     is_segmentation: bool = True
     """Whether there is a final activation."""
     f_maps: PositiveInt | tuple[PositiveInt, ...] = 64
-    """Channels of the first level, which double from level to level, or those of each level."""
+    """Channels of the first level, which are doubled at each level, or the channels of each level."""
     num_levels: PositiveInt | None = None
-    """Levels where `f_maps` is one number: 4, in residual networks 5."""
+    """Number of levels where `f_maps` is one number; 4, or 5 in residual networks, when left out."""
     layer_order: str = "gcr"
-    """Layers of a convolution, a letter each."""
+    """Layers of a convolution, one letter each."""
     num_groups: PositiveInt | None = 8
     """Groups of group normalisation."""
     conv_padding: int | tuple[int, ...] = Field(1, validate_default=False)
-    """Zeros beyond the border for convolutions outside residual blocks; 0 makes the output smaller."""
+    """Padding of the convolutions outside residual blocks; 0 makes the output smaller."""
     conv_upscale: int = 2
-    """Convolution of a block on the way down that widens: 1 or 2."""
+    """Convolution of a block of the encoder that increases the channels: 1 or 2."""
     upsample: Upsample | None = "default"
-    """How a level is brought to the size of the finer one."""
+    """How a level is resized to the next finer one."""
     dropout_prob: Probability | tuple[Probability, Probability] = 0.1
-    """Share that the layers d and D drop; two numbers for the two convolutions of a block."""
+    """Share of values that the layers d and D drop; two numbers for the two convolutions of a block."""
     kernels: PositiveInt | tuple[Edge, ...] = 3
     """Kernel edges, one entry per level (not in the original)."""
     pools: PositiveInt | tuple[Edge, ...] = 2
-    """Pooling factors, one entry per step (not in the original)."""
+    """Pooling factors, one entry per pooling (not in the original)."""
 
     @field_validator("conv_padding")
     @classmethod
     def _not_negative(cls, padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
-            raise OptionError("model.conv_padding", "a convolution cannot be padded with less than 0 voxels")
+            raise OptionError("model.conv_padding", "must not be negative")
         return padding
 
     @field_validator("conv_upscale")
     @classmethod
     def _first_or_second(cls, number: int) -> int:
         if number not in (1, 2):
-            raise OptionError("model.conv_upscale", "a block has two convolutions", remedy="Write 1 or 2.")
+            raise OptionError("model.conv_upscale", "must be 1 or 2, because a block has two convolutions")
         return number
 
     @field_validator("f_maps")
     @classmethod
     def _two_levels(cls, features: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(features, tuple) and len(features) < 2:
-            raise OptionError("model.levels", "a U-Net has at least two levels", remedy="Give the channels of each.")
+            raise OptionError("model.levels", "a U-Net has at least two levels", remedy="Write the channels of each level.")
         return features
 
 
@@ -95,10 +95,10 @@ DEAD = {
     "conv_kernel_size": "the original never reads it from a job file. Write kernels for kernels of another size.",
     "pool_kernel_size": "the original never reads it from a job file. Write pools for poolings of another size.",
     "pool_type": "the original never reads it from a job file; levels are pooled by their maximum.",
-    "se_module": "the original never reads it from a job file; squeeze and excitation looks at channels and voxels.",
-    "basic_module": "the name of the network decides it.",
-    "is3d": "the name of the network decides it.",
-    "testing": "only versions before 1.3 knew it.",
+    "se_module": "the original never reads it from a job file; squeeze and excitation is applied to channels and to voxels.",
+    "basic_module": "the name of the network sets it.",
+    "is3d": "the name of the network sets it.",
+    "testing": "only versions before 1.3 read it.",
 }
 
 
@@ -107,7 +107,7 @@ class Model(nn.Module):
 
     Attributes:
         network: the native network.
-        activation: what follows the logits.
+        activation: activation of the logits.
     """
 
     def __init__(self, network: OrderedUNet, activation: Literal["sigmoid", "softmax", "linear"], padding: tuple[int, ...] | None) -> None:
@@ -118,7 +118,7 @@ class Model(nn.Module):
         self._pad()
 
     def _pad(self) -> None:
-        """Give all convolutions but those of one voxel the padding asked for, where it differs from half their kernel."""
+        """Set the padding of all convolutions with kernels of more than one voxel, where it is not half of the kernel."""
         for part in self.network.modules():
             if isinstance(part, nn.Conv2d | nn.Conv3d) and max(part.kernel_size) > 1 and self.padding is not None:
                 part.padding = self.padding
@@ -126,7 +126,7 @@ class Model(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """Logits NK(Z)YX of images NC(Z)YX, before the final activation.
 
-        Networks of two dimensions also take NC1YX, as the data sets of pytorch-3dunet give it, and answer alike.
+        Networks of two dimensions also accept NC1YX, the shape of patches of one plane, and return NK1YX.
 
         Raises:
             DataError: for images of other axes or channels, or too small for the number of levels.
@@ -137,15 +137,15 @@ class Model(nn.Module):
             axes = "NCYX or NC1YX" if self.network.ndim == 2 else "NCZYX"
             raise DataError(
                 "image.axes",
-                f"the network takes {axes} with {self.network.in_channels} channel(s) but was given the shape {tuple(x.shape)}",
-                remedy="Give it images like those that it was built for.",
+                f"the network needs {axes} with {self.network.in_channels} channel(s), but the image has the shape {tuple(x.shape)}",
+                remedy="Use images like those that the network was built for.",
             )
         if any(n < least for n, least in zip(image.shape[2:], self.network.multiple, strict=True)):
             raise DataError(
                 "image.too_small",
-                f"the image has the shape {tuple(image.shape[2:])} but {self.network.options.levels} levels need {self.network.multiple} "
-                "voxels at least",
-                remedy="Give larger images or fewer levels.",
+                f"{self.network.options.levels} levels need at least {self.network.multiple} voxels, but the image has "
+                f"{tuple(image.shape[2:])}",
+                remedy="Use larger images or fewer levels.",
             )
         logits = self.network.logits(image)[HEAD]
         return logits.unsqueeze(2) if flat else logits
@@ -155,13 +155,13 @@ class Model(nn.Module):
         return self.probabilities(self.logits(x))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """What the final activation makes of logits."""
+        """The logits after the final activation."""
         if self.activation == "linear":
             return logits
         return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=1)
 
     def rebuild(self, upsample: Resizing) -> None:
-        """Replace the network by a fresh one that upsamples in another way."""
+        """Replace the network by one with new weights that upsamples in another way."""
         old = self.network
         options = old.options.model_copy(update={"upsample": upsample})
         place = next(old.parameters())
@@ -170,8 +170,8 @@ class Model(nn.Module):
         self._pad()
 
 
-def build_model(config: Mapping[str, Any]) -> Model:
-    """The network that stands under ``model`` in a job file of pytorch-3dunet, with fresh weights from torch's global generator.
+def build_model(config: Mapping[str, object]) -> Model:
+    """The network of the section ``model`` of a job file of pytorch-3dunet, with new weights from the global generator of torch.
 
     Args:
         config: that section.
@@ -193,8 +193,8 @@ def build_model(config: Mapping[str, Any]) -> Model:
     return Model(network, activation if section.is_segmentation else "linear", _padding(section, kind))
 
 
-def network_options(config: Mapping[str, Any]) -> OrderedUNetOptions:
-    """The options of the native network that stands under ``model`` in a job file.
+def network_options(config: Mapping[str, object]) -> OrderedUNetOptions:
+    """Options of the native network for the section ``model`` of a job file.
 
     Raises:
         UnknownNameError: for a network that does not exist.
@@ -208,8 +208,8 @@ def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
     if "g" in section.layer_order and section.num_groups is None:
         raise OptionError(
             "model.num_groups",
-            f"model.num_groups is empty but layer_order {section.layer_order!r} holds g",
-            remedy="Give a number of groups.",
+            f"model.num_groups is empty, but layer_order {section.layer_order!r} contains g",
+            remedy="Write a number of groups.",
         )
     features = section.f_maps
     if isinstance(features, int):
@@ -247,8 +247,7 @@ def _upsampling(section: ModelOptions, block: Block) -> tuple[Resizing, Literal[
             if section.pools != 1:
                 raise OptionError(
                     "model.upsample",
-                    "model.upsample is none, but levels are pooled and must be brought back to the size of the finer "
-                    "ones; the original fails here too",
+                    "model.upsample is none, but pooled levels must be resized; the original fails here too",
                     remedy=f"Use one of {', '.join(get_args(Upsample)[:-1])}.",
                 )
             return "nearest", "concatenate"
@@ -262,8 +261,8 @@ def _padding(section: ModelOptions, kind: _Class) -> tuple[int, ...] | None:
     if len(padding) != kind.ndim:
         raise OptionError(
             "model.conv_padding",
-            f"model.conv_padding is {list(padding)} but the network has {kind.ndim} axes",
-            remedy="Give one number per axis.",
+            f"model.conv_padding is {list(padding)}, but the network has {kind.ndim} axes",
+            remedy="Write one number per axis.",
         )
     return None if padding == (1,) * kind.ndim else padding
 
@@ -294,28 +293,28 @@ def _native(name: str) -> str:
 
 
 def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint by the names that the native network gives them."""
+    """Tensors of a checkpoint by their names in the native network."""
     return {_native(name): values for name, values in tensors.items()}
 
 
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Give a network of `build_model` the weights of a checkpoint of pytorch-3dunet 1.4 to 1.9.
+    """Load the weights of a checkpoint of pytorch-3dunet 1.4 to 1.9 into a network of `build_model`.
 
-    Taken are a whole checkpoint or its ``model_state_dict``, with or without ``module.`` before the names. Up to 1.8.1 transposed
-    convolutions ended at just the size asked for (up to 1.6.1 with a bias), since then a voxel short of it; the network's own are
-    rebuilt in the checkpoint's way where they differ, so load before giving the parameters to an optimiser.
+    Accepts a whole checkpoint or its ``model_state_dict``, with or without ``module.`` in front of the names. Up to 1.8.1, transposed
+    convolutions returned exactly the requested size (up to 1.6.1 with a bias), and since then one voxel less. Where the network differs
+    from the checkpoint, it is rebuilt, so load the weights before an optimiser gets the parameters.
 
     Args:
-        module: what `build_model` returned; changed in place.
-        state_dict: tensors by their names in the original, or the mapping that holds them.
+        module: a network of `build_model`; changed in place.
+        state_dict: tensors by their names in the original, or the checkpoint that contains them.
 
     Raises:
-        ModelError: naming what is missing, surplus or of another shape; weights are then as they were.
+        ModelError: naming weights that are missing, unknown or of another shape; the network stays as it was.
         OptionError: for a module that is not one of these networks.
     """
     if not isinstance(module, Model):
         raise OptionError(
-            "model.foreign_network", f"{type(module).__name__} is no network of pytorch-3dunet", remedy="Build it with build_model."
+            "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
         )
     found: Any = state_dict
     for key in ("model_state_dict", "state_dict"):
@@ -323,7 +322,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     named = {str(name).removeprefix("module."): values for name, values in found.items()}
     if not all(isinstance(values, Tensor) for values in named.values()):
         raise ModelError(
-            "checkpoint.no_weights", "the checkpoint holds no weights: tensors are expected, or a mapping of them under model_state_dict"
+            "checkpoint.no_weights", "the checkpoint has no weights; tensors are expected, or a mapping of them under model_state_dict"
         )
     before = module.network
     way = _transposed_way(named)
@@ -340,14 +339,14 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         if first is not None and first.ndim != before.ndim + 2:
             raise ModelError(
                 "checkpoint.dimensions",
-                f"the checkpoint is of a {first.ndim - 2}D network but the job describes a {before.ndim}D one",
-                remedy=f"Write the {first.ndim - 2}D name under model.name, as in the job that it was trained by.",
+                f"the checkpoint is of a {first.ndim - 2}D network, but the job describes a {before.ndim}D network",
+                remedy=f"Write the {first.ndim - 2}D name in model.name, as in the job of its training.",
             ) from error
         raise
 
 
 def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors under the names that pytorch-3dunet 1.8.2 and later have for them.
+    """The tensors of a network under their names in pytorch-3dunet 1.8.2 and later.
 
     Raises:
         OptionError: for a module that is not one of these networks.
@@ -359,7 +358,7 @@ def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """
     if not isinstance(module, Model):
         raise OptionError(
-            "model.foreign_network", f"{type(module).__name__} is no network of pytorch-3dunet", remedy="Build it with build_model."
+            "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
         )
     blocks = _ORIGINAL_DOUBLE if module.network.options.block == "double" else _ORIGINAL_RESIDUAL
     found = {}
@@ -389,7 +388,7 @@ _ORIGINAL = (
 
 
 def _transposed_way(names: Mapping[str, Tensor]) -> Literal["transpose", "stretch"] | None:
-    """How the checkpoint's transposed convolutions end, None where it has none."""
+    """How the transposed convolutions of the checkpoint end; `None` where it has none."""
     if any(".upsampling.upsample.conv_transposed." in name for name in names):
         return "stretch"
     return "transpose" if any(".upsampling.upsample." in name for name in names) else None

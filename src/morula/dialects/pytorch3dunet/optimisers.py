@@ -1,4 +1,4 @@
-"""The sections ``optimizer`` and ``lr_scheduler`` of pytorch-3dunet as options of the native training loop. Needs no torch to be read."""
+"""The sections ``optimizer`` and ``lr_scheduler`` of pytorch-3dunet as options of the native training loop. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_RATE = 1e-6
 
 
 class OptimizerOptions(Options):
-    """What may stand under ``optimizer`` whatever its name."""
+    """Keys of every optimiser."""
 
     name: str = "Adam"
     """Class of torch.optim."""
@@ -30,7 +30,7 @@ class OptimizerOptions(Options):
 
 
 _BETAS = {"betas": (0.9, 0.999)}
-# the arguments that the original passes on from a job file, with its defaults
+# the arguments that the original reads from a job file, with its defaults
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "RAdam"), _BETAS),
     "NAdam": {**_BETAS, "momentum_decay": 4e-3},
@@ -57,8 +57,8 @@ DEAD = {
 }
 
 
-def optimizer_options(config: Mapping[str, Any]) -> type[OptimizerOptions]:
-    """The options of the optimiser that is named under ``optimizer``.
+def optimizer_options(config: Mapping[str, object]) -> type[OptimizerOptions]:
+    """Options of the optimiser in the section ``optimizer``.
 
     Raises:
         OptionError: for one that does not exist; the original silently takes Adam then.
@@ -76,8 +76,8 @@ def optimizer_options(config: Mapping[str, Any]) -> type[OptimizerOptions]:
     return OPTIMIZERS[name]
 
 
-def native_optimiser(config: Mapping[str, Any]) -> Optimiser:
-    """The native optimiser that ``optimizer`` describes; all weights are decayed, biases and norms too.
+def native_optimiser(config: Mapping[str, object]) -> Optimiser:
+    """The native optimiser of the section ``optimizer``. Weight decay applies to all weights, biases and norms included.
 
     Raises:
         OptionError: for one that does not exist.
@@ -97,11 +97,11 @@ def native_optimiser(config: Mapping[str, Any]) -> Optimiser:
     return TorchOptimiser(name=section.name, options=given, **rule)
 
 
-def native_schedule(config: Mapping[str, Any] | None) -> Schedule:
-    """The native schedule that ``lr_scheduler`` describes; it is stepped after each validation, as in the original.
+def native_schedule(config: Mapping[str, object] | None) -> Schedule:
+    """The native schedule of the section ``lr_scheduler``. It is stepped after each validation, as in the original.
 
     Raises:
-        OptionError: for a name or argument that torch does not take.
+        OptionError: for a name or argument that torch does not have.
 
     Examples:
         >>> native_schedule({"name": "StepLR", "step_size": 3}).unit
@@ -119,19 +119,22 @@ def native_schedule(config: Mapping[str, Any] | None) -> Schedule:
     return TorchSchedule(name=config["name"], options=given, unit="validations", stop_below=least)
 
 
-def schedule_problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def schedule_problems(config: Mapping[str, object]) -> list[tuple[str, str]]:
     """Keys of ``lr_scheduler`` and their problems."""
     from morula.training.optimisers import schedule_arguments, schedule_names
 
     name, known = config.get("name"), schedule_names()
     if name not in known:
-        rule = "is missing" if name is None else f"{name!r} is not a schedule of this torch"
-        return [("name", f"{rule}; it is one of {', '.join(known)}.{did_you_mean(str(name), known) if name else ''}")]
+        rule = "is missing" if name is None else f"{name!r} is not a schedule of the installed torch"
+        return [("name", f"{rule}; must be one of {', '.join(known)}.{did_you_mean(str(name), known) if name else ''}")]
     arguments = schedule_arguments(str(name))
     problems = [
-        (key, f"{name} has no such argument, so the original fails; it has {', '.join(arguments)}.{did_you_mean(key, list(arguments))}")
+        (
+            key,
+            f"is not an argument of {name}; there are {', '.join(arguments)}.{did_you_mean(key, list(arguments))}",
+        )
         for key in config
         if key not in (*arguments, "name", "verbose")
     ]
     needed = [key for key, parameter in arguments.items() if parameter.default is inspect.Parameter.empty and key not in config]
-    return problems + [(key, f"is missing; {name} needs it.") for key in needed]
+    return problems + [(key, f"is missing; {name} needs it") for key in needed]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from morula.core.options import validated
 from morula.core.orientation import Orientation
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region, blocks
-from morula.data.augment.base import Augmentation, Draw, Reorienting, draw
+from morula.data.augment.base import AnyAugmentation, Draw, Reorienting, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.intensity import Distribution
 from morula.data.patches import change_of_scale
@@ -25,21 +25,21 @@ from morula.dialects.pytorch3dunet.augment import Statistics, augmentations, enc
 from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, spline_order
-from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
+from morula.dialects.pytorch3dunet.volumes import Array, Volume, open_volumes
 
-UNIT = (1.0, 1.0, 1.0)  # everything is meant in voxels, as in the original
-_MOST = 2**24  # values that percentiles are taken from; of more, every n-th
+UNIT = (1.0, 1.0, 1.0)  # as in the original, all lengths are in voxels
+_MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
 
 
 def parse_lists(options: TransformerOptions) -> Lists:
-    """The transforms of a phase, which were looked at with the job."""
+    """The transforms of a phase, which were checked with the job."""
     return Lists(*(tuple(parsed(each) for each in entries) for entries in (options.raw, options.label, options.weight)))
 
 
-def measure(raw: Any) -> Statistics:
-    """Mean, standard deviation and percentiles of a volume CZYX, read block by block.
+def measure(raw: Array) -> Statistics:
+    """Mean, standard deviation and percentiles of a volume CZYX, which is read block by block.
 
-    Of more than 2**24 values every n-th counts for the percentiles; mean and standard deviation are those of all.
+    Mean and standard deviation are exact. Of more than 2**24 values, percentiles are those of every n-th.
     """
     total = int(np.prod(raw.shape, dtype=np.int64))
     stride = max(1, -(-total // _MOST)) | 1
@@ -49,7 +49,7 @@ def measure(raw: Any) -> Statistics:
     for box in blocks(raw.shape[1:], (max(1, 2**22 // int(np.prod(raw.shape[2:]))), *raw.shape[2:])):
         block = np.asarray(raw[(slice(None), *box.slices)])
         exact = block.astype(np.float64)
-        shift = float(exact.flat[0]) if shift is None else shift  # near the mean, so that squares do not swallow the differences
+        shift = float(exact.flat[0]) if shift is None else shift  # close to the mean, so that the squares do not cancel
         exact -= shift
         sums += exact.sum(), np.einsum("czyx,czyx->", exact, exact)
         count += block.size
@@ -61,16 +61,16 @@ def measure(raw: Any) -> Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Patches of volumes, as a loader takes them.
+    """Patches of volumes, for a loader.
 
     Attributes:
-        volumes: where they are taken from.
-        grids: where they lie in each volume.
-        lists: what is done to them.
-        seed: of everything random.
-        in_memory: whether the volumes are read at once and kept.
-        statistics: of each volume, where intensities are brought to scale by them.
-        reach: voxels that a patch may reach further or less far, and the share of patches that do.
+        volumes: their volumes.
+        grids: their positions in each volume.
+        lists: their transforms.
+        seed: seed of all random numbers.
+        in_memory: whether the volumes are read at the start and kept.
+        statistics: of each volume, where intensities are normalised by them.
+        reach: voxels by which one side of a patch is moved at random, and the share of patches whose scale is changed.
     """
 
     volumes: Sequence[Volume]
@@ -86,20 +86,23 @@ class Patches:
         return list(accumulate(len(grid) for grid in self.grids))
 
     @cached_property
-    def _moves(self) -> list[Augmentation[Any]]:
+    def _moves(self) -> list[AnyAugmentation]:
         return moves(self.lists.raw)
 
     @cached_property
-    def _held(self) -> list[tuple[Any, tuple[Any, ...], Any]]:
-        """Raw data, labels and weights of each volume, in memory or not."""
+    def _held(self) -> list[tuple[Array, tuple[Array, ...], Array | None]]:
+        """Raw data, labels and weights of each volume, in memory or lazy."""
 
-        def hold(array: Any) -> Any:
-            return np.asarray(array[(slice(None),) * 4]) if self.in_memory and array is not None else array
+        def hold(array: Array) -> Array:
+            return np.asarray(array[(slice(None),) * 4]) if self.in_memory else array
 
-        return [(hold(each.raw), tuple(map(hold, each.labels)), hold(each.weight)) for each in self.volumes]
+        return [
+            (hold(volume.raw), tuple(map(hold, volume.labels)), None if volume.weight is None else hold(volume.weight))
+            for volume in self.volumes
+        ]
 
     def preload(self) -> None:
-        """Read what is kept in memory now, so that processes started later share it."""
+        """Read the volumes that are kept in memory, so that processes that start later share them."""
         _ = self._held
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ class Patches:
         """A patch: ``image`` CZYX float32, ``targets`` as the label list makes them, ``weight`` where there is one, ``name``.
 
         Raises:
-            DataError: for labels that a transform cannot take.
+            DataError: for labels that a transform cannot use.
         """
         number = bisect_right(self._ends, index)
         volume, grid = self.volumes[number], self.grids[number]
@@ -141,13 +144,13 @@ class Patches:
         return sample
 
     def _rng(self, epoch: int, index: int, stream: int) -> np.random.Generator:
-        """The streams of `morula.data.patches.PatchDataset`: 0 places the patch, 1 augments it; 2 is for random targets."""
+        """The streams of `morula.data.patches.PatchDataset`: 0 for the position, 1 for augmentations; 2 is for random targets."""
         return np.random.default_rng((self.seed, epoch, index, stream))
 
     def _drawn(self, shape: Sequence[int], region: Region, number: tuple[int, int], statistics: Statistics | None) -> tuple[Region, Draw]:
-        """The box that is read, and what happens to it, drawn once for raw data, labels and weights.
+        """The box that is read and its augmentations, drawn once for raw data, labels and weights.
 
-        The augmentations are drawn in the order of the list from the stream that native jobs use, so that both draw the same.
+        The augmentations are drawn in the order of the list, from the stream that native jobs use, so that a converted job draws the same.
         """
         place = self._rng(*number, 0)
         crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
@@ -166,7 +169,7 @@ class Patches:
 
 
 def _joined(targets: Sequence[np.ndarray]) -> np.ndarray:
-    """The targets of several data sets, one after the other along the channels."""
+    """The targets of several data sets, concatenated along the channels."""
     if len(targets) > 1:
         whole = np.concatenate([each if each.ndim == 4 else each[None] for each in targets])
     else:
@@ -188,7 +191,7 @@ def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Reg
 
 
 def _turned(region: Region, orientation: Orientation, shape: Sequence[int]) -> Region:
-    """The box about the region's middle that has the region's shape after it was turned; inside the volume where it fits."""
+    """The box with the centre of the region that has its shape after the rotation, moved into the volume where it is not larger."""
     start = []
     edges = tuple(region.shape[orientation.permutation.index(axis)] for axis in range(3))
     for a, old, new, n in zip(region.start, region.shape, edges, shape, strict=True):
@@ -197,8 +200,8 @@ def _turned(region: Region, orientation: Orientation, shape: Sequence[int]) -> R
     return Region(tuple(start), tuple(a + edge for a, edge in zip(start, edges, strict=True)))
 
 
-def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
-    """The values of a box of an array CZYX after warp and orientation, interpolated by `order`; beyond the array its mirror image."""
+def _moved(array: Array, box: Region, drawn: Draw, order: int) -> np.ndarray:
+    """The values of a box of an array CZYX after warp and orientation, interpolated by `order`. Beyond the array is its mirror image."""
     extent = Region.whole(array.shape[1:])
     if drawn.warp is None:
         patch = read_reflected(array, box, extent)
@@ -220,7 +223,7 @@ def _moved(array: Any, box: Region, drawn: Draw, order: int) -> np.ndarray:
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:
-    """Labels in one of three types, so that kernels are compiled for no others."""
+    """Labels in one of three data types, because a kernel is compiled for each data type."""
     if labels.dtype.kind == "f":
         return labels.astype(np.float32, copy=False)
     small = labels.dtype.itemsize <= 2 or labels.dtype == np.int32
@@ -237,7 +240,7 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
         weights: whether voxels have weights.
 
     Raises:
-        DataError: when files do not fit each other, or no patch is left.
+        DataError: when files do not match each other, or no patch is left.
         MissingFileError: when a file is missing.
     """
     phase: PhaseOptions = getattr(loaders, name)
@@ -264,17 +267,17 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
     )
 
 
-def build_dataset(loaders: Mapping[str, Any], phase: Literal["train", "val"], *, seed: int = 0) -> Patches:
+def build_dataset(loaders: Mapping[str, object], phase: Literal["train", "val"], *, seed: int = 0) -> Patches:
     """The data set of a phase from the section ``loaders`` of a job file.
 
     Args:
         loaders: the section; paths in it are relative to the current folder.
         phase: ``train`` or ``val``.
-        seed: of everything random; ``sample(epoch, index)`` is a pure function of it.
+        seed: seed of all random numbers; ``sample(epoch, index)`` depends on nothing else.
 
     Raises:
         OptionError: for values that break a rule.
-        DataError: when files do not fit each other, or no patch is left.
+        DataError: when files do not match each other, or no patch is left.
         MissingFileError: when a file is missing.
 
     Examples:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from morula.core.errors import DataError
 from morula.core.region import Region, blocks
 from morula.data.sampling import Grid
 from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions
+from morula.dialects.pytorch3dunet.volumes import Array
 
 _BLOCK = 2**22  # voxels that are read together
 
@@ -51,7 +51,7 @@ class PatchGrid:
         return self.grid[index if self.kept is None else int(self.kept[index])]
 
 
-def build_slices(shape: Sequence[int], options: SliceBuilderOptions, labels: Any = None, *, name: str = "the volume") -> PatchGrid:
+def build_slices(shape: Sequence[int], options: SliceBuilderOptions, labels: Array | None = None, *, name: str = "the volume") -> PatchGrid:
     """The patches of a volume (Z, Y, X); with `labels` (CZYX, may be lazy), those that the slice builder keeps.
 
     Raises:
@@ -74,7 +74,7 @@ def build_slices(shape: Sequence[int], options: SliceBuilderOptions, labels: Any
     return PatchGrid(grid.grid, np.flatnonzero(kept))
 
 
-def labelled(labels: Any, grid: Grid, ignore_index: int | None = None) -> np.ndarray:
+def labelled(labels: Array, grid: Grid, ignore_index: int | None = None) -> np.ndarray:
     """Number of labelled voxels in each patch of a grid, summed over channels: an array with one axis for each of z, y and x."""
     counts = np.zeros(grid.counts, np.int64)
     shape = labels.shape[1:]

@@ -13,7 +13,7 @@ from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, W
 from morula.dialects.pytorch3dunet.check import target_warnings
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.tensorboard import Board
-from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, read_off, set_aside
+from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, set_aside, write_outputs
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import dump
 from morula.report.build import write_report
@@ -75,7 +75,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         monitor=prepared.monitor,
     )
     finished = None
-    for event in read_off(track(events, folder.path), prepared, board):
+    for event in write_outputs(track(events, folder.path), prepared, board):
         if isinstance(event, Finished):
             finished = event
         else:

@@ -1,4 +1,11 @@
-"""Training as a job file of pytorch-3dunet asks for it, by the native loop; its checkpoints and curves are read off the events."""
+"""Training with a job file of pytorch-3dunet on the native loop.
+
+The native loop knows nothing of this dialect. It yields events, from which the files of the original are written::
+
+    native loop --events--> write_outputs --events--> caller
+                               |
+                               +--> last_checkpoint.pytorch, best_checkpoint.pytorch, TensorBoard files
+"""
 
 from __future__ import annotations
 
@@ -40,7 +47,7 @@ SCORE = "validation_score"
 
 
 class Network(nn.Module):
-    """A network of pytorch-3dunet as the native loop wants it: logits by head."""
+    """A network of pytorch-3dunet with the output that the native loop expects: logits by head."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -63,7 +70,7 @@ class Loaders:
 
     @property
     def steps_per_epoch(self) -> int:
-        """All patches once, those of a last smaller batch too."""
+        """Steps that use all patches once, including a last smaller batch."""
         return math.ceil(len(self.train_patches) / self.batch)
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
@@ -79,7 +86,7 @@ class Loaders:
 
 @dataclass(eq=False)
 class Watcher:
-    """Loss and metric of a job, and what they saw last."""
+    """Loss and metric of a job, and the batches that TensorBoard shows."""
 
     criterion: Loss
     metric: Metric
@@ -93,7 +100,7 @@ class Watcher:
     _validated: int = 0
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Mapping[str, Sums]:
-        """The loss, as the loop wants it."""
+        """The loss by name, for the loop."""
         logits = outputs[HEAD]
         sums = self.criterion.sums(logits, batch["targets"], batch.get("weight"))
         if torch.is_grad_enabled():
@@ -103,7 +110,7 @@ class Watcher:
         return {self.criterion.name: sums}
 
     def scores(self, batch: Batch, outputs: dict[str, Tensor]) -> Mapping[str, float]:
-        """The metric of a validation batch; pictures of some batches are kept."""
+        """The metric of a validation batch; some batches are kept as pictures."""
         probabilities = self.model.probabilities(outputs[HEAD])
         if self._validated in self._chosen():
             self.shown.append((self._validated, *pictures(batch, probabilities)))
@@ -111,7 +118,7 @@ class Watcher:
         return {"score": self.metric(probabilities.float(), batch["targets"])}
 
     def _chosen(self) -> set[int]:
-        """The validation batches that pictures are made of, always the same."""
+        """Numbers of the validation batches that are shown, always the same."""
         if self.batches <= self.most_pictures:
             return set(range(self.batches))
         return set(np.random.default_rng(42).choice(self.batches, self.most_pictures, replace=False).tolist())
@@ -127,17 +134,17 @@ class Watcher:
         return self._sum / max(self._count, 1)
 
     def start_epoch(self) -> None:
-        """Forget the losses."""
+        """Reset the mean training loss."""
         self._sum, self._count = 0.0, 0
 
     def take_pictures(self) -> list[tuple[int, dict[str, np.ndarray], int]]:
-        """Number, middle planes and number of the plane of the batches shown since the last call."""
+        """Number of the batch, its middle planes and their number, for the batches that were kept since the last call."""
         taken, self.shown, self._validated = self.shown, [], 0
         return taken
 
 
 def pictures(batch: Batch, probabilities: Tensor) -> tuple[dict[str, np.ndarray], int]:
-    """The middle planes of a batch by kind, and which plane it is."""
+    """The middle planes of a batch by kind, and the number of the plane."""
     images = {"inputs": batch["image"], "targets": batch["targets"], "predictions": probabilities}
     plane = int(batch["image"].shape[-3]) // 2
     return {kind: image[..., plane if image.shape[-3] > 1 else 0, :, :].float().cpu().numpy() for kind, image in images.items()}, plane
@@ -149,12 +156,12 @@ class Prepared:
 
     Attributes:
         job: the job.
-        network: with fresh weights, or those that it starts with.
+        network: with new weights, or those of a checkpoint.
         loaders: of patches.
         watcher: loss and metric.
         options: of the native loop.
         folder: of the checkpoints.
-        state: native state and weights to go on from, where it does.
+        state: the checkpoint to resume from, where there is one.
     """
 
     job: Job
@@ -168,43 +175,44 @@ class Prepared:
 
     @property
     def run_folder(self) -> Path:
-        """The house's run folder."""
+        """The native run folder."""
         return self.folder / "run"
 
     @cached_property
     def board_folder(self) -> Path:
-        """Event files of this start."""
+        """TensorBoard files of this run."""
         return self.folder / "logs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
     @property
     def monitor(self) -> Monitor:
-        """What decides which weights are best."""
+        """The score that decides which weights are best."""
         return Monitor(SCORE, self.trainer.eval_score_higher_is_better)
 
     def summary_line(self) -> str:
-        """What is trained on what, in one line."""
+        """Data, network, loss and metric in one line."""
         patches, held = self.loaders.train_patches, self.loaders.val_patches
         return (
             f"{len(patches)} training patches of {len(patches.volumes)} file(s) and {len(held)} validation patches of "
-            f"{len(held.volumes)}, {self.loaders.batch} a step; {self.job.config['model']['name']}, {self.watcher.criterion.name}, "
+            f"{len(held.volumes)}, {self.loaders.batch} per step; {self.job.config['model']['name']}, {self.watcher.criterion.name}, "
             f"{self.watcher.metric.name}; {self.options.steps} steps or {self.options.epochs} epochs"
         )
 
 
 def prepare(job: Job) -> Prepared:
-    """Open the data of a job, build its network, and read the checkpoint that it goes on from.
+    """Open the data of a job, build its network, and read the checkpoint that it resumes from.
 
     Raises:
-        DataError: when files do not fit each other or the network.
-        ModelError: when a checkpoint does not fit the network.
+        DataError: when files do not match each other or the network.
+        ModelError: when a checkpoint does not match the network.
         MissingFileError: when a file is missing.
     """
     trainer, loaders = job.trainer, job.loaders
     assert trainer is not None
     assert loaders.train is not None
     seed = job.plain.manual_seed or 0
+    # the global generator gives the initial weights; forking it leaves the caller's random numbers as they are
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", IgnoredKeyWarning)  # they were told with the job
+        warnings.simplefilter("ignore", IgnoredKeyWarning)  # the job reports them already
         torch.manual_seed(seed)
         network = Network(build_model(job.config["model"]))
         criterion, metric = build_loss(job.config["loss"]), build_metric(job.config.get("eval_metric"))
@@ -237,13 +245,15 @@ def _check_channels(job: Job, patches: Patches) -> None:
     if patches.in_channels != wanted:
         raise ModelError(
             "model.in_channels",
-            f"model.in_channels is {wanted} but {patches.volumes[0].name} has {patches.in_channels} channel(s)",
-            remedy="Correct one of them.",
+            f"does not match {patches.volumes[0].name}, which has {patches.in_channels} channel(s)",
+            key="model.in_channels",
+            value=wanted,
+            remedy="Correct one of the two.",
         )
 
 
 def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
-    """The options of the native loop."""
+    """Options of the native loop."""
     several = job.plain.device in (None, "cuda") and torch.cuda.device_count() > 1
     return Training(
         epochs=trainer.max_num_epochs,
@@ -261,10 +271,10 @@ def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
 
 
 def begin(prepared: Prepared) -> bool:
-    """Lay a checkpoint to go on from into the run folder; whether there is one.
+    """Write the checkpoint to resume from into the run folder, in the native format; false when there is none.
 
     Raises:
-        TrainingError: when nothing is left to be done.
+        TrainingError: when the training is already complete.
     """
     state, trainer = prepared.state, prepared.trainer
     if state is None and trainer.num_iterations == 1 and trainer.num_epoch == 0:
@@ -277,9 +287,9 @@ def begin(prepared: Prepared) -> bool:
     if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
         raise TrainingError(
             "training.nothing_left",
-            f"{trainer.resume} has {whole['position']['step']} iterations in {whole['position']['epoch']} epochs "
-            f"behind it, and max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}",
-            remedy="Raise them to go on.",
+            f"{trainer.resume} was trained for {whole['position']['step']} iterations and {whole['position']['epoch']} epochs, "
+            f"but max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}",
+            remedy="Increase them to continue.",
         )
     save_checkpoint(place / "last", weights, whole)
     best = prepared.folder / BEST
@@ -294,10 +304,10 @@ def begin(prepared: Prepared) -> bool:
 def _native_state(
     prepared: Prepared, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer, schedule: LRSchedule
 ) -> dict[str, Any]:
-    """The native state that a checkpoint holds, or, of one by the original, the one that says as much."""
+    """The native state in a checkpoint; for a checkpoint of the original, a native state with the same values."""
     trainer = prepared.trainer
     if state is not None and OWN in state:
-        # checkpoints of earlier versions do not hold the optimiser and the schedule, which may differ from the former training's anyway
+        # checkpoints of earlier versions have no optimiser and schedule, and the job may have changed both
         rules = prepared.options.model_dump(mode="json", include={"optimiser", "schedule"})
         return {**state[OWN], "options": {**state[OWN]["options"], **rules}, "optimiser": state["optimizer_state_dict"]}
     found = state or {}
@@ -315,8 +325,8 @@ def _native_state(
         except (ValueError, KeyError) as error:
             raise ModelError(
                 "optimiser.checkpoint",
-                f"the optimiser of {trainer.resume} does not fit optimizer: {error}",
-                remedy="Use trainer.pre_trained.",
+                f"the optimiser state of {trainer.resume} does not match the section optimizer: {error}",
+                remedy="Use trainer.pre_trained, which reads only the weights.",
             ) from error
     world = torch.cuda.device_count() if prepared.options.devices == "auto" else 1
     return {
@@ -332,23 +342,23 @@ def _native_state(
     }
 
 
-def read_off(events: Iterable[Event], prepared: Prepared, board: Board) -> Iterator[Event]:
-    """Pass events through, and write checkpoints and curves as pytorch-3dunet does.
+def write_outputs(events: Iterable[Event], prepared: Prepared, board: Board) -> Iterator[Event]:
+    """Pass events through, and write the checkpoints and curves of pytorch-3dunet.
 
-    ``last_checkpoint.pytorch`` is written whenever the loop saves, after its last step in any case, and
-    ``best_checkpoint.pytorch`` when a validation was the best.
+    ``last_checkpoint.pytorch`` is written whenever the loop writes its own checkpoint, which includes the last step, and
+    ``best_checkpoint.pytorch`` after a validation with the best score so far.
     """
     watcher, trainer = prepared.watcher, prepared.trainer
     better = 0.0
-    is_best, told = False, False
+    is_best, warned = False, False
     try:
         for event in events:
             match event:
                 case Progress(step) if step % trainer.log_after_iters == 0:
-                    _tell_training(prepared, board, step)
+                    _show_training(prepared, board, step)
                 case Epoch():
                     if SCORE in event.figures:
-                        _tell_validation(prepared, board, event)
+                        _show_validation(prepared, board, event)
                         is_best = is_best or event.best
                         better = event.figures[SCORE] if event.best else better
                     if event.step % math.ceil(prepared.loaders.steps_per_epoch) == 0:
@@ -361,17 +371,17 @@ def read_off(events: Iterable[Event], prepared: Prepared, board: Board) -> Itera
                     is_best = False
                     yield from (FileWritten(each, Artefact.CHECKPOINT, "checkpoint for pytorch-3dunet") for each in written)
             yield event
-            if not board.present and not told:
-                told = True
+            if not board.present and not warned:
+                warned = True
                 yield Warned(
                     "tensorboard.missing",
-                    "TensorBoard's files are not written: the package is missing. Install morula[track] to have them.",
+                    "TensorBoard files are not written because the package is missing. Install morula[track].",
                 )
     finally:
         board.close()
 
 
-def _tell_training(prepared: Prepared, board: Board, step: int) -> None:
+def _show_training(prepared: Prepared, board: Board, step: int) -> None:
     watcher = prepared.watcher
     if not board.present or watcher.seen is None:
         return
@@ -384,7 +394,7 @@ def _tell_training(prepared: Prepared, board: Board, step: int) -> None:
     board.pictures(planes, plane, "train_", step)
 
 
-def _tell_validation(prepared: Prepared, board: Board, event: Epoch) -> None:
+def _show_validation(prepared: Prepared, board: Board, event: Epoch) -> None:
     figures = {"val_loss_avg": event.figures["validation_loss"], "val_eval_score_avg": event.figures[SCORE]}
     board.scalars({**figures, "learning_rate": event.figures["rate"]}, event.step)
     for number, planes, plane in prepared.watcher.take_pictures():
@@ -392,15 +402,15 @@ def _tell_validation(prepared: Prepared, board: Board, event: Epoch) -> None:
 
 
 def preview(batch: Batch, outputs: dict[str, Tensor], model: Model) -> dict[str, np.ndarray]:
-    """Input, target and prediction of the first sample side by side, its middle plane."""
+    """Middle planes of input, target and prediction of the first sample, side by side."""
     planes, _ = pictures(batch, model.probabilities(outputs[HEAD]))
     sides = [plane[0] if plane.ndim == 3 else plane[0, 0] for plane in planes.values()]
-    spread = [(side - side.min()) / max(float(np.ptp(side)), 1e-6) for side in sides]
-    return {"input, target, prediction": np.concatenate(spread, axis=1)}
+    scaled = [(side - side.min()) / max(float(np.ptp(side)), 1e-6) for side in sides]
+    return {"input, target, prediction": np.concatenate(scaled, axis=1)}
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move a former training in a folder out of the way, into the first free ``run_N``; where to, when there was one."""
+    """Move a former training in a folder to the first free ``run_N``, which is returned; `None` when there is none."""
     former = [folder / name for name in ("last_checkpoint.pytorch", BEST, "run") if (folder / name).exists()]
     if not former:
         return None

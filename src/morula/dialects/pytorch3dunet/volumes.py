@@ -44,7 +44,7 @@ class Array(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Data type of the values."""
 
-    def __getitem__(self, key: tuple[slice, ...], /) -> np.ndarray: ...
+    def __getitem__(self, key: Any, /) -> np.ndarray: ...  # a slice per axis; a NumPy array takes more
 
 
 class FileArray(Array, Protocol):
