@@ -25,7 +25,7 @@ def problems(tmp_path, document):
     return [problem.key for problem in caught.value.problems]
 
 
-def test_a_right_job_takes_one_real_step_and_writes_nothing(tmp_path, job):
+def test_proof_writes_nothing(tmp_path, job):
     checked = check3dunet(written(tmp_path, job))
     assert checked.proof.weights > 0
     assert checked.remarks == ()
@@ -50,38 +50,38 @@ def test_a_right_job_takes_one_real_step_and_writes_nothing(tmp_path, job):
         ({"model.in_channels": 3}, "loaders.train.file_paths"),
     ],
 )
-def test_what_fails_later_is_found_before(tmp_path, job, changes, key):
+def test_problems_are_found_before_training(tmp_path, job, changes, key):
     assert problems(tmp_path, changed(job, changes))[0] == key
 
 
-def test_all_missing_files_are_reported_together(tmp_path, job):
+def test_all_missing_files(tmp_path, job):
     document = changed(job, {"loaders.train.file_paths": ["a.h5", "b.h5"], "loaders.val.file_paths": ["c.h5"]})
     assert problems(tmp_path, document) == ["loaders.train.file_paths"] * 2 + ["loaders.val.file_paths"]
 
 
-def test_nan_anywhere_in_a_volume_is_found(tmp_path, job):
+def test_nan(tmp_path, job):
     with h5py.File(tmp_path / "val.h5", "a") as file:
         file["raw"][7, 15, 15] = np.nan
     assert problems(tmp_path, job) == ["loaders.val.file_paths"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is present")
-def test_an_absent_device_is_found(tmp_path, job):
+def test_absent_device(tmp_path, job):
     assert problems(tmp_path, changed(job, {"device": "cuda"})) == ["device"]
 
 
-def test_activation_against_the_loss_is_a_warning(tmp_path, job):
+def test_activation_against_the_loss(tmp_path, job):
     changes = {"model.out_channels": 5, "loss.name": "CrossEntropyLoss", "eval_metric.name": "MeanIoU", "loaders.*.transformer": CLASSES}
     remarks = check3dunet(written(tmp_path, changed(job, changes))).remarks
     assert [remark.code for remark in remarks] == ["model.activation_against_loss"]
 
 
-def test_training_on_instance_ids_warns(tmp_path, job):
+def test_instance_ids_as_targets(tmp_path, job):
     events = train3dunet(written(tmp_path, changed(job, {"loaders.*.transformer": IDS})))
     assert any(isinstance(event, Warned) and "between 0 and 1" in event.message for event in events)
 
 
-def test_prediction_is_proven_with_one_patch_and_all_its_paths(tmp_path, job):
+def test_proof_of_a_prediction(tmp_path, job):
     torch.save(original_state_dict(build_model(job["model"])), tmp_path / "model.pytorch")
     test = {"file_paths": [str(tmp_path / "val.h5")], "slice_builder": {**BUILDER, "patch_shape": [1, 16, 16], "stride_shape": [1, 16, 16]}}
     predictor = {"performance_metric": "dice", "gt_internal_path": "nothing"}
@@ -90,13 +90,13 @@ def test_prediction_is_proven_with_one_patch_and_all_its_paths(tmp_path, job):
     assert problems(tmp_path, {**document, "predictor": predictor}) == ["predictor.gt_internal_path"]
 
 
-def test_hdf5_needs_no_suffix(tmp_path, job):
+def test_hdf5_without_suffix(tmp_path, job):
     (tmp_path / "train.h5").rename(tmp_path / "train")
     check3dunet(written(tmp_path, changed(job, {"loaders.train.file_paths": [str(tmp_path / "train")]})))
 
 
 @pytest.mark.parametrize(("name", "perfect"), [("BoundaryAveragePrecision", 1.0), ("BoundaryAdaptedRandError", 0.0)])
-def test_integer_boundary_maps_score_as_float_ones(name, perfect):
+def test_integer_boundary_maps(name, perfect):
     boundary = np.zeros((1, 1, 4, 24, 24), np.int32)
     boundary[..., 11] = boundary[..., 12, :] = 1
     labels = np.ones((1, 1, 4, 24, 24), np.int32)

@@ -161,7 +161,7 @@ def weights_of(folder):
 
 
 @pytest.mark.parametrize("changes", EXACT.values(), ids=EXACT)
-def test_a_job_and_its_conversion_train_the_same_weights(tmp_path, job, changes):
+def test_conversion_trains_the_same_weights(tmp_path, job, changes):
     path = written(tmp_path, changed(job, changes))
     list(train3dunet(path))
     (tmp_path / "native.yaml").write_text(convert(path)[0])
@@ -173,18 +173,18 @@ def test_a_job_and_its_conversion_train_the_same_weights(tmp_path, job, changes)
 
 
 @pytest.mark.parametrize(("changes", "key"), NOTED.values(), ids=NOTED)
-def test_what_differs_is_named(tmp_path, job, changes, key):
+def test_differences_are_noted(tmp_path, job, changes, key):
     text, _ = convert(written(tmp_path, changed(job, changes)))
     assert any(line.startswith(f"# {key}: ") for line in text.splitlines())
 
 
 @pytest.mark.parametrize(("changes", "key"), REFUSED.values(), ids=REFUSED)
-def test_what_has_no_counterpart_is_refused(tmp_path, job, changes, key):
+def test_keys_without_counterpart(tmp_path, job, changes, key):
     with raises("convert.no_counterpart", key=key):
         convert(written(tmp_path, changed(job, changes)))
 
 
-def test_a_job_that_predicts_says_so(tmp_path, job):
+def test_prediction_job(tmp_path, job):
     document = {
         "model": job["model"],
         "model_path": "start.pytorch",
@@ -194,7 +194,7 @@ def test_a_job_that_predicts_says_so(tmp_path, job):
         convert(written(tmp_path, document))
 
 
-def test_a_plain_job_has_one_note(tmp_path, job):
+def test_plain_job_has_one_note(tmp_path, job):
     text, warnings = convert(written(tmp_path, job))
     assert [line.split(":")[0] for line in text.splitlines() if line.startswith("#")] == ["# eval_metric"]
     assert warnings == []

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import shutil
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 import torch
 
 from morula.core.atomic import atomic
-from morula.core.errors import FileWriteError, MissingFileError, ModelError
+from morula.core.errors import FileWriteError, ModelError
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, native_names, original_state_dict
+from morula.nn import weights
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
 OWN = "morula"
@@ -32,24 +32,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         MissingFileError: when there is no such file.
         ModelError: when it is damaged, or has anything but tensors and plain values.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise MissingFileError("checkpoint.missing", f"the checkpoint {str(path)!r} does not exist", remedy="Check the path.")
-    try:
-        # weights_only: a pickle could run any code
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ModelError(
-            "checkpoint.unreadable",
-            f"the checkpoint {str(path)!r} cannot be read: {error}",
-            remedy="Restore the file; only tensors and plain values are accepted.",
-        ) from error
+    content = weights.read_checkpoint(Path(path).expanduser())
     if not isinstance(content, dict):
-        raise ModelError(
-            "checkpoint.not_a_mapping",
-            f"the checkpoint {str(path)!r} is a {type(content).__name__}, not a mapping",
-            remedy="Name a checkpoint of pytorch-3dunet.",
-        )
+        rule = f"must be a mapping, not a {type(content).__name__}"
+        raise ModelError("checkpoint.not_a_mapping", rule, file=path, remedy="Name a checkpoint of pytorch-3dunet.")
     return content
 
 
