@@ -47,6 +47,7 @@ class QuarterTurn(Rotate90):
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
         """See `Augmentation.draw`."""
+        # a square shape, because every rotation is allowed: the patch reads the region that has its shape afterwards
         return super().draw(rng, (1, shape[-1], shape[-1]), spacing)
 
 
@@ -61,6 +62,7 @@ def moves(transforms: Sequence[kinds.Transform]) -> list[AnyAugmentation]:
     for each in transforms:
         match each:
             case kinds.RandomFlip():
+                # axis_prob is the probability that an axis is not flipped
                 found.append(Flip(FlipOptions(probability=1 - each.axis_prob)))
             case kinds.RandomRotate90():
                 found.append(QuarterTurn(Rotate90Options(plane="yx")))
@@ -127,10 +129,12 @@ def values(transforms: Sequence[kinds.Transform], statistics: Statistics | None 
                 found.append(Scaling(_scaled(each, statistics)))
             case kinds.RandomContrast():
                 low, high = each.alpha
+                # the original assumes values that were normalised to -1 ... 1
                 contrast = ContrastOptions(low=low, high=high, about=each.mean, clip=(-1, 1), probability=each.execution_probability)
                 found.append(Contrast(contrast))
             case kinds.RandomGammaCorrection():
                 low, high = each.gamma
+                # powers are defined for values from 0 on
                 gamma = GammaOptions(low=low, high=high, unit_range=True, probability=each.execution_probability)
                 found.append(Gamma(gamma))
             case kinds.GaussianBlur3D():
@@ -184,10 +188,12 @@ def _between_extremes(patch: np.ndarray, each: kinds.Normalize) -> np.ndarray:
 
 
 def _blurred(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
+    # the original calls skimage.filters.gaussian, which repeats the border values
     return np.stack([gaussian_filter(channel, sigma, mode="nearest") for channel in patch])
 
 
 def _with_poisson(patch: np.ndarray, mean: float, seed: int) -> np.ndarray:
+    # the noise does not depend on the values, unlike that of a camera
     return patch + np.random.default_rng(seed).poisson(mean, patch.shape).astype(np.float32)
 
 
@@ -226,6 +232,7 @@ def _typed(each: kinds.ToTensor | kinds.LabelToTensor, labels: np.ndarray) -> np
         labels = labels[None]
     if each.normalize:
         labels = _per_patch(MinMax(channels="together"))(labels)
+    # losses need float32 or int64, and torch has the other types under several names
     names = {"float": "float32", "float64": "float32", "long": "int64", "int": "int64", "int32": "int64"}
     return labels.astype(names.get(each.dtype, each.dtype))
 
@@ -239,7 +246,9 @@ def _labelled(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generato
                 remedy="Leave it out.",
             )
         red, green, blue = labels.astype(np.int64)
+        # the colours are the bytes of a 24-bit number
         return red * 65536 + green * 256 + blue
+    # a single channel, for example after ToTensor, is one label image
     if labels.ndim == 4 and len(labels) == 1:
         labels = labels[0]
     if labels.ndim != 3:
@@ -268,11 +277,13 @@ def _channels(each: kinds.Transform, labels: np.ndarray, rng: np.random.Generato
         case kinds.LabelToAffinities():
             channels = affinities(labels, each.offsets, each.z_offsets or each.offsets)
             if each.aggregate_affinities:
+                # x, y and z of each distance
                 channels = [np.maximum.reduce(channels[i : i + 3]) for i in range(0, len(channels), 3)]
             return [restored(channel, labels, ignored) for channel in channels]
         case kinds.LabelToZAffinities():
             return [restored(affinity(labels, 0, offset), labels, ignored) for offset in each.offsets]
         case kinds.RandomLabelToAffinities():
+            # voxels are usually longer along z, so distances are shorter there
             offset, axis = int(rng.integers(1, each.max_offset + 1)), int(rng.integers(3))
             return [restored(affinity(labels, axis, max(1, offset // each.z_offset_scale) if axis == 0 else offset), labels, ignored)]
         case kinds.LabelToBoundaryAndAffinities():
@@ -294,6 +305,7 @@ def _blob_channels(each: kinds.BlobsToMask, labels: np.ndarray) -> list[np.ndarr
     if not each.boundary:
         return [mask]
     outer = boundary(labels, "outer")
+    # class 2 replaces foreground and background at the boundary
     return [np.where(outer > 0, 2, mask)] if each.cross_entropy else [mask, outer]
 
 

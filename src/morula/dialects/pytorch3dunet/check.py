@@ -130,6 +130,7 @@ def _file_problems(job: Job, phases: Sequence[Literal["train", "val", "test"]]) 
             continue
         key = f"loaders.{name}.file_paths"
         try:
+            # its pairs of images and masks are matched folder by folder
             if job.loaders.dataset == "DSB2018Dataset":
                 yield from _volume_problems(job, key, open_volumes(job.loaders, name))
                 continue
@@ -168,6 +169,7 @@ def all_finite(array: Array) -> bool:
     """
     if array.dtype.kind != "f":
         return True
+    # whole planes, because most files are stored by planes
     planes = max(1, _BLOCK // int(np.prod(array.shape[2:], dtype=np.int64)))
     shape = array.shape[1:]
     return all(np.isfinite(np.asarray(array[(slice(None), *box.slices)])).all() for box in blocks(shape, (planes, *shape[1:])))
@@ -178,6 +180,7 @@ def target_warnings(prepared: Prepared) -> list[Problem]:
     criterion, patches = prepared.watcher.criterion, prepared.loaders.train_patches
     if not criterion.of_masks:
         return []
+    # a few patches from all parts of the data: targets of one list are all of the same kind
     for index in np.unique(np.linspace(0, len(patches) - 1, _LABEL_PATCHES, dtype=int)):
         target = patches.sample(0, int(index))["targets"]
         if criterion.options.skip_last_target:
@@ -217,6 +220,7 @@ def prove_training(prepared: Prepared, device: str) -> Proof:
             with _at("eval_metric"):
                 batch = _on(device, batch)
                 prepared.watcher.scores(batch, network(batch["image"]))
+    # training ends with the steps or the epochs, whichever comes first
     steps = min(prepared.options.steps or 0, prepared.options.epochs * prepared.loaders.steps_per_epoch)
     weights = sum(weight.numel() for weight in network.parameters())
     taken = torch.cuda.max_memory_allocated() if device == "cuda" else peak.bytes
@@ -285,6 +289,7 @@ def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
 def _prove_prediction(engine: Engine, job: Job) -> None:
     """Compute one patch with its halo."""
     builder = None if job.loaders.test is None else job.loaders.test.slice_builder
+    # planned tiles fit the network by construction
     if builder is None or job.predictor.tiles == "planned":
         return
     shape = [n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True)]

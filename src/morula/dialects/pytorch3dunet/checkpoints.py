@@ -54,6 +54,7 @@ def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score
     """
     position = state["position"]
     document = {
+        # the original counts an epoch that has begun
         "num_epochs": position["epoch"] + (1 if position["batch"] else 0),
         "num_iterations": position["step"],
         "model_state_dict": {name: value.detach().cpu().contiguous() for name, value in original_state_dict(model).items()},
@@ -67,6 +68,7 @@ def write_checkpoint(folder: Path, model: Model, state: dict[str, Any], *, score
             torch.save(document, part)
         if is_best:
             with atomic(folder / BEST) as part:
+                # a copy, because serialising a large network a second time is slower
                 shutil.copyfile(folder / LAST, part)
             written.append(folder / BEST)
     except (OSError, RuntimeError) as error:
@@ -90,6 +92,7 @@ class UNet3DCheckpoint:
     def network_options(path: Path) -> tuple[str, dict[str, Any]]:
         """Kind of the network, and the options that follow from the names and shapes of its weights."""
         tensors = native_names(_tensors(path))
+        # the second convolution of a block gives its channels, whichever of the two increases them
         second = re.compile(r"encoder\.(\d+)\.second\..*convolution\.weight")
         widths = {int(found.group(1)): len(values) for name, values in tensors.items() if (found := second.match(name))}
         blocks = {".attention.": "residual_se", ".shortcut.": "residual"}

@@ -23,6 +23,7 @@ def training_conflicts(config: Mapping[str, object], loaders: LoadersOptions | N
         ['model.softmax_of_one_channel']
     """
     model, loss = _section(config, "model"), _section(config, "loss").get("name")
+    # both train without an error, and learn nothing
     if loss in OF_CLASSES and model.get("out_channels") == 1:
         rule = f"{loss} compares classes, and a single class is always right"
         remedy = "Write one output channel per class, the background included."
@@ -102,6 +103,7 @@ def _softmax(model: Mapping[str, object]) -> bool:
 
 def _planes(model: Mapping[str, object], builder: SliceBuilderOptions, key: str, *, halo: bool) -> Iterator[Problem]:
     """Patches of several planes for a network of two dimensions."""
+    # a halo along z adds planes to a patch of one plane
     margin = builder.halo_shape[0] if halo else 0
     if str(model.get("name")).endswith("2D") and (builder.patch_shape[0], margin) != (1, 0):
         rule = f"{model['name']} computes one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")

@@ -202,6 +202,7 @@ def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> Section:
             weight = loss.get("pos_weight")
             return {} if weight is None else {"positive_weights": weight}
         case "DiceLoss":
+            # the form of V-Net, which the original uses
             return {"squared": True, "smooth": 0}
         case "BCEDiceLoss":
             given = {key: value for key, value in loss.items() if key in BCEDiceOptions.model_fields}
@@ -249,6 +250,7 @@ def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> Section:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
         options = network_options(model)
+    # options that differ from the native defaults
     given = options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     # sizes that a native job leaves out are planned, so they are written even where they are the default
     sizes = options.model_dump(mode="json", include={"features", "kernels", "pools"})
@@ -296,6 +298,7 @@ def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes:
     order = spline_order(lists.raw, 1)
     if order != 1:
         found["spline_order"] = order
+    # the original scores what a patch shows beyond the image as well
     found["score_padding"] = True
     found["normalise"] = _normalise(loaders, lists, notes)
     return found
@@ -340,6 +343,7 @@ def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> Section:
         case kinds.PercentileNormalizer():
             return {"kind": "percentile", "low": each.pmin, "high": each.pmax, **share}
         case kinds.Normalize(min_value=float(low), max_value=float(high)):
+            # scale to 0 ... 1 or to -1 ... 1 by fixed numbers
             middle, half = (low, high - low) if each.norm01 else ((low + high) / 2, (high - low) / 2)
             return {"kind": "fixed", "offset": middle, "scale": half, "clip": [0, 1] if each.norm01 else [-1, 1]}
         case kinds.Normalize():
@@ -352,6 +356,7 @@ def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> Section:
 def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Value]:
     """The augmentations that the dialect itself uses, which are native ones; notes on the few that are its own."""
     key, builder = "loaders.train.transformer.raw", phase.slice_builder
+    # the native rotation leaves out planes whose edges differ
     square = builder is not None and builder.patch_shape[1] == builder.patch_shape[2]
     entries: list[Value] = []
     for each in lists.raw:

@@ -60,6 +60,7 @@ class Engine:
         with warnings.catch_warnings(action="ignore", category=IgnoredKeyWarning):  # the job reports them already
             model = build_model(job.config["model"])
         load_state_dict(model, load_state_dict_file(str(job.plain.model_path)))
+        # after the weights are loaded, because fused layers have other names
         fast = fuse_for_inference(model)
         if job.predictor.backend == "openvino":
             from morula.inference.openvino import OpenVino  # an extra, which may not be installed
@@ -74,6 +75,7 @@ class Engine:
             return cls(job, fast, OpenVino(fast, fast.network.multiple, precision), "cpu", memory)
         device = pick_device(job.plain.device or "auto")
         fast = to_channels_last(fast).to(device)
+        # as in the original, the patches of a batch are divided among all GPUs
         several = device == "cuda" and torch.cuda.device_count() > 1
         return cls(job, fast, torch.nn.DataParallel(fast) if several else fast, device, memory)
 
@@ -97,12 +99,14 @@ class Engine:
     def _planned(self, shape: tuple[int, ...]) -> TilePlan:
         """Tiles that need no more memory than the patches of the job with their halo, unless a limit was given."""
         network, loaders = self.model.network, self.job.loaders
+        # networks of two dimensions compute planes of volumes ZYX
         flat = (1,) * (3 - network.ndim)
         each = measure_bytes_per_voxel(self.model, network.in_channels, network.multiple, device=self.device)
         memory = available_memory(self.memory, self.device)
         builder = None if loaders.test is None else loaders.test.slice_builder
         if self.memory is None and builder is not None:
             tile = math.prod(n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True))
+            # planned tiles must not need more than the job was written for
             memory = min(memory, int(tile * loaders.batch_size * each))
         halo, multiple = (0,) * len(flat) + network.receptive_halo, flat + network.multiple
         return plan_tiles(shape, halo=halo, multiple=multiple, memory=memory, bytes_per_voxel=each)

@@ -235,6 +235,7 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     config = copy.deepcopy(document.data)
     for key, value in (overrides or {}).items():
         _override(config, key, value, reader)
+    # sections that are missing are reported with all other problems, so reading continues
     for key in _NEEDED[purpose]:
         if config.get(key) is None:
             reader.reject((key,), "is missing", "job.missing_key")
@@ -305,6 +306,7 @@ def _phase(reader: _Reader, values: Mapping[str, object], place: Place) -> Phase
 
 
 def _trainer(reader: _Reader, values: object) -> TrainerOptions | None:
+    # job files have `tensorboard_formatter: null` for the defaults
     if isinstance(values, Mapping) and values.get("tensorboard_formatter") is None:
         values = {key: value for key, value in values.items() if key != "tensorboard_formatter"}
     return reader.options(TrainerOptions, values, ("trainer",), _DEAD_TRAINER, strict=True)
@@ -331,6 +333,7 @@ def _named_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose
         if values is None or not reader.is_mapping(values, (section,)):
             continue
         if section == "eval_metric":
+            # the original scores with MeanIoU where no metric is named
             values = {"name": "MeanIoU", **values}
         home = importlib.import_module(f"morula.dialects.pytorch3dunet.{module}")
         members = getattr(home, table)
@@ -349,6 +352,7 @@ def _optimiser_and_schedule(reader: _Reader, config: Mapping[str, Any]) -> None:
             reader.problems.append(reader.with_line(Problem.of(error)))
     if schedule and reader.is_mapping(schedule, ("lr_scheduler",)):
         reader.problems += [reader.at(("lr_scheduler", key), rule, "schedule.arguments") for key, rule in schedule_problems(schedule)]
+        # many published job files have this argument, which torch has removed
         if "verbose" in schedule:
             rule = "is ignored: torch has no such argument any more, so the original fails at it"
             reader.remarks.append(reader.at(("lr_scheduler", "verbose"), rule, "job.ignored_key"))

@@ -119,10 +119,12 @@ class LoadersOptions(Options):
     def _fits(self) -> LoadersOptions:
         for name in ("train", "val", "test"):
             phase = getattr(self, name)
+            # whole images have no slice builder
             if phase is None or (self.dataset == "DSB2018Dataset"):
                 continue
             if phase.slice_builder is None:
                 raise OptionError("patch.missing", f"{name}.slice_builder is missing", remedy="Write patch_shape and stride_shape.")
+            # patches of one plane are not scaled along z
             least = min((edge for edge in phase.slice_builder.patch_shape if edge > 1), default=1)
             if name != "test" and self.random_scale is not None and self.random_scale >= least:
                 raise OptionError(

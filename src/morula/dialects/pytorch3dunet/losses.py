@@ -26,7 +26,7 @@ from morula.losses.regression import l1_sums, mse_sums, smooth_l1_sums
 from morula.losses.sums import Activation, Sums, checked_weights, prepare, weight_sums
 
 Normalization: TypeAlias = Literal["sigmoid", "softmax", "none"]
-NOT_A_CLASS = -100.0  # what torch's cross-entropy leaves out unless told otherwise
+NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
 
 
 class LossOptions(Options):
@@ -153,6 +153,7 @@ class Loss:
                     f"loss.skip_last_target leaves out the last channel of the target, but its shape is {tuple(target.shape)}",
                     remedy="Set it to false, or let a label transform append the labels.",
                 )
+            # the metric reads the labels in the last channel, the loss must not
             target = target[:, :-1]
             if self.options.squeeze_channel and target.shape[1] == 1:
                 target = target[:, 0]
@@ -209,6 +210,7 @@ def _generalized_dice(options: OverlapOptions, logits: Tensor, target: Tensor, w
 
 
 def _bce_dice(options: BCEDiceOptions, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+    # no `pos_weight`: the original passes it on only in BCEWithLogitsLoss
     entropy = bce_sums(logits, target, weight, ignore_value=options.ignore_index)
     overlap = dice_sums(logits, target, weight, ignore_value=options.ignore_index, squared=True, smooth=0)
     first, second = options.shares

@@ -121,6 +121,7 @@ class Model(nn.Module):
         """Set the padding of all convolutions with kernels of more than one voxel, where it is not half of the kernel."""
         for part in self.network.modules():
             if isinstance(part, nn.Conv2d | nn.Conv3d) and max(part.kernel_size) > 1 and self.padding is not None:
+                # the native network always pads by half the kernel
                 part.padding = self.padding
 
     def logits(self, x: Tensor) -> Tensor:
@@ -131,6 +132,7 @@ class Model(nn.Module):
         Raises:
             DataError: for images of other axes or channels, or too small for the number of levels.
         """
+        # data sets give patches of one plane as volumes
         flat = self.network.ndim == 2 and x.ndim == 5 and x.shape[2] == 1
         image = x.squeeze(2) if flat else x
         if image.ndim != self.network.ndim + 2 or image.shape[1] != self.network.in_channels:
@@ -140,6 +142,7 @@ class Model(nn.Module):
                 f"the network needs {axes} with {self.network.in_channels} channel(s), but the image has the shape {tuple(x.shape)}",
                 remedy="Use images like those that the network was built for.",
             )
+        # pooling would leave no voxel
         if any(n < least for n, least in zip(image.shape[2:], self.network.multiple, strict=True)):
             raise DataError(
                 "image.too_small",
@@ -217,6 +220,7 @@ def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
         if levels < 2:
             raise OptionError("model.levels", f"model.num_levels is {levels}; a U-Net has at least two levels")
         features = tuple(features * 2**level for level in range(levels))
+    # residual networks add the two branches of a level, the others concatenate them
     upsample, join = _upsampling(section, kind.block)
     settings = {
         "features": features,
@@ -328,12 +332,14 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     way = _transposed_way(named)
     if way is not None and before.options.upsample in ("transpose", "stretch") and before.options.upsample != way:
         module.rebuild(way)
+    # the native names are the same for all versions of the original
     tensors = native_names(named)
     if way == "transpose":  # 1.7.0 to 1.8.1: to the size, but without bias
         tensors = {name: torch.zeros_like(own) for name, own in module.network.state_dict().items() if _is_transposed_bias(name)} | tensors
     try:
         fill(module.network, tensors, source="the checkpoint")
     except ModelError as error:
+        # a failed load must leave the network as it was, also after a rebuild
         module.network = before
         first = tensors.get("encoder.0.first.convolution.weight")
         if first is not None and first.ndim != before.ndim + 2:

@@ -90,6 +90,7 @@ def native_optimiser(config: Mapping[str, object]) -> Optimiser:
     section = read_section(optimizer_options(config), config, "optimizer", DEAD)
     rule: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
     given = section.model_dump(exclude={"name", "learning_rate", "weight_decay"})
+    # the native classes of these three have options of their own; all others go through torch
     if section.name in ("Adam", "AdamW"):
         return (Adam if section.name == "Adam" else AdamW)(**rule, **given)
     if section.name == "SGD" and not given["dampening"]:
@@ -115,6 +116,7 @@ def native_schedule(config: Mapping[str, object] | None) -> Schedule:
         raise OptionError("schedule.arguments", rule, key=f"lr_scheduler.{key}", value=config.get(key))
     given = {key: value for key, value in config.items() if key not in ("name", "verbose")}
     least = LEAST_RATE if config["name"] == "ReduceLROnPlateau" else 0.0
+    # options are immutable
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     return TorchSchedule(name=config["name"], options=given, unit="validations", stop_below=least)
 

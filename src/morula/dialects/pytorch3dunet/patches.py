@@ -42,6 +42,7 @@ def measure(raw: Array) -> Statistics:
     Mean and standard deviation are exact. Of more than 2**24 values, percentiles are those of every n-th.
     """
     total = int(np.prod(raw.shape, dtype=np.int64))
+    # odd, so that a stride along rows of even length reaches all columns
     stride = max(1, -(-total // _MOST)) | 1
     sums, count = np.zeros(2), 0
     shift: float | None = None
@@ -155,6 +156,7 @@ class Patches:
         place = self._rng(*number, 0)
         crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
         if crop is not None:
+            # the crop comes first, whatever its place in the list: it sets the shape that all other transforms see
             region = _cropped(region, crop, place)
         drawn = draw(augmentations(self.lists.raw, statistics), self._rng(*number, 1), region.shape, UNIT)
         box = _turned(region, drawn.orientation, shape)
@@ -171,6 +173,7 @@ class Patches:
 def _joined(targets: Sequence[np.ndarray]) -> np.ndarray:
     """The targets of several data sets, concatenated along the channels."""
     if len(targets) > 1:
+        # targets without channels become one channel each
         whole = np.concatenate([each if each.ndim == 4 else each[None] for each in targets])
     else:
         whole = targets[0]
@@ -184,6 +187,7 @@ def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Reg
         if edge >= n:
             first = centred(n, edge)
         else:
+            # as in the original, the last position is never drawn
             first = (n - edge) // 2 if crop.centered else int(rng.integers(n - edge))
         start[axis] = region.start[axis] + first
         stop[axis] = start[axis] + edge
@@ -207,6 +211,7 @@ def _moved(array: Array, box: Region, drawn: Draw, order: int) -> np.ndarray:
         patch = read_reflected(array, box, extent)
     else:
         centre = (np.array(box.start) + np.array(box.stop) - 1) / 2
+        # splines depend on voxels beyond the interpolated region
         margin = (SPLINE_REACH if order > 1 else 0,) * 3
         place = fetch_region(drawn.warp.region(box.shape, UNIT, centre).grow(margin), extent)
         part = np.asarray(array[(slice(None), *place.slices)])
@@ -254,6 +259,7 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
         )
     grids = []
     for volume in volumes:
+        # without a slice builder a patch is the whole image
         options = phase.slice_builder or SliceBuilderOptions(patch_shape=volume.shape, stride_shape=volume.shape, skip_shape_check=True)
         grids.append(build_slices(volume.shape, options, volume.labels[0] if volume.labels else None, name=volume.name))
     return Patches(

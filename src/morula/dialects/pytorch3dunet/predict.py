@@ -188,6 +188,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     assert phase is not None
     raw = volume.raw if job.loaders.dataset == "LazyHDF5Dataset" else np.asarray(volume.raw[(slice(None),) * 4])
     statistics = measure(raw) if job.loaders.global_normalization else None
+    # random transforms were reported as warnings and are left out
     scale = _scaling(parse_lists(phase.transformer).raw, statistics)
     plan = engine.plan(volume.shape)
     if options.name == "DSB2018Predictor":
@@ -234,6 +235,7 @@ def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, 
     """
     mask = values[0, 0] > options.pmaps_threshold
     objects = cc3d.connected_components(mask.view(np.uint8), connectivity=8)  # 4.1.1 is wrong for bool masks with an odd edge
+    # the smallest type that holds all ids
     objects = objects.astype(np.uint16 if objects.max(initial=0) < 2**16 else np.uint32)
     with atomic(output, overwrite=overwrite) as part, WritableFile(part) as opened:
         for name, array in ((options.output_dataset, np.squeeze(values)), ("segmentation", objects)):

@@ -36,6 +36,7 @@ def chunks(axes: str, shape: Sequence[int], stride: Sequence[int] | None) -> tup
     """
     edges = []
     for n, step in zip(shape, stride or shape, strict=True):
+        # chunks below a quarter of the usual edge would be slow to read
         divisors = [edge for edge in range(CHUNK // 4, CHUNK + 1) if step % edge == 0]
         edges.append(min(n, max(divisors, default=CHUNK)))
     return (1,) * (len(axes) - len(edges)) + tuple(edges)
@@ -98,6 +99,7 @@ def _pairs(options: PredictorOptions, prediction: Array, truth: np.ndarray, chan
     masks = len(truth) == channels > 1
     names = [one] if one is not None else [0] if channels == 1 else range(channels) if masks else range(1, channels)
     hard = options.performance_metric == "mean_iou"
+    # decisions need all channels at once; single masks are read channel by channel
     decided = None
     if options.save_segmentation or (hard and one is None and channels > 1 and not masks):
         values = np.asarray(prediction[(slice(None),) * 4])

@@ -99,6 +99,7 @@ def _block(shape: Sequence[int], chunks: Sequence[int] | None) -> tuple[int, ...
     """Shape of blocks of about `_BLOCK` voxels; whole chunks where the file has any, because a chunk is decompressed as a whole."""
     block = [min(n, edge) for n, edge in zip(shape, (chunks or (1,) * len(shape))[-len(shape) :], strict=True)]
     for axis in reversed(range(len(shape))):
+        # the last axis grows first: it is contiguous in the file
         room = _BLOCK // max(int(np.prod(block)), 1)
         block[axis] = min(shape[axis], block[axis] * max(room, 1))
     return tuple(block)

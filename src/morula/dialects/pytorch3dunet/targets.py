@@ -53,6 +53,7 @@ def affinities(labels: np.ndarray, offsets: Sequence[int], z_offsets: Sequence[i
 
 def restored(channel: np.ndarray, labels: np.ndarray, ignore_index: int | None) -> np.ndarray:
     """The channel with the ignored label at the voxels that had it."""
+    # losses leave out voxels whose target has this value
     return channel if ignore_index is None else np.where(labels == ignore_index, channel.dtype.type(ignore_index), channel)
 
 
@@ -62,6 +63,7 @@ def appended(labels: np.ndarray, ignore_index: int | None = None) -> np.ndarray:
         return labels
     ids, place = np.unique(labels, return_inverse=True)
     new = np.arange(1, len(ids) + 1)
+    # background stays background
     new[ids == 0] = 0
     if ignore_index is not None:
         new[ids == ignore_index] = ignore_index

@@ -41,6 +41,7 @@ def tagged(kind: str, batch: np.ndarray, plane: int, options: FormatterOptions) 
     Predictions and targets of several channels are shown as the channel with the highest value, in colours; with `log_channelwise` each
     channel of the prediction is shown. Inputs with other than 1 or 3 channels are shown channel by channel.
     """
+    # the last channel holds labels for the metric
     if kind == "targets" and options.skip_last_target and batch.ndim == 4:
         batch = batch[:, :-1]
     for number, sample in enumerate(batch):
@@ -61,6 +62,7 @@ def _each(kind: str, options: FormatterOptions) -> bool:
 
 
 def _spread(image: np.ndarray) -> np.ndarray:
+    # TensorBoard shows values from 0 to 1
     low, width = image.min(), np.ptp(image)
     return (image - low) / width if width > 0 else np.zeros_like(image)
 

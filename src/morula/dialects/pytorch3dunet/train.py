@@ -80,6 +80,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
             finished = event
         else:
             yield event
+    # the report reads the logs, so it is written last
     if finished is not None and first_process():
         yield FileWritten(write_report(folder.path), Artefact.REPORT)
         yield finished
@@ -89,6 +90,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Move a former training aside, write the job and its provenance, and yield the warnings."""
     try:
         prepared.folder.mkdir(parents=True, exist_ok=True)
+        # a resumed training continues in its own folder
         former = None if prepared.state is not None else set_aside(prepared.folder)
         folder.path.mkdir(parents=True, exist_ok=True)
         logs = prepared.board_folder
@@ -112,6 +114,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     remarks = (*prepared.job.remarks, *target_warnings(prepared))
     yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in remarks)
     patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
+    # which files a network was trained on must be known years later
     files = sorted({volume.path for each in patches for volume in each.volumes})
     folder.write_provenance({"seed": prepared.options.seed, "inputs": {str(file): checksum(file) for file in files if file.exists()}})
 

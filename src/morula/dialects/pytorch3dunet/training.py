@@ -105,6 +105,7 @@ class Watcher:
         sums = self.criterion.sums(logits, batch["targets"], batch.get("weight"))
         if torch.is_grad_enabled():
             n = len(logits)
+            # kept for the pictures and the score of the training, which are computed only now and then
             self.seen = (batch, logits.detach())
             self._sum, self._count = self._sum + float(sums.total.detach()) * n, self._count + n
         return {self.criterion.name: sums}
@@ -220,6 +221,7 @@ def prepare(job: Job) -> Prepared:
     train = build_patches(loaders, "train", seed=seed, weights=weights)
     held = build_patches(loaders, "val", seed=seed, weights=weights)
     _check_channels(job, train)
+    # more workers than cores only wait for each other
     workers = min(loaders.num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     batches = math.ceil(len(held) / loaders.batch_size)
     shown = batches if trainer.validate_iters is None else min(batches, trainer.validate_iters)
@@ -292,6 +294,7 @@ def begin(prepared: Prepared) -> bool:
             remedy="Increase them to continue.",
         )
     save_checkpoint(place / "last", weights, whole)
+    # the best weights must survive when no later validation is better
     best = prepared.folder / BEST
     if best.is_file() and state is not None:
         other = Network(build_model(prepared.job.config["model"]))
@@ -312,12 +315,14 @@ def _native_state(
         return {**state[OWN], "options": {**state[OWN]["options"], **rules}, "optimiser": state["optimizer_state_dict"]}
     found = state or {}
     score = found.get("best_eval_score")
+    # the original starts with an infinite score
     known = score is not None and math.isfinite(score)
     position = Position(
         epoch=int(found.get("num_epochs", trainer.num_epoch)),
         step=int(found.get("num_iterations", trainer.num_iterations - 1)),
         best=(-score if trainer.eval_score_higher_is_better else score) if known and score is not None else None,
     )
+    # no curves are written for the steps before
     position.reported = position.step
     if "optimizer_state_dict" in found:
         try:
@@ -366,6 +371,7 @@ def write_outputs(events: Iterable[Event], prepared: Prepared, board: Board) -> 
                 case FileWritten(path) if path == prepared.run_folder / "checkpoints" / "last":
                     state = load_state_of(path)
                     best = state["position"]["best"]
+                    # the native loop minimises, so it negates scores of which higher is better
                     score = math.nan if best is None else -best if trainer.eval_score_higher_is_better else best
                     written = write_checkpoint(prepared.folder, prepared.network.model, state, score=score, is_best=is_best)
                     is_best = False

@@ -389,6 +389,7 @@ def spline_order(transforms: Sequence[Transform], default: int) -> int:
         >>> spline_order([turn, bend], 1), spline_order([turn], 1), spline_order([turn], 0)
         (3, 1, 0)
     """
+    # RandomRotate and ElasticDeformation name their order differently
     orders = [getattr(transform, "order", getattr(transform, "spline_order", None)) for transform in transforms]
     return max((order for order in orders if order is not None), default=default)
 

@@ -139,6 +139,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Czyx, tuple[float, 
     file, inner = split_location(path)
     image = read(path, dataset=internal if inner is None else None)
     if is_hdf5(file):
+        # attributes of HDF5 files may name other axes, which the original does not read
         shape = image.shape
         if len(shape) not in (3, 4):
             raise DataError(
@@ -166,6 +167,7 @@ def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileO
         if place is None or not place.is_dir() or suffix_of(place) in (".zarr", ".ome.zarr", ".n5"):
             found.append(each)
             continue
+        # the original reads only HDF5 files of a folder, so they come first
         held = sorted((entry for entry in place.iterdir() if entry.suffix.lower() in HDF5), key=lambda entry: natural_key(entry.name))
         inner = next((place / name for name in _names("raw", loaders) if (place / name).is_dir()), None)
         found += map(str, held or list_images(place if inner is None else inner))
@@ -215,6 +217,7 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
                     remedy="Both must have the same shape.",
                 )
     weight = parts["weight"]
+    # several data sets of weights are channels, as those of raw data are
     stacked = None if not weight else weight[0] if len(weight) == 1 else Stack(weight, str(path))
     z, y, x = raws[0][1]
     return Volume(path.name, path, raw, parts["label"], stacked, (z, y, x))
@@ -278,10 +281,12 @@ def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
     """
     tried = []
     for name in _names(part, loaders):
+        # raw/a.tif and label/a.tif
         folder = path.parent.parent / name
         tried.append(folder / path.name)
         if folder.is_dir():
             tried += [entry for entry in sorted(folder.iterdir()) if stem_of(entry) == stem_of(path)]
+        # a_raw.tif and a_label.tif in one folder
         for raw in _names("raw", loaders):
             if stem_of(path).endswith(f"_{raw}"):
                 tried.append(path.with_name(f"{stem_of(path).removesuffix(raw)}{name}{path.name[len(stem_of(path)) :]}"))
