@@ -143,7 +143,7 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
         return [], warnings
     places = [each for each in found if each in phase.file_paths or not _own_output(each, found)]
     if len(places) < len(found):
-        warnings.append(f"{key}: {len(found) - len(places)} files are predictions of other files in the list and are left out.")
+        warnings.append(f"{key}: {len(found) - len(places)} file(s) are predictions of other files in the list and are left out.")
     wanted = job.config["model"].get("in_channels")
     for place in places:
         try:
