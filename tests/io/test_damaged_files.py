@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from morula.io.formats.base import MetadataWarning
+from morula.io.metadata import MetadataWarning
 from morula.io.pairs import list_images
 from morula.io.read import read, read_labels
 from morula.io.write import write

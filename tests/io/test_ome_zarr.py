@@ -168,8 +168,6 @@ def test_whole_multiscale_scale_is_applied_and_old_axes_are_understood(tmp_path)
     assert ngff.parse({"multiscales": [{"version": "0.3", "axes": list("zyx"), "datasets": [{"path": "0"}]}]}).axes == "ZYX"
     old = ngff.parse({"multiscales": [{"version": "0.1", "datasets": [{"path": "0"}]}]})
     assert (old.axes, old.voxel_size(0)) == ("TCZYX", None)
-    with raises("ome_zarr.unknown_axis", value="angle"):
-        ngff.parse({"multiscales": [{"axes": ["angle", "y", "x"], "datasets": []}]})
 
 
 def test_units_may_differ_an_axis():

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from morula import __version__, cli, dialects, report, workflows
 from morula.cli.biapy import biapy
-from morula.cli.options import Device, JobFile, Memory, Output, Overwrite, Quiet, Resume, Run, Set, Verbose
+from morula.cli.options import (
+    AxesOption,
+    Channel,
+    DataSet,
+    Device,
+    JobFile,
+    Memory,
+    MissingPieces,
+    Output,
+    Overwrite,
+    Quiet,
+    Resume,
+    Run,
+    Scene,
+    Set,
+    Verbose,
+    VoxelEdges,
+)
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
+
+if TYPE_CHECKING:
+    from morula.io.formats.base import Missing
+    from morula.workflows.reading import Reading
 
 app = typer.Typer(
     name="morula",
@@ -189,12 +210,28 @@ app.command()(train3dunet)
 app.command()(predict3dunet)
 
 
+def _reading(
+    axes: str | None, channel: int | None, dataset: str | None, scene: int | None, voxel_size: str | None, missing: str
+) -> Reading:
+    """How files are read, from the options that segment, measure and info share."""
+    from morula.workflows.reading import Reading
+
+    size = None if voxel_size is None else workflows.measure.lengths(voxel_size)
+    return Reading(axes, channel, dataset, scene, size, cast("Missing", missing))
+
+
 @app.command()
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
     model: Annotated[Path, typer.Option("--model", "-m", help="Run folder, or the model folder in it.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.", show_default=False)],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    axes: AxesOption = None,
+    channel: Channel = None,
+    dataset: DataSet = None,
+    scene: Scene = None,
+    voxel_size: VoxelEdges = None,
+    missing: MissingPieces = "error",
     device: Device = "auto",
     memory: Memory = None,
     quiet: Quiet = False,
@@ -202,7 +239,10 @@ def segment(
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
-        events = workflows.segment.segment(list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory)
+        reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
+        events = workflows.segment.segment(
+            list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory, reading=reading
+        )
         print_events(events, Verbosity.of(quiet, verbose))
 
 
@@ -264,7 +304,12 @@ def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="Edge lengths in micrometres (z,y,x). By default from the file.")] = None,
+    axes: AxesOption = None,
+    channel: Channel = None,
+    dataset: DataSet = None,
+    scene: Scene = None,
+    voxel_size: VoxelEdges = None,
+    missing: MissingPieces = "error",
     extra: Annotated[
         list[str],
         typer.Option("--extra", metavar="NAME", help="Additional region property of scikit-image (repeatable), for example solidity."),
@@ -286,7 +331,7 @@ def measure(
             labels,
             output,
             intensity=intensity,
-            voxel_size=voxel_size,
+            reading=_reading(axes, channel, dataset, scene, voxel_size, missing),
             extra=extra,
             remove=remove,
             kept=kept,
@@ -307,10 +352,16 @@ def info(
     path: Annotated[
         Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
     ],
+    axes: AxesOption = None,
+    channel: Channel = None,
+    dataset: DataSet = None,
+    scene: Scene = None,
+    voxel_size: VoxelEdges = None,
+    missing: MissingPieces = "error",
 ) -> None:
     """Describe an image, job file, run folder or model."""
     with reporting_errors():
-        cli.info.print_info(path)
+        cli.info.print_info(path, _reading(axes, channel, dataset, scene, voxel_size, missing))
 
 
 @app.command()

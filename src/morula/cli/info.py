@@ -12,19 +12,18 @@ from morula.core.image import Image
 from morula.data.summary import describe
 from morula.dialects import program_of
 from morula.io.pairs import list_images
-from morula.io.read import read
+from morula.workflows.reading import Reading
 
 
-def print_info(path: Path) -> None:
-    """Print what a file or folder is."""
-    # run and model folders contain images too, so they are recognised first
+def print_info(path: Path, reading: Reading = Reading()) -> None:
+    """Print what a file or folder is; `reading` is for image files."""
     if (path / "provenance.json").is_file() or (path / "model.json").is_file():
         _run(path)
         return
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         _job(path)
         return
-    for line in lines_of_all([read(file) for file in list_images(path)]):
+    for line in lines_of_all([reading.open(file) for file in list_images(path)]):
         echo(line)
 
 
@@ -38,7 +37,8 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
     """
     if len(images) == 1:
         return lines_of(images[0])
-    if len({image.ndim_spatial for image in images}) > 1:  # a summary needs images of one kind
+    several_points = any("T" in image.axes and image.shape[image.axes.index("T")] > 1 for image in images)
+    if several_points or len({image.ndim_spatial for image in images}) > 1:
         return [f"{image.source}: {header(image)}" for image in images]
     return describe(images).lines()
 
@@ -60,6 +60,9 @@ def lines_of(image: Image) -> list[str]:
     chunks = getattr(image.data, "chunks", None)
     lines = [header(image), f"voxel size {voxel}"]
     lines += [f"chunks {' x '.join(map(str, chunks))}"] if chunks else []
+    points = image.shape[image.axes.index("T")] if "T" in image.axes else 1
+    if points > 1:
+        return [*lines, f"{points} time points; to use this dimension as Z or C, state other axes, for example --axes ZYX"]
     return lines + describe([image]).lines()
 
 

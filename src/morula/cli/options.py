@@ -20,3 +20,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory limit for prediction, for example 8GB.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")]
+AxesOption = Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")]
+Channel = Annotated[int | None, typer.Option("--channel", help="Use only this channel, counted from 0.")]
+DataSet = Annotated[str | None, typer.Option("--dataset", help="Name of the data set in the file (HDF5, Zarr).")]
+Scene = Annotated[int | None, typer.Option("--scene", help="Number of the image in a file of several (TIFF, Zarr), counted from 0.")]
+VoxelEdges = Annotated[
+    str | None,
+    typer.Option("--voxel-size", help="Edge lengths in micrometres (z,y,x), such as 1.75,0.8,0.8. By default from the files."),
+]
+MissingPieces = Annotated[
+    str, typer.Option("--missing", help="What becomes of planes, strips and chunks that a file lacks: error, or zeros with a warning.")
+]

@@ -74,6 +74,16 @@ class Axes(str):
             raise DataError("image.dimensions", f"has {len(shape)} dimensions; images have 2 to 5", key="shape", value=shape) from None
 
 
+def several_time_points(count: int, file: str | None = None) -> DataError:
+    """The error for an image with several time points."""
+    return DataError(
+        "image.time_points",
+        f"the image has {count} time points; only single images are supported",
+        remedy="Split it, or state axes in which this dimension is Z or C (axes='ZYX'; --axes ZYX).",
+        file=file,
+    )
+
+
 def canonical(array: np.ndarray, axes: Axes | str) -> np.ndarray:
     """Move the axes of an array to C(Z)YX; a missing C is added with length 1, a T of length 1 is removed.
 
@@ -101,11 +111,7 @@ def canonical(array: np.ndarray, axes: Axes | str) -> np.ndarray:
     if "T" in axes:
         position = axes.index("T")
         if array.shape[position] != 1:
-            raise DataError(
-                "image.time_points",
-                f"the image has {array.shape[position]} time points; only single images are supported",
-                remedy="Split it, or give axes in which this dimension is Z or C.",
-            )
+            raise several_time_points(array.shape[position])
         # an index, not `squeeze`: other axes of length 1 must stay
         array = array[tuple(0 if i == position else slice(None) for i in range(array.ndim))]
         axes = Axes(axes.replace("T", ""))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from morula.core.axes import Axes, canonical
+from morula.core.axes import Axes, canonical, several_time_points
 from morula.core.errors import DataError
 from morula.core.indexing import split_index
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
@@ -97,6 +97,8 @@ class Image:
     def canonical(self) -> np.ndarray:
         """All values as C(Z)YX."""
 
+        if "T" in self.axes and self.shape[self.axes.index("T")] != 1:
+            raise several_time_points(self.shape[self.axes.index("T")], self.source)
         return canonical(np.asarray(self), self.axes)
 
     def lazy(self) -> CanonicalView:
@@ -119,12 +121,7 @@ class CanonicalView:
 
     def __init__(self, image: Image) -> None:
         if "T" in image.axes and image.shape[image.axes.index("T")] != 1:
-            raise DataError(
-                "image.time_points",
-                f"the image has {image.shape[image.axes.index('T')]} time points; only single images are supported",
-                remedy="Split it, or give axes in which this dimension is Z or C.",
-                file=image.source,
-            )
+            raise several_time_points(image.shape[image.axes.index("T")], image.source)
         self._image = image
         self.shape = (image.n_channels, *image.spatial_shape)
         self.dtype = image.dtype

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _CONTAINER = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5|ims|zarr|n5))(?::/*|[/\\])(?P<inner>.+)$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(?P<file>.*?\.(?:tiff?|btf|tf8|lsm)):/*(?P<inner>\d+)$", re.IGNORECASE)
 _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf")
 
 
@@ -17,11 +18,13 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
         (PosixPath('a/train.h5'), 'volumes/raw')
         >>> split_location("a/train.h5/raw")
         (PosixPath('a/train.h5'), 'raw')
+        >>> split_location("a/positions.ome.tif:/1")
+        (PosixPath('a/positions.ome.tif'), '1')
         >>> split_location("a/train.tif")
         (PosixPath('a/train.tif'), None)
     """
     text = str(path)
-    found = _CONTAINER.match(text)
+    found = _CONTAINER.match(text) or _NUMBERED.match(text)
     if not found or (Path(text).exists() and not Path(text).is_dir()):
         return Path(text), None
     file, inner = Path(found["file"]), found["inner"].replace("\\", "/").strip("/")

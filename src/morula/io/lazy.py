@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from morula.core.array import ArraySource, Index, SliceReader
-from morula.core.axes import Axes
+from morula.core.axes import Axes, several_time_points
 from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.indexing import split_index
+from morula.core.voxel_size import VoxelSize
 
 Opened: TypeAlias = tuple[SliceReader, Callable[[], object]]
 """What an open file is read through, and the function that closes the file."""
@@ -160,3 +161,60 @@ def take_channel(image: Image, channel: int) -> Image:
     place = image.axes.index("C")
     rest = [axis for axis in range(len(image.axes)) if axis != place]
     return Image(View(image.data, rest, {place: channel}), Axes(image.axes.replace("C", "")), image.voxel_size, image.source)
+
+
+def without_time(image: Image) -> Image:
+    """An image with one time point without its T axis; lazy.
+
+    Raises:
+        DataError: for several time points.
+    """
+    if "T" not in image.axes:
+        return image
+    place = image.axes.index("T")
+    if image.shape[place] != 1:
+        raise several_time_points(image.shape[place], image.source)
+    kept = [axis for axis in range(len(image.axes)) if axis != place]
+    return Image(View(image.data, kept, {place: 0}), Axes(image.axes.replace("T", "")), image.voxel_size, image.source)
+
+
+def is_flat(image: Image) -> bool:
+    """Whether an image is 2D: without Z axis, or with one of length 1."""
+    return "Z" not in image.axes or image.shape[image.axes.index("Z")] == 1
+
+
+def without_z(image: Image) -> Image:
+    """A flat image without its Z axis; lazy. Other images are returned as they are."""
+    if "Z" not in image.axes or not is_flat(image):
+        return image
+    place = image.axes.index("Z")
+    kept = [axis for axis in range(len(image.axes)) if axis != place]
+    size = image.voxel_size
+    size = None if size is None else VoxelSize(y=size.y, x=size.x, unit=size.unit)
+    return Image(View(image.data, kept, {place: 0}), Axes(image.axes.replace("Z", "")), size, image.source)
+
+
+def with_z(image: Image, length: float | None) -> Image:
+    """A 2D image with a Z axis of length 1, in front of Y and X; lazy.
+
+    Args:
+        image: the image.
+        length: edge of a voxel along Z, in the unit of the image's voxel size; `None` when unknown.
+    """
+    if "Z" in image.axes:
+        return image
+    place = min(image.axes.index("Y"), image.axes.index("X"))
+    axes: list[int | None] = list(range(len(image.axes)))
+    axes.insert(place, None)
+    size = image.voxel_size
+    size = None if size is None or length is None else VoxelSize(y=size.y, x=size.x, z=length, unit=size.unit)
+    return Image(View(image.data, axes), Axes(f"{image.axes[:place]}Z{image.axes[place:]}"), size, image.source)
+
+
+def like(image: Image, other: Image) -> Image:
+    """An image with the dimensions of another one, where only a Z axis of length 1 makes the difference."""
+    if image.ndim_spatial == other.ndim_spatial:
+        return image
+    if other.ndim_spatial == 2:
+        return without_z(image)
+    return with_z(image, None if other.voxel_size is None else other.voxel_size.z) if is_flat(other) else image

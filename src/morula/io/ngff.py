@@ -9,6 +9,7 @@ from typing import Any
 from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import ignore_field
 
 _KINDS = {"T": "time", "C": "channel"}
 _UNITS = {
@@ -50,58 +51,133 @@ class Multiscale:
         return VoxelSize(**lengths, unit="um" if physical else "pixel")
 
 
-def parse(attributes: Mapping[str, Any], ndim: int | None = None) -> Multiscale | None:
-    """The first multiscale in the attributes of a group, or `None`.
+def ome_of(attributes: object) -> Mapping[str, Any]:
+    """The OME metadata in the attributes of a node: below ``ome`` since version 0.5, at the top before; empty where they are no mapping."""
+    found = attributes.get("ome", attributes) if isinstance(attributes, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def parse(attributes: object, ndim: int | None = None) -> Multiscale | None:
+    """The first multiscale in the attributes of a group, or `None` where no level of it is named.
+
+    Other programs write these fields in many ways. Every field that breaks its rule is ignored with a `MetadataWarning`, as the pixels are
+    readable without it: invalid axes are replaced by those that the number of dimensions suggests, an invalid scale by none.
+
+    Args:
+        attributes: of the group.
+        ndim: number of dimensions of the arrays, where it is known.
 
     Raises:
-        DataError: for axes that are not among t, c, z, y, x.
+        DataError: for a level outside of the group.
     """
-    ome = attributes.get("ome", attributes)
-    try:
-        first = ome["multiscales"][0]
-    except (KeyError, IndexError, TypeError):
+    ome = ome_of(attributes)
+    first = _first_multiscale(ome)
+    datasets = [] if first is None else _datasets(first.get("datasets"))
+    if first is None or not datasets:
         return None
-    version = str(ome.get("version", first.get("version", "0.4")))
-    # axes were names only in 0.3, and fixed to tczyx before
-    described = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in first.get("axes", "tczyx")]
-    letters = "".join(_letter(axis) for axis in described)
-    # a transformation of the multiscale applies after that of each level
+    described = _described(first.get("axes"), ndim)
+    letters = "".join(str(axis["letter"]) for axis in described)
     whole = _scale(first.get("coordinateTransformations"), len(letters)) or (1.0,) * len(letters)
-    scales = []
-    for dataset in first["datasets"]:
+    scales: list[tuple[float, ...] | None] = []
+    for dataset in datasets:
         scale = _scale(dataset.get("coordinateTransformations"), len(letters))
         scales.append(None if scale is None else tuple(a * b for a, b in zip(scale, whole, strict=True)))
     units = tuple(_unit(axis) for axis in described)
-    return Multiscale(Axes(letters), units, tuple(str(dataset["path"]) for dataset in first["datasets"]), tuple(scales), version)
+    version = str(ome.get("version", first.get("version", "0.4")))
+    return Multiscale(Axes(letters), units, tuple(str(dataset["path"]) for dataset in datasets), tuple(scales), version)
 
 
-def _letter(axis: Mapping[str, Any]) -> str:
-    name, kind = str(axis.get("name", "")).upper(), str(axis.get("type", ""))
-    # the type decides, since a channel axis may have any name
-    letter = {"time": "T", "channel": "C"}.get(kind, name)
-    if letter not in ("T", "C", "Z", "Y", "X"):
-        raise DataError(
-            "ome_zarr.unknown_axis",
-            "must be one of t, c, z, y and x",
-            key="multiscales.axes",
-            value=axis.get("name"),
-            remedy="Rewrite the file with these axes.",
-        )
-    return letter
+def level_paths(attributes: object) -> list[str]:
+    """Paths of the levels, finest first; none for a group that is no multiscale image. Errors as `parse`."""
+    first = _first_multiscale(ome_of(attributes))
+    return [] if first is None else [str(dataset["path"]) for dataset in _datasets(first.get("datasets"))]
+
+
+def _first_multiscale(ome: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = ome.get("multiscales")
+    first = found[0] if isinstance(found, list) and found else None
+    if isinstance(first, Mapping):
+        return first
+    if found is not None:
+        ignore_field("multiscales", found, "must be a list of mappings")
+    return None
+
+
+def _datasets(found: object) -> list[Mapping[str, Any]]:
+    """The levels that name a path."""
+    if not isinstance(found, list):
+        ignore_field("multiscales.datasets", found, "must be a list")
+        return []
+    datasets = []
+    for dataset in found:
+        path = dataset.get("path") if isinstance(dataset, Mapping) else None
+        if not isinstance(path, str | int) or isinstance(path, bool) or path == "":
+            ignore_field("multiscales.datasets", dataset, "must name a path")
+            continue
+        if str(path).startswith("/") or ".." in str(path).replace("\\", "/").split("/"):
+            raise DataError(
+                "ome_zarr.path_outside",
+                "must be a folder in the image",
+                key="multiscales.datasets.path",
+                value=path,
+                remedy="Correct the metadata; Morula reads nothing outside of the image.",
+            )
+        datasets.append(dataset)
+    return datasets
+
+
+def _described(found: object, ndim: int | None) -> list[Mapping[str, Any]]:
+    """The axes, each with its ``letter``. Versions 0.1 and 0.2 have no axes: theirs are always t, c, z, y, x."""
+    n = 5 if ndim is None else ndim
+    usual: list[Mapping[str, Any]] = [{"letter": letter} for letter in "TCZYX"[-n:]]
+    if found is None:
+        return usual
+    described: list[Mapping[str, Any]] = []
+    for axis in found if isinstance(found, list | tuple) else ():
+        fields = axis if isinstance(axis, Mapping) else {"name": axis}
+        kind, name = fields.get("type"), str(fields.get("name", "")).upper()
+        described.append({**fields, "letter": {"time": "T", "channel": "C"}.get(kind, name) if isinstance(kind, str) else name})
+    letters = [str(axis["letter"]) for axis in described]
+    # X and Y are needed, and nothing may occur twice: otherwise a dimension has no meaning
+    if (
+        set(letters) - set("TCZYX")
+        or len(set(letters)) != len(letters)
+        or not {"Y", "X"} <= set(letters)
+        or ndim not in (None, len(letters))
+    ):
+        ignore_field("multiscales.axes", found, f"must name each of the {n} dimensions t, c, z, y or x; taken as {'TCZYX'[-n:]}")
+        return usual
+    return described
 
 
 def _unit(axis: Mapping[str, Any]) -> str:
+    stated = axis.get("unit")
+    if stated is None or axis["letter"] not in "ZYX":
+        return "pixel"
     try:
-        return VoxelSize(1, 1, unit=str(axis.get("unit") or "pixel")).unit
-    except ValueError:  # a unit of time, or one that is no length
+        return VoxelSize(1, 1, unit=str(stated)).unit
+    except ValueError:
+        ignore_field("multiscales.axes.unit", stated, "is no unit of length")
         return "pixel"
 
 
-def _scale(transformations: Any, ndim: int) -> tuple[float, ...] | None:
-    for each in transformations or ():
-        if each.get("type") == "scale" and len(each.get("scale", ())) == ndim:
-            return tuple(float(length) for length in each["scale"])
+def _scale(transformations: object, ndim: int) -> tuple[float, ...] | None:
+    """The first scale that has one positive number per axis."""
+    if transformations is None:
+        return None
+    steps = transformations if isinstance(transformations, list) else []
+    scales = [step.get("scale") for step in steps if isinstance(step, Mapping) and step.get("type") == "scale"]
+    for scale in scales:
+        if isinstance(scale, list) and len(scale) == ndim and all(_is_length(length) for length in scale):
+            return tuple(float(length) for length in scale)
+    if scales or not isinstance(transformations, list):
+        shown = scales[0] if scales else transformations
+        ignore_field("coordinateTransformations.scale", shown, f"must be a list of {ndim} positive numbers")
     return None
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def compose(
@@ -149,11 +225,31 @@ def compose(
     return {"ome": {"version": "0.5", **ome}}
 
 
-def is_label(attributes: Mapping[str, Any]) -> bool:
+def is_label(attributes: object) -> bool:
     """Whether the attributes of a group declare a label image."""
-    return "image-label" in attributes.get("ome", attributes)
+    return "image-label" in ome_of(attributes)
 
 
-def label_names(attributes: Mapping[str, Any]) -> list[str]:
-    """Label images that the attributes of a ``labels`` group list."""
-    return [str(name) for name in attributes.get("ome", attributes).get("labels", ())]
+def label_names(attributes: object) -> list[str]:
+    """Label images that the attributes of a ``labels`` group list; none where the list is invalid."""
+    found = ome_of(attributes).get("labels", [])
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        ignore_field("labels", found, "must be a list of names")
+        return []
+    return list(found)
+
+
+def field_paths(attributes: object) -> list[str]:
+    """Paths of the wells of a plate, or of the fields of a well, in the order of the metadata; none for other groups."""
+    ome = ome_of(attributes)
+    for kind, part in (("plate", "wells"), ("well", "images")):
+        described = ome.get(kind)
+        if described is None:
+            continue
+        entries = described.get(part) if isinstance(described, Mapping) else None
+        paths = [entry.get("path") for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+        if not paths or not all(isinstance(path, str) and ".." not in path.split("/") and not path.startswith("/") for path in paths):
+            ignore_field(f"{kind}.{part}", entries, "must be a list of mappings with a path")
+            return []
+        return [str(path) for path in paths]
+    return []

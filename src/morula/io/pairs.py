@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ from typing import TypeAlias
 from morula.core.errors import DataError, MissingFileError, MorulaError
 from morula.core.file_errors import missing_file
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
+from morula.io import ngff
 from morula.io.formats.base import Request
+from morula.io.formats.nifti import check_same_orientation
+from morula.io.formats.npy import CELLPOSE_SUFFIX
+from morula.io.formats.zarr import attributes_of
 from morula.io.read import open_image
 from morula.io.select import suffixes
 
@@ -23,6 +28,10 @@ _WORDS = re.compile(
     "raw|im|img|imgs|image|images|input|data|vol|volume|label|labels|lbl|lab|mask|masks|seg|segm|segmentation|gt|groundtruth|ground|truth|"
     "ann|annotation|annotations|instance|instances|target|cp|man|manual"
 )
+
+
+_LABEL_WORD = re.compile(r"(^|[\s_.\-])(labels?|lbl|masks?|seg|segm|segmentation|gt|groundtruth|annotations?|instances?)([\s_.\-]|$)")
+"""A word in a name that says that the file holds labels."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Pair:
 def list_images(path: Place | Sequence[Place]) -> list[Path]:
     """Images of a folder or of a pattern (``data/*_raw.tif``), in natural order; of a file, that file.
 
-    Zarr folders count as images. A list gives the images of each of its entries.
+    Zarr folders count as images; of a plate, or of a well, all fields. A list gives the images of each of its entries.
 
     Raises:
         MissingFileError: when there are none; the message names what the folder contains.
@@ -51,8 +60,8 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
     if not (file if inner is not None else place).exists():
         raise missing_file(file if inner is not None else place)
     if inner is not None or not place.is_dir() or _is_image(place):
-        return [place]
-    found = [entry for entry in place.iterdir() if _is_image(entry)]
+        return fields_of(place) or [place]
+    found = [image for entry in place.iterdir() if _is_image(entry) for image in fields_of(entry) or [entry]]
     if not found:
         raise MissingFileError(
             "images.none_in_folder",
@@ -60,7 +69,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
             file=place,
             remedy=f"Images are files that end in {', '.join(sorted(set(suffixes())))}.",
         )
-    return sorted(found, key=lambda one: natural_key(one.name))  # t2 before t10, as a person sorts
+    return sorted(found, key=lambda one: natural_key(str(one)))  # t2 before t10, as a person sorts
 
 
 def _of_pattern(pattern: Path) -> list[Path]:
@@ -90,7 +99,11 @@ def _matches(pattern: Path) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     suffix = suffix_of(path)
-    if path.name.startswith(".") or (suffix not in suffixes() and Path(suffix).suffix not in suffixes()):
+    if (
+        path.name.startswith(".")
+        or path.name.endswith(CELLPOSE_SUFFIX)
+        or (suffix not in suffixes() and Path(suffix).suffix not in suffixes())
+    ):
         return False
     return path.is_dir() == suffix.endswith((".zarr", ".n5", ".precomputed"))
 
@@ -126,10 +139,14 @@ def pair_images(
         MissingFileError: when there are no images at all.
     """
     images = list_images(raw)
-    names = _names(images)
+    names = names_of(images)
     if labels is None:
         return [Pair(name, image) for name, image in zip(names, images, strict=True)], []
     truths = list_images(labels)
+    one_folder = _same_files(images, truths)
+    if one_folder:
+        images, truths = _split_by_words(images)
+        names = names_of(images)
     # two lists of files state which belongs to which
     listed = {len(images), len(truths)} == {None if isinstance(side, str | os.PathLike) else len(side) for side in (raw, labels)}
     found, warnings = ({i: i for i in range(len(images))}, list[str]()) if listed else _matched(images, truths)
@@ -137,6 +154,18 @@ def pair_images(
     used = set(found.values())
     problems += [f"label image {str(truth)!r} has no image in {_shown(raw)}" for j, truth in enumerate(truths) if j not in used]
     pairs = [Pair(names[i], images[i], truths[j]) for i, j in sorted(found.items())]
+    if one_folder and images != truths:
+        warnings = [
+            *warnings,
+            "raw and labels name the same files; those with a word such as masks in their names are the labels.",
+        ]
+    own = [pair.raw.name for pair in pairs if pair.labels is not None and pair.raw.resolve() == pair.labels.resolve()]
+    if own:
+        shown = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+        warnings = [
+            *warnings,
+            f"images are their own labels: {shown}. Name the folder of the labels, or let their names end in _masks.",
+        ]
     problems += [problem for pair in pairs for problem in _shape_problems(pair, axes)]
     if problems:
         raise DataError(
@@ -147,16 +176,58 @@ def pair_images(
     return pairs, warnings
 
 
-def _names(images: Sequence[Path]) -> list[str]:
-    """Stems of the file names, preceded by the folder where several images have the same stem."""
-    stems = [stem_of(split_location(image)[0]) for image in images]
-    return [stem if stems.count(stem) == 1 else f"{image.parent.name}_{stem}" for stem, image in zip(stems, images, strict=True)]
+def names_of(images: Sequence[Path]) -> list[str]:
+    """Names of the results of images: the stems of the file names; of fields of a plate row, column and field, such as ``B_3_0``.
+
+    Where several images have the same name, it is preceded by the folder, and for images in one file followed by the name inside.
+
+    Examples:
+        >>> names_of([Path("a/x.tif"), Path("b/x.tif"), Path("y.h5:/raw"), Path("p.zarr/B/3/0")])
+        ['a_x', 'b_x', 'y', 'B_3_0']
+        >>> names_of([Path("scan.tif:/0"), Path("scan.tif:/1")])
+        ['scan_0', 'scan_1']
+    """
+    located = [split_location(image) for image in images]
+    names = [_field_name(inner) or stem_of(file) for file, inner in located]
+    for lengthened in (_with_inner, _with_folder):
+        counts = Counter(names)
+        names = [name if counts[name] == 1 else lengthened(name, *place) for name, place in zip(names, located, strict=True)]
+    return names
+
+
+def _field_name(inner: str | None) -> str | None:
+    """Row, column and field of a path in a plate; `None` for other paths."""
+    found = None if inner is None else re.fullmatch(r"([A-Za-z]{1,2})/(\d+)/(\d+)", inner.strip("/"))
+    return None if found is None else "_".join(found.groups())
+
+
+def _with_inner(name: str, file: Path, inner: str | None) -> str:
+    if inner is None:
+        return name
+    if _field_name(inner) is not None:
+        return f"{stem_of(file)}_{name}"
+    return f"{name}_{inner.strip('/').replace('/', '_')}"
+
+
+def _with_folder(name: str, file: Path, inner: str | None) -> str:
+    return f"{file.parent.name}_{name}"
+
+
+def fields_of(path: Path) -> list[Path]:
+    """The fields of a plate or of a well of an OME-Zarr, in the order of its metadata; none for other files.
+
+    See https://ngff.openmicroscopy.org/0.5/#plate-md: a plate lists its wells, a well its fields.
+    """
+    if not path.is_dir():
+        return []
+    below = [path / name for name in ngff.field_paths(attributes_of(path))]
+    return [field for entry in below for field in fields_of(entry) or [entry]]
 
 
 def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], list[str]]:
     if len(images) == len(truths) == 1:
         return {0: 0}, []
-    sides = [[stem_of(split_location(path)[0]) for path in side] for side in (images, truths)]
+    sides = [[_field_name(inner) or stem_of(file) for file, inner in map(split_location, side)] for side in (images, truths)]
     # from the strictest rule to the most tolerant: a rule is used only if it pairs all files, else the best one explains what is missing
     best: dict[int, int] = {}
     for keys in ((list, list), (_without_words, _without_words), (_distinctive, _distinctive)):
@@ -173,6 +244,21 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
         f"no image has the name of a label image, so they were paired in natural order: {first}, and so on. "
         "Rename them alike to be certain."
     ]
+
+
+def _same_files(images: Sequence[Path], truths: Sequence[Path]) -> bool:
+    return {image.resolve() for image in images} == {truth.resolve() for truth in truths}
+
+
+def _split_by_words(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Images and label images of one folder, where the names of the label images have a word for labels; else all files on both sides."""
+    stems = [stem_of(split_location(file)[0]).lower() for file in files]
+    is_label = [bool(_LABEL_WORD.search(stem)) for stem in stems]
+    if not any(is_label) or all(is_label):
+        return list(files), list(files)
+    sides = ([file for file, flag in zip(files, is_label, strict=True) if flag is side] for side in (False, True))
+    images, labels = sides
+    return images, labels
 
 
 def _pairs_of_equal(left: list[str], right: list[str]) -> dict[int, int]:
@@ -220,8 +306,9 @@ def _common(stems: list[str]) -> str:
 def _shape_problems(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
-        labels = open_image(pair.labels, Request(labels=True), None if axes is None else axes.replace("C", ""))
-        shapes = [open_image(pair.raw, Request(), axes).spatial_shape, labels.spatial_shape]
+        check_same_orientation(pair.raw, pair.labels)
+        labels = open_image(pair.labels, Request(labels=True, missing="unchecked"), None if axes is None else axes.replace("C", ""))
+        shapes = [open_image(pair.raw, Request(missing="unchecked"), axes).spatial_shape, labels.spatial_shape]
     except MorulaError as error:
         return [str(error)]
     # a plane may be stored as a stack of one plane on one side only

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from morula.core.label_image import LARGEST_ID
 from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
-from morula.io.formats.base import Request
+from morula.io.formats.base import Missing, Request
 from morula.io.lazy import View, take_channel
 from morula.io.select import format_of
 
@@ -33,6 +34,7 @@ def read(
     axes: str | None = None,
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
+    missing: Missing = "error",
 ) -> Image:
     """Open an image; its values are read when the image is sliced.
 
@@ -43,6 +45,7 @@ def read(
         axes: names of the dimensions; overrides the file's metadata and the guess from the shape.
         voxel_size: overrides the file's metadata; a length in um, lengths (z, y, x), or a mapping with unit.
         channel: return only this channel (counted from 0), without the C axis.
+        missing: planes, strips or chunks that the file declares but does not contain are an ``error``, or read as ``zeros`` with a warning.
 
     Returns:
         The image: lazy data in the order and type of the file, axes, and voxel size in um (`None` where the file has none).
@@ -61,7 +64,7 @@ def read(
         >>> image.axes, image.shape, image.spacing
         ('ZYX', (4, 8, 9), (2.0, 0.5, 0.5))
     """
-    image = open_image(path, Request(dataset, level), axes, voxel_size)
+    image = open_image(path, Request(dataset, level, missing=missing), axes, voxel_size)
     return image if channel is None else take_channel(image, channel)
 
 
@@ -73,6 +76,7 @@ def read_labels(
     axes: str | None = None,
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
+    missing: Missing = "error",
 ) -> Image:
     """Open a label image: 0 is background, every other value the id of an object. Arguments as for `read`.
 
@@ -84,7 +88,7 @@ def read_labels(
     Raises:
         DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
     """
-    image = open_image(path, Request(dataset, level, labels=True), axes, voxel_size)
+    image = open_image(path, Request(dataset, level, labels=True, missing=missing), axes, voxel_size)
     if channel is not None:
         image = take_channel(image, channel)
     elif image.n_channels > 1:
@@ -101,7 +105,12 @@ def read_labels(
 
 
 def read_labels_and_classes(
-    path: str | os.PathLike[str], shape: tuple[int, ...], *, axes: str | None = None, voxel_size: VoxelSizeLike = None
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    *,
+    axes: str | None = None,
+    voxel_size: VoxelSizeLike = None,
+    missing: Missing = "error",
 ) -> tuple[Image, Image | None]:
     """Open a label image that may have a second channel with the class of each object.
 
@@ -110,6 +119,7 @@ def read_labels_and_classes(
         shape: (Z)YX shape of the raw image; the channel axis is recognised by comparison with it.
         axes: as for `read`.
         voxel_size: as for `read`.
+        missing: as for `read`.
 
     Returns:
         The label image, and the class image or `None`.
@@ -117,13 +127,13 @@ def read_labels_and_classes(
     Raises:
         DataError: as `read_labels`.
     """
-    image = open_image(path, Request(labels=True), axes, voxel_size)
+    image = open_image(path, Request(labels=True, missing=missing), axes, voxel_size)
     spatial = "ZYX"[-len(shape) :]
     # only the comparison with the raw image distinguishes a channel axis of length 2 from two planes
     stated = {(*shape, 2): f"{spatial}C", (2, *shape): f"C{spatial}"}.get(image.shape)
     if stated is None:
-        return read_labels(path, axes=axes, voxel_size=voxel_size), None
-    image = open_image(path, Request(labels=True), stated, voxel_size)
+        return read_labels(path, axes=axes, voxel_size=voxel_size, missing=missing), None
+    image = open_image(path, Request(labels=True, missing=missing), stated, voxel_size)
     ids, classes = (take_channel(image, channel) for channel in (0, 1))
     return Image(_ids(ids), ids.axes, ids.voxel_size, ids.source), Image(_ids(classes), ids.axes, ids.voxel_size, ids.source)
 
@@ -139,7 +149,7 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
     with _guarded(source):
-        found = format_of(file).read(file, Request(None if name is None else name.strip("/"), request.level, request.labels))
+        found = format_of(file).read(file, replace(request, dataset=None if name is None else name.strip("/")))
     named = _axes(found.axes, axes, found.data.shape)
     if 0 in found.data.shape:
         raise DataError(

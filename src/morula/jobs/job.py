@@ -82,6 +82,8 @@ class Images(Options):
     """Edge lengths `{z, y, x, unit}`; `auto` reads them from the files."""
     axes: str | None = None
     """Axes of the files where their metadata do not state them, for example `ZYX` or `YXC`."""
+    missing: Literal["error", "zeros"] = "error"
+    """What becomes of planes, strips and chunks that a file declares but does not contain: an `error`, or `zeros` with a warning."""
 
     @field_validator("voxel_size")
     @classmethod

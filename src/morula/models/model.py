@@ -24,6 +24,7 @@ from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.openvino import OpenVino, with_activation
 from morula.inference.plan import TilePlan, plan_tiles
 from morula.inference.predict import Array, predict
+from morula.io.lazy import without_z
 from morula.jobs.job import Job
 from morula.labels.objects import Objects
 from morula.measurement.filter import filter_objects
@@ -141,13 +142,14 @@ class Model:
                     remedy="Give an image of these dimensions, or a `morula.Image` that names its axes.",
                 )
             image = Image(array, axes, None if voxel_size is None else VoxelSize.of(voxel_size, self.ndim))  # type: ignore[arg-type]
+        image = without_z(image) if self.ndim == 2 else image  # Z of length 1 is 2D
         if image.ndim_spatial != self.ndim:
             raise ModelError(
                 "model.image_dimensions",
                 f"the image is {image.ndim_spatial}D (axes {image.axes}) but the model was trained in {self.ndim}D",
                 key="image",
                 value=image.shape,
-                remedy=f"Use a {image.ndim_spatial}D model, or state other axes.",
+                remedy=f"Use a {image.ndim_spatial}D model, or state other axes (axes='ZYX'; --axes ZYX).",
                 file=image.source,
             )
         if image.n_channels != self.in_channels:
@@ -156,7 +158,7 @@ class Model:
                 f"the image has {image.n_channels} channel(s) but the model was trained on {self.in_channels}",
                 key="image",
                 value=image.n_channels,
-                remedy="Select the channels that the model was trained on.",
+                remedy="Select the channel that the model was trained on (channel=0; --channel 0).",
                 file=image.source,
             )
         return image

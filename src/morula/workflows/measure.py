@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from morula.core.errors import DataError, FileWriteError, OptionError
-from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
 from morula.core.image import spatial_array
-from morula.core.voxel_size import VoxelSize
-from morula.io.read import read, read_labels
+from morula.io.formats.nifti import check_same_orientation
+from morula.io.lazy import like, without_time
+from morula.io.read import read
 from morula.io.write import write
 from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.workflows.predict import already_exist
+from morula.workflows.reading import Reading
 
 TASK = ("measure",)
 
@@ -25,7 +27,7 @@ def measure_file(
     output: str | Path,
     *,
     intensity: str | Path | None = None,
-    voxel_size: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
     extra: Sequence[str] = (),
     remove: Sequence[str] = (),
     kept: str | Path | None = None,
@@ -37,7 +39,7 @@ def measure_file(
         labels: label file.
         output: CSV file. With `remove` it holds the remaining objects, and NAME_all.csv all of them with the conditions they meet.
         intensity: image of the same shape, to measure intensities in.
-        voxel_size: edge lengths in micrometres such as ``1.75,0.8,0.8``; by default from the file.
+        reading: axes, channel, data set and voxel size of the label file. Without voxel size that of the image of `intensity` is taken.
         extra: region properties of scikit-image.
         remove: conditions such as ``npixels < 100 and circularity <= 0.7``; objects that satisfy any of them are removed.
         kept: label file for the remaining objects.
@@ -57,9 +59,15 @@ def measure_file(
     taken = [file for file in files if file.exists()]
     if taken and not overwrite:
         raise already_exist(taken)
-    objects = read_labels(labels)
-    size = objects.voxel_size if voxel_size is None else VoxelSize.of(lengths(voxel_size), objects.ndim_spatial)
-    raw = None if intensity is None else read(intensity)
+    objects = without_time(reading.open_labels(labels))
+    raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
+    if intensity is not None:
+        check_same_orientation(Path(intensity), Path(labels))
+    size = objects.voxel_size
+    if size is None and raw is not None and raw.voxel_size is not None:
+        size = raw.voxel_size
+        text = f"{labels} states no voxel size; that of {intensity} is taken: {raw.spacing} {size.unit}"
+        yield Warned("voxel_size.of_image", text, task=TASK)
     if raw is not None and raw.spatial_shape != objects.spatial_shape:
         rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
         raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")

@@ -16,8 +16,7 @@ from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, P
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
 from morula.io.check import check_image
-from morula.io.pairs import list_images
-from morula.io.read import read
+from morula.io.pairs import list_images, names_of
 from morula.io.write import write
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
@@ -28,6 +27,7 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.workflows.log import logged
 from morula.workflows.predict_images import notes_of, restore_test_images
+from morula.workflows.reading import Reading
 from morula.workflows.sources import Opened, open_source
 
 
@@ -186,14 +186,15 @@ def already_exist(files: Sequence[Path]) -> FileWriteError:
     return FileWriteError("output.exists", "already exists" if len(files) == 1 else "already exist", file=shown, remedy=remedy)
 
 
-def sources_of(images: Any) -> Sequence[Opened]:
-    """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them."""
-    if isinstance(images, str | Path):
-        return [Opened(stem_of(path), read(path)) for path in list_images(images)]
+def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  # noqa: B008 - frozen
+    """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them; `reading` is for files."""
     if isinstance(images, Image):
         return [Opened(stem_of(split_location(images.source or "image")[0]), images)]
-    if isinstance(images, Sequence):
-        opened = [each for one in images for each in sources_of(one)]
+    if isinstance(images, Sequence) and not isinstance(images, str) and not all(isinstance(one, str | Path) for one in images):
+        opened = [source for one in images for source in sources_of(one, reading)]
         return [replace(each, name=f"image_{i}") if each.raw.source is None and len(opened) > 1 else each for i, each in enumerate(opened)]
+    if isinstance(images, str | Path | Sequence):
+        paths = list_images(images)
+        return [Opened(name, reading.open(path)) for name, path in zip(names_of(paths), paths, strict=True)]
     array = np.asarray(images)
     return [Opened("image", Image(array, "CZYX"[-array.ndim :]))]  # type: ignore[arg-type]

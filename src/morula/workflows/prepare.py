@@ -24,7 +24,7 @@ from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
 from morula.workflows.resources import Estimate, resource_problems
-from morula.workflows.sources import Opened, consistency_problems, open_source
+from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 from morula.workflows.transfer import check_start, with_stored_network
 
@@ -73,6 +73,7 @@ def prepare(job: Job) -> Prepared:
     # before the plan, which sizes the network: a network that starts from stored weights must have their sizes
     job = with_stored_network(job)
     facts = facts_of(train, job)
+    warnings += _class_gaps_of(train, job)
     resolved = plan(job, facts)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
     problems, estimate = resource_problems(resolved, facts, method)
@@ -211,10 +212,59 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:
             problems += error.problems
+    _flatten(opened)
+    warnings += mixed_voxel_sizes([image.raw for key, group in opened.items() if key != "test" for image in group])
     problems += consistency_problems([each for group in opened.values() for each in group], "images")
     if problems:
         raise JobError(problems)
     return opened["train"], opened.get("validate", []), warnings
+
+
+def _flatten(opened: dict[str, list[Opened]]) -> None:
+    """Make images with Z of length 1 2D, where all images that are learned from are: the test images follow them."""
+    learned = [key for key in opened if key != "test"]
+    flat = flattened([image for key in learned for image in opened[key]])
+    for key in learned:
+        opened[key], flat = flat[: len(opened[key])], flat[len(opened[key]) :]
+    if "test" in opened and any(image.raw.ndim_spatial == 2 for key in learned for image in opened[key]):
+        opened["test"] = flattened(opened["test"])
+
+
+def mixed_voxel_sizes(images: Sequence[Image]) -> list[str]:
+    """A warning where images to learn from have different voxel sizes, or only some of them state one.
+
+    Examples:
+        >>> plane = np.zeros((4, 4), np.uint8)
+        >>> mixed_voxel_sizes([Image(plane, "YX", VoxelSize(0.5, 0.5)), Image(plane, "YX", VoxelSize(2, 2))])[0][:43]
+        'the images have different voxel sizes: 0.5 '
+    """
+    sizes = []
+    for image in images:
+        lengths = " x ".join(f"{length:.4g}" for length in image.spacing)
+        sizes.append("unknown" if image.voxel_size is None else f"{lengths} {image.voxel_size.unit}")
+    distinct = list(dict.fromkeys(sizes))
+    if len(distinct) < 2:
+        return []
+    shown = ", ".join(distinct[:4]) + (" ..." if len(distinct) > 4 else "")
+    return [f"the images have different voxel sizes: {shown}. Resample the images, or state the size of all with images.voxel_size."]
+
+
+def class_gaps(values: Collection[int]) -> list[str]:
+    """A warning where values between 0 and the highest class do not occur: each of them becomes a class that is never learned.
+
+    Examples:
+        >>> class_gaps([0, 1, 2]), class_gaps([0, 255])[0][:32]
+        ([], 'the labels hold the values 0, 25')
+    """
+    highest_class = max(values, default=0)
+    absent = highest_class + 1 - len({0, *values})
+    if not absent:
+        return []
+    shown = ", ".join(map(str, sorted(values)[:8])) + (" ..." if len(values) > 8 else "")
+    return [
+        f"the labels hold the values {shown}, so that {absent} of {highest_class + 1} classes never occur. Number the classes 0, 1, 2, ... "
+        f"without gaps (a mask: 0 and 1), or state images.ignore_label: {highest_class} if that value marks unannotated voxels."
+    ]
 
 
 def facts_of(train: Sequence[Opened], job: Job) -> Facts:
@@ -229,6 +279,18 @@ def facts_of(train: Sequence[Opened], job: Job) -> Facts:
     sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
     unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
     return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes, unit)
+
+
+def _class_gaps_of(train: Sequence[Opened], job: Job) -> list[str]:
+    without = planning_of(job).labels_without_class(job.method)
+    if without is None:
+        return []
+    values: set[int] = set()
+    for image in train:
+        if image.labels is not None:
+            values.update(np.unique(np.asarray(image.labels)).tolist())
+            values -= {value for value in (*without, image.unlabelled) if value is not None}
+    return class_gaps(values)
 
 
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:

@@ -13,6 +13,7 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.workflows.predict import already_exist, raw_labels_path, segment_one, sources_of
 from morula.workflows.predict_images import notes_of
+from morula.workflows.reading import Reading
 
 
 def segment(
@@ -23,6 +24,7 @@ def segment(
     overwrite: bool = False,
     device: str = "auto",
     memory: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
 ) -> Iterator[Event]:
     """Segment and measure images with a trained model. No training data is needed.
 
@@ -35,6 +37,7 @@ def segment(
         overwrite: replace existing results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for tiles, for example ``"8GB"``.
+        reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
 
     Yields:
         events.
@@ -49,15 +52,15 @@ def segment(
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
-    steps = _segmented(images, model, Path(output), overwrite=overwrite, device=device, memory=memory)
+    steps = _segmented(images, model, Path(output), overwrite=overwrite, device=device, memory=memory, reading=reading)
     yield from below("segment", steps, run=str(output))
 
 
 def _segmented(
-    images: Any, model: str | Path | Model, target: Path, *, overwrite: bool, device: str, memory: str | None
+    images: Any, model: str | Path | Model, target: Path, *, overwrite: bool, device: str, memory: str | None, reading: Reading
 ) -> Iterator[Event]:
     began = time.monotonic()
-    opened = sources_of(images)
+    opened = sources_of(images, reading)
     if not opened:
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)

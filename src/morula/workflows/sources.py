@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,6 +12,9 @@ from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.patches import Source
 from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
+from morula.io.formats.base import Missing
+from morula.io.formats.nifti import check_same_orientation
+from morula.io.lazy import is_flat, like, without_z
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.jobs.job import Images
@@ -68,6 +71,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
             opened.append(open_pair(name, raw, truth, images))
         except MorulaError as error:
             problems.append(Problem.of(error, key))
+    opened = flattened(opened) if any(image.raw.ndim_spatial == 2 for image in opened) else opened
     problems += consistency_problems(opened, key)
     if problems:
         raise JobError(problems)
@@ -121,9 +125,12 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         DataError: when the shapes differ, or the label file does not contain labels.
     """
     reading = _reading(images, labels=True)
+    if image.source is not None:
+        check_same_orientation(Path(image.source), truth.labels)
     labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
         classes = read_labels(truth.classes, **reading)
+    labels, classes = like(labels, image), None if classes is None else like(classes, image)
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
         if part is not None and part.spatial_shape != image.spatial_shape:
             rule = f"have {_times(part.spatial_shape)} voxels but the image {image.source} has {_times(image.spatial_shape)}"
@@ -139,15 +146,31 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
 class _Reading(TypedDict):
     axes: str | None
     voxel_size: VoxelSize | None
+    missing: Missing
 
 
 def _reading(images: Images | None, *, labels: bool = False) -> _Reading:
     """Axes and voxel size as stated in the job."""
     if images is None:
-        return {"axes": None, "voxel_size": None}
-    # the stated axes are those of the raw images; labels have no channel axis
+        return {"axes": None, "voxel_size": None, "missing": "error"}
     axes = images.axes.replace("C", "") if labels and images.axes else images.axes
-    return {"axes": axes, "voxel_size": None if images.voxel_size == "auto" else VoxelSize(**images.voxel_size)}  # type: ignore[arg-type]
+    size = None if images.voxel_size == "auto" else VoxelSize(**images.voxel_size)  # type: ignore[arg-type]
+    return {"axes": axes, "voxel_size": size, "missing": images.missing}
+
+
+def flattened(opened: Sequence[Opened]) -> list[Opened]:
+    """The images in 2D where all of them are 2D or have a Z axis of length 1; otherwise as they are."""
+    if not all(is_flat(image.raw) for image in opened):
+        return list(opened)
+    return [
+        replace(
+            image,
+            raw=without_z(image.raw),
+            labels=None if image.labels is None else without_z(image.labels),
+            classes=None if image.classes is None else without_z(image.classes),
+        )
+        for image in opened
+    ]
 
 
 def consistency_problems(opened: Sequence[Opened], key: str) -> list[Problem]:

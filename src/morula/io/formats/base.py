@@ -8,31 +8,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from morula.core.array import ArraySource
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.family import did_you_mean
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import MetadataWarning
 
 RAW_NAMES = ("raw", "image", "images", "img", "data", "volume", "exported_data", "main")
 LABEL_NAMES = ("label", "labels", "masks", "mask", "gt", "segmentation", "exported_data", "data", "volume")
 
 
-class MetadataWarning(UserWarning):
-    """A field of a file's metadata is invalid and was ignored; the pixels are readable without it."""
+Missing: TypeAlias = Literal["error", "zeros", "unchecked"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to read from a file: a data set inside it, a pyramid level, and whether it holds label ids or intensities."""
+    """What to read from a file: a data set inside it, a pyramid level, and whether it holds label ids or intensities.
+
+    `missing` is what becomes of planes, strips and chunks that the file declares but does not contain: an ``error``, ``zeros`` with a
+    warning, or ``unchecked`` where only the header is needed.
+    """
 
     dataset: str | None = None
     level: int = 0
     labels: bool = False
+    missing: Missing = "error"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +114,18 @@ class Format(ABC):
         """Called after the array has its final name."""
 
 
+READ_AS_ZEROS = "To read what is missing as zeros, state missing='zeros' (--missing zeros; images.missing: zeros in a job)."
+
+
+def reject_missing(error: FileReadError, missing: Missing) -> None:
+    """Raise the error for missing pieces of a file, or warn where they are to be read as zeros."""
+    if missing == "error":
+        raise error
+    if missing == "zeros":
+        text = f"{error.file}: {error.rule}; they are read as zeros"
+        warnings.warn(MetadataWarning(text, code=error.code, field="pixels"), stacklevel=4)
+
+
 def reject_selection(path: Path, request: Request, kind: str) -> None:
     """Reject `dataset` and `level` for a format that contains one image.
 
@@ -136,7 +153,7 @@ def pick_level(path: Path, level: int, n_levels: int) -> int:
     return level % n_levels
 
 
-def choose_dataset(path: Path, found: Mapping[str, object], request: Request) -> str:
+def choose_dataset(path: Path, found: Mapping[str, object], request: Request, prefix: str = "") -> str:
     """Name of the requested data set; without a request the only one, or the only one with a customary name.
 
     Customary names are raw, image, data, ...; for labels label, labels, ...; at any depth.
@@ -145,6 +162,7 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request) ->
         path: the file, for messages.
         found: data sets by name; the values print as their shapes.
         request: what to read.
+        prefix: what precedes the names inside the file, for the message.
 
     Raises:
         DataError: when there are none, the requested one is missing, or none is obvious; the message lists them.
@@ -175,7 +193,7 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request) ->
         "dataset.ambiguous",
         f"contains several data sets: {listing}",
         file=path,
-        remedy=f"Name one with dataset=..., or as {path.name}:/NAME.",
+        remedy=f"Name one as {path.name}:/{prefix}NAME, or with dataset=NAME (--dataset NAME).",
     )
 
 

@@ -24,7 +24,6 @@ from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import (
     FileContent,
     Format,
-    MetadataWarning,
     Request,
     Target,
     check_is_image,
@@ -33,6 +32,7 @@ from morula.io.formats.base import (
     pick_level,
 )
 from morula.io.lazy import LazyArray, Opened
+from morula.io.metadata import MetadataWarning
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

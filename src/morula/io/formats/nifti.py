@@ -40,7 +40,8 @@ def _load(path: Path) -> Any:
 
 
 class Nifti(Format):
-    """``.nii`` and ``.nii.gz``; voxel sizes are taken as they stand, orientation matrices are not applied."""
+    """``.nii`` and ``.nii.gz``; voxel sizes are taken as they are. Orientation matrices are not applied, but labels must have that
+    of their image."""
 
     name: ClassVar[str] = "NIfTI"
     suffixes: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
@@ -99,6 +100,42 @@ class Nifti(Format):
         image.header.set_xyzt_units(unit)
         with without_warnings():
             nibabel.save(image, path)
+
+
+def orientation_of(path: Path) -> str | None:
+    """Directions of the stored axes x, y and z in the patient or stage, for example ``LPS`` or ``RAS``, from the orientation matrix.
+
+    Returns:
+        `None` for other files, and for headers without a matrix.
+    """
+    if suffix_of(path) not in Nifti.suffixes or not path.is_file():
+        return None
+    import nibabel
+
+    header = _load(path).header
+    if not (int(header["sform_code"]) or int(header["qform_code"])):
+        return None
+    return "".join(letter or "?" for letter in nibabel.aff2axcodes(header.get_best_affine()))
+
+
+def check_same_orientation(image: Path, labels: Path) -> None:
+    """Reject labels whose orientation matrix names other directions than that of their image: voxel by voxel they do not fit.
+
+    The arrays may nevertheless fit, where a program wrote a default matrix; only the user knows. The labels are therefore not turned.
+
+    Raises:
+        DataError: when both have a matrix, of different directions.
+    """
+    directions = orientation_of(image), orientation_of(labels)
+    if None in directions or directions[0] == directions[1]:
+        return
+    raise DataError(
+        "nifti.orientation",
+        f"labels are stored in the orientation {directions[1]} but their image {image} in {directions[0]}",
+        file=labels,
+        remedy="Store both in one orientation (nibabel.as_closest_canonical). If the voxels fit as they are, copy the image's matrix "
+        "into the labels.",
+    )
 
 
 def _check_complete(path: Path, found: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike
 from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
-from morula.core.file_errors import unreadable_file
 from morula.core.location import stem_of
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
@@ -32,6 +31,7 @@ from morula.io.formats.zarr import (
     read_array,
     waiting_for_writes,
 )
+from morula.io.formats.zarr_chunks import check_chunks
 from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
@@ -70,10 +70,10 @@ class OmeZarr(Format):
             if found is not None:
                 return found
         if request.dataset is None and _is_image(path):
-            return read_level(path, request.level)
+            return read_level(path, request)
         below = nodes_below(path, _is_image)
         name = choose_dataset(path, {name: _shape(node) for name, node in below.items()}, request)
-        return read_level(below[name], request.level) if _is_image(below[name]) else read_array(below[name])
+        return read_level(below[name], request) if _is_image(below[name]) else read_array(below[name], request)
 
     def place(self, path: Path, target: Target) -> Path:
         """Labels go to ``labels/NAME`` of an image that exists (NAME is `dataset` or ``labels``), all else to the path or data set."""
@@ -100,16 +100,12 @@ class OmeZarr(Format):
 
 
 def _is_image(path: Path) -> bool:
-    return "multiscales" in _ome(attributes_of(path))
-
-
-def _ome(attributes: Mapping[str, object]) -> Mapping[str, object]:
-    found = attributes.get("ome", attributes)
-    return found if isinstance(found, Mapping) else {}
+    # a group whose levels are not named is read like a plain Zarr group
+    return bool(ngff.level_paths(attributes_of(path)))
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    return read_level(path, 0).data.shape if _is_image(path) else open_array(path).shape
+    return read_level(path, Request(missing="unchecked")).data.shape if _is_image(path) else open_array(path).shape
 
 
 def _zarr_version(path: Path) -> int:
@@ -121,26 +117,24 @@ def _read_label(path: Path, request: Request) -> FileContent | None:
     known = {name: path / "labels" / name for name in names if _is_image(path / "labels" / name)}
     if not known or (request.dataset is not None and request.dataset not in known and request.dataset.startswith("labels/")):
         return None
-    return read_level(known[choose_dataset(path / "labels", {name: _shape(node) for name, node in known.items()}, request)], request.level)
+    shapes = {name: _shape(node) for name, node in known.items()}
+    return read_level(known[choose_dataset(path, shapes, request, prefix="labels/")], request)
 
 
-def read_level(path: Path, level: int) -> FileContent:
+def read_level(path: Path, request: Request) -> FileContent:
     """One level of the multiscale image at a group.
 
     Raises:
         FileReadError: when its metadata are damaged or the level is not there.
     """
-    try:
-        described = ngff.parse(attributes_of(path))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise unreadable_file(path, f"its multiscales metadata lack {error}") from error
-    if described is None or not described.paths:
-        raise unreadable_file(path, "it has no multiscales metadata")
-    level = pick_level(path, level, len(described.paths))
-    data = ZarrArray(path / described.paths[level])
+    attributes = attributes_of(path)
+    paths = ngff.level_paths(attributes)
+    level = pick_level(path, request.level, len(paths))
+    data = ZarrArray(path / paths[level])
     check_is_image(path, data.shape, data.dtype)
-    if data.ndim != len(described.axes):
-        raise unreadable_file(path, f"its metadata name the axes {described.axes} but the array has shape {data.shape}")
+    check_chunks(path / paths[level], open_array(path / paths[level]), request)
+    described = ngff.parse(attributes, data.ndim)
+    assert described is not None  # it names levels
     return FileContent(data, described.axes, described.voxel_size(level))
 
 
@@ -223,7 +217,7 @@ def _image_above(path: Path) -> Path | None:
 
 def _check_fits(image: Path, shape: Sequence[int], axes: Axes) -> VoxelSize | None:
     """The image's voxel size, when the labels are of its size."""
-    found = read_level(image, 0)
+    found = read_level(image, Request(missing="unchecked"))
     assert found.axes is not None
     # axes of length 1 do not count: 2D labels fit an image of one plane
     of_image = [n for n, letter in zip(found.data.shape, found.axes, strict=True) if letter in "ZYX" and (letter in axes or n > 1)]

@@ -21,7 +21,19 @@ from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import BLOCK_BYTES
-from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, lengths_to_voxel_size, pick_level, without_warnings
+from morula.io.formats.base import (
+    READ_AS_ZEROS,
+    FileContent,
+    Format,
+    Missing,
+    Request,
+    Target,
+    check_is_image,
+    lengths_to_voxel_size,
+    pick_level,
+    reject_missing,
+    without_warnings,
+)
 from morula.io.lazy import LazyArray, Opened, View
 
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
@@ -70,9 +82,9 @@ class TiffArray(LazyArray):
 
     path: Path
 
-    def __init__(self, path: Path, series: int, level: int, found: tifffile.TiffPageSeries) -> None:
+    def __init__(self, path: Path, series: int, level: int, found: tifffile.TiffPageSeries, missing: Missing = "error") -> None:
         super().__init__(found.shape, found.dtype, path=path)
-        self.series, self.level = series, level
+        self.series, self.level, self.missing = series, level, missing
 
     def _open(self) -> Opened:
         tif = tifffile.TiffFile(self.path)
@@ -87,7 +99,7 @@ class TiffArray(LazyArray):
 
         series = tif.series[self.series]
         found = series.levels[self.level]
-        _check_segments(self.path, found)
+        _check_segments(self.path, found, self.missing)
         # uncompressed and in one piece: mapping reads only the pages of memory that are touched
         if found.dataoffset is not None:
             kind = np.dtype(tif.byteorder + found.dtype.char)
@@ -124,13 +136,13 @@ class Tiff(Format):
             level = pick_level(path, request.level, len(levels))
             series = levels[level]
             check_is_image(path, series.shape, series.dtype)
-            _check_planes(path, series)
+            _check_planes(path, series, request.missing)
             _check_declared_size(path, series)
             _check_complete(path, series)
             axes = _axes(series.axes, series.shape)
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
-            return FileContent(TiffArray(path, number, level, series), axes, voxel_size)
+            return FileContent(TiffArray(path, number, level, series, request.missing), axes, voxel_size)
 
     def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write with zlib compression, page by page. ImageJ holds uint8, uint16 and float32; other types become OME-TIFF or plain."""
@@ -199,22 +211,23 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
             "tiff.several_series",
             f"contains several images: {listing}",
             file=path,
-            remedy="Name one with dataset='0', or split the file.",
+            remedy=f"Name one as {path.name}:/0, or with dataset='0' (--scene 0).",
         )
     return largest[0]
 
 
-def _check_planes(path: Path, series: tifffile.TiffPageSeries) -> None:
+def _check_planes(path: Path, series: tifffile.TiffPageSeries, mode: Missing) -> None:
     """Raise for planes that the metadata declare but the file (or a companion file) does not contain; tifffile reads them as zeros."""
     missing = [number for number, page in enumerate(series.pages) if page is None]
     if missing:
         listing = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
-        raise FileReadError(
+        error = FileReadError(
             "tiff.missing_planes",
             f"{len(missing)} of {len(series.pages)} planes are missing: {listing} (counted from 0)",
             file=path,
-            remedy="Copy all files of the data set again, or repeat an acquisition that was stopped.",
+            remedy=f"Copy all files of the data set again, or repeat an acquisition that was stopped. {READ_AS_ZEROS}",
         )
+        reject_missing(error, mode)
 
 
 def _check_declared_size(path: Path, series: tifffile.TiffPageSeries) -> None:
@@ -229,7 +242,7 @@ def _check_declared_size(path: Path, series: tifffile.TiffPageSeries) -> None:
         )
 
 
-def _check_segments(path: Path, series: tifffile.TiffPageSeries) -> None:
+def _check_segments(path: Path, series: tifffile.TiffPageSeries, mode: Missing) -> None:
     """Raise for strips or tiles without data, which tifffile reads as zeros."""
     for number, page in enumerate(series.pages):
         if page is None:
@@ -239,12 +252,13 @@ def _check_segments(path: Path, series: tifffile.TiffPageSeries) -> None:
         missing = [index for index, count in enumerate(counts) if count == 0] + list(range(len(counts), declared))
         if missing and page.size:
             listing = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
-            raise FileReadError(
+            error = FileReadError(
                 "tiff.missing_segments",
                 f"strips or tiles of plane {number} are missing: {listing} (of {declared}, counted from 0)",
                 file=path,
-                remedy="Copy the file again from its source.",
+                remedy=f"Copy the file again from its source. {READ_AS_ZEROS}",
             )
+            reject_missing(error, mode)
 
 
 def _check_complete(path: Path, series: tifffile.TiffPageSeries) -> None:

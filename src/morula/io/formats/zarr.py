@@ -6,6 +6,7 @@ zarr is imported where it is used, because its import takes longer than all othe
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,23 +22,35 @@ from morula.core.axes import Axes
 from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
-from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level, without_warnings
+from morula.io.formats.base import (
+    FileContent,
+    Format,
+    Request,
+    Target,
+    check_is_image,
+    choose_dataset,
+    pick_level,
+    without_warnings,
+)
 from morula.io.formats.hdf5 import stated_axes, stated_size
+from morula.io.formats.zarr_chunks import check_chunks
 from morula.io.lazy import LazyArray, Opened
+from morula.io.metadata import ignore_field
 
 if TYPE_CHECKING:
     import zarr
 
 
 class ZarrArray(LazyArray):
-    """A Zarr array that is opened for reading only. Chunks that were never written are zeros, as Zarr defines; damaged ones are errors."""
+    """A Zarr array that is opened for reading only. Damaged chunks are errors; for missing ones see
+    `morula.io.formats.zarr_chunks`."""
 
     path: Path
 
     def __init__(self, path: Path) -> None:
         found = open_array(path)
         super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
-        self.attributes = dict(found.attrs)
+        self.attributes = attributes_of(path)
         # only version 3 has dimension names in the metadata; xarray stores them as an attribute in version 2
         self.names = getattr(found.metadata, "dimension_names", None)
 
@@ -72,9 +85,13 @@ def attributes_of(path: Path) -> dict[str, Any]:
         if file.is_file():
             try:
                 values = json.loads(file.read_text("utf-8"))
-                return dict(values if key is None else values.get(key) or {})
-            except (ValueError, AttributeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise unreadable_file(file, error) from error
+            found = values if key is None else values.get(key, {}) if isinstance(values, dict) else None
+            if not isinstance(found, dict):
+                ignore_field(key or name, found, "must be a mapping")
+                return {}
+            return found
     return {}
 
 
@@ -88,7 +105,7 @@ def node_kind(path: Path) -> str | None:
         return None
     try:
         return "array" if json.loads((path / "zarr.json").read_text("utf-8")).get("node_type") == "array" else "group"
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise unreadable_file(path / "zarr.json", error) from error
 
 
@@ -114,10 +131,11 @@ def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -
     return found
 
 
-def read_array(path: Path) -> FileContent:
+def read_array(path: Path, request: Request) -> FileContent:
     """One Zarr array with what it states of itself."""
     data = ZarrArray(path)
     check_is_image(path, data.shape, data.dtype)
+    check_chunks(path, open_array(path), request)
     stated = data.attributes if not data.names else {**data.attributes, "DIMENSION_LABELS": [name or "?" for name in data.names]}
     axes = stated_axes(stated, data.ndim) or Axes.guess(data.shape)
     return FileContent(data, axes, stated_size(data.attributes, axes))
@@ -141,6 +159,7 @@ def create_array(
             zarr_format=version,  # type: ignore[arg-type]
             attributes=dict(attributes or {}),
             overwrite=True,
+            config={"write_empty_chunks": True},  # so that a chunk that is missing later was lost
             **extra,
         )
 
@@ -189,6 +208,17 @@ def waiting_for_writes() -> Iterator[None]:
         raise
 
 
+def _is_pyramid(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether arrays are levels of a pyramid whose metadata are missing: they are named 0, 1, ... and become smaller."""
+    if len(shapes) < 2 or set(shapes) != {str(level) for level in range(len(shapes))}:
+        return False
+    levels = [shapes[str(level)] for level in range(len(shapes))]
+    return all(
+        len(fine) == len(coarse) and fine != coarse and all(n >= m for n, m in zip(fine, coarse, strict=True))
+        for fine, coarse in itertools.pairwise(levels)
+    )
+
+
 class Zarr(Format):
     """Zarr arrays and groups of arrays without OME metadata."""
 
@@ -202,11 +232,15 @@ class Zarr(Format):
 
     def read(self, path: Path, request: Request) -> FileContent:
         """Open the array, or the one of a group that is asked for or obvious."""
-        pick_level(path, request.level, 1)
         if node_kind(path) == "array" and request.dataset is None:
-            return read_array(path)
+            pick_level(path, request.level, 1)
+            return read_array(path, request)
         below = nodes_below(path)
-        return read_array(below[choose_dataset(path, {name: open_array(node).shape for name, node in below.items()}, request)])
+        shapes = {name: open_array(node).shape for name, node in below.items()}
+        if request.dataset is None and _is_pyramid(shapes):
+            return read_array(below[str(pick_level(path, request.level, len(shapes)))], request)
+        pick_level(path, request.level, 1)
+        return read_array(below[choose_dataset(path, shapes, request)], request)
 
     def place(self, path: Path, target: Target) -> Path:
         """The array's own folder: the path, or the data set in it."""

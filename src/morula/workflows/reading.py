@@ -1,0 +1,51 @@
+"""How image files are read whose metadata are missing or wrong: the options that segment, measure and info share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from morula.core.errors import OptionError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSizeLike
+from morula.io.formats.base import Missing
+from morula.io.read import read, read_labels
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Arguments of `morula.read`; `None` for what the files state.
+
+    `scene` is the number of an image in a file of several, counted from 0: a series of a TIFF, or an image of a Zarr folder.
+    """
+
+    axes: str | None = None
+    channel: int | None = None
+    dataset: str | None = None
+    scene: int | None = None
+    voxel_size: VoxelSizeLike = None
+    missing: Missing = "error"
+
+    def __post_init__(self) -> None:
+        if self.dataset is not None and self.scene is not None:
+            rule = "is given together with dataset, which also names an image in the file"
+            raise OptionError("reading.scene_and_dataset", rule, key="scene", value=self.scene, remedy="Give one of the two.")
+        if self.missing not in ("error", "zeros"):
+            raise OptionError(
+                "reading.missing", "must be error or zeros", key="missing", value=self.missing, remedy="Write --missing zeros."
+            )
+
+    @property
+    def name(self) -> str | None:
+        """Name of the data set or scene."""
+        return self.dataset if self.scene is None else str(self.scene)
+
+    def open(self, path: str | Path) -> Image:
+        """The image of a file. Errors as `morula.read`."""
+        size, missing = self.voxel_size, self.missing
+        return read(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing)
+
+    def open_labels(self, path: str | Path) -> Image:
+        """The label image of a file. Errors as `morula.read_labels`."""
+        size, missing = self.voxel_size, self.missing
+        return read_labels(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing)

@@ -1,0 +1,134 @@
+"""Metadata of other programs: used as far as they are sound, with a warning per field that is not."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from morula.io.metadata import MetadataWarning
+from morula.io.read import read, read_labels
+from morula.io.write import write
+from morula.testing.errors import raises
+
+CELLS = np.kron(np.arange(1, 5, dtype=np.uint16).reshape(2, 2), np.ones((24, 24), np.uint16))
+VOLUME = np.stack([CELLS * plane for plane in range(1, 9)])
+
+
+def changed(folder, change, *, inside=""):
+    """An OME-Zarr image, with labels where `inside` is in them, after `change` of the metadata."""
+    path = write(folder / "a.ome.zarr", VOLUME, axes="ZYX", voxel_size=[2, 0.5, 0.5])
+    if inside:
+        write(path, (VOLUME > 1).astype(np.uint16), axes="ZYX", labels=True)
+    file = path / inside / "zarr.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    return path
+
+
+def multiscale(content):
+    return content["attributes"]["ome"]["multiscales"][0]
+
+
+def scale_of(content):
+    return multiscale(content)["datasets"][0]["coordinateTransformations"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda c: scale_of(c).update(scale=["a", "b", "c"]), "coordinateTransformations.scale"),
+        (lambda c: scale_of(c).update(scale=[0, 1, 1]), "coordinateTransformations.scale"),
+        (lambda c: scale_of(c).update(scale=3), "coordinateTransformations.scale"),
+        (lambda c: multiscale(c)["datasets"][0].update(coordinateTransformations=7), "coordinateTransformations.scale"),
+        (lambda c: multiscale(c).update(axes=["angle", "y", "x"]), "multiscales.axes"),
+        (lambda c: multiscale(c).update(axes=5), "multiscales.axes"),
+        (lambda c: multiscale(c)["axes"].pop(), "multiscales.axes"),
+        (lambda c: multiscale(c)["axes"][0].update(unit=["um"]), "multiscales.axes.unit"),
+        (lambda c: multiscale(c).update(datasets={"path": "0"}), "multiscales.datasets"),
+        (lambda c: c["attributes"]["ome"].update(multiscales="none"), "multiscales"),
+        (lambda c: c.update(attributes=[1, 2]), "attributes"),
+    ],
+)
+def test_invalid_ome_zarr_field_is_ignored_with_a_warning_and_the_pixels_are_read(tmp_path, change, field):
+    path = changed(tmp_path, change)
+    with pytest.warns(MetadataWarning) as caught:
+        image = read(path)
+    assert field in {one.message.field for one in caught}
+    assert image.axes == "ZYX"
+    assert np.array_equal(image, VOLUME)
+
+
+@pytest.mark.parametrize("labels", [None, 3, [1, 2], {"a": 1}])
+def test_invalid_list_of_label_images_is_replaced_by_what_is_there(tmp_path, labels):
+    path = changed(tmp_path, lambda c: c["attributes"]["ome"].update(labels=labels), inside="labels")
+    with pytest.warns(MetadataWarning) as caught:
+        found = read_labels(path)
+    assert "labels" in {one.message.field for one in caught}
+    assert found.dtype == np.uint16
+    assert np.asarray(found).max() == 1
+
+
+def test_level_outside_of_the_image_is_refused(tmp_path):
+    path = changed(tmp_path, lambda c: multiscale(c)["datasets"][0].update(path="../other"))
+    with raises("ome_zarr.path_outside", value="../other"):
+        read(path)
+
+
+def test_remedy_for_several_label_images_is_a_path_that_works(tmp_path):
+    path = write(tmp_path / "scan.ome.zarr", CELLS, axes="YX")
+    for name in ("nuclei", "cells"):
+        write(path, CELLS, axes="YX", labels=True, dataset=name)
+    with raises("dataset.ambiguous") as caught:
+        read_labels(path)
+    assert "scan.ome.zarr:/labels/NAME" in caught.error.remedy
+    assert np.array_equal(read_labels(f"{path}:/labels/nuclei"), CELLS)
+
+
+def chunks_of(path, values, **options):
+    array = zarr.create_array(str(path), shape=values.shape, chunks=(8, 8), dtype=values.dtype, **options)
+    array[:] = values
+    return path
+
+
+def test_chunks_enclosed_by_stored_ones_were_lost(tmp_path):
+    path = chunks_of(tmp_path / "a.zarr", np.ones((32, 32), np.uint16))
+    (path / "c/1/2").unlink()
+    with raises("zarr.missing_chunks", file=str(path)) as caught:
+        read(path)
+    assert "c/1/2" in caught.error.rule
+    with pytest.warns(MetadataWarning) as warned:
+        assert np.asarray(read(path, missing="zeros")).min() == 0
+    assert warned[0].message.code == "zarr.missing_chunks"
+
+
+def test_missing_chunks_are_lost_where_the_writer_stores_empty_ones(tmp_path):
+    values = np.ones((32, 32), np.uint16)
+    values[:8, :8] = 0
+    path = chunks_of(tmp_path / "a.zarr", values, config={"write_empty_chunks": True})
+    (path / "c/3/3").unlink()
+    for reading in (read, read_labels):
+        with raises("zarr.missing_chunks"):
+            reading(path)
+
+
+def test_empty_chunks_at_the_border_of_an_image_and_in_labels_are_legitimate(tmp_path):
+    values = np.ones((32, 32), np.uint16)
+    values[:8] = 0
+    path = chunks_of(tmp_path / "a.zarr", values)
+    with pytest.warns(MetadataWarning) as warned:
+        assert np.array_equal(read(path), values)
+    assert warned[0].message.code == "zarr.missing_chunks"
+    values[16:24, 16:24] = 0
+    assert np.array_equal(read_labels(chunks_of(tmp_path / "b.zarr", values)), values)
+    with raises("zarr.missing_chunks"):
+        read(tmp_path / "b.zarr")
+
+
+def test_own_files_store_every_chunk(tmp_path):
+    path = write(tmp_path / "a.ome.zarr", np.zeros((1100, 1100), np.uint8), axes="YX")
+    assert np.asarray(read(path)).max() == 0
+    (path / "0/c/0/0").unlink()
+    with raises("zarr.missing_chunks"):
+        read(path)
