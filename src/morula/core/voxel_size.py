@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 from morula.core.errors import OptionError
@@ -45,7 +46,7 @@ class VoxelSize:
     def __post_init__(self) -> None:
         for axis in "zyx":
             length = getattr(self, axis)
-            if length is not None and not (math.isfinite(length) and length > 0):
+            if length is not None and not (isinstance(length, Real) and math.isfinite(length) and float(length) > 0):
                 raise OptionError(
                     "voxel_size.not_positive",
                     "lengths must be positive and finite",
@@ -54,7 +55,7 @@ class VoxelSize:
                     remedy="Correct it, or leave the voxel size out.",
                 )
         # an unknown spelling stays, so that the message shows what the user wrote
-        unit = _SPELLINGS.get(self.unit.strip().lower(), self.unit)
+        unit = _SPELLINGS.get(str(self.unit).strip().lower(), self.unit)
         if unit not in _METRES:
             raise OptionError("voxel_size.unknown_unit", f"must be one of {', '.join(_METRES)}", key="voxel_size.unit", value=self.unit)
         object.__setattr__(self, "unit", unit)

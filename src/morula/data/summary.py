@@ -176,6 +176,26 @@ def middle(shape: Sequence[int], limit: int) -> Region:
     return Region(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
 
 
+def looks_grey(array: np.ndarray) -> bool:
+    """Whether an array (Z)YX looks like a grey image and not like labels: most neighbouring voxels have different values.
+
+    Objects are of one value each, so that in labels neighbours differ at the borders of objects alone.
+
+    Examples:
+        >>> looks_grey(np.random.default_rng(0).integers(500, 1500, (32, 32))), looks_grey(np.kron(np.eye(4, dtype=int), np.ones((8, 8))))
+        (True, False)
+    """
+    if array.ndim < 2 or min(array.shape[-2:]) < 8:
+        return False
+    values = array if array.ndim == 2 else array[len(array) // 2]
+    differ = float(np.mean(values[:, 1:] != values[:, :-1]))
+    return differ > GREY and np.unique(values).size > 16
+
+
+GREY = 0.5
+"""Share of neighbours with different values from which labels count as a grey image; objects of 4 pixels edge length reach 0.25."""
+
+
 def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
     """Warnings about label images that do not look like labels of objects: no object, or a single id in many pieces, as in masks.
 
@@ -190,6 +210,12 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
     """
     inspected = with_objects = pieces = 0
     only = None
+    labels = list(labels)
+    if grey := [image.source or "an image" for image, _ in labels if looks_grey(crop(image, middle(image.spatial_shape, limit))[0])]:
+        return [
+            f"{len(grey)} of {len(labels)} label images, such as {grey[0]}, look like grey images: almost every voxel differs from its "
+            "neighbours. Check that `labels` names the label images and not the raw ones."
+        ]
     for image, unlabelled in labels:
         block = crop(image, middle(image.spatial_shape, limit))[0]
         inspected += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
 from morula.core.image import spatial_array
+from morula.data.summary import looks_grey
 from morula.io.formats.nifti import check_same_orientation
 from morula.io.lazy import like, without_time
 from morula.io.read import read
@@ -60,6 +61,9 @@ def measure_file(
     if taken and not overwrite:
         raise already_exist(taken)
     objects = without_time(reading.open_labels(labels))
+    if looks_grey(spatial_array(objects)[0]):
+        rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
+        raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
     raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
     if intensity is not None:
         check_same_orientation(Path(intensity), Path(labels))
