@@ -132,11 +132,13 @@ def test_missing_folders_are_made(tmp_path):
 def test_folders_step_aside_and_back(tmp_path, monkeypatch):
     target = tmp_path / "folder"
     target.mkdir()
-    (target / "old").write_text("old")
+    own = '{"attributes": {"morula": "image"}}'
+    (target / "zarr.json").write_text(own)
     with atomic(target) as temporary:
         temporary.mkdir()
-        (temporary / "new").write_text("new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+        (temporary / "zarr.json").write_text(own)
+        (temporary / "0").write_text("new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "folder", "zarr.json"]
     rename = type(target).rename
 
     def refuse(self, other):
@@ -147,7 +149,7 @@ def test_folders_step_aside_and_back(tmp_path, monkeypatch):
     monkeypatch.setattr(type(target), "rename", refuse)
     with raises("file.not_written"), atomic(target) as temporary:
         temporary.mkdir()
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "folder", "zarr.json"]
 
 
 def test_writing_that_fails_in_a_library(tmp_path, monkeypatch):

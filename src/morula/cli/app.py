@@ -121,7 +121,7 @@ def convert(
     """Convert a job file of BiaPy or pytorch-3dunet to a job of Morula."""
     with reporting_errors():
         text, warnings = dialects.convert.convert(job)
-        cli.check.write_converted(text, warnings, output, overwrite=overwrite)
+        cli.check.write_converted(job, text, warnings, output, overwrite=overwrite)
 
 
 def _resume_command(verb: str, job: Path, output: Path | None) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from morula.cli.show import echo, echo_error
 from morula.core.atomic import atomic
-from morula.core.errors import FileWriteError
 from morula.core.events import Warned
+from morula.core.outputs import check_outputs
 from morula.dialects.pytorch3dunet.check import Checked3dunet
 from morula.workflows.check import Checked
 from morula.workflows.dry_run import Proof
@@ -74,7 +74,7 @@ def print_warnings(warnings: Sequence[str]) -> None:
     echo("no problems found")
 
 
-def write_converted(text: str, warnings: Sequence[Warned], output: Path | None, *, overwrite: bool) -> None:
+def write_converted(job: Path, text: str, warnings: Sequence[Warned], output: Path | None, *, overwrite: bool) -> None:
     """Print a converted job, or write it to a file.
 
     Raises:
@@ -85,9 +85,7 @@ def write_converted(text: str, warnings: Sequence[Warned], output: Path | None, 
     if output is None:
         echo(text.rstrip())
         return
-    if output.exists() and not overwrite:
-        remedy = "Replace it with --overwrite, or name another file."
-        raise FileWriteError("output.exists", "already exists", file=output, remedy=remedy)
+    check_outputs([output], [job], overwrite=overwrite)
     with atomic(output) as part:
         part.write_text(text, encoding="utf-8")
     echo(f"wrote {output}; check it with: morula check {output}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from morula.core.errors import FileWriteError
+from morula.core.atomic import atomic
 from morula.core.events import Artefact, Event, FileWritten, Logged
+from morula.jobs.run_folder import RunFolder
 from morula.testing.simulate import simulate_data_set
 from morula.workflows.run import run
 
@@ -34,19 +34,14 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
         FileWriteError: when the folder is not empty.
     """
     job = folder / "job.yaml"
-    if folder.exists() and any(folder.iterdir()):
-        # only a folder with the job of a demo is removed, whatever `--overwrite` says
-        if not (overwrite and job.is_file()):
-            remedy = "Replace an earlier demo with --overwrite, or name another folder with --output."
-            raise FileWriteError("demo.folder_not_empty", "the folder is not empty", file=folder, remedy=remedy)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    yield Logged(f"simulating nuclei into {folder / 'data'}")
-    simulate_data_set(folder / "data", n_train=24, n_test=6, shape=(256, 256), n_objects=60, seed=0)
-    job.write_text(JOB, encoding="utf-8")
-    yield FileWritten(job, Artefact.JOB)
-    with one_thread():
-        yield from run(job, output=folder / "run")
+    with RunFolder(folder).new(overwrite=overwrite):
+        yield Logged(f"simulating nuclei into {folder / 'data'}")
+        simulate_data_set(folder / "data", n_train=24, n_test=6, shape=(256, 256), n_objects=60, seed=0)
+        with atomic(job) as part:
+            part.write_text(JOB, encoding="utf-8")
+        yield FileWritten(job, Artefact.JOB)
+        with one_thread():
+            yield from run(job, output=folder / "run")
 
 
 @contextmanager

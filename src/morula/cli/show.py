@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,7 +59,8 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
     `resume` returns the command that continues after Ctrl-C.
     """
     try:
-        yield
+        with _ending_like_ctrl_c():
+            yield
     except JobError as error:
         for problem in error.problems:
             echo_error(str(problem))
@@ -76,6 +79,19 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         echo_error(f"Stopped.{f' Continue with: {resume()}' if resume else ''}")
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def _ending_like_ctrl_c() -> Iterator[None]:
+    """Batch systems and ``docker stop`` send SIGTERM before they kill: what is unfinished is removed, as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def print_events(events: Iterable[Event], verbosity: Verbosity) -> None:

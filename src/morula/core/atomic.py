@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from morula.core.errors import FileWriteError, MorulaError
-from morula.core.location import suffix_of
+from morula.core.leftovers import remove_leftovers, temporary_name
+from morula.core.manifest import record
+from morula.core.outputs import check_own_folder
 
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "Free space, or write to another disk."),
@@ -64,24 +65,29 @@ def remove(path: Path) -> None:
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Rename a finished file or folder to `path`, replacing what is there."""
+    """Rename a finished file or folder to `path`, replacing what is there. In a run folder the file is recorded in its manifest.
+
+    Raises:
+        FileWriteError: when `path` is a folder that Morula did not write, or holds anything else; it stays.
+    """
     if path.is_dir() and not path.is_symlink():
+        if not temporary.is_dir():
+            raise FileWriteError("output.is_folder", "is a folder, and not replaced by a file", file=path, remedy="Name a file.")
+        check_own_folder(path)
         # a folder cannot be replaced in one step: the old one is renamed first, and renamed back when the second rename fails
-        aside = _sibling(path, "old")
+        aside = temporary_name(path, "old")
         path.rename(aside)
         try:
+            record(path, temporary)
             temporary.rename(path)
         except OSError:
             aside.rename(path)
             raise
         shutil.rmtree(aside)
     else:
+        record(path, temporary)
         temporary.replace(path)
-
-
-def _sibling(path: Path, what: str) -> Path:
-    """A hidden name in the same folder with the same suffix; random, so that two processes do not collide."""
-    return path.with_name(f".{path.name[:100]}.{what}-{secrets.token_hex(4)}{suffix_of(path)}")
+    remove_leftovers(path, "old")
 
 
 @contextmanager
@@ -104,9 +110,10 @@ def atomic(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     check_absent(path, overwrite)
-    temporary = _sibling(path, "part")
+    temporary = temporary_name(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path, "part")
         yield temporary
         replace(temporary, path)
     except MorulaError:

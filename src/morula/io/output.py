@@ -16,6 +16,7 @@ from morula.core.atomic import check_absent, remove, replace, write_error
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.location import split_location, suffix_of
+from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.formats import hdf5, ome_zarr
 from morula.io.formats.base import Target
@@ -139,6 +140,7 @@ def open_output(
     target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
     place = kind.place(file, target)
     check_absent(place, overwrite)
+    check_outputs([Destination(place, str(path), "path")], overwrite=overwrite)
     unfinished = _unfinished(place)  # in the same folder, because only renaming within a file system is atomic
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

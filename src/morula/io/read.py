@@ -104,6 +104,12 @@ def read_labels(
     return Image(_ids(image), image.axes, image.voxel_size, image.source)
 
 
+def label_places(path: str | os.PathLike[str]) -> list[Path]:
+    """What is read as labels: the path, and the label images of an OME-Zarr image."""
+    place = Path(path).expanduser()
+    return [place, *(entry for entry in (place / "labels").glob("*") if entry.is_dir())]
+
+
 def read_labels_and_classes(
     path: str | os.PathLike[str],
     shape: tuple[int, ...],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -12,11 +14,14 @@ import numpy as np
 from morula.core.array import ArraySource
 from morula.core.atomic import atomic, check_absent
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import DataError, FileWriteError, MorulaError, OptionError
 from morula.core.image import Image, ImageLike
-from morula.core.location import split_location
+from morula.core.location import split_location, suffix_of
+from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.io.formats.base import Target
+from morula.io.formats.base import Format, Target
+from morula.io.formats.hdf5 import Hdf5Array, replaced_dataset
+from morula.io.lazy import LazyArray, View
 from morula.io.select import format_to_write
 
 
@@ -69,17 +74,77 @@ def write(
         )
     if labels and array.dtype.kind == "b":  # a mask is one object; few formats store bool
         array = np.asarray(array).astype(np.uint8)
-    dataset, kind = _label_name(dataset, labels), format_to_write(file, labels=labels)
-    target = Target(named, size, labels, dataset)
-    place = kind.place(file, target)
-    if kind.adds_to(place, target, overwrite):
-        target = replace(target, existing=place)  # `kind.write` copies it, so that it changes in one step
-    else:
+    kind = format_to_write(file, labels=labels)
+    target = Target(named, size, labels, _label_name(dataset, labels))
+    output = placed(kind, file, target, name=str(path), overwrite=overwrite)
+    place = output.path
+    if not output.adds:
         check_absent(place, overwrite)
+    check_outputs([output], files_behind(data), overwrite=overwrite)
+    if output.adds:
+        target = replace(target, existing=place)  # `kind.write` copies it, so that it changes in one step
     with atomic(place) as temporary:
         kind.write(temporary, array, target)
     kind.finished(file, target)
     return place
+
+
+def destination(
+    path: str | os.PathLike[str], *, labels: bool = False, dataset: str | None = None, overwrite: bool = False, key: str = "output"
+) -> Destination:
+    """Where `write` would write to this path, without writing: for checks before the work starts, see `morula.core.outputs`.
+
+    Raises:
+        OptionError: when the suffix is unknown.
+        FileWriteError: when a data set exists in the file and `overwrite` is false.
+    """
+    file, inner = split_location(Path(path).expanduser())
+    if inner is not None:
+        dataset = inner if dataset is None else f"{inner}/{dataset}"
+    kind = format_to_write(file, labels=labels)
+    return placed(kind, file, Target(Axes("YX"), None, labels, _label_name(dataset, labels)), name=str(path), overwrite=overwrite, key=key)
+
+
+def check_labels_fit(path: str | os.PathLike[str], shape: Sequence[int], *, key: str = "output") -> None:
+    """Check before the work starts that the format of a path can hold labels of this shape (Z)YX.
+
+    Formats know their own limits, so a small array of as many dimensions is written to a temporary folder.
+
+    Raises:
+        FileWriteError: when it cannot, by the name of the path.
+    """
+    file = split_location(Path(path).expanduser())[0]
+    kind = format_to_write(file, labels=True)
+    if kind.folder or kind.name == "HDF5":  # these hold any array
+        return
+    array = np.zeros([min(n, 4) for n in shape], np.uint16)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            kind.write(Path(folder, f"labels{suffix_of(file)}"), array, Target(Axes("ZYX"[-array.ndim :]), labels=True))
+        except MorulaError as error:
+            rule = f"cannot hold labels of shape {tuple(shape)}: {error.rule}"
+            raise FileWriteError("output.unsuitable", rule, key=key, file=str(path), remedy=error.remedy) from error
+
+
+def placed(kind: Format, file: Path, target: Target, *, name: str, overwrite: bool, key: str = "path") -> Destination:
+    """The file or folder that is written, and whether something is only added to it."""
+    place = kind.place(file, target)
+    adds = kind.adds_to(place, target, overwrite)
+    replaced = None if target.dataset is None or not adds else replaced_dataset(place, target.dataset)
+    return Destination(place, name, key, adds=adds, dataset=replaced)
+
+
+def files_behind(data: object) -> list[str]:
+    """Files that an image or array is read from: those must not be replaced by what is computed from them."""
+    if isinstance(data, Image):
+        return ([] if data.source is None else [data.source]) + files_behind(data.data)
+    if isinstance(data, View):
+        return files_behind(data.source)
+    if isinstance(data, Hdf5Array):
+        return [f"{data.path}:/{data.name}"]
+    path = data.path if isinstance(data, LazyArray) else getattr(data, "filename", None)  # a NumPy memory map names its file
+    more = files_behind(data.base) if isinstance(data, np.ndarray) and isinstance(data.base, np.ndarray) else []
+    return ([str(path)] if isinstance(path, str | os.PathLike) else []) + more
 
 
 def described(data: ImageLike, axes: str | None, voxel_size: VoxelSizeLike) -> tuple[ArraySource, Axes, VoxelSize | None]:

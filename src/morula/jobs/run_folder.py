@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileReadError, FileWriteError, MissingFileError
+from morula.core.lock import locked
+from morula.core.manifest import LOCK, MANIFEST, check_recorded, recorded, recording, remove_recorded
+from morula.core.outputs import check_writable
 from morula.core.text import unprintable
 from morula.jobs.yaml_lines import dump
 
@@ -110,6 +113,11 @@ class RunFolder:
         return self.path / "class_scores.csv"
 
     @property
+    def score_files(self) -> tuple[Path, ...]:
+        """The tables that describe the objects of the test images."""
+        return self.scores_file, self.class_scores_file, self.baselines_file
+
+    @property
     def images_file(self) -> Path:
         """Paths of raw image, truth and result of each image, for the report."""
         return self.path / "report" / "images.json"
@@ -119,30 +127,68 @@ class RunFolder:
         """The report: the file to open first."""
         return self.path / "report.html"
 
-    def create(self, *, overwrite: bool = False) -> RunFolder:
-        """Make the folder. With `overwrite` an earlier run in it is removed first; other files are never removed.
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The files and folders that commands write into a run folder that exists: no input may be there."""
+        files = (self.job_file, self.provenance_file, self.scores_file, self.baselines_file, self.class_scores_file, self.report_file)
+        folders = (self.model, self.checkpoints, self.logs, self.predictions, self.objects, self.tuning, self.associations)
+        return (*files, *folders, self.events_file, self.path / MANIFEST, self.path / "report", self.path / "MAE_checks")
+
+    def check_free(self, *, overwrite: bool = False) -> None:
+        """Reject a folder that cannot take a new run. Nothing is changed.
 
         Raises:
-            FileWriteError: when the folder is not empty, or cannot be made.
+            FileWriteError: when it is not empty and `overwrite` is false, when it holds anything that Morula did not write (which is
+                never removed), or when it cannot be written to.
         """
         try:
-            if self.path.exists() and any(self.path.iterdir()):
-                if not (overwrite and self.job_file.is_file()):
-                    raise FileWriteError(
-                        "run_folder.not_empty",
-                        "the run folder is not empty",
-                        file=self.path,
-                        remedy="Resume that run with --resume, replace it with --overwrite (earlier runs only), or name another folder "
-                        "with --output.",
-                    )
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-        except FileWriteError:
-            raise
+            names = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
-            rule = f"the run folder cannot be made ({error.strerror})"
-            raise FileWriteError("run_folder.not_made", rule, file=self.path, remedy="Name another with --output.") from error
-        return self
+            raise self._not_made(error) from error
+        if names - {LOCK} and not overwrite:
+            replaced = "replace it with --overwrite, " if recorded(self.path) is not None else ""
+            raise FileWriteError(
+                "run_folder.not_empty",
+                "the run folder is not empty",
+                file=self.path,
+                remedy=f"Resume that run with --resume, {replaced}or name another folder with --output.",
+            )
+        if names - {LOCK}:
+            check_recorded(self.path)
+        check_writable(self.path / MANIFEST, str(self.path))
+
+    @contextmanager
+    def new(self, *, overwrite: bool = False) -> Iterator[RunFolder]:
+        """Make the folder, and hold its lock and record its files inside this context. With `overwrite` an earlier run is removed first.
+
+        Raises:
+            FileWriteError: as `check_free`, or when another process uses the folder.
+        """
+        if not (self.path / LOCK).exists():  # else the lock decides: a run in progress is refused as such
+            self.check_free(overwrite=overwrite)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_made(error) from error
+        with self.in_use():
+            if overwrite:
+                remove_recorded(self.path)
+            self.check_free()  # again: another process may have been faster
+            yield self
+
+    @contextmanager
+    def in_use(self) -> Iterator[RunFolder]:
+        """Hold the lock of the folder, and record the files that are written into it, inside this context.
+
+        Raises:
+            FileWriteError: when another process uses the folder.
+        """
+        with locked(self.path), recording(self.path):
+            yield self
+
+    def _not_made(self, error: OSError) -> FileWriteError:
+        rule = f"the run folder cannot be made ({error.strerror})"
+        return FileWriteError("run_folder.not_made", rule, file=self.path, remedy="Name another with --output.")
 
     @classmethod
     def existing(cls, path: str | Path) -> RunFolder:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from morula.core.atomic import atomic
+from morula.core.manifest import recording
 from morula.jobs.run_folder import damaged
 from morula.report import tables
 from morula.report.curves import line_chart
@@ -56,7 +57,8 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
         >>> folder.cleanup()
     """
     contents = read_run(run)
-    with atomic(contents.path / "report.html") as part:
+    # without the lock of the folder: a report may be written while a training is running
+    with recording(contents.path), atomic(contents.path / "report.html") as part:
         part.write_text(_readable_page(contents, n_images), encoding="utf-8", errors="replace")
     return contents.path / "report.html"
 

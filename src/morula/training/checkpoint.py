@@ -28,6 +28,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from morula.core.errors import FileWriteError, ModelError
+from morula.core.manifest import record
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
@@ -62,6 +63,7 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | 
             torch.save(state, buffer)  # directly into a file, torch reports a full disk as a RuntimeError without a reason
             (fresh / STATE).write_bytes(buffer.getvalue())
             _flush(fresh / STATE)
+        record(folder, fresh)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)

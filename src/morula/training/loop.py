@@ -100,8 +100,9 @@ class _ValidationHooks:
 def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
+    begun = list(_begin(run, resume))  # before the first event: a resume that is refused raises here
     yield Started(run.total, "step", f"{weights:,} weights, {run.fabric.device.type}, {run.precision}, {run.fabric.world_size} process(es)")
-    yield from _begin(run, resume)
+    yield from begun
     with keep_freed_memory(), interruption() as interrupted:
         while True:
             if run.report_due:

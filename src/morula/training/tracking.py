@@ -15,6 +15,7 @@ import numpy as np
 
 from morula.core.errors import FileReadError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Preview, Warned
+from morula.core.manifest import record
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -97,6 +98,7 @@ class CurveTable:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self.rows)
+        record(self.path, fresh)
         os.replace(fresh, self.path)
 
 
@@ -162,4 +164,5 @@ def save_preview(event: Preview, folder: Path) -> Path:
         if values:
             titles.add_text(key, json.dumps(values))
     Image.fromarray(as_uint8(event.image)).save(path, pnginfo=titles)
+    record(path)
     return path

@@ -15,6 +15,8 @@ from morula.core.atomic import atomic
 from morula.core.errors import DataError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
+from morula.core.manifest import is_recorded
+from morula.core.outputs import already_exist, check_apart, check_writable
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
 from morula.io.pairs import list_images
@@ -156,6 +158,19 @@ def _compared(source: str | Path, representations: Sequence[str], folder: Path, 
         remedy = "Name at least one, for example F+C."
         raise OptionError("compare.no_representation", "no representation is given", key="representations", remedy=remedy)
     truths = Truths.of(source)
+    files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
+    check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs])
+    # tables and pictures of an earlier comparison are replaced, those of somebody else are not
+    foreign = [file for file in files if file.exists() and not is_recorded(folder, file.name)]
+    if foreign:
+        raise already_exist(foreign)
+    check_writable(files[0], str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunFolder(folder).in_use():
+        yield from _rows(truths, chosen, runs, folder, began)
+
+
+def _rows(truths: Truths, chosen: Sequence[Representation], runs: Sequence[str | Path], folder: Path, began: float) -> Iterator[Event]:
     rows = stored(folder, truths)
     yield Started(len(chosen) + len(runs), "representation")
     for done, each in enumerate([*chosen, *runs], start=1):
@@ -237,7 +252,6 @@ def stored(folder: Path, truths: Truths) -> list[Row]:
     if plan.is_file() and plan.read_text(encoding="utf-8") == text and table.is_file():
         columns = {name: values.tolist() for name, values in read_table(table).items()}
         return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
-    folder.mkdir(parents=True, exist_ok=True)
     table.unlink(missing_ok=True)
     with atomic(plan) as part:
         part.write_text(text, encoding="utf-8")

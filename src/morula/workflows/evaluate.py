@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -16,6 +15,7 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
+from morula.core.manifest import discard
 from morula.io.read import read_labels
 from morula.io.write import write
 from morula.jobs.job import Job
@@ -32,7 +32,7 @@ from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import associate
 from morula.workflows.baselines import Baselines, compare_with_baselines
 from morula.workflows.log import logged
-from morula.workflows.predict import class_image_path
+from morula.workflows.result_files import class_image_path
 from morula.workflows.sources import Truth, open_truth
 
 
@@ -55,6 +55,13 @@ def evaluate(run: str | Path) -> Iterator[Event]:
         0.91
     """
     folder = RunFolder.existing(run)
+    with folder.in_use():
+        yield from evaluate_into(folder)
+
+
+def evaluate_into(folder: RunFolder) -> Iterator[Event]:
+    """Score as `evaluate` does, in a run folder whose lock is held."""
+    run = folder.path
     if not folder.images_file.is_file():
         raise DataError("run.not_predicted", "the run has no results yet", file=run, remedy=f"Run `morula predict {run}` first.")
     rows = [row for row in folder.read_images() if row.get("truth") is not None]
@@ -71,7 +78,7 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     job = load_job(folder.job_file)
     yield Started(len(rows), "image")
     final, before, plain = Scoring(job), Scoring(job), Baselines(job)
-    shutil.rmtree(folder.associations, ignore_errors=True)
+    discard(folder.path, "associations")
     for done, row in enumerate(rows, start=1):
         name, prediction, truth = row["name"], Path(row["prediction"]), truth_of(row)
         yield from final.add(name, prediction, truth, folder.associations / name)

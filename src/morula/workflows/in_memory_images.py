@@ -11,7 +11,7 @@ import numpy as np
 
 from morula.core.errors import JobError, Problem
 from morula.core.image import Image
-from morula.io.write import write
+from morula.io.write import files_behind, write
 
 FOLDER = "layers"
 """Folder of a run that the images are written to, so that the run can be resumed, repeated and viewed."""
@@ -51,6 +51,11 @@ def job_with_layers(job: Mapping[str, Any], layers: Layers, folder: Path) -> dic
 
 def _problem(code: str, rule: str, remedy: str) -> Problem:
     return Problem("images.train", rule, code=code, remedy=remedy)
+
+
+def files_of_layers(layers: Mapping[str, Any]) -> list[str]:
+    """Files that the images and labels in memory were read from."""
+    return [file for layer in layers.values() for data in (layer if isinstance(layer, tuple) else (layer,)) for file in files_behind(data)]
 
 
 def write_layers(layers: Mapping[str, Any], folder: Path, *, axes: str | None = None) -> None:

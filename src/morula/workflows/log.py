@@ -36,9 +36,10 @@ def logged(events: Iterable[Event], folder: RunFolder) -> Iterator[Event]:
         >>> [event.run == str(folder.path) for event in read_events(folder.path)]
         [True, True]
     """
-    logs, run, warned = _Logs(folder), str(folder.path), False
+    logs, run, warned, begun = _Logs(folder), str(folder.path), False, False
     try:
         for event in events:
+            begun = True
             placed = event if event.run else replace(event, run=run)
             problem = logs.add(placed)
             yield placed
@@ -46,7 +47,8 @@ def logged(events: Iterable[Event], folder: RunFolder) -> Iterator[Event]:
                 warned = True
                 yield Warned("log.not_written", problem, run=run)
     except MorulaError as error:
-        logs.add(Failed(error.code, str(error), run=run))
+        if begun:  # a command that is refused before its first event changes nothing
+            logs.add(Failed(error.code, str(error), run=run))
         raise
     except KeyboardInterrupt:
         logs.add(Failed("run.interrupted", "interrupted", run=run))

@@ -9,15 +9,15 @@ from pathlib import Path
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
 from morula.core.image import spatial_array
+from morula.core.outputs import Destination, check_outputs
 from morula.data.summary import looks_grey
 from morula.io.formats.nifti import check_same_orientation
 from morula.io.lazy import like, without_time
-from morula.io.read import read
-from morula.io.write import write
+from morula.io.read import label_places, read
+from morula.io.write import check_labels_fit, destination, write
 from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
-from morula.workflows.predict import already_exist
 from morula.workflows.reading import Reading
 
 TASK = ("measure",)
@@ -54,12 +54,12 @@ def measure_file(
     began = time.monotonic()
     if not Path(output).name:
         raise FileWriteError("measure.no_name", "names no file", key="output", value=str(output), remedy="Name a CSV file.")
-    output = Path(output)
+    output = Path(output).expanduser()
     full_table = output.with_name(f"{output.stem}_all{output.suffix}")
-    files = [output, *([full_table] if remove else []), *([Path(kept)] if kept else [])]
-    taken = [file for file in files if file.exists()]
-    if taken and not overwrite:
-        raise already_exist(taken)
+    outputs = [Destination(output), *([Destination(full_table, side=True)] if remove else [])]
+    outputs += [destination(kept, labels=True, overwrite=overwrite, key="kept")] if kept else []
+    check_table_name(output)
+    check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     objects = without_time(reading.open_labels(labels))
     if looks_grey(spatial_array(objects)[0]):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
@@ -75,6 +75,8 @@ def measure_file(
     if raw is not None and raw.spatial_shape != objects.spatial_shape:
         rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
         raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
+    if kept is not None:
+        check_labels_fit(kept, objects.spatial_shape, key="kept")
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
     array = spatial_array(objects)[0]
     if remove:
@@ -89,6 +91,19 @@ def measure_file(
         yield FileWritten(Path(kept), Artefact.LABELS, "labels of the remaining objects", task=TASK)
     yield Logged(f"{len(table)} objects measured into {output}", task=TASK)
     yield Finished(time.monotonic() - began, task=TASK)
+
+
+def check_table_name(path: Path) -> None:
+    """Reject the name of a table that is the name of an image or of a folder.
+
+    Raises:
+        OptionError: when it does not end in ``.csv`` or ``.txt``.
+    """
+    if path.suffix.lower() not in (".csv", ".txt"):
+        remedy = f"Write {path.name or 'objects'}.csv."
+        raise OptionError(
+            "table.suffix", "must end in .csv, because the table is written as CSV", key="output", value=str(path), remedy=remedy
+        )
 
 
 def lengths(text: str) -> list[float]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from morula.core.atomic import atomic
-from morula.core.errors import DataError, FileWriteError
+from morula.core.errors import DataError
+from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize
 from morula.data.summary import DataSummary, describe
 from morula.inference.memory import available_memory
@@ -66,9 +67,8 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
         DataError: when even one patch per step does not fit into the memory.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        remedy = "Replace it with --overwrite, or name another file."
-        raise FileWriteError("job_file.exists", "exists already", file=path, remedy=remedy)
+    inputs = [each for each in (answers.raw, answers.labels, answers.test, answers.test_labels, answers.unlabelled) if each is not None]
+    check_outputs([Destination(path, key="job")], inputs, overwrite=overwrite)
     document = stated(answers, path.resolve().parent)
     train, _, _ = open_images(load_job(absolute(document, path.resolve().parent)))
     objects = [each.labels for each in train if each.labels is not None] if answers.task == "instances" else []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import glob
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,13 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from morula.core.errors import DataError, FileWriteError
+from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
+from morula.core.manifest import discard
+from morula.core.outputs import Destination, is_own_table
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
-from morula.io.write import write
+from morula.io.write import destination, write
+from morula.jobs.inputs import check_run_again
+from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
 from morula.measurement.csv_table import write_table
@@ -25,9 +30,12 @@ from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
 from morula.models.load import load
 from morula.models.model import Model
+from morula.report.build import write_report
+from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
 from morula.workflows.predict_images import notes_of, restore_test_images
 from morula.workflows.reading import Reading
+from morula.workflows.result_files import class_image_path, raw_labels_path, table_path
 from morula.workflows.sources import Opened, open_source
 
 
@@ -51,10 +59,32 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
         ...     print(event)
     """
     folder = RunFolder.existing(run)
+    with folder.in_use():
+        scored, reported = folder.scores_file.is_file(), folder.report_file.is_file()
+        yield from predict_into(folder, device=device, memory=memory)
+        if scored and has_truth(folder):  # scores and report describe the objects of before, so they are written again
+            yield from evaluate_into(folder)
+        if reported:
+            yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
+
+
+def has_truth(folder: RunFolder) -> bool:
+    """Whether labels of the predicted images are known, so that they can be scored."""
+    rows = json.loads(folder.images_file.read_text(encoding="utf-8")) if folder.images_file.is_file() else []
+    return any(row["truth"] is not None for row in rows)
+
+
+def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
+    """Predict as `predict` does, in a run folder whose lock is held; scores of earlier objects are removed first."""
+    run = folder.path
     model = load(run)
-    if model.job.images.test is None:
+    # the job of the folder, not the copy in the model: the images may have been moved, and their places corrected there
+    images = load_job(folder.job_file).images
+    model = replace(model, job=model.job.model_copy(update={"images": images}))
+    if images.test is None:
         remedy = f"Train with images.test, or use `morula segment IMAGES --model {run} --output OUTPUT`."
         raise DataError("images.no_test", "the job of this run has no test images", key="images.test", file=run, remedy=remedy)
+    check_run_again(folder, model.job)
     steps = restore_test_images if model.method.restores else _test_images
     yield from logged(below("predict", steps(model, folder, device=device, memory=memory)), folder)
 
@@ -68,7 +98,8 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")
     rows = []
-    shutil.rmtree(folder.objects / "before", ignore_errors=True)
+    # from here on the objects change: what describes those of before must not stay beside them
+    discard(folder.path, "objects/before", "associations", *(file.name for file in folder.score_files))
     for done, image in enumerate(opened, start=1):
         labels_file = folder.objects / f"{image.name}.tif"
         channels = _channels_file(model, folder, image.name)
@@ -108,6 +139,9 @@ def segment_one(
     objects = model.decode(prediction, image, tell=remarks.append)
     yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
+    for suffix in ("", "_all", "_statistics"):  # never new labels beside a table of earlier ones, whenever the process ends
+        if is_own_table(table_path(labels_file, suffix)):
+            table_path(labels_file, suffix).unlink()
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
     if objects.classes is not None:
@@ -143,47 +177,26 @@ def write_more_images(model: Model, objects: Objects, labels_file: Path, image: 
             yield FileWritten(file, Artefact.INTERMEDIATE, name)
 
 
+def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Destination]:
+    """Everything that `segment_one` writes for an image: the labels, and tables and images beside them."""
+    options, suffixes = model.job.objects, [""]
+    suffixes += ["_all"] if options.filter else []
+    suffixes += ["_statistics"] if options.measure.statistics else []
+    images = [raw_labels_path(labels_file)] if options.refine or options.filter else []
+    images += [class_image_path(labels_file)] if model.method.object_classes is not None else []
+    outputs = [destination(labels_file, labels=True, overwrite=overwrite)]
+    outputs += [Destination(table_path(labels_file, suffix), side=True) for suffix in suffixes]
+    outputs += [replace(destination(file, labels=True, overwrite=overwrite), side=True) for file in images]
+    if options.intermediates:  # their names depend on the decoder
+        folder = labels_file.parent / "intermediates"
+        outputs += [Destination(file, side=True) for file in sorted(folder.glob(f"{glob.escape(stem_of(labels_file))}_*.tif"))]
+    return outputs
+
+
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
     """Write labels with the axes and the voxel size of their image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
-
-
-def raw_labels_path(labels_file: Path) -> Path:
-    """Path of the labels before post-processing: a file of the same name in the folder `before`."""
-    return labels_file.parent / "before" / labels_file.name
-
-
-def class_image_path(labels_file: Path) -> Path:
-    """Path of the class image of a label file.
-
-    Examples:
-        >>> class_image_path(Path("objects/cells.tif")).as_posix()
-        'objects/classes/cells.tif'
-    """
-    return labels_file.parent / "classes" / labels_file.name
-
-
-def table_path(labels_file: Path, suffix: str = "") -> Path:
-    """Path of the table of a label file.
-
-    Examples:
-        >>> table_path(Path("out/cells.ome.zarr")).name, table_path(Path("cells.t1.tif"), "_all").name
-        ('cells.csv', 'cells.t1_all.csv')
-    """
-    return labels_file.with_name(f"{stem_of(labels_file)}{suffix}.csv")
-
-
-def already_exist(files: Sequence[Path]) -> FileWriteError:
-    """The error for output files that exist.
-
-    Examples:
-        >>> already_exist([Path("cells.tif")]).code
-        'output.exists'
-    """
-    shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    remedy = "Replace with --overwrite (overwrite=True in Python), or name another output."
-    return FileWriteError("output.exists", "already exists" if len(files) == 1 else "already exist", file=shown, remedy=remedy)
 
 
 def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  # noqa: B008 - frozen

@@ -9,6 +9,7 @@ import numpy as np
 
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
+from morula.core.outputs import check_apart
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
@@ -18,6 +19,7 @@ from morula.data.sampling import Options as PatchOptions
 from morula.data.split import split_sources
 from morula.data.summary import middle, object_label_warnings
 from morula.io.check import check_image
+from morula.jobs.inputs import inputs_of, stored_inputs
 from morula.jobs.job import Job
 from morula.jobs.plan import plan
 from morula.methods import METHODS
@@ -68,6 +70,7 @@ def prepare(job: Job) -> Prepared:
     Raises:
         JobError: with all problems of the job and its files.
     """
+    check_apart(stored_inputs(job), inputs_of(job))  # computed images are written into this folder
     train, validation, warnings = _opened(job)
     warnings = [*job.notes, *warnings]
     # before the plan, which sizes the network: a network that starts from stored weights must have their sizes

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.jobs.inputs import check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.methods import METHODS
 from morula.report.build import write_report
 from morula.training.processes import first_process
-from morula.workflows.evaluate import evaluate
+from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
-from morula.workflows.predict import predict
+from morula.workflows.moved_images import with_moved_images
+from morula.workflows.predict import predict_into
 from morula.workflows.stages import run_stages, stage_count
-from morula.workflows.train import default_output, train, tune_if_configured
+from morula.workflows.train import default_output, train_into, tune_if_configured, with_device
 
 
 def run(
@@ -65,21 +68,37 @@ def run(
         yield from run_stages(job, run, output=place, overrides=overrides, resume=resume, options=options)
         return
     folder = RunFolder(Path(output) if output is not None else default_output(job))
-    if not (resume and (folder.model / "model.json").is_file()):
-        yield from train(job, output=folder.path, overrides=overrides, resume=resume, overwrite=overwrite, device=device, stop=stop)
-    elif first_process():
-        yield from tune_if_configured(folder, device=device, memory=memory)
-    if not ((folder.model / "model.json").is_file() and first_process()):
-        return
-    job_of_run = load_job(folder.job_file)
-    test = job_of_run.images.test
-    if test is not None:
-        yield from predict(folder.path, device=device, memory=memory)
-        if (
-            test.labels is not None and not METHODS.load(job_of_run.method.kind).restores
-        ):  # restored images are scored as they are predicted
-            yield from evaluate(folder.path)
-    yield from logged(_ended(folder, tested=test is not None, began=began), folder)
+    with ExitStack() as held:  # one lock for all stages
+        if not (resume and (folder.model / "model.json").is_file()):
+            chosen = with_device(overrides, device)
+            yield from train_into(folder, held, job, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
+        elif first_process():
+            held.enter_context(RunFolder.existing(folder.path).in_use())
+            yield from _moved(folder, job)
+        if first_process():
+            yield from tune_if_configured(folder, device=device, memory=memory)
+        if (folder.model / "model.json").is_file() and first_process():
+            yield from _after_training(folder, device=device, memory=memory, began=began)
+
+
+def _moved(folder: RunFolder, job: str | Path | Mapping[str, Any]) -> Iterator[Event]:
+    """Write the new places of the images into the job of a finished training, where they were moved."""
+    stored = load_job(folder.job_file)
+    moved = with_moved_images(stored, folder, job)
+    check_run_again(folder, moved)
+    if moved is not stored:
+        yield FileWritten(folder.write_job(moved), Artefact.JOB, "job with the new places of the images")
+
+
+def _after_training(folder: RunFolder, *, device: str, memory: str | None, began: float) -> Iterator[Event]:
+    """Predict, evaluate and report."""
+    job = load_job(folder.job_file)
+    if job.images.test is not None:
+        yield from predict_into(folder, device=device, memory=memory)
+        # restored images are scored as they are predicted
+        if job.images.test.labels is not None and not METHODS.load(job.method.kind).restores:
+            yield from evaluate_into(folder)
+    yield from logged(_ended(folder, tested=job.images.test is not None, began=began), folder)
 
 
 def _ended(folder: RunFolder, *, tested: bool, began: float) -> Iterator[Event]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started, below
+from morula.core.location import suffix_of
+from morula.core.outputs import check_outputs, check_space
+from morula.io.write import check_labels_fit, destination, files_behind
 from morula.models.load import load
 from morula.models.model import Model
-from morula.workflows.predict import already_exist, raw_labels_path, segment_one, sources_of
+from morula.workflows.predict import outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import notes_of
 from morula.workflows.reading import Reading
+from morula.workflows.sources import Opened
 
 
 def segment(
@@ -52,7 +57,7 @@ def segment(
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
-    steps = _segmented(images, model, Path(output), overwrite=overwrite, device=device, memory=memory, reading=reading)
+    steps = _segmented(images, model, Path(output).expanduser(), overwrite=overwrite, device=device, memory=memory, reading=reading)
     yield from below("segment", steps, run=str(output))
 
 
@@ -64,23 +69,46 @@ def _segmented(
     if not opened:
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
-    trained = model if isinstance(model, Model) else load(model)
-    single = len(opened) == 1 and target.suffix != "" and not target.is_dir()
+    single = len(opened) == 1 and target.suffix != "" and (not target.is_dir() or target.name.endswith(".zarr"))
     files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}.tif" for image in opened]
     duplicate = next((file for file in files if files.count(file) > 1), None)
     if duplicate is not None:
         remedy = "Rename the images, or write to several folders."
         raise FileWriteError("output.duplicate", "several images would be written to this file", file=duplicate, remedy=remedy)
+    read = [*given_places(images), *(file for image in opened for file in files_behind(image.raw))]
+    own = [] if isinstance(model, Model) else [model_place(model)]
+    # the cheap checks come before the model is loaded
+    check_outputs([destination(file, labels=True, overwrite=overwrite) for file in files], [*read, *own], overwrite=overwrite)
+    for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
+        check_labels_fit(file, image.raw.spatial_shape)
+    trained = model if isinstance(model, Model) else load(model)
     for image in opened:
         trained.as_image(image.raw)
-    options = trained.job.objects
-    earlier = [raw_labels_path(file) for file in files] if options.refine or options.filter else []
-    taken = [file for file in [*files, *earlier] if file.exists()]
-    if taken and not overwrite:
-        raise already_exist(taken)
+    outputs = [place for file in files for place in outputs_of(trained, file, overwrite=overwrite)]
+    check_outputs(outputs, [*read, *own], overwrite=overwrite)
+    check_space(target, sum(least_bytes(image) for image in opened))
     yield from notes_of(trained)
     yield Started(len(opened), "image")
     for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
         yield from below(image.name, segment_one(trained, image, file, device=device, memory=memory))
         yield Progress(done, len(opened), "image", image.name)
     yield Finished(time.monotonic() - began)
+
+
+def given_places(images: Any) -> list[str | Path]:
+    """The files, folders and patterns among images that were given as such or as arrays."""
+    if isinstance(images, str | Path):
+        return [images]
+    return [place for each in images for place in given_places(each)] if isinstance(images, Sequence) else []
+
+
+def model_place(model: str | Path) -> Path:
+    """What belongs to a model: the run folder that it is in, else its own folder or file."""
+    path = Path(model).expanduser()
+    folder = path.parent if path.name == "model" else path
+    return folder if (folder / "job.yaml").is_file() else path
+
+
+def least_bytes(image: Opened) -> int:
+    """Least size of the labels of an image: compressed they take at least a hundredth of their 16 bits per voxel."""
+    return math.prod(image.raw.spatial_shape) * 2 // 100

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from morula.core.errors import JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
+from morula.core.outputs import check_apart
 from morula.io.write import write
+from morula.jobs.inputs import check_new_run, inputs_of
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
+from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import read_documents
 from morula.labels.pseudo_labels import Pseudo, pseudo_labels
 from morula.models.load import load
@@ -51,6 +54,14 @@ def run_stages(
     """
     stages = load_stages(job, list(overrides))
     folders = [output / f"{number}_{stage.method.kind}" for number, stage in enumerate(stages, start=1)]
+    for stage, folder in zip(stages, folders, strict=True):
+        check_new_run(RunFolder(folder), stage, str(job))
+        check_apart([output], inputs_of(stage))
+        if not resume:
+            RunFolder(folder).check_free(overwrite=bool(options.get("overwrite")))
+    labels = RunFolder(output / "pseudo_labels")
+    if not resume and any(_pseudo_labels(stage) is not None for stage in stages):
+        labels.check_free(overwrite=bool(options.get("overwrite")))
     before: Path | None = None
     for number, stage in enumerate(stages, start=1):
         folder = folders[number - 1]
@@ -63,10 +74,11 @@ def run_stages(
         if pseudo is not None:
             assert before is not None  # both checked by `load_stages`
             assert stage.images.train is not None
-            place = output / "pseudo_labels"
+            place = labels.path
             # a stage that has begun keeps the labels that it began with
             if not (resume and (folder / "job.yaml").is_file()):
-                yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
+                with labels.new(overwrite=resume or bool(options.get("overwrite"))):
+                    yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
             source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
             document["images"]["train"] = {**source, "labels": str(place / "labels"), "mask": str(place / "masks")}
         yield from run(document, output=folder, resume=resume and (folder / "job.yaml").is_file(), **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
+from morula.core.errors import FileWriteError
 from morula.core.image import Image
 from morula.core.location import stem_of
 from morula.data.normalise import Normalisation
@@ -63,6 +65,9 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
     axes = spatial if image.n_channels == 1 else f"C{spatial}"
     if known.get(name) == settings and file.is_file():
         return read(file, axes=axes).canonical()
+    if name not in known and os.path.lexists(file):
+        rule = "already exists, and is not an image that this method computed"
+        raise FileWriteError("output.not_own", rule, key="method.folder", file=file, remedy="Name an empty folder.")
     own = image.canonical()
     # the name in the seed: images differ, and adding an image does not change the inputs of the others
     values = in_type(stored.compute(own.astype(np.float32), np.random.default_rng((seed, *name.encode()))), own.dtype)

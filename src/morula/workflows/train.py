@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from morula.core.atomic import atomic
 from morula.core.errors import OptionError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Warned, below
+from morula.core.outputs import check_apart
+from morula.jobs.inputs import check_new_run, check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import located
 from morula.models.model import Model
 from morula.training.processes import first_process
-from morula.workflows.in_memory_images import FOLDER, job_with_layers, write_layers
+from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_layers, write_layers
 from morula.workflows.log import logged
+from morula.workflows.moved_images import with_moved_images
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.transfer import start_from
 from morula.workflows.validation_scorer import ValidationScorer
@@ -68,51 +74,85 @@ def train(
         >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
     folder = RunFolder(Path(output) if output is not None else default_output(job))
-    if layers is not None and not resume:
-        job = _with_layers(job, layers, folder, overrides=overrides, overwrite=overwrite)
-    source = RunFolder.existing(folder.path).job_file if resume else job
-    chosen = [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
-    loaded = load_job(source, overrides=chosen)
-    if not resume:  # tuned settings are valid only for the model that they were found with
+    with ExitStack() as held:
+        chosen = with_device(overrides, device)
+        yield from train_into(folder, held, job, layers=layers, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
+        if first_process():
+            yield from tune_if_configured(folder, device=device)
+
+
+def with_device(overrides: Iterable[str], device: str) -> list[str]:
+    """The overrides of the job, and that of the device if one was chosen."""
+    return [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
+
+
+def train_into(
+    folder: RunFolder,
+    held: ExitStack,
+    job: str | Path | Mapping[str, Any],
+    *,
+    layers: Mapping[str, Any] | None = None,
+    overrides: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    """Train as `train` does, and hold the lock of the run folder in `held`, for what comes after the training.
+
+    Everything is checked before the folder is created or changed: a command that is refused changes nothing.
+    """
+    if resume:
+        source: str | Path | Mapping[str, Any] = RunFolder.existing(folder.path).job_file
+        if first_process():
+            held.enter_context(folder.in_use())
+        loaded = with_moved_images(load_job(source, overrides=overrides), folder, job)
+        check_run_again(folder, loaded)
+    else:
+        source = job if layers is None else _with_layers(job, layers, folder)
+        loaded = load_job(source, overrides=overrides)
+        # tuned settings are valid only for the model that they were found with
         loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None})})
+        if layers is None:
+            check_new_run(folder, loaded, source)
+        if first_process():
+            folder.check_free(overwrite=overwrite)
+    if layers is not None and not resume and first_process():
+        held.enter_context(folder.new(overwrite=overwrite))
+        write_layers(layers, layers_folder(folder), axes=(job.get("images") or {}).get("axes") if isinstance(job, Mapping) else None)
     with located(source):
         prepared = prepare(loaded)
     if not resume and layers is None and first_process():
-        folder.create(overwrite=overwrite)
+        held.enter_context(folder.new(overwrite=overwrite))
     several = loaded.training.restarts > 1
     events = train_restarts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(below("train", events), folder)
-    if first_process():
-        yield from tune_if_configured(folder, device=device)
 
 
-def _with_layers(
-    job: str | Path | Mapping[str, Any], layers: Mapping[str, Any], folder: RunFolder, *, overrides: Iterable[str], overwrite: bool
-) -> dict[str, Any]:
-    """The job with training images in memory; they are written after the job was checked."""
+def _with_layers(job: str | Path | Mapping[str, Any], layers: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """The job with training images in memory, which are in the run folder once they are written."""
     if not isinstance(job, Mapping):
         remedy = "Give the job as a mapping with the same keys."
         raise OptionError(
             "layers.job_file", "images in memory cannot be combined with a job file", key="job", value=str(job), remedy=remedy
         )
-    place = folder.path.absolute() / FOLDER
-    found = job_with_layers(job, layers, place)
-    load_job(found, overrides=overrides)
-    if first_process():
-        folder.create(overwrite=overwrite)
-        write_layers(layers, place, axes=(job.get("images") or {}).get("axes"))
-    return found
+    check_apart([folder.path], files_of_layers(layers))
+    return job_with_layers(job, layers, layers_folder(folder))
+
+
+def layers_folder(folder: RunFolder) -> Path:
+    """The folder of images that were given in memory."""
+    return folder.path.absolute() / FOLDER
 
 
 def tune_if_configured(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
     """Search the settings of the decoder if the job asks for it and it was not done yet."""
-    from morula.workflows.tune import tune
+    from morula.workflows.tune import tune_into
 
     if not (folder.model / "model.json").is_file():
         return
     objects = load_job(folder.job_file).objects
     if objects.tune and objects.tuned is None:
-        yield from tune(folder.path, device=device, memory=memory)
+        yield from tune_into(folder, device=device, memory=memory)
 
 
 def default_output(job: str | Path | Mapping[str, Any]) -> Path:
@@ -129,16 +169,19 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
     """Train a prepared job: write the job and its provenance first, the model last."""
     from morula.training.tracking import track
 
+    network = build_with_seed(prepared)
+    events = track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path)
+    start = prepared.job.network.from_
+    # a training that is resumed is compared with its checkpoint first: when it is refused, nothing has been written
+    first = [next(events)] if resume and first_process() else []  # other processes have no events
     if first_process():
         yield from record(prepared, folder)
-    network = build_with_seed(prepared)
-    start = prepared.job.network.from_
     if start is not None and not resume:
         transfer = start_from(network, Path(start))
         yield from map(Logged, transfer.lines(Path(start)))
         if first_process():
             folder.write_provenance(transfer.facts(Path(start)))
-    finished = yield from _all_but_finished(track(_fit(prepared, network, folder, resume=resume, stop=stop), folder.path))
+    finished = yield from _all_but_finished(chain(first, events))
     if finished:
         yield from save(prepared, network, folder)
         yield finished
@@ -150,16 +193,17 @@ def train_restarts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], 
     The best one is chosen as the best epoch is: by the score if the validation images have labels, else by the loss.
     """
     began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.restarts
-    if first_process():
-        yield from record(prepared, folder)
     figures = []
     for start in range(number):
         place = RunFolder(folder.path / "starts" / str(start + 1))
         place.path.mkdir(parents=True, exist_ok=True)
-        yield Logged(f"start {start + 1} of {number}, seed {first + start}")
         resume = (place.checkpoints / "last").is_dir()
         events = train_prepared(with_seed(prepared, first + start), place, resume=resume, stop=stop)
-        finished = yield from _all_but_finished(below(f"start {start + 1}", events))
+        begun = [next(events)] if resume and first_process() else []  # refused before anything is written
+        if start == 0 and first_process():
+            yield from record(prepared, folder)
+        yield Logged(f"start {start + 1} of {number}, seed {first + start}")
+        finished = yield from _all_but_finished(below(f"start {start + 1}", chain(begun, events)))
         if finished is None:
             return
         figures.append(_best_figure(place))
@@ -190,8 +234,13 @@ def _best_figure(folder: RunFolder) -> float:
 def _keep(best: RunFolder, folder: RunFolder) -> None:
     """Copy the files of the best start into the run. ``model.json`` comes last: with it the training counts as finished."""
     for source, ignored in ((best.logs, "log.txt"), (best.checkpoints, ""), (best.model, "model.json")):
-        shutil.copytree(source, folder.path / source.name, ignore=shutil.ignore_patterns(ignored), dirs_exist_ok=True)
-    shutil.copyfile(best.model / "model.json", folder.model / "model.json")
+        shutil.copytree(source, folder.path / source.name, ignore=shutil.ignore_patterns(ignored), dirs_exist_ok=True, copy_function=_copy)
+    _copy(best.model / "model.json", folder.model / "model.json")
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    with atomic(target) as part:
+        shutil.copyfile(source, part)
 
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from morula.core.atomic import atomic, remove
+from morula.core.atomic import atomic
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.family import did_you_mean
 from morula.core.image import Image
+from morula.core.manifest import discard
 from morula.data.crop import crop
 from morula.data.patches import Source
 from morula.jobs.job import Job
@@ -92,6 +93,21 @@ def tune(
         ...     print(event)
     """
     folder = RunFolder.existing(run)
+    with folder.in_use():
+        yield from tune_into(folder, metric=metric, thresholds=thresholds, device=device, memory=memory, stop=stop)
+
+
+def tune_into(
+    folder: RunFolder,
+    *,
+    metric: str | None = None,
+    thresholds: Sequence[float] | None = None,
+    device: str = "auto",
+    memory: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Tune as `tune` does, in a run folder whose lock is held."""
+    run = folder.path
     model = load(run)
     sources = validation_sources(model.job)
     if not sources:
@@ -185,7 +201,7 @@ class _Search:
             return
         first, best = result
         yield from self._written(job, space, first, best)
-        remove(self.folder.tuning / "predictions")
+        discard(self.folder.path, "tuning/predictions")
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
 
@@ -209,8 +225,8 @@ class _Search:
                 table = read_table(self.trials_file)
                 self.tried = dict(zip(map(str, table["setting"]), map(float, table["figure"]), strict=True))
             return
-        remove(self.folder.tuning)
-        self.folder.tuning.mkdir(parents=True)
+        discard(self.folder.path, "tuning")
+        self.folder.tuning.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part:
             part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
 

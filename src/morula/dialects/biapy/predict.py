@@ -16,6 +16,7 @@ from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.objects import objects_of
 from morula.dialects.biapy.settings import Settings, read_settings
 from morula.dialects.converted import Value
+from morula.jobs.inputs import check_new_run
 from morula.jobs.job import Job
 from morula.jobs.load import validate
 from morula.jobs.run_folder import RunFolder
@@ -62,12 +63,14 @@ def predict_settings(
 ) -> Iterator[Event]:
     """The same for settings that were read."""
     model = model_of(settings)
-    folder = RunFolder(Path(output)).create(overwrite=overwrite)
+    folder = RunFolder(Path(output))
+    check_new_run(folder, model.job, settings.text("PATHS.CHECKPOINT_FILE"))
+    with folder.new(overwrite=overwrite):
+        # stored as a native model, so that every later command works on the folder
+        model.save(folder.model, _example(model))
+        with atomic(folder.job_file) as part:
+            part.write_text(_text(model.job), encoding="utf-8")
     yield from (Warned("convert.remark", text) for text in (*map(str, settings.remarks), *settings.notes))
-    # stored as a native model, so that every later command works on the folder
-    model.save(folder.model, _example(model))
-    with atomic(folder.job_file) as part:
-        part.write_text(_text(model.job), encoding="utf-8")
     yield from run_native(folder.job_file, output=folder.path, resume=True, device=device, memory=memory)
 
 

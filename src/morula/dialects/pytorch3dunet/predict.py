@@ -13,9 +13,10 @@ import numpy as np
 from morula.core.allocator import keep_freed_memory
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
-from morula.core.errors import JobError, MorulaError, Problem
+from morula.core.errors import FileWriteError, JobError, MorulaError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
+from morula.core.outputs import Destination, check_outputs
 from morula.dialects.pytorch3dunet.augment import Scaling, Statistics, values
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
@@ -108,7 +109,7 @@ def prepare_prediction(config: str | Path, *, overrides: Mapping[str, object] | 
     with located(config):
         opened, warnings = _opened(job, problems)
         outputs = [output_file(volume.path, job.loaders.output_dir) for volume in opened]
-        problems += _conflicts(opened, outputs, overwrite)
+        problems += _conflicts(job, opened, outputs, overwrite)
         if problems:
             raise JobError(problems)
     remarks = [str(remark) for remark in job.remarks]
@@ -165,17 +166,16 @@ def _own_output(place: str | FileOptions, places: Sequence[str | FileOptions]) -
     return any(isinstance(each, str) and Path(each).parent == Path(place).parent and stem_of(each) == source for each in places)
 
 
-def _conflicts(volumes: Sequence[Volume], outputs: Sequence[Path], overwrite: bool) -> Iterator[Problem]:
+def _conflicts(job: Job, volumes: Sequence[Volume], outputs: Sequence[Path], overwrite: bool) -> Iterator[Problem]:
     """Outputs that exist, that are inputs, or that are the same for two images."""
     key = "loaders.output_dir"
-    sources = {split_location(volume.path)[0].resolve() for volume in volumes}
+    sources = [*(str(volume.path) for volume in volumes), str(job.plain.model_path), str(job.path)]
     for volume, output in zip(volumes, outputs, strict=True):
-        if output.resolve() in sources:
-            rule = f"the prediction of {volume.path} would replace {output}, which is an input"
-            yield Problem(key, rule, code="output.is_input", remedy="Choose another folder.")
-        elif output.exists() and not overwrite:
-            rule, remedy = f"{output} exists already", "Choose another folder, or replace it with --overwrite."
-            yield Problem(key, rule, code="output.exists", remedy=remedy)
+        try:
+            check_outputs([Destination(output, str(output), key)], sources, overwrite=overwrite)
+        except FileWriteError as error:
+            rule = f"the prediction of {volume.path} would be written to {output}, which {error.rule}"
+            yield Problem(key, rule, code=error.code, remedy="Choose another folder.")
     for output in sorted({each for each in outputs if outputs.count(each) > 1}):
         names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
         rule = f"{names} have the same output {output}"

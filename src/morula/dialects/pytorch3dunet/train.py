@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned, below
+from morula.core.lock import locked
+from morula.core.manifest import recording
+from morula.core.outputs import Destination, check_apart
 from morula.dialects.pytorch3dunet.check import target_warnings
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.tensorboard import Board
@@ -51,7 +55,38 @@ def train3dunet(
     """
     job = read_job(config, "train", overrides=overrides)
     prepared = prepare(job)
-    yield from logged(below("train", _train(prepared, stop)), RunFolder(prepared.run_folder))
+    check_training_outputs(prepared)
+    with ExitStack() as held:
+        if first_process():
+            _make_folder(prepared.folder)
+            held.enter_context(locked(prepared.folder))
+            held.enter_context(recording(prepared.run_folder))
+        yield from logged(below("train", _train(prepared, stop)), RunFolder(prepared.run_folder))
+
+
+def check_training_outputs(prepared: Prepared) -> None:
+    """What the training writes is, contains and is inside no input.
+
+    Raises:
+        FileWriteError: with the code of `morula.core.outputs.check_apart`.
+    """
+    names = ("last_checkpoint.pytorch", "best_checkpoint.pytorch", "run", "logs")
+    volumes = [volume for each in (prepared.loaders.train_patches, prepared.loaders.val_patches) for volume in each.volumes]
+    check_apart(
+        [Destination(prepared.folder / name, str(prepared.folder / name), "trainer.checkpoint_dir") for name in names],
+        [str(prepared.job.path), *(str(volume.path) for volume in volumes)],
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileWriteError(
+            "trainer.checkpoint_dir",
+            f"trainer.checkpoint_dir {str(folder)!r} cannot be written ({error.strerror})",
+            remedy="Name another folder.",
+        ) from error
 
 
 def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:

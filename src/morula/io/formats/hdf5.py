@@ -183,6 +183,12 @@ def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Targ
     return dataset
 
 
+def replaced_dataset(path: Path, name: str) -> str | None:
+    """The data set that one of this name replaces in a file, `None` where there is none."""
+    with h5py.File(path, "r") as file:
+        return name if name in file else None
+
+
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
 

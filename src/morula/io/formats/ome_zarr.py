@@ -14,6 +14,7 @@ from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.location import stem_of
+from morula.core.outputs import MARKER
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
 from morula.io.blocks import block_shape
@@ -37,7 +38,7 @@ from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_near
 
 UNFINISHED = "morula_unfinished"
 # the name of an image must not be that of the hidden folder in which it is written
-_TEMPORARY = re.compile(r"^\.(.+?)\.(?:part-[0-9a-f]{8}|unfinished)(?:\..*)?$")
+_TEMPORARY = re.compile(r"^\.(.+?)\.(?:part-[0-9a-f]{8}(?:-p\d+-h[0-9a-f]{4})?|unfinished)(?:\..*)?$")
 
 
 class OmeZarr(Format):
@@ -196,7 +197,7 @@ def finish(path: Path) -> None:
     name = stem_of(_TEMPORARY.sub(r"\1", path.name))
     of_image = ("../../" if image is not None else "") if labels else None
     attributes = ngff.compose(name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4")
-    put_attributes(path, attributes, version)
+    put_attributes(path, {**attributes, MARKER: "labels" if labels else "image"}, version)
 
 
 def list_label_image(place: Path) -> None:

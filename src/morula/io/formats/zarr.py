@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.file_errors import unreadable_file
+from morula.core.outputs import MARKER
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import (
@@ -249,7 +250,7 @@ class Zarr(Format):
     def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write a version 3 array."""
         size = target.voxel_size
-        attributes: dict[str, object] = {}
+        attributes: dict[str, object] = {MARKER: "labels" if target.labels else "image"}
         if size is not None and size.unit != "pixel":
             size = size.to("um")
             attributes["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]

@@ -1,0 +1,341 @@
+"""Outputs against inputs: what a command writes must not be, contain or be inside what it reads.
+
+Two paths can name the same file in many ways: links, hard links, ``./a/../a``, ``~``, mounts, and names that differ only in case on file
+systems that ignore it. So places are compared by the identity of the file system (device and inode) as far as the path exists, and by
+name from there on::
+
+    /data/raw/new/0.tif  ->  identity of /data/raw, then ("new", "0.tif")
+    ^^^^^^^^^ exists
+
+An output *is* an input where the two are equal; it is *inside* an input where one of the folders above it is that input; it *contains*
+an input where it is one of the folders above that input.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from morula.core.errors import FileWriteError
+from morula.core.location import split_location
+from morula.core.manifest import is_recording, run_folder_of
+
+Key: TypeAlias = tuple[int | str, ...]
+"""Device and inode of the last folder or file of a path that exists, then the names that do not exist yet."""
+
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_ZARR_FOLDERS = (".zarr", ".n5")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A file or folder that is going to be written.
+
+    Attributes:
+        path: the file or folder that is replaced or created.
+        name: how the user named it, for messages.
+        key: the argument or option that named it, for messages.
+        adds: whether something is added to an existing file or Zarr image, whose other content stays.
+        dataset: the data set of an existing HDF5 file that is replaced, if there is one.
+        side: whether it is not named by the user but written beside a file that is.
+    """
+
+    path: Path
+    name: str = ""
+    key: str = "output"
+    adds: bool = False
+    dataset: str | None = None
+    side: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The name for messages."""
+        return self.name or str(self.path)
+
+
+def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | os.PathLike[str]] = (), *, overwrite: bool = False) -> None:
+    """Reject outputs that would destroy something, or cannot be written. Nothing is changed.
+
+    Args:
+        outputs: what is going to be written.
+        inputs: files, folders and patterns that are read, see `input_places`.
+        overwrite: whether existing outputs are replaced. Inputs, files of a run, and folders that Morula did not write never are.
+
+    Raises:
+        FileWriteError: ``output.is_input``, ``output.inside_input``, ``output.contains_input``, ``output.duplicate``, ``output.of_run``,
+            ``output.exists``, ``output.not_own``, ``output.not_a_file`` or ``file.not_written``.
+
+    Examples:
+        >>> import tempfile
+        >>> raw = Path(tempfile.mkdtemp()) / "raw.tif"
+        >>> _ = raw.write_text("pixels")
+        >>> check_outputs([raw.with_name("labels.tif")], [raw])
+        >>> check_outputs([raw.parent / "." / "raw.tif"], [raw], overwrite=True)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        morula.core.errors.FileWriteError: raw.tif: is an input, and inputs are never replaced. Name another output.
+    """
+    destinations = [each if isinstance(each, Destination) else Destination(Path(each)) for each in outputs]
+    check_apart(destinations, inputs)
+    for each in destinations:
+        _check_kind(each)
+        _check_run_file(each)
+    taken = [each for each in destinations if not each.adds and os.path.lexists(each.path)]
+    if taken and not overwrite:
+        raise already_exist([each.shown for each in taken])
+    for each in taken:
+        _check_own(each)
+    for each in destinations:
+        check_writable(each.path, each.shown)
+
+
+def check_apart(outputs: Iterable[Destination | Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Reject outputs that are, contain or are inside an input, and outputs that are the same file.
+
+    Raises:
+        FileWriteError: with the codes of `check_outputs`.
+    """
+    read: dict[Key, str] = {}
+    above: dict[Key, str] = {}
+    datasets: dict[Key, set[str]] = {}
+    for place in inputs:
+        for path in input_places(place):
+            chain = _chain(path)
+            datasets.setdefault(chain[0], set()).update(filter(None, [split_location(str(place))[1]]))
+            read.setdefault(chain[0], str(path))
+            for key in chain[1:]:
+                above.setdefault(key, str(path))
+    written: dict[Key, str] = {}
+    for each in outputs:
+        output = each if isinstance(each, Destination) else Destination(Path(each))
+        chain = _chain(output.path)
+        if chain[0] in written and not output.adds:
+            rule = f"would be written twice, as {written[chain[0]]} too"
+            raise _rejected("output.duplicate", rule, output, "Rename the images, or write to several folders.")
+        written[chain[0]] = output.shown
+        if chain[0] in read and not _adds_data_set(output, datasets[chain[0]]):
+            raise _rejected("output.is_input", "is an input, and inputs are never replaced", output)
+        if chain[0] in above:
+            raise _rejected("output.contains_input", f"contains the input {above[chain[0]]}, and inputs are never replaced", output)
+        inside = next((key for key in chain[1:] if key in read), None)
+        if inside is not None and not _is_label_image_of(output.path, inside):
+            rule = f"is inside the input {read[inside]}, to which nothing is added"
+            raise _rejected("output.inside_input", rule, output)
+
+
+def _adds_data_set(output: Destination, read: set[str]) -> bool:
+    """Whether a data set is added to an HDF5 file that is read too, without replacing the one that is read (or may be)."""
+    return output.adds and output.path.is_file() and (output.dataset is None or (bool(read) and output.dataset not in read))
+
+
+def _rejected(code: str, rule: str, output: Destination, remedy: str = "Name another output.") -> FileWriteError:
+    return FileWriteError(code, rule, key=output.key, file=output.shown, remedy=remedy)
+
+
+def _is_label_image_of(path: Path, image: Key) -> bool:
+    """Whether a path is ``IMAGE/labels/NAME`` of an OME-Zarr image: the place for labels that the format defines."""
+    folder = path.parent.parent
+    return path.parent.name == "labels" and _key(folder) == image and any((folder / name).is_file() for name in _ZARR_FILES)
+
+
+def input_places(place: str | os.PathLike[str]) -> Iterator[Path]:
+    """Files and folders that are read for an input: the files of a pattern, and those of a folder besides the folder itself.
+
+    Names of data sets inside an HDF5 file are left out; those inside a Zarr folder are part of the path.
+    """
+    path = Path(place).expanduser()
+    if glob.has_magic(str(path)) and not path.exists():
+        for match in glob.glob(str(split_location(path)[0]), recursive=True):
+            yield from input_places(match)
+        return
+    file, inner = split_location(path)
+    if inner is not None:
+        path = file / inner if file.suffix.lower() in _ZARR_FOLDERS else file
+    yield path
+    if path.is_dir() and path.suffix.lower() not in _ZARR_FOLDERS and not any((path / name).is_file() for name in _ZARR_FILES):
+        # the files of the folder may be links to files elsewhere
+        yield from (Path(entry.path) for entry in os.scandir(path) if entry.is_symlink() or entry.is_file())
+
+
+def _chain(path: Path) -> list[Key]:
+    """Keys of a path and of all folders above it."""
+    real = _real(path)
+    return [_key(each) for each in (real, *real.parents)]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path.expanduser()))
+
+
+def _key(path: Path) -> Key:
+    names: list[str] = []
+    real = _real(path)
+    for folder in (real, *real.parents):
+        try:
+            status = os.stat(folder)
+        except OSError:
+            names.insert(0, folder.name)
+        else:
+            if names and _ignores_case(folder):
+                names = [unicodedata.normalize("NFC", name).casefold() for name in names]
+            return (status.st_dev, status.st_ino, *names)
+    return tuple(names)
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes ``a`` and ``A`` for the same name; asked of a name that exists there."""
+    for place in (folder, folder.parent):
+        try:
+            name = next((name for name in os.listdir(place) if name.swapcase() != name), None)
+            if name is not None:
+                return os.path.samefile(place / name, place / name.swapcase())
+        except OSError:
+            return False
+    return False
+
+
+def already_exist(files: Sequence[str | Path]) -> FileWriteError:
+    """The error for output files that exist.
+
+    Examples:
+        >>> already_exist([Path("cells.tif")]).code
+        'output.exists'
+    """
+    shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    remedy = "Replace with --overwrite (overwrite=True in Python), or name another output."
+    return FileWriteError("output.exists", "already exists" if len(files) == 1 else "already exist", file=shown, remedy=remedy)
+
+
+def _check_kind(output: Destination) -> None:
+    """A device or a pipe must not be renamed over."""
+    try:
+        mode = os.stat(output.path).st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise _rejected("output.not_a_file", "is neither a file nor a folder", output)
+
+
+def _check_run_file(output: Destination) -> None:
+    """The files of a run are written by the commands of that run only."""
+    run = run_folder_of(output.path) if output.path.exists() else None
+    if run is not None and not is_recording(run):
+        rule = f"is a file of the run {run}, which only the commands of that run replace"
+        raise _rejected("output.of_run", rule, output)
+
+
+def _check_own(output: Destination) -> None:
+    """A folder is only replaced where Morula wrote it and everything in it; a table beside an output only where it is a table."""
+    if output.path.is_dir() and not output.path.is_symlink():
+        check_own_folder(output.path, output.shown)
+    elif output.side and output.path.suffix == ".csv" and not is_own_table(output.path):
+        rule = "would be replaced, but is not a table of Morula"
+        raise _rejected("output.not_own", rule, output, "Move it, or name another output.")
+
+
+def check_own_folder(path: Path, name: str = "", kind: str | None = None) -> None:
+    """Reject a folder that may not be replaced: one that is not a Zarr image that Morula wrote (of this kind), or holds anything else.
+
+    Raises:
+        FileWriteError: ``output.not_own``, with the first thing that is something else.
+    """
+    marker = zarr_marker(path)
+    if marker is None or (kind is not None and marker != kind):
+        rule = "is a folder that Morula did not write" if marker is None else f"is not {kind} but {marker}"
+        remedy = "Move or delete it yourself, or name another output."
+        raise FileWriteError("output.not_own", rule, file=name or path, remedy=remedy)
+    other = next(_not_zarr(path), None)
+    if other is not None:
+        rule = f"holds something that Morula did not write there: {other}"
+        raise FileWriteError("output.not_own", rule, file=name or path, remedy="Move it elsewhere, or name another output.")
+
+
+MARKER = "morula"
+"""Attribute of Zarr nodes that Morula wrote; its value is ``labels`` or ``image``."""
+
+
+def zarr_marker(path: Path) -> str | None:
+    """What Morula wrote at a Zarr node (``labels`` or ``image``), `None` where it wrote none."""
+    for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
+        try:
+            content = json.loads((path / name).read_text(encoding="utf-8"))
+            attributes = content if inner is None else content.get(inner)
+            value = attributes.get(MARKER) if isinstance(attributes, dict) else None
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(value, str):
+            return value
+    return None
+
+
+def _not_zarr(folder: Path) -> Iterator[str]:
+    """Files and folders in a Zarr image that are neither metadata, levels nor chunks."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            part = name in (*_ZARR_FILES, ".zmetadata") or (name == "c" and name in folders) or name.replace(".", "").isdigit()
+            if not part or os.path.islink(os.path.join(place, name)):
+                yield os.path.relpath(os.path.join(place, name), folder)
+
+
+def is_own_table(path: Path) -> bool:
+    """Whether a file is a table of objects that Morula wrote, by its header line."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline().strip().split(",")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return tuple(header[:2]) in _FIRST_COLUMNS
+
+
+_FIRST_COLUMNS = (("label", "voxels"), ("class", "voxels"), ("Label", "Volume"))
+
+
+def check_writable(path: Path, name: str = "") -> None:
+    """Reject a path whose folder cannot be written to, or cannot be created.
+
+    Raises:
+        FileWriteError: ``file.not_written``.
+    """
+    real = _real(path)
+    folder = next(each for each in real.parents if os.path.lexists(each))
+    if not folder.is_dir():
+        rule = f"cannot be created: {folder} is a file, not a folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        rule = f"cannot be written: the folder {folder} is read-only, or belongs to somebody else"
+    else:
+        return
+    raise FileWriteError("file.not_written", rule, file=name or path, remedy="Choose a folder of your own.")
+
+
+def check_space(path: Path, needed: int, name: str = "") -> None:
+    """Reject an output that is larger than the free space of its disk.
+
+    Args:
+        path: file or folder that will be written.
+        needed: estimate of its size in bytes; give a lower bound, because a wrong rejection is worse than an error later.
+        name: how the user named it.
+
+    Raises:
+        FileWriteError: ``output.no_space``.
+    """
+    free = free_space(path)
+    if free is not None and needed > free:
+        rule = f"needs about {needed / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there"
+        raise FileWriteError("output.no_space", rule, file=name or path, remedy="Free space, or write to another disk.")
+
+
+def free_space(path: Path) -> int | None:
+    """Free bytes of the disk that a path is or will be on; `None` where the system does not say."""
+    real = _real(path)
+    folder = next(each for each in (real, *real.parents) if each.exists())
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
