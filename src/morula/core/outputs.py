@@ -20,6 +20,7 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -161,7 +162,8 @@ def input_places(place: str | os.PathLike[str]) -> Iterator[Path]:
     yield path
     if path.is_dir() and path.suffix.lower() not in _ZARR_FOLDERS and not any((path / name).is_file() for name in _ZARR_FILES):
         # the files of the folder may be links to files elsewhere
-        yield from (Path(entry.path) for entry in os.scandir(path) if entry.is_symlink() or entry.is_file())
+        with suppress(OSError):  # a folder that cannot be listed is reported by whoever reads it
+            yield from (Path(entry.path) for entry in os.scandir(path) if entry.is_symlink() or entry.is_file())
 
 
 def _chain(path: Path) -> list[Key]:

@@ -14,13 +14,18 @@ from morula.jobs.run_folder import RunFolder
 
 def inputs_of(job: Job) -> Iterator[str]:
     """Images, labels, classes and masks of a job, and the weights that it starts from."""
+    yield from images_of(job)
+    if job.network.from_ is not None:
+        yield job.network.from_
+
+
+def images_of(job: Job) -> Iterator[str]:
+    """Images, labels, classes and masks of a job."""
     images = job.images
     for source in (images.train, images.validate_, images.test):
         if isinstance(source, Source):
             for place in (source.raw, source.labels, source.classes, source.mask):
                 yield from (place,) if isinstance(place, str) else place or ()
-    if job.network.from_ is not None:
-        yield job.network.from_
 
 
 def check_new_run(folder: RunFolder, job: Job, source: str | Path | Mapping[str, Any], *, overwrite: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -15,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from morula.core.atomic import atomic
-from morula.core.manifest import recording
+from morula.core.manifest import MANIFEST, recording
 from morula.jobs.run_folder import damaged
 from morula.report import tables
 from morula.report.curves import line_chart
@@ -58,7 +59,8 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
     """
     contents = read_run(run)
     # without the lock of the folder: a report may be written while a training is running
-    with recording(contents.path), atomic(contents.path / "report.html") as part:
+    recorder = recording(contents.path) if (contents.path / MANIFEST).is_file() else nullcontext()
+    with recorder, atomic(contents.path / "report.html") as part:
         part.write_text(_readable_page(contents, n_images), encoding="utf-8", errors="replace")
     return contents.path / "report.html"
 

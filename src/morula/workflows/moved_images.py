@@ -9,7 +9,7 @@ from typing import Any
 
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.outputs import input_places
-from morula.jobs.inputs import inputs_of
+from morula.jobs.inputs import images_of
 from morula.jobs.job import Job, Source
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
@@ -23,7 +23,7 @@ def with_moved_images(stored: Job, folder: RunFolder, job: str | Path | Mapping[
     Raises:
         JobError: when files are missing and the given job file does not name them, or names others.
     """
-    missing = [place for place in inputs_of(stored) if not any(path.exists() for path in input_places(place))]
+    missing = [place for place in images_of(stored) if not any(path.exists() for path in input_places(place))]
     if not missing:
         return stored
     try:
@@ -44,7 +44,7 @@ def with_moved_images(stored: Job, folder: RunFolder, job: str | Path | Mapping[
 
 def _check_present(job: Job, folder: RunFolder) -> None:
     problems = []
-    for place in inputs_of(job):
+    for place in images_of(job):
         if not any(path.exists() for path in input_places(place)):
             remedy = f"Correct the path in {folder.job_file}, or resume with a job file that names its new place."
             rule = f"the run needs {place}, which does not exist"
@@ -60,7 +60,7 @@ def _check_same(job: Job, folder: RunFolder) -> None:
     except (OSError, ValueError):
         return
     there: dict[str, list[Path]] = {}
-    for place in inputs_of(job):
+    for place in images_of(job):
         for path in input_places(place):
             there.setdefault(path.name, []).append(path)
     # a file of images and a file of labels may have the same name, so one of them has to fit

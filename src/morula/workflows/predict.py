@@ -100,6 +100,8 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     rows = []
     # from here on the objects change: what describes those of before must not stay beside them
     discard(folder.path, "objects/before", "associations", *(file.name for file in folder.score_files))
+    for image in opened:  # in a run without manifest; `evaluate` would score them
+        raw_labels_path(folder.objects / f"{image.name}.tif").unlink(missing_ok=True)
     for done, image in enumerate(opened, start=1):
         labels_file = folder.objects / f"{image.name}.tif"
         channels = _channels_file(model, folder, image.name)

@@ -226,6 +226,8 @@ class _Search:
                 self.tried = dict(zip(map(str, table["setting"]), map(float, table["figure"]), strict=True))
             return
         discard(self.folder.path, "tuning")
+        for stale in (self.folder.tuning / "predictions").glob("[0-9]*.npy"):  # of a run without manifest; they would be used again
+            stale.unlink()
         self.folder.tuning.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part:
             part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
