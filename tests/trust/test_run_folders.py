@@ -133,7 +133,7 @@ def test_a_second_process_is_refused_until_the_first_dies(tmp_path: Path) -> Non
         assert files(folder) == before
     finally:
         first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.communicate()
     with RunFolder(folder).in_use():
         pass
     assert not (folder / ".lock").exists()
@@ -156,7 +156,7 @@ def test_a_worker_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 def test_leftovers_of_killed_processes(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    dead.communicate()
     target = tmp_path / "cells.tif"
     of_dead = temporary_name(target, "part").name.replace(f"-p{os.getpid()}-", f"-p{dead.pid}-")
     alive = temporary_name(target, "part").name.replace(f"-p{os.getpid()}-", f"-p{os.getppid()}-")
