@@ -34,6 +34,7 @@ Key: TypeAlias = tuple[int | str, ...]
 
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _ZARR_FOLDERS = (".zarr", ".n5")
+_OTHER = "Name another output."
 
 
 @dataclass(frozen=True)
@@ -119,25 +120,24 @@ def check_apart(outputs: Iterable[Destination | Path], inputs: Iterable[str | os
         chain = _chain(output.path)
         if chain[0] in written and not output.adds:
             rule = f"would be written twice, as {written[chain[0]]} too"
-            raise _rejected("output.duplicate", rule, output, "Rename the images, or write to several folders.")
+            remedy = "Rename the images, or write to several folders."
+            raise FileWriteError("output.duplicate", rule, key=output.key, file=output.shown, remedy=remedy)
         written[chain[0]] = output.shown
         if chain[0] in read and not _adds_data_set(output, datasets[chain[0]]):
-            raise _rejected("output.is_input", "is an input, and inputs are never replaced", output)
+            rule = "is an input, and inputs are never replaced"
+            raise FileWriteError("output.is_input", rule, key=output.key, file=output.shown, remedy=_OTHER)
         if chain[0] in above:
-            raise _rejected("output.contains_input", f"contains the input {above[chain[0]]}, and inputs are never replaced", output)
+            rule = f"contains the input {above[chain[0]]}, and inputs are never replaced"
+            raise FileWriteError("output.contains_input", rule, key=output.key, file=output.shown, remedy=_OTHER)
         inside = next((key for key in chain[1:] if key in read), None)
         if inside is not None and not _is_label_image_of(output.path, inside):
             rule = f"is inside the input {read[inside]}, to which nothing is added"
-            raise _rejected("output.inside_input", rule, output)
+            raise FileWriteError("output.inside_input", rule, key=output.key, file=output.shown, remedy=_OTHER)
 
 
 def _adds_data_set(output: Destination, read: set[str]) -> bool:
     """Whether a data set is added to an HDF5 file that is read too, without replacing the one that is read (or may be)."""
     return output.adds and output.path.is_file() and (output.dataset is None or (bool(read) and output.dataset not in read))
-
-
-def _rejected(code: str, rule: str, output: Destination, remedy: str = "Name another output.") -> FileWriteError:
-    return FileWriteError(code, rule, key=output.key, file=output.shown, remedy=remedy)
 
 
 def _is_label_image_of(path: Path, image: Key) -> bool:
@@ -222,7 +222,7 @@ def _check_kind(output: Destination) -> None:
     except OSError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise _rejected("output.not_a_file", "is neither a file nor a folder", output)
+        raise FileWriteError("output.not_a_file", "is neither a file nor a folder", key=output.key, file=output.shown, remedy=_OTHER)
 
 
 def _check_run_file(output: Destination) -> None:
@@ -230,7 +230,7 @@ def _check_run_file(output: Destination) -> None:
     run = run_folder_of(output.path) if output.path.exists() else None
     if run is not None and not is_recording(run):
         rule = f"is a file of the run {run}, which only the commands of that run replace"
-        raise _rejected("output.of_run", rule, output)
+        raise FileWriteError("output.of_run", rule, key=output.key, file=output.shown, remedy=_OTHER)
 
 
 def _check_own(output: Destination) -> None:
@@ -239,7 +239,8 @@ def _check_own(output: Destination) -> None:
         check_own_folder(output.path, output.shown)
     elif output.side and output.path.suffix == ".csv" and not is_own_table(output.path):
         rule = "would be replaced, but is not a table of Morula"
-        raise _rejected("output.not_own", rule, output, "Move it, or name another output.")
+        remedy = "Move it, or name another output."
+        raise FileWriteError("output.not_own", rule, key=output.key, file=output.shown, remedy=remedy)
 
 
 def check_own_folder(path: Path, name: str = "", kind: str | None = None) -> None:
