@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from morula.core.errors import FileReadError
 from morula.io.formats.base import READ_AS_ZEROS, Request, reject_missing
@@ -101,6 +100,8 @@ def _has_gap(stored: np.ndarray) -> bool:
         >>> _has_gap(grid)
         True
     """
+    from scipy import ndimage  # only files with missing chunks need it
+
     grid = stored.reshape([n for n in stored.shape if n > 1])
     n_outer = max(0, grid.ndim - 2)
     in_plane = np.zeros((3,) * grid.ndim, bool)
