@@ -241,7 +241,7 @@ def test_interrupt_names_the_next_command(folder: Path, tmp_path: Path, monkeypa
     def interrupted(*args: object, **kwargs: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("morula.workflows.run.train", interrupted)
+    monkeypatch.setattr("morula.workflows.run.train_into", interrupted)
     job, run = folder / "job.yaml", tmp_path / "run"
     result = typed("run", job, "-o", run)
     assert result.exit_code == 1

@@ -53,6 +53,9 @@ def test_labels_before_post_processing_are_kept(run2d: Path, data2d: Path, tmp_p
     np.testing.assert_array_equal(before, np.asarray(model.segment(image)))
     assert 0 < np.count_nonzero(after) < np.count_nonzero(before)
     (tmp_path / "cells.tif").unlink()
+    with raises("output.exists", file=f"{tmp_path / 'cells.csv'}, {tmp_path / 'before/cells.tif'}"):
+        list(morula.segment(image, model=refined, output=tmp_path / "cells.tif"))
+    (tmp_path / "cells.csv").unlink()
     with raises("output.exists", file=str(tmp_path / "before/cells.tif")):
         list(morula.segment(image, model=refined, output=tmp_path / "cells.tif"))
     list(morula.segment(image, model=refined, output=tmp_path / "cells.tif", overwrite=True))
@@ -70,8 +73,10 @@ def test_names_with_dots(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "arrays").glob("*.tif")) == ["image_0.tif", "image_1.tif"]
     morula.write(tmp_path / "again" / "scan.t1.tif", image)
     list(morula.segment([tmp_path / "in", tmp_path / "again"], model=run2d, output=tmp_path / "both"))
-    labels = sorted(path.name for path in (tmp_path / "both").glob("*.tif"))
-    assert labels == ["again_scan.t1.tif", "in_scan.t1.tif", "scan.t2.tif"]
+    names = ["again_scan.t1.tif", "in_scan.t1.tif", "scan.t2.tif"]
+    assert sorted(path.name for path in (tmp_path / "both").glob("*.tif")) == names
+    with raises("output.duplicate", file=str(tmp_path / "same/nuclei_000.tif")):
+        list(morula.segment([image, image], model=run2d, output=tmp_path / "same"))
 
 
 def test_intermediates_of_the_decoder(run2d: Path, data2d: Path, tmp_path: Path) -> None:

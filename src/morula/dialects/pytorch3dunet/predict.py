@@ -175,7 +175,8 @@ def _conflicts(job: Job, volumes: Sequence[Volume], outputs: Sequence[Path], ove
             check_outputs([Destination(output, str(output), key)], sources, overwrite=overwrite)
         except FileWriteError as error:
             rule = f"the prediction of {volume.path} would be written to {output}, which {error.rule}"
-            yield Problem(key, rule, code=error.code, remedy="Choose another folder.")
+            more = " Or replace it with --overwrite." if error.code == "output.exists" else ""
+            yield Problem(key, rule, code=error.code, remedy=f"Choose another folder.{more}")
     for output in sorted({each for each in outputs if outputs.count(each) > 1}):
         names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
         rule = f"{names} have the same output {output}"
