@@ -11,7 +11,7 @@ import torch
 
 from morula.losses import LOSSES
 from morula.losses.bce import bce, bce_sums
-from morula.losses.cross_entropy import ce, ce_sums
+from morula.losses.cross_entropy import ce, ce_sums, weighted_ce
 from morula.losses.dice import bce_dice, dice, dice_sums
 from morula.losses.generalized_dice import generalized_dice
 from morula.losses.rebalance import rebalance_weights
@@ -26,10 +26,13 @@ PLAIN = {
     "bce_dice": bce_dice,
     "generalized_dice": generalized_dice,
     "ce": ce,
+    "weighted_ce": weighted_ce,
     "mse": mse,
     "l1": l1,
     "smooth_l1": smooth_l1,
 }
+# the class weights of weighted_ce follow the prediction of all voxels, ignored ones too, and carry no gradient
+FIXED_WEIGHTS = [name for name in NAMES if name != "weighted_ce"]
 SHAPES = [(2, 3, 4, 5), (2, 3, 2, 3, 4)]
 
 
@@ -37,7 +40,7 @@ def example(name, shape=(4, 3, 6, 5), dtype=torch.float64, seed=0):
     """Logits, target of the loss's kind, weights with zeros among them."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(shape, generator=generator, dtype=dtype)
-    if name == "ce":
+    if name in ("ce", "weighted_ce"):
         target = torch.randint(shape[1], (shape[0], 1, *shape[2:]), generator=generator)
         weight = torch.rand(target.shape, generator=generator, dtype=dtype)
     else:
@@ -66,8 +69,11 @@ def brute_force(name, logits, target, weight, channel_weights):
     if name == "bce_dice":
         return sum(brute_force(part, logits, target, weight, channel_weights) for part in ("bce", "dice"))
     x, t, w = (np.moveaxis(array.numpy(), 1, 0).reshape(array.shape[1], -1) for array in (logits, target, weight))
-    if name == "ce":
+    if name in ("ce", "weighted_ce"):
         numerator = denominator = 0.0
+        if name == "weighted_ce":
+            p = np.exp(x) / np.exp(x).sum(axis=0)
+            channel_weights = np.array(channel_weights) * (1 - p).sum(axis=1) / p.sum(axis=1)
         for i in range(t.shape[1]):
             share = w[0, i] * channel_weights[t[0, i]]
             numerator -= share * (x[t[0, i], i] - math.log(sum(math.exp(v) for v in x[:, i])))
@@ -130,13 +136,13 @@ def test_gradients_add_over_processes(name):
     torch.testing.assert_close(torch.cat([half.grad for half in halves]), whole.grad, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FIXED_WEIGHTS)
 def test_gradient_equals_finite_differences(name):
     logits, target, weight = example(name, (2, 3, 2, 3))
     assert torch.autograd.gradcheck(lambda x: LOSSES.load(name)(x, target, weight).total, logits.requires_grad_())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FIXED_WEIGHTS)
 def test_ignored_voxels_have_no_effect(name):
     logits, target, _ = example(name)
     logits.requires_grad_()
@@ -208,7 +214,7 @@ def test_huge_logits_stay_finite(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_perfect_prediction_costs_nothing(name):
     logits, target, _ = example(name)
-    if name == "ce":
+    if name in ("ce", "weighted_ce"):
         logits = 100 * torch.nn.functional.one_hot(target[:, 0], 3).movedim(-1, 1).double()
     else:
         logits = target if name in ("mse", "l1", "smooth_l1") else (target - 0.5) * 200
@@ -221,7 +227,7 @@ def test_perfect_prediction_costs_nothing(name):
 def test_bad_arguments_have_codes(name, make):
     logits, target, weight = example(name)
     wrong = make(target)
-    with raises("loss.target_shape", value=tuple(wrong[:, 0].shape if name == "ce" and wrong.ndim == 4 else wrong.shape)):
+    with raises("loss.target_shape", value=tuple(wrong[:, 0].shape if name in ("ce", "weighted_ce") and wrong.ndim == 4 else wrong.shape)):
         PLAIN[name](logits, wrong)
     with raises("loss.weight_shape"):
         PLAIN[name](logits, target, weight[:, :, :2])

@@ -20,6 +20,7 @@ from morula.core.errors import DataError, FileReadError, FileWriteError, JobErro
 from morula.core.events import Event, Finished, Progress, Warned
 from morula.jobs.run_folder import checksum
 from morula.measurement.csv_table import read_table
+from morula.testing.errors import raises
 
 
 @pytest.fixture
@@ -224,10 +225,10 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(
 
 def test_run_folder_that_cannot_be_created(mine: Path) -> None:
     (mine / "notes.txt").write_text("a file")
-    with pytest.raises(FileWriteError, match="cannot be made"):
+    with raises("file.not_written"):
         list(morula.train(mine / "job.yaml", output=mine / "notes.txt" / "run"))
     if sys.platform == "linux":
-        with pytest.raises(FileWriteError, match="cannot be made"):
+        with raises("run_folder.not_made"):
             list(morula.train(mine / "job.yaml", output="/proc/run"))
 
 

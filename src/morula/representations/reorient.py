@@ -44,9 +44,14 @@ def _source(representations: Channels, each: Representation, axis: int, orientat
     if -axis <= orientation.ndim:
         axis = orientation.permutation[axis] - orientation.ndim
     for index, other in enumerate(representations):
-        if other.centre_offset_axis == axis and other.options == each.options:
+        if other.centre_offset_axis == axis and _settings(other) == _settings(each):
             return index
     return None
+
+
+def _settings(representation: Representation) -> dict[str, object]:
+    """Options without the channel's name: H and V exchange their values only when both are encoded in the same way."""
+    return representation.options.model_dump(exclude={"kind"})
 
 
 def common_orientations(representations: Channels, spacing: Sequence[float]) -> list[Orientation]:
