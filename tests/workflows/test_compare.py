@@ -54,6 +54,7 @@ def test_each_line_is_stored_and_not_made_again(labels: Path, tmp_path: Path, mo
     for event in events:
         if isinstance(event, Progress):
             break
+    events.close()  # a stream that is only paused still holds the folder
     assert read_table(folder / "comparison.csv")["representation"].tolist() == ["F+C"]
     made: list[str] = []
     real = ceiling

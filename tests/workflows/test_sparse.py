@@ -160,5 +160,5 @@ def test_a_value_that_no_label_image_has_is_told(folder: Path) -> None:
 def test_a_mask_of_another_shape_is_refused(folder: Path) -> None:
     (folder / "train/other").mkdir()
     morula.write(folder / "train/other/v.tif", np.ones((16, 64, 60), np.uint8), axes="ZYX", labels=True)
-    with raises("images.shapes_differ", key="images.train"):
+    with raises("images.labels_do_not_match", key="images.train.mask"):
         prepare(load_job(_job(folder, more=", mask: train/other", value="", labels="labels")))
