@@ -92,7 +92,8 @@ def test_proof_of_a_prediction(tmp_path, job):
 
 def test_hdf5_without_suffix(tmp_path, job):
     (tmp_path / "train.h5").rename(tmp_path / "train")
-    check3dunet(written(tmp_path, changed(job, {"loaders.train.file_paths": [str(tmp_path / "train")]})))
+    checked = check3dunet(written(tmp_path, changed(job, {"loaders.train.file_paths": [str(tmp_path / "train")]})))
+    assert checked.purpose == "train"
 
 
 @pytest.mark.parametrize(("name", "perfect"), [("BoundaryAveragePrecision", 1.0), ("BoundaryAdaptedRandError", 0.0)])

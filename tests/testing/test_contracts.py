@@ -27,6 +27,9 @@ LISTED = [
     (METRICS, METRIC_LAWS),
 ]
 
+# the class weights of weighted_ce follow the prediction of all voxels, ignored ones too, and carry no gradient: as in pytorch-3dunet
+EXCEPTIONS = {("weighted_ce", law) for law in ("loss_ignores_what_has_no_weight", "loss_has_the_right_gradient")}
+
 
 @pytest.mark.parametrize(
     ("law", "name"),
@@ -35,6 +38,7 @@ LISTED = [
         for family, laws in LISTED
         for law in laws
         for name in family.names
+        if (name, law.__name__) not in EXCEPTIONS
     ],
 )
 def test_member(law, name):

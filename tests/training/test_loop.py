@@ -17,7 +17,7 @@ from training_toys import Net, Patches, loss, network
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
 from morula.testing.errors import raises
 from morula.training.checkpoint import load_weights_of
-from morula.training.loop import fit
+from morula.training.loop import ValidationHooks, fit
 from morula.training.options import Training
 
 Weights = dict[str, Tensor]
@@ -330,7 +330,7 @@ def test_best_is_the_highest_score(tmp_path: Path, options: Training) -> None:
         return next(scores)
 
     net = network()
-    events = list(fit(net, loss, Patches(), options, folder=tmp_path, score=score))
+    events = list(fit(net, loss, Patches(), options, folder=tmp_path, hooks=ValidationHooks(score=score)))
     assert curve(events, "score")[:3] == [0.2, 0.7, 0.7]
     assert [e.best for e in events if isinstance(e, Epoch)] == [True, True, False, False]
     assert same(net.state_dict(), seen[1])
@@ -339,7 +339,7 @@ def test_best_is_the_highest_score(tmp_path: Path, options: Training) -> None:
 def test_patience(tmp_path: Path, options: Training) -> None:
     scores = iter([0.5, 0.6, 0.1, 0.2, 0.9])
     settings = varied(options, epochs=5, patience=2)
-    events = list(fit(network(), loss, Patches(), settings, folder=tmp_path, score=lambda _: next(scores)))
+    events = list(fit(network(), loss, Patches(), settings, folder=tmp_path, hooks=ValidationHooks(score=lambda _: next(scores))))
     assert len(curve(events)) == 4
     assert "after epoch 4" in next(e.message for e in events if isinstance(e, Logged))
     assert isinstance(events[-1], Finished)
@@ -354,7 +354,7 @@ def test_best_is_the_lowest_training_loss_without_validation(tmp_path: Path, opt
         return {"input": batch["image"][0, 0].numpy()}
 
     settings = varied(options, schedule={"kind": "plateau", "patience": 0})
-    events = list(fit(network(), loss, Patches(validated=0), settings, folder=tmp_path, preview=preview))
+    events = list(fit(network(), loss, Patches(validated=0), settings, folder=tmp_path, hooks=ValidationHooks(preview=preview)))
     assert "validation_loss" not in next(e for e in events if isinstance(e, Epoch)).figures
     losses = curve(events)
     assert [e.best for e in events if isinstance(e, Epoch)] == [v < min(losses[:i], default=math.inf) for i, v in enumerate(losses)]
@@ -372,7 +372,7 @@ def test_previews_with_and_without_validation(tmp_path: Path, options: Training,
 
     settings = varied(options, epochs=5, validate_every="2 epochs")
     nets = [network(), network()]
-    events = list(fit(nets[0], loss, Patches(validated=validated), settings, folder=tmp_path / "a", preview=preview))
+    events = list(fit(nets[0], loss, Patches(validated=validated), settings, folder=tmp_path / "a", hooks=ValidationHooks(preview=preview)))
     assert [event.epoch for event in events if isinstance(event, Preview)] == [1, 2, 3, 4, 5]
     assert pictures == [f"{shown}0.tif"] * 5
     list(fit(nets[1], loss, Patches(validated=validated), settings, folder=tmp_path / "b"))

@@ -13,7 +13,7 @@ import pytest
 from training_toys import Patches, loss, network
 
 from morula.core.events import Epoch
-from morula.training.loop import fit
+from morula.training.loop import ValidationHooks, fit
 from morula.training.options import Training
 
 
@@ -38,7 +38,7 @@ def test_two_processes_equal_twice_the_batch(tmp_path: Path) -> None:
         )
         net = network(accumulate)
         score = (lambda _: 1.0) if accumulate == 2 else None  # a constant score keeps the first epoch's weights
-        events = list(fit(net, loss, Patches(batch=4), options, folder=tmp_path / f"one{accumulate}", score=score))
+        events = list(fit(net, loss, Patches(batch=4), options, folder=tmp_path / f"one{accumulate}", hooks=ValidationHooks(score=score)))
         expected = [[e.figures["loss"], e.figures["validation_loss"]] for e in events if isinstance(e, Epoch)]
         np.testing.assert_allclose(seen[f"losses{accumulate}"], expected, rtol=1e-12)
         for name, value in net.state_dict().items():

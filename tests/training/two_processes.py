@@ -10,7 +10,7 @@ import torch
 from training_toys import Patches, loss, network
 
 from morula.core.events import Epoch, Event, Progress
-from morula.training.loop import fit
+from morula.training.loop import ValidationHooks, fit
 from morula.training.options import Training
 
 
@@ -23,8 +23,8 @@ def main(folder: Path) -> None:
     for accumulate in (1, 2):
         net = network(accumulate)
         settings = options.model_copy(update={"accumulate": accumulate})
-        score = (lambda _: 1.0) if accumulate == 2 else None
-        told = list(fit(net, loss, Patches(steps_per_epoch=8), settings, folder=folder / f"straight{accumulate}", score=score))
+        hooks = ValidationHooks(score=(lambda _: 1.0) if accumulate == 2 else None)
+        told = list(fit(net, loss, Patches(steps_per_epoch=8), settings, folder=folder / f"straight{accumulate}", hooks=hooks))
         seen[f"losses{accumulate}"] = [[e.figures["loss"], e.figures["validation_loss"]] for e in told if isinstance(e, Epoch)]
         seen[f"weights{accumulate}"] = {name: value.flatten().tolist() for name, value in net.state_dict().items()}
 

@@ -90,7 +90,7 @@ def _clustered(channels: np.ndarray, pairs: Pairs) -> np.ndarray:
     head = np.full(size, -1, parent.dtype)
     state = (table(1024), 0, np.empty(1024, parent.dtype), np.empty(1024, parent.dtype), 0)
     for order in _ordered(channels, pairs):
-        state = _process(order, *pairs, parent, head, state)
+        state = _process(order, pairs, parent, head, state)
     return parent
 
 
@@ -134,11 +134,11 @@ def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:
     counts = np.zeros(LEVELS, np.int64)
     buffer = np.empty(values[0].size, np.uint32 if values.size < 2**32 else np.int64)
     # an empty order: this call only counts the pairs per level
-    _collect(channels, *pairs, LEVELS - 1, counts, buffer[:0])
+    _collect(channels, pairs, LEVELS - 1, counts, buffer[:0])
     for low, high, chosen in _passes(counts[::-1], channels, values[0].size):
         in_pass = counts[LEVELS - 1 - high : LEVELS - low]
         slots = np.cumsum(in_pass) - in_pass
-        _collect(chosen, *pairs, high, slots, buffer)
+        _collect(chosen, pairs, high, slots, buffer)
         # `_collect` has moved each slot behind the last pair of its level: the last slot is the number of pairs
         yield buffer[: slots[-1]]
 
@@ -198,23 +198,13 @@ def _level(value: np.float32, kind: int, pair: int, settings: Settings) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _collect(  # noqa: PLR0913 - one loop over the pairs, which counts them or puts them in order
-    channels: np.ndarray,
-    values: np.ndarray,
-    steps: np.ndarray,
-    kinds: np.ndarray,
-    strides_3d: np.ndarray,
-    attracts: np.ndarray,
-    settings: Settings,
-    high: int,
-    slots: np.ndarray,
-    order: np.ndarray,
-) -> None:
+def _collect(channels: np.ndarray, pairs: Pairs, high: int, slots: np.ndarray, order: np.ndarray) -> None:
     """Write the pairs of the levels from `high` downwards into `order`, starting at their slots; or only count them, where `order` is
     empty.
 
     Repelling pairs are left out where one voxel attracts no other: it is background, and its exclusions have no effect.
     """
+    values, steps, kinds, strides_3d, attracts, settings = pairs
     _, nz, ny, nx = values.shape
     low = high + 1 - slots.size
     for c in channels:
@@ -243,23 +233,13 @@ def _collect(  # noqa: PLR0913 - one loop over the pairs, which counts them or p
 
 
 @njit(cache=True, nogil=True)
-def _process(  # noqa: PLR0913 - the loop over pairs, as it is compiled
-    order: np.ndarray,
-    values: np.ndarray,
-    steps: np.ndarray,
-    kinds: np.ndarray,
-    strides_3d: np.ndarray,
-    attracts: np.ndarray,
-    settings: Settings,
-    parent: np.ndarray,
-    head: np.ndarray,
-    state: State,
-) -> State:
+def _process(order: np.ndarray, pairs: Pairs, parent: np.ndarray, head: np.ndarray, state: State) -> State:
     """Process pairs in their order.
 
     `keys` holds the pairs of clusters that exclude each other (`used` of them, some of clusters that no longer exist). Each cluster has a
     linked list, `head` and `following`, of members of the clusters that it excludes (`partner`); `nodes` is the number of nodes.
     """
+    values, steps, kinds, _, _, settings = pairs
     keys, used, partner, following, nodes = state
     _, nz, ny, nx = values.shape
     flat = values.ravel()

@@ -26,67 +26,25 @@ from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Lo
 from morula.training.checkpoint import find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
-from morula.training.state import Loaders, Monitor, Previewer, Recipe, Scores, TrainingState
+from morula.training.state import Loaders, Monitor, Previewer, Scores, TrainingState
 from morula.training.step import Batch, Loss
 
 
-def fit(  # noqa: PLR0913 - four things to train with, and optional hooks
-    network: nn.Module,
-    loss: Loss,
-    loaders: Loaders,
-    options: Training,
-    *,
-    folder: Path,
-    resume: bool = False,
-    stop: Callable[[], bool] = lambda: False,
-    preview: Previewer | None = None,
-    score: Callable[[nn.Module], float] | None = None,
-    scores: Scores | None = None,
-    monitor: Monitor | None = None,
-    recipe: Recipe | None = None,
-) -> Iterator[Event]:
-    """Train a network in place. After `Finished` it has the best weights, which are also in ``checkpoints/best``.
+@dataclass(frozen=True)
+class ValidationHooks:
+    """What a validation computes in addition to the loss.
 
-    The loss of a step is exactly that of all its batches in all processes together, also where it is a ratio. The best weights
-    are those with the lowest validation loss, or the highest `score`, or, without validation, the lowest training loss.
-
-    Args:
-        network: maps an image NC(Z)YX to outputs NK(Z)YX by head.
-        loss: maps outputs and batch to named `Sums`; their values are added, so they must include their weights.
-        loaders: source of the batches.
-        options: settings of the training.
-        folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
-        resume: continue from ``checkpoints/last`` as if there had been no interruption (on a CPU, bit for bit).
-        stop: asked between two steps; when it returns `True` a checkpoint is written and the stream ends without `Finished`.
+    Attributes:
         preview: draws pictures of the first validation (or training) batch after each epoch and each validation.
         score: called with the network after each validation; higher is better.
         scores: measures figures of each validation batch; their averages over all patches are reported as ``validation_NAME``.
         monitor: the figure that decides which weights are best and that the schedule follows, instead of the loss or `score`.
-        recipe: builds optimiser and schedule, in place of those in the options.
-
-    Yields:
-        `Started`, `Progress` after each step, `Epoch` after each epoch and each validation within one, `Preview`,
-        `FileWritten`, `Finished`. With several processes only the first one yields.
-
-    Raises:
-        TrainingError: when the loss is not finite, or a run cannot be resumed.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the current step is finished and a checkpoint written.
-        FileWriteError: when a checkpoint cannot be written.
     """
-    run = TrainingState(network, loss, loaders, options, folder=folder, recipe=recipe)
-    for event in _events(run, resume, stop, _ValidationHooks(preview, score, scores, monitor)):
-        if run.fabric.is_global_zero:
-            yield event
 
-
-@dataclass(frozen=True)
-class _ValidationHooks:
-    """What a validation computes in addition to the loss."""
-
-    preview: Previewer | None
-    score: Callable[[nn.Module], float] | None
-    scores: Scores | None
-    monitor: Monitor | None
+    preview: Previewer | None = None
+    score: Callable[[nn.Module], float] | None = None
+    scores: Scores | None = None
+    monitor: Monitor | None = None
 
     def criteria(self, figures: Mapping[str, float]) -> tuple[float, float]:
         """The figure that the schedule follows, and the one that decides which weights are best (lower is better)."""
@@ -97,7 +55,48 @@ class _ValidationHooks:
         return followed, -figures["score"] if self.score is not None else followed
 
 
-def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
+def fit(
+    network: nn.Module,
+    loss: Loss,
+    loaders: Loaders,
+    options: Training,
+    *,
+    folder: Path,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    hooks: ValidationHooks | None = None,
+) -> Iterator[Event]:
+    """Train a network in place. After `Finished` it has the best weights, which are also in ``checkpoints/best``.
+
+    The loss of a step is exactly that of all its batches in all processes together, also where it is a ratio. The best weights
+    are those with the lowest validation loss, or the highest `ValidationHooks.score`, or, without validation, the lowest training loss.
+
+    Args:
+        network: maps an image NC(Z)YX to outputs NK(Z)YX by head.
+        loss: maps outputs and batch to named `Sums`; their values are added, so they must include their weights.
+        loaders: source of the batches.
+        options: settings of the training.
+        folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
+        resume: continue from ``checkpoints/last`` as if there had been no interruption (on a CPU, bit for bit).
+        stop: asked between two steps; when it returns `True` a checkpoint is written and the stream ends without `Finished`.
+        hooks: what a validation computes in addition to the loss; nothing by default.
+
+    Yields:
+        `Started`, `Progress` after each step, `Epoch` after each epoch and each validation within one, `Preview`,
+        `FileWritten`, `Finished`. With several processes only the first one yields.
+
+    Raises:
+        TrainingError: when the loss is not finite, or a run cannot be resumed.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the current step is finished and a checkpoint written.
+        FileWriteError: when a checkpoint cannot be written.
+    """
+    run = TrainingState(network, loss, loaders, options, folder=folder)
+    for event in _events(run, resume, stop, hooks or ValidationHooks()):
+        if run.fabric.is_global_zero:
+            yield event
+
+
+def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: ValidationHooks) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
     begun = list(_begin(run, resume))  # before the first event: a resume that is refused raises here
@@ -149,7 +148,7 @@ def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
         yield Warned("checkpoint.none_yet", f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
 
 
-def _report(run: TrainingState, leaving: Callable[[], bool], hooks: _ValidationHooks) -> Iterator[Event]:
+def _report(run: TrainingState, leaving: Callable[[], bool], hooks: ValidationHooks) -> Iterator[Event]:
     """Report the figures of the epoch so far, and validate when that is due; a validation that is left before its end changes nothing."""
     figures, best = {**run.totals.figures(), "rate": run.schedule.lr}, False
     previews: list[Preview] = []

@@ -26,15 +26,12 @@ from morula.core.events import Artefact, FileWritten
 from morula.training.checkpoint import State, find_checkpoint, load_state_of, load_weights_of, save_checkpoint
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
-from morula.training.optimisers import LRSchedule, build_optimiser, build_schedule, freeze
+from morula.training.optimisers import build_optimiser, build_schedule, freeze
 from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, seeded, sum_over_processes
 
 Previewer: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
 """Draws pictures, by name, of a batch and its outputs."""
-
-Recipe: TypeAlias = Callable[[nn.Module], tuple[torch.optim.Optimizer, LRSchedule]]
-"""Builds optimiser and schedule of a network."""
 
 Scores: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, float]]
 """Measures figures, by name, of a validation batch and its outputs."""
@@ -105,9 +102,7 @@ class TrainingState:
         OptionError: for a device or precision that is not available, or patterns that match no weight.
     """
 
-    def __init__(
-        self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path, recipe: Recipe | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, loss: Loss, loaders: Loaders, options: Training, *, folder: Path) -> None:
         self.network, self.loaders, self.options, self.folder = network, loaders, options, folder / "checkpoints"
         self.fabric = fabric = open_fabric(options)
         # all processes take the same number of steps, or one would wait for the others
@@ -124,15 +119,12 @@ class TrainingState:
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
         memory_format = memory_format_of(network)
         network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
-        if recipe is None:
-            freeze(network, options.freeze)
-            # a gradient scaler (fp16) unscales gradients before clipping, which fused optimisers would repeat inside their step
-            scaled = isinstance(fabric.strategy.precision, MixedPrecision) and fabric.strategy.precision.scaler is not None
-            fused = fabric.device.type in ("cpu", "cuda") and not scaled
-            optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
-            self.schedule = build_schedule(optimiser, options.schedule, total=self.total)
-        else:
-            optimiser, self.schedule = recipe(network)
+        freeze(network, options.freeze)
+        # a gradient scaler (fp16) unscales gradients before clipping, which fused optimisers would repeat inside their step
+        scaled = isinstance(fabric.strategy.precision, MixedPrecision) and fabric.strategy.precision.scaler is not None
+        fused = fabric.device.type in ("cpu", "cuda") and not scaled
+        optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
+        self.schedule = build_schedule(optimiser, options.schedule, total=self.total)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
         self.learner = Learner(fabric, network, self.module, loss, options.seed, dtype, memory_format)

@@ -300,7 +300,7 @@ class _Loaders:
 
 def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
     """The training loop, with the figures, preview titles and advice of the method added to its events."""
-    from morula.training.loop import fit
+    from morula.training.loop import ValidationHooks, fit
 
     method = prepared.method
     history: list[dict[str, float]] = []
@@ -314,8 +314,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         folder=folder.path,
         resume=resume,
         stop=stop,
-        preview=method.preview,
-        score=judge,
+        hooks=ValidationHooks(preview=method.preview, score=judge),
     )
     for event in events:
         if isinstance(event, Epoch):

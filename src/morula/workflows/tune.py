@@ -142,7 +142,7 @@ class Goal:
         if metric not in known:
             rule = f"is not a score of the method {model.job.method.kind}, which has {', '.join(known)}"
             raise OptionError("tune.unknown_metric", rule, key="metric", value=metric, remedy=did_you_mean(metric, list(known)).strip())
-        own = tuple(getattr(model.job.method, "thresholds", ()))
+        own = model.job.method.matching_thresholds
         chosen = tuple(thresholds or getattr(stated, "thresholds", None) or own)
         invalid = [threshold for threshold in chosen if not 0 < threshold <= 1]
         if invalid:

@@ -21,7 +21,7 @@ from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, pre
 from morula.jobs.run_folder import RunFolder, checksum
 from morula.jobs.yaml_lines import dump
 from morula.report.build import write_report
-from morula.training.loop import fit
+from morula.training.loop import ValidationHooks, fit
 from morula.training.processes import first_process
 from morula.training.tracking import track
 from morula.workflows.log import logged
@@ -105,9 +105,9 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         folder=folder.path,
         resume=resume,
         stop=stop,
-        preview=partial(preview, model=prepared.network.model),
-        scores=prepared.watcher.scores,
-        monitor=prepared.monitor,
+        hooks=ValidationHooks(
+            preview=partial(preview, model=prepared.network.model), scores=prepared.watcher.scores, monitor=prepared.monitor
+        ),
     )
     finished = None
     for event in write_outputs(track(events, folder.path), prepared, board):
