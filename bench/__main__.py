@@ -2,7 +2,7 @@
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the pages are written again after it. A stored row is kept
 unless it is named or `--again` is given. A stopped measurement of the rows `prediction` (by pair), `objects`, `decoders` and `memory` (by
-line) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per call.
+line) and `trust` (by case) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per call.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from real import real_job  # noqa: E402
 from rows import PAIRS  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
+from trust import ROWS as TRUST_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
@@ -47,6 +48,7 @@ ROWS = {
     **PSEUDO_ROWS,
     **REPRESENTATION_ROWS,
     **STEP_ROWS,
+    **TRUST_ROWS,
 }
 
 
