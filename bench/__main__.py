@@ -2,7 +2,8 @@
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the pages are written again after it. A stored row is kept
 unless it is named or `--again` is given. A stopped measurement of the rows `prediction` (by pair), `objects`, `decoders` and `memory` (by
-line) and `trust` (by case) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per call.
+line) and `trust` (by case) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per
+call.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from real import real_job  # noqa: E402
 from rows import PAIRS  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
-from trust import ROWS as TRUST_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
 from labels import ROWS as LABEL_ROWS  # noqa: E402 - the folder is not a package
 from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
+from trust import ROWS as TRUST_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
 REAL = ("nuclei2d", "histology2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")

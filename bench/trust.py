@@ -39,8 +39,8 @@ def _result(cases: dict[str, dict[str, str]], *, complete: bool) -> Result:
         rows.append([words, len(cases[name]), failures])
     return {
         "title": "Faults",
-        "note": "Each case is tried in a process of its own. A failure is a lost or changed file of the user, a result that differs, a traceback "
-        "or an end without a message. The target is 0 failures.",
+        "note": "Each case is tried in a process of its own. A failure is a lost or changed file of the user, a result that differs, a "
+        "traceback or an end without a message. The target is 0 failures.",
         "complete": complete,
         "cases": cases,
         "figures": figures,
