@@ -21,6 +21,7 @@ import morula
 from morula.cli.app import app
 from morula.core import errors, events
 from morula.dialects.biapy.table import documentation
+from morula.dialects.pytorch3dunet.keys import documentation as unet3d_keys
 from morula.jobs.job import Job
 
 WORKER = "https://unpkg.com/iframe-worker/shim"
@@ -286,6 +287,7 @@ GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": command_pages,
     "python": python_pages,
     "biapy keys": biapy_keys,
+    "pytorch-3dunet keys": unet3d_keys,
     "errors": error_pages,
     "events": event_pages,
 }

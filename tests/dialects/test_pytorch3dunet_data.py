@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from morula.core.errors import DataError, JobError, MissingFileError
 from morula.dialects.pytorch3dunet.job import read_job
-from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices, labelled
 from morula.dialects.pytorch3dunet.volumes import Stack, open_array, open_volumes
 from morula.io.write import write

@@ -10,7 +10,7 @@ from torch import nn
 
 from morula.dialects import pytorch3dunet
 from morula.dialects.pytorch3dunet import IgnoredKeyWarning, build_model, load_state_dict, original_state_dict
-from morula.dialects.pytorch3dunet.networks import CLASSES
+from morula.dialects.pytorch3dunet.networks import NETWORKS
 from morula.testing.errors import raises
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch3dunet"
@@ -98,7 +98,7 @@ def test_parameter_counts(name, f_maps, expected):
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("upsample", ["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv"])
 def test_all_upsamplings_and_sizes(name, upsample):
     model = build_model(

@@ -18,8 +18,8 @@ from morula.core.errors import MissingFileError, ModelError
 from morula.core.events import Epoch, Finished, Warned
 from morula.dialects.pytorch3dunet import build_model, load_state_dict
 from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
-from morula.dialects.pytorch3dunet.job import FormatterOptions
 from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, native_optimiser, native_schedule
+from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import tagged
 from morula.dialects.pytorch3dunet.train import train3dunet
 from morula.models.load import load

@@ -11,13 +11,12 @@ from morula.core.errors import JobError
 from morula.core.region import Region
 from morula.data.augment.elastic_noise import smoothed_noise
 from morula.data.loader import make_loader
-from morula.dialects.pytorch3dunet.augment import Scaling, Varying, encoded, values
 from morula.dialects.pytorch3dunet.job import read_job
-from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions, TransformerOptions
-from morula.dialects.pytorch3dunet.patches import Patches, measure, parse_lists
+from morula.dialects.pytorch3dunet.patches import Patches, measure
+from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
-from morula.dialects.pytorch3dunet.targets import appended, renumbered
-from morula.dialects.pytorch3dunet.transforms import TRANSFORMS
+from morula.dialects.pytorch3dunet.targets import appended, encoded, renumbered
+from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Scaling, Varying, parse_lists, values
 from morula.dialects.pytorch3dunet.volumes import Volume
 from morula.testing.errors import raises
 

@@ -33,12 +33,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from morula.dialects.pytorch3dunet.augment import transform_label as transform_label
-    from morula.dialects.pytorch3dunet.augment import transform_raw as transform_raw
     from morula.dialects.pytorch3dunet.check import check3dunet as check3dunet
-    from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning as IgnoredKeyWarning
     from morula.dialects.pytorch3dunet.job import purpose_of as purpose_of
     from morula.dialects.pytorch3dunet.job import read_job as read_job
+    from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning as IgnoredKeyWarning
     from morula.dialects.pytorch3dunet.losses import build_loss as build_loss
     from morula.dialects.pytorch3dunet.metrics import build_metric as build_metric
     from morula.dialects.pytorch3dunet.networks import build_model as build_model
@@ -46,20 +44,23 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
     from morula.dialects.pytorch3dunet.patches import build_dataset as build_dataset
     from morula.dialects.pytorch3dunet.predict import predict3dunet as predict3dunet
+    from morula.dialects.pytorch3dunet.targets import transform_label as transform_label
     from morula.dialects.pytorch3dunet.train import train3dunet as train3dunet
+    from morula.dialects.pytorch3dunet.transforms import transform_raw as transform_raw
 
 
 _PUBLIC = {
-    "augment": ["transform_label", "transform_raw"],
     "check": ["check3dunet"],
-    "ignored_keys": ["IgnoredKeyWarning"],
+    "keys": ["IgnoredKeyWarning"],
     "job": ["purpose_of", "read_job"],
     "losses": ["build_loss"],
     "metrics": ["build_metric"],
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
     "patches": ["build_dataset"],
     "predict": ["predict3dunet"],
+    "targets": ["transform_label"],
     "train": ["train3dunet"],
+    "transforms": ["transform_raw"],
 }
 
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

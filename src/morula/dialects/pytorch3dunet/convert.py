@@ -15,18 +15,15 @@ from typing import Any, TypeAlias
 
 from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.dialects.converted import Converted, Value
-from morula.dialects.pytorch3dunet import transforms as kinds
-from morula.dialects.pytorch3dunet.augment import Scaling, augmentations
-from morula.dialects.pytorch3dunet.consistency import OF_CLASSES, training_warnings
-from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
-from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
-from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, PhaseOptions, SliceBuilderOptions
-from morula.dialects.pytorch3dunet.losses import BCEDiceOptions
+from morula.dialects.pytorch3dunet.job import Job
+from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning
+from morula.dialects.pytorch3dunet.keys import Section as Values
+from morula.dialects.pytorch3dunet.losses import LOSSES, shares
 from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
-from morula.dialects.pytorch3dunet.patches import parse_lists
+from morula.dialects.pytorch3dunet.sections import OF_CLASSES, FileOptions, training_warnings
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
-from morula.dialects.pytorch3dunet.transforms import Lists, Transform, spline_order
+from morula.dialects.pytorch3dunet.transforms import Lists, Scaling, Transform, augmentations, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, is_hdf5, open_volume
 
 Section: TypeAlias = dict[str, Value]
@@ -35,7 +32,7 @@ Section: TypeAlias = dict[str, Value]
 _REGRESSION = ("MSELoss", "L1Loss", "SmoothL1Loss", "WeightedSmoothL1Loss")
 _LOSSES = {"BCEWithLogitsLoss": "bce", "DiceLoss": "dice", "BCEDiceLoss": "bce_dice", "GeneralizedDiceLoss": "generalized_dice"}
 _FACES = "are between voxels that share a face (in the original, also an edge), and use the labels beyond the patch."
-_LABEL_TYPES = (kinds.ToTensor, kinds.LabelToTensor, kinds.Identity)
+_LABEL_TYPES = ("ToTensor", "LabelToTensor", "Identity")
 
 
 @dataclass
@@ -46,6 +43,12 @@ class _Notes:
 
     def add(self, key: str, text: str) -> None:
         self.lines.append(f"{key}: {text}")
+
+    def of(self, values: Values, title: str) -> None:
+        """The notes of the table on keys that are not at their default."""
+        for key, text in type(values).notes.items():
+            if getattr(values, key) != type(values).model_fields[key].default:
+                self.add(f"{title}.{key}", text)
 
 
 def convert(job: Job) -> Converted:
@@ -82,7 +85,7 @@ def _refuse(key: str, rule: str, value: object = None) -> JobError:
 # --- images ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _images(loaders: LoadersOptions, notes: _Notes) -> Section:
+def _images(loaders: Values, notes: _Notes) -> Section:
     assert loaders.train is not None
     for key in ("raw_internal_path", "label_internal_path"):
         names = getattr(loaders, key)
@@ -93,12 +96,11 @@ def _images(loaders: LoadersOptions, notes: _Notes) -> Section:
         found["validate"] = _source(loaders, loaders.val, "val")
     if loaders.test is not None:
         found["test"] = {"raw": _source(loaders, loaders.test, "test")["raw"]}
-    if loaders.weight_internal_path is not None:
-        notes.add("loaders.weight_internal_path", "weights of voxels are left out; native jobs have only masks.")
+    notes.of(loaders, "loaders")
     return found
 
 
-def _source(loaders: LoadersOptions, phase: PhaseOptions, name: str) -> Section:
+def _source(loaders: Values, phase: Values, name: str) -> Section:
     """Files of a phase; folders are replaced by the files that the original reads from them."""
     if loaders.dataset == "DSB2018Dataset":
         folders = [Path(str(path)).expanduser().absolute() for path in phase.file_paths]
@@ -117,7 +119,7 @@ def _one_or_all(paths: Sequence[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else list(paths)
 
 
-def _file(loaders: LoadersOptions, place: str | FileOptions, name: str) -> tuple[str, str | None]:
+def _file(loaders: Values, place: str | Values, name: str) -> tuple[str, str | None]:
     """Native locations of the raw data and the labels of one volume."""
     if isinstance(place, FileOptions):
         return str(Path(place.raw).expanduser().absolute()), str(Path(place.label).expanduser().absolute()) if place.label else None
@@ -131,7 +133,7 @@ def _file(loaders: LoadersOptions, place: str | FileOptions, name: str) -> tuple
     return str(path), str(path.parent.parent / label)
 
 
-def _opened(loaders: LoadersOptions, place: str | FileOptions, *, labels: bool) -> Volume | None:
+def _opened(loaders: Values, place: str | Values, *, labels: bool) -> Volume | None:
     """The volume, or `None` where it cannot be opened; `morula check` of either job reports why."""
     try:
         return open_volume(place, loaders, labels=labels)
@@ -151,7 +153,7 @@ def _method(job: Job, lists: Lists, notes: _Notes) -> Section:
 
 def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> Section:
     for each in lists.label:
-        if each.role == "labels" and not isinstance(each, _LABEL_TYPES):
+        if each.role == "labels" and each.name not in _LABEL_TYPES:
             raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss['name']}", each.name)
     name = "weighted_ce" if loss["name"] == "WeightedCrossEntropyLoss" else "ce"
     found: Section = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
@@ -205,8 +207,7 @@ def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> Section:
             # the form of V-Net, which the original uses
             return {"squared": True, "smooth": 0}
         case "BCEDiceLoss":
-            given = {key: value for key, value in loss.items() if key in BCEDiceOptions.model_fields}
-            return {"squared": True, "smooth": 0, "shares": list(BCEDiceOptions.model_validate(given).shares)}
+            return {"squared": True, "smooth": 0, "shares": list(shares(LOSSES.read(loss, "loss")))}
     return {"smooth": 0}
 
 
@@ -214,29 +215,26 @@ def _channels(lists: Lists, notes: _Notes) -> list[str | dict[str, Section]]:
     """Native channels for the targets of a label list."""
     key = "loaders.train.transformer.label"
     for each in lists.label:
-        match each:
-            case kinds.StandardLabelToBoundary():
-                notes.add(
-                    key,
-                    f"boundaries {_FACES}",
-                )
+        match each.name:
+            case "StandardLabelToBoundary":
+                notes.add(key, f"boundaries {_FACES}")
                 return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode}}]
-            case kinds.BlobsToMask(cross_entropy=True):
+            case "BlobsToMask" if each.cross_entropy:
                 raise _refuse(key, "BlobsToMask with cross_entropy makes classes of objects and their boundary", each.name)
-            case kinds.BlobsToMask():
+            case "BlobsToMask":
                 if each.boundary:
                     notes.add(key, f"outer boundaries {_FACES}")
                 return ["F", {"C": {"mode": "outer"}}] if each.boundary else ["F"]
-            case kinds.LabelToAffinities(aggregate_affinities=False) | kinds.LabelToZAffinities():
+            case "LabelToAffinities" | "LabelToZAffinities" if not getattr(each, "aggregate_affinities", False):
                 notes.add(key, "native affinities are 1 where two voxels share an object, and compare a voxel with one before it.")
                 return [{"A": {"offsets": _offsets(each)}}]
-            case _ if each.role == "labels" and not isinstance(each, (*_LABEL_TYPES, kinds.Relabel)):
-                raise _refuse(key, f"{each.name} makes the targets", each.name)
+            case name if each.role == "labels" and name not in (*_LABEL_TYPES, "Relabel"):
+                raise _refuse(key, f"{name} makes the targets", name)
     return ["F"]
 
 
-def _offsets(each: kinds.LabelToAffinities | kinds.LabelToZAffinities) -> list[list[int]]:
-    if isinstance(each, kinds.LabelToZAffinities):
+def _offsets(each: Transform) -> list[list[int]]:
+    if each.name == "LabelToZAffinities":
         return [[-distance, 0, 0] for distance in each.offsets]
     pairs = zip(each.offsets, each.z_offsets or each.offsets, strict=True)
     return [offset for plane, depth in pairs for offset in ([0, 0, -plane], [0, -plane, 0], [-depth, 0, 0])]
@@ -245,7 +243,7 @@ def _offsets(each: kinds.LabelToAffinities | kinds.LabelToZAffinities) -> list[l
 # --- network -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _network(job: Job, trainer: TrainerOptions, notes: _Notes) -> Section:
+def _network(job: Job, trainer: Values, notes: _Notes) -> Section:
     model = job.config["model"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
@@ -275,10 +273,10 @@ def _flat(edges: int | Sequence[int | Sequence[int]], number: int) -> list[list[
 # --- sampling and augmentation -----------------------------------------------------------------------------------------------------------
 
 
-def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes: _Notes) -> Section:
+def _sampling(loaders: Values, phase: Values, lists: Lists, notes: _Notes) -> Section:
     builder = phase.slice_builder
     found: Section = {"batch": loaders.batch_size}
-    crop = next((each for each in lists.raw if isinstance(each, kinds.CropToFixed)), None)
+    crop = next((each for each in lists.raw if each.role == "crop"), None)
     key = "loaders.train.slice_builder"
     if builder is not None:
         found |= {"patch": list(builder.patch_shape), "kind": "grid", "overlap": _overlap(builder, notes), "patches_per_epoch": "grid"}
@@ -304,14 +302,14 @@ def _sampling(loaders: LoadersOptions, phase: PhaseOptions, lists: Lists, notes:
     return found
 
 
-def _overlap(builder: SliceBuilderOptions, notes: _Notes) -> list[int]:
+def _overlap(builder: Values, notes: _Notes) -> list[int]:
     pairs = list(zip(builder.patch_shape, builder.stride_shape, strict=True))
     if any(stride > patch for patch, stride in pairs):
         notes.add("loaders.train.slice_builder.stride_shape", "patches are adjacent; longer strides leave gaps in the original.")
     return [max(0, patch - stride) for patch, stride in pairs]
 
 
-def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> Section:
+def _normalise(loaders: Values, lists: Lists, notes: _Notes) -> Section:
     """The normalisation of the raw list; without one, values stay as they are."""
     key = "loaders.train.transformer.raw"
     scalings = [each for each in lists.raw if _scales(each)]
@@ -320,55 +318,55 @@ def _normalise(loaders: LoadersOptions, lists: Lists, notes: _Notes) -> Section:
     if len(scalings) > 1:
         notes.add(key, f"only the first of {', '.join(each.name for each in scalings)} is converted.")
     before = lists.raw[: lists.raw.index(scalings[0])]
-    if any(each.role == "values" and not isinstance(each, _LABEL_TYPES) for each in before):
+    if any(each.role == "values" and each.name not in _LABEL_TYPES for each in before):
         notes.add(key, f"{scalings[0].name} is applied before all random changes of intensity.")
     return _scale(scalings[0], loaders, notes)
 
 
 def _scales(each: Transform) -> bool:
-    scaling = isinstance(each, kinds.Standardize | kinds.PercentileNormalizer | kinds.Normalize)
-    return scaling or (isinstance(each, kinds.ToTensor) and each.normalize)
+    return each.scaling is not None and getattr(each, "normalize", True)
 
 
-def _scale(each: Transform, loaders: LoadersOptions, notes: _Notes) -> Section:
+def _scale(each: Transform, loaders: Values, notes: _Notes) -> Section:
     whole = loaders.global_normalization
     share = {"per": "image" if whole else "patch", "channels": "each" if getattr(each, "channelwise", False) and not whole else "together"}
     if getattr(each, "eps", 1e-10) != 1e-10:
         notes.add("loaders.train.transformer.raw", f"eps of {each.name} is 1e-10.")
-    match each:
-        case kinds.Standardize(mean=None):
+    match each.name:
+        case "Standardize" if each.mean is None:
             return {"kind": "zscore", **share}
-        case kinds.Standardize():
+        case "Standardize":
             return {"kind": "fixed", "offset": each.mean, "scale": max(float(each.std or 0), each.eps)}
-        case kinds.PercentileNormalizer():
+        case "PercentileNormalizer":
             return {"kind": "percentile", "low": each.pmin, "high": each.pmax, **share}
-        case kinds.Normalize(min_value=float(low), max_value=float(high)):
+        case "Normalize" if each.min_value is not None and each.max_value is not None:
+            low, high = each.min_value, each.max_value
             # scale to 0 ... 1 or to -1 ... 1 by fixed numbers
             middle, half = (low, high - low) if each.norm01 else ((low + high) / 2, (high - low) / 2)
             return {"kind": "fixed", "offset": middle, "scale": half, "clip": [0, 1] if each.norm01 else [-1, 1]}
-        case kinds.Normalize():
+        case "Normalize":
             if each.min_value is not None or each.max_value is not None:
                 notes.add("loaders.train.transformer.raw", "Normalize with one limit uses the extremes of the patch.")
             return {"kind": "minmax", "range": [0, 1] if each.norm01 else [-1, 1], **share, "per": "patch"}
     return {"kind": "minmax", **share, "per": "patch"}
 
 
-def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Value]:
+def _augmentations(phase: Values, lists: Lists, notes: _Notes) -> list[Value]:
     """The augmentations that the dialect itself uses, which are native ones; notes on the few that are its own."""
     key, builder = "loaders.train.transformer.raw", phase.slice_builder
     # the native rotation leaves out planes whose edges differ
     square = builder is not None and builder.patch_shape[1] == builder.patch_shape[2]
     entries: list[Value] = []
     for each in lists.raw:
-        match each:
-            case kinds.GaussianBlur3D():
+        match each.name:
+            case "GaussianBlur3D":
                 notes.add(key, f"{each.name}: the width is drawn from 0, in pixels of the finest axis.")
                 entries.append({"blur": {"sigma": each.sigma[1], "probability": each.execution_probability}})
                 continue
-            case kinds.AdditivePoissonNoise():
+            case "AdditivePoissonNoise":
                 notes.add(key, f"{each.name} is left out; native Poisson noise is that of counted photons.")
                 continue
-            case kinds.RandomRotate90() if not square:
+            case "RandomRotate90" if not square:
                 notes.add(key, f"{each.name}: only patches with equal edges y and x are rotated.")
         for native in augmentations([each]):
             if not isinstance(native, Scaling):
@@ -379,16 +377,14 @@ def _augmentations(phase: PhaseOptions, lists: Lists, notes: _Notes) -> list[Val
 # --- training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _Notes) -> Section:
+def _training(job: Job, phase: Values, trainer: Values, notes: _Notes) -> Section:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IgnoredKeyWarning)
         optimiser, schedule = native_optimiser(job.config["optimizer"]), native_schedule(job.config.get("lr_scheduler"))
     settings = schedule.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     if settings.get("name") == "ReduceLROnPlateau":
         notes.add("lr_scheduler.name", "ReduceLROnPlateau follows the validation score of the native job, not eval_metric.")
-    for key, default in (("resume", None), ("num_iterations", 1), ("num_epoch", 0), ("validate_iters", None)):
-        if getattr(trainer, key) != default:
-            notes.add(f"trainer.{key}", "has no counterpart and is left out.")
+    notes.of(trainer, "trainer")
     return {
         "epochs": trainer.max_num_epochs,
         "steps": trainer.max_num_iterations,
@@ -404,7 +400,7 @@ def _training(job: Job, phase: PhaseOptions, trainer: TrainerOptions, notes: _No
     }
 
 
-def _steps_per_epoch(job: Job, phase: PhaseOptions) -> dict[str, int]:
+def _steps_per_epoch(job: Job, phase: Values) -> dict[str, int]:
     """Native epochs leave out a last smaller batch unless their number of steps is given."""
     batch, builder = job.loaders.batch_size, phase.slice_builder
     if batch == 1 or builder is None or builder.name != "SliceBuilder":
@@ -417,7 +413,7 @@ def _steps_per_epoch(job: Job, phase: PhaseOptions) -> dict[str, int]:
     return {"steps_per_epoch": math.ceil(patches / batch)} if patches % batch and None not in volumes else {}
 
 
-def _validation_notes(job: Job, loaders: LoadersOptions, trainer: TrainerOptions, notes: _Notes) -> None:
+def _validation_notes(job: Job, loaders: Values, trainer: Values, notes: _Notes) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
     name = (job.config.get("eval_metric") or {}).get("name", "MeanIoU")
     notes.add("eval_metric", f"the best weights are those with the best native score of whole validation images, not the best {name}.")

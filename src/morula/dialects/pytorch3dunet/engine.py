@@ -14,8 +14,8 @@ from torch import Tensor
 
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
-from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.job import Job
+from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
 from morula.dialects.pytorch3dunet.prediction_output import WritableArray
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
@@ -23,7 +23,7 @@ from morula.dialects.pytorch3dunet.volumes import Array
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
 from morula.inference.plan import TilePlan, Tiles, plan_tiles
-from morula.inference.predict import predict
+from morula.inference.predict import Precision, predict
 from morula.nn.build import to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.weights import load_state_dict_file
@@ -122,7 +122,7 @@ class Engine:
                 "Compare the result with that of predictor.tiles: patch.",
             )
         options = self.job.predictor
-        precision = "fp32" if options.backend == "openvino" else options.precision  # openvino has its own precision
+        precision: Precision = "fp32" if options.backend == "openvino" else options.precision  # openvino has its own precision
         steps = predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device, precision=precision)
         for progress in steps:
             yield replace(progress, note=name)

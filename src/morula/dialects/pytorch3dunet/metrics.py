@@ -3,99 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveFloat
 from scipy.ndimage import label
 from torch import Tensor
 
 from morula.core.errors import DataError
-from morula.core.options import Options
-from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
+from morula.dialects.pytorch3dunet.keys import Section, table
 from morula.labels.size_filter import remove_small
 from morula.metrics.matching import accuracy, average_precision
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
 
 
-class MetricOptions(Options):
-    """Keys of every metric."""
+class MetricOptions(Section):
+    """Keys of every metric.
 
-    name: str = "MeanIoU"
-    """Name of the metric."""
+    Attributes:
+        compute: the score, from predictions NK(Z)YX and targets.
+        higher_is_better: whether higher is better.
+    """
 
-
-class DiceOptions(MetricOptions):
-    """Options of ``DiceCoefficient``."""
-
-    epsilon: PositiveFloat = 1e-6
-    """Smallest denominator."""
-    ignore_index: float | None = None
-    """Target value of voxels that are ignored."""
-
-
-class IoUOptions(MetricOptions):
-    """Options of ``MeanIoU``."""
-
-    skip_background: bool = True
-    """Leave out class 0 where the target holds class numbers."""
-    skip_channels: tuple[NonNegativeInt, ...] = ()
-    """Further classes to leave out, as in versions up to 1.8."""
-    ignore_index: float | None = None
-    """Target value of voxels that are ignored."""
-
-
-class ObjectOptions(MetricOptions):
-    """Options of all metrics of objects."""
-
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    """Thresholds of the predicted map; the best score counts."""
-    use_last_target: bool = False
-    """Read the labels from the last channel of the target instead of the first."""
-
-
-class RandOptions(ObjectOptions):
-    """Options of ``AdaptedRandError``."""
-
-    ignore_index: int | None = None
-    """Label whose voxels are ignored, as are those of label 0."""
-    input_channel: NonNegativeInt | None = None
-    """Channel of the boundary map; all are tried when left out."""
-    invert_pmaps: bool = True
-    """Whether objects are where the map is low."""
-
-
-class GenericRandOptions(ObjectOptions):
-    """Options of ``GenericAdaptedRandError``."""
-
-    use_last_target: bool = True
-    """Read the labels from the last channel of the target instead of the first."""
-    ignore_index: int | None = None
-    """Label whose voxels are ignored, as are those of label 0."""
-    input_channels: tuple[NonNegativeInt, ...]
-    """Channels to try."""
-    invert_channels: tuple[NonNegativeInt, ...] = ()
-    """Those of them that are high on boundaries."""
-
-
-class PrecisionOptions(ObjectOptions):
-    """Options of ``AveragePrecision`` and its relatives."""
-
-    min_instance_size: NonNegativeInt | None = None
-    """Objects of fewer voxels are left out on both sides."""
-    input_channel: NonNegativeInt = 0
-    """Channel of the prediction."""
-    metric: Literal["ap", "acc"] = "ap"
-    """Average over IoU 0.5 to 0.95, or the accuracy at 0.5."""
+    compute: ClassVar[Callable[[Any, np.ndarray, np.ndarray], float]]
+    higher_is_better: ClassVar[bool] = True
 
 
 _OF_INSTANCES = ("AdaptedRandError", "AveragePrecision", "Accuracy")
 """Metrics that also score label images, given as integers; the others always score maps."""
 
 Array: TypeAlias = np.ndarray | Tensor
-_Score: TypeAlias = Callable[[Any, np.ndarray, np.ndarray], float]
-"""Computes a score from the options of a metric, predictions NK(Z)YX and targets."""
 
 
 class Metric:
@@ -106,11 +43,10 @@ class Metric:
         higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
     """
 
-    def __init__(self, options: MetricOptions, score: _Score, higher_is_better: bool) -> None:
+    def __init__(self, options: MetricOptions) -> None:
         self.name = options.name
         self.options = options
-        self.higher_is_better = higher_is_better
-        self._score = score
+        self.higher_is_better = options.higher_is_better
 
     def __call__(self, prediction: Array, target: Array) -> float:
         """The score.
@@ -131,7 +67,7 @@ class Metric:
                 "metric.shapes_differ",
                 f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images",
             )
-        return self._score(self.options, predicted, true)
+        return self.options.compute(predicted, true)
 
 
 def build_metric(config: Mapping[str, Any] | None) -> Metric:
@@ -146,10 +82,9 @@ def build_metric(config: Mapping[str, Any] | None) -> Metric:
         >>> metric(np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]]), np.array([[[0, 1]]]))
         1.0
     """
-    config = {"name": "MeanIoU", **(config or {})}
-    kind = METRICS[take_name(config, METRICS, "eval_metric")]
-    options = read_section(kind.options, {**kind.defaults, **config}, "eval_metric", DEAD)
-    return Metric(options, kind.score, kind.higher_is_better)
+    options = METRICS.read({"name": "MeanIoU", **(config or {})}, "eval_metric")
+    assert isinstance(options, MetricOptions)
+    return Metric(options)
 
 
 # --- voxel by voxel ----------------------------------------------------------------------------------------------------------------------
@@ -159,7 +94,7 @@ def _counted(target: np.ndarray, ignore: float | None) -> np.ndarray:
     return np.ones(target.shape, bool) if ignore is None else target != ignore
 
 
-def _dice(options: DiceOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _dice(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     if target.shape != predicted.shape:
         raise DataError(
             "metric.shapes_differ",
@@ -171,7 +106,7 @@ def _dice(options: DiceOptions, predicted: np.ndarray, target: np.ndarray) -> fl
     return float((2 * (p * t).sum(axis=1) / np.maximum(size, options.epsilon)).mean())
 
 
-def _mean_iou(options: IoUOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _mean_iou(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     scores = []
     for prediction, truth in zip(predicted, target):
         pairs = [
@@ -189,7 +124,7 @@ def _mean_iou(options: IoUOptions, predicted: np.ndarray, target: np.ndarray) ->
     return float(np.mean(scores))
 
 
-def _masks(options: IoUOptions, prediction: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def _masks(options: Section, prediction: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Number, predicted mask, true mask and counted voxels of each class of one sample."""
     counted = _counted(truth, options.ignore_index)
     if truth.ndim == prediction.ndim:  # one mask per channel
@@ -213,13 +148,13 @@ def _iou(mask: np.ndarray, true: np.ndarray, counted: np.ndarray) -> float:
     return np.count_nonzero(mask & true & counted) / union if union else 1.0
 
 
-def _psnr(options: MetricOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _psnr(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     low, high = float(target.min()), float(target.max())
     width = high - low if max(-low, high) > 1 else (1.0 if low >= 0 else 2.0)
     return peak_signal_noise_ratio(target, predicted, data_range=width)
 
 
-def _mse(options: MetricOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _mse(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     return mean_squared_error(target, predicted)
 
 
@@ -230,7 +165,7 @@ def _mse(options: MetricOptions, predicted: np.ndarray, target: np.ndarray) -> f
 #   prediction --threshold--> mask --components--> objects --compare with the true labels--> score --best--> score of the sample
 
 
-def _true_labels(options: ObjectOptions, predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _true_labels(options: Section, predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The label images of the target, N(Z)YX int64."""
     if target.ndim == predicted.ndim:
         target = target[:, -1 if options.use_last_target else 0]
@@ -251,14 +186,14 @@ def _objects(channel: np.ndarray, thresholds: Sequence[float], *, inverted: bool
         yield label((channel > threshold) != inverted)[0]
 
 
-def _boundary_objects(options: ObjectOptions, channel: np.ndarray, *, inverted: bool = True) -> Iterator[np.ndarray]:
+def _boundary_objects(options: Section, channel: np.ndarray, *, inverted: bool = True) -> Iterator[np.ndarray]:
     """Objects of a boundary map, or the labels themselves where the metric scores label images and was given one."""
     if options.name in _OF_INSTANCES and channel.dtype.kind in "iub":
         return iter([channel])
     return _objects(channel, options.thresholds, inverted=inverted)
 
 
-def _rand(options: RandOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _rand(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
         channels = sample if options.input_channel is None else [_channel(sample, options.input_channel)]
         for channel in channels:
@@ -267,7 +202,7 @@ def _rand(options: RandOptions, predicted: np.ndarray, target: np.ndarray) -> fl
     return _lowest_rand(options, options.ignore_index, predicted, target, objects)
 
 
-def _generic_rand(options: GenericRandOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _generic_rand(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     def objects(sample: np.ndarray) -> Iterator[np.ndarray]:
         for number in options.input_channels:
             channel = _channel(sample, number)
@@ -277,7 +212,7 @@ def _generic_rand(options: GenericRandOptions, predicted: np.ndarray, target: np
 
 
 def _lowest_rand(
-    options: ObjectOptions,
+    options: Section,
     ignored: int | None,
     predicted: np.ndarray,
     target: np.ndarray,
@@ -295,7 +230,7 @@ def _lowest_rand(
     return float(np.mean(known)) if known else 0.0
 
 
-def _precision(options: PrecisionOptions, predicted: np.ndarray, target: np.ndarray) -> float:
+def _precision(options: Section, predicted: np.ndarray, target: np.ndarray) -> float:
     """Mean over the samples of the highest score."""
     scores = []
     for sample, truth in zip(predicted, _true_labels(options, predicted, target)):
@@ -321,33 +256,21 @@ def _precision_of(truth: np.ndarray, found: np.ndarray, metric: Literal["ap", "a
     return average_precision(truth, found) if metric == "ap" else accuracy(truth, found)
 
 
-class _Kind(NamedTuple):
-    """A metric by name: its options, how it is computed, whether higher is better, and defaults that differ from those of the options."""
-
-    options: type[MetricOptions]
-    score: _Score
-    higher_is_better: bool
-    defaults: Mapping[str, object] = {}
-
-
-_LAST: Mapping[str, object] = {"use_last_target": True}
-METRICS = {
-    "MeanIoU": _Kind(IoUOptions, _mean_iou, True),
-    "DiceCoefficient": _Kind(DiceOptions, _dice, True),
-    "AdaptedRandError": _Kind(RandOptions, _rand, False),
-    "BoundaryAdaptedRandError": _Kind(RandOptions, _rand, False, _LAST),
-    "GenericAdaptedRandError": _Kind(GenericRandOptions, _generic_rand, False),
-    "AveragePrecision": _Kind(PrecisionOptions, _precision, True),
-    "Accuracy": _Kind(PrecisionOptions, _precision, True, {"metric": "acc"}),
-    "BoundaryAveragePrecision": _Kind(PrecisionOptions, _precision, True, _LAST),
-    "BlobsAveragePrecision": _Kind(PrecisionOptions, _precision, True, {**_LAST, "thresholds": (0.4, 0.5, 0.6, 0.7, 0.8)}),
-    "BlobsBoundaryAveragePrecision": _Kind(PrecisionOptions, _precision, True, {**_LAST, "thresholds": (0.3, 0.4, 0.5, 0.6, 0.7)}),
-    "PSNR": _Kind(MetricOptions, _psnr, True),
-    "MSE": _Kind(MetricOptions, _mse, False),
-}
-DEAD = {
-    "threshold": "no version since 1.3 reads it. Write thresholds, a list.",
-    "use_first_input": "no version since 1.3 reads it. Write input_channel.",
-    "save_plots": "no version reads it.",
-    "plots_dir": "no version reads it.",
-}
+METRICS = table(
+    "eval_metric",
+    {
+        "MeanIoU": {"compute": _mean_iou},
+        "DiceCoefficient": {"compute": _dice},
+        "AdaptedRandError": {"compute": _rand},
+        "BoundaryAdaptedRandError": {"compute": _rand},
+        "GenericAdaptedRandError": {"compute": _generic_rand},
+        "AveragePrecision": {"compute": _precision},
+        "Accuracy": {"compute": _precision},
+        "BoundaryAveragePrecision": {"compute": _precision},
+        "BlobsAveragePrecision": {"compute": _precision},
+        "BlobsBoundaryAveragePrecision": {"compute": _precision},
+        "PSNR": {"compute": _psnr},
+        "MSE": {"compute": _mse},
+    },
+    base=MetricOptions,
+)

@@ -4,102 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from morula.core.errors import DataError, ModelError, OptionError
-from morula.core.options import Options, validated
-from morula.dialects.pytorch3dunet.ignored_keys import read_section, take_name
-from morula.nn.options import Block, Edge, OrderedUNetOptions, Probability, Resizing
+from morula.core.options import validated
+from morula.dialects.pytorch3dunet.keys import Section, table
+from morula.nn.options import Block, OrderedUNetOptions, Resizing
 from morula.nn.ordered_unet import OrderedUNet
 from morula.nn.weights import fill
 
-Upsample: TypeAlias = Literal["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"]
+UPSAMPLE = ("default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv")
 HEAD = "channels"
 
 
-class ModelOptions(Options):
-    """The section ``model``."""
+class NetworkSection(Section):
+    """Keys of every network.
 
-    name: str
-    """Class of the network."""
-    in_channels: PositiveInt
-    """Channels of the raw data."""
-    out_channels: PositiveInt
-    """Channels of the prediction."""
-    final_sigmoid: bool = True
-    """Sigmoid of each channel; otherwise softmax over the channels."""
-    is_segmentation: bool = True
-    """Whether there is a final activation."""
-    f_maps: PositiveInt | tuple[PositiveInt, ...] = 64
-    """Channels of the first level, which are doubled at each level, or the channels of each level."""
-    num_levels: PositiveInt | None = None
-    """Number of levels where `f_maps` is one number; 4, or 5 in residual networks, when left out."""
-    layer_order: str = "gcr"
-    """Layers of a convolution, one letter each."""
-    num_groups: PositiveInt | None = 8
-    """Groups of group normalisation."""
-    conv_padding: int | tuple[int, ...] = Field(1, validate_default=False)
-    """Padding of the convolutions outside residual blocks; 0 makes the output smaller."""
-    conv_upscale: int = 2
-    """Convolution of a block of the encoder that increases the channels: 1 or 2."""
-    upsample: Upsample | None = "default"
-    """How a level is resized to the next finer one."""
-    dropout_prob: Probability | tuple[Probability, Probability] = 0.1
-    """Share of values that the layers d and D drop; two numbers for the two convolutions of a block."""
-    kernels: PositiveInt | tuple[Edge, ...] = 3
-    """Kernel edges, one entry per level (not in the original)."""
-    pools: PositiveInt | tuple[Edge, ...] = 2
-    """Pooling factors, one entry per pooling (not in the original)."""
+    Attributes:
+        ndim: number of spatial axes.
+        block: kind of its blocks.
+        levels: number of levels where the job states none.
+    """
 
-    @field_validator("conv_padding")
-    @classmethod
-    def _not_negative(cls, padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
-        if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
-            raise OptionError("model.conv_padding", "must not be negative")
-        return padding
-
-    @field_validator("conv_upscale")
-    @classmethod
-    def _first_or_second(cls, number: int) -> int:
-        if number not in (1, 2):
-            raise OptionError("model.conv_upscale", "must be 1 or 2, because a block has two convolutions")
-        return number
-
-    @field_validator("f_maps")
-    @classmethod
-    def _two_levels(cls, features: int | tuple[int, ...]) -> int | tuple[int, ...]:
-        if isinstance(features, tuple) and len(features) < 2:
-            raise OptionError("model.levels", "a U-Net has at least two levels", remedy="Write the channels of each level.")
-        return features
+    ndim: ClassVar[int]
+    block: ClassVar[Block]
+    levels: ClassVar[int]
 
 
-class _Class(NamedTuple):
-    ndim: int
-    block: Block
-    levels: int
+def _not_negative(model: Section) -> None:
+    padding = model.conv_padding
+    if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
+        raise OptionError("model.conv_padding", "must not be negative", key="conv_padding", value=padding)
 
 
-CLASSES = {
-    "UNet3D": _Class(3, "double", 4),
-    "ResidualUNet3D": _Class(3, "residual", 5),
-    "ResidualUNetSE3D": _Class(3, "residual_se", 5),
-    "UNet2D": _Class(2, "double", 4),
-    "ResidualUNet2D": _Class(2, "residual", 5),
-    "ResidualUNetSE2D": _Class(2, "residual_se", 5),
-}
-DEAD = {
-    "conv_kernel_size": "the original never reads it from a job file. Write kernels for kernels of another size.",
-    "pool_kernel_size": "the original never reads it from a job file. Write pools for poolings of another size.",
-    "pool_type": "the original never reads it from a job file; levels are pooled by their maximum.",
-    "se_module": "the original never reads it from a job file; squeeze and excitation is applied to channels and to voxels.",
-    "basic_module": "the name of the network sets it.",
-    "is3d": "the name of the network sets it.",
-    "testing": "only versions before 1.3 read it.",
-}
+def _first_or_second(model: Section) -> None:
+    if model.conv_upscale not in (1, 2):
+        rule = "must be 1 or 2, because a block has two convolutions"
+        raise OptionError("model.conv_upscale", rule, key="conv_upscale", value=model.conv_upscale)
+
+
+def _two_levels(model: Section) -> None:
+    if isinstance(model.f_maps, tuple) and len(model.f_maps) < 2:
+        remedy = "Write the channels of each level."
+        raise OptionError("model.levels", "a U-Net has at least two levels", key="f_maps", value=model.f_maps, remedy=remedy)
+
+
+NetworkSection.rules = (_not_negative, _first_or_second, _two_levels)
+NETWORKS = table("model", {}, NetworkSection)
 
 
 class Model(nn.Module):
@@ -188,12 +142,10 @@ def build_model(config: Mapping[str, object]) -> Model:
         >>> tuple(model(torch.zeros(1, 1, 33, 50)).shape)
         (1, 2, 33, 50)
     """
-    kind = CLASSES[take_name(config, CLASSES, "model")]
-    section = read_section(ModelOptions, config, "model", DEAD)
-    options = _network_options(section, kind)
-    network = OrderedUNet(options, ndim=kind.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
+    section = _read(config)
+    network = OrderedUNet(_network_options(section), ndim=section.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
     activation: Literal["sigmoid", "softmax", "linear"] = "sigmoid" if section.final_sigmoid else "softmax"
-    return Model(network, activation if section.is_segmentation else "linear", _padding(section, kind))
+    return Model(network, activation if section.is_segmentation else "linear", _padding(section))
 
 
 def network_options(config: Mapping[str, object]) -> OrderedUNetOptions:
@@ -203,11 +155,16 @@ def network_options(config: Mapping[str, object]) -> OrderedUNetOptions:
         UnknownNameError: for a network that does not exist.
         OptionError: for a value that breaks a rule.
     """
-    kind = CLASSES[take_name(config, CLASSES, "model")]
-    return _network_options(read_section(ModelOptions, config, "model", DEAD), kind)
+    return _network_options(_read(config))
 
 
-def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
+def _read(config: Mapping[str, object]) -> NetworkSection:
+    section = NETWORKS.read(config, "model")
+    assert isinstance(section, NetworkSection)
+    return section
+
+
+def _network_options(section: NetworkSection) -> OrderedUNetOptions:
     if "g" in section.layer_order and section.num_groups is None:
         raise OptionError(
             "model.num_groups",
@@ -216,15 +173,15 @@ def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
         )
     features = section.f_maps
     if isinstance(features, int):
-        levels = section.num_levels or kind.levels
+        levels = section.num_levels or section.levels
         if levels < 2:
             raise OptionError("model.levels", f"model.num_levels is {levels}; a U-Net has at least two levels")
         features = tuple(features * 2**level for level in range(levels))
     # residual networks add the two branches of a level, the others concatenate them
-    upsample, join = _upsampling(section, kind.block)
+    upsample, join = _upsampling(section)
     settings = {
         "features": features,
-        "block": kind.block,
+        "block": section.block,
         "order": section.layer_order,
         "groups": section.num_groups or 1,
         "dropout": section.dropout_prob,
@@ -237,10 +194,10 @@ def _network_options(section: ModelOptions, kind: _Class) -> OrderedUNetOptions:
     return validated(OrderedUNetOptions, settings, "model")
 
 
-def _upsampling(section: ModelOptions, block: Block) -> tuple[Resizing, Literal["concatenate", "add"]]:
+def _upsampling(section: NetworkSection) -> tuple[Resizing, Literal["concatenate", "add"]]:
     match section.upsample:
         case "default":
-            return ("nearest", "concatenate") if block == "double" else ("stretch", "add")
+            return ("nearest", "concatenate") if section.block == "double" else ("stretch", "add")
         case "deconv":
             return "stretch", "concatenate"
         case "linear" | "bilinear" | "trilinear":
@@ -252,23 +209,23 @@ def _upsampling(section: ModelOptions, block: Block) -> tuple[Resizing, Literal[
                 raise OptionError(
                     "model.upsample",
                     "model.upsample is none, but pooled levels must be resized; the original fails here too",
-                    remedy=f"Use one of {', '.join(get_args(Upsample)[:-1])}.",
+                    remedy=f"Use one of {', '.join(UPSAMPLE)}.",
                 )
             return "nearest", "concatenate"
 
 
-def _padding(section: ModelOptions, kind: _Class) -> tuple[int, ...] | None:
+def _padding(section: NetworkSection) -> tuple[int, ...] | None:
     given = section.conv_padding
-    if "conv_padding" not in section.model_fields_set or kind.block != "double":  # residual blocks must keep the size
+    if "conv_padding" not in section.model_fields_set or section.block != "double":  # residual blocks must keep the size
         return None
-    padding = given if isinstance(given, tuple) else (given,) * kind.ndim
-    if len(padding) != kind.ndim:
+    padding = given if isinstance(given, tuple) else (given,) * section.ndim
+    if len(padding) != section.ndim:
         raise OptionError(
             "model.conv_padding",
-            f"model.conv_padding is {list(padding)}, but the network has {kind.ndim} axes",
+            f"model.conv_padding is {list(padding)}, but the network has {section.ndim} axes",
             remedy="Write one number per axis.",
         )
-    return None if padding == (1,) * kind.ndim else padding
+    return None if padding == (1,) * section.ndim else padding
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------------------------------

@@ -6,58 +6,19 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, create_model
-
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.core.options import Options
-from morula.dialects.pytorch3dunet.ignored_keys import read_section
+from morula.dialects.pytorch3dunet.keys import Section, table
 from morula.training.options import SGD, Adam, AdamW, Constant, Optimiser, Schedule, TorchOptimiser, TorchSchedule
 
 LEAST_RATE = 1e-6
 """Learning rate below which `ReduceLROnPlateau` ends the training, as in the original."""
 
 
-class OptimizerOptions(Options):
-    """Keys of every optimiser."""
-
-    name: str = "Adam"
-    """Class of torch.optim."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Learning rate."""
-    weight_decay: float = Field(0.0, ge=0)
-    """L2 penalty of the weights."""
+OPTIMIZERS = table("optimizer", {})
 
 
-_BETAS = {"betas": (0.9, 0.999)}
-# the arguments that the original reads from a job file, with its defaults
-_ARGUMENTS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("Adam", "AdamW", "Adamax", "RAdam"), _BETAS),
-    "NAdam": {**_BETAS, "momentum_decay": 4e-3},
-    "Adadelta": {"rho": 0.9},
-    "Adagrad": {"lr_decay": 0.0},
-    "RMSprop": {"alpha": 0.99},
-    "Rprop": {"etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)},
-    "SGD": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},
-}
-_TYPES: dict[type, Any] = {tuple: tuple[float, float], float: float, bool: bool}
-OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
-    name: create_model(  # type: ignore[call-overload]
-        f"{name}Options",
-        __base__=OptimizerOptions,
-        __doc__=f"Options of ``{name}``.",
-        **{key: (_TYPES[type(value)], Field(value, description=f"Argument of torch.optim.{name}.")) for key, value in given.items()},
-    )
-    for name, given in _ARGUMENTS.items()
-}
-DEAD = {
-    "lr": "write learning_rate.",
-    "eps": "the original never reads it from a job file.",
-    "amsgrad": "the original never reads it from a job file.",
-}
-
-
-def optimizer_options(config: Mapping[str, object]) -> type[OptimizerOptions]:
+def optimizer_options(config: Mapping[str, object]) -> type[Section]:
     """Options of the optimiser in the section ``optimizer``.
 
     Raises:
@@ -71,8 +32,7 @@ def optimizer_options(config: Mapping[str, object]) -> type[OptimizerOptions]:
         raise OptionError("optimiser.cannot_train", CANNOT_TRAIN[name], key="optimizer.name", value=name, remedy="Use Adam.")
     if name not in OPTIMIZERS:
         rule = f"must be one of {', '.join(OPTIMIZERS)} (the original would silently train with Adam)"
-        remedy = did_you_mean(name, list(OPTIMIZERS)).strip()
-        raise OptionError("optimiser.unknown", rule, key="optimizer.name", value=name, remedy=remedy)
+        raise OptionError("optimiser.unknown", rule, key="optimizer.name", value=name, remedy=OPTIMIZERS.nearest(name))
     return OPTIMIZERS[name]
 
 
@@ -87,7 +47,7 @@ def native_optimiser(config: Mapping[str, object]) -> Optimiser:
         >>> native_optimiser({"learning_rate": 2e-4, "weight_decay": 1e-5}).kind
         'adam'
     """
-    section = read_section(optimizer_options(config), config, "optimizer", DEAD)
+    section = optimizer_options(config).read(config, "optimizer")
     rule: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
     given = section.model_dump(exclude={"name", "learning_rate", "weight_decay"})
     # the native classes of these three have options of their own; all others go through torch

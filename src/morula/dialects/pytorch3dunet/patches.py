@@ -21,19 +21,15 @@ from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.intensity import Distribution
 from morula.data.patches import change_of_scale
 from morula.data.sampling import centred
-from morula.dialects.pytorch3dunet.augment import Statistics, augmentations, encoded, moves
-from morula.dialects.pytorch3dunet.loaders import LoadersOptions, PhaseOptions, SliceBuilderOptions, TransformerOptions
+from morula.dialects.pytorch3dunet.keys import Section
+from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Lists, parsed, spline_order
+from morula.dialects.pytorch3dunet.targets import encoded
+from morula.dialects.pytorch3dunet.transforms import Lists, Statistics, Transform, augmentations, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.volumes import Array, Volume, open_volumes
 
 UNIT = (1.0, 1.0, 1.0)  # as in the original, all lengths are in voxels
 _MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
-
-
-def parse_lists(options: TransformerOptions) -> Lists:
-    """The transforms of a phase, which were checked with the job."""
-    return Lists(*(tuple(parsed(each) for each in entries) for entries in (options.raw, options.label, options.weight)))
 
 
 def measure(raw: Array) -> Statistics:
@@ -88,7 +84,7 @@ class Patches:
 
     @cached_property
     def _moves(self) -> list[AnyAugmentation]:
-        return moves(self.lists.raw)
+        return augmentations([each for each in self.lists.raw if each.role == "spatial"])
 
     @cached_property
     def _held(self) -> list[tuple[Array, tuple[Array, ...], Array | None]]:
@@ -154,7 +150,7 @@ class Patches:
         The augmentations are drawn in the order of the list, from the stream that native jobs use, so that a converted job draws the same.
         """
         place = self._rng(*number, 0)
-        crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
+        crop = next((each for each in self.lists.raw if each.role == "crop"), None)
         if crop is not None:
             # the crop comes first, whatever its place in the list: it sets the shape that all other transforms see
             region = _cropped(region, crop, place)
@@ -180,7 +176,7 @@ def _joined(targets: Sequence[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(whole, np.float32 if whole.dtype.kind == "f" else np.int64)
 
 
-def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
+def _cropped(region: Region, crop: Transform, rng: np.random.Generator) -> Region:
     start, stop = list(region.start), list(region.stop)
     for axis, edge in zip((1, 2), crop.size, strict=True):
         n = region.shape[axis]
@@ -235,7 +231,7 @@ def _plain(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int32 if small else np.int64, copy=False)
 
 
-def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
+def build_patches(loaders: Section, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
     """The patches of a phase.
 
     Args:
@@ -248,7 +244,7 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
         DataError: when files do not match each other, or no patch is left.
         MissingFileError: when a file is missing.
     """
-    phase: PhaseOptions = getattr(loaders, name)
+    phase: Section = getattr(loaders, name)
     volumes = open_volumes(loaders, name, weights=weights)
     channels = sorted({volume.raw.shape[0] for volume in volumes})
     if len(channels) > 1:
@@ -260,7 +256,8 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
     grids = []
     for volume in volumes:
         # without a slice builder a patch is the whole image
-        options = phase.slice_builder or SliceBuilderOptions(patch_shape=volume.shape, stride_shape=volume.shape, skip_shape_check=True)
+        whole = {"patch_shape": volume.shape, "stride_shape": volume.shape, "skip_shape_check": True}
+        options = phase.slice_builder or SliceBuilderOptions.model_validate(whole)
         grids.append(build_slices(volume.shape, options, volume.labels[0] if volume.labels else None, name=volume.name))
     return Patches(
         volumes,

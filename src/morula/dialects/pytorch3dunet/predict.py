@@ -17,15 +17,13 @@ from morula.core.errors import FileWriteError, JobError, MorulaError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
 from morula.core.outputs import Destination, check_outputs
-from morula.dialects.pytorch3dunet.augment import Scaling, Statistics, values
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
-from morula.dialects.pytorch3dunet.loaders import FileOptions
+from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.metrics import build_metric
-from morula.dialects.pytorch3dunet.patches import measure, parse_lists
+from morula.dialects.pytorch3dunet.patches import measure
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
-from morula.dialects.pytorch3dunet.predictor import PredictorOptions
-from morula.dialects.pytorch3dunet.transforms import Transform
+from morula.dialects.pytorch3dunet.transforms import Scaling, Statistics, Transform, parse_lists, values
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
@@ -158,9 +156,9 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     return opened, warnings
 
 
-def _own_output(place: str | FileOptions, places: Sequence[str | FileOptions]) -> bool:
+def _own_output(place: str | Section, places: Sequence[str | Section]) -> bool:
     """Whether a file is the prediction of another file in the list, from an earlier run."""
-    if isinstance(place, FileOptions) or not stem_of(place).endswith(SUFFIX):
+    if not isinstance(place, str) or not stem_of(place).endswith(SUFFIX):
         return False
     source = stem_of(place).removesuffix(SUFFIX)
     return any(isinstance(each, str) and Path(each).parent == Path(place).parent and stem_of(each) == source for each in places)
@@ -228,7 +226,7 @@ def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> 
     return scale
 
 
-def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, overwrite: bool) -> Path:
+def write_image(output: Path, values: np.ndarray, options: Section, *, overwrite: bool) -> Path:
     """Probabilities KZYX of one image without axes of length 1, and its connected objects as ``segmentation``, into one file.
 
     Raises:

@@ -7,16 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
-from morula.dialects.pytorch3dunet.predictor import PredictorOptions
+from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.volumes import Array
 
 CHUNK = 64  # longest edge of a chunk in a file, voxels
 
 
-def layout(options: PredictorOptions, channels: int, shape: Sequence[int]) -> tuple[tuple[int, ...], str, str]:
+def layout(options: Section, channels: int, shape: Sequence[int]) -> tuple[tuple[int, ...], str, str]:
     """Shape, data type and axes of the output data set.
 
     Examples:
+        >>> from morula.dialects.pytorch3dunet.sections import PredictorOptions
         >>> layout(PredictorOptions(), 2, (8, 64, 64))
         ((2, 8, 64, 64), 'float32', 'CZYX')
         >>> layout(PredictorOptions(save_segmentation=True), 2, (8, 64, 64))
@@ -63,7 +64,7 @@ class WritableArray(Protocol):
 class Sink:
     """Takes channels KZYX box by box and writes the classes or the chosen channel to an array with the shape of `layout`."""
 
-    def __init__(self, target: WritableArray, options: PredictorOptions, channels: int, shape: Sequence[int]) -> None:
+    def __init__(self, target: WritableArray, options: Section, channels: int, shape: Sequence[int]) -> None:
         self.shape = (channels, *shape)
         self._target, self._options = target, options
 
@@ -76,7 +77,7 @@ class Sink:
 
 
 def class_scores(
-    options: PredictorOptions, prediction: Array, truth: Array, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
+    options: Section, prediction: Array, truth: Array, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
 ) -> list[float]:
     """Score of each class: of probabilities with Dice, of decisions with the intersection over union; NaN where a class is absent.
 
@@ -93,7 +94,7 @@ def class_scores(
     return found
 
 
-def _pairs(options: PredictorOptions, prediction: Array, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(options: Section, prediction: Array, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Predicted and true mask of each class. Class 0 of several is the background, unless the truth has one mask per channel."""
     one = options.prediction_channel
     masks = len(truth) == channels > 1

@@ -18,7 +18,7 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.region import Region, blocks
 from morula.data.sampling import Grid
-from morula.dialects.pytorch3dunet.loaders import SliceBuilderOptions
+from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.volumes import Array
 
 _BLOCK = 2**22  # voxels that are read together
@@ -29,6 +29,7 @@ class PatchGrid:
     """The boxes of a grid, or those numbered in `kept` (numbers in the order z, y, x).
 
     Examples:
+        >>> from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions
         >>> grid = PatchGrid.of((4, 10, 6), SliceBuilderOptions(patch_shape=(2, 4, 6), stride_shape=(2, 4, 6), skip_shape_check=True))
         >>> len(grid), grid[4].start
         (6, (2, 4, 0))
@@ -38,7 +39,7 @@ class PatchGrid:
     kept: np.ndarray | None = None
 
     @classmethod
-    def of(cls, shape: Sequence[int], options: SliceBuilderOptions) -> PatchGrid:
+    def of(cls, shape: Sequence[int], options: Section) -> PatchGrid:
         """All patches of a volume (Z, Y, X)."""
         return cls(Grid(Region.whole(shape), options.patch_shape, options.stride_shape))
 
@@ -51,7 +52,7 @@ class PatchGrid:
         return self.grid[index if self.kept is None else int(self.kept[index])]
 
 
-def build_slices(shape: Sequence[int], options: SliceBuilderOptions, labels: Array | None = None, *, name: str = "the volume") -> PatchGrid:
+def build_slices(shape: Sequence[int], options: Section, labels: Array | None = None, *, name: str = "the volume") -> PatchGrid:
     """The patches of a volume (Z, Y, X); with `labels` (CZYX, may be lazy), those that the slice builder keeps.
 
     Raises:

@@ -16,6 +16,7 @@ from morula.core.manifest import recording
 from morula.core.outputs import Destination, check_apart
 from morula.dialects.pytorch3dunet.check import target_warnings
 from morula.dialects.pytorch3dunet.job import Job, read_job
+from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, set_aside, write_outputs
 from morula.jobs.run_folder import RunFolder, checksum
@@ -96,7 +97,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         resume = begin(prepared)
     else:  # the first process writes the state; the others read it
         resume = prepared.state is not None or prepared.trainer.num_iterations > 1 or prepared.trainer.num_epoch > 0
-    board = Board(prepared.board_folder, prepared.trainer.tensorboard_formatter)
+    board = Board(prepared.board_folder, prepared.trainer.tensorboard_formatter or FormatterOptions())
     events = fit(
         prepared.network,
         prepared.watcher.loss,

@@ -28,8 +28,8 @@ from morula.core.errors import ModelError, TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Warned
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
-from morula.dialects.pytorch3dunet.ignored_keys import IgnoredKeyWarning
-from morula.dialects.pytorch3dunet.job import Job, TrainerOptions
+from morula.dialects.pytorch3dunet.job import Job
+from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning, Section
 from morula.dialects.pytorch3dunet.losses import Loss, build_loss
 from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
@@ -166,7 +166,7 @@ class Prepared:
     """
 
     job: Job
-    trainer: TrainerOptions
+    trainer: Section
     network: Network
     loaders: Loaders
     watcher: Watcher
@@ -254,7 +254,7 @@ def _check_channels(job: Job, patches: Patches) -> None:
         )
 
 
-def _training(job: Job, trainer: TrainerOptions, seed: int) -> Training:
+def _training(job: Job, trainer: Section, seed: int) -> Training:
     """Options of the native loop."""
     several = job.plain.device in (None, "cuda") and torch.cuda.device_count() > 1
     return Training(

@@ -1,354 +1,273 @@
-"""The transforms of pytorch-3dunet under their names in job files: the options of each. Needs no torch."""
+"""The transforms of pytorch-3dunet under their names in job files, as native augmentations. Needs no torch.
+
+The original gives raw data and labels the same random numbers by seeding one generator per list. Here the random part is drawn once::
+
+    list raw --> augmentations --draw--> warp, orientation, intensities --apply--> raw data
+                                              |        |
+                                              +--------+--------------> labels, weights --> targets
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from morula.core.errors import OptionError, UnknownNameError
-from morula.core.family import did_you_mean
-from morula.core.options import Options
+from morula.core.orientation import Orientation
+from morula.data.augment.affine import Rotate, RotateOptions
+from morula.data.augment.base import AnyAugmentation, AnyIntensity, AugmentationOptions, Intensity, draw
+from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
+from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
+from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions
+from morula.data.augment.orient import Flip, FlipOptions, Rotate90, Rotate90Options
+from morula.data.normalise import MinMax, PatchNormalisation, Percentile, ZScore
+from morula.dialects.pytorch3dunet.keys import Section, table
 
 Pair: TypeAlias = tuple[float, float]
-Plane: TypeAlias = tuple[Annotated[int, Field(ge=0, le=2)], Annotated[int, Field(ge=0, le=2)]]
-Chance = Annotated[float, Field(ge=0, le=1)]
-Offsets: TypeAlias = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-
-
 Role = Literal["spatial", "crop", "values", "labels"]
+Scale: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""A normalisation of a patch CZYX."""
 
 
-class Transform(Options):
-    """Keys of every transform."""
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of the intensities of a whole volume, for ``global_normalization``."""
+
+    mean: float
+    std: float
+    percentile: Callable[[float], float]
+
+
+class Transform(Section):
+    """Keys of every transform.
+
+    Attributes:
+        role: whether it moves voxels, crops, changes values, or makes targets from labels.
+        scaling: the normalisation of a patch, by the statistics of the whole volume where there are some.
+        augmentation: the native augmentation, where it is random.
+    """
 
     role: ClassVar[Role] = "values"
-    """Whether it moves voxels, crops, changes values, or makes targets from labels."""
-    name: str
-    """Name of the transform."""
+    scaling: ClassVar[Callable[[Transform, Statistics | None], Scale] | None] = None
+    augmentation: ClassVar[Callable[[Transform], AnyAugmentation] | None] = None
 
+    def __reduce__(self) -> tuple[object, ...]:  # classes that a table makes have no module to be imported from
+        return parsed, (self.model_dump(),)
 
-class RandomTransform(Transform):
-    """A transform that is applied to some of the patches."""
 
-    execution_probability: Chance = 0.1
-    """Share of the patches that are changed."""
+# --- normalisation -----------------------------------------------------------------------------------------------------------------------
 
 
-class Target(Transform):
-    """A transform that makes channels from labels."""
+def _fixed(offset: float, scale: float) -> Scale:
+    return lambda patch: ((patch - offset) / scale).astype(np.float32)
 
-    role = "labels"
-    append_label: bool = False
-    """Append the labels as the last channel."""
 
+def _per_patch(options: ZScore | Percentile | MinMax, eps: float = 1e-10) -> Scale:
+    return PatchNormalisation((), (), options=options, eps=eps).apply
 
-class IgnoringTarget(Target):
-    """A target that keeps one label."""
 
-    ignore_index: int | None = None
-    """Label that is kept as it is in the target, for the loss to ignore."""
+def _together(each: Transform) -> Literal["each", "together"]:
+    return "each" if each.channelwise else "together"
 
 
-class BoundaryTarget(IgnoringTarget):
-    """A target with boundaries."""
+def _standardized(each: Transform, statistics: Statistics | None) -> Scale:
+    if each.mean is not None:
+        return _fixed(each.mean, max(each.std, each.eps))
+    if statistics is not None:
+        return _fixed(statistics.mean, max(statistics.std, each.eps))
+    return _per_patch(ZScore(channels=_together(each)), each.eps)
 
-    mode: Literal["thick", "inner", "outer"] = "thick"
-    """Side of the objects on which boundaries are."""
-    foreground: bool = False
-    """Put the mask of objects in front as the first channel."""
 
+def _between_percentiles(each: Transform, statistics: Statistics | None) -> Scale:
+    if statistics is None:
+        return _per_patch(Percentile(low=each.pmin, high=each.pmax, channels=_together(each)), each.eps)
+    low, high = statistics.percentile(each.pmin), statistics.percentile(each.pmax)
+    return _fixed(low, high - low + each.eps)
 
-class Standardize(Transform):
-    """Mean 0 and standard deviation 1."""
 
-    eps: float = 1e-10
-    """Smallest standard deviation."""
-    mean: float | None = None
-    """Mean to use instead of that of the patch."""
-    std: float | None = None
-    """Standard deviation to use instead of that of the patch."""
-    channelwise: bool = False
-    """Normalise each channel separately."""
+def _between_extremes(each: Transform, statistics: Statistics | None) -> Scale:
+    def scale(patch: np.ndarray) -> np.ndarray:
+        low = float(patch.min()) if each.min_value is None else each.min_value
+        high = float(patch.max()) if each.max_value is None else each.max_value
+        share = np.clip(_fixed(low, high - low + each.eps)(patch), 0, 1)
+        return share if each.norm01 else 2 * share - 1
 
-    @model_validator(mode="after")
-    def _both(self) -> Standardize:
-        if (self.mean is None) != (self.std is None):
-            raise OptionError("transform.mean_and_std", "mean and std are used together", remedy="Give both or none.")
-        return self
+    return scale
 
 
-class PercentileNormalizer(Transform):
-    """Map two percentiles to 0 and 1."""
+def _to_tensor(each: Transform, statistics: Statistics | None) -> Scale:
+    return _per_patch(MinMax(channels="together")) if each.normalize else lambda patch: patch
 
-    pmin: float = Field(1.0, ge=0, le=100)
-    """Percentile that becomes 0."""
-    pmax: float = Field(99.6, ge=0, le=100)
-    """Percentile that becomes 1."""
-    channelwise: bool = False
-    """Normalise each channel separately."""
-    eps: float = 1e-10
-    """Added to the difference of the two."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> PercentileNormalizer:
-        if self.pmin >= self.pmax:
-            raise OptionError("transform.percentiles", f"pmin must be below pmax, but they are {self.pmin:g} and {self.pmax:g}")
-        return self
+# --- random changes ----------------------------------------------------------------------------------------------------------------------
 
 
-class Normalize(Transform):
-    """Map the lowest value to -1 and the highest to 1."""
+class QuarterTurn(Rotate90):
+    """0 to 3 rotations by 90 degrees about z, equally likely. Where the edges y and x differ, the rotated region is read."""
 
-    min_value: float | None = None
-    """Lowest value, instead of that of the patch."""
-    max_value: float | None = None
-    """Highest value, instead of that of the patch."""
-    norm01: bool = False
-    """Map to 0 and 1 instead of -1 and 1."""
-    eps: float = 1e-10
-    """Added to the difference of the two."""
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
+        """See `Augmentation.draw`."""
+        # a square shape, because every rotation is allowed: the patch reads the region that has its shape afterwards
+        return super().draw(rng, (1, shape[-1], shape[-1]), spacing)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Normalize:
-        if self.min_value is not None and self.max_value is not None and self.min_value >= self.max_value:
-            raise OptionError(
-                "transform.limits", f"min_value must be below max_value, but they are {self.min_value:g} and {self.max_value:g}"
-            )
-        return self
 
+class Scaling(Intensity[AugmentationOptions]):
+    """Normalises values; nothing is random."""
 
-class RandomFlip(Transform):
-    """Flip along axes."""
+    name = "scaling"
 
-    role = "spatial"
-    axis_prob: Chance = 0.5
-    """Probability of each axis to stay as it is."""
+    def __init__(self, function: Scale) -> None:
+        super().__init__(AugmentationOptions(probability=1.0))
+        self.function = function
 
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[()]:
+        """See `Augmentation.draw`."""
+        return ()
 
-class RandomRotate90(Transform):
-    """Rotate about z by multiples of 90 degrees."""
+    def apply(self, image: np.ndarray, record: tuple[()], spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        return self.function(image)
 
-    role = "spatial"
 
+class Varying(Intensity[AugmentationOptions]):
+    """Changes values by a strength drawn uniformly between two numbers; noise uses a seed that is drawn with it."""
 
-class RandomRotate(Transform):
-    """Rotate by any angle."""
+    name = "varying"
 
-    role = "spatial"
-    angle_spectrum: float = Field(30, gt=0, le=180)
-    """Largest angle in degrees, in both directions."""
-    axes: tuple[Plane, ...] = Field(((1, 0), (2, 1), (2, 0)), min_length=1)
-    """Planes, one of which is drawn."""
-    mode: str = "reflect"
-    """Values beyond the volume. They are its mirror image here, whatever is written."""
-    order: int | None = Field(None, ge=0, le=5)
-    """Interpolation: 0 takes the nearest voxel, 1 is linear, 2 to 5 are splines. Left out: nearest for labels, linear for others."""
+    def __init__(self, function: Callable[[np.ndarray, float, int], np.ndarray], between: Pair, probability: float) -> None:
+        super().__init__(AugmentationOptions(probability=probability))
+        self.function, self.between = function, between
 
-    @field_validator("axes")
-    @classmethod
-    def _planes(cls, axes: tuple[Plane, ...]) -> tuple[Plane, ...]:
-        if any(a == b for a, b in axes):
-            raise OptionError("transform.axes", "a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1]")
-        return axes
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, int] | None:
+        """See `Augmentation.draw`."""
+        return (float(rng.uniform(*self.between)), int(rng.integers(2**63))) if self.happens(rng) else None
 
+    def apply(self, image: np.ndarray, record: tuple[float, int], spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        return self.function(image, *record)
 
-class RandomContrast(RandomTransform):
-    """Scale values about a fixed one, and clip to -1 ... 1."""
 
-    alpha: Pair = (0.5, 1.5)
-    """Smallest and largest factor."""
-    mean: float = 0.0
-    """Value that stays as it is."""
+def _blurred(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
+    # the original calls skimage.filters.gaussian, which repeats the border values
+    return np.stack([gaussian_filter(channel, sigma, mode="nearest") for channel in patch])
 
 
-class RandomGammaCorrection(RandomTransform):
-    """Scale to 0 ... 1 and raise to a power."""
+def _with_poisson(patch: np.ndarray, mean: float, seed: int) -> np.ndarray:
+    # the noise does not depend on the values, unlike that of a camera
+    return patch + np.random.default_rng(seed).poisson(mean, patch.shape).astype(np.float32)
 
-    gamma: Pair = (0.5, 1.5)
-    """Smallest and largest exponent."""
 
+def _flip(each: Transform) -> Flip:
+    # axis_prob is the probability that an axis is not flipped
+    return Flip(FlipOptions(probability=1 - each.axis_prob))
 
-class ElasticDeformation(RandomTransform):
-    """Smooth random deformation."""
 
-    role = "spatial"
-    spline_order: int = Field(ge=0, le=5)
-    """Interpolation: 0 takes the nearest voxel (for labels), 1 is linear, 2 to 5 are splines."""
-    alpha: float = Field(2000, ge=0)
-    """Factor of the smoothed noise that is the displacement."""
-    sigma: float = Field(50, gt=0)
-    """Standard deviation of the Gaussian that smooths it, in voxels."""
-    apply_3d: bool = True
-    """Whether voxels move along z too."""
+def _quarter_turn(each: Transform) -> QuarterTurn:
+    return QuarterTurn(Rotate90Options(plane="yx"))
 
 
-class CropToFixed(Transform):
-    """Crop each plane to a fixed size; smaller planes are extended by their mirror image."""
+def _rotation(each: Transform) -> Rotate:
+    about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is not in the plane
+    return Rotate(RotateOptions.model_validate({"probability": 1.0, "degrees": each.angle_spectrum, "about": about}))
 
-    role = "crop"
-    size: tuple[PositiveInt, PositiveInt] = (256, 256)
-    """Edges (y, x) in voxels."""
-    centered: bool = False
-    """Crop the middle instead of a random part."""
 
+def _elastic(each: Transform) -> ElasticNoise:
+    axes = "zyx" if each.apply_3d else "yx"
+    return ElasticNoise(ElasticNoiseOptions(alpha=each.alpha, sigma=each.sigma, axes=axes, probability=each.execution_probability))
 
-class GaussianBlur3D(RandomTransform):
-    """Gaussian blur."""
 
-    sigma: Pair = (0.1, 2.0)
-    """Smallest and largest standard deviation, in voxels."""
-    execution_probability: Chance = 0.5
-    """Share of the patches that are changed."""
+def _contrast(each: Transform) -> Contrast:
+    low, high = each.alpha
+    # the original assumes values that were normalised to -1 ... 1
+    return Contrast(ContrastOptions(low=low, high=high, about=each.mean, clip=(-1, 1), probability=each.execution_probability))
 
 
-class AdditiveGaussianNoise(RandomTransform):
-    """Add normally distributed noise."""
+def _gamma(each: Transform) -> Gamma:
+    low, high = each.gamma
+    # powers are defined for values from 0 on
+    return Gamma(GammaOptions(low=low, high=high, unit_range=True, probability=each.execution_probability))
 
-    scale: Pair = (0.0, 1.0)
-    """Smallest and largest standard deviation."""
 
+def _gaussian_noise(each: Transform) -> GaussianNoise:
+    low, high = each.scale
+    return GaussianNoise(GaussianNoiseOptions(least=low, sigma=high, probability=each.execution_probability))
 
-class AdditivePoissonNoise(RandomTransform):
-    """Add Poisson distributed noise."""
 
-    lam: Pair = (0.0, 1.0)
-    """Smallest and largest mean."""
+def _blur(each: Transform) -> Varying:
+    return Varying(_blurred, each.sigma, each.execution_probability)
 
 
-class StandardLabelToBoundary(BoundaryTarget):
-    """Boundaries of objects."""
+def _poisson_noise(each: Transform) -> Varying:
+    return Varying(_with_poisson, each.lam, each.execution_probability)
 
 
-class BlobsToMask(Target):
-    """Mask of objects."""
+# --- rules -------------------------------------------------------------------------------------------------------------------------------
 
-    boundary: bool = False
-    """Append the outer boundary as a further channel."""
-    cross_entropy: bool = False
-    """Make the boundary class 2 of one channel instead."""
 
+def _mean_with_std(each: Section) -> None:
+    if (each.mean is None) != (each.std is None):
+        raise OptionError("transform.mean_and_std", "mean and std are used together", remedy="Give both or none.")
 
-class LabelToAffinities(IgnoringTarget):
-    """Voxels whose ids differ at given distances along x, y and z."""
 
-    offsets: Offsets
-    """Distances along x and y."""
-    z_offsets: Offsets | None = None
-    """Distances along z; those of x and y when left out."""
-    aggregate_affinities: bool = False
-    """One channel per distance, of all axes together."""
+def _percentiles_ordered(each: Section) -> None:
+    if each.pmin >= each.pmax:
+        raise OptionError("transform.percentiles", f"pmin must be below pmax, but they are {each.pmin:g} and {each.pmax:g}")
 
-    @model_validator(mode="after")
-    def _as_many(self) -> LabelToAffinities:
-        if self.z_offsets is not None and len(self.z_offsets) != len(self.offsets):
-            rule = f"there must be as many offsets as z_offsets, not {len(self.offsets)} and {len(self.z_offsets)}"
-            raise OptionError("transform.offsets", rule)
-        if len(set(self.offsets)) != len(self.offsets):
-            raise OptionError("transform.offsets", "offsets must be different from each other")
-        return self
 
+def _limits_ordered(each: Section) -> None:
+    low, high = each.min_value, each.max_value
+    if low is not None and high is not None and low >= high:
+        raise OptionError("transform.limits", f"min_value must be below max_value, but they are {low:g} and {high:g}")
 
-class LabelToZAffinities(IgnoringTarget):
-    """Voxels whose ids differ at given distances along z."""
 
-    offsets: Offsets
-    """Distances."""
+def _planes(each: Section) -> None:
+    if any(a == b for a, b in each.axes):
+        rule = "a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1]"
+        raise OptionError("transform.axes", rule, key="axes")
 
 
-class RandomLabelToAffinities(IgnoringTarget):
-    """Voxels whose ids differ at a random distance along a random axis."""
+def _offsets_in_pairs(each: Section) -> None:
+    if each.z_offsets is not None and len(each.z_offsets) != len(each.offsets):
+        rule = f"there must be as many offsets as z_offsets, not {len(each.offsets)} and {len(each.z_offsets)}"
+        raise OptionError("transform.offsets", rule)
+    if len(set(each.offsets)) != len(each.offsets):
+        raise OptionError("transform.offsets", "offsets must be different from each other")
 
-    max_offset: PositiveInt = 10
-    """Largest distance."""
-    z_offset_scale: PositiveInt = 2
-    """Divisor of distances along z."""
 
+def _recoverable(each: Section) -> None:
+    if each.ignore_label is not None and not each.append_original:
+        rule = "ignore_label needs append_original: true; otherwise ignored voxels look like background"
+        raise OptionError("transform.relabel", rule)
 
-class LabelToBoundaryAndAffinities(BoundaryTarget):
-    """Boundaries, then affinities."""
 
-    xy_offsets: Offsets
-    """Distances along x and y."""
-    z_offsets: Offsets
-    """Distances along z, as many as along x and y."""
+TRANSFORMS = table(
+    "transform",
+    {
+        "Standardize": {"scaling": _standardized, "rules": (_mean_with_std,)},
+        "PercentileNormalizer": {"scaling": _between_percentiles, "rules": (_percentiles_ordered,)},
+        "Normalize": {"scaling": _between_extremes, "rules": (_limits_ordered,)},
+        "ToTensor": {"scaling": _to_tensor},
+        "RandomFlip": {"augmentation": _flip},
+        "RandomRotate90": {"augmentation": _quarter_turn},
+        "RandomRotate": {"augmentation": _rotation, "rules": (_planes,)},
+        "ElasticDeformation": {"augmentation": _elastic},
+        "RandomContrast": {"augmentation": _contrast},
+        "RandomGammaCorrection": {"augmentation": _gamma},
+        "GaussianBlur3D": {"augmentation": _blur},
+        "AdditiveGaussianNoise": {"augmentation": _gaussian_noise},
+        "AdditivePoissonNoise": {"augmentation": _poisson_noise},
+        "LabelToAffinities": {"rules": (_offsets_in_pairs,)},
+        "Relabel": {"rules": (_recoverable,)},
+    },
+    base=Transform,
+)
 
 
-class LabelToMaskAndAffinities(IgnoringTarget):
-    """Mask of objects, then affinities."""
-
-    xy_offsets: Offsets
-    """Distances along x and y."""
-    z_offsets: Offsets
-    """Distances along z, as many as along x and y."""
-    background: int = 0
-    """Highest label of voxels that belong to no object."""
-
-
-class Relabel(Transform):
-    """Consecutive ids."""
-
-    role = "labels"
-    append_original: bool = False
-    """Append the labels as they were as the last channel."""
-    run_cc: bool = True
-    """Number connected components instead of ids."""
-    ignore_label: int | None = None
-    """Label that becomes 0; needs append_original."""
-
-    @model_validator(mode="after")
-    def _recoverable(self) -> Relabel:
-        if self.ignore_label is not None and not self.append_original:
-            rule = "ignore_label needs append_original: true; otherwise ignored voxels look like background"
-            raise OptionError("transform.relabel", rule)
-        return self
-
-
-class ToTensor(Transform):
-    """Data type of the values, and a channel axis."""
-
-    expand_dims: bool = True
-    """Add a channel axis where there is none."""
-    dtype: Literal["float32", "float64", "float", "int64", "int32", "long", "int", "uint8"] = "float32"
-    """Data type of the values."""
-    normalize: bool = False
-    """Scale to 0 ... 1."""
-
-
-class Identity(Transform):
-    """No change."""
-
-
-class RgbToLabel(Transform):
-    """Ids from three colour channels."""
-
-    role = "labels"
-
-
-class LabelToTensor(Transform):
-    """Integers of 64 bits."""
-
-    role = "labels"
-
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Standardize, PercentileNormalizer, Normalize, RandomContrast, RandomGammaCorrection, GaussianBlur3D),
-        *(AdditiveGaussianNoise, AdditivePoissonNoise, ToTensor, Identity),
-        *(RandomFlip, RandomRotate90, RandomRotate, ElasticDeformation, CropToFixed),
-        *(StandardLabelToBoundary, BlobsToMask, LabelToAffinities, LabelToZAffinities, RandomLabelToAffinities),
-        *(LabelToBoundaryAndAffinities, LabelToMaskAndAffinities, Relabel, RgbToLabel, LabelToTensor),
-    )
-}
-DEAD = {
-    "random_state": "random numbers follow manual_seed.",
-    "blur": "only versions before 1.3 read it.",
-    "sigma": "only ElasticDeformation and GaussianBlur3D have a width.",
-    "axis": "no version since 1.3 reads it.",
-}
-"""Keys that the original has or had but does not read, and what to do instead."""
+# --- lists -------------------------------------------------------------------------------------------------------------------------------
 
 
 class Lists(NamedTuple):
@@ -385,7 +304,7 @@ def spline_order(transforms: Sequence[Transform], default: int) -> int:
     """Order of the interpolation: the highest in the list, because all moves are composed and interpolated once.
 
     Examples:
-        >>> turn, bend = RandomRotate(name="RandomRotate"), ElasticDeformation(name="ElasticDeformation", spline_order=3)
+        >>> turn, bend = parse([{"name": "RandomRotate"}, {"name": "ElasticDeformation", "spline_order": 3}])
         >>> spline_order([turn, bend], 1), spline_order([turn], 1), spline_order([turn], 0)
         (3, 1, 0)
     """
@@ -397,7 +316,9 @@ def spline_order(transforms: Sequence[Transform], default: int) -> int:
 def parsed(entry: Mapping[str, object]) -> Transform:
     """The transform of an entry of a list; keys that nothing reads are left out."""
     kind = TRANSFORMS[str(entry["name"])]
-    return kind.model_validate({key: value for key, value in entry.items() if key in kind.model_fields})
+    found = kind.model_validate({key: value for key, value in entry.items() if key in kind.model_fields})
+    assert isinstance(found, Transform)
+    return found
 
 
 def parse(entries: Sequence[Mapping[str, object]]) -> tuple[Transform, ...]:
@@ -413,6 +334,56 @@ def parse(entries: Sequence[Mapping[str, object]]) -> tuple[Transform, ...]:
     for entry in entries:
         name = entry.get("name")
         if name not in TRANSFORMS:
-            remedy = did_you_mean(str(name), list(TRANSFORMS)).strip()
-            raise UnknownNameError("transform.unknown", f"must be one of {', '.join(TRANSFORMS)}", key="name", value=name, remedy=remedy)
+            rule = f"must be one of {', '.join(TRANSFORMS)}"
+            raise UnknownNameError("transform.unknown", rule, key="name", value=name, remedy=TRANSFORMS.nearest(name))
     return tuple(parsed(entry) for entry in entries)
+
+
+def parse_lists(transformer: Section) -> Lists:
+    """The transforms of a phase, which were checked with the job."""
+    return Lists(*(tuple(parsed(each) for each in entries) for entries in (transformer.raw, transformer.label, transformer.weight)))
+
+
+def augmentations(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyAugmentation]:
+    """The transforms of a list that move voxels or change values, in order, as native augmentations; lengths are voxels.
+
+    Args:
+        transforms: the list.
+        statistics: of the whole volume, with ``global_normalization``.
+    """
+    found: list[AnyAugmentation] = []
+    for each in transforms:
+        if each.scaling is not None:
+            found.append(Scaling(each.scaling(statistics)))
+        elif each.augmentation is not None:
+            found.append(each.augmentation())
+    return found
+
+
+def values(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyIntensity]:
+    """Those of `augmentations` that change values."""
+    return [each for each in augmentations(transforms, statistics) if isinstance(each, Intensity)]
+
+
+def transform_raw(transforms: Sequence[Mapping[str, object]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Apply the transforms of a list ``transformer.raw`` that change values; `build_dataset` applies those that move voxels too.
+
+    Args:
+        transforms: entries of the list, as in a job file.
+        raw: patch (Z, Y, X) or (C, Z, Y, X).
+        seed: for the random transforms.
+
+    Returns:
+        The patch as float32 of the same shape.
+
+    Raises:
+        UnknownNameError: for a transform that does not exist.
+
+    Examples:
+        >>> transform_raw([{"name": "Normalize", "norm01": True}], np.array([[[2, 4, 6]]])).tolist()
+        [[[0.0, 0.5, 1.0]]]
+    """
+    volume = (raw if raw.ndim == 4 else raw[None]).astype(np.float32)
+    changes = draw(values(parse(transforms)), np.random.default_rng(seed), volume.shape[1:], (1.0, 1.0, 1.0))
+    changed = changes.apply_intensity(volume, (1.0, 1.0, 1.0)).astype(np.float32, copy=False)
+    return changed if raw.ndim == 4 else changed[0]

@@ -13,7 +13,8 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, MissingFileError
 from morula.core.image import Image
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
-from morula.dialects.pytorch3dunet.loaders import FileOptions, LoadersOptions, Names, PhaseOptions
+from morula.dialects.pytorch3dunet.keys import Names, Section
+from morula.dialects.pytorch3dunet.sections import FileOptions
 from morula.io.formats.hdf5 import Hdf5
 from morula.io.lazy import View
 from morula.io.pairs import list_images, pair_images
@@ -152,7 +153,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Czyx, tuple[float, 
     return Czyx(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
 
 
-def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileOptions]:
+def find_files(phase: Section, loaders: Section) -> list[str | Section]:
     """The files of a phase: those that are named, and those in folders that are named, in natural order.
 
     Of a folder these are the HDF5 files; if there are none, its other images; if there are none either, the images of its subfolder
@@ -161,7 +162,7 @@ def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileO
     Raises:
         MissingFileError: when there are none.
     """
-    found: list[str | FileOptions] = []
+    found: list[str | Section] = []
     for each in phase.file_paths:
         place = None if isinstance(each, FileOptions) else Path(each).expanduser()
         if place is None or not place.is_dir() or suffix_of(place) in (".zarr", ".ome.zarr", ".n5"):
@@ -174,7 +175,7 @@ def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[str | FileO
     return found
 
 
-def _names(part: Part, loaders: LoadersOptions) -> list[str]:
+def _names(part: Part, loaders: Section) -> list[str]:
     given: Names | None = getattr(loaders, f"{part}_internal_path")
     return list(dict.fromkeys([*_listed(given), *_OTHERS[part]]))
 
@@ -183,14 +184,14 @@ def _listed(names: Names | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else names
 
 
-def open_volumes(loaders: LoadersOptions, name: Literal["train", "val", "test"], *, weights: bool = False) -> list[Volume]:
+def open_volumes(loaders: Section, name: Literal["train", "val", "test"], *, weights: bool = False) -> list[Volume]:
     """The volumes of a phase, opened but not read; with labels except for ``test``.
 
     Raises:
         DataError: when a data set is missing, or shapes differ.
         MissingFileError: when a file is missing.
     """
-    phase: PhaseOptions | None = getattr(loaders, name)
+    phase: Section | None = getattr(loaders, name)
     if phase is None:
         raise DataError("loaders.phase_missing", f"loaders.{name} is missing", remedy="Name its file_paths.")
     if loaders.dataset == "DSB2018Dataset":
@@ -198,7 +199,7 @@ def open_volumes(loaders: LoadersOptions, name: Literal["train", "val", "test"],
     return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
 
 
-def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bool = False, weights: bool = False) -> Volume:
+def open_volume(place: str | Section, loaders: Section, *, labels: bool = False, weights: bool = False) -> Volume:
     """One volume of a job; see `open_volumes`."""
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
     raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
@@ -223,7 +224,7 @@ def open_volume(place: str | FileOptions, loaders: LoadersOptions, *, labels: bo
     return Volume(path.name, path, raw, parts["label"], stacked, (z, y, x))
 
 
-def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]:
+def _images_and_masks(place: str | Section, *, labels: bool) -> list[Volume]:
     """The images in the folder ``images``, each with its label image in ``masks``, as volumes of one plane."""
     if isinstance(place, FileOptions):
         raise DataError(
@@ -253,7 +254,7 @@ def _images_and_masks(place: str | FileOptions, *, labels: bool) -> list[Volume]
     return found
 
 
-def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:
+def _where(place: str | Section, path: Path, part: Part, name: str, loaders: Section) -> tuple[Path, str | None]:
     """File and data set of one part of a volume."""
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
@@ -273,7 +274,7 @@ def _where(place: str | FileOptions, path: Path, part: Part, name: str, loaders:
     return _beside(path, part, loaders), None
 
 
-def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
+def _beside(path: Path, part: Part, loaders: Section) -> Path:
     """The file of the labels or weights of a raw file: of the same name in a sibling folder, or with ``label`` for ``raw`` in its name.
 
     Raises:

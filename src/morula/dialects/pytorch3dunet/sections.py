@@ -1,12 +1,14 @@
-"""Values of a job of pytorch-3dunet that contradict values of other sections. Needs no torch."""
+"""The sections ``loaders``, ``trainer`` and ``predictor`` of a job file of pytorch-3dunet, and the rules that sections follow together.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from morula.core.errors import Problem
-from morula.dialects.pytorch3dunet.loaders import LoadersOptions, SliceBuilderOptions
-from morula.dialects.pytorch3dunet.predictor import PredictorOptions
+from morula.core.errors import OptionError, Problem
+from morula.dialects.pytorch3dunet.keys import Section, section
 
 OF_MASKS = ("BCEWithLogitsLoss", "DiceLoss", "BCEDiceLoss", "GeneralizedDiceLoss")
 """Losses that compare probabilities with targets between 0 and 1."""
@@ -14,7 +16,67 @@ OF_CLASSES = ("CrossEntropyLoss", "WeightedCrossEntropyLoss", "PixelWiseCrossEnt
 """Losses of classes that exclude each other."""
 
 
-def training_conflicts(config: Mapping[str, object], loaders: LoadersOptions | None) -> Iterator[Problem]:
+def _not_tiny(builder: Section) -> None:
+    if not builder.skip_shape_check and min(builder.patch_shape[1:]) < 64:
+        raise OptionError(
+            "patch.too_small",
+            f"patch_shape must be at least 64 voxels along y and x, but is {list(builder.patch_shape)}",
+            remedy="Enlarge the patch, or write skip_shape_check: true.",
+        )
+
+
+def _has_patches(loaders: Section) -> None:
+    for name in ("train", "val", "test"):
+        phase = getattr(loaders, name)
+        # whole images have no slice builder
+        if phase is None or (loaders.dataset == "DSB2018Dataset"):
+            continue
+        if phase.slice_builder is None:
+            raise OptionError("patch.missing", f"{name}.slice_builder is missing", remedy="Write patch_shape and stride_shape.")
+        # patches of one plane are not scaled along z
+        least = min((edge for edge in phase.slice_builder.patch_shape if edge > 1), default=1)
+        if name != "test" and loaders.random_scale is not None and loaders.random_scale >= least:
+            raise OptionError(
+                "patch.random_scale",
+                f"random_scale must be below the shortest edge of the patches of {name}, {least} voxels, but is {loaders.random_scale}",
+            )
+
+
+def _phases_apart(loaders: Section) -> None:
+    if loaders.train is not None and loaders.val is not None:
+        both = [path for path in loaders.train.file_paths if path in loaders.val.file_paths]
+        if both:
+            raise OptionError(
+                "loaders.shared_file",
+                f"train and val share {both[0]!r}",
+                remedy="Scores on training data say nothing about new data, so use other files.",
+            )
+
+
+def _begins_before_its_end(trainer: Section) -> None:
+    if trainer.num_iterations > trainer.max_num_iterations:
+        raise OptionError(
+            "trainer.iterations",
+            f"num_iterations is {trainer.num_iterations}, but max_num_iterations only {trainer.max_num_iterations}",
+            remedy="Increase max_num_iterations.",
+        )
+
+
+FileOptions = section("file")
+SliceBuilderOptions = section("slice_builder", _not_tiny)
+TransformerOptions = section("transformer")
+PhaseOptions = section("phase")
+LoadersOptions = section("loaders", _has_patches, _phases_apart)
+FormatterOptions = section("formatter")
+TrainerOptions = section("trainer", _begins_before_its_end)
+PredictorOptions = section("predictor")
+PlainOptions = section("plain")
+
+
+# --- several sections --------------------------------------------------------------------------------------------------------------------
+
+
+def training_conflicts(config: Mapping[str, object], loaders: Section | None) -> Iterator[Problem]:
     """Values that make a training useless or impossible: a single class, or a 2D network on patches of several planes.
 
     Examples:
@@ -56,7 +118,7 @@ def training_warnings(config: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem("model.final_sigmoid", rule, code="model.activation_against_loss", value=not softmax, remedy=remedy)
 
 
-def prediction_conflicts(predictor: PredictorOptions, loaders: LoadersOptions, model: Mapping[str, object]) -> Iterator[Problem]:
+def prediction_conflicts(predictor: Section, loaders: Section, model: Mapping[str, object]) -> Iterator[Problem]:
     """Values of a prediction job that contradict each other.
 
     Examples:
@@ -101,7 +163,7 @@ def _softmax(model: Mapping[str, object]) -> bool:
     return model.get("is_segmentation", True) is True and model.get("final_sigmoid", True) is False
 
 
-def _planes(model: Mapping[str, object], builder: SliceBuilderOptions, key: str, *, halo: bool) -> Iterator[Problem]:
+def _planes(model: Mapping[str, object], builder: Section, key: str, *, halo: bool) -> Iterator[Problem]:
     """Patches of several planes for a network of two dimensions."""
     # a halo along z adds planes to a patch of one plane
     margin = builder.halo_shape[0] if halo else 0
