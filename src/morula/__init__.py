@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from morula.core.compiled_cache import use_writable_cache
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -91,3 +93,7 @@ __getattr__, _, _ = lazy_loader.attach(__name__, _PACKAGES, _PUBLIC)
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+# before any module compiles a function
+use_writable_cache()

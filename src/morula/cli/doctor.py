@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from morula.cli.show import echo
+from morula.core.compiled_cache import VARIABLE
 
 EXTRAS = {"napari": "napari", "openvino": "openvino", "tensorboard": "track", "tensorstore": "formats"}
 
@@ -34,6 +35,8 @@ def findings() -> Iterator[Finding]:
     yield from _processor()
     yield from _torch()
     yield from _limits()
+    if cache := os.environ.get(VARIABLE):
+        yield Finding("compiled code", f"stored in {cache}")
     yield from _packages()
 
 

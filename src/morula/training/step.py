@@ -205,7 +205,7 @@ class Learner:
                 samples = "; ".join(filter(None, map(names_of, batches)))
                 raise TrainingError(
                     "loss.not_finite",
-                    f"the loss must be finite {where}{f', in a batch of {samples}' if samples else ''}",
+                    f"the loss is {number} {where}{f' (images {samples})' if samples else ''}; it must be finite",
                     key=name,
                     value=number,
                     remedy="Look for NaN or extreme values in these images; otherwise start again with a lower training.optimiser.lr, "
