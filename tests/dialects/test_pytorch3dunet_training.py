@@ -246,7 +246,7 @@ def test_classes_and_weights_in_2d(tmp_path, config):
         config["loaders"][phase]["transformer"] = lists
     events = run(tmp_path, config)
     assert isinstance(events[-1], Finished)
-    rates = [event.figures["rate"] for event in events if isinstance(event, Epoch) and "validation_score" in event.figures]
+    rates = [event.figures["lr"] for event in events if isinstance(event, Epoch) and "validation_score" in event.figures]
     assert rates == pytest.approx([0.01])
     assert last(tmp_path)["optimizer_state_dict"]["param_groups"][0]["lr"] == pytest.approx(0.005)
 

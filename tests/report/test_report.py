@@ -81,7 +81,7 @@ def write_images(folder: Path, run: Path, name: str, true: np.ndarray, rng: np.r
 
 def write_records(run: Path) -> None:
     """The training table, the log, the job and the record of the run."""
-    columns = ["epoch", "step", "seconds", "loss", "loss_F", "loss_C", "rate", "validation_loss", "best"]
+    columns = ["epoch", "step", "seconds", "loss", "loss_F", "loss_C", "lr", "validation_loss", "best"]
     figures = [[i, 10 * i, 2.5, 1 / i, 0.6 / i, 0.4 / i, 1e-3, "" if i == 2 else 1.1 / i, i < 3] for i in (1, 2, 3)]
     write_csv(run / "logs" / "training.csv", columns, figures)
     (run / "logs" / "log.txt").write_text("started\nwarning: image_0 is rather dark\n")

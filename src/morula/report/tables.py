@@ -235,7 +235,7 @@ def training_lines(rows: Sequence[Row]) -> dict[str, list[Line]]:
             trained = words(name.removeprefix("validation_"))
             line = line if line.name == trained else Line(line.name, x, values, like=trained, kind="validation")
             charts["Parts of the loss"] += [line] if len(parts) > 1 else []
-        elif name == "rate":
+        elif name in ("lr", "rate"):  # `rate` in runs of earlier versions
             charts["Learning rate"].append(line)
         elif any(math.isfinite(value) for value in values):
             charts["Validation scores"].append(line)

@@ -150,7 +150,7 @@ def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
 
 def _report(run: TrainingState, leaving: Callable[[], bool], hooks: ValidationHooks) -> Iterator[Event]:
     """Report the figures of the epoch so far, and validate when that is due; a validation that is left before its end changes nothing."""
-    figures, best = {**run.totals.figures(), "rate": run.schedule.lr}, False
+    figures, best = {**run.totals.figures(), "lr": run.schedule.lr}, False
     previews: list[Preview] = []
     epoch, ended = run.position.epoch + 1, run.epoch_ended
 

@@ -402,7 +402,7 @@ def _show_training(prepared: Prepared, board: Board, step: int) -> None:
 
 def _show_validation(prepared: Prepared, board: Board, event: Epoch) -> None:
     figures = {"val_loss_avg": event.figures["validation_loss"], "val_eval_score_avg": event.figures[SCORE]}
-    board.scalars({**figures, "learning_rate": event.figures["rate"]}, event.step)
+    board.scalars({**figures, "learning_rate": event.figures["lr"]}, event.step)
     for number, planes, plane in prepared.watcher.take_pictures():
         board.pictures(planes, plane, f"val_{number}_", event.step)
 
