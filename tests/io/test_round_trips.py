@@ -186,3 +186,11 @@ def test_what_cannot_be_written(tmp_path):
 def test_boolean_labels_become_ids(tmp_path):
     assert read_labels(write(tmp_path / "a.tif", np.eye(9, dtype=bool), labels=True)).dtype == np.uint8
     assert read_labels(write(tmp_path / "b.h5", np.eye(9, dtype=bool))).dtype == np.uint8
+
+
+def test_the_same_image_is_the_same_file(tmp_path):
+    labels = np.eye(9, dtype=np.uint32)
+    images = {"a": labels, "b": labels, "c": labels.T + 1}
+    contents = [write(tmp_path / f"{name}.ome.tif", image).read_bytes() for name, image in images.items()]
+    assert contents[0] == contents[1]
+    assert len({content[content.index(b"urn:uuid:") :][:45] for content in contents}) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_kill_at_any_moment_leaves_a_complete_checkpoint(tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killing(Path.rename))
+        patch.setattr(os, "replace", killing(os.replace))
         patch.setattr(Path, "write_bytes", killing(Path.write_bytes))
         patch.setattr(Path, "mkdir", killing(Path.mkdir))
         patch.setattr(shutil, "rmtree", killing(shutil.rmtree))

@@ -201,6 +201,16 @@ def test_more_epochs_on_resume(tmp_path: Path, options: Training) -> None:
     assert same(whole.state_dict(), parted.state_dict())
 
 
+def test_a_finished_run_goes_on_with_a_constant_rate(tmp_path: Path, options: Training) -> None:
+    longer = varied(options, schedule={"kind": "constant", "warmup": 0}, epochs=options.epochs + 2)
+    list(fit(network(), loss, Patches(), options, folder=tmp_path))
+    rates = []
+    for _ in range(2):  # the second time there is nothing left to do
+        events = list(fit(network(), loss, Patches(), longer, folder=tmp_path, resume=True))
+        rates.append([event.figures["rate"] for event in events if isinstance(event, Epoch)])
+    assert rates == [[longer.optimiser.lr] * 2, []]
+
+
 @pytest.mark.parametrize(
     "changes", [{"optimiser": {"kind": "adamw", "lr": 0.5}}, {"epochs": 9}, {"seed": 3}], ids=["optimiser", "epochs", "seed"]
 )

@@ -1,6 +1,7 @@
 """Atomic writing: a file appears complete or not at all.
 
-Everything is written to a temporary name in the same folder, and renamed at the end; renaming within a folder is atomic.
+Everything is written to a temporary name in the same folder, flushed to the disk and renamed at the end; renaming within a folder is
+atomic.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from morula.core.durable import put_in_place
 from morula.core.errors import FileWriteError, MorulaError
 from morula.core.leftovers import remove_leftovers, temporary_name
 from morula.core.manifest import record
@@ -79,14 +81,14 @@ def replace(temporary: Path, path: Path) -> None:
         path.rename(aside)
         try:
             record(path, temporary)
-            temporary.rename(path)
+            put_in_place(temporary, path)
         except OSError:
             aside.rename(path)
             raise
         shutil.rmtree(aside)
     else:
         record(path, temporary)
-        temporary.replace(path)
+        put_in_place(temporary, path)
     remove_leftovers(path, "old")
 
 

@@ -1,4 +1,6 @@
-"""The record of the files that Morula wrote into a run folder: ``manifest.jsonl``, one line per file with size and checksum.
+"""The record of the files that Morula wrote: ``manifest.jsonl`` in a run folder, ``.morula.jsonl`` beside results elsewhere.
+
+It has one line per file, with size and checksum.
 
 ``--overwrite`` removes only files that are recorded with the content they still have; everything else in the folder is the user's. Lines
 are only appended, and a line is written before its file gets its name, so a killed process leaves no file without a line::
@@ -7,7 +9,8 @@ are only appended, and a line is written before its file gets its name, so a kil
     {"path": "job.yaml", "size": 812, "sha256": "5f0c..."}
     {"path": "logs/log.txt", "grows": true}
 
-A file may have several lines; each describes a content that Morula wrote. Files that grow line by line (logs) are known by name.
+A file may have several lines; each describes a content that Morula wrote. Files that grow line by line (logs) are known by name. The
+record beside results has the header ``{"manifest": "morula results", "version": 1}``: the folder is one of the user's, not a run.
 """
 
 from __future__ import annotations
@@ -17,46 +20,55 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from morula.core.durable import flush_folder
 from morula.core.errors import FileWriteError
 from morula.core.leftovers import is_temporary
 
-MANIFEST, LOCK = "manifest.jsonl", ".lock"
-_HEADER = {"manifest": "morula", "version": 1}
+MANIFEST, RESULTS, LOCK = "manifest.jsonl", ".morula.jsonl", ".lock"
+_HEADERS: dict[str, dict[str, object]] = {
+    MANIFEST: {"manifest": "morula", "version": 1},
+    RESULTS: {"manifest": "morula results", "version": 1},
+}
 _WHOLE = 2**24
-"""Bytes of a file up to which all of it is in its checksum; of larger files the first and the last half of this."""
+"""Bytes of a file of a run up to which all of it is in its checksum; of larger files the first and the last half of this."""
 
 _BY_NAME = re.compile(
-    r"(?:.*/)?(?:manifest\.jsonl|\.lock|events\.jsonl|logs/log\.txt|logs/events\.out\.tfevents\.[^/]*|logs/training\.csv\.new"
+    r"(?:.*/)?(?:manifest\.jsonl|\.lock|\.morula-unfinished-[0-9a-f]+\.jsonl|events\.jsonl"
+    r"|logs/log\.txt|logs/events\.out\.tfevents\.[^/]*|logs/training\.csv\.new"
     r"|checkpoints/(?:last|best)\.(?:new|old)/(?:weights\.safetensors|state\.pt))"
 )
 """Files of a recorded folder that Morula appends to, or that a killed process may leave unfinished."""
 
-_active: list[Path] = []
-"""Folders that this process writes a run into; files elsewhere are not recorded."""
+_RUN_FILES = ("job.yaml", "provenance.json", "scores.csv", "class_scores.csv", "baselines.csv", "report.html", "events.jsonl")
+_RUN_FOLDERS = ("associations", "checkpoints", "logs", "model", "objects", "predictions", "report", "starts", "tuning", "MAE_checks")
+"""Names that the commands of a run write into its folder; a run of an earlier version has them, but no manifest."""
+
+_active: list[tuple[Path, str]] = []
+"""Folders that this process writes a run or results into, with the names of their records; files elsewhere are not recorded."""
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[None]:
-    """Record in ``manifest.jsonl`` of `folder` what is written into it inside this context."""
-    real = Path(os.path.realpath(folder))
-    _active.append(real)
+def recording(folder: Path, name: str = MANIFEST) -> Iterator[None]:
+    """Record what is written into `folder` inside this context, in its file `name`: `MANIFEST` for a run, `RESULTS` for results."""
+    entry = Path(os.path.realpath(folder)), name
+    _active.append(entry)
     try:
         yield
     finally:
-        _active.remove(real)
+        _active.remove(entry)
 
 
 def is_recording(folder: Path) -> bool:
     """Whether this process writes a run into a folder at the moment."""
-    return Path(os.path.realpath(folder)) in _active
+    return (Path(os.path.realpath(folder)), MANIFEST) in _active
 
 
 def record(path: Path, content: Path | None = None) -> None:
-    """Record a file that Morula writes, when it is in a folder that this process records.
+    """Record a file that Morula writes, when it is in a folder that this process records. The record is on the disk when this returns.
 
     Args:
         path: the file, or a folder with all its files, under its final name.
@@ -64,67 +76,107 @@ def record(path: Path, content: Path | None = None) -> None:
     """
     content = path if content is None else content
     real = Path(os.path.realpath(path.parent)) / path.name
-    folder = max((each for each in _active if real.is_relative_to(each)), key=lambda each: len(each.parts), default=None)
-    if folder is None:
+    inside = (each for each in _active if real.is_relative_to(each[0]))
+    folder, record_name = max(inside, key=lambda each: len(each[0].parts), default=(None, ""))
+    if folder is None or (record_name == RESULTS and content.is_dir()):  # a Zarr folder of results carries its mark itself
         return
     files = sorted(each for each in content.rglob("*") if each.is_file()) if content.is_dir() else [content]
     names = [(real / file.relative_to(content) if content.is_dir() else real).relative_to(folder).as_posix() for file in files]
-    _append(folder / MANIFEST, [{"path": name, **fingerprint(file)} for name, file in zip(names, files, strict=True)])
+    lines = [{"path": name, **fingerprint(file, whole=record_name == RESULTS)} for name, file in zip(names, files, strict=True)]
+    append_lines(folder / record_name, _HEADERS[record_name], lines)
 
 
-def _append(file: Path, lines: list[dict[str, object]]) -> None:
-    """Append whole lines in one write; a line that a killed process left unfinished is ended first."""
+def append_lines(file: Path, header: dict[str, object], lines: Sequence[Mapping[str, object]]) -> None:
+    """Append whole lines of JSON in one write and flush them to the disk; a line that a killed process left unfinished is ended first."""
     with file.open("a+b") as stream:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        if not stream.tell():
-            text = json.dumps(_HEADER) + "\n" + text
+        new = not stream.tell()
+        if new:
+            text = json.dumps(header, ensure_ascii=False) + "\n" + text
         else:
             stream.seek(-1, 2)
             text = text if stream.read(1) == b"\n" else "\n" + text
         stream.write(text.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    if new:
+        flush_folder(file.parent)
 
 
-def fingerprint(file: Path) -> dict[str, object]:
-    """Size and checksum of a file; the checksum of a large file is that of its first and last 8 MB."""
+def read_lines(file: Path, header: Mapping[str, object]) -> list[dict[str, object]] | None:
+    """The lines after the header, `None` where there is no such file. Lines that a killed process left unfinished are left out."""
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+        if json.loads(texts[0]) != header:
+            return None
+    except (OSError, ValueError, IndexError, RecursionError):
+        return None
+    lines = []
+    for text in texts[1:]:
+        with suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            lines += [line] if isinstance(line, dict) else []
+    return lines
+
+
+def fingerprint(file: Path, *, whole: bool = False) -> dict[str, object]:
+    """Size and checksum of a file; unless `whole`, the checksum of a large file is that of its first and last 8 MB."""
     size = file.stat().st_size
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        if size <= _WHOLE:
-            digest.update(stream.read())
-        else:
-            digest.update(stream.read(_WHOLE // 2))
-            stream.seek(size - _WHOLE // 2)
-            digest.update(stream.read())
+        if whole or size <= _WHOLE:
+            return {"size": size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        digest = hashlib.sha256(stream.read(_WHOLE // 2))
+        stream.seek(size - _WHOLE // 2)
+        digest.update(stream.read())
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def recorded(folder: Path) -> dict[str, list[dict[str, object]]] | None:
-    """Contents that are recorded for each file of a folder, `None` where the folder has no manifest of Morula."""
-    try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        if json.loads(lines[0]) != _HEADER:
-            return None
-    except (OSError, ValueError, IndexError):
+def recorded(folder: Path, name: str = MANIFEST) -> dict[str, list[dict[str, object]]] | None:
+    """Contents that the record `name` of a folder has for each file, `None` where the folder has no such record of Morula."""
+    lines = read_lines(folder / name, _HEADERS[name])
+    if lines is None:
         return None
     known: dict[str, list[dict[str, object]]] = {}
-    for text in lines[1:]:
-        with suppress(ValueError, KeyError, TypeError):  # the last line of a killed process may be unfinished
-            line = json.loads(text)
-            known.setdefault(str(line.pop("path")), []).append(line)
+    for line in lines:
+        known.setdefault(str(line.pop("path", "")), []).append(line)
     return known
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """The folder whose manifest lists this file (or files in this folder), `None` where there is none."""
+    """The run folder that this file (or files in this folder) belongs to, `None` where there is none.
+
+    The manifest of the folder says so, or the names that runs use in the folder of a run without one.
+    """
     real = Path(os.path.realpath(path))
     for folder in real.parents:
-        known = recorded(folder)
+        name, known = real.relative_to(folder).as_posix(), recorded(folder)
         if known is None:
-            continue
-        name = real.relative_to(folder).as_posix()
-        if name in known or _BY_NAME.fullmatch(name) or any(each.startswith(f"{name}/") for each in known):
+            if name.partition("/")[0] in (*_RUN_FILES, *_RUN_FOLDERS) and _is_earlier_run(folder):
+                return folder
+        elif name in known or _BY_NAME.fullmatch(name) or any(each.startswith(f"{name}/") for each in known):
             return folder
     return None
+
+
+def _is_earlier_run(folder: Path) -> bool:
+    """Whether a folder has the job and the provenance that every run has; a job file alone is no proof."""
+    try:
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        return (folder / "job.yaml").is_file() and "morula" in facts["environment"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file outside of run folders is as Morula wrote it: the record beside it, or one folder above, has its checksum."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    real = Path(os.path.realpath(path.parent)) / path.name
+    for folder in (real.parent, real.parent.parent):
+        contents = (recorded(folder, RESULTS) or {}).get(real.relative_to(folder).as_posix())
+        if contents and fingerprint(real, whole=True) in contents:
+            return True
+    return False
 
 
 def is_own(folder: Path, name: str, known: dict[str, list[dict[str, object]]]) -> bool:
@@ -172,7 +224,7 @@ def _is_own_folder(name: str, known: dict[str, list[dict[str, object]]] | None) 
     return name.partition("/")[0] in _FOLDERS or any(each.startswith(f"{name}/") for each in known)
 
 
-_FOLDERS = ("associations", "checkpoints", "data", "layers", "logs", "model", "objects", "predictions", "report", "run", "starts", "tuning")
+_FOLDERS = (*_RUN_FOLDERS, "data", "layers", "run")
 
 
 def remove_recorded(folder: Path) -> None:
@@ -243,6 +295,16 @@ def discard(folder: Path, *names: str) -> list[str]:
             _remove_if_empty(place)
         removed += [name] if own else []
     return removed
+
+
+def discard_own(path: Path) -> bool:
+    """Remove a file when a record says that it is as Morula wrote it: that of its run, or that of the results beside it."""
+    run = run_folder_of(path)
+    real = Path(os.path.realpath(path.parent)) / path.name
+    own = is_result(path) if run is None else is_recorded(run, real.relative_to(run).as_posix())
+    if own:
+        path.unlink()
+    return own
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 from morula.core.errors import FileWriteError
 from morula.core.location import split_location
-from morula.core.manifest import is_recording, run_folder_of
+from morula.core.manifest import is_recording, is_result, run_folder_of
 
 Key: TypeAlias = tuple[int | str, ...]
 """Device and inode of the last folder or file of a path that exists, then the names that do not exist yet."""
@@ -47,7 +47,7 @@ class Destination:
         key: the argument or option that named it, for messages.
         adds: whether something is added to an existing file or Zarr image, whose other content stays.
         dataset: the data set of an existing HDF5 file that is replaced, if there is one.
-        side: whether it is not named by the user but written beside a file that is.
+        proven: whether an existing file is replaced only when it is as Morula wrote it, see `morula.core.manifest.is_result`.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Destination:
     key: str = "output"
     adds: bool = False
     dataset: str | None = None
-    side: bool = False
+    proven: bool = False
 
     @property
     def shown(self) -> str:
@@ -234,12 +234,12 @@ def _check_run_file(output: Destination) -> None:
 
 
 def _check_own(output: Destination) -> None:
-    """A folder is only replaced where Morula wrote it and everything in it; a table beside an output only where it is a table."""
+    """A folder is only replaced where Morula wrote it and everything in it; so is a file that needs a proof."""
     if output.path.is_dir() and not output.path.is_symlink():
         check_own_folder(output.path, output.shown)
-    elif output.side and output.path.suffix == ".csv" and not is_own_table(output.path):
-        rule = "would be replaced, but is not a table of Morula"
-        remedy = "Move it, or name another output."
+    elif output.proven and not is_result(output.path):
+        rule = "exists, but is not as Morula wrote it, so it is not replaced"
+        remedy = "Move or delete it yourself, or name another output."
         raise FileWriteError("output.not_own", rule, key=output.key, file=output.shown, remedy=remedy)
 
 
@@ -285,19 +285,6 @@ def _not_zarr(folder: Path) -> Iterator[str]:
             part = name in (*_ZARR_FILES, ".zmetadata") or (name == "c" and name in folders) or name.replace(".", "").isdigit()
             if not part or os.path.islink(os.path.join(place, name)):
                 yield os.path.relpath(os.path.join(place, name), folder)
-
-
-def is_own_table(path: Path) -> bool:
-    """Whether a file is a table of objects that Morula wrote, by its header line."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline().strip().split(",")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return tuple(header[:2]) in _FIRST_COLUMNS
-
-
-_FIRST_COLUMNS = (("label", "voxels"), ("class", "voxels"), ("Label", "Volume"))
 
 
 def check_writable(path: Path, name: str = "") -> None:

@@ -181,8 +181,9 @@ class RunFolder:
         """Hold the lock of the folder, and record the files that are written into it, inside this context.
 
         Raises:
-            FileWriteError: when another process uses the folder.
+            FileWriteError: when it cannot be written to, or another process uses it.
         """
+        check_writable(self.path / MANIFEST, str(self.path))
         with locked(self.path), recording(self.path):
             yield self
 

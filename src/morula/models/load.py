@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from morula.core.errors import MissingFileError
@@ -29,7 +30,7 @@ def load(path: str | Path) -> Model:
     """
     folder = Path(path)
     if folder.is_file():  # Morula stores a model as a folder, so a file is a checkpoint of another program
-        return checkpoint_format(folder).model(folder)
+        return replace(checkpoint_format(folder).model(folder), source=folder)
     inner = folder / "model"
     folder = inner if inner.is_dir() else folder
     if not (folder / "model.json").is_file():
@@ -54,4 +55,5 @@ def load(path: str | Path) -> Model:
         in_channels=network.in_channels,
         voxel_size=voxel_size,
         normalisation=None if stored is None else Normalisation.from_dict(stored.model_dump()),
+        source=Path(path),
     )

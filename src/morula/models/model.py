@@ -59,6 +59,8 @@ class Model:
     voxel_size: VoxelSize
     normalisation: Normalisation | None = None
     """One for all images; `None` where each image is normalised by its own values."""
+    source: Path | None = None
+    """The folder or file that it was loaded from: nothing is written there."""
 
     @property
     def ndim(self) -> int:

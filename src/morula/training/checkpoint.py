@@ -14,7 +14,6 @@ A kill at any moment leaves the old or the new checkpoint, and `find_checkpoint`
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import shutil
 import zipfile
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from morula.core.durable import flush, put_in_place
 from morula.core.errors import FileWriteError, ModelError
 from morula.core.manifest import record
 
@@ -41,11 +41,6 @@ def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | None = None) -> None:
     """Write (or replace) the checkpoint `folder`.
 
@@ -57,17 +52,16 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | 
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         (fresh / WEIGHTS).write_bytes(save(_plain(weights)))
-        _flush(fresh / WEIGHTS)
         if state is not None:
             buffer = io.BytesIO()
             torch.save(state, buffer)  # directly into a file, torch reports a full disk as a RuntimeError without a reason
             (fresh / STATE).write_bytes(buffer.getvalue())
-            _flush(fresh / STATE)
+        flush(fresh)
         record(folder, fresh)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
-        fresh.rename(folder)
+        put_in_place(fresh, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)

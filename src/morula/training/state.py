@@ -46,6 +46,13 @@ _FREE = {
 """Options that may differ between a run and its continuation, because they do not change the steps that are taken."""
 
 
+_OTHERWISE = "Restore these settings, or start a new run from its weights (network.from)."
+_LONGER = (
+    "The learning rates of the schedule were planned for that number. To train longer, go on with a constant rate "
+    f"(--set training.schedule=constant). {_OTHERWISE}"
+)
+
+
 @dataclass(frozen=True)
 class Monitor:
     """The figure of the validation that decides which weights are best."""
@@ -368,17 +375,28 @@ class TrainingState:
             ) from error
         self.position, self.unsaved = Position(**state["position"]), False
         self.totals = Totals.of(state["totals"])
+        planned = [group["lr"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.scheduler.load_state_dict(state["schedule"])
+        if self._extended(state):  # with a constant rate from here on, in place of the schedule that has ended
+            for group, rate in zip(self.optimiser.param_groups, planned, strict=True):
+                group["lr"] = rate
+        else:
+            self.schedule.scheduler.load_state_dict(state["schedule"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.restore(state["average"])
         return True
 
+    def _extended(self, state: State) -> bool:
+        """Whether the run goes on with a constant rate after another schedule."""
+        before = Training.model_validate(state["options"]).schedule
+        return self.options.schedule.kind == "constant" and before.kind != "constant"
+
     def _check_same(self, state: State) -> None:
         # parsed and dumped again: options stored by an earlier version get the present names and the defaults of newer options
         now, then = self.options.model_dump(mode="json"), Training.model_validate(state["options"]).model_dump(mode="json")
         free = _FREE if self.options.schedule.kind in ("constant", "plateau", "torch") else _FREE - {"epochs"}
+        free = free | {"schedule"} if self._extended(state) else free
         changed = {
             f"training.{name}": f"{name} was {then.get(name)} and is {value}"
             for name, value in now.items()
@@ -394,7 +412,7 @@ class TrainingState:
                 f"the run cannot be resumed exactly because {'; '.join(changed.values())}",
                 key=", ".join(changed),
                 file=self.folder.parent,
-                remedy="Restore these settings, or start a new run from its weights (network.from).",
+                remedy=_LONGER if changed.keys() == {"training.epochs"} else _OTHERWISE,
             )
 
 

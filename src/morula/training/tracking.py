@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from morula.core.durable import put_in_place
 from morula.core.errors import FileReadError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Preview, Warned
 from morula.core.manifest import record
@@ -99,7 +99,7 @@ class CurveTable:
             writer.writeheader()
             writer.writerows(self.rows)
         record(self.path, fresh)
-        os.replace(fresh, self.path)
+        put_in_place(fresh, self.path)
 
 
 class Board:

@@ -30,6 +30,7 @@ from morula.metrics.association import association_image, false_table, truth_tab
 from morula.metrics.classes import class_accuracy, class_confusion, class_scores
 from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import associate
+from morula.report.build import write_report
 from morula.workflows.baselines import Baselines, compare_with_baselines
 from morula.workflows.log import logged
 from morula.workflows.result_files import class_image_path
@@ -37,7 +38,7 @@ from morula.workflows.sources import Truth, open_truth
 
 
 def evaluate(run: str | Path) -> Iterator[Event]:
-    """Score the results of the test images of a run and write `scores.csv`.
+    """Score the results of the test images of a run and write `scores.csv`; a report that is there is written again.
 
     Args:
         run: a run folder whose images were predicted.
@@ -57,6 +58,8 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     folder = RunFolder.existing(run)
     with folder.in_use():
         yield from evaluate_into(folder)
+        if folder.report_file.is_file():  # it shows the scores of before
+            yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
 
 
 def evaluate_into(folder: RunFolder) -> Iterator[Event]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
-from morula.core.image import spatial_array
+from morula.core.image import Image, spatial_array
+from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_outputs
 from morula.data.summary import looks_grey
 from morula.io.formats.nifti import check_same_orientation
@@ -19,6 +23,11 @@ from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.workflows.reading import Reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from morula.core.voxel_size import VoxelSize
 
 TASK = ("measure",)
 
@@ -44,7 +53,7 @@ def measure_file(
         extra: region properties of scikit-image.
         remove: conditions such as ``npixels < 100 and circularity <= 0.7``; objects that satisfy any of them are removed.
         kept: label file for the remaining objects.
-        overwrite: replace existing files.
+        overwrite: replace existing files, as far as they are as Morula wrote them.
 
     Raises:
         FileWriteError: when a file exists.
@@ -56,8 +65,8 @@ def measure_file(
         raise FileWriteError("measure.no_name", "names no file", key="output", value=str(output), remedy="Name a CSV file.")
     output = Path(output).expanduser()
     full_table = output.with_name(f"{output.stem}_all{output.suffix}")
-    outputs = [Destination(output), *([Destination(full_table, side=True)] if remove else [])]
-    outputs += [destination(kept, labels=True, overwrite=overwrite, key="kept")] if kept else []
+    outputs = [Destination(table, proven=True) for table in (output, *([full_table] if remove else []))]
+    outputs += [replace(destination(kept, labels=True, overwrite=overwrite, key="kept"), proven=True)] if kept else []
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     objects = without_time(reading.open_labels(labels))
@@ -78,19 +87,30 @@ def measure_file(
     if kept is not None:
         check_labels_fit(kept, objects.spatial_shape, key="kept")
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
+    with ExitStack() as records:
+        for folder in {output.parent, Path(kept or output).expanduser().parent}:
+            records.enter_context(recording(folder, RESULTS))
+        yield from _written(objects, table, output, remove=remove, kept=kept, size=size)
+    yield Finished(time.monotonic() - began, task=TASK)
+
+
+def _written(
+    objects: Image, table: pd.DataFrame, output: Path, *, remove: Sequence[str], kept: str | Path | None, size: VoxelSize | None
+) -> Iterator[Event]:
+    """Write the tables and the labels of the remaining objects, which were checked before."""
     array = spatial_array(objects)[0]
     if remove:
         array, table = filter_objects(array, table, list(remove))
+        full_table = output.with_name(f"{output.stem}_all{output.suffix}")
         write_table(full_table, table)
         yield FileWritten(full_table, Artefact.FULL_TABLE, task=TASK)
         table = table[table["comment"] == "Correct"]
     write_table(output, table)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
-        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=overwrite)
+        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=True)
         yield FileWritten(Path(kept), Artefact.LABELS, "labels of the remaining objects", task=TASK)
     yield Logged(f"{len(table)} objects measured into {output}", task=TASK)
-    yield Finished(time.monotonic() - began, task=TASK)
 
 
 def check_table_name(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,8 +15,8 @@ from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
-from morula.core.manifest import discard
-from morula.core.outputs import Destination, is_own_table
+from morula.core.manifest import discard_own, recorded
+from morula.core.outputs import Destination
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
@@ -36,7 +35,9 @@ from morula.workflows.log import logged
 from morula.workflows.predict_images import notes_of, restore_test_images
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, raw_labels_path, table_path
+from morula.workflows.run_results import check_results, discard_results, remove_stale
 from morula.workflows.sources import Opened, open_source
+from morula.workflows.unfinished_batch import UnfinishedBatch
 
 
 def predict(run: str | Path, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
@@ -60,7 +61,9 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     """
     folder = RunFolder.existing(run)
     with folder.in_use():
-        scored, reported = folder.scores_file.is_file(), folder.report_file.is_file()
+        # recorded scores count too: an interrupted prediction has removed them
+        scored = folder.scores_file.is_file() or folder.scores_file.name in (recorded(folder.path) or {})
+        reported = folder.report_file.is_file()
         yield from predict_into(folder, device=device, memory=memory)
         if scored and has_truth(folder):  # scores and report describe the objects of before, so they are written again
             yield from evaluate_into(folder)
@@ -70,8 +73,7 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
 
 def has_truth(folder: RunFolder) -> bool:
     """Whether labels of the predicted images are known, so that they can be scored."""
-    rows = json.loads(folder.images_file.read_text(encoding="utf-8")) if folder.images_file.is_file() else []
-    return any(row["truth"] is not None for row in rows)
+    return folder.images_file.is_file() and any(row.get("truth") is not None for row in folder.read_images())
 
 
 def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
@@ -96,19 +98,25 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned("images.pairing", text) for text in warnings)
+    targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
+    channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
+    outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
+    check_results(folder, [*outputs, *filter(None, channels.values())])
+    batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
     yield Started(len(opened), "image")
-    rows = []
     # from here on the objects change: what describes those of before must not stay beside them
-    discard(folder.path, "objects/before", "associations", *(file.name for file in folder.score_files))
-    for image in opened:  # in a run without manifest; `evaluate` would score them
-        raw_labels_path(folder.objects / f"{image.name}.tif").unlink(missing_ok=True)
+    discard_results(folder, [file for name, file in targets.items() if name not in batch.begun])
+    batch.start()
+    rows = []
     for done, image in enumerate(opened, start=1):
-        labels_file = folder.objects / f"{image.name}.tif"
-        channels = _channels_file(model, folder, image.name)
-        yield from below(image.name, segment_one(model, image, labels_file, device=device, memory=memory, channels=channels))
+        labels_file = targets[image.name]
+        steps = segment_one(model, image, labels_file, device=device, memory=memory, channels=channels[image.name])
+        yield from below(image.name, batch.steps(image, steps))
         rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
         yield Progress(done, len(opened), "image", image.name)
     folder.write_images(rows)
+    yield from remove_stale(folder, batch.written)
+    batch.end()
     yield Finished(time.monotonic() - began)
 
 
@@ -142,8 +150,7 @@ def segment_one(
     yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
     for suffix in ("", "_all", "_statistics"):  # never new labels beside a table of earlier ones, whenever the process ends
-        if is_own_table(table_path(labels_file, suffix)):
-            table_path(labels_file, suffix).unlink()
+        discard_own(table_path(labels_file, suffix))
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
     if objects.classes is not None:
@@ -186,13 +193,23 @@ def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Dest
     suffixes += ["_statistics"] if options.measure.statistics else []
     images = [raw_labels_path(labels_file)] if options.refine or options.filter else []
     images += [class_image_path(labels_file)] if model.method.object_classes is not None else []
-    outputs = [destination(labels_file, labels=True, overwrite=overwrite)]
-    outputs += [Destination(table_path(labels_file, suffix), side=True) for suffix in suffixes]
-    outputs += [replace(destination(file, labels=True, overwrite=overwrite), side=True) for file in images]
-    if options.intermediates:  # their names depend on the decoder
-        folder = labels_file.parent / "intermediates"
-        outputs += [Destination(file, side=True) for file in sorted(folder.glob(f"{glob.escape(stem_of(labels_file))}_*.tif"))]
-    return outputs
+    tables = [Destination(table_path(labels_file, suffix), proven=True) for suffix in suffixes]
+    more = _intermediates_of(labels_file) if options.intermediates else []
+    labels, *others = (labels_destination(file, overwrite=overwrite) for file in (labels_file, *images))
+    return [labels, *tables, *others, *(Destination(file, proven=True) for file in more)]
+
+
+def labels_destination(file: Path, *, overwrite: bool) -> Destination:
+    """A label file of an image, which replaces only what Morula wrote."""
+    return replace(destination(file, labels=True, overwrite=overwrite), proven=True)
+
+
+def _intermediates_of(labels_file: Path) -> list[Path]:
+    """Existing inputs of the decoder of an image. Their names depend on the decoder, so files of images with longer names are left out."""
+    stem = stem_of(labels_file)
+    others = [stem_of(file) for file in labels_file.parent.glob(f"{glob.escape(stem)}_*") if file.suffix not in (".csv", "")]
+    files = sorted((labels_file.parent / "intermediates").glob(f"{glob.escape(stem)}_*.tif"))
+    return [file for file in files if not any(file.name.startswith(f"{other}_") for other in others)]
 
 
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:

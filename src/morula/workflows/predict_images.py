@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Generator, Iterator
 
@@ -18,6 +19,7 @@ from morula.measurement.csv_table import write_table
 from morula.methods.restoring import Restoring, image_figures
 from morula.models.model import Model
 from morula.training.devices import pick_device
+from morula.workflows.run_results import check_results
 from morula.workflows.sources import Opened, open_source
 
 
@@ -36,6 +38,8 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     yield from (Warned("images.pairing", text) for text in warnings)
     yield Started(len(opened), "image")
     scores: dict[str, dict[str, float]] = {}
+    place = folder.path / model.method.folder if isinstance(model.method, Restoring) else folder.path
+    check_results(folder, [file for source in opened for file in place.glob(f"{glob.escape(source.name)}_*.tif")])
     for number, source in enumerate(opened):
         steps = _restore_one(model, source, number, folder, device=device, memory=memory)
         scores[source.name] = yield from below(source.name, steps)

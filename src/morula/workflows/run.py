@@ -38,7 +38,7 @@ def run(
 
     A file may hold several documents, separated by ``---``. Each is a stage and runs into a folder of its own, see
     `morula.workflows.stages`. Without test images nothing is predicted, and without their labels nothing is scored. A run whose training
-    has finished is resumed at the prediction.
+    has finished is resumed at the prediction, or trained further where `overrides` give more epochs.
 
     Args:
         job: a job file, or a mapping with the same keys.
@@ -69,7 +69,9 @@ def run(
         return
     folder = RunFolder(Path(output) if output is not None else default_output(job))
     with ExitStack() as held:  # one lock for all stages
-        if not (resume and (folder.model / "model.json").is_file()):
+        overrides = list(overrides)
+        # a finished training is gone through again where settings are given: it is extended, or they are refused
+        if not (resume and (folder.model / "model.json").is_file()) or overrides:
             chosen = with_device(overrides, device)
             yield from train_into(folder, held, job, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
         elif first_process():

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started, below
-from morula.core.location import suffix_of
-from morula.core.outputs import check_outputs, check_space
-from morula.io.write import check_labels_fit, destination, files_behind
+from morula.core.location import split_location, suffix_of
+from morula.core.manifest import RESULTS, recording
+from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
+from morula.io.write import check_labels_fit, files_behind
 from morula.models.load import load
 from morula.models.model import Model
-from morula.workflows.predict import outputs_of, segment_one, sources_of
+from morula.workflows.predict import labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import notes_of
 from morula.workflows.reading import Reading
 from morula.workflows.sources import Opened
+from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 
 
 def segment(
@@ -39,7 +42,8 @@ def segment(
         output: a label file for one image (its suffix selects the format), a folder for several; each label file has a table next to it.
             If the job of the model refines or filters objects, the folder `before` next to it holds the labels before that; if the job
             asks for intermediates, the folder `intermediates` holds the inputs of the decoder, one file each (`NAME_seeds.tif`).
-        overwrite: replace existing results.
+        overwrite: replace existing results. Only files that are as Morula wrote them are replaced; ``.morula.jsonl`` beside the labels
+            records their checksums. A command that was interrupted continues without it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for tiles, for example ``"8GB"``.
         reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
@@ -69,30 +73,59 @@ def _segmented(
     if not opened:
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
+    files = _label_files(target, opened)
+    read = [*given_places(images), *(file for image in opened for file in files_behind(image.raw))]
+    place = model.source if isinstance(model, Model) else model
+    read += [] if place is None else [model_place(place)]
+    folder = split_location(files[0])[0].parent
+    # the cheap checks come before the model is loaded; only with the model it is known whether this is the command that was interrupted
+    loose = overwrite or bool(unfinished_in(folder))
+    check_outputs([labels_destination(file, overwrite=loose) for file in files], read, overwrite=loose)
+    for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
+        check_labels_fit(file, image.raw.spatial_shape)
+    trained = model if isinstance(model, Model) else load(model)
+    for image in opened:
+        trained.as_image(image.raw)
+    batch = UnfinishedBatch.of(folder, trained, files, {"device": device, "memory": memory, "reading": repr(reading)})
+    _check_results(trained, batch, dict(zip((image.name for image in opened), files, strict=True)), read, overwrite=overwrite)
+    check_space(target, sum(least_bytes(image) for image in opened))
+    yield from notes_of(trained)
+    yield Started(len(opened), "image")
+    with recording(folder, RESULTS):
+        batch.start()
+        for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
+            yield from below(image.name, batch.steps(image, segment_one(trained, image, file, device=device, memory=memory)))
+            yield Progress(done, len(opened), "image", image.name)
+        batch.end()
+    yield Finished(time.monotonic() - began)
+
+
+def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
+    """The label file of each image."""
     single = len(opened) == 1 and target.suffix != "" and (not target.is_dir() or target.name.endswith(".zarr"))
     files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}.tif" for image in opened]
     duplicate = next((file for file in files if files.count(file) > 1), None)
     if duplicate is not None:
         remedy = "Rename the images, or write to several folders."
         raise FileWriteError("output.duplicate", "several images would be written to this file", file=duplicate, remedy=remedy)
-    read = [*given_places(images), *(file for image in opened for file in files_behind(image.raw))]
-    own = [] if isinstance(model, Model) else [model_place(model)]
-    # the cheap checks come before the model is loaded
-    check_outputs([destination(file, labels=True, overwrite=overwrite) for file in files], [*read, *own], overwrite=overwrite)
-    for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
-        check_labels_fit(file, image.raw.spatial_shape)
-    trained = model if isinstance(model, Model) else load(model)
-    for image in opened:
-        trained.as_image(image.raw)
-    outputs = [place for file in files for place in outputs_of(trained, file, overwrite=overwrite)]
-    check_outputs(outputs, [*read, *own], overwrite=overwrite)
-    check_space(target, sum(least_bytes(image) for image in opened))
-    yield from notes_of(trained)
-    yield Started(len(opened), "image")
-    for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
-        yield from below(image.name, segment_one(trained, image, file, device=device, memory=memory))
-        yield Progress(done, len(opened), "image", image.name)
-    yield Finished(time.monotonic() - began)
+    return files
+
+
+def _check_results(
+    trained: Model, batch: UnfinishedBatch, files: Mapping[str, Path], read: Sequence[str | Path], *, overwrite: bool
+) -> None:
+    """Check everything that is written. What an interrupted command wrote is replaced, or kept where the image was finished."""
+    outputs: dict[Path, Destination] = {}  # by path: the files of several images may match the same pattern
+    taken = []
+    for name, file in files.items():
+        replaced = overwrite or name in batch.begun
+        found = outputs_of(trained, file, overwrite=replaced)
+        outputs |= {each.path: each for each in found}
+        taken += [each.shown for each in found if not (replaced or each.adds) and os.path.lexists(each.path)]
+    check_apart(outputs.values(), read)
+    if taken:
+        raise already_exist(taken)
+    check_outputs(outputs.values(), overwrite=True)
 
 
 def given_places(images: Any) -> list[str | Path]:

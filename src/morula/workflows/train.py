@@ -20,6 +20,7 @@ from morula.core.outputs import check_apart
 from morula.jobs.inputs import check_new_run, check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
 from morula.models.model import Model
 from morula.training.processes import first_process
@@ -31,6 +32,7 @@ from morula.workflows.transfer import start_from
 from morula.workflows.validation_scorer import ValidationScorer
 
 if TYPE_CHECKING:
+    from morula.jobs.job import Job
     from morula.nn.network import Network
 
 
@@ -105,7 +107,7 @@ def train_into(
         source: str | Path | Mapping[str, Any] = RunFolder.existing(folder.path).job_file
         if first_process():
             held.enter_context(folder.in_use())
-        loaded = with_moved_images(load_job(source, overrides=overrides), folder, job)
+        loaded = with_moved_images(untuned(load_job(source, overrides=overrides), load_job(source)), folder, job)
         check_run_again(folder, loaded)
     else:
         source = job if layers is None else _with_layers(job, layers, folder)
@@ -126,6 +128,14 @@ def train_into(
     several = loaded.training.restarts > 1
     events = train_restarts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(below("train", events), folder)
+
+
+def untuned(job: Job, stored: Job) -> Job:
+    """The job of a run without its tuned settings where the training goes on: they fit only the weights that they were found with."""
+    tuned, now, before = job.objects.tuned, job.training, stored.training
+    if tuned is None or (now.epochs, now.steps, now.schedule) == (before.epochs, before.steps, before.schedule):
+        return job
+    return changed(job, {**tuned.before, "objects.tuned": None})
 
 
 def _with_layers(job: str | Path | Mapping[str, Any], layers: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:

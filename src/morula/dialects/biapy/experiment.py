@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from morula.core.atomic import atomic
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
 from morula.dialects.biapy.convert import converted
@@ -144,7 +145,8 @@ def _copy_job(config: Path, experiment: Experiment) -> None:
     folder = experiment.folder / "config_files"
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).astimezone().strftime("%Y_%m_%d_%H_%M_%S")
-    shutil.copyfile(config, folder / f"{config.stem}_{experiment.run_id}_{now}.yaml")
+    with atomic(folder / f"{config.stem}_{experiment.run_id}_{now}.yaml") as part:
+        shutil.copyfile(config, part)
 
 
 def device_of(gpu: str | None) -> tuple[str, int, str]:

@@ -131,7 +131,8 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         folder.path.mkdir(parents=True, exist_ok=True)
         logs = prepared.board_folder
         logs.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(prepared.job.path, logs / prepared.job.path.name)
+        with atomic(logs / prepared.job.path.name) as part:
+            shutil.copyfile(prepared.job.path, part)
     except OSError as error:
         raise FileWriteError(
             "run_folder.not_writable",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import struct
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ from morula.io.formats.base import (
 )
 from morula.io.lazy import LazyArray, Opened, View
 
+_NO_UUID = uuid.UUID(int=0)
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
 _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describes a printer, not a microscope
@@ -163,9 +166,11 @@ class Tiff(Format):
             bigtiff=big,  # offsets of 32 bits end at 4 GB
             compression="zlib",
             photometric="rgb" if axes.endswith("S") else "minisblack",
-            metadata={"axes": axes, **sizes},
+            metadata={"axes": axes, **sizes, **({"UUID": str(_NO_UUID)} if kind == "ome" else {})},
             resolution=None if size is None else (1 / size.x, 1 / size.y),
         )
+        if kind == "ome":
+            _identify_by_content(path)
 
 
 def _kind(data: ArraySource, axes: str, *, big: bool, ome: bool) -> str:
@@ -369,6 +374,19 @@ def _pages(data: ArraySource, axes: str) -> np.ndarray | Iterator[np.ndarray]:
         return np.asarray(data)
     leading = data.shape[: -3 if axes.endswith("S") else -2]
     return (np.asarray(data[index]) for index in np.ndindex(*leading))
+
+
+def _identify_by_content(path: Path) -> None:
+    """Give an OME-TIFF the UUID of its content in place of a random one: the same image is the same file, byte for byte."""
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        with tifffile.TiffFile(path) as tif:
+            tag = tif.pages.first.tags["ImageDescription"]
+            place, length = tag.valueoffset, tag.count
+        file.seek(place)
+        text = file.read(length)
+        file.seek(place)
+        file.write(text.replace(str(_NO_UUID).encode(), str(uuid.UUID(bytes=digest[:16], version=5)).encode()))
 
 
 def _imagej_sizes(size: VoxelSize | None) -> dict[str, object]:

@@ -1,0 +1,151 @@
+"""`segment`: it replaces only what Morula wrote, and continues where it was killed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.events import FileWritten, Progress
+from morula.core.manifest import RESULTS
+from morula.jobs.load import validate
+from morula.jobs.yaml_lines import Document
+from morula.models.model import Model
+from morula.testing.errors import raises
+from morula.workflows.measure import measure_file
+from morula.workflows.segment import segment
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def model(finished: Path) -> Model:
+    """A model whose job asks for every file beside the labels."""
+    loaded = morula.load(finished / "run")
+    document = loaded.job.model_dump(mode="json", by_alias=True)
+    document["objects"] |= {"intermediates": True, "filter": ["npixels < 3"]}
+    return replace(loaded, job=validate(Document(document, {}, None)))
+
+
+@pytest.fixture
+def images(finished: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    source = next((finished / "data/test/images").glob("*.tif"))
+    for name in ("a", "a_b", "c"):
+        shutil.copy(source, folder / f"{name}.tif")
+    return folder
+
+
+def test_only_files_that_morula_wrote_are_replaced(images: Path, tmp_path: Path, model: Model) -> None:
+    output = tmp_path / "out"
+    list(segment(images, model=model, output=output, device="cpu"))
+    first = files(output)
+    assert {"a.tif", "a.csv", "a_all.csv", "before/a.tif", RESULTS} <= set(first)
+    assert any(name.startswith("intermediates/a_b_") for name in first)
+    list(segment(images, model=model, output=output, overwrite=True, device="cpu"))
+    assert {**files(output), RESULTS: b""} == {**first, RESULTS: b""}
+    for name in first.keys() - {RESULTS}:
+        (output / name).write_bytes(first[name] + b"mine")
+        before = files(output)
+        with raises("output.not_own", file=str(output / name)):
+            list(segment(images, model=model, output=output, overwrite=True, device="cpu"))
+        assert files(output) == before
+        (output / name).write_bytes(first[name])
+
+
+def test_results_of_others_stay(images: Path, tmp_path: Path, model: Model) -> None:
+    for name in ("out/a.tif", "out/before/c.tif", "out/intermediates/c_seeds.tif"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(images / "a.tif", tmp_path / name)
+        before = files(tmp_path)
+        with raises("output.not_own", file=str(tmp_path / name)):
+            list(segment(images, model=model, output=tmp_path / "out", overwrite=True, device="cpu"))
+        assert files(tmp_path) == before
+    shutil.rmtree(tmp_path / "out")
+    list(segment(images / "a_b.tif", model=model, output=tmp_path / "out", device="cpu"))
+    list(segment(images / "a.tif", model=model, output=tmp_path / "out", device="cpu"))  # a_b_seeds.tif is not one of its files
+
+
+def test_a_loaded_model_keeps_its_folder(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run" / "model", tmp_path / "model")
+    loaded = morula.load(tmp_path / "model")
+    image = next((finished / "data/test/images").glob("*.tif"))
+    before = files(tmp_path)
+    with raises("output.inside_input"):
+        list(segment(image, model=loaded, output=tmp_path / "model" / "weights.tif", device="cpu"))
+    assert files(tmp_path) == before
+
+
+def stopped(images: Path, output: Path, model: Model, *, after: int) -> set[Path]:
+    """Stop a batch after this number of files; returns the label files of the images that were finished."""
+    events = segment(images, model=model, output=output, device="cpu")
+    finished: set[Path] = set()
+    for event in events:
+        after -= isinstance(event, FileWritten)
+        if isinstance(event, Progress) and event.unit == "image":
+            finished.add(output / f"{event.note}.tif")
+        if not after:
+            break
+    events.close()  # type: ignore[attr-defined]
+    return finished
+
+
+@pytest.mark.parametrize(("after", "n_finished"), [(1, 0), (7, 0), (8, 1), (15, 2)])
+def test_an_interrupted_batch_continues(images: Path, tmp_path: Path, model: Model, after: int, n_finished: int) -> None:
+    list(segment(images, model=model, output=tmp_path / "whole", device="cpu"))
+    output = tmp_path / "out"
+    done = stopped(images, output, model, after=after)
+    assert len(done) == n_finished
+    with raises("output.exists"):  # another command does not continue it
+        list(segment(images / "a.tif", model=model, output=output, device="cpu"))
+    stamps = {path: path.stat().st_mtime_ns for path in done}
+    list(segment(images, model=model, output=output, device="cpu"))
+    whole, continued = files(tmp_path / "whole"), files(output)
+    assert {**whole, RESULTS: b""} == {**continued, RESULTS: b""}
+    assert {path: path.stat().st_mtime_ns for path in done} == stamps
+    with raises("output.exists"):  # it is finished now
+        list(segment(images, model=model, output=output, device="cpu"))
+
+
+def test_a_changed_image_or_result_is_segmented_again(images: Path, tmp_path: Path, model: Model) -> None:
+    output = tmp_path / "out"
+    done = stopped(images, output, model, after=15)
+    assert len(done) == 2
+    stamps = {path: path.stat().st_mtime_ns for path in done}
+    pixels = np.asarray(morula.read(images / "a.tif"))
+    morula.write(images / "a.tif", pixels[::-1].copy(), overwrite=True)
+    (output / "a_b.csv").unlink()
+    list(segment(images, model=model, output=output, device="cpu"))
+    assert all(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items())
+    assert (output / "a_b.csv").is_file()
+
+
+def test_files_of_earlier_runs_are_protected(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    (run / "manifest.jsonl").unlink()
+    labels = next((finished / "data/test/labels").glob("*.tif"))
+    before = files(run)
+    for name in ("scores.csv", "logs/training.csv"):
+        with raises("output.of_run"):
+            list(measure_file(labels, run / name, overwrite=True))
+    assert files(run) == before
+    list(measure_file(labels, run / "mine.csv"))
+
+
+def test_tables_of_others_stay(finished: Path, tmp_path: Path) -> None:
+    labels, table = next((finished / "data/test/labels").glob("*.tif")), tmp_path / "t.csv"
+    for overwrite in (False, True):
+        list(measure_file(labels, table, overwrite=overwrite))
+    table.write_text(table.read_text() + "# annotated\n")
+    with raises("output.not_own"):
+        list(measure_file(labels, table, overwrite=True))
+    assert table.read_text().endswith("# annotated\n")
