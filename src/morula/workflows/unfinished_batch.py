@@ -17,11 +17,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from morula import __version__
 from morula.core.atomic import atomic
 from morula.core.errors import MorulaError
 from morula.core.events import Event, FileWritten, Logged, from_record, to_record
@@ -142,7 +142,7 @@ def _key(model: Model, settings: Mapping[str, object]) -> str:
         digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     normalisation = None if model.normalisation is None else model.normalisation.as_dict()
     facts = {
-        "version": __version__,
+        "version": version("morula"),
         "job": model.job.model_dump(mode="json", by_alias=True),
         "normalisation": normalisation,
         "voxel_size": model.voxel_size.asdict(),
