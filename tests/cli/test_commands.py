@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +319,10 @@ def test_demo_restores_the_number_of_threads():
         assert (inside, torch.get_num_threads()) == (1, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["morula", "--version"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module("morula", run_name="__main__")
+    assert capsys.readouterr().out == f"morula {morula.__version__}\n"
