@@ -72,8 +72,8 @@ def main() -> None:
         if before and before["complete"] and name not in options.rows:
             print(f"{name}: stored; python -m bench {name} measures it again", flush=True)
             continue
-        # finished trainings with few labels are kept; `--again` repeats them
-        resumed = None if before is None or (before["complete"] and name not in LABEL_ROWS) else before
+        # finished trainings with few labels and faults that were tried are kept; `--again` repeats them
+        resumed = None if before is None or (before["complete"] and name not in (*LABEL_ROWS, *TRUST_ROWS)) else before
         for result in known[name](resumed, options):
             store(path, name, result)
             figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])

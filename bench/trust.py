@@ -11,12 +11,15 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 from figures import Result, figure
+from killed import killed
 
 Case: TypeAlias = tuple[str, str]
 """Name of a case, and what went wrong."""
 Section: TypeAlias = Callable[[Collection[str], argparse.Namespace], Iterator[Case]]
 
-SECTIONS: dict[str, tuple[str, Section]] = {}
+SECTIONS: dict[str, tuple[str, Section]] = {
+    "killed": ("`kill -9` at random points of `train`, `segment`, `predict`, `evaluate`, `tune`; the same command again", killed),
+}
 """By the name that is stored: what the table says, and the function."""
 
 
