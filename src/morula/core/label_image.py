@@ -107,6 +107,21 @@ def as_volume(array: np.ndarray) -> np.ndarray:
     return array[None] if array.ndim == 2 else array
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A C-contiguous view that cannot be written to, of arrays that kernels only read.
+
+    Numba compiles a kernel once per type of its arguments, and arrays that can be written to are another type than those that cannot
+    (memory maps, for example). With this view one compiled version serves both.
+
+    Examples:
+        >>> read_only(np.zeros(2)).flags.writeable
+        False
+    """
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 def to_3d(values: Sequence[float], missing: float) -> np.ndarray:
     """One number per axis of a 2D or 3D image as three numbers; `missing` is that of the z axis of a 2D image.
 

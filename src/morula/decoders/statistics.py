@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import DataError
+from morula.core.label_image import read_only
 
 LANES = 64
 """Values that are compared at once (SIMD)."""
@@ -47,7 +48,7 @@ class ChannelStatistics:
         histograms: dict[int, np.ndarray] = {}
         low, high = np.empty(len(prediction), np.float32), np.empty(len(prediction), np.float32)
         for row, channel in enumerate(prediction):
-            flat = np.ascontiguousarray(channel).reshape(-1)
+            flat = read_only(channel).reshape(-1)
             if counted is None or row in counted:
                 counts = np.zeros((2, 65_536), np.int64)
                 low[row], high[row] = _count_and_extremes(flat, flat.view(np.uint32), counts)

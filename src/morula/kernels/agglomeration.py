@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, to_3d
+from morula.core.label_image import as_volume, read_only, to_3d
 from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 
 BINS = 128
@@ -59,7 +59,7 @@ def agglomerate(
         >>> agglomerate(np.array([[1, 1, 2, 3]], np.uint32), 3, np.array([[[0, 1, 0.9, 0.2]]], np.float32), [(0, -1)])
         array([[2, 2, 2, 3]], dtype=uint32)
     """
-    values = np.asarray(affinities, np.float32)
+    values = read_only(np.asarray(affinities, np.float32))
     values = values[:, None] if values.ndim == 3 else values
     steps = np.array([to_3d(offset, 0) for offset in offsets], np.int64)
     parent = np.arange(number + 1)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, compact_ids, to_3d
+from morula.core.label_image import as_volume, compact_ids, read_only, to_3d
 from morula.kernels.geometry import geometry
 
 MAX_ERROR = 4e-16
@@ -60,7 +60,7 @@ def flow_field(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     for number in np.unique(rounds):
         same_rounds = rounds == number
         objects = Batch(present[same_rounds], boxes[same_rounds], centroids[same_rounds], int(number), _weights(int(number)))
-        _flows(as_volume(ids), objects, to_3d(spacing, 1.0), out if labels.ndim == 3 else out[:, None])
+        _flows(as_volume(read_only(ids)), objects, to_3d(spacing, 1.0), out if labels.ndim == 3 else out[:, None])
     return out
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, to_3d
+from morula.core.label_image import as_volume, read_only, to_3d
 
 REST = 8
 """Steps after which a voxel that has moved less than one voxel is at rest."""
@@ -152,7 +152,7 @@ def flow_errors(labels: np.ndarray, flow: np.ndarray, own_flow: np.ndarray, n: i
     """
     sums, counts = np.zeros(n + 1), np.zeros(n + 1)
     shape = (len(flow), *as_volume(labels).shape)
-    _errors(as_volume(labels), np.ascontiguousarray(flow, np.float32).reshape(shape), own_flow.reshape(shape), sums, counts)
+    _errors(as_volume(labels), read_only(flow.astype(np.float32, copy=False)).reshape(shape), own_flow.reshape(shape), sums, counts)
     return sums[1:] / np.maximum(counts[1:], 1)
 
 

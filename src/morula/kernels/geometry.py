@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume
+from morula.core.label_image import as_volume, read_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def geometry(labels: np.ndarray, largest: int | None = None) -> Geometry:
         ([3, 3], [0.33, 1.67], (slice(0, 2, None), slice(1, 3, None)))
     """
     largest = int(labels.max()) if largest is None else largest
-    sizes, sums, starts, stops = _tables(as_volume(labels), largest)
+    sizes, sums, starts, stops = _tables(as_volume(read_only(labels)), largest)
     ndim = labels.ndim
     # absent ids have size 0 and get NaN centroids
     with np.errstate(invalid="ignore"):

@@ -26,7 +26,7 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import to_3d
+from morula.core.label_image import read_only, to_3d
 from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 
 LEVELS = 65_536
@@ -122,7 +122,7 @@ def attach_voxels(labels: np.ndarray, affinities: np.ndarray, offsets: Sequence[
 
 def _volumes(affinities: np.ndarray) -> np.ndarray:
     values = np.asarray(affinities, np.float32)
-    return np.ascontiguousarray(values[:, None] if values.ndim == 3 else values)
+    return read_only(values[:, None] if values.ndim == 3 else values)
 
 
 def _ordered(channels: np.ndarray, pairs: Pairs) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import smallest_type
+from morula.core.label_image import read_only, smallest_type
 
 
 def renumber(labels: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,14 +48,14 @@ def object_means(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Mean of the values in each object 1..n, (n,) float32."""
     # sums in float64: those of float32 values lose digits in large objects
     sums, counts = np.zeros(n + 1), np.zeros(n + 1)
-    _sum(labels.ravel(), np.ascontiguousarray(values, np.float32).ravel(), sums, counts)
+    _sum(labels.ravel(), read_only(values.astype(np.float32, copy=False)).ravel(), sums, counts)
     return (sums[1:] / np.maximum(counts[1:], 1)).astype(np.float32)
 
 
 def object_maxima(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Largest of the values in each object 1..n, (n,) float32."""
     high = np.full(n + 1, -np.inf, np.float32)
-    _maxima(labels.ravel(), np.ascontiguousarray(values, np.float32).ravel(), high)
+    _maxima(read_only(labels).ravel(), read_only(values.astype(np.float32, copy=False)).ravel(), high)
     return high[1:]
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, to_3d
+from morula.core.label_image import as_volume, read_only, to_3d
 from morula.kernels.star_shapes import Fan, cone_table, gauge, paint, star_box
 
 
@@ -32,9 +32,7 @@ def ray_field(values: np.ndarray, longest: float, unit: float, spacing: Sequence
     diagonal = math.hypot(*(n * length for n, length in zip(values.shape[1:], spacing, strict=True)))
     # above 0, because the gauge divides by lengths
     low = 1e-3 * min(spacing)
-    return RayField(
-        np.ascontiguousarray(values if values.ndim == 4 else values[:, None]), unit, low, max(low, min(longest * unit, diagonal))
-    )
+    return RayField(read_only(values if values.ndim == 4 else values[:, None]), unit, low, max(low, min(longest * unit, diagonal)))
 
 
 def table_for(radius: float, fan: Fan, spacing: Sequence[float], shape: Sequence[int]) -> np.ndarray:

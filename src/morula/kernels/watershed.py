@@ -24,6 +24,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import DataError
+from morula.core.label_image import read_only
 
 LEVELS = 65_536
 
@@ -47,7 +48,7 @@ def quantised(surface: np.ndarray, mask: np.ndarray | None = None, *, value_rang
     low, high = value_range
     out = np.zeros(surface.shape, np.uint16)
     if high > low:
-        _quantise(surface.ravel(), np.float32(low), np.float32((LEVELS - 1) / (high - low)), out.ravel())
+        _quantise(read_only(surface).ravel(), np.float32(low), np.float32((LEVELS - 1) / (high - low)), out.ravel())
     return out
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import OptionError
-from morula.core.label_image import as_volume, check_labels
+from morula.core.label_image import as_volume, check_labels, read_only
 
 Mode = Literal["thick", "inner", "outer", "subpixel", "dense"]
 
@@ -40,7 +40,7 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
         raise OptionError("option.choice", f"must be one of {', '.join(get_args(Mode))}", key="mode", value=mode)
     labels = check_labels(labels)
     out = np.zeros(labels.shape, np.float32)
-    ids, result = as_volume(labels), as_volume(out)
+    ids, result = as_volume(read_only(labels)), as_volume(out)
     if mode == "subpixel":
         _subpixel(ids, result)
     elif mode == "outer":

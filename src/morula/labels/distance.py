@@ -16,7 +16,7 @@ import edt
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, compact_ids, to_3d
+from morula.core.label_image import as_volume, compact_ids, read_only, to_3d
 from morula.kernels.geometry import geometry
 
 _DEEP = 25.0
@@ -52,7 +52,9 @@ def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.
     out = np.empty(labels.shape, np.float32)
     largest = [np.float32(min(each, _FAR**0.5)) ** 2 for each in (limit, outside)]
     lengths = to_3d(spacing, 1.0).astype(np.float32)
-    _search(as_volume(np.ascontiguousarray(labels)), lengths, np.float32(largest[0]), np.float32(largest[1]), as_volume(out))
+    # one type of ids: the search takes seconds to compile
+    ids = as_volume(read_only(labels.astype(np.uint32, copy=False)))
+    _search(ids, lengths, np.float32(largest[0]), np.float32(largest[1]), as_volume(out))
     return np.sqrt(out, out=out)
 
 
@@ -79,7 +81,8 @@ def _search(ids: np.ndarray, lengths: np.ndarray, most: np.float32, outside: np.
             _along_row(ids[z, y], lengths[2], most, outside, out[z, y])
     if ny > 1:
         for z in range(nz):
-            _across_rows(ids[z], lengths[1], out[z])
+            # `::1` hides that the rows are contiguous: along z they are not, and one compiled version serves both
+            _across_rows(ids[z, ::1], lengths[1], out[z, ::1])
     if nz > 1:
         for y in range(ny):
             _across_rows(ids[:, y], lengths[0], out[:, y])
@@ -151,7 +154,7 @@ def normalise(values: np.ndarray, labels: np.ndarray, largest: int, constant: fl
     `values` float32 and compact `labels` of one shape; 0 in the background.
     """
     out = np.empty_like(values)
-    _normalise(values.ravel(), labels.ravel(), largest, np.float32(constant), out.ravel())
+    _normalise(values.ravel(), read_only(labels).ravel(), largest, np.float32(constant), out.ravel())
     return out
 
 

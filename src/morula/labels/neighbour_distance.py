@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, to_3d
+from morula.core.label_image import read_only
 from morula.labels.distance import largest_value
 
 _CHUNK = 64  # columns per chunk, whose arrays fit the cache
@@ -30,14 +30,15 @@ def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: floa
         >>> distance_to_others(np.array([[1, 1, 0, 2, 2, 2]], np.uint32), (1, 1), 9.0)
         array([[3., 2., 0., 2., 3., 4.]], dtype=float32)
     """
-    ids = as_volume(np.ascontiguousarray(labels))
-    lengths = to_3d(spacing, 1.0).astype(np.float32)
+    # the last pass is along z; in 2D that is y
+    ids = read_only(labels if labels.ndim == 3 else labels[:, None])
+    lengths = np.array([spacing[0], spacing[-2], spacing[-1]], np.float32)
     most = np.float32(limit) ** 2
     first = np.empty_like(ids)
     near, far = np.empty(ids.shape, np.float32), np.empty(ids.shape, np.float32)
     _along_rows(ids, lengths[2], most, first, near, far)
     out = np.empty(labels.shape, np.float32)
-    _across(ids, lengths, most, first, near, far, as_volume(out))
+    _across(ids, lengths, most, first, near, far, out.reshape(ids.shape))
     return np.sqrt(out, out=out)
 
 
@@ -87,13 +88,9 @@ def _squared(steps: int, length: np.float32) -> np.float32:
 def _across(
     ids: np.ndarray, lengths: np.ndarray, most: np.float32, first: np.ndarray, near: np.ndarray, far: np.ndarray, out: np.ndarray
 ) -> None:
-    """The passes along y and z; in 2D the one along y gives the result."""
+    """The passes along y and z. The one along z gives the result."""
     nz, ny, _ = ids.shape
-    # the last pass is over the longest axis that exists: it writes the result
-    if nz == 1:
-        _nearest_other(ids[0], lengths[1], first[0], near[0], far[0], out[0])
-        return
-    for z in range(nz):
+    for z in range(nz if ny > 1 else 0):
         _two_nearest(lengths[1], first[z], near[z], far[z])
     for y in range(ny):
         _nearest_other(ids[:, y], lengths[0], first[:, y], near[:, y], far[:, y], out[:, y])

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from morula.core.label_image import as_volume, compact_ids, rows_to_3d
+from morula.core.label_image import as_volume, compact_ids, read_only, rows_to_3d
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.centroids import inner_centroids
 from morula.labels.morphology import Radius, ellipsoid, erode, radii, stamp
@@ -58,7 +58,7 @@ class Centre(Representation[Options]):
         # marks are stamped per object: a dilation of the whole image would grow marks into neighbours
         offsets = np.argwhere(ellipsoid(radius)) - np.asarray(radius)
         out = np.zeros(labels.shape, np.float32)
-        stamp(as_volume(ids), rows_to_3d(marks), rows_to_3d(offsets), as_volume(out))
+        stamp(as_volume(read_only(ids)), rows_to_3d(marks), rows_to_3d(offsets), as_volume(out))
         # eroded per object, since marks of touching objects may touch
         erosion = radii(self.options.erosion, spacing)
         return one_channel(erode(np.where(out > 0, ids, np.uint32(0)), erosion) > 0) if any(erosion) else out[None]

@@ -9,7 +9,7 @@ import edt
 import numpy as np
 from numba import njit
 
-from morula.core.label_image import as_volume, compact_ids
+from morula.core.label_image import as_volume, compact_ids, read_only
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.distance import normalise
 from morula.labels.skeleton import skeleton
@@ -62,7 +62,7 @@ class DistanceToCentre(Representation[Options]):
         else:
             centres, lengths = np.zeros((largest + 1, 3)), np.ones(3)
             centres[:, 3 - labels.ndim :], lengths[3 - labels.ndim :] = found.centroids, spacing
-            _to_point(as_volume(ids), centres, lengths, as_volume(values))
+            _to_point(as_volume(read_only(ids)), centres, lengths, as_volume(values))
         if self.options.norm:
             # an object of one voxel is all centre: its distance is 0, not 1
             values = normalise(values, ids, largest, constant=0.0)

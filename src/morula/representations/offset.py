@@ -10,7 +10,7 @@ from numba import njit
 from pydantic import model_validator
 
 from morula.core.errors import OptionError
-from morula.core.label_image import as_volume, compact_ids
+from morula.core.label_image import as_volume, compact_ids, read_only
 from morula.core.orientation import Array, Orientation, orientations
 from morula.kernels.geometry import geometry
 from morula.labels.partial_labels import labelled_along
@@ -96,9 +96,8 @@ class Offset(Representation[Options]):
             ids, largest = compact_ids(labels)
             centres = geometry(ids, largest).centroids[:, self.axis]
             norm = self.options.norm
-            _to_centre(
-                as_volume(ids), np.nan_to_num(centres), 3 + self.axis, 1.0 if norm else float(spacing[self.axis]), norm, as_volume(out)
-            )
+            scale, volume = 1.0 if norm else float(spacing[self.axis]), as_volume(read_only(ids))
+            _to_centre(volume, np.nan_to_num(centres), 3 + self.axis, scale, norm, as_volume(out))
         return out[None]
 
     def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from pydantic import PositiveInt
 
-from morula.core.label_image import as_volume, rows_to_3d
+from morula.core.label_image import as_volume, read_only, rows_to_3d
 from morula.representations.base import Representation
 from morula.representations.options import RepresentationOptions
 
@@ -56,7 +56,9 @@ def touching(labels: np.ndarray, thickness: int, spacing: Sequence[float]) -> np
     """Where objects touch, (Z)YX float32; see `Touching`."""
     out = np.zeros(labels.shape, np.float32)
     neighbours = np.argwhere(np.ones((3,) * labels.ndim)) - 1
-    _mark(as_volume(labels), rows_to_3d(neighbours[neighbours.any(axis=1)]), rows_to_3d(_near(thickness, spacing)), as_volume(out))
+    _mark(
+        as_volume(read_only(labels)), rows_to_3d(neighbours[neighbours.any(axis=1)]), rows_to_3d(_near(thickness, spacing)), as_volume(out)
+    )
     return out
 
 

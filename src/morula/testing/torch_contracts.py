@@ -129,17 +129,16 @@ def network_computes_in_half_precision(name: str) -> None:
 
 def network_is_exported(name: str) -> None:
     """As a graph without Python (`torch.export`), with one head and with several, the network gives the same output for an odd size."""
-    for ndim in (2, 3):
-        for heads in ({"image": 1}, _HEADS):
-            network = _network(name, ndim, heads).eval()
-            x = next(_inputs(ndim))
-            exported = torch.export.export(network, (x,)).module()
-            with torch.no_grad():
-                expected = network(x)
-                found = exported(x)
-            assert found.keys() == expected.keys()
-            for head, y in expected.items():
-                torch.testing.assert_close(found[head], y)
+    for ndim, heads in ((2, _HEADS), (3, {"image": 1})):
+        network = _network(name, ndim, heads).eval()
+        x = next(_inputs(ndim))
+        exported = torch.export.export(network, (x,)).module()
+        with torch.no_grad():
+            expected = network(x)
+            found = exported(x)
+        assert found.keys() == expected.keys()
+        for head, y in expected.items():
+            torch.testing.assert_close(found[head], y)
 
 
 NETWORK_LAWS: tuple[Law, ...] = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from morula.core.label_image import read_only
 from morula.core.region import Region
 from morula.data.augment.warp import VoxelMap, lifted
 
@@ -24,7 +25,7 @@ class Fetched:
         """Linear interpolation, C(Z)YX float32."""
         from morula.data.augment.interpolate import linear  # numba takes long to import, and prediction does not need it
 
-        source = np.ascontiguousarray(self.array, np.float32).reshape(len(self.array), *lifted(self.array.shape[1:]))
+        source = read_only(np.asarray(self.array, np.float32)).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), np.float32)
         linear(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
@@ -33,7 +34,7 @@ class Fetched:
         """Values of the nearest voxels, C(Z)YX of the same dtype."""
         from morula.data.augment.interpolate import nearest
 
-        source = np.ascontiguousarray(self.array).reshape(len(self.array), *lifted(self.array.shape[1:]))
+        source = read_only(self.array).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), source.dtype)
         nearest(source, *self._place(), where.matrix, where.offset, where.field, out)
         return out.reshape(len(source), *where.shape)
