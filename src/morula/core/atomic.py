@@ -33,7 +33,7 @@ _REMEDIES = {
 """Reason and remedy by the error number of the operating system."""
 
 
-def write_error(path: Path, error: OSError) -> FileWriteError:
+def write_error(path: str | Path, error: OSError) -> FileWriteError:
     """The error to raise for a failure of the operating system while `path` was written."""
     known = _REMEDIES.get(error.errno or 0)
     if known is None:  # libraries such as HDF5 raise errors that have the text of the system but no number

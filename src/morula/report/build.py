@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from morula.core.atomic import atomic
 from morula.core.manifest import MANIFEST, recording
+from morula.core.os_errors import naming_os_errors
 from morula.jobs.run_folder import damaged
 from morula.report import tables
 from morula.report.curves import line_chart
@@ -57,6 +58,11 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
         'report.html'
         >>> folder.cleanup()
     """
+    with naming_os_errors():
+        return _written(run, n_images)
+
+
+def _written(run: Path | str, n_images: int) -> Path:
     contents = read_run(run)
     # without the lock of the folder: a report may be written while a training is running
     recorder = recording(contents.path) if (contents.path / MANIFEST).is_file() else nullcontext()

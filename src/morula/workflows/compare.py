@@ -16,6 +16,7 @@ from morula.core.errors import DataError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
 from morula.core.manifest import is_recorded
+from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import already_exist, check_apart, check_writable
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
@@ -122,6 +123,7 @@ class Row:
         return cls(*names, images, count, *(scores.get(threshold, none)[1] for threshold in THRESHOLDS), quality)  # type: ignore[call-arg]
 
 
+@with_named_os_errors
 def compare(source: str | Path, representations: Sequence[str], *, output: str | Path, runs: Sequence[str | Path] = ()) -> Iterator[Event]:
     """Compare representations on one data set, in a table and a picture.
 

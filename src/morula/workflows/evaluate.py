@@ -16,6 +16,8 @@ from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.image import Image
 from morula.core.manifest import discard
+from morula.core.os_errors import with_named_os_errors
+from morula.core.outputs import check_space
 from morula.io.read import read_labels
 from morula.io.write import write
 from morula.jobs.job import Job
@@ -35,8 +37,10 @@ from morula.workflows.baselines import Baselines, compare_with_baselines
 from morula.workflows.log import logged
 from morula.workflows.result_files import class_image_path
 from morula.workflows.sources import Truth, open_truth
+from morula.workflows.space import coloured_bytes
 
 
+@with_named_os_errors
 def evaluate(run: str | Path) -> Iterator[Event]:
     """Score the results of the test images of a run and write `scores.csv`; a report that is there is written again.
 
@@ -73,6 +77,8 @@ def evaluate_into(folder: RunFolder) -> Iterator[Event]:
     if not rows:
         remedy = "Name labels in images.test.labels of the job.yaml of the run, and predict again."
         raise DataError("run.no_truth", "no test image has labels, so nothing can be scored", file=run, remedy=remedy)
+    if colours := load_job(folder.job_file).objects.colour:  # only images are large; tables are not
+        check_space(run, sum(coloured_bytes(read_labels(str(row["prediction"])).spatial_shape, len(colours)) for row in rows))
     yield from logged(below("evaluate", _scored(rows, folder)), folder)
 
 

@@ -13,6 +13,7 @@ from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
 from morula.core.image import Image, spatial_array
 from morula.core.manifest import RESULTS, recording
+from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.data.summary import looks_grey
 from morula.io.formats.nifti import check_same_orientation
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TASK = ("measure",)
 
 
+@with_named_os_errors
 def measure_file(
     labels: str | Path,
     output: str | Path,

@@ -16,7 +16,8 @@ from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, P
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard_own, recorded
-from morula.core.outputs import Destination
+from morula.core.os_errors import with_named_os_errors
+from morula.core.outputs import Destination, check_space
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
@@ -37,9 +38,11 @@ from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale
 from morula.workflows.sources import Opened, open_source
+from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch
 
 
+@with_named_os_errors
 def predict(run: str | Path, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
     """Predict the test images of a run's job with its model: labels and tables into `objects/`.
 
@@ -102,6 +105,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
     check_results(folder, [*outputs, *filter(None, channels.values())])
+    check_space(folder.path, prediction_bytes(model, opened))
     batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
     yield Started(len(opened), "image")
     # from here on the objects change: what describes those of before must not stay beside them

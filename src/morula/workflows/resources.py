@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from morula.core.errors import MorulaError, Problem
+from morula.core.options import Options
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.plan import plan_tiles
 from morula.jobs.job import Job
@@ -23,6 +25,10 @@ from morula.nn.build import plan_network
 
 PROOF_BYTES = 1_500_000_000
 """A training step that is estimated to need more is not tried by `check`, which is to stay within 2 GB."""
+_LENGTHS = ("growth_erosion", "growth_dilation", "smoothing", "spot_sigma", "outline_sigma", "margin", "strides", "grid")
+_SIZES = ("min_size", "min_seed", "min_object_size")
+_STEPS = 100_000
+"""Options of decoders and refinements in voxels along an axis, in voxels of an object, and most steps of an iteration."""
 MOST_PATCHES = 10_000_000
 """Most patches of an epoch: their order is drawn and kept in memory."""
 
@@ -36,7 +42,7 @@ class Estimate:
 
 def resource_problems(job: Job, facts: Facts, method: Method) -> tuple[list[Problem], Estimate | None]:
     """What a planned job asks for that this computer has not, and the estimate of a step where there is no problem with its sizes."""
-    problems = [*_backend(job), *_workers(job), *_patches(job, facts)]
+    problems = [*_backend(job), *_workers(job), *_patches(job, facts), *_objects(job, facts)]
     try:
         plan = plan_network(
             {name: getattr(job.network, name) for name in type(job.network).model_fields if name != "from_"},
@@ -86,6 +92,30 @@ def _patches(job: Job, facts: Facts) -> list[Problem]:
         remedy = "Use more epochs of fewer patches."
         return [Problem("sampling.patches_per_epoch", rule, code="patches.too_many", value=value, remedy=remedy)]
     return []
+
+
+def _objects(job: Job, facts: Facts) -> list[Problem]:
+    """Lengths and sizes of decoder, refinement and median filter that no image has: they would fail, or remove all, after the training."""
+    length, size = max(256, 4 * max(map(max, facts.shapes))), max(map(math.prod, facts.shapes))
+    limits: dict[str, float] = {**dict.fromkeys(_LENGTHS, length), **dict.fromkeys(_SIZES, size), "steps": _STEPS}
+    found = _beyond("objects.decoder", job.objects.decoder, limits)
+    for number, operation in enumerate(job.objects.refine):
+        smallest = {"size": size} if operation.kind in ("remove_small", "remove_small_objects") else {}
+        found += _beyond(f"objects.refine.{number}", operation, {**limits, **smallest})
+    for filtering in job.prediction.median:
+        found += _beyond("prediction.median", filtering, {"size": length})
+    return found
+
+
+def _beyond(place: str, options: Options | None, limits: Mapping[str, float]) -> list[Problem]:
+    """Options above their limits."""
+    found = []
+    for name, value in dict[str, object](options or ()).items():
+        numbers = [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int | float)]
+        if name in limits and any(each > limits[name] for each in numbers):
+            rule, remedy = f"must be at most {limits[name]:,} for images of this size", "Use a smaller one, or leave it out."
+            found.append(Problem(f"{place}.{name}", rule, code="objects.beyond_images", value=value, remedy=remedy))
+    return found
 
 
 def _prediction(job: Job, facts: Facts, plan: Blueprint) -> list[Problem]:

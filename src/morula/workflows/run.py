@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.core.os_errors import with_named_os_errors
 from morula.jobs.inputs import check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
@@ -23,6 +24,7 @@ from morula.workflows.stages import run_stages, stage_count
 from morula.workflows.train import default_output, train_into, tune_if_configured, with_device
 
 
+@with_named_os_errors
 def run(
     job: str | Path | Mapping[str, Any],
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Event, Finished, Progress, Started, below
 from morula.core.location import split_location, suffix_of
 from morula.core.manifest import RESULTS, recording
+from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
 from morula.io.write import check_labels_fit, files_behind
 from morula.models.load import load
@@ -21,9 +21,11 @@ from morula.workflows.predict import labels_destination, outputs_of, segment_one
 from morula.workflows.predict_images import notes_of
 from morula.workflows.reading import Reading
 from morula.workflows.sources import Opened
+from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 
 
+@with_named_os_errors
 def segment(
     images: Any,
     *,
@@ -88,7 +90,7 @@ def _segmented(
         trained.as_image(image.raw)
     batch = UnfinishedBatch.of(folder, trained, files, {"device": device, "memory": memory, "reading": repr(reading)})
     _check_results(trained, batch, dict(zip((image.name for image in opened), files, strict=True)), read, overwrite=overwrite)
-    check_space(target, sum(least_bytes(image) for image in opened))
+    check_space(target, prediction_bytes(trained, opened))
     yield from notes_of(trained)
     yield Started(len(opened), "image")
     with recording(folder, RESULTS):
@@ -140,8 +142,3 @@ def model_place(model: str | Path) -> Path:
     path = Path(model).expanduser()
     folder = path.parent if path.name == "model" else path
     return folder if (folder / "job.yaml").is_file() else path
-
-
-def least_bytes(image: Opened) -> int:
-    """Least size of the labels of an image: compressed they take at least a hundredth of their 16 bits per voxel."""
-    return math.prod(image.raw.spatial_shape) * 2 // 100

@@ -15,11 +15,12 @@ from morula.core.axes import Axes
 from morula.core.errors import FileWriteError
 from morula.core.image import Image
 from morula.core.location import stem_of
+from morula.core.manifest import RESULTS, is_result, recording
 from morula.data.normalise import Normalisation
 from morula.data.patches import Source
 from morula.io.read import read
 from morula.io.write import write
-from morula.jobs.run_folder import checksum
+from morula.jobs.run_folder import checksum, read_json
 from morula.methods.training_task import StoredInput
 from morula.workflows.predict_images import in_type
 
@@ -59,15 +60,16 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
     """The stored input of an image, C(Z)YX in its type; computed and written where it is missing or out of date."""
     file, note = stored.folder / f"{name}.tif", stored.folder / SETTINGS
     # written again when the image, the seed or a setting changed
-    known: Mapping[str, object] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    known: Mapping[str, object] = read_json(note, dict) if note.is_file() else {}
     settings = {**stored.settings, "seed": seed, "image": None if image.source is None else checksum(image.source)}
     spatial = image.axes.spatial_axes
     axes = spatial if image.n_channels == 1 else f"C{spatial}"
     if known.get(name) == settings and file.is_file():
         return read(file, axes=axes).canonical()
-    if name not in known and os.path.lexists(file):
-        rule = "already exists, and is not an image that this method computed"
-        raise FileWriteError("output.not_own", rule, key="method.folder", file=file, remedy="Name an empty folder.")
+    if os.path.lexists(file) and not is_result(file):
+        rule = "already exists, and is not as this method computed it"
+        remedy = "Name an empty folder, or delete the file yourself."
+        raise FileWriteError("output.not_own", rule, key="method.folder", file=file, remedy=remedy)
     own = image.canonical()
     # the name in the seed: images differ, and adding an image does not change the inputs of the others
     values = in_type(stored.compute(own.astype(np.float32), np.random.default_rng((seed, *name.encode()))), own.dtype)
@@ -80,7 +82,8 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
 
 def _write(file: Path, values: np.ndarray, axes: str, image: Image) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write(file, values, axes=axes, voxel_size=image.voxel_size, overwrite=True)
+    with recording(file.parent, RESULTS):
+        write(file, values, axes=axes, voxel_size=image.voxel_size, overwrite=True)
 
 
 def _with_channels(image: Image, more: np.ndarray) -> Image:

@@ -16,7 +16,8 @@ import numpy as np
 from morula.core.atomic import atomic
 from morula.core.errors import OptionError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Warned, below
-from morula.core.outputs import check_apart
+from morula.core.os_errors import with_named_os_errors
+from morula.core.outputs import check_apart, check_space
 from morula.jobs.inputs import check_new_run, check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, checksum
@@ -28,6 +29,7 @@ from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_
 from morula.workflows.log import logged
 from morula.workflows.moved_images import with_moved_images
 from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.space import training_bytes
 from morula.workflows.transfer import start_from
 from morula.workflows.validation_scorer import ValidationScorer
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from morula.nn.network import Network
 
 
+@with_named_os_errors
 def train(
     job: str | Path | Mapping[str, Any],
     *,
@@ -123,6 +126,7 @@ def train_into(
         write_layers(layers, layers_folder(folder), axes=(job.get("images") or {}).get("axes") if isinstance(job, Mapping) else None)
     with located(source):
         prepared = prepare(loaded)
+    check_space(folder.path, training_bytes(prepared))
     if not resume and layers is None and first_process():
         held.enter_context(folder.new(overwrite=overwrite))
     several = loaded.training.restarts > 1

@@ -19,15 +19,17 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import DataError, MorulaError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.core.manifest import discard
+from morula.core.os_errors import with_named_os_errors
+from morula.core.outputs import check_space
 from morula.data.crop import crop
 from morula.data.patches import Source
 from morula.jobs.job import Job
-from morula.jobs.run_folder import RunFolder
+from morula.jobs.run_folder import RunFolder, damaged, read_json
 from morula.jobs.tuning import changed
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import read_table, write_table
@@ -55,6 +57,7 @@ Space: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Values to try by key of the job, the present one first."""
 
 
+@with_named_os_errors
 def tune(
     run: str | Path,
     *,
@@ -192,6 +195,7 @@ class _Search:
         if not steps:  # before the prediction, which may take hours
             rule = f"the method {job.method.kind} has no setting that can be tuned after training"
             raise DataError("tune.nothing_to_tune", rule, file=self.folder.path)
+        self._check_space()
         yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
         self._continue()
         predictions = yield from self._predicted(device, memory)
@@ -204,6 +208,11 @@ class _Search:
         discard(self.folder.path, "tuning/predictions")
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
+
+    def _check_space(self) -> None:
+        folder = self.folder.tuning / "predictions"
+        missing = [truth for number, truth in enumerate(self.truths) if not (folder / f"{number}.npy").is_file()]
+        check_space(folder, 4 * len(self.model.method.channels) * sum(truth.size for truth in missing))
 
     def _method(self, job: Job) -> Method:
         model = self.model
@@ -220,10 +229,8 @@ class _Search:
             "thresholds": list(self.goal.thresholds),
         }
         file = self.folder.tuning / "search.json"
-        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == plan:
-            if self.trials_file.is_file():
-                table = read_table(self.trials_file)
-                self.tried = dict(zip(map(str, table["setting"]), map(float, table["figure"]), strict=True))
+        if file.is_file() and read_json(file, dict) == plan:
+            self.tried = self._trials()
             return
         discard(self.folder.path, "tuning")
         for stale in (self.folder.tuning / "predictions").glob("[0-9]*.npy"):  # of a run without manifest; they would be used again
@@ -232,10 +239,24 @@ class _Search:
         with atomic(file) as part:
             part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
+    def _trials(self) -> dict[str, float]:
+        """The trials of a stopped search.
+
+        Raises:
+            FileReadError: when their table is damaged.
+        """
+        if not self.trials_file.is_file():
+            return {}
+        try:
+            table = read_table(self.trials_file)
+            return {str(key): float(figure) for key, figure in zip(table["setting"], table["figure"], strict=True)}
+        except (MorulaError, OSError, LookupError, TypeError, ValueError) as error:
+            raise damaged(self.trials_file, f"it is no table of trials ({type(error).__name__})") from error
+
     def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
         """Predicted channels of each image, stored in files, with their statistics."""
         folder = self.folder.tuning / "predictions"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         predictions = []
         for number, source in enumerate(self.sources):
             file = folder / f"{number}.npy"
@@ -245,7 +266,7 @@ class _Search:
                 settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
-            values = np.load(file, mmap_mode="c")  # copy on write: compiled kernels take writable arrays
+            values = _channels_of(file, (len(self.model.method.channels), *self.truths[number].shape))
             predictions.append((values, self.model.method.statistics(values)))
         return predictions
 
@@ -318,6 +339,21 @@ class _Search:
             yield Logged("no other setting scored higher, so the settings stay")
         if self.folder.images_file.is_file():
             yield Logged(f"the objects of this run are from before the tuning; run `morula predict {self.folder.path}` again")
+
+
+def _channels_of(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Stored channels, on the disk.
+
+    Raises:
+        FileReadError: when the file is damaged.
+    """
+    try:
+        values = np.load(file, mmap_mode="c")  # copy on write: compiled kernels take writable arrays
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(file, (str(error).splitlines() or [""])[0][:120]) from error
+    if not isinstance(values, np.ndarray) or values.shape != shape:
+        raise damaged(file, f"it does not hold channels of shape {shape}")
+    return values
 
 
 def neighbours(values: Sequence[object], current: object) -> list[int | float]:

@@ -1,0 +1,42 @@
+"""Space on the disk that a command needs at least, compared with what is free before its work starts.
+
+All figures are lower bounds, because a wrong rejection is worse than an error later: compressed images take at least a hundredth of their
+values, a checkpoint at least its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from morula.models.model import Model
+from morula.nn.build import plan_network
+from morula.workflows.prepare import Prepared
+from morula.workflows.sources import Opened
+
+_COMPRESSED = 100
+"""Labels and pictures take at least this part of their values."""
+_STATES = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Values that an optimiser stores per weight (`sgd` with momentum)."""
+
+
+def prediction_bytes(model: Model, images: Sequence[Opened]) -> int:
+    """Least size of what a prediction writes: labels, those before post-processing, and the predicted channels."""
+    options, voxels = model.job.objects, sum(math.prod(image.raw.spatial_shape) for image in images)
+    written = 2 * (1 + bool(options.refine or options.filter) + (model.method.object_classes is not None))
+    written += 4 * len(model.method.channels) * model.job.prediction.save_channels
+    return voxels * written // _COMPRESSED
+
+
+def coloured_bytes(shape: Sequence[int], thresholds: int) -> int:
+    """Least size of the coloured images of found, missed and false objects: three channels per threshold."""
+    return 3 * thresholds * math.prod(shape) // _COMPRESSED
+
+
+def training_bytes(prepared: Prepared) -> int:
+    """Least size of a trained run: of each start the model, the best weights and a state to resume from, and a new state beside the old."""
+    job, facts = prepared.job, prepared.facts
+    network = {name: getattr(job.network, name) for name in type(job.network).model_fields if name != "from_"}
+    weights = 4 * plan_network(network, facts.ndim, facts.in_channels, prepared.method.heads).weights
+    state = weights * (1 + _STATES.get(job.training.optimiser.kind, 0))
+    return job.training.restarts * (2 * weights + state) + state
