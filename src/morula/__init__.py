@@ -17,7 +17,7 @@ _PUBLIC = {
     "core.image": ["Image"],
     "core.voxel_size": ["VoxelSize"],
     "decoders.decode": ["Objects", "decode", "decode_objects"],
-    "dialects.verbs": ["run", "train"],
+    "dialects.verbs": ["replay", "run", "train"],
     "io.read": ["read"],
     "io.write": ["write"],
     "labels.refine": ["refine"],
@@ -53,6 +53,7 @@ __all__ = [
     "predict",
     "read",
     "refine",
+    "replay",
     "run",
     "segment",
     "train",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from morula.decoders.decode import Objects as Objects
     from morula.decoders.decode import decode as decode
     from morula.decoders.decode import decode_objects as decode_objects
+    from morula.dialects.verbs import replay as replay
     from morula.dialects.verbs import run as run
     from morula.dialects.verbs import train as train
     from morula.io.read import read as read

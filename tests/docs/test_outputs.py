@@ -22,6 +22,7 @@ from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import Scores, associate, match
 from morula.training.tracking import _FIXED
 from morula.workflows.compare import Row
+from morula.workflows.differences import object_differences
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "outputs.md").read_text(encoding="utf-8")
 LABELS = np.kron(np.array([[1, 0, 2], [1, 0, 2]]), np.ones((4, 4), int)).astype(np.uint16)
@@ -92,6 +93,11 @@ def test_associations() -> None:
 
 def test_comparison() -> None:
     assert [field.name for field in fields(Row)] == documented("comparison.csv")
+
+
+def test_replay() -> None:
+    (row,) = object_differences(LABELS > 1, LABELS > 1)
+    assert {"image", *row} == set(documented("replay.csv"))
 
 
 def test_run_folder() -> None:

@@ -18,7 +18,7 @@ import pytest
 import morula
 from morula.core.errors import DataError, FileReadError, FileWriteError, JobError
 from morula.core.events import Event, Finished, Progress, Warned
-from morula.jobs.run_folder import checksum
+from morula.jobs.provenance import checksum
 from morula.measurement.csv_table import read_table
 from morula.testing.errors import raises
 

@@ -62,7 +62,7 @@ def test_the_resolved_job_gives_the_same_weights(run2d: Path, tmp_path: Path) ->
 
 
 def test_nothing_of_the_users_is_modified(data2d: Path, run2d: Path) -> None:
-    from morula.jobs.run_folder import checksum
+    from morula.jobs.provenance import checksum
 
     before = checksum(data2d)
     list(morula.predict(run2d))

@@ -21,10 +21,7 @@ from morula.testing.errors import raises
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     list(morula.segment(data2d / "test/images", model=run2d, output=tmp_path / "out"))
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        "nuclei_000.csv",
-        "nuclei_000.tif",
-        "nuclei_001.csv",
-        "nuclei_001.tif",
+        f"nuclei_00{number}.{suffix}" for number in (0, 1) for suffix in ("csv", "provenance.json", "tif")
     ]
     first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
@@ -53,6 +50,7 @@ def test_labels_before_post_processing_are_kept(run2d: Path, data2d: Path, tmp_p
     np.testing.assert_array_equal(before, np.asarray(model.segment(image)))
     assert 0 < np.count_nonzero(after) < np.count_nonzero(before)
     (tmp_path / "cells.tif").unlink()
+    (tmp_path / "cells.provenance.json").unlink()
     with raises("output.exists", file=f"{tmp_path / 'cells.csv'}, {tmp_path / 'before/cells.tif'}"):
         list(morula.segment(image, model=refined, output=tmp_path / "cells.tif"))
     (tmp_path / "cells.csv").unlink()
@@ -67,7 +65,7 @@ def test_names_with_dots(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     for name in ("scan.t1", "scan.t2"):
         morula.write(tmp_path / "in" / f"{name}.tif", image)
     list(morula.segment(tmp_path / "in", model=run2d, output=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("s*[fv]")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
     array = np.asarray(image)
     list(morula.segment([array, array], model=run2d, output=tmp_path / "arrays"))
     assert sorted(path.name for path in (tmp_path / "arrays").glob("*.tif")) == ["image_0.tif", "image_1.tif"]

@@ -10,6 +10,7 @@ import typer
 
 from morula import __version__, cli, dialects, report, workflows
 from morula.cli.biapy import biapy
+from morula.cli.command import Command
 from morula.cli.options import (
     AxesOption,
     Channel,
@@ -56,7 +57,7 @@ def _about(version: Annotated[bool, typer.Option("--version", callback=_version,
     del version
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images and the run.")] = Path("demo"),
     overwrite: Overwrite = False,
@@ -69,7 +70,7 @@ def demo(
         echo(str(output / "run" / "report.html"))
 
 
-@app.command()
+@app.command(cls=Command)
 def new(  # each parameter is an option of the command line
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
     raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None,
@@ -93,7 +94,7 @@ def new(  # each parameter is an option of the command line
         cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     job: JobFile,
     set_: Set = [],  # noqa: B006 - Typer only reads it
@@ -112,7 +113,7 @@ def check(
             cli.check.print_check(dialects.verbs.check(job, overrides=set_, prove=prove))
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     job: Annotated[Path, typer.Argument(help="Job file of BiaPy or pytorch-3dunet (YAML).", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. By default the job is printed.")] = None,
@@ -142,7 +143,7 @@ def _reject_for_pytorch3dunet(job: Path, given: Mapping[str, bool]) -> bool:
     return foreign
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     job: Annotated[Path | None, typer.Argument(help="Job file (YAML).", show_default=False)] = None,
     output: Output = None,
@@ -178,7 +179,7 @@ def run(
         print_events(events, Verbosity.of(quiet, verbose))
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     job: JobFile,
     output: Output = None,
@@ -199,15 +200,15 @@ def train(
         print_events(events, Verbosity.of(quiet, verbose))
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Predict the test images of a run."""
     with reporting_errors(lambda: f"morula predict {run}"):
         print_events(workflows.predict.predict(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
 
 
-app.command()(train3dunet)
-app.command()(predict3dunet)
+app.command(cls=Command)(train3dunet)
+app.command(cls=Command)(predict3dunet)
 
 
 def _reading(
@@ -220,7 +221,7 @@ def _reading(
     return Reading(axes, channel, dataset, scene, size, cast("Missing", missing))
 
 
-@app.command()
+@app.command(cls=Command)
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
     model: Annotated[Path, typer.Option("--model", "-m", help="Run folder, or the model folder in it.", show_default=False)],
@@ -246,7 +247,7 @@ def segment(
         print_events(events, Verbosity.of(quiet, verbose))
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     run: Annotated[
         Path,
@@ -278,7 +279,7 @@ def evaluate(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def tune(
     run: Run,
     metric: Annotated[
@@ -299,7 +300,7 @@ def tune(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
@@ -340,14 +341,31 @@ def measure(
         print_events(events, Verbosity.NORMAL)
 
 
-@app.command("report")
+@app.command(cls=Command)
+def replay(
+    run: Run,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="New run folder. [default: RUN_replay]")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Take the stored weights: repeat prediction and scores only.")] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run the job of a run again in a new folder, and report every object that differs. Exit code 1 if anything does."""
+    with reporting_errors():
+        events = dialects.verbs.replay(run, output=output, fast=fast, overwrite=overwrite, device=device)
+        if print_events(events, Verbosity.of(quiet, verbose)).get("different files"):
+            raise typer.Exit(1)
+
+
+@app.command("report", cls=Command)
 def write_report(run: Run) -> None:
     """Write the HTML report of a run."""
     with reporting_errors():
         echo(str(report.build.write_report(run)))
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     path: Annotated[
         Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
@@ -364,7 +382,7 @@ def info(
         cli.info.print_info(path, _reading(axes, channel, dataset, scene, voxel_size, missing))
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor() -> None:
     """Check this computer: hardware, packages and likely problems."""
     with reporting_errors():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from morula import __version__, dialects
+from morula.cli.command import Command
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.core.events import Event, Warned
 
@@ -35,7 +36,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=Command)
 def biapy(
     config: Config,
     result_dir: ResultDir = Path(),

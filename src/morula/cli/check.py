@@ -54,7 +54,7 @@ def cost(proof: Proof) -> str:
 
 def print_check3dunet(checked: Checked3dunet) -> None:
     """Print what a job of pytorch-3dunet does, its planned values, and keys without effect."""
-    echo(f"job of pytorch-3dunet; run it with: morula {checked.purpose}3dunet --config")
+    echo(f"job of pytorch-3dunet; run it with `morula {checked.purpose}3dunet --config JOB`")
     echo(checked.summary)
     echo("planned values of keys that the job leaves out:")
     width = max((len(key) for key in checked.planned), default=0)

@@ -45,7 +45,7 @@ def _processor() -> Iterator[Finding]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("processor cores", str(usable))
     memory = psutil.virtual_memory()
-    remedy = "close other programs, or limit the memory with --memory" if memory.available < 4e9 else ""
+    remedy = "close other programs, or limit the memory with `morula run JOB --memory 2GB`" if memory.available < 4e9 else ""
     yield Finding("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB", remedy)
     for name, place in (("disk here", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(place).free
@@ -80,7 +80,7 @@ def _limits() -> Iterator[Finding]:
         yield Finding(
             "shared memory",
             f"{free / 1e9:.1f} GB free",
-            "worker processes may be killed; set training.workers: 0, or use docker run --shm-size" if free < 1e9 else "",
+            "worker processes may be killed; set training.workers: 0, or use `docker run --shm-size 2g`" if free < 1e9 else "",
         )
     try:
         import resource

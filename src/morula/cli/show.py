@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
+from morula.cli.command import in_command
 from morula.core.atomic import write_error
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
@@ -52,6 +54,14 @@ def echo_error(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+def message_in_command(error: MorulaError) -> str:
+    """The message of an error with the remedies that the running command has."""
+    message = str(error)
+    if error.remedy and message.endswith(error.remedy):
+        message = f"{message.removesuffix(error.remedy)}{in_command(error.remedy)}".strip()
+    return in_command(message)
+
+
 @contextmanager
 def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
     """Print errors of Morula without traceback; any other error is a bug and keeps it. Exit code 2 for a wrong argument, else 1.
@@ -63,12 +73,12 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
             yield
     except JobError as error:
         for problem in error.problems:
-            echo_error(str(problem))
+            echo_error(in_command(str(replace(problem, remedy=in_command(problem.remedy)))))
         count = len(error.problems)
         echo_error(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
         raise typer.Exit(1) from None
     except MorulaError as error:
-        echo_error(f"error: {error}")
+        echo_error(f"error: {message_in_command(error)}")
         raise typer.Exit(2 if isinstance(error, OptionError) else 1) from None
     except OSError as error:
         # a full or read-only disk, a name that is too long: reported like an error of Morula, whichever command met it
@@ -94,12 +104,22 @@ def _ending_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
-def print_events(events: Iterable[Event], verbosity: Verbosity) -> None:
-    """Read a stream of events to its end and print it."""
+def print_events(events: Iterable[Event], verbosity: Verbosity) -> dict[str, float]:
+    """Read a stream of events to its end and print it. Returns the figures of the last task that ended."""
+    figures: dict[str, float] = {}
+
+    def watched() -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, Finished):
+                figures.clear()
+                figures.update(event.figures)
+            yield event
+
     if sys.stdout.isatty() and verbosity >= Verbosity.NORMAL:
-        _with_bars(events, verbosity)
+        _with_bars(watched(), verbosity)
     else:
-        _with_lines(events, verbosity)
+        _with_lines(watched(), verbosity)
+    return figures
 
 
 def is_printed(event: Event, verbosity: Verbosity) -> bool:
@@ -118,7 +138,7 @@ def is_printed(event: Event, verbosity: Verbosity) -> bool:
 
 def _emit(event: Event, verbosity: Verbosity) -> None:
     if is_printed(event, verbosity):
-        (echo_error if isinstance(event, Warned) else echo)(line(event))
+        (echo_error if isinstance(event, Warned) else echo)(in_command(line(event)))
 
 
 def _with_lines(events: Iterable[Event], verbosity: Verbosity) -> None:

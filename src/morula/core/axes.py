@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
+from morula.core.remedy import Remedy
 
 SPATIAL = "ZYX"
 LETTERS = "TCZYX"
@@ -79,7 +80,7 @@ def several_time_points(count: int, file: str | None = None) -> DataError:
     return DataError(
         "image.time_points",
         f"the image has {count} time points; only single images are supported",
-        remedy="Split it, or state axes in which this dimension is Z or C (axes='ZYX'; --axes ZYX).",
+        remedy=Remedy("split it", "state axes in which this dimension is Z or C (axes='ZYX'; --axes ZYX; images.axes: ZYX)"),
         file=file,
     )
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from morula.core.remedy import Remedy
+
 
 class _Unset:
     """The type of `UNSET`."""
@@ -56,7 +58,8 @@ class MorulaError(Exception):
         # multiprocessing rebuilds an exception from `args` alone, before `__reduce__` restores the fields
         self.code = "unclassified" if rule is None else code
         self.rule = code if rule is None else rule
-        self.key, self.value, self.remedy = key, value, remedy.strip()
+        self.key, self.value = key, value
+        self.remedy = remedy if isinstance(remedy, Remedy) else remedy.strip()
         self.file = None if file is None else str(file)
         super().__init__(code if rule is None else compose(self.rule, key=key, value=value, remedy=self.remedy, file=self.file))
 

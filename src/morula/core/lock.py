@@ -10,6 +10,7 @@ from pathlib import Path
 
 from morula.core.errors import FileWriteError
 from morula.core.manifest import LOCK
+from morula.core.remedy import OTHER_FOLDER, Remedy
 
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 """File systems without locks: the run goes on without one."""
@@ -70,7 +71,7 @@ def _acquired(folder: Path) -> int | None:
             if error.errno in _UNSUPPORTED:
                 return None
             rule = "is in use by another process, which trains, predicts or evaluates there"
-            remedy = "Wait until it ends or stop it, or name another folder with --output."
+            remedy = Remedy("wait until it ends", "stop it", OTHER_FOLDER)
             raise FileWriteError("run_folder.in_use", rule, file=folder, remedy=remedy) from error
         # the process before may have removed the file between the two steps; then another one may lock a new file of that name
         with suppress(OSError):

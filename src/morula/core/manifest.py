@@ -27,6 +27,7 @@ from pathlib import Path
 from morula.core.durable import flush_folder
 from morula.core.errors import FileWriteError
 from morula.core.leftovers import is_temporary
+from morula.core.remedy import OTHER_FOLDER, Remedy
 
 MANIFEST, RESULTS, LOCK = "manifest.jsonl", ".morula.jsonl", ".lock"
 _HEADERS: dict[str, dict[str, object]] = {
@@ -269,7 +270,7 @@ def check_recorded(folder: Path) -> None:
     if first:
         more = " and more" if next(foreign, None) is not None else ""
         rule = f"holds files that Morula did not write, or that were changed since: {', '.join(first)}{more}; nothing was removed"
-        remedy = "Move or delete them yourself, or name another folder with --output."
+        remedy = Remedy("move or delete them yourself", OTHER_FOLDER)
         raise FileWriteError("run_folder.foreign_files", rule, file=folder, remedy=remedy)
 
 

@@ -28,6 +28,7 @@ from typing import TypeAlias
 from morula.core.errors import FileWriteError
 from morula.core.location import split_location
 from morula.core.manifest import is_recording, is_result, run_folder_of
+from morula.core.remedy import Remedy
 
 Key: TypeAlias = tuple[int | str, ...]
 """Device and inode of the last folder or file of a path that exists, then the names that do not exist yet."""
@@ -211,7 +212,7 @@ def already_exist(files: Sequence[str | Path]) -> FileWriteError:
         'output.exists'
     """
     shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    remedy = "Replace with --overwrite (overwrite=True in Python), or name another output."
+    remedy = Remedy("replace it with --overwrite (in Python overwrite=True)", "name another output")
     return FileWriteError("output.exists", "already exists" if len(files) == 1 else "already exist", file=shown, remedy=remedy)
 
 

@@ -14,6 +14,7 @@ from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.region import Region
+from morula.core.remark import Remark
 from morula.data.crop import crop
 from morula.data.intensity import LIMIT, Distribution, distributions
 from morula.kernels.geometry import geometry
@@ -196,7 +197,7 @@ GREY = 0.5
 """Share of neighbours with different values from which labels count as a grey image; objects of 4 pixels edge length reach 0.25."""
 
 
-def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[str]:
+def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int = 2**22) -> list[Remark]:
     """Warnings about label images that do not look like labels of objects: no object, or a single id in many pieces, as in masks.
 
     Args:
@@ -212,10 +213,11 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
     only = None
     labels = list(labels)
     if grey := [image.source or "an image" for image, _ in labels if looks_grey(crop(image, middle(image.spatial_shape, limit))[0])]:
-        return [
+        text = (
             f"{len(grey)} of {len(labels)} label images, such as {grey[0]}, look like grey images: almost every voxel differs from its "
             "neighbours. Check that `labels` names the label images and not the raw ones."
-        ]
+        )
+        return [Remark("labels.grey", text)]
     for image, unlabelled in labels:
         block = crop(image, middle(image.spatial_shape, limit))[0]
         inspected += 1
@@ -226,12 +228,14 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
             only, with_objects = ids[0], with_objects + 1
             pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
     if inspected and not with_objects:
-        return ["the label images contain no object (of large ones, the centre was read). Check that they are the right files."]
+        text = "the label images contain no object (of large ones, the centre was read). Check that they are the right files."
+        return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
-        return [
+        text = (
             f"the label images contain a single id, such as {only}, in {pieces} pieces. They look like masks, in which touching objects "
             "are one. Give every object its own id, or use method: semantic for masks."
-        ]
+        )
+        return [Remark("labels.mask", text)]
     return []
 
 

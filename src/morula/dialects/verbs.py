@@ -117,6 +117,41 @@ def train(
         yield from foreign.events(start(foreign.job, output=output or workflows.train.default_output(job)))
 
 
+def replay(
+    run: str | Path, *, output: str | Path | None = None, fast: bool = False, overwrite: bool = False, device: str = "auto"
+) -> Iterator[Event]:
+    """Run the job of a run again in a new folder, and report what differs: weights, objects, tables, scores.
+
+    Args:
+        run: a run folder whose training has finished. It is only read.
+        output: the new run folder; ``RUN_replay`` by default. It gets the results and ``replay.csv`` with one row per object.
+        fast: take the stored weights, and repeat the prediction and the scores only.
+        overwrite: replace an earlier run in the new folder.
+        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
+
+    Yields:
+        events, see `morula.workflows.replay.replay`.
+
+    Raises:
+        DataError: when inputs are missing or changed, or the run has no record.
+        ModelError: when the stored weights are not those of the record.
+        FileWriteError: when the new folder is not empty.
+        OptionError: for a run of train3dunet.
+
+    Examples:
+        >>> import morula
+        >>> *_, last = morula.replay("runs/nuclei", fast=True)  # doctest: +SKIP
+        >>> last.figures["different objects"]  # doctest: +SKIP
+        0.0
+    """
+    job = Path(run) / "job.yaml"
+    if job.is_file() and program_of(job) == "pytorch-3dunet":
+        rule = "is a run of train3dunet, which is repeated by its own command"
+        remedy = f"Run `morula train3dunet --config {job}` with another trainer.checkpoint_dir."
+        raise OptionError("replay.pytorch3dunet", rule, key="run", value=str(run), remedy=remedy)
+    yield from workflows.replay.replay(run, output=output, fast=fast, overwrite=overwrite, device=device)
+
+
 def check(
     job: str | Path | Mapping[str, object], *, overrides: Iterable[str] = (), prove: bool = True, stage: int | None = None
 ) -> Checked:

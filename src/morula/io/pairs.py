@@ -14,6 +14,7 @@ from typing import TypeAlias
 from morula.core.errors import DataError, MissingFileError, MorulaError
 from morula.core.file_errors import missing_file
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
+from morula.core.remark import Remark
 from morula.io import ngff
 from morula.io.formats.base import Request
 from morula.io.formats.nifti import check_same_orientation
@@ -164,7 +165,10 @@ def pair_images(
         shown = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
         warnings = [
             *warnings,
-            f"images are their own labels: {shown}. Name the folder of the labels, or let their names end in _masks.",
+            Remark(
+                "images.own_labels",
+                f"images are their own labels: {shown}. Name the folder of the labels, or let their names end in _masks.",
+            ),
         ]
     problems += [problem for pair in pairs for problem in _shape_problems(pair, axes)]
     if problems:

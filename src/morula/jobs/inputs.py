@@ -8,6 +8,7 @@ from typing import Any
 
 from morula.core.errors import FileWriteError
 from morula.core.outputs import Destination, check_apart
+from morula.core.remedy import OTHER_FOLDER, Remedy
 from morula.jobs.job import Job, Source
 from morula.jobs.run_folder import RunFolder
 
@@ -43,7 +44,9 @@ def check_new_run(folder: RunFolder, job: Job, source: str | Path | Mapping[str,
     inputs = [*inputs_of(job), *([] if isinstance(source, Mapping) else [str(source)])]
     check_apart([Destination(folder.path), *stored_inputs(job)], inputs)
     if folder.path.exists() and not folder.path.is_dir():
-        raise FileWriteError("run_folder.is_file", "is a file, not a folder", file=folder.path, remedy="Name a folder with --output.")
+        raise FileWriteError(
+            "run_folder.is_file", "is a file, not a folder", file=folder.path, remedy=Remedy(OTHER_FOLDER, "name another folder")
+        )
 
 
 def check_run_again(folder: RunFolder, job: Job) -> None:

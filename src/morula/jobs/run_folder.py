@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,14 +14,12 @@ from morula.core.errors import FileReadError, FileWriteError, MissingFileError
 from morula.core.lock import locked
 from morula.core.manifest import LOCK, MANIFEST, check_recorded, recorded, recording, remove_recorded
 from morula.core.outputs import check_writable
+from morula.core.remedy import OTHER_FOLDER, Remedy
 from morula.core.text import unprintable
 from morula.jobs.yaml_lines import dump
 
 if TYPE_CHECKING:
     from morula.jobs.job import Job
-
-_PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
-
 
 Content = TypeVar("Content", dict, list)
 
@@ -49,7 +42,7 @@ class RunFolder:
 
     @property
     def provenance_file(self) -> Path:
-        """Inputs' checksums, versions, device, seed, hash of the weights."""
+        """What the results depend on: see `morula.jobs.provenance`."""
         return self.path / "provenance.json"
 
     @property
@@ -146,12 +139,12 @@ class RunFolder:
         except OSError as error:
             raise self._not_made(error) from error
         if names - {LOCK} and not overwrite:
-            replaced = "replace it with --overwrite, " if recorded(self.path) is not None else ""
+            replaced = ["replace it with --overwrite"] if recorded(self.path) is not None else []
             raise FileWriteError(
                 "run_folder.not_empty",
                 "the run folder is not empty",
                 file=self.path,
-                remedy=f"Resume that run with --resume, {replaced}or name another folder with --output.",
+                remedy=Remedy("resume that run with --resume", *replaced, OTHER_FOLDER, "name another folder"),
             )
         if names - {LOCK}:
             check_recorded(self.path)
@@ -189,7 +182,7 @@ class RunFolder:
 
     def _not_made(self, error: OSError) -> FileWriteError:
         rule = f"the run folder cannot be made ({error.strerror})"
-        return FileWriteError("run_folder.not_made", rule, file=self.path, remedy="Name another with --output.")
+        return FileWriteError("run_folder.not_made", rule, file=self.path, remedy=Remedy(OTHER_FOLDER, "name another folder"))
 
     @classmethod
     def existing(cls, path: str | Path) -> RunFolder:
@@ -229,13 +222,27 @@ class RunFolder:
                 raise damaged(self.images_file, f"the name {row['name']!r} leads out of the run folder")
         return [dict(row) for row in rows]
 
-    def write_provenance(self, facts: Mapping[str, object]) -> Path:
-        """Add facts to the record; the environment is always in it."""
-        known = read_json(self.provenance_file, dict) if self.provenance_file.is_file() else {}
-        record = {**known, "environment": environment(), "written": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+    def write_provenance(self, facts: Mapping[str, object], *, step: str | None = None) -> Path:
+        """Add facts to the record: those of the training, or of a later step below its name.
+
+        Args:
+            facts: entries by name.
+            step: ``predict`` or ``tune``, which may run on another machine than the training.
+        """
+        known = self.read_provenance()
+        if step is not None:
+            facts = {step: facts}
         with atomic(self.provenance_file) as part:
-            part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+            part.write_text(json.dumps({**known, **facts}, indent=1), encoding="utf-8")
         return self.provenance_file
+
+    def read_provenance(self) -> dict[str, object]:
+        """The record, empty where there is none yet.
+
+        Raises:
+            FileReadError: when it is damaged.
+        """
+        return read_json(self.provenance_file, dict) if self.provenance_file.is_file() else {}
 
     def write_images(self, rows: Iterable[Mapping[str, object]]) -> Path:
         """Record the paths of raw image, truth and result of each image."""
@@ -265,33 +272,3 @@ def damaged(path: Path, reason: str) -> FileReadError:
     """The error for a file of a run folder that is damaged."""
     remedy = "Copy it again from its source, or delete it and run the command that writes it again."
     return FileReadError("run_folder.damaged_file", f"is damaged: {reason}", file=path, remedy=remedy)
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine."""
-    found = {"python": sys.version.split()[0], "system": platform.platform(), "processor": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     checksum(file.name)[:12]
-        'e3b0c44298fc'
-    """
-    path = Path(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    for inner in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-        digest.update(inner.relative_to(path).as_posix().encode() + bytes.fromhex(checksum(inner)))
-    return digest.hexdigest()

@@ -69,8 +69,8 @@ class Facts:
     spacing: tuple[float, ...]
     in_channels: int
     shapes: tuple[tuple[int, ...], ...]
-    classes: int | None = None
-    """Number of classes in the labels, where the method reads it from them (`labels_without_class`)."""
+    values: tuple[int, ...] = ()
+    """Values of the labels in ascending order, where they are classes to the method (`labels_without_class`)."""
     sizes: Sizes | None = None
     """Sizes of the objects in the labels, where the method needs them (`needs_object_sizes`)."""
     unit: str = ""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from morula.core.errors import DataError, Problem
 from morula.decoders.statistics import ChannelStatistics
+from morula.labels.class_values import as_classes
 from morula.labels.objects import Objects
 from morula.losses.sums import Activation, Sums
 from morula.methods.base import Method
@@ -36,7 +37,7 @@ class SemanticSettings(Configured):
     @property
     def classes(self) -> int:
         """Number of classes with the background."""
-        return self.options.classes or 2
+        return self.options.classes or len(self.options.values) or 2
 
     @property
     def binary(self) -> bool:
@@ -53,6 +54,16 @@ class SemanticSettings(Configured):
     def losses(self) -> dict[str, float]:
         """Weights of the losses by name: those of the options, or the defaults."""
         return self.options.losses or ({"bce_dice": 1.0} if self.classes == 2 else {"ce": 1.0, "dice": 1.0})
+
+    def as_classes(self, labels: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """Labels with the numbers of their classes, and the number of ignored pixels; they are the labels themselves without `values`.
+
+        Raises:
+            DataError: when a label is no class.
+        """
+        if not self.options.values:
+            return labels, self.options.ignore
+        return as_classes(np.asarray(labels), self.options.values, self.options.ignore), len(self.options.values)
 
 
 class SemanticTask(SemanticSettings, TrainingTask):
@@ -75,7 +86,8 @@ class SemanticTask(SemanticSettings, TrainingTask):
         Raises:
             DataError: when a label is no class.
         """
-        ignored = np.zeros(labels.shape, bool) if self.options.ignore is None else labels == self.options.ignore
+        labels, ignore = self.as_classes(labels)
+        ignored = np.zeros(labels.shape, bool) if ignore is None else labels == ignore
         highest = int(labels[~ignored].max(initial=0))
         if highest >= self.classes:
             raise DataError(
@@ -160,7 +172,8 @@ class SemanticScoring(SemanticSettings, Scoring):
         Raises:
             DataError: when a label is no class.
         """
-        return class_table(truth, result, self.classes, ignore=self.options.ignore)
+        true, ignore = self.as_classes(truth)
+        return class_table(true, result, self.classes, ignore=ignore)
 
     def score_rows(self, scores: Mapping[str, Score]) -> list[Row]:
         """One row per image and class with IoU and Dice, then the rows of all pixels together."""
@@ -196,15 +209,26 @@ class SemanticPlanning(Planning):
 
     @classmethod
     def labels_without_class(cls, options: MethodOptions) -> frozenset[int | None] | None:
-        """The ignored value, where the options do not state the number of classes."""
+        """The ignored value."""
         assert isinstance(options, Options)
-        return frozenset({options.ignore}) if options.classes is None else None
+        return frozenset({options.ignore})
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
-        """The number of classes: that of the labels, or of the names if there are more."""
-        assert isinstance(job.method, Options)
-        return {"method": {"classes": max(2, facts.classes or 2, len(job.method.names))}} if job.method.classes is None else {}
+        """The values of the classes, where those of the labels have gaps, and the number of classes.
+
+        A value that is missing between 0 and the highest one is a class that does not occur if the options state as many classes.
+        """
+        method = job.method
+        assert isinstance(method, Options)
+        found = sorted({0, *facts.values})
+        stated = method.classes or len(method.names) or None
+        gaps = not method.values and len(found) > 1 and found != list(range(len(found))) and stated in (None, len(found))
+        values = found if gaps else list(method.values)
+        planned: Document = {"values": values} if gaps else {}
+        if method.classes is None:
+            planned["classes"] = len(values) or max(2, found[-1] + 1, len(method.names))
+        return {"method": planned} if planned else {}
 
 
 class Semantic(SemanticTask, SemanticPostprocessing, SemanticScoring, SemanticPlanning, Method):

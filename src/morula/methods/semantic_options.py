@@ -20,6 +20,9 @@ class Options(MethodOptions):
     classes: int | None = Field(
         default=None, ge=2, description="Number of classes with the background (class 0); left out: read from the training labels."
     )
+    values: tuple[int, ...] = ()
+    """Label value of each class, background first, where they are not 0, 1, 2, ..., for example `[0, 255]`; left out: read from the labels.
+    Results have the numbers 0, 1, 2, ..."""
     names: tuple[str, ...] = ()
     """Names of the classes in order, background first, for tables and the report."""
     ignore: int | None = None
@@ -40,6 +43,11 @@ class Options(MethodOptions):
         if self.names and self.classes is not None and len(self.names) != self.classes:
             rule = f"has {len(self.names)} entries but there are {self.classes} classes"
             raise OptionError("classes.names", rule, key="names", value=self.names, remedy="Name each class, the background first.")
+        if self.values and (
+            len({*self.values, self.ignore}) != len(self.values) + 1 or len(self.values) != (self.classes or len(self.values))
+        ):
+            rule = "must be one different label value per class, without that of ignore"
+            raise OptionError("classes.values", rule, key="values", value=self.values, remedy="Write [0, 255] for a mask of 0 and 255.")
         check_losses(self.losses)
         check_loss_options(self.loss_options)
         if self.classes is not None:

@@ -17,6 +17,7 @@ from morula.core.errors import ModelError, OptionError
 from morula.core.events import Event, Warned
 from morula.core.image import Image, ImageLike
 from morula.core.orientation import Orientation
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.data.normalise import Normalisation, statistics
 from morula.inference.median import median
@@ -151,7 +152,7 @@ class Model:
                 f"the image is {image.ndim_spatial}D (axes {image.axes}) but the model was trained in {self.ndim}D",
                 key="image",
                 value=image.shape,
-                remedy=f"Use a {image.ndim_spatial}D model, or state other axes (axes='ZYX'; --axes ZYX).",
+                remedy=Remedy(f"use a {image.ndim_spatial}D model", "state other axes (axes='ZYX'; --axes ZYX; images.axes: ZYX)"),
                 file=image.source,
             )
         if image.n_channels != self.in_channels:
@@ -160,7 +161,7 @@ class Model:
                 f"the image has {image.n_channels} channel(s) but the model was trained on {self.in_channels}",
                 key="image",
                 value=image.n_channels,
-                remedy="Select the channel that the model was trained on (channel=0; --channel 0).",
+                remedy=Remedy("select the channel that the model was trained on (channel=0; --channel 0)", "give images with its channels"),
                 file=image.source,
             )
         return image
@@ -214,15 +215,7 @@ class Model:
     ) -> Generator[Event, None, Array]:
         """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`."""
         by_openvino = self.job.prediction.backend == "openvino"
-        if by_openvino and device not in ("auto", "cpu"):
-            raise OptionError(
-                "openvino.device",
-                "OpenVINO computes on CPUs only",
-                key="device",
-                value=device,
-                remedy="Use the device cpu, or prediction.backend: torch.",
-            )
-        device = "cpu" if by_openvino else pick_device(device)
+        device = self.device(device)
         self.fast_network.to(device)
         normalisation = self.scaling(image)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
@@ -249,6 +242,19 @@ class Model:
             for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
                 predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)
         return predicted
+
+    def device(self, asked: str) -> str:
+        """The device that computes predictions when this one is asked for.
+
+        Raises:
+            OptionError: when it is not present, or the backend does not compute on it.
+        """
+        if self.job.prediction.backend != "openvino":
+            return pick_device(asked)
+        if asked not in ("auto", "cpu"):
+            remedy = "Use the device cpu, or prediction.backend: torch."
+            raise OptionError("openvino.device", "OpenVINO computes on CPUs only", key="device", value=asked, remedy=remedy)
+        return "cpu"
 
     def plan(self, shape: tuple[int, ...], memory: int, device: str) -> TilePlan:
         """Tiles for an image of this shape: of the size that the job states, or that the memory allows.

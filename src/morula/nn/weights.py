@@ -35,7 +35,9 @@ SIDECAR = "model.json"
 FORMAT = 1
 VERSION = version("morula")
 TOLERANCE = 1e-4  # relative to the largest test output; rounding differs between processors by about 1e-6 of it
-_INPUT, _OUTPUT = "test:input", "test:output:"  # names of parameters contain no colon
+EXAMPLE = "test:"
+"""Names of the test input and its outputs begin so; names of parameters contain no colon."""
+_INPUT, _OUTPUT = f"{EXAMPLE}input", f"{EXAMPLE}output:"
 # errors of torch.load for files that are no checkpoints, found by trying
 _DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError, AssertionError, struct.error)
 

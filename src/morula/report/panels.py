@@ -12,6 +12,7 @@ import numpy as np
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.io.read import read, read_labels, read_labels_and_classes
+from morula.labels.class_values import as_classes
 from morula.measurement.measure import measured_columns
 from morula.metrics.matching import associate
 from morula.report import pictures
@@ -58,6 +59,7 @@ class Reading:
     objects: bool = True
     ignore: int | None = None
     unlabelled: int | None = None
+    values: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, run: RunContents) -> Reading:
@@ -66,7 +68,9 @@ class Reading:
         method = run.job.get("method") or {}
         stated = images.get("voxel_size", "auto")
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
-        return cls(images.get("axes"), size, method.get("kind") != "semantic", method.get("ignore"), images.get("ignore_label"))
+        objects, values = method.get("kind") != "semantic", tuple(method.get("values") or ())
+        ignore = len(values) if values and not objects else method.get("ignore")  # truth is mapped to classes when it is opened
+        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,11 @@ def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, r
     outside = np.zeros(truth.shape, bool) if reading.unlabelled is None else truth == reading.unlabelled
     if image.mask is not None:
         outside |= read(image.mask, axes=reading.axes.replace("C", "") if reading.axes else None).canonical()[0] == 0
-    return [None if each is None else np.where(outside, each.dtype.type(0), each) for each in (truth, prediction)]
+    inside = [None if each is None else np.where(outside, each.dtype.type(0), each) for each in (truth, prediction)]
+    if reading.values and inside[0] is not None:
+        known = np.isin(inside[0], reading.values)
+        inside[0] = np.where(known, as_classes(np.where(known, inside[0], reading.values[0]), reading.values), len(reading.values))
+    return inside
 
 
 def object_rows(opened: Opened) -> tuple[list[ObjectRow], Tags]:

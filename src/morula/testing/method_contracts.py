@@ -33,7 +33,7 @@ EDGE = 32
 
 def facts(ndim: int) -> Facts:
     """Properties of some training images."""
-    return Facts(ndim, (1.0,) * ndim, 1, ((EDGE,) * ndim,) * 2, classes=2, sizes=Sizes(20, 4.0), unit="um")
+    return Facts(ndim, (1.0,) * ndim, 1, ((EDGE,) * ndim,) * 2, values=(0, 1), sizes=Sizes(20, 4.0), unit="um")
 
 
 def planned_job(kind: str, ndim: int) -> Job:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from morula.workflows import measure as measure
     from morula.workflows import new as new
     from morula.workflows import predict as predict
+    from morula.workflows import replay as replay
     from morula.workflows import run as run
     from morula.workflows import segment as segment
     from morula.workflows import stages as stages
@@ -24,6 +25,6 @@ if TYPE_CHECKING:
     from morula.workflows import tune as tune
 
 # Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
-_MODULES = ["check", "compare", "evaluate", "measure", "new", "predict", "run", "segment", "stages", "train", "tune"]
+_MODULES = ["check", "compare", "evaluate", "measure", "new", "predict", "replay", "run", "segment", "stages", "train", "tune"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)

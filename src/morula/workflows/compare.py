@@ -91,7 +91,7 @@ class Truths:
         job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
         if job_file.suffix not in (".yaml", ".yml"):
             return cls(tuple(read_labels(file) for file in list_images(path)))
-        train, _, _ = open_images(load_job(job_file), keys=("train",))
+        train = open_images(load_job(job_file), keys=("train",))[0]["train"]
         return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
 
     def arrays(self) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:

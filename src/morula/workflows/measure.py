@@ -15,7 +15,8 @@ from morula.core.image import Image, spatial_array
 from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
-from morula.data.summary import looks_grey
+from morula.data.plausibility import background_with_id
+from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import check_same_orientation
 from morula.io.lazy import like, without_time
 from morula.io.read import label_places, read
@@ -75,6 +76,8 @@ def measure_file(
     if looks_grey(spatial_array(objects)[0]):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
         raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
+    doubts = [*object_label_warnings([(objects, None)]), *background_with_id([objects])]
+    yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
     raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
     if intensity is not None:
         check_same_orientation(Path(intensity), Path(labels))

@@ -12,7 +12,8 @@ from morula.core.outputs import input_places
 from morula.jobs.inputs import images_of
 from morula.jobs.job import Job, Source
 from morula.jobs.load import load_job
-from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.provenance import checksum, place_of
+from morula.jobs.run_folder import RunFolder
 
 _KEYS = ("train", "validate_", "test")
 
@@ -64,7 +65,7 @@ def _check_same(job: Job, folder: RunFolder) -> None:
         for path in input_places(place):
             there.setdefault(path.name, []).append(path)
     # a file of images and a file of labels may have the same name, so one of them has to fit
-    other = [file for file, digest in known.items() if all(checksum(path) != digest for path in there.get(Path(file).name, []))]
+    other = [file for file, digest in known.items() if all(checksum(path) != digest for path in there.get(place_of(file).name, []))]
     if other:
         rule = f"has another content than when the run began, or is not there: {Path(other[0]).name}"
         remedy = f"Name the original files in {folder.job_file}, or start a new run."

@@ -70,7 +70,7 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     inputs = [each for each in (answers.raw, answers.labels, answers.test, answers.test_labels, answers.unlabelled) if each is not None]
     check_outputs([Destination(path, key="job")], inputs, overwrite=overwrite)
     document = stated(answers, path.resolve().parent)
-    train, _, _ = open_images(load_job(absolute(document, path.resolve().parent)))
+    train = open_images(load_job(absolute(document, path.resolve().parent)))[0]["train"]
     objects = [each.labels for each in train if each.labels is not None] if answers.task == "instances" else []
     summary = describe([each.raw for each in train], objects)
     notes: list[str] = []

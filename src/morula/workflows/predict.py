@@ -18,6 +18,7 @@ from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_space
+from morula.core.remark import code_of
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
@@ -33,7 +34,7 @@ from morula.models.model import Model
 from morula.report.build import write_report
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
-from morula.workflows.predict_images import notes_of, restore_test_images
+from morula.workflows.predict_images import memory_of, notes_of, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale
@@ -100,13 +101,15 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
-    yield from (Warned("images.pairing", text) for text in warnings)
+    yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
     check_results(folder, [*outputs, *filter(None, channels.values())])
     check_space(folder.path, prediction_bytes(model, opened))
     batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
+    device = model.device(device)
+    memory = memory_of(model, memory, device)
     yield Started(len(opened), "image")
     # from here on the objects change: what describes those of before must not stay beside them
     discard_results(folder, [file for name, file in targets.items() if name not in batch.begun])
@@ -119,6 +122,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
         rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
         yield Progress(done, len(opened), "image", image.name)
     folder.write_images(rows)
+    record_prediction(folder, opened, device=device, memory=memory)
     yield from remove_stale(folder, batch.written)
     batch.end()
     yield Finished(time.monotonic() - began)

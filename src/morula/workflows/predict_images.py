@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
 from morula.core.allocator import keep_freed_memory
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
+from morula.core.remark import code_of
 from morula.inference.memory import available_memory
 from morula.inference.predict import predict
 from morula.io.check import check_image
 from morula.io.write import write
+from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import write_table
 from morula.methods.restoring import Restoring, image_figures
 from morula.models.model import Model
+from morula.nn.weights import WEIGHTS
 from morula.training.devices import pick_device
 from morula.workflows.run_results import check_results
 from morula.workflows.sources import Opened, open_source
@@ -28,6 +31,17 @@ def notes_of(model: Model) -> Iterator[Event]:
     yield from (Warned("job.earlier_key", text) for text in model.job.notes)
 
 
+def memory_of(model: Model, memory: str | None, device: str) -> str:
+    """Memory for the tiles of all images of a prediction: as given, as the job says, or of what is free at its start."""
+    return str(available_memory(memory or model.job.prediction.memory, device))
+
+
+def record_prediction(folder: RunFolder, opened: Sequence[Opened], *, device: str, memory: str) -> None:
+    """Write what the results of a prediction depend on: the memory, too, because tiles of other sizes round differently."""
+    facts = {"inputs": checksums(file for image in opened for file in image.files), "weights": checksum(folder.model / WEIGHTS)}
+    folder.write_provenance({**facts, "memory": int(memory), **circumstances(device)}, step="predict")
+
+
 def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
     began = time.monotonic()
@@ -35,8 +49,10 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
-    yield from (Warned("images.pairing", text) for text in warnings)
+    yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
     yield Started(len(opened), "image")
+    device = model.device(device)
+    memory = memory_of(model, memory, device)
     scores: dict[str, dict[str, float]] = {}
     place = folder.path / model.method.folder if isinstance(model.method, Restoring) else folder.path
     check_results(folder, [file for source in opened for file in place.glob(f"{glob.escape(source.name)}_*.tif")])
@@ -48,6 +64,7 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
     yield FileWritten(folder.scores_file, Artefact.SCORES)
     folder.write_images([{"name": each.name, "raw": each.raw.source, "truth": None, "prediction": None} for each in opened])
+    record_prediction(folder, opened, device=device, memory=memory)
     figures = {name: value for name, value in rows[-1].items() if name != "image"}
     yield Logged("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     yield Finished(time.monotonic() - began, figures)

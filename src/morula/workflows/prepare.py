@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.outputs import check_apart
+from morula.core.remark import Remark
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
@@ -25,6 +26,7 @@ from morula.jobs.plan import plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
+from morula.workflows.doubts import ClassValues, doubts_about
 from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
@@ -71,19 +73,26 @@ def prepare(job: Job) -> Prepared:
         JobError: with all problems of the job and its files.
     """
     check_apart(stored_inputs(job), inputs_of(job))  # computed images are written into this folder
-    train, validation, warnings = _opened(job)
+    opened, warnings = _opened(job)
+    train, validation = opened["train"], opened.get("validate", [])
     warnings = [*job.notes, *warnings]
+    try:  # pixels of damaged files are read here for the first time
+        warnings += doubts_about(opened, job)
+        values = ClassValues.of(opened, job)
+    except MorulaError as error:
+        raise JobError([Problem.of(error, "images")]) from error
     # before the plan, which sizes the network: a network that starts from stored weights must have their sizes
     job = with_stored_network(job)
-    facts = facts_of(train, job)
-    warnings += _class_gaps_of(train, job)
+    facts = facts_of(train, job, values.found)
     resolved = plan(job, facts)
+    warnings += values.remarks(job, resolved) if values.values else ()
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
     problems, estimate = resource_problems(resolved, facts, method)
+    problems += values.problems(resolved) if values.values else []
     if problems:
         raise JobError(problems)
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
-    files = tuple(str(part.source) for each in [*train, *validation] for part in (each.raw, each.labels) if part is not None)
+    files = tuple(file for each in [*train, *validation] for file in each.files)
     sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
     normalise = resolved.sampling.normalise
@@ -119,8 +128,8 @@ def validation_sources(job: Job) -> list[Source]:
     Raises:
         JobError: with all problems of the files. Test images are not opened.
     """
-    train, validation, _ = open_images(job, keys=("train", "validate"))
-    return _split_sources(train, validation, job)[1]
+    opened, _ = open_images(job, keys=("train", "validate"))
+    return _split_sources(opened["train"], opened.get("validate", []), job)[1]
 
 
 def _split_sources(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:
@@ -152,7 +161,7 @@ def _without_classes(opened: Sequence[Opened], job: Job, key: str) -> list[Probl
     return [Problem(f"{key}.classes", rule, code="classes.missing", remedy="Name class images, or two-channel labels.")]
 
 
-def _opened(job: Job) -> tuple[list[Opened], list[Opened], list[str]]:
+def _opened(job: Job) -> tuple[dict[str, list[Opened]], list[str]]:
     """The images of a job; all problems of the images and of the method's options are raised together."""
     problems = planning_of(job).option_problems(job.method, job.objects)
     try:
@@ -191,8 +200,8 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
     )
 
 
-def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[list[Opened], list[Opened], list[str]]:
-    """Training and validation images of a job, and the warnings from opening them.
+def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -> tuple[dict[str, list[Opened]], list[str]]:
+    """The images of a job by key, and the warnings from opening them.
 
     All sources (of these keys) are opened before an error is raised, so that it names all problems at once.
     """
@@ -220,7 +229,7 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
     problems += consistency_problems([each for group in opened.values() for each in group], "images")
     if problems:
         raise JobError(problems)
-    return opened["train"], opened.get("validate", []), warnings
+    return opened, warnings
 
 
 def _flatten(opened: dict[str, list[Opened]]) -> None:
@@ -233,7 +242,7 @@ def _flatten(opened: dict[str, list[Opened]]) -> None:
         opened["test"] = flattened(opened["test"])
 
 
-def mixed_voxel_sizes(images: Sequence[Image]) -> list[str]:
+def mixed_voxel_sizes(images: Sequence[Image]) -> list[Remark]:
     """A warning where images to learn from have different voxel sizes, or only some of them state one.
 
     Examples:
@@ -249,51 +258,17 @@ def mixed_voxel_sizes(images: Sequence[Image]) -> list[str]:
     if len(distinct) < 2:
         return []
     shown = ", ".join(distinct[:4]) + (" ..." if len(distinct) > 4 else "")
-    return [f"the images have different voxel sizes: {shown}. Resample the images, or state the size of all with images.voxel_size."]
+    text = f"the images have different voxel sizes: {shown}. Resample the images, or state the size of all with images.voxel_size."
+    return [Remark("voxel_size.mixed", text)]
 
 
-def class_gaps(values: Collection[int]) -> list[str]:
-    """A warning where values between 0 and the highest class do not occur: each of them becomes a class that is never learned.
-
-    Examples:
-        >>> class_gaps([0, 1, 2]), class_gaps([0, 255])[0][:32]
-        ([], 'the labels hold the values 0, 25')
-    """
-    highest_class = max(values, default=0)
-    absent = highest_class + 1 - len({0, *values})
-    if not absent:
-        return []
-    shown = ", ".join(map(str, sorted(values)[:8])) + (" ..." if len(values) > 8 else "")
-    return [
-        f"the labels hold the values {shown}, so that {absent} of {highest_class + 1} classes never occur. Number the classes 0, 1, 2, ... "
-        f"without gaps (a mask: 0 and 1), or state images.ignore_label: {highest_class} if that value marks unannotated voxels."
-    ]
-
-
-def facts_of(train: Sequence[Opened], job: Job) -> Facts:
-    """Properties of the training images that the plan depends on."""
+def facts_of(train: Sequence[Opened], job: Job, values: tuple[int, ...] = ()) -> Facts:
+    """Properties of the training images that the plan depends on, and the label values that are classes."""
     first = train[0].raw
-    classes = None
-    without = planning_of(job).labels_without_class(job.method)
-    if without is not None:
-        # the number of classes is not stated for semantic segmentation: the highest label value gives it
-        classes = 1 + max(highest(opened.labels, {*without, opened.unlabelled}) for opened in train if opened.labels is not None)
     shapes = tuple(each.raw.spatial_shape for each in train)
     sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
     unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
-    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, classes, sizes, unit)
-
-
-def _class_gaps_of(train: Sequence[Opened], job: Job) -> list[str]:
-    without = planning_of(job).labels_without_class(job.method)
-    if without is None:
-        return []
-    values: set[int] = set()
-    for image in train:
-        if image.labels is not None:
-            values.update(np.unique(np.asarray(image.labels)).tolist())
-            values -= {value for value in (*without, image.unlabelled) if value is not None}
-    return class_gaps(values)
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, values, sizes, unit)
 
 
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:
@@ -311,9 +286,3 @@ def object_sizes(train: Sequence[Opened]) -> Sizes | None:
     # radius of a disk or ball with the median area or volume, in units of the smallest edge of a voxel
     median = float(np.median(sizes) * spacing.prod())
     return Sizes(min(sizes), (median / np.pi) ** 0.5 if len(spacing) == 2 else (0.75 * median / np.pi) ** (1 / 3))
-
-
-def highest(labels: Image, ignored: Collection[int | None]) -> int:
-    """The highest label value except the ignored ones."""
-    values = np.unique(np.asarray(labels))
-    return int(max((value for value in values.tolist() if value not in ignored), default=0))

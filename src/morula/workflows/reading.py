@@ -32,7 +32,7 @@ class Reading:
             raise OptionError("reading.scene_and_dataset", rule, key="scene", value=self.scene, remedy="Give one of the two.")
         if self.missing not in ("error", "zeros"):
             raise OptionError(
-                "reading.missing", "must be error or zeros", key="missing", value=self.missing, remedy="Write --missing zeros."
+                "reading.missing", "must be error or zeros", key="missing", value=self.missing, remedy="Write zeros, or leave it out."
             )
 
     @property

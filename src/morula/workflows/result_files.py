@@ -30,3 +30,13 @@ def table_path(labels_file: Path, suffix: str = "") -> Path:
         ('cells.csv', 'cells.t1_all.csv')
     """
     return labels_file.with_name(f"{stem_of(labels_file)}{suffix}.csv")
+
+
+def provenance_path(labels_file: Path) -> Path:
+    """Path of the record of what the labels depend on.
+
+    Examples:
+        >>> provenance_path(Path("out/cells.ome.zarr")).name
+        'cells.provenance.json'
+    """
+    return labels_file.with_name(f"{stem_of(labels_file)}.provenance.json")

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
-from morula.core.events import Event, Finished, Progress, Started, below
+from morula.core.events import Artefact, Event, FileWritten, Finished, Progress, Started, below
 from morula.core.location import split_location, suffix_of
-from morula.core.manifest import RESULTS, recording
+from morula.core.manifest import RESULTS, discard_own, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
 from morula.io.write import check_labels_fit, files_behind
+from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.models.load import load
 from morula.models.model import Model
+from morula.nn.weights import WEIGHTS
 from morula.workflows.predict import labels_destination, outputs_of, segment_one, sources_of
-from morula.workflows.predict_images import notes_of
+from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
+from morula.workflows.result_files import provenance_path
 from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
@@ -91,12 +100,17 @@ def _segmented(
     batch = UnfinishedBatch.of(folder, trained, files, {"device": device, "memory": memory, "reading": repr(reading)})
     _check_results(trained, batch, dict(zip((image.name for image in opened), files, strict=True)), read, overwrite=overwrite)
     check_space(target, prediction_bytes(trained, opened))
+    device = trained.device(device)
+    memory = memory_of(trained, memory, device)
+    facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model), "memory": int(memory)}
+    facts |= {"reading": asdict(reading), **circumstances(device)}
     yield from notes_of(trained)
     yield Started(len(opened), "image")
     with recording(folder, RESULTS):
         batch.start()
         for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
-            yield from below(image.name, batch.steps(image, segment_one(trained, image, file, device=device, memory=memory)))
+            steps = _recorded(segment_one(trained, image, file, device=device, memory=memory), file, checksums(image.files), facts)
+            yield from below(image.name, batch.steps(image, steps))
             yield Progress(done, len(opened), "image", image.name)
         batch.end()
     yield Finished(time.monotonic() - began)
@@ -121,13 +135,35 @@ def _check_results(
     taken = []
     for name, file in files.items():
         replaced = overwrite or name in batch.begun
-        found = outputs_of(trained, file, overwrite=replaced)
+        found = [*outputs_of(trained, file, overwrite=replaced), Destination(provenance_path(file), proven=True)]
         outputs |= {each.path: each for each in found}
         taken += [each.shown for each in found if not (replaced or each.adds) and os.path.lexists(each.path)]
     check_apart(outputs.values(), read)
     if taken:
         raise already_exist(taken)
     check_outputs(outputs.values(), overwrite=True)
+
+
+def _recorded(steps: Iterator[Event], labels_file: Path, inputs: Mapping[str, str], facts: Mapping[str, object]) -> Iterator[Event]:
+    """Segment an image, and write what its labels depend on beside them."""
+    record = provenance_path(labels_file)
+    discard_own(record)  # it describes the labels of before
+    yield from steps
+    with atomic(record) as part:
+        part.write_text(json.dumps({"inputs": inputs, **facts}, indent=1), encoding="utf-8")
+    yield FileWritten(record, Artefact.PROVENANCE)
+
+
+def weights_checksum(model: str | Path | Model) -> str:
+    """Checksum of the file of the weights; of a model in memory that of its tensors."""
+    if isinstance(model, Model):
+        digest = hashlib.sha256()
+        for name, tensor in sorted(model.network.state_dict().items()):
+            digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+        return digest.hexdigest()
+    path = Path(model).expanduser()
+    files = (path / "model" / WEIGHTS, path / WEIGHTS, path)
+    return checksum(next(file for file in files if file.exists()))
 
 
 def given_places(images: Any) -> list[str | Path]:

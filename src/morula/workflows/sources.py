@@ -44,6 +44,13 @@ class Opened:
     unlabelled: int | None = None
     truth: Truth | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """The files of its parts, with the data set inside where there is one."""
+        more = () if self.truth is None else (self.truth.classes, self.truth.mask)
+        read = (None if part is None else part.source for part in (self.raw, self.labels))
+        return [str(file) for file in (*read, *more) if file is not None]
+
     def truth_row(self) -> dict[str, str | None]:
         """Paths of its ground truth: `truth`, `classes`, `mask`."""
         parts = (None,) * 3 if self.truth is None else (self.truth.labels, self.truth.classes, self.truth.mask)

@@ -20,7 +20,8 @@ from morula.data.normalise import Normalisation
 from morula.data.patches import Source
 from morula.io.read import read
 from morula.io.write import write
-from morula.jobs.run_folder import checksum, read_json
+from morula.jobs.provenance import checksum
+from morula.jobs.run_folder import read_json
 from morula.methods.training_task import StoredInput
 from morula.workflows.predict_images import in_type
 

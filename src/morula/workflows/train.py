@@ -18,9 +18,11 @@ from morula.core.errors import OptionError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Warned, below
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import check_apart, check_space
+from morula.core.remark import code_of
 from morula.jobs.inputs import check_new_run, check_run_again
 from morula.jobs.load import load_job
-from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.provenance import checksum, checksums, circumstances
+from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
 from morula.models.model import Model
@@ -261,9 +263,14 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Write the resolved job and its provenance; yield the warnings."""
     yield FileWritten(folder.write_job(prepared.job), Artefact.JOB)
     yield Logged(prepared.summary_line())
-    yield from (Warned("job.doubtful", text) for text in prepared.warnings)
+    yield from (Warned(code_of(text, "job.doubtful"), text) for text in prepared.warnings)
     began = time.monotonic()
-    folder.write_provenance({"seed": prepared.train.seed, "inputs": {file: checksum(file) for file in prepared.files}})
+    from morula.training.devices import pick_device, pick_precision
+
+    job = prepared.job
+    device = pick_device(job.training.device)
+    facts = {"seed": prepared.train.seed, "job": checksum(folder.job_file), "inputs": checksums(prepared.files)}
+    folder.write_provenance({**facts, "precision": pick_precision(job.training.precision, device), **circumstances(device)})
     if time.monotonic() - began > 5:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 

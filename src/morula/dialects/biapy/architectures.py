@@ -72,7 +72,7 @@ def _start(settings: Settings) -> dict[str, Value]:
     if not path:
         settings.missing(
             "PATHS.CHECKPOINT_FILE",
-            "must be stated with MODEL.LOAD_CHECKPOINT, unless --name and --run_id are those of a finished run",
+            "must be stated with MODEL.LOAD_CHECKPOINT, unless name and number are those of a finished run",
             "Write the path of the checkpoint, or run `morula run --config JOB --result_dir DIR --name NAME` with the name of that run.",
         )
     return {"from": str(Path(path).expanduser().absolute())}

@@ -89,7 +89,7 @@ def model_of(settings: Settings) -> Model:
     elif not settings.text("PATHS.CHECKPOINT_FILE"):
         settings.missing(
             "PATHS.CHECKPOINT_FILE",
-            "must be stated with MODEL.LOAD_CHECKPOINT, unless --name and --run_id are those of a finished run",
+            "must be stated with MODEL.LOAD_CHECKPOINT, unless name and number are those of a finished run",
             "Write the path of the checkpoint.",
         )
     elif not path.exists():

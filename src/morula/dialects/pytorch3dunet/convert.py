@@ -59,7 +59,7 @@ def convert(job: Job) -> Converted:
     """
     loaders, trainer = job.loaders, job.trainer
     if trainer is None or loaders.train is None:
-        remedy = "Predict with morula predict3dunet --config, or convert the job that trained the network."
+        remedy = "Predict with `morula predict3dunet --config JOB`, or convert the job that trained the network."
         raise JobError([Problem("trainer", "is missing; a job that predicts cannot be converted", code="convert.predicts", remedy=remedy)])
     notes = _Notes()
     lists = parse_lists(loaders.train.transformer)
@@ -78,7 +78,7 @@ def convert(job: Job) -> Converted:
 
 
 def _refuse(key: str, rule: str, value: object = None) -> JobError:
-    rule, remedy = f"{rule}, which has no native counterpart", "Run the job with morula train3dunet --config."
+    rule, remedy = f"{rule}, which has no native counterpart", "Run the job with `morula train3dunet --config JOB`."
     return JobError([Problem(key, rule, code="convert.no_counterpart", value=value, remedy=remedy)])
 
 

@@ -17,6 +17,7 @@ from morula.core.errors import FileWriteError, JobError, MorulaError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
 from morula.core.outputs import Destination, check_outputs
+from morula.core.remedy import Remedy
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.keys import Section
@@ -173,8 +174,8 @@ def _conflicts(job: Job, volumes: Sequence[Volume], outputs: Sequence[Path], ove
             check_outputs([Destination(output, str(output), key)], sources, overwrite=overwrite)
         except FileWriteError as error:
             rule = f"the prediction of {volume.path} would be written to {output}, which {error.rule}"
-            more = " Or replace it with --overwrite." if error.code == "output.exists" else ""
-            yield Problem(key, rule, code=error.code, remedy=f"Choose another folder.{more}")
+            more = ["replace it with --overwrite"] if error.code == "output.exists" else []
+            yield Problem(key, rule, code=error.code, remedy=Remedy("choose another folder", *more))
     for output in sorted({each for each in outputs if outputs.count(each) > 1}):
         names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
         rule = f"{names} have the same output {output}"

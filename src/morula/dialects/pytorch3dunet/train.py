@@ -19,9 +19,11 @@ from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, set_aside, write_outputs
-from morula.jobs.run_folder import RunFolder, checksum
+from morula.jobs.provenance import checksums, circumstances
+from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import dump
 from morula.report.build import write_report
+from morula.training.devices import pick_device
 from morula.training.loop import ValidationHooks, fit
 from morula.training.processes import first_process
 from morula.training.tracking import track
@@ -153,7 +155,8 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
     # which files a network was trained on must be known years later
     files = sorted({volume.path for each in patches for volume in each.volumes})
-    folder.write_provenance({"seed": prepared.options.seed, "inputs": {str(file): checksum(file) for file in files if file.exists()}})
+    inputs = checksums(str(file) for file in files if file.exists())
+    folder.write_provenance({"seed": prepared.options.seed, "inputs": inputs, **circumstances(pick_device(prepared.options.device))})
 
 
 def write_job(job: Job, folder: RunFolder) -> Path:

@@ -16,6 +16,7 @@ from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.family import did_you_mean
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.io.metadata import MetadataWarning
 
@@ -114,7 +115,7 @@ class Format(ABC):
         """Called after the array has its final name."""
 
 
-READ_AS_ZEROS = "To read what is missing as zeros, state missing='zeros' (--missing zeros; images.missing: zeros in a job)."
+READ_AS_ZEROS = "read what is missing as zeros (missing='zeros'; --missing zeros; images.missing: zeros)"
 
 
 def reject_missing(error: FileReadError, missing: Missing) -> None:
@@ -193,7 +194,7 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request, pr
         "dataset.ambiguous",
         f"contains several data sets: {listing}",
         file=path,
-        remedy=f"Name one as {path.name}:/{prefix}NAME, or with dataset=NAME (--dataset NAME).",
+        remedy=Remedy(f"name one as {path.name}:/{prefix}NAME", "select it (dataset=NAME; --dataset NAME)"),
     )
 
 

@@ -21,6 +21,7 @@ from morula.core.axes import LETTERS, Axes
 from morula.core.errors import DataError, FileReadError, MorulaError, OptionError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import suffix_of
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import BLOCK_BYTES
 from morula.io.formats.base import (
@@ -216,7 +217,7 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
             "tiff.several_series",
             f"contains several images: {listing}",
             file=path,
-            remedy=f"Name one as {path.name}:/0, or with dataset='0' (--scene 0).",
+            remedy=Remedy(f"name one as {path.name}:/0", "select it (dataset='0'; --scene 0)"),
         )
     return largest[0]
 
@@ -230,7 +231,7 @@ def _check_planes(path: Path, series: tifffile.TiffPageSeries, mode: Missing) ->
             "tiff.missing_planes",
             f"{len(missing)} of {len(series.pages)} planes are missing: {listing} (counted from 0)",
             file=path,
-            remedy=f"Copy all files of the data set again, or repeat an acquisition that was stopped. {READ_AS_ZEROS}",
+            remedy=Remedy("copy all files of the data set again", "repeat an acquisition that was stopped", READ_AS_ZEROS),
         )
         reject_missing(error, mode)
 
@@ -261,7 +262,7 @@ def _check_segments(path: Path, series: tifffile.TiffPageSeries, mode: Missing) 
                 "tiff.missing_segments",
                 f"strips or tiles of plane {number} are missing: {listing} (of {declared}, counted from 0)",
                 file=path,
-                remedy=f"Copy the file again from its source. {READ_AS_ZEROS}",
+                remedy=Remedy("copy the file again from its source", READ_AS_ZEROS),
             )
             reject_missing(error, mode)
 

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import FileReadError
+from morula.core.remedy import Remedy
 from morula.io.formats.base import READ_AS_ZEROS, Request, reject_missing
 from morula.io.metadata import MetadataWarning
 
@@ -57,7 +58,7 @@ def check_chunks(path: Path, array: Any, request: Request) -> None:
         return
     listing = ", ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
     rule = f"{len(missing)} of {stored.size} chunks are missing: {listing}"
-    error = FileReadError("zarr.missing_chunks", rule, file=path, remedy=f"Copy the folder again from its source. {READ_AS_ZEROS}")
+    error = FileReadError("zarr.missing_chunks", rule, file=path, remedy=Remedy("copy the folder again from its source", READ_AS_ZEROS))
     sizes_of = {place: sizes[key] for place, key in keys.items() if key in sizes}
     if request.missing == "zeros" or _are_lost(array, stored, sizes_of, chunks, labels=request.labels):
         reject_missing(error, request.missing)

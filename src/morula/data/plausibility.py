@@ -1,0 +1,189 @@
+"""Whether images and labels can be what the job says they are: same image twice, labels of another orientation, background with an id."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import fft
+
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.core.remark import Remark
+from morula.data.crop import crop
+from morula.data.summary import middle
+
+LOOKED_AT = 2**18
+"""Voxels of an image that are compared: a central block."""
+_IMAGES = 8
+"""At most so many images of a data set are tried in other orientations."""
+
+
+def repeated_images(groups: Mapping[str, Sequence[Image]]) -> list[Remark]:
+    """A warning where images have the same pixels; in different groups, scores of the one say nothing about new images.
+
+    Args:
+        groups: images by the name of their group, for example ``training`` and ``test``.
+
+    Examples:
+        >>> image = Image(np.arange(16, dtype=np.uint8).reshape(4, 4), "YX", source="a.tif")
+        >>> repeated_images({"training": [image], "test": [image]})[0][:57]
+        'test image a.tif has the same pixels as training image a.'
+    """
+    found: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    between: list[tuple[str, str]] = []
+    inside: list[tuple[str, str]] = []
+    for group, images in groups.items():
+        for number, image in enumerate(images):
+            key = _content(image)
+            if key is None:
+                continue
+            name = f"{group} image {image.source or number}"
+            for earlier in found[key][:1]:
+                (inside if earlier.startswith(f"{group} ") else between).append((name, earlier))
+            found[key].append(name)
+    remarks = []
+    if between:
+        told = f"{_first(between)}. Scores of images that were learned from say nothing about new ones. Leave them out of one of the two."
+        remarks.append(Remark("images.duplicates", told))
+    if inside:
+        remarks.append(Remark("images.repeated", f"{_first(inside)}. They count twice. Leave one out."))
+    return remarks
+
+
+def _first(pairs: Sequence[tuple[str, str]]) -> str:
+    name, earlier = pairs[0]
+    more = f", and so have {len(pairs) - 1} more" if len(pairs) > 1 else ""
+    return f"{name} has the same pixels as {earlier}{more}"
+
+
+def _content(image: Image) -> tuple[object, ...] | None:
+    """Shape and values of the central block; `None` where it is constant, as empty images are all alike."""
+    shape = image.spatial_shape
+    block = np.ascontiguousarray(crop(image, middle(shape, LOOKED_AT)))
+    if block.size == 0 or (block == block.flat[0]).all():
+        return None
+    return shape, block.shape, block.dtype.str, hash(block.tobytes())
+
+
+def background_with_id(labels: Sequence[Image]) -> list[Remark]:
+    """A warning where most label images have no 0, and one id that reaches all their borders and covers at least 30 %.
+
+    Examples:
+        >>> inverted = np.ones((10, 10), int)
+        >>> inverted[2:4, 2:4], inverted[6:8, 6:8] = 2, 3
+        >>> background_with_id([Image(inverted, "YX")])[0].code
+        'labels.background_id'
+    """
+    ids = [each for each in map(_background_id, labels) if each is not None]
+    if not ids or 2 * len(ids) < len(labels):
+        return []
+    shown = ids[0] if len(set(ids)) == 1 else "one id each"
+    text = (
+        f"the background seems to have an id: {len(ids)} of {len(labels)} label images have no voxel of value 0, and an object ({shown}) "
+        "that reaches all borders. Set the background to 0."
+    )
+    return [Remark("labels.background_id", text)]
+
+
+def _background_id(image: Image) -> int | None:
+    block = crop(image, middle(image.spatial_shape, LOOKED_AT))[0]
+    values, counts = np.unique(block, return_counts=True)
+    if len(values) < 3 or 0 in values:
+        return None
+    largest = values[counts.argmax()]
+    faces = (np.take(block, side, axis) for axis in range(block.ndim) if block.shape[axis] > 1 for side in (0, -1))
+    if counts.max() < 0.3 * block.size or not all((face == largest).any() for face in faces):
+        return None
+    return int(largest)
+
+
+def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None = None) -> list[Remark]:
+    """A warning where labels fit their images far better when they are flipped, transposed or shifted, all in the same way.
+
+    The foreground of the labels is correlated with the intensities of the middle plane. The present position is doubted only where
+    another one has a mean correlation of at least 0.4, and more than twice that of the present one.
+
+    Args:
+        pairs: images and their labels.
+        unlabelled: label of unannotated voxels, which count as background.
+
+    Examples:
+        >>> labels = np.zeros((32, 32), int)
+        >>> labels[3:11, 3:9] = 1
+        >>> print(misplaced_labels([(Image(100 * labels[::-1], "YX"), Image(labels, "YX"))])[0][:58])
+        the labels fit their images better when flipped along y (c
+    """
+    present, moved, shifts = [], defaultdict(list), []
+    for image, labels in pairs[:_IMAGES]:
+        planes = _planes(image, labels, unlabelled)
+        if planes is None:
+            continue
+        grey, mask = planes
+        present.append(abs(_correlation(grey, mask)))
+        for name, other in _orientations(mask):
+            moved[name].append(abs(_correlation(grey, other)))
+        shifts.append(_shifted(grey, mask))
+    if not present:
+        return []
+    candidates = [(float(np.mean(values)), f"when {name}") for name, values in moved.items() if len(values) == len(present)]
+    offsets = np.array([offset for _, offset in shifts])
+    if (np.ptp(offsets, axis=0) <= 1).all() and np.abs(offsets).max() > 2:
+        y, x = np.median(offsets, axis=0).astype(int).tolist()
+        candidates.append((float(np.mean([value for value, _ in shifts])), f"when shifted by {y} voxels along y and {x} along x"))
+    now, (best, how) = float(np.mean(present)), max(candidates)
+    if best < 0.4 or best <= 2 * now:
+        return []
+    text = (
+        f"the labels fit their images better {how} (correlation {best:.2f}, now {now:.2f}). Compare image and labels in a viewer, and "
+        "write the labels again as the images are."
+    )
+    return [Remark("labels.misplaced", text)]
+
+
+def _planes(image: Image, labels: Image, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Intensities and foreground of the middle plane, standardised; `None` where one of them is constant."""
+    shape = labels.spatial_shape
+    if image.spatial_shape != shape or min(shape[-2:]) < 8:
+        return None
+    box = middle(shape[-2:], LOOKED_AT)
+    depth = (shape[0] // 2,) if len(shape) == 3 else ()
+    region = Region((*depth, *box.start), (*(n + 1 for n in depth), *box.stop))
+    values = crop(labels, region)[0].reshape(box.shape)
+    mask = ((values != 0) & (values != (unlabelled or 0))).astype(np.float64)
+    grey = crop(image, region).astype(np.float64).mean(axis=0).reshape(box.shape)
+    step = max(1, math.isqrt(mask.size) // 256)
+    both = [_standardised(plane[::step, ::step]) for plane in (grey, mask)]
+    return None if both[0] is None or both[1] is None else (both[0], both[1])
+
+
+def _standardised(plane: np.ndarray) -> np.ndarray | None:
+    if not np.isfinite(plane).all():  # rejected with its own message
+        return None
+    deviation = plane.std()
+    return (plane - plane.mean()) / deviation if deviation > 0 else None
+
+
+def _correlation(one: np.ndarray, two: np.ndarray) -> float:
+    return float((one * two).mean())
+
+
+def _orientations(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    yield "flipped along y", mask[::-1]
+    yield "flipped along x", mask[:, ::-1]
+    yield "rotated by 180 degrees", mask[::-1, ::-1]
+    if mask.shape[0] == mask.shape[1]:
+        yield "transposed (x and y exchanged)", mask.T
+        yield "rotated by 90 degrees", np.rot90(mask)
+        yield "rotated by 270 degrees", np.rot90(mask, 3)
+
+
+def _shifted(grey: np.ndarray, mask: np.ndarray) -> tuple[float, tuple[int, int]]:
+    """The largest correlation of all shifts of the mask, and that shift."""
+    size = [fft.next_fast_len(2 * n - 1, real=True) for n in grey.shape]  # padded, so that nothing is shifted in from the other side
+    product = fft.irfft2(fft.rfft2(grey, size) * np.conj(fft.rfft2(mask, size)), size) / grey.size
+    place = np.unravel_index(np.abs(product).argmax(), product.shape)
+    y, x = (int(at) if at <= n // 2 else int(at) - n for at, n in zip(place, product.shape, strict=True))
+    return float(abs(product[place])), (y, x)

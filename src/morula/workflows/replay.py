@@ -1,0 +1,201 @@
+"""Run a job again as its record says, and compare the results object by object.
+
+The run itself is only read. Its record (``provenance.json``) names the inputs with their checksums, the thread count and the memory for
+tiles, on which the last digits of all figures depend. With the same record and the same machine every result is equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from morula.core.atomic import atomic
+from morula.core.errors import DataError, ModelError
+from morula.core.events import Event, Warned, below
+from morula.core.outputs import check_apart
+from morula.jobs.job import Job
+from morula.jobs.load import load_job
+from morula.jobs.provenance import checksum, circumstances, place_of
+from morula.jobs.run_folder import RunFolder, damaged
+from morula.jobs.tuning import changed
+from morula.methods import METHODS
+from morula.nn.weights import SIDECAR, WEIGHTS
+from morula.report.build import write_report
+from morula.workflows.differences import compare_runs
+from morula.workflows.evaluate import evaluate_into
+from morula.workflows.log import logged
+from morula.workflows.predict import has_truth, predict_into
+from morula.workflows.train import train_into
+from morula.workflows.tune import tune_into
+
+
+def replay(
+    run: str | Path, *, output: str | Path | None = None, fast: bool = False, overwrite: bool = False, device: str = "auto"
+) -> Iterator[Event]:
+    """Run the job of a run again in a new folder, and report what differs: weights, objects, tables, scores.
+
+    Args:
+        run: a run folder whose training has finished. It is only read.
+        output: the new run folder; ``RUN_replay`` by default. It gets the results and ``replay.csv`` with one row per object.
+        fast: take the stored weights, and repeat the prediction and the scores only.
+        overwrite: replace an earlier run in the new folder.
+        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
+
+    Yields:
+        events; `Finished` is the last, with the numbers of ``objects`` and ``different objects``, of ``files`` and ``different files``,
+        and the ``largest weight difference``.
+
+    Raises:
+        DataError: when inputs are missing or changed, or the run has no record.
+        ModelError: when the stored weights are not those of the record.
+        FileWriteError: when the new folder is not empty.
+
+    Examples:
+        >>> import morula
+        >>> *_, last = morula.replay("runs/nuclei", fast=True)  # doctest: +SKIP
+        >>> last.figures["different objects"]  # doctest: +SKIP
+        0.0
+    """
+    began = time.monotonic()
+    source = RunFolder.existing(run)
+    target = RunFolder(Path(output) if output is not None else source.path.with_name(f"{source.path.name}_replay"))
+    check_apart([target.path], [source.path])
+    made = _Replayed.of(source)
+    fast = fast or made.job.images.train is None  # weights of another program: there is no training to repeat
+    made.check(fast=fast)
+    with ExitStack() as held, _threads(made.threads):
+        if fast:
+            held.enter_context(target.new(overwrite=overwrite))
+            _copy_model(source, target)
+        else:
+            yield from made.train(target, held, overwrite=overwrite, device=device)
+        yield from logged(below("replay", map(_warned, made.changes())), target)
+        yield from made.predict(target, device=device)
+        yield from logged(below("replay", compare_runs(source, target, began=began)), target)
+
+
+def _warned(text: str) -> Event:
+    return Warned("replay.other_circumstances", text)
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """A run with its job as it was trained, and its record."""
+
+    source: RunFolder
+    job: Job
+    record: Mapping[str, object]
+
+    @classmethod
+    def of(cls, source: RunFolder) -> _Replayed:
+        record = source.read_provenance()
+        if not (source.model / SIDECAR).is_file():
+            rule, remedy = "has no model: the training is not finished", f"Finish it with `morula run ... --resume`, in {source.path}."
+            raise DataError("replay.not_finished", rule, file=source.path, remedy=remedy)
+        if "inputs" not in record and "predict" not in record:
+            rule = "has no record of its inputs (provenance.json), so it cannot be compared"
+            raise DataError("replay.no_record", rule, file=source.path, remedy="Run the job again with `morula run`.")
+        for key in ("inputs", "threads", "environment", "code", "predict"):
+            if not isinstance(record.get(key, {}), dict):
+                raise damaged(source.provenance_file, f"{key} must be a mapping")
+        return cls(source, load_job(source.job_file), record)
+
+    @property
+    def prediction(self) -> Mapping[str, object]:
+        """The record of the prediction, empty where nothing was predicted."""
+        return _mapping(self.record, "predict")
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of PyTorch, if they were recorded."""
+        stated = _mapping(self.record, "threads") or _mapping(self.prediction, "threads")
+        number = stated.get("torch")
+        return number if isinstance(number, int) and number > 0 else None
+
+    def check(self, *, fast: bool) -> None:
+        """The inputs are those of the record.
+
+        Raises:
+            DataError: naming the first files that are missing or changed.
+            ModelError: when the stored weights have changed.
+        """
+        inputs = {**({} if fast else _mapping(self.record, "inputs")), **_mapping(self.prediction, "inputs")}
+        missing = [name for name in inputs if not place_of(name).exists()]
+        if missing:
+            rule = f"{len(missing)} of {len(inputs)} inputs do not exist, the first is {missing[0]}"
+            raise DataError("replay.inputs_missing", rule, file=self.source.path, remedy="Copy them back to where they were.")
+        other = [name for name, digest in inputs.items() if checksum(place_of(name)) != digest]
+        if other:
+            rule = f"{len(other)} of {len(inputs)} inputs have changed since the run, the first is {other[0]}"
+            raise DataError("replay.inputs_changed", rule, file=self.source.path, remedy="Restore the original files.")
+        weights = self.record.get("weights", self.prediction.get("weights"))
+        if weights is not None and checksum(self.source.model / WEIGHTS) != weights:
+            rule = "are not the weights that the record of the run names"
+            raise ModelError("replay.weights_changed", rule, file=self.source.model / WEIGHTS, remedy="Restore the original file.")
+
+    def changes(self) -> Iterator[str]:
+        """Differences of code, packages and machine between the record and this process: any of them may change last digits."""
+        now = circumstances()
+        for section in ("code", "environment"):
+            before, after = _mapping(self.record, section), now[section]
+            assert isinstance(after, dict)
+            for key, value in before.items():
+                if key != "commit" and after.get(key) != value:
+                    yield f"{section} {key} differs from that of the run: {value} then, {after.get(key)} now; results may differ"
+
+    def train(self, target: RunFolder, held: ExitStack, *, overwrite: bool, device: str) -> Iterator[Event]:
+        """Train, and tune if the run was tuned."""
+        tuned = self.job.objects.tuned
+        job = self.job if tuned is None else changed(self.job, tuned.before)
+        document = job.model_dump(mode="json", by_alias=True)
+        chosen = [] if device == "auto" else [f"training.device={device}"]
+        yield from train_into(target, held, document, overrides=chosen, resume=False, overwrite=overwrite, stop=lambda: False)
+        if tuned is not None:
+            yield from tune_into(target, metric=tuned.metric, thresholds=tuned.thresholds or None, device=device, memory=self.memory)
+
+    @property
+    def memory(self) -> str | None:
+        """Memory for tiles, as in the run."""
+        stated = self.prediction.get("memory")
+        return None if stated is None else str(stated)
+
+    def predict(self, target: RunFolder, *, device: str) -> Iterator[Event]:
+        """Predict, score and report as far as the run did."""
+        if self.job.images.test is None or not (self.source.images_file.is_file() or self.source.scores_file.is_file()):
+            return
+        yield from predict_into(target, device=device, memory=self.memory)
+        restores = METHODS.load(self.job.method.kind).restores
+        if self.source.scores_file.is_file() and has_truth(target) and not restores:
+            yield from evaluate_into(target)
+        if self.source.report_file.is_file():
+            write_report(target.path)
+
+
+def _mapping(record: Mapping[str, object], key: str) -> dict[str, object]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Compute with this number of threads: sums in another order round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _copy_model(source: RunFolder, target: RunFolder) -> None:
+    """Job and model of a run, written as files of the new run."""
+    target.model.mkdir()
+    files = [source.job_file, *(file for file in sorted(source.model.iterdir()) if file.is_file())]
+    for file in files:
+        with atomic(target.path / file.relative_to(source.path)) as part:
+            part.write_bytes(file.read_bytes())

@@ -1,0 +1,163 @@
+"""What is implausible in images and labels is said before the training, with a code, and nothing is said of sound ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import morula
+from morula.core.errors import JobError
+from morula.core.events import Warned
+from morula.core.image import Image
+from morula.core.remark import code_of
+from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.jobs.load import load_job
+from morula.labels.class_values import as_classes
+from morula.measurement.csv_table import read_table
+from morula.testing.errors import raises
+from morula.workflows.measure import measure_file
+from morula.workflows.prepare import prepare
+
+RNG = np.random.default_rng(0)
+
+
+def discs(seed: int = 0, shape: tuple[int, ...] = (48, 48)) -> np.ndarray:
+    """Labels of three discs or balls of different sizes, without any symmetry."""
+    labels = np.zeros(shape, np.uint16)
+    for label, (centre, radius) in enumerate([((9, 12), 7), ((30, 10 + seed), 5), ((14, 33), 4)], start=1):
+        grid = np.indices(shape[-2:])
+        labels[..., np.hypot(*(grid - np.reshape(centre, (2, 1, 1)))) < radius] = label
+    return labels
+
+
+def grey(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    return (100 * (labels > 0) + np.random.default_rng(seed).integers(0, 60, labels.shape)).astype(np.uint8)
+
+
+def write(folder: Path, images: Mapping[str, np.ndarray], **options: Any) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in images.items():
+        morula.write(folder / f"{name}.tif", array, **options)
+    return str(folder)
+
+
+def job(folder: Path, method: Any = "channels", *, labels: Any = discs, **sources: Any) -> dict[str, Any]:
+    """A tiny data set of two images and its job; `labels` makes label images from seeds."""
+    both = {f"im{seed}": labels(seed) for seed in (0, 1)}
+    raw = write(folder / "raw", {name: grey(discs(seed, array.shape), seed) for seed, (name, array) in enumerate(both.items())})
+    train = {"raw": raw, "labels": write(folder / "labels", both, labels=True)}
+    sampling = {"patch": [16] * discs(0).ndim, "batch": 1, "patches_per_epoch": 2}
+    kind = {"kind": "channels", "channels": ["F", "C"]} if method == "channels" else method
+    network = {"kind": "unet", "features": [4, 8]}
+    return {"images": {"train": train, "validate": 0.5, **sources}, "method": kind, "sampling": sampling, "network": network}
+
+
+def codes(document: dict[str, Any]) -> list[str]:
+    return [code_of(text, "other") for text in prepare(load_job(document)).warnings]
+
+
+def test_sound_images_cause_no_remark(tmp_path: Path) -> None:
+    assert codes(job(tmp_path)) == []
+
+
+def test_test_images_that_were_learned_from(tmp_path: Path) -> None:
+    document = job(tmp_path)
+    write(tmp_path / "test", {"other_name": grey(discs(1), 1)})
+    document["images"]["test"] = {"raw": str(tmp_path / "test")}
+    assert codes(document) == ["images.duplicates"]
+    same = Image(np.arange(64).reshape(8, 8), "YX")
+    assert [remark.code for remark in repeated_images({"training": [same, same]})] == ["images.repeated"]
+    blank = Image(np.zeros((8, 8)), "YX")
+    assert repeated_images({"training": [blank], "test": [blank]}) == []
+
+
+@pytest.mark.parametrize("move", [lambda a: a[::-1], lambda a: a[:, ::-1], lambda a: a.T, lambda a: np.roll(a, (9, 0), (0, 1))])
+def test_labels_of_another_orientation(tmp_path: Path, move: Any) -> None:
+    assert codes(job(tmp_path, labels=lambda seed: move(discs(seed)))) == ["labels.misplaced"]
+
+
+def test_labels_in_place() -> None:
+    for noise in (0, 400):  # weak contrast and textures are no reason to doubt the labels
+        pairs = [(Image(grey(discs(seed)) + noise * RNG.random((48, 48)), "YX"), Image(discs(seed), "YX")) for seed in (0, 1)]
+        assert misplaced_labels(pairs) == []
+    volumes = [(Image(grey(discs(0, (4, 48, 48))), "ZYX"), Image(discs(0, (4, 48, 48)), "ZYX"))]
+    assert misplaced_labels(volumes) == misplaced_labels([]) == []
+    assert misplaced_labels([(image, Image(np.zeros((4, 48, 48), int), "ZYX")) for image, _ in volumes]) == []
+
+
+def test_background_with_an_id(tmp_path: Path) -> None:
+    assert codes(job(tmp_path, labels=lambda seed: discs(seed) + 1)) == ["labels.background_id"]
+    cells = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((6, 6), int))  # cells without any background are none
+    assert background_with_id([Image(cells, "YX")]) == background_with_id([Image(discs(), "YX")]) == []
+
+
+def test_images_that_are_their_own_labels(tmp_path: Path) -> None:
+    document = job(tmp_path)
+    document["images"]["train"]["labels"] = document["images"]["train"]["raw"]
+    assert {"images.own_labels", "labels.grey"} <= set(codes(document))
+
+
+def test_masks_in_place_of_objects(tmp_path: Path) -> None:
+    assert "labels.mask" in codes(job(tmp_path, labels=lambda seed: 255 * (discs(seed) > 0).astype(np.uint8)))
+    mask = Path(write(tmp_path / "mask", {"m": (255 * (discs() > 0)).astype(np.uint8)}, labels=True)) / "m.tif"
+    events = list(measure_file(mask, tmp_path / "m.csv"))
+    assert [event.code for event in events if isinstance(event, Warned)] == ["labels.mask"]
+
+
+def test_volumes_without_voxel_size(tmp_path: Path) -> None:
+    document = job(tmp_path, labels=lambda seed: discs(seed, (8, 48, 48)))
+    document["sampling"]["patch"] = [8, 16, 16]
+    assert codes(document) == ["voxel_size.missing"]
+    document["images"]["voxel_size"] = {"z": 2, "y": 0.5, "x": 0.5}
+    assert codes(document) == []
+
+
+def test_voxel_sizes_that_differ(tmp_path: Path) -> None:
+    document = job(tmp_path)
+    write(tmp_path / "raw", {"im1": grey(discs(1), 1)}, voxel_size=0.5, overwrite=True)
+    assert codes(document) == ["voxel_size.mixed"]
+
+
+def mask(seed: int) -> np.ndarray:
+    return (255 * (discs(seed) > 0)).astype(np.uint8)
+
+
+def test_values_with_gaps_are_mapped(tmp_path: Path) -> None:
+    prepared = prepare(load_job(job(tmp_path, {"kind": "semantic"}, labels=mask)))
+    assert [code_of(text, "other") for text in prepared.warnings] == ["classes.mapped"]
+    assert prepared.job.method.model_dump()["values"] == (0, 255)
+    assert prepared.method.classes == 2  # type: ignore[attr-defined]
+    targets = prepared.method.targets(mask(0))
+    assert (targets.channels[0] == (mask(0) > 0)).all()
+    assert as_classes(np.array([3, 9]), (0, 3), ignore=9).tolist() == [1, 2]
+    with raises("labels.unknown_class", value=7):
+        as_classes(np.array([7]), (0, 3))
+
+
+def test_mapped_values_are_scored_as_classes(tmp_path: Path) -> None:
+    document = job(tmp_path, {"kind": "semantic", "ignore": 7}, labels=lambda seed: np.where(discs(seed) == 3, 7, mask(seed)))
+    document["images"]["test"] = document["images"]["train"]
+    document |= {"training": {"epochs": 1}}
+    list(morula.run(document, output=tmp_path / "run"))
+    scores = read_table(tmp_path / "run/scores.csv")
+    assert set(scores["class"]) == {"foreground"}
+    assert np.isfinite(scores["iou"]).all()
+    assert (tmp_path / "run/report.html").is_file()
+
+
+def test_classes_that_never_occur(tmp_path: Path) -> None:
+    names = {"kind": "semantic", "names": ["background", "a", "b", "c", "d"]}
+    assert codes(job(tmp_path, names)) == ["classes.absent"]
+    with pytest.raises(JobError) as caught:
+        codes(job(tmp_path / "few", {"kind": "semantic", "classes": 3}))
+    assert [problem.code for problem in caught.value.problems] == ["labels.unknown_class"]
+
+
+def test_stated_values() -> None:
+    for stated in ({"values": [0, 0]}, {"values": [0, 255], "classes": 3}, {"values": [0, 255], "ignore": 255}):
+        with pytest.raises(JobError):
+            load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "semantic", **stated}})

@@ -1,0 +1,175 @@
+"""A run repeated from its record: equal on the same machine, every difference listed, the run itself never changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from typer.testing import CliRunner
+
+import morula
+from morula.cli.app import app
+from morula.core.events import Finished, Warned
+from morula.jobs.provenance import checksum, checksums, command
+from morula.measurement.csv_table import read_table
+from morula.methods.channel_objects import ChannelPostprocessing
+from morula.testing.errors import raises
+from morula.workflows.differences import object_differences, weight_difference
+from morula.workflows.segment import weights_checksum
+
+WEIGHTS = "model/weights.safetensors"
+
+
+@pytest.fixture
+def copied(run2d: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run2d, tmp_path / "run"))
+
+
+def figures(run: Path, output: Path, *, fast: bool = True) -> dict[str, float]:
+    *_, last = morula.replay(run, output=output, fast=fast)
+    assert isinstance(last, Finished)
+    return last.figures
+
+
+def changed_record(run: Path, **entries: object) -> None:
+    record = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(record | entries))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_run_is_repeated_byte_by_byte(run2d: Path, tmp_path: Path, fast: bool) -> None:
+    before = checksum(run2d)
+    found = figures(run2d, tmp_path / "again", fast=fast)
+    assert found["different files"] == found["different objects"] == found["largest weight difference"] == 0
+    assert found["files"] >= 9
+    assert found["objects"] > 0
+    assert set(read_table(tmp_path / "again/replay.csv")["state"]) == {"equal"}
+    assert checksum(run2d) == before
+    assert (tmp_path / "again/scores.csv").read_bytes() == (run2d / "scores.csv").read_bytes()
+
+
+def test_a_tuned_run_is_tuned_again(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"objects.refine.remove_small": (0, 20, 40)}
+    monkeypatch.setattr(ChannelPostprocessing, "search_space", lambda *_: space)
+    list(morula.tune(copied))
+    list(morula.predict(copied))
+    assert figures(copied, tmp_path / "again", fast=False)["different files"] == 0
+
+
+def test_every_object_that_differs_is_listed(copied: Path, tmp_path: Path) -> None:
+    file = copied / "objects/nuclei_000.tif"
+    labels = np.array(morula.read(file))
+    labels[labels == labels.max()] = 0
+    tifffile.imwrite(file, labels)
+    found = figures(copied, tmp_path / "again")
+    assert (found["different files"], found["different objects"]) == (1, 1)
+    table = read_table(tmp_path / "again/replay.csv")
+    assert table["image"][table["state"] == "new"].tolist() == ["nuclei_000"]
+
+
+def test_states_of_objects() -> None:
+    before, after = np.array([[1, 1, 1, 0, 2, 2, 0]]), np.array([[5, 5, 0, 0, 0, 0, 7]])
+    assert [row["state"] for row in object_differences(before, after)] == ["changed", "lost", "new"]
+    assert {row["state"] for row in object_differences(before, before)} == {"equal"}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_changed_inputs_and_weights_are_refused(copied: Path, tmp_path: Path, fast: bool) -> None:
+    for entries, code in (
+        ({"predict": {"inputs": {str(tmp_path / "gone.tif"): "0"}}}, "replay.inputs_missing"),
+        ({"predict": {"inputs": {str(copied / "job.yaml"): "0"}}}, "replay.inputs_changed"),
+        ({"weights": "0"}, "replay.weights_changed"),
+        ({"inputs": []}, "run_folder.damaged_file"),
+    ):
+        kept = (copied / "provenance.json").read_text()
+        changed_record(copied, **entries)
+        with raises(code):
+            list(morula.replay(copied, output=tmp_path / "again", fast=fast))
+        (copied / "provenance.json").write_text(kept)
+    assert not (tmp_path / "again").exists()
+
+
+def test_runs_that_cannot_be_repeated(copied: Path, tmp_path: Path) -> None:
+    with raises("output.inside_input"):
+        list(morula.replay(copied, output=copied / "again"))
+    (copied / "provenance.json").write_text("{}")
+    with raises("replay.no_record"):
+        list(morula.replay(copied, output=tmp_path / "again"))
+    shutil.rmtree(copied / "model")
+    with raises("replay.not_finished"):
+        list(morula.replay(copied, output=tmp_path / "again"))
+    (copied / "job.yaml").write_text("loaders: {}\nmodel: {name: UNet3D}\ntrainer: {}\n")
+    with raises("replay.pytorch3dunet"):
+        list(morula.replay(copied, output=tmp_path / "again"))
+
+
+def test_other_circumstances_are_named(copied: Path, tmp_path: Path) -> None:
+    changed_record(copied, environment={"torch": "1.0"}, code={"version": "0.0", "commit": "abc"})
+    events = list(morula.replay(copied, output=tmp_path / "again", fast=True))
+    told = [event.message for event in events if isinstance(event, Warned) and event.code == "replay.other_circumstances"]
+    assert len(told) == 2
+
+
+def test_the_thread_count_is_that_of_the_run(copied: Path, tmp_path: Path) -> None:
+    # sums over patches and voxels are divided among the threads, so their order and their rounding differ
+    changed_record(copied, threads={"torch": 2})
+    found = figures(copied, tmp_path / "again", fast=False)
+    assert json.loads((tmp_path / "again/provenance.json").read_text())["threads"]["torch"] == 2
+    assert torch.get_num_threads() == 1
+    assert found["largest weight difference"] < 1e-2
+
+
+def test_command_line(copied: Path, tmp_path: Path) -> None:
+    call = ["replay", str(copied), "--fast", "-o", str(tmp_path / "again")]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    (copied / "objects/nuclei_001.csv").write_text("label,voxels\n")
+    assert CliRunner().invoke(app, [*call, "--overwrite"]).exit_code == 1
+
+
+def test_record_of_a_run(run2d: Path, data2d: Path) -> None:
+    record = json.loads((run2d / "provenance.json").read_text())
+    assert record["weights"] == checksum(run2d / WEIGHTS) == weights_checksum(run2d)
+    assert record["job"] == checksum(run2d / "job.yaml")
+    for part in (record, record["predict"]):
+        assert part["device"] == "cpu"
+        assert part["threads"]["torch"] >= 1
+        assert part["command"] == command()
+        assert len(part["code"]["sha256"]) == 64
+        assert part["environment"]["torch"] == torch.__version__
+        assert part["inputs"] == checksums(part["inputs"])
+    tested = {str(file) for kind in ("images", "labels") for file in (data2d / "test" / kind).iterdir()}
+    assert set(record["predict"]["inputs"]) == tested
+
+
+@pytest.fixture
+def image(data2d: Path) -> Path:
+    return data2d / "test/images/nuclei_000.tif"
+
+
+def test_record_beside_labels(run2d: Path, image: Path, tmp_path: Path) -> None:
+    list(morula.segment(image, model=run2d, output=tmp_path / "cells.tif"))
+    record = json.loads((tmp_path / "cells.provenance.json").read_text())
+    assert record["inputs"] == {str(image): checksum(image)}
+    assert record["weights"] == checksum(run2d / WEIGHTS)
+    assert record["reading"]["axes"] is None
+    list(morula.segment(image, model=morula.load(run2d), output=tmp_path / "cells.tif", overwrite=True))
+    assert json.loads((tmp_path / "cells.provenance.json").read_text())["model"] is None
+    (tmp_path / "cells.provenance.json").write_text('{"notes": "mine"}')
+    with raises("output.not_own"):
+        list(morula.segment(image, model=run2d, output=tmp_path / "cells.tif", overwrite=True))
+
+
+def test_difference_of_weights(run2d: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(run2d / WEIGHTS)
+    name = next(name for name in tensors if name.endswith("weight"))
+    save_file(tensors | {name: tensors[name] + np.float32(0.5)}, tmp_path / "other")
+    assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == pytest.approx(0.5)
+    save_file({"a": tensors[name]}, tmp_path / "other")
+    assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == np.inf
