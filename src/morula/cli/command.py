@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
 from morula.core.remedy import fitting
@@ -16,7 +15,7 @@ _running: ContextVar[TyperCommand | None] = ContextVar("running command", defaul
 class Command(TyperCommand):
     """A command that is known while it runs."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         before = _running.set(self)
         try:
