@@ -25,10 +25,12 @@ OF_ONE_COMMAND = {
     "dialects/verbs.py": ["run", "train", "check"],
     "dialects/biapy/experiment.py": ["run"],
     "cli/info.py": ["info"],
+    "training/state.py": ["run", "train"],
 }
 """Commands that reach the texts of a module; other texts with options must be remedies that each command can reduce."""
 
 
+QUOTED, AT_START = re.compile(r"`morula ([a-z0-9]+)([^`\n]*)"), re.compile(r"^morula ([a-z0-9]+)([^`\n]*--[^`\n]*)")
 DEFINE_OPTIONS = ("core/remedy.py", *(f"cli/{name}.py" for name in ("app", "options", "biapy", "pytorch3dunet")))
 
 
@@ -96,7 +98,7 @@ def test_each_command_names_options_that_it_has(command: str) -> None:
 def test_quoted_commands_have_their_options() -> None:
     for module, tree in modules():
         for text, line in texts(tree):
-            for name, rest in re.findall(r"(?:^|`)morula ([a-z0-9]+)([^`\n]*)", text):
+            for name, rest in QUOTED.findall(text) + AT_START.findall(text):
                 assert name in COMMANDS, (module, line)
                 assert set(options_in(rest)) <= options_of(COMMANDS[name]), (module, line, rest)
 

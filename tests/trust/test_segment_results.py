@@ -21,7 +21,9 @@ from morula.workflows.segment import segment
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Contents by name, without the records of provenance, which state the time and the free memory."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".provenance.json"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,7 @@ def stopped(images: Path, output: Path, model: Model, *, after: int) -> set[Path
     return finished
 
 
-@pytest.mark.parametrize(("after", "n_finished"), [(1, 0), (7, 0), (8, 1), (15, 2)])
+@pytest.mark.parametrize(("after", "n_finished"), [(1, 0), (8, 0), (9, 1), (17, 2)])
 def test_an_interrupted_batch_continues(images: Path, tmp_path: Path, model: Model, after: int, n_finished: int) -> None:
     list(segment(images, model=model, output=tmp_path / "whole", device="cpu"))
     output = tmp_path / "out"
@@ -117,7 +119,7 @@ def test_an_interrupted_batch_continues(images: Path, tmp_path: Path, model: Mod
 
 def test_a_changed_image_or_result_is_segmented_again(images: Path, tmp_path: Path, model: Model) -> None:
     output = tmp_path / "out"
-    done = stopped(images, output, model, after=15)
+    done = stopped(images, output, model, after=17)
     assert len(done) == 2
     stamps = {path: path.stat().st_mtime_ns for path in done}
     pixels = np.asarray(morula.read(images / "a.tif"))

@@ -158,7 +158,7 @@ def test_record_beside_labels(run2d: Path, image: Path, tmp_path: Path) -> None:
     assert record["weights"] == checksum(run2d / WEIGHTS)
     assert record["reading"]["axes"] is None
     list(morula.segment(image, model=morula.load(run2d), output=tmp_path / "cells.tif", overwrite=True))
-    assert json.loads((tmp_path / "cells.provenance.json").read_text())["model"] is None
+    assert json.loads((tmp_path / "cells.provenance.json").read_text())["model"] == str(run2d)
     (tmp_path / "cells.provenance.json").write_text("{}")
     with raises("output.not_own"):
         list(morula.segment(image, model=run2d, output=tmp_path / "cells.tif", overwrite=True))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numba import njit
+
+Surface: TypeAlias = Literal["crofton", "mesh"]
+"""How surfaces are measured, see `surface_areas`."""
 
 
 def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.ndarray:
@@ -100,34 +105,40 @@ def _trace(ids: np.ndarray, border: np.ndarray, dy: float, dx: float, totals: np
                 totals[here] += straight if kind == _STRAIGHT else (straight + slant) / 2
 
 
-def surface_areas(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.ndarray:
+def surface_areas(labels: np.ndarray, rows: int, spacing: Sequence[float], kind: Surface = "crofton") -> np.ndarray:
     """Area of each object's surface, (rows,) float64 in squared units of `spacing`.
 
-    The surface is the isosurface 0.5 of the object's mask by marching cubes (Lewiner et al. 2003), padded so that objects at the border of
-    the image are closed. In a mask, each cell of 2 x 2 x 2 voxels has one of 256 configurations, whose areas are computed once:
+    Both estimates are sums over cells of 2 x 2 x 2 voxels; objects at the border of the image are closed. In a mask, a cell has one of 256
+    configurations, whose areas are computed once:
 
-        voxels inside ->  bits  ->  area of the triangles in the cell
+        voxels inside ->  bits  ->  area of the surface in the cell
 
-    The sum over all cells equals the area of the mesh of ``skimage.measure.marching_cubes``, without building the mesh.
+    ``crofton`` counts how often lines in 13 directions enter or leave the object (Legland et al. 2007, as MorphoLibJ does). For smooth
+    objects it has no bias: the area of a ball with a radius of 10 voxels is within 1 %. Faces along the axes are underestimated by up to
+    13 % (isotropic voxels). ``mesh`` is the isosurface 0.5 of the mask by marching cubes (Lewiner et al. 2003), equal to the mesh of
+    ``skimage.measure.marching_cubes``. Its steps make the area of a ball about 9 % too large, at any radius.
 
     Args:
         labels: (Z, Y, X) uint, values below `rows`.
         rows: number of ids, background included.
         spacing: edge lengths of a voxel, (z, y, x).
+        kind: the estimate.
 
     Examples:
-        >>> cube = np.ones((10, 10, 10), np.uint32)
-        >>> surface_areas(cube, 2, (1, 1, 1))[1].round(1)  # 600 less the bevelled edges and corners
-        np.float64(564.1)
+        >>> ball = (np.linalg.norm(np.mgrid[-12:13, -12:13, -12:13], axis=0) <= 10).astype(np.uint32)
+        >>> areas = [surface_areas(ball, 2, (1, 1, 1), kind)[1] for kind in ("crofton", "mesh")]
+        >>> np.round(areas / (4 * np.pi * 10**2), 2)
+        array([1.  , 1.08])
     """
     totals = np.zeros(rows)
-    _sum_cells(np.ascontiguousarray(labels), _cell_areas(tuple(map(float, spacing))), totals)
+    areas = (_crofton_areas if kind == "crofton" else _mesh_areas)(tuple(map(float, spacing)))
+    _sum_cells(np.ascontiguousarray(labels), areas, totals)
     return totals
 
 
 @cache
-def _cell_areas(spacing: tuple[float, ...]) -> np.ndarray:
-    """Area of the surface in a cell by its configuration: bit 4 z + 2 y + x is set where that corner is inside."""
+def _mesh_areas(spacing: tuple[float, ...]) -> np.ndarray:
+    """Area of the triangles in a cell by its configuration: bit 4 z + 2 y + x is set where that corner is inside."""
     from skimage.measure import marching_cubes, mesh_surface_area
 
     areas = np.zeros(256)
@@ -136,6 +147,43 @@ def _cell_areas(spacing: tuple[float, ...]) -> np.ndarray:
         points, triangles, _, _ = marching_cubes(corners, 0.5, spacing=spacing)
         areas[inside] = mesh_surface_area(points, triangles)
     return areas
+
+
+@cache
+def _crofton_areas(spacing: tuple[float, ...]) -> np.ndarray:
+    """Share of a cell in the surface by its configuration, as above.
+
+    By Crofton's formula, a surface is 2 times the sum over directions of weight x crossings x the area that belongs to each line. Lines
+    through the voxels, at distances d along the direction, have the area (volume of a voxel) / d. A pair of neighbours belongs to 4 cells
+    along an axis, to 2 along the diagonal of a face, and to 1 along that of the cell.
+    """
+    weights = direction_weights(spacing)
+    volume = float(np.prod(spacing))
+    corners = list(itertools.product((0, 1), repeat=3))
+    areas = np.zeros(256)
+    for a, b in itertools.combinations(range(8), 2):
+        step = tuple(int(end - start) for start, end in zip(corners[a], corners[b], strict=True))
+        length = float(np.linalg.norm(np.multiply(step, spacing)))
+        cells = (4, 2, 1)[np.count_nonzero(step) - 1]
+        bits = np.arange(256)
+        crossed = (bits >> a) & 1 != (bits >> b) & 1
+        areas[crossed] += 2 * 2 * weights[step] * volume / length / cells
+    return areas
+
+
+def direction_weights(spacing: Sequence[float]) -> dict[tuple[int, ...], float]:
+    """Share of all directions that is nearest to each of the 26 steps to a neighbouring voxel: areas of Voronoi cells on the sphere.
+
+    Examples:
+        >>> round(direction_weights((1, 1, 1))[0, 0, 1], 4)
+        0.0458
+    """
+    from scipy.spatial import SphericalVoronoi
+
+    steps = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
+    directions = np.array(steps) * np.asarray(spacing, np.float64)
+    cells = SphericalVoronoi(directions / np.linalg.norm(directions, axis=1, keepdims=True)).calculate_areas()
+    return dict(zip(steps, (cells / cells.sum()).tolist(), strict=True))
 
 
 @njit(cache=True, nogil=True)

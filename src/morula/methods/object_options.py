@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -25,6 +25,10 @@ class Measurement(Options):
     """Write `NAME_statistics.csv` too: the columns of CellSeg3D's statistics, with physical units."""
     extra: tuple[str, ...] = ()
     """Further columns: names of scikit-image's region properties that are numbers, for example `solidity`; slow."""
+
+    surface: Literal["crofton", "mesh"] = "crofton"
+    """Surface area in 3D: `crofton`, without bias for smooth objects, or `mesh`, the area of the triangulated surface, which is 9 % too
+    large for a ball; `sphericity` follows from it."""
 
     @field_validator("extra")
     @classmethod

@@ -117,7 +117,12 @@ class Model:
         options = self.job.objects
         intensity = image.canonical() if options.measure.intensity else None
         table = measure(
-            objects.labels, voxel_size=image.voxel_size, intensity=intensity, extra=options.measure.extra, confidence=objects.confidence
+            objects.labels,
+            voxel_size=image.voxel_size,
+            intensity=intensity,
+            extra=options.measure.extra,
+            confidence=objects.confidence,
+            surface=options.measure.surface,
         )
         classes = self.job.method.object_classes
         if classes is not None and objects.classes is not None and objects.class_confidence is not None:

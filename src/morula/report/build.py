@@ -156,7 +156,7 @@ def page(run: RunContents, *, n_images: int = 8) -> str:
         examined=examined,
         n_rows=n_rows,
         environment=tables.environment_rows(run.provenance),
-        provenance=json.dumps(run.provenance, indent=1, ensure_ascii=False) if run.provenance else "",
+        provenance=json.dumps(tables.lasting(run.provenance), indent=1, ensure_ascii=False) if run.provenance else "",
     )
 
 

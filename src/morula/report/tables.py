@@ -425,6 +425,16 @@ def environment_rows(provenance: Document) -> list[tuple[str, str]]:
     return rows
 
 
+def lasting(provenance: Document) -> Document:
+    """The record without what differs each time that the images are predicted, so that equal results have equal reports."""
+    steps = {
+        name: {key: value for key, value in step.items() if key not in ("written", "memory", "command")}
+        for name, step in provenance.items()
+        if name == "predict" and isinstance(step, Mapping)
+    }
+    return {**provenance, **steps}
+
+
 def short_text(value: object) -> str:
     """A value as text; checksums cut to twelve digits."""
     text = str(value)

@@ -39,6 +39,8 @@ def objects_of(settings: Settings) -> dict[str, Value]:
     channels = channels_of(settings)
     process = _process(settings, channels)
     found: dict[str, Value] = {**settings.native("objects"), "decoder": process}
+    # sphericity by BiaPy's definition: the surface is that of the triangulated mesh
+    found["measure"] = {**settings.native("objects.measure"), "surface": "mesh"}
     if operations := _refinements(settings):
         found["refine"] = operations
     if conditions := _conditions(settings):
