@@ -23,7 +23,7 @@ TIMED = ("logs/log.txt", "events.jsonl", "manifest.jsonl", ".morula.jsonl", "pro
 
 def results(folder: Path) -> dict[str, bytes]:
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in paths.items() if name not in TIMED and "tfevents" not in name}
+    return {name: path.read_bytes() for name, path in paths.items() if "tfevents" not in name and not name.endswith(TIMED)}
 
 
 def killed_at(rename: int, command: Callable[[], Iterable[Event]]) -> None:

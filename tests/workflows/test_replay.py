@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from morula.core.events import Finished, Warned
 from morula.jobs.provenance import checksum, checksums, command
 from morula.measurement.csv_table import read_table
 from morula.methods.channel_objects import ChannelPostprocessing
+from morula.report.build import write_report
 from morula.testing.errors import raises
 from morula.workflows.differences import object_differences, weight_difference
 from morula.workflows.segment import weights_checksum
@@ -173,3 +177,40 @@ def test_difference_of_weights(run2d: Path, tmp_path: Path) -> None:
     assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == pytest.approx(0.5)
     save_file({"a": tensors[name]}, tmp_path / "other")
     assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == np.inf
+
+
+SCRIPT = """
+import multiprocessing, sys, torch
+torch.set_num_threads(1)
+multiprocessing.set_start_method(sys.argv[3])
+import morula
+for event in morula.train(sys.argv[1], output=sys.argv[2], overrides=["training.epochs=1", "training.workers=1"]):
+    pass
+print("trained once")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_change_no_byte(run2d: Path, tmp_path: Path, method: str) -> None:
+    """Weights and learning curves of a plain script without a guard for its main module."""
+    list(morula.train(run2d / "job.yaml", output=tmp_path / "alone", overrides=["training.epochs=1"]))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    call = [sys.executable, str(tmp_path / "script.py"), str(run2d / "job.yaml"), str(tmp_path / "run"), method]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.count("trained once") == 1, done.stderr
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
+    one, two = (read_table(folder / "logs/training.csv") for folder in (tmp_path / "alone", tmp_path / "run"))
+    assert all((one[name] == two[name]).all() for name in one if name != "seconds")
+
+
+def test_reports_differ_in_times_only(run2d: Path, tmp_path: Path) -> None:
+    """What differs are durations, the name of the folder, and the record of when and how the run was computed."""
+    list(morula.replay(run2d, output=tmp_path / run2d.name))
+    texts = []
+    for folder in (run2d, tmp_path / run2d.name):
+        text = write_report(folder).read_text()
+        record = json.loads((folder / "provenance.json").read_text())
+        for value in (str(folder), record["written"], record["job"]):
+            text = text.replace(value, "").replace(value[:12], "")
+        texts.append([line for line in re.sub(r"\d+(\.\d+)? (s|min)\b", "", text).splitlines() if "base64" not in line])
+    assert [line for line in texts[0] if line not in texts[1]] == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -107,6 +109,30 @@ def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def start_method() -> str:
+    """How worker processes start: as `multiprocessing.set_start_method` says, else fork on Linux and spawn elsewhere.
+
+    Fork shares decoded images; spawned processes receive a pickled dataset.
+    """
+    return multiprocessing.get_start_method(allow_none=True) or ("fork" if sys.platform == "linux" else "spawn")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the file of the main module from processes that are started: they need nothing from it.
+
+    A spawned process would run the script of the user again, and a script without ``if __name__ == "__main__":`` would train again.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
 @dataclass(frozen=True, eq=False)
 class Loader:
     """The batches of one epoch; every iteration gives the same ones."""
@@ -131,11 +157,10 @@ class Loader:
             collate_fn=_batch_or_error,
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),
-            # fork shares decoded images; macOS and Windows start new processes, which receive a pickled dataset
-            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            multiprocessing_context=start_method() if self.workers else None,
             pin_memory=torch.cuda.is_available(),
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_main():
             # Python 3.12 warns of forks with threads; forking shares the decoded images, and workers use no threads of torch or numba
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             iterator = iter(loader)
