@@ -124,7 +124,7 @@ def _without_main() -> Iterator[None]:
     A spawned process would run the script of the user again, and a script without ``if __name__ == "__main__":`` would train again.
     """
     main = sys.modules["__main__"]
-    kept = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    kept: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
     vars(main).pop("__file__", None)
     main.__spec__ = None
     try:
