@@ -332,7 +332,7 @@ def test_statistics_by_sorting(shape):
 @pytest.mark.parametrize("place", [0, 63, 64, 130, -1])
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("counted", [None, ()])
-def test_values_that_are_no_numbers_are_refused_wherever_they_are(place, value, counted):
+def test_nan_and_infinity_are_refused_everywhere(place, value, counted):
     values = np.linspace(-3e38, 3e38, 2 * 131, dtype=np.float32).reshape(2, 131)
     ChannelStatistics.of(values, counted)
     values[1, place] = value

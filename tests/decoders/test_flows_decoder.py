@@ -126,7 +126,7 @@ def test_blocks_are_decoded_with_the_parameters_of_the_whole():
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_that_hang_on_a_corner_of_a_long_object_have_no_direction(ndim):
+def test_voxels_on_a_corner_of_a_long_object_have_no_direction(ndim):
     """All voxels beside them are background, and so far from the centre rounding makes them colder than that."""
     labels = np.zeros((106,) + (24,) * (ndim - 1), np.uint32)
     labels[(slice(3, -3), *(slice(8, 11),) * (ndim - 1))] = 1

@@ -79,7 +79,7 @@ def test_touching_objects_are_parted_halfway(process, spacing):
     assert (scores.tp, scores.fp) == (2, 0)
 
 
-def test_an_object_of_any_probability_above_the_threshold_is_kept():
+def test_objects_above_the_threshold_are_kept():
     prediction = np.zeros((1, 9, 9), np.float32)
     prediction[0, 1:4, 1:4], prediction[0, 5:8, 5:8] = 0.93, 1.0
     assert morula.decode(prediction, ["F"], "connected_components").max() == 2
@@ -121,7 +121,7 @@ def test_flooded_objects_meet_in_the_valley_and_not_halfway(spacing):
 
 
 @pytest.mark.parametrize("spacing", SPACINGS[3])
-def test_scraps_below_half_the_typical_radius_are_dropped_as_planned(spacing):
+def test_scraps_below_half_the_typical_radius_are_dropped(spacing):
     shape, ball = (24, 48, 72), 7 * min(spacing)
     labels = balls(shape, [(12, 12, 12), (12, 12, 36), (12, 36, 12), (12, 36, 60)], ball, spacing)
     small, scrap = balls(shape, [(12, 36, 36)], 4.5 * min(spacing), spacing), balls(shape, [(12, 12, 60)], 2 * min(spacing), spacing)
@@ -181,7 +181,7 @@ def test_plateaus_are_one_spot_and_slopes_none():
     np.testing.assert_array_equal(spots(values, values > 0), [[0, 1, 1, 1, 0, 2, 0, 0, 0]])
 
 
-def test_the_typical_radius_is_that_of_balls_whether_they_touch_or_not():
+def test_the_typical_radius_is_that_of_balls_that_touch_or_not():
     spacing = (2.0, 1.0, 1.0)
     apart = balls((20, 40, 80), [(10, 20, 20), (10, 20, 60)], 8, spacing) > 0
     touching = balls((20, 40, 80), [(10, 20, 32), (10, 20, 46)], 8, spacing) > 0

@@ -146,7 +146,7 @@ def test_pretrained_networks(tmp_path):
     assert model.predict(np.ones((9, 10), np.float32) + np.eye(9, 10, dtype=np.float32)).shape == (1, 9, 10)
 
 
-def test_settings_of_earlier_versions_are_read_without_their_class(tmp_path, monkeypatch):
+def test_settings_of_earlier_versions_need_no_class(tmp_path, monkeypatch):
     """BiaPy up to 3.6 stores an object of yacs, which need not be installed to read the file."""
     module = types.ModuleType("yacs.config")
     module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})

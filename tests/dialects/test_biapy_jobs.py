@@ -163,9 +163,7 @@ def test_the_document_s_examples(tmp_path: Path) -> None:
         ({f"{SEG}.DATA_CHANNELS": ["E"]}, {f"{SEG}.DATA_CHANNELS": ["E_offset", "E_sigma", "E_seediness"]}),
     ],
 )
-def test_spellings_of_the_document_and_of_the_program_mean_the_same(
-    tmp_path: Path, document: dict[str, Any], program: dict[str, Any]
-) -> None:
+def test_documented_and_actual_spellings_mean_the_same(tmp_path: Path, document: dict[str, Any], program: dict[str, Any]) -> None:
     plain = convert(written(tmp_path, {})).job
     one, other = (convert(written(tmp_path, keys)).job for keys in (document, program))
     assert one == other

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morula.core.errors import DataError, JobError, MissingFileError
+from morula.core.errors import JobError
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices, labelled
@@ -145,7 +145,7 @@ def test_data_sets_are_czyx(tmp_path, shape, seen):
     np.testing.assert_array_equal(array[:, 0:1, 2:5, 1:3], values.reshape(seen)[:, 0:1, 2:5, 1:3])
     assert open_array(f"{path}:/other/label").shape == (1, *shape[-3:])
     assert digest(path) == before
-    with pytest.raises(DataError, match="Did you mean 'raw'"):
+    with raises("dataset.missing", value="rawr"):
         open_array(path, "rawr")
 
 
@@ -191,7 +191,7 @@ def test_missing_and_mismatched_files(tmp_path):
     write(tmp_path / "a.tif", np.zeros((4, 6, 5), np.uint8), axes="ZYX")
     with raises("volume.labels_missing"):
         open_volumes(loaders([str(tmp_path / "a.tif")]), "train")
-    with pytest.raises(MissingFileError, match="none"):
+    with raises("file.missing", file=str(tmp_path / "none.h5")):
         open_volumes(loaders([str(tmp_path / "none.h5")]), "train")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["raw"], file["label"] = np.zeros((4, 6, 5)), np.zeros((4, 6, 6), np.uint8)

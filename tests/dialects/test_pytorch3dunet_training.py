@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch.optim import lr_scheduler
 
-from morula.core.errors import MissingFileError, ModelError
+from morula.core.errors import ModelError
 from morula.core.events import Epoch, Finished, Warned
 from morula.dialects.pytorch3dunet import build_model, load_state_dict
 from morula.dialects.pytorch3dunet.checkpoints import OWN, read_checkpoint
@@ -103,8 +103,9 @@ def test_steps_and_outputs(tmp_path, config):
     assert names[-1] == "final_conv.bias"
     run_folder = tmp_path / "out" / "run"
     assert {path.name for path in run_folder.iterdir()} >= {"job.yaml", "provenance.json", "report.html", "checkpoints", "logs"}
-    with pytest.raises(MissingFileError, match=r"morula predict3dunet --config JOB --model_path .*out/best_checkpoint.pytorch"):
+    with raises("model.missing", file=str(run_folder)) as caught:
         load(run_folder)
+    assert str(tmp_path / "out" / "best_checkpoint.pytorch") in caught.error.remedy
     (copied,) = (tmp_path / "out" / "logs").glob("*/train.yml")
     assert yaml.safe_load(copied.read_text())["manual_seed"] == 3
 

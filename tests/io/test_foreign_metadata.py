@@ -51,7 +51,7 @@ def scale_of(content):
         (lambda c: c.update(attributes=[1, 2]), "attributes"),
     ],
 )
-def test_invalid_ome_zarr_field_is_ignored_with_a_warning_and_the_pixels_are_read(tmp_path, change, field):
+def test_invalid_ome_zarr_field_is_ignored_with_a_warning(tmp_path, change, field):
     path = changed(tmp_path, change)
     with pytest.warns(MetadataWarning) as caught:
         image = read(path)
@@ -61,7 +61,7 @@ def test_invalid_ome_zarr_field_is_ignored_with_a_warning_and_the_pixels_are_rea
 
 
 @pytest.mark.parametrize("labels", [None, 3, [1, 2], {"a": 1}])
-def test_invalid_list_of_label_images_is_replaced_by_what_is_there(tmp_path, labels):
+def test_invalid_list_of_label_images_is_replaced(tmp_path, labels):
     path = changed(tmp_path, lambda c: c["attributes"]["ome"].update(labels=labels), inside="labels")
     with pytest.warns(MetadataWarning) as caught:
         found = read_labels(path)
@@ -103,7 +103,7 @@ def test_chunks_enclosed_by_stored_ones_were_lost(tmp_path):
     assert warned[0].message.code == "zarr.missing_chunks"
 
 
-def test_missing_chunks_are_lost_where_the_writer_stores_empty_ones(tmp_path):
+def test_missing_chunks_are_lost_if_empty_ones_are_stored(tmp_path):
     values = np.ones((32, 32), np.uint16)
     values[:8, :8] = 0
     path = chunks_of(tmp_path / "a.zarr", values, config={"write_empty_chunks": True})
@@ -113,7 +113,7 @@ def test_missing_chunks_are_lost_where_the_writer_stores_empty_ones(tmp_path):
             reading(path)
 
 
-def test_empty_chunks_at_the_border_of_an_image_and_in_labels_are_legitimate(tmp_path):
+def test_empty_chunks_at_the_border_and_in_labels_are_valid(tmp_path):
     values = np.ones((32, 32), np.uint16)
     values[:8] = 0
     path = chunks_of(tmp_path / "a.zarr", values)

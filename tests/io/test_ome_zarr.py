@@ -162,7 +162,7 @@ def test_version_04(tmp_path):
     yaozarrs.v04.LabelImage.model_validate(dict(group["nuclei"].attrs))
 
 
-def test_whole_multiscale_scale_is_applied_and_old_axes_are_understood(tmp_path):
+def test_multiscale_scale_and_old_axes_are_read(tmp_path):
     old_image(tmp_path / "a.zarr", coordinateTransformations=[{"type": "scale", "scale": [1, 10, 10, 10]}])
     assert read(tmp_path / "a.zarr").spacing == (20, 5, 5)
     assert ngff.parse({"multiscales": [{"version": "0.3", "axes": list("zyx"), "datasets": [{"path": "0"}]}]}).axes == "ZYX"

@@ -118,7 +118,7 @@ def test_each_problem_has_a_code_and_a_key(tmp_path: Path, text: str, code: str,
         load_job(written(tmp_path, text))
 
 
-def test_lists_beside_each_other_are_read_as_the_document_writes_them(tmp_path: Path) -> None:
+def test_lists_beside_each_other_are_read_as_written(tmp_path: Path) -> None:
     objects = """
         objects:
           refine: [{fill_holes: none}, {remove_small_objects: 10}]

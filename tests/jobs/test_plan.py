@@ -41,9 +41,7 @@ def test_images_of_several_channels_are_varied_in_colour(tmp_path: Path, ndim: i
         (3, ["method.preset=embedseg"], 0),
     ],
 )
-def test_heads_of_more_channels_than_the_finest_level_get_a_convolution(
-    tmp_path: Path, ndim: int, stated: list[str], expected: int
-) -> None:
+def test_wide_heads_get_a_convolution(tmp_path: Path, ndim: int, stated: list[str], expected: int) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     sizes = Sizes(20, 4.0) if "embedseg" in stated[0] else None
     facts = Facts(ndim, (1.0,) * ndim, 1, ((64,) * ndim,) * 4, sizes=sizes)
@@ -62,7 +60,7 @@ def test_heads_of_more_channels_than_the_finest_level_get_a_convolution(
         ("objects.decoder={kind: mutex_watershed, strides: [2, 2, 2]}", "objects.decoder.strides"),
     ],
 )
-def test_settings_of_decoders_with_a_number_an_axis_are_checked_before_the_training(tmp_path: Path, stated: str, key: str) -> None:
+def test_decoder_settings_with_a_number_per_axis_are_checked(tmp_path: Path, stated: str, key: str) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     preset = {"stardist": "[Db, R]", "mutex_watershed": "[A]"}.get(stated.split("kind: ")[1].split(",")[0], "[F, C]")
     job = load_job(tmp_path / "job.yaml", overrides=[stated, f"method.channels={preset}"])
@@ -72,7 +70,7 @@ def test_settings_of_decoders_with_a_number_an_axis_are_checked_before_the_train
     assert plan(job, Facts(3, (1.0, 1.0, 1.0), 1, ((64, 64, 64),) * 4))
 
 
-def test_extra_measures_that_these_voxels_cannot_have_are_told_before_the_training(tmp_path: Path) -> None:
+def test_measures_that_these_voxels_cannot_have(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     job = load_job(tmp_path / "job.yaml", overrides=["objects.measure.extra=[perimeter_crofton]"])
     assert plan(job, Facts(2, (0.5, 0.5), 1, ((64, 64),) * 4, unit="um"))
@@ -81,7 +79,7 @@ def test_extra_measures_that_these_voxels_cannot_have_are_told_before_the_traini
     assert [problem.key for problem in caught.value.problems] == ["objects.measure.extra"]
 
 
-def test_objects_may_be_removed_by_their_class_and_by_lengths_in_the_unit_of_the_images(tmp_path: Path) -> None:
+def test_objects_are_removed_by_class_and_by_lengths(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     facts = Facts(2, (1.0, 1.0), 1, ((64, 64),) * 4, unit="um")
     for stated in ("[[class > 1, class_confidence < 0.5]]", "[[area_um2 > 5]]", "[[area > 5]]"):

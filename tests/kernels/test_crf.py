@@ -54,7 +54,7 @@ def test_it_is_the_mean_field_over_all_pairs(shape, spacing, classes, options):
     np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
 
 
-def test_noise_in_the_probabilities_goes_and_the_edge_of_the_image_stays():
+def test_noise_in_the_probabilities_goes_and_edges_stay():
     probabilities, image, inside = scene((10, 24, 24), seed=3)
     before = (probabilities.argmax(axis=0) == inside).mean()
     after = (refine_probabilities(probabilities, image, spacing=(1, 1, 1)).argmax(axis=0) == inside).mean()

@@ -19,9 +19,7 @@ VIEWS = [((24, 31), (1.0, 1.0)), ((24, 31), (2.0, 0.7)), ((9, 14, 12), (1.0, 1.0
 
 @pytest.mark.parametrize(("shape", "spacing"), [((23, 31), (1.0, 1.0)), ((7, 12, 9), (1.0, 1.0, 1.0)), ((7, 12, 9), (2.5, 0.5, 0.8))])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
-def test_each_unlabelled_voxel_gets_the_label_of_a_nearest_labelled_one(
-    shape: tuple[int, ...], spacing: tuple[float, ...], share: float
-) -> None:
+def test_unlabelled_voxels_get_the_nearest_label(shape: tuple[int, ...], spacing: tuple[float, ...], share: float) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2**32, shape, dtype=np.uint32)
     unlabelled = rng.random(shape) < share
@@ -70,7 +68,7 @@ def _partly(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(("shape", "spacing"), VIEWS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_object_goes_on_from_its_voxels_as_far_as_each_is_deep(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
+def test_an_object_goes_on_as_far_as_each_voxel_is_deep(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
     labels, unlabelled = _partly(shape, seed)
     found = extrapolate_objects(labels, unlabelled, spacing)
     np.testing.assert_array_equal(found[~unlabelled], labels[~unlabelled])
@@ -163,7 +161,7 @@ def test_a_mask_that_hides_nothing_changes_nothing(ndim: int) -> None:
 
 
 @pytest.mark.parametrize("code", IN_A_PLANE)
-def test_painted_slices_teach_the_channels_of_their_plane_and_nothing_between(code: str) -> None:
+def test_painted_slices_teach_channels_of_their_plane_only(code: str) -> None:
     plane = simulate(shape=(48, 48), n_objects=7, rng=np.random.default_rng(3)).labels.astype(np.uint32)
     painted = np.zeros((9, 48, 48), np.uint32)
     painted[4] = plane

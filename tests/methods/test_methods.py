@@ -34,7 +34,7 @@ def test_channels_are_named_and_counted() -> None:
     assert targets.channels.shape == targets.weights.shape == (3, 12, 12)
 
 
-def test_distances_are_scored_inside_only_where_a_channel_tells_the_inside() -> None:
+def test_distances_are_scored_inside_if_a_channel_tells_it() -> None:
     with_foreground = method(channels=["F", "Db"]).targets(LABELS)
     assert (with_foreground.weights[0] == 1).all()
     assert (with_foreground.weights[1] == (LABELS > 0)).all()
@@ -52,7 +52,7 @@ def test_what_is_unlabelled_is_not_scored() -> None:
         assert (weights[:1, 3:] == 1).all()
 
 
-def test_perfect_outputs_have_a_small_loss_and_decode_to_the_labels() -> None:
+def test_perfect_outputs_decode_to_the_labels() -> None:
     made = method(channels=["F", "C", "Db"])
     targets = made.targets(LABELS)
     batch = {"targets": torch.from_numpy(targets.channels)[None], "weights": torch.from_numpy(targets.weights)[None]}
@@ -145,7 +145,7 @@ def test_class_weights_of_another_number_are_refused() -> None:
         (["F", "H", "V"], {"H": "mse", "F": "dice"}, True),
     ],
 )
-def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, losses, right) -> None:
+def test_losses_of_probabilities_need_such_channels(channels, losses, right) -> None:
     made = method(channels=channels, losses=losses)
     found = type(made).option_problems(made.options, made.objects)
     assert [(problem.code, problem.key) for problem in found] == ([] if right else [("loss.not_a_probability", "method.losses")])
@@ -161,7 +161,7 @@ def test_losses_of_probabilities_are_for_channels_of_probabilities(channels, los
         (["F", "C"], ""),
     ],
 )
-def test_options_for_other_dimensions_are_named_with_their_channel(channels, wrong) -> None:
+def test_options_for_other_dimensions_name_their_channel(channels, wrong) -> None:
     assert [problem.key for problem in method(channels=channels).dimension_problems()] == ([f"method.channels.{wrong}"] if wrong else [])
 
 
@@ -269,14 +269,14 @@ def test_options_are_rejected_with_the_job(kind: str, options: dict[str, object]
         method(kind, **options)
 
 
-def test_an_unknown_loss_is_told_at_its_key_beside_what_else_is_wrong() -> None:
+def test_an_unknown_loss_is_reported_beside_other_problems() -> None:
     method = {"kind": "channels", "channels": ["F", "Q"], "losses": {"F": "bcee"}}
     with pytest.raises(JobError) as caught:
         load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": method})
     assert [problem.key for problem in caught.value.problems] == ["method.channels.1", "method.losses"]
 
 
-def test_two_classes_with_cross_entropy_predict_a_channel_per_class() -> None:
+def test_cross_entropy_of_two_classes_predicts_two_channels() -> None:
     made = method("semantic", classes=2, losses={"ce": 1.0})
     targets = made.targets(np.array([[0, 1, 1]]))
     batch = {"targets": torch.from_numpy(targets.channels[None]), "weights": torch.from_numpy(targets.weights[None])}

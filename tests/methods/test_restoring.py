@@ -29,7 +29,7 @@ def masked(ndim=2, token=(4, 4), channels=1, **options):
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=3), st.integers(0, 9))
-def test_neighbouring_boxes_of_a_chessboard_differ_along_every_axis(grid, seed):
+def test_neighbouring_boxes_of_a_chessboard_differ(grid, seed):
     mask = chessboard(grid, rng(seed))
     for axis in range(mask.ndim):
         a, b = np.moveaxis(mask, axis, 0)[:-1], np.moveaxis(mask, axis, 0)[1:]
@@ -45,7 +45,7 @@ def test_random_masks_hide_the_share_asked_for(grid, ratio):
     assert mask.sum() == np.clip(round(mask.size * ratio), 1, mask.size - 1)
 
 
-def test_both_colours_of_the_chessboard_are_drawn_but_as_many_boxes_in_each_sample():
+def test_both_colours_are_drawn_with_as_many_boxes():
     assert {bool(chessboard((4, 4), rng(seed))[0, 0]) for seed in range(9)} == {True, False}
     assert len({int(chessboard((3, 3, 3), rng(seed)).sum()) for seed in range(9)}) == 1
 
@@ -66,7 +66,7 @@ def test_only_hidden_boxes_are_scored(ndim, token, channels):
     assert not bool(gradient[~where].any())
 
 
-def test_normalised_boxes_are_blind_to_gain_and_offset_and_come_back_to_the_image():
+def test_normalised_boxes_ignore_gain_and_offset():
     plain, normalised = masked(), masked(normalise_boxes=True)
     image = torch.rand((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     hidden = torch.tensor([[[True, False], [False, True]]])
@@ -83,7 +83,7 @@ def test_normalised_boxes_are_blind_to_gain_and_offset_and_come_back_to_the_imag
     assert plain.on_image_scale(output, image) is output
 
 
-def test_a_task_of_any_size_hides_whole_boxes_and_is_rebuilt_from_the_others():
+def test_a_task_of_any_size_hides_whole_boxes():
     method = masked()
     image = rng().random((1, 10, 13)).astype(np.float32)
     task = method.task(image, rng(1))
@@ -115,7 +115,7 @@ def test_a_tile_whose_boxes_are_all_hidden_shows_one():
 
 
 @pytest.mark.parametrize(("shape", "factors"), [((1, 12, 9), (2, 3)), ((2, 5, 8, 8), (1, 2, 2.5)), ((1, 7), (10,))])
-def test_a_lower_resolution_keeps_constants_means_and_the_axes_left_alone(shape, factors):
+def test_lower_resolution_keeps_constants_means_and_other_axes(shape, factors):
     constant = np.full(shape, 3.0, np.float32)
     np.testing.assert_allclose(degraded(constant, 0.5, factors, rng()), constant, rtol=1e-6)
     image = rng().random(shape).astype(np.float32)
@@ -148,7 +148,7 @@ def test_noise_is_a_share_of_the_range_whatever_the_units():
         degraded(image[0], 0.1, (1, 1), rng())
 
 
-def test_losses_of_crappify_are_weighted_and_leave_out_what_does_not_count():
+def test_losses_of_crappify_are_weighted_and_masked():
     method = Crappify(CrappifyOptions(losses={"l1": 2.0, "mse": 0.5, "ssim": 1.0}), None, ndim=2, spacing=(1.0, 1.0))
     target = torch.rand((1, 1, 16, 16), generator=torch.Generator().manual_seed(0))
     batch = {"targets": target, "weights": torch.ones(1, 1, 16, 16)}
@@ -254,7 +254,7 @@ def test_masking_from_end_to_end(images):
         model.segment(raw)
 
 
-def test_crappify_from_end_to_end_writes_nothing_beside_the_images(images):
+def test_crappify_writes_nothing_beside_the_images(images):
     before = sorted(images.rglob("*"))
     run = images / "run"
     list(morula.run(job(images, method={"kind": "crappify", "factor": [1, 2]}, network={"features": [4, 8]}), output=run))
@@ -263,7 +263,7 @@ def test_crappify_from_end_to_end_writes_nothing_beside_the_images(images):
     assert (run / "scores.csv").read_text().startswith("image,psnr,ssim,mae,mse,psnr_worse,ssim_worse,mae_worse,mse_worse\n")
 
 
-def test_worse_images_on_disk_are_made_again_when_the_settings_or_an_image_change(images):
+def test_worse_images_on_disk_follow_settings_and_images(images):
     from morula.jobs.load import load_job
     from morula.workflows.prepare import prepare
 

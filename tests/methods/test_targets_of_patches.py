@@ -42,7 +42,7 @@ def dataset(given, patch, made, augmentations):
 
 @pytest.mark.parametrize("code", REPRESENTATIONS.names)
 @pytest.mark.parametrize(("shape", "patch", "n"), CASES)
-def test_targets_of_a_patch_are_those_of_the_whole_image(code, shape, patch, n):
+def test_targets_of_a_patch_are_those_of_the_image(code, shape, patch, n):
     """In every orientation, also where the context leaves the image and where objects end at it."""
     if code == "Z" and len(shape) == 2:
         pytest.skip("2D images have no z")

@@ -140,7 +140,7 @@ def test_every_decoder_separates_two_objects(decoder):
     assert objects.labels[9, 9] != objects.labels[9, 30]
 
 
-def test_objects_are_parted_by_brightness_where_the_probability_is_flat():
+def test_brightness_separates_objects_of_flat_probability():
     image = np.zeros((1, 11, 30), np.float32)
     image[0, 3:8, 3:13], image[0, 3:8, 13:27] = 90, 80
     image[0, 3:8, 12:14] = 40

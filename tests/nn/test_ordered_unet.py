@@ -149,7 +149,7 @@ def test_enlarging_has_the_same_gradient_in_both_layouts(shape, size):
     torch.testing.assert_close(results[0][0], torch.nn.functional.interpolate(plain, size=size))
 
 
-def test_a_norm_before_all_convolutions_learns_from_channels_last_images():
+def test_a_first_norm_learns_from_channels_last_images():
     torch.manual_seed(0)
     options = OrderedUNetOptions(features=(4, 8), order="gcr", groups=2)
     gradients = []

@@ -81,7 +81,7 @@ def test_the_halo_is_as_far_as_the_encoder_sees():
     assert reach == network.receptive_halo[0]
 
 
-def test_separable_convolutions_have_fewer_weights_and_keep_the_shape():
+def test_separable_convolutions_have_fewer_weights():
     plain, separable = wnet(features=(8, 16, 32)), wnet(features=(8, 16, 32), separable=True)
     assert weights(separable) < 0.5 * weights(plain)
     assert separable.encoder.down[1][0].convolution.groups == 8

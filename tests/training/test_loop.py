@@ -99,7 +99,7 @@ def test_accumulation_equals_one_large_batch(tmp_path: Path, options: Training, 
         torch.testing.assert_close(small.state_dict()[name], value, rtol=1e-10, atol=1e-12)
 
 
-def test_accumulation_uses_the_same_random_numbers_in_both_passes(tmp_path: Path, options: Training) -> None:
+def test_accumulation_repeats_random_numbers_in_both_passes(tmp_path: Path, options: Training) -> None:
     """With dropout the loss that is told is the one whose gradient is taken: the last group of an epoch may be shorter."""
     net = network(norm=True, dropout=0.5)
     seen: list[tuple[float, ...]] = []
