@@ -178,9 +178,7 @@ def elastic_pair() -> Callable[[], object]:
     """One random elastic deformation of a patch and its labels per call."""
     from itertools import count
 
-    from morula.dialects.pytorch3dunet.patches import Patches
-    from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions
-    from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
+    from morula.dialects.pytorch3dunet.patches import grid_of, patches_of
     from morula.dialects.pytorch3dunet.transforms import Lists, parse
     from morula.dialects.pytorch3dunet.volumes import Volume
 
@@ -191,8 +189,8 @@ def elastic_pair() -> Callable[[], object]:
     rng = np.random.default_rng(0)
     raw, labels = rng.random((1, *shape), np.float32).view(Held), rng.integers(0, 200, (1, *shape)).astype(np.uint16).view(Held)
     lists = Lists(*(parse([{"name": "ElasticDeformation", "spline_order": order, "execution_probability": 1.0}]) for order in (3, 0)))
-    grid = PatchGrid.of(shape, SliceBuilderOptions(patch_shape=shape, stride_shape=shape))
-    patches, epoch = Patches([Volume("", Path(), raw, (labels,))], [grid], lists), count()
+    grid = grid_of(shape, None)
+    patches, epoch = patches_of([Volume("", Path(), raw, (labels,))], [grid], lists), count()
     return lambda: patches.sample(next(epoch), 0)
 
 

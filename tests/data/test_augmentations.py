@@ -76,6 +76,7 @@ def test_rotate90_keeps_shape_and_spacing():
     assert square_planes((8, 8, 8), (2, 1, 1)) == [(1, 2)]
     assert square_planes((8, 8, 8), (1, 1, 1)) == [(0, 1), (0, 2), (1, 2)]
     assert square_planes((8, 16), (1, 1)) == []
+    assert square_planes((8, 16), (1, 1), rectangles=True) == [(0, 1)]
     rng = np.random.default_rng(0)
     turn = one("rotate90", probability=1)
     assert turn.draw(rng, (8, 16), (1, 1)) is None

@@ -103,15 +103,15 @@ def test_damaged_file_raises_its_own_error(workers, monkeypatch):
 
 
 @pytest.mark.parametrize("cache", [0, 2**31])
-def test_lazy_sources(cache, monkeypatch, tmp_path):
-    monkeypatch.setattr(patches, "CACHE", cache)
+def test_lazy_sources(cache, tmp_path):
     values = np.random.default_rng(0).integers(0, 999, (8, 40, 40)).astype(np.uint16)
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("raw", data=values, chunks=(4, 16, 16))
     with h5py.File(path) as file:
         lazy, plain = (
-            PatchDataset([Source(Image(each, "ZYX"))], (4, 16, 16), Normalisation((0.0,), (1.0,))) for each in (file["raw"], values)
+            PatchDataset([Source(Image(each, "ZYX"))], (4, 16, 16), Normalisation((0.0,), (1.0,)), cache=cache)
+            for each in (file["raw"], values)
         )
         found = images(make_loader(lazy, batch=3, workers=2))
         assert all(torch.equal(a, b) for a, b in zip(found, images(make_loader(plain, batch=3))))

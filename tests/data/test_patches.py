@@ -147,6 +147,29 @@ def test_rotation_reads_beyond_the_patch():
             np.testing.assert_allclose(np.diff(image, axis=1), warp.matrix[1, 1], atol=1e-3)  # a plane stays a plane up to the corners
 
 
+def test_rotated_rectangles_show_the_image():
+    image = np.random.default_rng(0).random((40, 60)).astype(np.float32)
+    turn = parse_augmentations([{"rotate90": {"probability": 1, "rectangles": True}}])
+    data = PatchDataset([Source(Image(image, "YX"))], (12, 20), AS_IS, Options(kind="grid"), turn)
+    shapes = set()
+    for index in range(len(data)):
+        box, drawn = data._drawn(*data.place(0, index), 0, index)
+        shapes.add(box.shape)
+        np.testing.assert_array_equal(data.sample(0, index)["image"][0], drawn.orientation.apply(image[box.slices]))
+    assert shapes == {(12, 20), (20, 12)}
+
+
+def test_grid_of_labelled_patches():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:20, :25] = 1
+    source = Source(Image(labels, "YX"), Image(labels, "YX"))
+    for least, accept, count in ((None, 0.0, 16), (0.4, 0.0, 6), (0.5, 0.0, 4), (0.5, 1.0, 16)):
+        sampling = Options(kind="grid", least_labelled=least, accept_unlabelled=accept)
+        data = PatchDataset([source], (10, 10), AS_IS, sampling, targets=as_is)
+        assert len(data) == count
+        assert all(labels[data.place(0, index)[1].slices].mean() > (least or -1) or accept for index in range(len(data)))
+
+
 def test_sources_without_labels():
     data = PatchDataset(
         [Source(Image(np.random.default_rng(0).random((3, 40, 40)), "CYX"))], (16, 16), Normalisation((0.0,) * 3, (1.0,) * 3)

@@ -88,6 +88,19 @@ EXACT = {
         LABEL: [FLIP, MASK],
     },
     "quarter turns, contrast, gamma": {RAW: [STANDARD, TURN, CONTRAST, GAMMA], LABEL: [TURN, MASK]},
+    "filtered patches, batches with a rest": {
+        "loaders.train.slice_builder.name": "FilterSliceBuilder",
+        "loaders.train.slice_builder.stride_shape": [1, 16, 16],
+        "loaders.train.slice_builder.threshold": 0.8,
+        "loaders.train.slice_builder.slack_acceptance": 0.5,
+        "loaders.batch_size": 3,
+    },
+    "quarter turns of rectangles": {
+        "loaders.*.slice_builder.patch_shape": [4, 16, 8],
+        "loaders.*.slice_builder.stride_shape": [4, 16, 8],
+        RAW: [STANDARD, TURN],
+        LABEL: [TURN, MASK],
+    },
     "elastic, random_scale": {RAW: [STANDARD, BEND], LABEL: [{**BEND, "spline_order": 0}, MASK], "loaders.random_scale": 3},
     "elastic 2D": {
         "model.name": "UNet2D",
@@ -101,7 +114,10 @@ EXACT = {
 
 NOTED = {
     "validate_iters": ({"trainer.validate_iters": 1}, "trainer.validate_iters"),
-    "filter": ({"loaders.train.slice_builder.name": "FilterSliceBuilder"}, "loaders.train.slice_builder.name"),
+    "ignored labels of the filter": (
+        {"loaders.train.slice_builder.name": "FilterSliceBuilder", "loaders.train.slice_builder.ignore_index": 1},
+        "loaders.train.slice_builder.ignore_index",
+    ),
     "gaps": ({"loaders.train.slice_builder.stride_shape": [8, 16, 16]}, "loaders.train.slice_builder.stride_shape"),
     "ignore_index of masks": ({"loss.ignore_index": 255}, "loss.ignore_index"),
     "weights of Dice": ({"loss.name": "DiceLoss", "loss.weight": [2.0]}, "loss.weight"),

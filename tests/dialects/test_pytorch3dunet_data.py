@@ -2,6 +2,7 @@
 
 import hashlib
 import textwrap
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morula.core.errors import JobError
+from morula.data.labelled_grid import labelled_voxels
 from morula.dialects.pytorch3dunet.job import read_job
+from morula.dialects.pytorch3dunet.patches import build_slices, grid_of
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
-from morula.dialects.pytorch3dunet.slice_builders import PatchGrid, build_slices, labelled
-from morula.dialects.pytorch3dunet.volumes import Stack, open_array, open_volumes
+from morula.dialects.pytorch3dunet.volumes import Stack, Volume, open_array, open_volumes
 from morula.io.write import write
 from morula.testing.errors import raises
 
@@ -87,7 +89,7 @@ def test_overrides(tmp_path):
 @given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 25))
 def test_positions_of_the_original(length, patch, stride):
     options = SliceBuilderOptions(patch_shape=(1, 1, patch), stride_shape=(1, 1, stride), skip_shape_check=True)
-    starts = PatchGrid.of((1, 1, length), options).grid.starts[2]
+    starts = grid_of((1, 1, length), options).starts[2]
     if length < patch:
         assert len(starts) == 1
         return
@@ -99,10 +101,10 @@ def test_positions_of_the_original(length, patch, stride):
 @pytest.mark.parametrize("ignore", [None, 3])
 @pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 5, 12, 30)])
 def test_labelled_voxels_per_patch(shape, ignore, monkeypatch):
-    monkeypatch.setattr("morula.dialects.pytorch3dunet.slice_builders._BLOCK", 200)
+    monkeypatch.setattr("morula.data.labelled_grid._BLOCK", 200)
     labels = np.random.default_rng(0).integers(0, 5, shape)
-    grid = PatchGrid.of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
-    counts = labelled(labels, grid.grid, ignore).ravel()
+    grid = grid_of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
+    counts = labelled_voxels(labels, grid, ignore).ravel()
     for index in range(len(grid)):
         patch = labels[(slice(None), *grid[index].slices)]
         assert counts[index] == np.count_nonzero((patch != 0) & (patch != ignore))
@@ -113,17 +115,17 @@ def test_filtered_patches_of_the_original():
     options = SliceBuilderOptions(
         name="FilterSliceBuilder", patch_shape=(4, 6, 6), stride_shape=(2, 3, 3), skip_shape_check=True, threshold=0.5, slack_acceptance=0.2
     )
-    everywhere = PatchGrid.of((8, 30, 30), options)
+    everywhere = grid_of((8, 30, 30), options)
     luck = np.random.RandomState(47)
     expected = [
         box.start
         for box in (everywhere[i] for i in range(len(everywhere)))
         if np.count_nonzero(labels[(0, *box.slices)]) / 144 > 0.5 or luck.rand() < 0.2
     ]
-    found = build_slices((8, 30, 30), options, labels)
+    found = build_slices(Volume("a", Path("a"), labels, (labels,)), options)
     assert [found[i].start for i in range(len(found))] == expected
     with raises("patch.nothing_labelled"):
-        build_slices((8, 30, 30), options.model_copy(update={"slack_acceptance": 0.0}), labels * 0)
+        build_slices(Volume("a", Path("a"), labels, (labels * 0,)), options.model_copy(update={"slack_acceptance": 0.0}))
 
 
 def digest(path):

@@ -12,9 +12,8 @@ from morula.core.region import Region
 from morula.data.augment.elastic_noise import smoothed_noise
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.job import read_job
-from morula.dialects.pytorch3dunet.patches import Patches, measure
+from morula.dialects.pytorch3dunet.patches import grid_of, measure, patches_of
 from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
-from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.dialects.pytorch3dunet.targets import appended, encoded, renumbered
 from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Scaling, Varying, parse_lists, values
 from morula.dialects.pytorch3dunet.volumes import Volume
@@ -117,7 +116,7 @@ def patches(raw_list, label_list=(), *, shape=(12, 30, 28), patch=(8, 16, 12), w
     volume = Volume("a", Path("a.h5"), part(labels[None].astype(np.float32)), (part(labels[None]),), part(labels[None].astype(np.float32)))
     builder = SliceBuilderOptions(patch_shape=patch, stride_shape=patch, skip_shape_check=True)
     lists = parse_lists(TransformerOptions.model_validate({"raw": raw_list, "label": label_list, "weight": weight_list}))
-    return Patches([volume], [PatchGrid.of(shape, builder)], lists, **options)
+    return patches_of([volume], [grid_of(shape, builder)], lists, **options)
 
 
 def test_one_draw_for_raw_label_and_weight():
@@ -148,10 +147,10 @@ def test_interpolation_order(order):
 
 def test_image_and_target_stay_aligned():
     # the values are the places that they come from: a nearest voxel lies at most half a voxel from the interpolated place
-    made = patches(MOVES, reach=(4, 0.5))
+    made = patches(MOVES, scale=(4, 0.5))
     places = np.stack(np.meshgrid(*map(np.arange, made.volumes[0].shape), indexing="ij"))
     volume = Volume("a", Path("a"), part(places.astype(np.float32), True), (part(places.astype(np.uint8), True),))
-    made = Patches([volume], made.grids, made.lists, reach=made.reach)
+    made = patches_of([volume], made.grids, made.lists, scale=(4, 0.5))
     moved = 0
     for index in range(len(made)):
         sample = made.sample(0, index)
@@ -173,16 +172,16 @@ def test_patches_differ_by_epoch_but_not_by_workers():
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 1, 1), (0.1, 0.03, 0.2)])
 def test_share_of_scaled_patches(share, least, most):
-    made = patches([], shape=(24, 48, 36), reach=(6, share))
+    made = patches([], shape=(24, 48, 36), scale=(6, share))
     plain = made.volumes[0].raw[0][made.grids[0][13].slices]  # the one in the middle, which may reach beyond itself on all sides
     changed = np.mean([not np.array_equal(made.sample(epoch, 13)["image"][0], plain) for epoch in range(200)])
     assert least * 0.9 <= changed <= most  # offsets of 0 on all axes leave a patch as it is
 
 
 def test_scaled_patch_is_a_resampled_region():
-    made = patches([], reach=(5, 1.0))
+    made = patches([], scale=(5, 1.0))
     ramp = np.broadcast_to(np.arange(28, dtype=np.float32), (1, 12, 30, 28))
-    made = Patches([Volume("a", Path("a"), part(np.ascontiguousarray(ramp)))], made.grids, made.lists, reach=(5, 1.0))
+    made = patches_of([Volume("a", Path("a"), part(np.ascontiguousarray(ramp)))], made.grids, made.lists, scale=(5, 1.0))
     for epoch in range(8):
         row = made.sample(epoch, 0)["image"][0, 4, 8]
         steps = np.diff(row[1:-1])
@@ -204,7 +203,7 @@ def test_global_normalization():
     assert found.std == pytest.approx(raw.std(dtype=np.float64), rel=1e-6)
     assert found.percentile(99.6) == pytest.approx(np.percentile(raw, 99.6), rel=1e-6)
     made = patches([{"name": "Standardize"}], shape=(8, 16, 24))
-    told = Patches(made.volumes, made.grids, made.lists, statistics=[measure(made.volumes[0].raw)])
+    told = patches_of(made.volumes, made.grids, made.lists, statistics=[measure(made.volumes[0].raw)])
     whole = np.concatenate([told.sample(0, index)["image"] for index in range(2)])
     assert whole.mean() == pytest.approx(0, abs=1e-5)
     assert whole.std() == pytest.approx(1, rel=1e-4)
@@ -224,7 +223,7 @@ def test_lazy_volume_reads_only_the_patch():
     array = Counted()
     builder = SliceBuilderOptions(patch_shape=(8, 64, 64), stride_shape=(8, 64, 64))
     lists = parse_lists(TransformerOptions.model_validate({"raw": [{"name": "RandomFlip"}]}))
-    made = Patches([Volume("a", Path("a"), array)], [PatchGrid.of((64, 512, 512), builder)], lists, in_memory=False)
+    made = patches_of([Volume("a", Path("a"), array)], [grid_of((64, 512, 512), builder)], lists, in_memory=False)
     made.preload()
     made.sample(0, 100)
     assert array.most == 8 * 64 * 64
@@ -233,7 +232,7 @@ def test_lazy_volume_reads_only_the_patch():
 def test_channels_for_a_single_label_image():
     made = patches([], [{"name": "StandardLabelToBoundary"}])
     two = np.zeros((2, 12, 30, 28), np.uint16)
-    broken = Patches([Volume("a", Path("a"), made.volumes[0].raw, (part(two, True),))], made.grids, made.lists)
+    broken = patches_of([Volume("a", Path("a"), made.volumes[0].raw, (part(two, True),))], made.grids, made.lists)
     with raises("labels.channels"):
         broken.sample(0, 0)
 
@@ -277,5 +276,7 @@ def test_rotated_region_stays_in_the_volume():
     made = patches([{"name": "RandomRotate90"}], patch=(8, 28, 12), shape=(8, 28, 28))
     for epoch in range(6):
         for index in range(len(made)):
-            drawn, _ = made._drawn((8, 28, 28), made.grids[0][index], (epoch, index), None)
-            assert drawn.intersect(Region.whole((8, 28, 28))) == drawn
+            box, drawn = made._drawn(0, made.grids[0][index], epoch, index)
+            assert box.intersect(Region.whole((8, 28, 28))) == box
+            assert made.sample(epoch, index)["image"].shape == (1, 8, 28, 12)
+            assert box.shape == ((8, 12, 28) if drawn.orientation.permutation != (0, 1, 2) else (8, 28, 12))

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -198,3 +198,37 @@ def make_loader(
     if start > len(planned):
         raise OptionError("loader.start", f"must be at most the {len(planned)} batches of the epoch", key="start", value=start)
     return Loader(dataset, planned[start:], epoch, workers)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchLoaders:
+    """Batches for a training, see `morula.training.state.Loaders`: patches in a new order in every epoch, validation patches in theirs.
+
+    Attributes:
+        patches: to learn from.
+        held_out: to validate on, where there are some.
+        batch: patches per step.
+        steps_per_epoch: steps of an epoch, all processes together.
+        workers: processes that prepare training patches.
+        validation_workers: processes that prepare validation patches.
+        validation_batches: batches per validation; all when left out.
+    """
+
+    patches: Sampled
+    held_out: Sampled | None
+    batch: int
+    steps_per_epoch: int
+    workers: int = 0
+    validation_workers: int = 0
+    validation_batches: int | None = None
+
+    def train(self, epoch: int, start: int, rank: int, world: int) -> Loader:
+        """See `morula.training.state.Loaders`."""
+        return make_loader(self.patches, batch=self.batch, workers=self.workers, epoch=epoch, start=start, rank=rank, world=world)
+
+    def validation(self, rank: int, world: int) -> Loader | tuple[()]:
+        """See `morula.training.state.Loaders`."""
+        if self.held_out is None:
+            return ()
+        loader = make_loader(self.held_out, batch=self.batch, workers=self.validation_workers, rank=rank, world=world, shuffle=False)
+        return replace(loader, batches=loader.batches[: self.validation_batches])

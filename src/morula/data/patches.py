@@ -20,17 +20,20 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
-from morula.data.augment.base import AnyAugmentation, Draw, draw
+from morula.data.augment.base import AnyAugmentation, Draw, Spatial, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.crop import cache_in_memory, check_region, crop
+from morula.data.labelled_grid import LabelledGrid, labelled_boxes
 from morula.data.normalise import Normalisation, PatchNormalisation
-from morula.data.sampling import Grid, LabelledVoxels, Options, foreground_box, random_box, steps
+from morula.data.placement import change_of_scale, turned
+from morula.data.sampling import Boxes, Grid, LabelledVoxels, Options, foreground_box, random_box, steps
 
 CACHE = 2**31
 """Bytes of decoded images that are held in memory."""
@@ -105,16 +108,17 @@ Pretext = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
 
 Targets = Callable[..., Any]
 """``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, returns `TargetsLike`; with a context also
-``relevant=``, a mask of unannotated voxels and of objects that reach into the patch."""
+``relevant=``, a mask of unannotated voxels and of objects that reach into the patch, and with `PatchDataset.random_targets` ``rng=``."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One image of a source, resampled linearly or to the nearest voxel. Labels have a margin."""
+    """One image of a source, interpolated with splines of an order: 0 takes the nearest voxel, 1 is linear. Labels have a margin."""
 
     name: str
     image: Image
-    linear: bool
+    order: int
+    dtype: DTypeLike = np.float32
     margin: bool = False
     normalisation: Normalisation | None = None
 
@@ -122,7 +126,7 @@ class _Layer:
         """The values as they are warped: normalised, and in a dtype that holds them."""
         if self.normalisation is not None:
             return self.normalisation.apply(array)
-        return array.astype(np.float32 if self.linear else np.uint32, copy=False)
+        return array.astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +135,7 @@ class PatchDataset:
 
     Attributes:
         sources: images to take patches from.
-        patch: edges (Z)YX in voxels.
+        patch: edges (Z)YX in voxels; `None` where `grids` has patches of several shapes.
         normalisation: one record for all sources, or one per source.
         sampling: how patches are positioned.
         augmentations: in the order in which they are drawn.
@@ -140,6 +144,12 @@ class PatchDataset:
         context: width of the margin (Z)YX in voxels.
         seed: seed of all random numbers.
         pretext: makes a task from the image of the patch itself, for example by hiding or degrading a part of it.
+        grids: positions of the patches in each source, instead of those of `sampling`.
+        orders: order of the interpolation of ``image``, ``labels`` or ``weights``, where it is not that of `sampling` or of their type.
+        label_type: type of integer labels. In unsigned types the label -1 is the largest value.
+        target_type: type of the targets; `None` for that which `targets` gives.
+        random_targets: whether `targets` draws random numbers.
+        cache: bytes of decoded images that are held in memory.
 
     Raises:
         DataError: for sources that do not fit each other, or targets without labels.
@@ -147,7 +157,7 @@ class PatchDataset:
     """
 
     sources: Sequence[Source]
-    patch: tuple[int, ...]
+    patch: tuple[int, ...] | None
     normalisation: Normalisation | Sequence[Normalisation]
     sampling: Options = field(default_factory=Options)
     augmentations: Sequence[AnyAugmentation] = ()
@@ -155,15 +165,21 @@ class PatchDataset:
     context: tuple[int, ...] | None = None
     seed: int = 0
     pretext: Pretext | None = None
+    grids: Sequence[Boxes] | None = None
+    orders: Mapping[str, int] = field(default_factory=dict)
+    label_type: DTypeLike = np.uint32
+    target_type: DTypeLike | None = np.float32
+    random_targets: bool = False
+    cache: int = CACHE
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "patch", tuple(self.patch))
+        object.__setattr__(self, "patch", None if self.patch is None else tuple(self.patch))
         if not self.sources:
             raise DataError("images.none", "there is no image to take patches from", remedy="Give at least one.")
-        if min(self.patch) < 1:
+        if self.patch is not None and min(self.patch) < 1:
             raise OptionError("patch.too_small", "every edge must be at least 1 voxel", key="patch", value=self.patch)
         for source in self.sources:
-            source.check(len(self.patch))
+            source.check(self.sources[0].image.ndim_spatial if self.patch is None else len(self.patch))
             if self.targets is not None and source.labels is None:
                 raise DataError(
                     "labels.missing", "the method needs labels of the image", file=source.title, remedy="Give it labels, or leave it out."
@@ -180,8 +196,9 @@ class PatchDataset:
     def warnings(self) -> list[str]:
         """What a user should know about the images, as sentences."""
         found = []
-        for source in self.sources:
+        for source in self.sources if self.patch is not None else ():
             shape = source.extent.shape
+            assert self.patch is not None
             if any(n < p for n, p in zip(shape, self.patch, strict=True)):
                 found.append(
                     f"{source.title} has {shape} voxels and is smaller than the patch {self.patch}: it is reflect-padded, and the padding "
@@ -197,16 +214,27 @@ class PatchDataset:
         return found
 
     @cached_property
-    def _grids(self) -> list[Grid | list[Region]]:
+    def _grids(self) -> Sequence[Boxes]:
+        if self.grids is not None:
+            return self.grids
+        assert self.patch is not None
         step = steps(self.patch, self.sampling.overlap)
         grids = [Grid(source.extent, self.patch, step) for source in self.sources]
         if self.sampling.kind == "random":
-            return [*grids]
+            return grids
         # a patch without annotated voxels has no weight in the loss
         return [
             grid if known is None else [box for box in map(grid.__getitem__, range(len(grid))) if known.touches(box)]
-            for grid, known in zip(grids, self._labelled, strict=True)
+            for grid, known in zip(map(self._with_labels, self.sources, grids), self._labelled, strict=True)
         ]
+
+    def _with_labels(self, source: Source, grid: Grid) -> Grid | LabelledGrid:
+        """The patches of a source that have enough labels."""
+        least = self.sampling.least_labelled
+        if least is None or source.labels is None:
+            return grid
+        accept = self.sampling.accept_unlabelled
+        return labelled_boxes(source.labels.lazy(), grid, least, accept=accept, ignored=source.unlabelled, name=source.title)
 
     @cached_property
     def _labelled(self) -> list[LabelledVoxels | None]:
@@ -252,6 +280,7 @@ class PatchDataset:
         source, grid = self.sources[number], self._grids[number]
         if self.sampling.kind == "grid":
             return number, grid[position - (self._ends[number] - len(grid))]
+        assert self.patch is not None
         rng = self._rng(epoch, index, 0)
         if source.labels is not None and rng.random() < self.sampling.foreground:
             labels = next(layer.image for layer in self._layers[number] if layer.name == "labels")
@@ -263,10 +292,30 @@ class PatchDataset:
     def _rng(self, epoch: int, index: int, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch, index, stream))
 
+    def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
+        """The augmentations of the patches of a source."""
+        del number
+        return self.augmentations
+
     def draw(self, epoch: int, index: int) -> Draw:
         """The record of the augmentations of a patch."""
-        number, _ = self.place(epoch, index)
-        return draw(self.augmentations, self._rng(epoch, index, 1), self.patch, self.sources[number].image.spacing)
+        return self._drawn(*self.place(epoch, index), epoch, index)[1]
+
+    def _drawn(self, number: int, region: Region, epoch: int, index: int) -> tuple[Region, Draw]:
+        """The box that is read for a patch, and the record of its augmentations."""
+        source, augmentations = self.sources[number], self.augmentations_of(number)
+        spacing = source.image.spacing
+        drawn = draw(augmentations, self._rng(epoch, index, 1), region.shape, spacing)
+        box = turned(region, drawn.orientation, source.extent)
+        if drawn.warp is not None and box.shape != region.shape:
+            # a field of displacements has the shape of the box
+            moves = [each for each in augmentations if isinstance(each, Spatial)]
+            drawn = replace(drawn, warp=draw(moves, self._rng(epoch, index, 0), box.shape, spacing).warp)
+        most, share = self.sampling.scale_voxels, self.sampling.scale_probability
+        if most is not None and self._rng(epoch, index, 3).random() < share:
+            rescaling = change_of_scale(box, source.extent, most, self._rng(epoch, index, 4), spacing)
+            drawn = replace(drawn, warp=rescaling if drawn.warp is None else drawn.warp.then(rescaling))
+        return box, drawn
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
         """The patch of this number as a mapping.
@@ -275,13 +324,11 @@ class PatchDataset:
         and, for methods with objects, ``instances`` (Z)YX.
         """
         number, region = self.place(epoch, index)
+        region, drawn = self._drawn(number, region, epoch, index)
         source = self.sources[number]
-        drawn = draw(self.augmentations, self._rng(epoch, index, 1), self.patch, source.image.spacing)
-        if self.sampling.scale_voxels is not None and self._rng(epoch, index, 3).random() < self.sampling.scale_probability:
-            rescaling = change_of_scale(region, source.extent, self.sampling.scale_voxels, self._rng(epoch, index, 4), source.image.spacing)
-            drawn = replace(drawn, warp=rescaling if drawn.warp is None else drawn.warp.then(rescaling))
-        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn), self.sampling.spline_order)
-        inside = there[self._inner.slices]
+        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn))
+        inner = self._inner(there)
+        inside = there[inner.slices]
         record = self.normalisation if isinstance(self.normalisation, Normalisation) else self.normalisation[number]
         scaled = record.apply(layers["image"]) if isinstance(record, PatchNormalisation) else layers["image"]
         image = drawn.apply_intensity(scaled, source.image.spacing)
@@ -290,65 +337,55 @@ class PatchDataset:
         if "weights" in layers:
             weights = weights * layers["weights"]
         if self.targets is not None:
-            sample |= self._encoded(source, layers, weights, there)
+            sample |= self._encoded(source, layers, weights, there, self._rng(epoch, index, 2))
         else:
             sample["weights"] = weights
         if self.pretext is not None:
             sample |= self.pretext(sample["image"], self._rng(epoch, index, 2))
         return sample
 
-    def _encoded(self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray) -> dict[str, np.ndarray]:
+    def _encoded(
+        self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         assert self.targets is not None
-        around = any(self._inner.start)
-        box = _bounds(there) if around and there[self._inner.slices].any() else Region.whole(there.shape)
+        inner = self._inner(there)
+        around = any(inner.start)
+        box = _bounds(there) if around and there[inner.slices].any() else Region.whole(there.shape)
         # cut the padding off before encoding: reflected labels would be additional objects
         labels = np.ascontiguousarray(layers["labels"][(slice(None), *box.slices)])
-        extra: dict[str, np.ndarray] = {}
+        extra: dict[str, Any] = {"rng": rng} if self.random_targets else {}
         if source.unlabelled is not None:
             value = source.unlabelled if labels.dtype.kind == "f" else source.unlabelled % 2**32  # -1 was stored as the largest label
             unlabelled = (labels == value).any(axis=0)
             labels = np.where(unlabelled[None], labels.dtype.type(0), labels)
             extra["unlabelled"] = unlabelled
             # unannotated voxels have no weight in the loss
-            weights = weights * ~self._cut(unlabelled, box)[None]
+            weights = weights * ~_cut(unlabelled, box, inner)[None]
         if around:
-            reaching = np.isin(labels[0], np.unique(self._cut(labels[0], box))) if len(labels) == 1 else True
+            reaching = np.isin(labels[0], np.unique(_cut(labels[0], box, inner))) if len(labels) == 1 else True
             extra["relevant"] = there[box.slices] & (reaching | extra.get("unlabelled", False))
         if "classes" in layers:
             extra["classes"] = _single(layers["classes"][(slice(None), *box.slices)])
         made = self.targets(_single(labels), **extra)
         result = {
-            "targets": np.ascontiguousarray(self._cut(made.channels, box), np.float32),
-            "weights": np.ascontiguousarray(self._cut(made.weights, box) * weights, np.float32),
+            "targets": np.ascontiguousarray(_cut(made.channels, box, inner), self.target_type),
+            "weights": np.ascontiguousarray(_cut(made.weights, box, inner) * weights, np.float32),
         }
         if made.instances is not None:
-            instances = self._cut(made.instances, box)
+            instances = _cut(made.instances, box, inner)
             result["instances"] = np.where(weights.any(axis=0), instances, instances.dtype.type(0))
         return result
 
     def _margin(self, drawn: Draw) -> tuple[int, ...]:
         """The context in the axis order before the orientation is applied."""
-        context = self._inner.start
-        return tuple(context[drawn.orientation.permutation.index(axis)] for axis in range(len(context)))
+        permutation = drawn.orientation.permutation
+        context = self.context or (0,) * len(permutation)
+        return tuple(context[permutation.index(axis)] for axis in range(len(context)))
 
-    @cached_property
-    def _inner(self) -> Region:
+    def _inner(self, there: np.ndarray) -> Region:
         """The patch as a box in its context."""
-        context = self.context or (0,) * len(self.patch)
-        return Region(tuple(context), tuple(m + p for m, p in zip(context, self.patch, strict=True)))
-
-    def _cut(self, array: np.ndarray, box: Region) -> np.ndarray:
-        """The patch (..., (Z)YX) of an array that covers the part `box` of the context; 0 outside of that part."""
-        common = self._inner.intersect(box)
-        assert common is not None
-        source: tuple[Any, ...] = (..., *common.shift([-a for a in box.start]).slices)
-        part: np.ndarray = array[source]
-        if common == self._inner:
-            return part
-        out = np.zeros((*part.shape[: -len(self.patch)], *self.patch), part.dtype)
-        target: tuple[Any, ...] = (..., *common.shift([-a for a in self._inner.start]).slices)
-        out[target] = part
-        return out
+        context = self.context or (0,) * there.ndim
+        return Region(tuple(context), tuple(n - m for n, m in zip(there.shape, context, strict=True)))
 
     @cached_property
     def _layers(self) -> list[list[_Layer]]:
@@ -358,16 +395,19 @@ class PatchDataset:
         for number, source in enumerate(self.sources):
             record = records if isinstance(records, Normalisation) else records[number]
             per_patch = isinstance(record, PatchNormalisation)  # measured after the warp
-            parts = [_Layer("image", source.image, True, normalisation=None if per_patch else record)]
+            order = self.orders.get("image", self.sampling.spline_order)
+            parts = [_Layer("image", source.image, order, normalisation=None if per_patch else record)]
             if source.labels is not None:
-                parts.append(_Layer("labels", source.labels, source.labels.dtype.kind == "f", margin=True))
+                linear = source.labels.dtype.kind == "f"
+                order = self.orders.get("labels", int(linear))
+                parts.append(_Layer("labels", source.labels, order, np.float32 if linear else self.label_type, margin=True))
             if source.classes is not None:
-                parts.append(_Layer("classes", source.classes, False, margin=True))
+                parts.append(_Layer("classes", source.classes, 0, np.uint32, margin=True))
             if source.weights is not None:
-                parts.append(_Layer("weights", source.weights, True))
+                parts.append(_Layer("weights", source.weights, self.orders.get("weights", 1)))
             layers.append(parts)
         # one budget for the images of all sources, in order
-        images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], CACHE))
+        images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], self.cache))
         return [[replace(layer, image=next(images)) for layer in parts] for parts in layers]
 
     def preload(self) -> None:
@@ -375,38 +415,24 @@ class PatchDataset:
         _ = self._layers
 
 
-def change_of_scale(region: Region, extent: Region, most: int, rng: np.random.Generator, spacing: Sequence[float]) -> Warp:
-    """The warp of a patch one side of which is moved by less than `most` voxels along each axis, outwards or inwards, within the image.
-
-    Args:
-        region: the patch in voxels of the image.
-        extent: the image.
-        most: voxels, exclusive.
-        rng: draws the side, the direction and the voxels along each axis.
-        spacing: edge lengths of a voxel.
-
-    Examples:
-        >>> patch, image = Region((2, 2), (10, 10)), Region((0, 0), (12, 12))
-        >>> change_of_scale(patch, image, 1, np.random.default_rng(0), (1, 1)).matrix.tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
-    ndim = len(region.start)
-    offsets = rng.integers(0, most, ndim) * (1 if rng.random() < 0.5 else -1)
-    at_start = rng.random() < 0.5
-    scale, shift = np.ones(ndim), np.zeros(ndim)
-    for axis, (a, b, first, last) in enumerate(zip(region.start, region.stop, extent.start, extent.stop, strict=True)):
-        if b - a > 1:
-            low = max(first, a + int(offsets[axis])) if at_start and a >= first else a
-            high = min(last, b + int(offsets[axis])) if not at_start and b <= last else b
-            scale[axis] = (high - low) / (b - a)
-            shift[axis] = (low + high - a - b) / 2 * spacing[axis]
-    return Warp.affine(np.diag(scale), shift)
-
-
 def _bounds(mask: np.ndarray) -> Region:
     """Bounding box of the true voxels, of which there is at least one."""
     places = [np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))) for axis in range(mask.ndim)]
     return Region(tuple(int(place[0]) for place in places), tuple(int(place[-1]) + 1 for place in places))
+
+
+def _cut(array: np.ndarray, box: Region, inner: Region) -> np.ndarray:
+    """The patch (..., (Z)YX) of an array that covers the part `box` of the context; 0 outside of that part."""
+    common = inner.intersect(box)
+    assert common is not None
+    source: tuple[Any, ...] = (..., *common.shift([-a for a in box.start]).slices)
+    part: np.ndarray = array[source]
+    if common == inner:
+        return part
+    out = np.zeros((*part.shape[: -len(inner.shape)], *inner.shape), part.dtype)
+    target: tuple[Any, ...] = (..., *common.shift([-a for a in inner.start]).slices)
+    out[target] = part
+    return out
 
 
 def _single(labels: np.ndarray) -> np.ndarray:
@@ -420,13 +446,13 @@ def _permutation(seed: int, turn: int, total: int) -> np.ndarray:
 
 
 def _read(
-    source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int], order: int
+    source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of voxels in the image."""
     if drawn.warp is None:
         arrays, there = _plain(source, layers, region, margin)
     else:
-        arrays, there = _warped(source, layers, region, drawn.warp, margin, order=order)
+        arrays, there = _warped(source, layers, region, drawn.warp, margin)
     turn = drawn.orientation.apply
     return {name: np.ascontiguousarray(turn(array)) for name, array in arrays.items()}, np.ascontiguousarray(turn(there))
 
@@ -445,7 +471,7 @@ def _plain(source: Source, layers: Sequence[_Layer], region: Region, margin: Seq
 
 
 def _warped(
-    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp, margin: Sequence[int], *, order: int
+    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp, margin: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     spacing = source.image.spacing
     outer = region.grow(margin)
@@ -456,15 +482,16 @@ def _warped(
     inner = wide.inner(margin)
     arrays = {}
     for layer in layers:
-        spline = order > 1 and layer.name == "image"
-        wider = reach.grow((SPLINE_REACH,) * len(outer.shape)) if spline else reach  # a spline sees values beyond the map
+        # splines depend on voxels beyond the interpolated region
+        wider = reach.grow((SPLINE_REACH,) * len(outer.shape)) if layer.order > 1 else reach
         box = fetch_region(wider, source.extent)
         fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
         where = wide if layer.margin else inner
-        if spline:
-            arrays[layer.name] = fetched.spline(where, order)
-        elif layer.linear and (order or layer.name != "image"):
-            arrays[layer.name] = fetched.linear(where)
-        else:
-            arrays[layer.name] = fetched.nearest(where)
+        match layer.order:
+            case 0:
+                arrays[layer.name] = fetched.nearest(where)
+            case 1:
+                arrays[layer.name] = fetched.linear(where)
+            case order:
+                arrays[layer.name] = fetched.spline(where, order)
     return arrays, wide.inside(source.extent)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,10 @@ class Options(Base):
     """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
+    least_labelled: float | None = Field(None, ge=0, le=1)
+    """Share of labelled voxels above which a patch of a grid is used; all patches are used when left out."""
+    accept_unlabelled: float = Field(0.0, ge=0, le=1)
+    """Share of the other patches that are used with `least_labelled`."""
     scale_voxels: int | None = Field(None, ge=1)
     """Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."""
     scale_probability: float = Field(0.5, ge=0, le=1)
@@ -43,6 +47,14 @@ class Options(Base):
     patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""
+
+
+class Boxes(Protocol):
+    """Positions of patches, by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Region: ...
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import torch
+from torch import nn
 
-from morula.data.loader import make_loader
+from morula.data.loader import PatchLoaders
 from morula.training.devices import open_fabric
+from morula.training.options import Training
 from morula.training.state import memory_format_of
-from morula.training.step import Learner
+from morula.training.step import Learner, Loss
 from morula.workflows.prepare import Prepared
 from morula.workflows.train import build_with_seed
 
@@ -72,20 +73,35 @@ def prove(prepared: Prepared) -> Proof:
         OptionError: for a device or precision that this computer does not have.
     """
     job = prepared.job
+    network = build_with_seed(prepared)
+    loader = PatchLoaders(prepared.train, None, job.sampling.batch_size, 1)
+    per_epoch = job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size)
+    return prove_steps(job.training, network, prepared.method.loss, loader, steps=per_epoch * job.training.epochs * job.training.restarts)
+
+
+def prove_steps(training: Training, network: nn.Module, loss: Loss, loaders: PatchLoaders, *, steps: int) -> Proof:
+    """Take three training steps, see `prove`. The weights change.
+
+    Args:
+        training: device and precision.
+        network: the network.
+        loss: of its outputs.
+        loaders: whose first batch is used.
+        steps: of the whole training.
+    """
     # one process, whatever the job says: a step on one device has the memory and the time of a step on each of several
-    fabric = open_fabric(job.training.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
-    dtype = torch.float64 if job.training.precision == "fp64" else torch.float32
-    network: Any = build_with_seed(prepared).train()  # the stubs of torch do not know the memory format of `Module.to`
+    fabric = open_fabric(training.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
+    dtype = torch.float64 if training.precision == "fp64" else torch.float32
     memory_format = memory_format_of(network)
-    network.to(device=fabric.device, dtype=dtype, memory_format=memory_format)
+    network.train().to(device=fabric.device, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
     module, optimiser = fabric.setup(network, torch.optim.AdamW(network.parameters(), lr=1e-9))  # the weights are not kept
-    learner = Learner(fabric, network, module, prepared.method.loss, job.training.seed, dtype, memory_format)
+    learner = Learner(fabric, network, module, loss, training.seed, dtype, memory_format)
     # the first step compiles kernels and fills caches, the second one allocates the state of the optimiser
     seconds = []
     with peak_memory() as peak:
         for number in range(3):
             began = time.perf_counter()
-            batch = next(iter(make_loader(prepared.train, batch=job.sampling.batch_size, workers=0, epoch=0)))
+            batch = next(iter(loaders.train(0, 0, 0, 1)))
             batch = {name: value.to(fabric.device) if hasattr(value, "to") else value for name, value in batch.items()}
             optimiser.zero_grad()
             learner.step([batch], number)
@@ -94,6 +110,5 @@ def prove(prepared: Prepared) -> Proof:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
     taken = torch.cuda.max_memory_allocated() if fabric.device.type == "cuda" else peak.bytes
-    per_epoch = job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size)
     weights = sum(weight.numel() for weight in network.parameters())
-    return Proof(weights, taken, min(seconds[1:]), per_epoch * job.training.epochs * job.training.restarts)
+    return Proof(weights, taken, min(seconds[1:]), steps)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from morula.workflows.transfer import start_from
 from morula.workflows.validation_scorer import ValidationScorer
 
 if TYPE_CHECKING:
+    from morula.data.loader import PatchLoaders
     from morula.jobs.job import Job
     from morula.nn.network import Network
 
@@ -286,37 +287,18 @@ def build_with_seed(prepared: Prepared) -> Network:
         return build_network(prepared.job.network, prepared.facts.ndim, prepared.facts.in_channels, prepared.method.heads)
 
 
-@dataclass(frozen=True, eq=False)
-class _Loaders:
-    """Batches of the prepared patches, see `morula.training.state.Loaders`."""
+def _loaders(prepared: Prepared) -> PatchLoaders:
+    """Batches of the prepared patches."""
+    from morula.data.loader import PatchLoaders
 
-    prepared: Prepared
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.prepared.job.training.steps_per_epoch or max(1, len(self.prepared.train) // self.prepared.job.sampling.batch_size)
-
-    def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[dict[str, Any]]:
-        from morula.data.loader import make_loader
-
-        job = self.prepared.job
-        return make_loader(
-            self.prepared.train,
-            batch=job.sampling.batch_size,
-            workers=job.training.workers,
-            epoch=epoch,
-            start=start,
-            rank=rank,
-            world=world,
-        )
-
-    def validation(self, rank: int, world: int) -> Iterable[dict[str, Any]]:
-        from morula.data.loader import make_loader
-
-        dataset = self.prepared.validation
-        if dataset is None:
-            return ()
-        return make_loader(dataset, batch=self.prepared.job.sampling.batch_size, epoch=0, rank=rank, world=world, shuffle=False)
+    job = prepared.job
+    return PatchLoaders(
+        prepared.train,
+        prepared.validation,
+        job.sampling.batch_size,
+        job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size),
+        job.training.workers,
+    )
 
 
 def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
@@ -330,7 +312,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     events = fit(
         network,
         method.loss,
-        _Loaders(prepared),
+        _loaders(prepared),
         prepared.job.training.model_copy(update={"seed": prepared.train.seed}),
         folder=folder.path,
         resume=resume,

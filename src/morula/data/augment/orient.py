@@ -51,18 +51,23 @@ class Rotate90Options(AugmentationOptions):
     """Share of the patches that are rotated, by 90, 180 or 270 degrees; with 0.75 all four orientations are equally likely."""
     plane: Literal["any", "yx"] = "any"
     """Planes to turn in: any with equal edges and spacing, or y and x alone."""
+    rectangles: bool = False
+    """Rotate in planes with different edges, too: the patch shows the rotated region."""
 
 
-def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
+def square_planes(shape: Sequence[int], spacing: Sequence[float], *, rectangles: bool = False) -> list[tuple[int, int]]:
     """Pairs of axes with equal patch edges and equal spacing: a rotation by 90 degrees in their plane keeps the shape and the spacing.
+
+    With `rectangles` the edges may differ.
 
     Examples:
         >>> square_planes((32, 64, 64), (2, 1, 1))
         [(1, 2)]
     """
     n = len(shape)
+    pairs = [(a, b) for a in range(n) for b in range(a + 1, n) if rectangles or shape[a] == shape[b]]
     # other planes would change the shape or the spacing of the patch
-    return [(a, b) for a in range(n) for b in range(a + 1, n) if shape[a] == shape[b] and np.isclose(spacing[a], spacing[b], rtol=1e-3)]
+    return [(a, b) for a, b in pairs if np.isclose(spacing[a], spacing[b], rtol=1e-3)]
 
 
 class Rotate90(Reorienting[Rotate90Options]):
@@ -72,7 +77,7 @@ class Rotate90(Reorienting[Rotate90Options]):
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
         """See `Augmentation.draw`."""
-        planes = square_planes(shape, spacing)
+        planes = square_planes(shape, spacing, rectangles=self.options.rectangles)
         if self.options.plane == "yx":
             planes = [plane for plane in planes if plane == (len(shape) - 2, len(shape) - 1)]
         happens = self.happens(rng)

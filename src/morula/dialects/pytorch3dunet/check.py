@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MorulaError, Problem
-from morula.core.region import blocks
+from morula.core.image import Image
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 from morula.dialects.pytorch3dunet.predict import prepare_prediction
 from morula.dialects.pytorch3dunet.training import Prepared, prepare
-from morula.dialects.pytorch3dunet.volumes import Array, Volume, find_files, open_array, open_volume, open_volumes
+from morula.dialects.pytorch3dunet.volumes import Volume, channel_problems, open_array, try_volumes
+from morula.io.check import check_image
 from morula.jobs.yaml_lines import located
 from morula.training.devices import pick_device
-from morula.training.optimisers import build_optimiser
 from morula.training.step import Batch
-from morula.workflows.dry_run import Proof, peak_memory
+from morula.workflows.dry_run import Proof, prove_steps
 
-_BLOCK = 2**24  # voxels read together when a volume is searched for NaN
 _LABEL_PATCHES = 8  # training patches whose targets are inspected
 
 
@@ -125,59 +124,23 @@ def _checkpoint_problems(job: Job) -> Iterator[Problem]:
 def _file_problems(job: Job, phases: Sequence[Literal["train", "val", "test"]]) -> Iterator[Problem]:
     """Files that are missing, cannot be opened, do not match each other or the network, or hold NaN."""
     for name in phases:
-        phase = getattr(job.loaders, name)
-        if phase is None:
-            continue
-        key = f"loaders.{name}.file_paths"
+        if getattr(job.loaders, name) is not None:
+            for found in try_volumes(job.loaders, name):
+                yield from [found] if isinstance(found, Problem) else _volume_problems(job, f"loaders.{name}.file_paths", found)
+
+
+def _volume_problems(job: Job, key: str, volume: Volume) -> Iterator[Problem]:
+    yield from channel_problems(volume, job.named["model"].in_channels, key)
+    for array in (volume.raw, *volume.labels):
         try:
-            # its pairs of images and masks are matched folder by folder
-            if job.loaders.dataset == "DSB2018Dataset":
-                yield from _volume_problems(job, key, open_volumes(job.loaders, name))
-                continue
-            places = find_files(phase, job.loaders)
+            check_image(Image(array, Axes("CZYX"), source=str(volume.path)))
         except MorulaError as error:
             yield Problem.of(error, key)
-            continue
-        for place in places:
-            try:
-                volume = open_volume(place, job.loaders, labels=name != "test")
-            except MorulaError as error:
-                yield Problem.of(error, key)
-                continue
-            yield from _volume_problems(job, key, [volume])
-
-
-def _volume_problems(job: Job, key: str, volumes: list[Volume]) -> Iterator[Problem]:
-    wanted = job.config["model"]["in_channels"]
-    for volume in volumes:
-        channels = volume.raw.shape[0]
-        if channels != wanted:
-            rule = f"has {channels} channel(s) but model.in_channels is {wanted}"
-            yield Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two.")
-        for part, array in (("raw data", volume.raw), *(("label", labels) for labels in volume.labels)):
-            if not all_finite(array):
-                rule = f"the {part} hold NaN or infinite values, which make the loss NaN"
-                yield Problem(key, rule, code="image.not_finite", value=str(volume.path), remedy="Replace them, for example by 0.")
-
-
-def all_finite(array: Array) -> bool:
-    """Whether a volume CZYX, in memory or lazy, has no NaN and no infinity; it is read block by block.
-
-    Examples:
-        >>> all_finite(np.zeros((1, 2, 2, 2))), all_finite(np.full((1, 2, 2, 2), np.nan))
-        (True, False)
-    """
-    if array.dtype.kind != "f":
-        return True
-    # whole planes, because most files are stored by planes
-    planes = max(1, _BLOCK // int(np.prod(array.shape[2:], dtype=np.int64)))
-    shape = array.shape[1:]
-    return all(np.isfinite(np.asarray(array[(slice(None), *box.slices)])).all() for box in blocks(shape, (planes, *shape[1:])))
 
 
 def target_warnings(prepared: Prepared) -> list[Problem]:
     """Targets that the loss cannot use: ids of objects, where it compares probabilities with 0 and 1."""
-    criterion, patches = prepared.watcher.criterion, prepared.loaders.train_patches
+    criterion, patches = prepared.watcher.criterion, prepared.train_patches
     if not criterion.of_masks:
         return []
     # a few patches from all parts of the data: targets of one list are all of the same kind
@@ -197,43 +160,30 @@ def target_warnings(prepared: Prepared) -> list[Problem]:
 
 
 def prove_training(prepared: Prepared, device: str) -> Proof:
-    """Take two real training steps and validate one real batch; nothing is written.
+    """Take a few real training steps and validate one real batch; nothing is written.
 
     Raises:
         JobError: at the key that is wrong.
     """
-    network = prepared.network.train().to(device)
-    optimiser = build_optimiser(network, prepared.options.optimiser)
-    began = time.perf_counter()
-    with peak_memory() as peak:
-        for _ in range(2):  # the first step allocates and compiles; the time is that of the second
-            began = time.perf_counter()
-            total = _loss(prepared, next(iter(prepared.loaders.train(0, 0, 0, 1))), device, "loaders.train")
-            optimiser.zero_grad()
-            total.backward()
-            optimiser.step()
-        seconds = time.perf_counter() - began
+    network, loaders = prepared.network.train().to(device), prepared.loaders
+    with torch.no_grad():
+        _check_loss(prepared, _first(loaders.train(0, 0, 0, 1), device), "loaders.train")
         network.eval()
-        with torch.no_grad():
-            batch = next(iter(prepared.loaders.validation(0, 1)))
-            _loss(prepared, batch, device, "loaders.val")
-            with _at("eval_metric"):
-                batch = _on(device, batch)
-                prepared.watcher.scores(batch, network(batch["image"]))
+        batch = _first(loaders.validation(0, 1), device)
+        _check_loss(prepared, batch, "loaders.val")
+        with _at("eval_metric"):
+            prepared.watcher.scores(batch, network(batch["image"]))
     # training ends with the steps or the epochs, whichever comes first
-    steps = min(prepared.options.steps or 0, prepared.options.epochs * prepared.loaders.steps_per_epoch)
-    weights = sum(weight.numel() for weight in network.parameters())
-    taken = torch.cuda.max_memory_allocated() if device == "cuda" else peak.bytes
-    return Proof(weights, taken, seconds, steps)
+    steps = min(prepared.options.steps or 0, prepared.options.epochs * loaders.steps_per_epoch)
+    return prove_steps(prepared.options, network, prepared.watcher.loss, loaders, steps=steps)
 
 
-def _on(device: str, batch: Batch) -> Batch:
-    return {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
+def _first(batches: Iterable[Batch], device: str) -> Batch:
+    return {name: values.to(device) if isinstance(values, Tensor) else values for name, values in next(iter(batches)).items()}
 
 
-def _loss(prepared: Prepared, batch: Batch, device: str, phase: str) -> Tensor:
-    """The loss of a real batch; what is wrong is reported at the key that causes it."""
-    batch = _on(device, batch)
+def _check_loss(prepared: Prepared, batch: Batch, phase: str) -> None:
+    """Compute the loss of a real batch; what is wrong is reported at the key that causes it."""
     if not bool(torch.isfinite(batch["image"]).all()):
         with _at(f"{phase}.transformer.raw"):
             raise DataError("image.not_finite", "the transforms give NaN or infinite values", remedy="Correct the list.")
@@ -245,7 +195,6 @@ def _loss(prepared: Prepared, batch: Batch, device: str, phase: str) -> Tensor:
             raise DataError(
                 "loss.not_finite_at_start", f"is {float(total)} on the first batch", remedy="Check raw data and labels for NaN."
             )
-    return total
 
 
 # --- prediction --------------------------------------------------------------------------------------------------------------------------
@@ -258,7 +207,7 @@ def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
         prepared = prepare_prediction(job.path)
     except JobError as error:
         raise JobError([*problems, *error.problems]) from error
-    problems += [problem for volume in prepared.volumes for problem in _volume_problems(job, "loaders.test.file_paths", [volume])]
+    problems += [problem for volume in prepared.volumes for problem in _volume_problems(job, "loaders.test.file_paths", volume)]
     problems += _truth_problems(job, prepared.volumes)
     if problems:
         raise JobError(problems)
@@ -268,7 +217,7 @@ def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
         _prove_prediction(engine, job)
     warnings = tuple(Problem("loaders.test", text) for text in prepared.warnings[len(job.remarks) :])
     outputs = f"{prepared.outputs[0]}{' ...' if len(prepared.outputs) > 1 else ''}"
-    return f"{len(prepared.volumes)} file(s) to predict with {job.config['model']['name']} on {engine.device} into {outputs}", warnings
+    return f"{len(prepared.volumes)} file(s) to predict with {job.named['model'].name} on {engine.device} into {outputs}", warnings
 
 
 def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
@@ -294,7 +243,7 @@ def _prove_prediction(engine: Engine, job: Job) -> None:
         return
     shape = [n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True)]
     with _at("loaders.test.slice_builder.patch_shape"), torch.no_grad():
-        engine.forward(torch.zeros(1, job.config["model"]["in_channels"], *shape, device=engine.device))
+        engine.forward(torch.zeros(1, job.named["model"].in_channels, *shape, device=engine.device))
 
 
 def _planned(job: Job) -> dict[str, object]:

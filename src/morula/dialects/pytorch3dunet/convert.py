@@ -7,7 +7,6 @@ in a note that starts with the dotted key. No key is dropped silently.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any, TypeAlias
 from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.dialects.converted import Converted, Value
 from morula.dialects.pytorch3dunet.job import Job
-from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning
 from morula.dialects.pytorch3dunet.keys import Section as Values
-from morula.dialects.pytorch3dunet.losses import LOSSES, shares
+from morula.dialects.pytorch3dunet.losses import shares
 from morula.dialects.pytorch3dunet.networks import network_options
-from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
+from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
+from morula.dialects.pytorch3dunet.patches import build_slices
 from morula.dialects.pytorch3dunet.sections import OF_CLASSES, FileOptions, training_warnings
-from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.dialects.pytorch3dunet.transforms import Lists, Scaling, Transform, augmentations, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, is_hdf5, open_volume
 
@@ -68,7 +66,7 @@ def convert(job: Job) -> Converted:
         "method": _method(job, lists, notes),
         "network": _network(job, trainer, notes),
         "sampling": _sampling(loaders, loaders.train, lists, notes),
-        "augment": _augmentations(loaders.train, lists, notes) or "none",
+        "augment": _augmentations(lists, notes) or "none",
         "training": _training(job, loaders.train, trainer, notes),
     }
     _validation_notes(job, loaders, trainer, notes)
@@ -145,34 +143,34 @@ def _opened(loaders: Values, place: str | Values, *, labels: bool) -> Volume | N
 
 
 def _method(job: Job, lists: Lists, notes: _Notes) -> Section:
-    loss, model = job.config["loss"], job.config["model"]
-    if loss["name"] in _REGRESSION or not model.get("is_segmentation", True):
-        raise _refuse("loss.name", f"{loss['name']} trains a regression", loss["name"])
-    return _classes(loss, model, lists, notes) if loss["name"] in OF_CLASSES else _masks(loss, model, lists, notes)
+    loss, model = job.named["loss"], job.named["model"]
+    if loss.name in _REGRESSION or not model.is_segmentation:
+        raise _refuse("loss.name", f"{loss.name} trains a regression", loss.name)
+    return _classes(loss, model, lists, notes) if loss.name in OF_CLASSES else _masks(loss, lists, notes)
 
 
-def _classes(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> Section:
+def _classes(loss: Values, model: Values, lists: Lists, notes: _Notes) -> Section:
     for each in lists.label:
         if each.role == "labels" and each.name not in _LABEL_TYPES:
-            raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss['name']}", each.name)
-    name = "weighted_ce" if loss["name"] == "WeightedCrossEntropyLoss" else "ce"
-    found: Section = {"kind": "semantic", "classes": int(model["out_channels"]), "losses": {name: 1.0}}
-    ignore = loss.get("ignore_index")
+            raise _refuse("loaders.train.transformer.label", f"{each.name} makes the classes of {loss.name}", each.name)
+    name = "weighted_ce" if loss.name == "WeightedCrossEntropyLoss" else "ce"
+    found: Section = {"kind": "semantic", "classes": model.out_channels, "losses": {name: 1.0}}
+    ignore = loss.ignore_index
     if ignore is not None and ignore >= 0:
         found["ignore"] = int(ignore)
     elif ignore is not None:
         notes.add("loss.ignore_index", "negative labels are not allowed in native label images; give them a positive value, such as 255.")
-    if loss.get("weight") and name == "ce":
-        found["class_weights"] = [float(weight) for weight in loss["weight"]]
-    if loss["name"] == "PixelWiseCrossEntropyLoss":
+    if getattr(loss, "weight", None):
+        found["class_weights"] = list(loss.weight)
+    if loss.name == "PixelWiseCrossEntropyLoss":
         notes.add("loss.name", "all voxels have the same weight; native jobs have no weights of voxels.")
     return found
 
 
-def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, notes: _Notes) -> Section:
+def _masks(loss: Values, lists: Lists, notes: _Notes) -> Section:
     channels = _channels(lists, notes)
     codes = [channel if isinstance(channel, str) else next(iter(channel)) for channel in channels]
-    name = _LOSSES[loss["name"]]
+    name = _LOSSES[loss.name]
     found: Section = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, name)}
     options = _loss_options(loss, notes)
     if options:
@@ -182,8 +180,8 @@ def _masks(loss: Mapping[str, Any], model: Mapping[str, Any], lists: Lists, note
         found["weights"] = {code: round(width / sum(widths), 9) for code, width in zip(codes, widths, strict=True)}
         if name == "generalized_dice":
             notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
-    if loss.get("ignore_index") is not None:
-        text = f"write images.unlabelled: {int(loss['ignore_index'])} if it is a value of the label images"
+    if loss.ignore_index is not None:
+        text = f"write images.unlabelled: {int(loss.ignore_index)} if it is a value of the label images"
         made = any(getattr(each, "ignore_index", None) is not None for each in lists.label)
         notes.add("loss.ignore_index", f"{text}{'; boundaries near ignored voxels differ' if made else ''}.")
     return found
@@ -193,21 +191,18 @@ def _widths(channels: Sequence[str | Mapping[str, Any]]) -> list[int]:
     return [len(channel["A"]["offsets"]) if isinstance(channel, Mapping) and "A" in channel else 1 for channel in channels]
 
 
-def _loss_options(loss: Mapping[str, Any], notes: _Notes) -> Section:
+def _loss_options(loss: Values, notes: _Notes) -> Section:
     """Options with which the native loss is equal to that of the original."""
-    if loss.get("normalization", "sigmoid") != "sigmoid":
-        notes.add("loss.normalization", "native masks are trained through a sigmoid.")
-    if loss["name"] == "DiceLoss" and loss.get("weight"):
-        notes.add("loss.weight", "is left out; the original multiplies only the overlap by it.")
-    match loss["name"]:
+    notes.of(loss, "loss")
+    match loss.name:
         case "BCEWithLogitsLoss":
-            weight = loss.get("pos_weight")
-            return {} if weight is None else {"positive_weights": weight}
+            weight = loss.pos_weight
+            return {} if weight is None else {"positive_weights": list(weight) if isinstance(weight, tuple) else weight}
         case "DiceLoss":
             # the form of V-Net, which the original uses
             return {"squared": True, "smooth": 0}
         case "BCEDiceLoss":
-            return {"squared": True, "smooth": 0, "shares": list(shares(LOSSES.read(loss, "loss")))}
+            return {"squared": True, "smooth": 0, "shares": list(shares(loss))}
     return {"smooth": 0}
 
 
@@ -244,21 +239,18 @@ def _offsets(each: Transform) -> list[list[int]]:
 
 
 def _network(job: Job, trainer: Values, notes: _Notes) -> Section:
-    model = job.config["model"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IgnoredKeyWarning)
-        options = network_options(model)
+    model = job.named["model"]
+    options = network_options(model)
     # options that differ from the native defaults
     given = options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     # sizes that a native job leaves out are planned, so they are written even where they are the default
     sizes = options.model_dump(mode="json", include={"features", "kernels", "pools"})
     found = {"kind": "ordered_unet", **sizes, **given}
-    if model["name"].endswith("2D"):  # a 2D network on (1, Y, X) is a 3D network with kernels and pools of one voxel along z
+    if model.ndim == 2:  # a 2D network on (1, Y, X) is a 3D network with kernels and pools of one voxel along z
         found["kernels"] = _flat(options.kernels, len(options.features))
         found["pools"] = _flat(options.pools, len(options.features) - 1)
-    padding = model.get("conv_padding", 1)
-    if padding not in (1, [1, 1, 1], [1, 1]):
-        raise _refuse("model.conv_padding", "convolutions change the size of the image", padding)
+    if model.conv_padding not in (1, (1, 1, 1), (1, 1)):
+        raise _refuse("model.conv_padding", "convolutions change the size of the image", model.conv_padding)
     if trainer.pre_trained is not None:
         found["from"] = str(Path(trainer.pre_trained).expanduser().absolute())
     return found
@@ -281,16 +273,15 @@ def _sampling(loaders: Values, phase: Values, lists: Lists, notes: _Notes) -> Se
     if builder is not None:
         found |= {"patch": list(builder.patch_shape), "kind": "grid", "overlap": _overlap(builder, notes), "patches_per_epoch": "grid"}
         if builder.name == "FilterSliceBuilder":
-            notes.add(
-                f"{key}.name",
-                "patches are at random, most of them on labels (sampling.foreground), not on a filtered grid.",
-            )
-            found = {"batch": loaders.batch_size, "patch": list(builder.patch_shape), "kind": "random", "foreground": 0.9}
+            found |= {"least_labelled": builder.threshold, "accept_unlabelled": builder.slack_acceptance}
+            if builder.ignore_index is not None:
+                notes.add(f"{key}.ignore_index", "counts as labelled, unless it is images.ignore_label.")
     if crop is not None:
         notes.add("loaders.train.transformer.raw", "CropToFixed is a random patch of the whole image.")
         depth = [1] if builder is None else list(builder.patch_shape[:1])
         found |= {"patch": [*depth, *crop.size], "kind": "random"}
-        found.pop("overlap", None)
+        for grid in ("overlap", "least_labelled", "accept_unlabelled"):
+            found.pop(grid, None)
     if loaders.random_scale is not None:
         found |= {"scale_voxels": loaders.random_scale, "scale_probability": loaders.random_scale_probability}
     order = spline_order(lists.raw, 1)
@@ -351,11 +342,9 @@ def _scale(each: Transform, loaders: Values, notes: _Notes) -> Section:
     return {"kind": "minmax", **share, "per": "patch"}
 
 
-def _augmentations(phase: Values, lists: Lists, notes: _Notes) -> list[Value]:
+def _augmentations(lists: Lists, notes: _Notes) -> list[Value]:
     """The augmentations that the dialect itself uses, which are native ones; notes on the few that are its own."""
-    key, builder = "loaders.train.transformer.raw", phase.slice_builder
-    # the native rotation leaves out planes whose edges differ
-    square = builder is not None and builder.patch_shape[1] == builder.patch_shape[2]
+    key = "loaders.train.transformer.raw"
     entries: list[Value] = []
     for each in lists.raw:
         match each.name:
@@ -366,8 +355,6 @@ def _augmentations(phase: Values, lists: Lists, notes: _Notes) -> list[Value]:
             case "AdditivePoissonNoise":
                 notes.add(key, f"{each.name} is left out; native Poisson noise is that of counted photons.")
                 continue
-            case "RandomRotate90" if not square:
-                notes.add(key, f"{each.name}: only patches with equal edges y and x are rotated.")
         for native in augmentations([each]):
             if not isinstance(native, Scaling):
                 entries.append({native.name: native.options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})})
@@ -378,9 +365,7 @@ def _augmentations(phase: Values, lists: Lists, notes: _Notes) -> list[Value]:
 
 
 def _training(job: Job, phase: Values, trainer: Values, notes: _Notes) -> Section:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IgnoredKeyWarning)
-        optimiser, schedule = native_optimiser(job.config["optimizer"]), native_schedule(job.config.get("lr_scheduler"))
+    optimiser, schedule = optimiser_of(job.named["optimizer"]), native_schedule(job.config.get("lr_scheduler"))
     settings = schedule.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     if settings.get("name") == "ReduceLROnPlateau":
         notes.add("lr_scheduler.name", "ReduceLROnPlateau follows the validation score of the native job, not eval_metric.")
@@ -403,19 +388,19 @@ def _training(job: Job, phase: Values, trainer: Values, notes: _Notes) -> Sectio
 def _steps_per_epoch(job: Job, phase: Values) -> dict[str, int]:
     """Native epochs leave out a last smaller batch unless their number of steps is given."""
     batch, builder = job.loaders.batch_size, phase.slice_builder
-    if batch == 1 or builder is None or builder.name != "SliceBuilder":
+    if batch == 1 or builder is None:
         return {}
     try:
-        volumes = [_opened(job.loaders, place, labels=False) for place in find_files(phase, job.loaders)]
+        volumes = [_opened(job.loaders, place, labels=True) for place in find_files(phase, job.loaders)]
     except MissingFileError:
         return {}
-    patches = sum(len(PatchGrid.of(volume.shape, builder)) for volume in volumes if volume is not None)
+    patches = sum(len(build_slices(volume, builder)) for volume in volumes if volume is not None)
     return {"steps_per_epoch": math.ceil(patches / batch)} if patches % batch and None not in volumes else {}
 
 
 def _validation_notes(job: Job, loaders: Values, trainer: Values, notes: _Notes) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
-    name = (job.config.get("eval_metric") or {}).get("name", "MeanIoU")
+    name = job.named["eval_metric"].name
     notes.add("eval_metric", f"the best weights are those with the best native score of whole validation images, not the best {name}.")
     if loaders.val is None:
         return

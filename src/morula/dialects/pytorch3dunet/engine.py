@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,10 +14,9 @@ from torch import Tensor
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
 from morula.dialects.pytorch3dunet.job import Job
-from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning
-from morula.dialects.pytorch3dunet.networks import Model, build_model, load_state_dict
+from morula.dialects.pytorch3dunet.networks import Model, load_state_dict, model_of
+from morula.dialects.pytorch3dunet.patches import grid_of
 from morula.dialects.pytorch3dunet.prediction_output import WritableArray
-from morula.dialects.pytorch3dunet.slice_builders import PatchGrid
 from morula.dialects.pytorch3dunet.volumes import Array
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
@@ -57,8 +55,7 @@ class Engine:
             OptionError: for a device that is absent, or one that the backend cannot use.
             MissingExtraError: when the backend is not installed.
         """
-        with warnings.catch_warnings(action="ignore", category=IgnoredKeyWarning):  # the job reports them already
-            model = build_model(job.config["model"])
+        model = model_of(job.named["model"])
         load_state_dict(model, load_state_dict_file(str(job.plain.model_path)))
         # after the weights are loaded, because fused layers have other names
         fast = fuse_for_inference(model)
@@ -92,7 +89,7 @@ class Engine:
             return self._planned(whole)
         if builder is None or self.job.predictor.name == "DSB2018Predictor":
             return PatchPlan(whole, whole, tuple((0,) for _ in whole), (0,) * len(whole))
-        positions = tuple(tuple(map(int, starts)) for starts in PatchGrid.of(whole, builder).grid.starts)
+        positions = tuple(tuple(map(int, starts)) for starts in grid_of(whole, builder).starts)
         batch = loaders.batch_size * (torch.cuda.device_count() if self.device == "cuda" else 1)
         return PatchPlan(whole, builder.patch_shape, positions, builder.halo_shape, batch, self.job.predictor.blend)
 

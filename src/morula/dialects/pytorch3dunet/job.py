@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -50,7 +50,8 @@ class Job:
     """A checked job.
 
     Attributes:
-        config: the document with its overrides; `build_model`, `build_loss` and so on take its sections.
+        config: the document with its overrides.
+        named: the sections ``model``, ``loss``, ``eval_metric`` and ``optimizer`` by name, as far as the job needs them.
         loaders: the section ``loaders``.
         trainer: the section ``trainer`` of a job that trains.
         predictor: the section ``predictor``.
@@ -60,6 +61,7 @@ class Job:
     """
 
     config: dict[str, Any]
+    named: Mapping[str, Section]
     loaders: Section
     trainer: Section | None
     predictor: Section
@@ -93,7 +95,8 @@ class _Reader:
 
     def kind_of(self, values: Mapping[str, object], known: Table, place: Place) -> type[Section] | None:
         """The section that the name chooses, where it is a known one."""
-        name = values.get("name")
+        # the original scores with MeanIoU where no metric is named
+        name = values.get("name", "MeanIoU" if place == ("eval_metric",) else None)
         if name in known:
             return known[str(name)]
         rule = "is missing" if name is None else f"{name!r} is unknown"
@@ -169,9 +172,9 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     trainer = None
     if purpose == "train" and config.get("trainer") is not None:
         trainer = reader.section(TrainerOptions, config["trainer"], ("trainer",))
-    _named_sections(reader, config, purpose)
+    named = {name: found for name, found in _named_sections(reader, config, purpose) if found is not None}
     if purpose == "train":
-        _optimiser_and_schedule(reader, config)
+        _schedule(reader, config)
         reader.problems += [reader.with_line(problem) for problem in training_conflicts(config, loaders)]
         reader.remarks += [reader.with_line(problem) for problem in training_warnings(config)]
     if loaders is not None:
@@ -181,7 +184,7 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
         raise JobError(_by_line(reader.problems))
     assert plain is not None
     assert loaders is not None
-    return Job(config, loaders, trainer, predictor, plain, tuple(_by_line(reader.remarks)), Path(path))
+    return Job(config, named, loaders, trainer, predictor, plain, tuple(_by_line(reader.remarks)), Path(path))
 
 
 def _by_line(problems: list[Problem]) -> list[Problem]:
@@ -211,29 +214,26 @@ def _predictor(reader: _Reader, config: Mapping[str, Any], loaders: Section | No
     return options or PredictorOptions()
 
 
-def _named_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> None:
-    """Network, loss and metric. Their modules import torch, so they are loaded only when a job is read."""
-    sections = [("model", "networks", "NETWORKS")]
+def _named_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> Iterator[tuple[str, Section | None]]:
+    """Network, loss, metric and optimiser. Modules of the former import torch, so they are loaded only when a job is read."""
+    sections = {"model": "networks.NETWORKS"}
     if purpose == "train":
-        sections += [("loss", "losses", "LOSSES"), ("eval_metric", "metrics", "METRICS")]
-    for section, module, table in sections:
-        values = config.get(section)
+        sections |= {"loss": "losses.LOSSES", "eval_metric": "metrics.METRICS", "optimizer": "optimisers.OPTIMIZERS"}
+    for section, place in sections.items():
+        values = {} if section == "eval_metric" and config.get(section) is None else config.get(section)
         if values is None or not reader.is_mapping(values, (section,)):
             continue
-        if section == "eval_metric":
-            # the original scores with MeanIoU where no metric is named
-            values = {"name": "MeanIoU", **values}
+        module, table = place.split(".")
         members = getattr(importlib.import_module(f"morula.dialects.pytorch3dunet.{module}"), table)
-        reader.section(reader.kind_of(values, members, (section,)), values, (section,))
-
-
-def _optimiser_and_schedule(reader: _Reader, config: Mapping[str, Any]) -> None:
-    optimizer, schedule = config.get("optimizer"), config.get("lr_scheduler")
-    if optimizer is not None and reader.is_mapping(optimizer, ("optimizer",)):
         try:
-            reader.section(optimizer_options(optimizer), optimizer, ("optimizer",))
+            kind = optimizer_options(values) if section == "optimizer" else reader.kind_of(values, members, (section,))
+            yield section, reader.section(kind, values, (section,))
         except MorulaError as error:
             reader.problems.append(reader.with_line(Problem.of(error)))
+
+
+def _schedule(reader: _Reader, config: Mapping[str, Any]) -> None:
+    schedule = config.get("lr_scheduler")
     if schedule and reader.is_mapping(schedule, ("lr_scheduler",)):
         reader.problems += [reader.at(("lr_scheduler", key), rule, "schedule.arguments") for key, rule in schedule_problems(schedule)]
         # many published job files have this argument, which torch has removed

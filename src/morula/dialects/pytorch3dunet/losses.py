@@ -57,7 +57,8 @@ class Loss:
         of_masks: whether it compares probabilities with targets between 0 and 1.
     """
 
-    def __init__(self, options: LossOptions) -> None:
+    def __init__(self, options: Section) -> None:
+        assert isinstance(options, LossOptions)
         self.name = options.name
         self.options = options
         self.needs_weight = options.name == "PixelWiseCrossEntropyLoss"
@@ -110,9 +111,7 @@ def build_loss(config: Mapping[str, Any]) -> Loss:
         >>> round(float(loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))), 4)  # 0.5 ln 2 + 2 (1 - 0.8)
         0.7466
     """
-    options = LOSSES.read(config, "loss")
-    assert isinstance(options, LossOptions)
-    return Loss(options)
+    return Loss(LOSSES.read(config, "loss"))
 
 
 def _voxel_mean(parts: Tensor) -> Tensor:

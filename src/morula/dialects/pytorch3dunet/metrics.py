@@ -43,7 +43,8 @@ class Metric:
         higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
     """
 
-    def __init__(self, options: MetricOptions) -> None:
+    def __init__(self, options: Section) -> None:
+        assert isinstance(options, MetricOptions)
         self.name = options.name
         self.options = options
         self.higher_is_better = options.higher_is_better
@@ -82,9 +83,7 @@ def build_metric(config: Mapping[str, Any] | None) -> Metric:
         >>> metric(np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]]), np.array([[[0, 1]]]))
         1.0
     """
-    options = METRICS.read({"name": "MeanIoU", **(config or {})}, "eval_metric")
-    assert isinstance(options, MetricOptions)
-    return Metric(options)
+    return Metric(METRICS.read({"name": "MeanIoU", **(config or {})}, "eval_metric"))
 
 
 # --- voxel by voxel ----------------------------------------------------------------------------------------------------------------------

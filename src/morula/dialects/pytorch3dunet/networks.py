@@ -142,29 +142,24 @@ def build_model(config: Mapping[str, object]) -> Model:
         >>> tuple(model(torch.zeros(1, 1, 33, 50)).shape)
         (1, 2, 33, 50)
     """
-    section = _read(config)
-    network = OrderedUNet(_network_options(section), ndim=section.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
+    return model_of(NETWORKS.read(config, "model"))
+
+
+def model_of(section: Section) -> Model:
+    """The network of a checked section, see `build_model`."""
+    assert isinstance(section, NetworkSection)
+    network = OrderedUNet(network_options(section), ndim=section.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
     activation: Literal["sigmoid", "softmax", "linear"] = "sigmoid" if section.final_sigmoid else "softmax"
     return Model(network, activation if section.is_segmentation else "linear", _padding(section))
 
 
-def network_options(config: Mapping[str, object]) -> OrderedUNetOptions:
+def network_options(section: Section) -> OrderedUNetOptions:
     """Options of the native network for the section ``model`` of a job file.
 
     Raises:
-        UnknownNameError: for a network that does not exist.
         OptionError: for a value that breaks a rule.
     """
-    return _network_options(_read(config))
-
-
-def _read(config: Mapping[str, object]) -> NetworkSection:
-    section = NETWORKS.read(config, "model")
     assert isinstance(section, NetworkSection)
-    return section
-
-
-def _network_options(section: NetworkSection) -> OrderedUNetOptions:
     if "g" in section.layer_order and section.num_groups is None:
         raise OptionError(
             "model.num_groups",
@@ -230,26 +225,30 @@ def _padding(section: NetworkSection) -> tuple[int, ...] | None:
 
 # --- checkpoints -------------------------------------------------------------------------------------------------------------------------
 
+# Names of the original, as regular expressions, and the native ones. Those of convolutions depend on the block, see `_BLOCKS`.
 _NAMES = (
-    (r"^encoders\.(\d+)\.basic_module\.", r"encoder.\1."),
-    (r"^decoders\.(\d+)\.basic_module\.", r"decoder.\1.block."),
-    (r"^decoders\.(\d+)\.upsampling\.upsample\.(conv_transposed\.)?", r"decoder.\1.resize.convolution."),
-    (r"^final_conv\.", rf"outputs.{HEAD}."),
-    (r"\.SingleConv1\.|(?<=\d|k)\.conv2\.", ".first."),
-    (r"\.SingleConv2\.|(?<=\d|k)\.conv3\.", ".second."),
-    (r"(?<=\d|k)\.conv1\.", ".shortcut."),
-    (r"\.se_module\.cSE\.fc1\.", ".attention.squeeze."),
-    (r"\.se_module\.cSE\.fc2\.", ".attention.excite."),
-    (r"\.se_module\.sSE\.conv\.", ".attention.spatial."),
-    (r"\.groupnorm\.", ".group_norm."),
-    (r"\.batchnorm\.", ".batch_norm."),
-    (r"\.conv\.", ".convolution."),
+    (r"encoders.(\d+).basic_module.", "encoder.N."),
+    (r"decoders.(\d+).basic_module.", "decoder.N.block."),
+    (r"decoders.(\d+).upsampling.upsample.conv_transposed.", "decoder.N.resize.convolution."),
+    ("final_conv.", f"outputs.{HEAD}."),
+    (".se_module.cSE.fc1.", ".attention.squeeze."),
+    (".se_module.cSE.fc2.", ".attention.excite."),
+    (".se_module.sSE.conv.", ".attention.spatial."),
+    (".groupnorm.", ".group_norm."),
+    (".batchnorm.", ".batch_norm."),
+    (".conv.", ".convolution."),
 )
+_BLOCKS = {
+    "double": ((".SingleConv1.", ".first."), (".SingleConv2.", ".second.")),
+    "residual": ((".conv1.", ".shortcut."), (".conv2.", ".first."), (".conv3.", ".second.")),
+}
 
 
 def _native(name: str) -> str:
-    for pattern, replacement in _NAMES:
-        name = re.sub(pattern, replacement, name)
+    # since 1.8.2 transposed convolutions have a longer name
+    name = re.sub(r"\.upsampling\.upsample\.(?!conv_transposed)", ".upsampling.upsample.conv_transposed.", name)
+    for original, native in (*_NAMES, *_BLOCKS["double"], *_BLOCKS["residual"]):
+        name = re.sub(original.replace(".", r"\."), native.replace("N", r"\1"), name)
     return name
 
 
@@ -323,31 +322,15 @@ def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
         raise OptionError(
             "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
         )
-    blocks = _ORIGINAL_DOUBLE if module.network.options.block == "double" else _ORIGINAL_RESIDUAL
+    block = _BLOCKS["double" if module.network.options.block == "double" else "residual"]
     found = {}
     for name, values in module.network.state_dict().items():
-        for own, original in blocks + _ORIGINAL:
-            name = re.sub(own, original, name)
+        for original, native in (*block, *_NAMES):
+            name = re.sub(native.replace(".", r"\.").replace("N", r"(\d+)"), original.replace(r"(\d+)", r"\1"), name)
         found[name] = values
     if module.network.options.upsample == "transpose":
         found = {name.replace(".conv_transposed.", "."): values for name, values in found.items()}
     return found
-
-
-_ORIGINAL_DOUBLE = ((r"\.first\.", ".SingleConv1."), (r"\.second\.", ".SingleConv2."))
-_ORIGINAL_RESIDUAL = ((r"\.first\.", ".conv2."), (r"\.second\.", ".conv3."), (r"\.shortcut\.", ".conv1."))
-_ORIGINAL = (
-    (r"^decoder\.(\d+)\.resize\.convolution\.", r"decoders.\1.upsampling.upsample.conv_transposed."),
-    (r"^encoder\.(\d+)\.", r"encoders.\1.basic_module."),
-    (r"^decoder\.(\d+)\.block\.", r"decoders.\1.basic_module."),
-    (rf"^outputs\.{HEAD}\.", "final_conv."),
-    (r"\.attention\.squeeze\.", ".se_module.cSE.fc1."),
-    (r"\.attention\.excite\.", ".se_module.cSE.fc2."),
-    (r"\.attention\.spatial\.", ".se_module.sSE.conv."),
-    (r"\.group_norm\.", ".groupnorm."),
-    (r"\.batch_norm\.", ".batchnorm."),
-    (r"\.convolution\.", ".conv."),
-)
 
 
 def _transposed_way(names: Mapping[str, Tensor]) -> Literal["transpose", "stretch"] | None:

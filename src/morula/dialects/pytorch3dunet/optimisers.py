@@ -47,7 +47,11 @@ def native_optimiser(config: Mapping[str, object]) -> Optimiser:
         >>> native_optimiser({"learning_rate": 2e-4, "weight_decay": 1e-5}).kind
         'adam'
     """
-    section = optimizer_options(config).read(config, "optimizer")
+    return optimiser_of(optimizer_options(config).read(config, "optimizer"))
+
+
+def optimiser_of(section: Section) -> Optimiser:
+    """The native optimiser of a checked section, see `native_optimiser`."""
     rule: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
     given = section.model_dump(exclude={"name", "learning_rate", "weight_decay"})
     # the native classes of these three have options of their own; all others go through torch

@@ -13,7 +13,7 @@ import numpy as np
 from morula.core.allocator import keep_freed_memory
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
-from morula.core.errors import FileWriteError, JobError, MorulaError, Problem
+from morula.core.errors import FileWriteError, JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
 from morula.core.outputs import Destination, check_outputs
@@ -25,7 +25,7 @@ from morula.dialects.pytorch3dunet.metrics import build_metric
 from morula.dialects.pytorch3dunet.patches import measure
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
 from morula.dialects.pytorch3dunet.transforms import Scaling, Statistics, Transform, parse_lists, values
-from morula.dialects.pytorch3dunet.volumes import Volume, find_files, open_array, open_volume, open_volumes
+from morula.dialects.pytorch3dunet.volumes import Place, Volume, channel_problems, open_array, try_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
 from morula.io.output import open_output
@@ -134,30 +134,23 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     lists = parse_lists(phase.transformer)
     random = [each.name for each in lists.raw if not all(isinstance(change, Scaling) for change in values([each]))]
     warnings += [f"loaders.test.transformer: {name} changes images at random and is not applied. Leave it out." for name in random]
-    try:
-        found = [] if job.loaders.dataset == "DSB2018Dataset" else find_files(phase, job.loaders)
-        if not found:
-            opened += open_volumes(job.loaders, "test")
-    except MorulaError as error:
-        problems.append(Problem.of(error, key))
-        return [], warnings
-    places = [each for each in found if each in phase.file_paths or not _own_output(each, found)]
-    if len(places) < len(found):
-        warnings.append(f"{key}: {len(found) - len(places)} file(s) are predictions of other files in the list and are left out.")
-    wanted = job.config["model"].get("in_channels")
-    for place in places:
-        try:
-            opened.append(open_volume(place, job.loaders))
-        except MorulaError as error:
-            problems.append(Problem.of(error, key))
-    for volume in opened:
-        if volume.raw.shape[0] != wanted:
-            rule = f"has {volume.raw.shape[0]} channel(s), but model.in_channels is {wanted}"
-            problems.append(Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two."))
+
+    def keep(places: list[Place]) -> list[Place]:
+        kept = [each for each in places if each in phase.file_paths or not _own_output(each, places)]
+        if len(kept) < len(places):
+            warnings.append(f"{key}: {len(places) - len(kept)} file(s) are predictions of other files in the list and are left out.")
+        return kept
+
+    for found in try_volumes(job.loaders, "test", keep):
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            problems += channel_problems(found, job.named["model"].in_channels, key)
+            opened.append(found)
     return opened, warnings
 
 
-def _own_output(place: str | Section, places: Sequence[str | Section]) -> bool:
+def _own_output(place: Place, places: Sequence[Place]) -> bool:
     """Whether a file is the prediction of another file in the list, from an earlier run."""
     if not isinstance(place, str) or not stem_of(place).endswith(SUFFIX):
         return False

@@ -74,7 +74,7 @@ def check_training_outputs(prepared: Prepared) -> None:
         FileWriteError: with the code of `morula.core.outputs.check_apart`.
     """
     names = ("last_checkpoint.pytorch", "best_checkpoint.pytorch", "run", "logs")
-    volumes = [volume for each in (prepared.loaders.train_patches, prepared.loaders.val_patches) for volume in each.volumes]
+    volumes = [volume for each in (prepared.train_patches, prepared.val_patches) for volume in each.volumes]
     check_apart(
         [Destination(prepared.folder / name, str(prepared.folder / name), "trainer.checkpoint_dir") for name in names],
         [str(prepared.job.path), *(str(volume.path) for volume in volumes)],
@@ -152,7 +152,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     yield Logged(prepared.summary_line())
     remarks = (*prepared.job.remarks, *target_warnings(prepared))
     yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in remarks)
-    patches = (prepared.loaders.train_patches, prepared.loaders.val_patches)
+    patches = (prepared.train_patches, prepared.val_patches)
     # which files a network was trained on must be known years later
     files = sorted({volume.path for each in patches for volume in each.volumes})
     inputs = checksums(str(file) for file in files if file.exists())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -26,14 +25,14 @@ from torch import Tensor, nn
 
 from morula.core.errors import ModelError, TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Warned
-from morula.data.loader import make_loader
+from morula.data.loader import PatchLoaders
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
 from morula.dialects.pytorch3dunet.job import Job
-from morula.dialects.pytorch3dunet.keys import IgnoredKeyWarning, Section
-from morula.dialects.pytorch3dunet.losses import Loss, build_loss
-from morula.dialects.pytorch3dunet.metrics import Metric, build_metric
-from morula.dialects.pytorch3dunet.networks import HEAD, Model, build_model, load_state_dict
-from morula.dialects.pytorch3dunet.optimisers import native_optimiser, native_schedule
+from morula.dialects.pytorch3dunet.keys import Section
+from morula.dialects.pytorch3dunet.losses import Loss
+from morula.dialects.pytorch3dunet.metrics import Metric
+from morula.dialects.pytorch3dunet.networks import HEAD, Model, load_state_dict, model_of
+from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
@@ -56,32 +55,6 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits NKZYX of images NCZYX."""
         return {HEAD: self.model.logits(x)}
-
-
-@dataclass(frozen=True, eq=False)
-class Loaders:
-    """Batches of patches."""
-
-    train_patches: Patches
-    val_patches: Patches
-    batch: int
-    workers: int
-    val_batches: int | None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that use all patches once, including a last smaller batch."""
-        return math.ceil(len(self.train_patches) / self.batch)
-
-    def train(self, epoch: int, start: int, rank: int, world: int) -> Iterable[Batch]:
-        """See `morula.training.state.Loaders`."""
-        return make_loader(self.train_patches, batch=self.batch, workers=self.workers, epoch=epoch, start=start, rank=rank, world=world)
-
-    def validation(self, rank: int, world: int) -> Iterator[Batch]:
-        """See `morula.training.state.Loaders`."""
-        loader = make_loader(self.val_patches, batch=self.batch, workers=self.workers, epoch=0, rank=rank, world=world, shuffle=False)
-        kept = loader.batches if self.val_batches is None else loader.batches[: self.val_batches]
-        return iter(type(loader)(loader.dataset, kept, loader.epoch, loader.workers))
 
 
 @dataclass(eq=False)
@@ -159,6 +132,8 @@ class Prepared:
         job: the job.
         network: with new weights, or those of a checkpoint.
         loaders: of patches.
+        train_patches: to learn from.
+        val_patches: to validate on.
         watcher: loss and metric.
         options: of the native loop.
         folder: of the checkpoints.
@@ -168,7 +143,9 @@ class Prepared:
     job: Job
     trainer: Section
     network: Network
-    loaders: Loaders
+    loaders: PatchLoaders
+    train_patches: Patches
+    val_patches: Patches
     watcher: Watcher
     options: Training
     folder: Path
@@ -191,10 +168,10 @@ class Prepared:
 
     def summary_line(self) -> str:
         """Data, network, loss and metric in one line."""
-        patches, held = self.loaders.train_patches, self.loaders.val_patches
+        patches, held = self.train_patches, self.val_patches
         return (
             f"{len(patches)} training patches of {len(patches.volumes)} file(s) and {len(held)} validation patches of "
-            f"{len(held.volumes)}, {self.loaders.batch} per step; {self.job.config['model']['name']}, {self.watcher.criterion.name}, "
+            f"{len(held.volumes)}, {self.loaders.batch} per step; {self.job.named['model'].name}, {self.watcher.criterion.name}, "
             f"{self.watcher.metric.name}; {self.options.steps} steps or {self.options.epochs} epochs"
         )
 
@@ -212,11 +189,10 @@ def prepare(job: Job) -> Prepared:
     assert loaders.train is not None
     seed = job.plain.manual_seed or 0
     # the global generator gives the initial weights; forking it leaves the caller's random numbers as they are
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", IgnoredKeyWarning)  # the job reports them already
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(build_model(job.config["model"]))
-        criterion, metric = build_loss(job.config["loss"]), build_metric(job.config.get("eval_metric"))
+        network = Network(model_of(job.named["model"]))
+    criterion, metric = Loss(job.named["loss"]), Metric(job.named["eval_metric"])
     weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(loaders.train.transformer.weight))
     train = build_patches(loaders, "train", seed=seed, weights=weights)
     held = build_patches(loaders, "val", seed=seed, weights=weights)
@@ -234,16 +210,14 @@ def prepare(job: Job) -> Prepared:
         folder = Path(trainer.resume).expanduser().parent
     elif trainer.pre_trained is not None:
         load_state_dict(network.model, read_checkpoint(trainer.pre_trained))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IgnoredKeyWarning)
-        options = _training(job, trainer, seed)
-    return Prepared(
-        job, trainer, network, Loaders(train, held, loaders.batch_size, workers, trainer.validate_iters), watcher, options, folder, state
-    )
+    options = _training(job, trainer, seed)
+    steps = math.ceil(len(train) / loaders.batch_size)  # a last smaller batch included
+    batches_of = PatchLoaders(train, held, loaders.batch_size, steps, workers, workers, trainer.validate_iters)
+    return Prepared(job, trainer, network, batches_of, train, held, watcher, options, folder, state)
 
 
 def _check_channels(job: Job, patches: Patches) -> None:
-    wanted = job.config["model"]["in_channels"]
+    wanted = job.named["model"].in_channels
     if patches.in_channels != wanted:
         raise ModelError(
             "model.in_channels",
@@ -260,7 +234,7 @@ def _training(job: Job, trainer: Section, seed: int) -> Training:
     return Training(
         epochs=trainer.max_num_epochs,
         steps=trainer.max_num_iterations,
-        optimiser=native_optimiser(job.config["optimizer"]),
+        optimiser=optimiser_of(job.named["optimizer"]),
         schedule=native_schedule(job.config.get("lr_scheduler")),
         validate_every=f"{trainer.validate_after_iters} steps",
         checkpoint_every=f"{trainer.validate_after_iters} steps",
@@ -297,7 +271,7 @@ def begin(prepared: Prepared) -> bool:
     # the best weights must survive when no later validation is better
     best = prepared.folder / BEST
     if best.is_file() and state is not None:
-        other = Network(build_model(prepared.job.config["model"]))
+        other = Network(model_of(prepared.job.named["model"]))
         load_state_dict(other.model, read_checkpoint(best))
         weights = other.state_dict()
     save_checkpoint(place / "best", weights)
@@ -366,7 +340,7 @@ def write_outputs(events: Iterable[Event], prepared: Prepared, board: Board) -> 
                         _show_validation(prepared, board, event)
                         is_best = is_best or event.best
                         better = event.figures[SCORE] if event.best else better
-                    if event.step % math.ceil(prepared.loaders.steps_per_epoch) == 0:
+                    if event.step % prepared.loaders.steps_per_epoch == 0:
                         watcher.start_epoch()
                 case FileWritten(path) if path == prepared.run_folder / "checkpoints" / "last":
                     state = load_state_of(path)

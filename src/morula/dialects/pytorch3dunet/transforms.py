@@ -17,7 +17,6 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from morula.core.errors import OptionError, UnknownNameError
-from morula.core.orientation import Orientation
 from morula.data.augment.affine import Rotate, RotateOptions
 from morula.data.augment.base import AnyAugmentation, AnyIntensity, AugmentationOptions, Intensity, draw
 from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
@@ -106,15 +105,6 @@ def _to_tensor(each: Transform, statistics: Statistics | None) -> Scale:
 # --- random changes ----------------------------------------------------------------------------------------------------------------------
 
 
-class QuarterTurn(Rotate90):
-    """0 to 3 rotations by 90 degrees about z, equally likely. Where the edges y and x differ, the rotated region is read."""
-
-    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Orientation | None:
-        """See `Augmentation.draw`."""
-        # a square shape, because every rotation is allowed: the patch reads the region that has its shape afterwards
-        return super().draw(rng, (1, shape[-1], shape[-1]), spacing)
-
-
 class Scaling(Intensity[AugmentationOptions]):
     """Normalises values; nothing is random."""
 
@@ -166,8 +156,8 @@ def _flip(each: Transform) -> Flip:
     return Flip(FlipOptions(probability=1 - each.axis_prob))
 
 
-def _quarter_turn(each: Transform) -> QuarterTurn:
-    return QuarterTurn(Rotate90Options(plane="yx"))
+def _quarter_turn(each: Transform) -> Rotate90:
+    return Rotate90(Rotate90Options(plane="yx", rectangles=True))
 
 
 def _rotation(each: Transform) -> Rotate:

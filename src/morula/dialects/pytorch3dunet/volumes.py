@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, MissingFileError
+from morula.core.errors import DataError, MissingFileError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.dialects.pytorch3dunet.keys import Names, Section
 from morula.dialects.pytorch3dunet.sections import FileOptions
 from morula.io.formats.hdf5 import Hdf5
-from morula.io.lazy import View
+from morula.io.lazy import LazyArray, Opened, View
 from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 
@@ -27,6 +27,8 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "weight": ("weight", "weights"),
 }
 Part = Literal["raw", "label", "weight"]
+Place: TypeAlias = str | Section
+"""One image: its file, or the section that names its files."""
 
 
 def is_hdf5(file: Path) -> bool:
@@ -54,7 +56,7 @@ class FileArray(Array, Protocol):
     channels: bool
 
 
-class Stack:
+class Stack(LazyArray):
     """Volumes CZYX of one shape as one volume with all their channels, read when sliced.
 
     Attributes:
@@ -68,16 +70,17 @@ class Stack:
         shapes = {tuple(part.shape[1:]) for part in parts}
         if len(shapes) > 1:
             raise DataError("image.shapes_differ", f"{name}: data sets that become channels must have one shape, but have {sorted(shapes)}")
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        super().__init__(shape, np.result_type(*(part.dtype for part in parts)), chunks=getattr(parts[0], "chunks", None))
         self.parts = tuple(parts)
-        self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        self.ndim = 4
         self.channels = True
-        self.dtype = np.result_type(*(part.dtype for part in parts))
-        self.chunks = getattr(parts[0], "chunks", None)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        channels, *box = key
-        return np.concatenate([np.asarray(part[(slice(None), *box)]) for part in self.parts])[channels]
+    def _open(self) -> Opened:
+        return self, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        channels, *inside = box
+        return np.concatenate([np.asarray(part[(slice(None), *inside)], self.dtype) for part in self.parts])[channels]
 
 
 class Czyx(View):
@@ -153,7 +156,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Czyx, tuple[float, 
     return Czyx(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
 
 
-def find_files(phase: Section, loaders: Section) -> list[str | Section]:
+def find_files(phase: Section, loaders: Section) -> list[Place]:
     """The files of a phase: those that are named, and those in folders that are named, in natural order.
 
     Of a folder these are the HDF5 files; if there are none, its other images; if there are none either, the images of its subfolder
@@ -162,7 +165,7 @@ def find_files(phase: Section, loaders: Section) -> list[str | Section]:
     Raises:
         MissingFileError: when there are none.
     """
-    found: list[str | Section] = []
+    found: list[Place] = []
     for each in phase.file_paths:
         place = None if isinstance(each, FileOptions) else Path(each).expanduser()
         if place is None or not place.is_dir() or suffix_of(place) in (".zarr", ".ome.zarr", ".n5"):
@@ -199,7 +202,41 @@ def open_volumes(loaders: Section, name: Literal["train", "val", "test"], *, wei
     return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
 
 
-def open_volume(place: str | Section, loaders: Section, *, labels: bool = False, weights: bool = False) -> Volume:
+def try_volumes(
+    loaders: Section, name: Literal["train", "val", "test"], keep: Callable[[list[Place]], list[Place]] = list
+) -> Iterator[Volume | Problem]:
+    """The volumes of a phase, as in `open_volumes`, and a problem in place of each that cannot be opened.
+
+    Args:
+        loaders: the section.
+        name: of the phase.
+        keep: chooses among the files.
+    """
+    key = f"loaders.{name}.file_paths"
+    try:
+        # its pairs of images and masks are matched folder by folder
+        if loaders.dataset == "DSB2018Dataset":
+            yield from open_volumes(loaders, name)
+            return
+        places = keep(find_files(getattr(loaders, name), loaders))
+    except MorulaError as error:
+        yield Problem.of(error, key)
+        return
+    for place in places:
+        try:
+            yield open_volume(place, loaders, labels=name != "test")
+        except MorulaError as error:
+            yield Problem.of(error, key)
+
+
+def channel_problems(volume: Volume, wanted: object, key: str) -> Iterator[Problem]:
+    """The problem of a volume that has not as many channels as the network."""
+    if volume.raw.shape[0] != wanted:
+        rule = f"has {volume.raw.shape[0]} channel(s), but model.in_channels is {wanted}"
+        yield Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two.")
+
+
+def open_volume(place: Place, loaders: Section, *, labels: bool = False, weights: bool = False) -> Volume:
     """One volume of a job; see `open_volumes`."""
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
     raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
@@ -224,7 +261,7 @@ def open_volume(place: str | Section, loaders: Section, *, labels: bool = False,
     return Volume(path.name, path, raw, parts["label"], stacked, (z, y, x))
 
 
-def _images_and_masks(place: str | Section, *, labels: bool) -> list[Volume]:
+def _images_and_masks(place: Place, *, labels: bool) -> list[Volume]:
     """The images in the folder ``images``, each with its label image in ``masks``, as volumes of one plane."""
     if isinstance(place, FileOptions):
         raise DataError(
@@ -240,21 +277,13 @@ def _images_and_masks(place: str | Section, *, labels: bool) -> list[Volume]:
             remedy="DSB2018Dataset needs folders that contain images and masks.",
         )
     pairs, _ = pair_images(folder / "images", folder / "masks" if labels else None)
-    found = []
-    for pair in pairs:
-        raw = Czyx(read(pair.raw))
-        truth = () if pair.labels is None else (open_array(pair.labels),)
-        if truth and truth[0].shape[1:] != raw.shape[1:]:
-            raise DataError(
-                "image.shapes_differ",
-                f"{pair.raw} has {raw.shape[1:]} voxels but its mask {truth[0].shape[1:]}",
-                remedy="Both must have the same shape.",
-            )
-        found.append(Volume(pair.raw.name, pair.raw, raw, truth))
-    return found
+    # pairs have one shape, which `pair_images` has checked
+    return [
+        Volume(pair.raw.name, pair.raw, Czyx(read(pair.raw)), () if pair.labels is None else (open_array(pair.labels),)) for pair in pairs
+    ]
 
 
-def _where(place: str | Section, path: Path, part: Part, name: str, loaders: Section) -> tuple[Path, str | None]:
+def _where(place: Place, path: Path, part: Part, name: str, loaders: Section) -> tuple[Path, str | None]:
     """File and data set of one part of a volume."""
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
