@@ -1,6 +1,7 @@
 """Transforms and patches of pytorch-3dunet: its own numbers, one draw for everything that belongs together, and no repetition."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,14 @@ def test_scaled_patch_is_a_resampled_region():
         steps = np.diff(row[1:-1])
         np.testing.assert_allclose(steps, steps[0], atol=1e-4)  # equally spaced
         assert 7 / 12 <= steps[0] <= 17 / 12
+
+
+def test_patches_of_another_process():
+    # where processes are not forked, a loader gives its workers a copy
+    made = patches([*MOVES, {"name": "Standardize"}, {"name": "GaussianBlur3D"}], [{"name": "StandardLabelToBoundary"}])
+    copied = pickle.loads(pickle.dumps(made))
+    for name, array in made.sample(1, 2).items():
+        np.testing.assert_array_equal(array, copied.sample(1, 2)[name])
 
 
 def test_patch_larger_than_the_volume():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from morula.cli.show import echo, echo_error
@@ -18,14 +18,19 @@ def print_check(checked: Checked) -> None:
     """Print the planned values, the warnings, and the memory and time of the job."""
     prepared = checked.prepared
     echo(prepared.summary_line())
+    _print_found(checked.planned, prepared.warnings, checked.proof)
+
+
+def _print_found(planned: Mapping[str, object], warnings: Sequence[object], proof: Proof | None) -> None:
+    """Print planned values, warnings, and memory and time."""
     echo("planned values of keys that the job leaves out:")
-    width = max((len(key) for key in checked.planned), default=0)
-    for key, value in checked.planned.items():
+    width = max((len(key) for key in planned), default=0)
+    for key, value in planned.items():
         echo(f"  {key:<{width}}  {value}")
-    for warning in prepared.warnings:
+    for warning in warnings:
         echo_error(f"warning: {warning}")
-    if checked.proof is not None:
-        echo(cost(checked.proof))
+    if proof is not None:
+        echo(cost(proof))
     echo("no problems found")
 
 
@@ -56,15 +61,7 @@ def print_check3dunet(checked: Checked3dunet) -> None:
     """Print what a job of pytorch-3dunet does, its planned values, and keys without effect."""
     echo(f"job of pytorch-3dunet; run it with `morula {checked.purpose}3dunet --config JOB`")
     echo(checked.summary)
-    echo("planned values of keys that the job leaves out:")
-    width = max((len(key) for key in checked.planned), default=0)
-    for key, value in checked.planned.items():
-        echo(f"  {key:<{width}}  {value}")
-    for remark in checked.remarks:
-        echo_error(f"warning: {remark}")
-    if checked.proof is not None:
-        echo(cost(checked.proof))
-    echo("no problems found")
+    _print_found(checked.planned, checked.remarks, checked.proof)
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -28,16 +28,6 @@ from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Transform, diff
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 Purpose = Literal["train", "predict"]
-OVERRIDES = (
-    "model_path",
-    "loaders.output_dir",
-    "loaders.test.file_paths",
-    "loaders.test.slice_builder.patch_shape",
-    "loaders.test.slice_builder.stride_shape",
-)
-"""Keys that are also command-line options of the same name."""
-
-
 SECTIONS = ("model", "loss", "optimizer", "eval_metric", "lr_scheduler", "loaders", "trainer", "predictor")
 _NEEDED: dict[Purpose, tuple[str, ...]] = {
     "train": ("model", "loss", "optimizer", "loaders", "trainer"),
@@ -149,7 +139,7 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     Args:
         path: the YAML file.
         purpose: whether to train or to predict.
-        overrides: values by dotted key, see `OVERRIDES`, which replace those of the file.
+        overrides: values by dotted key, such as ``loaders.output_dir``, which replace those of the file.
 
     Raises:
         MissingFileError: when there is no such file.

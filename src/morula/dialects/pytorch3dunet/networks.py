@@ -257,6 +257,14 @@ def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_native(name): values for name, values in tensors.items()}
 
 
+def _own(module: nn.Module) -> Model:
+    if not isinstance(module, Model):
+        raise OptionError(
+            "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
+        )
+    return module
+
+
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Load the weights of a checkpoint of pytorch-3dunet 1.4 to 1.9 into a network of `build_model`.
 
@@ -272,10 +280,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         ModelError: naming weights that are missing, unknown or of another shape; the network stays as it was.
         OptionError: for a module that is not one of these networks.
     """
-    if not isinstance(module, Model):
-        raise OptionError(
-            "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
-        )
+    module = _own(module)
     found: Any = state_dict
     for key in ("model_state_dict", "state_dict"):
         found = found[key] if isinstance(found.get(key), Mapping) else found
@@ -318,10 +323,7 @@ def original_state_dict(module: nn.Module) -> dict[str, Tensor]:
         >>> list(original_state_dict(model))[:2]
         ['encoders.0.basic_module.SingleConv1.groupnorm.weight', 'encoders.0.basic_module.SingleConv1.groupnorm.bias']
     """
-    if not isinstance(module, Model):
-        raise OptionError(
-            "model.foreign_network", f"{type(module).__name__} is not a network of pytorch-3dunet", remedy="Build it with build_model."
-        )
+    module = _own(module)
     block = _BLOCKS["double" if module.network.options.block == "double" else "residual"]
     found = {}
     for name, values in module.network.state_dict().items():

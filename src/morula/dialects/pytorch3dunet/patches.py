@@ -62,6 +62,33 @@ class _AsIs(Normalisation):
 
 
 @dataclass(frozen=True, eq=False)
+class _Encoder:
+    """Makes the targets: the labels of each data set by itself, concatenated along the channels.
+
+    Attributes:
+        transforms: of the labels.
+        stored: the data sets.
+    """
+
+    transforms: Sequence[Transform]
+    stored: Sequence[FileArray]
+
+    def __call__(self, labels: np.ndarray, rng: np.random.Generator) -> SimpleNamespace:
+        """Targets of a patch of all data sets, (C)ZYX."""
+        parts = np.split(labels if labels.ndim == 4 else labels[None], np.cumsum([each.shape[0] for each in self.stored])[:-1])
+        # random transforms change all data sets alike
+        state = rng.bit_generator.state
+        found = []
+        for each, part in zip(self.stored, parts, strict=True):
+            rng.bit_generator.state = state
+            found.append(encoded(self.transforms, part if each.channels else part[0], rng))
+        # targets without channels become one channel each
+        whole = np.concatenate([each if each.ndim == 4 else each[None] for each in found]) if len(found) > 1 else found[0]
+        whole = whole.astype(np.float32 if whole.dtype.kind == "f" else np.int64, copy=False)
+        return SimpleNamespace(channels=whole, weights=np.ones((1, 1, 1), np.float32), instances=None)
+
+
+@dataclass(frozen=True, eq=False)
 class Patches(PatchDataset):
     """Patches of volumes, for a loader. Make them with `patches_of`.
 
@@ -88,7 +115,7 @@ class Patches(PatchDataset):
 
     def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
         """See `PatchDataset.augmentations_of`."""
-        return augmentations(self.lists.raw, self.statistics[number]) if self.statistics else self.augmentations
+        return augmentations(self.lists.raw, self.statistics[number] if self.statistics else None)
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
         """A patch: ``image`` CZYX float32, ``targets`` as the label list makes them, ``weight`` where there is one, ``name``.
@@ -124,19 +151,13 @@ def patches_of(
         statistics: of each volume, where intensities are normalised by them.
         scale: voxels by which one side of a patch is moved at random, and the share of patches whose scale is changed.
     """
-    labels = volumes[0].labels
-
-    def targets(found: np.ndarray, rng: np.random.Generator) -> SimpleNamespace:
-        return SimpleNamespace(channels=_targets(lists.label, labels, found, rng), weights=np.ones((1, 1, 1), np.float32), instances=None)
-
-    voxels, share = scale
+    labels, (voxels, share) = volumes[0].labels, scale
     return Patches(
         [_source(volume) for volume in volumes],
         None,
         _AsIs((), ()),
         Options(kind="grid", scale_voxels=voxels, scale_probability=share, spline_order=spline_order(lists.raw, 1), score_padding=True),
-        augmentations(lists.raw),
-        targets if labels else None,
+        targets=_Encoder(lists.label, labels) if labels else None,
         seed=seed,
         grids=grids,
         orders={
@@ -168,20 +189,6 @@ def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
     """One of two types that hold all labels, because a kernel is compiled for each type."""
     types = [each.dtype for volume in volumes for each in volume.labels]
     return np.int32 if all(each.itemsize <= 2 or each == np.int32 for each in types) else np.int64
-
-
-def _targets(transforms: Sequence[Transform], stored: Sequence[FileArray], labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The targets: the labels of each data set by itself, concatenated along the channels."""
-    parts = np.split(labels if labels.ndim == 4 else labels[None], np.cumsum([each.shape[0] for each in stored])[:-1])
-    # random transforms change all data sets alike
-    state = rng.bit_generator.state
-    found = []
-    for each, part in zip(stored, parts, strict=True):
-        rng.bit_generator.state = state
-        found.append(encoded(transforms, part if each.channels else part[0], rng))
-    # targets without channels become one channel each
-    whole = np.concatenate([each if each.ndim == 4 else each[None] for each in found]) if len(found) > 1 else found[0]
-    return whole.astype(np.float32 if whole.dtype.kind == "f" else np.int64, copy=False)
 
 
 def _cropped(region: Region, crop: Transform, rng: np.random.Generator) -> Region:

@@ -55,7 +55,7 @@ def predict3dunet(
 
     Args:
         config: the YAML file.
-        overrides: values by dotted key that replace those of the file, see `morula.dialects.pytorch3dunet.job.OVERRIDES`.
+        overrides: values by dotted key, such as ``loaders.output_dir``, which replace those of the file.
         overwrite: replace predictions that exist.
         memory: limit for planned tiles, for example ``"8GB"``.
 
