@@ -1,5 +1,6 @@
 """What all tests share: hypothesis profiles, the real images where they lie at hand, one torch thread."""
 
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=60, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+if method := os.environ.get("MORULA_TEST_START_METHOD"):  # see .ci/environments
+    multiprocessing.set_start_method(method)
 
 
 def pytest_configure(config: pytest.Config) -> None:
