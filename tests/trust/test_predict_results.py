@@ -18,6 +18,7 @@ from morula.workflows.evaluate import evaluate
 from morula.workflows.predict import predict
 from morula.workflows.run import run
 from morula.workflows.train import train
+from morula.workflows.tune import tune
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -104,3 +105,23 @@ def test_a_finished_run_is_extended(project: Path) -> None:
     assert load_job(folder / "job.yaml").training.epochs == 2
     assert files(folder)["model/weights.safetensors"] != before["model/weights.safetensors"]
     assert not list(foreign_entries(folder))
+
+
+def test_a_tuned_run_says_that_its_objects_are_older(project: Path) -> None:
+    folder = RunFolder(project / "run")
+    with folder.in_use():
+        assert folder.mark_stale("other settings")
+    list(tune(folder.path))
+    assert b"out of date" in folder.report_file.read_bytes()
+    assert not list(foreign_entries(folder.path))
+    list(predict(folder.path, device="cpu"))
+    assert not folder.stale_file.exists()
+    assert b"out of date" not in folder.report_file.read_bytes()
+
+
+def test_an_image_that_does_not_fit_is_rejected_before_its_prediction(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = [event.code for event in predict(project / "run", memory="100KB", device="cpu") if isinstance(event, Warned)]
+    assert "prediction.memory_exceeded" in warned
+    monkeypatch.setattr("morula.inference.memory.available_memory", lambda *_: 1000)
+    with raises("memory.image_too_large"):
+        list(predict(project / "run", device="cpu"))

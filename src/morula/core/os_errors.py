@@ -10,7 +10,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from morula.core.atomic import write_error
-from morula.core.errors import FileWriteError, MissingFileError, MorulaError
+from morula.core.errors import DataError, FileWriteError, MissingFileError, MorulaError
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
@@ -18,9 +18,10 @@ Item = TypeVar("Item")
 
 @contextmanager
 def naming_os_errors() -> Iterator[None]:
-    """Inside this context an `OSError` that is not one of Morula becomes one.
+    """Inside this context an `OSError` or `MemoryError` that is not one of Morula becomes one.
 
     Raises:
+        DataError: ``memory.exceeded``.
         MissingFileError: ``file.vanished``.
         FileWriteError: ``file.not_accessible``.
 
@@ -34,6 +35,10 @@ def naming_os_errors() -> Iterator[None]:
         yield
     except MorulaError:
         raise
+    except MemoryError as error:
+        rule = f"the memory of this computer does not suffice ({str(error) or 'nothing is free'})"
+        remedy = "Use smaller images or parts of them, end other programs, or use a computer with more memory."
+        raise DataError("memory.exceeded", rule, remedy=remedy) from error
     except OSError as error:
         if error.errno is None:  # made by a library, not by the system
             raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morula.core.errors import OptionError
+from morula.core.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SHARE = 0.7  # share of the free memory that is used by default: the rest is for the image, the result and other programs
 _HEADROOM = 1.25  # factor on the counted tensors, for workspaces of convolutions and memory that the allocator cannot reuse
+
+
+_DECODING = 42  # bytes per voxel in the decoders: labels, seeds, distances and queues, measured with the watershed
 
 
 def parse_bytes(text: str | int) -> int:
@@ -81,6 +84,31 @@ def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
     figures = dict(line.split() for line in statistics.read_text().splitlines()) if statistics.is_file() else {}
     cache = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))  # freed by the system when needed
     yield max(0, int(limit.read_text()) - int(usage.read_text()) + cache)
+
+
+def decoding_bytes(shape: Sequence[int], channels: int) -> int:
+    """Bytes that the channels of a whole image and their decoding take; they are in memory at the same time."""
+    return math.prod(shape) * (4 * channels + _DECODING)
+
+
+def check_decoding(shape: Sequence[int], channels: int, budget: str | int | None, *, name: str) -> str:
+    """Reject an image whose decoding does not fit into the free memory; a warning where it needs more than the stated limit.
+
+    Raises:
+        DataError: ``memory.image_too_large``, before the prediction, which would be lost.
+
+    Examples:
+        >>> check_decoding((64, 64), 2, "1GB", name="a.tif")
+        ''
+    """
+    needed, free = decoding_bytes(shape, channels), int(available_memory() / _SHARE)
+    if needed > free:
+        rule = f"takes about {needed / 1e9:.1f} GB of memory to decode; {free / 1e9:.1f} GB are free"
+        remedy = "Segment parts of the image, or use a computer with more memory."
+        raise DataError("memory.image_too_large", rule, file=name, remedy=remedy)
+    if budget is not None and needed > parse_bytes(budget):
+        return f"{name} takes about {needed / 1e9:.2g} GB of memory to decode, more than the stated {budget}, which bounds only the tiles."
+    return ""
 
 
 def measure_bytes_per_voxel(

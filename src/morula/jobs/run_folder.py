@@ -116,6 +116,11 @@ class RunFolder:
         return self.path / "report" / "images.json"
 
     @property
+    def stale_file(self) -> Path:
+        """Why objects and scores are older than the model or its settings; there is no such file where they are not."""
+        return self.path / "report" / "stale.json"
+
+    @property
     def report_file(self) -> Path:
         """The report: the file to open first."""
         return self.path / "report.html"
@@ -243,6 +248,14 @@ class RunFolder:
             FileReadError: when it is damaged.
         """
         return read_json(self.provenance_file, dict) if self.provenance_file.is_file() else {}
+
+    def mark_stale(self, reason: str) -> bool:
+        """Mark the objects and scores of the run, if it has any, as older than its model. The report shows it until the next prediction."""
+        if not self.images_file.is_file():
+            return False
+        with atomic(self.stale_file) as part:
+            part.write_text(json.dumps({"reason": reason}), encoding="utf-8")
+        return True
 
     def write_images(self, rows: Iterable[Mapping[str, object]]) -> Path:
         """Record the paths of raw image, truth and result of each image."""

@@ -84,8 +84,17 @@ def read_run(run: Path | str) -> RunContents:
         baselines=read_rows(run / "baselines.csv"),
         previews=sorted((run / "logs" / "previews").glob("*.png")),
         images=_images(run),
-        warnings=_warnings(run),
+        warnings=[*_stale(run), *_warnings(run)],
     )
+
+
+def _stale(run: Path) -> list[str]:
+    """The warning that the objects are older than the model, where they are."""
+    file = RunFolder(run).stale_file
+    if not file.is_file():
+        return []
+    reason = str(_mapping(file, _text(file)).get("reason", "the run was changed"))
+    return [f"Objects and scores are out of date: {reason}. Run `morula predict {run}` again."]
 
 
 def _warnings(run: Path) -> list[str]:

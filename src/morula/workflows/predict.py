@@ -15,10 +15,11 @@ from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.location import split_location, stem_of
-from morula.core.manifest import discard_own, recorded
+from morula.core.manifest import discard, discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_space
 from morula.core.remark import code_of
+from morula.inference.memory import check_decoding
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
@@ -93,6 +94,7 @@ def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Itera
     check_run_again(folder, model.job)
     steps = restore_test_images if model.method.restores else _test_images
     yield from logged(below("predict", steps(model, folder, device=device, memory=memory)), folder)
+    discard(folder.path, "report/stale.json")
 
 
 def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
@@ -148,6 +150,9 @@ def segment_one(
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
+    limit = memory or model.job.prediction.memory
+    if text := check_decoding(image.spatial_shape, len(model.method.channels), limit, name=source.name):
+        yield Warned("prediction.memory_exceeded", text)
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
     if channels is not None:
         channels.parent.mkdir(parents=True, exist_ok=True)

@@ -359,6 +359,10 @@ def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Ev
     image = prepared.train.sample(0, 0)["image"]
     corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # a small file
     example = torch.from_numpy(image[(slice(None), *corner)].copy())[None]
+    weights = folder.model / "weights.safetensors"
+    before = checksum(weights) if weights.is_file() else None
     for path in model.save(folder.model, example):
         yield FileWritten(path, Artefact.MODEL)
-    folder.write_provenance({"weights": checksum(folder.model / "weights.safetensors")})
+    folder.write_provenance({"weights": checksum(weights)})
+    if before not in (None, checksum(weights)):
+        folder.mark_stale("the model was trained further after these objects were predicted")

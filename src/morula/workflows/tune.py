@@ -40,6 +40,7 @@ from morula.methods.scoring import Row
 from morula.models.load import load
 from morula.models.model import Model
 from morula.nn.weights import update_sidecar
+from morula.report.build import write_report
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_sources
 
@@ -124,6 +125,8 @@ def tune_into(
         raise DataError("tune.no_labels", rule, key="images.validate", file=run, remedy=remedy)
     search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
     yield from logged(below("tune", search.run(device=device, memory=memory)), folder)
+    if folder.stale_file.is_file() and folder.report_file.is_file():  # it says so from now on
+        yield FileWritten(write_report(run), Artefact.REPORT, task=("report",), run=str(run))
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ class _Search:
             yield Logged(f"tuned {key}: {_shown(first[key])} -> {_shown(best[key])}")
         if not changes:
             yield Logged("no other setting scored higher, so the settings stay")
-        if self.folder.images_file.is_file():
+        if changes and self.folder.mark_stale("the settings of the decoder were tuned after these objects were predicted"):
             yield Logged(f"the objects of this run are from before the tuning; run `morula predict {self.folder.path}` again")
 
 
