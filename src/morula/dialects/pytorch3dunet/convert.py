@@ -21,7 +21,7 @@ from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import build_slices
 from morula.dialects.pytorch3dunet.sections import OF_CLASSES, FileOptions, training_warnings
-from morula.dialects.pytorch3dunet.transforms import Lists, Scaling, Transform, augmentations, parse_lists, spline_order
+from morula.dialects.pytorch3dunet.transforms import Lists, Transform, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.volumes import Volume, find_files, is_hdf5, open_volume
 
 Section: TypeAlias = dict[str, Value]
@@ -355,9 +355,9 @@ def _augmentations(lists: Lists, notes: _Notes) -> list[Value]:
             case "AdditivePoissonNoise":
                 notes.add(key, f"{each.name} is left out; native Poisson noise is that of counted photons.")
                 continue
-        for native in augmentations([each]):
-            if not isinstance(native, Scaling):
-                entries.append({native.name: native.options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})})
+        if each.augmentation is not None:
+            native = each.augmentation()
+            entries.append({native.name: native.options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})})
     return entries
 
 

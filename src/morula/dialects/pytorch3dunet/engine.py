@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morula.core.array import ArraySource
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.networks import Model, load_state_dict, model_of
 from morula.dialects.pytorch3dunet.patches import grid_of
 from morula.dialects.pytorch3dunet.prediction_output import WritableArray
-from morula.dialects.pytorch3dunet.volumes import Array
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
 from morula.inference.plan import TilePlan, Tiles, plan_tiles
@@ -109,7 +109,7 @@ class Engine:
         return plan_tiles(shape, halo=halo, multiple=multiple, memory=memory, bytes_per_voxel=each)
 
     def predict(
-        self, raw: Array, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: WritableArray, *, name: str
+        self, raw: ArraySource, plan: Tiles, scale: Callable[[np.ndarray], np.ndarray], out: WritableArray, *, name: str
     ) -> Generator[Event, None, None]:
         """Predict an image CZYX into `out` KZYX and yield the progress."""
         if isinstance(plan, TilePlan) and self.model.network.norm_over_space:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.image import Image
@@ -24,12 +25,12 @@ from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.sections import LoadersOptions
 from morula.dialects.pytorch3dunet.targets import encoded
 from morula.dialects.pytorch3dunet.transforms import Lists, Statistics, Transform, augmentations, parse_lists, spline_order
-from morula.dialects.pytorch3dunet.volumes import Array, FileArray, Stack, Volume, open_volumes
+from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
 
 _MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
 
 
-def measure(raw: Array) -> Statistics:
+def measure(raw: ArraySource) -> Statistics:
     """Mean, standard deviation and percentiles of a volume CZYX, which is read block by block.
 
     Mean and standard deviation are exact. Of more than 2**24 values, percentiles are those of every n-th.
@@ -161,7 +162,7 @@ def patches_of(
         seed=seed,
         grids=grids,
         orders={
-            "labels": spline_order(lists.label, int(any(each.dtype.kind == "f" for each in labels))),
+            "labels": spline_order(lists.label, int(all(each.dtype.kind == "f" for each in labels))),
             "weights": spline_order(lists.weight, 1),
         },
         label_type=_label_type(volumes),
@@ -175,7 +176,7 @@ def patches_of(
 
 
 def _source(volume: Volume) -> Source:
-    def image(array: Array | None) -> Image | None:
+    def image(array: ArraySource | None) -> Image | None:
         # without voxel size: as in the original, all lengths are in voxels
         return None if array is None else Image(array, Axes("CZYX"), source=str(volume.path))
 

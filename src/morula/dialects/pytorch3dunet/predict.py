@@ -24,7 +24,7 @@ from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.metrics import build_metric
 from morula.dialects.pytorch3dunet.patches import measure
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
-from morula.dialects.pytorch3dunet.transforms import Scaling, Statistics, Transform, parse_lists, values
+from morula.dialects.pytorch3dunet.transforms import Statistics, Transform, parse_lists
 from morula.dialects.pytorch3dunet.volumes import Place, Volume, channel_problems, open_array, try_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
@@ -132,7 +132,7 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     assert phase is not None
     key, opened, warnings = "loaders.test.file_paths", [], []
     lists = parse_lists(phase.transformer)
-    random = [each.name for each in lists.raw if not all(isinstance(change, Scaling) for change in values([each]))]
+    random = [each.name for each in lists.raw if each.role == "values" and each.augmentation is not None]
     warnings += [f"loaders.test.transformer: {name} changes images at random and is not applied. Leave it out." for name in random]
 
     def keep(places: list[Place]) -> list[Place]:
@@ -209,7 +209,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
 
 def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
     """The normalisation of a tile CZYX."""
-    steps = [change.function for change in values(transforms, statistics) if isinstance(change, Scaling)]
+    steps = [each.scaling(statistics) for each in transforms if each.scaling is not None]
 
     def scale(tile: np.ndarray) -> np.ndarray:
         tile = tile.astype(np.float32)

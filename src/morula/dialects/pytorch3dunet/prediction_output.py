@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.dialects.pytorch3dunet.keys import Section
-from morula.dialects.pytorch3dunet.volumes import Array
 
 CHUNK = 64  # longest edge of a chunk in a file, voxels
 
@@ -77,7 +77,7 @@ class Sink:
 
 
 def class_scores(
-    options: Section, prediction: Array, truth: Array, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
+    options: Section, prediction: ArraySource, truth: ArraySource, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
 ) -> list[float]:
     """Score of each class: of probabilities with Dice, of decisions with the intersection over union; NaN where a class is absent.
 
@@ -94,7 +94,7 @@ def class_scores(
     return found
 
 
-def _pairs(options: Section, prediction: Array, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(options: Section, prediction: ArraySource, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Predicted and true mask of each class. Class 0 of several is the background, unless the truth has one mask per channel."""
     one = options.prediction_channel
     masks = len(truth) == channels > 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.axes import Axes
 from morula.core.errors import DataError, MissingFileError, MorulaError, Problem
 from morula.core.image import Image
@@ -36,21 +37,7 @@ def is_hdf5(file: Path) -> bool:
     return suffix_of(file) in HDF5 or Hdf5().recognises(file)
 
 
-class Array(Protocol):
-    """A volume CZYX, in memory or lazy."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Lengths of the axes."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the values."""
-
-    def __getitem__(self, key: Any, /) -> np.ndarray: ...  # a slice per axis; a NumPy array takes more
-
-
-class FileArray(Array, Protocol):
+class FileArray(ArraySource, Protocol):
     """A volume CZYX in a file, which knows whether the file has a channel axis."""
 
     channels: bool
@@ -66,7 +53,7 @@ class Stack(LazyArray):
         DataError: when their shapes differ.
     """
 
-    def __init__(self, parts: Sequence[Array], name: str) -> None:
+    def __init__(self, parts: Sequence[ArraySource], name: str) -> None:
         shapes = {tuple(part.shape[1:]) for part in parts}
         if len(shapes) > 1:
             raise DataError("image.shapes_differ", f"{name}: data sets that become channels must have one shape, but have {sorted(shapes)}")
@@ -115,9 +102,9 @@ class Volume:
 
     name: str
     path: Path
-    raw: Array
+    raw: ArraySource
     labels: tuple[FileArray, ...] = ()
-    weight: Array | None = None
+    weight: ArraySource | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
