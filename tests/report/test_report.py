@@ -342,7 +342,7 @@ def test_longer_training_is_advised_when_the_last_epoch_is_best(make_run: MakeRu
 
 def test_histograms_hold_all_objects(make_run: MakeRun) -> None:
     run = read_run(make_run(n_images=2, step=100_000))
-    populations = build.examine(run, run.images, Reading())[3]
+    populations = build.examine(run, run.images, Reading()).populations
     assert populations.counts == {"image_0": (4, 4), "image_1": (4, 4)}
     assert [len(sizes) for sizes in populations.true.sizes] == [len(grey) for grey in populations.true.intensities] == [4, 4]
     assert populations.true.sizes[0].tolist() == [48.0] * 4

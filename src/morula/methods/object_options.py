@@ -12,6 +12,7 @@ from morula.core.variants import ManyOf, OneOf
 from morula.decoders import DECODERS
 from morula.decoders.options import DecoderOptions
 from morula.labels.refine import REFINEMENTS, RefinementOptions
+from morula.measurement.calibration import Calibration
 from morula.measurement.filter import AnyOfAll
 from morula.measurement.measure import check_extra
 
@@ -85,6 +86,11 @@ class ObjectOptions(Options):
     """After training, search thresholds and operations on the validation images: true, or how."""
     tuned: Tuned | None = None
     """Result of the search. `morula tune` writes it into the run's `job.yaml`."""
+    calibrate: bool = True
+    """After training, learn from the objects of labelled validation images how often objects like them are right, so that `confidence` is
+    the probability that an object matches a true one. It needs a prediction of these images."""
+    calibration: Calibration | None = None
+    """What was learned. `morula train` and `morula tune` write it into the run's `job.yaml`."""
     filter: AnyOfAll = ()
     """Objects to remove, by measured properties: lists of conditions such as `[[area > 500], [npixels < 100, circularity <= 0.7]]`; an
     object is removed when it satisfies all conditions of one of the lists."""

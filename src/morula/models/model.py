@@ -28,6 +28,7 @@ from morula.inference.predict import Array, predict
 from morula.io.lazy import without_z
 from morula.jobs.job import Job
 from morula.labels.objects import Objects
+from morula.measurement.calibration import calibrated
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.methods.base import Method
@@ -112,6 +113,7 @@ class Model:
     def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, pd.DataFrame]:
         """Labels of the objects that the job's filter keeps, and the table of all objects.
 
+        Where the run was calibrated, `confidence` is the probability that an object is right, and `decoder_confidence` is the other one.
         Where the job has a filter, the columns `comment` and `conditions` state which objects were removed, and by which conditions.
         """
         options = self.job.objects
@@ -124,6 +126,10 @@ class Model:
             confidence=objects.confidence,
             surface=options.measure.surface,
         )
+        if options.calibration is not None:
+            probability = calibrated(options.calibration, {str(name): table[name].to_numpy() for name in table})
+            table.insert(list(table).index("confidence"), "decoder_confidence", table["confidence"])
+            table["confidence"] = probability
         classes = self.job.method.object_classes
         if classes is not None and objects.classes is not None and objects.class_confidence is not None:
             ids = table["label"].to_numpy()

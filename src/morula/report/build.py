@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -24,6 +25,7 @@ from morula.report.curves import line_chart
 from morula.report.film import film
 from morula.report.panels import ObjectRow, Opened, Panel, Reading, Tags, object_rows, open_image, panel, thumbnail
 from morula.report.populations import Populations, spread_of_scores
+from morula.report.reliability import reliability
 from morula.report.run_folder import RunContents, RunImage, read_run
 from morula.report.terms import explain, explain_channel
 from morula.report.verdict import verdict
@@ -109,7 +111,9 @@ def page(run: RunContents, *, n_images: int = 8) -> str:
     """The report as HTML."""
     reading = Reading.of(run)
     shown = chosen(run, n_images)
-    panels, rows, n_rows, populations = examine(run, shown, reading)
+    seen = examine(run, shown, reading)
+    panels, rows, populations = seen.panels, seen.worst, seen.populations
+    reliable = reliability(seen.rows)
     examined = len(populations.counts)
     scored = any(image.truth for image in run.images) and bool(run.scores)
     counted = count_objects(run) if reading.objects else None
@@ -142,6 +146,7 @@ def page(run: RunContents, *, n_images: int = 8) -> str:
         ),
         spread=spread_of_scores(run.scores),
         populations=populations.charts(run.scores) if reading.objects else {},
+        reliability=reliable,
         panels=panels,
         places={each["name"]: (index, each["shape"]) for index, each in enumerate(panels)},
         any_errors=any("errors" in each["tiles"] for each in panels),
@@ -154,7 +159,7 @@ def page(run: RunContents, *, n_images: int = 8) -> str:
         objects=reading.objects,
         rows=rows,
         examined=examined,
-        n_rows=n_rows,
+        n_rows=len(seen.rows),
         environment=tables.environment_rows(run.provenance),
         provenance=json.dumps(tables.lasting(run.provenance), indent=1, ensure_ascii=False) if run.provenance else "",
     )
@@ -185,8 +190,17 @@ def chosen(run: RunContents, n: int) -> list[RunImage]:
     return [images[round(index * (len(images) - 1) / max(n - 1, 1))] for index in range(n)]
 
 
-def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> tuple[list[Panel], list[ObjectRow], int, Populations]:
-    """Panels of the images shown, the worst objects with thumbnails, the number of all objects, and their sizes and intensities."""
+class Examined(NamedTuple):
+    """Panels of the images shown, all objects, the worst of them with thumbnails, and the sizes and intensities of all."""
+
+    panels: list[Panel]
+    rows: list[ObjectRow]
+    worst: list[ObjectRow]
+    populations: Populations
+
+
+def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> Examined:
+    """Open the images of a run, those shown first."""
     panels: list[Panel] = []
     rows: list[ObjectRow] = []
     tags: dict[str, Tags] = {}
@@ -215,7 +229,7 @@ def examine(run: RunContents, shown: Sequence[RunImage], reading: Reading) -> tu
     # thumbnails only of the objects that are shown: a run may have a million
     worst = sorted(rows, key=lambda row: row.place)[:OBJECTS]
     add_thumbnails(run, worst, tags, reading)
-    return panels, worst, len(rows), populations
+    return Examined(panels, rows, worst, populations)
 
 
 def add_thumbnails(run: RunContents, rows: Sequence[ObjectRow], tags: dict[str, Tags], reading: Reading) -> None:

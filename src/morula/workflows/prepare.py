@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from morula.core.axes import Axes
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.outputs import check_apart
@@ -130,6 +131,18 @@ def validation_sources(job: Job) -> list[Source]:
     """
     opened, _ = open_images(job, keys=("train", "validate"))
     return _split_sources(opened["train"], opened.get("validate", []), job)[1]
+
+
+def validation_image(source: Source) -> Image:
+    """The validation part of an image, C(Z)YX."""
+    image = source.image
+    return Image(crop(image, source.extent), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, source.title)
+
+
+def validation_labels(source: Source) -> np.ndarray:
+    """Labels (Z)YX of the validation part of an image with labels."""
+    assert source.labels is not None
+    return crop(source.labels, source.extent)[0]
 
 
 def _split_sources(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:

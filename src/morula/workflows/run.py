@@ -21,7 +21,7 @@ from morula.workflows.log import logged
 from morula.workflows.moved_images import with_moved_images
 from morula.workflows.predict import predict_into
 from morula.workflows.stages import run_stages, stage_count
-from morula.workflows.train import default_output, train_into, tune_if_configured, with_device
+from morula.workflows.train import default_output, finish_objects, train_into, with_device
 
 
 @with_named_os_errors
@@ -80,7 +80,7 @@ def run(
             held.enter_context(RunFolder.existing(folder.path).in_use())
             yield from _moved(folder, job)
         if first_process():
-            yield from tune_if_configured(folder, device=device, memory=memory)
+            yield from finish_objects(folder, device=device, memory=memory)
         if (folder.model / "model.json").is_file() and first_process():
             yield from _after_training(folder, device=device, memory=memory, began=began)
 

@@ -86,7 +86,7 @@ def train(
         chosen = with_device(overrides, device)
         yield from train_into(folder, held, job, layers=layers, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
         if first_process():
-            yield from tune_if_configured(folder, device=device)
+            yield from finish_objects(folder, device=device)
 
 
 def with_device(overrides: Iterable[str], device: str) -> list[str]:
@@ -118,8 +118,8 @@ def train_into(
     else:
         source = job if layers is None else _with_layers(job, layers, folder)
         loaded = load_job(source, overrides=overrides)
-        # tuned settings are valid only for the model that they were found with
-        loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None})})
+        # tuned settings and calibrations are valid only for the model that they were found with
+        loaded = loaded.model_copy(update={"objects": loaded.objects.model_copy(update={"tuned": None, "calibration": None})})
         if layers is None:
             check_new_run(folder, loaded, source)
         if first_process():
@@ -138,11 +138,11 @@ def train_into(
 
 
 def untuned(job: Job, stored: Job) -> Job:
-    """The job of a run without its tuned settings where the training goes on: they fit only the weights that they were found with."""
+    """The job of a run without tuned settings and calibration where the training goes on: they fit only the weights of then."""
     tuned, now, before = job.objects.tuned, job.training, stored.training
-    if tuned is None or (now.epochs, now.steps, now.schedule) == (before.epochs, before.steps, before.schedule):
+    if (now.epochs, now.steps, now.schedule) == (before.epochs, before.steps, before.schedule):
         return job
-    return changed(job, {**tuned.before, "objects.tuned": None})
+    return changed(job, {**(tuned.before if tuned else {}), "objects.tuned": None, "objects.calibration": None})
 
 
 def _with_layers(job: str | Path | Mapping[str, Any], layers: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
@@ -161,8 +161,9 @@ def layers_folder(folder: RunFolder) -> Path:
     return folder.path.absolute() / FOLDER
 
 
-def tune_if_configured(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
-    """Search the settings of the decoder if the job asks for it and it was not done yet."""
+def finish_objects(folder: RunFolder, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
+    """Search the settings of the decoder and calibrate the confidences, where the job asks for it and it was not done yet."""
+    from morula.workflows.calibrate import calibrate_into
     from morula.workflows.tune import tune_into
 
     if not (folder.model / "model.json").is_file():
@@ -170,6 +171,8 @@ def tune_if_configured(folder: RunFolder, *, device: str = "auto", memory: str |
     objects = load_job(folder.job_file).objects
     if objects.tune and objects.tuned is None:
         yield from tune_into(folder, device=device, memory=memory)
+    else:
+        yield from calibrate_into(folder, device=device, memory=memory)
 
 
 def default_output(job: str | Path | Mapping[str, Any]) -> Path:

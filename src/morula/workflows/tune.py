@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from morula.core.atomic import atomic
-from morula.core.axes import Axes
 from morula.core.errors import DataError, MorulaError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
 from morula.core.family import did_you_mean
-from morula.core.image import Image
 from morula.core.manifest import discard
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import check_space
-from morula.data.crop import crop
 from morula.data.patches import Source
 from morula.jobs.job import Job
 from morula.jobs.run_folder import RunFolder, damaged, read_json
@@ -41,8 +38,9 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.nn.weights import update_sidecar
 from morula.report.build import write_report
+from morula.workflows.calibrate import calibrate, wanted
 from morula.workflows.log import logged
-from morula.workflows.prepare import validation_sources
+from morula.workflows.prepare import validation_image, validation_labels, validation_sources
 
 if TYPE_CHECKING:
     from morula.decoders.statistics import ChannelStatistics
@@ -191,7 +189,9 @@ class _Search:
         # a tuned run is searched again from its settings before the tuning, so that a repeated search gives the same result
         former = self.model.job.objects.tuned
         job = self.model.job if former is None else changed(self.model.job, former.before)
-        self.truths = [_labels(source) for source in self.sources]
+        # a calibration is valid only for the settings that it was fitted with
+        job = changed(job, {"objects.calibration": None})
+        self.truths = [validation_labels(source) for source in self.sources]
         known = [labelled_only(truth, truth, each.unlabelled)[0] for truth, each in zip(self.truths, self.sources, strict=True)]
         space = self._method(job).search_space(known)
         steps = sum(len(values) - 1 for values in space.values())
@@ -207,7 +207,10 @@ class _Search:
             yield Logged(f"stopped after {len(self.tried)} settings; `morula tune {self.folder.path}` continues the search")
             return
         first, best = result
-        yield from self._written(job, space, first, best)
+        tuned = yield from self._written(job, space, first, best)
+        model = replace(self.model, job=tuned, method=self._method(tuned))
+        if wanted(model):
+            yield from calibrate(self.folder, model, self.sources, self._stored)
         discard(self.folder.path, "tuning/predictions")
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
@@ -264,7 +267,7 @@ class _Search:
         for number, source in enumerate(self.sources):
             file = folder / f"{number}.npy"
             if not file.is_file():
-                image = self.model.as_image(_image(source))
+                image = self.model.as_image(validation_image(source))
                 prediction = yield from below(source.title, self.model.predict_steps(image, device=device, memory=memory))
                 settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
@@ -272,6 +275,11 @@ class _Search:
             values = _channels_of(file, (len(self.model.method.channels), *self.truths[number].shape))
             predictions.append((values, self.model.method.statistics(values)))
         return predictions
+
+    def _stored(self, number: int) -> Generator[Event, None, np.ndarray]:
+        """The predicted channels of an image again."""
+        yield from ()
+        return np.load(self.folder.tuning / "predictions" / f"{number}.npy", mmap_mode="c")
 
     def _searched(
         self, job: Job, space: Space, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
@@ -312,15 +320,15 @@ class _Search:
                 labels = objects.labels
                 if tuned.objects.filter:  # filters need measurements, which are slow, so they are made only then
                     filtering = replace(self.model, job=_with_measures_of_filters(tuned))
-                    labels = filtering.measured(objects, self.model.as_image(_image(source)))[0]
+                    labels = filtering.measured(objects, self.model.as_image(validation_image(source)))[0]
                 scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
             # written after each trial, so that a stopped search continues
             self.tried[key] = self.goal.figure(method.score_rows(scores))
             write_table(self.trials_file, {"figure": list(self.tried.values()), "setting": list(self.tried)})
         return self.tried[key]
 
-    def _written(self, job: Job, space: Space, first: Setting, best: Setting) -> Iterator[Event]:
-        """Write the best setting into `job.yaml` and `model.json`."""
+    def _written(self, job: Job, space: Space, first: Setting, best: Setting) -> Generator[Event, None, Job]:
+        """Write the best setting into `job.yaml` and `model.json`; return the job with it."""
         changes = [key for key in space if best[key] != first[key]]
         record = Tuned(
             metric=self.goal.metric,
@@ -342,6 +350,7 @@ class _Search:
             yield Logged("no other setting scored higher, so the settings stay")
         if changes and self.folder.mark_stale("the settings of the decoder were tuned after these objects were predicted"):
             yield Logged(f"the objects of this run are from before the tuning; run `morula predict {self.folder.path}` again")
+        return tuned
 
 
 def _channels_of(file: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -371,18 +380,6 @@ def neighbours(values: Sequence[object], current: object) -> list[int | float]:
         return []
     place = numbers.index(current)
     return numbers[max(0, place - 1) : place] + numbers[place + 1 : place + 2]
-
-
-def _image(source: Source) -> Image:
-    """The validation part of an image, C(Z)YX."""
-    image = source.image
-    return Image(crop(image, source.extent), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, source.title)
-
-
-def _labels(source: Source) -> np.ndarray:
-    """Labels (Z)YX of the validation part of a source."""
-    assert source.labels is not None
-    return crop(source.labels, source.extent)[0]
 
 
 def _with_measures_of_filters(job: Job) -> Job:
