@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -86,6 +86,7 @@ def test_scores_have_a_fixed_axis() -> None:
     assert marks == [["0", "0.2", "0.4", "0.6", "0.8", "1"]] * 2
 
 
+@example([], [5e-324])
 @given(st.lists(st.floats(0, 1e6), max_size=30), st.lists(st.floats(0, 1e6), max_size=30))
 def test_histograms_are_valid_xml_or_nothing(predicted: list[float], true: list[float]) -> None:
     text = histogram([Series("found", np.array(predicted)), Series("a < b", np.array(true), true=True)], title="T & U", x_label="size")

@@ -207,7 +207,7 @@ def test_a_finished_run_goes_on_with_a_constant_rate(tmp_path: Path, options: Tr
     rates = []
     for _ in range(2):  # the second time there is nothing left to do
         events = list(fit(network(), loss, Patches(), longer, folder=tmp_path, resume=True))
-        rates.append([event.figures["rate"] for event in events if isinstance(event, Epoch)])
+        rates.append([event.figures["lr"] for event in events if isinstance(event, Epoch)])
     assert rates == [[longer.optimiser.lr] * 2, []]
 
 

@@ -102,7 +102,7 @@ def test_intervals_and_patience_are_kept(tmp_path: Path) -> None:
 def test_the_rate_falls_at_the_plateau_as_told(tmp_path: Path) -> None:
     chosen = ["training.schedule={kind: plateau, patience: 0, factor: 0.25, threshold: 0.9}", "training.epochs=3"]
     events = list(morula.train(JOB, layers={"one": image()}, output=tmp_path / "run", overrides=chosen))
-    rates = [event.figures["rate"] for event in events if isinstance(event, Epoch)]
+    rates = [event.figures["lr"] for event in events if isinstance(event, Epoch)]
     assert rates == pytest.approx([1e-3, 1e-3, 2.5e-4])
 
 

@@ -40,7 +40,8 @@ def histogram(series: Sequence[Series], *, title: str, x_label: str) -> Markup:
         return Markup("")
     values = np.concatenate([each.values for each in series])
     low, high = min(0.0, float(values.min())), float(np.percentile(values, CROWDED))
-    high = high if high > low else low + 1
+    # a step of the axis below the smallest normal number would be rounded to 0
+    high = high if high - low > 1e-300 else low + 1
     edges = np.linspace(low, high, BINS + 1)
     # shares instead of counts, so that truth and prediction with different numbers of objects can be compared
     shares = [np.histogram(np.minimum(each.values, high), edges)[0] / each.values.size for each in series]
