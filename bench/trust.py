@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
+from bad_inputs import bad_input_section
 from figures import Result, figure
 from killed import killed
 
@@ -19,6 +20,10 @@ Section: TypeAlias = Callable[[Collection[str], argparse.Namespace], Iterator[Ca
 
 SECTIONS: dict[str, tuple[str, Section]] = {
     "killed": ("`kill -9` at random points of `train`, `segment`, `predict`, `evaluate`, `tune`; the same command again", killed),
+    "inputs": (
+        "bad images, jobs, models and run folders: each ends in one error with file, rule, remedy",
+        bad_input_section,
+    ),
 }
 """By the name that is stored: what the table says, and the function."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from morula.io.metadata import MetadataWarning
+from morula.io.metadata import MetadataWarning, collected
 from morula.io.pairs import list_images
 from morula.io.read import read, read_labels
 from morula.io.write import write
@@ -22,7 +22,7 @@ VOLUME = np.stack([PLANE + z for z in range(4)])
 def failure(path):
     """The error of reading a file whole, `None` where it can be read."""
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), collected():
             np.asarray(read_labels(path))
     except (OSError, ValueError) as error:
         return error

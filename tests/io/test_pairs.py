@@ -73,7 +73,7 @@ def test_everything_that_does_not_fit_is_said_at_once(tmp_path):
     assert f"label image {str(labels / 'e.tif')!r} has no image in {str(raw)!r}" in said
     assert "has 6 x 5 voxels but its labels" in said
     assert "have 6 x 6" in said
-    assert "d.tif: cannot be read" in said
+    assert "d.tif' cannot be read" in said
     assert said.endswith("Give each image one label image of the same name and size.")
 
 

@@ -280,7 +280,7 @@ def test_tables_that_are_wrong(tmp_path):
 
 def test_hdf5_outputs_state_their_axes(tmp_path):
     with open_output(f"{tmp_path}/a.h5:/probabilities", (2, 6, 40, 50), np.float32, "CZYX", [2, 1, 1]) as output:
-        output[0] = 1
+        output[:] = 1
     with h5py.File(tmp_path / "a.h5") as file:
         assert list(file["probabilities"].attrs["element_size_um"]) == [2, 1, 1]
     assert read(tmp_path / "a.h5").axes == "CZYX"

@@ -85,7 +85,7 @@ def test_all_problems_come_at_once_with_line_and_nearest_name(tmp_path: Path) ->
         (9, "option.range", "lr"),
     ]
     nearest = [problem.remedy for problem in found]
-    assert [text.split("'")[1] for text in nearest if text] == ["method", "Db", "mode", "unet", "rotate"]
+    assert [text.split("'")[1] for text in nearest if "'" in text] == ["method", "Db", "mode", "unet", "rotate"]
 
 
 @pytest.mark.parametrize(

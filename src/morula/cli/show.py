@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -21,6 +22,7 @@ from morula.core.atomic import write_error
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.events import Event, Failed, FileWritten, Finished, Preview, Progress, Started, Task, Warned, line
 from morula.core.text import printable
+from morula.io.metadata import MetadataWarning
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
@@ -69,7 +71,7 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
     `resume` returns the command that continues after Ctrl-C.
     """
     try:
-        with _ending_like_ctrl_c():
+        with _ending_like_ctrl_c(), _metadata_warnings_as_lines():
             yield
     except JobError as error:
         for problem in error.problems:
@@ -104,12 +106,35 @@ def _ending_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
+@contextmanager
+def _metadata_warnings_as_lines() -> Iterator[None]:
+    """Print warnings about the metadata of files like those of events, and each once, where a command reads outside of its events."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not isinstance(message, MetadataWarning):
+                shown(message, category, *rest, **more)
+            elif str(message) not in _SAID:
+                _SAID.add(str(message))
+                echo_error(f"warning: {message}")
+
+        warnings.simplefilter("always", MetadataWarning)
+        warnings.showwarning = show
+        _SAID.clear()
+        yield
+
+
+_SAID: set[str] = set()
+"""Warnings that the running command has printed."""
+
+
 def print_events(events: Iterable[Event], verbosity: Verbosity) -> dict[str, float]:
     """Read a stream of events to its end and print it. Returns the figures of the last task that ended."""
     figures: dict[str, float] = {}
 
     def watched() -> Iterator[Event]:
-        for event in events:
+        for event in _remembered(events):
             if isinstance(event, Finished):
                 figures.clear()
                 figures.update(event.figures)
@@ -134,6 +159,13 @@ def is_printed(event: Event, verbosity: Verbosity) -> bool:
         case Finished(figures=figures) if figures:
             return True
     return verbosity > Verbosity.QUIET
+
+
+def _remembered(events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, Warned):
+            _SAID.add(event.message)
+        yield event
 
 
 def _emit(event: Event, verbosity: Verbosity) -> None:

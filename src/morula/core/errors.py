@@ -87,6 +87,8 @@ def compose(rule: str, *, key: str = "", value: object = UNSET, remedy: str = ""
     """
     subject = key if value is UNSET else f"{key} = {_shown(value)}" if key else _shown(value)
     sentence = ": ".join(part for part in (file, subject, rule) if part)
+    if file and not subject and rule.startswith("cannot be read"):  # the commonest rule: the file is the subject of the sentence
+        sentence = f"'{file}' {rule}"
     return " ".join(part for part in (sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", remedy) if part)
 
 

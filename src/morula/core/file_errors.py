@@ -17,7 +17,7 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
 
     Examples:
         >>> print(unreadable_file("a.tif", "it has no pages"))  # doctest: +ELLIPSIS
-        a.tif: cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
+        'a.tif' cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
     """
     return FileReadError(
         "file.unreadable",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+
+from morula.core.errors import DataError
 
 _CONTAINER = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5|ims|zarr|n5))(?::/*|[/\\])(?P<inner>.+)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<file>.*?\.(?:tiff?|btf|tf8|lsm)):/*(?P<inner>\d+)$", re.IGNORECASE)
@@ -31,6 +34,25 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
     if file.suffix.lower() not in (".zarr", ".n5") and file.is_dir():
         return Path(text), None  # an ordinary folder whose name ends like a file's
     return file, inner or None
+
+
+def leaves_container(path: Path) -> bool:
+    """Whether links lead from a place in a Zarr or N5 folder out of it."""
+    above = [parent for parent in (path, *path.parents) if parent.suffix.lower() in (".zarr", ".n5")]
+    container = above[-1] if above else path
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(container))
+
+
+def check_links(path: Path) -> None:
+    """Reject a place in a Zarr or N5 folder that links lead out of: folders of others could show any file of the computer.
+
+    Raises:
+        DataError: for such a place.
+    """
+    if leaves_container(path):
+        rule = f"is a link to {os.path.realpath(path)}, outside of its folder"
+        remedy = "Copy the data into the folder, or name the place that the link leads to."
+        raise DataError("container.link_outside", rule, file=path, remedy=remedy)
 
 
 def suffix_of(path: str | Path) -> str:

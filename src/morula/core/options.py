@@ -84,6 +84,10 @@ _CODES = {
 """Codes by pydantic's error types; further types are `option.type` or `option.invalid`, see `code_of`."""
 
 
+CORRECT = "Correct the value."
+"""The remedy where the rule says which values are right."""
+
+
 def code_of(kind: str) -> str:
     """Code of a pydantic error type.
 
@@ -125,24 +129,30 @@ def problem_of(error: ErrorDetails, key: str, known: Sequence[str] = ()) -> Prob
         # a validator of the whole section names the field; a validator of the field repeats what the key ends with already
         own = cause.key if cause.key and key.rsplit(".", 1)[-1] != cause.key else ""
         return Problem(
-            ".".join(part for part in (key, own) if part), cause.rule, file=cause.file, code=cause.code, value=value, remedy=cause.remedy
+            ".".join(part for part in (key, own) if part),
+            cause.rule,
+            file=cause.file,
+            code=cause.code,
+            value=value,
+            remedy=cause.remedy or CORRECT,
         )
     listing = f"; there are {', '.join(known)}" if known else ""
     if kind == "extra_forbidden":
         name = key.rsplit(".", 1)[-1]
-        return Problem(
-            key, f"is not an option{listing}", code="option.unknown", value=given, remedy=did_you_mean(name, list(known)).strip()
-        )
+        remedy = did_you_mean(name, list(known)).strip() or "Remove it, or correct its name."
+        return Problem(key, f"is not an option{listing}", code="option.unknown", value=given, remedy=remedy)
     if kind in ("missing", "union_tag_not_found"):
-        return Problem(key, "is required", code="option.missing")
+        return Problem(key, "is required", code="option.missing", remedy=f"Write {key.rsplit('.', 1)[-1]}: VALUE.")
     if kind == "union_tag_invalid":
         names = [name.strip("'") for name in str(context["expected_tags"]).split(", ")]
         tag = str(context["tag"])
-        return Problem(key, f"must be one of {', '.join(names)}", code="option.choice", value=tag, remedy=did_you_mean(tag, names).strip())
+        return Problem(
+            key, f"must be one of {', '.join(names)}", code="option.choice", value=tag, remedy=did_you_mean(tag, names).strip() or CORRECT
+        )
     # pydantic writes "Input should be ..." and "Value error, ..."; a rule is the end of a sentence about the key
     message = str(cause) if cause is not None else str(error["msg"])
     rule = message.removeprefix("Value error, ").replace("Input should", "must", 1).rstrip(".")
-    return Problem(key, rule, code=code_of(kind), value=given)
+    return Problem(key, rule, code=code_of(kind), value=given, remedy=CORRECT)
 
 
 def validated(kind: type[OptionsType], values: Mapping[str, object] | Options | None, name: str) -> OptionsType:

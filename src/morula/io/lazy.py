@@ -142,6 +142,34 @@ class View(LazyArray):
         return block.astype(self.dtype, copy=False)
 
 
+class Flipped(LazyArray):
+    """Lazy view of another array with some axes reversed.
+
+    Args:
+        source: the other array, in memory or lazy.
+        axes: the reversed axes.
+
+    Examples:
+        >>> Flipped(np.arange(6).reshape(2, 3), [1])[0, :2].tolist()
+        [2, 1]
+    """
+
+    def __init__(self, source: ArraySource, axes: Sequence[int]) -> None:
+        super().__init__(source.shape, source.dtype, path=getattr(source, "path", None), chunks=getattr(source, "chunks", None))
+        self.source, self.axes = source, tuple(axes)
+
+    def _open(self) -> Opened:
+        return self.source, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        requested = list(box)
+        for axis in self.axes:
+            length = self.shape[axis]
+            places = range(*box[axis].indices(length))
+            requested[axis] = slice(length - 1 - places[-1], length - places[0], places.step) if places else slice(0, 0)
+        return np.flip(np.asarray(self.source[tuple(requested)], dtype=self.dtype), self.axes)
+
+
 def take_channel(image: Image, channel: int) -> Image:
     """One channel of an image (counted from 0), without the C axis; lazy.
 

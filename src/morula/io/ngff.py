@@ -114,7 +114,7 @@ def _datasets(found: object) -> list[Mapping[str, Any]]:
         if not isinstance(path, str | int) or isinstance(path, bool) or path == "":
             ignore_field("multiscales.datasets", dataset, "must name a path")
             continue
-        if str(path).startswith("/") or ".." in str(path).replace("\\", "/").split("/"):
+        if not _is_inside(str(path)):
             raise DataError(
                 "ome_zarr.path_outside",
                 "must be a folder in the image",
@@ -233,10 +233,14 @@ def is_label(attributes: object) -> bool:
 def label_names(attributes: object) -> list[str]:
     """Label images that the attributes of a ``labels`` group list; none where the list is invalid."""
     found = ome_of(attributes).get("labels", [])
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        ignore_field("labels", found, "must be a list of names")
+    if not isinstance(found, list) or not all(isinstance(name, str) and _is_inside(name) for name in found):
+        ignore_field("labels", found, "must be a list of names of folders in the image")
         return []
     return list(found)
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.replace("\\", "/").split("/")
 
 
 def field_paths(attributes: object) -> list[str]:
@@ -248,7 +252,7 @@ def field_paths(attributes: object) -> list[str]:
             continue
         entries = described.get(part) if isinstance(described, Mapping) else None
         paths = [entry.get("path") for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-        if not paths or not all(isinstance(path, str) and ".." not in path.split("/") and not path.startswith("/") for path in paths):
+        if not paths or not all(isinstance(path, str) and _is_inside(path) for path in paths):
             ignore_field(f"{kind}.{part}", entries, "must be a list of mappings with a path")
             return []
         return [str(path) for path in paths]

@@ -17,9 +17,10 @@ from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.core.remark import Remark
 from morula.io import ngff
 from morula.io.formats.base import Request
-from morula.io.formats.nifti import check_same_orientation
 from morula.io.formats.npy import CELLPOSE_SUFFIX
 from morula.io.formats.zarr import attributes_of
+from morula.io.metadata import naming
+from morula.io.ome_volumes import one_per_volume
 from morula.io.read import open_image
 from morula.io.select import suffixes
 
@@ -47,7 +48,8 @@ class Pair:
 def list_images(path: Place | Sequence[Place]) -> list[Path]:
     """Images of a folder or of a pattern (``data/*_raw.tif``), in natural order; of a file, that file.
 
-    Zarr folders count as images; of a plate, or of a well, all fields. A list gives the images of each of its entries.
+    Zarr folders count as images; of a plate, or of a well, all fields. The files of one multi-file OME-TIFF count as one. A list gives
+    the images of each of its entries.
 
     Raises:
         MissingFileError: when there are none; the message names what the folder contains.
@@ -70,7 +72,7 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
             file=place,
             remedy=f"Images are files that end in {', '.join(sorted(set(suffixes())))}.",
         )
-    return sorted(found, key=lambda one: natural_key(str(one)))  # t2 before t10, as a person sorts
+    return one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))  # t2 before t10, as a person sorts
 
 
 def _of_pattern(pattern: Path) -> list[Path]:
@@ -83,7 +85,7 @@ def _of_pattern(pattern: Path) -> list[Path]:
             file=pattern,
             remedy="Correct it, or put it in quotes on the command line.",
         )
-    found = sorted(found, key=lambda one: natural_key(str(one)))
+    found = one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))
     return found if inner is None else [Path(f"{each}/{inner}") for each in found]
 
 
@@ -224,7 +226,8 @@ def fields_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return []
-    below = [path / name for name in ngff.field_paths(attributes_of(path))]
+    with naming(str(path)):
+        below = [path / name for name in ngff.field_paths(attributes_of(path))]
     return [field for entry in below for field in fields_of(entry) or [entry]]
 
 
@@ -310,7 +313,6 @@ def _common(stems: list[str]) -> str:
 def _shape_problems(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
-        check_same_orientation(pair.raw, pair.labels)
         labels = open_image(pair.labels, Request(labels=True, missing="unchecked"), None if axes is None else axes.replace("C", ""))
         shapes = [open_image(pair.raw, Request(missing="unchecked"), axes).spatial_shape, labels.spatial_shape]
     except MorulaError as error:

@@ -21,6 +21,7 @@ from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Missing, Request
 from morula.io.lazy import View, take_channel
+from morula.io.metadata import naming
 from morula.io.select import format_of
 
 _EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # up to here a float of so many bytes holds every whole number
@@ -154,10 +155,10 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     # a group inside a Zarr folder is itself a Zarr folder, possibly with OME metadata of its own
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
-    with _guarded(source):
+    with naming(source), _guarded(source):
         found = format_of(file).read(file, replace(request, dataset=None if name is None else name.strip("/")))
     named = _axes(found.axes, axes, found.data.shape)
-    if 0 in found.data.shape:
+    if min(found.data.shape) < 1:  # a damaged header may declare a negative length
         raise DataError(
             "image.empty", f"is empty: its shape is {tuple(found.data.shape)}", file=source, remedy="Remove it, or write it again."
         )

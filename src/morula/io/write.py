@@ -34,6 +34,7 @@ def write(
     labels: bool = False,
     overwrite: bool = False,
     dataset: str | None = None,
+    like: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write an image in the format that the suffix names, atomically. The type of the values is never changed.
 
@@ -47,6 +48,8 @@ def write(
             image are written to its ``labels/NAME``, where NAME is `dataset` or ``labels``.
         overwrite: replace an existing file.
         dataset: name inside the file. An existing HDF5 file keeps its other data sets.
+        like: the file that the data were computed from, by default that of the `Image`: a NIfTI file gets its place and orientation, so
+            that both overlay in other programs.
 
     Returns:
         Path of the file or folder that was written.
@@ -75,7 +78,8 @@ def write(
     if labels and array.dtype.kind == "b":  # a mask is one object; few formats store bool
         array = np.asarray(array).astype(np.uint8)
     kind = format_to_write(file, labels=labels)
-    target = Target(named, size, labels, _label_name(dataset, labels))
+    like = data.source if like is None and isinstance(data, Image) else like
+    target = Target(named, size, labels, _label_name(dataset, labels), like=None if like is None else Path(like))
     output = placed(kind, file, target, name=str(path), overwrite=overwrite)
     place = output.path
     if not output.adds:

@@ -22,6 +22,9 @@ _MOST_DOTS = 20
 """Dots in the key of an override; no key of a job has as many."""
 
 
+_BEGIN = "Begin with a job of `morula new`, or with an example of the documentation."
+
+
 def load_job(path: str | Path | Mapping[str, object], *, overrides: Iterable[str] = (), stage: int | None = None) -> Job:
     """The job of a YAML file, or of a mapping with the same keys. `overrides` are ``a.b=value`` texts, the value read as YAML.
 
@@ -57,7 +60,7 @@ def validate(document: Document) -> Job:
     """
     if not isinstance(document.data, dict):
         rule = "a job is a mapping with the keys `images`, `method`, ...; this is not a mapping"
-        raise JobError([Problem("", rule, 1, document.file, code="job.not_a_mapping")])
+        raise JobError([Problem("", rule, 1, document.file, code="job.not_a_mapping", remedy=_BEGIN)])
     _reject_foreign(document)
     document, notes = _present(document)
     return _validated(document).with_notes(notes)

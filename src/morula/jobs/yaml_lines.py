@@ -211,7 +211,8 @@ def parse_documents(text: str, file: str | None = None) -> list[Document]:
         remedy = "Check the indentation, colons and brackets there."
         raise JobError([Problem("", rule, _line(error), file, code="job.not_yaml", remedy=remedy)]) from error
     if not nodes:
-        raise JobError([Problem("", "the file is empty; a job has at least `images` and `method`", None, file, code="job.empty")])
+        rule, remedy = "the file is empty; a job has at least `images` and `method`", "Begin with a job of `morula new`."
+        raise JobError([Problem("", rule, None, file, code="job.empty", remedy=remedy)])
     if problems:
         raise JobError(problems)
     return documents

@@ -13,6 +13,7 @@ import math
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +40,10 @@ EXAMPLE = "test:"
 """Names of the test input and its outputs begin so; names of parameters contain no colon."""
 _INPUT, _OUTPUT = f"{EXAMPLE}input", f"{EXAMPLE}output:"
 # errors of torch.load for files that are no checkpoints, found by trying
-_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError, AssertionError, struct.error)
+_DAMAGED = (
+    *(zipfile.BadZipFile, struct.error, RuntimeError, OSError, EOFError),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
+)
 
 
 MAX_SIDECAR = 16 << 20
@@ -285,8 +289,9 @@ def read_checkpoint(path: str | Path, *, stand_ins: Mapping[str, type] | None = 
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError("checkpoint.missing", "the checkpoint does not exist", file=path)
+        raise MissingFileError("checkpoint.missing", "the checkpoint does not exist", file=path, remedy="Correct the path.")
     try:
+        _check_unpacked_size(path)
         with (
             warnings.catch_warnings(action="ignore", category=UserWarning),  # about pickle protocols, which the errors below cover
             torch.serialization.safe_globals([(kind, name) for name, kind in (stand_ins or {}).items()]),
@@ -305,6 +310,17 @@ def read_checkpoint(path: str | Path, *, stand_ins: Mapping[str, type] | None = 
         raise ModelError("checkpoint.damaged", rule, file=path, remedy="Copy it again.") from error
 
 
+def _check_unpacked_size(path: Path) -> None:
+    """Reject an archive that unpacks to more than its own size: PyTorch compresses nothing, so only a bomb does."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        rule = f"the file has {path.stat().st_size} bytes but unpacks to {size}, which no checkpoint does"
+        raise ModelError("checkpoint.too_large", rule, file=path, remedy="Copy it again from its source.")
+
+
 def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint of PyTorch (``.pth``, ``.pt``, ``.pytorch``, ``.ckpt``), by name, on the CPU.
 
@@ -321,7 +337,8 @@ def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content or not all(isinstance(values, Tensor) for values in content.values()):
-        raise ModelError("checkpoint.no_weights", "must contain a mapping from names to tensors, as state_dict() returns it", file=path)
+        rule = "must contain a mapping from names to tensors, as state_dict() returns it"
+        raise ModelError("checkpoint.no_weights", rule, file=path, remedy="Store the state_dict() of the network alone.")
     return {str(name): values for name, values in content.items()}
 
 

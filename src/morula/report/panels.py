@@ -11,6 +11,7 @@ import numpy as np
 
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import collected
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.labels.class_values import as_classes
 from morula.measurement.measure import measured_columns
@@ -131,6 +132,11 @@ class Tags:
 
 def open_image(image: RunImage, reading: Reading) -> Opened:
     """Read one image of a run: labels at once, the raw image lazily."""
+    with collected():  # the log has invalid metadata of these files already
+        return _opened(image, reading)
+
+
+def _opened(image: RunImage, reading: Reading) -> Opened:
     raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size) if image.raw else None
     axes = reading.axes.replace("C", "") if reading.axes else None
     prediction = read_labels(image.prediction) if image.prediction else None

@@ -128,7 +128,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise FileReadError("run_folder.unreadable_file", f"cannot be read: {error}", file=path) from error
+        remedy = "Copy it again from its source, or delete it and run the command that writes it again."
+        raise FileReadError("run_folder.unreadable_file", f"cannot be read: {error}", file=path, remedy=remedy) from error
 
 
 def _mapping(path: Path, text: str) -> Document:

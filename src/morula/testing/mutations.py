@@ -75,6 +75,19 @@ def _places(node: Json, place: tuple[str | int, ...]) -> Iterator[tuple[str | in
         yield from _places(value, (*place, key))
 
 
+def flipped_bits(content: bytes, choice: random.Random, *, count: int = 1, head: int | None = None) -> bytes:
+    """A copy of a file with this many bits flipped at random, in its first `head` bytes.
+
+    Examples:
+        >>> flipped_bits(b"\\x00", random.Random(0)) in {bytes([1 << bit]) for bit in range(8)}
+        True
+    """
+    changed = bytearray(content)
+    for _ in range(count if content else 0):
+        changed[choice.randrange(min(len(content), head or len(content)))] ^= 1 << choice.randrange(8)
+    return bytes(changed)
+
+
 def damaged_texts(text: str, *, seed: int, count: int) -> Iterator[bytes]:
     """A text cut short, with bytes changed, or of another encoding.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from morula.core.events import Event, Logged, Warned
 from morula.data.normalise import statistics
+from morula.io.metadata import collected
 from morula.jobs.job import Job
 from morula.labels.partial_labels import labelled_only
 from morula.methods.base import Method
@@ -28,13 +29,15 @@ class Baselines:
         """Score the plain methods on an image."""
         # the image is passed as a function: most methods have no baselines, and it would be read in vain
         for baseline, labels in method.baselines(partial(self._scaled, raw)).items():
-            image = open_pair(name, Path(raw), None, self.job.images).raw
-            true, _, unlabelled = open_truth(truth, image, self.job.images)
+            with collected():  # the prediction has reported invalid metadata of these files
+                image = open_pair(name, Path(raw), None, self.job.images).raw
+                true, _, unlabelled = open_truth(truth, image, self.job.images)
             self.scores.setdefault(baseline, {})[name] = method.score(*labelled_only(np.asarray(true), labels, unlabelled))
 
     def _scaled(self, raw: str) -> np.ndarray:
         """An image C(Z)YX, normalised as for the network of the job."""
-        image = open_pair("", Path(raw), None, self.job.images).raw
+        with collected():
+            image = open_pair("", Path(raw), None, self.job.images).raw
         return statistics(image, self.job.sampling.normalise).apply(image.canonical())
 
     def rows(self, method: Method) -> dict[str, list[Row]]:

@@ -18,6 +18,7 @@ from morula.core.image import Image
 from morula.core.manifest import discard
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import check_space
+from morula.io.metadata import collected
 from morula.io.read import read_labels
 from morula.io.write import write
 from morula.jobs.job import Job
@@ -143,8 +144,9 @@ class Scoring:
 
     def add(self, name: str, file: Path, truth: Truth, associations: Path) -> Iterator[Event]:
         """Score one image; for objects, write which are found, missed and false at every threshold of the job."""
-        result = read_labels(file)
-        labels, classes, unlabelled = open_truth(truth, result, self.job.images)
+        with collected():  # the prediction has reported invalid metadata of these files
+            result = read_labels(file)
+            labels, classes, unlabelled = open_truth(truth, result, self.job.images)
         self.method = self.method or method_of(self.job, result)
         true, predicted = labelled_only(np.asarray(labels), np.asarray(result), unlabelled)
         self.scores[name] = self.method.score(true, predicted)

@@ -17,14 +17,16 @@ from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.data.plausibility import background_with_id
 from morula.data.summary import looks_grey, object_label_warnings
-from morula.io.formats.nifti import check_same_orientation
+from morula.io.formats.nifti import compare_orientations
 from morula.io.lazy import like, without_time
+from morula.io.metadata import collected
 from morula.io.read import label_places, read
 from morula.io.write import check_labels_fit, destination, write
 from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.workflows.reading import Reading
+from morula.workflows.sources import about_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,15 +74,17 @@ def measure_file(
     outputs += [replace(destination(kept, labels=True, overwrite=overwrite, key="kept"), proven=True)] if kept else []
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
-    objects = without_time(reading.open_labels(labels))
+    with collected() as ignored:
+        objects = without_time(reading.open_labels(labels))
+        raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
+        if intensity is not None:
+            compare_orientations(Path(intensity), Path(labels))
+    yield from (Warned(remark.code, remark, task=TASK) for remark in about_metadata(ignored))
     if looks_grey(spatial_array(objects)[0]):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
         raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
     doubts = [*object_label_warnings([(objects, None)]), *background_with_id([objects])]
     yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
-    raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
-    if intensity is not None:
-        check_same_orientation(Path(intensity), Path(labels))
     size = objects.voxel_size
     if size is None and raw is not None and raw.voxel_size is not None:
         size = raw.voxel_size
@@ -113,7 +117,7 @@ def _written(
     write_table(output, table)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
-        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=True)
+        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=True, like=objects.source)
         yield FileWritten(Path(kept), Artefact.LABELS, "labels of the remaining objects", task=TASK)
     yield Logged(f"{len(table)} objects measured into {output}", task=TASK)
 

@@ -228,7 +228,7 @@ def _intermediates_of(labels_file: Path) -> list[Path]:
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
     """Write labels with the axes and the voxel size of their image."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True)
+    write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True, like=image.source)
 
 
 def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  # noqa: B008 - frozen

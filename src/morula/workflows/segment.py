@@ -15,11 +15,12 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, FileWriteError
-from morula.core.events import Artefact, Event, FileWritten, Finished, Progress, Started, below
+from morula.core.events import Artefact, Event, FileWritten, Finished, Progress, Started, Warned, below
 from morula.core.location import split_location, suffix_of
 from morula.core.manifest import RESULTS, discard_own, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
+from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
 from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.models.load import load
@@ -29,7 +30,7 @@ from morula.workflows.predict import labels_destination, outputs_of, segment_one
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import provenance_path
-from morula.workflows.sources import Opened
+from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 
@@ -80,7 +81,8 @@ def _segmented(
     images: Any, model: str | Path | Model, target: Path, *, overwrite: bool, device: str, memory: str | None, reading: Reading
 ) -> Iterator[Event]:
     began = time.monotonic()
-    opened = sources_of(images, reading)
+    with collected() as ignored:
+        opened = sources_of(images, reading)
     if not opened:
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
@@ -105,6 +107,7 @@ def _segmented(
     facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model), "memory": int(memory)}
     facts |= {"reading": asdict(reading), **circumstances(device)}
     yield from notes_of(trained)
+    yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
     with recording(folder, RESULTS):
         batch.start()
@@ -119,7 +122,7 @@ def _segmented(
 def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
     """The label file of each image."""
     single = len(opened) == 1 and target.suffix != "" and (not target.is_dir() or target.name.endswith(".zarr"))
-    files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}.tif" for image in opened]
+    files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}{_suffix_for(image)}" for image in opened]
     duplicate = next((file for file in files if files.count(file) > 1), None)
     if duplicate is not None:
         remedy = "Rename the images, or write to several folders."
@@ -164,6 +167,11 @@ def weights_checksum(model: str | Path | Model) -> str:
     path = Path(model).expanduser()
     files = (path / "model" / WEIGHTS, path / WEIGHTS, path)
     return checksum(next(file for file in files if file.exists()))
+
+
+def _suffix_for(image: Opened) -> str:
+    """NIfTI for NIfTI, which keeps the orientation of the image."""
+    return ".nii.gz" if image.raw.source is not None and suffix_of(image.raw.source).startswith(".nii") else ".tif"
 
 
 def given_places(images: Any) -> list[str | Path]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
+from morula.core.remark import Remark
 from morula.core.voxel_size import VoxelSize
 from morula.data.patches import Source
 from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
 from morula.io.formats.base import Missing
-from morula.io.formats.nifti import check_same_orientation
+from morula.io.formats.nifti import compare_orientations
 from morula.io.lazy import is_flat, like, without_z
+from morula.io.metadata import MetadataWarning, collected
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.jobs.job import Images
@@ -62,7 +64,7 @@ class Opened:
 
 
 def open_source(source: SourceOptions, images: Images, *, key: str, need_labels: bool) -> tuple[list[Opened], list[str]]:
-    """Open all images of a source lazily; returns them and the warnings of the pairing.
+    """Open all images of a source lazily; returns them, and the warnings of the pairing and about ignored metadata.
 
     Raises:
         JobError: with all problems of these files.
@@ -70,19 +72,25 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
     if need_labels and source.labels is None:
         rule = "is missing, but the method learns from labels"
         raise JobError([Problem(f"{key}.labels", rule, code="images.labels_missing", remedy="Name the label images.")])
-    pairs, warnings = paired(source, images, key)
     opened, problems = [], []
-    # all files are tried, so that the error names every bad one
-    for name, raw, truth in pairs:
-        try:
-            opened.append(open_pair(name, raw, truth, images))
-        except MorulaError as error:
-            problems.append(Problem.of(error, key))
+    with collected() as ignored:
+        pairs, warnings = paired(source, images, key)
+        # all files are tried, so that the error names every bad one
+        for name, raw, truth in pairs:
+            try:
+                opened.append(open_pair(name, raw, truth, images))
+            except MorulaError as error:
+                problems.append(Problem.of(error, key))
     opened = flattened(opened) if any(image.raw.ndim_spatial == 2 for image in opened) else opened
     problems += consistency_problems(opened, key)
     if problems:
         raise JobError(problems)
-    return opened, warnings
+    return opened, [*warnings, *about_metadata(ignored)]
+
+
+def about_metadata(warnings: Iterable[MetadataWarning]) -> list[Remark]:
+    """The warnings about the metadata of files as texts with their codes, for events: those are in the log and in the report."""
+    return [Remark(warning.code, str(warning)) for warning in warnings]
 
 
 def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list[tuple[str, Path, Truth | None]], list[str]]:
@@ -133,7 +141,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     """
     reading = _reading(images, labels=True)
     if image.source is not None:
-        check_same_orientation(Path(image.source), truth.labels)
+        compare_orientations(Path(image.source), truth.labels)
     labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
         classes = read_labels(truth.classes, **reading)

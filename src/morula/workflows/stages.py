@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from morula.core.errors import JobError, Problem
-from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.outputs import check_apart
+from morula.io.metadata import collected
 from morula.io.write import write
 from morula.jobs.inputs import check_new_run, inputs_of
 from morula.jobs.job import Job
@@ -19,6 +20,7 @@ from morula.jobs.yaml_lines import read_documents
 from morula.labels.pseudo_labels import Pseudo, pseudo_labels
 from morula.models.load import load
 from morula.workflows.predict import sources_of
+from morula.workflows.sources import about_metadata
 
 
 def stage_count(job: str | Path | Mapping[str, object]) -> int:
@@ -143,7 +145,9 @@ def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: st
         rule = f"needs an earlier stage that learns without labels, but {model.job.method.kind} learns from labels"
         remedy = "Give the earlier stage the method wnet3d."
         raise JobError([Problem("images.train.pseudo", rule, code="stages.no_pseudo_labels", remedy=remedy)])
-    opened = sources_of(images)
+    with collected() as ignored:
+        opened = sources_of(images)
+    yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
     count, share = 0, 0.0
     for done, image in enumerate(opened, start=1):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import did_you_mean
+from morula.core.options import CORRECT
 from morula.dialects.biapy.table import FORMER, KEYS, PROCESS, SECTIONS, Key
 from morula.dialects.converted import Value
 from morula.jobs.yaml_lines import Document, Place, read_documents
@@ -197,11 +198,11 @@ class Settings:
     def wrong(self, code: str, key: str, rule: str, remedy: str = "") -> None:
         """Report what cannot be obeyed, with the value that is stated."""
         value = self._given.get(key, self._stated.get(key, KEYS[key].default if key in KEYS else None))
-        self._report(self.problems, key, OptionError(code, rule, value=value, remedy=remedy))
+        self._report(self.problems, key, OptionError(code, rule, value=value, remedy=remedy or CORRECT))
 
     def missing(self, key: str, rule: str, remedy: str = "") -> None:
         """Report a key that has to be stated."""
-        self._report(self.problems, key, OptionError("biapy.missing_key", rule, remedy=remedy))
+        self._report(self.problems, key, OptionError("biapy.missing_key", rule, remedy=remedy or "Write the key with its value."))
 
     def remark(self, key: str, reason: str) -> None:
         """Report a key that has no effect, with the reason as a clause or a sentence."""
@@ -380,7 +381,7 @@ def _element(value: Value, default: Value) -> Value:
     if kind is str and value is None:
         return ""
     if type(value) is not kind:
-        raise OptionError("biapy.wrong_type", f"is not valid: {names.get(kind, kind.__name__)} is expected", value=value)
+        raise OptionError("biapy.wrong_type", f"is not valid: {names.get(kind, kind.__name__)} is expected", value=value, remedy=CORRECT)
     return value
 
 

@@ -18,6 +18,7 @@ import torch
 from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError, ModelError
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, native_names, original_state_dict
+from morula.models.model import Model as NativeModel
 from morula.nn import weights
 
 LAST, BEST = "last_checkpoint.pytorch", "best_checkpoint.pytorch"
@@ -87,6 +88,16 @@ class UNet3DCheckpoint:
     def recognises(path: Path) -> bool:
         """Whether the file has the weights of a network of pytorch-3dunet."""
         return any(".basic_module." in name for name in _tensors(path))
+
+    @staticmethod
+    def model(path: Path) -> NativeModel:
+        """The checkpoint holds weights only: what the classes mean and how images were normalised is in its job.
+
+        Raises:
+            ModelError: always.
+        """
+        remedy = "Predict with `morula predict3dunet --config JOB`, or start a training from it with network.from."
+        raise ModelError("checkpoint.weights_only", "holds the weights of a network without its job", file=path, remedy=remedy)
 
     @staticmethod
     def network_options(path: Path) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeGuard
 from pydantic import ValidationError
 
 from morula.core.errors import JobError, MorulaError, Problem
-from morula.core.options import problem_of
+from morula.core.options import CORRECT, problem_of
 from morula.dialects.pytorch3dunet.keys import Section, Table
 from morula.dialects.pytorch3dunet.optimisers import optimizer_options, schedule_problems
 from morula.dialects.pytorch3dunet.sections import (
@@ -76,7 +76,7 @@ class _Reader:
         return replace(problem, line=self.document.line(place), file=self.document.file)
 
     def reject(self, place: Place, rule: str, code: str, remedy: str = "") -> None:
-        self.problems.append(self.at(place, rule, code, remedy))
+        self.problems.append(self.at(place, rule, code, remedy or CORRECT))
 
     def is_mapping(self, values: object, place: Place) -> TypeGuard[Mapping[str, object]]:
         if not isinstance(values, Mapping):

@@ -18,7 +18,7 @@ from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.family import did_you_mean
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
-from morula.io.metadata import MetadataWarning
+from morula.io.metadata import MetadataWarning, tell
 
 RAW_NAMES = ("raw", "image", "images", "img", "data", "volume", "exported_data", "main")
 LABEL_NAMES = ("label", "labels", "masks", "mask", "gt", "segmentation", "exported_data", "data", "volume")
@@ -60,6 +60,8 @@ class Target:
     dataset: str | None = None
     existing: Path | None = None
     """The existing file to which a data set is added, for formats that support it."""
+    like: Path | None = None
+    """The image that the array was computed from: where it has an orientation, the file gets the same."""
 
 
 class Format(ABC):
@@ -123,8 +125,7 @@ def reject_missing(error: FileReadError, missing: Missing) -> None:
     if missing == "error":
         raise error
     if missing == "zeros":
-        text = f"{error.file}: {error.rule}; they are read as zeros"
-        warnings.warn(MetadataWarning(text, code=error.code, field="pixels"), stacklevel=4)
+        tell(MetadataWarning(f"{error.rule}; they are read as zeros", code=error.code, file=error.file, field="pixels"), stacklevel=4)
 
 
 def reject_selection(path: Path, request: Request, kind: str) -> None:
@@ -205,9 +206,11 @@ def check_is_image(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         DataError: for other than 2 to 5 dimensions, or values that are not integers or real numbers.
     """
     if not 2 <= len(shape) <= 5:
-        raise DataError("image.dimensions", "images have 2 to 5 dimensions", key="shape", value=tuple(shape), file=path)
+        remedy = "Write it again with 2 to 5 dimensions, for example as ZYX."
+        raise DataError("image.dimensions", "images have 2 to 5 dimensions", key="shape", value=tuple(shape), file=path, remedy=remedy)
     if dtype.kind not in "buif":
-        raise DataError("image.type", f"has values of type {dtype}; images hold integers or real numbers", file=path)
+        rule = f"has values of type {dtype}; images hold integers or real numbers"
+        raise DataError("image.type", rule, file=path, remedy="Convert the values to integers or real numbers.")
 
 
 @contextmanager

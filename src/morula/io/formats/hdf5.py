@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,12 +16,14 @@ from numpy.typing import DTypeLike
 
 from morula.core.array import ArraySource
 from morula.core.axes import LETTERS, Axes
-from morula.core.errors import FileWriteError
+from morula.core.errors import DataError, FileReadError, FileWriteError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.region import blocks
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.io.blocks import block_shape, chunk_shape
 from morula.io.formats.base import (
+    READ_AS_ZEROS,
     FileContent,
     Format,
     Request,
@@ -30,9 +32,11 @@ from morula.io.formats.base import (
     choose_dataset,
     lengths_to_voxel_size,
     pick_level,
+    reject_missing,
 )
+from morula.io.formats.chunks import check_hdf5_chunks
 from morula.io.lazy import LazyArray, Opened
-from morula.io.metadata import MetadataWarning
+from morula.io.metadata import ignore_field
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -70,8 +74,12 @@ class Hdf5(Format):
                 name = choose_dataset(path, {key: each.shape for key, each in found.items()}, request)
                 data = found[name]
                 check_is_image(path, data.shape, data.dtype)
+                _check_sources(path, name, data, request)
+                check_hdf5_chunks(path, data, request)
                 axes = stated_axes(data.attrs, data.ndim) or Axes.guess(data.shape)
                 return FileContent(Hdf5Array(path, name, data), axes, stated_size(data.attrs, axes))
+        except MorulaError:
+            raise
         except (OSError, RuntimeError, KeyError) as error:
             raise unreadable_file(path, error) from error
 
@@ -200,6 +208,30 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
+def _check_sources(path: Path, name: str, data: h5py.Dataset, request: Request) -> None:
+    """Reject a data set whose pixels are in files elsewhere, or in files that do not exist, which HDF5 reads as zeros.
+
+    Raises:
+        DataError: for files outside of the folder of the file: the files of others could show any file of the computer.
+        FileReadError: for files that are missing.
+    """
+    places = [str(place[0]) for place in data.external or ()]
+    if data.is_virtual:
+        places += [str(source.file_name) for source in data.virtual_sources() if str(source.file_name) != "."]
+    folder = Path(os.path.realpath(path.parent))
+    outside = [place for place in places if not Path(os.path.realpath(folder / place)).is_relative_to(folder)]
+    if outside:
+        rule = f"keeps its pixels in {outside[0]}, outside of its folder"
+        advice = "Copy the data set into the file, for example with h5repack."
+        raise DataError("hdf5.outside", rule, key="dataset", value=name, file=path, remedy=advice)
+    missing = sorted({place for place in places if "%" not in place and not (folder / place).is_file()})
+    if missing:
+        rule = f"{len(missing)} files that hold pixels of {name} are missing: {', '.join(missing[:10])}"
+        reject_missing(
+            FileReadError("hdf5.missing_files", rule, file=path, remedy=Remedy("copy them, too", READ_AS_ZEROS)), request.missing
+        )
+
+
 def stated_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
     """Axes that the attributes of a data set state: ``axistags`` (ilastik), ``DIMENSION_LABELS``, ``_ARRAY_DIMENSIONS`` or ``axes``.
 
@@ -217,7 +249,7 @@ def stated_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
                 [str(axis["key"]) for axis in json.loads(_text(value))["axes"]] if key == "axistags" else [_text(name) for name in value]
             )
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            warnings.warn(f"the attribute {key} is ignored because it does not name axes ({error})", MetadataWarning, stacklevel=2)
+            ignore_field(key, _safe(attributes, key), f"must name axes ({error})")
     letters = "".join(name[:1].upper() for name in names)
     if len(letters) != ndim or set(letters) - set(LETTERS) or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
         return None
@@ -231,11 +263,19 @@ def stated_size(attributes: Mapping[str, Any], axes: Axes) -> VoxelSize | None:
             try:
                 lengths = np.ravel(attributes[key])
             except (ValueError, TypeError, OSError) as error:
-                warnings.warn(f"the attribute {key} is ignored because it holds no lengths ({error})", MetadataWarning, stacklevel=2)
+                ignore_field(key, _safe(attributes, key), f"must hold lengths ({error})")
                 continue
             if lengths.dtype.kind in "uif" and len(lengths) >= axes.ndim_spatial:
                 return lengths_to_voxel_size(lengths[-axes.ndim_spatial :].tolist(), "zyx"[-axes.ndim_spatial :])
     return None
+
+
+def _safe(attributes: Mapping[str, Any], key: str) -> object:
+    """The value of an attribute for a message, where it can be read."""
+    try:
+        return attributes[key]
+    except (ValueError, TypeError, OSError):
+        return None
 
 
 def _text(value: object) -> str:

@@ -19,6 +19,7 @@ from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
 from morula.io.blocks import block_shape
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level
+from morula.io.formats.chunks import check_zarr_chunks
 from morula.io.formats.zarr import (
     ZarrArray,
     attributes_of,
@@ -32,7 +33,6 @@ from morula.io.formats.zarr import (
     read_array,
     waiting_for_writes,
 )
-from morula.io.formats.zarr_chunks import check_chunks
 from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
@@ -133,7 +133,7 @@ def read_level(path: Path, request: Request) -> FileContent:
     level = pick_level(path, request.level, len(paths))
     data = ZarrArray(path / paths[level])
     check_is_image(path, data.shape, data.dtype)
-    check_chunks(path / paths[level], open_array(path / paths[level]), request)
+    check_zarr_chunks(path / paths[level], open_array(path / paths[level]), request)
     described = ngff.parse(attributes, data.ndim)
     assert described is not None  # it names levels
     return FileContent(data, described.axes, described.voxel_size(level))

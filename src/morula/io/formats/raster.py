@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,7 @@ class RasterArray(LazyArray):
         self.mode = mode
 
     def _open(self) -> Opened:
+        _check_png(self.path)
         with _opened(self.path) as picture:
             return np.asarray(picture if picture.mode == self.mode else picture.convert(self.mode)), lambda: None
 
@@ -94,6 +97,27 @@ class Raster(Format):
             size = size.to("um")
             extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
         PIL.Image.fromarray(_picture(data, target.axes, kind)).save(path, format=kind, **extra)
+
+
+def _check_png(path: Path) -> None:
+    """Compare the checksums of the parts of a PNG, of which Pillow leaves those of the pixels out. Other files have none.
+
+    Raises:
+        FileReadError: for the first part that is damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            checksum = zlib.crc32(kind)
+            while length and (block := file.read(min(length, 2**20))):
+                checksum, length = zlib.crc32(block, checksum), length - len(block)
+            if length or file.read(4) != struct.pack(">I", checksum):
+                raise unreadable_file(path, f"the checksum of its part {kind.decode('ascii', 'replace')!r} is wrong")
+            if kind == b"IEND":
+                return
+    raise unreadable_file(path, "it ends before its last part")
 
 
 def _check_declared_size(path: Path, shape: tuple[int, int]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import MissingExtraError
 from morula.core.file_errors import unreadable_file
+from morula.core.location import check_links
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
 from morula.io.lazy import LazyArray, Opened, View
@@ -26,6 +27,7 @@ class TensorstoreArray(LazyArray):
     def __init__(self, spec: Mapping[str, object], path: Path) -> None:
         self.spec = spec
         self.path = path
+        check_links(path)
         found = _open(spec, path)
         super().__init__(found.shape, found.dtype.numpy_dtype, path=path, chunks=found.chunk_layout.read_chunk.shape)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import struct
 import uuid
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from morula.io.formats.base import (
     without_warnings,
 )
 from morula.io.lazy import LazyArray, Opened, View
+from morula.io.metadata import ignore_field
 
 _NO_UUID = uuid.UUID(int=0)
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
@@ -46,7 +48,12 @@ _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describe
 _BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that offsets of 32 bits reach
 _LARGEST_RATIO = 20_000  # no codec of TIFF packs images better than this, images of one value included
 _SMALL_FILE = 2**16
-_FAILURES = (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error, ElementTree.ParseError)
+_MOST_PLANES = 2**22
+FAILURES = (
+    *(tifffile.TiffFileError, ElementTree.ParseError, struct.error, OSError, EOFError),
+    *(ValueError, IndexError, KeyError, TypeError, ArithmeticError),
+)
+"""What tifffile raises for damaged files."""
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
 
 
@@ -63,22 +70,49 @@ class _Complaints(logging.Filter):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
+def _kept_off_the_screen() -> Iterator[list[str]]:
+    """What tifffile logs inside this context."""
     log, complaints = logging.getLogger("tifffile"), _Complaints()
     log.addFilter(complaints)
     try:
-        with without_warnings(), tifffile.TiffFile(path) as tif:
+        yield complaints.said
+    finally:
+        log.removeFilter(complaints)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
+    try:
+        with _kept_off_the_screen() as said, without_warnings(), tifffile.TiffFile(path) as tif:
+            _check_declared_planes(path, tif)
             yield tif
-        fatal = [said for said in complaints.said if any(word in said for word in _FATAL)]
+        fatal = [each for each in said if any(word in each for word in _FATAL)]
         if fatal:
             raise unreadable_file(path, fatal[-1].rpartition("> ")[2])
     except MorulaError:
         raise
-    except _FAILURES as error:
+    except FAILURES as error:
         raise unreadable_file(path, error) from error
-    finally:
-        log.removeFilter(complaints)
+
+
+def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise for OME metadata of more planes than any file has: tifffile makes a list of all of them."""
+    if not tif.is_ome or not tif.ome_metadata:
+        return
+    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*", tif.ome_metadata):
+        stated = {letter: int(text[:12]) for letter, text in re.findall(r"\bSize([XYZCT])\s*=\s*[\"'](\d+)", sizes)}
+        page = tif.pages.first
+        # tifffile takes the pages for parts of a plane where they are smaller
+        parts = stated.get("X", 1) * stated.get("Y", 1) // max(1, page.imagewidth * page.imagelength)
+        count = math.prod(stated.get(letter, 1) for letter in "ZCT") * max(1, parts)
+        if count > _MOST_PLANES:
+            raise FileReadError(
+                "image.implausible_size",
+                f"declares {count} planes; files of up to {_MOST_PLANES} planes are read",
+                file=path,
+                remedy="The OME metadata are damaged: copy it again from its source.",
+            )
 
 
 class TiffArray(LazyArray):
@@ -91,19 +125,21 @@ class TiffArray(LazyArray):
         self.series, self.level, self.missing = series, level, missing
 
     def _open(self) -> Opened:
-        tif = tifffile.TiffFile(self.path)
-        try:
-            return self._handle_of(tif)
-        except BaseException:
-            tif.close()
-            raise
+        with _kept_off_the_screen():
+            tif = tifffile.TiffFile(self.path)
+            try:
+                return self._handle_of(tif)
+            except BaseException:
+                tif.close()
+                raise
 
     def _handle_of(self, tif: tifffile.TiffFile) -> Opened:
         import zarr
 
         series = tif.series[self.series]
         found = series.levels[self.level]
-        _check_segments(self.path, found, self.missing)
+        if self.missing == "error":
+            _check_segments(self.path, found, self.missing)
         # uncompressed and in one piece: mapping reads only the pages of memory that are touched
         if found.dataoffset is not None:
             kind = np.dtype(tif.byteorder + found.dtype.char)
@@ -143,6 +179,8 @@ class Tiff(Format):
             _check_planes(path, series, request.missing)
             _check_declared_size(path, series)
             _check_complete(path, series)
+            if request.missing == "zeros":  # else they are an error as soon as values are read
+                _check_segments(path, series, request.missing)
             axes = _axes(series.axes, series.shape)
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
@@ -294,32 +332,51 @@ def _axes(letters: str, shape: tuple[int, ...]) -> Axes:
 def _voxel_size(tif: tifffile.TiffFile, number: int, axes: Axes, factors: dict[str, float]) -> VoxelSize | None:
     letters = axes.spatial
     if tif.is_ome and tif.ome_metadata:
-        found = _ome_lengths(tif.ome_metadata, number)
+        lengths, unit = _ome_lengths(tif.ome_metadata, number, letters)
     elif tif.is_imagej:
-        found = _imagej_lengths(tif)
+        lengths, unit = _imagej_lengths(tif)
     else:
-        found = _plain_lengths(tif)
-    lengths, unit = found
+        lengths, unit = _plain_lengths(tif)
     if any(letter not in lengths for letter in letters):
         return None
     return lengths_to_voxel_size([lengths[letter] * factors[letter] for letter in letters], letters, unit)
 
 
-def _ome_lengths(xml: str, number: int) -> tuple[dict[str, float], str]:
-    pixels = [element for element in ElementTree.fromstring(xml).iter() if element.tag.rpartition("}")[2] == "Pixels"]
+def _ome_lengths(xml: str, number: int, letters: str) -> tuple[dict[str, float], str]:
+    try:
+        pixels = [element for element in ElementTree.fromstring(xml).iter() if element.tag.rpartition("}")[2] == "Pixels"]
+    except ElementTree.ParseError as error:
+        ignore_field("OME-XML", xml[:40], f"must be XML ({error})")
+        return {}, "um"
     if number >= len(pixels):
         return {}, "um"
     given = pixels[number].attrib
+    stated = {letter: given[f"PhysicalSize{letter}"] for letter in letters if f"PhysicalSize{letter}" in given}
+    numbers = {letter: _length(f"PhysicalSize{letter}", text) for letter, text in stated.items()}
+    known = {letter: number for letter, number in numbers.items() if number is not None}
     lengths: dict[str, float] = {}
-    for letter in "ZYX":
-        if f"PhysicalSize{letter}" not in given:
-            continue
-        one = lengths_to_voxel_size([float(given[f"PhysicalSize{letter}"])] * 2, "yx", given.get(f"PhysicalSize{letter}Unit", "µm"))
+    for letter, length in known.items():
+        unit = given.get(f"PhysicalSize{letter}Unit", "µm")
+        one = lengths_to_voxel_size([length] * 2, "yx", unit)
         if one is not None and one.unit == "um":
             lengths[letter] = one.x
         elif one is not None:
-            return {k: float(given[f"PhysicalSize{k}"]) for k in "ZYX" if f"PhysicalSize{k}" in given}, "pixel"
+            return known, "pixel"
+        else:
+            ignore_field(f"PhysicalSize{letter}Unit", unit, "must be a unit of length")
     return lengths, "um"
+
+
+def _length(field: str, value: object) -> float | None:
+    """A positive number, also with a decimal comma; `None`, with a warning, for anything else."""
+    try:
+        length = float(str(value).strip().replace(",", "."))
+    except ValueError:
+        length = math.nan
+    if 0 < length < math.inf:
+        return length
+    ignore_field(field, value, "must be a positive number")
+    return None
 
 
 def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
@@ -327,8 +384,11 @@ def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
     tags, lengths = tif.pages.first.tags, {}
     for letter in "YX":
         tag = tags.get(f"{letter}Resolution")
-        if tag is not None and tag.value[0] and tag.value[1]:
-            lengths[letter] = tag.value[1] / tag.value[0]
+        value = None if tag is None else tag.value
+        if isinstance(value, tuple) and len(value) == 2 and value[0] and value[1]:
+            lengths[letter] = value[1] / value[0]
+        elif value is not None and not isinstance(value, tuple):
+            ignore_field(f"{letter}Resolution", value, "must be a fraction")
     return lengths
 
 
@@ -339,17 +399,18 @@ def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     if unit in ("inch", "inches") and not _meaningful(lengths, 25400.0):
         return {}, "um"
     # ImageJ omits a spacing of 1 unit, and writes a negative one for stacks taken upwards
-    if "spacing" in metadata or (lengths and unit != "pixel"):
-        lengths["Z"] = abs(float(metadata.get("spacing", 1.0)))
-    return lengths, unit
+    spacing = metadata.get("spacing", 1.0 if lengths and unit != "pixel" else None)
+    step = None if spacing is None else _length("spacing", str(spacing).strip().removeprefix("-"))
+    return ({**lengths, "Z": step} if step is not None else lengths), unit
 
 
 def _plain_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     ours = (tif.shaped_metadata or ({},))[0].get("voxel_size")
     if isinstance(ours, dict):
-        return {k.upper(): float(ours[k]) for k in "zyx" if k in ours}, str(ours.get("unit", "um"))
+        found = {k.upper(): _length(f"voxel_size.{k}", ours[k]) for k in "zyx" if k in ours}
+        return {letter: length for letter, length in found.items() if length is not None}, str(ours.get("unit", "um"))
     tag = tif.pages.first.tags.get("ResolutionUnit")
-    unit = {2: 25400.0, 3: 10000.0}.get(int(tag.value) if tag is not None else 1)
+    unit = {2: 25400.0, 3: 10000.0}.get(tag.value if tag is not None and isinstance(tag.value, int) else 1)
     lengths = _resolution(tif)
     if unit is None or not _meaningful(lengths, unit):
         return {}, "um"

@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from morula.core.array import ArraySource, ArrayTarget
 from morula.core.axes import Axes
 from morula.core.file_errors import unreadable_file
+from morula.core.location import check_links, leaves_container
 from morula.core.outputs import MARKER
 from morula.core.region import blocks
 from morula.io.blocks import block_shape, chunk_shape
@@ -33,8 +34,8 @@ from morula.io.formats.base import (
     pick_level,
     without_warnings,
 )
+from morula.io.formats.chunks import check_zarr_chunks
 from morula.io.formats.hdf5 import stated_axes, stated_size
-from morula.io.formats.zarr_chunks import check_chunks
 from morula.io.lazy import LazyArray, Opened
 from morula.io.metadata import ignore_field
 
@@ -44,11 +45,12 @@ if TYPE_CHECKING:
 
 class ZarrArray(LazyArray):
     """A Zarr array that is opened for reading only. Damaged chunks are errors; for missing ones see
-    `morula.io.formats.zarr_chunks`."""
+    `morula.io.formats.chunks`."""
 
     path: Path
 
     def __init__(self, path: Path) -> None:
+        check_links(path)
         found = open_array(path)
         super().__init__(found.shape, found.dtype, path=path, chunks=found.chunks)
         self.attributes = attributes_of(path)
@@ -125,7 +127,11 @@ def nodes_below(path: Path, stop: Callable[[Path], bool] = lambda node: False) -
             found[name] = node
         elif kind == "group" or not name:
             for entry in sorted(os.scandir(node), key=lambda e: e.name):
-                if entry.is_dir() and not entry.name.startswith("."):
+                if not entry.is_dir() or entry.name.startswith("."):
+                    continue
+                if leaves_container(Path(entry.path)):
+                    ignore_field("link", entry.path, "leads out of the image")
+                else:
                     visit(Path(entry.path), f"{name}/{entry.name}" if name else entry.name)
 
     visit(path, "")
@@ -136,7 +142,7 @@ def read_array(path: Path, request: Request) -> FileContent:
     """One Zarr array with what it states of itself."""
     data = ZarrArray(path)
     check_is_image(path, data.shape, data.dtype)
-    check_chunks(path, open_array(path), request)
+    check_zarr_chunks(path, open_array(path), request)
     stated = data.attributes if not data.names else {**data.attributes, "DIMENSION_LABELS": [name or "?" for name in data.names]}
     axes = stated_axes(stated, data.ndim) or Axes.guess(data.shape)
     return FileContent(data, axes, stated_size(data.attributes, axes))
@@ -150,7 +156,11 @@ def create_array(
         {"dimension_names": list(axes.lower())} if version == 3 else {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
     )
     import zarr
+    from numcodecs import Zstd
+    from zarr.codecs import ZstdCodec
 
+    # the checksum in each frame makes a changed bit an error; every reader of Zstandard compares it
+    compressor = ZstdCodec(level=0, checksum=True) if version == 3 else Zstd(level=0, checksum=True)
     with without_warnings():
         return zarr.create_array(
             str(path),
@@ -158,6 +168,7 @@ def create_array(
             dtype=np.dtype(dtype),
             chunks=chunk_shape(shape, axes),
             zarr_format=version,  # type: ignore[arg-type]
+            compressors=compressor,
             attributes=dict(attributes or {}),
             overwrite=True,
             config={"write_empty_chunks": True},  # so that a chunk that is missing later was lost

@@ -1,0 +1,176 @@
+"""Chunks that a Zarr array or an HDF5 data set declares but does not contain.
+
+Both formats allow writers to leave out chunks that hold only the fill value, and read a missing chunk as that value. A chunk that was
+lost, in a copy that was stopped or on a share that was disconnected, looks the same. A missing chunk therefore counts as empty on
+purpose, except where the array itself shows that it is not:
+
+* another chunk that holds only the fill value is stored, so that the writer does not leave out such chunks;
+* in an image (not in labels), no chunk is stored at all, or a missing chunk is enclosed by stored ones: microscopes and stitching programs
+  leave empty regions at the border of an image, where no picture was taken, never between recorded pixels or planes::
+
+      stored   stored  stored         missing  stored  stored
+      stored  missing  stored         missing  stored  stored
+      stored   stored  stored         missing  stored  stored
+      an error                        padding, a warning
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from morula.core.errors import FileReadError
+from morula.core.remedy import Remedy
+from morula.io.formats.base import READ_AS_ZEROS, Request, reject_missing
+from morula.io.metadata import MetadataWarning, tell
+
+if TYPE_CHECKING:
+    import h5py
+
+_SMALLEST = 4
+"""Chunks that are decoded to see whether the writer stores empty ones: a constant chunk compresses to the smallest file."""
+_MOST = 2**24
+"""Most chunks of an array with missing ones; beyond, the declared shape is taken for damaged."""
+
+Place = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoredChunks:
+    """The chunks of an array: their shape, how many it declares along each axis, the bytes of those that are stored, and their names."""
+
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    sizes: dict[Place, int]
+    name: Callable[[Place], str]
+
+
+def check_zarr_chunks(path: Path, array: Any, request: Request) -> None:
+    """Raise for chunks of a Zarr array that were lost, and warn about chunks that may have been; `request.missing` decides.
+
+    Raises:
+        FileReadError: naming the chunks.
+    """
+    if request.missing == "unchecked" or 0 in array.shape:
+        return
+    shape = array.shards or array.chunks
+    grid = _grid(array.shape, shape)
+    sizes: dict[Place, int] = {}
+    for key, size in _files(path):
+        # the key of a chunk is its place: `c/1/2`, `1/2` or `1.2`
+        place = tuple(map(int, re.findall(r"\d+", key)))
+        if len(place) == len(grid) and all(index < n for index, n in zip(place, grid, strict=True)):
+            sizes[place] = size
+    _check(path, array, array.fill_value, StoredChunks(shape, grid, sizes, array.metadata.encode_chunk_key), request, kind="zarr")
+
+
+def check_hdf5_chunks(path: Path, data: h5py.Dataset, request: Request) -> None:
+    """The same for a data set of an HDF5 file.
+
+    Raises:
+        FileReadError: naming the chunks.
+    """
+    if request.missing == "unchecked" or 0 in data.shape or data.is_virtual:
+        return
+    shape = data.chunks or data.shape
+    grid = _grid(data.shape, shape)
+    count = data.id.get_num_chunks() if data.chunks else int(data.id.get_storage_size() > 0)
+    sizes: dict[Place, int] = {}
+    if count < math.prod(grid) and data.chunks:
+        for index in range(count):
+            found = data.id.get_chunk_info(index)
+            sizes[tuple(offset // n for offset, n in zip(found.chunk_offset, shape, strict=True))] = found.size
+    if count < math.prod(grid):
+        _check(path, data, data.fillvalue, StoredChunks(shape, grid, sizes, str), request, kind="hdf5")
+
+
+def _grid(lengths: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.ceil(n / edge) for n, edge in zip(lengths, chunk, strict=True))
+
+
+def _check(path: Path, array: Any, fill: Any, chunks: StoredChunks, request: Request, *, kind: Literal["zarr", "hdf5"]) -> None:
+    count = math.prod(chunks.grid)
+    if len(chunks.sizes) >= count:
+        return
+    if count > _MOST:
+        raise FileReadError(
+            "image.implausible_size",
+            f"declares {count} chunks (shape {tuple(array.shape)}) but holds {len(chunks.sizes)}",
+            file=path,
+            remedy="The size in its header is damaged: copy it again from its source.",
+        )
+    stored = np.zeros(chunks.grid, bool)
+    for place in chunks.sizes:
+        stored[place] = True
+    missing = np.flatnonzero(~stored)
+    first = [chunks.name(tuple(int(n) for n in np.unravel_index(place, chunks.grid))) for place in missing[:10]]
+    listing = ", ".join(first) + (" ..." if len(missing) > 10 else "")
+    rule = f"{len(missing)} of {count} chunks are missing: {listing}"
+    remedy = Remedy("copy it again from its source", READ_AS_ZEROS)
+    error = (
+        FileReadError("zarr.missing_chunks", rule, file=path, remedy=remedy)
+        if kind == "zarr"
+        else FileReadError("hdf5.missing_chunks", rule, file=path, remedy=remedy)
+    )
+    if request.missing == "zeros" or _are_lost(array, fill, stored, chunks, labels=request.labels):
+        reject_missing(error, request.missing)
+    elif not request.labels:
+        text = f"{rule}; they are read as {fill!r}, as the format defines for empty regions"
+        tell(MetadataWarning(text, code=error.code, file=str(path), field="chunks", value=listing), stacklevel=4)
+
+
+def _files(path: Path) -> Iterator[tuple[str, int]]:
+    """Keys of the files in an array's folder and their sizes, the metadata aside."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if not name.startswith(".") and name != "zarr.json":
+                file = os.path.join(folder, name)
+                yield os.path.relpath(file, path).replace(os.sep, "/"), os.path.getsize(file)
+
+
+def _are_lost(array: Any, fill: Any, stored: np.ndarray, chunks: StoredChunks, *, labels: bool) -> bool:
+    """Whether the array shows that its missing chunks were not left out on purpose."""
+    if not chunks.sizes:
+        return not labels
+    if not labels and _has_gap(stored):
+        return True
+    for place in sorted(chunks.sizes, key=lambda one: chunks.sizes[one])[:_SMALLEST]:
+        box = tuple(slice(index * edge, (index + 1) * edge) for index, edge in zip(place, chunks.shape, strict=True))
+        if (np.asarray(array[box]) == fill).all():
+            return True
+    return False
+
+
+def _has_gap(stored: np.ndarray) -> bool:
+    """Whether missing chunks are enclosed in a plane, or a whole plane is missing between others.
+
+    Examples:
+        >>> grid = np.ones((3, 3), bool)
+        >>> grid[0, 0] = False
+        >>> _has_gap(grid)
+        False
+        >>> grid[1, 1] = False
+        >>> _has_gap(grid)
+        True
+    """
+    from scipy import ndimage  # only files with missing chunks need it
+
+    grid = stored.reshape([n for n in stored.shape if n > 1])
+    n_outer = max(0, grid.ndim - 2)
+    in_plane = np.zeros((3,) * grid.ndim, bool)
+    for axis in range(n_outer, grid.ndim):
+        in_plane[tuple(slice(None) if a == axis else 1 for a in range(grid.ndim))] = True
+    if (ndimage.binary_fill_holes(grid, in_plane) & ~grid).any():
+        return True
+    for axis in range(n_outer):
+        planes = grid.any(axis=tuple(a for a in range(grid.ndim) if a != axis))
+        if (ndimage.binary_fill_holes(planes) & ~planes).any():
+            return True
+    return False
