@@ -123,8 +123,6 @@ def tune_into(
         raise DataError("tune.no_labels", rule, key="images.validate", file=run, remedy=remedy)
     search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
     yield from logged(below("tune", search.run(device=device, memory=memory)), folder)
-    if folder.stale_file.is_file() and folder.report_file.is_file():  # it says so from now on
-        yield FileWritten(write_report(run), Artefact.REPORT, task=("report",), run=str(run))
 
 
 @dataclass(frozen=True)
@@ -212,6 +210,8 @@ class _Search:
         if wanted(model):
             yield from calibrate(self.folder, model, self.sources, self._stored)
         discard(self.folder.path, "tuning/predictions")
+        if self.folder.stale_file.is_file() and self.folder.report_file.is_file():  # it says so from now on
+            yield FileWritten(write_report(self.folder.path), Artefact.REPORT)
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
 
