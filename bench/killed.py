@@ -19,13 +19,13 @@ from pathlib import Path
 JOB = """\
 images:
   train: {raw: data/train/images, labels: data/train/labels}
-  validate: 34%
+  validate: 50%
   test: {raw: data/test/images, labels: data/test/labels}
 method: {kind: channels, channels: [F, C, Db]}
-network: {kind: unet, features: [8, 16]}
-sampling: {patch: [64, 64], batch: 2, patches_per_epoch: 8}
-training: {epochs: 4, precision: fp32, seed: 3, checkpoint_every: 2 steps}
-objects: {refine: [{kind: remove_small, size: 4}]}
+network: {kind: unet, features: [4, 8]}
+sampling: {patch: [32, 32], batch: 2, patches_per_epoch: 4}
+training: {epochs: 3, precision: fp32, seed: 3, checkpoint_every: 1 steps}
+objects: {refine: [{remove_small: 4}]}
 """
 POINTS = 20
 _TIMED = ("logs/log.txt", "events.jsonl", "manifest.jsonl", ".morula.jsonl", "provenance.json")
@@ -42,10 +42,7 @@ def killed(done: Collection[str], options: argparse.Namespace) -> Iterator[tuple
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        made = in_process(lambda: make(place))
-        if made != 0:
-            yield "preparation", "the run could not be made"
-            return
+        make(place)  # in this process, which imports everything that the forked ones need
         for name, cases in wanted.items():
             if not cases:
                 continue
@@ -64,7 +61,7 @@ def make(place: Path) -> None:
     import morula
     from morula.testing.simulate import simulate_data_set
 
-    simulate_data_set(place / "data", n_train=3, n_test=5, shape=(96, 96), n_objects=9, seed=1)
+    simulate_data_set(place / "data", n_train=2, n_test=4, shape=(64, 64), n_objects=6, seed=1)
     (place / "job.yaml").write_text(JOB)
     os.chdir(place)
     for _ in morula.run(place / "job.yaml", output=place / "work" / "run", device="cpu"):

@@ -27,6 +27,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
 
 
+def test_a_state_that_was_loaded_is_stored_in_the_same_bytes(tmp_path: Path) -> None:
+    betas, name = (0.9, 0.99), "".join(["st", "ep"])
+    state = {"step": 3, "groups": [{"betas": betas, name: torch.ones(2)}, {"betas": betas, "step": torch.zeros(2)}]}
+    for folder in ("a", "b"):
+        save_checkpoint(tmp_path / folder, weights(1), state)
+        state = load_state_of(tmp_path / folder)
+    assert (tmp_path / "a" / "state.pt").read_bytes() == (tmp_path / "b" / "state.pt").read_bytes()
+
+
 def test_shared_weights_are_stored(tmp_path: Path) -> None:
     shared = torch.arange(4.0)
     save_checkpoint(tmp_path / "best", {"a": shared, "b": shared[1:]})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,18 @@ def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
+def _rebuilt(value: Any) -> Any:
+    """The same plain values with one object per text and no other shared objects.
+
+    A pickle refers to an object that occurs again, so without this the file of a resumed training would have other bytes.
+    """
+    if isinstance(value, Mapping):
+        return {_rebuilt(key): _rebuilt(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_rebuilt(inner) for inner in value)
+    return sys.intern(value) if type(value) is str else value
+
+
 def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | None = None) -> None:
     """Write (or replace) the checkpoint `folder`.
 
@@ -54,7 +67,7 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | 
         (fresh / WEIGHTS).write_bytes(save(_plain(weights)))
         if state is not None:
             buffer = io.BytesIO()
-            torch.save(state, buffer)  # directly into a file, torch reports a full disk as a RuntimeError without a reason
+            torch.save(_rebuilt(state), buffer)  # directly into a file, torch reports a full disk as a RuntimeError without a reason
             (fresh / STATE).write_bytes(buffer.getvalue())
         flush(fresh)
         record(folder, fresh)

@@ -109,9 +109,10 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
     check_results(folder, [*outputs, *filter(None, channels.values())])
     check_space(folder.path, prediction_bytes(model, opened))
+    yield from check_memory(model, opened, memory)
     batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
     device = model.device(device)
-    memory = memory_of(model, memory, device)
+    memory = batch.agreed("memory", memory_of(model, memory, device))
     yield Started(len(opened), "image")
     # from here on the objects change: what describes those of before must not stay beside them
     discard_results(folder, [file for name, file in targets.items() if name not in batch.begun])
@@ -128,6 +129,18 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     yield from remove_stale(folder, batch.written)
     batch.end()
     yield Finished(time.monotonic() - began)
+
+
+def check_memory(model: Model, opened: Sequence[Opened], memory: str | None) -> Iterator[Event]:
+    """Check that the channels and the decoding of each image fit into the free memory, and warn where they exceed the stated limit.
+
+    Raises:
+        DataError: ``memory.image_too_large``.
+    """
+    for image in opened:
+        limit = memory or model.job.prediction.memory
+        if text := check_decoding(image.raw.spatial_shape, len(model.method.channels), limit, name=image.name):
+            yield Warned("prediction.memory_exceeded", text)
 
 
 def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
@@ -150,9 +163,6 @@ def segment_one(
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
-    limit = memory or model.job.prediction.memory
-    if text := check_decoding(image.spatial_shape, len(model.method.channels), limit, name=source.name):
-        yield Warned("prediction.memory_exceeded", text)
     prediction = yield from model.predict_steps(image, memory=memory, device=device)
     if channels is not None:
         channels.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.models.load import load
 from morula.models.model import Model
 from morula.nn.weights import WEIGHTS
-from morula.workflows.predict import labels_destination, outputs_of, segment_one, sources_of
+from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import provenance_path
@@ -103,7 +103,8 @@ def _segmented(
     _check_results(trained, batch, dict(zip((image.name for image in opened), files, strict=True)), read, overwrite=overwrite)
     check_space(target, prediction_bytes(trained, opened))
     device = trained.device(device)
-    memory = memory_of(trained, memory, device)
+    yield from check_memory(trained, opened, memory)
+    memory = batch.agreed("memory", memory_of(trained, memory, device))
     facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model), "memory": int(memory)}
     facts |= {"reading": asdict(reading), **circumstances(device)}
     yield from notes_of(trained)

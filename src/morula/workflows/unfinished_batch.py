@@ -4,6 +4,7 @@ The record is a hidden file in the folder of the results, ``.morula-unfinished-<
 one is finished. The key is a checksum of everything that decides the results except for the images, so only the same command continues::
 
     {"unfinished": "5f0c...", "outputs": ["a.tif", "b.tif"]}
+    {"settled": {"memory": "8000000000"}}
     {"begin": "a"}
     {"done": "a", "image": [...], "files": {"a.tif": [...]}, "events": [...]}
     {"begin": "b"}
@@ -46,6 +47,7 @@ class UnfinishedBatch:
         begun: names of the images that an interrupted command has begun.
         done: the lines of the images that it has finished.
         written: files of the images so far, also of those that were kept.
+        settled: values that were chosen when the command first began, such as the memory that was free.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class UnfinishedBatch:
     begun: set[str] = field(default_factory=set)
     done: dict[str, dict[str, object]] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
+    settled: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, model: Model, outputs: Sequence[Path], settings: Mapping[str, object]) -> UnfinishedBatch:
@@ -61,11 +64,17 @@ class UnfinishedBatch:
         names = tuple(os.path.relpath(output, folder) for output in outputs)
         batch = cls(folder, _key(model, {**settings, "outputs": names}), names)
         for line in read_lines(batch.file, batch._header) or ():
-            if isinstance(line.get("begin"), str):
+            if isinstance(settled := line.get("settled"), dict):
+                batch.settled.update(settled)
+            elif isinstance(line.get("begin"), str):
                 batch.begun.add(str(line["begin"]))
             elif isinstance(line.get("done"), str):
                 batch.done[str(line["done"])] = line
         return batch
+
+    def agreed(self, name: str, value: str) -> str:
+        """The value that the interrupted command chose, else this one, which is recorded: all images are predicted alike."""
+        return self.settled.setdefault(name, value)
 
     @property
     def file(self) -> Path:
@@ -84,7 +93,8 @@ class UnfinishedBatch:
                 other.unlink(missing_ok=True)
         if not self.begun:
             with atomic(self.file) as part:
-                part.write_text(json.dumps(self._header, ensure_ascii=False) + "\n", encoding="utf-8")
+                lines = (self._header, {"settled": self.settled})
+                part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
     def steps(self, image: Opened, steps: Iterator[Event]) -> Iterator[Event]:
         """The events of one image: those of `steps`, or of its files when an interrupted command has finished it."""
