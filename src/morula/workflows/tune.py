@@ -272,7 +272,7 @@ class _Search:
                 settled, _ = self.model.settled(prediction, image)
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
-            values = _channels_of(file, (len(self.model.method.channels), *self.truths[number].shape))
+            values = _channels_of(file, self.truths[number].shape)
             predictions.append((values, self.model.method.statistics(values)))
         return predictions
 
@@ -354,7 +354,7 @@ class _Search:
 
 
 def _channels_of(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Stored channels, on the disk.
+    """Stored channels of an image of this shape, on the disk; settling may have left some of those of the network.
 
     Raises:
         FileReadError: when the file is damaged.
@@ -363,7 +363,7 @@ def _channels_of(file: Path, shape: tuple[int, ...]) -> np.ndarray:
         values = np.load(file, mmap_mode="c")  # copy on write: compiled kernels take writable arrays
     except (OSError, ValueError, EOFError) as error:
         raise damaged(file, (str(error).splitlines() or [""])[0][:120]) from error
-    if not isinstance(values, np.ndarray) or values.shape != shape:
+    if not isinstance(values, np.ndarray) or values.shape[1:] != shape:
         raise damaged(file, f"it does not hold channels of shape {shape}")
     return values
 
