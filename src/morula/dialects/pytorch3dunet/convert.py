@@ -70,7 +70,7 @@ def convert(job: Job) -> Converted:
         "training": _training(job, loaders.train, trainer, notes),
     }
     _validation_notes(job, loaders, trainer, notes)
-    for problem in training_warnings(job.config):
+    for problem in training_warnings(job.named["model"], job.named["loss"]):
         notes.add(problem.key, f"{problem.rule}; the native job uses the activation that the loss trains.")
     return Converted(document, tuple(notes.lines), job.remarks)
 

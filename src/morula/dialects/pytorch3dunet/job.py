@@ -163,18 +163,28 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
     if purpose == "train" and config.get("trainer") is not None:
         trainer = reader.section(TrainerOptions, config["trainer"], ("trainer",))
     named = {name: found for name, found in _named_sections(reader, config, purpose) if found is not None}
-    if purpose == "train":
-        _schedule(reader, config)
-        reader.problems += [reader.with_line(problem) for problem in training_conflicts(config, loaders)]
-        reader.remarks += [reader.with_line(problem) for problem in training_warnings(config)]
+    predictor = _predictor(reader, config, plain) if purpose == "predict" else PredictorOptions()
     if loaders is not None:
         _transforms(reader, loaders, purpose)
-    predictor = _predictor(reader, config, loaders, plain) if purpose == "predict" else PredictorOptions()
+    if purpose == "train":
+        _schedule(reader, config)
+    _conflicts(reader, {**named, "loaders": loaders, **({"predictor": predictor} if purpose == "predict" else {})})
     if reader.problems:
         raise JobError(_by_line(reader.problems))
     assert plain is not None
     assert loaders is not None
+    assert predictor is not None
     return Job(config, named, loaders, trainer, predictor, plain, tuple(_by_line(reader.remarks)), Path(path))
+
+
+def _conflicts(reader: _Reader, sections: Mapping[str, Section | None]) -> None:
+    """Values of several sections that contradict each other, as far as the sections are right themselves."""
+    model, loss, loaders, predictor = (sections.get(name) for name in ("model", "loss", "loaders", "predictor"))
+    if model is not None and loss is not None:
+        reader.problems += map(reader.with_line, training_conflicts(model, loss, loaders))
+        reader.remarks += map(reader.with_line, training_warnings(model, loss))
+    if model is not None and predictor is not None and loaders is not None:
+        reader.problems += map(reader.with_line, prediction_conflicts(predictor, loaders, model))
 
 
 def _by_line(problems: list[Problem]) -> list[Problem]:
@@ -193,15 +203,11 @@ def _override(config: dict[str, Any], key: str, value: object, reader: _Reader) 
         reader.problems.append(Problem(key, rule, code="job.no_section", remedy="Write the section first."))
 
 
-def _predictor(reader: _Reader, config: Mapping[str, Any], loaders: Section | None, plain: Section | None) -> Section:
-    """The section, the checkpoint, and conflicts with other sections."""
+def _predictor(reader: _Reader, config: Mapping[str, Any], plain: Section | None) -> Section | None:
+    """The section; a checkpoint is needed, too."""
     if plain is not None and plain.model_path is None:
         reader.reject(("model_path",), "is missing", "job.missing_key", "Name the checkpoint to predict with.")
-    options = reader.section(PredictorOptions, config.get("predictor") or {}, ("predictor",))
-    model = config.get("model")
-    if options is not None and loaders is not None and isinstance(model, Mapping):
-        reader.problems += [reader.with_line(problem) for problem in prediction_conflicts(options, loaders, model)]
-    return options or PredictorOptions()
+    return reader.section(PredictorOptions, config.get("predictor") or {}, ("predictor",))
 
 
 def _named_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> Iterator[tuple[str, Section | None]]:

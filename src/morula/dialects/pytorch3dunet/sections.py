@@ -5,7 +5,7 @@ Needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from morula.core.errors import OptionError, Problem
 from morula.dialects.pytorch3dunet.keys import Section, section
@@ -76,21 +76,22 @@ PlainOptions = section("plain")
 # --- several sections --------------------------------------------------------------------------------------------------------------------
 
 
-def training_conflicts(config: Mapping[str, object], loaders: Section | None) -> Iterator[Problem]:
+def training_conflicts(model: Section, loss: Section, loaders: Section | None) -> Iterator[Problem]:
     """Values that make a training useless or impossible: a single class, or a 2D network on patches of several planes.
 
     Examples:
-        >>> model = {"out_channels": 1, "final_sigmoid": False}
-        >>> [problem.code for problem in training_conflicts({"model": model, "loss": {"name": "BCEWithLogitsLoss"}}, None)]
+        >>> from morula.dialects.pytorch3dunet.losses import LOSSES
+        >>> from morula.dialects.pytorch3dunet.networks import NETWORKS
+        >>> model = NETWORKS["UNet3D"](name="UNet3D", in_channels=1, out_channels=1, final_sigmoid=False)
+        >>> [problem.code for problem in training_conflicts(model, LOSSES["DiceLoss"](name="DiceLoss"), None)]
         ['model.softmax_of_one_channel']
     """
-    model, loss = _section(config, "model"), _section(config, "loss").get("name")
     # both train without an error, and learn nothing
-    if loss in OF_CLASSES and model.get("out_channels") == 1:
-        rule = f"{loss} compares classes, and a single class is always right"
+    if loss.name in OF_CLASSES and model.out_channels == 1:
+        rule = f"{loss.name} compares classes, and a single class is always right"
         remedy = "Write one output channel per class, the background included."
         yield Problem("model.out_channels", rule, code="model.one_class", value=1, remedy=remedy)
-    elif _softmax(model) and model.get("out_channels") == 1:
+    elif _softmax(model) and model.out_channels == 1:
         rule = "softmax over a single channel is 1 everywhere"
         yield Problem("model.final_sigmoid", rule, code="model.softmax_of_one_channel", value=False, remedy="Write final_sigmoid: true.")
     for name in ("train", "val"):
@@ -99,36 +100,24 @@ def training_conflicts(config: Mapping[str, object], loaders: Section | None) ->
             yield from _planes(model, phase.slice_builder, f"loaders.{name}.slice_builder", halo=False)
 
 
-def training_warnings(config: Mapping[str, object]) -> Iterator[Problem]:
-    """A final activation, which predictions and `eval_metric` use, other than the one that the loss trains.
-
-    Examples:
-        >>> [problem.key for problem in training_warnings({"model": {"out_channels": 3}, "loss": {"name": "CrossEntropyLoss"}})]
-        ['model.final_sigmoid']
-    """
-    model, loss = _section(config, "model"), _section(config, "loss")
-    if not model.get("is_segmentation", True) or model.get("out_channels") == 1:
+def training_warnings(model: Section, loss: Section) -> Iterator[Problem]:
+    """A final activation, which predictions and `eval_metric` use, other than the one that the loss trains."""
+    if not model.is_segmentation or model.out_channels == 1:
         return
-    name, softmax = loss.get("name"), _softmax(model)
-    trains_softmax = name in OF_CLASSES or loss.get("normalization") == "softmax"
-    if (name in OF_CLASSES or name in OF_MASKS) and softmax != trains_softmax:
+    softmax = _softmax(model)
+    trains_softmax = loss.name in OF_CLASSES or getattr(loss, "normalization", "") == "softmax"
+    if loss.name in (*OF_CLASSES, *OF_MASKS) and softmax != trains_softmax:
         own, other = ("softmax", "sigmoid") if trains_softmax else ("sigmoid", "softmax")
-        rule = f"{name} trains the {own} of the outputs, but predictions and eval_metric use the {other}"
+        rule = f"{loss.name} trains the {own} of the outputs, but predictions and eval_metric use the {other}"
         remedy = f"Write final_sigmoid: {str(not trains_softmax).lower()}."
         yield Problem("model.final_sigmoid", rule, code="model.activation_against_loss", value=not softmax, remedy=remedy)
 
 
-def prediction_conflicts(predictor: Section, loaders: Section, model: Mapping[str, object]) -> Iterator[Problem]:
-    """Values of a prediction job that contradict each other.
-
-    Examples:
-        >>> options = PredictorOptions(prediction_channel=2)
-        >>> [problem.key for problem in prediction_conflicts(options, LoadersOptions(), {"out_channels": 2})]
-        ['predictor.prediction_channel']
-    """
-    channels, channel, key = model.get("out_channels"), predictor.prediction_channel, "predictor.prediction_channel"
-    if channel is not None and isinstance(channels, int) and channel >= channels:
-        rule = f"the model has the channels 0 to {channels - 1}"
+def prediction_conflicts(predictor: Section, loaders: Section, model: Section) -> Iterator[Problem]:
+    """Values of a prediction job that contradict each other."""
+    channel, key = predictor.prediction_channel, "predictor.prediction_channel"
+    if channel is not None and channel >= model.out_channels:
+        rule = f"the model has the channels 0 to {model.out_channels - 1}"
         yield Problem(key, rule, code="prediction.no_such_channel", value=channel, remedy="Choose one of them.")
     if channel is not None and predictor.save_segmentation:
         rule = "cannot be combined with save_segmentation, which compares all channels"
@@ -154,20 +143,15 @@ def prediction_conflicts(predictor: Section, loaders: Section, model: Mapping[st
     yield from _planes(model, builder, "loaders.test.slice_builder", halo=True)
 
 
-def _section(config: Mapping[str, object], name: str) -> Mapping[str, object]:
-    section = config.get(name)
-    return section if isinstance(section, Mapping) else {}
+def _softmax(model: Section) -> bool:
+    return bool(model.is_segmentation and not model.final_sigmoid)
 
 
-def _softmax(model: Mapping[str, object]) -> bool:
-    return model.get("is_segmentation", True) is True and model.get("final_sigmoid", True) is False
-
-
-def _planes(model: Mapping[str, object], builder: Section, key: str, *, halo: bool) -> Iterator[Problem]:
+def _planes(model: Section, builder: Section, key: str, *, halo: bool) -> Iterator[Problem]:
     """Patches of several planes for a network of two dimensions."""
     # a halo along z adds planes to a patch of one plane
     margin = builder.halo_shape[0] if halo else 0
-    if str(model.get("name")).endswith("2D") and (builder.patch_shape[0], margin) != (1, 0):
-        rule = f"{model['name']} computes one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")
+    if model.ndim == 2 and (builder.patch_shape[0], margin) != (1, 0):
+        rule = f"{model.name} computes one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")
         remedy = f"Write 1 for z{', and 0 in halo_shape' if halo else ''}, or use a 3D network."
         yield Problem(f"{key}.patch_shape", rule, code="patch.planes_for_2d_network", value=list(builder.patch_shape), remedy=remedy)
