@@ -22,8 +22,8 @@ def made(ndim=2, process=None, **options):
 
 def learned(method, *, steps, ndim=2, separate=False):
     """Losses of the steps, and the objects of the image that was learned by heart, beside the true ones."""
-    shape = (48, 48) if ndim == 2 else (8, 32, 32)
-    picture = simulate(shape=shape, n_objects=6, rng=np.random.default_rng(4), spacing=method.spacing)
+    shape = (48, 48) if ndim == 2 else (6, 24, 24)
+    picture = simulate(shape=shape, n_objects=6 if ndim == 2 else 3, rng=np.random.default_rng(4), spacing=method.spacing)
     labels = picture.labels.astype(np.uint32)
     targets = method.targets(labels)
     image = torch.from_numpy(((picture.image - picture.image.mean()) / picture.image.std()).astype(np.float32))[None, None]
@@ -75,7 +75,7 @@ def test_the_loss_falls_and_objects_come_out(options):
 @pytest.mark.parametrize("options", [{"preset": "affinities"}, {"preset": "embedseg"}, {"channels": ["F", "C", "Db"]}])
 def test_volumes_with_longer_z_are_learned(options):
     method = made(3, **options)
-    losses, objects, labels = learned(method, steps=40, ndim=3)
+    losses, objects, labels = learned(method, steps=30, ndim=3)
     assert losses[-1] < 0.75 * losses[0]
     assert len(objects) > 0
     if options.get("preset") == "embedseg":  # offsets along every axis are learned before bandwidths are wide enough for several objects

@@ -24,7 +24,7 @@ images:
   {value}
 method: {{kind: channels, channels: [F, C]}}
 network: {{kind: unet, features: [8, 16]}}
-sampling: {{patch: [8, 32, 32], batch: 2, patches_per_epoch: 40}}
+sampling: {{patch: [8, 32, 32], batch: 2, patches_per_epoch: 24}}
 augment: none
 training: {{epochs: 5, optimiser: {{kind: adamw, lr: 1e-2}}}}
 """

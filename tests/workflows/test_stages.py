@@ -16,7 +16,7 @@ JOB = """\
 images: {train: {raw: data/train/images}, validate: null}
 method: {kind: wnet3d, smoothing: 1}
 network: {kind: wnet, preset: light, features: [4, 8]}
-sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 20}
+sampling: {patch: [16, 32, 32], batch: 1, patches_per_epoch: 8}
 training: {epochs: 1, optimiser: {kind: adamw, lr: 1e-2}}
 ---
 images:

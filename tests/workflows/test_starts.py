@@ -18,7 +18,7 @@ JOB = """\
 images: {{train: {{raw: data/train/images}}, validate: {validate}}}
 method: wnet3d
 network: {{kind: wnet, preset: light, features: [4, 8]}}
-sampling: {{patch: [16, 32, 32], batch: 1, patches_per_epoch: 6}}
+sampling: {{patch: [16, 32, 32], batch: 1, patches_per_epoch: 3}}
 training: {{epochs: 2, restarts: {starts}, seed: {seed}, optimiser: {{kind: adamw, lr: 5e-3}}}}
 """
 
@@ -67,7 +67,7 @@ def test_restart_with_the_lowest_loss_is_kept(alone: dict[int, Path], data3d: Pa
 def test_stopped_restarts_resume_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, "stopped")
     list(morula.train(path, output=tmp_path / "whole"))
-    asked = iter([False] * 20 + [True] * 50)
+    asked = iter([False] * 10 + [True] * 50)
     list(morula.train(path, output=tmp_path / "run", stop=lambda: next(asked)))
     assert (tmp_path / "run/starts/1/model/model.json").is_file()
     assert not (tmp_path / "run/model").exists()

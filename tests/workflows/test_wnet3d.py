@@ -30,14 +30,16 @@ images:
   test: {{raw: data/test/images, labels: data/test/labels}}
 method: {method}
 network: {{kind: wnet, preset: light, features: [4, 8]}}
-sampling: {{patch: {patch}, batch: 1, patches_per_epoch: 6}}
+sampling: {{patch: {patch}, batch: 1, patches_per_epoch: {patches}}}
 training: {{epochs: 2, optimiser: {{kind: adamw, lr: 5e-3}}}}
 """
 
 
-def written(folder: Path, *, method: str = "wnet3d", patch: str = "[16, 32, 32]", validate: str = "null", name: str = "wnet") -> Path:
+def written(
+    folder: Path, *, method: str = "wnet3d", patch: str = "[16, 32, 32]", patches: int = 6, validate: str = "null", name: str = "wnet"
+) -> Path:
     path = folder / f"{name}.yaml"
-    path.write_text(JOB.format(method=method, patch=patch, validate=validate))
+    path.write_text(JOB.format(method=method, patch=patch, patches=patches, validate=validate))
     return path
 
 
@@ -90,7 +92,7 @@ def test_a_constant_image_trains_and_predicts(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / "data" / split / "images").mkdir(parents=True)
         morula.write(tmp_path / "data" / split / "images/flat.tif", np.full((16, 32, 32), 7, np.uint16))
-    job = written(tmp_path)
+    job = written(tmp_path, patches=3)
     job.write_text(job.read_text().replace(", labels: data/test/labels", ""))
     events = list(morula.run(job, output=tmp_path / "run"))
     losses = [event.figures["loss"] for event in events if isinstance(event, Epoch)]
@@ -99,9 +101,9 @@ def test_a_constant_image_trains_and_predicts(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_weights(data3d: Path, tmp_path: Path) -> None:
-    job = written(data3d.parent, name="again")
+    job = written(data3d.parent, name="again", patches=3)
     list(morula.train(job, output=tmp_path / "whole"))
-    asked = iter([False] * 8 + [True] * 9)
+    asked = iter([False] * 4 + [True] * 9)
     list(morula.train(job, output=tmp_path / "stopped", stop=lambda: next(asked)))
     assert not (tmp_path / "stopped/model").exists()
     list(morula.train(job, output=tmp_path / "stopped", resume=True))
@@ -112,27 +114,27 @@ def test_same_seed_same_weights(data3d: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_training_resumes_to_the_same_weights(data3d: Path, tmp_path: Path) -> None:
-    job = written(data3d.parent, name="killed")
-    job.write_text(job.read_text().replace("epochs: 2", "epochs: 3, checkpoint_every: 4 steps"))
+    job = written(data3d.parent, name="killed", patches=3)
+    job.write_text(job.read_text().replace("epochs: 2", "epochs: 3, checkpoint_every: 2 steps"))
     list(morula.train(job, output=tmp_path / "whole"))
     script = (
         "import os, signal, sys, morula\n"
         "from morula.core.events import Progress\n"
         "for event in morula.train(sys.argv[1], output=sys.argv[2]):\n"
-        "    if isinstance(event, Progress) and event.task == ('train',) and event.done == 10:\n"
+        "    if isinstance(event, Progress) and event.task == ('train',) and event.done == 5:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(job), str(tmp_path / "killed")], timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed/model").exists()
     told = [event.message for event in morula.train(job, output=tmp_path / "killed", resume=True) if isinstance(event, Logged)]
-    assert any("resumed after step 8 of 18" in text for text in told)
+    assert any("resumed after step 4 of 9" in text for text in told)
     one, other = ((tmp_path / name / "model/weights.safetensors").read_bytes() for name in ("whole", "killed"))
     assert one == other
 
 
 def test_it_trains_in_2d_too(data2d: Path, tmp_path: Path) -> None:
-    job = written(data2d.parent, patch="[32, 32]", name="flat", method="{kind: wnet3d, classes: 3, reconstruction: bce}")
+    job = written(data2d.parent, patch="[32, 32]", patches=3, name="flat", method="{kind: wnet3d, classes: 3, reconstruction: bce}")
     list(morula.run(job, output=tmp_path / "run"))
     assert morula.load(tmp_path / "run").method.channels == ("class 0", "class 1", "class 2")
 
@@ -257,7 +259,7 @@ def test_tuning_needs_validation_labels(data3d: Path, tmp_path: Path) -> None:
 
 
 def test_best_epoch_is_chosen_by_labels(data3d: Path, tmp_path: Path) -> None:
-    path = written(data3d.parent, name="judged", validate="{raw: data/test/images, labels: data/test/labels}")
+    path = written(data3d.parent, name="judged", patches=3, validate="{raw: data/test/images, labels: data/test/labels}")
     events = list(morula.train(path, output=tmp_path / "run"))
     epochs = [event for event in events if isinstance(event, Epoch)]
     assert all({"dice", "f1@0.5", "score", "validation_loss"} <= set(event.figures) for event in epochs)
