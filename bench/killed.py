@@ -162,8 +162,14 @@ def _without_seconds(table: bytes) -> bytes:
     return b"\n".join(b",".join(row[:column] + row[column + 1 :]) for row in rows)
 
 
-def in_process(work: Callable[[], None], kill_after: float | None = None) -> int:
-    """Run something in a forked process: its exit code, 1 for an error, or the negative number of the signal that ended it."""
+def in_process(work: Callable[[], None], kill_after: float | None = None, meanwhile: Callable[[int], None] | None = None) -> int:
+    """Run something in a forked process: its exit code, 1 for an error, or the negative number of the signal that ended it.
+
+    Args:
+        work: what is run.
+        kill_after: seconds until the process is killed.
+        meanwhile: called with the number of the process while it runs.
+    """
     child = os.fork()
     if not child:
         code = 1
@@ -174,6 +180,8 @@ def in_process(work: Callable[[], None], kill_after: float | None = None) -> int
             print(f"{type(error).__name__}: {error}"[:500], flush=True)
         finally:
             os._exit(code)
+    if meanwhile is not None:
+        meanwhile(child)
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)

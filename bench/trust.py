@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 from bad_inputs import bad_input_section
+from faults import faults
 from figures import Result, figure
 from killed import killed
 
@@ -20,6 +21,7 @@ Section: TypeAlias = Callable[[Collection[str], argparse.Namespace], Iterator[Ca
 
 SECTIONS: dict[str, tuple[str, Section]] = {
     "killed": ("`kill -9` at random points of `train`, `segment`, `predict`, `evaluate`, `tune`; the same command again", killed),
+    "faults": ("a full disk, signals and vanishing images during these commands; the same command again", faults),
     "inputs": (
         "bad images, jobs, models and run folders: each ends in one error with file, rule, remedy",
         bad_input_section,

@@ -125,3 +125,15 @@ def test_an_image_that_does_not_fit_is_rejected_before_its_prediction(project: P
     monkeypatch.setattr("morula.inference.memory.available_memory", lambda *_: 1000)
     with raises("memory.image_too_large"):
         list(predict(project / "run", device="cpu"))
+
+
+def test_an_image_that_vanishes_is_said_to_be_gone(place: RunFolder, project: Path) -> None:
+    events = predict(place.path, device="cpu")
+    for event in events:
+        if isinstance(event, Progress) and event.unit == "image":
+            break
+    (project / "data").rename(project / "gone")
+    with raises("file.vanished", file=str(project / "data/test/images/other.tif")):
+        list(events)
+    (project / "gone").rename(project / "data")
+    list(predict(place.path, device="cpu"))

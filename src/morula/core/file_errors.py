@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from morula.core.errors import FileReadError, MissingFileError
+from morula.core.errors import FileReadError, MissingFileError, MorulaError
 from morula.core.family import did_you_mean
 
 
@@ -19,6 +19,8 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
         >>> print(unreadable_file("a.tif", "it has no pages"))  # doctest: +ELLIPSIS
         'a.tif' cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
     """
+    if isinstance(error, FileNotFoundError) and not isinstance(error, MorulaError):
+        return FileReadError("file.vanished", "is not there any more", file=str(path), remedy="Run the command again when it is there.")
     return FileReadError(
         "file.unreadable",
         f"cannot be read ({_first_line(error)})",
