@@ -16,6 +16,7 @@ from morula.core.manifest import LOCK, MANIFEST, check_recorded, recorded, recor
 from morula.core.outputs import check_writable
 from morula.core.remedy import OTHER_FOLDER, Remedy
 from morula.core.text import unprintable
+from morula.jobs.provenance import checksum
 from morula.jobs.yaml_lines import dump
 
 if TYPE_CHECKING:
@@ -203,10 +204,12 @@ class RunFolder:
         return folder
 
     def write_job(self, job: Job) -> Path:
-        """Write the resolved job."""
+        """Write the resolved job, and its checksum into the record if there is one."""
         document = job.model_dump(mode="json", by_alias=True)
         with atomic(self.job_file) as part:
             part.write_text(dump(document), encoding="utf-8")
+        if self.provenance_file.is_file():
+            self.write_provenance({"job": checksum(self.job_file)})
         return self.job_file
 
     def read_images(self) -> list[dict[str, str | None]]:

@@ -26,6 +26,7 @@ from morula.jobs.tuning import changed
 from morula.methods import METHODS
 from morula.nn.weights import SIDECAR, WEIGHTS
 from morula.report.build import write_report
+from morula.workflows.calibrate import calibrate_into
 from morula.workflows.differences import compare_runs
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
@@ -149,7 +150,7 @@ class _Replayed:
                     yield f"{section} {key} differs from that of the run: {value} then, {after.get(key)} now; results may differ"
 
     def train(self, target: RunFolder, held: ExitStack, *, overwrite: bool, device: str) -> Iterator[Event]:
-        """Train, and tune if the run was tuned."""
+        """Train, and tune or calibrate if the run was."""
         tuned = self.job.objects.tuned
         job = self.job if tuned is None else changed(self.job, tuned.before)
         document = job.model_dump(mode="json", by_alias=True)
@@ -157,6 +158,8 @@ class _Replayed:
         yield from train_into(target, held, document, overrides=chosen, resume=False, overwrite=overwrite, stop=lambda: False)
         if tuned is not None:
             yield from tune_into(target, metric=tuned.metric, thresholds=tuned.thresholds or None, device=device, memory=self.memory)
+        elif job.objects.calibration is not None:
+            yield from calibrate_into(target, device=device, memory=self.memory)
 
     @property
     def memory(self) -> str | None:
