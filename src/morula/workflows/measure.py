@@ -18,7 +18,7 @@ from morula.core.outputs import Destination, check_outputs
 from morula.data.plausibility import background_with_id
 from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import compare_orientations
-from morula.io.lazy import like, without_time
+from morula.io.lazy import like, without_time, without_z
 from morula.io.metadata import collected
 from morula.io.read import label_places, read
 from morula.io.write import check_labels_fit, destination, write
@@ -75,7 +75,7 @@ def measure_file(
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     with collected() as ignored:
-        objects = without_time(reading.open_labels(labels))
+        objects = without_z(without_time(reading.open_labels(labels)))  # a volume of one plane is 2D
         raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
         if intensity is not None:
             compare_orientations(Path(intensity), Path(labels))
