@@ -89,6 +89,15 @@ def test_labels_in_place() -> None:
     assert misplaced_labels([(image, Image(np.zeros((4, 48, 48), int), "ZYX")) for image, _ in volumes]) == []
 
 
+def test_cells_without_background_are_placed_by_their_boundaries() -> None:
+    y, x = np.mgrid[:64, :64]
+    cells = np.argmin([np.hypot(y - a, x - b) for a, b in RNG.uniform(0, 64, (12, 2))], axis=0) + 1
+    edges = (np.diff(cells, axis=0, prepend=cells[:1]) != 0) | (np.diff(cells, axis=1, prepend=cells[:, :1]) != 0)
+    membranes = Image((50 + 100 * edges + RNG.integers(0, 30, cells.shape)).astype(np.uint8), "YX")
+    assert misplaced_labels([(membranes, Image(cells, "YX"))]) == []
+    assert misplaced_labels([(membranes, Image(cells[:, ::-1].copy(), "YX"))])[0].code == "labels.misplaced"
+
+
 def test_background_with_an_id(tmp_path: Path) -> None:
     assert codes(job(tmp_path, labels=lambda seed: discs(seed) + 1)) == ["labels.background_id"]
     cells = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((6, 6), int))  # cells without any background are none

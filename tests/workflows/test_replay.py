@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_difference_of_weights(run2d: Path, tmp_path: Path) -> None:
     assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == pytest.approx(0.5)
     save_file({"a": tensors[name]}, tmp_path / "other")
     assert weight_difference(run2d / WEIGHTS, tmp_path / "other") == np.inf
+
+
+def test_nothing_uses_the_network(run2d: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    list(morula.train(run2d / "job.yaml", output=tmp_path / "run", overrides=["training.epochs=1"]))
+    list(morula.segment(image, model=tmp_path / "run", output=tmp_path / "cells.tif"))
 
 
 SCRIPT = """

@@ -11,6 +11,7 @@ from morula.core.errors import Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
 from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.io.blocks import iterate_blocks
 from morula.jobs.job import Job
 from morula.methods import METHODS
 from morula.methods.semantic_options import Options as Semantic
@@ -55,7 +56,7 @@ def _absent_object_classes(train: Sequence[Opened], job: Job) -> list[Remark]:
     options = job.method.object_classes
     if options is None:
         return []
-    found = {int(value) for image in train if image.classes is not None for value in np.unique(np.asarray(image.classes)).tolist()}
+    found = {value for image in train if image.classes is not None for value in _values_in(image.classes)}
     return _absent([title for number, title in enumerate(options.titles, start=1) if number not in found])
 
 
@@ -117,7 +118,15 @@ class ClassValues:
 def _values(group: Sequence[Opened]) -> Iterator[int]:
     for image in group:
         if image.labels is not None:
-            yield from (value for value in np.unique(np.asarray(image.labels)).tolist() if value != image.unlabelled)
+            yield from (value for value in _values_in(image.labels) if value != image.unlabelled)
+
+
+def _values_in(image: Image) -> set[int]:
+    """All values of a label image; it is read block by block."""
+    found: set[int] = set()
+    for block in iterate_blocks(image.data):
+        found.update(int(value) for value in np.unique(block))
+    return found
 
 
 def _listed(values: Sequence[int]) -> str:
