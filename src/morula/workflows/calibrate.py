@@ -49,7 +49,8 @@ def calibrate_into(folder: RunFolder, *, device: str, memory: str | None) -> Ite
 
 def wanted(model: Model) -> bool:
     """Whether the job has confidences to calibrate."""
-    return model.job.objects.calibrate and model.method.instances and not model.method.restores
+    method, job = model.method, model.job
+    return job.objects.calibrate and job.images.train is not None and method.instances and not method.restores
 
 
 def calibrate(folder: RunFolder, model: Model, sources: Sequence[Source], predicted: Predicted) -> Iterator[Event]:
