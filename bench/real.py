@@ -79,9 +79,28 @@ def measured(name: str, data: Path, options: argparse.Namespace) -> Result:
         "complete": True,
         "figures": [
             *(figure(f"F1@{threshold:g}", "", [value], BARS[name].get(threshold)) for threshold, value in f1.items()),
+            *reliability_of(run, data / name),
             figure("training", "minutes", [minutes], MINUTES[name]),
         ],
     }
+
+
+def reliability_of(run: Path, data: Path) -> Iterator[Any]:
+    """Whether the confidences of the test objects are probabilities, and whether they tell which objects are wrong."""
+    import morula
+    from morula.measurement.calibration import calibration_error, share_of_errors
+    from morula.measurement.csv_table import read_table
+    from morula.metrics.matching import associate
+
+    confidence, right = [], []
+    for truth in sorted((data / "test" / "labels").iterdir()):
+        found = associate(morula.read(truth), morula.read(run / "objects" / truth.name))
+        table = read_table(run / "objects" / f"{truth.stem}.csv")
+        confidence.append(table["confidence"])
+        right.append(np.isin(table["label"], found["predicted_id"][found["tag"] == "TP"]))
+    both = np.concatenate(confidence).astype(np.float64), np.concatenate(right)
+    yield figure("calibration error of the confidences", "", [calibration_error(*both)], 0.05)
+    yield figure("wrong objects among the least confident 20 %", "%", [100 * share_of_errors(*both)], 60)
 
 
 def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) -> tuple[Path, float]:
