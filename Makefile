@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?=
 JOBS ?= 2
+MINUTES ?= 10
 ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/morula/labels/*,src/morula/representations/*,src/morula/decoders/*,src/morula/measurement/*,src/morula/metrics/*
 
-.PHONY: help setup fix check test docs demo bench bench-labels constraints clean
+.PHONY: help setup fix check test docs demo bench bench-labels fuzz constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -51,6 +52,9 @@ bench: setup ## measure the figures of docs/benchmarks
 
 bench-labels: setup ## the gain of pretraining with few labels: up to two hours; continues where it stopped
 	$(BIN)/python -m bench labels
+
+fuzz: setup ## fuzz every reader for 10 minutes (nightly); what breaks the rule is written to tests/corpus
+	$(BIN)/python bench/fuzz.py --minutes $(MINUTES)
 
 constraints: ## write the versions installed in .venv into constraints.txt; the line of OpenVINO is kept if it is not installed
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new

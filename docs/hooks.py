@@ -23,6 +23,7 @@ from morula.core import errors, events
 from morula.dialects.biapy.table import documentation
 from morula.dialects.pytorch3dunet.keys import documentation as unet3d_keys
 from morula.jobs.job import Job
+from morula.testing.format_fields import ROWS
 
 WORKER = "https://unpkg.com/iframe-worker/shim"
 """Script that the theme loads from the network so that the search works in pages opened from disk; we ship it."""
@@ -270,6 +271,14 @@ def error_pages() -> Iterator[str]:
         yield f"| `{code}` | `{found.kind if found.kind != 'Problem' else 'JobError'}` | {cells[0] or '…'} | {cells[1]} |"
 
 
+def format_pages() -> Iterator[str]:
+    """One table: format, field, what is read of it."""
+    yield "| format | field | what is read |"
+    yield "|---|---|---|"
+    for row in ROWS:
+        yield f"| {row.format} | {row.field} | {row.gives} |"
+
+
 def event_pages() -> Iterator[str]:
     """One table of events, and one of the kinds of files."""
     yield "\n## Events\n\n| event | fields | meaning |\n|---|---|---|"
@@ -290,5 +299,6 @@ GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "pytorch-3dunet keys": unet3d_keys,
     "errors": error_pages,
     "events": event_pages,
+    "formats": format_pages,
 }
 """What is generated, by the name in the marker."""

@@ -7,10 +7,14 @@ import numpy as np
 import tifffile
 
 from morula.core.events import Warned
+from morula.dialects.convert import convert
 from morula.io.metadata import collected
 from morula.io.pairs import list_images
 from morula.io.read import read
+from morula.io.write import write
+from morula.testing.errors import raises
 from morula.workflows.log import read_events
+from morula.workflows.measure import measure_file
 from morula.workflows.predict import predict
 from morula.workflows.segment import segment
 
@@ -75,3 +79,19 @@ def test_folders_of_zarr_and_n5_are_images(tmp_path):
     for name in ("a.zarr", "b.n5", "c.precomputed", "d.ome.zarr"):
         (tmp_path / name).mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.zarr", "b.n5", "c.precomputed", "d.ome.zarr"]
+
+
+def test_image_whose_label_list_names_nothing_is_not_measured(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 60000, (64, 64)).astype(np.uint16)
+    path = write(tmp_path / "a.ome.zarr", noise, axes="YX")
+    (path / "labels").mkdir()
+    (path / "labels/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"labels": ["gone"]}}}')
+    with raises("measure.grey_image"):
+        list(measure_file(path, tmp_path / "a.csv"))
+
+
+def test_names_of_networks_that_are_no_text(tmp_path):
+    text = "model: {name: {kind: 5}}\ntrainer: {}\nloaders: {}\nloss: {name: [1]}\n"
+    (tmp_path / "job.yaml").write_text(text)
+    with raises("job.unknown_name", key="model.name"):
+        convert(tmp_path / "job.yaml")

@@ -26,7 +26,7 @@ import tifffile
 from morula.io.write import write
 from morula.testing.mutations import flipped_bits, mutated
 
-Kind: TypeAlias = Literal["image", "labels", "folder", "job", "model", "checkpoint", "run"]
+Kind: TypeAlias = Literal["image", "labels", "folder", "job", "model", "checkpoint", "run", "table", "zarr"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +33,7 @@ from morula.models.load import load
 from morula.nn.weights import load_state_dict_file
 from morula.report.build import write_report
 from morula.testing.bad_documents import bad_documents
-from morula.testing.bad_images import BadInput, bad_images
+from morula.testing.bad_images import BadInput, Kind, bad_images
 
 SECONDS = 30.0
 BYTES = 2 << 30
@@ -77,6 +79,15 @@ def use_checkpoint(path: Path) -> None:
         raise
 
 
+def use_zarr(path: Path) -> None:
+    """Read a Zarr array with this file as its metadata."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, path.name)
+        place.mkdir()
+        shutil.copyfile(path, place / "zarr.json")
+        use_image(place)
+
+
 USES: dict[str, Use] = {
     "image": use_image,
     "labels": use_labels,
@@ -84,8 +95,22 @@ USES: dict[str, Use] = {
     "model": load,
     "checkpoint": use_checkpoint,
     "run": use_run,
+    "table": read_table,
+    "zarr": use_zarr,
 }
 """What is done with each kind of input."""
+
+
+def kind_of_file(name: str) -> tuple[Kind, ...]:
+    """What a file of this name can be given as.
+
+    Examples:
+        >>> kind_of_file("job.yaml"), kind_of_file("a.tif")
+        (('job',), ('image', 'labels'))
+    """
+    suffix = Path(name).suffix
+    kinds: dict[str, tuple[Kind, ...]] = {".yaml": ("job",), ".pth": ("checkpoint",), ".csv": ("table",), ".json": ("zarr",)}
+    return kinds.get(suffix, ("image", "labels"))
 
 
 @dataclass(frozen=True)

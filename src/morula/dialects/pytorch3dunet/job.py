@@ -87,10 +87,10 @@ class _Reader:
         """The section that the name chooses, where it is a known one."""
         # the original scores with MeanIoU where no metric is named
         name = values.get("name", "MeanIoU" if place == ("eval_metric",) else None)
-        if name in known:
-            return known[str(name)]
+        if isinstance(name, str) and name in known:
+            return known[name]
         rule = "is missing" if name is None else f"{name!r} is unknown"
-        remedy = "" if name is None else known.nearest(name)
+        remedy = "" if name is None else known.nearest(str(name))
         self.reject((*place, "name"), f"{rule}; must be one of {', '.join(known)}", "job.unknown_name", remedy)
         return None
 

@@ -46,8 +46,8 @@ _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
 _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describes a printer, not a microscope
 _BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that offsets of 32 bits reach
-_LARGEST_RATIO = 20_000  # no codec of TIFF packs images better than this, images of one value included
-_SMALL_FILE = 2**16
+_LARGEST_RATIO = 50_000  # no codec of TIFF packs images better than this, images of one value included
+_SMALL_FILE = 2**12
 _MOST_PLANES = 2**22
 FAILURES = (
     *(tifffile.TiffFileError, ElementTree.ParseError, struct.error, OSError, EOFError),
