@@ -136,6 +136,7 @@ class TiffArray(LazyArray):
     def _handle_of(self, tif: tifffile.TiffFile) -> Opened:
         import zarr
 
+        len(tif.pages)  # finds a list of pages that loops, which the next line would follow for ever
         series = tif.series[self.series]
         found = series.levels[self.level]
         if self.missing == "error":
