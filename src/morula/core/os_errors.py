@@ -10,7 +10,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from morula.core.atomic import write_error
-from morula.core.errors import DataError, FileWriteError, MissingFileError, MorulaError
+from morula.core.errors import DataError, FileReadError, FileWriteError, MorulaError
 
 P = ParamSpec("P")
 Item = TypeVar("Item")
@@ -22,7 +22,7 @@ def naming_os_errors() -> Iterator[None]:
 
     Raises:
         DataError: ``memory.exceeded``.
-        MissingFileError: ``file.vanished``.
+        FileReadError: ``file.vanished``.
         FileWriteError: ``file.not_accessible``.
 
     Examples:
@@ -45,7 +45,7 @@ def naming_os_errors() -> Iterator[None]:
         file = None if error.filename is None else os.fsdecode(error.filename)
         if error.errno == errno.ENOENT:
             remedy = "Run the command again when it is there."
-            raise MissingFileError("file.vanished", "is not there any more", file=file, remedy=remedy) from error
+            raise FileReadError("file.vanished", "is not there any more", file=file, remedy=remedy) from error
         known = write_error(error=error, path=file or "")
         rule = known.rule.replace("was not written", "cannot be read or written")
         remedy = known.remedy.replace(" No partial file was left behind.", "")
