@@ -73,7 +73,7 @@ def remedies(tree: ast.AST) -> set[int]:
     return found
 
 
-def test_other_texts_name_options_of_the_commands_that_reach_them() -> None:
+def test_other_texts_name_options_of_their_commands() -> None:
     unknown = []
     for module, tree in modules():
         if module in DEFINE_OPTIONS or "/table/" in module:

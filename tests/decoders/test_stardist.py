@@ -222,7 +222,7 @@ def distances(corners):
 
 @pytest.mark.parametrize("noise", [0.02, 0.2])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
-def test_an_ellipsoid_is_contained_where_no_surface_intersects_it(spacing, noise):
+def test_an_ellipsoid_is_contained_if_no_surface_intersects_it(spacing, noise):
     scores, candidates, values = nuclei(spacing, noise)
     fan, field = fan_of(len(values), spacing), ray_field(values, float(values.max()), 1.0, spacing)
     table, lengths = star_nms.table_for(field.high, fan, spacing, scores.shape), to_3d(spacing, 1.0)

@@ -47,7 +47,7 @@ def test_data_set_behind_a_link_is_not_listed(tmp_path):
     assert path.exists()
 
 
-def test_links_inside_of_an_image_and_to_a_whole_image_are_followed(image):
+def test_links_inside_and_to_an_image_are_followed(image):
     os.rename(image / "0", image / "level")
     (image / "0").symlink_to(image / "level")
     (image.parent / "b.ome.zarr").symlink_to(image)

@@ -33,7 +33,7 @@ def test_known_probabilities_are_found(roundness):
 
 
 @pytest.mark.parametrize("all_right", [True, False])
-def test_the_confidence_stays_below_certainty_when_all_objects_agree(all_right):
+def test_the_confidence_stays_below_certainty(all_right):
     table, _, _ = simulated(100)
     confidence = calibrated(fit_calibration([table], [np.full(100, all_right)]), table)
     assert np.all((confidence > 0) & (confidence < 1))

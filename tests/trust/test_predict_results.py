@@ -119,7 +119,7 @@ def test_a_tuned_run_says_that_its_objects_are_older(project: Path) -> None:
     assert b"out of date" not in folder.report_file.read_bytes()
 
 
-def test_an_image_that_does_not_fit_is_rejected_before_its_prediction(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_does_not_fit_is_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warned = [event.code for event in predict(project / "run", memory="100KB", device="cpu") if isinstance(event, Warned)]
     assert "prediction.memory_exceeded" in warned
     monkeypatch.setattr("morula.inference.memory.available_memory", lambda *_: 1000)
