@@ -113,7 +113,8 @@ def by_signal(number: int) -> Callable[[Path, str, float], str]:
             os.kill(child, number)
 
         code = ended(place, name, again=False, meanwhile=send)
-        return "" if code in (0, 1, 128 + number) else f"ended with code {code}"
+        # the negative number: it came before the command took over what the signal does
+        return "" if code in (0, 1, 128 + number, -number) else f"ended with code {code}"
 
     return fault
 

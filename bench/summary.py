@@ -28,6 +28,7 @@ LINES = (
     ),
     Line("Training step, time / pytorch-3dunet", "unet3d_step", "morula / pytorch-3dunet", "other-programs", False),
     Line("Planned prediction, time / patch by patch", "prediction", "planned / patch by patch", "speed", False),
+    Line("`kill -9` at random points, other results", "trust", "killed, failures", "trust", False),
     Line("Start of the command line (`morula --help`)", "start", "morula --help", "speed", False),
 )
 

@@ -44,6 +44,8 @@ def trust(before: Result | None, options: argparse.Namespace) -> Iterator[Result
 def _result(cases: dict[str, dict[str, str]], *, complete: bool) -> Result:
     figures, rows = [], list[list[Any]]()
     for name, (words, _) in SECTIONS.items():
+        if not cases[name]:
+            continue
         failures = sum(bool(failure) for failure in cases[name].values())
         figures += [figure(f"{name}, cases", "", [len(cases[name])]), figure(f"{name}, failures", "", [failures], 0)]
         rows.append([words, len(cases[name]), failures])

@@ -12,9 +12,11 @@ import pytest
 
 import morula
 from morula.core import outputs
+from morula.core.errors import JobError
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.testing.errors import raises
+from morula.workflows.measure import measure_file
 from morula.workflows.prepare import prepare
 from morula.workflows.segment import segment
 from morula.workflows.train import train
@@ -39,6 +41,33 @@ def test_sizes_beyond_the_images(finished: Path, setting: str, key: str) -> None
     with raises("objects.beyond_images", key=key):
         prepare(load_job(finished / "job.yaml", overrides=[setting]))
     prepare(load_job(finished / "job.yaml", overrides=["objects.refine=[{dilation: 3}, {remove_large: 1000000}]"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ("prediction.memory=lots", "memory.size"),
+        ("objects.tune={thresholds: [2.0]}", "option.range"),
+        ("training.freeze=['*']", "training.all_frozen"),
+        ("training.workers=5000", "workers.too_many"),
+        ("sampling.patch=[100000, 100000]", "patch.beyond_images"),
+        ("network.features=[8, 10000000]", "network.too_large"),
+        ("prediction.backend=openvino", "openvino.missing"),
+    ],
+)
+def test_what_would_fail_later_is_found_before_training(finished: Path, setting: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    with pytest.raises(JobError) as caught:
+        prepare(load_job(finished / "job.yaml", overrides=[setting]))
+    assert code in [problem.code for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(("name", "code"), [("", "measure.no_name"), (f"{'x' * 300}.csv", "file.not_accessible")])
+def test_names_of_tables_that_no_disk_takes(finished: Path, tmp_path: Path, name: str, code: str) -> None:
+    labels = next((finished / "data/test/labels").glob("*.tif"))
+    with raises(code):
+        list(measure_file(labels, tmp_path / name if name else name))
+    assert not list(tmp_path.iterdir())
 
 
 def commands(project: Path) -> dict[str, Callable[[], object]]:
