@@ -8,6 +8,7 @@ with the repair.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -88,11 +89,12 @@ def main() -> None:
     options = parser.parse_args()
     end, number, found = time.monotonic() + 60 * options.minutes, options.seed, list[str]()
     names = sorted(path.name for path in CORPUS.iterdir())
-    while time.monotonic() < end:
-        for name in names:
-            if time.monotonic() < end:
-                found += filter(None, [fuzz(name, number)])
-        number += 1
+    with tempfile.TemporaryDirectory() as here, contextlib.chdir(here):  # nothing may be written into the current folder
+        while time.monotonic() < end:
+            for name in names:
+                if time.monotonic() < end:
+                    found += filter(None, [fuzz(name, number)])
+            number += 1
     print(f"{(number - options.seed) * ROUND} changes of each of {len(names)} files; {len(found)} break the rule: {', '.join(found)}")
     sys.exit(bool(found))
 
