@@ -105,6 +105,12 @@ def test_given_tile():
     assert plan.ramp == (0, 0)
 
 
+def test_tiles_of_one_plane():
+    plan = plan_tiles((5, 40, 40), halo=(0, 4, 4), multiple=(1, 8, 8), memory=10**9, bytes_per_voxel=1, tile=(1, 16, 16), overlap=0.25)
+    assert plan.starts[0] == (0, 1, 2, 3, 4)
+    assert plan.overlap == (0, 4, 4)
+
+
 def test_batches_fill_memory():
     problem = {"halo": (4, 4), "multiple": (8, 8), "bytes_per_voxel": 8.0, "tile": (64, 64)}
     assert [plan_tiles((500, 500), memory=n * 64 * 64 * 8, **problem).batch for n in (1, 3, 99)] == [1, 3, 8]

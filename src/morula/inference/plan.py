@@ -118,7 +118,8 @@ class _Overlap:
     def __call__(self, tile: int) -> int:
         if self.share is None:
             return self.voxels or 0
-        shared = math.ceil(self.share * tile)
+        # tiles of one plane share nothing
+        shared = min(math.ceil(self.share * tile), tile - 1)
         return shared if self.voxels is None else max(0, min(shared, self.voxels, tile - self.step))
 
 
