@@ -60,7 +60,7 @@ def finished(folder: Path) -> list[Warned]:
 def test_binary_masks_cause_a_warning(mine: Path) -> None:
     for file in (mine / "data/train/labels").iterdir():
         replaced(file, (np.asarray(morula.read(file)) > 0).astype(np.uint8))
-    assert [warned.code for warned in finished(mine)] == ["job.doubtful"]
+    assert [warned.code for warned in finished(mine)] == ["labels.mask"]
 
 
 def replaced(path: Path, values: np.ndarray) -> None:

@@ -338,6 +338,7 @@ def free_space(path: Path) -> int | None:
     real = _real(path)
     folder = next(each for each in (real, *real.parents) if each.exists())
     try:
-        return shutil.disk_usage(folder).free
+        usage = shutil.disk_usage(folder)
+        return usage.free if usage.total else None  # /proc and the like have no size
     except OSError:
         return None
