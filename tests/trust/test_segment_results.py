@@ -151,3 +151,10 @@ def test_tables_of_others_stay(finished: Path, tmp_path: Path) -> None:
     with raises("output.not_own"):
         list(measure_file(labels, table, overwrite=True))
     assert table.read_text().endswith("# annotated\n")
+
+
+def test_a_data_set_in_a_file_has_its_table_beside_the_file(images: Path, tmp_path: Path, model: Model) -> None:
+    for _ in range(2):
+        list(segment(images / "a.tif", model=model, output=f"{tmp_path}/x.h5:/cells", overwrite=True, device="cpu"))
+    assert {path.name for path in tmp_path.iterdir()} >= {"x.h5", "x_cells.csv", "before"}
+    assert not (tmp_path / "x.h5:").exists()

@@ -37,7 +37,7 @@ from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, notes_of, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
-from morula.workflows.result_files import class_image_path, raw_labels_path, table_path
+from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale
 from morula.workflows.sources import Opened, open_source
 from morula.workflows.space import prediction_bytes
@@ -201,7 +201,8 @@ def write_more_images(model: Model, objects: Objects, labels_file: Path, image: 
         yield FileWritten(before, Artefact.RAW_LABELS)
     for name, array in objects.intermediates.items():
         if options.intermediates and name != DECODED:
-            file = labels_file.parent / "intermediates" / f"{stem_of(labels_file)}_{name}.tif"
+            place = file_of_results(labels_file)
+            file = place.parent / "intermediates" / f"{stem_of(place)}_{name}.tif"
             file.parent.mkdir(parents=True, exist_ok=True)
             shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
             axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
@@ -229,6 +230,7 @@ def labels_destination(file: Path, *, overwrite: bool) -> Destination:
 
 def _intermediates_of(labels_file: Path) -> list[Path]:
     """Existing inputs of the decoder of an image. Their names depend on the decoder, so files of images with longer names are left out."""
+    labels_file = file_of_results(labels_file)
     stem = stem_of(labels_file)
     others = [stem_of(file) for file in labels_file.parent.glob(f"{glob.escape(stem)}_*") if file.suffix not in (".csv", "")]
     files = sorted((labels_file.parent / "intermediates").glob(f"{glob.escape(stem)}_*.tif"))
@@ -237,7 +239,7 @@ def _intermediates_of(labels_file: Path) -> list[Path]:
 
 def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
     """Write labels with the axes and the voxel size of their image."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    split_location(file)[0].parent.mkdir(parents=True, exist_ok=True)
     write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True, like=image.source)
 
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from morula.core.location import stem_of
+from morula.core.location import split_location, stem_of, suffix_of
+
+
+def file_of_results(labels_file: Path) -> Path:
+    """A name for what is written beside the labels: of a data set in an HDF5 file with the name of the data set.
+
+    Examples:
+        >>> file_of_results(Path("out.h5:/cells")).name, file_of_results(Path("out.tif")).name
+        ('out_cells.h5', 'out.tif')
+    """
+    file, inner = split_location(labels_file)
+    if inner is None or file.suffix.lower() in (".zarr", ".n5"):
+        return labels_file
+    return file.with_name(f"{stem_of(file)}_{inner.replace('/', '_')}{suffix_of(file)}")
 
 
 def raw_labels_path(labels_file: Path) -> Path:
     """Path of the labels before post-processing: a file of the same name in the folder `before`."""
-    return labels_file.parent / "before" / labels_file.name
+    place = file_of_results(labels_file)
+    return place.parent / "before" / place.name
 
 
 def class_image_path(labels_file: Path) -> Path:
@@ -19,7 +33,8 @@ def class_image_path(labels_file: Path) -> Path:
         >>> class_image_path(Path("objects/cells.tif")).as_posix()
         'objects/classes/cells.tif'
     """
-    return labels_file.parent / "classes" / labels_file.name
+    place = file_of_results(labels_file)
+    return place.parent / "classes" / place.name
 
 
 def table_path(labels_file: Path, suffix: str = "") -> Path:
@@ -29,7 +44,8 @@ def table_path(labels_file: Path, suffix: str = "") -> Path:
         >>> table_path(Path("out/cells.ome.zarr")).name, table_path(Path("cells.t1.tif"), "_all").name
         ('cells.csv', 'cells.t1_all.csv')
     """
-    return labels_file.with_name(f"{stem_of(labels_file)}{suffix}.csv")
+    place = file_of_results(labels_file)
+    return place.with_name(f"{stem_of(place)}{suffix}.csv")
 
 
 def provenance_path(labels_file: Path) -> Path:
@@ -39,4 +55,5 @@ def provenance_path(labels_file: Path) -> Path:
         >>> provenance_path(Path("out/cells.ome.zarr")).name
         'cells.provenance.json'
     """
-    return labels_file.with_name(f"{stem_of(labels_file)}.provenance.json")
+    place = file_of_results(labels_file)
+    return place.with_name(f"{stem_of(place)}.provenance.json")

@@ -122,7 +122,8 @@ def _segmented(
 
 def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
     """The label file of each image."""
-    single = len(opened) == 1 and target.suffix != "" and (not target.is_dir() or target.name.endswith(".zarr"))
+    place = split_location(target)[0]  # the target may be a data set in a file
+    single = len(opened) == 1 and place.suffix != "" and (not place.is_dir() or place.name.endswith(".zarr"))
     files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}{_suffix_for(image)}" for image in opened]
     duplicate = next((file for file in files if files.count(file) > 1), None)
     if duplicate is not None:
