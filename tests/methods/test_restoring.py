@@ -272,13 +272,13 @@ def test_worse_images_on_disk_follow_settings_and_images(images):
         return prepare(load_job(job(images, method=settings, network={"features": [4, 8]}))).train
 
     first = prepared()
-    stamps = {path.name: path.stat().st_mtime_ns for path in (images / "worse").iterdir()}
+    stamps = {path.name: path.stat().st_mtime_ns for path in (images / "worse").iterdir() if not path.name.startswith(".")}
     assert sorted(stamps) == ["0.tif", "1.tif", "2.tif", "3.tif", "settings.json"]
     sample = first.sample(0, 0)
     assert sample["image"].shape == sample["targets"].shape == (1, 16, 32)
     assert not np.array_equal(sample["image"], sample["targets"])
     np.testing.assert_array_equal(prepared().sample(0, 0)["image"], sample["image"])
-    assert {path.name: path.stat().st_mtime_ns for path in (images / "worse").iterdir()} == stamps
+    assert {name: (images / "worse" / name).stat().st_mtime_ns for name in stamps} == stamps
     assert not np.array_equal(prepared(noise=0.3).sample(0, 0)["image"], sample["image"])
     prepared()
     morula.write(images / "raw" / "1.tif", np.full((40, 36), 7, np.uint16) + np.eye(40, 36, dtype=np.uint16), axes="YX", overwrite=True)

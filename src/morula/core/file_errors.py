@@ -6,6 +6,7 @@ from pathlib import Path
 
 from morula.core.errors import FileReadError, MissingFileError, MorulaError
 from morula.core.family import did_you_mean
+from morula.core.location import split_location
 
 
 def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
@@ -19,7 +20,9 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
         >>> print(unreadable_file("a.tif", "it has no pages"))  # doctest: +ELLIPSIS
         'a.tif' cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
     """
-    if isinstance(error, FileNotFoundError) and not isinstance(error, MorulaError):
+    # a part that is missing in a file or folder that is there was never written: that is damage
+    gone = isinstance(error, FileNotFoundError) and not split_location(str(path))[0].exists()
+    if gone and not isinstance(error, MorulaError):
         return FileReadError("file.vanished", "is not there any more", file=str(path), remedy="Run the command again when it is there.")
     return FileReadError(
         "file.unreadable",
