@@ -23,6 +23,7 @@ def read_only(monkeypatch, tmp_path):
 
 def test_a_writable_installation_keeps_its_cache(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(compiled_cache.os, "access", lambda path, mode: True)
     use_writable_cache()
     assert VARIABLE not in os.environ
 
