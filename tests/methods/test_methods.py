@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from morula.core.errors import DataError, JobError
+from morula.core.errors import JobError
 from morula.core.orientation import Orientation
 from morula.jobs.load import load_job
 from morula.methods import METHODS
@@ -219,7 +219,7 @@ def test_semantic_ignores_a_value_and_names_what_is_no_class() -> None:
     labels = np.array([[0, 1, 2, 255]], np.uint32)
     assert made.targets(labels).weights[:, 0, 3].tolist() == [0, 0, 0]
     assert made.score(labels, np.array([[0, 1, 2, 0]])).sum() == 3
-    with pytest.raises(DataError, match="has the value 9 but there are 3 classes"):
+    with raises("labels.unknown_class", value=9):
         made.targets(labels + (labels == 2) * 7)
 
 

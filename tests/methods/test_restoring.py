@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity as reference_ssim
 
 import morula
-from morula.core.errors import DataError
 from morula.losses.ssim import ssim_sums
 from morula.methods.crappify import Crappify, degraded
 from morula.methods.crappify_options import Options as CrappifyOptions
@@ -250,7 +249,7 @@ def test_masking_from_end_to_end(images):
     model = morula.load(run)
     assert model.method.token == (8, 16)
     assert (run / "report.html").is_file()
-    with pytest.raises(DataError, match="finds no objects"):
+    with raises("model.finds_no_objects"):
         model.segment(raw)
 
 
