@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from morula.cli.app import app
 from morula.core.errors import JobError
 from morula.core.events import FileWritten, Finished, Progress, Warned
+from morula.core.manifest import RESULTS
 from morula.dialects.pytorch3dunet import build_model, original_state_dict
 from morula.dialects.pytorch3dunet.predict import predict3dunet
 from morula.io.write import write
@@ -126,7 +127,7 @@ def test_patches_with_halo(folder):
     assert (result.shape, result.dtype) == ((2, *SHAPE), np.float32)
     np.testing.assert_allclose(result, expected, atol=1e-5)
     assert Path("a.h5").read_bytes() == before
-    assert [path.name for path in Path("out").iterdir()] == ["a_predictions.h5"]
+    assert sorted(path.name for path in Path("out").iterdir()) == [RESULTS, "a_predictions.h5"]
     progress = [event for event in events if isinstance(event, Progress)]
     assert (progress[-1].done, progress[-1].total, progress[-1].note) == (2 * 3 * 3, 2 * 3 * 3, "a.h5")
     assert [event.path for event in events if isinstance(event, FileWritten)] == [Path("out/a_predictions.h5")]
@@ -269,8 +270,11 @@ def test_outputs_are_complete_or_absent(folder):
             break
     events.close()
     assert Path("out/a_predictions.h5").read_bytes() == before
-    assert [path.name for path in Path("out").iterdir()] == ["a_predictions.h5"]
+    assert sorted(path.name for path in Path("out").iterdir()) == [RESULTS, "a_predictions.h5"]
     run(overwrite=True)
+    Path("out/a_predictions.h5").write_bytes(before + b"of another program")
+    with raises("output.not_own", key="loaders.output_dir"):
+        run(overwrite=True)
 
 
 def test_all_problems_with_lines(folder):
@@ -328,7 +332,7 @@ def test_command_line(folder):
     flags += ["--loaders.test.slice_builder.patch_shape", "4", "8", "8", "--loaders.test.slice_builder.stride_shape", "4", "8", "8"]
     result = CliRunner().invoke(app, ["predict3dunet", "--config", job(predictor={"patch_halo": [1, 1, 1]}), *flags])
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in Path("flags").iterdir()) == ["y_predictions.h5", "z_predictions.h5"]
+    assert sorted(path.name for path in Path("flags").iterdir()) == [RESULTS, "y_predictions.h5", "z_predictions.h5"]
     assert "predictor.patch_halo" in result.output
     assert "halo_shape" in result.output
     again = CliRunner().invoke(app, ["predict3dunet", "--config", "test.yml", *flags])

@@ -158,3 +158,25 @@ def test_a_data_set_in_a_file_has_its_table_beside_the_file(images: Path, tmp_pa
         list(segment(images / "a.tif", model=model, output=f"{tmp_path}/x.h5:/cells", overwrite=True, device="cpu"))
     assert {path.name for path in tmp_path.iterdir()} >= {"x.h5", "x_cells.csv", "before"}
     assert not (tmp_path / "x.h5:").exists()
+
+
+def test_of_two_commands_with_one_output_the_second_is_refused(images: Path, tmp_path: Path, model: Model) -> None:
+    output = tmp_path / "out"
+    first = segment(images, model=model, output=output, device="cpu")
+    for event in first:
+        if isinstance(event, Progress) and event.unit == "image":  # the first image is written, two are to come
+            break
+    before = files(output)
+    for second in (
+        segment(images, model=model, output=output, device="cpu"),
+        segment(images / "c.tif", model=model, output=output, overwrite=True, device="cpu"),
+        segment(images, model=model, output=output, memory="4GB", overwrite=True, device="cpu"),
+    ):
+        with raises("output.in_use"):
+            list(second)
+    assert files(output) == before
+    with raises("output.in_use", file=str(output / "c.csv")):
+        list(measure_file(output / "a.tif", output / "c.csv"))
+    list(first)
+    assert {"a.tif", "a_b.tif", "c.tif"} <= set(files(output))
+    assert not list(output.glob(".morula-claim*"))

@@ -31,13 +31,13 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder that exists; its file ``.lock`` is removed at the end.
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold the lock of a folder that exists; its file ``.lock`` (or another `name`) is removed at the end.
 
     Raises:
         FileWriteError: ``run_folder.in_use``, when another process (or another run of this one) holds it.
     """
-    descriptor = _acquired(folder)
+    descriptor = _acquired(folder, name)
     if descriptor is not None:
         _open.add(descriptor)
     owner = os.getpid()
@@ -47,16 +47,34 @@ def locked(folder: Path) -> Iterator[None]:
         if descriptor is not None and os.getpid() == owner:
             _open.discard(descriptor)
             with suppress(OSError):  # removed while it is held: whoever opened it meanwhile notices, see `_acquired`
-                (folder / LOCK).unlink()
+                (folder / name).unlink()
             os.close(descriptor)
             if os.name == "nt":  # an open file cannot be removed there
                 with suppress(OSError):
-                    (folder / LOCK).unlink()
+                    (folder / name).unlink()
 
 
-def _acquired(folder: Path) -> int | None:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file `path`."""
+    for access in (os.O_RDWR, os.O_RDONLY):  # that of another user may only be read
+        try:
+            descriptor = os.open(path, access | getattr(os, "O_NOFOLLOW", 0))
+            break
+        except OSError as error:
+            if not isinstance(error, PermissionError) or access == os.O_RDONLY:
+                return False
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        return error.errno not in _UNSUPPORTED
+    finally:
+        os.close(descriptor)  # and with it the lock
+    return False
+
+
+def _acquired(folder: Path, name: str) -> int | None:
     """The open lock file, `None` where the file system has no locks or the folder is read-only."""
-    path = folder / LOCK
+    path = folder / name
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -84,6 +102,7 @@ def _lock(descriptor: int) -> None:
     if os.name == "nt":
         import msvcrt
 
+        os.lseek(descriptor, 2**30, os.SEEK_SET)  # a locked part of a file cannot be read there; the lock is beyond its end
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     else:
         import fcntl

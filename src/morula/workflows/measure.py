@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from morula.core.claims import claimed
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
 from morula.core.image import Image, spatial_array
@@ -96,7 +97,8 @@ def measure_file(
     if kept is not None:
         check_labels_fit(kept, objects.spatial_shape, key="kept")
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
-    with ExitStack() as records:
+    with claimed(each.path for each in outputs), ExitStack() as records:
+        check_outputs(outputs, overwrite=overwrite)  # again: another process may have been faster
         for folder in {output.parent, Path(kept or output).expanduser().parent}:
             records.enter_context(recording(folder, RESULTS))
         yield from _written(objects, table, output, remove=remove, kept=kept, size=size)

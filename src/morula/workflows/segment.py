@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.atomic import atomic
+from morula.core.claims import claimed
 from morula.core.errors import DataError, FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Progress, Started, Warned, below
 from morula.core.location import split_location, suffix_of
@@ -29,7 +30,7 @@ from morula.nn.weights import WEIGHTS
 from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
-from morula.workflows.result_files import provenance_path
+from morula.workflows.result_files import provenance_path, table_path
 from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
@@ -99,18 +100,26 @@ def _segmented(
     trained = model if isinstance(model, Model) else load(model)
     for image in opened:
         trained.as_image(image.raw)
-    batch = UnfinishedBatch.of(folder, trained, files, {"device": device, "memory": memory, "reading": repr(reading)})
-    _check_results(trained, batch, dict(zip((image.name for image in opened), files, strict=True)), read, overwrite=overwrite)
+    settings = {"device": device, "memory": memory, "reading": repr(reading)}
+    by_name = dict(zip((image.name for image in opened), files, strict=True))
+
+    def checked() -> UnfinishedBatch:
+        batch = UnfinishedBatch.of(folder, trained, files, settings)
+        _check_results(trained, batch, by_name, read, overwrite=overwrite)
+        return batch
+
+    checked()
     check_space(target, prediction_bytes(trained, opened))
     device = trained.device(device)
     yield from check_memory(trained, opened, memory)
-    memory = batch.agreed("memory", memory_of(trained, memory, device))
-    facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model), "memory": int(memory)}
+    facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model)}
     facts |= {"reading": asdict(reading), **circumstances(device)}
     yield from notes_of(trained)
     yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
-    with recording(folder, RESULTS):
+    with claimed([each for file in files for each in (split_location(file)[0], table_path(file))]), recording(folder, RESULTS):
+        batch = checked()  # again: another process may have been faster
+        facts["memory"] = int(memory := batch.agreed("memory", memory_of(trained, memory, device)))
         batch.start()
         for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
             steps = _recorded(segment_one(trained, image, file, device=device, memory=memory), file, checksums(image.files), facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import numpy as np
 from morula.core.allocator import keep_freed_memory
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
+from morula.core.claims import claimed
 from morula.core.errors import FileWriteError, JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
 from morula.core.location import split_location, stem_of
+from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_outputs
 from morula.core.remedy import Remedy
 from morula.dialects.pytorch3dunet.engine import Engine
@@ -56,7 +59,7 @@ def predict3dunet(
     Args:
         config: the YAML file.
         overrides: values by dotted key, such as ``loaders.output_dir``, which replace those of the file.
-        overwrite: replace predictions that exist.
+        overwrite: replace predictions that exist, as far as they are as Morula wrote them.
         memory: limit for planned tiles, for example ``"8GB"``.
 
     Yields:
@@ -76,7 +79,10 @@ def predict3dunet(
     engine = Engine.of(prepared.job, memory=memory)
     yield Started(len(prepared.volumes), "image", f"{len(prepared.volumes)} image(s) on {engine.device}")
     scores = []
-    with keep_freed_memory():
+    with claimed(prepared.outputs), keep_freed_memory(), ExitStack() as records:
+        check_outputs(map(_destination, prepared.outputs), overwrite=overwrite)  # again: another process may have been faster
+        for folder in {output.parent for output in prepared.outputs}:
+            records.enter_context(recording(folder, RESULTS))
         for volume, output in zip(prepared.volumes, prepared.outputs, strict=True):
             score = yield from below(volume.name, _predict_one(engine, prepared.job, volume, output, overwrite=overwrite))
             if score is not None:
@@ -158,13 +164,17 @@ def _own_output(place: Place, places: Sequence[Place]) -> bool:
     return any(isinstance(each, str) and Path(each).parent == Path(place).parent and stem_of(each) == source for each in places)
 
 
+def _destination(output: Path) -> Destination:
+    return Destination(output, str(output), "loaders.output_dir", proven=True)
+
+
 def _conflicts(job: Job, volumes: Sequence[Volume], outputs: Sequence[Path], overwrite: bool) -> Iterator[Problem]:
     """Outputs that exist, that are inputs, or that are the same for two images."""
     key = "loaders.output_dir"
     sources = [*(str(volume.path) for volume in volumes), str(job.plain.model_path), str(job.path)]
     for volume, output in zip(volumes, outputs, strict=True):
         try:
-            check_outputs([Destination(output, str(output), key)], sources, overwrite=overwrite)
+            check_outputs([_destination(output)], sources, overwrite=overwrite)
         except FileWriteError as error:
             rule = f"the prediction of {volume.path} would be written to {output}, which {error.rule}"
             more = ["replace it with --overwrite"] if error.code == "output.exists" else []
