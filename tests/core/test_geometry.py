@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from morula.core import Axes, Image, Orientation, Region, VoxelSize, spacing_of
 from morula.core.axes import canonical
-from morula.core.image import spatial_array
+from morula.core.image_like import spatial_array
 from morula.core.orientation import orientations
 from morula.core.region import blocks
 from morula.testing.errors import raises

@@ -172,7 +172,7 @@ def test_pickers(tmp_path):
 def test_what_cannot_be_written(tmp_path):
     with raises("image.empty"):
         write(tmp_path / "a.tif", np.zeros((0, 4)))
-    with raises("image.unwritable_type"):
+    with raises("image.type"):
         write(tmp_path / "a.tif", np.zeros((4, 4), np.complex64))
     with raises("labels.type"):
         write(tmp_path / "a.tif", np.zeros((4, 4), np.float32), labels=True)

@@ -8,8 +8,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import dask.array
 import numpy as np
 import pytest
+import torch
+import xarray
+import zarr
 
 import morula
 from morula.core.events import Warned
@@ -103,6 +107,45 @@ def test_model_takes_arrays_and_images(run2d: Path, data2d: Path) -> None:
     assert (np.asarray(model.segment(image)) == model.decode(channels).labels).all()
 
 
+def test_results_are_arrays_with_a_voxel_size(run2d: Path, data2d: Path) -> None:
+    model = morula.load(run2d)
+    image = morula.read(data2d / "test/images/nuclei_000.tif")
+    labels = model.segment(image)
+    assert isinstance(labels, np.ndarray)
+    assert (labels.axes, labels.voxel_size) == ("YX", image.voxel_size)
+    assert len(morula.measure(labels)) == labels.max()
+    assert morula.match(labels, labels)[0].f1 == 1
+    array = np.asarray(image)
+    several = model.segment([array, array[:40, :50]], voxel_size=0.3)
+    assert [each.shape for each in several] == [(64, 64), (40, 50)]
+    assert several[1].spacing == (0.3, 0.3)
+
+
+def test_arrays_of_other_libraries_give_the_same_labels(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    model = morula.load(run2d)
+    array = np.asarray(morula.read(data2d / "test/images/nuclei_000.tif"))
+    expected = model.segment(array)
+    stored = zarr.create_array(tmp_path / "a.zarr", shape=array.shape, dtype=array.dtype, chunks=(20, 30))
+    stored[:] = array
+    lazy = dask.array.from_zarr(stored)
+    tensor = torch.from_numpy(array.astype(np.float32))
+    for values in (stored, lazy, tensor, xarray.DataArray(lazy.T, dims=("x", "y")), array[..., None], array[None], array.tolist()):
+        np.testing.assert_array_equal(model.segment(values), expected)
+    np.testing.assert_array_equal(model.segment(array[None, :, None], axes="CYTX"), expected)
+
+
+def test_rgb_pictures_may_have_their_channels_last(run2d: Path) -> None:
+    model = replace(morula.load(run2d), in_channels=3)
+    assert [model.as_image(np.zeros(shape)).axes for shape in ((64, 64, 3), (3, 64, 64), (3, 64, 3))] == ["YXC", "CYX", "CYX"]
+
+
+def test_a_model_describes_itself_in_five_lines(run2d: Path) -> None:
+    lines = repr(morula.load(run2d)).splitlines()
+    assert len(lines) == 5
+    assert lines[0] == f"Model {str(run2d)!r}: channels -> F, C, Db"
+    assert lines[1].split(":")[1].strip() == "2D, axes YX, 1 channel(s)"
+
+
 def test_openvino_equals_torch(run2d: Path, data2d: Path) -> None:
     model = morula.load(run2d)
     image = morula.read(data2d / "test/images/nuclei_000.tif")
@@ -133,6 +176,10 @@ def test_unsuitable_images_are_rejected(run2d: Path) -> None:
         model.segment(morula.Image(np.zeros((4, 32, 32)), "ZYX"))
     with raises("model.image_channels", value=3):
         model.segment(morula.Image(np.zeros((32, 32, 3)), "YXC"))
+    with raises("image.path", value=str(run2d)):
+        model.segment(run2d)
+    with raises("model.image_dimensions", value=(2, 3, 32, 32)):
+        model.segment(np.zeros((2, 3, 32, 32)))
     with raises("image.not_finite"):
         model.segment(np.full((32, 32), np.nan))
 

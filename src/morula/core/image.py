@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from morula.core.axes import Axes, canonical, several_time_points
 from morula.core.errors import DataError
 from morula.core.indexing import split_index
-from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.core.voxel_size import VoxelSize
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
+    from numpy.typing import DTypeLike
 
     from morula.core.array import ArraySource, Index
-
-ImageLike: TypeAlias = "Image | ArrayLike"
-"""What functions on images take: an `Image`, a NumPy array, or anything that converts to one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,31 +139,3 @@ class CanonicalView:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
 
         return np.asarray(self[...], dtype=dtype)
-
-
-def spatial_array(values: ImageLike, voxel_size: VoxelSizeLike = None) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Array and spacing of an image with one channel.
-
-    Args:
-        values: `Image` or array with the axes (Z)YX.
-        voxel_size: overrides the voxel size of the image.
-
-    Returns:
-        The array (Z)YX, and one voxel edge length per axis.
-
-    Raises:
-        DataError: for other than 2 or 3 spatial dimensions, or more than one channel.
-    """
-
-    if isinstance(values, Image):
-        array = values.canonical()
-        if array.shape[0] != 1:
-            raise DataError(
-                "image.channels", f"has {array.shape[0]} channels; one is expected", remedy="Take one of them.", file=values.source
-            )
-        array, voxel_size = array[0], values.voxel_size if voxel_size is None else voxel_size
-    else:
-        array = np.asarray(values)
-    if array.ndim not in (2, 3):
-        raise DataError("image.dimensions", f"has {array.ndim} dimensions; 2 (YX) or 3 (ZYX) are expected", key="shape", value=array.shape)
-    return array, VoxelSize.of(voxel_size, array.ndim).spacing(array.ndim)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
-from morula.core.image import Image
+from morula.core.image_like import ImageLike, image_of
 from morula.core.options import validated
 from morula.core.voxel_size import VoxelSizeLike, spacing_of
 from morula.decoders import DECODERS
@@ -25,7 +25,7 @@ AnyDecoder = Decoder[Any, Any]
 
 
 def decode(
-    prediction: np.ndarray | Image,
+    prediction: ImageLike,
     channels: Channels,
     process: str = "auto",
     options: Mapping[str, object] | None = None,
@@ -45,7 +45,7 @@ def decode(
 
 
 def decode_objects(
-    prediction: np.ndarray | Image,
+    prediction: ImageLike,
     channels: Channels,
     process: str = "auto",
     options: Mapping[str, object] | None = None,
@@ -71,14 +71,11 @@ def decode_objects(
         >>> len(objects), objects.confidence
         (2, array([1., 1.], dtype=float32))
     """
-    if isinstance(prediction, Image):
-        voxel_size = prediction.voxel_size if voxel_size is None else voxel_size
-        prediction = prediction.canonical()
+    image = image_of(prediction, guess=_axes_of_prediction, key="prediction")
+    voxel_size = image.voxel_size if voxel_size is None else voxel_size
     # float32 throughout: kernels are compiled for one type
-    array = np.asarray(prediction, np.float32)
-    if array.ndim not in (3, 4) or array.size == 0:
-        rule = "must have the axes CYX or CZYX, with at least one voxel"
-        raise DataError("prediction.shape", rule, key="prediction", value=array.shape)
+    array = np.asarray(image.canonical(), np.float32)
+    _axes_of_prediction(array.shape)
     representations = build_channels(channels)
     width = sum(representation.width(array.ndim - 1) for representation in representations)
     if len(array) != width:
@@ -94,6 +91,13 @@ def decode_objects(
     rows = channel_slices(representations, width)
     parameters = decoder.fit(ChannelStatistics.of(array, [rows[code].start for code in decoder.counted]))
     return decoder.decode(array, parameters, spacing_of(voxel_size, array.ndim - 1))
+
+
+def _axes_of_prediction(shape: tuple[int, ...]) -> str:
+    if len(shape) not in (3, 4) or 0 in shape:
+        rule = "must have the axes CYX or CZYX, with at least one voxel"
+        raise DataError("prediction.shape", rule, key="prediction", value=shape)
+    return "CZYX" if len(shape) == 4 else "CYX"
 
 
 def build_decoder(

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -15,7 +14,9 @@ from morula.core.array import ArraySource
 from morula.core.atomic import atomic, check_absent
 from morula.core.axes import Axes
 from morula.core.errors import DataError, FileWriteError, MorulaError, OptionError
-from morula.core.image import Image, ImageLike
+from morula.core.image import Image
+from morula.core.image_array import ImageArray
+from morula.core.image_like import ImageLike, image_of
 from morula.core.location import split_location, suffix_of
 from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
@@ -78,7 +79,7 @@ def write(
     if labels and array.dtype.kind == "b":  # a mask is one object; few formats store bool
         array = np.asarray(array).astype(np.uint8)
     kind = format_to_write(file, labels=labels)
-    like = data.source if like is None and isinstance(data, Image) else like
+    like = data.source if like is None and isinstance(data, Image | ImageArray) else like
     target = Target(named, size, labels, _label_name(dataset, labels), like=None if like is None else Path(like))
     output = placed(kind, file, target, name=str(path), overwrite=overwrite)
     place = output.path
@@ -140,8 +141,9 @@ def placed(kind: Format, file: Path, target: Target, *, name: str, overwrite: bo
 
 def files_behind(data: object) -> list[str]:
     """Files that an image or array is read from: those must not be replaced by what is computed from them."""
-    if isinstance(data, Image):
-        return ([] if data.source is None else [data.source]) + files_behind(data.data)
+    if isinstance(data, Image | ImageArray):
+        values = data.data if isinstance(data, Image) else data.view(np.ndarray)
+        return ([] if data.source is None else [data.source]) + files_behind(values)
     if isinstance(data, View):
         return files_behind(data.source)
     if isinstance(data, Hdf5Array):
@@ -155,25 +157,12 @@ def described(data: ImageLike, axes: str | None, voxel_size: VoxelSizeLike) -> t
     """Array, axes and voxel size of the data to write.
 
     Raises:
-        DataError: for an empty array, or axes that do not fit.
-        OptionError: for values that are not numbers.
+        DataError: for an empty array, axes that do not fit, or values that are not numbers.
     """
-    if isinstance(data, Image):
-        axes = data.axes if axes is None else axes
-        voxel_size = data.voxel_size if voxel_size is None else voxel_size
-        array = data.data
-    elif all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
-        array = cast(ArraySource, data)  # it may be larger than memory
-    else:
-        array = np.asarray(data)
-    named = Axes(axes) if axes is not None else Axes.guess(tuple(array.shape))
-    image = Image(array, named)
+    image = image_of(data, axes=axes, voxel_size=voxel_size, key="data")
     if 0 in image.shape:
         raise DataError("image.empty", f"is empty: its shape is {image.shape}", key="data")
-    if image.dtype.kind not in "buif":
-        raise OptionError("image.unwritable_type", f"has values of type {image.dtype}; images hold integers or real numbers", key="data")
-    size = None if voxel_size is None else VoxelSize.of(voxel_size, named.ndim_spatial)
-    return array, named, size
+    return image.data, image.axes, image.voxel_size
 
 
 def _label_name(dataset: str | None, labels: bool) -> str | None:

@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from morula.core.errors import OptionError
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.label_image import as_volume, check_labels, compact_ids, to_3d
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import voxel_counts

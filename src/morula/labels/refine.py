@@ -14,7 +14,7 @@ from pydantic import Field
 
 from morula.core.errors import OptionError
 from morula.core.family import Family, Member
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.label_image import check_labels
 from morula.core.options import validated
 from morula.core.variants import VariantOptions, expand_variant, variant_types

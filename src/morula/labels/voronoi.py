@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from morula.core.errors import DataError, OptionError
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.voxel_size import VoxelSizeLike
 from morula.kernels.geometry import geometry

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.label_image import check_labels, compact_ids
 from morula.core.options import Options, validated
 from morula.core.voxel_size import VoxelSize

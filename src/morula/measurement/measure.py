@@ -13,7 +13,7 @@ from numba import njit
 
 from morula.core.errors import DataError, OptionError
 from morula.core.family import did_you_mean
-from morula.core.image import Image, ImageLike, spatial_array
+from morula.core.image_like import ImageLike, beside, image_of, spatial_array, stated_voxel_size
 from morula.core.label_image import as_volume, check_labels
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.kernels.geometry import Geometry, geometry
@@ -88,8 +88,8 @@ def measured_columns(
         >>> measured_columns(np.array([[0, 7, 7], [0, 7, 0]]))["voxels"]
         array([3])
     """
-    size = _size(labels, voxel_size)
-    array = check_labels(spatial_array(labels)[0])
+    size = stated_voxel_size(labels, key="labels") if voxel_size is None else voxel_size
+    array = check_labels(spatial_array(labels, key="labels")[0])
     size = VoxelSize.of(size, array.ndim)
     indexed, ids = _indexed(array)
     found = geometry(indexed, len(ids) - 1)
@@ -105,10 +105,6 @@ def measured_columns(
     for name, values in _extra(extra, indexed, channels, size, frozenset(columns)).items():
         columns[name] = values
     return columns
-
-
-def _size(labels: ImageLike, voxel_size: VoxelSizeLike) -> VoxelSizeLike:
-    return labels.voxel_size if voxel_size is None and isinstance(labels, Image) else voxel_size
 
 
 def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,9 +177,7 @@ def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np
 
 def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
     """Intensity image as C(Z)YX; float32 where that is exact, as for all 16-bit values, else float64."""
-    values = intensity.canonical() if isinstance(intensity, Image) else np.asarray(intensity)
-    if values.ndim == len(shape):
-        values = values[None]
+    values = image_of(intensity, guess=beside(shape), key="intensity").canonical()
     if values.shape[1:] != shape:
         raise DataError(
             "measure.intensity_shape",

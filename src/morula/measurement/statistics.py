@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.measurement.measure import measured_columns
 from morula.measurement.table import column

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from morula.core.image import ImageLike
+from morula.core.image_like import ImageLike
 from morula.metrics.overlap import label_arrays
 
 FOUND, MISSED, FALSE = (0, 255, 0), (255, 0, 0), (0, 0, 255)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from morula.core.image import ImageLike
+from morula.core.image_like import ImageLike
 from morula.metrics.matching import IOU_RANGE, Scores, match, pool
 from morula.metrics.partition import PartitionAgreement
 

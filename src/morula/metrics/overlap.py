@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from morula.core.errors import DataError, OptionError
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 
 _DENSE_CELLS = 2**20  # 8 MB of int64: a table of this size stays in the cache
 

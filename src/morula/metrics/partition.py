@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from morula.core.image import ImageLike
+from morula.core.image_like import ImageLike
 from morula.metrics.overlap import contingency
 
 

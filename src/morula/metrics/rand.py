@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morula.core.image import ImageLike
+from morula.core.image_like import ImageLike
 from morula.metrics.partition import PartitionAgreement
 
 

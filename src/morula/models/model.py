@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast, overload
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from morula.core.allocator import keep_freed_memory
+from morula.core.axes import Axes
 from morula.core.errors import ModelError, OptionError
 from morula.core.events import Event, Warned
-from morula.core.image import Image, ImageLike
+from morula.core.image import Image
+from morula.core.image_array import ImageArray
+from morula.core.image_like import ImageLike, image_of, is_list_of_images
 from morula.core.orientation import Orientation
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
@@ -33,7 +36,7 @@ from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.methods.base import Method
 from morula.methods.classes import class_columns
-from morula.nn.build import to_channels_last
+from morula.nn.build import kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.network import Network
 from morula.nn.weights import save_weights
@@ -69,25 +72,101 @@ class Model:
         """2 or 3."""
         return self.method.ndim
 
-    def predict(self, image: ImageLike, *, memory: int | str | None = None, device: str = "auto") -> np.ndarray:
+    def __repr__(self) -> str:
+        spatial, options = "ZYX"[-self.ndim :], self.job.sampling.normalise
+        lengths = " x ".join(f"{length:g}" for length in self.voxel_size.spacing(self.ndim))
+        scaled = f"by the {options.kind} of {'each image' if self.normalisation is None else 'the training images'}"
+        weights = sum(values.numel() for values in self.network.parameters())
+        return (
+            f"Model{'' if self.source is None else f' {str(self.source)!r}'}: {self.job.method.kind} -> {', '.join(self.method.channels)}\n"
+            f"  images:     {self.ndim}D, axes {spatial if self.in_channels == 1 else f'C{spatial}'}, {self.in_channels} channel(s)\n"
+            f"  voxel size: {lengths} {self.voxel_size.unit} ({', '.join(spatial.lower())})\n"
+            f"  intensity:  {scaled}\n"
+            f"  network:    {kind_of(self.network.options)}, {weights / 1e6:.2g} million weights"
+        )
+
+    def predict(
+        self,
+        image: ImageLike,
+        *,
+        axes: str | None = None,
+        voxel_size: VoxelSizeLike = None,
+        memory: int | str | None = None,
+        device: str = "auto",
+    ) -> np.ndarray:
         """Predicted channels K(Z)YX float32, named by `method.channels`.
 
         Args:
-            image: an `Image`, or an array (Z)YX, or C(Z)YX where the model has several input channels.
+            image: an `Image`; an array of NumPy, dask, Zarr, HDF5 or PyTorch, (Z)YX, with channels C(Z)YX or (Z)YXC; or an array of xarray,
+                whose dimensions name the axes. Arrays of dask, Zarr and HDF5 are read tile by tile.
+            axes: names of the dimensions of an array, for example ``"ZCYX"``; by default from the image.
+            voxel_size: edge lengths of a voxel; by default from the image.
             memory: bytes (or ``"8GB"``) that tiles may take; half of what is free when left out.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
         Raises:
             ModelError: when the image has other dimensions or channels than the model was trained with.
+            DataError: for a path, a list of images, or values that are no numbers.
         """
-        return drained(self.predict_steps(self.as_image(image), memory=memory, device=device))
+        return drained(self.predict_steps(self.as_image(image, voxel_size, axes=axes), memory=memory, device=device))
 
-    def segment(self, image: ImageLike, *, memory: int | str | None = None, device: str = "auto") -> Image:
-        """Label image (Z)YX of the objects (or the classes) in an image, with its voxel size. Arguments as in `predict`."""
-        image = self.as_image(image)
+    @overload
+    def segment(
+        self,
+        image: Sequence[np.ndarray] | Sequence[Image],
+        *,
+        axes: str | None = ...,
+        voxel_size: VoxelSizeLike = ...,
+        memory: int | str | None = ...,
+        device: str = ...,
+    ) -> list[ImageArray]: ...
+    @overload
+    def segment(
+        self,
+        image: ImageLike,
+        *,
+        axes: str | None = ...,
+        voxel_size: VoxelSizeLike = ...,
+        memory: int | str | None = ...,
+        device: str = ...,
+    ) -> ImageArray: ...
+    def segment(
+        self,
+        image: ImageLike | Sequence[np.ndarray] | Sequence[Image],
+        *,
+        axes: str | None = None,
+        voxel_size: VoxelSizeLike = None,
+        memory: int | str | None = None,
+        device: str = "auto",
+    ) -> ImageArray | list[ImageArray]:
+        """Label image (Z)YX of the objects (or the classes) in an image: a NumPy array that carries the voxel size.
+
+        Args:
+            image: as in `predict`; or a list of images, which may differ in size, for a list of label images.
+            axes: as in `predict`.
+            voxel_size: as in `predict`.
+            memory: as in `predict`.
+            device: as in `predict`.
+
+        Raises:
+            ModelError: as `predict`.
+            DataError: as `predict`.
+
+        Examples:
+            >>> labels = model.segment(image)  # doctest: +SKIP
+            >>> labels.max(), labels.spacing  # doctest: +SKIP
+            (np.uint16(41), (0.5, 0.5))
+        """
+        several = is_list_of_images(image)
+        images = cast("Sequence[ImageLike]", image if several else [image])
+        opened = [self.as_image(each, voxel_size, axes=axes) for each in images]  # all are checked before the first one is segmented
+        labels = [self._segment(each, memory=memory, device=device) for each in opened]
+        return labels if several else labels[0]
+
+    def _segment(self, image: Image, *, memory: int | str | None, device: str) -> ImageArray:
         objects = self.decode(self.predict(image, memory=memory, device=device), image)
         labels = self.measured(objects, image)[0] if self.job.objects.filter else objects.labels
-        return Image(labels, image.axes.spatial_axes, image.voxel_size, image.source)
+        return ImageArray(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
     def decode(self, prediction: np.ndarray, image: Image | None = None, *, tell: Callable[[str], None] = lambda _: None) -> Objects:
         """Objects of predicted channels K(Z)YX, with parameters fitted to the whole prediction.
@@ -136,26 +215,30 @@ class Model:
             table = table.assign(**class_columns(classes, objects.classes, objects.class_confidence, ids))
         return filter_objects(objects.labels, table, options.filter) if options.filter else (objects.labels, table)
 
-    def as_image(self, image: ImageLike, voxel_size: VoxelSizeLike = None) -> Image:
+    def _guess_axes(self, shape: tuple[int, ...]) -> str:
+        """Axes of an array that does not name them: channels are the first axis or, as in RGB pictures, the last one."""
+        spatial = "ZYX"[-self.ndim :]
+        if len(shape) not in (self.ndim, self.ndim + 1):
+            rule = f"the model takes {self.ndim}D images with the axes {spatial}, C{spatial} or {spatial}C"
+            remedy = f"Give an image of these dimensions, or name the axes of the array, for example axes='T{spatial}'."
+            raise ModelError("model.image_dimensions", rule, key="image", value=shape, remedy=remedy)
+        if len(shape) == self.ndim:
+            return spatial
+        last = shape[-1] == self.in_channels and (shape[0] != self.in_channels or Axes.guess(shape).endswith("C"))
+        return f"{spatial}C" if last else f"C{spatial}"
+
+    def as_image(self, image: ImageLike, voxel_size: VoxelSizeLike = None, *, axes: str | None = None) -> Image:
         """An image that this model can take.
+
+        Args:
+            image: see `predict`.
+            voxel_size: overrides that of the image.
+            axes: names of the dimensions; overrides those of the image.
 
         Raises:
             ModelError: for other dimensions or channels than the model was trained with.
         """
-        if not isinstance(image, Image):
-            array = np.asarray(image)
-            spatial = "ZYX"[-self.ndim :]
-            # an array does not name its axes; the number of its dimensions decides whether the first one is the channels
-            axes = spatial if array.ndim == self.ndim else f"C{spatial}"
-            if array.ndim not in (self.ndim, self.ndim + 1):
-                raise ModelError(
-                    "model.image_dimensions",
-                    f"the model takes {self.ndim}D images with the axes {spatial} or C{spatial}",
-                    key="image",
-                    value=array.shape,
-                    remedy="Give an image of these dimensions, or a `morula.Image` that names its axes.",
-                )
-            image = Image(array, axes, None if voxel_size is None else VoxelSize.of(voxel_size, self.ndim))  # type: ignore[arg-type]
+        image = image_of(image, axes=axes, voxel_size=voxel_size, guess=self._guess_axes)
         image = without_z(image) if self.ndim == 2 else image  # Z of length 1 is 2D
         if image.ndim_spatial != self.ndim:
             raise ModelError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from morula.core.errors import OptionError
-from morula.core.image import ImageLike, spatial_array
+from morula.core.image_like import ImageLike, spatial_array
 from morula.core.label_image import check_labels
 from morula.core.options import validated
 from morula.core.voxel_size import VoxelSizeLike

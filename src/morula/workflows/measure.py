@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from morula.core.claims import claimed
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
-from morula.core.image import Image, spatial_array
+from morula.core.image import Image
+from morula.core.image_like import spatial_array
 from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs

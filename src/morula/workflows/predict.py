@@ -14,6 +14,7 @@ import numpy as np
 from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
+from morula.core.image_like import image_of, is_list_of_images
 from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard, discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
@@ -247,11 +248,10 @@ def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  
     """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them; `reading` is for files."""
     if isinstance(images, Image):
         return [Opened(stem_of(split_location(images.source or "image")[0]), images)]
-    if isinstance(images, Sequence) and not isinstance(images, str) and not all(isinstance(one, str | Path) for one in images):
+    if is_list_of_images(images) and not all(isinstance(one, str | Path) for one in images):
         opened = [source for one in images for source in sources_of(one, reading)]
         return [replace(each, name=f"image_{i}") if each.raw.source is None and len(opened) > 1 else each for i, each in enumerate(opened)]
     if isinstance(images, str | Path | Sequence):
         paths = list_images(images)
         return [Opened(name, reading.open(path)) for name, path in zip(names_of(paths), paths, strict=True)]
-    array = np.asarray(images)
-    return [Opened("image", Image(array, "CZYX"[-array.ndim :]))]  # type: ignore[arg-type]
+    return [Opened("image", image_of(images, axes=reading.axes, voxel_size=reading.voxel_size, key="images"))]
