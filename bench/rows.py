@@ -88,7 +88,7 @@ def prediction(before: Result | None, options: argparse.Namespace) -> Iterator[R
 
     from morula.inference.memory import available_memory, measure_bytes_per_voxel
     from morula.inference.plan import plan_tiles
-    from morula.inference.predict import predict_array
+    from morula.inference.predict import TiledNetwork, predict_array
     from morula.nn.build import build_network, to_channels_last
     from morula.nn.fuse import fuse_for_inference
 
@@ -107,7 +107,7 @@ def prediction(before: Result | None, options: argparse.Namespace) -> Iterator[R
             memory=available_memory(),
             bytes_per_voxel=measure_bytes_per_voxel(forward, 1, network.multiple),
         )
-        predict_array(image, forward, plan, channels=1)
+        predict_array(image, TiledNetwork(forward, 1), plan)
         return f"{plan.n_tiles} of {' x '.join(map(str, plan.tile))}"
 
     runs: dict[str, list[float]] = (

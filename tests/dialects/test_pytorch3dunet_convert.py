@@ -11,10 +11,10 @@ from morula.dialects import UNET3D_CHECKPOINT
 from morula.dialects.convert import convert
 from morula.dialects.pytorch3dunet import build_model, original_state_dict
 from morula.dialects.pytorch3dunet.train import train3dunet
+from morula.dialects.verbs import train
 from morula.models.checkpoint_formats import CHECKPOINT_FORMATS
 from morula.testing.errors import raises
 from morula.training.checkpoint import load_weights_of
-from morula.workflows.train import train
 
 RAW = "loaders.*.transformer.raw"
 LABEL = "loaders.*.transformer.label"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from morula.inference.patches import PatchPlan
-from morula.inference.predict import predict_array
+from morula.inference.predict import TiledNetwork, predict_array
 from morula.testing.errors import raises
 
 CASES = [
@@ -44,14 +44,14 @@ def test_last_patch_wins(shape, patch, starts, halo, batch):
     expected = np.full((2, *shape), np.nan)
     for box, answer in answers(image, plan):
         expected[(slice(None), *box)] = answer
-    np.testing.assert_allclose(predict_array(image, forward, plan, channels=2), expected, atol=1e-6)
+    np.testing.assert_allclose(predict_array(image, TiledNetwork(forward, 2), plan), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("shape", "patch", "starts", "halo", "batch"), CASES)
 def test_overlaps_are_blended(shape, patch, starts, halo, batch):
     image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
     plan = PatchPlan(shape, patch, starts, halo, batch)
-    result = predict_array(image, forward, plan, channels=2)
+    result = predict_array(image, TiledNetwork(forward, 2), plan)
     covered = np.zeros(shape, int)
     least, most = np.full((2, *shape), np.inf), np.full((2, *shape), -np.inf)
     for box, answer in answers(image, plan):

@@ -16,7 +16,7 @@ from torch import nn
 from morula.core.events import Progress
 from morula.core.orientation import Orientation, orientations
 from morula.inference.plan import TilePlan, plan_tiles
-from morula.inference.predict import predict, predict_array
+from morula.inference.predict import TiledNetwork, predict, predict_array
 from morula.testing.errors import raises
 
 
@@ -67,7 +67,7 @@ def test_tiled_equals_untiled(shape, channels, overlap):
     plan = plan_tiles(shape, halo=(2,) * n, multiple=(1,) * n, memory=8 * 12**n, bytes_per_voxel=8, overlap=overlap)
     assert plan.n_tiles > 1
     assert plan.exact
-    assert np.abs(predict_array(array, net, plan, channels=2) - untiled(net, array)).max() < 1e-5
+    assert np.abs(predict_array(array, TiledNetwork(net, 2), plan) - untiled(net, array)).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(37, 50), (33, 30, 35)])
@@ -78,12 +78,12 @@ def test_tiles_share_the_pooling_grid(shape, batch):
     whole = plan_tiles(shape, halo=plan.margin, multiple=(2,) * len(shape), memory=10**9, bytes_per_voxel=8)
     assert plan.n_tiles > 1 == whole.n_tiles
     assert plan.exact
-    assert np.abs(predict_array(array, net, plan, channels=1) - predict_array(array, net, whole, channels=1)).max() < 1e-5
+    assert np.abs(predict_array(array, TiledNetwork(net, 1), plan) - predict_array(array, TiledNetwork(net, 1), whole)).max() < 1e-5
 
 
 def test_even_shapes_need_no_padding():
     net, array = Pooling(2).eval(), image((1, 40, 52))
-    assert np.abs(predict_array(array, net, tiled_plan((40, 52), 6, 20, 2), channels=1) - untiled(net, array)).max() < 1e-5
+    assert np.abs(predict_array(array, TiledNetwork(net, 1), tiled_plan((40, 52), 6, 20, 2)) - untiled(net, array)).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2), (1, 1, 1), (2, 5, 3)])
@@ -95,7 +95,7 @@ def test_small_images_are_reflect_padded(shape):
         return x
 
     array = image((1, *shape))
-    assert np.array_equal(predict_array(array, forward, tiled_plan(shape, 2, 16, 4), channels=1), array)
+    assert np.array_equal(predict_array(array, TiledNetwork(forward, 1), tiled_plan(shape, 2, 16, 4)), array)
     pads = [(0, 0), *((0, 16 - n) for n in shape)]
     assert np.array_equal(seen[0][0].numpy(), np.pad(array, pads, mode="reflect"))
 
@@ -103,11 +103,11 @@ def test_small_images_are_reflect_padded(shape):
 def test_blending_is_smooth_and_keeps_constants():
     position = iter(range(100))
     zeros, plan = np.zeros((1, 40, 40), np.float32), tiled_plan((40, 40), 0, 16, overlap=0.5, max_batch=1)
-    result = predict_array(zeros, lambda x: x + next(position), plan, channels=1)
+    result = predict_array(zeros, TiledNetwork(lambda x: x + next(position), 1), plan)
     assert result.min() >= 0
     assert result.max() <= plan.n_tiles - 1
     assert np.abs(np.diff(result, axis=1)).max() < 4 * 0.3
-    ones = predict_array(zeros, torch.ones_like, plan, channels=1)
+    ones = predict_array(zeros, TiledNetwork(torch.ones_like, 1), plan)
     assert np.abs(ones - 1).max() < 1e-6
 
 
@@ -118,17 +118,17 @@ def test_tta_does_not_change_symmetric_networks(spacing):
     plan = plan_tiles(shape, halo=(1,) * len(shape), multiple=(1,) * len(shape), memory=8 * 6 * 8 ** len(shape), bytes_per_voxel=8)
     conv = nn.Conv2d(1, 1, 3, padding=1) if len(shape) == 2 else nn.Conv3d(1, 1, 3, padding=1)
     nn.init.constant_(conv.weight, 0.1)
-    turned = predict_array(array, conv, plan, channels=1, orientations=orientations(spacing))
-    assert np.abs(turned - predict_array(array, conv, plan, channels=1)).max() < 1e-5
+    turned = predict_array(array, TiledNetwork(conv, 1, orientations=orientations(spacing)), plan)
+    assert np.abs(turned - predict_array(array, TiledNetwork(conv, 1), plan)).max() < 1e-5
 
 
 def test_tta_is_invariant_on_non_square_tiles():
     net, array, turns = conv_net(2, out=1), image((1, 24, 40)), orientations((1, 1))
     plan = plan_tiles((24, 40), halo=(2, 2), multiple=(1, 1), memory=8 * 24 * 16, bytes_per_voxel=8)
     assert plan.tile[0] != plan.tile[1]
-    result = predict_array(array, net, plan, channels=1, orientations=turns)
+    result = predict_array(array, TiledNetwork(net, 1, orientations=turns), plan)
     turn = Orientation((1, 0), (True, False))
-    other = predict_array(turn.apply(array), net, tiled_plan((40, 24), 2, 12), channels=1, orientations=turns)
+    other = predict_array(turn.apply(array), TiledNetwork(net, 1, orientations=turns), tiled_plan((40, 24), 2, 12))
     assert np.abs(turn.inverse.apply(other) - result).max() < 1e-5
 
 
@@ -145,9 +145,9 @@ def test_tta_reorients_directional_channels():
 
     array, plan = image((1, 12, 12)), tiled_plan((12, 12), 1, 12)
     options = {"channels": 2, "orientations": orientations((1, 1))}
-    expected = predict_array(array, gradient, plan, channels=2)
-    assert np.abs(predict_array(array, gradient, plan, reorient=reorient, **options) - expected).max() < 1e-5
-    assert np.abs(predict_array(array, gradient, plan, **options) - expected).max() > 0.1
+    expected = predict_array(array, TiledNetwork(gradient, 2), plan)
+    assert np.abs(predict_array(array, TiledNetwork(gradient, reorient=reorient, **options), plan) - expected).max() < 1e-5
+    assert np.abs(predict_array(array, TiledNetwork(gradient, **options), plan) - expected).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["zarr", "hdf5", "memmap"])
@@ -172,7 +172,7 @@ def test_output_on_disk_is_written_once(kind, tmp_path):
             written[box] += 1
             out[box] = values
 
-    events = list(predict(array, net, plan, channels=2, out=Once()))
+    events = list(predict(array, TiledNetwork(net, 2), plan, out=Once()))
     assert (written == 1).all()
     assert events[-1] == Progress(plan.n_tiles, plan.n_tiles, "tile", task=("tiles",))
     assert np.abs(out[...] - untiled(net, np.asarray(array[...]))).max() < 1e-5
@@ -211,7 +211,7 @@ def test_memory_is_independent_of_the_volume(overlap):
     sink = Sink(1, *shape)
     tracemalloc.start()
     try:
-        for _ in predict(Lazy(1, *shape), lambda x: x, plan, channels=1, out=sink):
+        for _ in predict(Lazy(1, *shape), TiledNetwork(lambda x: x, 1), plan, out=sink):
             pass
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -223,7 +223,7 @@ def test_memory_is_independent_of_the_volume(overlap):
 
 def test_closing_keeps_finished_boxes():
     out = np.full((1, 40, 40), np.nan, np.float32)
-    steps = predict(np.ones((1, 40, 40), np.float32), lambda x: x, tiled_plan((40, 40), 0, 10, max_batch=1), channels=1, out=out)
+    steps = predict(np.ones((1, 40, 40), np.float32), TiledNetwork(lambda x: x, 1), tiled_plan((40, 40), 0, 10, max_batch=1), out=out)
     for _, event in zip(range(4), steps, strict=False):
         assert event.total == 16
     steps.close()
@@ -231,7 +231,7 @@ def test_closing_keeps_finished_boxes():
 
 
 def test_grad_mode_of_the_caller_is_kept():
-    for _ in predict(np.ones((1, 20, 20), np.float32), conv_net(2), tiled_plan((20, 20), 2, 10), channels=2):
+    for _ in predict(np.ones((1, 20, 20), np.float32), TiledNetwork(conv_net(2), 2), tiled_plan((20, 20), 2, 10)):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
 
@@ -239,11 +239,11 @@ def test_grad_mode_of_the_caller_is_kept():
 def test_normalise_and_precision():
     array = np.arange(400, dtype=np.uint16).reshape(1, 20, 20)
     plan = tiled_plan((20, 20), 0, 10)
-    result = predict_array(array, lambda x: x, plan, channels=1, normalise=lambda a: a.astype(np.float32) / 400)
+    result = predict_array(array, TiledNetwork(lambda x: x, 1), plan, normalise=lambda a: a.astype(np.float32) / 400)
     assert np.array_equal(result, array.astype(np.float32) / 400)
     net = conv_net(2)
-    exact = predict_array(array, net, plan, channels=2, normalise=lambda a: a.astype(np.float32) / 400)
-    half = predict_array(array, net, plan, channels=2, normalise=lambda a: a.astype(np.float32) / 400, precision="bf16")
+    exact = predict_array(array, TiledNetwork(net, 2), plan, normalise=lambda a: a.astype(np.float32) / 400)
+    half = predict_array(array, TiledNetwork(net, 2, precision="bf16"), plan, normalise=lambda a: a.astype(np.float32) / 400)
     assert half.dtype == np.float32
     assert 0 < np.abs(half - exact).max() < 0.05
 
@@ -251,15 +251,15 @@ def test_normalise_and_precision():
 def test_errors():
     plan, array = tiled_plan((20, 20), 0, 10), np.ones((1, 20, 20), np.float32)
     with raises("tile.other_image", key="source"):
-        predict_array(array[:, :10], torch.sigmoid, plan, channels=1)
+        predict_array(array[:, :10], TiledNetwork(torch.sigmoid, 1), plan)
     with raises("prediction.output_shape", key="out", value=(2, 20, 20)):
-        next(predict(array, torch.sigmoid, plan, channels=1, out=np.zeros((2, 20, 20))))
+        next(predict(array, TiledNetwork(torch.sigmoid, 1), plan, out=np.zeros((2, 20, 20))))
     with raises("prediction.orientations", value=3):
-        next(predict(array, torch.sigmoid, plan, channels=1, orientations=[Orientation.identity(3)]))
+        next(predict(array, TiledNetwork(torch.sigmoid, 1, orientations=[Orientation.identity(3)]), plan))
     with raises("prediction.network_shape", value=(4, 1, 10, 10)):
-        predict_array(array, torch.sigmoid, plan, channels=3)
+        predict_array(array, TiledNetwork(torch.sigmoid, 3), plan)
     array = array.copy()
     array[0, 15, 3] = np.nan
     with raises("image.not_finite") as caught:
-        predict_array(array, torch.sigmoid, plan, channels=1)
+        predict_array(array, TiledNetwork(torch.sigmoid, 1), plan)
     assert "[10:20, 0:10]" in caught.error.rule

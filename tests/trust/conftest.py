@@ -24,7 +24,7 @@ training: {epochs: 1}
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, job.yaml and the finished run `run`."""
-    from morula.workflows.run import run
+    from morula.dialects.verbs import run
 
     folder = tmp_path_factory.mktemp("trust")
     simulate_data_set(folder / "data", n_train=2, n_test=1, shape=(64, 64), n_objects=6, seed=1)

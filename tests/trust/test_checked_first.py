@@ -13,13 +13,13 @@ import pytest
 import morula
 from morula.core import outputs
 from morula.core.errors import JobError
+from morula.dialects.verbs import train
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.testing.errors import raises
 from morula.workflows.measure import measure_file
 from morula.workflows.prepare import prepare
 from morula.workflows.segment import segment
-from morula.workflows.train import train
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -10,15 +10,14 @@ import pytest
 import morula
 from morula.core.errors import MorulaError
 from morula.core.manifest import foreign_entries
+from morula.dialects.verbs import run, train
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.testing.errors import raises
 from morula.workflows.evaluate import evaluate
 from morula.workflows.measure import measure_file
 from morula.workflows.predict import predict
-from morula.workflows.run import run
 from morula.workflows.segment import segment
-from morula.workflows.train import train
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -12,9 +12,9 @@ import pytest
 
 from morula.core.events import Event
 from morula.core.manifest import foreign_entries
+from morula.dialects.verbs import train
 from morula.workflows.predict import predict
 from morula.workflows.segment import segment
-from morula.workflows.train import train
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -10,14 +10,13 @@ import pytest
 
 from morula.core.events import FileWritten, Progress, Warned
 from morula.core.manifest import foreign_entries
+from morula.dialects.verbs import run, train
 from morula.jobs.load import load_job, validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document
 from morula.testing.errors import raises
 from morula.workflows.evaluate import evaluate
 from morula.workflows.predict import predict
-from morula.workflows.run import run
-from morula.workflows.train import train
 from morula.workflows.tune import tune
 
 

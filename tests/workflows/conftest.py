@@ -48,7 +48,7 @@ def data3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run2d(data2d: Path) -> Path:
     """A finished run."""
-    from morula.workflows.run import run
+    from morula.dialects.verbs import run
 
     job = data2d.parent / "job.yaml"
     job.write_text(written())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -31,6 +31,7 @@ from morula.cli.options import (
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
+from morula.workflows.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from morula.io.formats.base import Missing
@@ -125,12 +126,6 @@ def convert(
         cli.check.write_converted(job, text, warnings, output, overwrite=overwrite)
 
 
-def _resume_command(verb: str, job: Path, output: Path | None) -> str:
-    """The command that continues a stopped one; with ``--resume`` if its run folder was created."""
-    created = ((output or workflows.train.default_output(job)) / "job.yaml").is_file()
-    return f"morula {verb} {job}{f' -o {output}' if output else ''}{' --resume' if created else ''}"
-
-
 def _reject_for_pytorch3dunet(job: Path, given: Mapping[str, bool]) -> bool:
     """Whether a job file is one of pytorch-3dunet, which knows fewer options.
 
@@ -141,6 +136,27 @@ def _reject_for_pytorch3dunet(job: Path, given: Mapping[str, bool]) -> bool:
     if foreign:
         reject_options(job, given)
     return foreign
+
+
+def _start(verb: Literal["run", "train"], job: Path, settings: RunSettings, verbosity: Verbosity) -> None:
+    """Run or train a job file of any program, and print the events."""
+    start = dialects.verbs.run_job if verb == "run" else dialects.verbs.train_job
+    # the command is built when it is printed: whether `--resume` works depends on how far the run came
+    with reporting_errors(lambda: _resume_command(verb, job, settings)):
+        rejected = {
+            "--output": settings.output is not None,
+            "--set": bool(settings.overrides),
+            "--resume": settings.resume,
+            "--overwrite": settings.overwrite,
+        }
+        foreign = _reject_for_pytorch3dunet(job, rejected)
+        print_events(run3dunet(job, settings.device) if foreign else start(job, settings), verbosity)
+
+
+def _resume_command(verb: str, job: Path, settings: RunSettings) -> str:
+    """The command that continues a stopped one; with ``--resume`` if its run folder was created."""
+    output = f" -o {settings.output}" if settings.output else ""
+    return f"morula {verb} {job}{output}{' --resume' if settings.folder(job).job_file.is_file() else ''}"
 
 
 @app.command(cls=Command)
@@ -167,16 +183,8 @@ def run(
         return
     if job is None:
         raise typer.BadParameter("give a job file, or --config with a job file of BiaPy")
-    # the command is built when it is printed: whether `--resume` works depends on how far the run came
-    with reporting_errors(lambda: _resume_command("run", job, output)):
-        rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
-        if _reject_for_pytorch3dunet(job, rejected):
-            events = run3dunet(job, device)
-        else:
-            events = dialects.verbs.run(
-                job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device, memory=memory
-            )
-        print_events(events, Verbosity.of(quiet, verbose))
+    settings = RunSettings(output, set_, resume, overwrite, device, memory)
+    _start("run", job, settings, Verbosity.of(quiet, verbose))
 
 
 @app.command(cls=Command)
@@ -191,13 +199,8 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the network of a job into a run folder."""
-    with reporting_errors(lambda: _resume_command("train", job, output)):
-        rejected = {"--output": output is not None, "--set": bool(set_), "--resume": resume, "--overwrite": overwrite}
-        if _reject_for_pytorch3dunet(job, rejected):
-            events = run3dunet(job, device)
-        else:
-            events = dialects.verbs.train(job, output=output, overrides=set_, resume=resume, overwrite=overwrite, device=device)
-        print_events(events, Verbosity.of(quiet, verbose))
+    settings = RunSettings(output, set_, resume, overwrite, device)
+    _start("train", job, settings, Verbosity.of(quiet, verbose))
 
 
 @app.command(cls=Command)

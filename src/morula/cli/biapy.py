@@ -12,6 +12,7 @@ from morula import __version__, dialects
 from morula.cli.command import Command
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.core.events import Event, Warned
+from morula.workflows.run_settings import RunSettings
 
 Config = Annotated[Path, typer.Option("--config", "-config", help="Job file of BiaPy (YAML).", show_default=False)]
 ResultDir = Annotated[Path, typer.Option("--result_dir", "-rdir", help="Folder of all experiments.")]
@@ -65,7 +66,8 @@ def events_of(
     if warning:
         yield Warned("biapy.gpu", warning)
     place = dialects.biapy.experiment.Experiment(result_dir, name, run_id)
-    yield from dialects.biapy.experiment.run_experiment(config, place, device=device, devices=devices, resume=resume, overwrite=overwrite)
+    settings = RunSettings(resume=resume, overwrite=overwrite, device=device)
+    yield from dialects.biapy.experiment.run_experiment(config, place, settings, devices=devices)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from morula.core.events import Artefact, Event, FileWritten, Logged
 from morula.jobs.run_folder import RunFolder
 from morula.testing.simulate import simulate_data_set
 from morula.workflows.run import run
+from morula.workflows.run_settings import RunSettings
 
 JOB = """\
 # Touching simulated nuclei. The network learns foreground, contour and distance to the boundary; a watershed turns these into objects.
@@ -41,7 +42,7 @@ def demo(folder: Path, *, overwrite: bool = False) -> Iterator[Event]:
             part.write_text(JOB, encoding="utf-8")
         yield FileWritten(job, Artefact.JOB)
         with one_thread():
-            yield from run(job, output=folder / "run")
+            yield from run(job, RunSettings(folder / "run"))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from morula import workflows
 from morula.core.errors import OptionError
 from morula.core.events import Event
 from morula.dialects import biapy, program_of
+from morula.workflows.run_settings import RunSettings, never_stop
 
 if TYPE_CHECKING:
     from morula.dialects.converted import Converted
@@ -27,7 +27,7 @@ def run(
     overwrite: bool = False,
     device: str = "auto",
     memory: str | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never_stop,
 ) -> Iterator[Event]:
     """Train the network of a job, predict its test images, score them and write the report.
 
@@ -53,21 +53,23 @@ def run(
         >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
         ...     print(event)
     """
-    # only the job, the folder and `resume` differ between native and foreign jobs
-    start = partial(workflows.run.run, overrides=overrides, overwrite=overwrite, device=device, memory=memory, stop=stop)
-    if not resume and is_prediction(job):
+    yield from run_job(job, RunSettings(output, list(overrides), resume, overwrite, device, memory, stop))
+
+
+def run_job(job: str | Path | Mapping[str, object], settings: RunSettings) -> Iterator[Event]:
+    """The same as `run`, with the settings as one value."""
+    if not settings.resume and is_prediction(job):
         assert not isinstance(job, Mapping)
-        if list(overrides):
+        if settings.overrides:
             raise OptionError("biapy.overrides", "cannot be used with a job that only predicts", key="--set", remedy="Change the job file.")
-        place = output or workflows.train.default_output(job)
-        yield from biapy.predict.predict(job, output=place, overwrite=overwrite, device=device, memory=memory)
+        yield from biapy.predict.predict(job, settings)
         return
     # a run that is resumed has its own native job
-    foreign = None if resume else as_native(job)
+    foreign = None if settings.resume else as_native(job)
     if foreign is None:
-        yield from start(job, output=output, resume=resume)
+        yield from workflows.run.run(job, settings)
     else:
-        yield from foreign.events(start(foreign.job, output=output or workflows.train.default_output(job)))
+        yield from foreign.events(workflows.run.run(foreign.job, replace(settings, output=settings.folder(job).path)))
 
 
 def train(
@@ -79,7 +81,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never_stop,
 ) -> Iterator[Event]:
     """Train the network of a job into a run folder.
 
@@ -109,12 +111,18 @@ def train(
         ...     print(event)
         >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
-    start = partial(workflows.train.train, overrides=overrides, overwrite=overwrite, device=device, stop=stop)
-    foreign = as_native(job) if layers is None and not resume else None
+    yield from train_job(job, RunSettings(output, list(overrides), resume, overwrite, device, stop=stop), layers=layers)
+
+
+def train_job(
+    job: str | Path | Mapping[str, object], settings: RunSettings, *, layers: Mapping[str, object] | None = None
+) -> Iterator[Event]:
+    """The same as `train`, with the settings as one value."""
+    foreign = as_native(job) if layers is None and not settings.resume else None
     if foreign is None:
-        yield from start(job, layers=layers, output=output, resume=resume)
+        yield from workflows.train.train(job, settings, layers=layers)
     else:
-        yield from foreign.events(start(foreign.job, output=output or workflows.train.default_output(job)))
+        yield from foreign.events(workflows.train.train(foreign.job, replace(settings, output=settings.folder(job).path)))
 
 
 def replay(
@@ -149,7 +157,7 @@ def replay(
         rule = "is a run of train3dunet, which is repeated by its own command"
         remedy = f"Run `morula train3dunet --config {job}` with another trainer.checkpoint_dir."
         raise OptionError("replay.pytorch3dunet", rule, key="run", value=str(run), remedy=remedy)
-    yield from workflows.replay.replay(run, output=output, fast=fast, overwrite=overwrite, device=device)
+    yield from workflows.replay.replay(run, RunSettings(output, overwrite=overwrite, device=device), fast=fast)
 
 
 def check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -31,18 +31,62 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
-    source: Array,
-    forward: Forward,
-    plan: Tiles,
-    *,
-    channels: int,
-    normalise: Normalise | None = None,
-    orientations: Sequence[Orientation] = (),
-    reorient: Reorient | None = None,
-    out: Array = None,
-    device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
+def _move(array: torch.Tensor, orientation: Orientation) -> torch.Tensor:
+    return orientation.apply(array)
+
+
+@dataclass(frozen=True)
+class TiledNetwork:
+    """A network as tiles are predicted with it.
+
+    Args:
+        forward: network with its activation, N C (Z)YX float32 to N K (Z)YX of the same spatial shape.
+        channels: K.
+        orientations: flips and rotations by 90 degrees over which the prediction is averaged (test-time augmentation).
+        reorient: applies an orientation to predicted channels N K (Z)YX, called with (tensor, orientation), for channels that contain
+            directions; by default voxels are moved and values stay.
+        device: device of the network.
+        precision: arithmetic of the network (autocast); blending is in float32.
+    """
+
+    forward: Forward
+    channels: int
+    orientations: Sequence[Orientation] = ()
+    reorient: Reorient = _move
+    device: str | torch.device = "cpu"
+    precision: Precision = "fp32"
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """N C (Z)YX float32 to N K (Z)YX float32."""
+        device, dtype = torch.device(self.device), _DTYPES[self.precision]
+        first, *more = self.orientations or (Orientation.identity(batch.ndim - 2),)
+        # entered per batch: between two steps of a generator the mode would stay on in the caller
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            tensor = torch.from_numpy(batch).to(device)
+            total = self._turned(tensor, first)
+            for orientation in more:
+                total = total + self._turned(tensor, orientation)
+            return (total / (1 + len(more))).cpu().numpy()
+
+    def _turned(self, tensor: torch.Tensor, orientation: Orientation) -> torch.Tensor:
+        turned = orientation.apply(tensor)
+        # channels last: convolutions on CPUs and on tensor cores are faster in this order of memory
+        layout = torch.channels_last_3d if turned.ndim == 5 else torch.channels_last
+        result = self.forward(turned.contiguous(memory_format=layout))
+        expected = (len(turned), self.channels, *turned.shape[2:])
+        if tuple(result.shape) != expected:
+            raise ModelError(
+                "prediction.network_shape",
+                f"the output of the network must have the shape {expected} (batch, channels, voxels)",
+                value=tuple(result.shape),
+                remedy="Use the model with the channels for which it was trained.",
+            )
+        # float32 again before the sum over orientations: half precision would round it
+        return self.reorient(result.float(), orientation.inverse)
+
+
+def predict(
+    source: Array, network: TiledNetwork, plan: Tiles, *, normalise: Normalise | None = None, out: Array = None
 ) -> Generator[Progress, None, Array]:
     """Predict an image tile by tile, blend the tiles and write each voxel once.
 
@@ -51,16 +95,10 @@ def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
 
     Args:
         source: C(Z)YX array, may be lazy; only the voxels of tiles are read.
-        forward: network with its activation, N C (Z)YX float32 to N K (Z)YX of the same spatial shape.
+        network: the network, with its device and test-time augmentation.
         plan: from `morula.inference.plan.plan_tiles`, or `morula.inference.patches.PatchPlan`.
-        channels: K.
         normalise: maps a C(Z)YX array as read to float32, voxel by voxel.
-        orientations: flips and rotations by 90 degrees over which the prediction is averaged (test-time augmentation).
-        reorient: applies an orientation to predicted channels N K (Z)YX, called with (tensor, orientation), for channels that contain
-            directions; by default voxels are moved and values stay.
         out: array K(Z)YX that is written by slices, in memory or on disk; a new float32 array when left out.
-        device: device of the network.
-        precision: arithmetic of the network (autocast); blending is in float32.
 
     Yields:
         Progress in tiles.
@@ -81,17 +119,14 @@ def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
             value=tuple(source.shape),
             remedy="Plan tiles for this image.",
         )
-    shape = (channels, *plan.shape)
+    shape = (network.channels, *plan.shape)
     if out is None:
         out = np.empty(shape, np.float32)
     elif tuple(out.shape) != shape:
         raise OptionError("prediction.output_shape", f"must have the shape {shape} of the prediction", key="out", value=tuple(out.shape))
-    averaged = tuple(orientations) or (Orientation.identity(plan.ndim),)
-    if any(orientation.ndim != plan.ndim for orientation in averaged):
-        raise OptionError(
-            "prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=averaged[0].ndim
-        )
-    network = _Network(forward, channels, averaged, reorient or _move, torch.device(device), _DTYPES[precision])
+    other = next((orientation.ndim for orientation in network.orientations if orientation.ndim != plan.ndim), None)
+    if other is not None:
+        raise OptionError("prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=other)
     yield Progress(0, plan.n_tiles, "tile", task=TILES)
     for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network)), 1):
         out[(slice(None), *(slice(a, a + n) for a, n in zip(start, values.shape[1:], strict=True)))] = values
@@ -99,75 +134,23 @@ def predict(  # noqa: PLR0913 - the arguments after `channels` have defaults
     return out
 
 
-class PredictOptions(TypedDict, total=False):
-    """Optional arguments that `predict` and `predict_array` share, see `predict`."""
-
-    normalise: Normalise | None
-    orientations: Sequence[Orientation]
-    reorient: Reorient | None
-    device: str | torch.device
-    precision: Precision
-
-
-def predict_array(source: Array, forward: Forward, plan: Tiles, *, channels: int, **options: Unpack[PredictOptions]) -> np.ndarray:
+def predict_array(source: Array, network: TiledNetwork, plan: Tiles, *, normalise: Normalise | None = None) -> np.ndarray:
     """The prediction of an image as an array K(Z)YX float32; arguments and errors as in `predict`.
 
     Examples:
         >>> from morula.inference.plan import plan_tiles
         >>> image = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
         >>> plan = plan_tiles((3, 4), halo=(0, 0), multiple=(1, 1), memory=10**6, bytes_per_voxel=8)
-        >>> predict_array(image, lambda x: 2 * x, plan, channels=1)[0, 2]
+        >>> predict_array(image, TiledNetwork(lambda x: 2 * x, channels=1), plan)[0, 2]
         array([16., 18., 20., 22.], dtype=float32)
     """
-    out = np.empty((channels, *plan.shape), np.float32)
-    for _ in predict(source, forward, plan, channels=channels, out=out, **options):
+    out = np.empty((network.channels, *plan.shape), np.float32)
+    for _ in predict(source, network, plan, normalise=normalise, out=out):
         pass  # nobody reads the progress of an array that fits into memory
     return out
 
 
-@dataclass(frozen=True)
-class _Network:
-    """The network on its device, averaged over orientations."""
-
-    forward: Forward
-    channels: int
-    orientations: tuple[Orientation, ...]
-    reorient: Reorient
-    device: torch.device
-    dtype: torch.dtype
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """N C (Z)YX float32 to N K (Z)YX float32."""
-        # entered per batch: between two steps of a generator the mode would stay on in the caller
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            tensor = torch.from_numpy(batch).to(self.device)
-            total = self._turned(tensor, self.orientations[0])
-            for orientation in self.orientations[1:]:
-                total = total + self._turned(tensor, orientation)
-            return (total / len(self.orientations)).cpu().numpy()
-
-    def _turned(self, tensor: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-        turned = orientation.apply(tensor)
-        # channels last: convolutions on CPUs and on tensor cores are faster in this order of memory
-        layout = torch.channels_last_3d if turned.ndim == 5 else torch.channels_last
-        result = self.forward(turned.contiguous(memory_format=layout))
-        expected = (len(turned), self.channels, *turned.shape[2:])
-        if tuple(result.shape) != expected:
-            raise ModelError(
-                "prediction.network_shape",
-                f"the output of the network must have the shape {expected} (batch, channels, voxels)",
-                value=tuple(result.shape),
-                remedy="Use the model with the channels for which it was trained.",
-            )
-        # float32 again before the sum over orientations: half precision would round it
-        return self.reorient(result.float(), orientation.inverse)
-
-
-def _move(array: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-    return orientation.apply(array)
-
-
-def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: _Network) -> Iterator[tuple[Index, np.ndarray]]:
+def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: TiledNetwork) -> Iterator[tuple[Index, np.ndarray]]:
     """All predicted tiles, in the order of `tile_order`; while one batch is computed, the next one is read."""
     batches = list(batched(tile_order(plan), plan.batch))
     # reading and decompressing release the GIL, so one thread hides most of the time for input

@@ -27,7 +27,7 @@ from morula.inference.median import median
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.openvino import OpenVino, with_activation
 from morula.inference.plan import TilePlan, plan_tiles
-from morula.inference.predict import Array, predict
+from morula.inference.predict import Array, TiledNetwork, predict
 from morula.io.lazy import without_z
 from morula.jobs.job import Job
 from morula.labels.objects import Objects
@@ -320,18 +320,15 @@ class Model:
                 "slightly near the seams. Give more memory to avoid it.",
             )
         with keep_freed_memory():  # tiles have equal sizes: freed memory is taken again at once, and need not return to the system
-            predicted = yield from predict(
-                image.lazy(),
+            network = TiledNetwork(
                 self.openvino if by_openvino else self.forward,
-                plan,
-                channels=len(self.method.channels),
-                normalise=normalisation.apply,
-                orientations=self.orientations(),
-                reorient=self.method.reorient,
-                out=out,
-                device=device,
-                precision="fp32" if by_openvino else self.job.prediction.precision,
+                len(self.method.channels),
+                self.orientations(),
+                self.method.reorient,
+                device,
+                "fp32" if by_openvino else self.job.prediction.precision,
             )
+            predicted = yield from predict(image.lazy(), network, plan, normalise=normalisation.apply, out=out)
         for filtering in self.job.prediction.median:
             for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
                 predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)

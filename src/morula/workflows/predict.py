@@ -19,7 +19,6 @@ from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard, discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_space
-from morula.core.remark import code_of
 from morula.inference.memory import check_decoding
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
@@ -36,11 +35,11 @@ from morula.models.model import Model
 from morula.report.build import write_report
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
-from morula.workflows.predict_images import memory_of, notes_of, record_prediction, restore_test_images
+from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale
-from morula.workflows.sources import Opened, open_source
+from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch
 
@@ -100,11 +99,7 @@ def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Itera
 
 def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
     began = time.monotonic()
-    images = model.job.images
-    assert images.test is not None  # the caller has checked it
-    yield from notes_of(model)
-    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
-    yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
+    opened = yield from open_test_images(model)
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]

@@ -12,7 +12,7 @@ from morula.core.allocator import keep_freed_memory
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.remark import code_of
 from morula.inference.memory import available_memory
-from morula.inference.predict import predict
+from morula.inference.predict import TiledNetwork, predict
 from morula.io.check import check_image
 from morula.io.write import write
 from morula.jobs.provenance import checksum, checksums, circumstances
@@ -42,14 +42,20 @@ def record_prediction(folder: RunFolder, opened: Sequence[Opened], *, device: st
     folder.write_provenance({**facts, "memory": int(memory), **circumstances(device)}, step="predict")
 
 
-def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
-    """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
-    began = time.monotonic()
+def open_test_images(model: Model) -> Generator[Event, None, Sequence[Opened]]:
+    """Open the test images of the job of a model; yield warnings about the job and the images."""
     images = model.job.images
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
     opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
     yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
+    return opened
+
+
+def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
+    """Restore the test images of a run: images into the folder of the method, scores per image into `scores.csv`."""
+    began = time.monotonic()
+    opened = yield from open_test_images(model)
     yield Started(len(opened), "image")
     device = model.device(device)
     memory = memory_of(model, memory, device)
@@ -105,9 +111,8 @@ def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str,
     network = model.fast_network.to(device)
     plan = model.plan(task.shape[1:], available_memory(memory or model.job.prediction.memory, device), device)
     with keep_freed_memory():  # tiles of one size: freed blocks are used again instead of returned to the system
-        restored: np.ndarray = yield from predict(
-            task, lambda batch: method.restore(network, batch), plan, channels=len(method.channels), device=device
-        )
+        tiled = TiledNetwork(lambda batch: method.restore(network, batch), len(method.channels), device=device)
+        restored: np.ndarray = yield from predict(task, tiled, plan)
     return restored
 
 

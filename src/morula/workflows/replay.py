@@ -31,21 +31,18 @@ from morula.workflows.differences import compare_runs
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
 from morula.workflows.predict import has_truth, predict_into
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.train import train_into
 from morula.workflows.tune import tune_into
 
 
-def replay(
-    run: str | Path, *, output: str | Path | None = None, fast: bool = False, overwrite: bool = False, device: str = "auto"
-) -> Iterator[Event]:
+def replay(run: str | Path, settings: RunSettings, *, fast: bool = False) -> Iterator[Event]:
     """Run the job of a run again in a new folder, and report what differs: weights, objects, tables, scores.
 
     Args:
         run: a run folder whose training has finished. It is only read.
-        output: the new run folder; ``RUN_replay`` by default. It gets the results and ``replay.csv`` with one row per object.
+        settings: the new run folder, ``RUN_replay`` by default, whether an earlier run in it is replaced, and the device.
         fast: take the stored weights, and repeat the prediction and the scores only.
-        overwrite: replace an earlier run in the new folder.
-        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
 
     Yields:
         events; `Finished` is the last, with the numbers of ``objects`` and ``different objects``, of ``files`` and ``different files``,
@@ -55,28 +52,22 @@ def replay(
         DataError: when inputs are missing or changed, or the run has no record.
         ModelError: when the stored weights are not those of the record.
         FileWriteError: when the new folder is not empty.
-
-    Examples:
-        >>> import morula
-        >>> *_, last = morula.replay("runs/nuclei", fast=True)  # doctest: +SKIP
-        >>> last.figures["different objects"]  # doctest: +SKIP
-        0.0
     """
     began = time.monotonic()
     source = RunFolder.existing(run)
-    target = RunFolder(Path(output) if output is not None else source.path.with_name(f"{source.path.name}_replay"))
+    target = RunFolder(Path(settings.output) if settings.output is not None else source.path.with_name(f"{source.path.name}_replay"))
     check_apart([target.path], [source.path])
     made = _Replayed.of(source)
     fast = fast or made.job.images.train is None  # weights of another program: there is no training to repeat
     made.check(fast=fast)
     with ExitStack() as held, _threads(made.threads):
         if fast:
-            held.enter_context(target.new(overwrite=overwrite))
+            held.enter_context(target.new(overwrite=settings.overwrite))
             _copy_model(source, target)
         else:
-            yield from made.train(target, held, overwrite=overwrite, device=device)
+            yield from made.train(target, held, settings)
         yield from logged(below("replay", map(_warned, made.changes())), target)
-        yield from made.predict(target, device=device)
+        yield from made.predict(target, device=settings.device)
         yield from logged(below("replay", compare_runs(source, target, began=began)), target)
 
 
@@ -149,13 +140,13 @@ class _Replayed:
                 if key != "commit" and after.get(key) != value:
                     yield f"{section} {key} differs from that of the run: {value} then, {after.get(key)} now; results may differ"
 
-    def train(self, target: RunFolder, held: ExitStack, *, overwrite: bool, device: str) -> Iterator[Event]:
+    def train(self, target: RunFolder, held: ExitStack, settings: RunSettings) -> Iterator[Event]:
         """Train, and tune or calibrate if the run was."""
         tuned = self.job.objects.tuned
         job = self.job if tuned is None else changed(self.job, tuned.before)
         document = job.model_dump(mode="json", by_alias=True)
-        chosen = [] if device == "auto" else [f"training.device={device}"]
-        yield from train_into(target, held, document, overrides=chosen, resume=False, overwrite=overwrite, stop=lambda: False)
+        device = settings.device
+        yield from train_into(target, held, document, settings)
         if tuned is not None:
             yield from tune_into(target, metric=tuned.metric, thresholds=tuned.thresholds or None, device=device, memory=self.memory)
         elif job.objects.calibration is not None:

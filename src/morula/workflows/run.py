@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,37 +20,22 @@ from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
 from morula.workflows.moved_images import with_moved_images
 from morula.workflows.predict import predict_into
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.stages import run_stages, stage_count
-from morula.workflows.train import default_output, finish_objects, train_into, with_device
+from morula.workflows.train import finish_objects, train_into
 
 
 @with_named_os_errors
-def run(
-    job: str | Path | Mapping[str, Any],
-    *,
-    output: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    memory: str | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
+def run(job: str | Path | Mapping[str, Any], settings: RunSettings) -> Iterator[Event]:
     """Train the network of a job, predict its test images, score them and write the report.
 
     A file may hold several documents, separated by ``---``. Each is a stage and runs into a folder of its own, see
     `morula.workflows.stages`. Without test images nothing is predicted, and without their labels nothing is scored. A run whose training
-    has finished is resumed at the prediction, or trained further where `overrides` give more epochs.
+    has finished is resumed at the prediction, or trained further where the overrides give more epochs.
 
     Args:
         job: a job file, or a mapping with the same keys.
-        output: the run folder; ``runs/<name of the job file>`` by default.
-        overrides: ``key=value`` texts that override the file.
-        resume: continue the run in this folder exactly where it was stopped.
-        overwrite: replace an earlier run in this folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: limit for prediction, for example ``"8GB"``.
-        stop: called after every training step; the training is saved and ends when it returns true.
+        settings: folder, overrides, device, memory and what becomes of an earlier run.
 
     Yields:
         events of all stages.
@@ -60,22 +45,19 @@ def run(
         FileWriteError: when the folder is not empty.
 
     Examples:
-        >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
+        >>> for event in run("nuclei.yaml", RunSettings(overrides=["training.epochs=5"])):  # doctest: +SKIP
         ...     print(event)
     """
     began = time.monotonic()
-    options: dict[str, Any] = {"overwrite": overwrite, "device": device, "memory": memory, "stop": stop}
+    folder = settings.folder(job)
     if stage_count(job) > 1 and not isinstance(job, Mapping):
-        place = Path(output) if output is not None else default_output(job)
-        yield from run_stages(job, run, output=place, overrides=overrides, resume=resume, options=options)
+        yield from run_stages(job, run, folder.path, settings)
         return
-    folder = RunFolder(Path(output) if output is not None else default_output(job))
+    device, memory = settings.device, settings.memory
     with ExitStack() as held:  # one lock for all stages
-        overrides = list(overrides)
         # a finished training is gone through again where settings are given: it is extended, or they are refused
-        if not (resume and (folder.model / "model.json").is_file()) or overrides:
-            chosen = with_device(overrides, device)
-            yield from train_into(folder, held, job, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
+        if not (settings.resume and (folder.model / "model.json").is_file()) or settings.overrides:
+            yield from train_into(folder, held, job, settings)
         elif first_process():
             held.enter_context(RunFolder.existing(folder.path).in_use())
             yield from _moved(folder, job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from morula.core.errors import JobError, Problem
@@ -20,6 +21,7 @@ from morula.jobs.yaml_lines import read_documents
 from morula.labels.pseudo_labels import Pseudo, pseudo_labels
 from morula.models.load import load
 from morula.workflows.predict import sources_of
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.sources import about_metadata
 
 
@@ -30,12 +32,9 @@ def stage_count(job: str | Path | Mapping[str, object]) -> int:
 
 def run_stages(
     job: str | Path,
-    run: Callable[..., Iterator[Event]],
-    *,
+    run: Callable[[Mapping[str, object], RunSettings], Iterator[Event]],
     output: Path,
-    overrides: Iterable[str],
-    resume: bool,
-    options: Mapping[str, object],
+    settings: RunSettings,
 ) -> Iterator[Event]:
     """Run each document of a job file into a folder of its own: ``1_wnet3d``, ``2_channels``, ...
 
@@ -47,23 +46,22 @@ def run_stages(
         job: the file.
         run: runs one stage, `morula.workflows.run.run`.
         output: folder of all stages.
-        overrides: ``key=value`` texts.
-        resume: continue where the job was stopped; finished stages are kept.
-        options: further arguments of `run`.
+        settings: of the whole command; where it resumes, finished stages are kept.
 
     Raises:
         JobError: with the problems of a stage, before any stage runs.
     """
-    stages = load_stages(job, list(overrides))
+    resume, overwrite = settings.resume, settings.overwrite
+    stages = load_stages(job, settings.overrides)
     folders = [output / f"{number}_{stage.method.kind}" for number, stage in enumerate(stages, start=1)]
     for stage, folder in zip(stages, folders, strict=True):
         check_new_run(RunFolder(folder), stage, str(job))
         check_apart([output], inputs_of(stage))
         if not resume:
-            RunFolder(folder).check_free(overwrite=bool(options.get("overwrite")))
+            RunFolder(folder).check_free(overwrite=overwrite)
     labels = RunFolder(output / "pseudo_labels")
     if not resume and any(_pseudo_labels(stage) is not None for stage in stages):
-        labels.check_free(overwrite=bool(options.get("overwrite")))
+        labels.check_free(overwrite=overwrite)
     before: Path | None = None
     for number, stage in enumerate(stages, start=1):
         folder = folders[number - 1]
@@ -79,11 +77,12 @@ def run_stages(
             place = labels.path
             # a stage that has begun keeps the labels that it began with
             if not (resume and (folder / "job.yaml").is_file()):
-                with labels.new(overwrite=resume or bool(options.get("overwrite"))):
+                with labels.new(overwrite=resume or overwrite):
                     yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
             source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
             document["images"]["train"] = {**source, "labels": str(place / "labels"), "mask": str(place / "masks")}
-        yield from run(document, output=folder, resume=resume and (folder / "job.yaml").is_file(), **options)
+        # the document holds the overrides
+        yield from run(document, replace(settings, output=folder, overrides=(), resume=resume and (folder / "job.yaml").is_file()))
         if not (folder / "model" / "model.json").is_file():
             return  # the training was stopped
         before = folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -31,6 +31,7 @@ from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_
 from morula.workflows.log import logged
 from morula.workflows.moved_images import with_moved_images
 from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.space import training_bytes
 from morula.workflows.transfer import start_from
 from morula.workflows.validation_scorer import ValidationScorer
@@ -42,29 +43,13 @@ if TYPE_CHECKING:
 
 
 @with_named_os_errors
-def train(
-    job: str | Path | Mapping[str, Any],
-    *,
-    layers: Mapping[str, Any] | None = None,
-    output: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
+def train(job: str | Path | Mapping[str, Any], settings: RunSettings, *, layers: Mapping[str, Any] | None = None) -> Iterator[Event]:
     """Train the network of a job into a run folder.
 
     Args:
         job: a job file, or a mapping with the same keys.
-        layers: training images in memory, used in place of `images.train`, by name: an `Image`, an array (Z)YX, or a pair of an image and
-            its labels. They are written to ``layers`` in the run folder.
-        output: the run folder; ``runs/<name of the job file>`` by default.
-        overrides: ``key=value`` texts that override the file, for example ``training.epochs=5``.
-        resume: continue the run in this folder exactly where it was stopped, with its own job.
-        overwrite: replace an earlier run in this folder.
-        device: ``auto`` (as the job says), ``cpu``, ``cuda`` or ``mps``.
-        stop: called after every step; when it returns true, the state is saved and the stream ends.
+        settings: folder, overrides, device and what becomes of an earlier run.
+        layers: training images in memory by name, see `morula.train`.
 
     Yields:
         events of `morula.core.events`; the last one is `Finished` unless the training was stopped.
@@ -76,39 +61,29 @@ def train(
         TrainingError: when the loss is not finite.
 
     Examples:
-        >>> import morula
-        >>> for event in morula.train("nuclei.yaml"):  # doctest: +SKIP
+        >>> for event in train("nuclei.yaml", RunSettings(device="cpu")):  # doctest: +SKIP
         ...     print(event)
-        >>> events = morula.train({"method": "wnet3d"}, layers={"brain": volume}, output="runs/brain")  # doctest: +SKIP
     """
-    folder = RunFolder(Path(output) if output is not None else default_output(job))
+    folder = settings.folder(job)
     with ExitStack() as held:
-        chosen = with_device(overrides, device)
-        yield from train_into(folder, held, job, layers=layers, overrides=chosen, resume=resume, overwrite=overwrite, stop=stop)
+        yield from train_into(folder, held, job, settings, layers=layers)
         if first_process():
-            yield from finish_objects(folder, device=device)
-
-
-def with_device(overrides: Iterable[str], device: str) -> list[str]:
-    """The overrides of the job, and that of the device if one was chosen."""
-    return [*overrides, *([] if device == "auto" else [f"training.device={device}"])]
+            yield from finish_objects(folder, device=settings.device)
 
 
 def train_into(
     folder: RunFolder,
     held: ExitStack,
     job: str | Path | Mapping[str, Any],
+    settings: RunSettings,
     *,
     layers: Mapping[str, Any] | None = None,
-    overrides: Sequence[str],
-    resume: bool,
-    overwrite: bool,
-    stop: Callable[[], bool],
 ) -> Iterator[Event]:
     """Train as `train` does, and hold the lock of the run folder in `held`, for what comes after the training.
 
     Everything is checked before the folder is created or changed: a command that is refused changes nothing.
     """
+    resume, overwrite, overrides = settings.resume, settings.overwrite, settings.job_overrides
     if resume:
         source: str | Path | Mapping[str, Any] = RunFolder.existing(folder.path).job_file
         if first_process():
@@ -133,6 +108,7 @@ def train_into(
     if not resume and layers is None and first_process():
         held.enter_context(folder.new(overwrite=overwrite))
     several = loaded.training.restarts > 1
+    stop = settings.stop
     events = train_restarts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
     yield from logged(below("train", events), folder)
 
@@ -173,16 +149,6 @@ def finish_objects(folder: RunFolder, *, device: str = "auto", memory: str | Non
         yield from tune_into(folder, device=device, memory=memory)
     else:
         yield from calibrate_into(folder, device=device, memory=memory)
-
-
-def default_output(job: str | Path | Mapping[str, Any]) -> Path:
-    """``runs/<name of the job file>``.
-
-    Examples:
-        >>> default_output("jobs/nuclei.yaml").as_posix()
-        'runs/nuclei'
-    """
-    return Path("runs") / ("job" if isinstance(job, Mapping) else Path(job).stem)
 
 
 def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from morula.dialects.biapy.convert import converted
 from morula.dialects.biapy.predict import predict_settings, predicts_only
 from morula.dialects.biapy.settings import Settings, read_settings
 from morula.dialects.converted import Value
+from morula.jobs.run_folder import RunFolder
 from morula.workflows.run import run as run_native
+from morula.workflows.run_settings import RunSettings
 
 _CHECKPOINT = "PATHS.CHECKPOINT_FILE"
 
@@ -62,16 +64,7 @@ class Experiment:
         return stored if stored.is_file() else model if (model / "model.json").is_file() else None
 
 
-def run_experiment(
-    config: str | Path,
-    experiment: Experiment,
-    *,
-    device: str = "auto",
-    devices: int = 1,
-    resume: bool = False,
-    overwrite: bool = False,
-    memory: str | None = None,
-) -> Iterator[Event]:
+def run_experiment(config: str | Path, experiment: Experiment, settings: RunSettings, *, devices: int = 1) -> Iterator[Event]:
     """Run a job file of BiaPy as its command line does: train, predict or both, into the folders of the experiment.
 
     With MODEL.LOAD_CHECKPOINT and no PATHS.CHECKPOINT_FILE the weights are those of the earlier run of the same name and number.
@@ -80,11 +73,9 @@ def run_experiment(
     Args:
         config: the job file.
         experiment: folders, name and number.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        settings: device and memory, whether the run is continued, or the earlier run of this name and number replaced. The folder is
+            that of the experiment.
         devices: graphics cards to train on.
-        resume: continue the run where it was stopped.
-        overwrite: replace the earlier run of this name and number.
-        memory: limit for prediction, for example ``"8GB"``.
 
     Yields:
         events of all stages.
@@ -94,29 +85,29 @@ def run_experiment(
         FileWriteError: when there is a run of this name and number already.
 
     Examples:
-        >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei")):  # doctest: +SKIP
+        >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei"), RunSettings()):  # doctest: +SKIP
         ...     print(event)
     """
     output = experiment.run_folder
-    if resume:
-        yield from run_native(config, output=output, resume=True, device=device, memory=memory)
+    run = replace(settings, output=output)
+    if settings.resume:
+        yield from run_native(config, run)
         return
     # read twice: whether the earlier run supplies a checkpoint depends on the job itself
     supplied = _supplied(read_settings(config), experiment)
-    settings = read_settings(config, supplied=supplied)
-    foreign = None if predicts_only(settings) else converted(settings)
+    read = read_settings(config, supplied=supplied)
+    foreign = None if predicts_only(read) else converted(read)
     # the conversion has reported the problems of the job: the earlier run is moved only for a job that can start
     if supplied and output.is_dir():
-        kept, settings = _set_aside(config, experiment)
+        kept, read = _set_aside(config, experiment)
         yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
-        foreign = None if foreign is None else converted(settings)
+        foreign = None if foreign is None else converted(read)
     _copy_job(Path(config), experiment)
     if foreign is None:
-        yield from predict_settings(settings, output=output, overwrite=overwrite, device=device, memory=memory)
+        yield from predict_settings(read, RunFolder(output), run)
     else:
         several = [f"training.devices={devices}"] if devices > 1 else []
-        events = run_native(foreign.job, output=output, overrides=several, overwrite=overwrite, device=device, memory=memory)
-        yield from foreign.events(events)
+        yield from foreign.events(run_native(foreign.job, replace(run, overrides=several)))
 
 
 def _supplied(settings: Settings, experiment: Experiment) -> Mapping[str, Value]:

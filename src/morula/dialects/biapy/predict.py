@@ -25,6 +25,7 @@ from morula.methods import METHODS
 from morula.models.load import load
 from morula.models.model import Model
 from morula.workflows.run import run as run_native
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.sources import open_source
 
 
@@ -33,45 +34,37 @@ def predicts_only(settings: Settings) -> bool:
     return settings.flag("TEST.ENABLE") and not settings.flag("TRAIN.ENABLE")
 
 
-def predict(
-    job: str | Path, *, output: str | Path, overwrite: bool = False, device: str = "auto", memory: str | None = None
-) -> Iterator[Event]:
+def predict(job: str | Path, run: RunSettings) -> Iterator[Event]:
     """Predict, score and report the test images of a job of BiaPy with its checkpoint.
 
     The run folder has the layout of a native run: the model is stored in it, so that `morula evaluate`, `measure` and `tune` work on it.
 
     Args:
         job: job file with TRAIN.ENABLE False, TEST.ENABLE True, MODEL.LOAD_CHECKPOINT True and PATHS.CHECKPOINT_FILE.
-        output: the run folder.
-        overwrite: replace a former run in this folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: limit for prediction, for example ``"8GB"``.
+        run: folder, device and memory, and whether an earlier run is replaced.
 
     Raises:
         JobError: with all problems of the job, its checkpoint and its images.
         FileWriteError: when the folder is not empty.
 
     Examples:
-        >>> for event in predict("test_only.yaml", output="runs/test"):  # doctest: +SKIP
+        >>> for event in predict("test_only.yaml", RunSettings("runs/test")):  # doctest: +SKIP
         ...     print(event)
     """
-    yield from predict_settings(read_settings(job), output=output, overwrite=overwrite, device=device, memory=memory)
+    yield from predict_settings(read_settings(job), run.folder(job), run)
 
 
-def predict_settings(
-    settings: Settings, *, output: str | Path, overwrite: bool = False, device: str = "auto", memory: str | None = None
-) -> Iterator[Event]:
+def predict_settings(settings: Settings, folder: RunFolder, run: RunSettings) -> Iterator[Event]:
     """The same for settings that were read."""
     model = model_of(settings)
-    folder = RunFolder(Path(output))
     check_new_run(folder, model.job, settings.text("PATHS.CHECKPOINT_FILE"))
-    with folder.new(overwrite=overwrite):
+    with folder.new(overwrite=run.overwrite):
         # stored as a native model, so that every later command works on the folder
         model.save(folder.model, _example(model))
         with atomic(folder.job_file) as part:
             part.write_text(_text(model.job), encoding="utf-8")
     yield from (Warned("convert.remark", text) for text in (*map(str, settings.remarks), *settings.notes))
-    yield from run_native(folder.job_file, output=folder.path, resume=True, device=device, memory=memory)
+    yield from run_native(folder.job_file, replace(run, output=folder.path, resume=True, overwrite=False))
 
 
 def model_of(settings: Settings) -> Model:

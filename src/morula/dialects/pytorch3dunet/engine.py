@@ -21,7 +21,7 @@ from morula.dialects.pytorch3dunet.prediction_output import WritableArray
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.patches import PatchPlan
 from morula.inference.plan import TilePlan, Tiles, plan_tiles
-from morula.inference.predict import Precision, predict
+from morula.inference.predict import Precision, TiledNetwork, predict
 from morula.nn.build import to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.weights import load_state_dict_file
@@ -120,6 +120,6 @@ class Engine:
             )
         options = self.job.predictor
         precision: Precision = "fp32" if options.backend == "openvino" else options.precision  # openvino has its own precision
-        steps = predict(raw, self.forward, plan, channels=self.channels, normalise=scale, out=out, device=self.device, precision=precision)
-        for progress in steps:
+        network = TiledNetwork(self.forward, self.channels, device=self.device, precision=precision)
+        for progress in predict(raw, network, plan, normalise=scale, out=out):
             yield replace(progress, note=name)
