@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import morula
 from morula.cli.app import app
 from morula.cli.biapy import app as biapy_app
-from morula.dialects.biapy.experiment import Experiment, device_of
+from morula.dialects.biapy.experiment import device_of
+from morula.dialects.biapy.folders import Experiment
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
 
@@ -42,7 +43,7 @@ def test_a_run_and_one_that_continues_from_its_weights(tmp_path: Path, config: P
     done = CliRunner().invoke(app, ["run", *flags])
     assert done.exit_code == 0, done.output
     folder = tmp_path / "out" / "exp"
-    assert [path.name[:8] for path in (folder / "config_files").iterdir()] == ["nuclei_2"]
+    assert {path.name[:8] for path in (folder / "config_files").iterdir()} == {"nuclei_2", "nuclei.y"}
     assert (folder / "results" / "exp_2" / "report.html").is_file()
     assert list((folder / "results" / "exp_2" / "objects").glob("*.tif"))
 

@@ -121,7 +121,7 @@ def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
         "normalise": {"kind": "zscore", "per": "image"},
     }
     assert job["training"]["optimiser"] == {"kind": "adamw", "lr": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999]}
-    assert (job["training"]["schedule"], job["augment"], job["prediction"]) == ("constant", "none", {"overlap": 0.0})
+    assert (job["training"]["schedule"], job["augment"], job["prediction"]) == ("constant", "none", {"overlap": 0.0, "save_channels": True})
 
 
 def test_the_document_s_examples(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def events_of(
     device, devices, warning = dialects.biapy.experiment.device_of(gpu)
     if warning:
         yield Warned("biapy.gpu", warning)
-    place = dialects.biapy.experiment.Experiment(result_dir, name, run_id)
+    place = dialects.biapy.folders.Experiment(result_dir, name, run_id)
     settings = RunSettings(resume=resume, overwrite=overwrite, device=device)
     yield from dialects.biapy.experiment.run_experiment(config, place, settings, devices=devices)
 

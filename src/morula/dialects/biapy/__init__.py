@@ -11,6 +11,7 @@ __all__ = ["CheckpointWarning", "is_biapy_checkpoint", "load_biapy_checkpoint"]
 if TYPE_CHECKING:
     from morula.dialects.biapy import convert as convert
     from morula.dialects.biapy import experiment as experiment
+    from morula.dialects.biapy import folders as folders
     from morula.dialects.biapy import predict as predict
     from morula.dialects.biapy import settings as settings
     from morula.dialects.biapy.checkpoint import CheckpointWarning as CheckpointWarning
@@ -19,5 +20,5 @@ if TYPE_CHECKING:
 
 
 __getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, ["convert", "experiment", "predict", "settings"], submod_attrs={"checkpoint": __all__}
+    __name__, ["convert", "experiment", "folders", "predict", "settings"], submod_attrs={"checkpoint": __all__}
 )

@@ -64,6 +64,17 @@ def _architecture(settings: Settings) -> str:
     return "unetr" if family == "unetr" and preset in ("mini", "small", "base") else name
 
 
+def preset_sizes(settings: Settings) -> tuple[str, dict[str, Value]]:
+    """Name of the architecture in BiaPy 3.7, and the sizes that a preset of UNETR stands for, by BiaPy's keys."""
+    name, preset = _architecture(settings), _preset(settings)
+    if name != "unetr" or not preset:
+        return name, {}
+    sizes = {**_PRESETS[preset], "UNETR_VIT_HIDD_MULT": _MULTIPLES[preset]}
+    # sizes that are stated go before those of the preset
+    kept: dict[str, Value] = {f"MODEL.{key}": value for key, value in sizes.items() if f"MODEL.{key}" not in settings}
+    return name, {**kept, "MODEL.UNETR_VIT_MODEL": "custom", "MODEL.VIT_MODEL": "custom"}
+
+
 def _start(settings: Settings) -> dict[str, Value]:
     """Weights to start from."""
     if not settings.flag("MODEL.LOAD_CHECKPOINT"):
@@ -149,6 +160,12 @@ def _style(settings: Settings) -> dict[str, Value]:
 _SIZES = {"VIT_EMBED_DIM": "width", "VIT_NUM_LAYERS": "layers", "VIT_NUM_HEADS": "heads", "VIT_MLP_RATIO": "mlp_ratio"}
 _MULTIPLES = {"mini": 1, "small": 2, "base": 3}
 """Every how many blocks of UNETR's presets have a skip connection."""
+_PRESETS: dict[str, dict[str, Value]] = {
+    "mini": {"VIT_EMBED_DIM": 64, "VIT_NUM_LAYERS": 4, "VIT_NUM_HEADS": 4, "VIT_MLP_RATIO": 4.0},
+    "small": {"VIT_EMBED_DIM": 128, "VIT_NUM_LAYERS": 8, "VIT_NUM_HEADS": 8, "VIT_MLP_RATIO": 4.0},
+    "base": {"VIT_EMBED_DIM": 256, "VIT_NUM_LAYERS": 12, "VIT_NUM_HEADS": 8, "VIT_MLP_RATIO": 3.0},
+}
+"""Sizes of UNETR's presets, by BiaPy's keys."""
 
 
 def _transformer(kind: str, settings: Settings) -> dict[str, Value]:

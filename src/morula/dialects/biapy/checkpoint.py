@@ -14,6 +14,7 @@ from morula.core.errors import JobError, ModelError
 from morula.core.voxel_size import VoxelSize
 from morula.dialects.biapy.instances import FORMER_LETTERS
 from morula.dialects.biapy.networks import native_network
+from morula.dialects.biapy.results.weights import own_model
 from morula.dialects.converted import Value
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
@@ -68,6 +69,8 @@ def load_biapy_checkpoint(path: str | Path) -> Model:
     """
     content = read_checkpoint(path, stand_ins=_STAND_INS)
     tensors, config = _parts(content, path)
+    if isinstance(content.get("morula"), str):
+        return own_model(content, str(path))
     sections = {name: _section(config, name, path) for name in ("MODEL", "DATA", "PROBLEM")}
     try:
         return _model(tensors, content, sections, str(path))

@@ -274,7 +274,8 @@ def prediction_of(settings: Settings) -> dict[str, Value]:
     patch = (whole_numbers(settings.items("DATA.PATCH_SIZE"), least=1) or [1])[: settings.ndim]
     # padding is cut off a tile on both sides, so neighbouring tiles overlap by twice as much
     shares = [2 * pad / edge for pad, edge in zip(settings.per_axis("DATA.TEST.PADDING"), patch, strict=False)]
-    found: dict[str, Value] = {"overlap": round(min(0.5, max(*shares, *settings.per_axis("DATA.TEST.OVERLAP"))), 4)}
+    overlap = round(min(0.5, max(*shares, *settings.per_axis("DATA.TEST.OVERLAP"))), 4)
+    found: dict[str, Value] = {"overlap": overlap, **settings.native("prediction")}
     if settings.flag("TEST.AUGMENTATION"):
         group = settings.text("TEST.AUGMENTATION_GROUP")
         found["tta"] = {"auto": "all", "full": "all"}.get(group, group)

@@ -1,8 +1,10 @@
 """BiaPy's command line: a job file, a folder for results, the name of the experiment and the number of the run.
 
 RESULT_DIR/NAME/
-    config_files/         a copy of the job file for each run
-    results/NAME_RUN/     the run folder
+    config_files/         copies of the job file
+    checkpoints/          the best weights of each run with BiaPy's names
+    logs/                 messages and learning curves of each run
+    results/NAME_RUN/     the run folder, with BiaPy's folders of results beside its own
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 from morula.core.atomic import atomic
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
+from morula.core.manifest import RESULTS, recording
 from morula.dialects.biapy.convert import converted
+from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.predict import predict_settings, predicts_only
+from morula.dialects.biapy.results.links import is_free, kept
+from morula.dialects.biapy.results.tree import ResultsTree
 from morula.dialects.biapy.settings import Settings, read_settings
 from morula.dialects.converted import Value
 from morula.jobs.run_folder import RunFolder
@@ -26,42 +31,6 @@ from morula.workflows.run import run as run_native
 from morula.workflows.run_settings import RunSettings
 
 _CHECKPOINT = "PATHS.CHECKPOINT_FILE"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Folders of one run of an experiment.
-
-    Examples:
-        >>> Experiment(Path("out"), "nuclei", 2).run_folder.as_posix()
-        'out/nuclei/results/nuclei_2'
-    """
-
-    result_dir: Path
-    name: str
-    run_id: int = 1
-
-    @property
-    def folder(self) -> Path:
-        """Folder of all runs of the experiment."""
-        return self.result_dir / self.name
-
-    @property
-    def identifier(self) -> str:
-        """Name of the run."""
-        return f"{self.name}_{self.run_id}"
-
-    @property
-    def run_folder(self) -> Path:
-        """Folder of the run."""
-        return self.folder / "results" / self.identifier
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """What an earlier run of this name and number has trained: a checkpoint of BiaPy, or a model folder; `None` where there is none."""
-        stored = self.folder / "checkpoints" / f"{self.identifier}-checkpoint-best.pth"
-        model = self.run_folder / "model"
-        return stored if stored.is_file() else model if (model / "model.json").is_file() else None
 
 
 def run_experiment(config: str | Path, experiment: Experiment, settings: RunSettings, *, devices: int = 1) -> Iterator[Event]:
@@ -88,26 +57,35 @@ def run_experiment(config: str | Path, experiment: Experiment, settings: RunSett
         >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei"), RunSettings()):  # doctest: +SKIP
         ...     print(event)
     """
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    # files outside of the run folder are recorded here: only those are ever replaced
+    with recording(experiment.folder, RESULTS):
+        yield from _recorded(config, experiment, settings, devices)
+
+
+def _recorded(config: str | Path, experiment: Experiment, settings: RunSettings, devices: int) -> Iterator[Event]:
     output = experiment.run_folder
     run = replace(settings, output=output)
-    if settings.resume:
-        yield from run_native(config, run)
+    if run.resume:
+        tree = ResultsTree(experiment, read_settings(config, with_tree=True))
+        yield from tree.follow(run_native(config, run), resumed=True)
         return
     # read twice: whether the earlier run supplies a checkpoint depends on the job itself
     supplied = _supplied(read_settings(config), experiment)
-    read = read_settings(config, supplied=supplied)
+    read = read_settings(config, supplied=supplied, with_tree=True)
     foreign = None if predicts_only(read) else converted(read)
     # the conversion has reported the problems of the job: the earlier run is moved only for a job that can start
     if supplied and output.is_dir():
         kept, read = _set_aside(config, experiment)
         yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
         foreign = None if foreign is None else converted(read)
-    _copy_job(Path(config), experiment)
+    tree = ResultsTree(experiment, read)
+    yield from _copy_job(Path(config), experiment, tree.time)
     if foreign is None:
-        yield from predict_settings(read, RunFolder(output), run)
+        yield from tree.follow(predict_settings(read, RunFolder(output), run))
     else:
         several = [f"training.devices={devices}"] if devices > 1 else []
-        yield from foreign.events(run_native(foreign.job, replace(run, overrides=several)))
+        yield from tree.follow(foreign.events(run_native(foreign.job, replace(run, overrides=several))))
 
 
 def _supplied(settings: Settings, experiment: Experiment) -> Mapping[str, Value]:
@@ -128,16 +106,19 @@ def _set_aside(config: str | Path, experiment: Experiment) -> tuple[Path, Settin
     output.rename(kept)
     model = kept / "model"
     checkpoint = model if model.is_dir() else experiment.checkpoint
-    return kept, read_settings(config, supplied={_CHECKPOINT: str(checkpoint)})
+    return kept, read_settings(config, supplied={_CHECKPOINT: str(checkpoint)}, with_tree=True)
 
 
-def _copy_job(config: Path, experiment: Experiment) -> None:
-    """Keep the job file of the run, with the time in its name."""
+def _copy_job(config: Path, experiment: Experiment, time: str) -> Iterator[Event]:
+    """Keep the job file: under its name, as in the documents, and with number and time of the run, as BiaPy 3.7 does."""
     folder = experiment.folder / "config_files"
     folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC).astimezone().strftime("%Y_%m_%d_%H_%M_%S")
-    with atomic(folder / f"{config.stem}_{experiment.run_id}_{now}.yaml") as part:
-        shutil.copyfile(config, part)
+    for target in (folder / config.name, folder / f"{config.stem}_{experiment.run_id}_{time}.yaml"):
+        if not is_free(target):
+            yield kept(target)
+            continue
+        with atomic(target) as part:
+            shutil.copyfile(config, part)
 
 
 def device_of(gpu: str | None) -> tuple[str, int, str]:

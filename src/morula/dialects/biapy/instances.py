@@ -104,7 +104,7 @@ def _options(settings: Settings, channels: Channels) -> dict[str, Value]:
     """Options of each channel; an option that is left out means the same in BiaPy's documentation and natively."""
     key = f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"
     found: dict[str, dict[str, Value]] = {code: {} for code in channels.native}
-    for name, options in _stated_options(settings).items():
+    for name, options in stated_options(settings).items():
         code = _PLANES.get(name, name)
         if name not in channels.written and code not in channels.codes:
             close = did_you_mean(name, list(channels.written)).strip()
@@ -135,7 +135,7 @@ def _options(settings: Settings, channels: Channels) -> dict[str, Value]:
     return dict(found)
 
 
-def _stated_options(settings: Settings) -> Mapping[str, Mapping[str, Value]]:
+def stated_options(settings: Settings) -> Mapping[str, Mapping[str, Value]]:
     """DATA_CHANNELS_EXTRA_OPTS as a mapping, as in the documents; the program has a list of one mapping."""
     key = f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"
     stated = settings.value(key)

@@ -140,7 +140,7 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
         # positions are set below, with the class token apart
         if ours.startswith("UNUSED.") or theirs.endswith("pos_embed"):
             continue
-        found[_named(ours, heads, separate=_separate(tensors))] = tensors[theirs]
+        found[place_of_heads(ours, heads, separate=_separate(tensors))] = tensors[theirs]
     for part, names in _heads(kind, tensors).items():
         joined = [names] if len(heads) == 1 else [[name] for name in names]
         for head, group in zip(heads, joined, strict=True):
@@ -165,7 +165,7 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
     return {name: values.reshape(own[name].shape) for name, values in found.items()}
 
 
-def _named(name: str, heads: list[str], *, separate: bool) -> str:
+def place_of_heads(name: str, heads: list[str], *, separate: bool) -> str:
     """A name with the native names of the heads."""
     name = re.sub(r"^decoders\.HEAD(\d+)\.", lambda match: f"decoders.{heads[int(match[1])] if separate else 'all'}.", name)
     return re.sub(r"^(outputs|skips)\.image\.", rf"\1.{heads[0]}.", name)

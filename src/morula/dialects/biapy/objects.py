@@ -105,7 +105,7 @@ def _watershed(settings: Settings, channels: Channels) -> dict[str, Value]:
         if thresholds := _thresholds(settings, f"{_WATERSHED}.{name}", channels):
             found[step] = thresholds
     if not found:
-        found |= _former_thresholds(settings, channels)
+        found |= former_thresholds(settings, channels)
     if surface := settings.text(f"{_WATERSHED}.TOPOGRAPHIC_SURFACE_CHANNEL"):
         _check_channels(settings, f"{_WATERSHED}.TOPOGRAPHIC_SURFACE_CHANNEL", [surface], channels)
         found["surface"] = surface
@@ -157,7 +157,7 @@ def _check_channels(settings: Settings, key: str, stated: Sequence[str], channel
             )
 
 
-def _former_thresholds(settings: Settings, channels: Channels) -> dict[str, Value]:
+def former_thresholds(settings: Settings, channels: Channels) -> dict[str, Value]:
     """Seeds and growth mask from the thresholds of versions 3.0 to 3.5.
 
     There a voxel is of a seed where B is above TH_BINARY_MASK, C below TH_CONTOUR and D above TH_DISTANCE, or where P is above TH_POINTS;
@@ -194,7 +194,7 @@ def _former_thresholds(settings: Settings, channels: Channels) -> dict[str, Valu
 def _refinements(settings: Settings) -> list[Value]:
     """Refinement, repair and tessellation, in BiaPy's order."""
     # repair and tessellation come last, because they merge and grow what the others leave
-    found = [*_stated_refinements(settings), *_former_refinements(settings)]
+    found = [*_stated_refinements(settings), *former_refinements(settings)]
     if (size := settings.whole(key := f"{POST}.REPARE_LARGE_BLOBS_SIZE")) >= 0:
         found.append({"repair_large": size})
     elif size != -1:
@@ -251,7 +251,7 @@ def _refinement(settings: Settings, operation: str, value: Value) -> Value:
     return {name: numbers[0]}
 
 
-def _former_refinements(settings: Settings) -> list[Value]:
+def former_refinements(settings: Settings) -> list[Value]:
     """Operations that versions 3.0 to 3.5 had under keys of their own."""
     found: list[Value] = []
     if settings.flag(f"{POST}.FILL_HOLES"):

@@ -25,10 +25,12 @@ class Settings:
         problems: what cannot be obeyed, each with its line.
         remarks: keys that have no effect, each with its line and the reason.
         notes: what the native job does differently, and what was decided.
+        with_tree: whether the run writes BiaPy's results tree.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, with_tree: bool = False) -> None:
         self.document = document
+        self.with_tree = with_tree
         self.problems: list[Problem] = []
         self.remarks: list[Problem] = []
         self.notes: list[str] = []
@@ -121,6 +123,10 @@ class Settings:
         """Set what a key comes to, where the file leaves it open or spells it otherwise; conditions of other keys refer to it."""
         self._resolved[key] = value
 
+    def resolved(self, key: str) -> Value:
+        """What a key comes to, see `resolve`; its value where nothing was resolved."""
+        return self._resolved.get(key, self.value(key))
+
     def supply(self, key: str, value: Value) -> None:
         """Set a key that the file leaves out, or leaves empty."""
         if not self._stated.get(key):
@@ -165,7 +171,7 @@ class Settings:
         used = {self._places[key] for key in self._read & self._places.keys()}
         for key, value in self._stated.items():
             row = KEYS[key]
-            if self._places[key] in used or self.spelling(key) in known or value == row.default:
+            if self._places[key] in used or self.spelling(key) in known or value == row.default or (row.of_tree and self.with_tree):
                 continue
             if key in self._spread and any(self._places[other] == self._places[key] for other in self._read & self._places.keys()):
                 continue
@@ -270,7 +276,8 @@ class Settings:
         value = self._stated[row.name]
         # DA_PROB sets all probabilities; those of unused augmentations would only be noise
         if row.no_effect and not row.target and row.name not in self._spread:
-            self.remark(row.name, row.no_effect)
+            if not (row.of_tree and self.with_tree):
+                self.remark(row.name, row.no_effect)
         elif row.refuse is not None and value != row.default and not self.unmet(row):
             self.wrong("biapy.not_supported", row.name, *row.refuse)
         elif row.choices and value not in row.choices:
@@ -299,12 +306,13 @@ class Settings:
             self.note(f"former spellings are read as those of 3.7: {'; '.join(changes.values())}.")
 
 
-def read_settings(path: str | Path, *, supplied: Mapping[str, Value] | None = None) -> Settings:
+def read_settings(path: str | Path, *, supplied: Mapping[str, Value] | None = None, with_tree: bool = False) -> Settings:
     """The settings of a job file, checked key by key.
 
     Args:
         path: the job file.
         supplied: values of keys that the file leaves out, or leaves empty.
+        with_tree: whether the run writes BiaPy's results tree.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -327,7 +335,7 @@ def read_settings(path: str | Path, *, supplied: Mapping[str, Value] | None = No
         )
         place = ("PROBLEM", "TYPE")
         raise JobError([replace(Problem.of(error, "PROBLEM.TYPE"), line=document.line(place), file=document.file)])
-    settings = Settings(document)
+    settings = Settings(document, with_tree=with_tree)
     for key, value in (supplied or {}).items():
         settings.supply(key, value)
     return settings
@@ -345,7 +353,7 @@ def _leaves(node: Value, place: Place) -> Iterator[tuple[Place, Value]]:
 
 def typed_or_problem(value: Value, row: Key) -> Value | OptionError:
     """A value as the type of the key's default, or the error; keys without effect may have any value."""
-    if row.no_effect and not row.target:
+    if row.no_effect and not row.target and not row.of_tree:
         return plain(value)
     try:
         return typed(value, row.default)

@@ -81,5 +81,7 @@ def _meaning(row: Key) -> str:
     """What a key becomes, or why it does nothing."""
     if row.refuse is not None:
         return f"other values are refused: {row.refuse[0].removeprefix('cannot be obeyed: ')}. {row.refuse[1]}"
+    if row.of_tree:
+        return f"results tree; in a native run no effect: {row.no_effect}"
     meaning = f"`{row.target.rstrip('.')}`" if row.target else f"no effect: {row.no_effect}" if row.no_effect else "obeyed"
     return f"{meaning} (3.0 to 3.6)" if row.former else meaning

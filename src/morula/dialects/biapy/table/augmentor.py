@@ -117,9 +117,11 @@ AUGMENTOR: tuple[Key, ...] = (
     ),
     *unused(
         "AUGMENTOR",
-        {"AUG_SAMPLES": True, "DRAW_GRID": True, "AUG_NUM_SAMPLES": 10},
-        "previews of augmented patches are in logs/previews of the run folder",
+        {"AUG_SAMPLES": True, "AUG_NUM_SAMPLES": 10},
+        "previews of augmented patches are in logs/previews of the run folder; `morula run --config` writes the folder aug, too",
+        of_tree=True,
     ),
+    Key("AUGMENTOR.DRAW_GRID", True, no_effect="samples are written without a grid"),
     Key("AUGMENTOR.SHUFFLE_TRAIN_DATA_EACH_EPOCH", True, no_effect="training patches are always shuffled"),
     Key("AUGMENTOR.SHUFFLE_VAL_DATA_EACH_EPOCH", False, no_effect="the order of validation patches does not change their scores"),
 )

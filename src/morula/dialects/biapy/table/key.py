@@ -37,8 +37,9 @@ class Key:
         condition: what has to hold for it to have an effect: ``KEY`` (is set) or ``KEY=value|value``.
         convert: gives the native value; `None` as a result leaves the native key out. Where it is absent, code reads the key.
         refuse: why values other than the default (and the choices) cannot be obeyed, and what to do instead: rule and remedy.
-        no_effect: why the key changes nothing.
+        no_effect: why the key changes nothing; with `of_tree`, nothing in the native job.
         earlier_names: former spellings.
+        of_tree: whether it decides about files of BiaPy's results tree (`morula.dialects.biapy.results`), which a native run lacks.
         added: first version of BiaPy that has it, where it is not in 3.7.1; ``former`` for keys that 3.7 does not have any more.
     """
 
@@ -52,6 +53,7 @@ class Key:
     no_effect: str = ""
     earlier_names: tuple[str | Former, ...] = ()
     former: bool = False
+    of_tree: bool = False
 
     @property
     def former_spellings(self) -> tuple[Former, ...]:
@@ -59,10 +61,10 @@ class Key:
         return tuple(Former(name) if isinstance(name, str) else name for name in self.earlier_names)
 
 
-def unused(section: str, defaults: Mapping[str, Value], reason: str, *, former: bool = False) -> Iterator[Key]:
+def unused(section: str, defaults: Mapping[str, Value], reason: str, *, former: bool = False, of_tree: bool = False) -> Iterator[Key]:
     """Rows of keys that change nothing, all for the same reason."""
     for name, default in defaults.items():
-        yield Key(f"{section}.{name}", default, no_effect=reason, former=former)
+        yield Key(f"{section}.{name}", default, no_effect=reason, former=former, of_tree=of_tree)
 
 
 def positive(value: Value) -> Value:

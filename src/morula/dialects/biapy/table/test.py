@@ -44,21 +44,28 @@ _PREDICTION = (
     Key(
         "TEST.FULL_IMG",
         False,
-        no_effect="tiles are as large as memory allows, or as the training patch where the network normalises over space",
+        no_effect="tiles are as large as memory allows, or as the training patch where the network normalises over space; "
+        "`morula run --config` names the folders full_image",
+        of_tree=True,
         earlier_names=("TEST.STATS.FULL_IMG",),
     ),
     *unused("TEST.STATS", {"PER_PATCH": False, "MERGE_PATCHES": False}, "tiles are merged, and whole images are scored", former=True),
     Key("TEST.EVALUATE", True, no_effect="objects are scored wherever there are labels", former=True),
     Key("TEST.REDUCE_MEMORY", False, no_effect=_BY_BLOCK),
     Key("TEST.METRICS_IN_CPU", False, no_effect="scores are computed by the processor"),
-    Key("TEST.SAVE_MODEL_RAW_OUTPUT", True, no_effect="channels are stored where prediction.save_channels is true in the converted job"),
+    Key("TEST.SAVE_MODEL_RAW_OUTPUT", True, target="prediction.save_channels", condition=_INSTANCES, convert=same),
     Key("TEST.VERBOSE", True, no_effect="--verbose and --quiet set how much is printed"),
     Key("TEST.METRICS", [], no_effect="test images get the scores that fit the method"),
 )
 
 _SCORES = (
     # scores cost little beside the prediction, so that there is no switch
-    Key("TEST.MATCHING_STATS", True, no_effect="objects are scored wherever there are labels"),
+    Key(
+        "TEST.MATCHING_STATS",
+        True,
+        no_effect="objects are scored wherever there are labels; `morula run --config` leaves the scores out of BiaPy's tables",
+        of_tree=True,
+    ),
     Key("TEST.MATCHING_STATS_THS", [0.3, 0.5, 0.75], target="method.thresholds", condition=_INSTANCES, convert=same),
     Key("TEST.MATCHING_STATS_THS_COLORED_IMG", [], target="objects.colour", condition=_INSTANCES, convert=if_stated),
     Key("TEST.MATCHING_STATS_BY_IMAGE", True, no_effect="scores are given image by image and for all together"),
@@ -140,7 +147,12 @@ _REFINEMENT = (
 )
 
 _MEASUREMENT = (
-    Key(f"{OBJECTS}.ENABLE", False, no_effect="objects are always measured; the table costs little"),
+    Key(
+        f"{OBJECTS}.ENABLE",
+        False,
+        no_effect="objects are always measured, which costs little; `morula run --config` writes BiaPy's tables where it is set",
+        of_tree=True,
+    ),
     Key(f"{OBJECTS}.EXTRA_PROPS", [], target="objects.measure.extra", convert=if_stated),
     Key(f"{FILTER}.ENABLE", False, target="objects.filter"),
     Key(f"{FILTER}.PROPS", [], target="objects.filter", condition=f"{FILTER}.ENABLE", earlier_names=(f"{POST}.REMOVE_BY_PROPERTIES",)),

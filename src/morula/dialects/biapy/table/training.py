@@ -64,6 +64,11 @@ TRAIN: tuple[Key, ...] = (
 
 LOG: tuple[Key, ...] = (
     *unused("LOG", {"LOG_DIR": "", "TENSORBOARD_LOG_DIR": "", "LOG_FILE_PREFIX": ""}, "logs are in logs/ of the run folder"),
-    Key("LOG.CHART_CREATION_FREQ", 5, no_effect="charts are in report.html of the run folder"),
+    Key(
+        "LOG.CHART_CREATION_FREQ",
+        5,
+        no_effect="charts are in report.html of the run folder; `morula run --config` writes the folder charts, too",
+        of_tree=True,
+    ),
 )
 """Rows of the keys under ``LOG``."""

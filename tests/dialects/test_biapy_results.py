@@ -1,0 +1,223 @@
+"""BiaPy's results tree is written name for name beside the native run, from its events, and replaces own files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.dialects.test_biapy_checkpoint import CASES, tensors
+from tests.dialects.test_biapy_versions import Keys, written
+
+import morula
+from morula.core.events import Event, FileWritten, Warned
+from morula.dialects.biapy import load_biapy_checkpoint
+from morula.dialects.biapy.experiment import run_experiment
+from morula.dialects.biapy.folders import Experiment
+from morula.dialects.biapy.networks import native_network
+from morula.dialects.biapy.results.names import biapy_tensors
+from morula.measurement.csv_table import read_table
+from morula.testing.simulate import simulate_data_set
+from morula.workflows.run_settings import RunSettings
+
+TREES = Path(__file__).parents[1] / "golden" / "biapy" / "trees"
+FILTER = "TEST.POST_PROCESSING.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES"
+
+
+def data(folder: Path, part: str, kind: str) -> str:
+    return str(folder / "data" / part / kind)
+
+
+def keys_of(folder: Path, **more: object) -> Keys:
+    """A job that trains, predicts and scores in seconds."""
+    simulate_data_set(folder / "data", n_train=3, n_test=1, shape=(32, 32), n_objects=3, seed=1)
+    keys: Keys = {
+        "PROBLEM.TYPE": "INSTANCE_SEG", "PROBLEM.INSTANCE_SEG.DATA_CHANNELS": ["F", "C"], "DATA.PATCH_SIZE": "(16, 16, 1)",
+        "DATA.TRAIN.PATH": data(folder, "train", "images"), "DATA.TRAIN.GT_PATH": data(folder, "train", "labels"),
+        "DATA.VAL.SPLIT_TRAIN": 0.34, "DATA.TEST.PATH": data(folder, "test", "images"), "DATA.TEST.GT_PATH": data(folder, "test", "labels"),
+        "DATA.TEST.LOAD_GT": True, "MODEL.FEATURE_MAPS": [2, 4, 4], "TRAIN.ENABLE": True, "TRAIN.EPOCHS": 2, "TEST.ENABLE": True,
+        "AUGMENTOR.ENABLE": True, "AUGMENTOR.VFLIP": True, "AUGMENTOR.HFLIP": True, "AUGMENTOR.RANDOM_ROT": True,
+    }  # fmt: skip
+    return keys | more  # type: ignore[operator]
+
+
+def run(folder: Path, keys: Keys, number: int = 1, name: str = "inst", **options: bool) -> list[Event]:
+    settings = RunSettings(device="cpu", **options)
+    return list(run_experiment(written(folder, keys), Experiment(folder / "out", name, number), settings))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def shape_of(name: str) -> str:
+    """A name with the parts that differ from run to run replaced: times, numbers of samples, of images and of processes."""
+    name = re.sub(r"\d{4}(_\d\d){5}", "TIME", name)
+    name = re.sub(r"tfevents\.[\w.]+", "tfevents.N", name)
+    name = re.sub(r"/aug/\d+_\d+_", "/aug/N_N_", name)
+    return re.sub(r"(im|nuclei)_\d+", "im", name)
+
+
+def documented(name: str) -> set[str]:
+    """Files that BiaPy 3.7.1 wrote for such a job."""
+    lines = (TREES / f"{name}.txt").read_text().splitlines()
+    return {shape_of(line.split()[-1].partition("/")[2]) for line in lines if line.startswith("f")}
+
+
+def test_instances_have_the_tree_of_the_program_and_of_the_documents(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path)
+    run(tmp_path, keys)
+    made = {shape_of(name) for name in files(tmp_path / "out/inst")}
+    # the copy of the job has the name of the job file
+    assert documented("inst") - {name.replace("biapy", "inst") for name in made} == set()
+    # a second run of another number has a folder of its own and shares those of the experiment
+    run(tmp_path, keys | {"AUGMENTOR.AUG_SAMPLES": False, "LOG.CHART_CREATION_FREQ": 1, "TEST.FULL_IMG": True}, number=2)
+    made = files(tmp_path / "out/inst")
+    assert {"config_files/biapy.yaml", "checkpoints/inst_1-checkpoint-best.pth", "checkpoints/inst_2-checkpoint-best.pth"} <= made
+    second = {name.removeprefix("results/inst_2/") for name in made if name.startswith("results/inst_2/")}
+    assert {
+        "charts/inst_2_loss.png",
+        "full_image/nuclei_000.tif",
+        "full_image_instances/nuclei_000.tif",
+        "train_logs/inst_2_log.txt",
+    } <= second
+    assert not any(name.startswith(("aug/", "per_image", "watershed/")) for name in second)
+    rows = [json.loads(line) for line in (tmp_path / "out/inst/results/inst_2/train_logs/inst_2_log.txt").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert {"train_loss", "test_loss", "train_lr"} <= set(rows[0])
+
+
+def test_results_of_post_processing(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path) | {
+        "PROBLEM.INSTANCE_SEG.WATERSHED.DATA_CHECK_MW": True, "DATA.NORMALIZATION.TYPE": "custom", "AUGMENTOR.AUG_SAMPLES": False,
+        f"{FILTER}.ENABLE": True, f"{FILTER}.PROPS": [["npixels"]], f"{FILTER}.VALUES": [[9]], f"{FILTER}.SIGNS": [["lt"]],
+        "TEST.MATCHING_STATS_THS": [0.3, 0.5], "TEST.MATCHING_STATS_THS_COLORED_IMG": [0.5], "TRAIN.EPOCHS": 1,
+    }  # fmt: skip
+    run(tmp_path, keys)
+    out = tmp_path / "out/inst/results/inst_1"
+    assert {f"watershed/{name}.tif" for name in ("seed_map", "semantic", "foreground")} <= files(out)
+    # without an ending: before post-processing
+    for folder in ("point_associations", "instance_associations"):
+        for part in ("", "_post-proc"):
+            names = {f"nuclei_000{part}_th_{t}_{kind}.csv" for t in ("0.3", "0.5") for kind in ("fp", "gt_assoc")}
+            assert names | {f"nuclei_000{part}_th_0.5.tif"} <= files(out / folder)
+    before, after = read_table(out / "point_associations/nuclei_000_th_0.5_fp.csv"), read_table(out / "scores.csv")
+    assert len(before["pred_id"]) == after["fp_before"][after["threshold"].tolist().index(0.5)]
+    all_of = read_table(out / "per_image_instances/nuclei_000_full_stats.csv")
+    kept = read_table(out / "per_image_post_processing/nuclei_000_filtered_stats.csv")
+    assert ",".join(all_of) == "label,axis-0,axis-1,npixels,area,circularity,diameter,perimeter,elongation,comment,conditions"
+    assert list(all_of) == list(kept)
+    assert set(all_of["comment"].tolist()) <= {"Correct", "Removed"}
+    assert kept["label"].tolist() == all_of["label"][all_of["npixels"] >= 9].tolist()
+    labels = np.asarray(morula.read(out / "per_image_post_processing/nuclei_000.tif"))
+    assert set(np.unique(labels)) - {0} == set(kept["label"].tolist())
+    metrics = read_table(out / "test_results_metrics.csv")
+    assert list(metrics)[:4] == ["file", "iou (f channel)", "iou (c channel)", "0.3 TH fp"]
+    assert {"0.5 TH f1", "0.5 TH (post)f1", "0.3 TH (post)panoptic_quality"} <= set(metrics)
+    assert metrics["0.5 TH (post)tp"][0] == after["tp"][1]
+    for name in ("mean", "std"):
+        assert np.load(tmp_path / f"out/inst/checkpoints/normalization_{name}_value.npy").shape == (1,)
+    assert (out / "per_image/nuclei_000.tif").stat().st_ino == (out / "predictions/nuclei_000.tif").stat().st_ino
+
+
+def test_the_checkpoint_is_the_model_with_the_names_of_biapy(tmp_path: Path) -> None:
+    run(tmp_path, keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ENABLE": False})
+    path = tmp_path / "out/inst/checkpoints/inst_1-checkpoint-best.pth"
+    stored, native = load_biapy_checkpoint(path), morula.load(tmp_path / "out/inst/results/inst_1")
+    image = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    assert np.array_equal(stored.predict(image), native.predict(image))
+    content = torch.load(path, weights_only=True)
+    assert {"model", "cfg", "optimizer", "epoch", "biapy_version", "model_build_kwargs"} <= set(content)
+    assert next(iter(content["model"])) == "down_path.0.block.0.block.0.weight"
+    assert content["cfg"]["PROBLEM"]["INSTANCE_SEG"]["DATA_CHANNELS"] == ["F", "C"]
+    # without what Morula adds it is a checkpoint as BiaPy writes it
+    del content["morula"]
+    torch.save(content, path)
+    batch = torch.from_numpy(image)[None, None]
+    assert torch.equal(load_biapy_checkpoint(path).forward(batch), native.forward(batch))
+
+
+NOT_STORED = ("unet_3D_anisotropic", "seunet_2D_dropout")
+"""Cases that a loaded network does not show: several heads that are one here, and the share of dropout."""
+
+
+@pytest.mark.parametrize("tag", [tag for tag, case in CASES.items() if case["version"] == "3.7.1" and tag not in NOT_STORED])
+def test_networks_have_the_tensors_that_biapy_gives_them(tag: str) -> None:
+    """Names, shapes and values of a loaded checkpoint are those of the checkpoint."""
+    case = CASES[tag]
+    heads = ["first", "second"] if "two_decoders" in tag else ["out"]
+    given = tensors(case)
+    network = native_network(case["cfg"]["MODEL"]["ARCHITECTURE"], given, case["kwargs"], version=case["version"], heads=heads)
+    made = biapy_tensors(network, tuple(case["input_shape"][2:]))
+    assert set(made) == set(given)
+    assert all(torch.equal(made[name], given[name]) for name in given)
+
+
+def test_pretraining_has_the_tree_of_the_program_and_of_the_documents(tmp_path: Path) -> None:
+    keys = {key: value for key, value in keys_of(tmp_path).items() if "GT" not in key and "INSTANCE_SEG" not in key}
+    keys |= {"PROBLEM.TYPE": "SELF_SUPERVISED", "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK": "crappify", "TRAIN.EPOCHS": 1}
+    run(tmp_path, keys, name="ssl_crappify")
+    made = {shape_of(name).replace("biapy", "ssl_crappify") for name in files(tmp_path / "out/ssl_crappify")}
+    assert documented("ssl_crappify") - made == set()
+    small = {
+        "VIT_EMBED_DIM": 8,
+        "VIT_NUM_LAYERS": 1,
+        "VIT_NUM_HEADS": 2,
+        "MAE_DEC_HIDDEN_SIZE": 16,
+        "MAE_DEC_NUM_LAYERS": 1,
+        "VIT_TOKEN_SIZE": 8,
+    }
+    keys |= {f"MODEL.{name}": value for name, value in small.items()}
+    keys |= {"PROBLEM.SELF_SUPERVISED.PRETEXT_TASK": "masking", "MODEL.ARCHITECTURE": "mae"}
+    run(tmp_path, keys, name="ssl_mae")
+    made = {shape_of(name).replace("biapy", "ssl_mae") for name in files(tmp_path / "out/ssl_mae")}
+    assert documented("ssl_mae") - made == set()
+    checks = {f"im_{kind}.tif" for kind in ("original", "masked", "reconstruction", "reconstruction_and_visible")}
+    assert {f"results/ssl_mae_1/MAE_checks/{name}" for name in checks} <= made
+
+
+def test_own_files_alone_are_replaced(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ENABLE": False}
+    folder = tmp_path / "out/inst"
+    weights = folder / "checkpoints/inst_1-checkpoint-best.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"of BiaPy")
+    warned = {event.code for event in run(tmp_path, keys) if isinstance(event, Warned)}
+    assert "biapy.not_own" in warned
+    assert weights.read_bytes() == b"of BiaPy"
+    weights.unlink()
+    # an own checkpoint and an own copy of the job are replaced, and nothing else in the run folder hinders --overwrite
+    for _ in range(2):
+        events = run(tmp_path, keys, overwrite=True)
+        assert not any(isinstance(event, Warned) and event.code == "biapy.not_own" for event in events)
+        assert any(isinstance(event, FileWritten) and event.path == weights for event in events)
+    (folder / "config_files/biapy.yaml").write_text("mine")
+    assert any(isinstance(event, Warned) and "biapy.yaml" in event.message for event in run(tmp_path, keys, overwrite=True))
+    assert (folder / "config_files/biapy.yaml").read_text() == "mine"
+
+
+def test_without_hard_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from morula.dialects.biapy.results.links import link
+
+    def refuse(*names: str) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    assert list(link(tmp_path / "a.tif", tmp_path / "new" / "b.tif")) == []
+    assert (tmp_path / "new" / "b.tif").read_bytes() == b"pixels"
+
+
+def test_a_resumed_run_has_the_whole_tree(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1}
+    run(tmp_path, keys)
+    folder = tmp_path / "out/inst"
+    whole = {shape_of(name) for name in files(folder)}
+    for name in ("results/inst_1/per_image_instances/nuclei_000.tif", "checkpoints/inst_1-checkpoint-best.pth"):
+        (folder / name).unlink()
+    run(tmp_path, keys, resume=True)
+    assert whole <= {shape_of(name) for name in files(folder)}
