@@ -82,3 +82,17 @@ def test_whole_images_are_patches(tmp_path: Path) -> None:
     assert (len(prepared.train), prepared.job.sampling.patches_per_epoch) == (2, 2)
     seen = {len(np.unique(prepared.train.sample(0, index)["image"])) for index in range(2)}
     assert max(seen) > 0.9 * volume().size * 0.995  # all voxels but those that the percentiles clip
+
+
+def test_a_plan_for_layers_is_the_plan_of_the_training(tmp_path: Path) -> None:
+    from morula.jobs.load import load_job
+    from morula.workflows.in_memory_images import plan_for_layers
+
+    job = {"images": {"validate": None}, "method": "wnet3d", "network": {"kind": "wnet", "features": [4, 8]}}
+    overrides = ["training.epochs=1", "sampling.patches_per_epoch=2"]
+    planned = plan_for_layers(job, {"one": volume()}, overrides=overrides)
+    list(morula.train(job, layers={"one": volume()}, output=tmp_path / "run", overrides=overrides))
+    trained = load_job(tmp_path / "run/job.yaml")
+    for section in ("method", "network", "sampling", "augment", "training", "objects"):
+        assert getattr(planned, section) == getattr(trained, section)
+    assert (planned.training.schedule.kind, planned.training.patience) == ("plateau", 15)

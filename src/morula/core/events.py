@@ -142,7 +142,8 @@ class Epoch(_Placed):
 class Preview(_Placed):
     """A picture to look at: (Y, X) or (Y, X, 3), uint8 or float in [0, 1].
 
-    It may consist of tiles of equal size; `rows` and `columns` are their titles.
+    It may consist of tiles of equal size; `rows` and `columns` are their titles. `arrays` are what the picture was drawn from, by name:
+    (Z)YX, or K(Z)YX for several channels; whole numbers are labels.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Preview(_Placed):
     epoch: int | None = None
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

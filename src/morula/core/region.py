@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,23 @@ class Region:
         if within is None:
             return Region(start, stop)
         return Region(tuple(max(a, 0) for a in start), tuple(min(b, n) for b, n in zip(stop, within, strict=True)))
+
+    def around(self, centre: Sequence[int], voxels: int) -> Region:
+        """A part of the box with at most `voxels` voxels, around a place in it: the longest edge is halved until it fits.
+
+        Examples:
+            >>> Region((0, 0), (100, 40)).around((90, 20), 2000)
+            Region(start=(50, 0), stop=(100, 40))
+        """
+        edges = list(self.shape)
+        while math.prod(edges) > max(voxels, 1):
+            longest = edges.index(max(edges))
+            edges[longest] = -(-edges[longest] // 2)
+        start = tuple(
+            min(max(middle - edge // 2, first), last - edge)
+            for middle, edge, first, last in zip(centre, edges, self.start, self.stop, strict=True)
+        )
+        return Region(start, tuple(first + edge for first, edge in zip(start, edges, strict=True)))
 
     def intersect(self, other: Region) -> Region | None:
         """The intersection with another box, or `None` when it is empty."""

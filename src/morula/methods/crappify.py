@@ -18,7 +18,7 @@ from morula.methods.loss_sums import loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import JobSections
 from morula.methods.restoring import HEAD, Restoring
-from morula.methods.training_task import Batch, StoredInput
+from morula.methods.training_task import Batch, StoredInput, first_image
 
 
 class Crappify(Restoring):
@@ -90,6 +90,11 @@ class Crappify(Restoring):
         """Side by side: the degraded image, the restored one, and the image itself."""
         arrays = [images[0, 0].float().cpu().numpy() for images in (batch["image"], outputs[HEAD], batch["targets"])]
         return {"crappify": stretched(np.hstack([middle_plane(array) for array in arrays]))}
+
+    def arrays(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """The degraded image, the restored one, and the image itself."""
+        named = {"degraded": batch["image"], "restored": outputs[HEAD], "original": batch["targets"]}
+        return {name: first_image(images) for name, images in named.items()}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """One row."""

@@ -25,7 +25,7 @@ from morula.methods.masked_autoencoder_options import Options
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.restoring import HEAD, Restoring
-from morula.methods.training_task import Batch
+from morula.methods.training_task import Batch, first_image
 from morula.nn.mae import boxes_to_image, image_to_boxes
 from morula.nn.transformer_options import TransformerOptions
 
@@ -144,11 +144,18 @@ class MaskedAutoencoder(Restoring):
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Side by side: the image, its visible part, the reconstruction, and the reconstruction with the visible boxes of the image."""
+        planes = [middle_plane(images[0, 0].numpy()) for images in self._stages(batch, outputs).values()]
+        return {"masked_autoencoder": stretched(np.hstack(planes))}
+
+    def arrays(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """The image, its visible part, the reconstruction, and the reconstruction with the visible boxes of the image."""
+        return {name: first_image(images) for name, images in self._stages(batch, outputs).items()}
+
+    def _stages(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image, hidden = batch["image"][:1].float().cpu(), self.voxel_mask(batch["hidden"][:1].cpu())
         rebuilt = self.on_image_scale(outputs[HEAD][:1].float().cpu(), image)
         visible = image.masked_fill(hidden, float(image.min()))
-        planes = [middle_plane(picture[0, 0].numpy()) for picture in (image, visible, rebuilt, rebuilt.where(hidden, image))]
-        return {"masked_autoencoder": stretched(np.hstack(planes))}
+        return {"input": image, "visible part": visible, "reconstruction": rebuilt, "reconstructed boxes": rebuilt.where(hidden, image)}
 
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """One row."""

@@ -96,6 +96,14 @@ class TrainingTask(Configured):
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures (Y, X) or (Y, X, 3) in [0, 1] by name, of the first image of a batch."""
 
+    def arrays(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """What the first image of a batch looks like to the network and what it makes of it: (Z)YX, or K(Z)YX, by name.
+
+        Whole numbers are labels. Viewers show them as layers while the network trains.
+        """
+        found = {"input": first_image(batch["image"]), "prediction": first_image(self.activate(outputs))}
+        return found | ({"truth": first_image(batch["targets"])} if self.labelled else {})
+
     def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Titles of the rows and of the columns of tiles that a preview consists of."""
         return (), ()
@@ -123,6 +131,12 @@ class TrainingTask(Configured):
     def advice(self, history: Sequence[Mapping[str, float]]) -> list[str]:
         """Warnings that follow from the figures of the epochs so far."""
         return advice_on_losses(history)
+
+
+def first_image(images: Tensor) -> np.ndarray:
+    """The first image of NK(Z)YX as an array of its own, (Z)YX where it has one channel."""
+    array: np.ndarray = images[0].detach().float().cpu().numpy().copy()
+    return array[0] if len(array) == 1 else array
 
 
 def advice_on_losses(history: Sequence[Mapping[str, float]]) -> list[str]:

@@ -39,7 +39,7 @@ from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections, Planning
 from morula.methods.postprocessing import Parameters, Postprocessing, SearchSpace
 from morula.methods.scoring import Row, Score, Scoring, object_rows, score_objects
-from morula.methods.training_task import Batch, TrainingTask
+from morula.methods.training_task import Batch, TrainingTask, first_image
 from morula.methods.tunable import object_settings
 from morula.methods.unlabelled import advice_on_balance, image_warnings
 from morula.methods.wnet3d_options import Options
@@ -102,6 +102,17 @@ class WNetTask(TrainingTask):
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities of the classes."""
         return outputs["classes"].softmax(dim=1)
+
+    def arrays(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """The image, the probability of each class, the most likely class (from 0), and the reconstruction."""
+        classes = first_image(self.activate(outputs))
+        logits = outputs["reconstruction"]
+        return {
+            "input": first_image(batch["image"]),
+            "encoder output": classes,
+            "discrete labels": classes.argmax(axis=0).astype(np.uint8),
+            "reconstruction": first_image(logits if self.options.reconstruction == "mse" else logits.float().sigmoid()),
+        }
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """A strip: the image, the probability of each class, the most likely class as a grey level, and the reconstruction."""

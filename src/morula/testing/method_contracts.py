@@ -114,8 +114,13 @@ def training_task_draws_pictures(kind: str, ndim: int) -> None:
     """Previews are planes with values from 0 to 1, and a task gives no advice before the first epoch."""
     task = method(kind, ndim)
     with torch.no_grad():
-        pictures = task.preview(_batch(task, ndim, instances=task.instances), _outputs(task, ndim))
+        batch, outputs = _batch(task, ndim, instances=task.instances), _outputs(task, ndim)
+        pictures, arrays = task.preview(batch, outputs), task.arrays(batch, outputs)
     assert pictures
+    assert arrays
+    for array in arrays.values():
+        assert array.shape[-ndim:] == (EDGE,) * ndim
+        assert array.ndim in (ndim, ndim + 1)
     for picture in pictures.values():
         assert picture.ndim == 2 or picture.shape[2:] == (3,)
         assert picture.min() >= 0

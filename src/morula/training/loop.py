@@ -36,12 +36,14 @@ class ValidationHooks:
 
     Attributes:
         preview: draws pictures of the first validation (or training) batch after each epoch and each validation.
+        arrays: what the pictures are drawn from, for viewers that show whole volumes.
         score: called with the network after each validation; higher is better.
         scores: measures figures of each validation batch; their averages over all patches are reported as ``validation_NAME``.
         monitor: the figure that decides which weights are best and that the schedule follows, instead of the loss or `score`.
     """
 
     preview: Previewer | None = None
+    arrays: Previewer | None = None
     score: Callable[[nn.Module], float] | None = None
     scores: Scores | None = None
     monitor: Monitor | None = None
@@ -156,7 +158,8 @@ def _report(run: TrainingState, leaving: Callable[[], bool], hooks: ValidationHo
 
     def show(batch: Batch, outputs: dict[str, Tensor]) -> None:
         if hooks.preview is not None and run.fabric.is_global_zero:
-            previews.extend(Preview(name, np.asarray(image), epoch) for name, image in hooks.preview(batch, outputs).items())
+            arrays = {} if hooks.arrays is None else hooks.arrays(batch, outputs)
+            previews.extend(Preview(name, np.asarray(image), epoch, arrays=arrays) for name, image in hooks.preview(batch, outputs).items())
 
     if not run.validation_due and hooks.preview is not None:
         with run.averaged():

@@ -1,4 +1,4 @@
-"""The workflows: train, predict, segment, evaluate, tune, run, new, check. Each yields events; the command line and the viewer show them.
+"""The workflows: train, predict, segment, evaluate, tune, run, new, check, adjust. Each yields events; command line and viewer show them.
 
 Modules are imported when they are first used: ``from morula import workflows`` takes no time, ``workflows.train.train(job)`` imports
 PyTorch.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from morula.workflows import adjust as adjust
     from morula.workflows import check as check
     from morula.workflows import compare as compare
     from morula.workflows import evaluate as evaluate
@@ -25,6 +26,6 @@ if TYPE_CHECKING:
     from morula.workflows import tune as tune
 
 # Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
-_MODULES = ["check", "compare", "evaluate", "measure", "new", "predict", "replay", "run", "segment", "stages", "train", "tune"]
+_MODULES = ["adjust", "check", "compare", "evaluate", "measure", "new", "predict", "replay", "run", "segment", "stages", "train", "tune"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from morula.core.axes import Axes
 from morula.core.errors import JobError, Problem
 from morula.core.image import Image
 from morula.io.write import files_behind, write
+from morula.jobs.job import Job
+from morula.jobs.load import load_job
+from morula.jobs.plan import plan
+from morula.workflows.prepare import facts_of
+from morula.workflows.sources import Opened
 
 FOLDER = "layers"
 """Folder of a run that the images are written to, so that the run can be resumed, repeated and viewed."""
@@ -65,3 +71,27 @@ def write_layers(layers: Mapping[str, Any], folder: Path, *, axes: str | None = 
             stated = None if isinstance(data, Image) or axes is None else axes.replace("C", "") if kind == "labels" else axes
             (folder / kind).mkdir(parents=True, exist_ok=True)
             write(folder / kind / f"{name}.tif", data, labels=kind == "labels", axes=stated)
+
+
+def plan_for_layers(job: Mapping[str, Any], layers: Layers, *, overrides: Iterable[str] = ()) -> Job:
+    """The job with everything that a training with these images would plan. Nothing is written, and no image is changed.
+
+    Raises:
+        JobError: with all problems of the job.
+
+    Examples:
+        >>> job = plan_for_layers({"method": "wnet3d"}, {"a": np.zeros((40, 60))})  # doctest: +SKIP
+        >>> job.training.epochs, job.sampling.patch  # doctest: +SKIP
+        (50, (40, 48))
+    """
+    loaded = load_job(job_with_layers(job, layers, Path(FOLDER)), overrides=overrides)
+    axes = (job.get("images") or {}).get("axes")
+    opened = []
+    for name, layer in layers.items():
+        raw, labels = layer if isinstance(layer, tuple) else (layer, None)
+        opened.append(Opened(name, _as_image(raw, axes), None if labels is None else _as_image(labels, None)))
+    return plan(loaded, facts_of(opened, loaded))
+
+
+def _as_image(data: Image | np.ndarray, axes: str | None) -> Image:
+    return data if isinstance(data, Image) else Image(data, Axes.guess(data.shape) if axes is None else Axes(axes))

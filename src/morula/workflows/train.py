@@ -286,7 +286,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         folder=folder.path,
         resume=resume,
         stop=stop,
-        hooks=ValidationHooks(preview=method.preview, score=judge),
+        hooks=ValidationHooks(preview=method.preview, arrays=method.arrays, score=judge),
     )
     for event in events:
         if isinstance(event, Epoch):
