@@ -11,7 +11,7 @@ JOBS ?= 2
 MINUTES ?= 10
 ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/morula/labels/*,src/morula/representations/*,src/morula/decoders/*,src/morula/measurement/*,src/morula/metrics/*
 
-.PHONY: help setup fix check test docs demo bench bench-labels fuzz constraints clean
+.PHONY: help setup fix check test test-napari docs demo bench bench-labels fuzz constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -41,6 +41,23 @@ test: setup ## all tests and doctests; line coverage of the array packages >= 95
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
 	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_PACKAGES)' --fail-under=95
 
+# napari and Qt are installed beside .venv, whose packages it uses, so that `make test` stays free of them.
+NAPARI_VENV ?= .venv-napari
+NAPARI_STAMP := $(NAPARI_VENV)/.installed
+
+$(NAPARI_STAMP): $(STAMP)
+	@echo 'Installing napari into $(NAPARI_VENV) ...'
+	@test -x $(NAPARI_VENV)/bin/python || $(BIN)/python -m venv $(NAPARI_VENV)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(NAPARI_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth"
+	@$(NAPARI_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[napari]'
+	@touch $@
+
+# napari's own pytest plugins are left out: they turn the deprecations of its libraries into errors
+test-napari: $(NAPARI_STAMP) ## tests of the napari plugin in a virtual display (needs xvfb)
+	MORULA_NAPARI=1 OMP_NUM_THREADS=1 xvfb-run -a -s '-screen 0 1400x900x24' $(NAPARI_VENV)/bin/python -m pytest \
+		-p no:napari -p no:napari-plugin-engine -p no:npe2 -o filterwarnings=default -W ignore::DeprecationWarning tests/napari $(TESTS)
+
 docs: setup ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -56,9 +73,10 @@ bench-labels: setup ## the gain of pretraining with few labels: up to two hours;
 fuzz: setup ## fuzz every reader for 10 minutes (nightly); what breaks the rule is written to tests/corpus
 	$(BIN)/python bench/fuzz.py --minutes $(MINUTES)
 
-constraints: ## write the versions installed in .venv into constraints.txt; the line of OpenVINO is kept if it is not installed
+constraints: ## write the versions installed in .venv into constraints.txt; lines of packages that are not installed there are kept
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new
-	grep -q '^openvino==' constraints.new || grep '^openvino' constraints.txt >> constraints.new
+	awk -F '==' 'NR == FNR { seen[tolower($$1)]; next } !(tolower($$1) in seen)' constraints.new constraints.txt > constraints.more
+	cat constraints.more >> constraints.new && rm constraints.more
 	LC_ALL=C sort -f -o constraints.new constraints.new
 	mv constraints.new constraints.txt
 

@@ -13,7 +13,6 @@ from morula.core.region import Region
 from morula.models.model import drained
 from morula.testing.errors import raises
 from morula.workflows.adjust import Prediction, predict_region
-from morula.workflows.train import train
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_the_threshold_of_two_classes(tmp_path: Path, image: morula.Image) -> No
         "training": {"epochs": 1},
     }
     values = np.asarray(image)
-    list(train(job, layers={"one": (values, (values > np.median(values)).astype(np.uint8))}, output=tmp_path / "run"))
+    list(morula.train(job, layers={"one": (values, (values > np.median(values)).astype(np.uint8))}, output=tmp_path / "run"))
     predicted = drained(predict_region(morula.load(tmp_path / "run"), image))
     (setting,) = predicted.settings
     assert (setting.key, setting.value) == ("method.threshold", 0.5)
@@ -88,7 +87,7 @@ def test_the_threshold_of_two_classes(tmp_path: Path, image: morula.Image) -> No
 
 
 def test_previews_hold_the_arrays_that_they_were_drawn_from(run2d: Path, tmp_path: Path) -> None:
-    events = list(train(run2d / "job.yaml", output=tmp_path / "run", overrides=["training.epochs=1"]))
+    events = list(morula.train(run2d / "job.yaml", output=tmp_path / "run", overrides=["training.epochs=1"]))
     (preview,) = (event for event in events if isinstance(event, Preview))
     assert {name: array.shape for name, array in preview.arrays.items()} == {
         "input": (32, 32),

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from morula.core.events import Event, Logged, Warned
-from morula.core.image import Image, ImageLike
+from morula.core.image import Image
+from morula.core.image_like import ImageLike
 from morula.core.region import Region
 from morula.data.crop import check_region, crop
 from morula.io.check import check_image
