@@ -24,6 +24,7 @@ _PUBLIC = {
     "measurement.filter": ["filter_objects"],
     "measurement.measure": ["measure"],
     "metrics.matching": ["Scores", "match"],
+    "models.by_slice": ["by_slices"],
     "models.load": ["load"],
     "models.model": ["Model"],
     "representations.encode": ["encode"],
@@ -41,6 +42,7 @@ __all__ = [
     "Objects",
     "Scores",
     "VoxelSize",
+    "by_slices",
     "compare",
     "decode",
     "decode_objects",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from morula.measurement.measure import measure as measure
     from morula.metrics.matching import Scores as Scores
     from morula.metrics.matching import match as match
+    from morula.models.by_slice import by_slices as by_slices
     from morula.models.load import load as load
     from morula.models.model import Model as Model
     from morula.representations.encode import encode as encode

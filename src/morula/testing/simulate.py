@@ -96,8 +96,8 @@ def simulate(
     radius = _radius(fill * coverage * volume / max(n_objects, 1), len(shape))
     radii = radius * rng.lognormal(0.0, 0.14, n_objects)
     centres = _place(np.asarray(shape) * scale, radii, rng, touching=touching if kind == "nuclei" else 0.95)
-    labels, first, second = _grow(tuple(shape), scale, centres, radii, rng, stretch=0.16 if kind == "nuclei" else 0.08)
-    labels = _tidy(labels)
+    labels, first, second = grow(tuple(shape), scale, centres, radii, rng, stretch=0.16 if kind == "nuclei" else 0.08)
+    labels = tidy(labels)
     stain = _nuclei(labels, first, scale, radius, rng) if kind == "nuclei" else _membranes(labels, second - first, scale, radius, rng)
     return Simulated(_photograph(stain, scale, optics, rng), labels, tuple(float(length) for length in spacing))
 
@@ -176,7 +176,7 @@ def _place(extent: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, t
     return centres
 
 
-def _smooth(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+def smooth_field(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
     """Random field (float32, mean 0, deviation 1) with a correlation length of `length` pixels: coarse noise, smoothly interpolated."""
     field: np.ndarray = rng.standard_normal([int(n * s / length) + 2 for n, s in zip(shape, scale, strict=True)], dtype=np.float32)
     for axis in np.argsort(shape):  # short axes first: the array stays small for longer
@@ -192,7 +192,7 @@ def _smooth(shape: tuple[int, ...], scale: np.ndarray, length: float, rng: np.ra
     return field / np.float32(deviation) if deviation > 0 else field
 
 
-def _grow(
+def grow(
     shape: tuple[int, ...], scale: np.ndarray, centres: np.ndarray, radii: np.ndarray, rng: np.random.Generator, *, stretch: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Assign each voxel to the nearest object, where distances are measured in the stretched and bent radii of the object.
@@ -205,7 +205,7 @@ def _grow(
     if not len(radii):
         return labels, first, second
     mean = float(radii.mean())
-    bend = [_smooth(shape, scale, 1.5 * mean, rng) * np.float32(0.085 * mean) for _ in shape]
+    bend = [smooth_field(shape, scale, 1.5 * mean, rng) * np.float32(0.085 * mean) for _ in shape]
     for i, (centre, radius) in enumerate(zip(centres, radii, strict=True), start=1):
         axes = rng.normal(size=(len(shape), len(shape)))
         rotation = np.linalg.qr(axes)[0]
@@ -233,7 +233,7 @@ def _grow(
     return labels, first, second
 
 
-def _tidy(labels: np.ndarray) -> np.ndarray:
+def tidy(labels: np.ndarray) -> np.ndarray:
     """Keep the largest piece of each object, remove tiny objects, and renumber from 1 to n in uint16 or uint32."""
     import cc3d
 
@@ -255,8 +255,8 @@ def _nuclei(labels: np.ndarray, first: np.ndarray, scale: np.ndarray, radius: fl
     n = int(labels.max(initial=0))
     brightness = np.concatenate([[0.0], np.clip(rng.lognormal(-0.35, 0.3, n), 0.35, 1.3)]).astype(np.float32)
     dome = np.sqrt(np.maximum(1 - first * first, 0)) if labels.ndim == 2 else np.minimum(1, (1 - first) * 4)
-    fine = _smooth(labels.shape, scale, max(radius / 5, 1.5), rng)
-    coarse = _smooth(labels.shape, scale, max(radius / 2.2, 2.0), rng)
+    fine = smooth_field(labels.shape, scale, max(radius / 5, 1.5), rng)
+    coarse = smooth_field(labels.shape, scale, max(radius / 2.2, 2.0), rng)
     nucleoli = 1 / (1 + np.exp(6 * (1.4 - coarse)))
     texture = 1 + 0.13 * fine + 0.10 * coarse - 0.45 * nucleoli
     return brightness[labels] * (0.35 + 0.65 * dome) * np.maximum(texture, 0.05)
@@ -265,8 +265,8 @@ def _nuclei(labels: np.ndarray, first: np.ndarray, scale: np.ndarray, radius: fl
 def _membranes(labels: np.ndarray, gap: np.ndarray, scale: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
     """Stain of membranes: unevenly stained walls between cells (where `gap` is 0) and at the outer face; dim cytoplasm."""
     wall = np.exp(-((gap * np.float32(0.5 * radius / 0.9)) ** 2))
-    uneven = np.clip(0.8 + 0.2 * _smooth(labels.shape, scale, max(radius / 1.5, 2.0), rng), 0.25, 1.2)
-    cytoplasm = 0.12 + 0.03 * _smooth(labels.shape, scale, max(radius / 4, 1.5), rng)
+    uneven = np.clip(0.8 + 0.2 * smooth_field(labels.shape, scale, max(radius / 1.5, 2.0), rng), 0.25, 1.2)
+    cytoplasm = 0.12 + 0.03 * smooth_field(labels.shape, scale, max(radius / 4, 1.5), rng)
     return np.where(labels > 0, np.maximum(cytoplasm, 0.02) + 0.88 * wall * uneven, 0.02).astype(np.float32)
 
 
@@ -282,7 +282,7 @@ def _photograph(stain: np.ndarray, scale: np.ndarray, optics: Optics, rng: np.ra
         # two box filters approximate a wide Gaussian at a cost that does not depend on its width
         light = (1 - optics.haze) * light + optics.haze * uniform_filter(uniform_filter(light, sizes), sizes)
     extent = np.asarray(stain.shape) * scale
-    lamp = _smooth(stain.shape, scale, max(float(extent[-2:].max()), 2.0) / 2, rng)
+    lamp = smooth_field(stain.shape, scale, max(float(extent[-2:].max()), 2.0) / 2, rng)
     low, high = float(lamp.min()), float(lamp.max())
     lamp = 1 - optics.illumination * (lamp - low) / max(high - low, 1e-6)
     # 2 photons of dark background: without them, empty voxels would have no photon noise
