@@ -11,7 +11,7 @@ JOBS ?= 2
 MINUTES ?= 10
 ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/morula/labels/*,src/morula/representations/*,src/morula/decoders/*,src/morula/measurement/*,src/morula/metrics/*
 
-.PHONY: help setup fix check test test-napari docs demo bench bench-labels fuzz constraints clean
+.PHONY: help setup fix check test test-napari docs demo bench bench-labels models fuzz constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -69,6 +69,9 @@ bench: setup ## measure the figures of docs/benchmarks
 
 bench-labels: setup ## the gain of pretraining with few labels: up to two hours; continues where it stopped
 	$(BIN)/python -m bench labels
+
+models: setup ## train the bundled models from the images in MORULA_DATA (../shared/data): hours; continues where it stopped
+	$(BIN)/python -m models
 
 fuzz: setup ## fuzz every reader for 10 minutes (nightly); what breaks the rule is written to tests/corpus
 	$(BIN)/python bench/fuzz.py --minutes $(MINUTES)

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from morula.cli import demo as demo
     from morula.cli import doctor as doctor
     from morula.cli import info as info
+    from morula.cli import models as models
     from morula.cli import new as new
 
 # imported when they are first used, as the modules of `morula.workflows`
-_MODULES = ["app", "biapy", "check", "demo", "doctor", "info", "new"]
+_MODULES = ["app", "biapy", "check", "demo", "doctor", "info", "models", "new"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)
 

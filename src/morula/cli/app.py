@@ -227,8 +227,14 @@ def _reading(
 @app.command(cls=Command)
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Run folder, or the model folder in it.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Bundled model by name, run folder, or the model folder in it. [default: chosen by the image]"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.")] = Path("segmentation"),
+    diameter: Annotated[
+        float | None, typer.Option("--diameter", help="Diameter of the objects in voxels, for bundled models. [default: estimated]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     axes: AxesOption = None,
     channel: Channel = None,
@@ -245,7 +251,14 @@ def segment(
     with reporting_errors():
         reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
         events = workflows.segment.segment(
-            list(images), model=model, output=output, overwrite=overwrite, device=device, memory=memory, reading=reading
+            list(images),
+            model=model,
+            output=output,
+            overwrite=overwrite,
+            device=device,
+            memory=memory,
+            reading=reading,
+            diameter=diameter,
         )
         print_events(events, Verbosity.of(quiet, verbose))
 
@@ -383,6 +396,13 @@ def info(
     """Describe an image, job file, run folder or model."""
     with reporting_errors():
         cli.info.print_info(path, _reading(axes, channel, dataset, scene, voxel_size, missing))
+
+
+@app.command(cls=Command)
+def models() -> None:
+    """List the models that can be used by their names: licence, training images, scores, picture."""
+    with reporting_errors():
+        cli.models.print_models()
 
 
 @app.command(cls=Command)

@@ -146,6 +146,10 @@ def _live_bytes() -> Any:
             self.now = self.peak = 0
             self.known: set[int] = set()
 
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # else torch imports its compiler, for a second, to tell it that this class is none of its business
+
         def __torch_dispatch__(
             self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
         ) -> object:

@@ -9,6 +9,7 @@ from typing import Any
 from morula.core.errors import FileWriteError
 from morula.core.outputs import Destination, check_apart
 from morula.core.remedy import OTHER_FOLDER, Remedy
+from morula.jobs.bundled import place_of
 from morula.jobs.job import Job, Source
 from morula.jobs.run_folder import RunFolder
 
@@ -17,7 +18,7 @@ def inputs_of(job: Job) -> Iterator[str]:
     """Images, labels, classes and masks of a job, and the weights that it starts from."""
     yield from images_of(job)
     if job.network.from_ is not None:
-        yield job.network.from_
+        yield str(place_of(job.network.from_))
 
 
 def images_of(job: Job) -> Iterator[str]:

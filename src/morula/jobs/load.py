@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.options import Options, problem_of
+from morula.jobs.bundled import is_name
 from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
 from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
@@ -188,8 +189,9 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
     # relative paths start at the folder of the job file, which later steps do not know
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
     update: dict[str, Options] = {"images": job.images.model_copy(update=sources)}
-    if job.network.from_ is not None:
-        update["network"] = job.network.model_copy(update={"from_": str(folder / job.network.from_)})
+    start = job.network.from_
+    if start is not None and ((folder / start).exists() or not is_name(start)):  # a name of a bundled model is no path
+        update["network"] = job.network.model_copy(update={"from_": str(folder / start)})
     update["method"] = job.method.relative_to(folder)
     return job.model_copy(update=update)
 

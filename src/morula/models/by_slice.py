@@ -99,11 +99,17 @@ class SliceModel(Model):
         return replace(self.plane, normalisation=Normalisation((0.0,) * self.in_channels, (1.0,) * self.in_channels))
 
     def predict_steps(
-        self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Array = None
+        self,
+        image: Image,
+        *,
+        memory: int | str | None = None,
+        device: str = "auto",
+        out: Array = None,
+        scaling: Normalisation | None = None,
     ) -> Generator[Event, None, Array]:
         """Predict all slices; along three axes their mean on the grid of the image."""
         # one scale for the volume: an empty slice has none of its own
-        volume, shape = self.scaling(image).apply(image.canonical()), image.spatial_shape
+        volume, shape = (scaling or self.scaling(image)).apply(image.canonical()), image.spatial_shape
         if self.axes == "zyx":
             fine = min(image.spacing)
             volume = _resized(volume, tuple(max(1, round(n * step / fine)) for n, step in zip(shape, image.spacing, strict=True)))

@@ -54,6 +54,8 @@ class _ModelFacts(_Facts):
     channels: list[str]
     voxel_size: _VoxelSizeFacts
     normalisation: NormalisationFacts | None
+    diameter: Annotated[float, Field(gt=0)] | None = None
+    colour: bool = False
 
 
 class Description:
@@ -63,6 +65,7 @@ class Description:
         self.network = facts.network
         self.channels = tuple(facts.channels)
         self.normalisation = facts.normalisation
+        self.diameter, self.colour = facts.diameter, facts.colour
         self.job, self.voxel_size, self.file = job, voxel_size, file
 
     def check_method(self, channels: tuple[str, ...], heads: Mapping[str, int]) -> None:

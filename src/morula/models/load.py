@@ -7,6 +7,7 @@ from pathlib import Path
 
 from morula.core.errors import MissingFileError
 from morula.data.normalise import Normalisation
+from morula.jobs.bundled import place_of
 from morula.methods import METHODS
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.models.description import read_description
@@ -15,10 +16,11 @@ from morula.nn.weights import load_weights
 
 
 def load(path: str | Path) -> Model:
-    """The trained model of a run folder (or of the `model` folder in it), or of a checkpoint of another program.
+    """A bundled model by its name, the trained model of a run folder (or of the `model` folder in it), or a checkpoint of another program.
 
     Args:
-        path: a run folder, a model folder, or a file: a ``.pth`` of BiaPy 3.5 to 3.7, or of CellSeg3D's WNet3D.
+        path: the name of a bundled model such as ``nuclei``, a run folder, a model folder, or a file: a ``.pth`` of BiaPy 3.5 to 3.7, or
+            of CellSeg3D's WNet3D.
 
     Raises:
         MissingFileError: when there is none.
@@ -28,7 +30,7 @@ def load(path: str | Path) -> Model:
         >>> load("runs/nuclei").channels  # doctest: +SKIP
         ('F', 'C', 'Db')
     """
-    folder = Path(path)
+    folder = place_of(path)
     if folder.is_file():  # Morula stores a model as a folder, so a file is a checkpoint of another program
         return replace(checkpoint_format(folder).model(folder), source=folder)
     inner = folder / "model"
@@ -55,5 +57,7 @@ def load(path: str | Path) -> Model:
         in_channels=network.in_channels,
         voxel_size=voxel_size,
         normalisation=None if stored is None else Normalisation.from_dict(stored.model_dump()),
-        source=Path(path),
+        source=place_of(path),
+        diameter=described.diameter,
+        colour=described.colour,
     )

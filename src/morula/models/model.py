@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar, cast, overload
@@ -36,6 +36,7 @@ from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.methods.base import Method
 from morula.methods.classes import class_columns
+from morula.models.scale import fit_scale
 from morula.nn.build import kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.network import Network
@@ -66,6 +67,11 @@ class Model:
     """One for all images; `None` where each image is normalised by its own values."""
     source: Path | None = None
     """The folder or file that it was loaded from: nothing is written there."""
+    diameter: float | None = None
+    """Diameter in voxels of the objects that it was trained on, where all images are rescaled to it; `None` where they are used as they
+    are."""
+    colour: bool = False
+    """Whether it takes colour images, RGB. A grey image is then taken as three equal channels, and a channel for opacity is left out."""
 
     @property
     def ndim(self) -> int:
@@ -117,6 +123,7 @@ class Model:
         *,
         axes: str | None = ...,
         voxel_size: VoxelSizeLike = ...,
+        diameter: float | None = ...,
         memory: int | str | None = ...,
         device: str = ...,
     ) -> list[ImageArray]: ...
@@ -127,6 +134,7 @@ class Model:
         *,
         axes: str | None = ...,
         voxel_size: VoxelSizeLike = ...,
+        diameter: float | None = ...,
         memory: int | str | None = ...,
         device: str = ...,
     ) -> ImageArray: ...
@@ -136,6 +144,7 @@ class Model:
         *,
         axes: str | None = None,
         voxel_size: VoxelSizeLike = None,
+        diameter: float | None = None,
         memory: int | str | None = None,
         device: str = "auto",
     ) -> ImageArray | list[ImageArray]:
@@ -145,11 +154,13 @@ class Model:
             image: as in `predict`; or a list of images, which may differ in size, for a list of label images.
             axes: as in `predict`.
             voxel_size: as in `predict`.
+            diameter: diameter of the objects in voxels; estimated where it is left out. A model that was trained on objects of one size
+                (`Model.diameter`) gets the image at the scale at which its objects have this size.
             memory: as in `predict`.
             device: as in `predict`.
 
         Raises:
-            ModelError: as `predict`.
+            ModelError: as `predict`, or for a diameter with a model that does not rescale images.
             DataError: as `predict`.
 
         Examples:
@@ -160,11 +171,13 @@ class Model:
         several = is_list_of_images(image)
         images = cast("Sequence[ImageLike]", image if several else [image])
         opened = [self.as_image(each, voxel_size, axes=axes) for each in images]  # all are checked before the first one is segmented
-        labels = [self._segment(each, memory=memory, device=device) for each in opened]
+        labels = [self._segment(each, diameter, memory=memory, device=device) for each in opened]
         return labels if several else labels[0]
 
-    def _segment(self, image: Image, *, memory: int | str | None, device: str) -> ImageArray:
-        objects = self.decode(self.predict(image, memory=memory, device=device), image)
+    def _segment(self, image: Image, diameter: float | None, *, memory: int | str | None, device: str) -> ImageArray:
+        fitted = drained(fit_scale(self, image, diameter, memory=memory, device=device))
+        prediction = drained(self.predict_steps(fitted.image, memory=memory, device=device))
+        objects = fitted.objects(self.decode(prediction, fitted.image))
         labels = self.measured(objects, image)[0] if self.job.objects.filter else objects.labels
         return ImageArray(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
@@ -240,6 +253,7 @@ class Model:
         """
         image = image_of(image, axes=axes, voxel_size=voxel_size, guess=self._guess_axes)
         image = without_z(image) if self.ndim == 2 else image  # Z of length 1 is 2D
+        image = as_colour(image) if self.colour else image
         if image.ndim_spatial != self.ndim:
             raise ModelError(
                 "model.image_dimensions",
@@ -305,13 +319,22 @@ class Model:
         return [orientation for orientation in allowed if mode == "all" or orientation.permutation == unrotated]
 
     def predict_steps(
-        self, image: Image, *, memory: int | str | None = None, device: str = "auto", out: Array = None
+        self,
+        image: Image,
+        *,
+        memory: int | str | None = None,
+        device: str = "auto",
+        out: Array = None,
+        scaling: Normalisation | None = None,
     ) -> Generator[Event, None, Array]:
-        """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`."""
+        """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`.
+
+        `scaling` is the normalisation of the image, for a part of an image that is normalised as a whole.
+        """
         by_openvino = self.job.prediction.backend == "openvino"
         device = self.device(device)
         self.fast_network.to(device)
-        normalisation = self.scaling(image)
+        normalisation = scaling or self.scaling(image)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
@@ -360,21 +383,46 @@ class Model:
             halo=network.receptive_halo,
             multiple=network.multiple,
             memory=memory,
-            bytes_per_voxel=measure_bytes_per_voxel(self.forward, self.in_channels, network.multiple, device=device),
+            bytes_per_voxel=self._bytes_per_voxel(device),
             tile=network.padded_shape(stated or self.job.sampling.patch_shape) if fixed or stated else None,
             overlap=self.job.prediction.overlap if fixed else None,
         )
 
-    def save(self, folder: str | Path, example: Tensor) -> list[Path]:
-        """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load."""
+    def _bytes_per_voxel(self, device: str) -> float:
+        """Memory of a forward pass per voxel, measured once per device."""
+        if device not in self._measured:
+            self._measured[device] = measure_bytes_per_voxel(self.forward, self.in_channels, self.fast_network.multiple, device=device)
+        return self._measured[device]
+
+    @cached_property
+    def _measured(self) -> dict[str, float]:
+        """What `_bytes_per_voxel` has measured."""
+        return {}
+
+    def save(self, folder: str | Path, example: Tensor, *, half: bool = False) -> list[Path]:
+        """Write weights and description; `example` (a normalised batch) and its output are stored with them and checked at load.
+
+        With `half` the weights are rounded to float16.
+        """
         document = self.job.model_dump(mode="json", by_alias=True)
-        facts = {
+        facts: dict[str, object] = {
             "job": document,
             "channels": list(self.method.channels),
             "voxel_size": self.voxel_size.asdict(),
             "normalisation": None if self.normalisation is None else self.normalisation.as_dict(),
         }
-        return save_weights(Path(folder), self.network, facts, example)
+        facts |= {} if self.diameter is None else {"diameter": self.diameter}
+        facts |= {"colour": True} if self.colour else {}
+        return save_weights(Path(folder), self.network, facts, example, half=half)
+
+
+def as_colour(image: Image) -> Image:
+    """A grey image as one of three equal channels, one of four without the last, which is the opacity; others are returned as they are."""
+    if image.n_channels not in (1, 4):
+        return image
+    channels = image.canonical()
+    colours = np.repeat(channels, 3, axis=0) if len(channels) == 1 else channels[:3]
+    return replace(image, data=colours, axes=Axes(f"C{image.axes.spatial_axes}"))
 
 
 def drained(steps: Generator[object, None, Result]) -> Result:

@@ -228,6 +228,8 @@ def initialise(module: nn.Module) -> None:
 
     Without normalisation the last convolution of a residual block starts at zero, so that the signal does not grow with the depth.
     """
+    if any(weights.is_meta for weights in module.parameters()):  # only names and shapes: torch would import its compiler to draw nothing
+        return
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

@@ -88,7 +88,7 @@ class StoredModel(NamedTuple):
     sidecar: dict[str, Any]
 
 
-def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, object], example: Tensor) -> list[Path]:
+def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, object], example: Tensor, *, half: bool = False) -> list[Path]:
     """Write the weights of a network and their description into a folder, each file completely or not at all.
 
     The network is run once with the example, on the CPU in float32; input and outputs are stored and compared when it is loaded.
@@ -98,6 +98,7 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, obj
         network: a network of `build_network`, on any device; it is not changed.
         sidecar: further content of ``model.json`` (normalisation, voxel size, channels, ...), of JSON types.
         example: input, NC(Z)YX; keep it small.
+        half: store the weights rounded to float16, which halves the file. The outputs are those of the rounded weights.
 
     Returns:
         Paths of the two files.
@@ -110,6 +111,10 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, obj
     folder = Path(folder)
     # on a copy, because the caller continues to train on its device
     twin = copy.deepcopy(network).cpu().float().eval()
+    stored = network.state_dict()
+    if half:
+        stored = {name: values.half() if values.is_floating_point() else values for name, values in stored.items()}
+        twin = twin.half().float()
     example = example.detach().cpu().float()
     with torch.no_grad():
         outputs = twin(example)
@@ -119,7 +124,7 @@ def save_weights(folder: str | Path, network: Network, sidecar: Mapping[str, obj
             "the output of the network for the test input contains NaN or infinity, so it was not stored",
             remedy="Train again, with a lower training.optimiser.lr.",
         )
-    tensors = {**network.state_dict(), _INPUT: example, **{_OUTPUT + name: output for name, output in outputs.items()}}
+    tensors = {**stored, _INPUT: example, **{_OUTPUT + name: output for name, output in outputs.items()}}
     # the order of the channels is stored beside the weights, whose checksum covers it: swapped names would load and mean other channels
     channels = {"channels": json.dumps(sidecar["channels"])} if "channels" in sidecar else None
     content = save({name: values.detach().cpu().contiguous().clone() for name, values in tensors.items()}, metadata=channels)

@@ -32,6 +32,7 @@ from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
 from morula.models.load import load
 from morula.models.model import Model
+from morula.models.scale import fit_scale
 from morula.report.build import write_report
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.log import logged
@@ -144,7 +145,14 @@ def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
 
 
 def segment_one(
-    model: Model, source: Opened, labels_file: Path, *, device: str, memory: str | None, channels: Path | None = None
+    model: Model,
+    source: Opened,
+    labels_file: Path,
+    *,
+    device: str,
+    memory: str | None,
+    channels: Path | None = None,
+    diameter: float | None = None,
 ) -> Iterator[Event]:
     """Predict one image and write its labels, its table and whatever else the job asks for.
 
@@ -155,17 +163,19 @@ def segment_one(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for tiles.
         channels: file for the predicted channels, if they are to be saved.
+        diameter: diameter of the objects in voxels, for a model that rescales images; estimated where it is left out.
     """
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
-    prediction = yield from model.predict_steps(image, memory=memory, device=device)
+    fitted = yield from fit_scale(model, image, diameter, memory=memory, device=device)
+    prediction = yield from model.predict_steps(fitted.image, memory=memory, device=device)
     if channels is not None:
         channels.parent.mkdir(parents=True, exist_ok=True)
-        axes = f"C{image.axes.spatial_axes}"
-        yield FileWritten(write(channels, prediction, axes=axes, voxel_size=image.voxel_size, overwrite=True), Artefact.CHANNELS)
+        axes, size = f"C{image.axes.spatial_axes}", fitted.image.voxel_size
+        yield FileWritten(write(channels, prediction, axes=axes, voxel_size=size, overwrite=True), Artefact.CHANNELS)
     remarks: list[str] = []
-    objects = model.decode(prediction, image, tell=remarks.append)
+    objects = fitted.objects(model.decode(prediction, fitted.image, tell=remarks.append))
     yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
     for suffix in ("", "_all", "_statistics"):  # never new labels beside a table of earlier ones, whenever the process ends

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,20 @@ import numpy as np
 from morula.core.atomic import atomic
 from morula.core.claims import claimed
 from morula.core.errors import DataError, FileWriteError
-from morula.core.events import Artefact, Event, FileWritten, Finished, Progress, Started, Warned, below
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.location import split_location, suffix_of
 from morula.core.manifest import RESULTS, discard_own, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
 from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
+from morula.jobs.bundled import place_of
 from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.models.load import load
 from morula.models.model import Model
+from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
+from morula.workflows.choose_model import choose
 from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
@@ -35,23 +38,28 @@ from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 
+OUTPUT = "segmentation"
+"""Folder of the results where none is named."""
+
 
 @with_named_os_errors
 def segment(
     images: Any,
     *,
-    model: str | Path | Model,
-    output: str | Path,
+    model: str | Path | Model | None = None,
+    output: str | Path = OUTPUT,
     overwrite: bool = False,
     device: str = "auto",
     memory: str | None = None,
     reading: Reading = Reading(),  # noqa: B008 - frozen
+    diameter: float | None = None,
 ) -> Iterator[Event]:
     """Segment and measure images with a trained model. No training data is needed.
 
     Args:
         images: a file, folder or pattern, an array or `Image`, or a list of them.
-        model: a run folder, the model folder in it, or a loaded model.
+        model: the name of a bundled model, a run folder, the model folder in it, or a loaded model. Left out, the bundled model is chosen
+            that fits the dimensions, channels and background of the images.
         output: a label file for one image (its suffix selects the format), a folder for several; each label file has a table next to it.
             If the job of the model refines or filters objects, the folder `before` next to it holds the labels before that; if the job
             asks for intermediates, the folder `intermediates` holds the inputs of the decoder, one file each (`NAME_seeds.tif`).
@@ -60,6 +68,8 @@ def segment(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for tiles, for example ``"8GB"``.
         reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
+        diameter: diameter of the objects in voxels, for a model that rescales images to the size of its objects; estimated where it is
+            left out.
 
     Yields:
         events.
@@ -74,19 +84,33 @@ def segment(
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
-    steps = _segmented(images, model, Path(output).expanduser(), overwrite=overwrite, device=device, memory=memory, reading=reading)
-    yield from below("segment", steps, run=str(output))
+    settings = Settings(overwrite, device, memory, reading, diameter)
+    yield from below("segment", _segmented(images, model, Path(output).expanduser(), settings), run=str(output))
 
 
-def _segmented(
-    images: Any, model: str | Path | Model, target: Path, *, overwrite: bool, device: str, memory: str | None, reading: Reading
-) -> Iterator[Event]:
+@dataclass(frozen=True)
+class Settings:
+    """How `segment` works; fields as its arguments."""
+
+    overwrite: bool
+    device: str
+    memory: str | None
+    reading: Reading
+    diameter: float | None
+
+
+def _segmented(images: Any, model: str | Path | Model | None, target: Path, settings: Settings) -> Iterator[Event]:
+    overwrite, device, memory, reading = settings.overwrite, settings.device, settings.memory, settings.reading
     began = time.monotonic()
     with collected() as ignored:
         opened = sources_of(images, reading)
     if not opened:
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
+    if model is None:
+        bundled, opened, reason = choose(opened)
+        model = bundled.folder
+        yield Logged(reason)
     files = _label_files(target, opened)
     read = [*given_places(images), *(file for image in opened for file in files_behind(image.raw))]
     place = model.source if isinstance(model, Model) else model
@@ -100,11 +124,13 @@ def _segmented(
     trained = model if isinstance(model, Model) else load(model)
     for image in opened:
         trained.as_image(image.raw)
-    settings = {"device": device, "memory": memory, "reading": repr(reading)}
+    if settings.diameter is not None:
+        check_diameter(trained, settings.diameter)
+    decided = {"device": device, "memory": memory, "reading": repr(reading), "diameter": settings.diameter}
     by_name = dict(zip((image.name for image in opened), files, strict=True))
 
     def checked() -> UnfinishedBatch:
-        batch = UnfinishedBatch.of(folder, trained, files, settings)
+        batch = UnfinishedBatch.of(folder, trained, files, decided)
         _check_results(trained, batch, by_name, read, overwrite=overwrite)
         return batch
 
@@ -113,7 +139,7 @@ def _segmented(
     device = trained.device(device)
     yield from check_memory(trained, opened, memory)
     facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model)}
-    facts |= {"reading": asdict(reading), **circumstances(device)}
+    facts |= {"reading": asdict(reading), "diameter": settings.diameter, **circumstances(device)}
     yield from notes_of(trained)
     yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
@@ -122,7 +148,8 @@ def _segmented(
         facts["memory"] = int(memory := batch.agreed("memory", memory_of(trained, memory, device)))
         batch.start()
         for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
-            steps = _recorded(segment_one(trained, image, file, device=device, memory=memory), file, checksums(image.files), facts)
+            steps = segment_one(trained, image, file, device=device, memory=memory, diameter=settings.diameter)
+            steps = _recorded(steps, file, checksums(image.files), facts)
             yield from below(image.name, batch.steps(image, steps))
             yield Progress(done, len(opened), "image", image.name)
         batch.end()
@@ -175,7 +202,7 @@ def weights_checksum(model: str | Path | Model) -> str:
         for name, tensor in sorted(model.network.state_dict().items()):
             digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
         return digest.hexdigest()
-    path = Path(model).expanduser()
+    path = place_of(model)
     files = (path / "model" / WEIGHTS, path / WEIGHTS, path)
     return checksum(next(file for file in files if file.exists()))
 
@@ -194,6 +221,6 @@ def given_places(images: Any) -> list[str | Path]:
 
 def model_place(model: str | Path) -> Path:
     """What belongs to a model: the run folder that it is in, else its own folder or file."""
-    path = Path(model).expanduser()
+    path = place_of(model)
     folder = path.parent if path.name == "model" else path
     return folder if (folder / "job.yaml").is_file() else path

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from morula.core.errors import JobError, ModelError, MorulaError, Problem
+from morula.jobs.bundled import place_of
 from morula.jobs.job import Job
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.nn.build import build_network
@@ -105,6 +106,7 @@ def stored_options(path: Path) -> tuple[str, dict[str, object]]:
         MissingFileError: when the file or folder does not exist.
         ModelError: when it is damaged, or of an unknown program.
     """
+    path = place_of(path)
     if path.is_dir():
         described = read_sidecar(_model_folder(path))["network"]
         return described["kind"], {name: _frozen(value) for name, value in described["options"].items()}
@@ -113,6 +115,7 @@ def stored_options(path: Path) -> tuple[str, dict[str, object]]:
 
 def stored_tensors(path: Path) -> dict[str, Tensor]:
     """Weights by the names that Morula's networks give them."""
+    path = place_of(path)
     if path.is_dir():
         return load_weights(_model_folder(path)).network.state_dict()
     return checkpoint_format(path).tensors(path)

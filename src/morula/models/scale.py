@@ -1,0 +1,240 @@
+"""The scale at which a model sees an image: objects get the size that the model was trained on, and results return to the image.
+
+Sizes are estimated by looking: the part of the image with most detail is segmented at three scales, and the objects that are found tell
+their size. A network recognises objects of about 0.6 to 1.7 times its own size, so three scales cover a range of ten::
+
+    diameter in the image     8     14          35          85 voxels
+    scale 2.1                 |------|
+    scale 0.9                        |-----------|
+    scale 0.36                                   |-----------|
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+
+from morula.core.errors import ModelError
+from morula.core.events import Event, Logged
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.core.voxel_size import VoxelSize
+from morula.data.crop import crop
+from morula.data.normalise import Normalisation
+from morula.inference.rescale import rescaled
+from morula.labels.objects import DECODED, Objects
+from morula.labels.on_grid import nearest, on_grid
+
+SCALES = (2.1, 0.9, 0.36)
+"""Scales of the search, for objects of the trained size; from the smallest objects to the largest."""
+WINDOW = {2: 256, 3: 64}
+"""Edge in voxels of what the network sees at each scale."""
+LIMITS = (0.15, 4.0)
+"""Factors beyond these are not applied."""
+SAME = 0.12
+"""Images within this share of the trained size are not rescaled."""
+
+
+class Scalable(Protocol):
+    """What is needed of a model."""
+
+    @property
+    def diameter(self) -> float | None:
+        """Diameter that it was trained on."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """2 or 3."""
+        ...
+
+    def scaling(self, image: Image) -> Normalisation:
+        """The normalisation of an image."""
+        ...
+
+    def predict_steps(
+        self, image: Image, *, memory: int | str | None = None, device: str = "auto", scaling: Normalisation | None = None
+    ) -> Generator[Event, None, np.ndarray]:
+        """Predict channels."""
+        ...
+
+    def decode(self, prediction: np.ndarray) -> Objects:
+        """Objects of predicted channels."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An image as the model sees it, and how its objects return to the grid of the image."""
+
+    image: Image
+    original: Image
+
+    def objects(self, found: Objects) -> Objects:
+        """Objects on the grid of the original image; none is lost."""
+        if self.image is self.original:
+            return found
+        shape, size = self.original.spatial_shape, found.labels.shape
+        inner = {name: nearest(each, shape) for name, each in found.intermediates.items() if each.shape == size}
+        if DECODED in inner:
+            inner[DECODED] = on_grid(found.intermediates[DECODED], shape)
+        return with_labels(replace(found, intermediates=inner), on_grid(found.labels, shape))
+
+
+def with_labels(objects: Objects, labels: np.ndarray) -> Objects:
+    """Objects with other labels of the same ids; those that these lack are left out, and the others get the ids 1..n."""
+    ids = np.unique(labels)
+    ids = ids[ids > 0].astype(np.intp)
+    if len(ids) == len(objects):
+        return replace(objects, labels=labels)
+    numbers = np.zeros(len(objects) + 1, labels.dtype)
+    numbers[ids] = np.arange(1, len(ids) + 1)
+    kept = ids - 1
+    return replace(
+        objects,
+        labels=numbers[labels],
+        confidence=objects.confidence[kept],
+        classes=None if objects.classes is None else objects.classes[kept],
+        class_confidence=None if objects.class_confidence is None else objects.class_confidence[kept],
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated diameter of the objects in voxels of the image, and their number in the parts that were segmented."""
+
+    diameter: float
+    objects: int
+
+
+def fit_scale(
+    model: Scalable, image: Image, diameter: float | None, *, memory: int | str | None = None, device: str = "auto"
+) -> Generator[Event, None, Fitted]:
+    """The image at the scale of the model; objects of `diameter` voxels get its trained size.
+
+    Raises:
+        ModelError: when a diameter is given for a model that does not rescale images, or it is not positive.
+    """
+    trained = model.diameter
+    if diameter is not None:
+        check_diameter(model, diameter)
+    if trained is None:
+        return Fitted(image, image)
+    stated = diameter is not None
+    if diameter is None:
+        estimate = yield from estimate_diameter(model, image, memory=memory, device=device)
+        diameter = trained if estimate is None else estimate.diameter
+        if estimate is None:
+            yield Logged("no object was found to estimate the size of objects by; the image is used at its own scale")
+    factor = float(np.clip(trained / diameter, *LIMITS))
+    if not stated or factor != 1:
+        how = "stated" if stated else "estimated"
+        yield Logged(f"objects of about {diameter:.0f} voxels ({how}), scale {1 if abs(factor - 1) < SAME else factor:.2f}")
+    if abs(factor - 1) < SAME:
+        return Fitted(image, image)
+    return Fitted(at_scale(image, factor), image)
+
+
+def check_diameter(model: Scalable, diameter: float) -> None:
+    """Check a diameter that a user states.
+
+    Raises:
+        ModelError: when the model does not rescale images, or the diameter is not positive.
+    """
+    if model.diameter is None:
+        rule = "cannot be used: this model was trained on images at their own scale"
+        raise ModelError("model.no_diameter", rule, key="diameter", value=diameter, remedy="Leave it out.")
+    if not 0 < diameter < float("inf"):
+        rule = "must be a positive number of voxels"
+        raise ModelError("model.diameter", rule, key="diameter", value=diameter, remedy="Leave it out, and it is estimated.")
+
+
+def at_scale(image: Image, factor: float) -> Image:
+    """An image at another scale, C(Z)YX float32."""
+    shape = tuple(max(1, round(n * factor)) for n in image.spatial_shape)
+    size = None if image.voxel_size is None else _enlarged(image.voxel_size, 1 / factor)
+    return Image(rescaled(image.canonical(), shape), f"C{image.axes.spatial_axes}", size, image.source)  # type: ignore[arg-type]
+
+
+def _enlarged(size: VoxelSize, factor: float) -> VoxelSize:
+    return replace(size, y=size.y * factor, x=size.x * factor, z=None if size.z is None else size.z * factor)
+
+
+def estimate_diameter(
+    model: Scalable, image: Image, *, memory: int | str | None = None, device: str = "auto"
+) -> Generator[Event, None, Estimate | None]:
+    """Diameter of the objects in an image, `None` if none is found.
+
+    At each scale the window with most detail is segmented. The scale at which the objects have most nearly the trained size decides; scales
+    at which little of the image is foreground with confidence count less.
+    """
+    assert model.diameter is not None
+    scaling = model.scaling(image)
+    found = []
+    for scale in SCALES:
+        edge = WINDOW[model.ndim] / scale
+        place = detailed_window(image, edge)
+        part = Image(crop(image, place), f"C{image.axes.spatial_axes}", image.voxel_size, image.source)  # type: ignore[arg-type]
+        prediction = yield from model.predict_steps(at_scale(part, scale), memory=memory, device=device, scaling=scaling)
+        objects = model.decode(prediction)
+        areas = np.bincount(objects.labels.ravel(), minlength=1)[1:]
+        if len(areas):
+            found.append(judged(areas, objects.confidence, scale, model))
+    if not found:
+        return None
+    _, estimate = min(found, key=lambda each: each[0])
+    return estimate
+
+
+def judged(areas: np.ndarray, confidence: np.ndarray, scale: float, model: Scalable) -> tuple[float, Estimate]:
+    """How little a scale is to be trusted, and the diameter that it gives: the median over the foreground of the confident objects."""
+    assert model.diameter is not None
+    sure = confidence >= np.median(confidence)
+    diameters = equivalent_diameter(areas[sure], model.ndim)
+    median = float(np.median(diameters))
+    off = abs(np.log(median / model.diameter))
+    return float(off + 1 - confidence[sure].mean()), Estimate(median / scale, len(areas))
+
+
+def equivalent_diameter(sizes: np.ndarray, ndim: int) -> np.ndarray:
+    """Diameter of the disk or ball with each number of voxels.
+
+    Examples:
+        >>> equivalent_diameter(np.array([np.pi]), 2), equivalent_diameter(np.array([np.pi / 6]), 3)
+        (array([2.]), array([1.]))
+    """
+    return 2 * np.sqrt(sizes / np.pi) if ndim == 2 else np.cbrt(6 * sizes / np.pi)
+
+
+def detailed_window(image: Image, edge: float) -> Region:
+    """The window of this edge with the steepest intensities, among windows that overlap by a half."""
+    shape = image.spatial_shape
+    size = tuple(min(n, max(1, round(edge))) for n in shape)
+    windows = [
+        Region(tuple(start), tuple(a + n for a, n in zip(start, size, strict=True)))
+        for start in product(*(_starts(n, k) for n, k in zip(shape, size, strict=True)))
+    ]
+    if len(windows) == 1:
+        return windows[0]
+    return max(windows, key=lambda window: _steepness(crop(image, window)))
+
+
+def _starts(length: int, edge: int) -> list[int]:
+    """Starts of windows that overlap by at least a half and cover a length.
+
+    Examples:
+        >>> _starts(10, 4), _starts(4, 4)
+        ([0, 2, 4, 6], [0])
+    """
+    steps = int(np.ceil(2 * (length - edge) / edge))
+    return [round(float(start)) for start in np.linspace(0, length - edge, steps + 1)]
+
+
+def _steepness(block: np.ndarray) -> float:
+    """Mean absolute difference of neighbours in C(Z)YX."""
+    values = block.astype(np.float32)
+    return float(sum(np.abs(np.diff(values, axis=axis)).mean() for axis in range(1, values.ndim) if values.shape[axis] > 1))
