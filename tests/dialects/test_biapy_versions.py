@@ -14,6 +14,8 @@ import yaml
 import morula
 from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.convert import convert
+from morula.dialects.biapy.settings import read_settings
+from morula.dialects.biapy.today import todays_text
 from morula.dialects.converted import Converted, Value
 from morula.dialects.verbs import check, check_prediction, run
 from morula.testing.errors import raises
@@ -224,3 +226,58 @@ def test_a_job_that_only_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         check_prediction(written(tmp_path, keys | {"MODEL.LOAD_CHECKPOINT": False}))
     with raises("biapy.no_checkpoint", key="PATHS.CHECKPOINT_FILE"):
         check_prediction(written(tmp_path, keys | {"PATHS.CHECKPOINT_FILE": "none.pth"}))
+
+
+def test_earlier_job_files_in_the_keys_of_today_are_the_same_jobs(tmp_path: Path) -> None:
+    """Every value in use, rewritten in the keys of 3.7.1, gives the same native job, and states no earlier spelling."""
+    differ = []
+    for workflow, key, value in in_use():
+        path = written(tmp_path, beside(workflow, key, value))
+        if value == "custom":  # 3.7 has no normalisation for the whole data set
+            continue
+        try:
+            before = convert(path)
+        except JobError:
+            continue
+        path.write_text(todays_text(read_settings(path)), encoding="utf-8")
+        after = convert(path)
+        if after.job != before.job or any("former spellings" in note for note in after.notes):
+            differ.append(f"{key}: {value}")
+    assert differ == []
+
+
+def test_lines_say_which_key_they_come_from(tmp_path: Path) -> None:
+    made = job(tmp_path, {"AUGMENTOR.ENABLE": True, "AUGMENTOR.VFLIP": True, "TRAIN.LR": 0.002, f"{SEG}.DATA_CHANNELS": "BC"})
+    lines = {line.strip().partition(":")[0]: line for line in made.text().splitlines() if not line.startswith("#")}
+    assert lines["lr"].endswith("lr: 0.002  # TRAIN.LR")
+    assert lines["epochs"].endswith("# TRAIN.EPOCHS by default")
+    assert lines["- flip"].endswith("# AUGMENTOR.VFLIP")
+    assert lines["F"].endswith(f"# {SEG}.DATA_CHANNELS")
+    silent = [line for name, line in lines.items() if "#" not in line and not line.rstrip().endswith(":")]
+    assert silent == []
+
+
+def test_a_converted_job_gives_the_same_bytes(tmp_path: Path) -> None:
+    from morula.dialects.convert import convert as convert_text
+
+    simulate_data_set(tmp_path / "data", n_train=3, n_test=1, shape=(32, 32), n_objects=3, seed=1)
+    folders = {
+        f"DATA.{part.upper()}.{key}": str(tmp_path / "data" / part / kind)
+        for part in ("train", "test")
+        for key, kind in (("PATH", "images"), ("GT_PATH", "labels"))
+    }
+    keys: Keys = folders | {
+        "PROBLEM.TYPE": "INSTANCE_SEG", "DATA.PATCH_SIZE": "(16, 16, 1)", "DATA.VAL.SPLIT_TRAIN": 0.34, "DATA.TEST.LOAD_GT": True,
+        f"{SEG}.DATA_CHANNELS": "BCD", "MODEL.FEATURE_MAPS": [2, 4, 4], "TRAIN.ENABLE": True, "TRAIN.EPOCHS": 1, "TEST.ENABLE": True,
+        "AUGMENTOR.ENABLE": True, "AUGMENTOR.RANDOM_ROT": True, "AUGMENTOR.ELASTIC": True, "TRAIN.LR": "1.E-3",
+        f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["fill_holes"], f"{POST}.INSTANCE_REFINEMENT.VALUES": ["none"],
+    }  # fmt: skip
+    path = written(tmp_path, keys)
+    (tmp_path / "native.yaml").write_text(convert_text(path)[0], encoding="utf-8")
+    list(run(path, output=tmp_path / "first", device="cpu"))
+    list(run(tmp_path / "native.yaml", output=tmp_path / "second", device="cpu"))
+    names = [path.relative_to(tmp_path / "first") for path in sorted((tmp_path / "first").rglob("*")) if path.is_file()]
+    results = [name for name in names if name.parts[0] in ("model", "objects", "predictions", "associations", "scores.csv", "job.yaml")]
+    assert len(results) > 10
+    differ = [str(name) for name in results if (tmp_path / "first" / name).read_bytes() != (tmp_path / "second" / name).read_bytes()]
+    assert differ == []

@@ -119,10 +119,11 @@ def convert(
     job: Annotated[Path, typer.Argument(help="Job file of BiaPy or pytorch-3dunet (YAML).", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. By default the job is printed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    to: Annotated[str, typer.Option("--to", help="morula, or biapy: a job of BiaPy 3.0 to 3.7 in the keys of 3.7.1.")] = "morula",
 ) -> None:
     """Convert a job file of BiaPy or pytorch-3dunet to a job of Morula."""
     with reporting_errors():
-        text, warnings = dialects.convert.convert(job)
+        text, warnings = dialects.convert.convert(job, to=to)
         cli.check.write_converted(job, text, warnings, output, overwrite=overwrite)
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from morula.core.errors import JobError, Problem
 from morula.core.events import Event, Warned
-from morula.jobs.yaml_lines import dump
+from morula.jobs.yaml_lines import Place, dump, parse_documents
 
 Value: TypeAlias = bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"] | None
 """A plain value, as YAML holds it."""
@@ -23,6 +23,11 @@ def _accepted(in_channels: int) -> None:
     del in_channels
 
 
+def _unknown(place: Place) -> Sequence[str]:
+    del place
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Converted:
     """A native job made from the job file of another program.
@@ -32,6 +37,7 @@ class Converted:
         notes: sentences that say what the native job does differently from the original, or what was decided for it.
         remarks: keys of the original that have no effect, each with its line and the reason.
         trace: gives a problem of the native job the key and line of the original that it comes from.
+        origins: gives the keys of the original that a native key (as a path) comes from.
         check_images: compares the number of channels of the images with what the original states; raises a `JobError`.
 
     Examples:
@@ -46,11 +52,12 @@ class Converted:
     remarks: tuple[Problem, ...] = ()
     trace: Callable[[Problem], Problem] = _unchanged
     check_images: Callable[[int], None] = _accepted
+    origins: Callable[[Place], Sequence[str]] = _unknown
 
     def text(self) -> str:
-        """The job as YAML, with the notes as comments above it."""
+        """The job as YAML, with the notes as comments above it and the origin of each line as a comment behind it."""
         comments = "".join(f"# {note}\n" for note in self.notes)
-        return comments + dump(self.job, flow=None)
+        return comments + annotated(dump(self.job, flow=None), self.origins)
 
     def warnings(self) -> list[str]:
         """Keys without effect, then differences from the original program."""
@@ -77,3 +84,42 @@ class Converted:
         yield from (Warned("convert.remark", text) for text in self.warnings())
         with self.translate_errors():
             yield from events
+
+
+def annotated(text: str, origins: Callable[[Place], Sequence[str]]) -> str:
+    """YAML with a comment behind each line that says where its values come from; above it, where the values go on in the next line.
+
+    Examples:
+        >>> print(annotated("epochs: 5\\n", lambda place: ["TRAIN.EPOCHS"]), end="")
+        epochs: 5  # TRAIN.EPOCHS
+    """
+    document = parse_documents(text)[0]
+    found: dict[int, dict[str, None]] = {}
+    for place in _places(document.data, ()):
+        line = document.line(place)
+        if line is not None:
+            found.setdefault(line, {}).update(dict.fromkeys(origins(place)))
+    lines = text.splitlines()
+    begun = {line for place in _places(document.data, (), leaves=False) if (line := document.line(place)) is not None}
+    for number in sorted(found, reverse=True):
+        if comment := ", ".join(found[number]):
+            if number + 1 in begun or number == len(lines):
+                lines[number - 1] += f"  # {comment}"
+            else:
+                indent = len(lines[number - 1]) - len(lines[number - 1].lstrip())
+                lines.insert(number - 1, f"{' ' * indent}# {comment}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _places(node: Value, place: Place, *, leaves: bool = True) -> Iterator[Place]:
+    """Paths of the values of a document: of single values and plain lists, or of everything."""
+    if isinstance(node, Mapping) and node:
+        inner = [(str(name), value) for name, value in node.items()]
+    elif isinstance(node, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in node):
+        inner = list(enumerate(node))  # type: ignore[arg-type]
+    else:
+        inner = []
+    if place and not (inner and leaves):
+        yield place
+    for name, value in inner:
+        yield from _places(value, (*place, name), leaves=leaves)

@@ -11,6 +11,7 @@ from morula.dialects.biapy.augmentor import augmentations_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.normalisation import normalisation_of
 from morula.dialects.biapy.objects import objects_of
+from morula.dialects.biapy.origins import origins_of
 from morula.dialects.biapy.pretraining import pretraining_of
 from morula.dialects.biapy.settings import Settings, as_list, is_number, read_settings, whole_numbers
 from morula.dialects.biapy.table import POST
@@ -65,7 +66,8 @@ def converted(settings: Settings) -> Converted:
     check_native(settings, job)
     settings.remark_unread()
     remarks = tuple(sorted(settings.remarks, key=lambda problem: problem.line or 0))
-    return Converted(job, tuple(settings.notes), remarks, settings.trace, partial(check_channels, settings))
+    traced = partial(origins_of, settings)
+    return Converted(job, tuple(settings.notes), remarks, settings.trace, partial(check_channels, settings), traced)
 
 
 def check_channels(settings: Settings, in_channels: int) -> None:

@@ -14,8 +14,7 @@ _LOSSES = {"MAE": "l1", "MSE": "mse", "SSIM": "ssim"}
 
 def pretraining_of(settings: Settings) -> dict[str, Value]:
     """The method `masked_autoencoder` or `crappify`."""
-    masks = settings.text("MODEL.ARCHITECTURE").lower() == "mae"
-    task = settings.text(_PRETEXT) if _PRETEXT in settings else "masking" if masks else "crappify"
+    masks, task = _masks(settings), pretext_of(settings)
     settings.resolve(_PRETEXT, task)
     # the network mae hides boxes itself; any other network has nothing that it could hide
     if masks != (task == "masking"):
@@ -32,6 +31,15 @@ def pretraining_of(settings: Settings) -> dict[str, Value]:
     # RESIZING_FACTOR says by how much the voxels of a plane become fewer, the native factor is that of an edge
     factor = math.sqrt(max(settings.whole("PROBLEM.SELF_SUPERVISED.RESIZING_FACTOR"), 0))
     return {"kind": "crappify", **settings.native("method"), "factor": factor, "losses": _losses(settings)}
+
+
+def pretext_of(settings: Settings) -> str:
+    """The pretext task; where none is stated it follows from the network."""
+    return settings.text(_PRETEXT) if _PRETEXT in settings else "masking" if _masks(settings) else "crappify"
+
+
+def _masks(settings: Settings) -> bool:
+    return settings.text("MODEL.ARCHITECTURE").lower() == "mae"
 
 
 def _losses(settings: Settings) -> dict[str, Value]:

@@ -57,6 +57,10 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self._stated
 
+    def is_spread(self, key: str) -> bool:
+        """Whether a key was set by a spelling that stands for several keys."""
+        return key in self._spread
+
     def given(self, key: str) -> Value:
         """A stated value as the file has it, before a single value became a list; `None` where it is left out."""
         return self._given.get(key)
@@ -122,10 +126,6 @@ class Settings:
     def resolve(self, key: str, value: Value) -> None:
         """Set what a key comes to, where the file leaves it open or spells it otherwise; conditions of other keys refer to it."""
         self._resolved[key] = value
-
-    def resolved(self, key: str) -> Value:
-        """What a key comes to, see `resolve`; its value where nothing was resolved."""
-        return self._resolved.get(key, self.value(key))
 
     def supply(self, key: str, value: Value) -> None:
         """Set a key that the file leaves out, or leaves empty."""

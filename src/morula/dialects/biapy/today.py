@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from morula.core.errors import JobError
 from morula.dialects.biapy.architectures import preset_sizes
 from morula.dialects.biapy.instances import channels_of, stated_options
 from morula.dialects.biapy.objects import former_refinements, former_thresholds
+from morula.dialects.biapy.pretraining import pretext_of
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.table import FILTER, KEYS, POST, REFINEMENT, SEG
 from morula.dialects.converted import Value
+from morula.jobs.yaml_lines import dump
 
 _WATERSHED = f"{SEG}.WATERSHED"
 _NATIVE_TO_BIAPY = {"fill_holes": "fill_holes", "clear_border": "clear_border", "remove_small": "remove_small_objects"}
@@ -20,17 +23,57 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
         >>> in_todays_keys(read_settings("job_of_3.2.yaml"))["PROBLEM.INSTANCE_SEG.DATA_CHANNELS"]  # doctest: +SKIP
         ['F', 'C']
     """
-    found: dict[str, Value] = {name: settings.value(name) for name, row in KEYS.items() if name in settings and not row.former}
+    found: dict[str, Value] = {
+        name: settings.value(name)
+        for name, row in KEYS.items()
+        # of the probabilities that one key has set, those of the augmentations that are used
+        if name in settings and not row.former and not (settings.is_spread(name) and not settings.flag(name.removesuffix("_PROB")))
+    }
     found["PROBLEM.TYPE"] = settings.text("PROBLEM.TYPE")
     if settings.text("PROBLEM.TYPE") == "INSTANCE_SEG":
         found |= _instances(settings)
     else:
         # the documents and the program have different defaults
-        found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = settings.resolved("PROBLEM.SELF_SUPERVISED.PRETEXT_TASK")
+        found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
     if settings.text("DATA.NORMALIZATION.TYPE") == "custom":
         found["DATA.NORMALIZATION.TYPE"] = "zero_mean_unit_variance"
+        settings.note("3.7 has no TYPE custom: each image is scaled by its own mean and standard deviation, or by MEAN_VAL and STD_VAL.")
     found |= _network(settings) | _medians(settings)
     return found
+
+
+def todays_text(settings: Settings) -> str:
+    """The job file in the keys of 3.7.1, one key per line; a comment says what the file has written otherwise.
+
+    Raises:
+        JobError: with all problems of the file.
+    """
+    flat = in_todays_keys(settings)
+    if settings.problems:
+        raise JobError(sorted(settings.problems, key=lambda problem: problem.line or 0))
+    lines = [f"# {note}" for note in settings.notes]
+    above: list[str] = []
+    for key in sorted(flat, key=_order):
+        *parents, last = key.split(".")
+        shared = next((number for number, pair in enumerate(zip(parents, above)) if pair[0] != pair[1]), min(len(parents), len(above)))
+        lines += [f"{'  ' * depth}{parents[depth]}:" for depth in range(shared, len(parents))]
+        spelling = settings.spelling(key) if key in settings else key
+        comment = "" if spelling == key else f"  # {spelling}"
+        # in brackets, because a value is one line
+        entry = " ".join(dump({last: flat[key]}, flow=True).strip()[1:-1].split("\n"))
+        lines.append(f"{'  ' * len(parents)}{entry}{comment}")
+        above = parents
+    return "\n".join(lines) + "\n"
+
+
+def _order(key: str) -> tuple[tuple[int, ...], str]:
+    """Keys in the order of the table, those of one section together."""
+    names = list(KEYS)
+    parts = key.split(".")
+    firsts = [
+        next(number for number, name in enumerate(names) if name.startswith(".".join(parts[: depth + 1]))) for depth in range(len(parts))
+    ]
+    return tuple(firsts), key
 
 
 def with_defaults(settings: Settings) -> dict[str, Value]:
