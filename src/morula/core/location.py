@@ -10,6 +10,7 @@ from morula.core.errors import DataError
 
 _CONTAINER = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5|ims|zarr|n5))(?::/*|[/\\])(?P<inner>.+)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<file>.*?\.(?:tiff?|btf|tf8|lsm)):/*(?P<inner>\d+)$", re.IGNORECASE)
+_NAMED = re.compile(r"^(?P<file>.*?\.(?:json|czi|nd2|lif)):/*(?P<inner>.+)$", re.IGNORECASE)
 _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf")
 
 
@@ -27,7 +28,7 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
         (PosixPath('a/train.tif'), None)
     """
     text = str(path)
-    found = _CONTAINER.match(text) or _NUMBERED.match(text)
+    found = _CONTAINER.match(text) or _NUMBERED.match(text) or _NAMED.match(text)
     if not found or (Path(text).exists() and not Path(text).is_dir()):
         return Path(text), None
     file, inner = Path(found["file"]), found["inner"].replace("\\", "/").strip("/")

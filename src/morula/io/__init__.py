@@ -18,6 +18,13 @@ FORMATS = Family(
         "raster": Member("morula.io.formats.raster:Raster", summary="PNG, BMP and JPEG"),
         "npy": Member("morula.io.formats.npy:Npy", summary="NumPy arrays"),
         "nifti": Member("morula.io.formats.nifti:Nifti", summary="NIfTI 1 and 2"),
+        "czi": Member("morula.io.formats.czi:Czi", summary="CZI of Zeiss, read only (extra: formats)"),
+        "nd2": Member("morula.io.formats.nd2:Nd2", summary="ND2 of Nikon, read only (extra: formats)"),
+        "lif": Member("morula.io.formats.lif:Lif", summary="LIF of Leica, read only (extra: formats)"),
+        "rois": Member("morula.io.formats.rois:Rois", summary="ROIs of ImageJ, as labels"),
+        "geojson": Member("morula.io.formats.geojson:GeoJson", summary="GeoJSON of QuPath, as labels"),
+        "coco": Member("morula.io.formats.coco:Coco", summary="COCO JSON, as labels"),
+        "masks": Member("morula.io.formats.mask_folder:MaskFolder", summary="a folder with one mask per object, as labels, read only"),
         "tensorstore": Member(
             "morula.io.formats.tensorstore:Tensorstore", summary="N5 and Neuroglancer precomputed, read only (extra: formats)"
         ),

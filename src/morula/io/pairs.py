@@ -16,8 +16,9 @@ from morula.core.file_errors import missing_file
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.core.remark import Remark
 from morula.io import ngff
+from morula.io.formats import coco, mask_folder
 from morula.io.formats.base import Request
-from morula.io.formats.npy import CELLPOSE_SUFFIX
+from morula.io.formats.cellpose import SUFFIX as CELLPOSE_SUFFIX
 from morula.io.formats.zarr import attributes_of
 from morula.io.metadata import naming
 from morula.io.ome_volumes import one_per_volume
@@ -28,11 +29,11 @@ Place: TypeAlias = str | os.PathLike[str]
 
 _WORDS = re.compile(
     "raw|im|img|imgs|image|images|input|data|vol|volume|label|labels|lbl|lab|mask|masks|seg|segm|segmentation|gt|groundtruth|ground|truth|"
-    "ann|annotation|annotations|instance|instances|target|cp|man|manual"
+    "ann|annotation|annotations|instance|instances|target|cp|man|manual|roi|rois|roiset|objects"
 )
 
 
-_LABEL_WORD = re.compile(r"(^|[\s_.\-])(labels?|lbl|masks?|seg|segm|segmentation|gt|groundtruth|annotations?|instances?)([\s_.\-]|$)")
+_LABEL_WORD = re.compile(r"(^|[\s_.\-])(labels?|lbl|masks?|seg|segm|segmentation|gt|groundtruth|annotations?|instances?|rois?)([\s_.\-]|$)")
 """A word in a name that says that the file holds labels."""
 
 
@@ -45,26 +46,31 @@ class Pair:
     labels: Path | None = None
 
 
-def list_images(path: Place | Sequence[Place]) -> list[Path]:
+def list_images(path: Place | Sequence[Place], *, labels: bool = False) -> list[Path]:
     """Images of a folder or of a pattern (``data/*_raw.tif``), in natural order; of a file, that file.
 
     Zarr folders count as images; of a plate, or of a well, all fields. The files of one multi-file OME-TIFF count as one. A list gives
-    the images of each of its entries.
+    the images of each of its entries. A folder of folders with ``images`` and ``masks`` gives the images, or the folders of masks.
+
+    Args:
+        path: a folder, file or pattern, or a list of them.
+        labels: whether label images are wanted: then files of outlines count, each image of a COCO file, and folders of masks.
 
     Raises:
         MissingFileError: when there are none; the message names what the folder contains.
     """
     if not isinstance(path, str | os.PathLike):
-        return [image for one in path for image in list_images(one)]
+        return [image for one in path for image in list_images(one, labels=labels)]
     place = Path(path).expanduser()
     file, inner = split_location(place)
     if glob.has_magic(str(place)) and not place.exists():
-        return _of_pattern(place)
+        return _of_pattern(place, labels)
     if not (file if inner is not None else place).exists():
         raise missing_file(file if inner is not None else place)
-    if inner is not None or not place.is_dir() or _is_image(place):
-        return fields_of(place) or [place]
-    found = [image for entry in place.iterdir() if _is_image(entry) for image in fields_of(entry) or [entry]]
+    if inner is not None or not place.is_dir() or _is_image(place, labels):
+        return members_of(place, labels) or [place]
+    found = [image for entry in place.iterdir() if _is_image(entry, labels) for image in members_of(entry, labels) or [entry]]
+    found = found or _of_samples(place, labels)
     if not found:
         raise MissingFileError(
             "images.none_in_folder",
@@ -75,9 +81,17 @@ def list_images(path: Place | Sequence[Place]) -> list[Path]:
     return one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))  # t2 before t10, as a person sorts
 
 
-def _of_pattern(pattern: Path) -> list[Path]:
+def _of_samples(folder: Path, labels: bool) -> list[Path]:
+    """The images, or the folders of masks, of folders ``NAME/images`` and ``NAME/masks`` (2018 Data Science Bowl)."""
+    samples = [each for each in folder.iterdir() if (each / "images").is_dir() and (each / mask_folder.NAME).is_dir()]
+    if labels:
+        return [each / mask_folder.NAME for each in samples]
+    return [image for each in samples for image in (each / "images").iterdir() if _is_image(image)]
+
+
+def _of_pattern(pattern: Path, labels: bool) -> list[Path]:
     file, inner = split_location(pattern)
-    found = [path for path in _matches(file) if _is_image(path)]
+    found = [path for path in _matches(file) if _is_image(path, labels) or (labels and mask_folder.MaskFolder().recognises(path))]
     if not found:
         raise MissingFileError(
             "images.none_match",
@@ -100,13 +114,11 @@ def _matches(pattern: Path) -> list[Path]:
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
-def _is_image(path: Path) -> bool:
-    suffix = suffix_of(path)
-    if (
-        path.name.startswith(".")
-        or path.name.endswith(CELLPOSE_SUFFIX)
-        or (suffix not in suffixes() and Path(suffix).suffix not in suffixes())
-    ):
+def _is_image(path: Path, labels: bool = False) -> bool:
+    suffix, known = suffix_of(path), suffixes(labels=labels)
+    if path.name.startswith(".") or (suffix not in known and Path(suffix).suffix not in known):
+        return False
+    if path.name.endswith(CELLPOSE_SUFFIX) and not labels:
         return False
     return path.is_dir() == suffix.endswith((".zarr", ".n5", ".precomputed"))
 
@@ -145,7 +157,7 @@ def pair_images(
     names = names_of(images)
     if labels is None:
         return [Pair(name, image) for name, image in zip(names, images, strict=True)], []
-    truths = list_images(labels)
+    truths = list_images(labels, labels=True)
     one_folder = _same_files(images, truths)
     if one_folder:
         images, truths = _split_by_words(images)
@@ -194,11 +206,20 @@ def names_of(images: Sequence[Path]) -> list[str]:
         ['scan_0', 'scan_1']
     """
     located = [split_location(image) for image in images]
-    names = [_field_name(inner) or stem_of(file) for file, inner in located]
+    names = [_name_in(file, inner) for file, inner in located]
     for lengthened in (_with_inner, _with_folder):
         counts = Counter(names)
         names = [name if counts[name] == 1 else lengthened(name, *place) for name, place in zip(names, located, strict=True)]
     return names
+
+
+def _name_in(file: Path, inner: str | None) -> str:
+    """Name of an image: of a field of a plate, an image of a COCO file, a folder of masks its sample; else the stem of the file."""
+    if inner is not None and suffix_of(file) in coco.Coco.suffixes:
+        return stem_of(inner)
+    if file.name.lower() == mask_folder.NAME and file.is_dir():
+        return file.parent.name
+    return _field_name(inner) or stem_of(file)
 
 
 def _field_name(inner: str | None) -> str | None:
@@ -219,6 +240,13 @@ def _with_folder(name: str, file: Path, inner: str | None) -> str:
     return f"{file.parent.name}_{name}"
 
 
+def members_of(path: Path, labels: bool = False) -> list[Path]:
+    """The images in one file or folder: the fields of a plate, and for labels the images of a COCO file; none where it is one image."""
+    if labels and suffix_of(path) in coco.Coco.suffixes and path.is_file():
+        return [Path(f"{path}:/{name}") for name in coco.image_names(path)]
+    return fields_of(path)
+
+
 def fields_of(path: Path) -> list[Path]:
     """The fields of a plate or of a well of an OME-Zarr, in the order of its metadata; none for other files.
 
@@ -234,7 +262,7 @@ def fields_of(path: Path) -> list[Path]:
 def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], list[str]]:
     if len(images) == len(truths) == 1:
         return {0: 0}, []
-    sides = [[_field_name(inner) or stem_of(file) for file, inner in map(split_location, side)] for side in (images, truths)]
+    sides = [[_name_in(file, inner) for file, inner in map(split_location, side)] for side in (images, truths)]
     # from the strictest rule to the most tolerant: a rule is used only if it pairs all files, else the best one explains what is missing
     best: dict[int, int] = {}
     for keys in ((list, list), (_without_words, _without_words), (_distinctive, _distinctive)):
@@ -313,8 +341,10 @@ def _common(stems: list[str]) -> str:
 def _shape_problems(pair: Pair, axes: str | None) -> list[str]:
     assert pair.labels is not None
     try:
-        labels = open_image(pair.labels, Request(labels=True, missing="unchecked"), None if axes is None else axes.replace("C", ""))
-        shapes = [open_image(pair.raw, Request(missing="unchecked"), axes).spatial_shape, labels.spatial_shape]
+        raw = open_image(pair.raw, Request(missing="unchecked"), axes).spatial_shape
+        request = Request(labels=True, missing="unchecked", shape=raw)
+        labels = open_image(pair.labels, request, None if axes is None else axes.replace("C", ""))
+        shapes = [raw, labels.spatial_shape]
     except MorulaError as error:
         return [str(error)]
     # a plane may be stored as a stack of one plane on one side only

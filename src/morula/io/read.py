@@ -78,9 +78,11 @@ def read_labels(
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
     missing: Missing = "error",
+    shape: tuple[int, ...] | None = None,
 ) -> Image:
     """Open a label image: 0 is background, every other value the id of an object. Arguments as for `read`.
 
+    Outlines (ROIs of ImageJ, GeoJSON, COCO) are filled; `shape` is the shape (Z)YX of their image, which such files may not state.
     Files of signed or floating-point type are checked block by block; values that are not ids are an error, never rounded.
 
     Returns:
@@ -89,7 +91,7 @@ def read_labels(
     Raises:
         DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
     """
-    image = open_image(path, Request(dataset, level, labels=True, missing=missing), axes, voxel_size)
+    image = open_image(path, Request(dataset, level, labels=True, missing=missing, shape=shape), axes, voxel_size)
     if channel is not None:
         image = take_channel(image, channel)
     elif image.n_channels > 1:
@@ -134,12 +136,12 @@ def read_labels_and_classes(
     Raises:
         DataError: as `read_labels`.
     """
-    image = open_image(path, Request(labels=True, missing=missing), axes, voxel_size)
+    image = open_image(path, Request(labels=True, missing=missing, shape=shape), axes, voxel_size)
     spatial = "ZYX"[-len(shape) :]
     # only the comparison with the raw image distinguishes a channel axis of length 2 from two planes
     stated = {(*shape, 2): f"{spatial}C", (2, *shape): f"C{spatial}"}.get(image.shape)
     if stated is None:
-        return read_labels(path, axes=axes, voxel_size=voxel_size, missing=missing), None
+        return read_labels(path, axes=axes, voxel_size=voxel_size, missing=missing, shape=shape), None
     image = open_image(path, Request(labels=True, missing=missing), stated, voxel_size)
     ids, classes = (take_channel(image, channel) for channel in (0, 1))
     return Image(_ids(ids), ids.axes, ids.voxel_size, ids.source), Image(_ids(classes), ids.axes, ids.voxel_size, ids.source)

@@ -11,7 +11,7 @@ from morula.core.location import suffix_of
 from morula.io import FORMATS
 from morula.io.formats.base import Format
 
-_ELSEWHERE = {".czi": "Zeiss", ".nd2": "Nikon", ".lif": "Leica", ".oib": "Olympus", ".oif": "Olympus", ".vsi": "Olympus", ".mrc": "MRC"}
+_ELSEWHERE = {".oib": "Olympus", ".oif": "Olympus", ".vsi": "Olympus", ".mrc": "MRC"}
 
 
 def formats() -> list[Format]:
@@ -19,9 +19,9 @@ def formats() -> list[Format]:
     return [cast(Format, FORMATS.load(name)()) for name in FORMATS.names]
 
 
-def suffixes() -> list[str]:
-    """All suffixes that some format reads."""
-    return [suffix for known in formats() for suffix in known.suffixes]
+def suffixes(*, labels: bool = False) -> list[str]:
+    """All suffixes that some format reads; with `labels`, also those of formats that hold labels only."""
+    return [suffix for known in formats() if labels or not known.labels_only for suffix in known.suffixes]
 
 
 def format_of(path: Path) -> Format:
@@ -47,7 +47,7 @@ def format_of(path: Path) -> Format:
     maker = _ELSEWHERE.get(suffix)
     raise FileReadError(
         "file.unknown_format",
-        f"is not of a format that Morula reads{f' ({maker})' if maker else ''}; it reads {', '.join(sorted(set(suffixes())))}",
+        f"is not of a format that Morula reads{f' ({maker})' if maker else ''}; it reads {', '.join(sorted(set(suffixes(labels=True))))}",
         file=path,
         remedy="Convert it to OME-TIFF or OME-Zarr (Fiji: File > Save as; or bioformats2raw).",
     )

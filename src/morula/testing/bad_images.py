@@ -24,6 +24,7 @@ import PIL.Image
 import tifffile
 
 from morula.io.write import write
+from morula.testing.bad_outlines import FAMILIES
 from morula.testing.mutations import flipped_bits, mutated
 
 Kind: TypeAlias = Literal["image", "labels", "folder", "job", "model", "checkpoint", "run", "table", "zarr"]
@@ -53,7 +54,7 @@ def bad_images(folder: Path, *, seed: int = 0) -> Iterator[BadInput]:
         seed: seed of the random changes.
     """
     families = {".tif": _tiffs, ".h5": _hdf5s, ".zarr": _zarrs, ".nii.gz": _compressed_niftis, ".nii": _niftis, ".png": _pngs}
-    families |= {".jpg": _jpegs, ".npy": _npys}
+    families |= {".jpg": _jpegs, ".npy": _npys, **FAMILIES}
     for suffix, family in families.items():
         for number, (name, make, must_fail) in enumerate(family(random.Random(seed))):
             path = folder / f"{suffix.strip('.').replace('.', '_')}_{number}" / f"a{suffix}"

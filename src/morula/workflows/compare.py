@@ -90,7 +90,7 @@ class Truths:
         # a run folder is compared by its own job, which states its images
         job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
         if job_file.suffix not in (".yaml", ".yml"):
-            return cls(tuple(read_labels(file) for file in list_images(path)))
+            return cls(tuple(read_labels(file) for file in list_images(path, labels=True)))
         train = open_images(load_job(job_file), keys=("train",))[0]["train"]
         return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
 

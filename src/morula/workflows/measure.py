@@ -77,8 +77,10 @@ def measure_file(
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     with collected() as ignored:
-        objects = without_z(without_time(reading.open_labels(labels)))  # a volume of one plane is 2D
-        raw = None if intensity is None else like(without_time(read(intensity, missing=reading.missing)), objects)
+        image = None if intensity is None else without_time(read(intensity, missing=reading.missing))
+        # a volume of one plane is 2D
+        objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
+        raw = None if image is None else like(image, objects)
         if intensity is not None:
             compare_orientations(Path(intensity), Path(labels))
     yield from (Warned(remark.code, remark, task=TASK) for remark in about_metadata(ignored))

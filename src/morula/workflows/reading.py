@@ -45,7 +45,7 @@ class Reading:
         size, missing = self.voxel_size, self.missing
         return read(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing)
 
-    def open_labels(self, path: str | Path) -> Image:
-        """The label image of a file. Errors as `morula.read_labels`."""
+    def open_labels(self, path: str | Path, shape: tuple[int, ...] | None = None) -> Image:
+        """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`."""
         size, missing = self.voxel_size, self.missing
-        return read_labels(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing)
+        return read_labels(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing, shape=shape)

@@ -144,7 +144,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         compare_orientations(Path(image.source), truth.labels)
     labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
-        classes = read_labels(truth.classes, **reading)
+        classes = read_labels(truth.classes, shape=image.spatial_shape, **reading)
     labels, classes = like(labels, image), None if classes is None else like(classes, image)
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
         if part is not None and part.spatial_shape != image.spatial_shape:

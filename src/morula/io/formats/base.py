@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
@@ -39,6 +40,8 @@ class Request:
     level: int = 0
     labels: bool = False
     missing: Missing = "error"
+    shape: tuple[int, ...] | None = None
+    """Shape (Z)YX of the image that labels belong to, for formats of outlines, which may not state it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Target:
     """The existing file to which a data set is added, for formats that support it."""
     like: Path | None = None
     """The image that the array was computed from: where it has an orientation, the file gets the same."""
+    properties: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    """Measurements by the id of the object, for formats that hold them."""
 
 
 class Format(ABC):
@@ -72,6 +77,8 @@ class Format(ABC):
     magics: ClassVar[tuple[bytes, ...]] = ()
     folder: ClassVar[bool] = False
     writes: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    """Whether the format holds labels only, so that its files are no images of a folder."""
 
     def recognises(self, path: Path) -> bool:
         """Whether the content, not the name, is of this format."""
@@ -219,6 +226,17 @@ def without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def without_log(name: str) -> Iterator[None]:
+    """Keep what a library logs off the screen; what matters becomes an error or a warning with the name of the file."""
+    log = logging.getLogger(name)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def lengths_to_voxel_size(lengths: Sequence[float] | None, letters: str, unit: str = "um") -> VoxelSize | None:

@@ -8,10 +8,7 @@ What is written for such an image gets the same matrix, so that both overlay in 
 from __future__ import annotations
 
 import gzip
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +29,7 @@ from morula.io.formats.base import (
     check_is_image,
     lengths_to_voxel_size,
     reject_selection,
+    without_log,
     without_warnings,
 )
 from morula.io.lazy import Flipped, LazyArray, Opened, View
@@ -56,22 +54,11 @@ class NiftiArray(LazyArray):
         return found.dataobj, lambda: None
 
 
-@contextmanager
-def _kept_off_the_screen() -> Iterator[None]:
-    """nibabel logs each doubtful field of a header; what matters becomes an error or a warning with the name of the file."""
-    log = logging.getLogger("nibabel.global")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
 def _load(path: Path) -> Any:
     import nibabel
 
     try:
-        with without_warnings(), _kept_off_the_screen():
+        with without_warnings(), without_log("nibabel.global"):
             return nibabel.load(path)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise unreadable_file(path, error) from error

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from morula.core.array import ArraySource
-from morula.core.errors import DataError
+from morula.core.axes import Axes
 from morula.core.file_errors import unreadable_file
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, reject_selection
+from morula.io.formats.cellpose import read_masks
 from morula.io.lazy import LazyArray, Opened
 
 
@@ -23,34 +24,19 @@ class NpyArray(LazyArray):
         return np.load(self.path, mmap_mode="r", allow_pickle=False), lambda: None
 
 
-def _reject_objects(path: Path) -> None:
-    """Raise for pickled objects, which can run any code when they are loaded; Cellpose saves its results so."""
+def _holds_objects(path: Path) -> bool:
+    """Whether a file holds pickled objects; Cellpose saves its results so."""
     with path.open("rb") as file:
         try:
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            dtype = header(file)[2]
+            return header(file)[2].hasobject
         except (ValueError, OSError, EOFError):
-            return  # reading it gives the error
-    if not dtype.hasobject:
-        return
-    cellpose = path.name.endswith(CELLPOSE_SUFFIX)
-    raise DataError(
-        "npy.objects",
-        f"holds pickled Python objects, not an array{' (a result of Cellpose)' if cellpose else ''}; Morula loads no pickles",
-        file=path,
-        remedy="In Cellpose, save the masks as TIFF or PNG (File > Save masks as ..., or cellpose.io.save_masks), and give these."
-        if cellpose
-        else "Save the array itself with numpy.save.",
-    )
-
-
-CELLPOSE_SUFFIX = "_seg.npy"
-"""Ends the names of the files that Cellpose writes next to images."""
+            return False  # reading it gives the error
 
 
 class Npy(Format):
-    """``.npy`` files; pickled objects are refused."""
+    """``.npy`` files; of pickled objects, only the label images of Cellpose are read."""
 
     name: ClassVar[str] = "NumPy"
     suffixes: ClassVar[tuple[str, ...]] = (".npy",)
@@ -59,7 +45,9 @@ class Npy(Format):
     def read(self, path: Path, request: Request) -> FileContent:
         """Open the array."""
         reject_selection(path, request, self.name)
-        _reject_objects(path)
+        if _holds_objects(path):
+            masks = read_masks(path)
+            return FileContent(masks, Axes("ZYX"[-masks.ndim :]))
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

@@ -1,0 +1,149 @@
+"""CZI of Zeiss through the optional package pylibCZIrw (LGPL); read only. Pyramids, mosaics and all of their compressions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.voxel_size import VoxelSize
+from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level
+from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content, missing_extra
+from morula.io.metadata import ignore_field
+
+if TYPE_CHECKING:
+    from pylibCZIrw.czi import CziReader
+
+_TYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32", "Bgr24": "uint8", "Bgr48": "uint16", "Bgr96Float": "float32"}
+_KNOWN = "TCZSMBXY"
+
+
+class _CziPlanes(Planes):
+    """An open CZI file, read from the rectangle of a scene at a pyramid level."""
+
+    def __init__(self, path: Path, scene: int | None, corner: tuple[int, int], factor: int, samples: int) -> None:
+        self._reader = _opened(path)
+        self._scene, self._corner, self._factor, self._samples = scene, corner, factor, samples
+        self._last: tuple[object, np.ndarray] | None = None
+
+    def plane(self, t: int, c: int, z: int, rows: slice, columns: slice) -> np.ndarray:
+        """Values of a part of a plane."""
+        key = (t, c // self._samples, z, rows.start, rows.stop, columns.start, columns.stop)
+        if self._last is None or self._last[0] != key:  # colours are read together
+            f, (top, left) = self._factor, self._corner
+            roi = (left + columns.start * f, top + rows.start * f, (columns.stop - columns.start) * f, (rows.stop - rows.start) * f)
+            values = self._reader.read(roi=roi, plane={"T": t, "C": key[1], "Z": z}, scene=self._scene, zoom=1 / f)
+            self._last = key, np.asarray(values)
+        return self._last[1][..., self._samples - 1 - c % self._samples]  # stored as blue, green, red
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+class CziArray(PlaneArray):
+    """A scene of a CZI file at a pyramid level."""
+
+    def __init__(
+        self, shape: Sequence[int], dtype: str, path: Path, scene: int | None, corner: tuple[int, int], factor: int, samples: int
+    ) -> None:
+        super().__init__(shape, dtype, path)
+        self.scene, self.corner, self.factor, self.samples = scene, corner, factor, samples
+
+    def _planes(self) -> Planes:
+        return _CziPlanes(self.path, self.scene, self.corner, self.factor, self.samples)
+
+
+class Czi(Format):
+    """Scenes are counted from 0; without a choice the only one. Level n of a pyramid is reduced by 2^n."""
+
+    name: ClassVar[str] = "CZI"
+    suffixes: ClassVar[tuple[str, ...]] = (".czi",)
+    magics: ClassVar[tuple[bytes, ...]] = (b"ZISRAWFILE",)
+    writes: ClassVar[bool] = False
+
+    def read(self, path: Path, request: Request) -> FileContent:
+        """Open a scene."""
+        reader = _opened(path)
+        try:
+            box, scenes = reader.total_bounding_box_no_pyramid, reader.scenes_bounding_rectangle_no_pyramid
+            kinds, xml = set(reader.pixel_types.values()), reader.raw_metadata
+            blocks = _Blocks(reader)
+        finally:
+            reader.close()
+        shapes = {str(number): (place.h, place.w) for number, place in sorted(scenes.items())} or {"0": (box["Y"][1], box["X"][1])}
+        chosen = choose_scene(path, shapes, request)
+        scene = sorted(scenes)[chosen] if scenes else None
+        left, top, width, height = (
+            scenes[scene] if scene is not None else (box["X"][0], box["Y"][0], box["X"][1] - box["X"][0], box["Y"][1] - box["Y"][0])
+        )
+        if blocks.others:
+            rule = f"has several images along the dimensions {', '.join(sorted(blocks.others))}, which Morula does not read"
+            raise DataError("czi.dimensions", rule, file=path, remedy="Export each as a CZI of its own in ZEN (Split scenes; Subset).")
+        if not kinds <= set(_TYPES) or len({kind[:3] == "Bgr" for kind in kinds}) > 1:
+            rule = f"has channels of the types {', '.join(sorted(kinds))}, which are not read together"
+            raise DataError("czi.types", rule, file=path, remedy="Export it as OME-TIFF.")
+        lengths = [box[letter][1] - box[letter][0] if letter in box else 1 for letter in "TCZ"]
+        if request.missing != "unchecked":
+            wanted = [(t, c, z) for t in range(lengths[0]) for c in range(lengths[1]) for z in range(lengths[2])]
+            check_planes(path, [at for at in wanted if (scene, *at) not in blocks.seen], len(wanted), request.missing)
+        factor = 2 ** pick_level(path, request.level, blocks.levels)
+        samples = 3 if next(iter(kinds)).startswith("Bgr") else 1
+        shape = (lengths[0], lengths[1] * samples, lengths[2], max(1, height // factor), max(1, width // factor))
+        dtype = np.result_type(*(_TYPES[kind] for kind in kinds)).name
+        source = CziArray(shape, dtype, path, scene, (top, left), factor, samples)
+        return content(path, source, "TCZYX", _voxel_size(xml, factor, volume=lengths[2] > 1))
+
+
+class _Blocks:
+    """What the directory of a file says: planes (scene, t, c, z) with pixels, levels of the pyramid, and further dimensions."""
+
+    def __init__(self, reader: CziReader) -> None:
+        self.seen: set[tuple[int | None, int, int, int]] = set()
+        self.levels = 1
+        self._others: dict[str, set[int]] = {}
+        reader.enumerate_subblocks(self._add)
+
+    @property
+    def others(self) -> list[str]:
+        """Letters of dimensions with several places that are not read."""
+        return [letter for letter, places in self._others.items() if len(places) > 1]
+
+    def _add(self, number: int, block: Any) -> bool:
+        at = block.coordinate.to_dict()
+        zoom = block.physicalSize.w / max(block.logicalRect.w, 1)
+        if zoom < 0.75:
+            self.levels = max(self.levels, 1 + round(-math.log2(max(zoom, 1e-6))))
+            return True
+        self.seen.add((at.get("S"), at.get("T", 0), at.get("C", 0), at.get("Z", 0)))
+        for letter, place in at.items():
+            if letter not in _KNOWN:
+                self._others.setdefault(letter, set()).add(place)
+        return True
+
+
+def _opened(path: Path) -> CziReader:
+    try:
+        from pylibCZIrw.czi import CziReader
+    except ImportError:
+        raise missing_extra(path, "pylibCZIrw", "CZI") from None
+    return CziReader(str(path))
+
+
+def _voxel_size(xml: str, factor: int, *, volume: bool) -> VoxelSize | None:
+    """Edge lengths from the scaling in metres."""
+    found: dict[str, float] = {}
+    for distance in ElementTree.fromstring(xml).iterfind(".//Scaling/Items/Distance"):
+        letter, text = distance.get("Id", ""), (distance.findtext("Value") or "").strip()
+        try:
+            found[letter] = float(text) * (factor if letter in "XY" else 1)
+        except ValueError:
+            ignore_field(f"Scaling.{letter}", text, "must be a number")
+    letters = "ZYX" if volume else "YX"
+    known = all(letter in found for letter in letters)
+    return lengths_to_voxel_size([found[letter] for letter in letters], letters, "m") if known else None
