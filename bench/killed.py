@@ -64,7 +64,7 @@ def make(place: Path) -> None:
     simulate_data_set(place / "data", n_train=2, n_test=4, shape=(64, 64), n_objects=6, seed=1)
     (place / "job.yaml").write_text(JOB)
     os.chdir(place)
-    for _ in morula.run(place / "job.yaml", output=place / "work" / "run", device="cpu"):
+    for _ in morula.iter_run(place / "job.yaml", output=place / "work" / "run", device="cpu"):
         pass
     (place / "work").rename(place / "base")
 

@@ -158,7 +158,7 @@ def run(job: dict[str, Any], folder: Path) -> Path:
 
     finished = folder / "report.html"
     if not finished.is_file():
-        for _ in morula.run(job, output=folder, resume=(folder / "job.yaml").is_file()):
+        for _ in morula.iter_run(job, output=folder, resume=(folder / "job.yaml").is_file()):
             pass
     return folder
 

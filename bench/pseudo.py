@@ -55,7 +55,7 @@ def finished(name: str, data: Path, options: argparse.Namespace) -> tuple[Path, 
     job.write_text((HERE / "jobs" / job.name).read_text().replace(f" {data.name}/", f" {data}/"))
     if options.again:
         shutil.rmtree(run, ignore_errors=True)
-    for event in morula.run(job, output=run, resume=run.is_dir()):
+    for event in morula.iter_run(job, output=run, resume=run.is_dir()):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
     stages = ("1_wnet3d", "2_channels")

@@ -117,7 +117,7 @@ def finished(name: str, data: Path, options: argparse.Namespace, seed: int = 0) 
     job.write_text((HERE / "jobs" / f"{name}.yaml").read_text().replace(f" {of}/", f" {data}/{of}/"))
     if options.again:
         shutil.rmtree(run, ignore_errors=True)
-    for event in morula.run(job, output=run, overrides=[f"training.seed={seed}"], resume=(run / "job.yaml").is_file()):
+    for event in morula.iter_run(job, output=run, overrides=[f"training.seed={seed}"], resume=(run / "job.yaml").is_file()):
         if isinstance(event, Epoch):
             print(f"{run.name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
     tables = [folder / "logs" / "training.csv" for folder in sorted(run.glob("starts/*")) or [run]]

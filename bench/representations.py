@@ -175,7 +175,7 @@ def trained(
     resumed = (run / "job.yaml").is_file()
     job = run / "job.yaml" if resumed else planned(run, data, method, images, options.epochs, labels)
     figures: dict[str, float] = {}
-    for event in morula.run(job, output=run, resume=resumed):
+    for event in morula.iter_run(job, output=run, resume=resumed):
         if isinstance(event, Epoch):
             print(f"{name}: epoch {event.epoch}/{event.epochs}, loss {event.figures['loss']:.4f}", flush=True)
         elif isinstance(event, Finished):

@@ -15,9 +15,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "core.image": ["Image"],
+    "core.image_array": ["ImageArray"],
     "core.voxel_size": ["VoxelSize"],
     "decoders.decode": ["Objects", "decode", "decode_objects"],
-    "dialects.verbs": ["replay", "run", "train"],
+    "dialects.verbs": ["iter_run", "replay", "run", "train"],
     "io.read": ["read"],
     "io.write": ["write"],
     "labels.refine": ["refine"],
@@ -32,14 +33,17 @@ _PUBLIC = {
     "workflows.evaluate": ["evaluate"],
     "workflows.predict": ["predict"],
     "workflows.segment": ["segment"],
+    "workflows.stream": ["Outcome"],
     "workflows.tune": ["tune"],
 }
 """Names of the Python API by the module that defines them."""
 
 __all__ = [
     "Image",
+    "ImageArray",
     "Model",
     "Objects",
+    "Outcome",
     "Scores",
     "VoxelSize",
     "by_slices",
@@ -49,6 +53,7 @@ __all__ = [
     "encode",
     "evaluate",
     "filter_objects",
+    "iter_run",
     "load",
     "match",
     "measure",
@@ -68,10 +73,12 @@ _PACKAGES = ("decoders", "io", "labels", "losses", "measurement", "metrics", "re
 
 if TYPE_CHECKING:
     from morula.core.image import Image as Image
+    from morula.core.image_array import ImageArray as ImageArray
     from morula.core.voxel_size import VoxelSize as VoxelSize
     from morula.decoders.decode import Objects as Objects
     from morula.decoders.decode import decode as decode
     from morula.decoders.decode import decode_objects as decode_objects
+    from morula.dialects.verbs import iter_run as iter_run
     from morula.dialects.verbs import replay as replay
     from morula.dialects.verbs import run as run
     from morula.dialects.verbs import train as train
@@ -90,6 +97,7 @@ if TYPE_CHECKING:
     from morula.workflows.evaluate import evaluate as evaluate
     from morula.workflows.predict import predict as predict
     from morula.workflows.segment import segment as segment
+    from morula.workflows.stream import Outcome as Outcome
     from morula.workflows.tune import tune as tune
 
 

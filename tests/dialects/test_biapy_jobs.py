@@ -16,7 +16,7 @@ from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.convert import convert
 from morula.dialects.biapy.table import FORMER, KEYS
 from morula.dialects.convert import convert as convert_text
-from morula.dialects.verbs import run
+from morula.dialects.verbs import iter_run
 from morula.io.read import read
 from morula.jobs.load import load_job
 from morula.jobs.plan import Facts, plan
@@ -392,7 +392,7 @@ def test_a_job_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "AUGMENTOR.HFLIP": True, "SYSTEM.NUM_GPUS": 0,
     }  # fmt: skip
     path = written(tmp_path, keys)
-    events = list(run(path))
+    events = list(iter_run(path))
     assert any("SYSTEM.NUM_GPUS" in getattr(event, "message", "") for event in events)
     folder = tmp_path / "runs" / "biapy"
     assert (folder / "report.html").is_file()

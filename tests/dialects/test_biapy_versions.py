@@ -17,7 +17,7 @@ from morula.dialects.biapy.convert import convert
 from morula.dialects.biapy.settings import read_settings
 from morula.dialects.biapy.today import todays_text
 from morula.dialects.converted import Converted, Value
-from morula.dialects.verbs import check, check_prediction, run
+from morula.dialects.verbs import check, check_prediction, iter_run
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
 
@@ -218,7 +218,7 @@ def test_a_job_that_only_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         f"{POST}.INSTANCE_REFINEMENT.OPERATIONS": ["remove_small_objects"], f"{POST}.INSTANCE_REFINEMENT.VALUES": [3],
     }  # fmt: skip
     check_prediction(written(tmp_path, keys))
-    list(run(written(tmp_path, keys), output=tmp_path / "run"))
+    list(iter_run(written(tmp_path, keys), output=tmp_path / "run"))
     assert (tmp_path / "run" / "objects" / "a.tif").is_file()
     assert (tmp_path / "run" / "scores.csv").is_file()
     assert morula.load(tmp_path / "run").job.objects.refine[0].kind == "remove_small"
@@ -274,8 +274,8 @@ def test_a_converted_job_gives_the_same_bytes(tmp_path: Path) -> None:
     }  # fmt: skip
     path = written(tmp_path, keys)
     (tmp_path / "native.yaml").write_text(convert_text(path)[0], encoding="utf-8")
-    list(run(path, output=tmp_path / "first", device="cpu"))
-    list(run(tmp_path / "native.yaml", output=tmp_path / "second", device="cpu"))
+    list(iter_run(path, output=tmp_path / "first", device="cpu"))
+    list(iter_run(tmp_path / "native.yaml", output=tmp_path / "second", device="cpu"))
     names = [path.relative_to(tmp_path / "first") for path in sorted((tmp_path / "first").rglob("*")) if path.is_file()]
     results = [name for name in names if name.parts[0] in ("model", "objects", "predictions", "associations", "scores.csv", "job.yaml")]
     assert len(results) > 10

@@ -230,7 +230,7 @@ TINY = {"kind": "mae", "width": 8, "layers": 1, "heads": 2, "decoder_width": 8, 
 
 def test_masking_from_end_to_end(images):
     run = images / "run"
-    list(morula.run(job(images, method={"kind": "masked_autoencoder"}, network=TINY), output=run))
+    list(morula.iter_run(job(images, method={"kind": "masked_autoencoder"}, network=TINY), output=run))
     raw = np.asarray(morula.read(images / "raw" / "0.tif"))
     checks = {path.name.removeprefix("0_").removesuffix(".tif"): np.asarray(morula.read(path)) for path in (run / "MAE_checks").iterdir()}
     assert set(checks) == {"original", "masked", "reconstruction", "reconstruction_and_visible"}
@@ -256,7 +256,7 @@ def test_masking_from_end_to_end(images):
 def test_crappify_writes_nothing_beside_the_images(images):
     before = sorted(images.rglob("*"))
     run = images / "run"
-    list(morula.run(job(images, method={"kind": "crappify", "factor": [1, 2]}, network={"features": [4, 8]}), output=run))
+    list(morula.iter_run(job(images, method={"kind": "crappify", "factor": [1, 2]}, network={"features": [4, 8]}), output=run))
     assert sorted(path for path in images.rglob("*") if run not in (path, *path.parents)) == before
     assert sorted(path.name for path in (run / "predictions").iterdir()) == ["0_restored.tif", "0_worse.tif"]
     assert (run / "scores.csv").read_text().startswith("image,psnr,ssim,mae,mse,psnr_worse,ssim_worse,mae_worse,mse_worse\n")

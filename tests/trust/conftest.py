@@ -24,12 +24,12 @@ training: {epochs: 1}
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, job.yaml and the finished run `run`."""
-    from morula.dialects.verbs import run
+    from morula.dialects.verbs import iter_run
 
     folder = tmp_path_factory.mktemp("trust")
     simulate_data_set(folder / "data", n_train=2, n_test=1, shape=(64, 64), n_objects=6, seed=1)
     (folder / "job.yaml").write_text(JOB)
-    list(run(folder / "job.yaml", output=folder / "run"))
+    list(iter_run(folder / "job.yaml", output=folder / "run"))
     return folder
 
 

@@ -10,7 +10,7 @@ import pytest
 import morula
 from morula.core.errors import MorulaError
 from morula.core.manifest import foreign_entries
-from morula.dialects.verbs import run, train
+from morula.dialects.verbs import iter_run, train
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.testing.errors import raises
@@ -29,9 +29,9 @@ def test_every_file_of_a_run_is_recorded(project: Path) -> None:
     (project / "run" / "thesis.txt").write_text("mine")
     before = files(project)
     with raises("run_folder.foreign_files"):
-        list(run(project / "job.yaml", output=project / "run", overwrite=True))
+        list(iter_run(project / "job.yaml", output=project / "run", overwrite=True))
     with raises("output.contains_input"):
-        list(run(project / "job.yaml", output=project, overwrite=True))
+        list(iter_run(project / "job.yaml", output=project, overwrite=True))
     assert files(project) == before
 
 
@@ -49,7 +49,7 @@ def test_a_run_in_use_is_refused(project: Path) -> None:
     with RunFolder(project / "run").in_use():
         for command in (
             lambda: train(project / "job.yaml", output=project / "run", resume=True),
-            lambda: run(project / "job.yaml", output=project / "run", overwrite=True),
+            lambda: iter_run(project / "job.yaml", output=project / "run", overwrite=True),
             lambda: predict(project / "run"),
             lambda: evaluate(project / "run"),
             lambda: morula.tune(project / "run"),
@@ -67,7 +67,7 @@ def test_resume_after_the_data_moved(project: Path, finished: Path) -> None:
     with raises("resume.images_missing", file=str(run_job)):
         list(train(job, output=project / "run", resume=True))
     job.write_text(job.read_text().replace("data/", "moved/"))
-    list(run(job, output=project / "run", resume=True))
+    list(iter_run(job, output=project / "run", resume=True))
     test = load_job(run_job).images.test
     assert test is not None
     assert test.raw == str(project / "moved" / "test" / "images")

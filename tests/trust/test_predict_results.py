@@ -10,7 +10,7 @@ import pytest
 
 from morula.core.events import FileWritten, Progress, Warned
 from morula.core.manifest import foreign_entries
-from morula.dialects.verbs import run, train
+from morula.dialects.verbs import iter_run, train
 from morula.jobs.load import load_job, validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document
@@ -94,11 +94,11 @@ def test_evaluate_writes_the_report_again(place: RunFolder) -> None:
 def test_a_finished_run_is_extended(project: Path) -> None:
     folder, more = project / "run", ["training.epochs=2"]
     before = files(folder)
-    for command in (run, train):
+    for command in (iter_run, train):
         with raises("resume.other_settings", key="training.epochs"):
             list(command(project / "job.yaml", output=folder, resume=True, overrides=more))
     assert files(folder) == before
-    list(run(project / "job.yaml", output=folder, resume=True, overrides=[*more, "training.schedule=constant"]))
+    list(iter_run(project / "job.yaml", output=folder, resume=True, overrides=[*more, "training.schedule=constant"]))
     rows = (folder / "logs" / "training.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2"]
     assert load_job(folder / "job.yaml").training.epochs == 2

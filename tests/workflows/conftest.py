@@ -48,10 +48,10 @@ def data3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run2d(data2d: Path) -> Path:
     """A finished run."""
-    from morula.dialects.verbs import run
+    from morula.dialects.verbs import iter_run
 
     job = data2d.parent / "job.yaml"
     job.write_text(written())
     folder = data2d.parent / "run"
-    list(run(job, output=folder))
+    list(iter_run(job, output=folder))
     return folder

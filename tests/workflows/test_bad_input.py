@@ -45,14 +45,14 @@ def trained(run2d: Path, tmp_path: Path) -> Path:
 def refused(folder: Path) -> list[Problem]:
     """The problems of the job; nothing was started."""
     with pytest.raises(JobError) as raised:
-        list(morula.run(folder / "job.yaml", output=folder / "run"))
+        list(morula.iter_run(folder / "job.yaml", output=folder / "run"))
     assert not (folder / "run").exists()
     return raised.value.problems
 
 
 def finished(folder: Path) -> list[Warned]:
     """The warnings of a run that ends well."""
-    events = list(morula.run(folder / "job.yaml", output=folder / "run"))
+    events = list(morula.iter_run(folder / "job.yaml", output=folder / "run"))
     assert isinstance(events[-1], Finished)
     return [event for event in events if isinstance(event, Warned)]
 
@@ -94,7 +94,7 @@ def test_a_truncated_file_is_named(mine: Path, part: str) -> None:
     path = mine / "data" / part / "nuclei_000.tif"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises((FileReadError, JobError)) as raised:
-        list(morula.run(mine / "job.yaml", output=mine / "run"))
+        list(morula.iter_run(mine / "job.yaml", output=mine / "run"))
     error = raised.value
     (fault,) = error.problems if isinstance(error, JobError) else [error]
     assert fault.code in ("file.unreadable", "images.labels_do_not_match")
@@ -286,10 +286,10 @@ def pressing(events: Iterator[Event], task: str, at: int) -> None:
 def test_ctrl_c_in_training_resumes_to_the_same_weights(run2d: Path, mine: Path) -> None:
     shutil.copy(run2d.parent / "job.yaml", mine / "job.yaml")
     with pytest.raises(KeyboardInterrupt):
-        pressing(morula.run(mine / "job.yaml", output=mine / "run"), "train", 2)
+        pressing(morula.iter_run(mine / "job.yaml", output=mine / "run"), "train", 2)
     assert not (mine / "run/model").exists()
     assert "interrupted" in (mine / "run/logs/log.txt").read_text()
-    events = list(morula.run(mine / "job.yaml", output=mine / "run", resume=True))
+    events = list(morula.iter_run(mine / "job.yaml", output=mine / "run", resume=True))
     assert isinstance(events[-1], Finished)
     assert (mine / "run/model/weights.safetensors").read_bytes() == (run2d / "model/weights.safetensors").read_bytes()
     assert (mine / "run/report.html").is_file()
@@ -308,9 +308,9 @@ def test_ctrl_c_in_prediction_and_evaluation(trained: Path, run2d: Path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(f"{module}.{name}", pressed)
         with pytest.raises(KeyboardInterrupt):
-            list(morula.run(job, output=trained, resume=True))
+            list(morula.iter_run(job, output=trained, resume=True))
     assert leftovers(trained) == []
     assert not (trained / "scores.csv").exists()
-    list(morula.run(job, output=trained, resume=True))
+    list(morula.iter_run(job, output=trained, resume=True))
     assert checksum(trained / "objects") == checksum(run2d / "objects")
     assert (trained / "scores.csv").read_bytes() == (run2d / "scores.csv").read_bytes()

@@ -74,14 +74,14 @@ def test_classes_are_learned_in_annotated_objects(job_text: Callable[..., str], 
 
 def test_classes_in_a_second_channel(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     settings = ["training.epochs=1", "sampling.patches_per_epoch=4", "network.features=[4,8]"]
-    list(morula.run(_job(job_text, data, tmp_path, both=True), output=tmp_path / "run", overrides=settings))
+    list(morula.iter_run(_job(job_text, data, tmp_path, both=True), output=tmp_path / "run", overrides=settings))
     assert "Classes of objects, all test images together" in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.slow
 def test_classes_of_objects_are_predicted_and_scored(job_text: Callable[..., str], data: Path, tmp_path: Path) -> None:
     settings = ["training.epochs=8", "sampling.patches_per_epoch=32", "training.optimiser.lr=1e-2", "network.features=[8,16]"]
-    list(morula.run(_job(job_text, data, tmp_path), output=tmp_path / "run", overrides=settings))
+    list(morula.iter_run(_job(job_text, data, tmp_path), output=tmp_path / "run", overrides=settings))
     right = total = 0
     for name in ("n0", "n1"):
         table = read_table(tmp_path / f"run/objects/{name}.csv")

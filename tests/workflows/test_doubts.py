@@ -151,7 +151,7 @@ def test_mapped_values_are_scored_as_classes(tmp_path: Path) -> None:
     document = job(tmp_path, {"kind": "semantic", "ignore": 7}, labels=lambda seed: np.where(discs(seed) == 3, 7, mask(seed)))
     document["images"]["test"] = document["images"]["train"]
     document |= {"training": {"epochs": 1}}
-    list(morula.run(document, output=tmp_path / "run"))
+    list(morula.iter_run(document, output=tmp_path / "run"))
     scores = read_table(tmp_path / "run/scores.csv")
     assert set(scores["class"]) == {"foreground"}
     assert np.isfinite(scores["iou"]).all()

@@ -28,7 +28,7 @@ prediction: {median: [{axes: xy, size: 3}]}
 def test_a_run_keeps_objects_before_and_after(data2d: Path, tmp_path: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "filtered.yaml"
     job.write_text(job_text() + OBJECTS)
-    list(morula.run(job, output=tmp_path / "run"))
+    list(morula.iter_run(job, output=tmp_path / "run"))
     folder = tmp_path / "run/objects"
     everything, kept = (read_table(folder / name) for name in ("nuclei_000_all.csv", "nuclei_000.csv"))
     removed = (everything["voxels"] < 40) | ((everything["circularity"] <= 0.5) & (everything["voxels"] > 100))

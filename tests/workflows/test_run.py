@@ -80,7 +80,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(run2d: Path, data2d: Pat
 
 
 def test_finished_training_resumes_at_prediction(run2d: Path, data2d: Path) -> None:
-    events = list(morula.run(data2d.parent / "job.yaml", output=run2d, resume=True))
+    events = list(morula.iter_run(data2d.parent / "job.yaml", output=run2d, resume=True))
     assert not any(isinstance(event, Epoch) for event in events)
     assert isinstance(events[-1], Finished)
 
@@ -97,7 +97,7 @@ def test_3d_with_anisotropic_voxels(data3d: Path, tmp_path: Path, job_text: Call
             morula.write(target, (labels > 0).astype(np.uint8), axes="ZYX", voxel_size=[2, 0.5, 0.5], labels=True)
         text = text.replace("data/train/labels", str(tmp_path / "train")).replace("data/test/labels", str(tmp_path / "test"))
     job.write_text(text)
-    events = list(morula.run(job, output=tmp_path / "run", overwrite=True))
+    events = list(morula.iter_run(job, output=tmp_path / "run", overwrite=True))
     assert isinstance(events[-1], Finished)
     labels = morula.read(tmp_path / "run/objects/nuclei_000.tif")
     assert labels.spacing == pytest.approx((2.0, 0.5, 0.5))
@@ -117,7 +117,7 @@ def test_several_classes(data2d: Path, tmp_path: Path, job_text: Callable[..., s
     job = data2d.parent / "classes.yaml"
     text = job_text("{kind: semantic, ignore: 255, names: [background, even, odd]}")
     job.write_text(text.replace("data/train/labels", str(tmp_path / "train")).replace("data/test/labels", str(tmp_path / "test")))
-    list(morula.run(job, output=tmp_path / "run"))
+    list(morula.iter_run(job, output=tmp_path / "run"))
     scores = read_table(tmp_path / "run/scores.csv")
     assert set(scores["class"]) == {"even", "odd", "mean"}
     assert np.nanmax(scores["iou"]) <= 1
@@ -133,6 +133,6 @@ def test_files_are_told_as_they_are_written(run2d: Path) -> None:
 def test_run_without_test_images(data2d: Path, tmp_path: Path, job_text: Callable[..., str]) -> None:
     job = data2d.parent / "no_test.yaml"
     job.write_text("\n".join(line for line in job_text().splitlines() if "test:" not in line))
-    list(morula.run(job, output=tmp_path / "run"))
+    list(morula.iter_run(job, output=tmp_path / "run"))
     assert (tmp_path / "run/report.html").is_file()
     assert not (tmp_path / "run/scores.csv").exists()

@@ -53,7 +53,7 @@ def _job(folder: Path, more: str = "", value: str = "ignore_label: 60000", label
 
 @pytest.mark.slow
 def test_three_painted_slices_are_enough(folder: Path) -> None:
-    list(morula.run(_job(folder), output=folder / "run"))
+    list(morula.iter_run(_job(folder), output=folder / "run"))
     truth, found = (np.asarray(morula.read(folder / place)) for place in ("test/labels/v.tif", "run/objects/v.tif"))
     figure = match(truth, found, (0.5,))[0].f1
     assert figure > 0.5
@@ -123,7 +123,7 @@ def test_unannotated_slices_are_ignored(folder: Path) -> None:
 
 def test_unlabelled_parts_of_test_images_are_not_scored(folder: Path) -> None:
     list(
-        morula.run(
+        morula.iter_run(
             _job(folder),
             output=folder / "run",
             overrides=["training.epochs=1", "sampling.patches_per_epoch=2", "images.test.labels=test/value"],

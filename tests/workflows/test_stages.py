@@ -39,7 +39,7 @@ def job(data3d: Path) -> Path:
 
 def test_second_stage_learns_from_pseudo_labels(job: Path, data3d: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    events = list(morula.run(job, output=folder, overrides=["2.training.epochs=1"]))
+    events = list(morula.iter_run(job, output=folder, overrides=["2.training.epochs=1"]))
     assert (folder / "1_wnet3d/model/model.json").is_file()
     assert (folder / "2_channels/scores.csv").is_file()
     assert (folder / "2_channels/report.html").is_file()
@@ -50,7 +50,7 @@ def test_second_stage_learns_from_pseudo_labels(job: Path, data3d: Path, tmp_pat
     labels, masks = (np.asarray(morula.read(folder / "pseudo_labels" / kind / names[0])) for kind in ("labels", "masks"))
     assert set(np.unique(masks)) <= {0, 1}
     assert masks[labels > 0].all()
-    again = [event.message for event in morula.run(job, output=folder, resume=True) if isinstance(event, Logged)]
+    again = [event.message for event in morula.iter_run(job, output=folder, resume=True) if isinstance(event, Logged)]
     assert any(text.startswith("stage 2 of 2") for text in again)
 
 
@@ -59,11 +59,11 @@ def test_pseudo_labels_need_a_stage_before(job: Path, tmp_path: Path) -> None:
     text = JOB.replace("{raw: data/train/images}", "{raw: data/train/images, pseudo: {}}", 1)
     first.write_text(text)
     with raises("stages.no_earlier_stage", key="images.train.pseudo"):
-        list(morula.run(first, output=tmp_path / "a"))
+        list(morula.iter_run(first, output=tmp_path / "a"))
     single = job.parent / "single.yaml"
     single.write_text(JOB.split("---\n")[1])
     with raises("images.labels_missing", key="images.train.labels"):
-        list(morula.run(single, output=tmp_path / "b"))
+        list(morula.iter_run(single, output=tmp_path / "b"))
     with raises("job.several_stages"):
         list(morula.train(job, output=tmp_path / "c"))
 
@@ -88,7 +88,7 @@ training: {epochs: 1}
 def test_second_stage_starts_from_first_weights(data3d: Path, tmp_path: Path) -> None:
     path = data3d.parent / "pretrained.yaml"
     path.write_text(PRETRAINED)
-    said = [event.message for event in morula.run(path, output=tmp_path / "run") if isinstance(event, Logged)]
+    said = [event.message for event in morula.iter_run(path, output=tmp_path / "run") if isinstance(event, Logged)]
     first, second = (morula.load(tmp_path / "run" / name) for name in ("1_crappify", "2_channels"))
     assert second.job.network.features == first.job.network.features == (4, 8)
     assert Path(second.job.network.from_) == tmp_path / "run/1_crappify"

@@ -88,7 +88,7 @@ def test_best_restart_is_chosen_by_labels(data3d: Path, tmp_path: Path) -> None:
 
 def test_the_run_of_several_starts_is_a_model(data3d: Path, tmp_path: Path) -> None:
     path = written(data3d.parent, "model")
-    list(morula.run(path, output=tmp_path / "run"))
+    list(morula.iter_run(path, output=tmp_path / "run"))
     assert morula.load(tmp_path / "run").job.method.kind == "wnet3d"
     assert (tmp_path / "run/report.html").is_file()
 

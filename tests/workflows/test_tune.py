@@ -140,7 +140,7 @@ def test_unknown_metric_and_threshold(run: Path) -> None:
 def test_job_tunes_after_training(job_text: Callable[..., str], data2d: Path, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(job_text().replace("data/", f"{data2d}/") + "objects: {tune: {thresholds: [0.5]}}\n")
-    events = list(morula.run(job, output=tmp_path / "run"))
+    events = list(morula.iter_run(job, output=tmp_path / "run"))
     assert [event.task for event in events if isinstance(event, Finished)][:3] == [("train",), ("tune",), ("predict",)]
     page = (tmp_path / "run/report.html").read_text()
     assert "Tuned on the validation images" in page

@@ -47,7 +47,7 @@ def written(
 def trained(data3d: Path) -> tuple[Path, list]:
     folder = data3d.parent / "wnet"
     # a worker may set the fixture up twice when tests of this module are moved between workers
-    return folder, list(morula.run(written(data3d.parent), output=folder, overwrite=True))
+    return folder, list(morula.iter_run(written(data3d.parent), output=folder, overwrite=True))
 
 
 def test_a_run_needs_no_label(trained: tuple[Path, list]) -> None:
@@ -94,7 +94,7 @@ def test_a_constant_image_trains_and_predicts(tmp_path: Path) -> None:
         morula.write(tmp_path / "data" / split / "images/flat.tif", np.full((16, 32, 32), 7, np.uint16))
     job = written(tmp_path, patches=3)
     job.write_text(job.read_text().replace(", labels: data/test/labels", ""))
-    events = list(morula.run(job, output=tmp_path / "run"))
+    events = list(morula.iter_run(job, output=tmp_path / "run"))
     losses = [event.figures["loss"] for event in events if isinstance(event, Epoch)]
     assert np.isfinite(losses).all()
     assert (tmp_path / "run/objects/flat.tif").is_file()
@@ -135,7 +135,7 @@ def test_killed_training_resumes_to_the_same_weights(data3d: Path, tmp_path: Pat
 
 def test_it_trains_in_2d_too(data2d: Path, tmp_path: Path) -> None:
     job = written(data2d.parent, patch="[32, 32]", patches=3, name="flat", method="{kind: wnet3d, classes: 3, reconstruction: bce}")
-    list(morula.run(job, output=tmp_path / "run"))
+    list(morula.iter_run(job, output=tmp_path / "run"))
     assert morula.load(tmp_path / "run").method.channels == ("class 0", "class 1", "class 2")
 
 

@@ -12,6 +12,7 @@ from morula.core.errors import OptionError
 from morula.core.events import Event
 from morula.dialects import biapy, program_of
 from morula.workflows.run_settings import RunSettings, never_stop
+from morula.workflows.stream import Outcome, events_of, outcome_of
 
 if TYPE_CHECKING:
     from morula.dialects.converted import Converted
@@ -28,8 +29,36 @@ def run(
     device: str = "auto",
     memory: str | None = None,
     stop: Callable[[], bool] = never_stop,
+) -> Outcome:
+    """Train the network of a job, predict its test images, score them and write the report. `iter_run` does the same and yields events.
+
+    Arguments and errors as of `iter_run`.
+
+    Returns:
+        the run folder, and what is in it: model, scores, table of objects, report.
+
+    Examples:
+        >>> outcome = run("nuclei.yaml", overrides=["training.epochs=5"])  # doctest: +SKIP
+        >>> outcome.report  # doctest: +SKIP
+        PosixPath('runs/nuclei/report.html')
+        >>> labels = outcome.model.segment(image)  # doctest: +SKIP
+    """
+    return outcome_of(run_job(job, RunSettings(output, list(overrides), resume, overwrite, device, memory, stop)))
+
+
+@events_of("morula.iter_run")
+def iter_run(
+    job: str | Path | Mapping[str, object],
+    *,
+    output: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    memory: str | None = None,
+    stop: Callable[[], bool] = never_stop,
 ) -> Iterator[Event]:
-    """Train the network of a job, predict its test images, score them and write the report.
+    """Train the network of a job, predict its test images, score them and write the report, while the events are read.
 
     Args:
         job: a job file of Morula or BiaPy, or a mapping with Morula's keys.
@@ -50,14 +79,14 @@ def run(
         OptionError: for overrides with a job that only predicts.
 
     Examples:
-        >>> for event in run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
+        >>> for event in iter_run("nuclei.yaml", overrides=["training.epochs=5"]):  # doctest: +SKIP
         ...     print(event)
     """
     yield from run_job(job, RunSettings(output, list(overrides), resume, overwrite, device, memory, stop))
 
 
 def run_job(job: str | Path | Mapping[str, object], settings: RunSettings) -> Iterator[Event]:
-    """The same as `run`, with the settings as one value."""
+    """The same as `iter_run`, with the settings as one value."""
     if not settings.resume and is_prediction(job):
         assert not isinstance(job, Mapping)
         if settings.overrides:
@@ -72,6 +101,7 @@ def run_job(job: str | Path | Mapping[str, object], settings: RunSettings) -> It
         yield from foreign.events(workflows.run.run(foreign.job, replace(settings, output=settings.folder(job).path)))
 
 
+@events_of("morula.train")
 def train(
     job: str | Path | Mapping[str, object],
     *,
@@ -125,6 +155,7 @@ def train_job(
         yield from foreign.events(workflows.train.train(foreign.job, replace(settings, output=settings.folder(job).path)))
 
 
+@events_of("morula.replay")
 def replay(
     run: str | Path, *, output: str | Path | None = None, fast: bool = False, overwrite: bool = False, device: str = "auto"
 ) -> Iterator[Event]:

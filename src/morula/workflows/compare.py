@@ -30,6 +30,7 @@ from morula.metrics.matching import match, pool
 from morula.representations.encode import build_channels, encode
 from morula.workflows.contact_sheet import Shown, contact_sheet
 from morula.workflows.prepare import open_images
+from morula.workflows.stream import events_of
 
 THRESHOLDS = (0.5, 0.75, 0.9)
 CEILING = "labels alone"
@@ -123,6 +124,7 @@ class Row:
         return cls(*names, images, count, *(scores.get(threshold, none)[1] for threshold in THRESHOLDS), quality)  # type: ignore[call-arg]
 
 
+@events_of("morula.compare")
 @with_named_os_errors
 def compare(source: str | Path, representations: Sequence[str], *, output: str | Path, runs: Sequence[str | Path] = ()) -> Iterator[Event]:
     """Compare representations on one data set, in a table and a picture.

@@ -39,8 +39,10 @@ from morula.workflows.log import logged
 from morula.workflows.result_files import class_image_path
 from morula.workflows.sources import Truth, open_truth
 from morula.workflows.space import coloured_bytes
+from morula.workflows.stream import events_of
 
 
+@events_of("morula.evaluate")
 @with_named_os_errors
 def evaluate(run: str | Path) -> Iterator[Event]:
     """Score the results of the test images of a run and write `scores.csv`; a report that is there is written again.

@@ -42,9 +42,11 @@ from morula.workflows.result_files import class_image_path, file_of_results, raw
 from morula.workflows.run_results import check_results, discard_results, remove_stale
 from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
+from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch
 
 
+@events_of("morula.predict")
 @with_named_os_errors
 def predict(run: str | Path, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
     """Predict the test images of a run's job with its model: labels and tables into `objects/`.

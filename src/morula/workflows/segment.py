@@ -36,12 +36,14 @@ from morula.workflows.reading import Reading
 from morula.workflows.result_files import provenance_path, table_path
 from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
+from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 
 OUTPUT = "segmentation"
 """Folder of the results where none is named."""
 
 
+@events_of("morula.segment")
 @with_named_os_errors
 def segment(
     images: Any,

@@ -41,6 +41,7 @@ from morula.report.build import write_report
 from morula.workflows.calibrate import calibrate, wanted
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_image, validation_labels, validation_sources
+from morula.workflows.stream import events_of
 
 if TYPE_CHECKING:
     from morula.decoders.statistics import ChannelStatistics
@@ -56,6 +57,7 @@ Space: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Values to try by key of the job, the present one first."""
 
 
+@events_of("morula.tune")
 @with_named_os_errors
 def tune(
     run: str | Path,
