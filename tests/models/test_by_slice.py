@@ -1,6 +1,6 @@
 """2D models on volumes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ from morula.testing.simulate import simulate
 class Perfect(Model):
     """A 2D model that sees labels instead of an image and predicts their channels."""
 
-    def predict_steps(self, image, *, memory=None, device="auto", out=None):
+    def predict_steps(self, image, *, memory=None, device="auto", out=None, scaling=None):
         yield Warned("test.warning", "one for all slices")
         yield Progress(1, 1, "tile")
         labels = np.rint(image.canonical()[0]).astype(np.uint32)
@@ -143,3 +143,21 @@ def test_a_real_network_sees_every_slice_like_an_image():
     volume = np.random.default_rng(0).normal(size=(3, 16, 16)).astype(np.float32)
     got = by_slices(plain).predict(volume)
     np.testing.assert_allclose(got, np.stack([plain.predict(plane) for plane in volume], axis=1), atol=1e-5)
+
+
+def test_slices_are_scaled_in_their_plane():
+    model = replace(perfect("F", "C"), diameter=7.0)
+    image = Image(np.zeros((4, 8, 8), np.float32), Axes("ZYX"), VoxelSize(1, 1, z=2.0))
+    assert by_slices(model).factors(image, 0.5) == (1.0, 0.5, 0.5)
+    assert by_slices(model, "zyx").factors(image, 0.5) == (1.0, 0.5, 0.5)
+    assert by_slices(model, "zyx").factors(image, 2.0) == (4.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("axes", ["z", "zyx"])
+def test_a_model_for_one_size_returns_objects_on_the_grid_of_the_volume(axes):
+    truth = np.zeros((14, 40, 40), np.float32)
+    truth[3:11, 4:18, 4:18] = truth[3:11, 22:36, 22:36] = 1
+    got = by_slices(replace(perfect("F", "C", "Db"), diameter=7.0), axes).segment(truth, diameter=14.0)
+    score = match(connected_components(truth > 0.5, connectivity=6), np.asarray(got), thresholds=(0.5,))[0]
+    assert (score.tp, score.fp, score.fn) == (2, 0, 0)
+    assert by_slices(replace(perfect("F", "C", "Db"), diameter=7.0), axes).segment(truth).shape == truth.shape  # the size is estimated

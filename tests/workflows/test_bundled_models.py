@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import morula
 from morula.core.events import Event, Logged
+from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
 from morula.inference.rescale import rescaled
 from morula.jobs import bundled
@@ -56,10 +57,11 @@ def test_weights_in_half_precision_predict_what_was_stored(models: Path, run2d: 
 class Threshold:
     """Stands for a model: objects are what is brighter than 0.5."""
 
-    ndim = 2
+    factors, sample = morula.Model.factors, morula.Model.sample
 
-    def __init__(self, diameter: float = 14.0) -> None:
-        self.diameter = diameter
+    def __init__(self, diameter: float = 14.0, ndim: int = 2) -> None:
+        self.diameter, self.ndim = diameter, ndim
+        self.voxel_size = VoxelSize.of(None, ndim)
 
     def scaling(self, image: morula.Image) -> Normalisation:
         return Normalisation((0.0,), (1.0,))
@@ -79,6 +81,27 @@ def discs(diameter: float, shape: tuple[int, int] = (400, 300)) -> morula.Image:
     y, x = np.indices(shape)
     pixels = ((y % step - diameter) ** 2 + (x % step - diameter) ** 2 < (diameter / 2) ** 2).astype(np.float32)
     return morula.Image(pixels, "YX")
+
+
+def balls(diameter: float, spacing: tuple[float, float, float]) -> morula.Image:
+    """Balls of this diameter on a grid, in a volume with voxels of this shape; the diameter is in voxels of the last axis."""
+    shape = tuple(round(48 / step) for step in spacing)
+    inside = sum((index * step % 24 - 12) ** 2 for index, step in zip(np.indices(shape), spacing, strict=True)) < (diameter / 2) ** 2
+    return morula.Image(inside.astype(np.float32), "ZYX", VoxelSize.of(spacing, 3))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_volumes_get_the_voxels_that_the_model_was_trained_on(spacing: tuple[float, float, float]) -> None:
+    image, model = balls(12, spacing), Threshold(10.0, ndim=3)
+    estimate = drained(estimate_diameter(model, image))
+    assert estimate is not None
+    assert estimate.diameter == pytest.approx(12, rel=0.15)
+    fitted = drained(fit_scale(model, image, 12))
+    assert fitted.image.spatial_shape == (40, 40, 40)
+    assert fitted.image.spacing == pytest.approx((1.2, 1.2, 1.2))
+    labels = fitted.objects(model.decode(drained(model.predict_steps(fitted.image)))).labels
+    assert labels.shape == image.spatial_shape
+    assert labels.max() == 8
 
 
 @pytest.mark.parametrize("diameter", [6, 11, 25, 50, 70])

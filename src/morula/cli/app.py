@@ -35,6 +35,7 @@ from morula.workflows.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from morula.io.formats.base import Missing
+    from morula.models.by_slice import SliceAxes
     from morula.workflows.reading import Reading
 
 app = typer.Typer(
@@ -236,6 +237,13 @@ def segment(
     diameter: Annotated[
         float | None, typer.Option("--diameter", help="Diameter of the objects in voxels, for bundled models. [default: estimated]")
     ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option("--slices", metavar="z|zyx", help="Use a 2D model on volumes: on the slices across z, or across all three axes."),
+    ] = None,
+    stitch_threshold: Annotated[
+        float, typer.Option("--stitch-threshold", help="With --slices z: least overlap (IoU) of an object's parts in neighbouring slices.")
+    ] = 0.25,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     axes: AxesOption = None,
     channel: Channel = None,
@@ -251,9 +259,10 @@ def segment(
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
         reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
+        by_slice = None if slices is None else workflows.segment.sliced(model, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
         events = workflows.segment.segment(
             list(images),
-            model=model,
+            model=by_slice or model,
             output=output,
             overwrite=overwrite,
             device=device,

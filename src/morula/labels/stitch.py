@@ -22,7 +22,7 @@ def stitch(labels: ArrayLike, threshold: float = 0.25) -> np.ndarray:
 
     Args:
         labels: ZYX; equal ids in different slices mean nothing.
-        threshold: least intersection over union, above 0 and up to 1. Cellpose's documents use 0.25 to 0.9.
+        threshold: least intersection over union, above 0 and up to 1.
 
     Returns:
         labels ZYX with ids 1..n in the order of their first slice, then of their old ids.

@@ -33,11 +33,13 @@ from morula.models.model import Model
 
 SliceAxes: TypeAlias = Literal["z", "zyx"]
 AXES: tuple[SliceAxes, ...] = ("z", "zyx")
+STITCH_THRESHOLD = 0.25
+"""Least intersection over union of the parts of an object in neighbouring slices."""
 SLICES = ("slices",)
 """Task of the progress events, below that of the caller."""
 
 
-def by_slices(model: Model, axes: SliceAxes = "z", *, stitch_threshold: float = 0.25) -> Model:
+def by_slices(model: Model, axes: SliceAxes = "z", *, stitch_threshold: float = STITCH_THRESHOLD) -> Model:
     """A model for volumes that applies a 2D model to their slices.
 
     Args:
@@ -60,7 +62,7 @@ def by_slices(model: Model, axes: SliceAxes = "z", *, stitch_threshold: float = 
         raise OptionError("stitch.threshold", "must be above 0 and at most 1", key="stitch_threshold", value=stitch_threshold)
     if model.ndim != 2:
         rule = "works with 2D models, and this model is 3D"
-        raise ModelError("slices.model", rule, key="slices", value=axes, file=model.source, remedy="Leave it out.")
+        raise ModelError("slices.model", rule, key="slices", value=axes, file=model.source, remedy="Leave it out, or name a 2D model.")
     size = VoxelSize(model.voxel_size.y, model.voxel_size.x, z=model.voxel_size.x, unit=model.voxel_size.unit)
     method = METHODS.load(model.job.method.kind)(model.job.method, model.job.objects, ndim=3, spacing=size.spacing(3))
     if axes == "zyx" and (reason := _cannot_average(method)):
@@ -89,9 +91,17 @@ class SliceModel(Model):
 
     def warnings(self, image: Image) -> list[str]:
         """As those of the 2D model for a slice."""
-        size = image.voxel_size
-        flat = None if size is None else VoxelSize(size.y, size.x, unit=size.unit)
-        return self.plane.warnings(Image(image.lazy()[:, 0], Axes("CYX"), flat, image.source))
+        return self.plane.warnings(_slice(image, 0))
+
+    def factors(self, image: Image, scale: float) -> tuple[float, ...]:
+        """Along one axis, slices are scaled and their number stays."""
+        return (1.0, *self.plane.factors(_slice(image, 0), scale)) if self.axes == "z" else super().factors(image, scale)
+
+    def sample(self, image: Image) -> tuple[Model, Image]:
+        """The 2D model and the slice in the middle of the bright ones."""
+        planes = image.canonical().mean(axis=(0, 2, 3), dtype=np.float64)
+        bright = np.flatnonzero(planes >= planes.mean())
+        return replace(self.plane, normalisation=self.scaling(image)), _slice(image, int(bright[len(bright) // 2]))
 
     @cached_property
     def _scaled_plane(self) -> Model:
@@ -193,6 +203,13 @@ def _cannot_average(method: Method) -> str | None:
         return f"cannot average {', '.join(directed)}, which depend on the direction, over slices along three axes"
     problems = method.dimension_problems()
     return f"cannot decode in 3D: {problems[0].rule}" if problems else None
+
+
+def _slice(image: Image, position: int) -> Image:
+    """The xy slice of a volume at a position along z."""
+    size = image.voxel_size
+    flat = None if size is None else VoxelSize(size.y, size.x, unit=size.unit)
+    return Image(image.lazy()[:, position], Axes("CYX"), flat, image.source)
 
 
 def _warnings_of(steps: Generator[Event, None, Array], *, first: bool) -> Generator[Event, None, Array]:

@@ -198,6 +198,15 @@ class Model:
         """Input of the decoder, computed by the method from the predicted channels and the image, and its messages for the log."""
         return self.method.settle(prediction, None if image is None else lambda: self.scaling(image).apply(image.canonical()))
 
+    def factors(self, image: Image, scale: float) -> tuple[float, ...]:
+        """Factor of each axis (Z)YX for a scale of the last axis: voxels get the proportions that the model was trained on."""
+        own, trained = image.spacing, self.voxel_size.spacing(self.ndim)
+        return tuple(scale * (a / own[-1]) / (b / trained[-1]) for a, b in zip(own, trained, strict=True))
+
+    def sample(self, image: Image) -> tuple[Model, Image]:
+        """The model and the image by which the size of the objects is estimated."""
+        return self, image
+
     def scaling(self, image: Image) -> Normalisation:
         """The normalisation of this image: that of the training images, or one by its own values."""
         return self.normalisation or statistics(image, self.job.sampling.normalise)
@@ -260,7 +269,11 @@ class Model:
                 f"the image is {image.ndim_spatial}D (axes {image.axes}) but the model was trained in {self.ndim}D",
                 key="image",
                 value=image.shape,
-                remedy=Remedy(f"use a {image.ndim_spatial}D model", "state other axes (axes='ZYX'; --axes ZYX; images.axes: ZYX)"),
+                remedy=Remedy(
+                    f"use a {image.ndim_spatial}D model",
+                    *(["segment slice by slice (morula.by_slices(model); --slices z)"] if self.ndim == 2 else []),
+                    "state other axes (axes='ZYX'; --axes ZYX; images.axes: ZYX)",
+                ),
                 file=image.source,
             )
         if image.n_channels != self.in_channels:

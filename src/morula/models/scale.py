@@ -7,11 +7,13 @@ their size. A network recognises objects of about 0.6 to 1.7 times its own size,
     scale 2.1                 |------|
     scale 0.9                        |-----------|
     scale 0.36                                   |-----------|
+
+Diameters and scales are those of the last axis. The other axes are scaled so that voxels get the proportions that the model was trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
@@ -50,6 +52,14 @@ class Scalable(Protocol):
     @property
     def ndim(self) -> int:
         """2 or 3."""
+        ...
+
+    def factors(self, image: Image, scale: float) -> tuple[float, ...]:
+        """Factor of each axis (Z)YX of an image for a scale of the last axis."""
+        ...
+
+    def sample(self, image: Image) -> tuple[Scalable, Image]:
+        """The model and the image by which the size of the objects is estimated."""
         ...
 
     def scaling(self, image: Image) -> Normalisation:
@@ -126,17 +136,17 @@ def fit_scale(
         return Fitted(image, image)
     stated = diameter is not None
     if diameter is None:
-        estimate = yield from estimate_diameter(model, image, memory=memory, device=device)
+        estimate = yield from estimate_diameter(*model.sample(image), memory=memory, device=device)
         diameter = trained if estimate is None else estimate.diameter
         if estimate is None:
             yield Logged("no object was found to estimate the size of objects by; the image is used at its own scale")
-    factor = float(np.clip(trained / diameter, *LIMITS))
-    if not stated or factor != 1:
+    scale = float(np.clip(trained / diameter, *LIMITS))
+    factors = model.factors(image, scale)
+    same = all(abs(factor - 1) < SAME for factor in factors)
+    if not stated or not same:
         how = "stated" if stated else "estimated"
-        yield Logged(f"objects of about {diameter:.0f} voxels ({how}), scale {1 if abs(factor - 1) < SAME else factor:.2f}")
-    if abs(factor - 1) < SAME:
-        return Fitted(image, image)
-    return Fitted(at_scale(image, factor), image)
+        yield Logged(f"objects of about {diameter:.0f} voxels ({how}), scale {1 if same else scale:.2f}")
+    return Fitted(image if same else at_scale(image, factors), image)
 
 
 def check_diameter(model: Scalable, diameter: float) -> None:
@@ -153,15 +163,14 @@ def check_diameter(model: Scalable, diameter: float) -> None:
         raise ModelError("model.diameter", rule, key="diameter", value=diameter, remedy="Leave it out, and it is estimated.")
 
 
-def at_scale(image: Image, factor: float) -> Image:
-    """An image at another scale, C(Z)YX float32."""
-    shape = tuple(max(1, round(n * factor)) for n in image.spatial_shape)
-    size = None if image.voxel_size is None else _enlarged(image.voxel_size, 1 / factor)
+def at_scale(image: Image, factors: Sequence[float]) -> Image:
+    """An image with `factors` times as many voxels along each axis, C(Z)YX float32."""
+    shape = tuple(max(1, round(n * factor)) for n, factor in zip(image.spatial_shape, factors, strict=True))
+    size = image.voxel_size
+    if size is not None:
+        lengths = dict(zip("zyx"[-len(shape) :], (step / factor for step, factor in zip(image.spacing, factors, strict=True)), strict=True))
+        size = VoxelSize(**lengths, unit=size.unit)
     return Image(rescaled(image.canonical(), shape), f"C{image.axes.spatial_axes}", size, image.source)  # type: ignore[arg-type]
-
-
-def _enlarged(size: VoxelSize, factor: float) -> VoxelSize:
-    return replace(size, y=size.y * factor, x=size.x * factor, z=None if size.z is None else size.z * factor)
 
 
 def estimate_diameter(
@@ -176,10 +185,10 @@ def estimate_diameter(
     scaling = model.scaling(image)
     found = []
     for scale in SCALES:
-        edge = WINDOW[model.ndim] / scale
-        place = detailed_window(image, edge)
+        factors = model.factors(image, scale)
+        place = detailed_window(image, [WINDOW[model.ndim] / factor for factor in factors])
         part = Image(crop(image, place), f"C{image.axes.spatial_axes}", image.voxel_size, image.source)  # type: ignore[arg-type]
-        prediction = yield from model.predict_steps(at_scale(part, scale), memory=memory, device=device, scaling=scaling)
+        prediction = yield from model.predict_steps(at_scale(part, factors), memory=memory, device=device, scaling=scaling)
         objects = model.decode(prediction)
         areas = np.bincount(objects.labels.ravel(), minlength=1)[1:]
         if len(areas):
@@ -210,10 +219,10 @@ def equivalent_diameter(sizes: np.ndarray, ndim: int) -> np.ndarray:
     return 2 * np.sqrt(sizes / np.pi) if ndim == 2 else np.cbrt(6 * sizes / np.pi)
 
 
-def detailed_window(image: Image, edge: float) -> Region:
-    """The window of this edge with the steepest intensities, among windows that overlap by a half."""
+def detailed_window(image: Image, edges: Sequence[float]) -> Region:
+    """The window of these edges with the steepest intensities, among windows that overlap by a half."""
     shape = image.spatial_shape
-    size = tuple(min(n, max(1, round(edge))) for n in shape)
+    size = tuple(min(n, max(1, round(edge))) for n, edge in zip(shape, edges, strict=True))
     windows = [
         Region(tuple(start), tuple(a + n for a, n in zip(start, size, strict=True)))
         for start in product(*(_starts(n, k) for n, k in zip(shape, size, strict=True)))

@@ -213,7 +213,7 @@ def grow(
         # an ellipsoid with random axes and the volume of the ball: lengths are divided by their geometric mean
         metric = (rotation / (lengths / lengths.prod() ** (1 / len(shape)))) @ rotation.T / radius
         # the object is computed in its box only; the box allows for the stretched axes and the bending
-        reach = radius * (1 + 1.5 * stretch) + 0.35 * mean
+        reach = radius * max(1 + 1.5 * stretch, math.exp(4 / 3 * stretch)) + 0.35 * mean
         low = np.maximum(np.floor((centre - reach) / scale), 0).astype(int)
         high = np.minimum(np.ceil((centre + reach) / scale) + 1, shape).astype(int)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -91,9 +91,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         coverage=_log_uniform(rng, 0.03, 0.5),
         touching=rng.uniform(0, 1),
         closeness=rng.uniform(0.72, 1.0),
-        size_spread=rng.uniform(0.05, 0.32),
-        stretch=rng.uniform(0.05, 0.5),
-        z_stretch=_log_uniform(rng, 0.7, 1.8),
+        size_spread=rng.uniform(0.05, 0.4),
+        stretch=rng.uniform(0.05, 0.8),
+        z_stretch=_log_uniform(rng, 0.65, 1.9),
         condensed=rng.uniform(0, 0.15) * (rng.random() < 0.5),
         brightness_spread=rng.uniform(0.05, 0.5),
         edge=_log_uniform(rng, 1.2, 8),
@@ -285,24 +285,35 @@ def varied_data_set(
         for index in range(count):
             paths = [folder / split / what / f"volume_{index:04d}.tif" for what in ("images", "labels")]
             if not all(path.exists() for path in paths):
-                _write_volume(paths, diameter, shape, np.random.default_rng((seed, number, index)))
+                _write_volume(paths, varied_volume(diameter, shape, np.random.default_rng((seed, number, index))))
     return folder
 
 
-def _write_volume(paths: Sequence[Path], diameter: float, shape: Sequence[int], rng: np.random.Generator) -> None:
-    from morula.io.write import write
+def varied_volume(diameter: float, shape: Sequence[int], rng: np.random.Generator) -> Simulated:
+    """A volume under drawn conditions, resampled to cubic voxels and to nuclei of about `diameter` voxels; see `varied_data_set`.
 
+    Examples:
+        >>> made = varied_volume(6, (8, 16, 16), np.random.default_rng(1))
+        >>> made.image.shape == made.labels.shape, made.spacing
+        (True, (1.0, 1.0, 1.0))
+    """
     conditions = draw_conditions(rng)
     own = diameter * _log_uniform(rng, 0.66, 1.5)
     made = simulate_varied(conditions, extent=(shape[0] / own, shape[1] / own, shape[2] / own), rng=rng)
     factors = [own / conditions.diameter * step for step in made.spacing]
+    return Simulated(_resampled(made.image, factors), _resampled(made.labels, factors, labels=True), (1.0, 1.0, 1.0))
+
+
+def _write_volume(paths: Sequence[Path], made: Simulated) -> None:
+    from morula.io.write import write
+
     for path, array, labels in zip(paths, (made.image, made.labels), (False, True), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, rescaled(array, factors, labels=labels), axes="ZYX", labels=labels, overwrite=True)
+        write(path, array, axes="ZYX", labels=labels, overwrite=True)
 
 
-def rescaled(array: np.ndarray, factors: Sequence[float], *, labels: bool = False) -> np.ndarray:
-    """An array at another scale: averaged where it shrinks, linear where it grows; labels take the nearest voxel."""
+def _resampled(array: np.ndarray, factors: Sequence[float], *, labels: bool = False) -> np.ndarray:
+    """An array with `factors` times as many voxels: averaged where it shrinks, linear where it grows; labels take the nearest voxel."""
     from scipy.ndimage import gaussian_filter, zoom
 
     shape = [max(1, round(n * f)) for n, f in zip(array.shape, factors, strict=True)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.claims import claimed
-from morula.core.errors import DataError, FileWriteError
+from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.location import split_location, suffix_of
 from morula.core.manifest import RESULTS, discard_own, recording
@@ -25,6 +25,7 @@ from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
 from morula.jobs.bundled import place_of
 from morula.jobs.provenance import checksum, checksums, circumstances
+from morula.models.by_slice import SliceAxes, SliceModel, by_slices
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import check_diameter
@@ -60,8 +61,8 @@ def segment(
 
     Args:
         images: a file, folder or pattern, an array or `Image`, or a list of them.
-        model: the name of a bundled model, a run folder, the model folder in it, or a loaded model. Left out, the bundled model is chosen
-            that fits the dimensions, channels and background of the images.
+        model: the name of a bundled model, a run folder, the model folder in it, or a loaded model, which may be one of `morula.by_slices`.
+            Left out, the bundled model is chosen that fits the dimensions, channels and background of the images.
         output: a label file for one image (its suffix selects the format), a folder for several; each label file has a table next to it.
             If the job of the model refines or filters objects, the folder `before` next to it holds the labels before that; if the job
             asks for intermediates, the folder `intermediates` holds the inputs of the decoder, one file each (`NAME_seeds.tif`).
@@ -101,6 +102,25 @@ class Settings:
     diameter: float | None
 
 
+def sliced(model: str | Path | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
+    """A 2D model by its name or place, for `segment` of volumes slice by slice; see `morula.by_slices`.
+
+    Raises:
+        OptionError: without a model: those that are chosen for volumes are 3D; or for other axes, or a threshold outside its range.
+        ModelError: for a model that cannot be used so.
+    """
+    if model is None:
+        remedy = "Name one with --model, for example --model nuclei."
+        raise OptionError("slices.no_model", "needs a 2D model", key="slices", value=axes, remedy=remedy)
+    return by_slices(load(model), axes, stitch_threshold=stitch_threshold)
+
+
+def _choices(model: Model, settings: Settings) -> dict[str, object]:
+    """What the objects depend on besides the weights, for the record."""
+    by_slice = {"slices": {"axes": model.axes, "stitch_threshold": model.stitch_threshold}} if isinstance(model, SliceModel) else {}
+    return {"diameter": settings.diameter, **by_slice}
+
+
 def _segmented(images: Any, model: str | Path | Model | None, target: Path, settings: Settings) -> Iterator[Event]:
     overwrite, device, memory, reading = settings.overwrite, settings.device, settings.memory, settings.reading
     began = time.monotonic()
@@ -128,7 +148,7 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
         trained.as_image(image.raw)
     if settings.diameter is not None:
         check_diameter(trained, settings.diameter)
-    decided = {"device": device, "memory": memory, "reading": repr(reading), "diameter": settings.diameter}
+    decided = {"device": device, "memory": memory, "reading": repr(reading), **_choices(trained, settings)}
     by_name = dict(zip((image.name for image in opened), files, strict=True))
 
     def checked() -> UnfinishedBatch:
@@ -141,7 +161,7 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
     device = trained.device(device)
     yield from check_memory(trained, opened, memory)
     facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model)}
-    facts |= {"reading": asdict(reading), "diameter": settings.diameter, **circumstances(device)}
+    facts |= {"reading": asdict(reading), **_choices(trained, settings), **circumstances(device)}
     yield from notes_of(trained)
     yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
