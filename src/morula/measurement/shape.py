@@ -33,26 +33,26 @@ def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.nd
         np.float64(24.49)
     """
     totals = np.zeros(rows)
-    _trace(labels, _border(labels), float(spacing[0]), float(spacing[1]), totals)
+    _trace(_border(labels), float(spacing[0]), float(spacing[1]), totals)
     totals[0] = 0  # the background has no outline, but the kernel adds without a branch per voxel
     return totals
 
 
 @njit(cache=True, nogil=True)
 def _border(ids: np.ndarray) -> np.ndarray:
-    """Pixels of objects with a face neighbour of another id, or outside the image."""
+    """Ids of the pixels of objects with a face neighbour of another id, or outside the image; 0 elsewhere, with a margin of one pixel."""
     ny, nx = ids.shape
-    out = np.zeros(ids.shape, np.bool_)
+    out = np.zeros((ny + 2, nx + 2), ids.dtype)
     for y in range(ny):
         for x in range(nx):
             here = ids[y, x]
-            if here != 0:
-                out[y, x] = (
-                    (x == 0 or ids[y, x - 1] != here)
-                    or (x + 1 == nx or ids[y, x + 1] != here)
-                    or (y == 0 or ids[y - 1, x] != here)
-                    or (y + 1 == ny or ids[y + 1, x] != here)
-                )
+            if here != 0 and (
+                (x == 0 or ids[y, x - 1] != here)
+                or (x + 1 == nx or ids[y, x + 1] != here)
+                or (y == 0 or ids[y - 1, x] != here)
+                or (y + 1 == ny or ids[y + 1, x] != here)
+            ):
+                out[y + 1, x + 1] = here
     return out
 
 
@@ -80,23 +80,18 @@ _KINDS = _steps()
 
 
 @njit(cache=True, nogil=True)
-def _trace(ids: np.ndarray, border: np.ndarray, dy: float, dx: float, totals: np.ndarray) -> None:  # noqa: C901 - the loop over pixels
-    ny, nx = ids.shape
+def _trace(border: np.ndarray, dy: float, dx: float, totals: np.ndarray) -> None:
+    ny, nx = border.shape
     slant = np.hypot(dy, dx)
-    for y in range(ny):
-        for x in range(nx):
-            if not border[y, x]:
+    for y in range(1, ny - 1):
+        for x in range(1, nx - 1):
+            here = border[y, x]
+            if here == 0:
                 continue
-            here, across, along, diagonal = ids[y, x], 0, 0, 0
-            for v in range(max(y - 1, 0), min(y + 2, ny)):
-                for u in range(max(x - 1, 0), min(x + 2, nx)):
-                    if border[v, u] and ids[v, u] == here:
-                        if v == y:
-                            along += u != x
-                        elif u == x:
-                            across += 1
-                        else:
-                            diagonal += 1
+            above, row, below = border[y - 1], border[y], border[y + 1]
+            along = (row[x - 1] == here) + (row[x + 1] == here)
+            across = (above[x] == here) + (below[x] == here)
+            diagonal = (above[x - 1] == here) + (above[x + 1] == here) + (below[x - 1] == here) + (below[x + 1] == here)
             kind = _KINDS[across + along, diagonal]
             if kind == _DIAGONAL:
                 totals[here] += slant
