@@ -179,7 +179,7 @@ def elastic_pair() -> Callable[[], object]:
     from itertools import count
 
     from morula.dialects.pytorch3dunet.patches import grid_of, patches_of
-    from morula.dialects.pytorch3dunet.transforms import Lists, parse
+    from morula.dialects.pytorch3dunet.transform_lists import Lists, parse
     from morula.dialects.pytorch3dunet.volumes import Volume
 
     class Held(np.ndarray):

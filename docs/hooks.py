@@ -21,7 +21,7 @@ import morula
 from morula.cli.app import app
 from morula.core import errors, events
 from morula.dialects.biapy.table import documentation
-from morula.dialects.pytorch3dunet.keys import documentation as unet3d_keys
+from morula.dialects.pytorch3dunet.reference import documentation as unet3d_keys
 from morula.jobs.job import Job
 from morula.testing.format_fields import ROWS
 

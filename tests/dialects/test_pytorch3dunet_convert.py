@@ -29,6 +29,7 @@ TURN = {"name": "RandomRotate90"}
 CONTRAST = {"name": "RandomContrast", "execution_probability": 0.8}
 GAMMA = {"name": "RandomGammaCorrection", "execution_probability": 0.5}
 BEND = {"name": "ElasticDeformation", "spline_order": 3, "alpha": 20, "sigma": 3, "execution_probability": 0.8}
+POISSON = {"name": "AdditivePoissonNoise", "execution_probability": 0.8}
 MASK = {"name": "BlobsToMask"}
 
 EXACT = {
@@ -108,6 +109,8 @@ EXACT = {
         RAW: [STANDARD, {**BEND, "apply_3d": False}],
         LABEL: [{**BEND, "apply_3d": False, "spline_order": 0}, MASK],
     },
+    "blur, Poisson noise": {RAW: [STANDARD, {"name": "GaussianBlur3D", "execution_probability": 1.0}, POISSON]},
+    "gaps": {"loaders.train.slice_builder.stride_shape": [6, 20, 16]},
     "rotate": {RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]},
     "pre_trained": {"trainer.pre_trained": "start.pytorch"},
 }
@@ -118,13 +121,10 @@ NOTED = {
         {"loaders.train.slice_builder.name": "FilterSliceBuilder", "loaders.train.slice_builder.ignore_index": 1},
         "loaders.train.slice_builder.ignore_index",
     ),
-    "gaps": ({"loaders.train.slice_builder.stride_shape": [8, 16, 16]}, "loaders.train.slice_builder.stride_shape"),
     "ignore_index of masks": ({"loss.ignore_index": 255}, "loss.ignore_index"),
     "weights of Dice": ({"loss.name": "DiceLoss", "loss.weight": [2.0]}, "loss.weight"),
     "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "plateau": ({"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "max"}}, "lr_scheduler.name"),
-    "blur": ({RAW: [{"name": "GaussianBlur3D"}]}, "loaders.train.transformer.raw"),
-    "Poisson noise": ({RAW: [{"name": "AdditivePoissonNoise"}]}, "loaders.train.transformer.raw"),
     "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8]}]}, "loaders.train.transformer.raw"),
     "boundaries": ({LABEL: [{"name": "StandardLabelToBoundary"}]}, "loaders.train.transformer.label"),
     "affinities": ({LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2]}]}, "loaders.train.transformer.label"),

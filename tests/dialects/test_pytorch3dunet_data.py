@@ -46,7 +46,7 @@ def job(tmp_path, text):
 def test_keys_without_effect(tmp_path):
     read = read_job(job(tmp_path, TRAIN))
     assert read.loaders.train.slice_builder.stride_shape == (4, 32, 32)
-    assert read.trainer.validate_after_iters == 200
+    assert read.learning.trainer.validate_after_iters == 200
     assert [(each.key, each.line) for each in read.remarks] == [("model.pool_kernel_size", 2), ("eval_metric.threshold", 5)]
     assert "Write pools" in read.remarks[0].message
 

@@ -10,13 +10,15 @@ from scipy.ndimage import gaussian_filter
 
 from morula.core.errors import JobError
 from morula.core.region import Region
+from morula.data.augment.blur import Blur
 from morula.data.augment.elastic_noise import smoothed_noise
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.patches import grid_of, measure, patches_of
 from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
-from morula.dialects.pytorch3dunet.targets import appended, encoded, renumbered
-from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Scaling, Varying, parse_lists, values
+from morula.dialects.pytorch3dunet.targets import appended, renumbered
+from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, encoded, parse_lists, values
+from morula.dialects.pytorch3dunet.transforms import Scaling
 from morula.dialects.pytorch3dunet.volumes import Volume
 from morula.testing.errors import raises
 
@@ -53,8 +55,8 @@ def test_original_values_and_targets(case, arrays):
             luck = np.random.RandomState(123)
             luck.uniform()
             options = change.options
-            between = change.between if isinstance(change, Varying) else (options.low, options.high)
-            record = (luck.uniform(*between), 0) if isinstance(change, Varying) else luck.uniform(*between)
+            blur = isinstance(change, Blur)
+            record = luck.uniform(*((options.least, options.sigma) if blur else (options.low, options.high)))
         np.testing.assert_allclose(change.apply(volume, record, UNIT).reshape(expected.shape), expected, atol=1e-6)
 
 

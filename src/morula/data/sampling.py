@@ -28,7 +28,7 @@ class Options(Base):
     kind: Literal["random", "grid"] = "random"
     """`random`: random positions, new ones in every epoch. `grid`: patches that cover every image, the same in every epoch."""
     overlap: float | tuple[int, ...] = 0.0
-    """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis."""
+    """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis; negative ones leave gaps."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
     least_labelled: float | None = Field(None, ge=0, le=1)
@@ -113,11 +113,11 @@ def steps(patch: Sequence[int], overlap: float | tuple[int, ...]) -> tuple[int, 
         OptionError: for an overlap that is not smaller than the patch.
 
     Examples:
-        >>> steps((64, 64), 0.25), steps((32, 64), (0, 16))
-        ((48, 48), (32, 48))
+        >>> steps((64, 64), 0.25), steps((32, 64), (0, 16)), steps((32, 64), (-8, 0))
+        ((48, 48), (32, 48), (40, 64))
     """
     if isinstance(overlap, tuple):
-        if len(overlap) != len(patch) or any(not 0 <= o < p for o, p in zip(overlap, patch, strict=True)):
+        if len(overlap) != len(patch) or any(o >= p for o, p in zip(overlap, patch, strict=True)):
             raise OptionError(
                 "sampling.overlap", f"must be one number of voxels per axis, below the patch {tuple(patch)}", key="overlap", value=overlap
             )

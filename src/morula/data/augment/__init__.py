@@ -29,6 +29,7 @@ AUGMENTATIONS = Family(
         "colour": _member("colour", "Colour", "scale and shift every channel independently, as staining varies"),
         "gaussian_noise": _member("noise", "GaussianNoise", "add normally distributed noise"),
         "poisson_noise": _member("noise", "PoissonNoise", "photon counting noise"),
+        "poisson_offset": _member("noise", "PoissonOffset", "add Poisson distributed noise that does not depend on the image"),
         "blur": _member("blur", "Blur", "Gaussian blur"),
         "cutout": _member("cutout", "Cutout", "hide boxes of the image; the labels stay"),
     },

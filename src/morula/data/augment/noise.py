@@ -86,3 +86,31 @@ class PoissonNoise(Intensity[PoissonNoiseOptions]):
         # intensities are scaled to photons, because Poisson noise depends on the absolute count
         counts = np.random.default_rng(seed).poisson((image - low) / span * photons)
         return low + span * (counts / photons).astype(np.float32)
+
+
+class PoissonOffsetOptions(AugmentationOptions):
+    """Add Poisson distributed noise that does not depend on the image, in contrast to `poisson_noise`."""
+
+    kind: Literal["poisson_offset"] = "poisson_offset"
+    """Name of the variant."""
+
+    shorthand: ClassVar[str] = "mean"
+    mean: float = Field(1.0, ge=0)
+    """Largest mean of the noise, in units of the normalised image."""
+    least: float = Field(0.0, ge=0)
+    """Smallest mean; drawn evenly between the two."""
+
+
+class PoissonOffset(Intensity[PoissonOffsetOptions]):
+    """Whole numbers with a Poisson distribution are added to each voxel and channel, as in pytorch-3dunet."""
+
+    name = "poisson_offset"
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> Seeded | None:
+        """See `Augmentation.draw`."""
+        return (float(rng.uniform(self.options.least, self.options.mean)), _seed(rng)) if self.happens(rng) else None
+
+    def apply(self, image: np.ndarray, record: Seeded, spacing: Sequence[float]) -> np.ndarray:
+        """See `Intensity.apply`."""
+        mean, seed = record
+        return image + np.random.default_rng(seed).poisson(mean, image.shape).astype(np.float32)

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
     from morula.dialects.pytorch3dunet.patches import build_dataset as build_dataset
     from morula.dialects.pytorch3dunet.predict import predict3dunet as predict3dunet
-    from morula.dialects.pytorch3dunet.targets import transform_label as transform_label
     from morula.dialects.pytorch3dunet.train import train3dunet as train3dunet
-    from morula.dialects.pytorch3dunet.transforms import transform_raw as transform_raw
+    from morula.dialects.pytorch3dunet.transform_lists import transform_label as transform_label
+    from morula.dialects.pytorch3dunet.transform_lists import transform_raw as transform_raw
 
 
 _PUBLIC = {
@@ -58,9 +58,8 @@ _PUBLIC = {
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
     "patches": ["build_dataset"],
     "predict": ["predict3dunet"],
-    "targets": ["transform_label"],
     "train": ["train3dunet"],
-    "transforms": ["transform_raw"],
+    "transform_lists": ["transform_label", "transform_raw"],
 }
 
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)

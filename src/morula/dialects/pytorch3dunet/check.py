@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from morula.core.image import Image
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 from morula.dialects.pytorch3dunet.predict import prepare_prediction
+from morula.dialects.pytorch3dunet.sections import PhaseName
 from morula.dialects.pytorch3dunet.training import Prepared, prepare
 from morula.dialects.pytorch3dunet.volumes import Volume, channel_problems, open_array, try_volumes
 from morula.io.check import check_image
@@ -108,29 +108,29 @@ def _device_problems(job: Job) -> Iterator[Problem]:
 
 def _checkpoint_problems(job: Job) -> Iterator[Problem]:
     """Checkpoints to start from that do not exist, and a folder for new ones that is a file."""
-    assert job.trainer is not None
-    for key in ("resume", "pre_trained"):
-        path = getattr(job.trainer, key)
+    assert job.learning is not None
+    trainer = job.learning.trainer
+    for key, path in (("resume", trainer.resume), ("pre_trained", trainer.pre_trained)):
         if path is not None and not Path(path).expanduser().is_file():
             yield Problem(
                 f"trainer.{key}", "the checkpoint does not exist", code="checkpoint.missing", value=path, remedy="Check the path."
             )
-    folder = Path(job.trainer.checkpoint_dir).expanduser()
+    folder = Path(trainer.checkpoint_dir).expanduser()
     if folder.exists() and not folder.is_dir():
         remedy = "Name another folder."
         yield Problem("trainer.checkpoint_dir", "is a file, not a folder", code="checkpoint.not_a_folder", value=str(folder), remedy=remedy)
 
 
-def _file_problems(job: Job, phases: Sequence[Literal["train", "val", "test"]]) -> Iterator[Problem]:
+def _file_problems(job: Job, phases: Sequence[PhaseName]) -> Iterator[Problem]:
     """Files that are missing, cannot be opened, do not match each other or the network, or hold NaN."""
     for name in phases:
-        if getattr(job.loaders, name) is not None:
+        if job.loaders.phase(name) is not None:
             for found in try_volumes(job.loaders, name):
                 yield from [found] if isinstance(found, Problem) else _volume_problems(job, f"loaders.{name}.file_paths", found)
 
 
 def _volume_problems(job: Job, key: str, volume: Volume) -> Iterator[Problem]:
-    yield from channel_problems(volume, job.named["model"].in_channels, key)
+    yield from channel_problems(volume, job.model.in_channels, key)
     for array in (volume.raw, *volume.labels):
         try:
             check_image(Image(array, Axes("CZYX"), source=str(volume.path)))
@@ -141,7 +141,7 @@ def _volume_problems(job: Job, key: str, volume: Volume) -> Iterator[Problem]:
 def target_warnings(prepared: Prepared) -> list[Problem]:
     """Targets that the loss cannot use: ids of objects, where it compares probabilities with 0 and 1."""
     criterion, patches = prepared.watcher.criterion, prepared.train_patches
-    if not criterion.of_masks:
+    if not criterion.options.of_masks:
         return []
     # a few patches from all parts of the data: targets of one list are all of the same kind
     for index in np.unique(np.linspace(0, len(patches) - 1, _LABEL_PATCHES, dtype=int)):
@@ -217,7 +217,7 @@ def _prediction(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...]]:
         _prove_prediction(engine, job)
     warnings = tuple(Problem("loaders.test", text) for text in prepared.warnings[len(job.remarks) :])
     outputs = f"{prepared.outputs[0]}{' ...' if len(prepared.outputs) > 1 else ''}"
-    return f"{len(prepared.volumes)} file(s) to predict with {job.named['model'].name} on {engine.device} into {outputs}", warnings
+    return f"{len(prepared.volumes)} file(s) to predict with {job.model.name} on {engine.device} into {outputs}", warnings
 
 
 def _truth_problems(job: Job, volumes: tuple[Volume, ...]) -> Iterator[Problem]:
@@ -243,17 +243,17 @@ def _prove_prediction(engine: Engine, job: Job) -> None:
         return
     shape = [n + 2 * h for n, h in zip(builder.patch_shape, builder.halo_shape, strict=True)]
     with _at("loaders.test.slice_builder.patch_shape"), torch.no_grad():
-        engine.forward(torch.zeros(1, job.named["model"].in_channels, *shape, device=engine.device))
+        engine.forward(torch.zeros(1, job.model.in_channels, *shape, device=engine.device))
 
 
 def _planned(job: Job) -> dict[str, object]:
     """Values of the keys that the file leaves out."""
     planned: dict[str, object] = {}
     sections = {"loaders": job.loaders.model_dump(mode="json", exclude={"train", "val", "test"})}
-    if job.trainer is None:
+    if job.learning is None:
         sections["predictor"] = job.predictor.model_dump(mode="json")
     else:
-        sections["trainer"] = job.trainer.model_dump(mode="json", exclude={"tensorboard_formatter"})
+        sections["trainer"] = job.learning.trainer.model_dump(mode="json", exclude={"tensorboard_formatter"})
     for section, values in sections.items():
         given: Mapping[str, object] = job.config.get(section) or {}
         planned |= {f"{section}.{key}": value for key, value in values.items() if key not in given and value is not None}

@@ -55,7 +55,7 @@ class Engine:
             OptionError: for a device that is absent, or one that the backend cannot use.
             MissingExtraError: when the backend is not installed.
         """
-        model = model_of(job.named["model"])
+        model = model_of(job.model)
         load_state_dict(model, load_state_dict_file(str(job.plain.model_path)))
         # after the weights are loaded, because fused layers have other names
         fast = fuse_for_inference(model)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import copy
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from pydantic import ValidationError
 
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.options import CORRECT, problem_of
+from morula.dialects.pytorch3dunet.conflicts import prediction_conflicts, training_conflicts, training_warnings
 from morula.dialects.pytorch3dunet.keys import Section, Table
-from morula.dialects.pytorch3dunet.optimisers import optimizer_options, schedule_problems
+from morula.dialects.pytorch3dunet.losses import LOSSES, LossOptions
+from morula.dialects.pytorch3dunet.metrics import METRICS, MetricOptions
+from morula.dialects.pytorch3dunet.networks import NETWORKS, NetworkOptions
+from morula.dialects.pytorch3dunet.optimisers import OptimizerOptions, optimizer_options, schedule_problems
 from morula.dialects.pytorch3dunet.sections import (
     LoadersOptions,
+    PhaseName,
+    PhaseOptions,
     PlainOptions,
     PredictorOptions,
     TrainerOptions,
-    prediction_conflicts,
-    training_conflicts,
-    training_warnings,
 )
-from morula.dialects.pytorch3dunet.transforms import TRANSFORMS, Transform, differences, parse_lists
+from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, differences, parse_lists
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 Purpose = Literal["train", "predict"]
+Kind = TypeVar("Kind", bound=Section)
 SECTIONS = ("model", "loss", "optimizer", "eval_metric", "lr_scheduler", "loaders", "trainer", "predictor")
 _NEEDED: dict[Purpose, tuple[str, ...]] = {
     "train": ("model", "loss", "optimizer", "loaders", "trainer"),
@@ -36,14 +39,26 @@ _NEEDED: dict[Purpose, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, eq=False)
+class Learning:
+    """The sections of a job that trains."""
+
+    trainer: TrainerOptions
+    train: PhaseOptions
+    val: PhaseOptions
+    loss: LossOptions
+    metric: MetricOptions
+    optimizer: OptimizerOptions
+
+
+@dataclass(frozen=True, eq=False)
 class Job:
     """A checked job.
 
     Attributes:
         config: the document with its overrides.
-        named: the sections ``model``, ``loss``, ``eval_metric`` and ``optimizer`` by name, as far as the job needs them.
+        model: the section ``model``.
         loaders: the section ``loaders``.
-        trainer: the section ``trainer`` of a job that trains.
+        learning: the sections that only a job that trains has.
         predictor: the section ``predictor``.
         plain: keys outside the sections.
         remarks: keys without effect, each with what happens instead, and warnings.
@@ -51,11 +66,11 @@ class Job:
     """
 
     config: dict[str, Any]
-    named: Mapping[str, Section]
-    loaders: Section
-    trainer: Section | None
-    predictor: Section
-    plain: Section
+    model: NetworkOptions
+    loaders: LoadersOptions
+    learning: Learning | None
+    predictor: PredictorOptions
+    plain: PlainOptions
     remarks: tuple[Problem, ...]
     path: Path
 
@@ -83,10 +98,9 @@ class _Reader:
             self.reject(place, f"must be a mapping of keys, not {values!r}", "job.not_a_mapping")
         return isinstance(values, Mapping)
 
-    def kind_of(self, values: Mapping[str, object], known: Table, place: Place) -> type[Section] | None:
+    def kind_of(self, values: Mapping[str, object], known: Table[Kind], place: Place, default: str | None = None) -> type[Kind] | None:
         """The section that the name chooses, where it is a known one."""
-        # the original scores with MeanIoU where no metric is named
-        name = values.get("name", "MeanIoU" if place == ("eval_metric",) else None)
+        name = values.get("name", default)
         if isinstance(name, str) and name in known:
             return known[name]
         rule = "is missing" if name is None else f"{name!r} is unknown"
@@ -94,7 +108,13 @@ class _Reader:
         self.reject((*place, "name"), f"{rule}; must be one of {', '.join(known)}", "job.unknown_name", remedy)
         return None
 
-    def section(self, kind: type[Section] | None, values: object, place: Place) -> Section | None:
+    def named(self, values: object, known: Table[Kind], place: Place, default: str | None = None) -> Kind | None:
+        """The values of the section that its name chooses; `None` where it is missing or there are problems."""
+        if values is None or not self.is_mapping(values, place):
+            return None
+        return self.section(self.kind_of(values, known, place, default), values, place)
+
+    def section(self, kind: type[Kind] | None, values: object, place: Place) -> Kind | None:
         """The values of a section; `None` where there are problems."""
         if kind is None or not self.is_mapping(values, place):
             return None
@@ -159,32 +179,43 @@ def read_job(path: str | Path, purpose: Purpose = "train", *, overrides: Mapping
             reader.reject((key,), "is missing", "job.missing_key")
     plain = reader.section(PlainOptions, {key: config[key] for key in config if key not in SECTIONS}, ())
     loaders = None if config.get("loaders") is None else reader.section(LoadersOptions, config["loaders"], ("loaders",))
-    trainer = None
-    if purpose == "train" and config.get("trainer") is not None:
-        trainer = reader.section(TrainerOptions, config["trainer"], ("trainer",))
-    named = {name: found for name, found in _named_sections(reader, config, purpose) if found is not None}
-    predictor = _predictor(reader, config, plain) if purpose == "predict" else PredictorOptions()
     if loaders is not None:
         _transforms(reader, loaders, purpose)
-    if purpose == "train":
-        _schedule(reader, config)
-    _conflicts(reader, {**named, "loaders": loaders, **({"predictor": predictor} if purpose == "predict" else {})})
+    model = reader.named(config.get("model"), NETWORKS, ("model",))
+    learning = _learning(reader, config, loaders, model) if purpose == "train" else None
+    predictor = _predictor(reader, config, plain) if purpose == "predict" else PredictorOptions()
+    if purpose == "predict" and model is not None and predictor is not None and loaders is not None:
+        reader.problems += map(reader.with_line, prediction_conflicts(predictor, loaders, model))
     if reader.problems:
         raise JobError(_by_line(reader.problems))
     assert plain is not None
+    assert model is not None
     assert loaders is not None
     assert predictor is not None
-    return Job(config, named, loaders, trainer, predictor, plain, tuple(_by_line(reader.remarks)), Path(path))
+    return Job(config, model, loaders, learning, predictor, plain, tuple(_by_line(reader.remarks)), Path(path))
 
 
-def _conflicts(reader: _Reader, sections: Mapping[str, Section | None]) -> None:
-    """Values of several sections that contradict each other, as far as the sections are right themselves."""
-    model, loss, loaders, predictor = (sections.get(name) for name in ("model", "loss", "loaders", "predictor"))
+def _learning(reader: _Reader, config: Mapping[str, Any], loaders: LoadersOptions | None, model: NetworkOptions | None) -> Learning | None:
+    """The sections of a job that trains; `None` where one of them is missing or wrong."""
+    trainer = None if config.get("trainer") is None else reader.section(TrainerOptions, config["trainer"], ("trainer",))
+    loss = reader.named(config.get("loss"), LOSSES, ("loss",))
+    # the original scores with MeanIoU where no metric is named
+    metric = reader.named({} if config.get("eval_metric") is None else config["eval_metric"], METRICS, ("eval_metric",), default="MeanIoU")
+    optimizer = None
+    try:
+        if isinstance(config.get("optimizer"), Mapping):
+            optimizer = reader.section(optimizer_options(config["optimizer"]), config["optimizer"], ("optimizer",))
+        elif config.get("optimizer") is not None:
+            reader.is_mapping(config["optimizer"], ("optimizer",))
+    except MorulaError as error:
+        reader.problems.append(reader.with_line(Problem.of(error)))
+    _schedule(reader, config)
     if model is not None and loss is not None:
         reader.problems += map(reader.with_line, training_conflicts(model, loss, loaders))
         reader.remarks += map(reader.with_line, training_warnings(model, loss))
-    if model is not None and predictor is not None and loaders is not None:
-        reader.problems += map(reader.with_line, prediction_conflicts(predictor, loaders, model))
+    if loaders is None or None in (trainer, loaders.train, loaders.val, loss, metric, optimizer):
+        return None
+    return Learning(trainer, loaders.train, loaders.val, loss, metric, optimizer)  # type: ignore[arg-type]  # none is None
 
 
 def _by_line(problems: list[Problem]) -> list[Problem]:
@@ -203,29 +234,11 @@ def _override(config: dict[str, Any], key: str, value: object, reader: _Reader) 
         reader.problems.append(Problem(key, rule, code="job.no_section", remedy="Write the section first."))
 
 
-def _predictor(reader: _Reader, config: Mapping[str, Any], plain: Section | None) -> Section | None:
+def _predictor(reader: _Reader, config: Mapping[str, Any], plain: PlainOptions | None) -> PredictorOptions | None:
     """The section; a checkpoint is needed, too."""
     if plain is not None and plain.model_path is None:
         reader.reject(("model_path",), "is missing", "job.missing_key", "Name the checkpoint to predict with.")
     return reader.section(PredictorOptions, config.get("predictor") or {}, ("predictor",))
-
-
-def _named_sections(reader: _Reader, config: Mapping[str, Any], purpose: Purpose) -> Iterator[tuple[str, Section | None]]:
-    """Network, loss, metric and optimiser. Modules of the former import torch, so they are loaded only when a job is read."""
-    sections = {"model": "networks.NETWORKS"}
-    if purpose == "train":
-        sections |= {"loss": "losses.LOSSES", "eval_metric": "metrics.METRICS", "optimizer": "optimisers.OPTIMIZERS"}
-    for section, place in sections.items():
-        values = {} if section == "eval_metric" and config.get(section) is None else config.get(section)
-        if values is None or not reader.is_mapping(values, (section,)):
-            continue
-        module, table = place.split(".")
-        members = getattr(importlib.import_module(f"morula.dialects.pytorch3dunet.{module}"), table)
-        try:
-            kind = optimizer_options(values) if section == "optimizer" else reader.kind_of(values, members, (section,))
-            yield section, reader.section(kind, values, (section,))
-        except MorulaError as error:
-            reader.problems.append(reader.with_line(Problem.of(error)))
 
 
 def _schedule(reader: _Reader, config: Mapping[str, Any]) -> None:
@@ -238,10 +251,11 @@ def _schedule(reader: _Reader, config: Mapping[str, Any]) -> None:
             reader.remarks.append(reader.at(("lr_scheduler", "verbose"), rule, "job.ignored_key"))
 
 
-def _transforms(reader: _Reader, loaders: Section, purpose: Purpose) -> None:
+def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> None:
     """The phases that are used, and names and options of all their transforms."""
-    for name in ("train", "val") if purpose == "train" else ("test",):
-        phase: Section | None = getattr(loaders, name)
+    phases: tuple[PhaseName, ...] = ("train", "val") if purpose == "train" else ("test",)
+    for name in phases:
+        phase = loaders.phase(name)
         if phase is None:
             reader.reject(("loaders", name), "is missing", "job.missing_key", "Name its file_paths.")
             continue
@@ -257,7 +271,7 @@ def _transforms(reader: _Reader, loaders: Section, purpose: Purpose) -> None:
 
 def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: str) -> None:
     kind = reader.kind_of(entry, TRANSFORMS, place)
-    if kind is not None and issubclass(kind, Transform) and kind.role == "labels" and part == "raw":
+    if kind is not None and kind.role == "labels" and part == "raw":
         reader.reject(place, f"{entry['name']} makes targets from labels", "transform.wrong_list", "Move it to the list label.")
         return
     reader.section(kind, entry, place)

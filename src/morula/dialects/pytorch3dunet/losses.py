@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from morula.core.errors import DataError
-from morula.dialects.pytorch3dunet.keys import Section, table
-from morula.dialects.pytorch3dunet.sections import OF_MASKS
+from morula.dialects.pytorch3dunet.keys import NotNegative, Section, Table, key
 from morula.losses.bce import bce_sums
 from morula.losses.cross_entropy import ce_sums, class_indices, weighted_ce_sums
 from morula.losses.dice import dice_sums
@@ -30,22 +29,226 @@ class LossOptions(Section):
     """Keys of every loss.
 
     Attributes:
-        compute: the loss as sums, from logits, target and weights of voxels.
+        of_masks: whether it compares probabilities with targets between 0 and 1.
     """
 
-    compute: ClassVar[Callable[[Any, Tensor, Tensor, Tensor | None], Sums]]
+    of_masks: ClassVar[bool] = False
+    dead: ClassVar = {
+        "weight": "only CrossEntropyLoss, PixelWiseCrossEntropyLoss and DiceLoss weight classes.",
+        "pos_weight": "only BCEWithLogitsLoss weights the foreground.",
+        "alpha": "only BCEDiceLoss is a weighted sum of two losses.",
+        "beta": "only BCEDiceLoss is a weighted sum of two losses.",
+        "alphs": "only BCEDiceLoss is a weighted sum of two losses.",
+        "normalization": "only DiceLoss and GeneralizedDiceLoss have this option.",
+    }
+    name: str = key(..., "Name of the loss.")
+    ignore_index: float | None = key(None, "Target value of voxels that are ignored.")
+    skip_last_target: bool = key(False, "Leave out the last channel of the target, which is for the metric.")
+    squeeze_channel: bool = key(False, "Then remove the channel axis of the target if it has length 1.")
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """The loss as sums, from logits, target and weights of voxels."""
+        raise NotImplementedError
 
 
-def shares(options: Section) -> tuple[float, float]:
-    """Weights of binary cross-entropy and Dice in ``BCEDiceLoss``.
+def _voxel_mean(parts: Tensor) -> Tensor:
+    """Mean over all voxels that count, whatever their channel, as in the original; native losses average the means of the channels."""
+    total, counted = parts.sum(dim=1)
+    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
 
-    The documentation says alpha x BCE + beta x Dice, which versions up to 1.8 computed (1.8.2 and earlier with the key `alphs`). From
-    1.9 on it is BCE + alpha x Dice, and `beta` is not read. `alphs` or `beta` show which one is meant.
-    """
-    if options.alphs is None and options.beta is None:
-        return 1.0, 1.0 if options.alpha is None else options.alpha
-    entropy = options.alpha if options.alphs is None else options.alphs
-    return 1.0 if entropy is None else entropy, 1.0 if options.beta is None else options.beta
+
+# --- masks -------------------------------------------------------------------------------------------------------------------------------
+
+
+class BCEWithLogitsLoss(LossOptions):
+    """Binary cross-entropy."""
+
+    of_masks = True
+    pos_weight: float | tuple[float, ...] | None = key(None, "Weight of the foreground: one number, or one per channel.")
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        sums = bce_sums(logits, target, weight, ignore_value=self.ignore_index, positive_weights=self.pos_weight)
+        return Sums(sums.parts, _voxel_mean)
+
+
+class OverlapLoss(LossOptions):
+    """Keys of every loss of overlap."""
+
+    of_masks = True
+    notes: ClassVar = {"normalization": "native masks are trained through a sigmoid."}
+    normalization: Literal["sigmoid", "softmax", "none"] = key("sigmoid", "Activation that maps logits to probabilities.")
+
+    @property
+    def activation(self) -> Activation:
+        """The native name of the activation that maps logits to probabilities."""
+        return "linear" if self.normalization == "none" else self.normalization
+
+
+class DiceLoss(OverlapLoss):
+    """Dice."""
+
+    notes: ClassVar = {**OverlapLoss.notes, "weight": "is left out; the original multiplies only the overlap by it."}
+    weight: tuple[float, ...] | None = key(None, "Factor of the overlap of each channel.")
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        ignored, activation = self.ignore_index, self.activation
+        sums = dice_sums(logits, target, weight, ignore_value=ignored, activation=activation, squared=True, smooth=0)
+        weights = checked_weights(self.weight, logits.shape[1])
+        return sums if weights is None else Sums(sums.parts, partial(_weighted_dice, weights=weights))
+
+
+def _weighted_dice(parts: Tensor, *, weights: tuple[float, ...]) -> Tensor:
+    """The weights multiply the overlap alone, as in the original: they are no weights of a mean."""
+    overlap, size = parts
+    present = size > 0
+    score = torch.where(present, 2 * overlap / torch.where(present, size, torch.ones_like(size)), torch.ones_like(size))
+    return 1 - (score * parts.new_tensor(weights)).mean()
+
+
+class GeneralizedDiceLoss(OverlapLoss):
+    """Generalised Dice."""
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        return generalized_dice_sums(logits, target, weight, ignore_value=self.ignore_index, activation=self.activation, smooth=0)
+
+
+class BCEDiceLoss(LossOptions):
+    """Binary cross-entropy and Dice; `shares` explains what the keys meant in which version."""
+
+    of_masks = True
+    alpha: float | None = key(None, "Weight of the binary cross-entropy where `beta` is given too, otherwise weight of Dice.")
+    alphs: float | None = key(None, "Weight of the binary cross-entropy, as versions up to 1.8.2 spelled it.")
+    beta: float | None = key(None, "Weight of Dice.")
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Weights of binary cross-entropy and Dice.
+
+        The documentation says alpha x BCE + beta x Dice, which versions up to 1.8 computed (1.8.2 and earlier with the key `alphs`). From
+        1.9 on it is BCE + alpha x Dice, and `beta` is not read. `alphs` or `beta` show which one is meant.
+        """
+        if self.alphs is None and self.beta is None:
+            return 1.0, 1.0 if self.alpha is None else self.alpha
+        entropy = self.alpha if self.alphs is None else self.alphs
+        return 1.0 if entropy is None else entropy, 1.0 if self.beta is None else self.beta
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        # no `pos_weight`: the original passes it on only in BCEWithLogitsLoss
+        entropy = bce_sums(logits, target, weight, ignore_value=self.ignore_index)
+        overlap = dice_sums(logits, target, weight, ignore_value=self.ignore_index, squared=True, smooth=0)
+        first, second = self.shares
+        parts = torch.cat([entropy.parts, overlap.parts])
+        return Sums(parts, lambda parts: first * _voxel_mean(parts[:2]) + second * overlap.value(parts[2:]))
+
+
+# --- classes -----------------------------------------------------------------------------------------------------------------------------
+
+
+class ClassesLoss(LossOptions):
+    """Keys of every loss of classes."""
+
+    @property
+    def ignored_class(self) -> float:
+        """Class number that counts nowhere."""
+        return NOT_A_CLASS if self.ignore_index is None else self.ignore_index
+
+
+class CrossEntropyLoss(ClassesLoss):
+    """Cross-entropy."""
+
+    weight: tuple[float, ...] | None = key(None, "Weight of each class.")
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        return ce_sums(logits, target, weight, ignore_value=self.ignored_class, channel_weights=self.weight)
+
+
+class WeightedCrossEntropyLoss(ClassesLoss):
+    """Cross-entropy with weights from the prediction."""
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        return weighted_ce_sums(logits, target, weight, ignore_value=self.ignored_class)
+
+
+class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
+    """Cross-entropy with a weight for each voxel."""
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`. Parts (2, 1): Σ w_voxel w_class loss, and the number of counted voxels times that of classes."""
+        weighted = super().compute(logits, target, weight).parts[0]
+        # the original divides by the number of values of a one-hot target, not by the sum of the weights
+        _, counted = class_indices(target, logits, None, self.ignored_class)
+        return Sums(torch.stack([weighted, weighted.new_tensor([logits.shape[1]]) * counted.sum()]), _voxel_mean)
+
+
+# --- regression --------------------------------------------------------------------------------------------------------------------------
+
+
+class RegressionLoss(LossOptions):
+    """Keys of every loss of a regression."""
+
+    native: ClassVar[Callable[..., Sums]]
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        return Sums(type(self).native(logits, target, weight, ignore_value=self.ignore_index).parts, _voxel_mean)
+
+
+class MSELoss(RegressionLoss):
+    """Mean squared error."""
+
+    native = mse_sums
+
+
+class L1Loss(RegressionLoss):
+    """Mean absolute error."""
+
+    native = l1_sums
+
+
+class SmoothL1Loss(RegressionLoss):
+    """Mean absolute error, squared near 0."""
+
+    native = smooth_l1_sums
+
+
+class WeightedSmoothL1Loss(RegressionLoss):
+    """SmoothL1Loss with another weight on one side of a threshold."""
+
+    native = smooth_l1_sums
+    threshold: float = key(..., "Value of the target that separates the two sides.")
+    initial_weight: NotNegative = key(..., "Weight of the voxels on one side of the threshold; those on the other have weight 1.")
+    apply_below_threshold: bool = key(True, "Whether the weight applies below the threshold, rather than at and above it.")
+
+    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """See `LossOptions.compute`."""
+        chosen = target < self.threshold if self.apply_below_threshold else target >= self.threshold
+        factor = torch.where(chosen, self.initial_weight, 1.0)
+        total = super().compute(logits, target, factor if weight is None else factor * weight).parts[0]
+        logits, _, counted = prepare(logits, target, weight, self.ignore_index)
+        # the threshold changes the weights of the loss, but not what it is divided by
+        return Sums(torch.stack([total, weight_sums(logits, counted)]), _voxel_mean)
+
+
+_KINDS: tuple[type[LossOptions], ...] = (
+    BCEWithLogitsLoss,
+    DiceLoss,
+    BCEDiceLoss,
+    GeneralizedDiceLoss,
+    CrossEntropyLoss,
+    WeightedCrossEntropyLoss,
+    PixelWiseCrossEntropyLoss,
+    MSELoss,
+    L1Loss,
+    SmoothL1Loss,
+    WeightedSmoothL1Loss,
+)
+LOSSES: Table[LossOptions] = Table({kind.__name__: kind for kind in _KINDS})
 
 
 class Loss:
@@ -54,15 +257,12 @@ class Loss:
     Attributes:
         name: its name in job files.
         needs_weight: whether it needs a weight per voxel, from the data set ``weight``.
-        of_masks: whether it compares probabilities with targets between 0 and 1.
     """
 
-    def __init__(self, options: Section) -> None:
-        assert isinstance(options, LossOptions)
+    def __init__(self, options: LossOptions) -> None:
         self.name = options.name
         self.options = options
         self.needs_weight = options.name == "PixelWiseCrossEntropyLoss"
-        self.of_masks = options.name in OF_MASKS
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
         """The loss as sums, which add over parts of a batch.
@@ -112,101 +312,3 @@ def build_loss(config: Mapping[str, Any]) -> Loss:
         0.7466
     """
     return Loss(LOSSES.read(config, "loss"))
-
-
-def _voxel_mean(parts: Tensor) -> Tensor:
-    """Mean over all voxels that count, whatever their channel, as in the original; native losses average the means of the channels."""
-    total, counted = parts.sum(dim=1)
-    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
-
-
-def _binary(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    sums = bce_sums(logits, target, weight, ignore_value=options.ignore_index, positive_weights=options.pos_weight)
-    return Sums(sums.parts, _voxel_mean)
-
-
-def _dice(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    sums = dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=_activation(options), squared=True, smooth=0)
-    weights = checked_weights(options.weight, logits.shape[1])
-    return sums if weights is None else Sums(sums.parts, partial(_weighted_dice, weights=weights))
-
-
-def _weighted_dice(parts: Tensor, *, weights: tuple[float, ...]) -> Tensor:
-    """The weights multiply the overlap alone, as in the original: they are no weights of a mean."""
-    overlap, size = parts
-    present = size > 0
-    score = torch.where(present, 2 * overlap / torch.where(present, size, torch.ones_like(size)), torch.ones_like(size))
-    return 1 - (score * parts.new_tensor(weights)).mean()
-
-
-def _generalized_dice(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    return generalized_dice_sums(logits, target, weight, ignore_value=options.ignore_index, activation=_activation(options), smooth=0)
-
-
-def _bce_dice(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    # no `pos_weight`: the original passes it on only in BCEWithLogitsLoss
-    entropy = bce_sums(logits, target, weight, ignore_value=options.ignore_index)
-    overlap = dice_sums(logits, target, weight, ignore_value=options.ignore_index, squared=True, smooth=0)
-    first, second = shares(options)
-    return Sums(torch.cat([entropy.parts, overlap.parts]), lambda parts: first * _voxel_mean(parts[:2]) + second * overlap.value(parts[2:]))
-
-
-def _activation(options: Section) -> Activation:
-    """The native name of the activation that maps logits to probabilities."""
-    found: Activation = "linear" if options.normalization == "none" else options.normalization
-    return found
-
-
-def _ignored_class(options: Section) -> float:
-    return NOT_A_CLASS if options.ignore_index is None else float(options.ignore_index)
-
-
-def _classes(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    return ce_sums(logits, target, weight, ignore_value=_ignored_class(options), channel_weights=options.weight)
-
-
-def _balanced_classes(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    return weighted_ce_sums(logits, target, weight, ignore_value=_ignored_class(options))
-
-
-def _weighted_classes(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    """Parts (2, 1): Σ w_voxel w_class loss, and the number of voxels that are not ignored times that of classes."""
-    weighted = ce_sums(logits, target, weight, ignore_value=_ignored_class(options), channel_weights=options.weight).parts[0]
-    # the original divides by the number of values of a one-hot target, not by the sum of the weights
-    _, counted = class_indices(target, logits, None, _ignored_class(options))
-    return Sums(torch.stack([weighted, weighted.new_tensor([logits.shape[1]]) * counted.sum()]), _voxel_mean)
-
-
-def _smooth_l1_by_threshold(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-    chosen = target < options.threshold if options.apply_below_threshold else target >= options.threshold
-    factor = torch.where(chosen, options.initial_weight, 1.0)
-    total = smooth_l1_sums(logits, target, factor if weight is None else factor * weight, ignore_value=options.ignore_index).parts[0]
-    logits, _, counted = prepare(logits, target, weight, options.ignore_index)
-    # the threshold changes the weights of the loss, but not what it is divided by
-    return Sums(torch.stack([total, weight_sums(logits, counted)]), _voxel_mean)
-
-
-def _regression(sums: Callable[..., Sums]) -> Callable[..., Sums]:
-    def compute(options: Section, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        return Sums(sums(logits, target, weight, ignore_value=options.ignore_index).parts, _voxel_mean)
-
-    return compute
-
-
-LOSSES = table(
-    "loss",
-    {
-        "BCEWithLogitsLoss": {"compute": _binary},
-        "DiceLoss": {"compute": _dice},
-        "BCEDiceLoss": {"compute": _bce_dice},
-        "GeneralizedDiceLoss": {"compute": _generalized_dice},
-        "CrossEntropyLoss": {"compute": _classes},
-        "WeightedCrossEntropyLoss": {"compute": _balanced_classes},
-        "PixelWiseCrossEntropyLoss": {"compute": _weighted_classes},
-        "MSELoss": {"compute": _regression(mse_sums)},
-        "L1Loss": {"compute": _regression(l1_sums)},
-        "SmoothL1Loss": {"compute": _regression(smooth_l1_sums)},
-        "WeightedSmoothL1Loss": {"compute": _smooth_l1_by_threshold},
-    },
-    base=LossOptions,
-)

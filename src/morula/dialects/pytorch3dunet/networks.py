@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from morula.core.errors import DataError, ModelError, OptionError
 from morula.core.options import validated
-from morula.dialects.pytorch3dunet.keys import Section, table
-from morula.nn.options import Block, OrderedUNetOptions, Resizing
+from morula.dialects.pytorch3dunet.keys import Section, Table, key
+from morula.nn.options import Block, Edge, OrderedUNetOptions, Probability, Resizing
 from morula.nn.ordered_unet import OrderedUNet
 from morula.nn.weights import fill
 
@@ -20,8 +21,8 @@ UPSAMPLE = ("default", "nearest", "linear", "bilinear", "trilinear", "area", "de
 HEAD = "channels"
 
 
-class NetworkSection(Section):
-    """Keys of every network.
+class NetworkOptions(Section):
+    """The section ``model``.
 
     Attributes:
         ndim: number of spatial axes.
@@ -29,31 +30,93 @@ class NetworkSection(Section):
         levels: number of levels where the job states none.
     """
 
-    ndim: ClassVar[int]
+    dead: ClassVar = {
+        "conv_kernel_size": "the original never reads it from a job file. Write kernels for kernels of another size.",
+        "pool_kernel_size": "the original never reads it from a job file. Write pools for poolings of another size.",
+        "pool_type": "the original never reads it from a job file; levels are pooled by their maximum.",
+        "se_module": "the original never reads it from a job file; squeeze and excitation is applied to channels and to voxels.",
+        "basic_module": "the name of the network sets it.",
+        "is3d": "the name of the network sets it.",
+        "testing": "only versions before 1.3 read it.",
+    }
+    ndim: ClassVar[int] = 3
     block: ClassVar[Block]
-    levels: ClassVar[int]
+    levels: ClassVar[int] = 5
+    name: str = key(..., "Class of the network.")
+    in_channels: PositiveInt = key(..., "Channels of the raw data.")
+    out_channels: PositiveInt = key(..., "Channels of the prediction.")
+    final_sigmoid: bool = key(True, "Sigmoid of each channel; otherwise softmax over the channels.")
+    is_segmentation: bool = key(True, "Whether there is a final activation.")
+    f_maps: PositiveInt | tuple[PositiveInt, ...] = key(
+        64, "Channels of the first level, which are doubled at each level, or the channels of each level."
+    )
+    num_levels: PositiveInt | None = key(
+        None, "Number of levels where `f_maps` is one number; 4, or 5 in residual networks, when left out."
+    )
+    layer_order: str = key("gcr", "Layers of a convolution, one letter each.")
+    num_groups: PositiveInt | None = key(8, "Groups of group normalisation.")
+    conv_padding: int | tuple[int, ...] = key(1, "Padding of the convolutions outside residual blocks; 0 makes the output smaller.")
+    conv_upscale: int = key(2, "Convolution of a block of the encoder that increases the channels: 1 or 2.")
+    upsample: Literal["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"] | None = key(
+        "default", "How a level is resized to the next finer one."
+    )
+    dropout_prob: Probability | tuple[Probability, Probability] = key(
+        0.1, "Share of values that the layers d and D drop; two numbers for the two convolutions of a block."
+    )
+    kernels: PositiveInt | tuple[Edge, ...] = key(3, "Kernel edges, one entry per level (not in the original).")
+    pools: PositiveInt | tuple[Edge, ...] = key(2, "Pooling factors, one entry per pooling (not in the original).")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if min(self.conv_padding if isinstance(self.conv_padding, tuple) else (self.conv_padding,), default=0) < 0:
+            raise OptionError("model.conv_padding", "must not be negative", key="conv_padding", value=self.conv_padding)
+        if self.conv_upscale not in (1, 2):
+            rule = "must be 1 or 2, because a block has two convolutions"
+            raise OptionError("model.conv_upscale", rule, key="conv_upscale", value=self.conv_upscale)
+        if isinstance(self.f_maps, tuple) and len(self.f_maps) < 2:
+            remedy = "Write the channels of each level."
+            raise OptionError("model.levels", "a U-Net has at least two levels", key="f_maps", value=self.f_maps, remedy=remedy)
 
 
-def _not_negative(model: Section) -> None:
-    padding = model.conv_padding
-    if min(padding if isinstance(padding, tuple) else (padding,), default=0) < 0:
-        raise OptionError("model.conv_padding", "must not be negative", key="conv_padding", value=padding)
+class UNet3D(NetworkOptions):
+    """Two convolutions a level."""
+
+    block = "double"
+    levels = 4
 
 
-def _first_or_second(model: Section) -> None:
-    if model.conv_upscale not in (1, 2):
-        rule = "must be 1 or 2, because a block has two convolutions"
-        raise OptionError("model.conv_upscale", rule, key="conv_upscale", value=model.conv_upscale)
+class ResidualUNet3D(NetworkOptions):
+    """Residual blocks."""
+
+    block = "residual"
 
 
-def _two_levels(model: Section) -> None:
-    if isinstance(model.f_maps, tuple) and len(model.f_maps) < 2:
-        remedy = "Write the channels of each level."
-        raise OptionError("model.levels", "a U-Net has at least two levels", key="f_maps", value=model.f_maps, remedy=remedy)
+class ResidualUNetSE3D(NetworkOptions):
+    """Residual blocks with squeeze and excitation."""
+
+    block = "residual_se"
 
 
-NetworkSection.rules = (_not_negative, _first_or_second, _two_levels)
-NETWORKS = table("model", {}, NetworkSection)
+class UNet2D(UNet3D):
+    """UNet3D of two dimensions."""
+
+    ndim = 2
+
+
+class ResidualUNet2D(ResidualUNet3D):
+    """ResidualUNet3D of two dimensions."""
+
+    ndim = 2
+
+
+class ResidualUNetSE2D(ResidualUNetSE3D):
+    """ResidualUNetSE3D of two dimensions."""
+
+    ndim = 2
+
+
+_KINDS: tuple[type[NetworkOptions], ...] = (UNet3D, ResidualUNet3D, ResidualUNetSE3D, UNet2D, ResidualUNet2D, ResidualUNetSE2D)
+NETWORKS: Table[NetworkOptions] = Table({kind.__name__: kind for kind in _KINDS})
 
 
 class Model(nn.Module):
@@ -145,21 +208,19 @@ def build_model(config: Mapping[str, object]) -> Model:
     return model_of(NETWORKS.read(config, "model"))
 
 
-def model_of(section: Section) -> Model:
+def model_of(section: NetworkOptions) -> Model:
     """The network of a checked section, see `build_model`."""
-    assert isinstance(section, NetworkSection)
     network = OrderedUNet(network_options(section), ndim=section.ndim, in_channels=section.in_channels, heads={HEAD: section.out_channels})
     activation: Literal["sigmoid", "softmax", "linear"] = "sigmoid" if section.final_sigmoid else "softmax"
     return Model(network, activation if section.is_segmentation else "linear", _padding(section))
 
 
-def network_options(section: Section) -> OrderedUNetOptions:
+def network_options(section: NetworkOptions) -> OrderedUNetOptions:
     """Options of the native network for the section ``model`` of a job file.
 
     Raises:
         OptionError: for a value that breaks a rule.
     """
-    assert isinstance(section, NetworkSection)
     if "g" in section.layer_order and section.num_groups is None:
         raise OptionError(
             "model.num_groups",
@@ -189,7 +250,7 @@ def network_options(section: Section) -> OrderedUNetOptions:
     return validated(OrderedUNetOptions, settings, "model")
 
 
-def _upsampling(section: NetworkSection) -> tuple[Resizing, Literal["concatenate", "add"]]:
+def _upsampling(section: NetworkOptions) -> tuple[Resizing, Literal["concatenate", "add"]]:
     match section.upsample:
         case "default":
             return ("nearest", "concatenate") if section.block == "double" else ("stretch", "add")
@@ -209,7 +270,7 @@ def _upsampling(section: NetworkSection) -> tuple[Resizing, Literal["concatenate
             return "nearest", "concatenate"
 
 
-def _padding(section: NetworkSection) -> tuple[int, ...] | None:
+def _padding(section: NetworkOptions) -> tuple[int, ...] | None:
     given = section.conv_padding
     if "conv_padding" not in section.model_fields_set or section.block != "double":  # residual blocks must keep the size
         return None
@@ -282,8 +343,8 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """
     module = _own(module)
     found: Any = state_dict
-    for key in ("model_state_dict", "state_dict"):
-        found = found[key] if isinstance(found.get(key), Mapping) else found
+    for part in ("model_state_dict", "state_dict"):
+        found = found[part] if isinstance(found.get(part), Mapping) else found
     named = {str(name).removeprefix("module."): values for name, values in found.items()}
     if not all(isinstance(values, Tensor) for values in named.values()):
         raise ModelError(

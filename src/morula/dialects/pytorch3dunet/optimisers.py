@@ -4,21 +4,90 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.dialects.pytorch3dunet.keys import Section, table
+from morula.dialects.pytorch3dunet.keys import NotNegative, Pair, Positive, Section, Table, key
 from morula.training.options import SGD, Adam, AdamW, Constant, Optimiser, Schedule, TorchOptimiser, TorchSchedule
 
 LEAST_RATE = 1e-6
 """Learning rate below which `ReduceLROnPlateau` ends the training, as in the original."""
 
 
-OPTIMIZERS = table("optimizer", {})
+class OptimizerOptions(Section):
+    """Keys of every optimiser: the arguments that the original reads from a job file, with its defaults."""
+
+    dead: ClassVar = {
+        "lr": "write learning_rate.",
+        "eps": "the original never reads it from a job file.",
+        "amsgrad": "the original never reads it from a job file.",
+    }
+    name: str = key("Adam", "Class of torch.optim.")
+    learning_rate: Positive = key(0.001, "Learning rate.")
+    weight_decay: NotNegative = key(0.0, "L2 penalty of the weights.")
 
 
-def optimizer_options(config: Mapping[str, object]) -> type[Section]:
+class _Moments(OptimizerOptions):
+    """Adam and its variants."""
+
+    betas: Pair = key((0.9, 0.999), "Decay rates of the two moments.")
+
+
+class _NAdam(_Moments):
+    """Adam with Nesterov momentum."""
+
+    momentum_decay: float = key(0.004, "Decay of the momentum.")
+
+
+class _Adadelta(OptimizerOptions):
+    """Adadelta."""
+
+    rho: float = key(0.9, "Decay of the squared gradients.")
+
+
+class _Adagrad(OptimizerOptions):
+    """Adagrad."""
+
+    lr_decay: float = key(0.0, "Decay of the learning rate.")
+
+
+class _RMSprop(OptimizerOptions):
+    """RMSprop."""
+
+    alpha: float = key(0.99, "Decay of the squared gradients.")
+
+
+class _Rprop(OptimizerOptions):
+    """Resilient propagation."""
+
+    etas: Pair = key((0.5, 1.2), "Factors that shorten and lengthen a step.")
+    step_sizes: Pair = key((1e-06, 50.0), "Shortest and longest step.")
+
+
+class _SGD(OptimizerOptions):
+    """Stochastic gradient descent."""
+
+    momentum: float = key(0.0, "Momentum.")
+    dampening: float = key(0.0, "Dampening of the momentum.")
+    nesterov: bool = key(False, "Whether the momentum is Nesterov's.")
+
+
+OPTIMIZERS: Table[OptimizerOptions] = Table(
+    Adam=_Moments,
+    AdamW=_Moments,
+    Adamax=_Moments,
+    RAdam=_Moments,
+    NAdam=_NAdam,
+    Adadelta=_Adadelta,
+    Adagrad=_Adagrad,
+    RMSprop=_RMSprop,
+    Rprop=_Rprop,
+    SGD=_SGD,
+)
+
+
+def optimizer_options(config: Mapping[str, object]) -> type[OptimizerOptions]:
     """Options of the optimiser in the section ``optimizer``.
 
     Raises:
@@ -50,7 +119,7 @@ def native_optimiser(config: Mapping[str, object]) -> Optimiser:
     return optimiser_of(optimizer_options(config).read(config, "optimizer"))
 
 
-def optimiser_of(section: Section) -> Optimiser:
+def optimiser_of(section: OptimizerOptions) -> Optimiser:
     """The native optimiser of a checked section, see `native_optimiser`."""
     rule: dict[str, Any] = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "decay_all": True}
     given = section.model_dump(exclude={"name", "learning_rate", "weight_decay"})

@@ -21,10 +21,9 @@ from morula.data.labelled_grid import labelled_boxes
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Boxes, Grid, Options, centred
-from morula.dialects.pytorch3dunet.keys import Section
-from morula.dialects.pytorch3dunet.sections import LoadersOptions
-from morula.dialects.pytorch3dunet.targets import encoded
-from morula.dialects.pytorch3dunet.transforms import Lists, Statistics, Transform, augmentations, parse_lists, spline_order
+from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, Transform, augmentations
 from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
 
 _MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
@@ -111,7 +110,7 @@ class Patches(PatchDataset):
     def place(self, epoch: int, index: int) -> tuple[int, Region]:
         """See `PatchDataset.place`; a crop comes first, whatever its place in the list: it sets the shape that all other transforms see."""
         number, region = super().place(epoch, index)
-        crop = next((each for each in self.lists.raw if each.role == "crop"), None)
+        crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
         return number, region if crop is None else _cropped(region, crop, self._rng(epoch, index, 0))
 
     def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
@@ -192,7 +191,7 @@ def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
     return np.int32 if all(each.itemsize <= 2 or each == np.int32 for each in types) else np.int64
 
 
-def _cropped(region: Region, crop: Transform, rng: np.random.Generator) -> Region:
+def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
     start, stop = list(region.start), list(region.stop)
     for axis, edge in zip((1, 2), crop.size, strict=True):
         n = region.shape[axis]
@@ -206,7 +205,7 @@ def _cropped(region: Region, crop: Transform, rng: np.random.Generator) -> Regio
     return Region(tuple(start), tuple(stop))
 
 
-def build_patches(loaders: Section, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
+def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
     """The patches of a phase.
 
     Args:
@@ -219,7 +218,8 @@ def build_patches(loaders: Section, name: Literal["train", "val"], *, seed: int 
         DataError: when files do not match each other, or no patch is left.
         MissingFileError: when a file is missing.
     """
-    phase: Section = getattr(loaders, name)
+    phase = loaders.phase(name)
+    assert phase is not None  # `open_volumes` would raise
     volumes = open_volumes(loaders, name, weights=weights)
     channels = sorted({volume.raw.shape[0] for volume in volumes})
     if len(channels) > 1:
@@ -239,7 +239,7 @@ def build_patches(loaders: Section, name: Literal["train", "val"], *, seed: int 
     )
 
 
-def grid_of(shape: Sequence[int], builder: Section | None) -> Grid:
+def grid_of(shape: Sequence[int], builder: SliceBuilderOptions | None) -> Grid:
     """The patches of a volume (Z, Y, X); without a slice builder the whole volume is one.
 
     Examples:
@@ -253,7 +253,7 @@ def grid_of(shape: Sequence[int], builder: Section | None) -> Grid:
     return Grid(Region.whole(whole), *((whole, whole) if builder is None else (builder.patch_shape, builder.stride_shape)))
 
 
-def build_slices(volume: Volume, builder: Section | None) -> Boxes:
+def build_slices(volume: Volume, builder: SliceBuilderOptions | None) -> Boxes:
     """The patches of a volume that the slice builder keeps.
 
     Raises:

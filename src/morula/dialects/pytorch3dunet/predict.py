@@ -23,11 +23,12 @@ from morula.core.outputs import Destination, check_outputs
 from morula.core.remedy import Remedy
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
-from morula.dialects.pytorch3dunet.keys import Section
 from morula.dialects.pytorch3dunet.metrics import build_metric
 from morula.dialects.pytorch3dunet.patches import measure
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
-from morula.dialects.pytorch3dunet.transforms import Statistics, Transform, parse_lists
+from morula.dialects.pytorch3dunet.sections import PredictorOptions
+from morula.dialects.pytorch3dunet.transform_lists import parse_lists
+from morula.dialects.pytorch3dunet.transforms import RandomIntensity, Statistics, Transform, scaling_of
 from morula.dialects.pytorch3dunet.volumes import Place, Volume, channel_problems, open_array, try_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
@@ -138,7 +139,7 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     assert phase is not None
     key, opened, warnings = "loaders.test.file_paths", [], []
     lists = parse_lists(phase.transformer)
-    random = [each.name for each in lists.raw if each.role == "values" and each.augmentation is not None]
+    random = [each.name for each in lists.raw if isinstance(each, RandomIntensity)]
     warnings += [f"loaders.test.transformer: {name} changes images at random and is not applied. Leave it out." for name in random]
 
     def keep(places: list[Place]) -> list[Place]:
@@ -151,7 +152,7 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
         if isinstance(found, Problem):
             problems.append(found)
         else:
-            problems += channel_problems(found, job.named["model"].in_channels, key)
+            problems += channel_problems(found, job.model.in_channels, key)
             opened.append(found)
     return opened, warnings
 
@@ -219,7 +220,7 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
 
 def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
     """The normalisation of a tile CZYX."""
-    steps = [each.scaling(statistics) for each in transforms if each.scaling is not None]
+    steps = [step for each in transforms if (step := scaling_of(each, statistics)) is not None]
 
     def scale(tile: np.ndarray) -> np.ndarray:
         tile = tile.astype(np.float32)
@@ -230,7 +231,7 @@ def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> 
     return scale
 
 
-def write_image(output: Path, values: np.ndarray, options: Section, *, overwrite: bool) -> Path:
+def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, overwrite: bool) -> Path:
     """Probabilities KZYX of one image without axes of length 1, and its connected objects as ``segmentation``, into one file.
 
     Raises:

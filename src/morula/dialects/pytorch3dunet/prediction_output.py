@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from morula.core.array import ArraySource
-from morula.dialects.pytorch3dunet.keys import Section
+from morula.dialects.pytorch3dunet.sections import PredictorOptions
 
 CHUNK = 64  # longest edge of a chunk in a file, voxels
 
 
-def layout(options: Section, channels: int, shape: Sequence[int]) -> tuple[tuple[int, ...], str, str]:
+def layout(options: PredictorOptions, channels: int, shape: Sequence[int]) -> tuple[tuple[int, ...], str, str]:
     """Shape, data type and axes of the output data set.
 
     Examples:
@@ -64,7 +64,7 @@ class WritableArray(Protocol):
 class Sink:
     """Takes channels KZYX box by box and writes the classes or the chosen channel to an array with the shape of `layout`."""
 
-    def __init__(self, target: WritableArray, options: Section, channels: int, shape: Sequence[int]) -> None:
+    def __init__(self, target: WritableArray, options: PredictorOptions, channels: int, shape: Sequence[int]) -> None:
         self.shape = (channels, *shape)
         self._target, self._options = target, options
 
@@ -77,7 +77,7 @@ class Sink:
 
 
 def class_scores(
-    options: Section, prediction: ArraySource, truth: ArraySource, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
+    options: PredictorOptions, prediction: ArraySource, truth: ArraySource, channels: int, score: Callable[[np.ndarray, np.ndarray], float]
 ) -> list[float]:
     """Score of each class: of probabilities with Dice, of decisions with the intersection over union; NaN where a class is absent.
 
@@ -94,7 +94,7 @@ def class_scores(
     return found
 
 
-def _pairs(options: Section, prediction: ArraySource, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(options: PredictorOptions, prediction: ArraySource, truth: np.ndarray, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Predicted and true mask of each class. Class 0 of several is the background, unless the truth has one mask per channel."""
     one = options.prediction_channel
     masks = len(truth) == channels > 1

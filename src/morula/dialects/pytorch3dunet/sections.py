@@ -1,157 +1,228 @@
-"""The sections ``loaders``, ``trainer`` and ``predictor`` of a job file of pytorch-3dunet, and the rules that sections follow together.
-
-Needs no torch.
-"""
+"""The sections ``loaders``, ``trainer`` and ``predictor`` of a job file of pytorch-3dunet. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from morula.core.errors import OptionError, Problem
-from morula.dialects.pytorch3dunet.keys import Section, section
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
-OF_MASKS = ("BCEWithLogitsLoss", "DiceLoss", "BCEDiceLoss", "GeneralizedDiceLoss")
-"""Losses that compare probabilities with targets between 0 and 1."""
-OF_CLASSES = ("CrossEntropyLoss", "WeightedCrossEntropyLoss", "PixelWiseCrossEntropyLoss")
-"""Losses of classes that exclude each other."""
+from morula.core.errors import OptionError
+from morula.dialects.pytorch3dunet.keys import Edges, Names, Section, Share, key
 
-
-def _not_tiny(builder: Section) -> None:
-    if not builder.skip_shape_check and min(builder.patch_shape[1:]) < 64:
-        raise OptionError(
-            "patch.too_small",
-            f"patch_shape must be at least 64 voxels along y and x, but is {list(builder.patch_shape)}",
-            remedy="Enlarge the patch, or write skip_shape_check: true.",
-        )
+PhaseName = Literal["train", "val", "test"]
 
 
-def _has_patches(loaders: Section) -> None:
-    for name in ("train", "val", "test"):
-        phase = getattr(loaders, name)
-        # whole images have no slice builder
-        if phase is None or (loaders.dataset == "DSB2018Dataset"):
-            continue
-        if phase.slice_builder is None:
-            raise OptionError("patch.missing", f"{name}.slice_builder is missing", remedy="Write patch_shape and stride_shape.")
-        # patches of one plane are not scaled along z
-        least = min((edge for edge in phase.slice_builder.patch_shape if edge > 1), default=1)
-        if name != "test" and loaders.random_scale is not None and loaders.random_scale >= least:
+def _as_list(values: object) -> object:
+    return (values,) if isinstance(values, str | Mapping) else values
+
+
+class PlainOptions(Section):
+    """Keys outside the sections."""
+
+    device: Literal["cuda", "mps", "cpu"] | None = key(None, "Kind of processor; the fastest one present when left out.")
+    manual_seed: NonNegativeInt | None = key(None, "Seed of all random numbers.")
+    model_path: str | None = key(None, "Checkpoint to predict with.")
+
+
+class FileOptions(Section):
+    """One image in several files (not in the original)."""
+
+    raw: str = key(..., "File of the raw data.")
+    label: str | None = key(None, "File of the labels.")
+    weight: str | None = key(None, "File of the weights of the voxels.")
+
+
+class SliceBuilderOptions(Section):
+    """Positions of the patches."""
+
+    dead: ClassVar = {
+        "stride": "write stride_shape.",
+        "lazy_loader": "loaders.dataset decides it.",
+    }
+    name: Literal["SliceBuilder", "FilterSliceBuilder"] = key(
+        "SliceBuilder", "`SliceBuilder` takes all patches; `FilterSliceBuilder` only those with enough labels."
+    )
+    patch_shape: Edges = key(..., "Edges of a patch (z, y, x) in voxels.")
+    stride_shape: Edges = key(..., "Distance between neighbouring patches (z, y, x) in voxels.")
+    skip_shape_check: bool = key(False, "Allow patches of fewer than 64 voxels along y or x.")
+    halo_shape: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = key(
+        (0, 0, 0), "Voxels around each patch that are input of the network as well (prediction only)."
+    )
+    threshold: Share = key(0.6, "Share of labelled voxels above which `FilterSliceBuilder` keeps a patch.")
+    slack_acceptance: Share = key(0.01, "Probability that it keeps any other patch.")
+    ignore_index: int | None = key(None, "Label whose voxels count as unlabelled.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if not self.skip_shape_check and min(self.patch_shape[1:]) < 64:
             raise OptionError(
-                "patch.random_scale",
-                f"random_scale must be below the shortest edge of the patches of {name}, {least} voxels, but is {loaders.random_scale}",
+                "patch.too_small",
+                f"patch_shape must be at least 64 voxels along y and x, but is {list(self.patch_shape)}",
+                remedy="Enlarge the patch, or write skip_shape_check: true.",
             )
 
 
-def _phases_apart(loaders: Section) -> None:
-    if loaders.train is not None and loaders.val is not None:
-        both = [path for path in loaders.train.file_paths if path in loaders.val.file_paths]
+class TransformerOptions(Section):
+    """Transforms of each patch, in order."""
+
+    raw: tuple[Mapping[str, Any], ...] = key((), "Transforms of the raw data.")
+    label: tuple[Mapping[str, Any], ...] = key((), "Transforms of the labels.")
+    weight: tuple[Mapping[str, Any], ...] = key((), "Transforms of the weights of the voxels.")
+
+
+class PhaseOptions(Section):
+    """The sections ``loaders.train``, ``loaders.val`` and ``loaders.test``."""
+
+    file_paths: Annotated[tuple[str | FileOptions, ...], Field(min_length=1), BeforeValidator(_as_list)] = key(
+        ..., "Files, and folders, of which all files are used."
+    )
+    slice_builder: SliceBuilderOptions | None = key(None, "Positions of the patches; `DSB2018Dataset` uses whole images instead.")
+    transformer: TransformerOptions = key(TransformerOptions(), "Transforms of each patch.")
+
+
+class LoadersOptions(Section):
+    """Files, patches and transforms."""
+
+    dead: ClassVar = {
+        "mirror_padding": "only versions before 1.5 read it. Write loaders.test.slice_builder.halo_shape.",
+        "pin_memory": "no version reads it; it is on where there is a CUDA GPU.",
+        "transformer": "only versions before 1.1 read it here. Write loaders.train.transformer and loaders.val.transformer.",
+        "train_path": "only versions before 1.1 read it. Write loaders.train.file_paths.",
+        "train_patch": "only versions before 1.1 read it. Write loaders.train.slice_builder.patch_shape.",
+        "train_stride": "only versions before 1.1 read it. Write loaders.train.slice_builder.stride_shape.",
+        "val_path": "only versions before 1.1 read it. Write loaders.val.file_paths.",
+        "val_patch": "only versions before 1.1 read it. Write loaders.val.slice_builder.patch_shape.",
+        "val_stride": "only versions before 1.1 read it. Write loaders.val.slice_builder.stride_shape.",
+    }
+    notes: ClassVar = {"weight_internal_path": "weights of voxels are left out; native jobs have only masks."}
+    dataset: Literal["StandardHDF5Dataset", "LazyHDF5Dataset", "DSB2018Dataset"] = key(
+        "StandardHDF5Dataset", "Volumes in memory, volumes that are read patch by patch, or images in the folders ``images`` and ``masks``."
+    )
+    batch_size: PositiveInt = key(1, "Patches per step and device.")
+    num_workers: NonNegativeInt = key(1, "Processes that prepare patches.")
+    raw_internal_path: Names = key("raw", "Data set of the raw data; several are used as channels.")
+    label_internal_path: Names = key("label", "Data set of the labels; several are transformed separately and used as channels.")
+    weight_internal_path: Names | None = key(None, "Data set of the weights of the voxels.")
+    global_normalization: bool = key(
+        False, "Whether intensities are normalised by the statistics of the whole volume instead of the patch."
+    )
+    random_scale: PositiveInt | None = key(
+        None, "Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."
+    )
+    random_scale_probability: Share = key(0.5, "Share of the patches whose scale is changed.")
+    output_dir: str | None = key(None, "Folder of the predictions; that of the image when left out.")
+    expand_dims: bool = key(True, "Whether the images of `DSB2018Dataset` get a z axis of one voxel.")
+    train: PhaseOptions | None = key(None, "Data to train on.")
+    val: PhaseOptions | None = key(None, "Data to validate on.")
+    test: PhaseOptions | None = key(None, "Data to predict.")
+
+    def phase(self, name: PhaseName) -> PhaseOptions | None:
+        """The section of a phase."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        for name in ("train", "val", "test"):
+            phase = self.phase(name)
+            # whole images have no slice builder
+            if phase is None or self.dataset == "DSB2018Dataset":
+                continue
+            if phase.slice_builder is None:
+                raise OptionError("patch.missing", f"{name}.slice_builder is missing", remedy="Write patch_shape and stride_shape.")
+            # patches of one plane are not scaled along z
+            least = min((edge for edge in phase.slice_builder.patch_shape if edge > 1), default=1)
+            if name != "test" and self.random_scale is not None and self.random_scale >= least:
+                rule = f"random_scale must be below the shortest edge of the patches of {name}, {least} voxels, but is {self.random_scale}"
+                raise OptionError("patch.random_scale", rule)
+        both = [path for path in self.train.file_paths if path in self.val.file_paths] if self.train and self.val else []
         if both:
-            raise OptionError(
-                "loaders.shared_file",
-                f"train and val share {both[0]!r}",
-                remedy="Scores on training data say nothing about new data, so use other files.",
-            )
+            remedy = "Scores on training data say nothing about new data, so use other files."
+            raise OptionError("loaders.shared_file", f"train and val share {both[0]!r}", remedy=remedy)
 
 
-def _begins_before_its_end(trainer: Section) -> None:
-    if trainer.num_iterations > trainer.max_num_iterations:
-        raise OptionError(
-            "trainer.iterations",
-            f"num_iterations is {trainer.num_iterations}, but max_num_iterations only {trainer.max_num_iterations}",
-            remedy="Increase max_num_iterations.",
-        )
+class FormatterOptions(Section):
+    """The section ``trainer.tensorboard_formatter``."""
+
+    skip_last_target: bool = key(False, "Leave out the last channel of the target in the pictures.")
+    log_channelwise: bool = key(False, "Show each channel of a prediction instead of the class with the highest value.")
 
 
-FileOptions = section("file")
-SliceBuilderOptions = section("slice_builder", _not_tiny)
-TransformerOptions = section("transformer")
-PhaseOptions = section("phase")
-LoadersOptions = section("loaders", _has_patches, _phases_apart)
-FormatterOptions = section("formatter")
-TrainerOptions = section("trainer", _begins_before_its_end)
-PredictorOptions = section("predictor")
-PlainOptions = section("plain")
+class TrainerOptions(Section):
+    """The section ``trainer``."""
+
+    strict = True
+    dead: ClassVar = {
+        "epochs": "only versions before 1.3 read it. Write max_num_epochs.",
+        "iters": "only versions before 1.3 read it. Write max_num_iterations.",
+        "max_patience": "no version since 1.3 reads it. Use lr_scheduler, or stop the training with Ctrl-C.",
+    }
+    notes: ClassVar = {
+        "validate_iters": "has no counterpart and is left out.",
+        "resume": "has no counterpart and is left out.",
+        "num_iterations": "has no counterpart and is left out.",
+        "num_epoch": "has no counterpart and is left out.",
+    }
+    checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.")
+    max_num_epochs: PositiveInt = key(..., "Maximum number of epochs.")
+    max_num_iterations: PositiveInt = key(..., "Maximum number of steps; exactly this many are taken unless the epochs end first.")
+    validate_after_iters: PositiveInt = key(200, "Steps between validations; there is also one after the last step.")
+    log_after_iters: PositiveInt = key(100, "Steps between entries of the training in TensorBoard.")
+    validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.")
+    eval_score_higher_is_better: bool = key(True, "Whether a higher score is better.")
+    skip_train_validation: bool = key(False, "Do not compute the metric on training patches.")
+    resume: str | None = key(None, "Checkpoint to resume from.")
+    pre_trained: str | None = key(None, "Checkpoint with the weights to start from.")
+    max_val_images: NonNegativeInt = key(100, "Maximum number of validation batches that are shown as pictures.")
+    num_iterations: PositiveInt = key(1, "Number of the first step.")
+    num_epoch: NonNegativeInt = key(0, "Number of the first epoch.")
+    tensorboard_formatter: FormatterOptions | None = key(None, "How pictures are made.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto", "Precision (not in the original): auto is bf16, or else fp16, on a CUDA GPU, bf16 on a CPU with AMX, and fp32 otherwise."
+    )
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if self.num_iterations > self.max_num_iterations:
+            rule = f"num_iterations is {self.num_iterations}, but max_num_iterations only {self.max_num_iterations}"
+            raise OptionError("trainer.iterations", rule, remedy="Increase max_num_iterations.")
 
 
-# --- several sections --------------------------------------------------------------------------------------------------------------------
+class PredictorOptions(Section):
+    """How predictions are made and stored."""
 
-
-def training_conflicts(model: Section, loss: Section, loaders: Section | None) -> Iterator[Problem]:
-    """Values that make a training useless or impossible: a single class, or a 2D network on patches of several planes.
-
-    Examples:
-        >>> from morula.dialects.pytorch3dunet.losses import LOSSES
-        >>> from morula.dialects.pytorch3dunet.networks import NETWORKS
-        >>> model = NETWORKS["UNet3D"](name="UNet3D", in_channels=1, out_channels=1, final_sigmoid=False)
-        >>> [problem.code for problem in training_conflicts(model, LOSSES["DiceLoss"](name="DiceLoss"), None)]
-        ['model.softmax_of_one_channel']
-    """
-    # both train without an error, and learn nothing
-    if loss.name in OF_CLASSES and model.out_channels == 1:
-        rule = f"{loss.name} compares classes, and a single class is always right"
-        remedy = "Write one output channel per class, the background included."
-        yield Problem("model.out_channels", rule, code="model.one_class", value=1, remedy=remedy)
-    elif _softmax(model) and model.out_channels == 1:
-        rule = "softmax over a single channel is 1 everywhere"
-        yield Problem("model.final_sigmoid", rule, code="model.softmax_of_one_channel", value=False, remedy="Write final_sigmoid: true.")
-    for name in ("train", "val"):
-        phase = None if loaders is None else getattr(loaders, name)
-        if phase is not None and phase.slice_builder is not None:
-            yield from _planes(model, phase.slice_builder, f"loaders.{name}.slice_builder", halo=False)
-
-
-def training_warnings(model: Section, loss: Section) -> Iterator[Problem]:
-    """A final activation, which predictions and `eval_metric` use, other than the one that the loss trains."""
-    if not model.is_segmentation or model.out_channels == 1:
-        return
-    softmax = _softmax(model)
-    trains_softmax = loss.name in OF_CLASSES or getattr(loss, "normalization", "") == "softmax"
-    if loss.name in (*OF_CLASSES, *OF_MASKS) and softmax != trains_softmax:
-        own, other = ("softmax", "sigmoid") if trains_softmax else ("sigmoid", "softmax")
-        rule = f"{loss.name} trains the {own} of the outputs, but predictions and eval_metric use the {other}"
-        remedy = f"Write final_sigmoid: {str(not trains_softmax).lower()}."
-        yield Problem("model.final_sigmoid", rule, code="model.activation_against_loss", value=not softmax, remedy=remedy)
-
-
-def prediction_conflicts(predictor: Section, loaders: Section, model: Section) -> Iterator[Problem]:
-    """Values of a prediction job that contradict each other."""
-    channel, key = predictor.prediction_channel, "predictor.prediction_channel"
-    if channel is not None and channel >= model.out_channels:
-        rule = f"the model has the channels 0 to {model.out_channels - 1}"
-        yield Problem(key, rule, code="prediction.no_such_channel", value=channel, remedy="Choose one of them.")
-    if channel is not None and predictor.save_segmentation:
-        rule = "cannot be combined with save_segmentation, which compares all channels"
-        yield Problem(key, rule, code="prediction.options_exclude_each_other", value=channel, remedy="Leave one of the two out.")
-    if predictor.performance_metric is not None and predictor.gt_internal_path is None:
-        rule = "is missing, and performance_metric needs the data set of the ground truth"
-        yield Problem("predictor.gt_internal_path", rule, code="prediction.no_ground_truth", remedy="Name it.")
-    if (predictor.backend, predictor.precision) == ("openvino", "bf16"):
-        remedy = "Write fp16, which is as fast and more accurate, or fp32."
-        rule = "backend openvino does not compute in bf16"
-        yield Problem("predictor.precision", rule, code="prediction.precision", value="bf16", remedy=remedy)
-    if (loaders.dataset == "DSB2018Dataset") != (predictor.name == "DSB2018Predictor"):
-        rule = f"does not match loaders.dataset {loaders.dataset}"
-        remedy = "DSB2018Predictor and DSB2018Dataset are used together."
-        yield Problem("predictor.name", rule, code="prediction.options_exclude_each_other", value=predictor.name, remedy=remedy)
-    builder = None if loaders.test is None else loaders.test.slice_builder
-    if builder is None:
-        return
-    if any(stride > patch for stride, patch in zip(builder.stride_shape, builder.patch_shape, strict=True)):
-        rule = f"is longer than patch_shape {list(builder.patch_shape)}, so voxels between patches get no prediction"
-        value, key = list(builder.stride_shape), "loaders.test.slice_builder.stride_shape"
-        yield Problem(key, rule, code="patch.gaps", value=value, remedy="Write strides that are not longer than the patch.")
-    yield from _planes(model, builder, "loaders.test.slice_builder", halo=True)
-
-
-def _softmax(model: Section) -> bool:
-    return bool(model.is_segmentation and not model.final_sigmoid)
-
-
-def _planes(model: Section, builder: Section, key: str, *, halo: bool) -> Iterator[Problem]:
-    """Patches of several planes for a network of two dimensions."""
-    # a halo along z adds planes to a patch of one plane
-    margin = builder.halo_shape[0] if halo else 0
-    if model.ndim == 2 and (builder.patch_shape[0], margin) != (1, 0):
-        rule = f"{model.name} computes one plane at a time" + (f", and halo_shape is {list(builder.halo_shape)}" if margin else "")
-        remedy = f"Write 1 for z{', and 0 in halo_shape' if halo else ''}, or use a 3D network."
-        yield Problem(f"{key}.patch_shape", rule, code="patch.planes_for_2d_network", value=list(builder.patch_shape), remedy=remedy)
+    dead: ClassVar = {
+        "patch_halo": "no version since 1.8.6 reads it; earlier ones mirrored patches. Write loaders.test.slice_builder.halo_shape.",
+        "pmaps_thershold": "write pmaps_threshold.",
+        "mirror_padding": "only versions before 1.5 read it. Write loaders.test.slice_builder.halo_shape.",
+    }
+    name: Literal["StandardPredictor", "LazyPredictor", "DSB2018Predictor"] = key(
+        "StandardPredictor", "Keep the prediction in memory, write it to the file tile by tile, or predict whole images of a folder."
+    )
+    output_dataset: Annotated[str, Field(min_length=1)] = key("predictions", "Data set of the output file.")
+    save_segmentation: bool = key(
+        False,
+        "Write the class of each voxel instead of the channels: the highest channel, or, of a single channel, whether it is above 0.5.",
+    )
+    prediction_channel: NonNegativeInt | None = key(None, "Write only this channel.")
+    performance_metric: Literal["dice", "mean_iou"] | None = key(None, "Score the prediction against the data set `gt_internal_path`.")
+    gt_internal_path: str | None = key(None, "Data set of the ground truth in the file of the raw data.")
+    pmaps_threshold: Share = key(0.5, "Probability above which a pixel belongs to an object (`DSB2018Predictor`).")
+    blend: Literal["smooth", "last"] = key(
+        "smooth",
+        "Voxels in several patches: the weighted mean of all patches, or the value of the last one as in 1.9 (not in the original).",
+    )
+    tiles: Literal["patch", "planned"] = key(
+        "patch",
+        "Input of the network: the patches of the slice builder, or tiles that are fastest for no more memory than a patch with"
+        " its halo and overlap by the receptive field. A network that normalises over space then gives other values (not in the"
+        " original).",
+    )
+    backend: Literal["torch", "openvino"] = key(
+        "torch", "Library that computes the network; `openvino` needs the extra of that name and runs on CPUs (not in the original)."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "fp32",
+        "Precision of the network (not in the original). 16 bits are several times as fast on GPUs, and on CPUs with hardware "
+        "support; `openvino` has `fp32` and `fp16`, and always computes the encoder in `fp32`.",
+    )

@@ -1,18 +1,20 @@
-"""Targets of pytorch-3dunet from label patches: boundaries, masks and affinities, one channel each."""
+"""Targets of pytorch-3dunet from label patches: boundaries, masks and affinities, one channel each. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
+from pydantic import Field, PositiveInt
 from skimage.measure import label
 from skimage.segmentation import find_boundaries
 
-from morula.core.errors import DataError
-from morula.data.normalise import MinMax, PatchNormalisation
-from morula.dialects.pytorch3dunet.transforms import Transform, parse, values
+from morula.core.errors import DataError, OptionError
+from morula.dialects.pytorch3dunet.keys import key
+from morula.dialects.pytorch3dunet.transforms import Transform
 
+Offsets: TypeAlias = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Mode = Literal["thick", "inner", "outer"]
 _EXACT = 2**24  # integers up to here are exact in float32, the type of targets
 
@@ -88,48 +90,36 @@ def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int 
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
-# --- lists -------------------------------------------------------------------------------------------------------------------------------
+# --- transforms --------------------------------------------------------------------------------------------------------------------------
 
 
-def encoded(transforms: Sequence[Transform], labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels ZYX or CZYX after the transforms of a list that do not move voxels.
+class LabelTransform(Transform):
+    """Keys of every transform of labels."""
 
-    Args:
-        transforms: the list.
-        labels: of a patch, after flips, rotations and deformations.
-        rng: for random transforms.
+    role = "labels"
 
-    Raises:
-        DataError: for labels with channels where a transform needs one label image.
-    """
-    for each in transforms:
-        if each.name in ("ToTensor", "LabelToTensor"):
-            labels = _typed(each, labels)
-        elif each.role == "values":
-            volume = labels if labels.ndim == 4 else labels[None]
-            for change in values([each]):
-                record = change.draw(rng, volume.shape[1:], (1.0, 1.0, 1.0))
-                volume = volume if record is None else change.apply(volume.astype(np.float32), record, (1.0, 1.0, 1.0))
-            labels = volume if labels.ndim == 4 else volume[0]
-        elif each.role == "labels":
-            labels = _labelled(each, labels, rng)
-    return labels
+    def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Labels ZYX or CZYX to a label image ZYX or channels CZYX.
+
+        Raises:
+            DataError: for labels that the transform cannot use.
+        """
+        raise NotImplementedError
 
 
-def _typed(each: Transform, labels: np.ndarray) -> np.ndarray:
-    if each.name == "LabelToTensor":
+class LabelToTensor(LabelTransform):
+    """Integers of 64 bits."""
+
+    def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """See `LabelTransform.apply`."""
         return labels.astype(np.int64)
-    if each.expand_dims and labels.ndim == 3:
-        labels = labels[None]
-    if each.normalize:
-        labels = PatchNormalisation((), (), options=MinMax(channels="together")).apply(labels)
-    # losses need float32 or int64, and torch has the other types under several names
-    names = {"float": "float32", "float64": "float32", "long": "int64", "int": "int64", "int32": "int64"}
-    return labels.astype(names.get(each.dtype, each.dtype))
 
 
-def _labelled(each: Transform, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if each.name == "RgbToLabel":
+class RgbToLabel(LabelTransform):
+    """Ids from three colour channels."""
+
+    def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """See `LabelTransform.apply`."""
         if labels.ndim != 4 or len(labels) != 3:
             raise DataError(
                 "labels.rgb_channels",
@@ -139,80 +129,169 @@ def _labelled(each: Transform, labels: np.ndarray, rng: np.random.Generator) -> 
         red, green, blue = labels.astype(np.int64)
         # the colours are the bytes of a 24-bit number
         return red * 65536 + green * 256 + blue
+
+
+class Relabel(LabelTransform):
+    """Consecutive ids."""
+
+    append_original: bool = key(False, "Append the labels as they were as the last channel.")
+    run_cc: bool = key(True, "Number connected components instead of ids.")
+    ignore_label: int | None = key(None, "Label that becomes 0; needs append_original.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if self.ignore_label is not None and not self.append_original:
+            rule = "ignore_label needs append_original: true; otherwise ignored voxels look like background"
+            raise OptionError("transform.relabel", rule)
+
+    def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """See `LabelTransform.apply`."""
+        labels = _one_image(self.name, labels)
+        new = renumbered(labels, connected=self.run_cc, ignore_label=self.ignore_label)
+        return np.stack([new, labels]) if self.append_original else new
+
+
+def _one_image(name: str, labels: np.ndarray) -> np.ndarray:
     # a single channel, for example after ToTensor, is one label image
     if labels.ndim == 4 and len(labels) == 1:
         labels = labels[0]
     if labels.ndim != 3:
         raise DataError(
             "labels.channels",
-            f"{each.name} needs one label image, but there are {len(labels)} channels",
+            f"{name} needs one label image, but there are {len(labels)} channels",
             remedy="Name one data set in loaders.label_internal_path, or leave the transform out.",
         )
-    if each.name == "Relabel":
-        new = renumbered(labels, connected=each.run_cc, ignore_label=each.ignore_label)
-        return np.stack([new, labels]) if each.append_original else new
-    channels = _channels(each, labels, rng)
-    if getattr(each, "append_label", False):
-        channels.append(appended(labels, getattr(each, "ignore_index", None)))
-    return np.stack(channels)
+    return labels
 
 
-def _channels(each: Transform, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """The channels that a transform makes from one label image, before the labels are appended."""
-    if each.name == "BlobsToMask":
-        return _blob_channels(each, labels)
-    pairs: list[np.ndarray] = []
-    match each.name:
-        case "LabelToAffinities":
-            pairs = affinities(labels, each.offsets, each.z_offsets or each.offsets)
-            if each.aggregate_affinities:
-                # x, y and z of each distance
-                pairs = [np.maximum.reduce(pairs[i : i + 3]) for i in range(0, len(pairs), 3)]
-        case "LabelToZAffinities":
-            pairs = [affinity(labels, 0, offset) for offset in each.offsets]
-        case "RandomLabelToAffinities":
-            # voxels are usually longer along z, so distances are shorter there
-            offset, axis = int(rng.integers(1, each.max_offset + 1)), int(rng.integers(3))
-            pairs = [affinity(labels, axis, max(1, offset // each.z_offset_scale) if axis == 0 else offset)]
-        case "LabelToBoundaryAndAffinities" | "LabelToMaskAndAffinities":
-            pairs = affinities(labels, each.xy_offsets, each.z_offsets)
-    channels = [restored(channel, labels, each.ignore_index) for channel in pairs]
-    if each.name == "LabelToMaskAndAffinities":
-        return [(labels > each.background).astype(np.int32), *channels]
-    return [*_boundary_channels(each, labels), *channels] if hasattr(each, "mode") else channels
+class Targets(LabelTransform):
+    """Keys of every transform that makes channels from one label image."""
+
+    append_label: bool = key(False, "Append the labels as the last channel.")
+
+    def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """See `LabelTransform.apply`."""
+        labels = _one_image(self.name, labels)
+        return np.stack([*self.channels(labels, rng), *([appended(labels, self.kept_label)] if self.append_label else [])])
+
+    @property
+    def kept_label(self) -> int | None:
+        """Label that is kept as it is in the target."""
+        return None
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """The channels ZYX, before the labels are appended."""
+        raise NotImplementedError
 
 
-def _boundary_channels(each: Transform, labels: np.ndarray) -> list[np.ndarray]:
-    channels = [(labels > 0).astype(np.int32)] if each.foreground else []
-    return [restored(channel, labels, each.ignore_index) for channel in [*channels, boundary(labels, each.mode)]]
+class BlobsToMask(Targets):
+    """Mask of objects."""
+
+    boundary: bool = key(False, "Append the outer boundary as a further channel.")
+    cross_entropy: bool = key(False, "Make the boundary class 2 of one channel instead.")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        mask = (labels > 0).astype(np.int32)
+        if not self.boundary:
+            return [mask]
+        outer = boundary(labels, "outer")
+        # class 2 replaces foreground and background at the boundary
+        return [np.where(outer > 0, 2, mask)] if self.cross_entropy else [mask, outer]
 
 
-def _blob_channels(each: Transform, labels: np.ndarray) -> list[np.ndarray]:
-    mask = (labels > 0).astype(np.int32)
-    if not each.boundary:
-        return [mask]
-    outer = boundary(labels, "outer")
-    # class 2 replaces foreground and background at the boundary
-    return [np.where(outer > 0, 2, mask)] if each.cross_entropy else [mask, outer]
+class IgnoringTargets(Targets):
+    """Keys of transforms that keep a label for the loss to ignore."""
+
+    ignore_index: int | None = key(None, "Label that is kept as it is in the target, for the loss to ignore.")
+
+    @property
+    def kept_label(self) -> int | None:
+        """See `Targets.kept_label`."""
+        return self.ignore_index
+
+    def _restored(self, channels: list[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
+        return [restored(channel, labels, self.ignore_index) for channel in channels]
 
 
-def transform_label(transforms: Sequence[Mapping[str, object]], label: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Apply the transforms of a list ``transformer.label`` that make targets; `build_dataset` applies those that move voxels too.
+class StandardLabelToBoundary(IgnoringTargets):
+    """Boundaries of objects."""
 
-    Args:
-        transforms: entries of the list, as in a job file.
-        label: label image (Z, Y, X), or channels (C, Z, Y, X).
-        seed: for `RandomLabelToAffinities`.
+    mode: Mode = key("thick", "Side of the objects on which boundaries are.")
+    foreground: bool = key(False, "Put the mask of objects in front as the first channel.")
 
-    Returns:
-        The target, (C, Z, Y, X) after a transform that makes channels.
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        mask = [(labels > 0).astype(np.int32)] if self.foreground else []
+        return self._restored([*mask, boundary(labels, self.mode)], labels)
 
-    Raises:
-        UnknownNameError: for a transform that does not exist.
-        DataError: for labels that a transform cannot use.
 
-    Examples:
-        >>> transform_label([{"name": "BlobsToMask"}], np.array([[[0, 3, 3]]])).tolist()
-        [[[[0, 1, 1]]]]
-    """
-    return encoded(parse(transforms), label, np.random.default_rng(seed))
+class LabelToAffinities(IgnoringTargets):
+    """Voxels whose ids differ at given distances along x, y and z."""
+
+    offsets: Offsets = key(..., "Distances along x and y.")
+    z_offsets: Offsets | None = key(None, "Distances along z; those of x and y when left out.")
+    aggregate_affinities: bool = key(False, "One channel per distance, of all axes together.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if self.z_offsets is not None and len(self.z_offsets) != len(self.offsets):
+            rule = f"there must be as many offsets as z_offsets, not {len(self.offsets)} and {len(self.z_offsets)}"
+            raise OptionError("transform.offsets", rule)
+        if len(set(self.offsets)) != len(self.offsets):
+            raise OptionError("transform.offsets", "offsets must be different from each other")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        pairs = affinities(labels, self.offsets, self.z_offsets or self.offsets)
+        if self.aggregate_affinities:
+            # x, y and z of each distance
+            pairs = [np.maximum.reduce(pairs[i : i + 3]) for i in range(0, len(pairs), 3)]
+        return self._restored(pairs, labels)
+
+
+class LabelToZAffinities(IgnoringTargets):
+    """Voxels whose ids differ at given distances along z."""
+
+    offsets: Offsets = key(..., "Distances.")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        return self._restored([affinity(labels, 0, offset) for offset in self.offsets], labels)
+
+
+class RandomLabelToAffinities(IgnoringTargets):
+    """Voxels whose ids differ at a random distance along a random axis."""
+
+    max_offset: PositiveInt = key(10, "Largest distance.")
+    z_offset_scale: PositiveInt = key(2, "Divisor of distances along z.")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        # voxels are usually longer along z, so distances are shorter there
+        offset, axis = int(rng.integers(1, self.max_offset + 1)), int(rng.integers(3))
+        return self._restored([affinity(labels, axis, max(1, offset // self.z_offset_scale) if axis == 0 else offset)], labels)
+
+
+class LabelToBoundaryAndAffinities(StandardLabelToBoundary):
+    """Boundaries, then affinities."""
+
+    xy_offsets: Offsets = key(..., "Distances along x and y.")
+    z_offsets: Offsets = key(..., "Distances along z, as many as along x and y.")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        return [*super().channels(labels, rng), *self._restored(affinities(labels, self.xy_offsets, self.z_offsets), labels)]
+
+
+class LabelToMaskAndAffinities(IgnoringTargets):
+    """Mask of objects, then affinities."""
+
+    xy_offsets: Offsets = key(..., "Distances along x and y.")
+    z_offsets: Offsets = key(..., "Distances along z, as many as along x and y.")
+    background: int = key(0, "Highest label of voxels that belong to no object.")
+
+    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """See `Targets.channels`."""
+        mask = (labels > self.background).astype(np.int32)
+        return [mask, *self._restored(affinities(labels, self.xy_offsets, self.z_offsets), labels)]

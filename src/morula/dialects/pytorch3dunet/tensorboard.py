@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from morula.dialects.pytorch3dunet.keys import Section
+from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.training import tracking
 
 Pictures = Mapping[str, np.ndarray]
@@ -17,7 +17,7 @@ Pictures = Mapping[str, np.ndarray]
 class Board(tracking.Board):
     """Event files in a folder, with the tags of the original; nothing where the package tensorboard is not installed."""
 
-    def __init__(self, folder: Path, options: Section) -> None:
+    def __init__(self, folder: Path, options: FormatterOptions) -> None:
         super().__init__(folder)
         self.options = options
 
@@ -35,7 +35,7 @@ class Board(tracking.Board):
                     self._open(step).add_image(prefix + tag, image, step)
 
 
-def tagged(kind: str, batch: np.ndarray, plane: int, options: Section) -> Iterator[tuple[str, np.ndarray]]:
+def tagged(kind: str, batch: np.ndarray, plane: int, options: FormatterOptions) -> Iterator[tuple[str, np.ndarray]]:
     """Tags and pictures (1 or 3, Y, X) in [0, 1] of a batch NCYX, or NYX of class numbers.
 
     Predictions and targets of several channels are shown as the channel with the highest value, in colours; with `log_channelwise` each
@@ -57,7 +57,7 @@ def tagged(kind: str, batch: np.ndarray, plane: int, options: Section) -> Iterat
             yield tag, _coloured(sample.argmax(axis=0))
 
 
-def _each(kind: str, options: Section) -> bool:
+def _each(kind: str, options: FormatterOptions) -> bool:
     return kind == "predictions" and options.log_channelwise
 
 

@@ -164,7 +164,7 @@ def write_job(job: Job, folder: RunFolder) -> Path:
     document = {
         **job.config,
         "loaders": job.loaders.model_dump(mode="json"),
-        **({} if job.trainer is None else {"trainer": job.trainer.model_dump(mode="json")}),
+        **({} if job.learning is None else {"trainer": job.learning.trainer.model_dump(mode="json")}),
     }
     with atomic(folder.job_file) as part:
         part.write_text(dump(document), encoding="utf-8")

@@ -27,13 +27,13 @@ from morula.core.errors import ModelError, TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Warned
 from morula.data.loader import PatchLoaders
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
-from morula.dialects.pytorch3dunet.job import Job
-from morula.dialects.pytorch3dunet.keys import Section
+from morula.dialects.pytorch3dunet.job import Job, Learning
 from morula.dialects.pytorch3dunet.losses import Loss
 from morula.dialects.pytorch3dunet.metrics import Metric
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, load_state_dict, model_of
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
+from morula.dialects.pytorch3dunet.sections import TrainerOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import load_state_of, save_checkpoint
@@ -141,7 +141,7 @@ class Prepared:
     """
 
     job: Job
-    trainer: Section
+    trainer: TrainerOptions
     network: Network
     loaders: PatchLoaders
     train_patches: Patches
@@ -171,7 +171,7 @@ class Prepared:
         patches, held = self.train_patches, self.val_patches
         return (
             f"{len(patches)} training patches of {len(patches.volumes)} file(s) and {len(held)} validation patches of "
-            f"{len(held.volumes)}, {self.loaders.batch} per step; {self.job.named['model'].name}, {self.watcher.criterion.name}, "
+            f"{len(held.volumes)}, {self.loaders.batch} per step; {self.job.model.name}, {self.watcher.criterion.name}, "
             f"{self.watcher.metric.name}; {self.options.steps} steps or {self.options.epochs} epochs"
         )
 
@@ -184,16 +184,16 @@ def prepare(job: Job) -> Prepared:
         ModelError: when a checkpoint does not match the network.
         MissingFileError: when a file is missing.
     """
-    trainer, loaders = job.trainer, job.loaders
-    assert trainer is not None
-    assert loaders.train is not None
+    learning, loaders = job.learning, job.loaders
+    assert learning is not None  # the job was read to be trained
+    trainer = learning.trainer
     seed = job.plain.manual_seed or 0
     # the global generator gives the initial weights; forking it leaves the caller's random numbers as they are
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(model_of(job.named["model"]))
-    criterion, metric = Loss(job.named["loss"]), Metric(job.named["eval_metric"])
-    weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(loaders.train.transformer.weight))
+        network = Network(model_of(job.model))
+    criterion, metric = Loss(learning.loss), Metric(learning.metric)
+    weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(learning.train.transformer.weight))
     train = build_patches(loaders, "train", seed=seed, weights=weights)
     held = build_patches(loaders, "val", seed=seed, weights=weights)
     _check_channels(job, train)
@@ -210,14 +210,14 @@ def prepare(job: Job) -> Prepared:
         folder = Path(trainer.resume).expanduser().parent
     elif trainer.pre_trained is not None:
         load_state_dict(network.model, read_checkpoint(trainer.pre_trained))
-    options = _training(job, trainer, seed)
+    options = _training(job, learning, seed)
     steps = math.ceil(len(train) / loaders.batch_size)  # a last smaller batch included
     batches_of = PatchLoaders(train, held, loaders.batch_size, steps, workers, workers, trainer.validate_iters)
     return Prepared(job, trainer, network, batches_of, train, held, watcher, options, folder, state)
 
 
 def _check_channels(job: Job, patches: Patches) -> None:
-    wanted = job.named["model"].in_channels
+    wanted = job.model.in_channels
     if patches.in_channels != wanted:
         raise ModelError(
             "model.in_channels",
@@ -228,13 +228,14 @@ def _check_channels(job: Job, patches: Patches) -> None:
         )
 
 
-def _training(job: Job, trainer: Section, seed: int) -> Training:
+def _training(job: Job, learning: Learning, seed: int) -> Training:
     """Options of the native loop."""
+    trainer = learning.trainer
     several = job.plain.device in (None, "cuda") and torch.cuda.device_count() > 1
     return Training(
         epochs=trainer.max_num_epochs,
         steps=trainer.max_num_iterations,
-        optimiser=optimiser_of(job.named["optimizer"]),
+        optimiser=optimiser_of(learning.optimizer),
         schedule=native_schedule(job.config.get("lr_scheduler")),
         validate_every=f"{trainer.validate_after_iters} steps",
         checkpoint_every=f"{trainer.validate_after_iters} steps",
@@ -271,7 +272,7 @@ def begin(prepared: Prepared) -> bool:
     # the best weights must survive when no later validation is better
     best = prepared.folder / BEST
     if best.is_file() and state is not None:
-        other = Network(model_of(prepared.job.named["model"]))
+        other = Network(model_of(prepared.job.model))
         load_state_dict(other.model, read_checkpoint(best))
         weights = other.state_dict()
     save_checkpoint(place / "best", weights)

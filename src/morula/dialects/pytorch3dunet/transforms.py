@@ -1,4 +1,4 @@
-"""The transforms of pytorch-3dunet under their names in job files, as native augmentations. Needs no torch.
+"""The transforms of pytorch-3dunet that normalise or change raw data, as native augmentations. Needs no torch.
 
 The original gives raw data and labels the same random numbers by seeding one generator per list. Here the random part is drawn once::
 
@@ -9,27 +9,31 @@ The original gives raw data and labels the same random numbers by seeding one ge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from pydantic import Field, PositiveInt
 
-from morula.core.errors import OptionError, UnknownNameError
+from morula.core.errors import OptionError
 from morula.data.augment.affine import Rotate, RotateOptions
-from morula.data.augment.base import AnyAugmentation, AnyIntensity, AugmentationOptions, Intensity, draw
+from morula.data.augment.base import AnyAugmentation, AugmentationOptions, Intensity
+from morula.data.augment.blur import Blur, BlurOptions
 from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
 from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
-from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions
+from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions, PoissonOffset, PoissonOffsetOptions
 from morula.data.augment.orient import Flip, FlipOptions, Rotate90, Rotate90Options
 from morula.data.normalise import MinMax, PatchNormalisation, Percentile, ZScore
-from morula.dialects.pytorch3dunet.keys import Section, table
+from morula.dialects.pytorch3dunet.keys import NotNegative, Pair, Positive, Section, Share, key
 
-Pair: TypeAlias = tuple[float, float]
-Role = Literal["spatial", "crop", "values", "labels"]
+Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
+Axis: TypeAlias = Annotated[int, Field(ge=0, le=2)]
+Order: TypeAlias = Annotated[int, Field(ge=0, le=5)]
 Scale: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """A normalisation of a patch CZYX."""
+
+CHANGED = "Share of the patches that are changed."
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,41 @@ class Transform(Section):
 
     Attributes:
         role: whether it moves voxels, crops, changes values, or makes targets from labels.
-        scaling: the normalisation of a patch, by the statistics of the whole volume where there are some.
-        augmentation: the native augmentation, where it is random.
     """
 
-    role: ClassVar[Role] = "values"
-    scaling: ClassVar[Callable[[Transform, Statistics | None], Scale] | None] = None
-    augmentation: ClassVar[Callable[[Transform], AnyAugmentation] | None] = None
+    dead: ClassVar = {
+        "random_state": "random numbers follow manual_seed.",
+        "blur": "only versions before 1.3 read it.",
+        "sigma": "only ElasticDeformation and GaussianBlur3D have a width.",
+        "axis": "no version since 1.3 reads it.",
+    }
+    role: ClassVar[Literal["spatial", "crop", "values", "labels"]] = "values"
+    name: str = key(..., "Name of the transform.")
 
-    def __reduce__(self) -> tuple[object, ...]:  # classes that a table makes have no module to be imported from
-        return parsed, (self.model_dump(),)
+    def augmentation(self) -> AnyAugmentation | None:
+        """The native augmentation, where the transform is random."""
+        return None
+
+    def interpolation(self) -> int | None:
+        """Order of the splines, where the transform interpolates and states one."""
+        return None
 
 
 # --- normalisation -----------------------------------------------------------------------------------------------------------------------
+
+
+class Identity(Transform):
+    """No change."""
+
+
+class Normalisation(Transform):
+    """Keys of every normalisation."""
+
+    eps: float = key(1e-10, "Added to the difference of the two.")
+
+    def scaling(self, statistics: Statistics | None = None) -> Scale:
+        """The normalisation of a patch, by the statistics of the whole volume where there are some."""
+        raise NotImplementedError
 
 
 def _fixed(offset: float, scale: float) -> Scale:
@@ -69,40 +95,79 @@ def _per_patch(options: ZScore | Percentile | MinMax, eps: float = 1e-10) -> Sca
     return PatchNormalisation((), (), options=options, eps=eps).apply
 
 
-def _together(each: Transform) -> Literal["each", "together"]:
-    return "each" if each.channelwise else "together"
+class Standardize(Normalisation):
+    """Mean 0 and standard deviation 1."""
+
+    eps: float = key(1e-10, "Smallest standard deviation.")
+    mean: float | None = key(None, "Mean to use instead of that of the patch.")
+    std: float | None = key(None, "Standard deviation to use instead of that of the patch.")
+    channelwise: bool = key(False, "Normalise each channel separately.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if (self.mean is None) != (self.std is None):
+            raise OptionError("transform.mean_and_std", "mean and std are used together", remedy="Give both or none.")
+
+    def scaling(self, statistics: Statistics | None = None) -> Scale:
+        """See `Normalisation.scaling`."""
+        if self.mean is not None and self.std is not None:
+            return _fixed(self.mean, max(self.std, self.eps))
+        if statistics is not None:
+            return _fixed(statistics.mean, max(statistics.std, self.eps))
+        return _per_patch(ZScore(channels="each" if self.channelwise else "together"), self.eps)
 
 
-def _standardized(each: Transform, statistics: Statistics | None) -> Scale:
-    if each.mean is not None:
-        return _fixed(each.mean, max(each.std, each.eps))
-    if statistics is not None:
-        return _fixed(statistics.mean, max(statistics.std, each.eps))
-    return _per_patch(ZScore(channels=_together(each)), each.eps)
+class PercentileNormalizer(Normalisation):
+    """Map two percentiles to 0 and 1."""
+
+    pmin: Percent = key(1.0, "Percentile that becomes 0.")
+    pmax: Percent = key(99.6, "Percentile that becomes 1.")
+    channelwise: bool = key(False, "Normalise each channel separately.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        if self.pmin >= self.pmax:
+            raise OptionError("transform.percentiles", f"pmin must be below pmax, but they are {self.pmin:g} and {self.pmax:g}")
+
+    def scaling(self, statistics: Statistics | None = None) -> Scale:
+        """See `Normalisation.scaling`."""
+        if statistics is None:
+            return _per_patch(Percentile(low=self.pmin, high=self.pmax, channels="each" if self.channelwise else "together"), self.eps)
+        low, high = statistics.percentile(self.pmin), statistics.percentile(self.pmax)
+        return _fixed(low, high - low + self.eps)
 
 
-def _between_percentiles(each: Transform, statistics: Statistics | None) -> Scale:
-    if statistics is None:
-        return _per_patch(Percentile(low=each.pmin, high=each.pmax, channels=_together(each)), each.eps)
-    low, high = statistics.percentile(each.pmin), statistics.percentile(each.pmax)
-    return _fixed(low, high - low + each.eps)
+class Normalize(Normalisation):
+    """Map the lowest value to -1 and the highest to 1."""
+
+    min_value: float | None = key(None, "Lowest value, instead of that of the patch.")
+    max_value: float | None = key(None, "Highest value, instead of that of the patch.")
+    norm01: bool = key(False, "Map to 0 and 1 instead of -1 and 1.")
+
+    def check(self) -> None:
+        """See `Section.check`."""
+        low, high = self.min_value, self.max_value
+        if low is not None and high is not None and low >= high:
+            raise OptionError("transform.limits", f"min_value must be below max_value, but they are {low:g} and {high:g}")
+
+    def scaling(self, statistics: Statistics | None = None) -> Scale:
+        """See `Normalisation.scaling`."""
+
+        def scale(patch: np.ndarray) -> np.ndarray:
+            low = float(patch.min()) if self.min_value is None else self.min_value
+            high = float(patch.max()) if self.max_value is None else self.max_value
+            share = np.clip(_fixed(low, high - low + self.eps)(patch), 0, 1)
+            return share if self.norm01 else 2 * share - 1
+
+        return scale
 
 
-def _between_extremes(each: Transform, statistics: Statistics | None) -> Scale:
-    def scale(patch: np.ndarray) -> np.ndarray:
-        low = float(patch.min()) if each.min_value is None else each.min_value
-        high = float(patch.max()) if each.max_value is None else each.max_value
-        share = np.clip(_fixed(low, high - low + each.eps)(patch), 0, 1)
-        return share if each.norm01 else 2 * share - 1
+class ToTensor(Transform):
+    """Data type of the values, and a channel axis."""
 
-    return scale
-
-
-def _to_tensor(each: Transform, statistics: Statistics | None) -> Scale:
-    return _per_patch(MinMax(channels="together")) if each.normalize else lambda patch: patch
-
-
-# --- random changes ----------------------------------------------------------------------------------------------------------------------
+    expand_dims: bool = key(True, "Add a channel axis where there is none.")
+    dtype: Literal["float32", "float64", "float", "int64", "int32", "long", "int", "uint8"] = key("float32", "Data type of the values.")
+    normalize: bool = key(False, "Scale to 0 ... 1.")
 
 
 class Scaling(Intensity[AugmentationOptions]):
@@ -123,215 +188,159 @@ class Scaling(Intensity[AugmentationOptions]):
         return self.function(image)
 
 
-class Varying(Intensity[AugmentationOptions]):
-    """Changes values by a strength drawn uniformly between two numbers; noise uses a seed that is drawn with it."""
+def scaling_of(each: Transform, statistics: Statistics | None = None) -> Scale | None:
+    """The normalisation of a patch by a transform, `None` where it does not normalise."""
+    if isinstance(each, Normalisation):
+        return each.scaling(statistics)
+    return _per_patch(MinMax(channels="together")) if isinstance(each, ToTensor) and each.normalize else None
 
-    name = "varying"
 
-    def __init__(self, function: Callable[[np.ndarray, float, int], np.ndarray], between: Pair, probability: float) -> None:
-        super().__init__(AugmentationOptions(probability=probability))
-        self.function, self.between = function, between
+# --- random changes of positions ---------------------------------------------------------------------------------------------------------
 
-    def draw(self, rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, int] | None:
-        """See `Augmentation.draw`."""
-        return (float(rng.uniform(*self.between)), int(rng.integers(2**63))) if self.happens(rng) else None
 
-    def apply(self, image: np.ndarray, record: tuple[float, int], spacing: Sequence[float]) -> np.ndarray:
-        """See `Intensity.apply`."""
-        return self.function(image, *record)
+class RandomFlip(Transform):
+    """Flip along axes."""
 
+    role = "spatial"
+    axis_prob: Share = key(0.5, "Probability of each axis to stay as it is.")
 
-def _blurred(patch: np.ndarray, sigma: float, seed: int) -> np.ndarray:
-    # the original calls skimage.filters.gaussian, which repeats the border values
-    return np.stack([gaussian_filter(channel, sigma, mode="nearest") for channel in patch])
+    def augmentation(self) -> Flip:
+        """See `Transform.augmentation`."""
+        return Flip(FlipOptions(probability=1 - self.axis_prob))
 
 
-def _with_poisson(patch: np.ndarray, mean: float, seed: int) -> np.ndarray:
-    # the noise does not depend on the values, unlike that of a camera
-    return patch + np.random.default_rng(seed).poisson(mean, patch.shape).astype(np.float32)
+class RandomRotate90(Transform):
+    """Rotate about z by multiples of 90 degrees."""
 
+    role = "spatial"
 
-def _flip(each: Transform) -> Flip:
-    # axis_prob is the probability that an axis is not flipped
-    return Flip(FlipOptions(probability=1 - each.axis_prob))
+    def augmentation(self) -> Rotate90:
+        """See `Transform.augmentation`."""
+        return Rotate90(Rotate90Options(plane="yx", rectangles=True))
 
 
-def _quarter_turn(each: Transform) -> Rotate90:
-    return Rotate90(Rotate90Options(plane="yx", rectangles=True))
+class RandomRotate(Transform):
+    """Rotate by any angle."""
 
+    role = "spatial"
+    angle_spectrum: Annotated[float, Field(gt=0, le=180)] = key(30.0, "Largest angle in degrees, in both directions.")
+    axes: Annotated[tuple[tuple[Axis, Axis], ...], Field(min_length=1)] = key(((1, 0), (2, 1), (2, 0)), "Planes, one of which is drawn.")
+    mode: str = key("reflect", "Values beyond the volume. They are its mirror image here, whatever is written.")
+    order: Order | None = key(
+        None, "Interpolation: 0 takes the nearest voxel, 1 is linear, 2 to 5 are splines. Left out: nearest for labels, linear for others."
+    )
 
-def _rotation(each: Transform) -> Rotate:
-    about = tuple("zyx"[3 - a - b] for a, b in each.axes)  # the axis that is not in the plane
-    return Rotate(RotateOptions.model_validate({"probability": 1.0, "degrees": each.angle_spectrum, "about": about}))
+    def check(self) -> None:
+        """See `Section.check`."""
+        if any(a == b for a, b in self.axes):
+            rule = "a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1]"
+            raise OptionError("transform.axes", rule, key="axes")
 
+    def augmentation(self) -> Rotate:
+        """See `Transform.augmentation`."""
+        about = tuple("zyx"[3 - a - b] for a, b in self.axes)  # the axis that is not in the plane
+        return Rotate(RotateOptions.model_validate({"probability": 1.0, "degrees": self.angle_spectrum, "about": about}))
 
-def _elastic(each: Transform) -> ElasticNoise:
-    axes = "zyx" if each.apply_3d else "yx"
-    return ElasticNoise(ElasticNoiseOptions(alpha=each.alpha, sigma=each.sigma, axes=axes, probability=each.execution_probability))
+    def interpolation(self) -> int | None:
+        """See `Transform.interpolation`."""
+        return self.order
 
 
-def _contrast(each: Transform) -> Contrast:
-    low, high = each.alpha
-    # the original assumes values that were normalised to -1 ... 1
-    return Contrast(ContrastOptions(low=low, high=high, about=each.mean, clip=(-1, 1), probability=each.execution_probability))
+class ElasticDeformation(Transform):
+    """Smooth random deformation."""
 
+    role = "spatial"
+    execution_probability: Share = key(0.1, CHANGED)
+    spline_order: Order = key(..., "Interpolation: 0 takes the nearest voxel (for labels), 1 is linear, 2 to 5 are splines.")
+    alpha: NotNegative = key(2000.0, "Factor of the smoothed noise that is the displacement.")
+    sigma: Positive = key(50.0, "Standard deviation of the Gaussian that smooths it, in voxels.")
+    apply_3d: bool = key(True, "Whether voxels move along z too.")
 
-def _gamma(each: Transform) -> Gamma:
-    low, high = each.gamma
-    # powers are defined for values from 0 on
-    return Gamma(GammaOptions(low=low, high=high, unit_range=True, probability=each.execution_probability))
+    def augmentation(self) -> ElasticNoise:
+        """See `Transform.augmentation`."""
+        axes: Literal["zyx", "yx"] = "zyx" if self.apply_3d else "yx"
+        return ElasticNoise(ElasticNoiseOptions(alpha=self.alpha, sigma=self.sigma, axes=axes, probability=self.execution_probability))
 
+    def interpolation(self) -> int | None:
+        """See `Transform.interpolation`."""
+        return self.spline_order
 
-def _gaussian_noise(each: Transform) -> GaussianNoise:
-    low, high = each.scale
-    return GaussianNoise(GaussianNoiseOptions(least=low, sigma=high, probability=each.execution_probability))
 
+class CropToFixed(Transform):
+    """Crop each plane to a fixed size; smaller planes are extended by their mirror image."""
 
-def _blur(each: Transform) -> Varying:
-    return Varying(_blurred, each.sigma, each.execution_probability)
+    role = "crop"
+    size: tuple[PositiveInt, PositiveInt] = key((256, 256), "Edges (y, x) in voxels.")
+    centered: bool = key(False, "Crop the middle instead of a random part.")
 
 
-def _poisson_noise(each: Transform) -> Varying:
-    return Varying(_with_poisson, each.lam, each.execution_probability)
+# --- random changes of intensities -------------------------------------------------------------------------------------------------------
 
 
-# --- rules -------------------------------------------------------------------------------------------------------------------------------
+class RandomIntensity(Transform):
+    """Keys of every random change of intensities."""
 
+    execution_probability: Share = key(0.1, CHANGED)
 
-def _mean_with_std(each: Section) -> None:
-    if (each.mean is None) != (each.std is None):
-        raise OptionError("transform.mean_and_std", "mean and std are used together", remedy="Give both or none.")
 
+class RandomContrast(RandomIntensity):
+    """Scale values about a fixed one, and clip to -1 ... 1."""
 
-def _percentiles_ordered(each: Section) -> None:
-    if each.pmin >= each.pmax:
-        raise OptionError("transform.percentiles", f"pmin must be below pmax, but they are {each.pmin:g} and {each.pmax:g}")
+    alpha: Pair = key((0.5, 1.5), "Smallest and largest factor.")
+    mean: float = key(0.0, "Value that stays as it is.")
 
+    def augmentation(self) -> Contrast:
+        """See `Transform.augmentation`."""
+        low, high = self.alpha
+        # the original assumes values that were normalised to -1 ... 1
+        return Contrast(ContrastOptions(low=low, high=high, about=self.mean, clip=(-1, 1), probability=self.execution_probability))
 
-def _limits_ordered(each: Section) -> None:
-    low, high = each.min_value, each.max_value
-    if low is not None and high is not None and low >= high:
-        raise OptionError("transform.limits", f"min_value must be below max_value, but they are {low:g} and {high:g}")
 
+class RandomGammaCorrection(RandomIntensity):
+    """Scale to 0 ... 1 and raise to a power."""
 
-def _planes(each: Section) -> None:
-    if any(a == b for a, b in each.axes):
-        rule = "a plane has two different axes (0 is z, 1 is y, 2 is x), for example [2, 1]"
-        raise OptionError("transform.axes", rule, key="axes")
+    gamma: Pair = key((0.5, 1.5), "Smallest and largest exponent.")
 
+    def augmentation(self) -> Gamma:
+        """See `Transform.augmentation`."""
+        low, high = self.gamma
+        # powers are defined for values from 0 on
+        return Gamma(GammaOptions(low=low, high=high, unit_range=True, probability=self.execution_probability))
 
-def _offsets_in_pairs(each: Section) -> None:
-    if each.z_offsets is not None and len(each.z_offsets) != len(each.offsets):
-        rule = f"there must be as many offsets as z_offsets, not {len(each.offsets)} and {len(each.z_offsets)}"
-        raise OptionError("transform.offsets", rule)
-    if len(set(each.offsets)) != len(each.offsets):
-        raise OptionError("transform.offsets", "offsets must be different from each other")
-
-
-def _recoverable(each: Section) -> None:
-    if each.ignore_label is not None and not each.append_original:
-        rule = "ignore_label needs append_original: true; otherwise ignored voxels look like background"
-        raise OptionError("transform.relabel", rule)
-
-
-TRANSFORMS = table(
-    "transform",
-    {
-        "Standardize": {"scaling": _standardized, "rules": (_mean_with_std,)},
-        "PercentileNormalizer": {"scaling": _between_percentiles, "rules": (_percentiles_ordered,)},
-        "Normalize": {"scaling": _between_extremes, "rules": (_limits_ordered,)},
-        "ToTensor": {"scaling": _to_tensor},
-        "RandomFlip": {"augmentation": _flip},
-        "RandomRotate90": {"augmentation": _quarter_turn},
-        "RandomRotate": {"augmentation": _rotation, "rules": (_planes,)},
-        "ElasticDeformation": {"augmentation": _elastic},
-        "RandomContrast": {"augmentation": _contrast},
-        "RandomGammaCorrection": {"augmentation": _gamma},
-        "GaussianBlur3D": {"augmentation": _blur},
-        "AdditiveGaussianNoise": {"augmentation": _gaussian_noise},
-        "AdditivePoissonNoise": {"augmentation": _poisson_noise},
-        "LabelToAffinities": {"rules": (_offsets_in_pairs,)},
-        "Relabel": {"rules": (_recoverable,)},
-    },
-    base=Transform,
-)
-
-
-# --- lists -------------------------------------------------------------------------------------------------------------------------------
-
-
-class Lists(NamedTuple):
-    """The transforms of a phase."""
-
-    raw: tuple[Transform, ...] = ()
-    label: tuple[Transform, ...] = ()
-    weight: tuple[Transform, ...] = ()
-
-
-def differences(lists: Lists) -> list[str]:
-    """Lists of labels or weights whose spatial transforms differ from those of the raw data, which are applied to all of them."""
-    raw = _moves(lists.raw)
-    return [
-        f"the list {name} moves patches by {_named(_moves(transforms))}, but the list raw by {_named(raw)}; the latter is applied to both. "
-        "Write the same in both."
-        for name, transforms in (("label", lists.label), ("weight", lists.weight))
-        if transforms and _moves(transforms) != raw
-    ]
-
-
-def _moves(transforms: Sequence[Transform]) -> list[dict[str, object]]:
-    # raw data and labels rightly differ in their interpolation
-    interpolation = {"order", "spline_order", "mode"}
-    return [transform.model_dump(exclude=interpolation) for transform in transforms if transform.role in ("spatial", "crop")]
-
-
-def _named(moves: Sequence[Mapping[str, object]]) -> str:
-    texts = [f"{move['name']} { ({key: value for key, value in move.items() if key != 'name'}) }".removesuffix(" {}") for move in moves]
-    return ", ".join(texts) or "nothing"
-
-
-def spline_order(transforms: Sequence[Transform], default: int) -> int:
-    """Order of the interpolation: the highest in the list, because all moves are composed and interpolated once.
-
-    Examples:
-        >>> turn, bend = parse([{"name": "RandomRotate"}, {"name": "ElasticDeformation", "spline_order": 3}])
-        >>> spline_order([turn, bend], 1), spline_order([turn], 1), spline_order([turn], 0)
-        (3, 1, 0)
-    """
-    # RandomRotate and ElasticDeformation name their order differently
-    orders = [getattr(transform, "order", getattr(transform, "spline_order", None)) for transform in transforms]
-    return max((order for order in orders if order is not None), default=default)
-
-
-def parsed(entry: Mapping[str, object]) -> Transform:
-    """The transform of an entry of a list; keys that nothing reads are left out."""
-    kind = TRANSFORMS[str(entry["name"])]
-    found = kind.model_validate({key: value for key, value in entry.items() if key in kind.model_fields})
-    assert isinstance(found, Transform)
-    return found
-
-
-def parse(entries: Sequence[Mapping[str, object]]) -> tuple[Transform, ...]:
-    """The transforms of a list.
-
-    Raises:
-        UnknownNameError: for a name that does not exist.
-
-    Examples:
-        >>> parse([{"name": "RandomFlip"}])[0].axis_prob
-        0.5
-    """
-    for entry in entries:
-        name = entry.get("name")
-        if name not in TRANSFORMS:
-            rule = f"must be one of {', '.join(TRANSFORMS)}"
-            raise UnknownNameError("transform.unknown", rule, key="name", value=name, remedy=TRANSFORMS.nearest(name))
-    return tuple(parsed(entry) for entry in entries)
-
-
-def parse_lists(transformer: Section) -> Lists:
-    """The transforms of a phase, which were checked with the job."""
-    return Lists(*(tuple(parsed(each) for each in entries) for entries in (transformer.raw, transformer.label, transformer.weight)))
+
+class GaussianBlur3D(RandomIntensity):
+    """Gaussian blur."""
+
+    execution_probability: Share = key(0.5, CHANGED)
+    sigma: Pair = key((0.1, 2.0), "Smallest and largest standard deviation, in voxels.")
+
+    def augmentation(self) -> Blur:
+        """See `Transform.augmentation`."""
+        least, most = self.sigma
+        # the original calls skimage.filters.gaussian, which repeats the border values
+        return Blur(BlurOptions(least=least, sigma=most, border="nearest", probability=self.execution_probability))
+
+
+class AdditiveGaussianNoise(RandomIntensity):
+    """Add normally distributed noise."""
+
+    scale: Pair = key((0.0, 1.0), "Smallest and largest standard deviation.")
+
+    def augmentation(self) -> GaussianNoise:
+        """See `Transform.augmentation`."""
+        least, most = self.scale
+        return GaussianNoise(GaussianNoiseOptions(least=least, sigma=most, probability=self.execution_probability))
+
+
+class AdditivePoissonNoise(RandomIntensity):
+    """Add Poisson distributed noise."""
+
+    lam: Pair = key((0.0, 1.0), "Smallest and largest mean.")
+
+    def augmentation(self) -> PoissonOffset:
+        """See `Transform.augmentation`."""
+        least, most = self.lam
+        return PoissonOffset(PoissonOffsetOptions(least=least, mean=most, probability=self.execution_probability))
 
 
 def augmentations(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyAugmentation]:
@@ -343,37 +352,7 @@ def augmentations(transforms: Sequence[Transform], statistics: Statistics | None
     """
     found: list[AnyAugmentation] = []
     for each in transforms:
-        if each.scaling is not None:
-            found.append(Scaling(each.scaling(statistics)))
-        elif each.augmentation is not None:
-            found.append(each.augmentation())
+        scale, random = scaling_of(each, statistics), each.augmentation()
+        found += [] if scale is None else [Scaling(scale)]
+        found += [] if random is None else [random]
     return found
-
-
-def values(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyIntensity]:
-    """Those of `augmentations` that change values."""
-    return [each for each in augmentations(transforms, statistics) if isinstance(each, Intensity)]
-
-
-def transform_raw(transforms: Sequence[Mapping[str, object]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Apply the transforms of a list ``transformer.raw`` that change values; `build_dataset` applies those that move voxels too.
-
-    Args:
-        transforms: entries of the list, as in a job file.
-        raw: patch (Z, Y, X) or (C, Z, Y, X).
-        seed: for the random transforms.
-
-    Returns:
-        The patch as float32 of the same shape.
-
-    Raises:
-        UnknownNameError: for a transform that does not exist.
-
-    Examples:
-        >>> transform_raw([{"name": "Normalize", "norm01": True}], np.array([[[2, 4, 6]]])).tolist()
-        [[[0.0, 0.5, 1.0]]]
-    """
-    volume = (raw if raw.ndim == 4 else raw[None]).astype(np.float32)
-    changes = draw(values(parse(transforms)), np.random.default_rng(seed), volume.shape[1:], (1.0, 1.0, 1.0))
-    changed = changes.apply_intensity(volume, (1.0, 1.0, 1.0)).astype(np.float32, copy=False)
-    return changed if raw.ndim == 4 else changed[0]

@@ -14,8 +14,8 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, MissingFileError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.location import natural_key, split_location, stem_of, suffix_of
-from morula.dialects.pytorch3dunet.keys import Names, Section
-from morula.dialects.pytorch3dunet.sections import FileOptions
+from morula.dialects.pytorch3dunet.keys import Names
+from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, PhaseName, PhaseOptions
 from morula.io.formats.hdf5 import Hdf5
 from morula.io.lazy import LazyArray, Opened, View
 from morula.io.pairs import list_images, pair_images
@@ -28,7 +28,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "weight": ("weight", "weights"),
 }
 Part = Literal["raw", "label", "weight"]
-Place: TypeAlias = str | Section
+Place: TypeAlias = str | FileOptions
 """One image: its file, or the section that names its files."""
 
 
@@ -143,7 +143,7 @@ def _opened(path: str | Path, internal: str | None) -> tuple[Czyx, tuple[float, 
     return Czyx(image), (1.0,) * (3 - len(spacing)) + tuple(spacing)
 
 
-def find_files(phase: Section, loaders: Section) -> list[Place]:
+def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[Place]:
     """The files of a phase: those that are named, and those in folders that are named, in natural order.
 
     Of a folder these are the HDF5 files; if there are none, its other images; if there are none either, the images of its subfolder
@@ -165,7 +165,7 @@ def find_files(phase: Section, loaders: Section) -> list[Place]:
     return found
 
 
-def _names(part: Part, loaders: Section) -> list[str]:
+def _names(part: Part, loaders: LoadersOptions) -> list[str]:
     given: Names | None = getattr(loaders, f"{part}_internal_path")
     return list(dict.fromkeys([*_listed(given), *_OTHERS[part]]))
 
@@ -174,14 +174,14 @@ def _listed(names: Names | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else names
 
 
-def open_volumes(loaders: Section, name: Literal["train", "val", "test"], *, weights: bool = False) -> list[Volume]:
+def open_volumes(loaders: LoadersOptions, name: PhaseName, *, weights: bool = False) -> list[Volume]:
     """The volumes of a phase, opened but not read; with labels except for ``test``.
 
     Raises:
         DataError: when a data set is missing, or shapes differ.
         MissingFileError: when a file is missing.
     """
-    phase: Section | None = getattr(loaders, name)
+    phase = loaders.phase(name)
     if phase is None:
         raise DataError("loaders.phase_missing", f"loaders.{name} is missing", remedy="Name its file_paths.")
     if loaders.dataset == "DSB2018Dataset":
@@ -189,9 +189,7 @@ def open_volumes(loaders: Section, name: Literal["train", "val", "test"], *, wei
     return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
 
 
-def try_volumes(
-    loaders: Section, name: Literal["train", "val", "test"], keep: Callable[[list[Place]], list[Place]] = list
-) -> Iterator[Volume | Problem]:
+def try_volumes(loaders: LoadersOptions, name: PhaseName, keep: Callable[[list[Place]], list[Place]] = list) -> Iterator[Volume | Problem]:
     """The volumes of a phase, as in `open_volumes`, and a problem in place of each that cannot be opened.
 
     Args:
@@ -205,7 +203,8 @@ def try_volumes(
         if loaders.dataset == "DSB2018Dataset":
             yield from open_volumes(loaders, name)
             return
-        places = keep(find_files(getattr(loaders, name), loaders))
+        phase = loaders.phase(name)
+        places = [] if phase is None else keep(find_files(phase, loaders))
     except MorulaError as error:
         yield Problem.of(error, key)
         return
@@ -223,7 +222,7 @@ def channel_problems(volume: Volume, wanted: object, key: str) -> Iterator[Probl
         yield Problem(key, rule, code="image.channels", value=str(volume.path), remedy="Correct one of the two.")
 
 
-def open_volume(place: Place, loaders: Section, *, labels: bool = False, weights: bool = False) -> Volume:
+def open_volume(place: Place, loaders: LoadersOptions, *, labels: bool = False, weights: bool = False) -> Volume:
     """One volume of a job; see `open_volumes`."""
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
     raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
@@ -270,7 +269,7 @@ def _images_and_masks(place: Place, *, labels: bool) -> list[Volume]:
     ]
 
 
-def _where(place: Place, path: Path, part: Part, name: str, loaders: Section) -> tuple[Path, str | None]:
+def _where(place: Place, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:
     """File and data set of one part of a volume."""
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
@@ -290,7 +289,7 @@ def _where(place: Place, path: Path, part: Part, name: str, loaders: Section) ->
     return _beside(path, part, loaders), None
 
 
-def _beside(path: Path, part: Part, loaders: Section) -> Path:
+def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
     """The file of the labels or weights of a raw file: of the same name in a sibling folder, or with ``label`` for ``raw`` in its name.
 
     Raises:
