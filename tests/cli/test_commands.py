@@ -57,13 +57,15 @@ def test_help_lists_every_command() -> None:
         "measure",
         "report",
         "info",
+        "models",
         "doctor",
     ):
         assert command in result.output
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "tune", "measure", "report", "info", "doctor"]
+    "command",
+    ["demo", "new", "check", "run", "train", "predict", "segment", "evaluate", "tune", "measure", "report", "info", "models", "doctor"],
 )
 def test_every_command_has_help(command: str) -> None:
     assert typed(command, "--help").exit_code == 0
@@ -188,7 +190,7 @@ def test_doctor() -> None:
 def test_new_writes_a_valid_job(folder: Path) -> None:
     job = folder / "new.yaml"
     data = folder / "data"
-    result = typed("new", job, "--raw", data / "train/images", "--labels", data / "train/labels", "--yes")
+    result = typed("new", job, "--raw", data / "train/images", "--labels", data / "train/labels", "--yes", "--trial", 0)
     assert result.exit_code == 0, result.output
     assert "one real step" in result.output
     text = job.read_text()
@@ -202,7 +204,7 @@ def test_new_asks(folder: Path) -> None:
     job = folder / "asked.yaml"
     data = folder / "data"
     answers = f"instances\n{data / 'train/images'}\n{data / 'train/labels'}\n{data / 'test/images'}\n\n\n"
-    result = typed("new", job, text=answers)
+    result = typed("new", job, "--trial", 0, text=answers)
     assert result.exit_code == 0, result.output
     assert "data/test/images" in job.read_text()
 
@@ -219,7 +221,7 @@ def test_new_plans_pretraining(folder: Path, tmp_path: Path) -> None:
     for number in range(8):
         (many / f"{number}.tif").symlink_to(data / "train/images" / names[number % 4])
     job = tmp_path / "two.yaml"
-    given = ("--raw", few / "images", "--labels", few / "labels", "--yes")
+    given = ("--raw", few / "images", "--labels", few / "labels", "--yes", "--trial", 0)
     result = typed("new", job, *given, "--unlabelled", many)
     assert result.exit_code == 0, result.output
     assert "pretraining on 8 images without labels comes first" in result.output

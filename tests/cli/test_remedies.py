@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "morula"
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 OF_ONE_COMMAND = {
     "cli/new.py": ["new"],
+    "workflows/choose_model.py": ["segment"],
     "jobs/load.py": ["run", "train", "check"],
     "dialects/verbs.py": ["run", "train", "check"],
     "dialects/biapy/experiment.py": ["run"],

@@ -85,6 +85,10 @@ def new(  # each parameter is an option of the command line
     ] = None,
     unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None,
     memory: Memory = None,
+    trial: Annotated[
+        float, typer.Option(help="Seconds of training for each of the best plans, judged on the validation images; 0 for no trial.")
+    ] = 60.0,
+    minutes: Annotated[float | None, typer.Option(help="Duration of the training on this computer that is planned for.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; use the options and planned values.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
 ) -> None:
@@ -93,7 +97,7 @@ def new(  # each parameter is an option of the command line
         # options that were given are not asked for
         stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
         answers = cli.new.answers_for(**stated, unlabelled=unlabelled, ask=not yes)
-        cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite))
+        cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite, trial=trial, minutes=minutes))
 
 
 @app.command(cls=Command)

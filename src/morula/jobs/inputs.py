@@ -12,13 +12,14 @@ from morula.core.remedy import OTHER_FOLDER, Remedy
 from morula.jobs.bundled import place_of
 from morula.jobs.job import Job, Source
 from morula.jobs.run_folder import RunFolder
+from morula.nn.options import AUTO
 
 
 def inputs_of(job: Job) -> Iterator[str]:
     """Images, labels, classes and masks of a job, and the weights that it starts from."""
     yield from images_of(job)
-    if job.network.from_ is not None:
-        yield str(place_of(job.network.from_))
+    if job.network.from_ not in (None, AUTO):
+        yield str(place_of(str(job.network.from_)))
 
 
 def images_of(job: Job) -> Iterator[str]:

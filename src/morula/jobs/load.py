@@ -18,6 +18,7 @@ from morula.jobs.bundled import is_name
 from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
 from morula.jobs.job import Job, Source
 from morula.jobs.yaml_lines import Document, Place, parse_documents, read_documents
+from morula.nn.options import AUTO
 
 _MOST_DOTS = 20
 """Dots in the key of an override; no key of a job has as many."""
@@ -190,7 +191,7 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
     sources = {name: absolute(getattr(job.images, name)) for name in ("train", "validate_", "test")}
     update: dict[str, Options] = {"images": job.images.model_copy(update=sources)}
     start = job.network.from_
-    if start is not None and ((folder / start).exists() or not is_name(start)):  # a name of a bundled model is no path
+    if start not in (None, AUTO) and ((folder / start).exists() or not is_name(start)):  # a name of a bundled model is no path
         update["network"] = job.network.model_copy(update={"from_": str(folder / start)})
     update["method"] = job.method.relative_to(folder)
     return job.model_copy(update=update)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.variants import VariantOptions
@@ -20,16 +20,27 @@ Block: TypeAlias = Literal["double", "residual", "residual_se"]
 Resizing: TypeAlias = Literal["nearest", "linear", "area", "transpose", "stretch"]
 
 
+AUTO = "auto"
+"""The start of a network that is chosen by a trial."""
+
+
+def _none(value: object) -> object:
+    """The word for random weights."""
+    return None if value == "none" else value
+
+
 class NetworkOptions(VariantOptions):
     """Options of every network."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    from_: str | None = Field(
+    from_: Annotated[str | None, BeforeValidator(_none, json_schema_input_type=str | None)] = Field(
         default=None,
         alias="from",
-        description="Weights to start from: a run folder, `stage 1` of the same job file, or a checkpoint of BiaPy or (`wnet`) CellSeg3D. "
-        "If features are left out, the network has those of the weights.",
+        description="Weights to start from: a bundled model by its name (`morula models`), a run folder, `stage 1` of the same job file, "
+        "or a checkpoint of BiaPy or (`wnet`) CellSeg3D. `auto`: the bundled model that fits, if it is better on the validation images "
+        "after 40 steps than random weights; `none`, or left out: random weights. If features are left out, the network has those of the "
+        "weights.",
     )
 
     planned_preset: ClassVar[str | None] = None

@@ -17,8 +17,8 @@ from morula.training.devices import open_fabric
 from morula.training.options import Training
 from morula.training.state import memory_format_of
 from morula.training.step import Learner, Loss
+from morula.workflows.build import build_with_seed
 from morula.workflows.prepare import Prepared
-from morula.workflows.train import build_with_seed
 
 
 @dataclass(frozen=True)

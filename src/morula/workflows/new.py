@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,11 +17,12 @@ from morula.io.pairs import list_images
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import dump
 from morula.methods.planning import Document
+from morula.workflows.build import build_with_seed
 from morula.workflows.compare import Representation, Truths
 from morula.workflows.dry_run import Proof, prove
 from morula.workflows.prepare import Prepared, open_images, prepare
 from morula.workflows.recommend import Recommended, recommend
-from morula.workflows.train import build_with_seed
+from morula.workflows.trial import Trial, fitting_models, tried
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class Answers:
     """Images without labels to learn from first."""
 
 
+SETS = 2
+"""Channel sets that are tried."""
+TRAINING_SHARE = 0.8
+"""Share of a stated time that the training steps get; validation, tuning and prediction take the rest."""
+FEWEST_STEPS = 300
+"""Steps below which the batch and the patch are made smaller."""
+SMALLEST_BATCH = 2
+SMALLEST_PATCH = {2: 128, 3: 32}
+"""Edge in voxels below which patches are not made smaller."""
 MANY = 4
 """Pretraining is proposed from this many images without labels per image with labels."""
 
@@ -52,7 +63,15 @@ class Written:
     notes: tuple[str, ...]
 
 
-def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwrite: bool = False) -> Written:
+def new(
+    path: str | Path,
+    answers: Answers,
+    *,
+    memory: str | None = None,
+    overwrite: bool = False,
+    trial: float = 0.0,
+    minutes: float | None = None,
+) -> Written:
     """Plan a job for images, test it by one real training step within the memory limit, and write it.
 
     Args:
@@ -60,6 +79,9 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
         answers: what only the user knows.
         memory: memory limit for training, for example ``"8GB"``; by default most of the free memory.
         overwrite: replace the file.
+        trial: seconds of training for each of the best channel sets, and for the bundled model that fits; the validation images decide.
+            With 0 the channels that lose least of the labels are planned, and random weights.
+        minutes: planned duration of the training on this computer; epochs, batch and patch are planned for it.
 
     Raises:
         FileWriteError: when the file exists already.
@@ -75,15 +97,22 @@ def new(path: str | Path, answers: Answers, *, memory: str | None = None, overwr
     summary = describe([each.raw for each in train], objects)
     notes: list[str] = []
     chosen = recommend(Truths(tuple(objects), train[0].unlabelled)) if objects and summary.objects and summary.objects.count else None
+    trials: list[Trial] = []
     if chosen is not None:
-        document |= {"method": method_of(chosen)} | objects_of(chosen)
+        document |= {"method": method_of(chosen.representation)} | objects_of(chosen.representation)
+        if trial > 0 and answers.unlabelled is None:
+            document, trials = tried_out(document, chosen, path.resolve().parent, trial)
     prepared, proof = proven(absolute(document, path.resolve().parent), memory, notes)
     document["sampling"] = {"patch": list(prepared.job.sampling.patch_shape), "batch": prepared.job.sampling.batch_size}
+    if minutes is not None:
+        prepared, proof, document = within(minutes, prepared, proof, document, path.resolve().parent)
+    if answers.task == "instances":
+        document["objects"] = {**document.get("objects", {}), "tune": True}
     first = pretraining(answers, document, path.resolve().parent, notes)
     if first:
         document["network"] = {"from": "stage 1"}
     with atomic(path) as part:
-        part.write_text(text_of(document, summary, prepared, proof, chosen, first), encoding="utf-8")
+        part.write_text(text_of(document, summary, prepared, proof, chosen, first, trials), encoding="utf-8")
     return Written(path, summary, prepared, proof, tuple(notes))
 
 
@@ -125,17 +154,58 @@ def pretraining(answers: Answers, document: Document, folder: Path, notes: list[
     return stage
 
 
-def method_of(chosen: Recommended) -> Document:
-    """The method with the recommended channels."""
-    channels = chosen.representation.channels
+def tried_out(document: Document, chosen: Recommended, folder: Path, seconds: float) -> tuple[Document, list[Trial]]:
+    """The document with the channels and the start that are best on the validation images after a short training, and all trials."""
+    options: list[tuple[str, Document]] = []
+    job = load_job(absolute(document, folder))
+    facts = prepare(job).facts
+    for model in fitting_models(facts.ndim, facts.in_channels):
+        channels = {"method": {"kind": "channels", "channels": ["F", "C", "Db"]}, "network": {"from": model.name}}
+        options.append((f"{model.name} (F+C+Db)", {**document, "objects": {}, **channels}))
+    for representation in chosen.best(SETS):
+        options.append((str(representation), {**document, "objects": {}, "method": method_of(representation)} | objects_of(representation)))
+    trials = [tried(name, load_job(absolute(each, folder)), seconds=seconds) for name, each in options]
+    # losses of different channels cannot be compared; where F1 is equal, the first counts: the bundled model, then the least loss of labels
+    best = max(range(len(trials)), key=lambda number: (round(trials[number].f1, 3), -number))
+    return options[best][1], trials
+
+
+def within(minutes: float, prepared: Prepared, proof: Proof, document: Document, folder: Path) -> tuple[Prepared, Proof, Document]:
+    """The plan whose training takes this time here: fewer epochs, and where that leaves few steps a smaller batch, then smaller patches."""
+    seconds = TRAINING_SHARE * 60 * minutes
+    while seconds / proof.seconds_per_step < FEWEST_STEPS:
+        sampling = prepared.job.sampling
+        patch, batch = list(sampling.patch_shape), sampling.batch_size
+        if batch > SMALLEST_BATCH:
+            batch = max(SMALLEST_BATCH, batch // 2)
+        elif max(patch) > SMALLEST_PATCH[len(patch)]:
+            patch = [max(min(n, SMALLEST_PATCH[len(patch)]), n // 2) for n in patch]
+        else:
+            break
+        document = {**document, "sampling": {"patch": patch, "batch": batch}}
+        prepared = prepare(load_job(absolute(document, folder)))
+        proof = prove(prepared)
+    steps = max(1, int(seconds / proof.seconds_per_step))
+    batch = prepared.job.sampling.batch_size
+    epochs = max(1, min(prepared.job.training.epochs, steps * batch // len(prepared.train)))
+    document["sampling"]["patches_per_epoch"] = max(batch, min(len(prepared.train), steps * batch // epochs))
+    document["training"] = {"epochs": epochs}
+    prepared = prepare(load_job(absolute(document, folder)))
+    per_epoch = max(1, len(prepared.train) // batch)
+    return prepared, replace(proof, steps=epochs * per_epoch), document
+
+
+def method_of(representation: Representation) -> Document:
+    """The method with these channels."""
+    channels = representation.channels
     named = {code: {key: _listed(value) for key, value in options.items()} for code, options in channels.items()}
     return {"kind": "channels", "channels": named if any(named.values()) else list(named)}
 
 
-def objects_of(chosen: Recommended) -> Document:
+def objects_of(representation: Representation) -> Document:
     """The decoder, unless it is the default one of the channels."""
-    usual = str(Representation.made(chosen.representation.channels)) == str(chosen.representation)
-    return {} if usual else {"objects": {"decoder": chosen.representation.decoder}}
+    usual = str(Representation.made(representation.channels)) == str(representation)
+    return {} if usual else {"objects": {"decoder": representation.decoder}}
 
 
 def _listed(value: object) -> object:
@@ -188,6 +258,7 @@ def text_of(
     proof: Proof,
     chosen: Recommended | None = None,
     first: Document | None = None,
+    trials: Sequence[Trial] = (),
 ) -> str:
     """The job file with comments; two documents if there is a first stage."""
     halo = "x".join(map(str, _halo(prepared)))
@@ -202,11 +273,12 @@ def text_of(
     ]
     comments = {
         "images": "validate: a share of the training images, kept apart to choose the best epoch",
-        "method": method_words(prepared, chosen),
-        "objects": "the decoder that makes objects of the channels",
+        "method": "; ".join(each.words() for each in trials) if trials else method_words(prepared, chosen),
+        "objects": "the decoder that makes objects of the channels; tune: search its settings on the validation images after training",
         "sampling": "patch: about a cube in physical units; batch: what fits the memory",
-        "network": "the network of stage 1 with its weights; without this line training starts from scratch",
+        "network": f"the network of {'stage 1' if first else 'a bundled model'} with its weights; without it training starts from scratch",
     }
+    document = {key: value for key, value in document.items() if key != "training" and value != {}}
     epochs = prepared.job.training.epochs
     if first:
         lines += ["# Stage 1: the network learns to restore degraded images, without labels. Stage 2, below the line of dashes,"]

@@ -44,6 +44,14 @@ class Recommended:
 
     representation: Representation
     rows: tuple[Row, ...]
+    ndim: int
+
+    def best(self, count: int) -> list[Representation]:
+        """The sets that lose least, the recommended one first."""
+        named = {row.representation: row.f1_90 for row in self.rows}
+        others = [each for each in candidates(self.ndim) if str(each) != str(self.representation)]
+        others.sort(key=lambda each: -round(named.get(str(each), 0.0) / ALIKE))
+        return [self.representation, *others][:count]
 
     def words(self) -> str:
         """The figures of all candidates on one line."""
@@ -63,7 +71,7 @@ def recommend(truths: Truths) -> Recommended:
     best = max(row.f1_90 for row in rows)
     # not the maximum itself: among equally good sets the simpler, more common one
     place = next(place for place, row in enumerate(rows) if row.f1_90 > best - ALIKE)
-    return Recommended(candidates(few.labels[0].ndim_spatial)[place], tuple(rows))
+    return Recommended(candidates(few.labels[0].ndim_spatial)[place], tuple(rows), few.labels[0].ndim_spatial)
 
 
 def sample(labels: Sequence[Image]) -> Iterator[Image]:

@@ -27,6 +27,7 @@ from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
 from morula.models.model import Model
 from morula.training.processes import first_process
+from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_layers, write_layers
 from morula.workflows.log import logged
 from morula.workflows.moved_images import with_moved_images
@@ -34,10 +35,10 @@ from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.run_settings import RunSettings
 from morula.workflows.space import training_bytes
 from morula.workflows.transfer import start_from
+from morula.workflows.trial import settled_start
 from morula.workflows.validation_scorer import ValidationScorer
 
 if TYPE_CHECKING:
-    from morula.data.loader import PatchLoaders
     from morula.jobs.job import Job
     from morula.nn.network import Network
 
@@ -103,6 +104,7 @@ def train_into(
         held.enter_context(folder.new(overwrite=overwrite))
         write_layers(layers, layers_folder(folder), axes=(job.get("images") or {}).get("axes") if isinstance(job, Mapping) else None)
     with located(source):
+        loaded, chosen = settled_start(loaded)
         prepared = prepare(loaded)
     check_space(folder.path, training_bytes(prepared))
     if not resume and layers is None and first_process():
@@ -110,7 +112,7 @@ def train_into(
     several = loaded.training.restarts > 1
     stop = settings.stop
     events = train_restarts(prepared, folder, stop=stop) if several else train_prepared(prepared, folder, resume=resume, stop=stop)
-    yield from logged(below("train", events), folder)
+    yield from logged(below("train", chain(map(Logged, chosen), events)), folder)
 
 
 def untuned(job: Job, stored: Job) -> Job:
@@ -245,31 +247,6 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 
 
-def build_with_seed(prepared: Prepared) -> Network:
-    """The network with initial weights drawn from the seed of the job."""
-    import torch
-
-    from morula.nn.build import build_network
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(prepared.train.seed)
-        return build_network(prepared.job.network, prepared.facts.ndim, prepared.facts.in_channels, prepared.method.heads)
-
-
-def _loaders(prepared: Prepared) -> PatchLoaders:
-    """Batches of the prepared patches."""
-    from morula.data.loader import PatchLoaders
-
-    job = prepared.job
-    return PatchLoaders(
-        prepared.train,
-        prepared.validation,
-        job.sampling.batch_size,
-        job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size),
-        job.training.workers,
-    )
-
-
 def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: bool, stop: Callable[[], bool]) -> Iterator[Event]:
     """The training loop, with the figures, preview titles and advice of the method added to its events."""
     from morula.training.loop import ValidationHooks, fit
@@ -281,7 +258,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     events = fit(
         network,
         method.loss,
-        _loaders(prepared),
+        loaders_of(prepared),
         prepared.job.training.model_copy(update={"seed": prepared.train.seed}),
         folder=folder.path,
         resume=resume,

@@ -16,6 +16,7 @@ from morula.jobs.job import Job
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.nn.build import build_network
 from morula.nn.network import Network
+from morula.nn.options import AUTO
 from morula.nn.transformer import resize_positions
 from morula.nn.transformer_options import TransformerOptions
 from morula.nn.weights import load_weights, read_sidecar
@@ -76,7 +77,7 @@ def with_stored_network(job: Job) -> Job:
     """
     network = job.network
     path = network.from_
-    if path is None:
+    if path is None or path == AUTO:
         return job
     try:
         kind, options = stored_options(Path(path))
@@ -182,6 +183,7 @@ def check_start(job: Job, ndim: int, in_channels: int, heads: Mapping[str, int])
         JobError: with all patterns and weights that do not.
     """
     path, training = job.network.from_, job.training
+    path = None if path == AUTO else path
     if path is None and not training.freeze and not training.rates:
         return
     with torch.device("meta"):  # names and shapes suffice: no memory is allocated
