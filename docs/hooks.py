@@ -166,7 +166,7 @@ def command_pages() -> Iterator[str]:
             is_option = parameter.param_type_name == "option"
             names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
             absent = parameter.default in (None, (), [], False) or callable(parameter.default)
-            default = "" if absent or not isinstance(parameter.default, str | int | float) else f"`{parameter.default}`"
+            default = "" if absent or not isinstance(parameter.default, str | int | float | Path) else f"`{parameter.default}`"
             meaning = " ".join((getattr(parameter, "help", "") or "").split())
             yield f"| {names if is_option else f'`{parameter.name.upper()}`'} | {default} | {meaning} |"
 
@@ -244,16 +244,24 @@ def text_of(node: ast.AST | None, scope: ast.AST, line: int) -> str:
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     if isinstance(node, ast.IfExp):
         return " / ".join(filter(None, (text_of(branch, scope, line) for branch in (node.body, node.orelse))))
+    if isinstance(node, ast.BinOp):  # texts that are joined by +
+        return text_of(node.left, scope, line) + (text_of(node.right, scope, line) or "…")
     if isinstance(node, ast.Name):  # a text that was assigned to a variable before
-        assigned = [
-            each
-            for each in ast.walk(scope)
-            if isinstance(each, ast.Assign)
-            and each.lineno < line
-            and any(isinstance(t, ast.Name) and t.id == node.id for t in each.targets)
-        ]
-        return text_of(max(assigned, key=lambda each: each.lineno).value, scope, line) if assigned else ""
+        return text_of(assigned(node.id, scope, line), scope, line)
     return ""
+
+
+def assigned(name: str, scope: ast.AST, line: int) -> ast.AST | None:
+    """The value that was last assigned to a variable before a line, alone or as one of several (``rule, remedy = ...``)."""
+    found: list[tuple[int, ast.AST]] = []
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and node.lineno < line:
+            for target in node.targets:
+                pairs = [(target, node.value)]
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = list(zip(target.elts, node.value.elts, strict=False))
+                found += [(node.lineno, value) for each, value in pairs if isinstance(each, ast.Name) and each.id == name]
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
 def error_pages() -> Iterator[str]:
@@ -268,7 +276,9 @@ def error_pages() -> Iterator[str]:
             area = code.partition(".")[0]
             yield f"\n## `{area}`\n\n| code | error | rule | remedy |\n|---|---|---|---|"
         cells = [" ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") for text in (found.rule, found.remedy)]
-        yield f"| `{code}` | `{found.kind if found.kind != 'Problem' else 'JobError'}` | {cells[0] or '…'} | {cells[1]} |"
+        kind = "JobError" if found.kind == "Problem" else found.kind
+        rule = cells[0] if cells[0].strip("… ") else "see the message"
+        yield f"| `{code}` | `{kind}` | {rule} | {cells[1]} |"
 
 
 def format_pages() -> Iterator[str]:

@@ -39,7 +39,7 @@ def check_results(folder: RunFolder, outputs: Iterable[Path]) -> None:
 
 
 def remove_stale(folder: RunFolder, written: Collection[Path]) -> Iterator[Event]:
-    """Remove results that the last prediction did not write, such as those of images that the job names no more; warn where they stay."""
+    """Remove results that the last prediction did not write, such as those of images that the job no longer names; warn where they stay."""
     known = recorded(folder.path) or {}
     current, changed = {file.relative_to(folder.path).as_posix() for file in written}, []
     for name in known:
