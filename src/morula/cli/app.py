@@ -12,10 +12,12 @@ from morula import __version__, cli, dialects, report, workflows
 from morula.cli.biapy import biapy
 from morula.cli.command import Command
 from morula.cli.options import (
+    Also,
     AxesOption,
     Channel,
     DataSet,
     Device,
+    ExportKinds,
     JobFile,
     Memory,
     MissingPieces,
@@ -248,6 +250,7 @@ def segment(
     stitch_threshold: Annotated[
         float, typer.Option("--stitch-threshold", help="With --slices z: least overlap (IoU) of an object's parts in neighbouring slices.")
     ] = 0.25,
+    also: Also = [],  # noqa: B006
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     axes: AxesOption = None,
     channel: Channel = None,
@@ -273,6 +276,7 @@ def segment(
             memory=memory,
             reading=reading,
             diameter=diameter,
+            also=also,
         )
         print_events(events, Verbosity.of(quiet, verbose))
 
@@ -368,6 +372,29 @@ def measure(
             kept=kept,
             overwrite=overwrite,
         )
+        print_events(events, Verbosity.NORMAL)
+
+
+@app.command(cls=Command)
+def export(
+    labels: Annotated[Path, typer.Argument(help="Label image, or outlines of another program.", show_default=False)],
+    to: ExportKinds,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for one format, folder for several. [default: beside the labels]")
+    ] = None,
+    intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
+    axes: AxesOption = None,
+    channel: Channel = None,
+    dataset: DataSet = None,
+    scene: Scene = None,
+    voxel_size: VoxelEdges = None,
+    missing: MissingPieces = "error",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Write a label image for other programs: ROIs of ImageJ, GeoJSON of QuPath, COCO, a coloured preview, the table as Parquet."""
+    with reporting_errors():
+        reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
+        events = workflows.export.export(labels, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
 

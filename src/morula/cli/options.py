@@ -31,3 +31,11 @@ VoxelEdges = Annotated[
 MissingPieces = Annotated[
     str, typer.Option("--missing", help="What becomes of planes, strips and chunks that a file lacks: error, or zeros with a warning.")
 ]
+Also = Annotated[
+    list[str],
+    typer.Option("--also", metavar="FORMAT,...", help="Write for other programs, too: rois, geojson, coco, preview, parquet."),
+]
+ExportKinds = Annotated[
+    list[str],
+    typer.Option("--to", metavar="FORMAT,...", help="rois, geojson, coco, preview or parquet; several with commas.", show_default=False),
+]

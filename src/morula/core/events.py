@@ -64,6 +64,10 @@ class Artefact(StrEnum):
     PSEUDO_LABELS = "pseudo_labels"
     COMPARISON = "comparison"
     PICTURE = "picture"
+    OUTLINES = "outlines"
+    COLOURED = "coloured"
+    EXPERIMENT = "experiment"
+    SUMMARY = "summary"
     REPORT = "report"
 
     @property
@@ -78,6 +82,10 @@ class Artefact(StrEnum):
 
 
 _MEANINGS = {
+    Artefact.OUTLINES: "outlines of the objects, for other programs",
+    Artefact.COLOURED: "labels in colours",
+    Artefact.EXPERIMENT: "one row per object of all images",
+    Artefact.SUMMARY: "one row per image",
     Artefact.JOB: "job with all defaults written out",
     Artefact.CHECKPOINT: "state to resume from",
     Artefact.BEST_WEIGHTS: "best weights so far",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -15,6 +15,16 @@ from morula.labels.refine import REFINEMENTS, RefinementOptions
 from morula.measurement.calibration import Calibration
 from morula.measurement.filter import AnyOfAll
 from morula.measurement.measure import check_extra
+
+Export: TypeAlias = Literal["rois", "geojson", "coco", "preview", "parquet"]
+EXPORTS: dict[Export, str] = {
+    "rois": "_rois.zip",
+    "geojson": ".geojson",
+    "coco": "_coco.json",
+    "preview": "_preview.tif",
+    "parquet": ".parquet",
+}
+"""Results for other programs, and the ends of the names of their files."""
 
 
 class Measurement(Options):
@@ -97,5 +107,8 @@ class ObjectOptions(Options):
     colour: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Intersections over union at which evaluation writes an image with found objects green, missed ones red and false ones blue, to
     `associations/`."""
+    export: tuple[Export, ...] = ()
+    """Results for other programs, beside the label images: `rois` (ImageJ), `geojson` (QuPath, with the measurements), `coco` (2D),
+    `preview` (a picture with one colour per object) and `parquet` (the table; extra: parquet)."""
     intermediates: bool = False
     """Write the intermediate results of the decoder (seeds, surface, growth mask) to `objects/intermediates/`."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from morula.workflows import check as check
     from morula.workflows import compare as compare
     from morula.workflows import evaluate as evaluate
+    from morula.workflows import export as export
     from morula.workflows import measure as measure
     from morula.workflows import new as new
     from morula.workflows import predict as predict
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from morula.workflows import tune as tune
 
 # Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
-_MODULES = ["adjust", "check", "compare", "evaluate", "measure", "new", "predict", "replay", "run", "segment", "stages", "train", "tune"]
+_MODULES = [
+    "adjust",
+    "check",
+    "compare",
+    "evaluate",
+    "export",
+    "measure",
+    "new",
+    "predict",
+    "replay",
+    "run",
+    "segment",
+    "stages",
+    "train",
+    "tune",
+]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)

@@ -22,7 +22,7 @@ from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import compare_orientations
 from morula.io.lazy import like, without_time, without_z
 from morula.io.metadata import collected
-from morula.io.read import label_places, read
+from morula.io.read import label_places
 from morula.io.write import check_labels_fit, destination, write
 from morula.measurement.csv_table import write_table
 from morula.measurement.filter import filter_objects
@@ -77,7 +77,7 @@ def measure_file(
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     with collected() as ignored:
-        image = None if intensity is None else without_time(read(intensity, missing=reading.missing))
+        image = None if intensity is None else without_time(reading.open_image_of(intensity))
         # a volume of one plane is 2D
         objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
         raw = None if image is None else like(image, objects)

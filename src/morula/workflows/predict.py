@@ -30,11 +30,13 @@ from morula.labels.objects import DECODED, Objects
 from morula.measurement.csv_table import write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
+from morula.methods.object_options import Export
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
 from morula.report.build import write_report
 from morula.workflows.evaluate import evaluate_into
+from morula.workflows.exports import export_path, write_exports
 from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
@@ -180,8 +182,9 @@ def segment_one(
     objects = fitted.objects(model.decode(prediction, fitted.image, tell=remarks.append))
     yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
     labels, table = model.measured(objects, image)
-    for suffix in ("", "_all", "_statistics"):  # never new labels beside a table of earlier ones, whenever the process ends
-        discard_own(table_path(labels_file, suffix))
+    # never new labels beside tables or outlines of earlier ones, whenever the process ends
+    for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports_of(model, labels_file).values()]:
+        discard_own(file)
     write_labels(labels_file, labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
     if objects.classes is not None:
@@ -196,6 +199,7 @@ def segment_one(
         yield FileWritten(table_path(labels_file, "_statistics"), Artefact.STATISTICS)
     write_table(table_path(labels_file), table)
     yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
+    yield from write_exports(labels, table, image, exports_of(model, labels_file))
     yield from write_more_images(model, objects, labels_file, image)
     yield Logged(f"{source.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
@@ -227,8 +231,14 @@ def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Dest
     images += [class_image_path(labels_file)] if model.method.object_classes is not None else []
     tables = [Destination(table_path(labels_file, suffix), proven=True) for suffix in suffixes]
     more = _intermediates_of(labels_file) if options.intermediates else []
+    more += exports_of(model, labels_file).values()
     labels, *others = (labels_destination(file, overwrite=overwrite) for file in (labels_file, *images))
     return [labels, *tables, *others, *(Destination(file, proven=True) for file in more)]
+
+
+def exports_of(model: Model, labels_file: Path) -> dict[Export, Path]:
+    """The files of the exports that the job asks for."""
+    return {kind: export_path(labels_file, kind) for kind in model.job.objects.export}
 
 
 def labels_destination(file: Path, *, overwrite: bool) -> Destination:

@@ -45,6 +45,10 @@ class Reading:
         size, missing = self.voxel_size, self.missing
         return read(path, axes=self.axes, channel=self.channel, dataset=self.name, voxel_size=size, missing=missing)
 
+    def open_image_of(self, path: str | Path) -> Image:
+        """The image that labels belong to: what is said of the label file does not hold for it, but what is missing is treated alike."""
+        return read(path, missing=self.missing)
+
     def open_labels(self, path: str | Path, shape: tuple[int, ...] | None = None) -> Image:
         """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`."""
         size, missing = self.voxel_size, self.missing

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
 from morula.jobs.bundled import place_of
 from morula.jobs.provenance import checksum, checksums, circumstances
+from morula.methods.object_options import Export
 from morula.models.by_slice import SliceAxes, SliceModel, by_slices
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
 from morula.workflows.choose_model import choose
+from morula.workflows.exports import check_exports, parse_kinds
 from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
@@ -46,7 +48,7 @@ OUTPUT = "segmentation"
 
 @events_of("morula.segment")
 @with_named_os_errors
-def segment(
+def segment(  # noqa: PLR0913 - what to segment, with what, and how
     images: Any,
     *,
     model: str | Path | Model | None = None,
@@ -56,6 +58,7 @@ def segment(
     memory: str | None = None,
     reading: Reading = Reading(),  # noqa: B008 - frozen
     diameter: float | None = None,
+    also: Sequence[str] = (),
 ) -> Iterator[Event]:
     """Segment and measure images with a trained model. No training data is needed.
 
@@ -73,6 +76,8 @@ def segment(
         reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
         diameter: diameter of the objects in voxels, for a model that rescales images to the size of its objects; estimated where it is
             left out.
+        also: results for other programs besides those that the job of the model names: ``rois``, ``geojson``, ``coco``, ``preview`` or
+            ``parquet``, beside the labels (`NAME_rois.zip`, ...).
 
     Yields:
         events.
@@ -87,7 +92,7 @@ def segment(
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
-    settings = Settings(overwrite, device, memory, reading, diameter)
+    settings = Settings(overwrite, device, memory, reading, diameter, parse_kinds(list(also), key="also"))
     yield from below("segment", _segmented(images, model, Path(output).expanduser(), settings), run=str(output))
 
 
@@ -100,6 +105,7 @@ class Settings:
     memory: str | None
     reading: Reading
     diameter: float | None
+    also: tuple[Export, ...] = ()
 
 
 def sliced(model: str | Path | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
@@ -143,9 +149,9 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
     check_outputs([labels_destination(file, overwrite=loose) for file in files], read, overwrite=loose)
     for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
         check_labels_fit(file, image.raw.spatial_shape)
-    trained = model if isinstance(model, Model) else load(model)
+    trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
     for image in opened:
-        trained.as_image(image.raw)
+        check_exports(trained.job.objects.export, trained.as_image(image.raw).ndim_spatial, key="also")
     if settings.diameter is not None:
         check_diameter(trained, settings.diameter)
     decided = {"device": device, "memory": memory, "reading": repr(reading), **_choices(trained, settings)}
@@ -176,6 +182,15 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
             yield Progress(done, len(opened), "image", image.name)
         batch.end()
     yield Finished(time.monotonic() - began)
+
+
+def _with_exports(model: Model, also: Sequence[Export]) -> Model:
+    """The model with these exports besides those of its job."""
+    objects = model.job.objects
+    exports = tuple(dict.fromkeys([*objects.export, *also]))
+    if exports == objects.export:
+        return model
+    return replace(model, job=model.job.model_copy(update={"objects": objects.model_copy(update={"export": exports})}))
 
 
 def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MissingExtraError
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level
-from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content, missing_extra
+from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content
 from morula.io.metadata import ignore_field
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def _opened(path: Path) -> CziReader:
     try:
         from pylibCZIrw.czi import CziReader
     except ImportError:
-        raise missing_extra(path, "pylibCZIrw", "CZI") from None
+        rule, remedy = "is a CZI file, which needs the package pylibCZIrw", "Install it with: pip install 'morula[formats]'"
+        raise MissingExtraError("extra.pylibczirw", rule, file=path, remedy=remedy) from None
     return CziReader(str(path))
 
 

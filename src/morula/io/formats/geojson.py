@@ -117,7 +117,10 @@ def _feature(piece: Piece, shape: tuple[int, ...], measured: Mapping[str, object
     if len(shape) == 3:
         geometry["plane"] = {"c": -1, "z": piece.z, "t": 0}
     properties: dict[str, object] = {"objectType": "detection", "name": name_of(piece, len(shape))}
-    if measured:
-        properties["measurements"] = dict(measured)
+    if "class_name" in measured:
+        properties["classification"] = {"name": measured["class_name"]}
+    numbers = {name: value for name, value in measured.items() if name != "class_name"}
+    if numbers:
+        properties["measurements"] = numbers
     identity = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([properties["name"], geometry]))
     return {"type": "Feature", "id": str(identity), "geometry": geometry, "properties": properties}

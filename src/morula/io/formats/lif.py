@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MissingExtraError
 from morula.core.file_errors import unreadable_file
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level, without_log
-from morula.io.formats.planes import choose_scene, content, missing_extra
+from morula.io.formats.planes import choose_scene, content
 from morula.io.lazy import LazyArray, Opened
 from morula.io.metadata import ignore_field
 
@@ -86,7 +86,8 @@ def _opened(path: Path) -> LifFile:
     try:
         from liffile import LifFile
     except ImportError:
-        raise missing_extra(path, "liffile", "LIF") from None
+        rule, remedy = "is a LIF file, which needs the package liffile", "Install it with: pip install 'morula[formats]'"
+        raise MissingExtraError("extra.liffile", rule, file=path, remedy=remedy) from None
     return LifFile(path, squeeze=False)
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MissingExtraError
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level, without_warnings
-from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content, missing_extra
+from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content
 from morula.io.metadata import ignore_field
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def _opened(path: Path) -> ND2File:
     try:
         from nd2 import ND2File
     except ImportError:
-        raise missing_extra(path, "nd2", "ND2") from None
+        rule, remedy = "is a ND2 file, which needs the package nd2", "Install it with: pip install 'morula[formats]'"
+        raise MissingExtraError("extra.nd2", rule, file=path, remedy=remedy) from None
     return ND2File(path)
 
 

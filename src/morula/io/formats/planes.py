@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from morula.core.array import ArraySource
 from morula.core.axes import Axes
-from morula.core.errors import DataError, FileReadError, MissingExtraError
+from morula.core.errors import DataError, FileReadError
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import READ_AS_ZEROS, FileContent, Missing, Request, check_is_image, reject_missing
@@ -103,9 +103,3 @@ def check_planes(path: Path, missing: Sequence[object], total: int, mode: Missin
         rule = f"{len(missing)} of {total} planes are missing: {listing} (counted from 0)"
         remedy = Remedy("copy the file again from its source", "repeat an acquisition that was stopped", READ_AS_ZEROS)
         reject_missing(FileReadError("image.missing_planes", rule, file=path, remedy=remedy), mode)
-
-
-def missing_extra(path: Path, package: str, kind: str) -> MissingExtraError:
-    """The error for a format whose package is not installed."""
-    rule = f"is a {kind} file, which needs the package {package}"
-    return MissingExtraError(f"extra.{package.lower()}", rule, file=path, remedy="Install it with: pip install 'morula[formats]'")
