@@ -16,7 +16,7 @@ from morula.io.write import write
 from morula.jobs.inputs import check_new_run, inputs_of
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
-from morula.jobs.run_folder import RunFolder
+from morula.jobs.run_folder import RunFolder, read_json
 from morula.jobs.yaml_lines import read_documents
 from morula.labels.pseudo_labels import Pseudo, pseudo_labels
 from morula.models.load import load
@@ -46,7 +46,7 @@ def run_stages(
         job: the file.
         run: runs one stage, `morula.workflows.run.run`.
         output: folder of all stages.
-        settings: of the whole command; where it resumes, finished stages are kept.
+        settings: of the whole command. Where it resumes, finished stages are kept, and trained further where `overrides` give more epochs.
 
     Raises:
         JobError: with the problems of a stage, before any stage runs.
@@ -81,11 +81,31 @@ def run_stages(
                     yield from below("pseudo-labels", write_pseudo_labels(before, stage.images.train.raw, place, pseudo), run=str(output))
             source = {name: value for name, value in document["images"]["train"].items() if name != "pseudo"}
             document["images"]["train"] = {**source, "labels": str(place / "labels"), "mask": str(place / "masks")}
-        # the document holds the overrides
-        yield from run(document, replace(settings, output=folder, overrides=(), resume=resume and (folder / "job.yaml").is_file()))
+        begun = resume and (folder / "job.yaml").is_file()
+        former = _weights(folder)
+        # the document holds the overrides; a stage that has begun continues with its own job, and with the settings that are given now
+        chosen = of_stage(settings.overrides, number) if begun else ()
+        yield from run(document, replace(settings, output=folder, overrides=chosen, resume=begun))
         if not (folder / "model" / "model.json").is_file():
             return  # the training was stopped
+        if former not in (None, _weights(folder)):
+            yield from _of_former_weights(stages, folders, number)
         before = folder
+
+
+def _weights(folder: Path) -> object:
+    """The checksum of the weights of a finished training, else `None`."""
+    file = folder / "model" / "model.json"
+    return read_json(file, dict).get("weights") if file.is_file() else None
+
+
+def _of_former_weights(stages: Sequence[Job], folders: Sequence[Path], number: int) -> Iterator[Event]:
+    """A warning for each stage that learned from stage `number` before that was trained further."""
+    for later, stage in enumerate(stages[number:], start=number + 1):
+        learned = source_stage(stage) == number or (later == number + 1 and _pseudo_labels(stage) is not None)
+        if learned and (folders[later - 1] / "job.yaml").is_file():
+            text = f"stage {later} learned from stage {number} as it was before it was trained further; run the job anew in another folder"
+            yield Warned("stages.of_former_weights", text, run=str(folders[later - 1]))
 
 
 def load_stages(job: str | Path, overrides: Sequence[str]) -> list[Job]:
