@@ -1,6 +1,7 @@
 """Measurement: equal to scikit-image, physical units, any ids, several channels, nothing and everything."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ def label_images(draw):
 
 @given(label_images(), st.integers(0, 2**32))
 def test_equals_scikit_image(labels, seed):
+    labels = labels[0] if labels.ndim == 3 and len(labels) == 1 else labels  # measured in 2D, see the last test
     intensity = np.random.default_rng(seed).integers(0, 65536, labels.shape).astype(np.uint16)
     table = measure(labels, intensity=intensity)
     names = ("label", "area", "centroid", "bbox", "intensity_mean", "intensity_min", "intensity_max", "intensity_std")
@@ -210,3 +212,21 @@ def test_not_labels():
 
 def test_public_name():
     assert morula.measure(np.ones((2, 2), int))["voxels"].tolist() == [4]
+
+
+@pytest.mark.parametrize("voxel_size", [None, (2.0, 0.5, 0.25), VoxelSize(y=0.5, x=0.25, z=2.0, unit="nm")])
+def test_a_volume_of_one_plane_is_measured_in_2d(voxel_size):
+    labels = np.zeros((9, 12), np.uint16)
+    labels[2:6, 3:8], labels[7, 1:3] = 4, 9
+    picture = np.random.default_rng(0).integers(0, 900, (2, 9, 12)).astype(np.uint16)
+    flat = None if voxel_size is None else VoxelSize(y=0.5, x=0.25, unit=getattr(voxel_size, "unit", "um"))
+    expected = measure(labels, flat, picture, extra=["solidity"], confidence=np.arange(9) / 9)
+    others = [
+        measure(labels[None], voxel_size, picture[:, None], extra=["solidity"], confidence=np.arange(9) / 9),
+        measure(labels[None], voxel_size, Image(picture[:, None], "CZYX"), extra=["solidity"], confidence=np.arange(9) / 9),
+        measure(Image(labels[None], "ZYX", flat), None, picture, extra=["solidity"], confidence=np.arange(9) / 9),
+    ]
+    for found in others:
+        pd.testing.assert_frame_equal(found, expected)
+    one = measure(labels[None], voxel_size, picture[:1])
+    pd.testing.assert_frame_equal(one, measure(labels, flat, picture[0]))

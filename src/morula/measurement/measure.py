@@ -47,7 +47,8 @@ def measure(
     and surfaces.
 
     Args:
-        labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces.
+        labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces. A volume of one
+            plane is measured in 2D.
         voxel_size: voxel edge lengths, as for `VoxelSize.of`; by default that of the `Image`.
         intensity: image (Z)YX or C(Z)YX, array or `Image`, of the same spatial shape.
         extra: names of numeric region properties of scikit-image, for example ``"solidity"``; in physical units, slow.
@@ -88,9 +89,12 @@ def measured_columns(
         >>> measured_columns(np.array([[0, 7, 7], [0, 7, 0]]))["voxels"]
         array([3])
     """
-    size = stated_voxel_size(labels, key="labels") if voxel_size is None else voxel_size
-    array = check_labels(spatial_array(labels, key="labels")[0])
-    size = VoxelSize.of(size, array.ndim)
+    stated = stated_voxel_size(labels, key="labels") if voxel_size is None else voxel_size
+    array = check_labels(spatial_array(labels, 1.0, key="labels")[0])
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+        stated = stated[1:] if isinstance(stated, Sequence) and len(stated) == 3 else stated
+    size = VoxelSize.of(stated, array.ndim)
     indexed, ids = _indexed(array)
     found = geometry(indexed, len(ids) - 1)
     present = found.ids
@@ -177,7 +181,9 @@ def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np
 
 def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
     """Intensity image as C(Z)YX; float32 where that is exact, as for all 16-bit values, else float64."""
-    values = image_of(intensity, guess=beside(shape), key="intensity").canonical()
+    values = image_of(intensity, guess=lambda whole: _axes_beside(shape, whole), key="intensity").canonical()
+    if len(shape) == 2 and values.ndim == 4 and values.shape[1] == 1:  # a volume of one plane
+        values = values[:, 0]
     if values.shape[1:] != shape:
         raise DataError(
             "measure.intensity_shape",
@@ -188,6 +194,11 @@ def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
     # float32 has 24 bits for the significand; sums are float64 in either case
     exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
     return values.astype(np.float32 if exact else np.float64, copy=False)
+
+
+def _axes_beside(shape: tuple[int, ...], whole: tuple[int, ...]) -> str:
+    """Axes of an intensity image beside labels of this shape; those of a volume of one plane beside a plane have a Z."""
+    return beside((1, *shape) if len(shape) == 2 and len(whole) == 4 else shape)(whole)
 
 
 @njit(cache=True, nogil=True)
