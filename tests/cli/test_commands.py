@@ -103,6 +103,7 @@ def test_check_prints_plan_and_cost(folder: Path) -> None:
     assert "training.optimiser.lr" in result.output
     assert "one real step" in result.output
     assert "no problems found" in result.output
+    assert "on the disk" in result.output
     assert "GB" not in typed("check", folder / "job.yaml", "--no-prove").output
 
 

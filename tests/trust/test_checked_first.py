@@ -143,3 +143,16 @@ def test_errors_of_the_system_are_errors_of_morula(project: Path, number: int, c
     for name in ("predict", "segment"):
         with raises(code, file=str(project / "file")):
             commands(project)[name]()
+
+
+def test_check_compares_the_run_with_the_free_space(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from morula.workflows.check import check
+
+    checked = check(finished / "job.yaml", prove=False)
+    taken = sum(path.stat().st_size for path in (finished / "run").rglob("*") if path.is_file())
+    assert 0 < checked.disk_bytes <= taken
+    assert checked.disk_bytes < check(finished / "job.yaml", overrides=["training.restarts=3"], prove=False).disk_bytes
+    usage = shutil.disk_usage(finished)._replace(free=checked.disk_bytes - 1)
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda _: usage)
+    said = check(finished / "job.yaml", prove=False).prepared.warnings
+    assert [remark.code for remark in said if getattr(remark, "code", "") == "output.little_space"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from morula.cli.show import echo, echo_error
 from morula.core.atomic import atomic
 from morula.core.events import Warned
-from morula.core.outputs import check_outputs
+from morula.core.outputs import amount, check_outputs
 from morula.dialects.pytorch3dunet.check import Checked3dunet
 from morula.workflows.check import Checked
 from morula.workflows.dry_run import Proof
@@ -18,11 +18,11 @@ def print_check(checked: Checked) -> None:
     """Print the planned values, the warnings, and the memory and time of the job."""
     prepared = checked.prepared
     echo(prepared.summary_line())
-    _print_found(checked.planned, prepared.warnings, checked.proof)
+    _print_found(checked.planned, prepared.warnings, checked.proof, checked.disk_bytes)
 
 
-def _print_found(planned: Mapping[str, object], warnings: Sequence[object], proof: Proof | None) -> None:
-    """Print planned values, warnings, and memory and time."""
+def _print_found(planned: Mapping[str, object], warnings: Sequence[object], proof: Proof | None, disk_bytes: int | None = None) -> None:
+    """Print planned values, warnings, memory and time, and space on the disk."""
     echo("planned values of keys that the job leaves out:")
     width = max((len(key) for key in planned), default=0)
     for key, value in planned.items():
@@ -31,6 +31,8 @@ def _print_found(planned: Mapping[str, object], warnings: Sequence[object], proo
         echo_error(f"warning: {warning}")
     if proof is not None:
         echo(cost(proof))
+    if disk_bytes is not None:
+        echo(f"the run needs at least {amount(disk_bytes)} on the disk")
     echo("no problems found")
 
 

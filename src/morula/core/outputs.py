@@ -318,15 +318,15 @@ def check_space(path: Path, needed: int, name: str = "") -> None:
     """
     free = free_space(path)
     if free is not None and needed > free:
-        rule = f"needs about {_amount(needed)}, but {_amount(free)} are free there"
+        rule = f"needs about {amount(needed)}, but {amount(free)} are free there"
         raise FileWriteError("output.no_space", rule, file=name or path, remedy="Free space, or write to another disk.")
 
 
-def _amount(number: int) -> str:
+def amount(number: int) -> str:
     """A number of bytes in a suitable unit.
 
     Examples:
-        >>> _amount(4_920_000_000), _amount(20_480), _amount(10)
+        >>> amount(4_920_000_000), amount(20_480), amount(10)
         ('4.92 GB', '20.5 kB', '10 bytes')
     """
     unit, size = next(((unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= size), ("bytes", 1))

@@ -15,16 +15,26 @@ from morula.workflows.dry_run import Proof
 from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.resources import PROOF_BYTES
+from morula.workflows.space import run_bytes, space_warning
 from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
+from morula.workflows.train import default_output
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A job that can be run: the prepared job, the planned values by dotted key, and the measured cost of a training step."""
+    """A job that can be run.
+
+    Attributes:
+        prepared: the prepared job.
+        planned: planned values by dotted key.
+        proof: the measured cost of a training step, if one was taken.
+        disk_bytes: least size of the run on the disk.
+    """
 
     prepared: Prepared
     planned: dict[str, object]
     proof: Proof | None
+    disk_bytes: int
 
 
 def check(
@@ -42,9 +52,10 @@ def check(
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
-    if prove and (excess := _too_large_to_prove(prepared)):
-        return Checked(replace(prepared, warnings=(*prepared.warnings, excess)), planned, None)
-    return Checked(prepared, planned, prove_it(prepared) if prove else None)
+    excess, needed = _too_large_to_prove(prepared) if prove else "", run_bytes(prepared)
+    doubts = [excess, space_warning(needed, default_output(job))]
+    proof = prove_it(prepared) if prove and not excess else None
+    return Checked(replace(prepared, warnings=(*prepared.warnings, *filter(None, doubts))), planned, proof, needed)
 
 
 def _too_large_to_prove(prepared: Prepared) -> str:

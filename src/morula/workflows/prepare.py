@@ -50,6 +50,7 @@ class Prepared:
     files: tuple[str, ...]
     warnings: tuple[str, ...]
     estimate: Estimate | None = None
+    test_shapes: tuple[tuple[int, ...], ...] = ()
 
     def summary_line(self) -> str:
         """Images, patches and network in one line."""
@@ -114,7 +115,8 @@ def prepare(job: Job) -> Prepared:
         held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
     warnings += training.warnings
-    return Prepared(resolved, facts, method, training, validation_set, shared, files, tuple(dict.fromkeys(warnings)), estimate)
+    said, tested = tuple(dict.fromkeys(warnings)), tuple(each.raw.spatial_shape for each in opened.get("test", []))
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
 
 
 def _check_tuning(job: Job, held: Sequence[Source]) -> None:

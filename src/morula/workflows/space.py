@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from morula.core.outputs import amount, free_space
+from morula.core.remark import Remark
+from morula.jobs.job import Job
+from morula.methods.base import Method
 from morula.models.model import Model
 from morula.nn.build import plan_network
 from morula.workflows.prepare import Prepared
@@ -22,15 +27,38 @@ _STATES = {"sgd": 1, "adam": 2, "adamw": 2}
 
 def prediction_bytes(model: Model, images: Sequence[Opened]) -> int:
     """Least size of what a prediction writes: labels, those before post-processing, and the predicted channels."""
-    options, voxels = model.job.objects, sum(math.prod(image.raw.spatial_shape) for image in images)
-    written = 2 * (1 + bool(options.refine or options.filter) + (model.method.object_classes is not None))
-    written += 4 * len(model.method.channels) * model.job.prediction.save_channels
+    return _predicted(model.job, model.method, [image.raw.spatial_shape for image in images])
+
+
+def _predicted(job: Job, method: Method, shapes: Sequence[Sequence[int]]) -> int:
+    options, voxels = job.objects, sum(map(math.prod, shapes))
+    written = 2 * (1 + bool(options.refine or options.filter) + (method.object_classes is not None))
+    written += 4 * len(method.channels) * job.prediction.save_channels
     return voxels * written // _COMPRESSED
 
 
 def coloured_bytes(shape: Sequence[int], thresholds: int) -> int:
     """Least size of the coloured images of found, missed and false objects: three channels per threshold."""
     return 3 * thresholds * math.prod(shape) // _COMPRESSED
+
+
+def run_bytes(prepared: Prepared) -> int:
+    """Least size of a whole run: that of the training, the search for settings, or the results, whichever comes to most on the disk."""
+    job, method, held = prepared.job, prepared.method, prepared.validation
+    trained = training_bytes(prepared)
+    searched = 0
+    if job.objects.tune and held is not None:  # the channels of all validation images are stored until the search ends
+        searched = 4 * len(method.channels) * sum(math.prod(source.extent.shape) for source in held.sources)
+    return trained + max(searched, _predicted(job, method, prepared.test_shapes))
+
+
+def space_warning(needed: int, place: Path) -> Remark | None:
+    """A warning where less is free in the place of a run than it needs at least."""
+    free = free_space(place)
+    if free is None or needed <= free:
+        return None
+    text = f"the run needs at least {amount(needed)} on the disk, but {amount(free)} are free in {place}"
+    return Remark("output.little_space", f"{text}. Free space, or run it into a folder on another disk.")
 
 
 def training_bytes(prepared: Prepared) -> int:
