@@ -14,7 +14,9 @@ from morula.dialects.verbs import iter_run, train
 from morula.jobs.load import load_job, validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document
+from morula.measurement.csv_table import read_table
 from morula.testing.errors import raises
+from morula.workflows.compare import compare
 from morula.workflows.evaluate import evaluate
 from morula.workflows.predict import predict
 from morula.workflows.tune import tune
@@ -112,9 +114,13 @@ def test_a_tuned_run_says_that_its_objects_are_older(project: Path) -> None:
         assert folder.mark_stale("other settings")
     list(tune(folder.path))
     assert b"out of date" in folder.report_file.read_bytes()
+    assert set(read_table(folder.scores_file)["out_of_date"]) == {"other settings"}
     assert not list(foreign_entries(folder.path))
+    compared = compare(project / "job.yaml", (), output=project / "comparison", runs=[folder.path])
+    assert any(isinstance(event, Warned) and event.code == "compare.out_of_date" for event in compared)
     list(predict(folder.path, device="cpu"))
     assert not folder.stale_file.exists()
+    assert "out_of_date" not in read_table(folder.scores_file)
     assert b"out of date" not in folder.report_file.read_bytes()
 
 

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, TypeVar
 from morula.core.atomic import atomic
 from morula.core.errors import FileReadError, FileWriteError, MissingFileError
 from morula.core.lock import locked
-from morula.core.manifest import LOCK, MANIFEST, check_recorded, recorded, recording, remove_recorded
+from morula.core.manifest import LOCK, MANIFEST, check_recorded, is_recorded, recorded, recording, remove_recorded
 from morula.core.outputs import check_writable
 from morula.core.remedy import OTHER_FOLDER, Remedy
 from morula.core.text import unprintable
 from morula.jobs.provenance import checksum
 from morula.jobs.yaml_lines import dump
+from morula.measurement.csv_table import read_table, write_table
 
 if TYPE_CHECKING:
     from morula.jobs.job import Job
+
+OUT_OF_DATE = "out_of_date"
+"""Column of scores that are older than the model."""
 
 Content = TypeVar("Content", dict, list)
 
@@ -253,9 +257,16 @@ class RunFolder:
         return read_json(self.provenance_file, dict) if self.provenance_file.is_file() else {}
 
     def mark_stale(self, reason: str) -> bool:
-        """Mark the objects and scores of the run, if it has any, as older than its model. The report shows it until the next prediction."""
+        """Mark the objects and scores of the run, if it has any, as older than its model, until the next prediction.
+
+        The report says so, and each row of the tables of scores gives the reason in its last column.
+        """
         if not self.images_file.is_file():
             return False
+        for file in self.score_files:
+            if is_recorded(self.path, file.name):  # not what somebody changed
+                table = read_table(file)
+                write_table(file, {**table, OUT_OF_DATE: [reason] * len(next(iter(table.values())))})
         with atomic(self.stale_file) as part:
             part.write_text(json.dumps({"reason": reason}), encoding="utf-8")
         return True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from morula.core.errors import FileReadError, MissingFileError
-from morula.jobs.run_folder import RunFolder, damaged
+from morula.jobs.run_folder import OUT_OF_DATE, RunFolder, damaged
 from morula.jobs.yaml_lines import parse_documents
 
 Row: TypeAlias = dict[str, str]
@@ -79,9 +79,9 @@ def read_run(run: Path | str) -> RunContents:
         job_text=text,
         provenance=_mapping(run / "provenance.json", _text(run / "provenance.json")),
         training=read_rows(run / "logs" / "training.csv"),
-        scores=read_rows(run / "scores.csv"),
-        class_scores=read_rows(run / "class_scores.csv"),
-        baselines=read_rows(run / "baselines.csv"),
+        scores=_scores(run / "scores.csv"),
+        class_scores=_scores(run / "class_scores.csv"),
+        baselines=_scores(run / "baselines.csv"),
         previews=sorted((run / "logs" / "previews").glob("*.png")),
         images=_images(run),
         warnings=[*_stale(run), *_warnings(run)],
@@ -113,6 +113,11 @@ def _warnings(run: Path) -> list[str]:
         if isinstance(record, dict) and record.get("event") == "warned":
             messages.append(str(record.get("message")))
     return list(dict.fromkeys(messages))
+
+
+def _scores(path: Path) -> list[Row]:
+    """Rows of scores. That they are out of date is a warning of the report, see `_stale`."""
+    return [{name: value for name, value in row.items() if name != OUT_OF_DATE} for row in read_rows(path)]
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, OptionError
-from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, below
+from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.manifest import is_recorded
 from morula.core.os_errors import with_named_os_errors
@@ -182,6 +182,9 @@ def _rows(truths: Truths, chosen: Sequence[Representation], runs: Sequence[str |
         if not known or not isinstance(each, Representation):  # a run may have been tuned and scored anew
             rows = [row for row in rows if row not in known]
             rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
+            if not isinstance(each, Representation) and RunFolder(Path(each)).stale_file.is_file():
+                text = f"the scores of {each} are older than its model or settings; run `morula predict {each}` first"
+                yield Warned("compare.out_of_date", text)
             # after each row, so that a stopped comparison continues
             write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
         yield Progress(done, len(chosen) + len(runs), "representation", str(each))
