@@ -81,6 +81,34 @@ def test_instance_ids_as_targets(tmp_path, job):
     assert any(isinstance(event, Warned) and "between 0 and 1" in event.message for event in events)
 
 
+def implausible(kind, labels):
+    """Raw data and labels that cannot be what the job says."""
+    bright = (labels > 0) + 0.1 * np.random.default_rng(0).random(labels.shape)
+    if kind == "labels.misplaced":
+        return bright, labels[:, ::-1]
+    if kind == "labels.grey":
+        return bright, (1000 * np.random.default_rng(1).random(labels.shape)).astype(np.uint16)
+    if kind == "labels.background_id":
+        return bright, np.where(labels == 0, 9, labels)
+    return bright, np.zeros_like(labels)
+
+
+@pytest.mark.parametrize("kind", ["labels.misplaced", "labels.grey", "labels.background_id", "labels.empty", "images.duplicates"])
+def test_implausible_volumes(tmp_path, job, kind):
+    labels = np.zeros((8, 32, 32), np.uint16)
+    labels[:, 2:12, 3:9], labels[:, 4:10, 20:26], labels[:, 15:19, 12:16] = 1, 2, 3
+    raw, other = implausible(kind, labels)
+    for number, name in enumerate(("train.h5", "val.h5")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["raw"] = (raw + (0 if kind == "images.duplicates" else number)).astype(np.float32)
+            file["label"] = labels if kind == "images.duplicates" else other.astype(np.uint16)
+    path = written(tmp_path, job)
+    remarks = check3dunet(path, prove=False).remarks
+    assert [remark.code for remark in remarks] == [kind], remarks
+    warned = [event.code for event in train3dunet(path) if isinstance(event, Warned)]
+    assert kind in warned
+
+
 def test_proof_of_a_prediction(tmp_path, job):
     torch.save(original_state_dict(build_model(job["model"])), tmp_path / "model.pytorch")
     test = {"file_paths": [str(tmp_path / "val.h5")], "slice_builder": {**BUILDER, "patch_shape": [1, 16, 16], "stride_shape": [1, 16, 16]}}

@@ -14,6 +14,7 @@ from torch import Tensor
 from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
+from morula.dialects.pytorch3dunet.doubts import doubts_about
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 from morula.dialects.pytorch3dunet.predict import prepare_prediction
@@ -96,7 +97,8 @@ def _training(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...], Proof
     if targets:
         raise JobError(list(targets))
     proof = prove_training(prepared, pick_device(job.plain.device or "auto")) if prove else None
-    return prepared.summary_line(), (), proof
+    doubts = tuple(Problem("loaders.train", doubt, code=doubt.code) for doubt in doubts_about(prepared))
+    return prepared.summary_line(), doubts, proof
 
 
 def _device_problems(job: Job) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from morula.core.lock import locked
 from morula.core.manifest import recording
 from morula.core.outputs import Destination, check_apart
 from morula.dialects.pytorch3dunet.check import target_warnings
+from morula.dialects.pytorch3dunet.doubts import doubts_about
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
@@ -152,6 +153,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     yield Logged(prepared.summary_line())
     remarks = (*prepared.job.remarks, *target_warnings(prepared))
     yield from (Warned("pytorch3dunet.remark", str(remark)) for remark in remarks)
+    yield from (Warned(doubt.code, doubt) for doubt in doubts_about(prepared))
     patches = (prepared.train_patches, prepared.val_patches)
     # which files a network was trained on must be known years later
     files = sorted({volume.path for each in patches for volume in each.volumes})
