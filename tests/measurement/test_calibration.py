@@ -13,6 +13,9 @@ def simulated(n=4000, seed=0, roundness="circularity"):
         "voxels": np.exp(rng.normal(5, 0.5, n)).astype(int) + 1,
         "confidence": rng.uniform(0.5, 1, n).astype(np.float32),
         roundness: rng.uniform(0.4, 1.1, n),
+        "touching": rng.uniform(0, 0.5, n),
+        "ellipsoid_fit": rng.uniform(0.7, 1, n),
+        "contrast": rng.uniform(0.5, 5, n),
     }
     large = np.maximum(np.log(table["voxels"] / np.median(table["voxels"])), 0)
     chance = 1 / (1 + np.exp(-(1 - 4 * large + 5 * (table[roundness] - 0.5))))

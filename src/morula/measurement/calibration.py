@@ -1,9 +1,11 @@
 """Confidences that are probabilities: how often objects like this one matched a true object in the validation images.
 
 A decoder's confidence tells little more than that an object is there: two nuclei under one id are as bright as one. What gives errors away
-is that an object is much larger or smaller than the others of its image, or not round. So a logistic regression learns, from the objects
-of labelled validation images, the probability that an object matches a true one (intersection over union of at least 0.5). This is Platt
-scaling (Platt 1999, "Probabilistic outputs for support vector machines") with four more variables than the confidence.
+is that an object is much larger or smaller than the others of its image, not round, cut by a neighbour, or hardly different from its
+surroundings, see `morula.measurement.evidence`. So a logistic regression learns, from the objects of labelled validation images, the
+probability that an object matches a true one (intersection over union of at least 0.5). This is Platt scaling (Platt 1999, "Probabilistic
+outputs for support vector machines") with seven more variables than the confidence. Which variables, and how strong the penalty is, was
+chosen on training and validation images (docs/benchmarks/accuracy.md).
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ from morula.core.options import Options
 
 FEWEST = 20
 """With fewer objects nothing is learned."""
-PENALTY = 1.0
-"""Weight of the squared coefficients (of standardised variables), as if a prior observation stood against each."""
+PENALTY = 20.0
+"""Weight of the squared coefficients (of standardised variables): objects of few images, which resemble each other, decide them."""
 BINS = 10
 """Intervals of the confidence over which the calibration error is summed."""
 
 Table = Mapping[str, np.ndarray]
-"""Columns of measured objects, as `morula.measurement.measure.measured_columns` gives them."""
+"""Columns of `morula.measurement.measure.measured_columns` and of `morula.measurement.evidence.evidence`."""
 
 
 class Calibration(Options):
     """A logistic regression from measured objects to the probability that they are right."""
 
-    weights: Annotated[tuple[float, ...], Field(min_length=5, max_length=5)]
+    weights: Annotated[tuple[float, ...], Field(min_length=5, max_length=8)]
     """Weights of the decoder's confidence (log odds), the logarithm of the voxels, how much smaller and how much larger than the median of
-    its image the object is (logarithms), and its circularity or sphericity."""
+    its image the object is (logarithms), its circularity or sphericity, how much of its outline touches other objects, how well an ellipse
+    fits it, and the logarithm of its contrast. Runs of earlier versions have the first five."""
     bias: float
     """Log odds of an object for which all these are 0."""
     images: int
@@ -51,12 +54,13 @@ def fit_calibration(tables: Sequence[Table], right: Sequence[np.ndarray]) -> Cal
         right: for each image, 1 for each object of the table that matches a true object, 0 for the others; objects with NaN are left out.
 
     Examples:
-        >>> table = {"voxels": np.full(40, 9), "confidence": np.repeat([0.9, 0.6], 20), "circularity": np.ones(40)}
-        >>> found = fit_calibration([table], [np.arange(40) < 20])
+        >>> table = {"voxels": np.full(400, 9), "confidence": np.repeat([0.9, 0.6], 200), "circularity": np.ones(400)}
+        >>> table |= {"touching": np.zeros(400), "ellipsoid_fit": np.ones(400), "contrast": np.ones(400)}
+        >>> found = fit_calibration([table], [np.arange(400) < 200])
         >>> calibrated(found, table)[[0, -1]].round(1)
         array([0.9, 0.1], dtype=float32)
     """
-    values = np.concatenate([*map(_variables, tables), np.empty((0, 5))])
+    values = np.concatenate([*map(_variables, tables), np.empty((0, 8))])
     answers = np.concatenate([*(np.asarray(each, np.float64) for each in right), np.empty(0)])
     known = np.isfinite(answers)
     values, hits = values[known], answers[known] > 0
@@ -77,7 +81,8 @@ def fit_calibration(tables: Sequence[Table], right: Sequence[np.ndarray]) -> Cal
 
 def calibrated(calibration: Calibration, table: Table) -> np.ndarray:
     """The probability, (n,) float32, that each object of an image is right; all objects of the image must be in the table."""
-    odds = _variables(table) @ np.asarray(calibration.weights) + calibration.bias
+    weights = np.asarray(calibration.weights)
+    odds = _variables(table)[:, : len(weights)] @ weights + calibration.bias
     return _probability(odds).astype(np.float32)
 
 
@@ -114,14 +119,18 @@ def share_of_errors(confidence: np.ndarray, right: np.ndarray, part: float = 0.2
 
 
 def _variables(table: Table) -> np.ndarray:
-    """The variables of the regression, n x 5."""
+    """The variables of the regression, n x 8."""
     confidence = np.clip(np.asarray(table["confidence"], np.float64), 1e-3, 1 - 1e-3)
     size = np.log(np.maximum(np.asarray(table["voxels"], np.float64), 1))
     relative = size - np.median(size) if len(size) else size
     roundness = np.asarray(table["circularity" if "circularity" in table else "sphericity"], np.float64)
     # objects of a few voxels have no outline, or one far too short
     roundness = np.clip(np.where(np.isfinite(roundness), roundness, 1), 0, 1.5)
-    return np.stack([np.log(confidence / (1 - confidence)), size, np.minimum(relative, 0), np.maximum(relative, 0), roundness], axis=1)
+    fit = np.clip(np.asarray(table["ellipsoid_fit"], np.float64), 0.3, 1.3)
+    contrast = np.log(np.clip(np.asarray(table["contrast"], np.float64), 0.05, 100))
+    touching = np.asarray(table["touching"], np.float64)
+    odds = np.log(confidence / (1 - confidence))
+    return np.stack([odds, size, np.minimum(relative, 0), np.maximum(relative, 0), roundness, touching, fit, contrast], axis=1)
 
 
 def _probability(odds: np.ndarray) -> np.ndarray:

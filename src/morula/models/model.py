@@ -32,6 +32,7 @@ from morula.io.lazy import without_z
 from morula.jobs.job import Job
 from morula.labels.objects import Objects
 from morula.measurement.calibration import calibrated
+from morula.measurement.evidence import evidence
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.methods.base import Method
@@ -228,7 +229,8 @@ class Model:
             surface=options.measure.surface,
         )
         if options.calibration is not None:
-            probability = calibrated(options.calibration, {str(name): table[name].to_numpy() for name in table})
+            columns = {str(name): table[name].to_numpy() for name in table}
+            probability = calibrated(options.calibration, columns | evidence(objects.labels, image, columns))
             table.insert(list(table).index("confidence"), "decoder_confidence", table["confidence"])
             table["confidence"] = probability
         classes = self.job.method.object_classes

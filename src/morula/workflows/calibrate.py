@@ -13,6 +13,7 @@ from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.calibration import FEWEST, Calibration, fit_calibration
+from morula.measurement.evidence import evidence
 from morula.measurement.measure import measured_columns
 from morula.metrics.matching import associate
 from morula.models.load import load
@@ -61,7 +62,8 @@ def calibrate(folder: RunFolder, model: Model, sources: Sequence[Source], predic
         objects = model.method.decode(values, model.method.fit(model.method.statistics(values)))
         if len(objects):
             surface = model.job.objects.measure.surface
-            tables.append(measured_columns(objects.labels, source.image.voxel_size, confidence=objects.confidence, surface=surface))
+            table = measured_columns(objects.labels, source.image.voxel_size, confidence=objects.confidence, surface=surface)
+            tables.append({**table, **evidence(objects.labels, model.as_image(validation_image(source)), table)})
             right.append(_right(*labelled_only(validation_labels(source), objects.labels, source.unlabelled), tables[-1]["label"]))
             total += int(np.isfinite(right[-1]).sum())
         if total >= ENOUGH:

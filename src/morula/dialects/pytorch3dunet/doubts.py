@@ -18,14 +18,14 @@ from morula.io.lazy import View
 
 
 def doubts_about(prepared: Prepared) -> list[Remark]:
-    """Remarks on raw data and integer labels: repeated images, labels that are grey or misplaced, background with an id, no class at all."""
+    """Remarks on raw data and integer labels: repeated, grey or misplaced ones, background with an id, no class."""
     train, validation = prepared.train_patches.volumes, prepared.val_patches.volumes
     remarks = repeated_images({"training": _raws(train), "validation": _raws(validation)})
     pairs = [(raw, labels) for volume, raw in zip(train, _raws(train), strict=True) for labels in _labels(volume)]
     if grey := [labels.source for _, labels in pairs if _is_grey(labels)]:
         text = (
-            f"{len(grey)} of {len(pairs)} data sets of labels, such as those of {grey[0]}, look like grey images: almost every voxel differs "
-            "from its neighbours. Check loaders.label_internal_path."
+            f"{len(grey)} of {len(pairs)} data sets of labels, such as those of {grey[0]}, look like grey images: almost every voxel "
+            "differs from its neighbours. Check loaders.label_internal_path."
         )
         return [*remarks, Remark("labels.grey", text)]
     remarks += misplaced_labels(pairs, _ignored(prepared))
