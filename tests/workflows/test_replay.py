@@ -215,7 +215,7 @@ import multiprocessing, sys, torch
 torch.set_num_threads(1)
 multiprocessing.set_start_method(sys.argv[3])
 import morula
-for event in morula.run(sys.argv[1], output=sys.argv[2], overrides=["training.epochs=1", "training.workers=2"]):
+for event in morula.iter_run(sys.argv[1], output=sys.argv[2], overrides=["training.epochs=1", "training.workers=2"]):
     pass
 print("ran once")
 """
@@ -224,7 +224,7 @@ print("ran once")
 @pytest.fixture(scope="module")
 def without_workers(run2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "run"
-    list(morula.run(run2d / "job.yaml", output=folder, overrides=["training.epochs=1", "training.workers=0"]))
+    list(morula.iter_run(run2d / "job.yaml", output=folder, overrides=["training.epochs=1", "training.workers=0"]))
     return folder
 
 

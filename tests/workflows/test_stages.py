@@ -95,13 +95,13 @@ def test_second_stage_starts_from_first_weights(data3d: Path, tmp_path: Path) ->
     assert Path(second.job.network.from_) == tmp_path / "run/1_crappify"
     assert any("1_crappify" in text and "taken" in text for text in said), said
     longer = ["1.training.epochs=9", "1.training.schedule=constant", "2.prediction.tta=none"]
-    warned = [event for event in morula.run(path, output=tmp_path / "run", resume=True, overrides=longer) if isinstance(event, Warned)]
+    warned = [event for event in morula.iter_run(path, output=tmp_path / "run", resume=True, overrides=longer) if isinstance(event, Warned)]
     assert [event.code for event in warned if event.code.startswith("stages")] == ["stages.of_former_weights"]
     assert len((tmp_path / "run/1_crappify/logs/training.csv").read_text().splitlines()) == 10
     assert load_job(tmp_path / "run/2_channels/job.yaml").prediction.tta == "none"
     refused = ["1.training.seed=5"]
     with raises("resume.other_settings"):
-        list(morula.run(path, output=tmp_path / "run", resume=True, overrides=refused))
+        list(morula.iter_run(path, output=tmp_path / "run", resume=True, overrides=refused))
 
 
 def test_all_stages_are_checked(data3d: Path) -> None:

@@ -15,9 +15,9 @@ from morula.workflows.dry_run import Proof
 from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.resources import PROOF_BYTES
+from morula.workflows.run_settings import default_output
 from morula.workflows.space import run_bytes, space_warning
 from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
-from morula.workflows.train import default_output
 
 
 @dataclass(frozen=True, eq=False)
