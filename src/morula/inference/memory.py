@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,21 @@ def parse_bytes(text: str | int) -> int:
     if match is None or unit is None or not 1 <= float(match[1]) * unit < 2**63:
         raise OptionError("memory.size", "must be a number of bytes or a text such as '8GB' or '500MB'", key="memory", value=text)
     return int(float(match[1]) * unit)
+
+
+def used_memory() -> int:
+    """Bytes that this process uses: on a CUDA GPU where one is in use, else of the main memory.
+
+    Examples:
+        >>> used_memory() > 10**7
+        True
+    """
+    torch = sys.modules.get("torch")  # not imported for it: without torch no GPU is in use
+    if torch is not None and torch.cuda.is_available() and (used := int(torch.cuda.memory_allocated())):
+        return used
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def available_memory(budget: str | int | None = None, device: str | torch.device = "cpu") -> int:

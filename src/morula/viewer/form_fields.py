@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from morula.core.family import Family
 from morula.core.options import Options
 from morula.data.options import Sampling
+from morula.jobs.job import Images
 from morula.jobs.starting_points import StartingPoint
 from morula.methods import METHODS
 from morula.nn import NETWORKS
@@ -50,9 +51,12 @@ def training_fields() -> list[FormField]:
 
 
 def data_fields() -> list[FormField]:
-    """How patches are taken from the images."""
+    """How images are held out for validation, and how patches are taken from the others."""
+    validate = FormField(
+        "images.validate", "Validation share", _text(Images.model_json_schema(by_alias=True)["properties"]["validate"]), "text", 0.1
+    )
     augment = FormField("augment", "Augment", "Augmentations in their order, for example [flip, rotate90]; planned where left out.", "text")
-    return [*fields_of(Sampling, "sampling"), augment]
+    return [validate, *fields_of(Sampling, "sampling"), augment]
 
 
 def network_fields(point: StartingPoint) -> list[FormField]:
@@ -157,8 +161,10 @@ def _title(key: str) -> str:
 
     Examples:
         >>> _title("training.optimiser.lr"), _title("method.ncuts_weight")
-        ('Optimiser lr', 'Ncuts weight')
+        ('Learning rate', 'Ncuts weight')
     """
+    if key.endswith(".lr"):
+        return "Learning rate"
     words = " ".join(key.split(".")[1:] or [key]).replace("_", " ")
     return words[:1].upper() + words[1:]
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from morula.workflows import compare as compare
     from morula.workflows import evaluate as evaluate
     from morula.workflows import export as export
+    from morula.workflows import in_memory_images as in_memory_images
+    from morula.workflows import log as log
     from morula.workflows import measure as measure
     from morula.workflows import new as new
     from morula.workflows import predict as predict
@@ -33,6 +35,8 @@ _MODULES = [
     "compare",
     "evaluate",
     "export",
+    "in_memory_images",
+    "log",
     "measure",
     "new",
     "predict",

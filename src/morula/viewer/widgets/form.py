@@ -58,8 +58,8 @@ class Form(QWidget):
     def show_planned(self, job: Mapping[str, Any]) -> None:
         """Show the values of a planned job wherever the user has stated none."""
         for key, field in self.fields.items():
-            if key not in self._stated and (value := value_of(job, key)) is not None:
-                self._show(field, value)
+            if key not in self._stated:
+                self._show(field, value_of(job, key))
 
     def _show(self, field: FormField, value: object) -> None:
         widget = self.inputs[field.key]
@@ -69,7 +69,7 @@ class Form(QWidget):
         elif isinstance(widget, QComboBox):
             widget.setCurrentText(str(value))
         elif isinstance(widget, QLineEdit):
-            widget.setPlaceholderText("planned" if value is None else json.dumps(value))
+            widget.setPlaceholderText("none" if value is None else json.dumps(value))
         elif isinstance(value, int | float):
             widget.setValue(value)
         widget.blockSignals(False)

@@ -37,7 +37,7 @@ class Work(QObject):
     Signals:
         event: each event of the stream.
         done: the `Outcome`.
-        failed: the `Failure`, after it was shown as one notification.
+        failed: the `Failure`, after it was shown as one notification, unless the work is quiet.
         ended: after either of the two.
     """
 
@@ -46,9 +46,9 @@ class Work(QObject):
     failed = Signal(object)
     ended = Signal()
 
-    def __init__(self, title: str, parent: QObject | None = None) -> None:
+    def __init__(self, title: str, parent: QObject | None = None, *, quiet: bool = False) -> None:
         super().__init__(parent)
-        self.title = title
+        self.title, self._quiet = title, quiet
         self._worker: Any = None
         self._stopping = threading.Event()
 
@@ -80,7 +80,7 @@ class Work(QObject):
     def _arrived(self, item: object) -> None:
         if isinstance(item, Outcome | Failure):
             self._worker = None
-            if isinstance(item, Failure):
+            if isinstance(item, Failure) and not self._quiet:
                 report(item)
             (self.failed if isinstance(item, Failure) else self.done).emit(item)
             self.ended.emit()
@@ -99,10 +99,12 @@ class Latest(QObject):
     """Short pieces of work in a thread, of which only the latest counts: what was asked in between is dropped."""
 
     done = Signal(object)
+    failed = Signal(object)
 
-    def __init__(self, title: str, parent: QObject | None = None) -> None:
+    def __init__(self, title: str, parent: QObject | None = None, *, quiet: bool = False) -> None:
         super().__init__(parent)
-        self._work = Work(title, self)
+        self._work = Work(title, self, quiet=quiet)
+        self._work.failed.connect(self.failed.emit)
         self._next: Callable[[], Any] | None = None
         self._work.done.connect(lambda outcome: self.done.emit(outcome.value))
         self._work.ended.connect(self._ended)
