@@ -12,7 +12,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from morula.core.events import Event, Logged, Warned
+from morula.core.axes import Axes
+from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.image_like import ImageLike
 from morula.core.region import Region
@@ -22,6 +23,7 @@ from morula.jobs.tuning import REFINE, changed
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.models.model import Model
+from morula.models.scale import Fitted, estimate_diameter, fit_scale
 
 SIZES, LEAST = 5.0, 100.0
 """Sizes may be set up to this multiple of the largest one that a search would try, and up to this many voxels at least."""
@@ -61,13 +63,14 @@ class Decoded:
 class Prediction:
     """Predicted channels K(Z)YX of an image, with the model that made them.
 
-    `region` is the box of the whole image that `image` was cut from.
+    `region` is the box of the whole image that `image` was cut from, `fitted` the image at the scale of the model.
     """
 
     model: Model
     image: Image
     channels: np.ndarray
     region: Region
+    fitted: Fitted
 
     def decode(self, values: Mapping[str, object] | None = None) -> Decoded:
         """Objects with some settings of the job replaced, for example ``{"objects.decoder.valley": 0.3}``; `None` leaves one as it is.
@@ -78,7 +81,7 @@ class Prediction:
         stated = {key: value for key, value in (values or {}).items() if value is not None}
         model = self._with(stated) if stated else self.model
         remarks: list[str] = []
-        objects = model.decode(self.channels, self.image, tell=remarks.append)
+        objects = self.fitted.objects(model.decode(self.channels, self.fitted.image, tell=remarks.append))
         labels, table = model.measured(objects, self.image)
         return Decoded(Image(labels, self.image.axes.spatial_axes, self.image.voxel_size), table, tuple(remarks))
 
@@ -119,7 +122,7 @@ class Prediction:
     def _fitted(self) -> dict[str, float]:
         """Values that the method chooses where the job leaves them open."""
         method = self.model.method
-        parameters = method.fit(method.statistics(self.model.settled(self.channels, self.image)[0]))
+        parameters = method.fit(method.statistics(self.model.settled(self.channels, self.fitted.image)[0]))
         found: dict[str, float] = {}
         for name, value in parameters.items():
             if isinstance(value, Mapping):
@@ -139,16 +142,24 @@ class Prediction:
 
 
 def predict_region(
-    model: Model, image: ImageLike, region: Region | None = None, *, memory: str | None = None, device: str = "auto"
+    model: Model,
+    image: ImageLike,
+    region: Region | None = None,
+    *,
+    diameter: float | None = None,
+    memory: str | None = None,
+    device: str = "auto",
 ) -> Generator[Event, None, Prediction]:
     """Predict an image, or a box of it, and report the progress.
 
-    A box is predicted as in the whole image: with its surroundings, and normalised by the values of the whole image.
+    A box is predicted as in the whole image: with its surroundings, and normalised by the values of the whole image. A model that rescales
+    images sees the box without its surroundings, at the scale of the whole image.
 
     Args:
         model: the trained model.
         image: an `Image` or an array, as `Model.predict` takes it.
         region: the box; the whole image when left out.
+        diameter: diameter of the objects in voxels, for a model that rescales images; estimated where it is left out.
         memory: limit for tiles, for example ``"8GB"``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
@@ -166,18 +177,28 @@ def predict_region(
     image = model.as_image(image)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(image))
-    if region is None:
-        channels = yield from model.predict_steps(image, memory=memory, device=device)
-        return Prediction(model, image, channels, Region.whole(image.spatial_shape))
+    whole = Region.whole(image.spatial_shape)
+    if region is None or region == whole:
+        fitted = yield from fit_scale(model, image, diameter, memory=memory, device=device)
+        channels = yield from model.predict_steps(fitted.image, memory=memory, device=device)
+        return Prediction(model, image, channels, whole, fitted)
     check_region(image, region, image.source or "the image")
     model = replace(model, normalisation=model.scaling(image))
+    cut = _part(image, region)
+    if model.diameter is not None:
+        if diameter is None and (estimate := (yield from estimate_diameter(*model.sample(image), memory=memory, device=device))):
+            diameter = estimate.diameter
+        fitted = yield from fit_scale(model, cut, diameter or model.diameter, memory=memory, device=device)
+        channels = yield from model.predict_steps(fitted.image, memory=memory, device=device)
+        return Prediction(model, cut, channels, region, fitted)
     more = _surroundings(region, model, image.spatial_shape)
-    axes = f"C{image.axes.spatial_axes}"
-    channels = yield from model.predict_steps(Image(crop(image, more), axes, image.voxel_size), memory=memory, device=device)  # type: ignore[arg-type]
+    channels = yield from model.predict_steps(_part(image, more), memory=memory, device=device)
     inside = region.shift([-start for start in more.start])
-    cut = Image(crop(image, region), axes, image.voxel_size, image.source)  # type: ignore[arg-type]
-    yield Logged(f"predicted {' x '.join(map(str, region.shape))} voxels")
-    return Prediction(model, cut, np.ascontiguousarray(channels[(slice(None), *inside.slices)]), region)
+    return Prediction(model, cut, np.ascontiguousarray(channels[(slice(None), *inside.slices)]), region, Fitted(cut, cut))
+
+
+def _part(image: Image, region: Region) -> Image:
+    return Image(crop(image, region), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, image.source)
 
 
 def _surroundings(region: Region, model: Model, shape: tuple[int, ...]) -> Region:

@@ -1,4 +1,4 @@
-"""Choice of a trained model: a run folder, or a checkpoint of another program."""
+"""Choice of a trained model: a bundled one, a run folder, or a checkpoint of another program."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QToolButton, QWidget
+
+from morula.jobs.bundled import bundled_names
 
 
 class ModelChoice(QWidget):
@@ -19,9 +21,9 @@ class ModelChoice(QWidget):
         self.box.setEditable(True)
         self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.box.lineEdit().setPlaceholderText("run folder or checkpoint")
-        self.box.setToolTip("A run folder whose training has finished, or a checkpoint of BiaPy or CellSeg3D")
+        self.box.setToolTip("A bundled model by its name, a run folder whose training has finished, or a checkpoint of BiaPy or CellSeg3D")
         self.box.currentTextChanged.connect(lambda _: self.changed.emit())
-        self.offer(*(str(folder) for folder in finished_runs()))
+        self.offer(*bundled_names(), *(str(folder) for folder in finished_runs()))
         menu = QMenu(self)
         menu.addAction("Run folder ...", self._ask_folder)
         menu.addAction("Checkpoint ...", self._ask_file)

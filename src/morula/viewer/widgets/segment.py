@@ -15,6 +15,7 @@ import morula
 from morula import workflows
 from morula.core.events import Event, FileWritten
 from morula.core.region import Region
+from morula.jobs.bundled import place_of
 from morula.viewer.layers import image_of_layer
 from morula.viewer.stream import Outcome, stoppable
 from morula.viewer.widgets.choose import LayerChoice, PathChoice, SettingSlider, button
@@ -141,7 +142,7 @@ class SegmentWidget(QWidget):
 
     def _load(self, place: str) -> Model:
         """A model, loaded once while its files stay the same."""
-        stamp = f"{place} {_changed(Path(place))}"
+        stamp = f"{place} {_changed(place_of(place))}"
         if stamp not in self._loaded:
             self._loaded = {stamp: morula.load(place)}
         return self._loaded[stamp]
