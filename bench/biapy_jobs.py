@@ -1,0 +1,58 @@
+"""Run all job files of `tests/dialects/biapy_table.py` to the end, in 2D and 3D: ``python bench/biapy_jobs.py [PART OF A NAME]``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import yaml
+
+from morula.core.errors import JobError, MorulaError
+from morula.dialects.biapy.experiment import run_experiment
+from morula.dialects.biapy.folders import Experiment
+from morula.dialects.biapy.today import nested
+from morula.workflows.run_settings import RunSettings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dialects"))
+
+from biapy_table import Keys, base, jobs, make_images
+
+
+def outcome(folder: Path, number: int, keys: Keys) -> str:
+    """``ran``, or the problem."""
+    path = folder / f"{number}.yaml"
+    path.write_text(yaml.safe_dump(nested({key: value for key, value in keys.items() if value is not None})), encoding="utf-8")
+    try:
+        list(run_experiment(path, Experiment(folder / "out", "job", number), RunSettings(device="cpu")))
+    except JobError as error:
+        return f"refused: {error.problems[0]}"
+    except MorulaError as error:
+        return f"FAILED: {error}"
+    except Exception:
+        traceback.print_exc()
+        return "CRASHED"
+    return "ran"
+
+
+def main() -> None:
+    """Print one line per job, and how many ran."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make_images(folder)
+        found = []
+        for ndim in (2, 3):
+            for number, (name, keys) in enumerate(jobs(ndim), start=1000 * ndim):
+                if wanted in f"{ndim}D {name}":
+                    began = time.process_time()
+                    found.append(outcome(folder, number, base(folder, ndim) | keys))
+                    sys.stdout.write(f"{ndim}D {name}: {found[-1]} ({time.process_time() - began:.1f} CPU-seconds)\n")
+                    sys.stdout.flush()
+        sys.stdout.write(f"{found.count('ran')} of {len(found)} ran\n")
+
+
+if __name__ == "__main__":
+    main()
