@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import yaml
@@ -31,9 +30,6 @@ def outcome(folder: Path, number: int, keys: Keys) -> str:
         return f"refused: {error.problems[0]}"
     except MorulaError as error:
         return f"FAILED: {error}"
-    except Exception:
-        traceback.print_exc()
-        return "CRASHED"
     return "ran"
 
 

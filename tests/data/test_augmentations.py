@@ -138,6 +138,16 @@ def test_intensities_equal_their_formula():
     (region,) = one("cutout", probability=1).draw(np.random.default_rng(0), (64, 64), (1, 1))
     covered = one("cutout").apply(image, [region], (1, 1))
     assert (covered[(slice(None), *region.slices)].std(axis=(1, 2)) < 1e-6).all()
+    # squares of (1 - ratio) units, in rows and columns: the hidden share is its square
+    grid = one("gridmask", probability=1, ratio=0.5, low=0.25, high=0.25)
+    hidden = grid.draw(np.random.default_rng(0), (64, 64), (1, 1))
+    assert hidden.mean() == 0.25
+    assert np.array_equal(hidden, np.roll(hidden, 16, axis=0))
+    masked = grid.apply(image, hidden, (1, 1))
+    assert np.array_equal(masked[:, ~hidden], image[:, ~hidden])
+    np.testing.assert_allclose(masked[:, hidden], image.mean(axis=(1, 2))[:, None].repeat(hidden.sum(), 1), rtol=1e-5)
+    inverse = one("gridmask", probability=1, ratio=0.5, low=0.25, high=0.25, invert=True).draw(np.random.default_rng(0), (64, 64), (1, 1))
+    assert np.array_equal(inverse, ~hidden)
     assert (covered != image).mean() == pytest.approx(np.prod(region.shape) / 64**2)
 
 

@@ -63,12 +63,8 @@ BESIDE: list[tuple[str, str, Keys]] = [
 ]  # fmt: skip
 # what these job files state and what cannot be obeyed: key, value where not all, code
 REFUSED = {
-    ("AUGMENTOR.GRIDMASK", "biapy.not_supported"),
     ("DATA.TRAIN.FILTER_SAMPLES.ENABLE", "biapy.not_supported"),
-    ("DATA.TEST.FILTER_SAMPLES.ENABLE", "biapy.not_supported"),
     ("MODEL.ARCHITECTURE", "biapy.unknown_value"),
-    ("MODEL.CONV_BLOCK_ORDER", "biapy.not_supported"),
-    ("MODEL.CONV_LAYERS", "biapy.not_supported"),
     (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "biapy.not_supported"),
     ("TRAIN.ENABLE", "biapy.nothing_to_train"),
 }

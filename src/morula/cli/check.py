@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morula.cli.show import echo, echo_error
 from morula.core.atomic import atomic
 from morula.core.events import Warned
 from morula.core.outputs import amount, check_outputs
-from morula.dialects.pytorch3dunet.check import Checked3dunet
-from morula.workflows.check import Checked
-from morula.workflows.dry_run import Proof
+
+if TYPE_CHECKING:  # the engine of pytorch-3dunet takes a second to import
+    from morula.dialects.pytorch3dunet.check import Checked3dunet
+    from morula.workflows.check import Checked
+    from morula.workflows.dry_run import Proof
 
 
 def print_check(checked: Checked) -> None:

@@ -32,6 +32,7 @@ AUGMENTATIONS = Family(
         "poisson_offset": _member("noise", "PoissonOffset", "add Poisson distributed noise that does not depend on the image"),
         "blur": _member("blur", "Blur", "Gaussian blur"),
         "cutout": _member("cutout", "Cutout", "hide boxes of the image; the labels stay"),
+        "gridmask": _member("gridmask", "GridMask", "hide the squares of a grid; the labels stay"),
     },
     group="morula.augmentations",
 )

@@ -33,8 +33,8 @@ _NOT_SUPPORTED = ("hrnet", "stunet", "nafnet", "vit", "efficientnet", "simple_cn
 """Beginnings of the names of BiaPy's other networks."""
 
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
-_FIXED_CONVOLUTIONS = {"preactivation_unet": 2, "resunet_se": 2}
-"""Convolutions per level of networks that have a fixed number of them."""
+_BLOCKS = ("preactivation_unet", "resunet_se")
+"""Networks of residual blocks with two convolutions that can be any of these."""
 
 
 def network_of(settings: Settings) -> dict[str, Value]:
@@ -116,6 +116,7 @@ def _levels(kind: str, settings: Settings) -> dict[str, Value]:
             )
         return {**options, "dropout": _single_dropout(settings)}
     count = _convolutions(kind, settings, len(features))
+    _check_order(kind, settings)
     separate: dict[str, Value] = {"separate_decoders": True} if settings.flag("PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD") else {}
     upsample = "linear" if linear else "transpose"
     return {**options, "convolutions": count, "decoder_convolutions": count, "dropout": dropouts, "upsample": upsample, **separate}
@@ -139,12 +140,33 @@ def _factors(settings: Settings, key: str, count: int) -> list[int]:
 def _convolutions(kind: str, settings: Settings, levels: int) -> int:
     """Convolutions, or blocks, of each level."""
     counts = [count for count in _per_level(settings, "MODEL.CONV_LAYERS", levels) if isinstance(count, int)]
-    usual = _FIXED_CONVOLUTIONS.get(kind)
-    if len(set(counts)) > 1 or (usual is not None and counts[:1] != [usual]):
-        rule = f"this network has {usual} at each level" if usual else "all levels have the same number of convolutions"
-        settings.wrong("biapy.not_supported", "MODEL.CONV_LAYERS", f"cannot be obeyed: {rule}", f"Write {usual or 2} for each level.")
-    # natively a block is counted, BiaPy counts its convolutions
-    return 1 if usual is not None else (counts or [2])[0]
+    first = (counts or [2])[0]
+    if len(set(counts)) > 1 or (kind in _BLOCKS and (first < 2 or first % 2)):
+        rule = "a residual block has two convolutions" if kind in _BLOCKS else "all levels have the same number of convolutions"
+        settings.wrong("biapy.not_supported", "MODEL.CONV_LAYERS", f"cannot be obeyed: {rule}", "Write one even number for all levels.")
+    if kind not in _BLOCKS:
+        return first
+    if first > 2:
+        settings.note(f"the {first} convolutions of a level are {first // 2} residual blocks of two; in BiaPy one block has them all.")
+    # natively blocks are counted, BiaPy counts their convolutions
+    return max(1, first // 2)
+
+
+def _check_order(kind: str, settings: Settings) -> None:
+    """Whether convolutions come after normalisation and activation; in residual networks they do."""
+    if settings.text("MODEL.CONV_BLOCK_ORDER") != "norm_act_conv":
+        return
+    if kind in _BLOCKS:
+        settings.note(
+            "the first residual block begins with its convolution, as with CONV_BLOCK_ORDER conv_norm_act; all others have norm_act_conv."
+        )
+    else:
+        settings.wrong(
+            "biapy.not_supported",
+            "MODEL.CONV_BLOCK_ORDER",
+            "cannot be obeyed: convolutions come before normalisation and activation",
+            "Leave it out; MODEL.ARCHITECTURE resunet normalises before its convolutions.",
+        )
 
 
 def _style(settings: Settings) -> dict[str, Value]:

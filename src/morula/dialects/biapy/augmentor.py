@@ -126,4 +126,9 @@ def _intensities(settings: Settings) -> list[Value]:
         low, high = settings.pair("AUGMENTOR.COUT_SIZE")
         count = int(settings.pair("AUGMENTOR.COUT_NB_ITERATIONS")[1])
         found.append({"cutout": {"probability": probability, "count": count, "low": low, "high": high}})
+    if (probability := _probability(settings, "GRIDMASK")) is not None:
+        low, high = settings.pair("AUGMENTOR.GRID_D_RANGE")
+        more: dict[str, Value] = {"ratio": settings.number("AUGMENTOR.GRID_RATIO"), "invert": settings.flag("AUGMENTOR.GRID_INVERT")}
+        found.append({"gridmask": {"probability": probability, "low": low, "high": high, **more}})
+        settings.note("the grid of GRIDMASK hides squares with an edge of 1 - GRID_RATIO of its unit, filled with the mean of the patch.")
     return found

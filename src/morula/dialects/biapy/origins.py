@@ -12,7 +12,7 @@ _AUGMENTATIONS = {
     "elastic": ("ELASTIC", "E_ALPHA", "E_SIGMA"), "brightness": ("BRIGHTNESS", "BRIGHTNESS_FACTOR"),
     "contrast": ("CONTRAST", "CONTRAST_FACTOR"), "gamma": ("GAMMA_CONTRAST", "GC_GAMMA"),
     "gaussian_noise": ("GAUSSIAN_NOISE", "GAUSSIAN_NOISE_VAR"), "poisson_noise": ("POISSON_NOISE",), "blur": ("G_BLUR", "G_SIGMA"),
-    "cutout": ("CUTOUT", "COUT_NB_ITERATIONS", "COUT_SIZE"), "gridmask": ("GRIDMASK", "GRID_RATIO", "GRID_D_RANGE", "GRID_ROTATE"),
+    "cutout": ("CUTOUT", "COUT_NB_ITERATIONS", "COUT_SIZE"), "gridmask": ("GRIDMASK", "GRID_RATIO", "GRID_D_RANGE", "GRID_INVERT"),
 }  # fmt: skip
 """Keys under ``AUGMENTOR`` of each native augmentation."""
 _SECTIONS = {

@@ -8,12 +8,12 @@ from morula.dialects.converted import Value
 # names of the switches; their probabilities and parameters follow from them below
 OBEYED = (
     *("ROT90", "RANDOM_ROT", "SHEAR", "ZOOM", "SHIFT", "VFLIP", "HFLIP", "ZFLIP", "ELASTIC", "G_BLUR", "GAMMA_CONTRAST", "BRIGHTNESS"),
-    *("CONTRAST", "CUTOUT", "GAUSSIAN_NOISE", "POISSON_NOISE"),
+    *("CONTRAST", "CUTOUT", "GRIDMASK", "GAUSSIAN_NOISE", "POISSON_NOISE"),
 )
 """Augmentations that have a native counterpart."""
 _REFUSED = (
     *("MEDIAN_BLUR", "MOTION_BLUR", "DROPOUT", "CUTBLUR", "CUTMIX", "CUTNOISE", "MISALIGNMENT", "MISSING_SECTIONS", "GRAYSCALE"),
-    *("CHANNEL_SHUFFLE", "GRIDMASK", "SALT", "PEPPER", "SALT_AND_PEPPER"),
+    *("CHANNEL_SHUFFLE", "SALT", "PEPPER", "SALT_AND_PEPPER"),
 )
 _NO_COUNTERPART = ("cannot be obeyed: this augmentation is not supported", "Leave it out.")
 _EM = {"BRIGHTNESS", "CONTRAST"}
@@ -30,6 +30,7 @@ _PARAMETERS: dict[str, dict[str, Value]] = {
     "BRIGHTNESS": {"BRIGHTNESS_FACTOR": [-0.1, 0.1]},
     "CONTRAST": {"CONTRAST_FACTOR": [-0.1, 0.1]},
     "CUTOUT": {"COUT_NB_ITERATIONS": [1, 3], "COUT_SIZE": [0.05, 0.3]},
+    "GRIDMASK": {"GRID_RATIO": 0.6, "GRID_D_RANGE": [0.4, 1.0], "GRID_INVERT": False},
     "GAUSSIAN_NOISE": {"GAUSSIAN_NOISE_VAR": 0.05},
 }
 """Parameters that are obeyed, by their augmentation."""
@@ -43,7 +44,6 @@ _UNUSED_PARAMETERS: dict[str, dict[str, Value]] = {
     "MISALIGNMENT": {"MS_DISPLACEMENT": 16, "MS_ROTATE_RATIO": 0.5},
     "MISSING_SECTIONS": {"MISSP_CHANNEL_PB": 0.5, "MISSP_ITERATIONS": (10, 30)},
     "GRAYSCALE": {"GRAY_RANGE": (0.0, 1.0)},
-    "GRIDMASK": {"GRID_RATIO": 0.6, "GRID_D_RANGE": (0.4, 1), "GRID_ROTATE": 1.0, "GRID_INVERT": False},
     "SALT": {"SALT_AMOUNT": 0.05},
     "PEPPER": {"PEPPER_AMOUNT": 0.05},
     "SALT_AND_PEPPER": {"SALT_AND_PEPPER_AMOUNT": 0.05, "SALT_AND_PEPPER_PROP": 0.5},
@@ -108,6 +108,7 @@ AUGMENTOR: tuple[Key, ...] = (
         refuse=("cannot be obeyed: labels stay under the boxes that are cut out", "Leave it out."),
     ),
     # no error for what only affects the voxels at the border of a patch, or how boxes are filled
+    Key("AUGMENTOR.GRID_ROTATE", 1.0, no_effect="the grid is parallel to the axes"),
     Key("AUGMENTOR.COUT_CVAL", 0.0, no_effect="boxes are filled with the mean of the patch"),
     Key("AUGMENTOR.AFFINE_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),
     Key("AUGMENTOR.E_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),

@@ -58,11 +58,18 @@ def _images(part: str) -> Iterator[Key]:
     )
     yield Key(f"{section}.INSTANCE_CHANNELS_DIR", "", no_effect="targets are computed while training and are not stored", former=True)
     yield Key(f"{section}.SSL_SOURCE_DIR", f"user_data/{folder}/x_ssl_source", no_effect="degraded images are made while training")
-    yield Key(
-        f"{section}.FILTER_SAMPLES.ENABLE",
-        False,
-        refuse=("cannot be obeyed: patches are not removed by their content", "Take such images out of the folder."),
-    )
+    if part == "TEST":
+        yield Key(
+            f"{section}.FILTER_SAMPLES.ENABLE",
+            False,
+            no_effect="test images are predicted and scored as a whole, with the patches that BiaPy leaves empty",
+        )
+    else:
+        yield Key(
+            f"{section}.FILTER_SAMPLES.ENABLE",
+            False,
+            refuse=("cannot be obeyed: patches are not removed by their content", "Take such images out of the folder."),
+        )
     yield from unused(
         f"{section}.FILTER_SAMPLES",
         {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False},

@@ -63,14 +63,7 @@ _ARCHITECTURE = (
         refuse=("cannot be obeyed: the first and last convolutions have the kernels of their level", "Raise MODEL.KERNEL_SIZE."),
     ),
     Key("MODEL.CONV_LAYERS", [2], target="network.convolutions", earlier_names=("MODEL.CONVNEXT_LAYERS",)),
-    Key(
-        "MODEL.CONV_BLOCK_ORDER",
-        "conv_norm_act",
-        refuse=(
-            "cannot be obeyed: convolutions come before normalisation and activation",
-            "Leave it out; MODEL.ARCHITECTURE resunet normalises before its convolutions.",
-        ),
-    ),
+    Key("MODEL.CONV_BLOCK_ORDER", "conv_norm_act", ("conv_norm_act", "norm_act_conv"), target="network"),
     Key("MODEL.CONVNEXT_SD_PROB", 0.1, target="network.drop_blocks", condition="MODEL.ARCHITECTURE=unext_v1|unext_v2", convert=same),
     Key("MODEL.CONVNEXT_LAYER_SCALE", 1e-6, target="network.layer_scale", condition="MODEL.ARCHITECTURE=unext_v1", convert=same),
     Key("MODEL.CONVNEXT_STEM_K_SIZE", 2, target="network.stem", condition="MODEL.ARCHITECTURE=unext_v1|unext_v2", convert=same),

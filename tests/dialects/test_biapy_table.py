@@ -1,0 +1,61 @@
+"""Jobs that together use the networks, channels, decoders, schedules and operations of BiaPy's documents run to the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.dialects.biapy_table import Keys, base, jobs, make_images
+from tests.dialects.test_biapy_versions import written
+
+from morula.core.errors import JobError
+from morula.dialects.biapy.convert import convert
+from morula.dialects.verbs import run
+
+JOBS = {f"{ndim}D {name}": keys for ndim in (2, 3) for name, keys in jobs(ndim)}
+REFUSED = {
+    **{f"{ndim}D {name}": "MODEL.ARCHITECTURE" for ndim in (2, 3) for name in ("network hrnet", "crappify hrnet")},
+    **{f"{ndim}D channels omnipose": "PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS" for ndim in (2, 3)},
+    **{f"{ndim}D filter samples": "DATA.TRAIN.FILTER_SAMPLES.ENABLE" for ndim in (2, 3)},
+    **{f"{ndim}D fold": "DATA.VAL.CROSS_VAL" for ndim in (2, 3)},
+    **{f"{ndim}D diameter": "PROBLEM.INSTANCE_SEG.CELLPOSE.DIAMETER" for ndim in (2, 3)},
+    "2D stack": "TEST.ANALIZE_2D_IMGS_AS_3D_STACK",
+}
+"""What cannot be obeyed, and the key that says why."""
+RUN = (
+    "2D network resunet++", "2D channels F-G", "2D watershed", "2D stardist", "2D refinement", "2D gridmask",
+    "3D network unetr", "3D embedseg", "3D channels A", "3D median", "3D crappify rcan",
+)  # fmt: skip
+"""Those that are run here; ``python bench/biapy_jobs.py`` runs all."""
+
+
+def test_all_jobs_are_converted_or_refused_with_a_reason(tmp_path: Path) -> None:
+    refused = {}
+    for name, keys in JOBS.items():
+        try:
+            convert(job(tmp_path, name, keys))
+        except JobError as error:
+            refused[name] = error.problems
+    assert {name: problems[0].key for name, problems in refused.items()} == REFUSED
+    assert all(problem.remedy for problems in refused.values() for problem in problems)
+
+
+def job(folder: Path, name: str, keys: Keys) -> Path:
+    whole = base(folder, int(name[0])) | keys
+    return written(folder, {key: value for key, value in whole.items() if value is not None})
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    make_images(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_jobs_run_to_the_end(tmp_path: Path, images: Path, name: str) -> None:
+    path = job(images, name, JOBS[name])
+    run(path, output=tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "report.html").is_file()
+    kinds = ("objects", "predictions", "MAE_checks")
+    assert any(next((tmp_path / "run" / kind).glob("*.tif"), None) for kind in kinds)
