@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from morula.core.remark import code_of
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.testing.errors import raises
@@ -41,6 +42,7 @@ def test_an_earlier_key_means_the_present_one(earlier: str, present: str, value:
     for job in (load_job(document(earlier, value)), load_job(BASE, overrides=[f"{earlier}={value}"])):
         assert job.model_dump() == expected.model_dump()
         (note,) = job.notes
+        assert code_of(note, "") == "job.earlier_key"
         assert earlier in note
         assert present in note
 

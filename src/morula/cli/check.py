@@ -33,7 +33,7 @@ def _print_found(planned: Mapping[str, object], warnings: Sequence[object], proo
     for warning in warnings:
         echo_error(f"warning: {warning}")
     if proof is not None:
-        echo(cost(proof))
+        echo(f"one real step: {proof.cost}")
     if disk_bytes is not None:
         echo(f"the run needs at least {amount(disk_bytes)} on the disk")
     echo("no problems found")
@@ -47,19 +47,6 @@ def print_stages(stages: Sequence[Checked | str]) -> None:
             echo(f"{stage}: no problems found so far; its images and cost can be checked after the stage that it depends on")
         else:
             print_check(stage)
-
-
-def cost(proof: Proof) -> str:
-    """Memory and time of a job in one line.
-
-    Examples:
-        >>> cost(Proof(weights=1_900_000, peak_bytes=2_000_000_000, seconds_per_step=0.5, steps=1200))
-        'one real step: 1,900,000 weights, 2.0 GB, 0.50 s; 1200 steps take about 10 minutes'
-    """
-    return (
-        f"one real step: {proof.weights:,} weights, {proof.peak_bytes / 1e9:.1f} GB, {proof.seconds_per_step:.2f} s; "
-        f"{proof.steps} steps take about {proof.minutes:.0f} minutes"
-    )
 
 
 def print_check3dunet(checked: Checked3dunet) -> None:

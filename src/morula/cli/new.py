@@ -7,7 +7,6 @@ from typing import Literal, cast
 
 import typer
 
-from morula.cli.check import cost
 from morula.cli.show import echo, echo_error
 from morula.core.errors import OptionError
 from morula.core.voxel_size import VoxelSize
@@ -73,5 +72,5 @@ def print_written(written: Written) -> None:
     echo(written.prepared.summary_line())
     for warning in (*written.prepared.warnings, *written.notes):
         echo_error(f"note: {warning}")
-    echo(cost(written.proof))
+    echo(f"one real step: {written.proof.cost}")
     echo(f"wrote {written.path}; start it with: morula run {written.path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from morula.core.options import rename_keys
+from morula.core.remark import Remark
 from morula.inference.options import Prediction
 from morula.jobs.job import Images
 from morula.jobs.yaml_lines import Document, Place
@@ -37,9 +38,9 @@ def renamed(key: str) -> str:
     return ".".join(parts)
 
 
-def renaming_note(earlier: str, present: str) -> str:
-    """What to tell the user about a key that was renamed."""
-    return f"the key {earlier} is now called {present}; the earlier name is still accepted"
+def renaming_note(earlier: str, present: str, place: str = "") -> Remark:
+    """What to tell the user about a key that was renamed; `place` is the file and the line."""
+    return Remark("job.earlier_key", f"{place}the key {earlier} is now called {present}; the earlier name is still accepted")
 
 
 def with_present_names(document: Document) -> tuple[Document, tuple[str, ...]]:
@@ -58,7 +59,7 @@ def with_present_names(document: Document) -> tuple[Document, tuple[str, ...]]:
             old, new = (".".join(map(str, (*section, name))) for name in (earlier, names[earlier]))
             line = document.line((*section, earlier))
             place = "" if document.file is None else f"{document.file}:{line}: " if line else f"{document.file}: "
-            notes.append(place + renaming_note(old, new))
+            notes.append(renaming_note(old, new, place))
         if isinstance(values, Mapping):
             data = _replaced(data, section, rename_keys(values, names))
     data = _replaced_tuned(data)  # a run of an earlier version holds the result of a search, with keys of that version

@@ -35,6 +35,21 @@ class Proof:
         """Expected duration of the training."""
         return self.seconds_per_step * self.steps / 60
 
+    @property
+    def cost(self) -> str:
+        """Size, memory and time in words.
+
+        Examples:
+            >>> Proof(weights=1_900_000, peak_bytes=2_000_000_000, seconds_per_step=0.5, steps=1200).cost
+            '1,900,000 weights, 2.0 GB, 0.50 s; 1200 steps take about 10 minutes'
+            >>> Proof(weights=13_000, peak_bytes=200_000_000, seconds_per_step=0.5, steps=20).cost
+            '13,000 weights, 0.2 GB, 0.50 s; 20 steps take less than a minute'
+        """
+        whole = round(self.minutes)
+        duration = f"about {whole} minute{'s' * (whole > 1)}" if whole else "less than a minute"
+        one_step = f"{self.weights:,} weights, {self.peak_bytes / 1e9:.1f} GB, {self.seconds_per_step:.2f} s"
+        return f"{one_step}; {self.steps} steps take {duration}"
+
 
 class _Peak:
     """The highest resident memory so far."""

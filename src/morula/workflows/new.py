@@ -266,8 +266,7 @@ def text_of(
     lines += [f"# {line}" for line in summary.lines()]
     lines += [
         "#",
-        f"# One training step was taken: {proof.weights:,} weights, {proof.peak_bytes / 1e9:.1f} GB, {proof.seconds_per_step:.2f} s; "
-        f"{proof.steps} steps take about {proof.minutes:.0f} minutes here.",
+        f"# One training step was taken: {proof.cost} here.",
         f"# The network sees {halo} voxels to each side of a voxel; tiles overlap by twice as much in prediction.",
         "",
     ]
