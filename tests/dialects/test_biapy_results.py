@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,20 @@ def test_a_resumed_run_has_the_whole_tree(tmp_path: Path) -> None:
         (folder / name).unlink()
     run(tmp_path, keys, resume=True)
     assert whole <= {shape_of(name) for name in files(folder)}
+
+
+def test_images_are_analysed_as_a_stack(tmp_path: Path) -> None:
+    """Objects of equal planes continue through all planes."""
+    keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ANALIZE_2D_IMGS_AS_3D_STACK": True}
+    keys |= {"TEST.POST_PROCESSING.MEASURE_PROPERTIES.ENABLE": True, "TEST.POST_PROCESSING.Z_FILTERING": True}
+    image = tmp_path / "data/test/images/nuclei_000.tif"
+    shutil.copyfile(image, image.with_name("nuclei_001.tif"))
+    shutil.copyfile(tmp_path / "data/test/labels/nuclei_000.tif", tmp_path / "data/test/labels/nuclei_001.tif")
+    run(tmp_path, keys)
+    folder = tmp_path / "out/inst/results/inst_1/as_3d_stack"
+    labels = np.asarray(morula.read(folder / "inst_1_stack.tif"))
+    assert labels.shape == (2, 32, 32)
+    assert np.array_equal(labels[0], labels[1])
+    table = read_table(folder / "inst_1_stack_full_stats.csv")
+    assert {"axis-2", "volume", "sphericity", "perimeter (surface area)"} <= set(table)
+    assert len(table["label"]) == len(np.unique(labels)) - 1

@@ -19,7 +19,6 @@ REFUSED = {
     **{f"{ndim}D filter samples": "DATA.TRAIN.FILTER_SAMPLES.ENABLE" for ndim in (2, 3)},
     **{f"{ndim}D fold": "DATA.VAL.CROSS_VAL" for ndim in (2, 3)},
     **{f"{ndim}D diameter": "PROBLEM.INSTANCE_SEG.CELLPOSE.DIAMETER" for ndim in (2, 3)},
-    "2D stack": "TEST.ANALIZE_2D_IMGS_AS_3D_STACK",
 }
 """What cannot be obeyed, and the key that says why."""
 RUN = (

@@ -281,13 +281,21 @@ def prediction_of(settings: Settings) -> dict[str, Value]:
     if settings.flag("TEST.AUGMENTATION"):
         group = settings.text("TEST.AUGMENTATION_GROUP")
         found["tta"] = {"auto": "all", "full": "all"}.get(group, group)
-    if filters := _medians(settings):
-        found["median"] = filters
+    filters = medians_of(settings)
+    # of 2D images, only a stack has a z axis: see `morula.dialects.biapy.results.stack`
+    kept: list[Value] = [each for each in filters if settings.ndim == 3 or "z" not in str(each["axes"])]
+    if len(kept) < len(filters) and not settings.flag("TEST.ANALIZE_2D_IMGS_AS_3D_STACK"):
+        names = ("MEDIAN_FILTER", "Z_FILTERING", "YZ_FILTERING")
+        stated = next(f"{POST}.{name}" for name in names if settings.flag(f"{POST}.{name}"))
+        settings.remark(stated, "PROBLEM.NDIM is 2D: images have no z axis")
+    if kept:
+        found["median"] = kept
     return found
 
 
-def _medians(settings: Settings) -> list[Value]:
-    found: list[Value] = []
+def medians_of(settings: Settings) -> list[dict[str, Value]]:
+    """Axes and size of each median filter of the predicted channels."""
+    found: list[dict[str, Value]] = []
     if settings.flag(f"{POST}.MEDIAN_FILTER"):
         axes, sizes = settings.texts(f"{POST}.MEDIAN_FILTER_AXIS"), settings.numbers(f"{POST}.MEDIAN_FILTER_SIZE")
         if not axes:

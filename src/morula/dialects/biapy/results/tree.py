@@ -21,20 +21,23 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.errors import DataError
-from morula.core.events import Artefact, Event, FileWritten, Finished, from_record
+from morula.core.events import Artefact, Event, FileWritten, Finished, Warned, from_record
+from morula.dialects.biapy.convert import medians_of
 from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.instances import channels_of
 from morula.dialects.biapy.results.charts import draw_chart, epoch_lines, figures_of
 from morula.dialects.biapy.results.links import is_free, kept, link
 from morula.dialects.biapy.results.samples import augmentation_names, channel_figures, write_augmented, write_channels
-from morula.dialects.biapy.results.tables import write_metrics, write_objects
+from morula.dialects.biapy.results.stack import stack_objects
+from morula.dialects.biapy.results.tables import object_columns, write_metrics, write_objects
 from morula.dialects.biapy.results.weights import write_checkpoint
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.table import FILTER, OBJECTS
 from morula.io.read import read, read_labels
+from morula.io.write import write
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
-from morula.measurement.csv_table import read_table
+from morula.measurement.csv_table import read_table, write_table
 from morula.models.load import load
 from morula.training.processes import first_process
 from morula.workflows.evaluate import truth_of
@@ -261,10 +264,33 @@ class ResultsTree:
 
     # ---- the end
 
+    def _stack(self) -> Iterator[Event]:
+        """The objects of all test images as those of one volume."""
+        images = self.run.read_images() if self.run.images_file.is_file() else []
+        channels = [self.run.predictions / f"{row['name']}.tif" for row in images]
+        name = f"{self.experiment.identifier}_stack"
+        target = self._place("as_3d_stack", f"{name}.tif")
+        if not channels or not all(file.is_file() for file in channels):
+            yield Warned("biapy.stack", "no stack is analysed: there are no predicted channels (TEST.SAVE_MODEL_RAW_OUTPUT)")
+        elif not is_free(target):
+            yield kept(target)
+        else:
+            filters = [(str(each["axes"]), int(str(each["size"]))) for each in medians_of(self.settings)]
+            labels, table, size = stack_objects(load(self.run.path), channels, [str(row["raw"]) for row in images], filters)
+            write(target, labels, axes="ZYX", voxel_size=size, labels=True)
+            yield FileWritten(target, Artefact.LABELS, "objects of all images as one volume", run=str(self.run.path))
+            stats = self._place("as_3d_stack", f"{name}_full_stats.csv")
+            if self.settings.flag(f"{OBJECTS}.ENABLE") and is_free(stats):
+                write_table(
+                    stats, object_columns({str(column): table[column].to_numpy() for column in table}, self.job.objects.measure.extra)
+                )
+
     def _finished(self) -> Iterator[Event]:
         name = self.experiment.identifier
         if self.run.log_file.is_file():
             yield from link(self.run.log_file, self.experiment.folder / "logs" / f"{name}_log_{self.experiment.run_id}_{self.time}.txt")
+        if self.settings.flag("TEST.ANALIZE_2D_IMGS_AS_3D_STACK") and self.settings.ndim == 2:
+            yield from self._stack()
         if self.settings.text("PROBLEM.TYPE") == "INSTANCE_SEG" and self.run.images_file.is_file():
             rows = [row for row in self.run.read_images() if row.get("truth") is not None]
             if rows:

@@ -32,7 +32,9 @@ _PREDICTION = (
     Key(
         "TEST.ANALIZE_2D_IMGS_AS_3D_STACK",
         False,
-        refuse=("cannot be obeyed: 2D predictions are not stacked", "Stack the images into volumes, and write PROBLEM.NDIM 3D."),
+        condition="PROBLEM.NDIM=2D",
+        no_effect="images are predicted and scored one by one; `morula run --config` writes the objects of their stack into as_3d_stack",
+        of_tree=True,
     ),
     # settings that change results are refused; those that only change files, memory or messages have no effect
     Key(
