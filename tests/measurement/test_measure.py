@@ -43,8 +43,9 @@ def test_equals_scikit_image(labels, seed):
 def test_columns_2d():
     table = measure(np.array([[1, 1, 1], [0, 2, 2]]), voxel_size=VoxelSize(0.5, 0.2), confidence=[0.9, 0.1])
     assert list(table.columns) == [
-        "label", "voxels", "area_um2", "centroid_y", "centroid_x", "box_y_start", "box_y_stop", "box_x_start", "box_x_stop",
-        "diameter", "equivalent_diameter_um", "perimeter_um", "circularity", "elongation", "confidence",
+        "label", "voxels", "area_um2", "centroid_y", "centroid_x", "centroid_y_um", "centroid_x_um", "box_y_start", "box_y_stop",
+        "box_x_start", "box_x_stop", "diameter", "equivalent_diameter_um", "aspect_ratio", "perimeter_um", "circularity", "elongation",
+        "touches_border", "confidence",
     ]  # fmt: skip
     np.testing.assert_allclose(table["area_um2"], [0.3, 0.2])
     np.testing.assert_allclose(table["equivalent_diameter_um"], 2 * np.sqrt(np.array([0.3, 0.2]) / np.pi))

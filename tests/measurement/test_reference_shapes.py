@@ -82,9 +82,35 @@ def test_discs(radius: float, spacing: Spacing) -> None:
     row = measured(ellipsoid((radius, radius), spacing), spacing)
     assert row["area_um2"] == pytest.approx(np.pi * radius**2, rel=0.015)
     assert row["equivalent_diameter_um"] == pytest.approx(2 * radius, rel=0.01)
-    # the polygon through the border pixels is 5 % too long, or 8 % where pixels are twice as high as wide
-    assert row["perimeter_um"] == pytest.approx(2 * np.pi * radius * (1.05 if spacing[0] == spacing[1] else 1.08), rel=0.02)
+    assert row["perimeter_um"] == pytest.approx(2 * np.pi * radius, rel=0.06)  # centred on a pixel, a disc has a spike on each side
+    assert 0.89 < row["circularity"] < 1.03
     assert row["circularity"] * row["elongation"] == pytest.approx(1)
+    assert row["aspect_ratio"] == pytest.approx(1, abs=0.05)
+    # the line through the border pixels is 5 % too long, or 8 % where pixels are twice as high as wide
+    former = measure(ellipsoid((radius, radius), spacing), voxel_size=spacing, surface="mesh").iloc[0]
+    assert former["perimeter_um"] == pytest.approx(2 * np.pi * radius * (1.05 if spacing[0] == spacing[1] else 1.08), rel=0.02)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0)])
+def test_discs_at_any_place_have_a_circularity_of_1(spacing: Spacing) -> None:
+    rng, found = np.random.default_rng(0), []
+    for place in rng.random((40, 2)):
+        y, x = (grid((12.0, 12.0), spacing).T - place).T
+        found.append(measured((np.hypot(y, x) <= 10).astype(np.uint8), spacing)["circularity"])
+    assert np.mean(found) == pytest.approx(1, abs=0.02)
+    assert 0.94 < min(found) < max(found) < 1.03
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 1.0)])
+@pytest.mark.parametrize("ratio", [1.5, 3.0])
+def test_ellipses(ratio: float, spacing: Spacing) -> None:
+    a, b = 30.0, 30.0 / ratio
+    row = measured(ellipsoid((b, a), spacing), spacing)
+    assert row["aspect_ratio"] == pytest.approx(ratio, rel=0.06)
+    h = ((a - b) / (a + b)) ** 2
+    around = np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))  # Ramanujan
+    assert row["perimeter_um"] == pytest.approx(around, rel=0.05)
+    assert row["circularity"] == pytest.approx(4 * np.pi * np.pi * a * b / around**2, rel=0.1)
 
 
 def line(n: int, ndim: int) -> np.ndarray:
@@ -99,8 +125,12 @@ def test_lines_of_few_voxels(n: int) -> None:
     assert (flat["voxels"], solid["voxels"]) == (n, n)
     assert (flat["area_um2"], solid["volume_um3"]) == (n / 4, n / 2)
     assert (flat["diameter"], solid["centroid_x"]) == (n, 1 + (n - 1) / 2)
-    assert flat["perimeter_um"] == pytest.approx(0 if n < 3 else 0.5 * (n - 2))  # through the centres: a line has no inside
-    assert np.isnan(flat["circularity"]) == (n < 3)
+    assert 0 < flat["perimeter_um"] < 2 * 0.5 * (n + 1)  # less than its edges
+    assert 0 < flat["circularity"] < 1.8  # one pixel is no disc
+    assert flat["aspect_ratio"] == pytest.approx(n)
+    former = measure(line(n, 2), voxel_size=0.5, surface="mesh").iloc[0]
+    assert former["perimeter_um"] == pytest.approx(0 if n < 3 else 0.5 * (n - 2))  # through the centres: a line has no inside
+    assert np.isnan(former["circularity"]) == (n < 3)
     assert 0 < solid["surface_area_um2"] < 2 * (n * (2 * 0.5 + 0.5 * 0.5) + 2 * 0.5)  # less than its faces
     assert np.isfinite(solid["sphericity"])
 
@@ -108,6 +138,7 @@ def test_lines_of_few_voxels(n: int) -> None:
 def test_intensities_by_their_formulas() -> None:
     labels, values = np.array([[1, 1, 2], [1, 2, 0]]), np.array([[1.0, 2.0, 5.0], [6.0, 7.0, 100.0]])
     table = measure(labels, intensity=values)
+    assert table["intensity_sum"].tolist() == [9, 12]
     assert table["intensity_mean"].tolist() == [3.0, 6.0]
     assert table["intensity_std"].tolist() == pytest.approx([np.std([1, 2, 6]), np.std([5, 7])])
     assert (table["intensity_min"].tolist(), table["intensity_max"].tolist()) == ([1.0, 5.0], [6.0, 7.0])

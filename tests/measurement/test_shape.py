@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
-from skimage.measure import marching_cubes, mesh_surface_area, perimeter
+from skimage.measure import marching_cubes, mesh_surface_area, perimeter, perimeter_crofton, regionprops
 
 from morula.core.voxel_size import VoxelSize
 from morula.measurement.measure import measure
-from morula.measurement.shape import perimeters, surface_areas
+from morula.measurement.shape import crofton_perimeters, perimeters, surface_areas
 from morula.measurement.table import column
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "labels" / "measure.npz")
@@ -27,7 +27,7 @@ def mesh_area(mask, spacing):
 
 
 def test_equals_the_original():
-    table = measure(GOLDEN["labels"], extra=["solidity"])
+    table = measure(GOLDEN["labels"], extra=["solidity"], surface="mesh")
     for ours, theirs in (("circularity", "circularities"), ("elongation", "elongations"), ("solidity", "solidity")):
         np.testing.assert_allclose(table[ours], GOLDEN[theirs], rtol=1e-6)
     for ours, theirs in (("npixels", "npixels"), ("diameter", "diameters"), ("area", "npixels")):
@@ -41,6 +41,39 @@ def test_perimeter_equals_scikit_image(seed):
     expected = [perimeter(labels == label, 4) for label in range(1, 10)]
     np.testing.assert_allclose(perimeters(labels, 10, (1, 1))[1:], expected)
     np.testing.assert_allclose(perimeters(labels, 10, (0.3, 0.3))[1:], 0.3 * np.array(expected))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crofton_perimeter_equals_scikit_image(seed):
+    labels = pieces((37, 41), 9, seed).astype(np.uint32)
+    expected = [perimeter_crofton(np.pad(labels == label, 1), 4) for label in range(1, 10)]
+    np.testing.assert_allclose(crofton_perimeters(labels, 10, (1, 1))[1:], expected)
+    np.testing.assert_allclose(crofton_perimeters(labels, 10, (0.3, 0.3))[1:], 0.3 * np.array(expected))
+    np.testing.assert_allclose(crofton_perimeters(labels.T.copy(), 10, (0.5, 2.0)), crofton_perimeters(labels, 10, (2.0, 0.5)))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 0.5), (2.0, 0.5, 0.7)])
+def test_aspect_ratios_are_those_of_scikit_image(spacing):
+    labels = pieces((29, 31) if len(spacing) == 2 else (9, 14, 11), 5)
+    found = measure(labels, voxel_size=spacing)["aspect_ratio"]
+    for region, ratio in zip(regionprops(labels), found, strict=True):
+        points = region.coords * np.array(spacing)
+        widths = np.linalg.eigvalsh(np.cov(points.T, bias=True) + np.diag(np.square(spacing)) / 12)
+        assert ratio == pytest.approx(np.sqrt(widths[-1] / widths[0]))
+
+
+def test_objects_at_the_border():
+    labels = np.zeros((4, 6, 6), int)
+    labels[0, 2, 2], labels[2, 2, 2], labels[2, 5, 3], labels[1:3, 3, 0] = 1, 2, 3, 4
+    assert measure(labels)["touches_border"].tolist() == [1, 0, 1, 1]
+    assert measure(labels[2])["touches_border"].tolist() == [0, 1, 1]
+
+
+def test_centroids_in_physical_units():
+    table = measure(pieces((9, 14, 11), 4), voxel_size=(2.0, 0.5, 0.7))
+    for axis, length in zip("zyx", (2.0, 0.5, 0.7), strict=True):
+        np.testing.assert_allclose(table[f"centroid_{axis}_um"], table[f"centroid_{axis}"] * length)
+    assert not any(name.endswith("_px") for name in measure(np.eye(3, dtype=int)) if name.startswith("centroid"))
 
 
 def test_perimeter_of_oblong_pixels():
@@ -81,7 +114,7 @@ def test_a_ball_is_round_under_its_voxel_size():
 
 
 def test_what_has_no_outline_has_no_roundness():
-    table = measure(np.array([[1, 0, 0], [0, 0, 2], [0, 0, 2]]))
+    table = measure(np.array([[1, 0, 0], [0, 0, 2], [0, 0, 2]]), surface="mesh")
     assert table["perimeter_px"].tolist() == [0, 0]
     assert np.isnan(table["circularity"]).all()
     assert len(measure(np.zeros((4, 4, 4), int))["sphericity"]) == 0

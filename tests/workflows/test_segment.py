@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dask.array
 import numpy as np
+import pandas
 import pytest
 import torch
 import xarray
@@ -24,9 +25,8 @@ from morula.testing.errors import raises
 
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     list(morula.segment(data2d / "test/images", model=run2d, output=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        f"nuclei_00{number}.{suffix}" for number in (0, 1) for suffix in ("csv", "provenance.json", "tif")
-    ]
+    names = [f"nuclei_00{number}.{suffix}" for number in (0, 1) for suffix in ("csv", "provenance.json", "tif")]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["experiment.csv", *names, "summary.csv"]
     first = np.asarray(morula.read(tmp_path / "out/nuclei_000.tif"))
     assert (first == np.asarray(morula.read(run2d / "objects/nuclei_000.tif"))).all()
 
@@ -69,7 +69,7 @@ def test_names_with_dots(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     for name in ("scan.t1", "scan.t2"):
         morula.write(tmp_path / "in" / f"{name}.tif", image)
     list(morula.segment(tmp_path / "in", model=run2d, output=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").glob("s*[fv]")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("scan*[fv]")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
     array = np.asarray(image)
     list(morula.segment([array, array], model=run2d, output=tmp_path / "arrays"))
     assert sorted(path.name for path in (tmp_path / "arrays").glob("*.tif")) == ["image_0.tif", "image_1.tif"]
@@ -218,3 +218,29 @@ def test_the_wrong_voxel_size_is_told(run2d: Path) -> None:
     image = morula.Image(np.zeros((8, 8)), "YX", morula.VoxelSize(0.1, 0.1))
     assert "trained at (0.5, 0.5)" in model.warnings(image)[0]
     assert model.warnings(morula.Image(np.zeros((8, 8)), "YX", morula.VoxelSize(500, 500, unit="nm"))) == []
+
+
+def test_tables_of_all_images(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    images = sorted((data2d / "test/images").glob("*.tif"))
+    for image in images:  # a later command with the same folder extends the tables
+        list(morula.segment([image], model=run2d, output=tmp_path / "one"))
+    list(morula.segment(images, model=run2d, output=tmp_path / "all"))
+    tables = [pandas.read_csv(tmp_path / folder / "experiment.csv") for folder in ("one", "all")]
+    pandas.testing.assert_frame_equal(*tables)
+    parts = [pandas.read_csv(tmp_path / "all" / f"{image.stem}.csv") for image in images]
+    pandas.testing.assert_frame_equal(tables[1].drop(columns="image"), pandas.concat(parts, ignore_index=True))
+    summary = pandas.read_csv(tmp_path / "all" / "summary.csv", index_col="image")
+    for image, part in zip(images, parts, strict=True):
+        row = summary.loc[image.stem]
+        assert (row["objects"], row["at_border"]) == (len(part), part["touches_border"].sum())
+        assert row["intensity_mean_mean"] == pytest.approx(part["intensity_mean"].mean(), rel=1e-5)
+    assert max(len(text) for text in (tmp_path / "all" / "experiment.csv").read_text().replace("\n", ",").split(",")) <= 28
+    (tmp_path / "all" / "summary.csv").write_text("mine")
+    with raises("output.not_own"):
+        list(morula.segment(images, model=run2d, output=tmp_path / "all", overwrite=True))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "experiment.csv").write_text("mine")
+    with raises("output.not_own"):
+        list(morula.segment(images, model=run2d, output=tmp_path / "own"))
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["experiment.csv"]
+    assert (run2d / "experiment.csv").is_file()

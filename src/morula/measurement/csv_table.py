@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_table(
-    path: str | os.PathLike[str], columns: Mapping[str, Sequence[object] | np.ndarray] | pd.DataFrame, *, overwrite: bool = True
+    path: str | os.PathLike[str],
+    columns: Mapping[str, Sequence[object] | np.ndarray] | pd.DataFrame,
+    *,
+    overwrite: bool = True,
+    digits: int | None = None,
 ) -> Path:
-    """Write columns of equal length as CSV, atomically. Unknown values (`None`, NaN) are empty cells; numbers are read back exactly.
+    """Write columns of equal length as CSV, atomically. Unknown values (`None`, NaN) are empty cells.
 
     Texts that a spreadsheet would run as a formula get a leading apostrophe; control characters are written as escapes.
 
@@ -30,6 +34,7 @@ def write_table(
         path: file to write; missing folders are created.
         columns: a `pandas.DataFrame` (its index is not written), or a mapping from names to values.
         overwrite: replace an existing file.
+        digits: significant digits of fractions; by default as many as it takes to read back the same number. Whole numbers are exact.
 
     Raises:
         DataError: for columns of different lengths.
@@ -53,7 +58,7 @@ def write_table(
     with atomic(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(_cell, cells))
-        writer.writerows(zip(*([_cell(value) for value in values] for values in cells.values()), strict=True))
+        writer.writerows(zip(*([_cell(value, digits) for value in values] for values in cells.values()), strict=True))
     return path
 
 
@@ -94,14 +99,21 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return {name: _column([row[i] for row in body]) for i, name in enumerate(header)}
 
 
-def _cell(value: object) -> object:
+DIGITS = 7
+"""Significant digits of measurements: those of float32, which images have at most."""
+
+
+def _cell(value: object, digits: int | None = None) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, str):  # names and classes come from files of others
         return as_cell(printable(value))
-    return repr(value) if isinstance(value, float) else value  # the shortest text that is read back as the same number
+    if not isinstance(value, float):
+        return value
+    # the shortest text that is read back as the same number
+    return repr(value if digits is None or value.is_integer() else float(f"{value:.{digits}g}"))
 
 
 def _column(cells: list[str]) -> np.ndarray:

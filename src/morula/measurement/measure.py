@@ -14,10 +14,10 @@ from numba import njit
 from morula.core.errors import DataError, OptionError
 from morula.core.family import did_you_mean
 from morula.core.image_like import ImageLike, beside, image_of, spatial_array, stated_voxel_size
-from morula.core.label_image import as_volume, check_labels
+from morula.core.label_image import as_volume, check_labels, read_only
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.kernels.geometry import Geometry, geometry
-from morula.measurement.shape import Surface, perimeters, surface_areas
+from morula.measurement.shape import Surface, aspect_ratios, crofton_perimeters, perimeters, surface_areas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +38,14 @@ def measure(
 
     Columns: ``label``; ``voxels`` (count); ``area_um2`` or ``volume_um3`` (the name ends in the unit; ``area_px`` or ``volume_voxels``
     where the voxel size is unknown); ``centroid_z``, ``_y``, ``_x`` and ``box_z_start``, ``box_z_stop``, ... in voxels, the stop is
-    exclusive; ``diameter`` (longest side of the box, voxels); ``equivalent_diameter_um`` (of the disc or ball of equal size); in 2D
-    ``perimeter_um``, ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D
-    ``surface_area_um2`` and ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``confidence`` if given; with an intensity image
-    ``intensity_mean``, ``_min``, ``_max`` and ``_std`` (over the object's voxels), preceded by ``c0_``, ``c1_``, ... if it has several
-    channels; then the `extra` ones, followed by their unit if they have one (``area_convex_um2``) unless a column above has that name. In
-    3D, properties of the convex hull are NaN for objects whose voxels are all in one plane. See `morula.measurement.shape` for outlines
-    and surfaces.
+    exclusive, and ``centroid_z_um``, ... where the voxel size is known; ``diameter`` (longest side of the box, voxels);
+    ``equivalent_diameter_um`` (of the disc or ball of equal size); ``aspect_ratio`` (longest by shortest axis); in 2D ``perimeter_um``,
+    ``circularity`` (4 pi area / perimeter**2, 1 for a disc) and ``elongation`` (its inverse); in 3D ``surface_area_um2`` and
+    ``sphericity`` (36 pi volume**2 / surface**3, 1 for a ball); ``touches_border`` (1 where the object touches the border of the image);
+    ``confidence`` if given; with an intensity image ``intensity_mean``, ``_sum``, ``_min``, ``_max`` and ``_std`` (over the object's
+    voxels), preceded by ``c0_``, ``c1_``, ... if it has several channels; then the `extra` ones, followed by their unit if they have one
+    (``area_convex_um2``) unless a column above has that name. In 3D, properties of the convex hull are NaN for objects whose voxels are all
+    in one plane. See `morula.measurement.shape` for outlines and surfaces.
 
     Args:
         labels: integer label image (Z)YX, array or `Image`; 0 is background. An object may consist of several pieces. A volume of one
@@ -53,7 +54,8 @@ def measure(
         intensity: image (Z)YX or C(Z)YX, array or `Image`, of the same spatial shape.
         extra: names of numeric region properties of scikit-image, for example ``"solidity"``; in physical units, slow.
         confidence: one value for each id from 1 to n, in order.
-        surface: in 3D, ``crofton`` (no bias for smooth objects) or ``mesh`` (triangulated, 9 % too large for a ball), see `surface_areas`.
+        surface: ``crofton`` (no bias for smooth objects); or ``mesh``, in 3D triangulated (9 % too large for a ball), in 2D along the
+            border pixels (5 % too long for a disc), see `morula.measurement.shape`.
 
     Returns:
         `pandas.DataFrame` with one row per object, ordered by label.
@@ -99,7 +101,10 @@ def measured_columns(
     found = geometry(indexed, len(ids) - 1)
     present = found.ids
     columns = _geometry(ids[present], found, size)
+    columns["aspect_ratio"] = aspect_ratios(read_only(indexed), found.centroids, size.spacing(array.ndim))[present]
     columns |= _outlines(indexed, found, columns, size, surface)
+    stops = found.stops[present] == np.asarray(array.shape)
+    columns["touches_border"] = ((found.starts[present] == 0) | stops).any(axis=1).astype(np.uint8)
     if confidence is not None:
         columns["confidence"] = _confidence(confidence, ids[present])
     channels = None if intensity is None else _channels(intensity, array.shape)
@@ -132,6 +137,9 @@ def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np
     size_name, diameter_name, _ = _names(size.unit, ndim)
     columns = {"label": ids, "voxels": voxels, size_name: extent}
     columns |= {f"centroid_{axis}": found.centroids[present, i] for i, axis in enumerate(axes)}
+    if size.unit != "pixel":
+        unit = _ascii(size.unit)
+        columns |= {f"centroid_{axis}_{unit}": columns[f"centroid_{axis}"] * n for axis, n in zip(axes, size.spacing(ndim), strict=True)}
     for i, axis in enumerate(axes):
         columns |= {f"box_{axis}_start": starts[:, i], f"box_{axis}_stop": stops[:, i]}
     columns["diameter"] = (stops - starts).max(axis=1)
@@ -148,7 +156,10 @@ def _outlines(
     extent = columns[size_name].astype(np.float64)
     # the ratios need the outline in a denominator, and an object of one or two pixels has none
     rows, spacing = len(found.sizes), size.spacing(ndim)
-    measured = (perimeters(indexed, rows, spacing) if ndim == 2 else surface_areas(indexed, rows, spacing, surface))[present]
+    if ndim == 2:
+        measured = (crofton_perimeters if surface == "crofton" else perimeters)(indexed, rows, spacing)[present]
+    else:
+        measured = surface_areas(indexed, rows, spacing, surface)[present]
     known = np.where(measured > 0, measured, np.nan)
     if ndim == 2:
         circularity = 4 * np.pi * extent / known**2
@@ -162,9 +173,14 @@ def _names(unit: str, ndim: int) -> tuple[str, str, str]:
         if ndim == 2:
             return "area_px", "equivalent_diameter_px", "perimeter_px"
         return "volume_voxels", "equivalent_diameter_voxels", "surface_area_px"
-    unit = unit.replace("Å", "angstrom")  # column names stay plain ASCII
+    unit = _ascii(unit)
     outline = f"perimeter_{unit}" if ndim == 2 else f"surface_area_{unit}2"
     return (f"area_{unit}2" if ndim == 2 else f"volume_{unit}3"), f"equivalent_diameter_{unit}", outline
+
+
+def _ascii(unit: str) -> str:
+    """A unit for the names of columns, which stay plain ASCII."""
+    return unit.replace("Å", "angstrom")
 
 
 def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -234,6 +250,7 @@ def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[s
         shift = stats[:, 2] / n
         prefix = f"c{number}_" if len(channels) > 1 else ""
         columns[f"{prefix}intensity_mean"] = stats[:, 1] + shift
+        columns[f"{prefix}intensity_sum"] = stats[:, 0] * stats[:, 1] + stats[:, 2]
         columns[f"{prefix}intensity_min"] = stats[:, 4]
         columns[f"{prefix}intensity_max"] = stats[:, 5]
         # rounding can leave a variance just below 0 for an object of one value

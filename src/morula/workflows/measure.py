@@ -24,7 +24,7 @@ from morula.io.lazy import like, without_time, without_z
 from morula.io.metadata import collected
 from morula.io.read import label_places
 from morula.io.write import check_labels_fit, destination, write
-from morula.measurement.csv_table import write_table
+from morula.measurement.csv_table import DIGITS, write_table
 from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.workflows.reading import Reading
@@ -116,10 +116,10 @@ def _written(
     if remove:
         array, table = filter_objects(array, table, list(remove))
         full_table = output.with_name(f"{output.stem}_all{output.suffix}")
-        write_table(full_table, table)
+        write_table(full_table, table, digits=DIGITS)
         yield FileWritten(full_table, Artefact.FULL_TABLE, task=TASK)
         table = table[table["comment"] == "Correct"]
-    write_table(output, table)
+    write_table(output, table, digits=DIGITS)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
         write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=True, like=objects.source)

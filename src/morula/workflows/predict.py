@@ -27,7 +27,7 @@ from morula.jobs.inputs import check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.labels.objects import DECODED, Objects
-from morula.measurement.csv_table import write_table
+from morula.measurement.csv_table import DIGITS, write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
 from morula.methods.object_options import Export
@@ -36,6 +36,7 @@ from morula.models.model import Model
 from morula.models.scale import fit_scale
 from morula.report.build import write_report
 from morula.workflows.evaluate import evaluate_into
+from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import export_path, write_exports
 from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
@@ -108,7 +109,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
-    check_results(folder, [*outputs, *filter(None, channels.values())])
+    check_results(folder, [*outputs, *filter(None, channels.values()), *(each.path for each in experiment_destinations(folder.path))])
     check_space(folder.path, prediction_bytes(model, opened))
     yield from check_memory(model, opened, memory)
     batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
@@ -126,6 +127,8 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
         rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
         yield Progress(done, len(opened), "image", image.name)
     folder.write_images(rows)
+    if model.method.instances:
+        yield from write_experiment(folder.path, {name: table_path(file) for name, file in targets.items()})
     record_prediction(folder, opened, device=device, memory=memory)
     yield from remove_stale(folder, batch.written)
     batch.end()
@@ -191,13 +194,13 @@ def segment_one(
         write_labels(class_image_path(labels_file), class_image(labels, objects.classes), image)
         yield FileWritten(class_image_path(labels_file), Artefact.CLASSES)
     if "comment" in table:
-        write_table(table_path(labels_file, "_all"), table)
+        write_table(table_path(labels_file, "_all"), table, digits=DIGITS)
         yield FileWritten(table_path(labels_file, "_all"), Artefact.FULL_TABLE)
         table = table[table["comment"] == "Correct"]
     if model.job.objects.measure.statistics:
         write_table(table_path(labels_file, "_statistics"), statistics(labels, image.voxel_size))
         yield FileWritten(table_path(labels_file, "_statistics"), Artefact.STATISTICS)
-    write_table(table_path(labels_file), table)
+    write_table(table_path(labels_file), table, digits=DIGITS)
     yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
     yield from write_exports(labels, table, image, exports_of(model, labels_file))
     yield from write_more_images(model, objects, labels_file, image)

@@ -10,12 +10,13 @@ from morula.core.errors import FileWriteError
 from morula.core.events import Event, Warned
 from morula.core.manifest import discard, discard_own, is_own, recorded
 from morula.jobs.run_folder import RunFolder
+from morula.workflows.experiment import EXPERIMENT, SUMMARY
 from morula.workflows.result_files import raw_labels_path
 
 
 def discard_results(folder: RunFolder, label_files: Iterable[Path]) -> None:
     """Remove what describes the objects of before: their scores, and the labels before post-processing of the images that are predicted."""
-    discard(folder.path, "associations", *(file.name for file in folder.score_files))
+    discard(folder.path, "associations", EXPERIMENT, SUMMARY, *(file.name for file in folder.score_files))
     for labels_file in label_files:
         earlier = raw_labels_path(labels_file)
         if not discard_own(earlier) and recorded(folder.path) is None:

@@ -32,6 +32,7 @@ from morula.models.model import Model
 from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
 from morula.workflows.choose_model import choose
+from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import check_exports, parse_kinds
 from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
@@ -70,7 +71,8 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
             If the job of the model refines or filters objects, the folder `before` next to it holds the labels before that; if the job
             asks for intermediates, the folder `intermediates` holds the inputs of the decoder, one file each (`NAME_seeds.tif`).
         overwrite: replace existing results. Only files that are as Morula wrote them are replaced; ``.morula.jsonl`` beside the labels
-            records their checksums. A command that was interrupted continues without it.
+            records their checksums. A command that was interrupted continues without it. In a folder, ``experiment.csv`` holds the
+            objects of all images, and ``summary.csv`` one row per image; later commands with the same folder extend them.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for tiles, for example ``"8GB"``.
         reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
@@ -156,10 +158,12 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
         check_diameter(trained, settings.diameter)
     decided = {"device": device, "memory": memory, "reading": repr(reading), **_choices(trained, settings)}
     by_name = dict(zip((image.name for image in opened), files, strict=True))
+    together = trained.method.instances and files[0] != target  # a folder of results has tables of all images
+    tables = {name: table_path(file) for name, file in by_name.items()} if together else {}
 
     def checked() -> UnfinishedBatch:
         batch = UnfinishedBatch.of(folder, trained, files, decided)
-        _check_results(trained, batch, by_name, read, overwrite=overwrite)
+        _check_results(trained, batch, by_name, experiment_destinations(folder) if tables else [], read, overwrite=overwrite)
         return batch
 
     checked()
@@ -180,6 +184,7 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
             steps = _recorded(steps, file, checksums(image.files), facts)
             yield from below(image.name, batch.steps(image, steps))
             yield Progress(done, len(opened), "image", image.name)
+        yield from write_experiment(folder, tables, extend=True)
         batch.end()
     yield Finished(time.monotonic() - began)
 
@@ -206,10 +211,19 @@ def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
 
 
 def _check_results(
-    trained: Model, batch: UnfinishedBatch, files: Mapping[str, Path], read: Sequence[str | Path], *, overwrite: bool
+    trained: Model,
+    batch: UnfinishedBatch,
+    files: Mapping[str, Path],
+    tables: Sequence[Destination],
+    read: Sequence[str | Path],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Check everything that is written. What an interrupted command wrote is replaced, or kept where the image was finished."""
-    outputs: dict[Path, Destination] = {}  # by path: the files of several images may match the same pattern
+    """Check everything that is written. What an interrupted command wrote is replaced, or kept where the image was finished.
+
+    The `tables` of all images are extended where they exist.
+    """
+    outputs = {each.path: each for each in tables}  # by path: the files of several images may match the same pattern
     taken = []
     for name, file in files.items():
         replaced = overwrite or name in batch.begun
