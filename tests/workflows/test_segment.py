@@ -69,7 +69,7 @@ def test_names_with_dots(run2d: Path, data2d: Path, tmp_path: Path) -> None:
     for name in ("scan.t1", "scan.t2"):
         morula.write(tmp_path / "in" / f"{name}.tif", image)
     list(morula.segment(tmp_path / "in", model=run2d, output=tmp_path / "out"))
-    assert sorted(path.name for path in (tmp_path / "out").glob("scan*[fv]")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("sc*[fv]")) == ["scan.t1.csv", "scan.t1.tif", "scan.t2.csv", "scan.t2.tif"]
     array = np.asarray(image)
     list(morula.segment([array, array], model=run2d, output=tmp_path / "arrays"))
     assert sorted(path.name for path in (tmp_path / "arrays").glob("*.tif")) == ["image_0.tif", "image_1.tif"]
