@@ -91,13 +91,14 @@ class UNet3DCheckpoint:
 
     @staticmethod
     def model(path: Path) -> NativeModel:
-        """The checkpoint holds weights only: what the classes mean and how images were normalised is in its job.
+        """The trained model. The file holds weights only: what its outputs mean and how images are scaled is in the job file beside it.
 
         Raises:
-            ModelError: always.
+            ModelError: where there is no such job, or the two do not belong together.
         """
-        remedy = "Predict with `morula predict3dunet --config JOB`, or start a training from it with network.from."
-        raise ModelError("checkpoint.weights_only", "holds the weights of a network without its job", file=path, remedy=remedy)
+        from morula.dialects.pytorch3dunet.stored_model import model_with_job  # it imports the engine, which imports this
+
+        return model_with_job(path, native_names(_tensors(path)))
 
     @staticmethod
     def network_options(path: Path) -> tuple[str, dict[str, Any]]:
