@@ -11,7 +11,6 @@ import morula
 from morula.dialects.pytorch3dunet import train3dunet
 from morula.testing.errors import raises
 
-
 FIVE = {"loss.name": "CrossEntropyLoss", "model.out_channels": 5, "loaders.*.transformer": CLASSES, "eval_metric.name": "MeanIoU"}
 """Changes that make a job of five classes."""
 
