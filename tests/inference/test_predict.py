@@ -17,6 +17,7 @@ from morula.core.events import Progress
 from morula.core.orientation import Orientation, orientations
 from morula.inference.plan import TilePlan, plan_tiles
 from morula.inference.predict import TiledNetwork, predict, predict_array
+from morula.inference.stitch import layers
 from morula.testing.errors import raises
 
 
@@ -263,3 +264,32 @@ def test_errors():
     with raises("image.not_finite") as caught:
         predict_array(array, TiledNetwork(torch.sigmoid, 1), plan)
     assert "[10:20, 0:10]" in caught.error.rule
+
+
+@pytest.mark.parametrize(("shape", "overlap"), [((70, 33), None), ((24, 40, 20), None), ((70, 33), 0.6)])
+def test_interrupted_prediction_continues_with_the_same_values(shape: tuple[int, ...], overlap: float | None) -> None:
+    ndim = len(shape)
+    network, source = Pooling(ndim), np.random.default_rng(0).random((1, *shape), np.float32)
+    tile = None if overlap is None else (16,) * ndim
+    plan = plan_tiles(
+        shape,
+        halo=(6,) * ndim,
+        multiple=(2,) * ndim,
+        memory={2: 44_000, 3: 180_000}[ndim],
+        bytes_per_voxel=40,
+        tile=tile,
+        overlap=overlap,
+        max_batch=3,
+    )
+    whole = predict_array(source, TiledNetwork(network, 1), plan)
+    assert layers(plan) >= 3
+    for first in range(layers(plan)):
+        axis = int(np.argmax(shape)) + 1
+        out = np.full_like(whole, np.nan)
+        events = list(predict(source, TiledNetwork(network, 1), plan, out=out, first_layer=first))
+        written = np.moveaxis(~np.isnan(out), axis, 0).reshape(shape[axis - 1], -1)
+        begin = plan.weights(axis - 1)[first][0] if first else 0
+        assert written[begin:].all()
+        assert not written[:begin].any()
+        assert np.array_equal(out[~np.isnan(out)], whole[~np.isnan(out)])
+        assert (events[0].done, events[-1].done) == (first * plan.n_tiles // layers(plan), plan.n_tiles)

@@ -20,6 +20,7 @@ _SHARE = 0.7  # share of the free memory that is used by default: the rest is fo
 _HEADROOM = 1.25  # factor on the counted tensors, for workspaces of convolutions and memory that the allocator cannot reuse
 
 
+_PROGRAM = 750_000_000  # bytes of the process beside images: Python, torch, a network and compiled kernels
 _DECODING = 42  # bytes per voxel in the decoders: labels, seeds, distances and queues, measured with the watershed
 
 
@@ -102,13 +103,28 @@ def _free(folder: Path, limit_name: str, usage_name: str) -> Iterator[int]:
     yield max(0, int(limit.read_text()) - int(usage.read_text()) + cache)
 
 
+def room_beside_program(memory: int) -> int:
+    """Bytes of a limit for the process that are left for images: without the interpreter, the libraries and a model.
+
+    It does not depend on what the process holds at the moment, so that the same limit gives the same tiles and blocks. Of a limit that is
+    too small for the program, a quarter is left.
+
+    Examples:
+        >>> room_beside_program(2_000_000_000), room_beside_program(100_000_000)
+        (1250000000, 25000000)
+    """
+    return max(memory - _PROGRAM, memory // 4)
+
+
 def decoding_bytes(shape: Sequence[int], channels: int) -> int:
     """Bytes that the channels of a whole image and their decoding take; they are in memory at the same time."""
     return math.prod(shape) * (4 * channels + _DECODING)
 
 
-def check_decoding(shape: Sequence[int], channels: int, budget: str | int | None, *, name: str) -> str:
+def check_decoding(shape: Sequence[int], channels: int, budget: str | int | None, *, name: str, reason: str = "") -> str:
     """Reject an image whose decoding does not fit into the free memory; a warning where it needs more than the stated limit.
+
+    `reason` says why it cannot be decoded in blocks.
 
     Raises:
         DataError: ``memory.image_too_large``, before the prediction, which would be lost.
@@ -118,12 +134,13 @@ def check_decoding(shape: Sequence[int], channels: int, budget: str | int | None
         ''
     """
     needed, free = decoding_bytes(shape, channels), int(available_memory() / _SHARE)
+    why = f" as a whole ({reason})" if reason else ""
     if needed > free:
-        rule = f"takes about {needed / 1e9:.1f} GB of memory to decode; {free / 1e9:.1f} GB are free"
+        rule = f"takes about {needed / 1e9:.1f} GB of memory to decode{why}; {free / 1e9:.1f} GB are free"
         remedy = "Segment parts of the image, or use a computer with more memory."
         raise DataError("memory.image_too_large", rule, file=name, remedy=remedy)
     if budget is not None and needed > parse_bytes(budget):
-        return f"{name} takes about {needed / 1e9:.2g} GB of memory to decode, more than the stated {budget}, which bounds only the tiles."
+        return f"{name} takes about {needed / 1e9:.2g} GB of memory to decode{why}, more than the stated {budget}, which bounds only tiles."
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from morula.core.orientation import Orientation
 from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.inference.plan import Tiles
-from morula.inference.stitch import Index, stitch, tile_order
+from morula.inference.stitch import Index, blended_layer, layer_size, stitch, tile_order
 
 Array: TypeAlias = Any
 """A NumPy, HDF5, Zarr or Dask array: an object with `shape` that is read, or written, by slices."""
@@ -86,7 +87,7 @@ class TiledNetwork:
 
 
 def predict(
-    source: Array, network: TiledNetwork, plan: Tiles, *, normalise: Normalise | None = None, out: Array = None
+    source: Array, network: TiledNetwork, plan: Tiles, *, normalise: Normalise | None = None, out: Array = None, first_layer: int = 0
 ) -> Generator[Progress, None, Array]:
     """Predict an image tile by tile, blend the tiles and write each voxel once.
 
@@ -99,6 +100,8 @@ def predict(
         plan: from `morula.inference.plan.plan_tiles`, or `morula.inference.patches.PatchPlan`.
         normalise: maps a C(Z)YX array as read to float32, voxel by voxel.
         out: array K(Z)YX that is written by slices, in memory or on disk; a new float32 array when left out.
+        first_layer: layer of tiles, counted along the longest axis, from which on `out` is written, to continue an interrupted prediction
+            with the same values; see `morula.inference.stitch.layers`.
 
     Yields:
         Progress in tiles.
@@ -127,8 +130,9 @@ def predict(
     other = next((orientation.ndim for orientation in network.orientations if orientation.ndim != plan.ndim), None)
     if other is not None:
         raise OptionError("prediction.orientations", f"must have the {plan.ndim} axes of the image", key="orientations", value=other)
-    yield Progress(0, plan.n_tiles, "tile", task=TILES)
-    for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network)), 1):
+    first = first_layer * layer_size(plan)
+    yield Progress(first, plan.n_tiles, "tile", task=TILES)
+    for done, (start, values) in enumerate(stitch(plan, _tiles(source, plan, normalise, network, first_layer), first_layer), first + 1):
         out[(slice(None), *(slice(a, a + n) for a, n in zip(start, values.shape[1:], strict=True)))] = values
         yield Progress(done, plan.n_tiles, "tile", task=TILES)
     return out
@@ -150,9 +154,17 @@ def predict_array(source: Array, network: TiledNetwork, plan: Tiles, *, normalis
     return out
 
 
-def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: TiledNetwork) -> Iterator[tuple[Index, np.ndarray]]:
-    """All predicted tiles, in the order of `tile_order`; while one batch is computed, the next one is read."""
-    batches = list(batched(tile_order(plan), plan.batch))
+def _tiles(
+    source: Array, plan: Tiles, normalise: Normalise | None, network: TiledNetwork, first_layer: int
+) -> Iterator[tuple[Index, np.ndarray]]:
+    """Predicted tiles in the order of `tile_order`, from the first one on that is blended with a tile of `first_layer`.
+
+    While one batch is computed, the next one is read.
+    """
+    needed = blended_layer(plan, first_layer) * layer_size(plan)
+    # the batches of an uninterrupted prediction: convolutions may round differently in a batch of another size
+    batches = list(batched(tile_order(plan), plan.batch))[needed // plan.batch :]
+    skipped = needed % plan.batch
     # reading and decompressing release the GIL, so one thread hides most of the time for input
     with ThreadPoolExecutor(1, "read tiles") as reader:
         following = reader.submit(_read, source, plan, batches[0], normalise)
@@ -160,7 +172,8 @@ def _tiles(source: Array, plan: Tiles, normalise: Normalise | None, network: Til
             batch = following.result()
             if number < len(batches):
                 following = reader.submit(_read, source, plan, batches[number], normalise)
-            yield from zip(indices, network(batch), strict=True)
+            yield from itertools.islice(zip(indices, network(batch), strict=True), skipped, None)
+            skipped = 0
 
 
 def batched(items: Sequence[Index], size: int) -> Iterator[Sequence[Index]]:

@@ -38,7 +38,24 @@ def tile_order(plan: Tiles) -> list[Index]:
     return [tuple(step[order.index(axis)] for axis in range(plan.ndim)) for step in steps]
 
 
-def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def layers(plan: Tiles) -> int:
+    """Number of layers of tiles along the longest axis, which are predicted one after the other."""
+    return len(plan.starts[_order(plan)[0]])
+
+
+def layer_size(plan: Tiles) -> int:
+    """Tiles of a layer."""
+    return plan.n_tiles // layers(plan)
+
+
+def blended_layer(plan: Tiles, layer: int) -> int:
+    """The first layer that contributes to the voxels of a layer."""
+    weights = plan.weights(_order(plan)[0])
+    begin = weights[layer][0]
+    return next(i for i, (start, values) in enumerate(weights) if i == layer or start + len(values) > begin)
+
+
+def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]], first_layer: int = 0) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Blend predicted tiles, given in the order of `tile_order`, into boxes that cover the image once.
 
     A box is emitted as soon as no later tile overlaps it. Held in memory are the blended zones of one tile, one row and one layer of tiles
@@ -46,7 +63,8 @@ def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[t
 
     Args:
         plan: positions and weights of the tiles.
-        tiles: (index, prediction K(Z)YX float32 of a whole tile).
+        tiles: (index, prediction K(Z)YX float32 of a whole tile), from `blended_layer` of `first_layer` on.
+        first_layer: boxes of earlier layers are not emitted.
 
     Yields:
         (first voxel (Z)YX, values K(Z)YX float32) of each box.
@@ -56,8 +74,10 @@ def stitch(plan: Tiles, tiles: Iterable[tuple[Index, np.ndarray]]) -> Iterator[t
     # the innermost axis is merged first, because its tiles arrive one after the other
     for axis in reversed(_order(plan)):
         pieces = _merged(pieces, axis, [begin for begin, _ in weights[axis]])
+    outermost = _order(plan)[0]
     for piece in pieces:
-        yield piece.start, piece.values
+        if piece.index[outermost] >= first_layer:
+            yield piece.start, piece.values
 
 
 def _order(plan: Tiles) -> list[int]:

@@ -6,6 +6,7 @@ times faster than `cc3d.statistics` (docs/decisions/0011-kernels-kept.md). Compl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,11 @@ class Geometry:
     def ids(self) -> np.ndarray:
         """Ids of the objects that are present, ascending."""
         return np.flatnonzero(self.sizes[1:]) + 1
+
+    def shifted(self, offset: Sequence[int]) -> Geometry:
+        """The tables with all positions moved by a number of voxels per axis."""
+        step = np.asarray(offset)
+        return Geometry(self.sizes, self.centroids + step, self.starts + step, self.stops + step)
 
     def box(self, label: int, margin: int = 0) -> tuple[slice, ...]:
         """The object's box as slices, extended by a margin on both sides (clipped at 0; NumPy clips the other end)."""

@@ -59,6 +59,19 @@ def object_maxima(labels: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     return high[1:]
 
 
+def first_voxels(labels: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first voxel of each id, in C order, and its number of voxels; both (n + 1,) int64, with 0 for the background.
+
+    Examples:
+        >>> first_voxels(np.array([[0, 2, 2], [1, 2, 0]], np.uint32), 2)
+        (array([0, 3, 1]), array([0, 1, 3]))
+    """
+    first, counts = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
+    _first_voxels(read_only(labels).ravel(), first, counts)
+    first[0] = counts[0] = 0
+    return first, counts
+
+
 @njit(cache=True, nogil=True)
 def _mark(ids: np.ndarray, present: np.ndarray) -> None:
     for i in range(ids.size):
@@ -88,3 +101,11 @@ def select_objects(values: np.ndarray, ids: np.ndarray, kept: np.ndarray, out: n
             previous, copy = ids[i], ids[i] != 0 and kept[ids[i]]
         if copy:
             out[i] = values[i]
+
+
+@njit(cache=True, nogil=True)
+def _first_voxels(flat: np.ndarray, first: np.ndarray, counts: np.ndarray) -> None:
+    for i in range(flat.size):
+        if counts[flat[i]] == 0:
+            first[flat[i]] = i
+        counts[flat[i]] += 1

@@ -6,6 +6,7 @@ points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -249,6 +250,26 @@ def refine_objects(objects: Objects, operations: Operations, spacing: Sequence[f
     # operations remove objects, and ids of `Objects` are indices into the confidences
     labels, old = renumber(labels, len(objects.confidence))
     return Objects(labels, objects.confidence[old - 1], {**objects.intermediates, DECODED: objects.labels})
+
+
+def refinement_context(operations: Operations, spacing: Sequence[float], max_diameter: float) -> tuple[int, ...]:
+    """Voxels per axis beyond an object that can change it in these operations, for refining objects block by block.
+
+    Objects grow and shrink by their radius, and the pieces of a large object are its neighbours. The other operations look at one object
+    at a time, except for `voronoi`, which divides a whole mask. A block must not end inside an object that touches the border of the
+    image: `clear_border` takes the border of the block for it, which changes only objects larger than the halo.
+
+    Examples:
+        >>> refinement_context(["fill_holes", {"dilation": 2}], (2.0, 1.0, 1.0), max_diameter=20)
+        (1, 2, 2)
+    """
+    reach = [0] * len(spacing)
+    for operation in _listed(operations):
+        if isinstance(operation, Reach):
+            reach = [a + b for a, b in zip(reach, radii(operation.radius, spacing), strict=True)]
+        elif isinstance(operation, Pieces):
+            reach = [a + math.ceil(2 * max_diameter * min(spacing) / length) for a, length in zip(reach, spacing, strict=True)]
+    return tuple(reach)
 
 
 def _listed(operations: Operations) -> list[RefinementOptions]:

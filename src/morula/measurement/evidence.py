@@ -6,6 +6,7 @@ surroundings. None of the figures depends on the voxel size, the unit or the off
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -37,14 +38,31 @@ def evidence(labels: np.ndarray, image: Image, table: Mapping[str, np.ndarray]) 
         >>> evidence(labels, Image(labels, "YX"), table)["touching"].round(2)
         array([0.33, 0.33])
     """
-    ids, channels = np.asarray(table["label"], np.intp), image.canonical()
+    return settled(local_evidence(labels, image.canonical(), table))
+
+
+def local_evidence(labels: np.ndarray, channels: np.ndarray, table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The part of `evidence` for which the surroundings of an object suffice, so that an image can be measured part by part.
+
+    As `evidence`, for the image as C(Z)YX; ``contrast`` is (rows, C), the differences in each channel, NaN without surroundings.
+    """
+    ids = np.asarray(table["label"], np.intp)
     if labels.ndim == 3 and len(labels) == 1 and channels.ndim == 4:  # measured in 2D
         labels, channels = labels[0], channels[:, 0]
     return {
         "touching": _touching(labels)[ids],
-        "ellipsoid_fit": _ellipsoid_fit(labels, table),
+        "ellipsoid_fit": _ellipsoid_fit(labels)[ids],
         "contrast": _contrast(labels, channels)[ids],
     }
+
+
+def settled(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`evidence` from the `local_evidence` on all objects of an image."""
+    typical = np.array([np.median(column[known]) if (known := np.isfinite(column)).any() else 0.0 for column in found["contrast"].T])
+    best = int(np.abs(typical).argmax())
+    # an object without surroundings differs from them as others do
+    contrast = np.where(np.isfinite(column := found["contrast"][:, best]), column, typical[best])
+    return {**found, "contrast": contrast * (1 if typical[best] >= 0 else -1)}
 
 
 def _touching(labels: np.ndarray) -> np.ndarray:
@@ -62,39 +80,37 @@ def _touching(labels: np.ndarray) -> np.ndarray:
     return touching / np.maximum(faces, 1)
 
 
-def _ellipsoid_fit(labels: np.ndarray, table: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Size over that of the ellipsoid of equal second moments, for each row of the table."""
-    ndim = labels.ndim
+def _ellipsoid_fit(labels: np.ndarray) -> np.ndarray:
+    """Size over that of the ellipsoid of equal second moments, by id."""
+    ndim, n = labels.ndim, int(labels.max(initial=0)) + 1
+    places = np.nonzero(labels)
+    ids = labels[places]
+    sizes = np.bincount(ids, minlength=n)
+    count = np.maximum(sizes, 1)
+    offsets = [place - (np.bincount(ids, place, minlength=n) / count)[ids] for place in places]
+    moments = np.empty((n, ndim, ndim))
+    for i, j in itertools.combinations_with_replacement(range(ndim), 2):
+        moments[:, i, j] = moments[:, j, i] = np.bincount(ids, offsets[i] * offsets[j], minlength=n) / count
+    # a voxel is a cube, not a point: its own second moment is 1/12
+    moments += np.eye(ndim) / 12
     unit = math.pi if ndim == 2 else 4 * math.pi / 3
-    boxes = [[np.asarray(table[f"box_{axis}_{end}"]) for axis in "zyx"[-ndim:]] for end in ("start", "stop")]
-    fits = np.ones(len(table["label"]))
-    for row, label in enumerate(table["label"]):
-        box = tuple(slice(int(start[row]), int(stop[row])) for start, stop in zip(*boxes, strict=True))
-        places = np.stack(np.nonzero(labels[box] == label)).astype(np.float64)
-        # a voxel is a cube, not a point: its own second moment is 1/12
-        moments = np.atleast_2d(np.cov(places, bias=True)) + np.eye(ndim) / 12
-        fits[row] = places.shape[1] / (unit * math.sqrt(max(np.linalg.det((ndim + 2) * moments), 1e-12)))
-    return fits
+    return sizes / (unit * np.sqrt(np.maximum(np.linalg.det((ndim + 2) * moments), 1e-12)))
 
 
 def _contrast(labels: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """Difference from the surroundings in standard deviations, by id; 0 where there is no background."""
+    """Difference from the surroundings in standard deviations, by id and channel; NaN where there are none."""
     n = int(labels.max(initial=0)) + 1
     surroundings = _surroundings(labels)
-    inside, around, background = labels > 0, surroundings > 0, labels == 0
-    present = np.unique(labels[inside])
-    best, largest = np.zeros(n), -1.0
-    for channel in channels:
+    inside, around = labels > 0, surroundings > 0
+    missing = np.bincount(surroundings[around], minlength=n) == 0
+    found = np.empty((n, len(channels)))
+    for column, channel in zip(found.T, channels, strict=True):
         values = np.asarray(channel, np.float64)
         mean, spread = _mean_and_spread(labels[inside], values[inside], n)
         outside, _ = _mean_and_spread(surroundings[around], values[around], n)
-        missing = np.bincount(surroundings[around], minlength=n) == 0
-        outside[missing] = np.median(values[background]) if background.any() else mean[missing]
-        found = (mean - outside) / np.maximum(spread, 1e-9 * max(float(np.ptp(values)), 1e-30))
-        typical = float(np.median(found[present])) if len(present) else 0.0
-        if abs(typical) > largest:
-            best, largest = found * (1 if typical >= 0 else -1), abs(typical)
-    return best
+        least = 1e-9 * np.maximum(np.maximum(np.abs(mean), np.abs(outside)), 1e-30)
+        column[:] = np.where(missing, np.nan, (mean - outside) / np.maximum(spread, least))
+    return found
 
 
 def _mean_and_spread(ids: np.ndarray, values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -249,9 +249,13 @@ def filter_objects(labels: ImageLike, table: pd.DataFrame, remove: object) -> tu
         array([[1, 1, 1, 0, 0]], dtype=uint16)
     """
     verdicts = with_verdicts(table, remove)
+    return remove_ids(spatial_array(labels)[0], removed_ids(verdicts)), verdicts
+
+
+def removed_ids(table: pd.DataFrame) -> np.ndarray:
+    """Ids of the objects that a table of `with_verdicts` says are removed."""
     # ids are the link between table and image: the table may be sorted or cut by the caller
-    removed = verdicts["label"][verdicts["comment"] == "Removed"].to_numpy()
-    return remove_ids(spatial_array(labels)[0], removed), verdicts
+    return table["label"][table["comment"] == "Removed"].to_numpy()
 
 
 def remove_ids(labels: np.ndarray, removed: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -84,8 +84,13 @@ def measured_columns(
     extra: Sequence[str] = (),
     confidence: Sequence[float] | np.ndarray | None = None,
     surface: Surface = "crofton",
+    origin: Sequence[int] | None = None,
+    whole: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """The columns of `measure` as arrays; arguments and errors as there. Does not import pandas.
+
+    For labels that were cut out of an image, `origin` is their first voxel in it and `whole` its shape: centroids and boxes are those in that
+    image, and so is its border.
 
     Examples:
         >>> measured_columns(np.array([[0, 7, 7], [0, 7, 0]]))["voxels"]
@@ -100,11 +105,12 @@ def measured_columns(
     indexed, ids = _indexed(array)
     found = geometry(indexed, len(ids) - 1)
     present = found.ids
-    columns = _geometry(ids[present], found, size)
+    placed = found if origin is None else found.shifted(origin)
+    columns = _geometry(ids[present], placed, size)
     columns["aspect_ratio"] = aspect_ratios(read_only(indexed), found.centroids, size.spacing(array.ndim))[present]
     columns |= _outlines(indexed, found, columns, size, surface)
-    stops = found.stops[present] == np.asarray(array.shape)
-    columns["touches_border"] = ((found.starts[present] == 0) | stops).any(axis=1).astype(np.uint8)
+    stops = placed.stops[present] == np.asarray(array.shape if whole is None else whole)
+    columns["touches_border"] = ((placed.starts[present] == 0) | stops).any(axis=1).astype(np.uint8)
     if confidence is not None:
         columns["confidence"] = _confidence(confidence, ids[present])
     channels = None if intensity is None else _channels(intensity, array.shape)

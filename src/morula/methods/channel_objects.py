@@ -14,7 +14,7 @@ from morula.decoders.decode import AnyDecoder, build_decoder, decoder_name
 from morula.decoders.foreground_mask import fit_foreground, foreground_codes, foreground_mask
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.objects import Objects
-from morula.labels.refine import Tessellation, refine_objects
+from morula.labels.refine import Tessellation, refine_objects, refinement_context
 from morula.methods.channel_layout import ChannelLayout
 from morula.methods.channel_options import Options
 from morula.methods.classes import vote
@@ -81,6 +81,23 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
             return objects
         chosen, share = vote(objects.labels, classes, len(objects))
         return replace(objects, classes=chosen, class_confidence=share)
+
+    def block_problem(self) -> str:
+        """The operation `voronoi` divides all of the foreground, however far away an object is."""
+        return "objects.refine has voronoi, which needs the whole image" if self._tessellations else ""
+
+    def calibrate(self, sample: np.ndarray, parameters: Parameters) -> Parameters:
+        """As the decoder does."""
+        return self.decoder.calibrate(sample[: self._width], parameters, self.spacing)
+
+    def block_halo(self, parameters: Parameters, max_diameter: float) -> tuple[int, ...]:
+        """The halo of the decoder, then that of the operations on its objects."""
+        decoding = self.decoder.context(parameters, self.spacing, max_diameter)
+        return tuple(a + b for a, b in zip(decoding, refinement_context(self.objects.refine, self.spacing, max_diameter), strict=True))
+
+    def block_alignment(self) -> tuple[int, ...]:
+        """As the decoder needs it."""
+        return self.decoder.alignment(self.ndim)
 
     def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """That of the decoder, then the operations on objects."""

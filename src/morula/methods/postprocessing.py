@@ -78,6 +78,24 @@ class Postprocessing(Configured):
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """The result of the decoder's input K(Z)YX (see `settle`)."""
 
+    def block_problem(self) -> str:
+        """Why a prediction cannot be decoded block by block, as a clause for messages; empty where it can."""
+        return "the method decodes whole images only"
+
+    def calibrate(self, sample: np.ndarray, parameters: Parameters) -> Parameters:
+        """Parameters completed by what depends on the shape of objects, from a part K(Z)YX of the prediction; for decoding in blocks."""
+        del sample
+        return parameters
+
+    def block_halo(self, parameters: Parameters, max_diameter: float) -> tuple[int, ...]:
+        """Halo in voxels (Z)YX with which decoding in blocks gives the objects of decoding the whole, see `Decoder.context`."""
+        del parameters, max_diameter
+        return (0,) * self.ndim
+
+    def block_alignment(self) -> tuple[int, ...]:
+        """Voxels (Z)YX of which the first voxel of a block has to be a multiple."""
+        return (1,) * self.ndim
+
     def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """Values to try of the settings between channels and results; empty where nothing can be tuned.
 

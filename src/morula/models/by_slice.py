@@ -108,6 +108,10 @@ class SliceModel(Model):
         """The 2D model for slices whose intensities are on the common scale already."""
         return replace(self.plane, normalisation=Normalisation((0.0,) * self.in_channels, (1.0,) * self.in_channels))
 
+    def block_problem(self) -> str:
+        """The slices are predicted in memory."""
+        return "a 2D model holds all slices in memory"
+
     def predict_steps(
         self,
         image: Image,
@@ -116,8 +120,9 @@ class SliceModel(Model):
         device: str = "auto",
         out: Array = None,
         scaling: Normalisation | None = None,
+        first_layer: int = 0,
     ) -> Generator[Event, None, Array]:
-        """Predict all slices; along three axes their mean on the grid of the image."""
+        """Predict all slices; along three axes their mean on the grid of the image. `first_layer` has no effect."""
         # one scale for the volume: an empty slice has none of its own
         volume, shape = (scaling or self.scaling(image)).apply(image.canonical()), image.spatial_shape
         if self.axes == "zyx":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +32,8 @@ from morula.io.lazy import without_z
 from morula.jobs.job import Job
 from morula.labels.objects import Objects
 from morula.measurement.calibration import calibrated
-from morula.measurement.evidence import evidence
-from morula.measurement.filter import filter_objects
+from morula.measurement.evidence import local_evidence, settled
+from morula.measurement.filter import remove_ids, removed_ids, with_verdicts
 from morula.measurement.measure import measure
 from morula.methods.base import Method
 from morula.methods.classes import class_columns
@@ -228,16 +228,39 @@ class Model:
             confidence=objects.confidence,
             surface=options.measure.surface,
         )
+        found = None
         if options.calibration is not None:
+            found = local_evidence(objects.labels, image.canonical(), {str(name): table[name].to_numpy() for name in table})
+        table = self.completed(table, found, objects.classes, objects.class_confidence)
+        if not options.filter:
+            return objects.labels, table
+        return remove_ids(objects.labels, removed_ids(table)), table
+
+    def completed(
+        self,
+        table: pd.DataFrame,
+        found: Mapping[str, np.ndarray] | None,
+        classes: np.ndarray | None,
+        class_confidence: np.ndarray | None,
+    ) -> pd.DataFrame:
+        """The table of all objects of an image with calibrated confidences, classes, and the verdicts of the job's filter.
+
+        Args:
+            table: one row per object.
+            found: evidence on the objects in these rows, where the run was calibrated.
+            classes: (n,) class by id, or `None`.
+            class_confidence: (n,) by id, or `None`.
+        """
+        options = self.job.objects
+        if options.calibration is not None and found is not None:
             columns = {str(name): table[name].to_numpy() for name in table}
-            probability = calibrated(options.calibration, columns | evidence(objects.labels, image, columns))
+            probability = calibrated(options.calibration, columns | settled(found))
             table.insert(list(table).index("confidence"), "decoder_confidence", table["confidence"])
             table["confidence"] = probability
-        classes = self.job.method.object_classes
-        if classes is not None and objects.classes is not None and objects.class_confidence is not None:
-            ids = table["label"].to_numpy()
-            table = table.assign(**class_columns(classes, objects.classes, objects.class_confidence, ids))
-        return filter_objects(objects.labels, table, options.filter) if options.filter else (objects.labels, table)
+        known = self.job.method.object_classes
+        if known is not None and classes is not None and class_confidence is not None:
+            table = table.assign(**class_columns(known, classes, class_confidence, table["label"].to_numpy()))
+        return with_verdicts(table, options.filter) if options.filter else table
 
     def _guess_axes(self, shape: tuple[int, ...]) -> str:
         """Axes of an array that does not name them: channels are the first axis or, as in RGB pictures, the last one."""
@@ -333,6 +356,18 @@ class Model:
         unrotated = tuple(range(self.ndim))  # axes in their order: flips only
         return [orientation for orientation in allowed if mode == "all" or orientation.permutation == unrotated]
 
+    def block_problem(self) -> str:
+        """Why images cannot be segmented block by block with this model, as a clause for messages; empty where they can."""
+        options = self.job.objects
+        found = {
+            "the model rescales images to the size of its objects": self.diameter is not None,
+            "prediction.median filters whole channels": bool(self.job.prediction.median),
+            "objects.intermediates are images as large as the prediction": options.intermediates,
+            "objects.export draws the outlines of the whole image": bool(set(options.export) - {"parquet"}),
+            "objects.measure.statistics are computed for the whole image": options.measure.statistics,
+        }
+        return self.method.block_problem() or next((reason for reason, holds in found.items() if holds), "")
+
     def predict_steps(
         self,
         image: Image,
@@ -341,10 +376,12 @@ class Model:
         device: str = "auto",
         out: Array = None,
         scaling: Normalisation | None = None,
+        first_layer: int = 0,
     ) -> Generator[Event, None, Array]:
         """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`.
 
         `scaling` is the normalisation of the image, for a part of an image that is normalised as a whole.
+        `first_layer` continues an interrupted prediction, see `morula.inference.predict.predict`.
         """
         by_openvino = self.job.prediction.backend == "openvino"
         device = self.device(device)
@@ -366,7 +403,7 @@ class Model:
                 device,
                 "fp32" if by_openvino else self.job.prediction.precision,
             )
-            predicted = yield from predict(image.lazy(), network, plan, normalise=normalisation.apply, out=out)
+            predicted = yield from predict(image.lazy(), network, plan, normalise=normalisation.apply, out=out, first_layer=first_layer)
         for filtering in self.job.prediction.median:
             for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
                 predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from morula.core.array import ArraySource
+from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
@@ -19,14 +22,14 @@ from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard, discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_space
-from morula.inference.memory import check_decoding
+from morula.inference.memory import available_memory, check_decoding, room_beside_program
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
 from morula.jobs.inputs import check_run_again
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
-from morula.labels.objects import DECODED, Objects
+from morula.labels.objects import DECODED
 from morula.measurement.csv_table import DIGITS, write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
@@ -35,6 +38,7 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
 from morula.report.build import write_report
+from morula.workflows.block_store import BlockStore
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import export_path, write_exports
@@ -43,10 +47,11 @@ from morula.workflows.predict_images import memory_of, open_test_images, record_
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale
+from morula.workflows.segment_blocks import needs_blocks, segment_in_blocks
 from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
-from morula.workflows.unfinished_batch import UnfinishedBatch
+from morula.workflows.unfinished_batch import UnfinishedBatch, model_key, origin_of
 
 
 @events_of("morula.predict")
@@ -136,19 +141,41 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
 
 
 def check_memory(model: Model, opened: Sequence[Opened], memory: str | None) -> Iterator[Event]:
-    """Check that the channels and the decoding of each image fit into the free memory, and warn where they exceed the stated limit.
+    """Where images cannot be segmented in blocks: check that each fits into the free memory, and warn where it exceeds the stated limit.
 
     Raises:
         DataError: ``memory.image_too_large``.
     """
-    for image in opened:
+    reason = model.block_problem()
+    for image in opened if reason else ():
         limit = memory or model.job.prediction.memory
-        if text := check_decoding(image.raw.spatial_shape, len(model.method.channels), limit, name=image.name):
+        if text := check_decoding(image.raw.spatial_shape, len(model.method.channels), limit, name=image.name, reason=reason):
             yield Warned("prediction.memory_exceeded", text)
 
 
 def _channels_file(model: Model, folder: RunFolder, name: str) -> Path | None:
     return folder.predictions / f"{name}.tif" if model.job.prediction.save_channels else None
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What is written for an image, in memory or computed when it is read.
+
+    Attributes:
+        labels: (Z)YX.
+        table: one row per object.
+        classes: (Z)YX, the class of each voxel's object, or `None`.
+        before: (Z)YX, the labels before refinement and filters, where the job has any.
+        intermediates: inputs of the decoder by name.
+        finished: called when everything is written.
+    """
+
+    labels: ArraySource
+    table: pd.DataFrame
+    classes: ArraySource | None
+    before: ArraySource | None
+    intermediates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    finished: Callable[[], None] = lambda: None
 
 
 def segment_one(
@@ -175,54 +202,104 @@ def segment_one(
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
-    fitted = yield from fit_scale(model, image, diameter, memory=memory, device=device)
-    prediction = yield from model.predict_steps(fitted.image, memory=memory, device=device)
-    if channels is not None:
-        channels.parent.mkdir(parents=True, exist_ok=True)
-        axes, size = f"C{image.axes.spatial_axes}", fitted.image.voxel_size
-        yield FileWritten(write(channels, prediction, axes=axes, voxel_size=size, overwrite=True), Artefact.CHANNELS)
-    remarks: list[str] = []
-    objects = fitted.objects(model.decode(prediction, fitted.image, tell=remarks.append))
-    yield from (Logged(f"{source.name}: {remark}") for remark in remarks)
-    labels, table = model.measured(objects, image)
+    found = yield from (_in_blocks if _needs_blocks(model, image, memory) else _at_once)(
+        model, image, labels_file, device=device, memory=memory, channels=channels, diameter=diameter
+    )
+    table = found.table
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
     for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports_of(model, labels_file).values()]:
         discard_own(file)
-    write_labels(labels_file, labels, image)
+    write_labels(labels_file, found.labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
-    if objects.classes is not None:
-        write_labels(class_image_path(labels_file), class_image(labels, objects.classes), image)
+    if found.classes is not None:
+        write_labels(class_image_path(labels_file), found.classes, image)
         yield FileWritten(class_image_path(labels_file), Artefact.CLASSES)
     if "comment" in table:
         write_table(table_path(labels_file, "_all"), table, digits=DIGITS)
         yield FileWritten(table_path(labels_file, "_all"), Artefact.FULL_TABLE)
         table = table[table["comment"] == "Correct"]
     if model.job.objects.measure.statistics:
-        write_table(table_path(labels_file, "_statistics"), statistics(labels, image.voxel_size))
+        write_table(table_path(labels_file, "_statistics"), statistics(np.asarray(found.labels), image.voxel_size))
         yield FileWritten(table_path(labels_file, "_statistics"), Artefact.STATISTICS)
     write_table(table_path(labels_file), table, digits=DIGITS)
     yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
-    yield from write_exports(labels, table, image, exports_of(model, labels_file))
-    yield from write_more_images(model, objects, labels_file, image)
+    if exports := exports_of(model, labels_file):
+        yield from write_exports(np.asarray(found.labels), table, image, exports)
+    yield from write_more_images(found, labels_file, image)
+    found.finished()
     yield Logged(f"{source.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
 
-def write_more_images(model: Model, objects: Objects, labels_file: Path, image: Image) -> Iterator[Event]:
-    """Write the labels before refinement and filters if the job has any, and the inputs of the decoder if the job asks for them."""
+def _needs_blocks(model: Model, image: Image, memory: str | None) -> bool:
+    limit = available_memory(memory or model.job.prediction.memory)
+    return needs_blocks(model, image.spatial_shape, limit) and not model.block_problem()
+
+
+def _at_once(
+    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
+) -> Generator[Event, None, Segmented]:
+    """Segment an image in memory."""
     options = model.job.objects
-    if options.refine or options.filter:
+    limit = available_memory(memory or model.job.prediction.memory)
+    tiles = room_beside_program(limit)
+    fitted = yield from fit_scale(model, image, diameter, memory=tiles, device=device)
+    prediction = yield from model.predict_steps(fitted.image, memory=tiles, device=device)
+    if channels is not None:
+        yield _write_channels(channels, prediction, fitted.image)
+    remarks: list[str] = []
+    objects = fitted.objects(model.decode(prediction, fitted.image, tell=remarks.append))
+    yield from (Logged(remark) for remark in remarks)
+    labels, table = model.measured(objects, image)
+    return Segmented(
+        labels,
+        table,
+        classes=None if objects.classes is None else class_image(labels, objects.classes),
+        before=objects.intermediates.get(DECODED, objects.labels) if options.refine or options.filter else None,
+        intermediates={name: array for name, array in objects.intermediates.items() if options.intermediates and name != DECODED},
+    )
+
+
+def _in_blocks(
+    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
+) -> Generator[Event, None, Segmented]:
+    """Segment an image block by block; unfinished results are in a hidden folder beside the labels."""
+    del diameter  # models that rescale images do not work in blocks, see `Model.block_problem`
+    limit = available_memory(memory or model.job.prediction.memory)
+    place = file_of_results(labels_file)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    signature = {"model": model_key(model, {"device": device}), "image": origin_of(image)}
+    store = BlockStore(place, signature)
+    found = yield from segment_in_blocks(model, image, store, device=device, memory=limit)
+    if channels is not None:
+        yield _write_channels(channels, found.channels, image)
+    if model.job.objects.refine:
+        yield Warned(
+            "blocks.no_raw_labels", f"{labels_file}: labels before refinement are not written for an image that is decoded in blocks"
+        )
+    before = found.unfiltered if model.job.objects.filter and not model.job.objects.refine else None
+    return Segmented(found.labels, found.table, classes=found.classes, before=before, finished=store.remove)
+
+
+def _write_channels(file: Path, prediction: ArraySource, image: Image) -> Event:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    channels = Image(prediction, Axes(f"C{image.axes.spatial_axes}"), image.voxel_size)
+    return FileWritten(write(file, channels, overwrite=True), Artefact.CHANNELS)
+
+
+def write_more_images(found: Segmented, labels_file: Path, image: Image) -> Iterator[Event]:
+    """Write the labels before refinement and filters, and the inputs of the decoder, where there are any."""
+    if found.before is not None:
         before = raw_labels_path(labels_file)
-        write_labels(before, objects.intermediates.get(DECODED, objects.labels), image)
+        write_labels(before, found.before, image)
         yield FileWritten(before, Artefact.RAW_LABELS)
-    for name, array in objects.intermediates.items():
-        if options.intermediates and name != DECODED:
-            place = file_of_results(labels_file)
-            file = place.parent / "intermediates" / f"{stem_of(place)}_{name}.tif"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
-            axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
-            write(file, shown, axes=axes, voxel_size=image.voxel_size, overwrite=True)
-            yield FileWritten(file, Artefact.INTERMEDIATE, name)
+    for name, array in found.intermediates.items():
+        place = file_of_results(labels_file)
+        file = place.parent / "intermediates" / f"{stem_of(place)}_{name}.tif"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
+        axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
+        write(file, shown, axes=axes, voxel_size=image.voxel_size, overwrite=True)
+        yield FileWritten(file, Artefact.INTERMEDIATE, name)
 
 
 def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Destination]:
@@ -258,10 +335,10 @@ def _intermediates_of(labels_file: Path) -> list[Path]:
     return [file for file in files if not any(file.name.startswith(f"{other}_") for other in others)]
 
 
-def write_labels(file: Path, labels: np.ndarray, image: Image) -> None:
+def write_labels(file: Path, labels: ArraySource, image: Image) -> None:
     """Write labels with the axes and the voxel size of their image."""
     split_location(file)[0].parent.mkdir(parents=True, exist_ok=True)
-    write(file, labels, axes=image.axes.spatial_axes, voxel_size=image.voxel_size, labels=True, overwrite=True, like=image.source)
+    write(file, Image(labels, Axes(image.axes.spatial_axes), image.voxel_size), labels=True, overwrite=True, like=image.source)
 
 
 def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  # noqa: B008 - frozen

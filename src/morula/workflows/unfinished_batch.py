@@ -62,7 +62,7 @@ class UnfinishedBatch:
     def of(cls, folder: Path, model: Model, outputs: Sequence[Path], settings: Mapping[str, object]) -> UnfinishedBatch:
         """The record of a command, with what an interrupted one of the same key has done."""
         names = tuple(os.path.relpath(output, folder) for output in outputs)
-        batch = cls(folder, _key(model, {**settings, "outputs": names}), names)
+        batch = cls(folder, model_key(model, {**settings, "outputs": names}), names)
         for line in read_lines(batch.file, batch._header) or ():
             if isinstance(settled := line.get("settled"), dict):
                 batch.settled.update(settled)
@@ -113,11 +113,11 @@ class UnfinishedBatch:
         self.written += [event.path for event in written]
         files = {str(event.path): _state(event.path) for event in written}
         events = [to_record(event, self.folder) for event in written]
-        append_lines(self.file, self._header, [{"done": image.name, "image": _origin(image.raw), "files": files, "events": events}])
+        append_lines(self.file, self._header, [{"done": image.name, "image": origin_of(image.raw), "files": files, "events": events}])
 
     def _kept(self, image: Opened) -> list[FileWritten] | None:
         line = self.done.get(image.name)
-        if line is None or line.get("image") != _origin(image.raw):
+        if line is None or line.get("image") != origin_of(image.raw):
             return None
         try:
             files, events = line["files"], line["events"]
@@ -146,7 +146,8 @@ def _outputs(file: Path) -> list[str]:
     return []
 
 
-def _key(model: Model, settings: Mapping[str, object]) -> str:
+def model_key(model: Model, settings: Mapping[str, object]) -> str:
+    """A checksum of everything that decides the results of a model, except for the image."""
     digest = hashlib.sha256()
     for name, tensor in model.network.state_dict().items():
         digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
@@ -162,7 +163,7 @@ def _key(model: Model, settings: Mapping[str, object]) -> str:
     return digest.hexdigest()
 
 
-def _origin(image: Image) -> list[object]:
+def origin_of(image: Image) -> list[object]:
     """What an image was read from: files with size and time, or the checksum of an array in memory."""
     places = sorted(set(files_behind(image)))
     if places:

@@ -1,0 +1,146 @@
+"""Unfinished results of an image that is segmented block by block, in a hidden folder beside its labels.
+
+::
+
+    .cells.tif.unfinished/
+      signature.json     what decides the results; another command removes the folder and starts anew
+      prediction.zarr    channels K(Z)YX float32
+      predicted.json     finished layers of tiles
+      decoding.json      parameters of the decoder and the blocks
+      labels.zarr        labels of the cores, with the ids of their blocks
+      block_12.npz       the objects of a finished block
+
+The folder is removed when the labels have their final name. After a kill, the same command continues with the first unfinished layer or
+block. Every file is written under another name and renamed, so that none is ever half written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from morula.core.errors import FileWriteError
+from morula.inference.blockwise import BlockObjects
+from morula.io.lazy import LazyArray, Opened
+
+if TYPE_CHECKING:
+    import zarr
+
+_SIGNATURE = "signature.json"
+
+
+class BlockStore:
+    """The folder of one image.
+
+    Args:
+        labels_file: the file that the labels will be written to.
+        signature: what decides the results; plain values.
+
+    Raises:
+        FileWriteError: when the folder exists and Morula did not write it.
+    """
+
+    def __init__(self, labels_file: Path, signature: Mapping[str, object]) -> None:
+        self.path = labels_file.with_name(f".{labels_file.name}.unfinished")
+        if self.path.exists() and self._read(_SIGNATURE) is None:
+            raise FileWriteError(
+                "blocks.foreign_folder", "exists and is not Morula's", file=self.path, remedy="Remove it, or choose another output."
+            )
+        if self._read(_SIGNATURE) != signature:
+            self.remove()
+            # under another name until it has a signature: a folder without one is taken for the user's
+            new = self.path.with_name(f"{self.path.name}.new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            (new / _SIGNATURE).write_text(json.dumps(signature), encoding="utf-8")
+            new.rename(self.path)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def note(self, name: str, values: Mapping[str, object]) -> None:
+        """Write a small JSON file."""
+        self._put(f"{name}.json", json.dumps(values).encode())
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """What `note` has written, or `None`."""
+        return self._read(f"{name}.json")
+
+    def array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype) -> zarr.Array:
+        """An array of the folder, which is created where it does not exist."""
+        import zarr
+        from zarr.codecs import ZstdCodec
+
+        path = self.path / f"{name}.zarr"
+        if path.exists():
+            return zarr.open_array(str(path), mode="r+")
+        # level 1 is faster than the disk, and the checksum makes a changed bit an error
+        return zarr.create_array(str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=ZstdCodec(level=1, checksum=True))
+
+    def finished(self, number: int) -> bool:
+        """Whether a block is finished."""
+        return (self.path / f"block_{number}.npz").exists()
+
+    def put_block(self, number: int, block: BlockObjects) -> None:
+        """Record that a block is finished, with its objects; its labels have to be stored before."""
+        place = self.path / f"block_{number}.new.npz"
+        block.save(place)
+        os.replace(place, self.path / f"block_{number}.npz")
+
+    def block(self, number: int) -> BlockObjects:
+        """The objects of a finished block."""
+        return BlockObjects.load(self.path / f"block_{number}.npz")
+
+    def _put(self, name: str, content: bytes) -> None:
+        new = self.path / f"{name}.new"
+        new.write_bytes(content)
+        os.replace(new, self.path / name)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+class MergedLabels(LazyArray):
+    """Labels (Z)YX of the whole image: those of the blocks, with the ids of merged objects; computed when they are read.
+
+    Args:
+        stored: labels of the cores, with the ids of their blocks.
+        core: edge lengths of a core in voxels.
+        tables: per block in C order, the value in the whole image of each id in the block.
+    """
+
+    def __init__(self, stored: zarr.Array, core: tuple[int, ...], tables: list[np.ndarray]) -> None:
+        super().__init__(stored.shape, tables[0].dtype, chunks=stored.chunks)
+        self.stored, self.core, self.tables = stored, core, tables
+
+    def _open(self) -> Opened:
+        return self.stored, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        bounds = [part.indices(n) for part, n in zip(box, self.shape, strict=True)]
+        low = [min(range(*bound), default=0) for bound in bounds]
+        high = [max(range(*bound), default=-1) + 1 for bound in bounds]
+        values = np.asarray(self.stored[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+        out = np.empty(values.shape, self.dtype)
+        grid = [-(-n // size) for n, size in zip(self.shape, self.core, strict=True)]
+        first = [a // size for a, size in zip(low, self.core, strict=True)]
+        count = [max(0, -(-b // size) - f) for b, size, f in zip(high, self.core, first, strict=True)]
+        for step in np.ndindex(*count):
+            place = [f + s for f, s in zip(first, step, strict=True)]
+            part = tuple(slice(max(p * size - a, 0), (p + 1) * size - a) for p, size, a in zip(place, self.core, low, strict=True))
+            out[part] = self.tables[int(np.ravel_multi_index(place, grid))][values[part]]
+        return out[
+            tuple(slice(start - a, None if stop < a else stop - a, stride) for (start, stop, stride), a in zip(bounds, low, strict=True))
+        ]

@@ -1,0 +1,259 @@
+"""Segment an image that does not fit into the memory: predict to the disk, decode block by block, merge, measure group by group.
+
+::
+
+    tiles -> prediction.zarr -> histograms of all voxels -> thresholds, sizes of a sample
+                             -> blocks with halo -> labels of the cores -> objects merged across blocks -> labels, table
+
+Each stage holds one tile, block or group at a time. The result does not depend on the blocks: see `morula.inference.blockwise`. The
+prediction is stored as float32, because shorter numbers would move the borders of objects by a voxel here and there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from morula.core.array import ArraySource
+from morula.core.errors import OptionError
+from morula.core.events import Event, Logged, Progress
+from morula.core.image import Image
+from morula.core.label_image import smallest_type
+from morula.core.region import Region, blocks
+from morula.decoders.statistics import ChannelStatistics
+from morula.inference.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
+from morula.inference.memory import decoding_bytes, room_beside_program
+from morula.inference.stitch import layer_size
+from morula.io.blocks import block_shape, chunk_shape
+from morula.kernels.geometry import geometry
+from morula.labels.objects import Objects
+from morula.measurement.blockwise import joined, measure_in_groups
+from morula.measurement.filter import removed_ids
+from morula.methods.classes import class_image
+from morula.models.model import Model
+from morula.workflows.block_store import BlockStore, MergedLabels
+
+_SAMPLE = {2: 1024, 3: 96}
+"""Edge length in voxels of the samples from which the size of objects is taken."""
+_TILES = 2  # memory of a prediction per memory of its tiles: freed memory is kept for the next tile, in pieces that do not always fit
+_MEASURING = 40  # bytes per voxel: labels twice, intensities, their indices
+_SPARE = 1.25  # factor on the largest object of the samples
+_SHARES = (100, 95, 75)  # percentiles of the diameters that the halo may be planned for
+_EFFORT = 2.5  # decoded voxels per voxel of the image up to which a larger halo is preferred
+_SMALLEST = 8.0  # diameter in voxels that the halo is planned for at least
+
+
+@dataclass(frozen=True, eq=False)
+class InBlocks:
+    """A segmented image; all arrays are computed when they are read.
+
+    Attributes:
+        labels: (Z)YX.
+        unfiltered: as `labels`, with the objects that the filter of the job removes.
+        table: one row per object.
+        classes: (Z)YX, the class of each voxel's object, or `None`.
+        channels: K(Z)YX, the predicted channels.
+    """
+
+    labels: ArraySource
+    unfiltered: ArraySource
+    table: pd.DataFrame
+    classes: ArraySource | None
+    channels: ArraySource
+
+
+def needs_blocks(model: Model, shape: Sequence[int], memory: int) -> bool:
+    """Whether the channels and the decoding of a whole image take more memory than there is."""
+    return decoding_bytes(shape, len(model.method.channels)) > room_beside_program(memory)
+
+
+def segment_in_blocks(model: Model, image: Image, store: BlockStore, *, device: str, memory: int) -> Generator[Event, None, InBlocks]:
+    """Labels and table of an image, with at most `memory` bytes for the whole process.
+
+    Args:
+        model: the trained model; its `block_problem` must be empty.
+        image: from `model.as_image`.
+        store: folder for unfinished results, which a killed process may have left.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        memory: bytes.
+
+    Raises:
+        OptionError: when the memory is not enough for one block.
+    """
+    prediction = yield from _predicted(model, image, store, device=device, memory=memory)
+    parameters, plan = yield from _planned(model, prediction, store, memory)
+    merged = yield from _decoded(model, prediction, parameters, plan, store)
+    stored = _label_array(store, plan)
+
+    def relabelled(values: np.ndarray) -> MergedLabels:
+        return MergedLabels(stored, plan.core, [values[table] for table in merged.tables])
+
+    labels = relabelled(np.arange(len(merged) + 1, dtype=smallest_type(len(merged))))
+    if merged.merged:
+        yield Logged(f"{merged.merged} objects are larger than the halo of {plan.halo} voxels; their parts were merged across blocks")
+    table = yield from _measured(model, labels, merged, image, plan, memory)
+    kept = np.arange(len(merged) + 1, dtype=labels.dtype)
+    if model.job.objects.filter:
+        kept[removed_ids(table)] = 0
+    classes = None if merged.classes is None else class_image(kept, merged.classes)
+    return InBlocks(relabelled(kept), labels, table, None if classes is None else relabelled(classes), prediction)
+
+
+def _predicted(model: Model, image: Image, store: BlockStore, *, device: str, memory: int) -> Generator[Event, None, ArraySource]:
+    """The predicted channels K(Z)YX on the disk; an interrupted prediction continues with its first unfinished layer of tiles."""
+    shape = (len(model.method.channels), *image.spatial_shape)
+    out = store.array("prediction", shape, chunk_shape(shape, f"C{image.axes.spatial_axes}"), np.dtype(np.float32))
+    room = room_beside_program(memory) // _TILES
+    state = store.noted("predicted") or {"layers": 0, "memory": room}
+    if state.get("finished"):
+        return out
+    if state["memory"] > room:  # tiles of another size round differently, so that what there is cannot be used
+        state = {"layers": 0, "memory": room}
+    model.fast_network.to(device)
+    plan = model.plan(image.spatial_shape, state["memory"], device)
+    size = layer_size(plan)
+    for event in model.predict_steps(image, memory=state["memory"], device=device, out=out, first_layer=state["layers"]):
+        if isinstance(event, Progress) and event.done // size > state["layers"]:
+            state["layers"] = event.done // size
+            # the last one is recorded below
+            if event.done < plan.n_tiles:
+                store.note("predicted", state)
+        yield event
+    store.note("predicted", {**state, "finished": True})
+    return out
+
+
+def _planned(
+    model: Model, prediction: ArraySource, store: BlockStore, memory: int
+) -> Generator[Event, None, tuple[Mapping[str, Any], BlockPlan]]:
+    """Parameters of the decoder, from histograms of the whole prediction and from samples, and the blocks."""
+    shape = tuple(prediction.shape[1:])
+    if (noted := store.noted("decoding")) is not None:
+        return noted["parameters"], BlockPlan(shape, tuple(noted["core"]), tuple(noted["halo"]))
+    method = model.method
+    parts = list(blocks(shape, block_shape(shape, 4 * prediction.shape[0], chunk_shape(shape, "ZYX"[-len(shape) :]))))
+    statistics: ChannelStatistics | None = None
+    for done, box in enumerate(parts, start=1):
+        part = method.statistics(np.asarray(prediction[(slice(None), *box.slices)]))
+        statistics = part if statistics is None else statistics.merge(part)
+        yield Progress(done, len(parts), "block", task=("histograms",))
+    assert statistics is not None
+    parameters, diameters = _sampled(model, prediction, method.fit(statistics))
+    plan = _fitting_plan(model, shape, parameters, diameters, memory)
+    store.note("decoding", {"parameters": parameters, "core": plan.core, "halo": plan.halo})
+    yield Logged(f"{len(plan)} blocks of {plan.core} voxels, each decoded with a halo of {plan.halo}")
+    return parameters, plan
+
+
+def _fitting_plan(model: Model, shape: tuple[int, ...], parameters: Mapping[str, Any], diameters: np.ndarray, memory: int) -> BlockPlan:
+    """Blocks with a halo for the largest object; for most objects, where that would take too much memory or time.
+
+    Raises:
+        OptionError: ``blocks.memory`` where no block fits.
+    """
+    method, each = model.method, decoding_bytes((1,), len(model.method.channels))
+    halos = [method.block_halo(parameters, _SPARE * float(np.percentile(diameters, share))) for share in _SHARES]
+
+    def planned(halo: tuple[int, ...], limit: int) -> BlockPlan | None:
+        room = room_beside_program(limit)
+        return plan_blocks(shape, halo, memory=room, bytes_per_voxel=each, align=method.block_alignment())
+
+    fitting = [plan for halo in halos if (plan := planned(halo, memory)) is not None]
+    if not fitting:
+        least = next(limit for limit in itertools.count(memory, 10**8) if planned(halos[-1], limit))
+        raise OptionError(
+            "blocks.memory",
+            f"is too little for a block with the halo of {halos[-1]} voxels that these objects need",
+            key="memory",
+            value=f"{memory / 1e6:.0f}MB",
+            remedy=f"Give at least --memory {least / 1e6:.0f}MB; the prediction is kept, and the same command continues.",
+        )
+    return next((plan for plan in fitting if plan.effort <= _EFFORT), fitting[-1])
+
+
+def _sampled(model: Model, prediction: ArraySource, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.ndarray]:
+    """Parameters completed by the first sample that has objects, and the diameters of the objects, in voxels of the finest axis."""
+    method, found = model.method, [np.full(1, _SMALLEST)]
+    finest = np.asarray(method.spacing) / min(method.spacing)
+    complete = parameters
+    for box in sample_boxes(prediction.shape[1:]):
+        sample = np.ascontiguousarray(prediction[(slice(None), *box.slices)], dtype=np.float32)
+        calibrated = complete if len(found) > 1 else method.calibrate(sample, parameters)
+        objects = method.decode(sample, calibrated)
+        if len(objects):
+            complete = calibrated
+            boxes = geometry(objects.labels, len(objects))
+            found.append(((boxes.stops - boxes.starts)[boxes.ids] * finest).max(axis=1))
+    return complete, np.concatenate(found)
+
+
+def sample_boxes(shape: Sequence[int]) -> list[Region]:
+    """The centre of an image and boxes on both sides of it along each axis, as samples of its objects.
+
+    Examples:
+        >>> [box.start for box in sample_boxes((3000, 1000))]
+        [(988, 0), (0, 0), (1976, 0)]
+    """
+    edge = [min(_SAMPLE[len(shape)], n) for n in shape]
+    centre = [(n - e) // 2 for n, e in zip(shape, edge, strict=True)]
+    starts = [centre]
+    for axis, (n, e) in enumerate(zip(shape, edge, strict=True)):
+        starts += [[*centre[:axis], end, *centre[axis + 1 :]] for end in (0, n - e) if n > e]
+    return [Region(tuple(start), tuple(a + e for a, e in zip(start, edge, strict=True))) for start in starts]
+
+
+def _label_array(store: BlockStore, plan: BlockPlan) -> Any:
+    """The array for the labels of the cores, of which each consists of whole chunks."""
+    limit = {2: 512, 3: 128}[len(plan.shape)]
+    # blocks are written one by one, and two must not share a chunk
+    chunks = tuple(core if core <= limit else max(c for c in range(1, limit + 1) if core % c == 0) for core in plan.core)
+    return store.array("labels", plan.shape, chunks, np.dtype(np.uint32))
+
+
+def _decoded(
+    model: Model, prediction: ArraySource, parameters: Mapping[str, Any], plan: BlockPlan, store: BlockStore
+) -> Generator[Event, None, Merged]:
+    """Decode the blocks that are not finished, and merge the objects of all."""
+    labels = _label_array(store, plan)
+
+    def decode(block: np.ndarray) -> Objects:
+        return model.method.decode(block, parameters)
+
+    for number, core in enumerate(plan.cores):
+        if not store.finished(number):
+            block = decode_block(plan, number, prediction, decode)
+            labels[core.slices] = block.labels
+            store.put_block(number, block)
+        yield Progress(number + 1, len(plan), "block", task=("blocks",))
+    return merge_blocks(plan, store.block, labels)
+
+
+def _measured(
+    model: Model, labels: ArraySource, merged: Merged, image: Image, plan: BlockPlan, memory: int
+) -> Generator[Event, None, pd.DataFrame]:
+    """The table of all objects."""
+    options, room = model.job.objects.measure, room_beside_program(memory) // _MEASURING
+    groups = measure_in_groups(
+        labels,
+        merged.starts,
+        merged.stops,
+        image.lazy() if options.intensity else None,
+        block=plan.core,
+        room=room,
+        voxel_size=image.voxel_size,
+        extra=options.extra,
+        confidence=merged.confidence,
+        surface=options.surface,
+    )
+    parts, done = [], 0
+    for part in groups:
+        parts.append(part)
+        done += len(part["label"])
+        yield Progress(done, len(merged), "object", task=("measure",))
+    columns = joined(parts)
+    return model.completed(pd.DataFrame(columns), merged.classes, merged.class_confidence)
