@@ -17,7 +17,7 @@ Set = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue this run exactly where it was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Memory = Annotated[str | None, typer.Option(help="Memory limit for prediction, for example 8GB.")]
+Memory = Annotated[str | None, typer.Option(help="Memory limit of the process, for example 8GB; larger images are segmented in blocks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")]
 AxesOption = Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")]

@@ -139,8 +139,8 @@ def check_decoding(shape: Sequence[int], channels: int, budget: str | int | None
         rule = f"takes about {needed / 1e9:.1f} GB of memory to decode{why}; {free / 1e9:.1f} GB are free"
         remedy = "Segment parts of the image, or use a computer with more memory."
         raise DataError("memory.image_too_large", rule, file=name, remedy=remedy)
-    if budget is not None and needed > parse_bytes(budget):
-        return f"{name} takes about {needed / 1e9:.2g} GB of memory to decode{why}, more than the stated {budget}, which bounds only tiles."
+    if budget is not None and needed > room_beside_program(parse_bytes(budget)):
+        return f"{name} takes about {needed / 1e9:.2g} GB of memory to decode{why}, more than the stated {budget} leaves for it."
     return ""
 
 

@@ -1,7 +1,8 @@
 """Measure the objects of a label image that is larger than memory: group by group, each object whole.
 
-Objects are sorted into groups by the block that holds their first voxel. The labels (and the image) are read in the box around all objects
-of a group, and the objects of other groups are left out, so that each object is measured as in the whole image, once.
+Objects are sorted into groups by the block in which their boxes start. The labels (and the image) are read in the box around all objects
+of a group, and the objects of other groups are left out, so that each object is measured as in the whole image, once. Of an object whose
+box alone does not fit into the memory, only size and box are known; its other columns are NaN.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from morula.core.array import ArraySource
-from morula.core.errors import DataError
 from morula.core.region import Region
 from morula.measurement.measure import measured_columns
 
@@ -29,6 +29,7 @@ def measure_in_groups(
     *,
     block: Sequence[int],
     room: int,
+    voxels: np.ndarray,
     **options: Any,
 ) -> Iterator[Columns]:
     """The columns of `measure`, one group of objects after the other; together they have one row per object.
@@ -39,26 +40,37 @@ def measure_in_groups(
         intensity: image C(Z)YX, may be lazy.
         block: edge lengths in voxels of the blocks by which objects are grouped.
         room: voxels that may be in memory at a time.
+        voxels: (n,) sizes of the objects.
         options: arguments of `measured_columns` other than `intensity` and `origin`.
-
-    Raises:
-        DataError: ``measure.object_too_large`` for an object whose box alone has more voxels than `room`.
     """
     # without objects, one voxel shows which columns there are
     for members in _groups(starts, stops, block, room) if len(starts) else [np.empty(0, np.int64)]:
         start, stop = starts[members].min(axis=0, initial=_FAR), stops[members].max(axis=0, initial=1)
         box = Region(tuple(np.minimum(start, stop - 1).tolist()), tuple(stop.tolist()))
         if math.prod(box.shape) > room:
-            rule = f"has a box of {' x '.join(map(str, box.shape))} voxels, more than fit into the memory ({room})"
-            raise DataError(
-                "measure.object_too_large", rule, key="label", value=int(members[0]) + 1, remedy="Give more memory (--memory 8GB)."
-            )
+            yield _unmeasured(int(members[0]), box, voxels, intensity, options)
+            continue
         kept = np.zeros(len(starts) + 1, np.bool_)
         kept[members + 1] = True
         part = np.asarray(labels[box.slices])
         part = np.where(kept[part], part, 0)
         values = None if intensity is None else np.asarray(intensity[(slice(None), *box.slices)])
         yield measured_columns(part, intensity=values, origin=box.start, **options)
+
+
+def _unmeasured(row: int, box: Region, voxels: np.ndarray, intensity: ArraySource | None, options: Mapping[str, Any]) -> Columns:
+    """Size and box of an object; NaN in the other columns."""
+    ndim = len(box.shape)
+    probe = np.zeros((1,) * ndim, np.uint8)
+    channels = None if intensity is None else np.zeros((intensity.shape[0], *probe.shape), np.float32)
+    columns = {name: np.full(1, np.nan) for name in measured_columns(probe, intensity=channels, **options)}
+    known = {"label": row + 1, "voxels": voxels[row]}
+    for axis, start, stop in zip("zyx"[-ndim:], box.start, box.stop, strict=True):
+        known |= {f"box_{axis}_start": start, f"box_{axis}_stop": stop}
+    columns |= {name: np.full(1, value) for name, value in known.items()}
+    if "confidence" in columns:
+        columns["confidence"] = np.asarray(options["confidence"])[row : row + 1]
+    return columns
 
 
 def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Columns:

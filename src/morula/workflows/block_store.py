@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.errors import FileWriteError
-from morula.inference.blockwise import BlockObjects
+from morula.decoders.blockwise import BlockObjects
 from morula.io.lazy import LazyArray, Opened
 
 if TYPE_CHECKING:

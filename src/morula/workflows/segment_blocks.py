@@ -5,7 +5,7 @@
     tiles -> prediction.zarr -> histograms of all voxels -> thresholds, sizes of a sample
                              -> blocks with halo -> labels of the cores -> objects merged across blocks -> labels, table
 
-Each stage holds one tile, block or group at a time. The result does not depend on the blocks: see `morula.inference.blockwise`. The
+Each stage holds one tile, block or group at a time. The result does not depend on the blocks: see `morula.decoders.blockwise`. The
 prediction is stored as float32, because shorter numbers would move the borders of objects by a voxel here and there.
 """
 
@@ -21,12 +21,12 @@ import pandas as pd
 
 from morula.core.array import ArraySource
 from morula.core.errors import OptionError
-from morula.core.events import Event, Logged, Progress
+from morula.core.events import Event, Logged, Progress, Warned
 from morula.core.image import Image
 from morula.core.label_image import smallest_type
 from morula.core.region import Region, blocks
+from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.decoders.statistics import ChannelStatistics
-from morula.inference.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.inference.memory import decoding_bytes, room_beside_program
 from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
@@ -245,6 +245,7 @@ def _measured(
         image.lazy() if options.intensity else None,
         block=plan.core,
         room=room,
+        voxels=merged.voxels,
         voxel_size=image.voxel_size,
         extra=options.extra,
         confidence=merged.confidence,
@@ -256,4 +257,7 @@ def _measured(
         done += len(part["label"])
         yield Progress(done, len(merged), "object", task=("measure",))
     columns = joined(parts)
+    if large := int(((merged.stops - merged.starts).prod(axis=1) > room).sum()):
+        text = f"{large} objects are too large to be measured in this memory: the table has only their sizes and boxes. Give more memory."
+        yield Warned("blocks.not_measured", text)
     return model.completed(pd.DataFrame(columns), merged.classes, merged.class_confidence)

@@ -229,12 +229,14 @@ class Merged:
         classes: (n,) per object, `None` where no classes are predicted.
         class_confidence: (n,) per object, or `None`.
         first: (n,) index of the first voxel, in C order.
+        voxels: (n,) sizes.
         starts, stops: (n, ndim) boxes.
         merged: number of objects that are larger than the halo and were merged across blocks.
     """
 
     tables: list[np.ndarray]
     first: np.ndarray
+    voxels: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
     confidence: np.ndarray
@@ -297,12 +299,14 @@ def _merge(parts: BlockObjects, pairs: np.ndarray, offsets: Sequence[int]) -> Me
     leading[objects[parts.first == first[component]]] = np.flatnonzero(parts.first == first[component])
     cut = np.bincount(objects, ~parts.whole, count) > 0
     # the parts of an object that no halo holds whole differ, and count by their voxels; parts of all others are equal
-    mean = np.bincount(objects, parts.confidence * parts.voxels, count) / np.maximum(np.bincount(objects, parts.voxels, count), 1)
+    sizes = np.bincount(objects, parts.voxels, count).astype(np.int64)
+    mean = np.bincount(objects, parts.confidence * parts.voxels, count) / np.maximum(sizes, 1)
     ids = objects + 1
     voted = len(parts.classes) > 0
     return Merged(
         tables=[np.concatenate([[0], ids[a:b]]) for a, b in itertools.pairwise(offsets)],
         first=np.sort(first),
+        voxels=sizes,
         starts=_reduced(np.minimum, objects, parts.starts, count),
         stops=_reduced(np.maximum, objects, parts.stops, count),
         confidence=np.where(cut, mean, parts.confidence[leading]).astype(np.float32),

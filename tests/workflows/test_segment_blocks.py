@@ -1,0 +1,167 @@
+"""Images larger than the memory: the result of the whole, block by block, with restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from morula.core.events import Logged, Progress, Warned
+from morula.data.normalise import Normalisation
+from morula.io.read import read_labels
+from morula.io.write import write
+from morula.models.load import load
+from morula.models.model import Model
+from morula.representations.encode import encode
+from morula.testing.contracts import same_partition
+from morula.testing.errors import raises
+from morula.testing.simulate import simulate
+from morula.workflows.block_store import BlockStore, MergedLabels
+from morula.workflows.segment import segment
+from morula.workflows.segment_blocks import sample_boxes
+
+MEMORY = "48MB"
+"""A quarter of it is left for images: the test image needs 17 MB to decode as a whole."""
+
+
+class Encoded(Model):
+    """A model that predicts what it sees: its images are encoded labels."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = simulate(shape=(560, 600), n_objects=900, rng=np.random.default_rng(3)).labels
+    noise = np.random.default_rng(4).normal(0, 0.02, (3, 560, 600))
+    channels = np.clip(encode(labels, ["F", "C", "Db"]) + noise, 0, 1).astype(np.float32)
+    return write(tmp_path_factory.mktemp("image") / "cells.ome.zarr", channels, axes="CYX", voxel_size=0.5)
+
+
+def model_of(run: Path, **objects: object) -> Model:
+    """A model with the method of a run and these settings for objects."""
+    job = load(run).job
+    known = job.objects.model_dump(mode="json", by_alias=True, exclude={"calibration"})
+    tiled = job.prediction.model_copy(update={"tile": (128, 128)})
+    job = job.model_copy(update={"objects": type(job.objects).model_validate({**known, **objects}), "prediction": tiled})
+    loaded = load(run)
+    method = type(loaded.method)(job.method, job.objects, ndim=2, spacing=loaded.method.spacing)
+    scale = Normalisation((0.0,) * 3, (1.0,) * 3)
+    return Encoded(job, loaded.network, method, 3, loaded.voxel_size, scale)
+
+
+def test_blocks_give_the_labels_and_tables_of_the_whole(run2d: Path, image: Path, tmp_path: Path) -> None:
+    settings = {"refine": ["fill_holes", {"remove_small": {"size": 5}}, {"dilation": {"radius": 1}}], "filter": [["npixels > 400"]]}
+    model = model_of(run2d, **settings)
+    list(segment(image, model=model, output=tmp_path / "whole.ome.zarr"))
+    events = list(segment(image, model=model, output=tmp_path / "blocks.ome.zarr", memory=MEMORY))
+    assert [event.done for event in events if isinstance(event, Progress) and event.task[-1] == "blocks"][-1] > 1
+    assert any(isinstance(event, Warned) and event.code == "blocks.no_raw_labels" for event in events)
+    whole, blocks = (np.asarray(read_labels(tmp_path / f"{name}.ome.zarr")) for name in ("whole", "blocks"))
+    assert whole.max() > 100
+    assert same_partition(blocks, whole)
+    key = ["box_y_start", "box_x_start", "voxels"]
+    for name in ("whole_all", "whole"):
+        one, other = (pd.read_csv(tmp_path / f"{each}.csv").sort_values(key) for each in (name, name.replace("whole", "blocks")))
+        assert list(one) == list(other)
+        values = [name for name in one if name not in ("label", "comment", "conditions")]
+        np.testing.assert_allclose(one[values], other[values], rtol=1e-5, atol=1e-6)
+    assert set(pd.read_csv(tmp_path / "blocks.csv")["label"]) == set(np.unique(blocks[blocks > 0]))
+    assert sorted(path.name for path in tmp_path.iterdir() if "unfinished" in path.name) == []
+
+
+def test_format_of_the_labels_does_not_matter(run2d: Path, image: Path, tmp_path: Path) -> None:
+    names = ("cells.tif", "cells.ome.zarr", "cells.h5")
+    for name in names:
+        list(segment(image, model=model_of(run2d), output=tmp_path / name, overwrite=True, memory=MEMORY))
+    first, *others = (np.asarray(read_labels(tmp_path / name)) for name in names)
+    assert first.max() > 100
+    assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("task", ["tiles", "histograms", "blocks", "measure"])
+def test_an_interrupted_command_continues_and_gives_the_same_bytes(run2d: Path, image: Path, tmp_path: Path, task: str) -> None:
+    list(segment(image, model=model_of(run2d), output=tmp_path / "whole.tif", memory=MEMORY))
+
+    def at(task: str) -> Callable[[object], bool]:
+        return lambda event: (
+            isinstance(event, Progress) and event.task[-1] == task and event.total is not None and event.done * 2 > event.total
+        )
+
+    steps = segment(image, model=model_of(run2d), output=tmp_path / "again.tif", memory=MEMORY)
+    next(filter(at(task), steps))
+    steps.close()
+    assert not (tmp_path / "again.tif").exists()
+    store = tmp_path / ".again.tif.unfinished"
+    assert store.is_dir()
+    finished = {file.name: file.stat().st_mtime_ns for file in store.glob("block_*.npz")}
+    events = list(segment(image, model=model_of(run2d), output=tmp_path / "again.tif", memory=MEMORY))
+    first = next(event for event in events if isinstance(event, Progress) and event.task[-1] == "tiles") if task == "tiles" else None
+    assert first is None or first.done > 0
+    assert (len(finished) > 0) == (task in ("blocks", "measure"))
+    assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not store.exists()
+
+
+def test_another_model_starts_anew(run2d: Path, image: Path, tmp_path: Path) -> None:
+    steps = segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=MEMORY)
+    next(event for event in steps if isinstance(event, Progress) and event.task[-1] == "blocks")
+    steps.close()
+    other = model_of(run2d, refine=["fill_holes"])
+    events = list(segment(image, model=other, output=tmp_path / "cells.tif", memory=MEMORY))
+    assert next(event for event in events if isinstance(event, Progress) and event.task[-1] == "tiles").done == 0
+
+
+def test_too_little_memory_says_the_least_that_works_and_keeps_the_prediction(run2d: Path, image: Path, tmp_path: Path) -> None:
+    with raises("blocks.memory") as caught:
+        list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory="2MB"))
+    least = caught.error.remedy.split("--memory ")[1].split(";")[0]
+    assert not (tmp_path / "cells.tif").exists()
+    list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=least))
+    assert (tmp_path / "cells.tif").exists()
+
+
+def test_a_folder_of_the_user_is_not_touched(run2d: Path, image: Path, tmp_path: Path) -> None:
+    mine = tmp_path / ".cells.tif.unfinished" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with raises("blocks.foreign_folder"):
+        list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=MEMORY))
+    assert mine.read_text() == "mine"
+
+
+def test_models_that_need_whole_images_say_why(run2d: Path, image: Path, tmp_path: Path) -> None:
+    model = model_of(run2d, refine=["voronoi"])
+    assert "voronoi" in model.block_problem()
+    events = list(segment(image, model=model, output=tmp_path / "cells.tif", memory=MEMORY))
+    (warning,) = (event for event in events if isinstance(event, Warned) and event.code == "prediction.memory_exceeded")
+    assert "voronoi" in warning.message
+    assert not any(isinstance(event, Logged) and "blocks of" in event.message for event in events)
+
+
+def test_merged_labels_read_like_an_array(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path / "cells.tif", {})
+    stored = store.array("labels", (7, 10), (4, 5), np.dtype(np.uint32))
+    rng = np.random.default_rng(0)
+    stored[:] = rng.integers(0, 3, (7, 10))
+    tables = [np.concatenate([[0], 10 * block + np.arange(1, 3)]).astype(np.uint16) for block in range(4)]
+    labels = MergedLabels(stored, (4, 5), tables)
+    whole = np.asarray(labels)
+    assert whole.dtype == np.uint16
+    for place in np.ndindex(7, 10):
+        block = place[0] // 4 * 2 + place[1] // 5
+        assert whole[place] == tables[block][stored[place]]
+    for box in (np.s_[2:6, 3:8], np.s_[5], np.s_[:, ::3], np.s_[::-1, 4:1:-2], np.s_[4:4], np.s_[-1, -1]):
+        assert np.array_equal(labels[box], whole[box])
+
+
+def test_samples_are_inside_the_image() -> None:
+    for shape in ((5, 3000), (40, 96, 500), (10, 10)):
+        for box in sample_boxes(shape):
+            assert all(0 <= a < b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True))
