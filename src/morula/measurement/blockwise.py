@@ -9,53 +9,86 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from morula.core.array import ArraySource
 from morula.core.region import Region
+from morula.kernels.object_tables import renumber
+from morula.measurement.evidence import RING, local_evidence
 from morula.measurement.measure import measured_columns
 
 Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Objects 1..n: `voxels` (n,), and boxes `starts` and `stops` (n, ndim); start <= index < stop."""
+
+    voxels: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+
+
 _FAR = np.iinfo(np.int64).max
 
 
 def measure_in_groups(
     labels: ArraySource,
-    starts: np.ndarray,
-    stops: np.ndarray,
+    boxes: Boxes,
     intensity: ArraySource | None = None,
     *,
     block: Sequence[int],
     room: int,
-    voxels: np.ndarray,
+    with_evidence: ArraySource | None = None,
     **options: Any,
-) -> Iterator[Columns]:
+) -> Iterator[tuple[Columns, Columns]]:
     """The columns of `measure`, one group of objects after the other; together they have one row per object.
 
     Args:
         labels: ids 1..n (Z)YX, may be lazy.
-        starts, stops: (n, ndim) boxes of the objects; start <= index < stop.
+        boxes: sizes and boxes of the objects.
         intensity: image C(Z)YX, may be lazy.
         block: edge lengths in voxels of the blocks by which objects are grouped.
         room: voxels that may be in memory at a time.
-        voxels: (n,) sizes of the objects.
+        with_evidence: image C(Z)YX for `morula.measurement.evidence.local_evidence` on the objects; left out, there is none.
         options: arguments of `measured_columns` other than `intensity` and `origin`.
+
+    Yields:
+        columns of the table, and columns of evidence with the same rows.
     """
     # without objects, one voxel shows which columns there are
-    for members in _groups(starts, stops, block, room) if len(starts) else [np.empty(0, np.int64)]:
-        start, stop = starts[members].min(axis=0, initial=_FAR), stops[members].max(axis=0, initial=1)
+    for members in _groups(boxes, block, room) if len(boxes.voxels) else [np.empty(0, np.int64)]:
+        start, stop = boxes.starts[members].min(axis=0, initial=_FAR), boxes.stops[members].max(axis=0, initial=1)
         box = Region(tuple(np.minimum(start, stop - 1).tolist()), tuple(stop.tolist()))
         if math.prod(box.shape) > room:
-            yield _unmeasured(int(members[0]), box, voxels, intensity, options)
+            columns = _unmeasured(int(members[0]), box, boxes.voxels, intensity, options)
+            yield columns, {} if with_evidence is None else _neutral(with_evidence.shape[0])
             continue
-        kept = np.zeros(len(starts) + 1, np.bool_)
+        kept = np.zeros(len(boxes.voxels) + 1, np.bool_)
         kept[members + 1] = True
         part = np.asarray(labels[box.slices])
         part = np.where(kept[part], part, 0)
         values = None if intensity is None else np.asarray(intensity[(slice(None), *box.slices)])
-        yield measured_columns(part, intensity=values, origin=box.start, **options)
+        columns = measured_columns(part, intensity=values, origin=box.start, **options)
+        yield columns, {} if with_evidence is None else _evidence(labels, with_evidence, box, columns["label"])
+
+
+def _evidence(labels: ArraySource, image: ArraySource, box: Region, ids: np.ndarray) -> Columns:
+    """Evidence on the objects of a group, with the labels and the image around its box."""
+    # twice: other objects compete for the voxels around an object
+    region = box.grow((2 * RING[1],) * len(box.shape), within=labels.shape)
+    part = np.asarray(labels[region.slices])
+    compact, old = renumber(part, int(part.max()))
+    channels = np.asarray(image[(slice(None), *region.slices)])
+    return local_evidence(compact, channels, {"label": np.searchsorted(old, ids) + 1})
+
+
+def _neutral(channels: int) -> Columns:
+    """Evidence on an object of which nothing is known."""
+    return {"touching": np.zeros(1), "ellipsoid_fit": np.ones(1), "contrast": np.full((1, channels), np.nan)}
 
 
 def _unmeasured(row: int, box: Region, voxels: np.ndarray, intensity: ArraySource | None, options: Mapping[str, Any]) -> Columns:
@@ -73,15 +106,16 @@ def _unmeasured(row: int, box: Region, voxels: np.ndarray, intensity: ArraySourc
     return columns
 
 
-def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Columns:
+def joined(parts: Sequence[tuple[Columns, Columns]]) -> tuple[Columns, Columns]:
     """The columns of all groups, ordered by label."""
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(columns["label"], kind="stable")
-    return {name: values[order] for name, values in columns.items()}
+    order = np.argsort(np.concatenate([table["label"] for table, _ in parts]), kind="stable")
+    table, evidence = ({name: np.concatenate([part[i][name] for part in parts])[order] for name in parts[0][i]} for i in (0, 1))
+    return table, evidence
 
 
-def _groups(starts: np.ndarray, stops: np.ndarray, block: Sequence[int], room: int) -> Iterator[np.ndarray]:
+def _groups(boxes: Boxes, block: Sequence[int], room: int) -> Iterator[np.ndarray]:
     """Rows of the objects whose boxes start in the same block; halved until the box around a group has at most `room` voxels."""
+    starts, stops = boxes.starts, boxes.stops
     places = starts // np.asarray(block)
     _, group = np.unique(places, axis=0, return_inverse=True)
     order = np.argsort(group, kind="stable")

@@ -32,7 +32,7 @@ from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
 from morula.kernels.geometry import geometry
 from morula.labels.objects import Objects
-from morula.measurement.blockwise import joined, measure_in_groups
+from morula.measurement.blockwise import Boxes, joined, measure_in_groups
 from morula.measurement.filter import removed_ids
 from morula.methods.classes import class_image
 from morula.models.model import Model
@@ -238,14 +238,14 @@ def _measured(
 ) -> Generator[Event, None, pd.DataFrame]:
     """The table of all objects."""
     options, room = model.job.objects.measure, room_beside_program(memory) // _MEASURING
+    values = image.lazy()
     groups = measure_in_groups(
         labels,
-        merged.starts,
-        merged.stops,
-        image.lazy() if options.intensity else None,
+        Boxes(merged.voxels, merged.starts, merged.stops),
+        values if options.intensity else None,
         block=plan.core,
         room=room,
-        voxels=merged.voxels,
+        with_evidence=None if model.job.objects.calibration is None else values,
         voxel_size=image.voxel_size,
         extra=options.extra,
         confidence=merged.confidence,
@@ -254,10 +254,10 @@ def _measured(
     parts, done = [], 0
     for part in groups:
         parts.append(part)
-        done += len(part["label"])
+        done += len(part[0]["label"])
         yield Progress(done, len(merged), "object", task=("measure",))
-    columns = joined(parts)
+    columns, evidence = joined(parts)
     if large := int(((merged.stops - merged.starts).prod(axis=1) > room).sum()):
         text = f"{large} objects are too large to be measured in this memory: the table has only their sizes and boxes. Give more memory."
         yield Warned("blocks.not_measured", text)
-    return model.completed(pd.DataFrame(columns), merged.classes, merged.class_confidence)
+    return model.completed(pd.DataFrame(columns), evidence or None, merged.classes, merged.class_confidence)
