@@ -72,7 +72,7 @@ def measure_in_groups(
         part = np.asarray(labels[box.slices])
         part = np.where(kept[part], part, 0)
         values = None if intensity is None else np.asarray(intensity[(slice(None), *box.slices)])
-        columns = measured_columns(part, intensity=values, origin=box.start, **options)
+        columns = measured_columns(part, intensity=values, origin=box.start, whole=labels.shape, **options)
         yield columns, {} if with_evidence is None else _evidence(labels, with_evidence, box, columns["label"])
 
 
