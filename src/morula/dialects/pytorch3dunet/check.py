@@ -143,14 +143,14 @@ def _volume_problems(job: Job, key: str, volume: Volume) -> Iterator[Problem]:
 def target_warnings(prepared: Prepared) -> list[Problem]:
     """Targets that the loss cannot use: ids of objects, where it compares probabilities with 0 and 1."""
     criterion, patches = prepared.watcher.criterion, prepared.train_patches
-    if not criterion.options.of_masks:
+    if not criterion.of_masks:
         return []
     # a few patches from all parts of the data: targets of one list are all of the same kind
     for index in np.unique(np.linspace(0, len(patches) - 1, _LABEL_PATCHES, dtype=int)):
         target = patches.sample(0, int(index))["targets"]
-        if criterion.options.skip_last_target:
+        if criterion.skip_last_target:
             target = target[:-1]
-        counted = target if criterion.options.ignore_index is None else target[target != criterion.options.ignore_index]
+        counted = target if criterion.ignore_index is None else target[target != criterion.ignore_index]
         if counted.size and (counted.min() < 0 or counted.max() > 1):
             rule = (
                 f"{criterion.name} compares probabilities with targets between 0 and 1, but the list label gives values from "

@@ -37,7 +37,7 @@ def doubts_about(prepared: Prepared) -> list[Remark]:
 
 
 def _ignored(prepared: Prepared) -> int | None:
-    value = prepared.watcher.criterion.options.ignore_index
+    value = prepared.watcher.criterion.ignore_index
     return None if value is None else int(value)
 
 

@@ -26,13 +26,15 @@ NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
 
 
 class LossOptions(Section):
-    """Keys of every loss.
+    """A loss from logits and target to a scalar, and the keys of every loss.
 
     Attributes:
         of_masks: whether it compares probabilities with targets between 0 and 1.
+        needs_weight: whether it needs a weight per voxel, from the data set ``weight``.
     """
 
     of_masks: ClassVar[bool] = False
+    needs_weight: ClassVar[bool] = False
     dead: ClassVar = {
         "weight": "only CrossEntropyLoss, PixelWiseCrossEntropyLoss and DiceLoss weight classes.",
         "pos_weight": "only BCEWithLogitsLoss weights the foreground.",
@@ -47,8 +49,42 @@ class LossOptions(Section):
     squeeze_channel: bool = key(False, "Then remove the channel axis of the target if it has length 1.")
 
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """The loss as sums, from logits, target and weights of voxels."""
+        """The loss as sums, from the channels of the target that count."""
         raise NotImplementedError
+
+    def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
+        """The loss as sums, which add over parts of a batch.
+
+        Args:
+            logits: NK(Z)YX.
+            target: NC(Z)YX, or class numbers N(Z)YX for the losses of classes.
+            weight: broadcastable to the target; voxels of weight 0 are left out.
+
+        Raises:
+            DataError: for shapes that do not match, or a missing weight.
+        """
+        if self.needs_weight and weight is None:
+            raise DataError(
+                "loss.weight_missing",
+                f"{self.name} weights each voxel, but no weight was given",
+                remedy="Name the data set in loaders.weight_internal_path.",
+            )
+        if self.skip_last_target:
+            if target.shape[1] < 2:
+                raise DataError(
+                    "loss.no_channel_to_skip",
+                    f"loss.skip_last_target leaves out the last channel of the target, but its shape is {tuple(target.shape)}",
+                    remedy="Set it to false, or let a label transform append the labels.",
+                )
+            # the metric reads the labels in the last channel, the loss must not
+            target = target[:, :-1]
+            if self.squeeze_channel and target.shape[1] == 1:
+                target = target[:, 0]
+        return self.compute(logits, target, weight)
+
+    def __call__(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of this batch as a scalar; arguments and errors as in `sums`."""
+        return self.sums(logits, target, weight).total
 
 
 def _voxel_mean(parts: Tensor) -> Tensor:
@@ -178,6 +214,8 @@ class WeightedCrossEntropyLoss(ClassesLoss):
 class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
     """Cross-entropy with a weight for each voxel."""
 
+    needs_weight = True
+
     def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
         """See `LossOptions.compute`. Parts (2, 1): Σ w_voxel w_class loss, and the number of counted voxels times that of classes."""
         weighted = super().compute(logits, target, weight).parts[0]
@@ -251,55 +289,7 @@ _KINDS: tuple[type[LossOptions], ...] = (
 LOSSES: Table[LossOptions] = Table({kind.__name__: kind for kind in _KINDS})
 
 
-class Loss:
-    """A loss from logits and target to a scalar.
-
-    Attributes:
-        name: its name in job files.
-        needs_weight: whether it needs a weight per voxel, from the data set ``weight``.
-    """
-
-    def __init__(self, options: LossOptions) -> None:
-        self.name = options.name
-        self.options = options
-        self.needs_weight = options.name == "PixelWiseCrossEntropyLoss"
-
-    def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
-        """The loss as sums, which add over parts of a batch.
-
-        Args:
-            logits: NK(Z)YX.
-            target: NC(Z)YX, or class numbers N(Z)YX for the losses of classes.
-            weight: broadcastable to the target; voxels of weight 0 are left out.
-
-        Raises:
-            DataError: for shapes that do not match, or a missing weight.
-        """
-        if self.needs_weight and weight is None:
-            raise DataError(
-                "loss.weight_missing",
-                f"{self.name} weights each voxel, but no weight was given",
-                remedy="Name the data set in loaders.weight_internal_path.",
-            )
-        if self.options.skip_last_target:
-            if target.shape[1] < 2:
-                raise DataError(
-                    "loss.no_channel_to_skip",
-                    f"loss.skip_last_target leaves out the last channel of the target, but its shape is {tuple(target.shape)}",
-                    remedy="Set it to false, or let a label transform append the labels.",
-                )
-            # the metric reads the labels in the last channel, the loss must not
-            target = target[:, :-1]
-            if self.options.squeeze_channel and target.shape[1] == 1:
-                target = target[:, 0]
-        return self.options.compute(logits, target, weight)
-
-    def __call__(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of this batch as a scalar; arguments and errors as in `sums`."""
-        return self.sums(logits, target, weight).total
-
-
-def build_loss(config: Mapping[str, Any]) -> Loss:
+def build_loss(config: Mapping[str, Any]) -> LossOptions:
     """The loss of the section ``loss`` of a job file of pytorch-3dunet 1.4 or later.
 
     Raises:
@@ -311,4 +301,4 @@ def build_loss(config: Mapping[str, Any]) -> Loss:
         >>> round(float(loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))), 4)  # 0.5 ln 2 + 2 (1 - 0.8)
         0.7466
     """
-    return Loss(LOSSES.read(config, "loss"))
+    return LOSSES.read(config, "loss")

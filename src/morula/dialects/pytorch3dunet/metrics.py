@@ -17,12 +17,14 @@ from morula.metrics.matching import accuracy, average_precision
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
 
+Array: TypeAlias = np.ndarray | Tensor
+
 
 class MetricOptions(Section):
-    """Keys of every metric.
+    """A score of predictions against targets, averaged over the batch, and the keys of every metric.
 
     Attributes:
-        higher_is_better: whether higher is better.
+        higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
     """
 
     dead: ClassVar = {
@@ -35,8 +37,29 @@ class MetricOptions(Section):
     name: str = key("MeanIoU", "Name of the metric.")
 
     def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """The score, from predictions NK(Z)YX and targets."""
+        """The score of arrays whose shapes match."""
         raise NotImplementedError
+
+    def __call__(self, prediction: Array, target: Array) -> float:
+        """The score.
+
+        Args:
+            prediction: NK(Z)YX, after the final activation; `AdaptedRandError`, `AveragePrecision` and `Accuracy` take integers as label
+                images.
+            target: NC(Z)YX, or N(Z)YX without channels.
+
+        Raises:
+            DataError: for shapes that do not match, or a channel that does not exist.
+        """
+        predicted, true = (
+            np.asarray(array.detach().cpu()) if isinstance(array, Tensor) else np.asarray(array) for array in (prediction, target)
+        )
+        if len(predicted) != len(true) or predicted.shape[2:] != true.shape[1 if true.ndim < predicted.ndim else 2 :]:
+            raise DataError(
+                "metric.shapes_differ",
+                f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images",
+            )
+        return self.compute(predicted, true)
 
 
 # --- voxel by voxel ----------------------------------------------------------------------------------------------------------------------
@@ -313,45 +336,7 @@ _KINDS: tuple[type[MetricOptions], ...] = (
 METRICS: Table[MetricOptions] = Table({kind.__name__: kind for kind in _KINDS})
 
 
-Array: TypeAlias = np.ndarray | Tensor
-
-
-class Metric:
-    """A score of predictions against targets, averaged over the batch.
-
-    Attributes:
-        name: its name in job files.
-        higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
-    """
-
-    def __init__(self, options: MetricOptions) -> None:
-        self.name = options.name
-        self.options = options
-        self.higher_is_better = options.higher_is_better
-
-    def __call__(self, prediction: Array, target: Array) -> float:
-        """The score.
-
-        Args:
-            prediction: NK(Z)YX, after the final activation; `AdaptedRandError`, `AveragePrecision` and `Accuracy` take integers as label
-                images.
-            target: NC(Z)YX, or N(Z)YX without channels.
-
-        Raises:
-            DataError: for shapes that do not match, or a channel that does not exist.
-        """
-        predicted, true = (
-            np.asarray(array.detach().cpu()) if isinstance(array, Tensor) else np.asarray(array) for array in (prediction, target)
-        )
-        if len(predicted) != len(true) or predicted.shape[2:] != true.shape[1 if true.ndim < predicted.ndim else 2 :]:
-            raise DataError(
-                "metric.shapes_differ",
-                f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images",
-            )
-        return self.options.compute(predicted, true)
-
-
-def build_metric(config: Mapping[str, Any] | None) -> Metric:
+def build_metric(config: Mapping[str, Any] | None) -> MetricOptions:
     """The metric of the section ``eval_metric`` of a job file of pytorch-3dunet; ``MeanIoU`` where it is missing.
 
     Raises:
@@ -363,4 +348,4 @@ def build_metric(config: Mapping[str, Any] | None) -> Metric:
         >>> metric(np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]]), np.array([[[0, 1]]]))
         1.0
     """
-    return Metric(METRICS.read({"name": "MeanIoU", **(config or {})}, "eval_metric"))
+    return METRICS.read({"name": "MeanIoU", **(config or {})}, "eval_metric")

@@ -28,8 +28,8 @@ from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Wa
 from morula.data.loader import PatchLoaders
 from morula.dialects.pytorch3dunet.checkpoints import BEST, OWN, read_checkpoint, write_checkpoint
 from morula.dialects.pytorch3dunet.job import Job, Learning
-from morula.dialects.pytorch3dunet.losses import Loss
-from morula.dialects.pytorch3dunet.metrics import Metric
+from morula.dialects.pytorch3dunet.losses import LossOptions
+from morula.dialects.pytorch3dunet.metrics import MetricOptions
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, load_state_dict, model_of
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
@@ -61,8 +61,8 @@ class Network(nn.Module):
 class Watcher:
     """Loss and metric of a job, and the batches that TensorBoard shows."""
 
-    criterion: Loss
-    metric: Metric
+    criterion: LossOptions
+    metric: MetricOptions
     model: Model
     most_pictures: int
     batches: int
@@ -192,7 +192,7 @@ def prepare(job: Job) -> Prepared:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(model_of(job.model))
-    criterion, metric = Loss(learning.loss), Metric(learning.metric)
+    criterion, metric = learning.loss, learning.metric
     weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(learning.train.transformer.weight))
     train = build_patches(loaders, "train", seed=seed, weights=weights)
     held = build_patches(loaders, "val", seed=seed, weights=weights)
