@@ -89,8 +89,8 @@ def measured_columns(
 ) -> dict[str, np.ndarray]:
     """The columns of `measure` as arrays; arguments and errors as there. Does not import pandas.
 
-    For labels that were cut out of an image, `origin` is their first voxel in it and `whole` its shape: centroids and boxes are those in that
-    image, and so is its border.
+    For labels that were cut out of an image, `origin` is their first voxel in it and `whole` its shape. Centroids, boxes and the border are
+    then those of that image.
 
     Examples:
         >>> measured_columns(np.array([[0, 7, 7], [0, 7, 0]]))["voxels"]
