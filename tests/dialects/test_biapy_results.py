@@ -22,6 +22,7 @@ from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.networks import native_network
 from morula.dialects.biapy.results.names import biapy_tensors
 from morula.measurement.csv_table import read_table
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
 from morula.workflows.run_settings import RunSettings
 
@@ -94,6 +95,7 @@ def test_instances_have_the_tree_of_the_program_and_of_the_documents(tmp_path: P
 
 def test_results_of_post_processing(tmp_path: Path) -> None:
     keys = keys_of(tmp_path) | {
+        "PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS": [{"F": {"erosion": 1, "dilation": 1}}],
         "PROBLEM.INSTANCE_SEG.WATERSHED.DATA_CHECK_MW": True, "DATA.NORMALIZATION.TYPE": "custom", "AUGMENTOR.AUG_SAMPLES": False,
         f"{FILTER}.ENABLE": True, f"{FILTER}.PROPS": [["npixels"]], f"{FILTER}.VALUES": [[9]], f"{FILTER}.SIGNS": [["lt"]],
         "TEST.MATCHING_STATS_THS": [0.3, 0.5], "TEST.MATCHING_STATS_THS_COLORED_IMG": [0.5], "TRAIN.EPOCHS": 1,
@@ -161,7 +163,13 @@ def test_networks_have_the_tensors_that_biapy_gives_them(tag: str) -> None:
 def test_pretraining_has_the_tree_of_the_program_and_of_the_documents(tmp_path: Path) -> None:
     keys = {key: value for key, value in keys_of(tmp_path).items() if "GT" not in key and "INSTANCE_SEG" not in key}
     keys |= {"PROBLEM.TYPE": "SELF_SUPERVISED", "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK": "crappify", "TRAIN.EPOCHS": 1}
-    run(tmp_path, keys, name="ssl_crappify")
+    folders = {part: tmp_path / f"{part}_source" for part in ("TRAIN", "TEST")}
+    run(tmp_path, keys | {f"DATA.{part}.SSL_SOURCE_DIR": str(folder) for part, folder in folders.items()}, name="ssl_crappify")
+    # two of the three images are trained on
+    assert {part: len(list(folder.glob("nuclei_*.tif"))) for part, folder in folders.items()} == {"TRAIN": 2, "TEST": 1}
+    degraded, image = (np.asarray(morula.read(place / "nuclei_000.tif")) for place in (folders["TEST"], tmp_path / "data/test/images"))
+    assert degraded.dtype == image.dtype
+    assert not np.array_equal(degraded, image)
     made = {shape_of(name).replace("biapy", "ssl_crappify") for name in files(tmp_path / "out/ssl_crappify")}
     assert documented("ssl_crappify") - made == set()
     small = {
@@ -179,6 +187,13 @@ def test_pretraining_has_the_tree_of_the_program_and_of_the_documents(tmp_path: 
     assert documented("ssl_mae") - made == set()
     checks = {f"im_{kind}.tif" for kind in ("original", "masked", "reconstruction", "reconstruction_and_visible")}
     assert {f"results/ssl_mae_1/MAE_checks/{name}" for name in checks} <= made
+
+
+def test_degraded_images_are_not_written_beside_the_images(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path) | {"DATA.TEST.SSL_SOURCE_DIR": data(tmp_path, "test", "images")}
+    with raises("output.inside_input", key="DATA.TEST.SSL_SOURCE_DIR"):
+        run(tmp_path, keys)
+    assert not (tmp_path / "out/inst/results").exists()
 
 
 def test_own_files_alone_are_replaced(tmp_path: Path) -> None:

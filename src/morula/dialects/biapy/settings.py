@@ -276,8 +276,10 @@ class Settings:
         value = self._stated[row.name]
         # DA_PROB sets all probabilities; those of unused augmentations would only be noise
         if row.no_effect and not row.target and row.name not in self._spread:
-            if not (row.of_tree and self.with_tree):
-                self.remark(row.name, row.no_effect)
+            # with the results tree, only what keeps the key from deciding about it is a reason
+            reason = self.unmet(row) if row.of_tree and self.with_tree else row.no_effect
+            if reason:
+                self.remark(row.name, reason)
         elif row.refuse is not None and value != row.default and not self.unmet(row):
             self.wrong("biapy.not_supported", row.name, *row.refuse)
         elif row.choices and value not in row.choices:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from morula.core.image import Image
+from morula.core.location import stem_of
 from morula.core.voxel_size import VoxelSize
 from morula.data.patches import PatchDataset
 from morula.dialects.biapy.results.links import is_free
 from morula.dialects.biapy.settings import Settings
 from morula.io.write import write
 from morula.methods.base import Method
+from morula.methods.restoring import Restoring
+from morula.models.model import Model
+from morula.workflows.predict_images import in_type
 
 _NAMES = {
     "F": "foreground", "B": "background", "P": "central_part", "C": "contour", "T": "touching", "H": "horizontal_distance",
@@ -69,9 +74,28 @@ def write_channels(folder: Path, method: Method, labels: np.ndarray, voxel_size:
     _write(folder / "vol_original_labels.tif", labels[None].astype(np.uint32 if labels.max(initial=0) > 65535 else np.uint16), voxel_size)
 
 
+def write_degraded(folder: Path, model: Model, images: Iterable[Image]) -> None:
+    """Write the degraded image of each image: what a network of the pretext task crappify gets.
+
+    Args:
+        folder: gets a file of the name of each image.
+        model: the trained model.
+        images: with their files as sources.
+    """
+    method = model.method
+    assert isinstance(method, Restoring)
+    for number, image in enumerate(images):
+        own = image.canonical()
+        scaling = model.scaling(image)
+        # as in a prediction, the noise depends on the seed and the image alone
+        task = method.task(scaling.apply(np.asarray(own)), np.random.default_rng((model.job.training.seed, number)))
+        worse = in_type(method.in_units(task, scaling.undo), np.asarray(own).dtype)
+        _write(folder / f"{stem_of(Path(str(image.source)))}.tif", worse, image.voxel_size)
+
+
 def channel_images(method: Method, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Name and image C(Z)YX of each channel that labels are converted to."""
-    channels = method.targets(labels).channels
+    channels = _targets(method, labels)
     position = 0
     for representation in method.representations:  # type: ignore[attr-defined]
         width = representation.width(labels.ndim)
@@ -96,7 +120,7 @@ def channel_figures(method: Method, predicted: np.ndarray, labels: np.ndarray) -
     """
     found: dict[str, float] = {}
     position = 0
-    targets = method.targets(labels).channels
+    targets = _targets(method, labels)
     for representation in method.representations:  # type: ignore[attr-defined]
         span = slice(position, position + representation.width(labels.ndim))
         position = span.stop
@@ -111,6 +135,12 @@ def channel_figures(method: Method, predicted: np.ndarray, labels: np.ndarray) -
         else:
             found[f"l1 ({name} channel)"] = float(np.abs(one - true).mean(dtype=np.float64))
     return found
+
+
+def _targets(method: Method, labels: np.ndarray) -> np.ndarray:
+    """Channels that labels are converted to; ids have 32 bits, as in the training."""
+    channels: np.ndarray = method.targets(labels.astype(np.uint32)).channels
+    return channels
 
 
 def _write(target: Path, image: np.ndarray, voxel_size: VoxelSize | None = None) -> None:

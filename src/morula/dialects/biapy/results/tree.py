@@ -22,12 +22,14 @@ import numpy as np
 from morula.core.atomic import atomic
 from morula.core.errors import DataError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Warned, from_record
+from morula.core.manifest import RESULTS, recording
+from morula.core.outputs import Destination, check_apart
 from morula.dialects.biapy.convert import medians_of
 from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.instances import channels_of
 from morula.dialects.biapy.results.charts import draw_chart, epoch_lines, figures_of
 from morula.dialects.biapy.results.links import is_free, kept, link
-from morula.dialects.biapy.results.samples import augmentation_names, channel_figures, write_augmented, write_channels
+from morula.dialects.biapy.results.samples import augmentation_names, channel_figures, write_augmented, write_channels, write_degraded
 from morula.dialects.biapy.results.stack import stack_objects
 from morula.dialects.biapy.results.tables import object_columns, write_metrics, write_objects
 from morula.dialects.biapy.results.weights import write_checkpoint
@@ -47,6 +49,7 @@ from morula.workflows.sources import open_truth, paired
 if TYPE_CHECKING:
     from morula.jobs.job import Job
 
+_PARTS = ("TRAIN", "VAL", "TEST")
 _INTERMEDIATES = {"seeds": "seed_map", "surface": "semantic", "growth": "foreground"}
 
 
@@ -68,6 +71,7 @@ class ResultsTree:
     def follow(self, events: Iterator[Event], *, resumed: bool = False) -> Iterator[Event]:
         """Pass the events of a run on, and write what they stand for. It happens while the run holds its folder, so its manifest has it."""
         caught_up = not resumed
+        self._check_source_folders()
         for event in events:
             yield event
             if not first_process():
@@ -76,6 +80,17 @@ class ResultsTree:
                 caught_up = True
                 yield from self._catch_up()
             yield from self.take(event)
+
+    def _check_source_folders(self) -> None:
+        """Reject folders for degraded images that are among the images, before anything is trained.
+
+        Raises:
+            FileWriteError: ``output.inside_input`` and the like.
+        """
+        images = [self.settings.text(key) for part in _PARTS if (key := f"DATA.{part}.PATH") in self.settings]
+        for part in _PARTS:
+            if (folder := self._source_folder(part)) is not None:
+                check_apart([Destination(folder / "image.tif", str(folder), f"DATA.{part}.SSL_SOURCE_DIR")], images)
 
     def _catch_up(self) -> Iterator[Event]:
         """What an earlier part of the run has written."""
@@ -166,6 +181,14 @@ class ResultsTree:
         name = {"restored": image, "reconstruction": image, "original": "", "worse": ""}.get(event.note, event.path.stem)
         if name:
             yield from link(event.path, self._place(self.images, f"{name}{event.path.suffix}"))
+        elif event.note == "worse" and (folder := self._source_folder("TEST")) is not None:
+            with recording(folder, RESULTS):
+                yield from link(event.path, folder / f"{image}{event.path.suffix}")
+
+    def _source_folder(self, part: str) -> Path | None:
+        """The folder for the degraded images of a part, where the job names one."""
+        key = f"DATA.{part}.SSL_SOURCE_DIR"
+        return Path(self.settings.text(key)).expanduser().absolute() if key in self.settings else None
 
     # ---- scores
 
@@ -247,9 +270,14 @@ class ResultsTree:
         """Augmented patches, and the channels of the first training labels."""
         wanted = self.settings.whole("AUGMENTOR.AUG_NUM_SAMPLES") if self.settings.flag("AUGMENTOR.AUG_SAMPLES") else 0
         instances = self.settings.text("PROBLEM.TYPE") == "INSTANCE_SEG"
-        if not (wanted or instances):
+        degraded = any(f"DATA.{part}.SSL_SOURCE_DIR" in self.settings for part in ("TRAIN", "VAL"))
+        if not (wanted or instances or degraded):
             return
         prepared = prepare(self.job)
+        for part, data in (("TRAIN", prepared.train), ("VAL", prepared.validation)) if self.job.method.kind == "crappify" else ():
+            if data is not None and (folder := self._source_folder(part)) is not None:
+                with recording(folder, RESULTS):
+                    write_degraded(folder, load(self.run.path), [source.image for source in data.sources])
         if wanted:
             write_augmented(self._place("aug", ""), prepared.train, number=wanted, names=augmentation_names(self.settings))
         source = prepared.train.sources[0]

@@ -57,7 +57,13 @@ def _images(part: str) -> Iterator[Key]:
         "targets are computed while training and are not stored",
     )
     yield Key(f"{section}.INSTANCE_CHANNELS_DIR", "", no_effect="targets are computed while training and are not stored", former=True)
-    yield Key(f"{section}.SSL_SOURCE_DIR", f"user_data/{folder}/x_ssl_source", no_effect="degraded images are made while training")
+    yield Key(
+        f"{section}.SSL_SOURCE_DIR",
+        f"user_data/{folder}/x_ssl_source",
+        condition="PROBLEM.TYPE=SELF_SUPERVISED",
+        no_effect="degraded images are made while training; `morula run --config` stores them in this folder, too",
+        of_tree=True,
+    )
     if part == "TEST":
         yield Key(
             f"{section}.FILTER_SAMPLES.ENABLE",
