@@ -1,4 +1,4 @@
-"""Run all job files of `tests/dialects/biapy_table.py` to the end, in 2D and 3D: ``python bench/biapy_jobs.py [PART OF A NAME]``."""
+"""Run all job files of `tests/dialects/biapy_table.py` to the end, in 2D and 3D: ``python bench/biapy_jobs.py [PART OF A NAME]...``."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def outcome(folder: Path, number: int, keys: Keys) -> str:
 
 def main() -> None:
     """Print one line per job, and how many ran."""
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    wanted = sys.argv[1:] or [""]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_images(folder)
         found = []
         for ndim in (2, 3):
             for number, (name, keys) in enumerate(jobs(ndim), start=1000 * ndim):
-                if wanted in f"{ndim}D {name}":
+                if any(part in f"{ndim}D {name}" for part in wanted):
                     began = time.process_time()
                     found.append(outcome(folder, number, base(folder, ndim) | keys))
                     sys.stdout.write(f"{ndim}D {name}: {found[-1]} ({time.process_time() - began:.1f} CPU-seconds)\n")

@@ -174,6 +174,22 @@ def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
     assert objects(job(tmp_path, points))["decoder"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
 
 
+def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:
+    section = "DATA.TRAIN.FILTER_SAMPLES"
+    today: Keys = {
+        f"{section}.ENABLE": True,
+        f"{section}.PROPS": [["foreground"]],
+        f"{section}.VALUES": [[0.05]],
+        f"{section}.SIGNS": [["lt"]],
+    }
+    for keys in (today, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05}):
+        assert job(tmp_path, keys).job["sampling"]["least_labelled"] == 0.05  # type: ignore[index, call-overload]
+    with raises("biapy.not_supported", key=f"{section}.ENABLE"):
+        job(tmp_path, today | {f"{section}.PROPS": [["mean"]]})
+    with raises("biapy.not_supported", key="DATA.TRAIN.MINIMUM_FOREGROUND_PER"):
+        job(tmp_path, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05, "DATA.TRAIN.EXTRACT_RANDOM_PATCH": True})
+
+
 def test_switches_of_earlier_versions(tmp_path: Path) -> None:
     keys: Keys = {f"{POST}.FILL_HOLES": True, f"{POST}.CLEAR_BORDER": True, f"{SEG}.DATA_REMOVE_AFTER_MW": True}
     assert objects(job(tmp_path, keys))["refine"] == ["fill_holes", {"remove_small": 100}, "clear_border"]

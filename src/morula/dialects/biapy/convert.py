@@ -216,7 +216,37 @@ def _sampling(settings: Settings) -> dict[str, Value]:
         # BiaPy states a share of the patch, per axis
         overlap = [round(share * edge) for share, edge in zip(settings.per_axis("DATA.TRAIN.OVERLAP"), patch, strict=True)]
         found["overlap"] = overlap if any(overlap) else 0.0
+    if (least := _least_labelled(settings)) is not None:
+        found["least_labelled"] = least
     return {**found, "normalise": normalisation_of(settings)}
+
+
+def _least_labelled(settings: Settings) -> float | None:
+    """Share of labelled voxels above which a patch is used; `None` for all patches."""
+    section = "DATA.TRAIN.FILTER_SAMPLES"
+    former, switch = "DATA.TRAIN.MINIMUM_FOREGROUND_PER", f"{section}.ENABLE"
+    stated = former if settings.number(former) != -1 else switch if settings.flag(switch) else ""
+    if not stated:
+        return None
+    if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" or settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH"):
+        rule = "cannot be obeyed: only patches of a grid, with labels, are left out"
+        settings.wrong(
+            "biapy.not_supported", stated, rule, "Leave it out, or write DATA.TRAIN.EXTRACT_RANDOM_PATCH False for labelled images."
+        )
+        return None
+    if stated == former:
+        if not 0 <= settings.number(former) <= 1:
+            settings.wrong("biapy.out_of_range", former, "is no share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
+        return settings.number(former)
+    names, values, signs = (settings.items(f"{section}.{name}") for name in ("PROPS", "VALUES", "SIGNS"))
+    share = as_list(values[0])[0] if len(values) == 1 and as_list(values[0]) else None
+    if names == [["foreground"]] and signs in ([["lt"]], [["le"]]) and is_number(share):
+        return float(share) if isinstance(share, int | float) else None
+    rule = "cannot be obeyed: patches are left out by their share of labelled voxels alone"
+    settings.wrong(
+        "biapy.not_supported", switch, rule, "Write PROPS [[foreground]] with SIGNS [[lt]], or take such images out of the folder."
+    )
+    return None
 
 
 def _training(settings: Settings) -> dict[str, Value]:

@@ -35,6 +35,14 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
     else:
         # the documents and the program have different defaults
         found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
+    if (least := settings.number("DATA.TRAIN.MINIMUM_FOREGROUND_PER")) >= 0:
+        section = "DATA.TRAIN.FILTER_SAMPLES"
+        found |= {
+            f"{section}.ENABLE": True,
+            f"{section}.PROPS": [["foreground"]],
+            f"{section}.VALUES": [[least]],
+            f"{section}.SIGNS": [["lt"]],
+        }
     if settings.text("DATA.NORMALIZATION.TYPE") == "custom":
         found["DATA.NORMALIZATION.TYPE"] = "zero_mean_unit_variance"
         settings.note("3.7 has no TYPE custom: each image is scaled by its own mean and standard deviation, or by MEAN_VAL and STD_VAL.")

@@ -64,33 +64,28 @@ def _images(part: str) -> Iterator[Key]:
         no_effect="degraded images are made while training; `morula run --config` stores them in this folder, too",
         of_tree=True,
     )
-    if part == "TEST":
-        yield Key(
-            f"{section}.FILTER_SAMPLES.ENABLE",
-            False,
-            no_effect="test images are predicted and scored as a whole, with the patches that BiaPy leaves empty",
-        )
-    else:
-        yield Key(
-            f"{section}.FILTER_SAMPLES.ENABLE",
-            False,
-            refuse=("cannot be obeyed: patches are not removed by their content", "Take such images out of the folder."),
-        )
-    yield from unused(
-        f"{section}.FILTER_SAMPLES",
-        {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False},
-        f"{section}.FILTER_SAMPLES.ENABLE is not set",
-    )
-    yield Key(
-        f"{section}.MINIMUM_FOREGROUND_PER",
-        -1.0,
-        refuse=(
-            "cannot be obeyed: patches are not removed by their content",
-            "Write DATA.TRAIN.EXTRACT_RANDOM_PATCH and PROBABILITY_MAP for patches on objects.",
-        ),
-        former=True,
-    )
+    yield from _filters(part, section)
     yield Key(f"{section}.BINARY_MASKS", "", no_effect="results are not masked", former=True)
+
+
+def _filters(part: str, section: str) -> Iterator[Key]:
+    """Rows of the keys that leave patches out by their content."""
+    switch, least = f"{section}.FILTER_SAMPLES.ENABLE", f"{section}.MINIMUM_FOREGROUND_PER"
+    if part == "TRAIN":
+        yield Key(switch, False, target="sampling.least_labelled")
+        for name in ("PROPS", "VALUES", "SIGNS"):
+            yield Key(f"{section}.FILTER_SAMPLES.{name}", [], target="sampling.least_labelled", condition=switch)
+        yield Key(f"{section}.FILTER_SAMPLES.NORM_BEFORE", False, no_effect="labels are not normalised")
+        yield Key(least, -1.0, target="sampling.least_labelled", former=True)
+        return
+    if part == "TEST":
+        reason = "test images are predicted and scored as a whole, with the patches that BiaPy leaves empty"
+        yield Key(switch, False, no_effect=reason)
+    else:
+        yield Key(switch, False, refuse=("cannot be obeyed: all validation patches are used", "Take such images out of the folder."))
+    yield from unused(f"{section}.FILTER_SAMPLES", {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False}, f"{switch} is not set")
+    refused = ("cannot be obeyed: all patches of these images are used", "Take such images out of the folder.")
+    yield Key(least, -1.0, refuse=refused, former=True)
 
 
 _TRAIN = (
