@@ -84,22 +84,27 @@ def run2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Gaps:
-    """The longest time that the event loop did not run, in seconds."""
+    """The longest time between two turns of the event loop, and the most processor time that its thread spent in one, in seconds."""
 
     def __init__(self) -> None:
         from qtpy.QtCore import QTimer
 
-        self.longest, self._last = 0.0, time.perf_counter()
+        self.restart()
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(5)
 
     def restart(self) -> None:
-        self.longest, self._last = 0.0, time.perf_counter()
+        self.longest = self.busiest = 0.0
+        self._last, self._used = time.perf_counter(), time.thread_time()
+
+    def report(self) -> str:
+        return f"longest gap {1000 * self.longest:.0f} ms, {1000 * self.busiest:.0f} ms of processor time"
 
     def _tick(self) -> None:
-        now = time.perf_counter()
-        self.longest, self._last = max(self.longest, now - self._last), now
+        now, used = time.perf_counter(), time.thread_time()
+        self.longest, self.busiest = max(self.longest, now - self._last), max(self.busiest, used - self._used)
+        self._last, self._used = now, used
 
 
 @pytest.fixture

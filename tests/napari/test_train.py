@@ -118,7 +118,7 @@ def test_train_stop_resume_segment(viewer: Any, wait: Any, tmp_path: Path, notif
     wait(lambda: "live reconstruction" in viewer.layers, 30)
     names = {layer.name for layer in viewer.layers}
     assert {f"live {name}" for name in ("input", "encoder output 1", "encoder output 2", "discrete labels", "reconstruction")} <= names
-    assert {"loss", "ncuts", "reconstruction", "balance"} <= set(widget.curves.plots)
+    wait(lambda: {"loss", "ncuts", "reconstruction", "balance"} <= set(widget.curves.plots), 30)
     assert set(np.unique(viewer.layers["live discrete labels"].data)) <= {1, 2}
     np.testing.assert_allclose(viewer.layers["live input"].scale, viewer.layers["nuclei"].scale)
     began = time.monotonic()

@@ -113,7 +113,10 @@ def _refresh(layer: Any, array: np.ndarray) -> None:
 
 
 class Curves(pyqtgraph.GraphicsLayoutWidget):
-    """One plot per loss, training and validation together, and one for the balance of the losses."""
+    """One plot per loss, training and validation together, and one for the balance of the losses.
+
+    Plots are made one by one, so that the window is not blocked.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -121,6 +124,8 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.epochs: list[Epoch] = []
         self.plots: dict[str, Any] = {}
         self.lines: dict[str, Any] = {}
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._make_next)
 
     def clear_all(self) -> None:
         """Begin again."""
@@ -130,20 +135,34 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
     def add(self, epoch: Epoch) -> None:
         """Draw one epoch more."""
         self.epochs.append(epoch)
-        for name in epoch.figures:
-            if (title := plot_of(name)) is None:
-                continue
-            if title not in self.plots:
-                self.plots[title] = self.addPlot(title=title)
-                self.plots[title].setLabel("bottom", "epoch")
-                self.plots[title].addLegend(offset=(-5, 5))
+        for title in self.plots:
+            self._draw(title)
+        if self._missing():
+            self._timer.start(0)
+
+    def _missing(self) -> list[str]:
+        titles = [plot_of(name) for epoch in self.epochs for name in epoch.figures]
+        return [title for title in dict.fromkeys(titles) if title is not None and title not in self.plots]
+
+    def _make_next(self) -> None:
+        missing = self._missing()
+        if not missing:
+            self._timer.stop()
+            return
+        plot = self.plots[missing[0]] = self.addPlot(title=missing[0])
+        plot.setLabel("bottom", "epoch")
+        plot.addLegend(offset=(-5, 5))
+        self._draw(missing[0])
+
+    def _draw(self, title: str) -> None:
+        """The lines of a plot."""
+        for name in dict.fromkeys(name for epoch in self.epochs for name in epoch.figures if plot_of(name) == title):
             if name not in self.lines:
                 pen = pyqtgraph.mkPen(COLOURS[len(self.plots[title].listDataItems()) % len(COLOURS)], width=2)
-                self.lines[name] = self.plots[title].plot(
-                    pen=pen, name=name, symbol="o", symbolSize=4, symbolBrush=pen.color(), symbolPen=None
-                )
-            drawn = [each for each in self.epochs if name in each.figures]
-            self.lines[name].setData([each.epoch for each in drawn], [each.figures[name] for each in drawn])
+                dots = {"symbol": "o", "symbolSize": 4, "symbolBrush": pen.color(), "symbolPen": None}
+                self.lines[name] = self.plots[title].plot(pen=pen, name=name, **dots)
+            drawn = [epoch for epoch in self.epochs if name in epoch.figures]
+            self.lines[name].setData([epoch.epoch for epoch in drawn], [epoch.figures[name] for epoch in drawn])
 
 
 def plot_of(name: str) -> str | None:

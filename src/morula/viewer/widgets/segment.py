@@ -211,7 +211,7 @@ class SegmentWidget(QWidget):
     def _show_table(self, decoded: Decoded) -> None:
         if self.table is None or self.table.parent() is None:
             self.table = ObjectTable(self.viewer)
-            self.viewer.window.add_dock_widget(self.table, name="Objects", area="bottom", tabify=True)
+            self.viewer.window.add_dock_widget(self.table, name="Objects", area="bottom", tabify=True).raise_()
         self.table.show_table(decoded.table, self.result)
         count = len(decoded.table)
         self.progress.say(f"{count} objects" if count else "no objects: lower the thresholds, or choose another model")

@@ -232,6 +232,7 @@ class TrainWidget(QWidget):
         if self.curves is None or self.curves.parent() is None:
             self.curves = Curves()
             self.viewer.window.add_dock_widget(self.curves, name="Losses", area="bottom", tabify=True)
+        self.curves.parent().raise_()
         self.curves.clear_all()
 
     def _show(self, event: Event) -> None:

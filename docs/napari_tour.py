@@ -1,0 +1,166 @@
+"""The guided tour of docs/how-to/napari.md: does each step in a real napari and renders its picture. Run it in a display:
+
+xvfb-run -a -s '-screen 0 1400x900x24' .venv-napari/bin/python docs/napari_tour.py
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Picture
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QLineEdit
+
+import napari
+
+PICTURES = Path(__file__).resolve().parent / "images" / "napari"
+
+
+class Tour:
+    """A napari window, and what each step took."""
+
+    def __init__(self) -> None:
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1280, 820)
+        self.longest = self.busiest = 0.0
+        self._last, self._used = time.perf_counter(), time.thread_time()
+        self.timer = QTimer()
+        self.timer.timeout.connect(self._tick)
+        self.timer.start(5)
+
+    def _tick(self) -> None:
+        now, used = time.perf_counter(), time.thread_time()
+        self.longest, self.busiest = max(self.longest, now - self._last), max(self.busiest, used - self._used)
+        self._last, self._used = now, used
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 240) -> None:
+        """Run the event loop until a condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError
+            QApplication.processEvents()
+            time.sleep(0.003)
+
+    def rest(self, seconds: float = 0.4) -> None:
+        """Let the window draw itself."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end)
+
+    def done(self, name: str, began: tuple[float, float]) -> None:
+        """Print what a step took, and render its picture."""
+        wall, used = time.perf_counter() - began[0], time.process_time() - began[1]
+        print(
+            f"{name}: {wall:.1f} s, {used:.1f} s of processor time; longest gap of the event loop {1000 * self.longest:.0f} ms, of which ",
+            end="",
+        )
+        print(f"{1000 * self.busiest:.0f} ms in the window itself", flush=True)
+        self.rest()
+        for notice in list(getattr(self.viewer.window._qt_window, "_notifications", [])):
+            notice.close()
+        picture = Picture.fromarray(self.viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
+        picture.save(PICTURES / f"{name}.webp", quality=82, method=6)
+        self.rest()
+        self.longest = self.busiest = 0.0
+        self._last, self._used = time.perf_counter(), time.thread_time()
+
+
+def now() -> tuple[float, float]:
+    """Wall and processor time."""
+    return time.perf_counter(), time.process_time()
+
+
+def enter(widget: Any, values: dict[str, object]) -> None:
+    """Enter values into the forms."""
+    for key, value in values.items():
+        field = next(form.inputs[key] for form in widget.forms.values() if key in form.inputs)
+        if isinstance(field, QLineEdit):
+            field.setText(str(value))
+            field.editingFinished.emit()
+        else:
+            field.setValue(value)
+
+
+def supervised(tour: Tour) -> Any:
+    """Train on labels, segment, and measure; returns the window `Train`."""
+    viewer = tour.viewer
+    began = now()
+    viewer.open_sample("morula", "nuclei_2d")
+    _, train = viewer.window.add_plugin_dock_widget("morula", "Train")
+    train.method.setCurrentText("Channels")
+    train.labels.setCurrentText("nuclei truth")
+    small = {"network.features": "[8, 16, 32]", "sampling.patch": "[128, 128]", "sampling.patches_per_epoch": "48"}
+    enter(train, {**small, "training.epochs": 12, "training.optimiser.lr": 4e-3})
+    tour.wait(lambda: "12 epochs" in train.plan_line.text())
+    train.tabs.setCurrentIndex(2)
+    tour.done("train-form", began)
+    began = now()
+    train.start_button.click()
+    tour.wait(lambda: train.curves is not None and len(train.curves.epochs) >= 6 and "live truth 3" in viewer.layers)
+    tour.done("train-live", began)
+    tour.wait(lambda: "nuclei objects" in viewer.layers)
+    for layer in list(viewer.layers):
+        if layer.name.startswith("live"):
+            viewer.layers.remove(layer)
+    viewer.reset_view()
+    tour.done("segment-objects", began)
+    (segment,) = (dock.widget() for name, dock in viewer.window._wrapped_dock_widgets.items() if name.startswith("Segment"))
+    began = now()
+    segment.table.view.selectRow(11)
+    slider = segment.sliders["objects.refine.remove_small"].slider
+    slider.setValue(slider.maximum() // 4)
+    tour.wait(lambda: not segment.decoding.running)
+    tour.done("segment-slider", began)
+    began = now()
+    _, measure = viewer.window.add_plugin_dock_widget("morula", "Measure", tabify=True)
+    measure.labels.setCurrentText("nuclei objects")
+    measure.image.setCurrentText("nuclei")
+    measure.measure_button.click()
+    tour.wait(lambda: not measure.work.running)
+    measure.y.setCurrentText("intensity_mean")
+    measure.plot.chosen.emit(20)
+    measure.parent().raise_()
+    tour.done("measure", began)
+    return train
+
+
+def unsupervised(tour: Tour, train: Any) -> None:
+    """Train WNet3D on a volume, and stop."""
+    viewer = tour.viewer
+    viewer.layers.clear()
+    began = now()
+    viewer.open_sample("morula", "nuclei_3d")
+    train.method.setCurrentText("WNet3D")
+    train.tabs.setCurrentIndex(3)
+    tour.wait(lambda: "50 epochs" in train.plan_line.text())
+    train.parent().raise_()
+    tour.done("wnet3d-advanced", began)
+    small = {"network.features": "[8, 16]", "sampling.patch": "[16, 64, 64]", "sampling.patches_per_epoch": "8"}
+    enter(train, {**small, "method.intensity_sigma": 60})
+    train.output.line.clear()
+    began = now()
+    train.start_button.click()
+    tour.wait(lambda: len(train.curves.epochs) >= 8)
+    tour.done("wnet3d-live", began)
+    began = now()
+    train.progress.stop.click()
+    tour.wait(lambda: not train.work.running)
+    print(f"stop: {time.perf_counter() - began[0]:.2f} s")
+
+
+def main() -> None:
+    """Do all steps."""
+    os.chdir(tempfile.mkdtemp())
+    PICTURES.mkdir(exist_ok=True)
+    tour = Tour()
+    unsupervised(tour, supervised(tour))
+    tour.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
