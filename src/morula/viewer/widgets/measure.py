@@ -56,7 +56,8 @@ class MeasureWidget(QWidget):
 
     def _place_widgets(self) -> None:
         self.condition.setPlaceholderText("area < 5 and circularity <= 0.7")
-        self.setting.setPlaceholderText("setting, for example 20")
+        self.setting.setPlaceholderText("setting")
+        self.setting.setMinimumWidth(64)
         self.operation.addItems(sorted(name for name in REFINEMENTS.names if name != "voronoi"))  # which needs a predicted foreground
         self.operation.setToolTip("\n".join(f"{name}: {REFINEMENTS.member(name).summary}" for name in sorted(REFINEMENTS.names)))
         self.export_kind.addItems(list(EXPORTS))
