@@ -19,6 +19,7 @@ from morula.cli.options import (
     Device,
     ExportKinds,
     JobFile,
+    Level,
     Memory,
     MissingPieces,
     Output,
@@ -28,6 +29,7 @@ from morula.cli.options import (
     Run,
     Scene,
     Set,
+    TimePoint,
     Verbose,
     VoxelEdges,
 )
@@ -85,6 +87,12 @@ def new(  # each parameter is an option of the command line
     voxel_size: Annotated[
         str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x). By default from the files.")
     ] = None,
+    axes: AxesOption = None,
+    channel: Channel = None,
+    dataset: DataSet = None,
+    scene: Scene = None,
+    time: TimePoint = None,
+    missing: MissingPieces = "error",
     unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None,
     memory: Memory = None,
     trial: Annotated[
@@ -98,7 +106,8 @@ def new(  # each parameter is an option of the command line
     with reporting_errors():
         # options that were given are not asked for
         stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
-        answers = cli.new.answers_for(**stated, unlabelled=unlabelled, ask=not yes)
+        reading = _reading(axes, channel, dataset, scene, time, 0, None, missing)
+        answers = cli.new.answers_for(**stated, unlabelled=unlabelled, reading=reading, ask=not yes)
         cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite, trial=trial, minutes=minutes))
 
 
@@ -223,13 +232,20 @@ app.command(cls=Command)(predict3dunet)
 
 
 def _reading(
-    axes: str | None, channel: int | None, dataset: str | None, scene: int | None, voxel_size: str | None, missing: str
+    axes: str | None,
+    channel: int | None,
+    dataset: str | None,
+    scene: int | None,
+    time: int | None,
+    level: int,
+    voxel_size: str | None,
+    missing: str,
 ) -> Reading:
     """How files are read, from the options that segment, measure and info share."""
     from morula.workflows.reading import Reading
 
     size = None if voxel_size is None else workflows.measure.lengths(voxel_size)
-    return Reading(axes, channel, dataset, scene, size, cast("Missing", missing))
+    return Reading(axes, channel, dataset, scene, size, cast("Missing", missing), time, level)
 
 
 @app.command(cls=Command)
@@ -256,6 +272,8 @@ def segment(
     channel: Channel = None,
     dataset: DataSet = None,
     scene: Scene = None,
+    time: TimePoint = None,
+    level: Level = 0,
     voxel_size: VoxelEdges = None,
     missing: MissingPieces = "error",
     device: Device = "auto",
@@ -265,7 +283,7 @@ def segment(
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
-        reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
+        reading = _reading(axes, channel, dataset, scene, time, level, voxel_size, missing)
         by_slice = None if slices is None else workflows.segment.sliced(model, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
         events = workflows.segment.segment(
             list(images),
@@ -343,6 +361,8 @@ def measure(
     channel: Channel = None,
     dataset: DataSet = None,
     scene: Scene = None,
+    time: TimePoint = None,
+    level: Level = 0,
     voxel_size: VoxelEdges = None,
     missing: MissingPieces = "error",
     extra: Annotated[
@@ -366,7 +386,7 @@ def measure(
             labels,
             output,
             intensity=intensity,
-            reading=_reading(axes, channel, dataset, scene, voxel_size, missing),
+            reading=_reading(axes, channel, dataset, scene, time, level, voxel_size, missing),
             extra=extra,
             remove=remove,
             kept=kept,
@@ -387,13 +407,15 @@ def export(
     channel: Channel = None,
     dataset: DataSet = None,
     scene: Scene = None,
+    time: TimePoint = None,
+    level: Level = 0,
     voxel_size: VoxelEdges = None,
     missing: MissingPieces = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Write a label image for other programs: ROIs of ImageJ, GeoJSON of QuPath, COCO, a coloured preview, the table as Parquet."""
     with reporting_errors():
-        reading = _reading(axes, channel, dataset, scene, voxel_size, missing)
+        reading = _reading(axes, channel, dataset, scene, time, level, voxel_size, missing)
         events = workflows.export.export(labels, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
@@ -431,12 +453,14 @@ def info(
     channel: Channel = None,
     dataset: DataSet = None,
     scene: Scene = None,
+    time: TimePoint = None,
+    level: Level = 0,
     voxel_size: VoxelEdges = None,
     missing: MissingPieces = "error",
 ) -> None:
     """Describe an image, job file, run folder or model."""
     with reporting_errors():
-        cli.info.print_info(path, _reading(axes, channel, dataset, scene, voxel_size, missing))
+        cli.info.print_info(path, _reading(axes, channel, dataset, scene, time, level, voxel_size, missing))
 
 
 @app.command(cls=Command)

@@ -11,9 +11,9 @@ from morula.cli.show import echo, echo_error
 from morula.core.errors import OptionError
 from morula.core.voxel_size import VoxelSize
 from morula.io.pairs import list_images
-from morula.io.read import read
 from morula.workflows.measure import lengths
 from morula.workflows.new import Answers, Written
+from morula.workflows.reading import Reading
 
 TASKS = ("instances", "semantic")
 
@@ -27,6 +27,7 @@ def answers_for(
     task: str | None,
     voxel_size: str | None,
     unlabelled: str | None,
+    reading: Reading,
     ask: bool,
 ) -> Answers:
     """Answers from the options; missing ones are asked for.
@@ -51,14 +52,15 @@ def answers_for(
             test_labels = typer.prompt("Their label images, for scores (empty: none)", default="", show_default=False) or None
     if unlabelled is None and ask:
         unlabelled = typer.prompt("Many more images without labels, for pretraining (empty: none)", default="", show_default=False) or None
-    size = voxel_size_of(raw, voxel_size, ask=ask)
-    return Answers(cast(str, raw), cast(str, labels), cast(Literal["instances", "semantic"], task), test, test_labels, size, unlabelled)
+    size = voxel_size_of(raw, voxel_size, reading, ask=ask)
+    kind = cast(Literal["instances", "semantic"], task)
+    return Answers(cast(str, raw), cast(str, labels), kind, test, test_labels, size, unlabelled, reading)
 
 
-def voxel_size_of(raw: str, stated: str | None, *, ask: bool) -> VoxelSize | None:
+def voxel_size_of(raw: str, stated: str | None, reading: Reading, *, ask: bool) -> VoxelSize | None:
     """The given voxel size; asked for if the images are 3D and do not state it. `None`: from the files."""
     # one image stands for all: the check of the job reports images that differ
-    first = read(list_images(Path(raw))[0])
+    first = reading.open(list_images(Path(raw))[0])
     ndim = first.ndim_spatial
     if stated is None and ask and first.voxel_size is None and ndim == 3:
         stated = typer.prompt("Voxel size z,y,x in micrometres (not stated in the files)", default="1,1,1")

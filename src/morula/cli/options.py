@@ -22,8 +22,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings,
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")]
 AxesOption = Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")]
 Channel = Annotated[int | None, typer.Option("--channel", help="Use only this channel, counted from 0.")]
-DataSet = Annotated[str | None, typer.Option("--dataset", help="Name of the data set in the file (HDF5, Zarr).")]
-Scene = Annotated[int | None, typer.Option("--scene", help="Number of the image in a file of several (TIFF, Zarr), counted from 0.")]
+DataSet = Annotated[str | None, typer.Option("--dataset", help="Name of the data set in the file (HDF5, Zarr, LIF, COCO).")]
+Scene = Annotated[
+    int | None, typer.Option("--scene", help="Number of the image in a file of several (TIFF, Zarr, CZI, LIF, ND2), counted from 0.")
+]
+TimePoint = Annotated[int | None, typer.Option("--time", help="Use only this time point, counted from 0.")]
+Level = Annotated[int, typer.Option("--level", help="Level of the pyramid (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest.")]
 VoxelEdges = Annotated[
     str | None,
     typer.Option("--voxel-size", help="Edge lengths in micrometres (z,y,x), such as 1.75,0.8,0.8. By default from the files."),

@@ -80,7 +80,11 @@ def several_time_points(count: int, file: str | None = None) -> DataError:
     return DataError(
         "image.time_points",
         f"the image has {count} time points; only single images are supported",
-        remedy=Remedy("split it", "state axes in which this dimension is Z or C (axes='ZYX'; --axes ZYX; images.axes: ZYX)"),
+        remedy=Remedy(
+            "select one (time=0; --time 0; images.time: 0)",
+            "split it",
+            "state axes in which this dimension is Z or C (axes='ZYX'; --axes ZYX; images.axes: ZYX)",
+        ),
         file=file,
     )
 

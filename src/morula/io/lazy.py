@@ -191,6 +191,23 @@ def take_channel(image: Image, channel: int) -> Image:
     return Image(View(image.data, rest, {place: channel}), Axes(image.axes.replace("C", "")), image.voxel_size, image.source)
 
 
+def take_time(image: Image, point: int) -> Image:
+    """One time point of an image (counted from 0), without the T axis; lazy. An image without T has one.
+
+    Raises:
+        DataError: when the image has no such time point.
+    """
+    place = image.axes.index("T") if "T" in image.axes else None
+    count = 1 if place is None else image.shape[place]
+    if not 0 <= point < count:
+        rule = f"does not exist; there are {count}, counted from 0"
+        raise DataError("image.no_time_point", rule, key="time", value=point, file=image.source, remedy="Name one of them.")
+    if place is None:
+        return image
+    kept = [axis for axis in range(len(image.axes)) if axis != place]
+    return Image(View(image.data, kept, {place: point}), Axes(image.axes.replace("T", "")), image.voxel_size, image.source)
+
+
 def without_time(image: Image) -> Image:
     """An image with one time point without its T axis; lazy.
 

@@ -20,7 +20,7 @@ from morula.core.location import split_location
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Missing, Request
-from morula.io.lazy import View, take_channel
+from morula.io.lazy import View, take_channel, take_time
 from morula.io.metadata import naming
 from morula.io.select import format_of
 
@@ -35,17 +35,20 @@ def read(
     axes: str | None = None,
     voxel_size: VoxelSizeLike = None,
     channel: int | None = None,
+    time: int | None = None,
     missing: Missing = "error",
 ) -> Image:
     """Open an image; its values are read when the image is sliced.
 
     Args:
         path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name an array inside.
-        dataset: name of the data set in a container (HDF5, Zarr), or number of the image in a TIFF; needed only when none is obvious.
+        dataset: name of the data set in a container (HDF5, Zarr), or number of the image in a file of several (TIFF, CZI, LIF, ND2);
+            needed only when none is obvious.
         level: pyramid level; 0 is the finest, -1 the coarsest.
         axes: names of the dimensions; overrides the file's metadata and the guess from the shape.
         voxel_size: overrides the file's metadata; a length in um, lengths (z, y, x), or a mapping with unit.
         channel: return only this channel (counted from 0), without the C axis.
+        time: return only this time point (counted from 0), without the T axis.
         missing: planes, strips or chunks that the file declares but does not contain are an ``error``, or read as ``zeros`` with a warning.
 
     Returns:
@@ -66,6 +69,7 @@ def read(
         ('ZYX', (4, 8, 9), (2.0, 0.5, 0.5))
     """
     image = open_image(path, Request(dataset, level, missing=missing), axes, voxel_size)
+    image = image if time is None else take_time(image, time)
     return image if channel is None else take_channel(image, channel)
 
 

@@ -82,8 +82,28 @@ class Images(Options):
     """Edge lengths `{z, y, x, unit}`; `auto` reads them from the files."""
     axes: str | None = None
     """Axes of the files where their metadata do not state them, for example `ZYX` or `YXC`."""
+    channel: int | None = Field(default=None, ge=0)
+    """Use only this channel of the images, counted from 0."""
+    dataset: str | None = None
+    """Name of the data set in the image files (HDF5, Zarr), or of the image in files of several (LIF)."""
+    scene: int | None = Field(default=None, ge=0)
+    """Number of the image in files of several (TIFF, CZI, LIF, ND2), counted from 0."""
+    time: int | None = Field(default=None, ge=0)
+    """Use only this time point of images and labels, counted from 0."""
     missing: Literal["error", "zeros"] = "error"
     """What becomes of planes, strips and chunks that a file declares but does not contain: an `error`, or `zeros` with a warning."""
+
+    @property
+    def name_inside(self) -> str | None:
+        """Name or number of the image in files of several."""
+        return self.dataset if self.scene is None else str(self.scene)
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Images:
+        if self.dataset is not None and self.scene is not None:
+            rule = "is given together with dataset, which also names an image in the file"
+            raise OptionError("reading.scene_and_dataset", rule, key="scene", value=self.scene, remedy="Give one of the two.")
+        return self
 
     @field_validator("voxel_size")
     @classmethod

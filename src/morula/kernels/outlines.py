@@ -38,7 +38,8 @@ def trace(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ([[0, 1], [0, 3], [1, 3], [1, 1]], [0, 4], [[7, 1]])
     """
     # pieces are connected by edges alone: two that touch at a corner are two polygons
-    pieces, number = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=4, return_N=True, out_dtype=np.uint32)
+    labels = np.require(labels, requirements=["C", "W"])  # cc3d takes no array that is mapped from a file
+    pieces, number = cc3d.connected_components(labels, connectivity=4, return_N=True, out_dtype=np.uint32)
     corners, starts, of = _traced(pieces.reshape(labels.shape))
     ids = np.zeros(number + 1, np.int64)
     ids[pieces.ravel()] = labels.ravel()

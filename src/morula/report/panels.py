@@ -61,6 +61,8 @@ class Reading:
     ignore: int | None = None
     unlabelled: int | None = None
     values: tuple[int, ...] = ()
+    channel: int | None = None
+    time: int | None = None
 
     @classmethod
     def of(cls, run: RunContents) -> Reading:
@@ -71,7 +73,8 @@ class Reading:
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
         objects, values = method.get("kind") != "semantic", tuple(method.get("values") or ())
         ignore = len(values) if values and not objects else method.get("ignore")  # truth is mapped to classes when it is opened
-        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values)
+        of_file = {name: images.get(name) for name in ("channel", "time")}
+        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, **of_file)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +140,9 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
 
 
 def _opened(image: RunImage, reading: Reading) -> Opened:
-    raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size) if image.raw else None
+    raw = None
+    if image.raw:
+        raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size, channel=reading.channel, time=reading.time)
     axes = reading.axes.replace("C", "") if reading.axes else None
     prediction = read_labels(image.prediction) if image.prediction else None
     truth, like = None, prediction or raw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from morula.workflows.build import build_with_seed
 from morula.workflows.compare import Representation, Truths
 from morula.workflows.dry_run import Proof, prove
 from morula.workflows.prepare import Prepared, open_images, prepare
+from morula.workflows.reading import Reading
 from morula.workflows.recommend import Recommended, recommend
 from morula.workflows.trial import Trial, fitting_models, tried
 
@@ -37,8 +38,12 @@ class Answers:
     voxel_size: VoxelSize | None = None
     unlabelled: str | None = None
     """Images without labels to learn from first."""
+    reading: Reading = field(default_factory=Reading)
+    """How the files are read, as far as their metadata do not state it."""
 
 
+READ = ("axes", "channel", "dataset", "scene", "time", "missing")
+"""Keys of `images` that are attributes of `Reading`, too."""
 SETS = 2
 """Channel sets that are tried."""
 TRAINING_SHARE = 0.8
@@ -128,6 +133,7 @@ def stated(answers: Answers, folder: Path) -> Document:
         images["test"] = source(answers.test, answers.test_labels)
     if answers.voxel_size is not None:
         images["voxel_size"] = answers.voxel_size.asdict()
+    images |= {name: value for name in READ if (value := getattr(answers.reading, name)) is not None and value != "error"}
     method = {"kind": "channels", "channels": ["F", "C", "Db"]} if answers.task == "instances" else {"kind": "semantic"}
     return {"images": images, "method": method}
 
@@ -144,7 +150,7 @@ def pretraining(answers: Answers, document: Document, folder: Path, notes: list[
         )
         return {}
     notes.append(f"pretraining on {more} images without labels comes first, as stage 1 of the job, because only {labelled} have labels")
-    images = {name: value for name, value in document["images"].items() if name == "voxel_size"}
+    images = {name: value for name, value in document["images"].items() if name in ("voxel_size", *READ)}
     stage = {
         "images": {"train": {"raw": shown(answers.unlabelled, folder)}, "validate": "15%", **images},
         "method": {"kind": "crappify"},

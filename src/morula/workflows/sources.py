@@ -15,7 +15,7 @@ from morula.data.patches import Source
 from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
 from morula.io.formats.base import Missing
 from morula.io.formats.nifti import compare_orientations
-from morula.io.lazy import is_flat, like, without_z
+from morula.io.lazy import is_flat, like, take_time, without_z
 from morula.io.metadata import MetadataWarning, collected
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
@@ -108,7 +108,7 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
         if place is None and side != "labels":
             continue
         try:
-            pairs, remarks = pair_images(source.raw, place, axes=axes)
+            pairs, remarks = pair_images(source.raw, place, axes=axes, dataset=None if images is None else images.name_inside)
         except MorulaError as error:
             raise JobError([Problem.of(error, key if side == "labels" else f"{key}.{side}")]) from error
         names |= {pair.raw: pair.name for pair in pairs}
@@ -129,7 +129,10 @@ def open_pair(name: str, raw: Path, truth: Truth | None, images: Images | None =
     Raises:
         DataError: when their shapes differ, or the label file does not contain labels.
     """
-    image = read(raw, **_reading(images))
+    if images is None:
+        image = read(raw)
+    else:
+        image = read(raw, dataset=images.name_inside, channel=images.channel, time=images.time, **_reading(images))
     return Opened(name, image) if truth is None else Opened(name, image, *open_truth(truth, image, images), truth)
 
 
@@ -145,6 +148,8 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
         classes = read_labels(truth.classes, shape=image.spatial_shape, **reading)
+    if images is not None and images.time is not None:
+        labels, classes = take_time(labels, images.time), None if classes is None else take_time(classes, images.time)
     labels, classes = like(labels, image), None if classes is None else like(classes, image)
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
         if part is not None and part.spatial_shape != image.spatial_shape:

@@ -202,7 +202,7 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request, pr
         "dataset.ambiguous",
         f"contains several data sets: {listing}",
         file=path,
-        remedy=Remedy(f"name one as {path.name}:/{prefix}NAME", "select it (dataset=NAME; --dataset NAME)"),
+        remedy=Remedy(f"name one as {path.name}:/{prefix}NAME", "select it (dataset=NAME; --dataset NAME; images.dataset: NAME)"),
     )
 
 

@@ -256,7 +256,7 @@ def _choose_series(path: Path, tif: tifffile.TiffFile, request: Request) -> int:
             "tiff.several_series",
             f"contains several images: {listing}",
             file=path,
-            remedy=Remedy(f"name one as {path.name}:/0", "select it (dataset='0'; --scene 0)"),
+            remedy=Remedy(f"name one as {path.name}:/0", "select it (dataset='0'; --scene 0; images.scene: 0)"),
         )
     return largest[0]
 
