@@ -114,7 +114,7 @@ def test_levels_of_slides(tmp_path):
 def test_new_writes_what_was_chosen(series):
     call = {"raw": str(series / "raw"), "labels": str(series / "labels"), "test": None, "test_labels": None, "task": None}
     reading = Reading(scene=1, time=2, channel=1)
-    answers = answers_for(**call, voxel_size=None, unlabelled=None, reading=reading, ask=False)
+    answers = answers_for(**call, unlabelled=None, reading=reading, ask=False)
     images = stated(answers, series)["images"]
     assert {name: images[name] for name in images if name not in ("train", "validate")} == {"scene": 1, "time": 2, "channel": 1}
     options = options_of(typer.main.get_command(app).commands["new"])

@@ -13,32 +13,24 @@ from morula.cli.biapy import biapy
 from morula.cli.command import Command
 from morula.cli.options import (
     Also,
-    AxesOption,
-    Channel,
-    DataSet,
     Device,
     ExportKinds,
     JobFile,
-    Level,
     Memory,
-    MissingPieces,
     Output,
     Overwrite,
     Quiet,
     Resume,
     Run,
-    Scene,
     Set,
-    TimePoint,
     Verbose,
-    VoxelEdges,
+    reading_options,
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.workflows.run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from morula.io.formats.base import Missing
     from morula.models.by_slice import SliceAxes
     from morula.workflows.reading import Reading
 
@@ -77,6 +69,7 @@ def demo(
 
 
 @app.command(cls=Command)
+@reading_options
 def new(  # each parameter is an option of the command line
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
     raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None,
@@ -84,15 +77,8 @@ def new(  # each parameter is an option of the command line
     test: Annotated[str | None, typer.Option(help="Test images to predict.")] = None,
     test_labels: Annotated[str | None, typer.Option(help="Label images of the test images, for scores.")] = None,
     task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None,
-    voxel_size: Annotated[
-        str | None, typer.Option(help="Edge lengths in micrometres, for example 1.75,0.8,0.8 (z,y,x). By default from the files.")
-    ] = None,
-    axes: AxesOption = None,
-    channel: Channel = None,
-    dataset: DataSet = None,
-    scene: Scene = None,
-    time: TimePoint = None,
-    missing: MissingPieces = "error",
+    *,
+    reading: Reading,
     unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None,
     memory: Memory = None,
     trial: Annotated[
@@ -105,8 +91,7 @@ def new(  # each parameter is an option of the command line
     """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
     with reporting_errors():
         # options that were given are not asked for
-        stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task, "voxel_size": voxel_size}
-        reading = _reading(axes, channel, dataset, scene, time, 0, None, missing)
+        stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task}
         answers = cli.new.answers_for(**stated, unlabelled=unlabelled, reading=reading, ask=not yes)
         cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite, trial=trial, minutes=minutes))
 
@@ -231,24 +216,8 @@ app.command(cls=Command)(train3dunet)
 app.command(cls=Command)(predict3dunet)
 
 
-def _reading(
-    axes: str | None,
-    channel: int | None,
-    dataset: str | None,
-    scene: int | None,
-    time: int | None,
-    level: int,
-    voxel_size: str | None,
-    missing: str,
-) -> Reading:
-    """How files are read, from the options that segment, measure and info share."""
-    from morula.workflows.reading import Reading
-
-    size = None if voxel_size is None else workflows.measure.lengths(voxel_size)
-    return Reading(axes, channel, dataset, scene, size, cast("Missing", missing), time, level)
-
-
 @app.command(cls=Command)
+@reading_options
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
     model: Annotated[
@@ -268,14 +237,8 @@ def segment(
     ] = 0.25,
     also: Also = [],  # noqa: B006
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
-    axes: AxesOption = None,
-    channel: Channel = None,
-    dataset: DataSet = None,
-    scene: Scene = None,
-    time: TimePoint = None,
-    level: Level = 0,
-    voxel_size: VoxelEdges = None,
-    missing: MissingPieces = "error",
+    *,
+    reading: Reading,
     device: Device = "auto",
     memory: Memory = None,
     quiet: Quiet = False,
@@ -283,7 +246,6 @@ def segment(
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
-        reading = _reading(axes, channel, dataset, scene, time, level, voxel_size, missing)
         by_slice = None if slices is None else workflows.segment.sliced(model, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
         events = workflows.segment.segment(
             list(images),
@@ -353,18 +315,13 @@ def tune(
 
 
 @app.command(cls=Command)
+@reading_options
 def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
-    axes: AxesOption = None,
-    channel: Channel = None,
-    dataset: DataSet = None,
-    scene: Scene = None,
-    time: TimePoint = None,
-    level: Level = 0,
-    voxel_size: VoxelEdges = None,
-    missing: MissingPieces = "error",
+    *,
+    reading: Reading,
     extra: Annotated[
         list[str],
         typer.Option("--extra", metavar="NAME", help="Additional region property of scikit-image (repeatable), for example solidity."),
@@ -386,7 +343,7 @@ def measure(
             labels,
             output,
             intensity=intensity,
-            reading=_reading(axes, channel, dataset, scene, time, level, voxel_size, missing),
+            reading=reading,
             extra=extra,
             remove=remove,
             kept=kept,
@@ -396,6 +353,7 @@ def measure(
 
 
 @app.command(cls=Command)
+@reading_options
 def export(
     labels: Annotated[Path, typer.Argument(help="Label image, or outlines of another program.", show_default=False)],
     to: ExportKinds,
@@ -403,19 +361,12 @@ def export(
         Path | None, typer.Option("--output", "-o", help="File for one format, folder for several. [default: beside the labels]")
     ] = None,
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
-    axes: AxesOption = None,
-    channel: Channel = None,
-    dataset: DataSet = None,
-    scene: Scene = None,
-    time: TimePoint = None,
-    level: Level = 0,
-    voxel_size: VoxelEdges = None,
-    missing: MissingPieces = "error",
+    *,
+    reading: Reading,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Write a label image for other programs: ROIs of ImageJ, GeoJSON of QuPath, COCO, a coloured preview, the table as Parquet."""
     with reporting_errors():
-        reading = _reading(axes, channel, dataset, scene, time, level, voxel_size, missing)
         events = workflows.export.export(labels, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
@@ -445,22 +396,17 @@ def write_report(run: Run) -> None:
 
 
 @app.command(cls=Command)
+@reading_options
 def info(
     path: Annotated[
         Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
     ],
-    axes: AxesOption = None,
-    channel: Channel = None,
-    dataset: DataSet = None,
-    scene: Scene = None,
-    time: TimePoint = None,
-    level: Level = 0,
-    voxel_size: VoxelEdges = None,
-    missing: MissingPieces = "error",
+    *,
+    reading: Reading,
 ) -> None:
     """Describe an image, job file, run folder or model."""
     with reporting_errors():
-        cli.info.print_info(path, _reading(axes, channel, dataset, scene, time, level, voxel_size, missing))
+        cli.info.print_info(path, reading)
 
 
 @app.command(cls=Command)

@@ -25,7 +25,6 @@ def answers_for(
     test: str | None,
     test_labels: str | None,
     task: str | None,
-    voxel_size: str | None,
     unlabelled: str | None,
     reading: Reading,
     ask: bool,
@@ -52,19 +51,19 @@ def answers_for(
             test_labels = typer.prompt("Their label images, for scores (empty: none)", default="", show_default=False) or None
     if unlabelled is None and ask:
         unlabelled = typer.prompt("Many more images without labels, for pretraining (empty: none)", default="", show_default=False) or None
-    size = voxel_size_of(raw, voxel_size, reading, ask=ask)
+    size = voxel_size_of(raw, reading, ask=ask)
     kind = cast(Literal["instances", "semantic"], task)
     return Answers(cast(str, raw), cast(str, labels), kind, test, test_labels, size, unlabelled, reading)
 
 
-def voxel_size_of(raw: str, stated: str | None, reading: Reading, *, ask: bool) -> VoxelSize | None:
+def voxel_size_of(raw: str, reading: Reading, *, ask: bool) -> VoxelSize | None:
     """The given voxel size; asked for if the images are 3D and do not state it. `None`: from the files."""
     # one image stands for all: the check of the job reports images that differ
     first = reading.open(list_images(Path(raw))[0])
-    ndim = first.ndim_spatial
+    ndim, stated = first.ndim_spatial, reading.voxel_size
     if stated is None and ask and first.voxel_size is None and ndim == 3:
-        stated = typer.prompt("Voxel size z,y,x in micrometres (not stated in the files)", default="1,1,1")
-    return None if stated is None else VoxelSize.of(lengths(stated), ndim)
+        stated = lengths(typer.prompt("Voxel size z,y,x in micrometres (not stated in the files)", default="1,1,1"))
+    return None if stated is None else VoxelSize.of(stated, ndim)
 
 
 def print_written(written: Written) -> None:

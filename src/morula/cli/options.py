@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from morula.cli.show import reporting_errors
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
 Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -43,3 +48,44 @@ ExportKinds = Annotated[
     list[str],
     typer.Option("--to", metavar="FORMAT,...", help="rois, geojson, coco, preview or parquet; several with commas.", show_default=False),
 ]
+
+_READING: dict[str, tuple[Any, object]] = {
+    "axes": (AxesOption, None),
+    "channel": (Channel, None),
+    "dataset": (DataSet, None),
+    "scene": (Scene, None),
+    "time": (TimePoint, None),
+    "level": (Level, 0),
+    "voxel_size": (VoxelEdges, None),
+    "missing": (MissingPieces, "error"),
+}
+"""Options that say how files are read, with their defaults."""
+
+
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say how files are read in place of its parameter `reading`."""
+    signature = inspect.signature(command)
+    types = get_type_hints(command, localns={"Reading": object}, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name == "reading":
+            options = [parameter.replace(name=each, default=value, annotation=kind) for each, (kind, value) in _READING.items()]
+            parameters += options
+        else:
+            parameters.append(parameter.replace(annotation=types[name]))
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        from morula.workflows.measure import lengths
+        from morula.workflows.reading import Reading
+
+        with reporting_errors():  # the options themselves may be wrong
+            chosen = {name: given.pop(name) for name in _READING}
+            size = chosen.pop("voxel_size")
+            reading = Reading(**chosen, voxel_size=None if size is None else lengths(size))
+        command(**given, reading=reading)
+
+    del with_options.__wrapped__
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options

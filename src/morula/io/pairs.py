@@ -134,7 +134,12 @@ def _content_of(folder: Path) -> str:
 
 
 def pair_images(
-    raw: Place | Sequence[Place], labels: Place | Sequence[Place] | None = None, *, axes: str | None = None, dataset: str | None = None
+    raw: Place | Sequence[Place],
+    labels: Place | Sequence[Place] | None = None,
+    *,
+    axes: str | None = None,
+    dataset: str | None = None,
+    level: int = 0,
 ) -> tuple[list[Pair], list[str]]:
     """Each image with its label image, and warnings for the user.
 
@@ -149,6 +154,7 @@ def pair_images(
         labels: likewise; `None` for images without labels.
         axes: of the images, instead of what the files state or their shapes suggest.
         dataset: name or number of the image in files of several.
+        level: level of the pyramid of the images.
 
     Raises:
         DataError: naming every image without labels, every label image without image, and every pair of different shapes.
@@ -185,7 +191,7 @@ def pair_images(
                 f"images are their own labels: {shown}. Name the folder of the labels, or let their names end in _masks.",
             ),
         ]
-    problems += [problem for pair in pairs for problem in _shape_problems(pair, axes, dataset)]
+    problems += [problem for pair in pairs for problem in _shape_problems(pair, axes, Request(dataset, level, missing="unchecked"))]
     if problems:
         raise DataError(
             "images.labels_do_not_match",
@@ -339,12 +345,12 @@ def _common(stems: list[str]) -> str:
     return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
 
 
-def _shape_problems(pair: Pair, axes: str | None, dataset: str | None) -> list[str]:
+def _shape_problems(pair: Pair, axes: str | None, request: Request) -> list[str]:
     assert pair.labels is not None
     try:
-        raw = open_image(pair.raw, Request(dataset, missing="unchecked"), axes).spatial_shape
-        request = Request(labels=True, missing="unchecked", shape=raw)
-        labels = open_image(pair.labels, request, None if axes is None else axes.replace("C", ""))
+        raw = open_image(pair.raw, request, axes).spatial_shape
+        of_labels = Request(labels=True, missing="unchecked", shape=raw)
+        labels = open_image(pair.labels, of_labels, None if axes is None else axes.replace("C", ""))
         shapes = [raw, labels.spatial_shape]
     except MorulaError as error:
         return [str(error)]

@@ -90,6 +90,8 @@ class Images(Options):
     """Number of the image in files of several (TIFF, CZI, LIF, ND2), counted from 0."""
     time: int | None = Field(default=None, ge=0)
     """Use only this time point of images and labels, counted from 0."""
+    level: int = 0
+    """Level of the pyramid of the images (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest."""
     missing: Literal["error", "zeros"] = "error"
     """What becomes of planes, strips and chunks that a file declares but does not contain: an `error`, or `zeros` with a warning."""
 

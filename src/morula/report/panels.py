@@ -61,8 +61,7 @@ class Reading:
     ignore: int | None = None
     unlabelled: int | None = None
     values: tuple[int, ...] = ()
-    channel: int | None = None
-    time: int | None = None
+    of_file: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: RunContents) -> Reading:
@@ -73,8 +72,8 @@ class Reading:
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
         objects, values = method.get("kind") != "semantic", tuple(method.get("values") or ())
         ignore = len(values) if values and not objects else method.get("ignore")  # truth is mapped to classes when it is opened
-        of_file = {name: images.get(name) for name in ("channel", "time")}
-        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, **of_file)
+        of_file = {name: images[name] for name in ("channel", "time", "level") if images.get(name) is not None}
+        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, of_file)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +141,7 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
 def _opened(image: RunImage, reading: Reading) -> Opened:
     raw = None
     if image.raw:
-        raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size, channel=reading.channel, time=reading.time)
+        raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size, **reading.of_file)  # type: ignore[arg-type]
     axes = reading.axes.replace("C", "") if reading.axes else None
     prediction = read_labels(image.prediction) if image.prediction else None
     truth, like = None, prediction or raw

@@ -42,7 +42,7 @@ class Answers:
     """How the files are read, as far as their metadata do not state it."""
 
 
-READ = ("axes", "channel", "dataset", "scene", "time", "missing")
+READ = ("axes", "channel", "dataset", "scene", "time", "level", "missing")
 """Keys of `images` that are attributes of `Reading`, too."""
 SETS = 2
 """Channel sets that are tried."""
@@ -133,7 +133,7 @@ def stated(answers: Answers, folder: Path) -> Document:
         images["test"] = source(answers.test, answers.test_labels)
     if answers.voxel_size is not None:
         images["voxel_size"] = answers.voxel_size.asdict()
-    images |= {name: value for name in READ if (value := getattr(answers.reading, name)) is not None and value != "error"}
+    images |= {name: value for name in READ if (value := getattr(answers.reading, name)) != getattr(Reading(), name)}
     method = {"kind": "channels", "channels": ["F", "C", "Db"]} if answers.task == "instances" else {"kind": "semantic"}
     return {"images": images, "method": method}
 

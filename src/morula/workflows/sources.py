@@ -108,7 +108,8 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
         if place is None and side != "labels":
             continue
         try:
-            pairs, remarks = pair_images(source.raw, place, axes=axes, dataset=None if images is None else images.name_inside)
+            chosen = {} if images is None else {"dataset": images.name_inside, "level": images.level}
+            pairs, remarks = pair_images(source.raw, place, axes=axes, **chosen)  # type: ignore[arg-type]
         except MorulaError as error:
             raise JobError([Problem.of(error, key if side == "labels" else f"{key}.{side}")]) from error
         names |= {pair.raw: pair.name for pair in pairs}
@@ -132,7 +133,8 @@ def open_pair(name: str, raw: Path, truth: Truth | None, images: Images | None =
     if images is None:
         image = read(raw)
     else:
-        image = read(raw, dataset=images.name_inside, channel=images.channel, time=images.time, **_reading(images))
+        chosen = {"level": images.level, "channel": images.channel, "time": images.time}
+        image = read(raw, dataset=images.name_inside, **chosen, **_reading(images))  # type: ignore[arg-type]
     return Opened(name, image) if truth is None else Opened(name, image, *open_truth(truth, image, images), truth)
 
 
