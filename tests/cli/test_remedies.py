@@ -22,6 +22,9 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 OF_ONE_COMMAND = {
     "cli/new.py": ["new"],
     "workflows/choose_model.py": ["segment"],
+    "workflows/segment.py": ["segment"],
+    "workflows/segment_blocks.py": ["segment"],
+    "dialects/convert.py": ["convert"],
     "jobs/load.py": ["run", "train", "check"],
     "dialects/verbs.py": ["run", "train", "check"],
     "dialects/biapy/experiment.py": ["run"],
