@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+import morula
 from morula import __version__, cli, dialects, report, workflows
 from morula.cli.biapy import biapy
 from morula.cli.command import Command
+from morula.cli.export import Author, Bioimageio, Licence, ModelName, model_format, written_model
 from morula.cli.options import (
     Also,
     Device,
@@ -222,7 +224,11 @@ def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Bundled model by name, run folder, or the model folder in it. [default: chosen by the image]"),
+        typer.Option("--model", "-m", help="Bundled model by name, run folder, package or checkpoint. [default: chosen by the image]"),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option("--channels", metavar="F,C,...", help="What a package of another program predicts; - for channels that are not used."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.")] = Path("segmentation"),
     diameter: Annotated[
@@ -246,10 +252,13 @@ def segment(
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
-        by_slice = None if slices is None else workflows.segment.sliced(model, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
+        chosen = model if channels is None or model is None else morula.load(model, channels=channels.split(","))
+        by_slice = (
+            None if slices is None else workflows.segment.sliced(chosen, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
+        )
         events = workflows.segment.segment(
             list(images),
-            model=by_slice or model,
+            model=by_slice or chosen,
             output=output,
             overwrite=overwrite,
             device=device,
@@ -355,19 +364,27 @@ def measure(
 @app.command(cls=Command)
 @reading_options
 def export(
-    labels: Annotated[Path, typer.Argument(help="Label image, or outlines of another program.", show_default=False)],
-    to: ExportKinds,
+    source: Annotated[str, typer.Argument(help="Label image, outlines of another program, or a model.", show_default=False)],
+    to: ExportKinds = [],  # noqa: B006
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for one format, folder for several. [default: beside the labels]")
+        Path | None, typer.Option("--output", "-o", help="File for one format, folder for several. [default: beside the labels; MODEL.zip]")
     ] = None,
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
     *,
     reading: Reading,
+    bioimageio: Bioimageio = False,
+    name: ModelName = None,
+    author: Author = [],  # noqa: B006
+    licence: Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a label image for other programs: ROIs of ImageJ, GeoJSON of QuPath, COCO, a coloured preview, the table as Parquet."""
+    """Write labels for other programs (ROIs of ImageJ, GeoJSON of QuPath, COCO, preview, Parquet), or a model for the model zoo."""
     with reporting_errors():
-        events = workflows.export.export(labels, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
+        if kind := model_format(to, bioimageio=bioimageio):
+            events = written_model(source, kind, output, name=name, authors=author, licence=licence, overwrite=overwrite)
+            print_events(events, Verbosity.NORMAL)
+            return
+        events = workflows.export.export(source, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
 

@@ -46,7 +46,11 @@ Also = Annotated[
 ]
 ExportKinds = Annotated[
     list[str],
-    typer.Option("--to", metavar="FORMAT,...", help="rois, geojson, coco, preview or parquet; several with commas.", show_default=False),
+    typer.Option(
+        "--to",
+        metavar="FORMAT,...",
+        help="rois, geojson, coco, preview or parquet, several with commas; for a model bioimageio, torchscript or onnx.",
+    ),
 ]
 
 _READING: dict[str, tuple[Any, object]] = {

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from morula.core.errors import MissingFileError
+from morula.core.errors import MissingFileError, OptionError
 from morula.data.normalise import Normalisation
 from morula.jobs.bundled import place_of
 from morula.methods import METHODS
 from morula.models.checkpoint_formats import checkpoint_format
 from morula.models.description import read_description
 from morula.models.model import Model
+from morula.models.zoo.archive import is_package
+from morula.models.zoo.load import load_package
 from morula.nn.weights import load_weights
 
 
-def load(path: str | Path) -> Model:
-    """A bundled model by its name, the trained model of a run folder (or of the `model` folder in it), or a checkpoint of another program.
+def load(path: str | Path, *, channels: Sequence[str] | None = None) -> Model:
+    """A bundled model by its name, the model of a run folder (or of the `model` folder in it), of a package or of a checkpoint.
 
     Args:
-        path: the name of a bundled model such as ``nuclei``, a run folder, a model folder, or a file: a ``.pth`` of BiaPy 3.5 to 3.7, or
-            of CellSeg3D's WNet3D.
+        path: the name of a bundled model such as ``nuclei``, a run folder, a model folder, or a file: a ``.zip`` of bioimage.io, a ``.pth``
+            of BiaPy 3.5 to 3.7, or of CellSeg3D's WNet3D.
+        channels: for a package of another program, what each channel of its output is, for example ``["F", "C"]``; ``-`` for one that is
+            not used.
 
     Raises:
         MissingFileError: when there is none.
@@ -31,6 +36,11 @@ def load(path: str | Path) -> Model:
         ('F', 'C', 'Db')
     """
     folder = place_of(path)
+    if is_package(folder):
+        return load_package(folder, channels, load)
+    if channels is not None:
+        rule = "are named for packages of bioimage.io only"
+        raise OptionError("model.channels_known", rule, key="channels", value=list(channels), remedy="Leave them out.")
     if folder.is_file():  # Morula stores a model as a folder, so a file is a checkpoint of another program
         return replace(checkpoint_format(folder).model(folder), source=folder)
     inner = folder / "model"

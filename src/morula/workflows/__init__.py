@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from morula.workflows import compare as compare
     from morula.workflows import evaluate as evaluate
     from morula.workflows import export as export
+    from morula.workflows import export_model as export_model
     from morula.workflows import in_memory_images as in_memory_images
     from morula.workflows import log as log
     from morula.workflows import measure as measure
@@ -35,6 +36,7 @@ _MODULES = [
     "compare",
     "evaluate",
     "export",
+    "export_model",
     "in_memory_images",
     "log",
     "measure",

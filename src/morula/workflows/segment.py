@@ -110,7 +110,7 @@ class Settings:
     also: tuple[Export, ...] = ()
 
 
-def sliced(model: str | Path | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
+def sliced(model: str | Path | Model | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
     """A 2D model by its name or place, for `segment` of volumes slice by slice; see `morula.by_slices`.
 
     Raises:
@@ -120,7 +120,7 @@ def sliced(model: str | Path | None, axes: SliceAxes, *, stitch_threshold: float
     if model is None:
         remedy = "Name one with --model, for example --model nuclei."
         raise OptionError("slices.no_model", "needs a 2D model", key="slices", value=axes, remedy=remedy)
-    return by_slices(load(model), axes, stitch_threshold=stitch_threshold)
+    return by_slices(model if isinstance(model, Model) else load(model), axes, stitch_threshold=stitch_threshold)
 
 
 def _choices(model: Model, settings: Settings) -> dict[str, object]:
