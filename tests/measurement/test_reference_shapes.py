@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from skimage.measure import regionprops_table
 
+from morula.io.read import read_labels
 from morula.measurement.measure import measure
 from morula.measurement.shape import direction_weights
 
@@ -166,3 +169,15 @@ def test_directions_are_weighted_as_in_morpholibj() -> None:
     for step, weight in published.items():
         assert weights[step] == pytest.approx(weight, rel=1e-9)
     assert sum(weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.data
+def test_thresholds_of_the_manual_on_real_nuclei(data_folder: Path) -> None:
+    found = []
+    for file in sorted((data_folder / "nuclei2d/train/labels").glob("*.tif"))[:20]:
+        table = measure(read_labels(file))
+        found.append(table["circularity"][(table["touches_border"] == 0) & (table["voxels"] >= 50)])
+    circularity = np.concatenate(found)
+    assert np.percentile(circularity, 99) < 1.05
+    assert 0.9 < np.median(circularity) < 1
+    assert np.mean(circularity <= 0.7) < 0.05
