@@ -115,7 +115,7 @@ def test_missing_chunks_are_lost_if_empty_ones_are_stored(tmp_path):
 
 def test_empty_chunks_at_the_border_and_in_labels_are_valid(tmp_path):
     values = np.ones((32, 32), np.uint16)
-    values[:8] = 0
+    values[:10] = 0  # dark also beyond the chunks that are left out
     path = chunks_of(tmp_path / "a.zarr", values)
     with pytest.warns(MetadataWarning) as warned:
         assert np.array_equal(read(path), values)
@@ -124,6 +124,26 @@ def test_empty_chunks_at_the_border_and_in_labels_are_valid(tmp_path):
     assert np.array_equal(read_labels(chunks_of(tmp_path / "b.zarr", values)), values)
     with raises("zarr.missing_chunks"):
         read(tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize("lost", ["c/0/0", "c/3/1", "c/2/3"])
+def test_missing_chunks_are_lost_if_the_image_is_cut_off_there(tmp_path, lost):
+    path = chunks_of(tmp_path / "a.zarr", 1 + np.arange(1024, dtype=np.uint16).reshape(32, 32))
+    (path / lost).unlink()
+    with raises("zarr.missing_chunks") as caught:
+        read(path)
+    assert lost in caught.error.rule
+
+
+def test_unknown_unit_of_nifti_is_no_damage(tmp_path):
+    path = write(tmp_path / "a.nii", CELLS, axes="YX", voxel_size=(0.5, 0.5))
+    content = bytearray(path.read_bytes())
+    content[123] = 7  # xyzt_units
+    path.write_bytes(content)
+    with pytest.warns(MetadataWarning) as warned:
+        found = read(path)
+    assert np.array_equal(found, read(write(tmp_path / "b.nii", CELLS, axes="YX")))
+    assert (warned[0].message.field, warned[0].message.value) == ("xyzt_units", 7)
 
 
 def test_own_files_store_every_chunk(tmp_path):

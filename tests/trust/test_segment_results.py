@@ -180,3 +180,18 @@ def test_of_two_commands_with_one_output_the_second_is_refused(images: Path, tmp
     list(first)
     assert {"a.tif", "a_b.tif", "c.tif"} <= set(files(output))
     assert not list(output.glob(".morula-claim*"))
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_of_others_with_the_name_of_the_record_stays(images: Path, tmp_path: Path, model: Model, linked: bool) -> None:
+    output, note = tmp_path / "out", tmp_path / "note.txt"
+    output.mkdir()
+    note.write_text("mine\n")
+    (output / RESULTS).symlink_to(note) if linked else (output / RESULTS).write_text("mine\n")
+    before = files(tmp_path)
+    with raises("output.foreign_record"):
+        list(segment(images / "a.tif", model=model, output=output / "a.tif", device="cpu"))
+    assert files(tmp_path) == before
+    (output / RESULTS).unlink()
+    (output / RESULTS).write_text('{"manifest": "mor')  # the beginning of a record, left by a killed process
+    list(segment(images / "a.tif", model=model, output=output / "a.tif", device="cpu"))

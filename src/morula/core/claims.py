@@ -72,8 +72,8 @@ def _table(folder: Path) -> Iterator[None]:
             try:
                 held.enter_context(locked(folder, _TABLE))
                 break
-            except FileWriteError:
-                if time.monotonic() > until:
+            except FileWriteError as error:
+                if error.code != "run_folder.in_use" or time.monotonic() > until:
                     raise
                 time.sleep(0.02)
         yield

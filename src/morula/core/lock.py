@@ -81,7 +81,8 @@ def _acquired(folder: Path, name: str) -> int | None:
         except OSError as error:
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):  # what is written next fails with a better message
                 return None
-            raise FileWriteError("run_folder.not_locked", f"cannot be locked ({error.strerror})", file=folder) from error
+            rule, remedy = f"cannot be written to ({error.strerror})", Remedy(OTHER_FOLDER, "name another folder")
+            raise FileWriteError("run_folder.not_locked", rule, file=folder, remedy=remedy) from error
         try:
             _lock(descriptor)
         except OSError as error:

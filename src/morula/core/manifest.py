@@ -54,13 +54,35 @@ _active: list[tuple[Path, str]] = []
 
 @contextmanager
 def recording(folder: Path, name: str = MANIFEST) -> Iterator[None]:
-    """Record what is written into `folder` inside this context, in its file `name`: `MANIFEST` for a run, `RESULTS` for results."""
+    """Record what is written into `folder` inside this context, in its file `name`: `MANIFEST` for a run, `RESULTS` for results.
+
+    Raises:
+        FileWriteError: ``output.foreign_record``, when there is a file of that name that Morula did not write, or a link.
+    """
     entry = Path(os.path.realpath(folder)), name
+    _check_record(entry[0] / name)
     _active.append(entry)
     try:
         yield
     finally:
         _active.remove(entry)
+
+
+def _check_record(file: Path) -> None:
+    """Reject a file that has the name of a record, but is somebody else's: nothing is appended to it."""
+    header = json.dumps(_HEADERS[file.name])
+    try:
+        with file.open(encoding="utf-8") as stream:
+            begin = stream.read(len(header))
+    except FileNotFoundError:
+        begin = ""
+    except (OSError, UnicodeDecodeError):
+        begin = "?"
+    # a killed process may have left the beginning of the header
+    if file.is_symlink() or not header.startswith(begin):
+        rule = "has the name of Morula's record of its files, but was not written by Morula, so it is not changed"
+        remedy = Remedy("move it elsewhere", OTHER_FOLDER, "name another folder")
+        raise FileWriteError("output.foreign_record", rule, file=file, remedy=remedy)
 
 
 def is_recording(folder: Path) -> bool:
@@ -91,7 +113,9 @@ def append_lines(file: Path, header: dict[str, object], lines: Sequence[Mapping[
     """Append whole lines of JSON in one write and flush them to the disk; a line that a killed process left unfinished is ended first."""
     with file.open("a+b") as stream:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        new = not stream.tell()
+        new = stream.tell() < len(json.dumps(header))
+        if new and stream.tell():  # a killed process left the beginning of the header
+            stream.truncate(0)
         if new:
             text = json.dumps(header, ensure_ascii=False) + "\n" + text
         else:

@@ -141,11 +141,25 @@ def _are_lost(array: Any, fill: Any, stored: np.ndarray, chunks: StoredChunks, *
         return not labels
     if not labels and _has_gap(stored):
         return True
+    if not labels and any(_is_cut_off(array, fill, tuple(map(int, place)), chunks) for place in np.argwhere(~stored)[:_SMALLEST]):
+        return True
     for place in sorted(chunks.sizes, key=lambda one: chunks.sizes[one])[:_SMALLEST]:
         box = tuple(slice(index * edge, (index + 1) * edge) for index, edge in zip(place, chunks.shape, strict=True))
         if (np.asarray(array[box]) == fill).all():
             return True
     return False
+
+
+def _is_cut_off(array: Any, fill: Any, place: tuple[int, ...], chunks: StoredChunks) -> bool:
+    """Whether no voxel of the chunks around a missing one has its value where they meet it: images do not end so sharply."""
+    faces = []
+    for axis, index in enumerate(place):
+        for neighbour, start in ((index - 1, index * chunks.shape[axis] - 1), (index + 1, (index + 1) * chunks.shape[axis])):
+            if (*place[:axis], neighbour, *place[axis + 1 :]) in chunks.sizes:
+                box = [slice(each * edge, (each + 1) * edge) for each, edge in zip(place, chunks.shape, strict=True)]
+                box[axis] = slice(start, start + 1)
+                faces.append(np.asarray(array[tuple(box)]))
+    return bool(faces) and not any((face == fill).any() for face in faces)
 
 
 def _has_gap(stored: np.ndarray) -> bool:

@@ -132,7 +132,7 @@ class Nifti(Format):
         order = sorted(kept, key=lambda axis: "TCZYX".index(letters[axis]))
         view = View(source, order, {axis: 0 for axis in range(len(shape)) if axis not in order})
         axes = Axes("".join(letters[axis] for axis in order))
-        unit = _UNITS.get(header.get_xyzt_units()[0], "pixel")
+        unit = _UNITS.get(_unit_of(header), "pixel")
         zooms = {letters[axis]: float(f"{float(length):.6g}") for axis, length in enumerate(header.get_zooms())}  # stored as float32
         return FileContent(view, axes, lengths_to_voxel_size([zooms[letter] for letter in axes.spatial], axes.spatial, unit))
 
@@ -159,6 +159,15 @@ class Nifti(Format):
             nibabel.save(image, path)
 
 
+def _unit_of(header: Any) -> str:
+    """The unit of lengths, ``unknown`` where its code is none of the format."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        ignore_field("xyzt_units", int(header["xyzt_units"]), "is no unit that NIfTI defines")
+        return "unknown"
+
+
 def _diagonal(size: VoxelSize | None) -> tuple[np.ndarray, str]:
     """Matrix and unit of an image without orientation."""
     if size is None:
@@ -176,7 +185,7 @@ def _placed_like(target: Target, shape: tuple[int, ...]) -> tuple[np.ndarray, st
     turn = Turn.of(found)
     if turn is None or tuple(found.shape[axis] for axis in turn.order) != shape[: len(turn.order)]:
         return None
-    matrix, unit = turn.matrix(found), found.header.get_xyzt_units()[0]
+    matrix, unit = turn.matrix(found), _unit_of(found.header)
     lengths = [float(f"{length:.6g}") for length in np.linalg.norm(matrix[:3, :3], axis=0)]
     stated = lengths_to_voxel_size(lengths, "xyz", _UNITS.get(unit, "pixel"))
     size = target.voxel_size
