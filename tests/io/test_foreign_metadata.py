@@ -1,9 +1,12 @@
 """Metadata of other programs: used as far as they are sound, with a warning per field that is not."""
 
 import json
+import os
+import warnings
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from morula.io.metadata import MetadataWarning
@@ -144,6 +147,38 @@ def test_unknown_unit_of_nifti_is_no_damage(tmp_path):
         found = read(path)
     assert np.array_equal(found, read(write(tmp_path / "b.nii", CELLS, axes="YX")))
     assert (warned[0].message.field, warned[0].message.value) == ("xyzt_units", 7)
+
+
+@pytest.mark.parametrize("stated", ["images=3\nslices=0\nframes=-1", "images=abc\nslices=3", "images=3\nslices=2"])
+def test_contradictory_metadata_of_imagej_are_no_damage(tmp_path, stated):
+    planes = np.arange(3 * 64, dtype=np.uint16).reshape(3, 8, 8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, plane in enumerate(planes):
+            file.write(plane, description=None if number else f"ImageJ=1.53\n{stated}\n", metadata=None, contiguous=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = read(tmp_path / "a.tif")
+    assert np.array_equal(np.squeeze(found), planes)
+    assert all(isinstance(each.message, MetadataWarning) for each in said)
+
+
+def test_missing_planes_of_imagej_are_counted(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number in range(3):
+            text = None if number else "ImageJ=1.53\nimages=9\nslices=9\n"
+            file.write(np.full((8, 8), number, np.uint16), description=text, metadata=None, contiguous=False)
+    with raises("tiff.missing_planes") as caught:
+        read(tmp_path / "a.tif")
+    assert "6 of 9" in caught.error.rule
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tif")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.tif", "zero.png"):
+        with raises("file.not_regular"):
+            read(tmp_path / name)
 
 
 def test_own_files_store_every_chunk(tmp_path):

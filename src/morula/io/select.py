@@ -33,6 +33,9 @@ def format_of(path: Path) -> Format:
     """
     if not path.exists():
         raise missing_file(path)
+    if not (path.is_file() or path.is_dir()):  # reading from a pipe waits for ever, and some devices never end
+        rule = "is neither a file nor a folder, but a device, a pipe or a socket"
+        raise FileReadError("file.not_regular", rule, file=path, remedy="Name a file.")
     known, suffix = formats(), suffix_of(path)
     # content before suffix: files are renamed, and a .tif may hold anything
     for each in known:

@@ -84,7 +84,7 @@ def _kept_off_the_screen() -> Iterator[list[str]]:
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
     try:
-        with _kept_off_the_screen() as said, without_warnings(), tifffile.TiffFile(path) as tif:
+        with _kept_off_the_screen() as said, without_warnings(), _file_of(path, said) as tif:
             _check_declared_planes(path, tif)
             yield tif
         fatal = [each for each in said if any(word in each for word in _FATAL)]
@@ -94,6 +94,43 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         raise
     except FAILURES as error:
         raise unreadable_file(path, error) from error
+
+
+def _file_of(path: Path, said: list[str], *, told: bool = False) -> tifffile.TiffFile:
+    """The open file. Metadata of ImageJ that contradict the file are left out, with a warning unless the user was told before.
+
+    Raises:
+        FileReadError: ``tiff.missing_planes``, when they state more planes than the file has.
+    """
+    tif = tifffile.TiffFile(path)
+    try:
+        if not tif.is_imagej or _is_consistent(tif, said):
+            return tif
+        stated, pages = (tif.imagej_metadata or {}).get("images"), len(tif.pages)
+        if isinstance(stated, int) and stated > pages:
+            rule = f"{stated - pages} of {stated} planes are missing: the file ends after {pages}"
+            raise FileReadError("tiff.missing_planes", rule, file=path, remedy="Copy it again from its source.")
+        if not told:
+            ignore_field("ImageDescription", tif.pages.first.description[:80], f"contradicts the {pages} planes of the file")
+    except BaseException:
+        tif.close()
+        raise
+    tif.close()
+    return tifffile.TiffFile(path, is_imagej=False)
+
+
+def _is_consistent(tif: tifffile.TiffFile, said: list[str]) -> bool:
+    """Whether tifffile finds the images of a file that ImageJ wrote; what it says about them is removed from `said`."""
+    before = len(said)
+    try:
+        # planes beyond those that the metadata count would be left out without a word
+        planes = (math.prod(series.shape) // math.prod(series.keyframe.shape) for series in tif.series)
+        found = len(tif.series) > 0 and sum(planes) >= len(tif.pages)
+    except FAILURES:
+        found = False
+    complaints = [each for each in said[before:] if "ImageJ" in each]
+    said[before:] = [each for each in said[before:] if each not in complaints]
+    return found and not complaints
 
 
 def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
@@ -125,8 +162,8 @@ class TiffArray(LazyArray):
         self.series, self.level, self.missing = series, level, missing
 
     def _open(self) -> Opened:
-        with _kept_off_the_screen():
-            tif = tifffile.TiffFile(self.path)
+        with _kept_off_the_screen() as said:
+            tif = _file_of(self.path, said, told=True)
             try:
                 return self._handle_of(tif)
             except BaseException:
