@@ -11,7 +11,7 @@ JOBS ?= 2
 MINUTES ?= 10
 ARRAY_PACKAGES := src/morula/core/*,src/morula/kernels/*,src/morula/io/*,src/morula/labels/*,src/morula/representations/*,src/morula/decoders/*,src/morula/measurement/*,src/morula/metrics/*
 
-.PHONY: help setup fix check test test-napari docs demo bench bench-labels models fuzz constraints clean
+.PHONY: help setup fix check test test-napari docs demo bench bench-labels models fuzz audit constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -75,6 +75,10 @@ models: setup ## train the bundled models from the images in MORULA_DATA (../sha
 
 fuzz: setup ## fuzz every reader for 10 minutes (nightly); what breaks the rule is written to tests/corpus
 	$(BIN)/python bench/fuzz.py --minutes $(MINUTES)
+
+audit: setup ## compare constraints.txt with the database of known vulnerabilities; needs a network
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 constraints: ## write the versions installed in .venv into constraints.txt; lines of packages that are not installed there are kept
 	$(BIN)/python -m pip --disable-pip-version-check list --format=freeze --exclude-editable --exclude pip --exclude setuptools 2>/dev/null | sed 's/+[^ ]*$$//' > constraints.new

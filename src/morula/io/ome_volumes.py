@@ -34,7 +34,7 @@ def named_files(path: Path) -> set[str]:
     """Names of the files in its folder that hold planes of the image of an OME-TIFF; none where its metadata cannot be read."""
     import tifffile  # not at the top: listing a folder needs it for these files only
 
-    from morula.io.formats.tiff import FAILURES
+    from morula.io.formats.tiff_file import FAILURES
 
     try:
         with tifffile.TiffFile(path) as tif:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import re
-import struct
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +36,7 @@ from morula.io.formats.base import (
     reject_missing,
     without_warnings,
 )
+from morula.io.formats.tiff_file import FAILURES, kept_off_the_screen, open_tiff
 from morula.io.lazy import LazyArray, Opened, View
 from morula.io.metadata import ignore_field
 
@@ -49,42 +48,14 @@ _BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that of
 _LARGEST_RATIO = 50_000  # no codec of TIFF packs images better than this, images of one value included
 _SMALL_FILE = 2**12
 _MOST_PLANES = 2**22
-FAILURES = (
-    *(tifffile.TiffFileError, ElementTree.ParseError, struct.error, OSError, EOFError),
-    *(ValueError, IndexError, KeyError, TypeError, ArithmeticError),
-)
-"""What tifffile raises for damaged files."""
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
-
-
-class _Complaints(logging.Filter):
-    """Keeps what tifffile logs, and keeps it off the screen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        self.said.append(record.getMessage())
-        return False
-
-
-@contextmanager
-def _kept_off_the_screen() -> Iterator[list[str]]:
-    """What tifffile logs inside this context."""
-    log, complaints = logging.getLogger("tifffile"), _Complaints()
-    log.addFilter(complaints)
-    try:
-        yield complaints.said
-    finally:
-        log.removeFilter(complaints)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
     try:
-        with _kept_off_the_screen() as said, without_warnings(), _file_of(path, said) as tif:
+        with kept_off_the_screen() as said, without_warnings(), open_tiff(path, said) as tif:
             _check_declared_planes(path, tif)
             yield tif
         fatal = [each for each in said if any(word in each for word in _FATAL)]
@@ -94,43 +65,6 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         raise
     except FAILURES as error:
         raise unreadable_file(path, error) from error
-
-
-def _file_of(path: Path, said: list[str], *, told: bool = False) -> tifffile.TiffFile:
-    """The open file. Metadata of ImageJ that contradict the file are left out, with a warning unless the user was told before.
-
-    Raises:
-        FileReadError: ``tiff.missing_planes``, when they state more planes than the file has.
-    """
-    tif = tifffile.TiffFile(path)
-    try:
-        if not tif.is_imagej or _is_consistent(tif, said):
-            return tif
-        stated, pages = (tif.imagej_metadata or {}).get("images"), len(tif.pages)
-        if isinstance(stated, int) and stated > pages:
-            rule = f"{stated - pages} of {stated} planes are missing: the file ends after {pages}"
-            raise FileReadError("tiff.missing_planes", rule, file=path, remedy="Copy it again from its source.")
-        if not told:
-            ignore_field("ImageDescription", tif.pages.first.description[:80], f"contradicts the {pages} planes of the file")
-    except BaseException:
-        tif.close()
-        raise
-    tif.close()
-    return tifffile.TiffFile(path, is_imagej=False)
-
-
-def _is_consistent(tif: tifffile.TiffFile, said: list[str]) -> bool:
-    """Whether tifffile finds the images of a file that ImageJ wrote; what it says about them is removed from `said`."""
-    before = len(said)
-    try:
-        # planes beyond those that the metadata count would be left out without a word
-        planes = (math.prod(series.shape) // math.prod(series.keyframe.shape) for series in tif.series)
-        found = len(tif.series) > 0 and sum(planes) >= len(tif.pages)
-    except FAILURES:
-        found = False
-    complaints = [each for each in said[before:] if "ImageJ" in each]
-    said[before:] = [each for each in said[before:] if each not in complaints]
-    return found and not complaints
 
 
 def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
@@ -162,8 +96,8 @@ class TiffArray(LazyArray):
         self.series, self.level, self.missing = series, level, missing
 
     def _open(self) -> Opened:
-        with _kept_off_the_screen() as said:
-            tif = _file_of(self.path, said, told=True)
+        with kept_off_the_screen() as said:
+            tif = open_tiff(self.path, said, told=True)
             try:
                 return self._handle_of(tif)
             except BaseException:
