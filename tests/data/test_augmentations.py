@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from morula.core.errors import UnknownNameError
 from morula.core.orientation import Orientation
@@ -149,6 +150,22 @@ def test_intensities_equal_their_formula():
     inverse = one("gridmask", probability=1, ratio=0.5, low=0.25, high=0.25, invert=True).draw(np.random.default_rng(0), (64, 64), (1, 1))
     assert np.array_equal(inverse, ~hidden)
     assert (covered != image).mean() == pytest.approx(np.prod(region.shape) / 64**2)
+
+
+def test_blur_is_that_of_scipy():
+    patch = np.random.default_rng(0).random((1, 6, 20), np.float32)
+    blurred = one("blur", border="nearest").apply(patch, 1.5, (1, 1))
+    np.testing.assert_allclose(blurred[0], gaussian_filter(patch[0], 1.5, mode="nearest"), atol=1e-6)
+    drawn = [one("blur", least=1.0, sigma=2.0, probability=1.0).draw(np.random.default_rng(i), (6, 20), (1, 1)) for i in range(50)]
+    assert 1.0 <= min(drawn) < max(drawn) <= 2.0
+
+
+def test_poisson_offset_does_not_depend_on_the_image():
+    noise = one("poisson_offset", mean=3.0)
+    added = [noise.apply(np.full((1, 100, 100), level, np.float32), (2.0, 7), (1, 1)) - level for level in (0.0, 50.0)]
+    np.testing.assert_array_equal(*added)
+    assert (added[0] == np.round(added[0])).all()
+    assert added[0].mean() == pytest.approx(2.0, abs=0.05)
 
 
 def test_blur_is_isotropic():

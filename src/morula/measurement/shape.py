@@ -151,23 +151,26 @@ def _crofton_lengths(spacing: tuple[float, ...]) -> np.ndarray:
 def _sum_squares(ids: np.ndarray, lengths: np.ndarray, totals: np.ndarray) -> None:
     """Add each square's length to the objects in it; squares reach one pixel beyond the image on every side."""
     ny, nx = ids.shape
-    corner = np.zeros(4, ids.dtype)
+    outside = ids.dtype.type(0)
     for y in range(ny + 1):
-        corner[:] = 0
+        # the corners of a square:  a b
+        #                           c d
+        b, d = outside, outside
         for x in range(nx + 1):
-            corner[0], corner[2] = corner[1], corner[3]
-            corner[1] = ids[y - 1, x] if y > 0 and x < nx else 0
-            corner[3] = ids[y, x] if y < ny and x < nx else 0
-            if corner[0] == corner[1] and corner[0] == corner[2] and corner[0] == corner[3]:
+            a, c = b, d
+            b = ids[y - 1, x] if y > 0 and x < nx else outside
+            d = ids[y, x] if y < ny and x < nx else outside
+            if a == b and a == c and a == d:
                 continue
-            for k in range(4):
-                label, bits, first = corner[k], 0, True
-                for j in range(4):
-                    if corner[j] == label:
-                        first = first and j >= k  # each object in the square is counted once
-                        bits |= 1 << j
-                if first and label != 0:
-                    totals[label] += lengths[bits]
+            # each object in the square is counted once, at its first corner
+            if a != 0:
+                totals[a] += lengths[1 | (b == a) << 1 | (c == a) << 2 | (d == a) << 3]
+            if b != 0 and b != a:
+                totals[b] += lengths[2 | (c == b) << 2 | (d == b) << 3]
+            if c != 0 and c != a and c != b:
+                totals[c] += lengths[4 | (d == c) << 3]
+            if d != 0 and d != a and d != b and d != c:
+                totals[d] += lengths[8]
 
 
 def aspect_ratios(labels: np.ndarray, centroids: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
