@@ -67,8 +67,8 @@ demo: setup ## simulate, train, predict, score, report
 bench: setup ## measure the figures of docs/benchmarks
 	$(BIN)/python -m bench
 
-bench-labels: setup ## the gain of pretraining with few labels: up to two hours; continues where it stopped
-	$(BIN)/python -m bench labels
+bench-labels: setup ## the gain of pretraining and of bundled models with few labels: hours; continues where it stopped
+	$(BIN)/python -m bench labels starts
 
 models: setup ## train the bundled models from the images in MORULA_DATA (../shared/data): hours; continues where it stopped
 	$(BIN)/python -m models

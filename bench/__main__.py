@@ -29,6 +29,7 @@ from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
 from rows import PAIRS  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
+from starts import ROWS as START_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
@@ -38,6 +39,8 @@ from representations import ROWS as REPRESENTATION_ROWS  # noqa: E402
 from trust import ROWS as TRUST_ROWS  # noqa: E402
 
 RESULTS = HERE / "results"
+FEW_LABELS = {**LABEL_ROWS, **START_ROWS}
+"""Rows of hours, measured by `make bench-labels`."""
 REAL = ("nuclei2d", "histology2d", "nuclei3d_embryo", "neurons3d_fib25", "wnet3d_embryo", "wnet3d_mesospim")
 REAL_ROWS = {name: real_job(name) for name in REAL}
 ROWS = {
@@ -61,7 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
     parser.add_argument("--epochs", type=int, help="training epochs per line of the tables of channel sets (default: those of its job)")
     options = parser.parse_args()
-    known = {**ROWS, **LABEL_ROWS}
+    known = {**ROWS, **FEW_LABELS}
     unknown = set(options.rows) - set(known)
     if unknown:
         parser.error(f"unknown row {', '.join(sorted(unknown))}; known are {', '.join(known)}")
@@ -73,7 +76,7 @@ def main() -> None:
             print(f"{name}: stored; python -m bench {name} measures it again", flush=True)
             continue
         # finished trainings with few labels and faults that were tried are kept; `--again` repeats them
-        resumed = None if before is None or (before["complete"] and name not in (*LABEL_ROWS, *TRUST_ROWS)) else before
+        resumed = None if before is None or (before["complete"] and name not in (*FEW_LABELS, *TRUST_ROWS)) else before
         for result in known[name](resumed, options):
             store(path, name, result)
             figures = (f"{figure['what']} {figure['value']:.3g} {figure['unit']}" for figure in result["figures"])

@@ -22,6 +22,7 @@ from morula.cli.app import app
 from morula.core import errors, events
 from morula.dialects.biapy.table import documentation
 from morula.dialects.pytorch3dunet.reference import documentation as unet3d_keys
+from morula.jobs.bundled import Scores, bundled_models
 from morula.jobs.job import Job
 from morula.testing.format_fields import ROWS
 
@@ -301,6 +302,32 @@ def event_pages() -> Iterator[str]:
         yield f"| `{kind.value}` | {kind.meaning} |"
 
 
+def score_row(row: Scores) -> str:
+    """A model on one test set, and Otsu's threshold beside it."""
+    figures = " | ".join(f"{value:.3f}" for value in (row.f1_50, row.f1_75, row.otsu_50, row.otsu_75))
+    return f"| {row.data}{f' ({row.note})' if row.note else ''} | {row.images} | {row.objects} | {figures} |"
+
+
+def model_scores() -> Iterator[str]:
+    """All models in one table."""
+    yield "| model | test images | images | objects | F1@0.5 | F1@0.75 | Otsu + watershed, F1@0.5 | F1@0.75 |\n|---|---|---|---|---|---|---|---|"
+    for model in bundled_models():
+        for row in model.facts.scores:
+            yield f"| `{model.name}` {score_row(row)}"
+
+
+def model_pages() -> Iterator[str]:
+    """One section per bundled model, from its card."""
+    for model in bundled_models():
+        facts = model.facts
+        yield f"\n## {model.name}\n\n{model.card.description}\n"
+        yield f"![Objects that {model.name} finds in a simulated image](../images/model-{model.name}.webp)\n"
+        yield "| test images | images | objects | F1@0.5 | F1@0.75 | Otsu + watershed, F1@0.5 | F1@0.75 |\n|---|---|---|---|---|---|---|"
+        yield from map(score_row, facts.scores)
+        listed = "; ".join(f"{each.images} images of {each.data} ({each.licence}, {each.source})" for each in facts.training)
+        yield f"\nTraining images: {listed}. Licence of the weights: {model.card.license}. {facts.limits}\n"
+
+
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "job": job_pages,
     "commands": command_pages,
@@ -310,5 +337,7 @@ GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "errors": error_pages,
     "events": event_pages,
     "formats": format_pages,
+    "models": model_pages,
+    "model scores": model_scores,
 }
 """What is generated, by the name in the marker."""

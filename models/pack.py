@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from PIL import Image as Picture
 from recipes import Recipe
@@ -19,6 +18,7 @@ from skimage.segmentation import find_boundaries
 import morula
 from morula.jobs.run_folder import RunFolder
 
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 LARGEST = 6_000_000
 """Bytes of the weights of a model at most."""
 KEPT = ("job", "seed", "weights", "precision", "environment", "written")
@@ -47,7 +47,7 @@ def pack(name: str, recipe: Recipe, run: Path, data: Path, target: Path) -> None
     model = morula.load(target)
     card["config"]["morula"]["scores"] = [scored(model, test, data) for test in recipe.tests]
     write_card(target, card)
-    picture(model, recipe.picture(), target / card["covers"][0])
+    picture(model, recipe.picture(), target / card["covers"][0], IMAGES / f"model-{name}.webp")
     print(f"{name}: {json.dumps(card['config']['morula']['scores'])}", flush=True)
 
 
@@ -66,8 +66,8 @@ def write_card(target: Path, card: dict[str, Any]) -> None:
     (target / "card.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120))
 
 
-def picture(model: morula.Model, pixels: np.ndarray, file: Path) -> None:
-    """A simulated image with the outlines of the objects that the model finds in it; of a volume the middle plane."""
+def picture(model: morula.Model, pixels: np.ndarray, *files: Path) -> None:
+    """Write a simulated image with the outlines of the objects that the model finds in it; of a volume the middle plane."""
     labels = np.asarray(model.segment(morula.Image(pixels, f"C{'ZYX'[-(pixels.ndim - 1) :]}")))
     if labels.ndim == 3:
         pixels, labels = pixels[:, len(labels) // 2], labels[len(labels) // 2]
@@ -75,9 +75,5 @@ def picture(model: morula.Model, pixels: np.ndarray, file: Path) -> None:
     grey = (np.clip((pixels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     colours = np.moveaxis(grey if len(grey) == 3 else np.repeat(grey[:1], 3, axis=0), 0, -1).copy()
     colours[find_boundaries(labels, mode="inner")] = (255, 200, 0)
-    Picture.fromarray(colours).save(file, optimize=True)
-
-
-def stand_in_threads() -> None:
-    """One thread: the same weights on every machine of one kind."""
-    torch.set_num_threads(1)
+    for file in files:
+        Picture.fromarray(colours).save(file, optimize=True, quality=80)
