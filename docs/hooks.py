@@ -310,7 +310,8 @@ def score_row(row: Scores) -> str:
 
 def model_scores() -> Iterator[str]:
     """All models in one table."""
-    yield "| model | test images | images | objects | F1@0.5 | F1@0.75 | Otsu + watershed, F1@0.5 | F1@0.75 |\n|---|---|---|---|---|---|---|---|"
+    titles = ("model", "test images", "images", "objects", "F1@0.5", "F1@0.75", "Otsu + watershed, F1@0.5", "F1@0.75")
+    yield f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
     for model in bundled_models():
         for row in model.facts.scores:
             yield f"| `{model.name}` {score_row(row)}"
