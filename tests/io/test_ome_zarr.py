@@ -9,6 +9,7 @@ import yaozarrs
 import zarr
 
 from morula.core.axes import Axes
+from morula.core.palette import colours_of
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
 from morula.io.pyramid import plan_levels
@@ -96,7 +97,7 @@ def test_label_levels_hold_only_ids_that_exist(tmp_path, image):
         assert found.shape == read(image, level=level).shape
         assert found.spacing == read(image, level=level).spacing
         assert abs((np.asarray(found) > 0).mean() - (labels > 0).mean()) < 0.01
-    assert attributes(place)["image-label"] == {"source": {"image": "../../"}}
+    assert attributes(place)["image-label"]["source"] == {"image": "../../"}
     assert attributes(place)["multiscales"][0]["type"] == "nearest"
 
 
@@ -219,3 +220,15 @@ def test_float_labels_and_odd_orders_are_refused(tmp_path):
         start(tmp_path / "a", (4, 4), np.float32, Axes("YX"), None, labels=True)
     with raises("ome_zarr.axis_order"):
         start(tmp_path / "a", (4, 4), np.float32, Axes("XY"), None)
+
+
+def test_labels_have_a_colour_for_each_id(tmp_path):
+    labels = np.zeros((6, 40, 40), np.uint32)
+    labels[1:3, 4:9, 4:9], labels[3:5, 20:30, 20:30] = 7, 70_000
+    place = write(tmp_path / "cells.ome.zarr", labels, axes="ZYX", labels=True)
+    colours = json.loads((place / "zarr.json").read_text())["attributes"]["ome"]["image-label"]["colors"]
+    expected = [{"label-value": label, "rgba": [*colours_of(np.array([label]))[0].tolist(), 255]} for label in (7, 70_000)]
+    assert colours == expected
+    many = np.arange(5041).reshape(71, 71)
+    place = write(tmp_path / "many.ome.zarr", many, axes="YX", labels=True)
+    assert "colors" not in json.loads((place / "zarr.json").read_text())["attributes"]["ome"]["image-label"]

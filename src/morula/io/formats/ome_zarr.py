@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import fastremap
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -15,9 +16,10 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.location import stem_of
 from morula.core.outputs import MARKER
+from morula.core.palette import colours_of
 from morula.core.voxel_size import VoxelSize
 from morula.io import ngff
-from morula.io.blocks import block_shape
+from morula.io.blocks import block_shape, iterate_blocks
 from morula.io.formats.base import FileContent, Format, Request, Target, check_is_image, choose_dataset, pick_level
 from morula.io.formats.chunks import check_zarr_chunks
 from morula.io.formats.zarr import (
@@ -37,6 +39,7 @@ from morula.io.lazy import View
 from morula.io.pyramid import level_shape, plan_levels, shrink_mean, shrink_nearest
 
 UNFINISHED = "morula_unfinished"
+_MOST_COLOURS = 4096
 # the name of an image must not be that of the hidden folder in which it is written
 _TEMPORARY = re.compile(r"^\.(.+?)\.(?:part-[0-9a-f]{8}(?:-p\d+-h[0-9a-f]{4})?|unfinished)(?:\..*)?$")
 
@@ -197,7 +200,22 @@ def finish(path: Path) -> None:
     name = stem_of(_TEMPORARY.sub(r"\1", path.name))
     of_image = ("../../" if image is not None else "") if labels else None
     attributes = ngff.compose(name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4")
+    if labels:
+        described = attributes["ome"] if version == 3 else attributes
+        described["image-label"] |= _colours(open_array(path / "0"))
     put_attributes(path, {**attributes, MARKER: "labels" if labels else "image"}, version)
+
+
+def _colours(labels: ArraySource) -> dict[str, object]:
+    """A colour for each id, as viewers show it; none where there are too many ids for metadata."""
+    ids: set[int] = set()
+    for block in iterate_blocks(labels):
+        ids.update(fastremap.unique(np.asarray(block)).tolist())
+        if len(ids) > _MOST_COLOURS:
+            return {}
+    known = np.array(sorted(ids - {0}), np.int64)
+    shown = zip(known.tolist(), colours_of(known).tolist(), strict=True)
+    return {"colors": [{"label-value": label, "rgba": [*colour, 255]} for label, colour in shown]}
 
 
 def list_label_image(place: Path) -> None:
