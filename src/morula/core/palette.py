@@ -32,7 +32,7 @@ def colours_of(ids: np.ndarray) -> np.ndarray:
 
     Examples:
         >>> colours_of(np.array([0, 1, 257])).tolist()
-        [[0, 0, 0], [0, 255, 0], [0, 255, 0]]
+        [[0, 0, 0], [80, 0, 255], [80, 0, 255]]
     """
     table = np.zeros((NUMBER + 1, 3), np.uint8)
     table[1:] = _palette()
