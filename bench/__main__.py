@@ -29,6 +29,7 @@ from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
 from rows import PAIRS  # noqa: E402
 from rows import ROWS as ARRAY_ROWS  # noqa: E402
+from scale import scale  # noqa: E402
 from starts import ROWS as START_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
@@ -53,6 +54,7 @@ ROWS = {
     **REPRESENTATION_ROWS,
     **STEP_ROWS,
     **TRUST_ROWS,
+    "scale": scale,
 }
 
 
@@ -60,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures of docs/benchmarks.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure (default: all that are not stored): {', '.join(ROWS)}")
     parser.add_argument("--again", action="store_true", help="measure stored rows again, from the beginning")
+    parser.add_argument("--largest", action="store_true", help="the row scale also measures 512 million voxels")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"stop the prediction row after this many pairs (default {PAIRS})")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the prediction row (default: all cores)")
     parser.add_argument("--epochs", type=int, help="training epochs per line of the tables of channel sets (default: those of its job)")

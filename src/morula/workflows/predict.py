@@ -22,7 +22,7 @@ from morula.core.location import split_location, stem_of
 from morula.core.manifest import discard, discard_own, recorded
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_space
-from morula.inference.memory import available_memory, check_decoding, room_beside_program
+from morula.inference.memory import available_memory, check_decoding, tile_memory
 from morula.io.check import check_image
 from morula.io.pairs import list_images, names_of
 from morula.io.write import destination, write
@@ -241,7 +241,7 @@ def _at_once(
     """Segment an image in memory."""
     options = model.job.objects
     limit = available_memory(memory or model.job.prediction.memory)
-    tiles = room_beside_program(limit)
+    tiles = tile_memory(limit)
     fitted = yield from fit_scale(model, image, diameter, memory=tiles, device=device)
     prediction = yield from model.predict_steps(fitted.image, memory=tiles, device=device)
     if channels is not None:

@@ -27,7 +27,7 @@ from morula.core.label_image import smallest_type
 from morula.core.region import Region, blocks
 from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.decoders.statistics import ChannelStatistics
-from morula.inference.memory import decoding_bytes, room_beside_program
+from morula.inference.memory import decoding_bytes, room_beside_program, tile_memory
 from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
 from morula.kernels.geometry import geometry
@@ -40,7 +40,6 @@ from morula.workflows.block_store import BlockStore, MergedLabels
 
 _SAMPLE = {2: 1024, 3: 96}
 """Edge length in voxels of the samples from which the size of objects is taken."""
-_TILES = 2  # memory of a prediction per memory of its tiles: freed memory is kept for the next tile, in pieces that do not always fit
 _MEASURING = 40  # bytes per voxel: labels twice, intensities, their indices
 _SPARE = 1.25  # factor on the largest object of the samples
 _SHARES = (100, 95, 75)  # percentiles of the diameters that the halo may be planned for
@@ -108,7 +107,7 @@ def _predicted(model: Model, image: Image, store: BlockStore, *, device: str, me
     """The predicted channels K(Z)YX on the disk; an interrupted prediction continues with its first unfinished layer of tiles."""
     shape = (len(model.method.channels), *image.spatial_shape)
     out = store.array("prediction", shape, chunk_shape(shape, f"C{image.axes.spatial_axes}"), np.dtype(np.float32))
-    room = room_beside_program(memory) // _TILES
+    room = tile_memory(memory)
     state = store.noted("predicted") or {"layers": 0, "memory": room}
     if state.get("finished"):
         return out
