@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,17 @@ def test_names_and_suffixes_are_checked_by_the_name_of_the_user(tmp_path: Path) 
     with raises("file.unknown_suffix"):
         destination(tmp_path / "out.doc", labels=True)
     assert destination(tmp_path / "out.tif", labels=True) == Destination(tmp_path / "out.tif", str(tmp_path / "out.tif"))
+
+
+def test_a_report_of_others_is_not_replaced(finished: Path, tmp_path: Path) -> None:
+    from morula.report.build import write_report
+
+    run = Path(shutil.copytree(finished / "run", tmp_path / "run"))
+    write_report(run)
+    (run / "manifest.jsonl").unlink()  # a run of an earlier version
+    write_report(run)
+    for folder in (run, tmp_path):
+        (folder / "report.html").write_text("<title>mine</title>")
+        with raises("output.not_own", file=str(folder / "report.html")):
+            write_report(folder)
+        assert (folder / "report.html").read_text() == "<title>mine</title>"

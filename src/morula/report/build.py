@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +18,8 @@ import jinja2
 from markupsafe import Markup
 
 from morula.core.atomic import atomic
-from morula.core.manifest import MANIFEST, recording
+from morula.core.errors import FileWriteError
+from morula.core.manifest import MANIFEST, is_own, recorded, recording
 from morula.core.os_errors import naming_os_errors
 from morula.jobs.run_folder import damaged
 from morula.report import tables
@@ -30,6 +32,8 @@ from morula.report.run_folder import RunContents, RunImage, read_run
 from morula.report.terms import explain, explain_channel
 from morula.report.verdict import verdict
 
+REPORT, MARK = "report.html", b" - Morula report</title>"
+"""The file, and what its first lines hold."""
 UNIT = (0.0, 1.0)
 """Axis of all scores: fixed, so that reports can be compared."""
 OBJECTS = 40
@@ -51,7 +55,7 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
     Raises:
         MissingFileError: when the folder does not exist.
         FileReadError: when a part of it is damaged.
-        FileWriteError: when the report cannot be written.
+        FileWriteError: when the report cannot be written, or would replace a ``report.html`` that Morula did not write.
 
     Examples:
         >>> import tempfile
@@ -66,11 +70,30 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
 
 def _written(run: Path | str, n_images: int) -> Path:
     contents = read_run(run)
+    _check_own(contents.path)
     # without the lock of the folder: a report may be written while a training is running
     recorder = recording(contents.path) if (contents.path / MANIFEST).is_file() else nullcontext()
-    with recorder, atomic(contents.path / "report.html") as part:
+    with recorder, atomic(contents.path / REPORT) as part:
         part.write_text(_readable_page(contents, n_images), encoding="utf-8", errors="replace")
-    return contents.path / "report.html"
+    return contents.path / REPORT
+
+
+def _check_own(folder: Path) -> None:
+    """Reject a folder whose ``report.html`` is not the report of a run as Morula wrote it: it would be replaced.
+
+    Raises:
+        FileWriteError: ``output.not_own``.
+    """
+    file, known = folder / REPORT, recorded(folder) or {}
+    if not os.path.lexists(file):
+        return
+    if REPORT in known:
+        own = is_own(folder, REPORT, known)
+    else:  # of a run of an earlier version
+        own = file.is_file() and not file.is_symlink() and MARK in file.read_bytes()[:1000]
+    if not own:
+        rule = "exists, but is not as Morula wrote it, so it is not replaced"
+        raise FileWriteError("output.not_own", rule, file=file, remedy="Move or delete it yourself.")
 
 
 _DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, OSError)
