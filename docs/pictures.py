@@ -21,6 +21,7 @@ import morula
 from morula.decoders.decode import decode_objects
 from morula.report.pictures import edges, object_colour
 from morula.testing.simulate import Simulated, simulate
+from morula.testing.varied import varied_volume
 
 FOLDER = Path(__file__).parent / "images"
 SIDE, GAP, CAPTION = 264, 14, 30
@@ -320,8 +321,16 @@ def home() -> Picture.Image:
     return draw([*panels, outline_panel(scene.image, objects, f"{int(objects.max())} objects")], (1, len(panels)))
 
 
+def simulated_volumes() -> Picture.Image:
+    """Middle planes of volumes as the model `nuclei-3d` is trained on, and the labels of one of them."""
+    volumes = [varied_volume(10, (44, 88, 88), np.random.default_rng((0, 0, index))) for index in (24, 25, 27, 32, 33)]
+    panels = [image_panel(made.image[len(made.image) // 2, :88, :88], "") for made in volumes]
+    return draw([*panels, labels_panel(volumes[-1].labels[22, :88, :88], "labels of the last one")])
+
+
 PICTURES: Mapping[str, Callable[[], Picture.Image]] = {
     "home": home,
+    "simulated-volumes": simulated_volumes,
     **{f"channel-{code}": draw_channel for code, draw_channel in CHANNELS.items()},
     **{f"decoder-{name}": draw_decoder for name, draw_decoder in DECODERS.items()},
 }

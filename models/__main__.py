@@ -52,7 +52,7 @@ def make(name: str, data: Path, *, again: bool) -> None:
         for event in morula.train(job, output=run, resume=(run / "job.yaml").is_file()):
             if text := str(event):
                 print(f"{name}: {text}", flush=True)
-    for event in morula.tune(run) if not tuned(run) else ():
+    for event in morula.tune(run) if recipe.tune and not tuned(run) else ():
         print(f"{name}: {event}", flush=True)
     pack(name, recipe, run, data, BUNDLED / name)
 

@@ -19,6 +19,7 @@ import morula
 from morula.jobs.run_folder import RunFolder
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+JOBS = Path(__file__).resolve().parent / "jobs"
 LARGEST = 6_000_000
 """Bytes of the weights of a model at most."""
 KEPT = ("job", "seed", "weights", "precision", "environment", "written")
@@ -32,6 +33,9 @@ def pack(name: str, recipe: Recipe, run: Path, data: Path, target: Path) -> None
     job = trained.job.model_dump(mode="json", by_alias=True)
     job["images"] = {"train": {"raw": "images"}}
     job["objects"] |= {"calibrate": False, "calibration": None, "tune": False}
+    if not recipe.tune:  # the settings of the objects are those of the job file, and may be changed without a new training
+        stated = yaml.safe_load((JOBS / f"{name}.yaml").read_text())["objects"]
+        job["objects"] |= {key: stated[key] for key in ("refine", "filter") if key in stated}
     job["network"]["from"] = None
     job = type(trained.job).model_validate(job)
     packed = replace(trained, job=job, diameter=recipe.diameter, colour=recipe.colour)

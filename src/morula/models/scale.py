@@ -1,6 +1,6 @@
 """The scale at which a model sees an image: objects get the size that the model was trained on, and results return to the image.
 
-Sizes are estimated by looking: the part of the image with most detail is segmented at four scales, and the objects that are found tell
+Sizes are estimated by looking: the part of the image with most detail is segmented at several scales, and the objects that are found tell
 their size. A network recognises objects of about 0.6 to 1.7 times its own size, so four scales cover a range of ten and overlap::
 
     diameter in the image     7        16   20     28        45        90 voxels, for a trained size of 24
@@ -32,8 +32,9 @@ from morula.inference.rescale import rescaled
 from morula.labels.objects import DECODED, Objects
 from morula.labels.on_grid import nearest, on_grid
 
-SCALES = (2.1, 0.9, 0.58, 0.36)
-"""Scales of the search, for objects of the trained size; from the smallest objects to the largest."""
+SCALES = {2: (2.1, 0.9, 0.58, 0.36), 3: (2.0, 1.25, 0.8, 0.5, 0.31)}
+"""Scales of the search in images and volumes, from the smallest objects to the largest. Volumes are noisier: enlarged noise looks like
+objects, and closer scales tell it from them by the confidence."""
 WINDOW = {2: 256, 3: 64}
 """Edge in voxels of what the network sees at each scale."""
 LIMITS = (0.15, 4.0)
@@ -184,7 +185,7 @@ def estimate_diameter(
     assert model.diameter is not None
     scaling = model.scaling(image)
     found = []
-    for scale in SCALES:
+    for scale in SCALES[model.ndim]:
         factors = model.factors(image, scale)
         place = detailed_window(image, [WINDOW[model.ndim] / factor for factor in factors])
         part = Image(crop(image, place), f"C{image.axes.spatial_axes}", image.voxel_size, image.source)  # type: ignore[arg-type]
