@@ -30,7 +30,7 @@ from morula.inference.plan import TilePlan, plan_tiles
 from morula.inference.predict import Array, TiledNetwork, predict
 from morula.io.lazy import without_z
 from morula.jobs.job import Job
-from morula.labels.objects import Objects
+from morula.labels.objects import Objects, by_first_voxel
 from morula.measurement.calibration import calibrated
 from morula.measurement.evidence import local_evidence, settled
 from morula.measurement.filter import remove_ids, removed_ids, with_verdicts
@@ -183,7 +183,7 @@ class Model:
         return ImageArray(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 
     def decode(self, prediction: np.ndarray, image: Image | None = None, *, tell: Callable[[str], None] = lambda _: None) -> Objects:
-        """Objects of predicted channels K(Z)YX, with parameters fitted to the whole prediction.
+        """Objects of predicted channels K(Z)YX, with parameters fitted to the whole prediction; ids in the order of the first voxels.
 
         Args:
             prediction: from `predict`.
@@ -193,7 +193,8 @@ class Model:
         settled, remarks = self.settled(prediction, image)
         for remark in remarks:
             tell(remark)
-        return self.method.decode(settled, self.method.fit(self.method.statistics(settled)))
+        objects = self.method.decode(settled, self.method.fit(self.method.statistics(settled)))
+        return by_first_voxel(objects) if self.method.instances else objects
 
     def settled(self, prediction: np.ndarray, image: Image | None) -> tuple[np.ndarray, list[str]]:
         """Input of the decoder, computed by the method from the predicted channels and the image, and its messages for the log."""
