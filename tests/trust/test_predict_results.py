@@ -15,6 +15,7 @@ from morula.jobs.load import load_job, validate
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import Document
 from morula.measurement.csv_table import read_table
+from morula.report.build import write_report
 from morula.testing.errors import raises
 from morula.workflows.compare import compare
 from morula.workflows.evaluate import evaluate
@@ -85,12 +86,19 @@ def test_an_interrupted_prediction_continues(place: RunFolder) -> None:
 
 
 def test_evaluate_writes_the_report_again(place: RunFolder) -> None:
-    place.report_file.write_text("earlier")
+    write_report(place.path)
     written = {event.path for event in evaluate(place.path) if isinstance(event, FileWritten)}
     assert place.report_file in written
     place.report_file.unlink()
     list(evaluate(place.path))
     assert not place.report_file.exists()
+
+
+def test_a_report_of_somebody_else_stays(place: RunFolder) -> None:
+    place.report_file.write_text("mine")
+    for command in (evaluate, predict):
+        assert "report.not_own" in [event.code for event in command(place.path) if isinstance(event, Warned)]
+    assert place.report_file.read_text() == "mine"
 
 
 def test_a_finished_run_is_extended(project: Path) -> None:
@@ -124,12 +132,14 @@ def test_a_tuned_run_says_that_its_objects_are_older(project: Path) -> None:
     assert b"out of date" not in folder.report_file.read_bytes()
 
 
-def test_an_image_that_does_not_fit_is_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_does_not_fit_as_a_whole_is_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("morula.models.model.Model.block_problem", lambda _: "it must be whole")
     warned = [event.code for event in predict(project / "run", memory="100KB", device="cpu") if isinstance(event, Warned)]
     assert "prediction.memory_exceeded" in warned
     monkeypatch.setattr("morula.inference.memory.available_memory", lambda *_: 1000)
-    with raises("memory.image_too_large"):
+    with raises("memory.image_too_large") as caught:
         list(predict(project / "run", device="cpu"))
+    assert "it must be whole" in caught.error.rule
 
 
 def test_an_image_that_vanishes_is_said_to_be_gone(place: RunFolder, project: Path) -> None:

@@ -110,7 +110,7 @@ def plan_blocks(
 
     Examples:
         >>> plan_blocks((64, 512, 512), (8, 8, 8), memory=10**8, bytes_per_voxel=50).core
-        (64, 64, 352)
+        (64, 128, 128)
     """
     align = tuple(align or [1] * len(shape))
     halo = tuple(-(-max(h, 1) // a) * a for h, a in zip(halo, align, strict=True))

@@ -33,10 +33,10 @@ from morula.metrics.association import association_image, false_table, truth_tab
 from morula.metrics.classes import class_accuracy, class_confusion, class_scores
 from morula.metrics.image_scores import ImageScores
 from morula.metrics.matching import associate
-from morula.report.build import write_report
 from morula.workflows.baselines import Baselines, compare_with_baselines
 from morula.workflows.log import logged
 from morula.workflows.result_files import class_image_path
+from morula.workflows.run_results import report_again
 from morula.workflows.sources import Truth, open_truth
 from morula.workflows.space import coloured_bytes
 from morula.workflows.stream import events_of
@@ -65,8 +65,7 @@ def evaluate(run: str | Path) -> Iterator[Event]:
     folder = RunFolder.existing(run)
     with folder.in_use():
         yield from evaluate_into(folder)
-        if folder.report_file.is_file():  # it shows the scores of before
-            yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
+        yield from report_again(folder)  # it shows the scores of before
 
 
 def evaluate_into(folder: RunFolder) -> Iterator[Event]:

@@ -37,7 +37,6 @@ from morula.methods.object_options import Export
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
-from morula.report.build import write_report
 from morula.workflows.block_store import BlockStore
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.experiment import experiment_destinations, write_experiment
@@ -46,7 +45,7 @@ from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
 from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
-from morula.workflows.run_results import check_results, discard_results, remove_stale
+from morula.workflows.run_results import check_results, discard_results, remove_stale, report_again
 from morula.workflows.segment_blocks import needs_blocks, segment_in_blocks
 from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
@@ -79,12 +78,10 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
     with folder.in_use():
         # recorded scores count too: an interrupted prediction has removed them
         scored = folder.scores_file.is_file() or folder.scores_file.name in (recorded(folder.path) or {})
-        reported = folder.report_file.is_file()
         yield from predict_into(folder, device=device, memory=memory)
         if scored and has_truth(folder):  # scores and report describe the objects of before, so they are written again
             yield from evaluate_into(folder)
-        if reported:
-            yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
+        yield from report_again(folder)
 
 
 def has_truth(folder: RunFolder) -> bool:

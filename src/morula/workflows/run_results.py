@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from morula.core.errors import FileWriteError
-from morula.core.events import Event, Warned
+from morula.core.events import Artefact, Event, FileWritten, Warned
 from morula.core.manifest import discard, discard_own, is_own, recorded
 from morula.jobs.run_folder import RunFolder
+from morula.report.build import write_report
 from morula.workflows.experiment import EXPERIMENT, SUMMARY
 from morula.workflows.result_files import raw_labels_path
 
@@ -50,3 +51,15 @@ def remove_stale(folder: RunFolder, written: Collection[Path]) -> Iterator[Event
     if changed:
         text = f"not of this prediction, but changed since they were written, so they stay: {', '.join(changed[:5])}"
         yield Warned("predict.stale_results", f"{text}{' and more' if len(changed) > 5 else ''}")
+
+
+def report_again(folder: RunFolder) -> Iterator[Event]:
+    """Write the report of a run again where it has one; one that somebody else wrote or changed stays, with a warning."""
+    if not folder.report_file.is_file():
+        return
+    try:
+        yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
+    except FileWriteError as error:
+        if error.code != "output.not_own":
+            raise
+        yield Warned("report.not_own", f"{folder.report_file} {error.rule}; it does not show these results", run=str(folder.path))

@@ -192,7 +192,7 @@ def _sampled(model: Model, prediction: ArraySource, parameters: Mapping[str, Any
 
 
 def sample_boxes(shape: Sequence[int]) -> list[Region]:
-    """The centre of an image and boxes on both sides of it along each axis, as samples of its objects.
+    """The centre of an image and both ends of its longest axis, as samples of its objects.
 
     Examples:
         >>> [box.start for box in sample_boxes((3000, 1000))]
@@ -200,9 +200,9 @@ def sample_boxes(shape: Sequence[int]) -> list[Region]:
     """
     edge = [min(_SAMPLE[len(shape)], n) for n in shape]
     centre = [(n - e) // 2 for n, e in zip(shape, edge, strict=True)]
-    starts = [centre]
-    for axis, (n, e) in enumerate(zip(shape, edge, strict=True)):
-        starts += [[*centre[:axis], end, *centre[axis + 1 :]] for end in (0, n - e) if n > e]
+    axis = max(range(len(shape)), key=lambda i: shape[i])
+    last = shape[axis] - edge[axis]
+    starts = [centre, *([*centre[:axis], end, *centre[axis + 1 :]] for end in ((0, last) if last else ()))]
     return [Region(tuple(start), tuple(a + e for a, e in zip(start, edge, strict=True))) for start in starts]
 
 

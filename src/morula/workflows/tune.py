@@ -37,10 +37,10 @@ from morula.methods.scoring import Row
 from morula.models.load import load
 from morula.models.model import Model
 from morula.nn.weights import update_sidecar
-from morula.report.build import write_report
 from morula.workflows.calibrate import calibrate, wanted
 from morula.workflows.log import logged
 from morula.workflows.prepare import validation_image, validation_labels, validation_sources
+from morula.workflows.run_results import report_again
 from morula.workflows.stream import events_of
 
 if TYPE_CHECKING:
@@ -212,8 +212,8 @@ class _Search:
         if wanted(model):
             yield from calibrate(self.folder, model, self.sources, self._stored)
         discard(self.folder.path, "tuning/predictions")
-        if self.folder.stale_file.is_file() and self.folder.report_file.is_file():  # it says so from now on
-            yield FileWritten(write_report(self.folder.path), Artefact.REPORT)
+        if self.folder.stale_file.is_file():  # the report says so from now on
+            yield from report_again(self.folder)
         figures = {f"{self.goal.metric} before": self.tried[_key(first)], self.goal.metric: self.tried[_key(best)]}
         yield Finished(time.monotonic() - began, figures)
 
