@@ -16,7 +16,7 @@ from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.convert import convert
 from morula.dialects.biapy.settings import read_settings
 from morula.dialects.biapy.today import todays_text
-from morula.dialects.converted import Converted, Value
+from morula.dialects.converted import Converted, Value, nested
 from morula.dialects.verbs import check, check_prediction, iter_run
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
@@ -68,19 +68,6 @@ REFUSED = {
     (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "biapy.not_supported"),
     ("TRAIN.ENABLE", "biapy.nothing_to_train"),
 }
-
-
-def nested(flat: Keys) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        node = found
-        for parent in parents:
-            inner = node.setdefault(parent, {})
-            assert isinstance(inner, dict)
-            node = inner
-        node[last] = value
-    return found
 
 
 def written(folder: Path, keys: Keys) -> Path:

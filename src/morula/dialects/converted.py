@@ -123,3 +123,22 @@ def _places(node: Value, place: Place, *, leaves: bool = True) -> Iterator[Place
         yield place
     for name, value in inner:
         yield from _places(value, (*place, name), leaves=leaves)
+
+
+def nested(flat: Mapping[str, Value]) -> dict[str, Value]:
+    """Dotted keys as sections.
+
+    Examples:
+        >>> nested({"TRAIN.ENABLE": True, "TRAIN.EPOCHS": 5})
+        {'TRAIN': {'ENABLE': True, 'EPOCHS': 5}}
+    """
+    found: dict[str, Value] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            inner = node.setdefault(parent, {})
+            assert isinstance(inner, dict)
+            node = inner
+        node[last] = value
+    return found

@@ -10,24 +10,18 @@ from pathlib import Path
 import pandas as pd
 
 from morula.core.claims import claimed
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import OptionError
 from morula.core.events import Event, Finished, Logged, Warned
-from morula.core.image import Image
 from morula.core.image_like import spatial_array
 from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
-from morula.core.remark import Remark
-from morula.data.summary import looks_grey
-from morula.io.formats.nifti import compare_orientations
-from morula.io.lazy import like, without_time, without_z
-from morula.io.metadata import collected
 from morula.io.read import label_places
 from morula.measurement.measure import measure
 from morula.methods.object_options import Export
 from morula.workflows.exports import check_exports, export_path, parse_kinds, write_exports
+from morula.workflows.measure import labels_and_image
 from morula.workflows.reading import Reading
-from morula.workflows.sources import about_metadata
 
 TASK = ("export",)
 
@@ -71,7 +65,7 @@ def export(
     read = [*label_places(labels), *([] if intensity is None else [intensity])]
     outputs = [Destination(file, proven=True) for file in files.values()]
     check_outputs(outputs, read, overwrite=overwrite)
-    objects, raw, ignored = _opened(labels, intensity, reading)
+    objects, raw, ignored = labels_and_image(labels, intensity, reading)
     yield from (Warned(remark.code, remark, task=TASK) for remark in ignored)
     array = spatial_array(objects)[0]
     check_exports(kinds, array.ndim, key="to")
@@ -86,23 +80,6 @@ def export(
         yield from write_exports(array, table, objects, files)
     yield Logged(f"{labels} exported as {', '.join(kinds)}", task=TASK)
     yield Finished(time.monotonic() - began, task=TASK)
-
-
-def _opened(labels: str | Path, intensity: str | Path | None, reading: Reading) -> tuple[Image, Image | None, list[Remark]]:
-    """The labels, the image to measure in, and the warnings about ignored metadata."""
-    with collected() as ignored:
-        image = None if intensity is None else without_time(reading.open_image_of(intensity))
-        objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
-        raw = None if image is None else like(image, objects)
-        if intensity is not None:
-            compare_orientations(Path(intensity), Path(labels))
-    if raw is not None and raw.spatial_shape != objects.spatial_shape:
-        rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
-        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
-    if looks_grey(spatial_array(objects)[0]):
-        rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
-        raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
-    return objects, raw, about_metadata(ignored)
 
 
 _SUFFIXES: dict[Export, tuple[str, ...]] = {

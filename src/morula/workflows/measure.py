@@ -17,6 +17,7 @@ from morula.core.image_like import spatial_array
 from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
+from morula.core.remark import Remark
 from morula.data.plausibility import background_with_id
 from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import compare_orientations
@@ -76,17 +77,8 @@ def measure_file(
     outputs += [replace(destination(kept, labels=True, overwrite=overwrite, key="kept"), proven=True)] if kept else []
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
-    with collected() as ignored:
-        image = None if intensity is None else without_time(reading.open_image_of(intensity))
-        # a volume of one plane is 2D
-        objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
-        raw = None if image is None else like(image, objects)
-        if intensity is not None:
-            compare_orientations(Path(intensity), Path(labels))
-    yield from (Warned(remark.code, remark, task=TASK) for remark in about_metadata(ignored))
-    if looks_grey(spatial_array(objects)[0]):
-        rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
-        raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
+    objects, raw, ignored = labels_and_image(labels, intensity, reading)
+    yield from (Warned(remark.code, remark, task=TASK) for remark in ignored)
     doubts = [*object_label_warnings([(objects, None)]), *background_with_id([objects])]
     yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
     size = objects.voxel_size
@@ -94,9 +86,6 @@ def measure_file(
         size = raw.voxel_size
         text = f"{labels} states no voxel size; that of {intensity} is taken: {raw.spacing} {size.unit}"
         yield Warned("voxel_size.of_image", text, task=TASK)
-    if raw is not None and raw.spatial_shape != objects.spatial_shape:
-        rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
-        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
     if kept is not None:
         check_labels_fit(kept, objects.spatial_shape, key="kept")
     table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
@@ -106,6 +95,28 @@ def measure_file(
             records.enter_context(recording(folder, RESULTS))
         yield from _written(objects, table, output, remove=remove, kept=kept, size=size)
     yield Finished(time.monotonic() - began, task=TASK)
+
+
+def labels_and_image(labels: str | Path, intensity: str | Path | None, reading: Reading) -> tuple[Image, Image | None, list[Remark]]:
+    """The labels, the image to measure in, and the warnings about ignored metadata.
+
+    Raises:
+        DataError: when image and labels differ in shape, or the labels look like a grey image.
+    """
+    with collected() as ignored:
+        image = None if intensity is None else without_time(reading.open_image_of(intensity))
+        # a volume of one plane is 2D
+        objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
+        raw = None if image is None else like(image, objects)
+        if intensity is not None:
+            compare_orientations(Path(intensity), Path(labels))
+    if raw is not None and raw.spatial_shape != objects.spatial_shape:
+        rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
+        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
+    if looks_grey(spatial_array(objects)[0]):
+        rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
+        raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
+    return objects, raw, about_metadata(ignored)
 
 
 def _written(

@@ -27,6 +27,8 @@ from morula.jobs.plan import plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
+from morula.models.model import Model
+from morula.nn.network import Network
 from morula.workflows.doubts import ClassValues, doubts_about
 from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
@@ -66,6 +68,17 @@ class Prepared:
     def voxel_size(self) -> VoxelSize:
         """Voxel size that the model is trained at."""
         return VoxelSize.of(self.train.sources[0].image.voxel_size, self.facts.ndim)
+
+    def model(self, network: Network) -> Model:
+        """The model of a network that was trained for this job."""
+        return Model(
+            job=self.job,
+            network=network,
+            method=self.method,
+            in_channels=self.facts.in_channels,
+            voxel_size=self.voxel_size,
+            normalisation=self.normalisation,
+        )
 
 
 def prepare(job: Job) -> Prepared:

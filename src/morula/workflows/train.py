@@ -25,7 +25,6 @@ from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
-from morula.models.model import Model
 from morula.training.processes import first_process
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_layers, write_layers
@@ -294,14 +293,7 @@ def save(prepared: Prepared, network: Network, folder: RunFolder) -> Iterator[Ev
     import torch
 
     network.cpu().float().eval()
-    model = Model(
-        job=prepared.job,
-        network=network,
-        method=prepared.method,
-        in_channels=prepared.facts.in_channels,
-        voxel_size=prepared.voxel_size,
-        normalisation=prepared.normalisation,
-    )
+    model = prepared.model(network)
     image = prepared.train.sample(0, 0)["image"]
     corner = [slice(min(n, max(2 * m, 8))) for n, m in zip(image.shape[1:], network.multiple, strict=True)]  # a small file
     example = torch.from_numpy(image[(slice(None), *corner)].copy())[None]

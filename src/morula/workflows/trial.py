@@ -19,7 +19,6 @@ from morula.jobs.bundled import Bundled, bundled_models
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.labels.partial_labels import labelled_only
-from morula.models.model import Model
 from morula.nn.options import AUTO
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.prepare import Prepared, prepare
@@ -96,14 +95,7 @@ def judged(prepared: Prepared, network: Any) -> float:
     held = prepared.validation
     if held is None or not prepared.method.instances:
         return 0.0
-    model = Model(
-        job=prepared.job,
-        network=network,
-        method=prepared.method,
-        in_channels=prepared.facts.in_channels,
-        voxel_size=prepared.voxel_size,
-        normalisation=prepared.normalisation,
-    )
+    model = prepared.model(network)
     scores, left = {}, JUDGED
     for number, source in enumerate(held.sources):
         if source.labels is None or left <= 0:

@@ -11,7 +11,7 @@ from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import did_you_mean
 from morula.core.options import CORRECT
 from morula.dialects.biapy.table import FORMER, KEYS, PROCESS, SECTIONS, Key
-from morula.dialects.converted import Value
+from morula.dialects.converted import Value, nested
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
@@ -142,16 +142,9 @@ class Settings:
             if row.convert is None or not row.target.startswith(f"{prefix}.") or self.unmet(row):
                 continue
             value = row.convert(self.value(row.name))
-            if value is None:
-                continue
-            *parents, last = row.target.removeprefix(f"{prefix}.").split(".")
-            node = found
-            for parent in parents:
-                inner = node.setdefault(parent, {})
-                assert isinstance(inner, dict)
-                node = inner
-            node[last] = value
-        return found
+            if value is not None:
+                found[row.target.removeprefix(f"{prefix}.")] = value
+        return nested(found)
 
     def unmet(self, row: Key) -> str:
         """The condition that keeps a key from having an effect, as a clause; empty where all hold."""

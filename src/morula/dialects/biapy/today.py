@@ -97,25 +97,6 @@ def with_defaults(settings: Settings) -> dict[str, Value]:
     return found
 
 
-def nested(flat: dict[str, Value]) -> dict[str, Value]:
-    """Dotted keys as sections.
-
-    Examples:
-        >>> nested({"TRAIN.ENABLE": True, "TRAIN.EPOCHS": 5})
-        {'TRAIN': {'ENABLE': True, 'EPOCHS': 5}}
-    """
-    found: dict[str, Value] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        node = found
-        for parent in parents:
-            inner = node.setdefault(parent, {})
-            assert isinstance(inner, dict)
-            node = inner
-        node[last] = value
-    return found
-
-
 def _instances(settings: Settings) -> dict[str, Value]:
     channels = channels_of(settings)
     found: dict[str, Value] = {f"{SEG}.DATA_CHANNELS": list(channels.written)}

@@ -15,7 +15,8 @@ from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
 from morula.dialects.biapy.results.names import biapy_names, biapy_tensors
 from morula.dialects.biapy.settings import Settings
-from morula.dialects.biapy.today import nested, with_defaults
+from morula.dialects.biapy.today import with_defaults
+from morula.dialects.converted import nested
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
