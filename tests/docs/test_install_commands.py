@@ -1,4 +1,4 @@
-"""What the documentation, the notebooks and the error messages tell users to install can be installed; `.ci/package` tries it with pip."""
+"""What the documentation, the notebooks and the error messages tell users to install can be installed; `.ci/release` tries it with pip."""
 
 from __future__ import annotations
 
