@@ -8,9 +8,9 @@ from typing import Any
 import morula
 
 LONGEST = 0.5
-"""Seconds of processor time that the thread of the window may spend between two turns of its event loop. The target is 0.1 s on a usual computer;
-test machines are several times slower. Wall time is printed, too, but it depends on what else the machine does. Where layers are drawn for the
-first time there is no limit: without a graphics card Mesa compiles its programs and draws on the processor."""
+"""Seconds of processor time that the thread of the window may spend between two turns of its event loop. The target is 0.1 s on a usual
+computer; test machines are several times slower. Wall time is printed, too, but it depends on what else the machine does. Where layers are
+drawn for the first time there is no limit: without a graphics card Mesa compiles its programs and draws on the processor."""
 
 
 def test_the_event_loop_has_no_long_gaps(viewer: Any, run2d: Path, wait: Any, gaps: Any, tmp_path: Path) -> None:
