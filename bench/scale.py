@@ -38,7 +38,7 @@ def scale(before: Result | None, options: argparse.Namespace) -> Iterator[Result
     for millions in TILES:
         if millions == 512 and not options.largest:
             continue
-        ways = {"in blocks": MEMORY} | ({"as a whole": ""} if millions == 32 else {})
+        ways = {f"--memory {MEMORY}": MEMORY} | ({"all of the memory": ""} if millions == 32 else {})
         for way, memory in ways.items():
             name = f"{millions} M voxels, {way}"
             if f"{name}: peak memory" in done:
