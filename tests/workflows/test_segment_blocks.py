@@ -107,6 +107,12 @@ def test_an_interrupted_command_continues_and_gives_the_same_bytes(run2d: Path, 
     assert not store.exists()
 
 
+def test_a_diameter_is_refused_by_models_that_do_not_rescale(run2d: Path, image: Path, tmp_path: Path) -> None:
+    for memory in (None, MEMORY):
+        with raises("model.no_diameter"):
+            list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=memory, diameter=12))
+
+
 def test_another_model_starts_anew(run2d: Path, image: Path, tmp_path: Path) -> None:
     steps = segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=MEMORY)
     next(event for event in steps if isinstance(event, Progress) and event.task[-1] == "blocks")

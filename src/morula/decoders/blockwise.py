@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -228,14 +228,12 @@ class Merged:
         confidence: (n,) per object.
         classes: (n,) per object, `None` where no classes are predicted.
         class_confidence: (n,) per object, or `None`.
-        first: (n,) index of the first voxel, in C order.
         voxels: (n,) sizes.
         starts, stops: (n, ndim) boxes.
         merged: number of objects that are larger than the halo and were merged across blocks.
     """
 
     tables: list[np.ndarray]
-    first: np.ndarray
     voxels: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
@@ -305,7 +303,6 @@ def _merge(parts: BlockObjects, pairs: np.ndarray, offsets: Sequence[int]) -> Me
     voted = len(parts.classes) > 0
     return Merged(
         tables=[np.concatenate([[0], ids[a:b]]) for a, b in itertools.pairwise(offsets)],
-        first=np.sort(first),
         voxels=sizes,
         starts=_reduced(np.minimum, objects, parts.starts, count),
         stops=_reduced(np.maximum, objects, parts.stops, count),
@@ -321,12 +318,4 @@ def _reduced(operation: np.ufunc, groups: np.ndarray, values: np.ndarray, count:
     start = np.iinfo(np.int64).max if operation is np.minimum else -1
     out = np.full((count, *values.shape[1:]), start, np.int64)
     operation.at(out, groups, values)
-    return out
-
-
-def merged_labels(plan: BlockPlan, merged: Merged, cores: Iterable[np.ndarray]) -> np.ndarray:
-    """The labels (Z)YX of the whole image in memory, from the labels of all cores in their order."""
-    out = np.zeros(plan.shape, np.uint32)
-    for core, table, labels in zip(plan.cores, merged.tables, cores, strict=True):
-        out[core.slices] = table[labels]
     return out

@@ -199,9 +199,10 @@ def segment_one(
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
-    found = yield from (_in_blocks if _needs_blocks(model, image, memory) else _at_once)(
-        model, image, labels_file, device=device, memory=memory, channels=channels, diameter=diameter
-    )
+    if _needs_blocks(model, image, memory):
+        found = yield from _in_blocks(model, image, labels_file, device=device, memory=memory, channels=channels)
+    else:
+        found = yield from _at_once(model, image, device=device, memory=memory, channels=channels, diameter=diameter)
     table = found.table
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
     for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports_of(model, labels_file).values()]:
@@ -233,7 +234,7 @@ def _needs_blocks(model: Model, image: Image, memory: str | None) -> bool:
 
 
 def _at_once(
-    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
+    model: Model, image: Image, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
 ) -> Generator[Event, None, Segmented]:
     """Segment an image in memory."""
     options = model.job.objects
@@ -257,10 +258,9 @@ def _at_once(
 
 
 def _in_blocks(
-    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
+    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None
 ) -> Generator[Event, None, Segmented]:
     """Segment an image block by block; unfinished results are in a hidden folder beside the labels."""
-    del diameter  # models that rescale images do not work in blocks, see `Model.block_problem`
     limit = available_memory(memory or model.job.prediction.memory)
     place = file_of_results(labels_file)
     place.parent.mkdir(parents=True, exist_ok=True)
