@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from morula.workflows import adjust as adjust
     from morula.workflows import check as check
     from morula.workflows import compare as compare
+    from morula.workflows import corrections as corrections
     from morula.workflows import evaluate as evaluate
     from morula.workflows import export as export
     from morula.workflows import export_model as export_model
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
     from morula.workflows import new as new
     from morula.workflows import predict as predict
     from morula.workflows import replay as replay
+    from morula.workflows import retrain as retrain
+    from morula.workflows import review_files as review_files
     from morula.workflows import run as run
     from morula.workflows import segment as segment
     from morula.workflows import stages as stages
     from morula.workflows import train as train
     from morula.workflows import tune as tune
+    from morula.workflows import utilities as utilities
 
 # Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
 _MODULES = [
     "adjust",
     "check",
     "compare",
+    "corrections",
     "evaluate",
     "export",
     "export_model",
@@ -43,11 +48,14 @@ _MODULES = [
     "new",
     "predict",
     "replay",
+    "retrain",
+    "review_files",
     "run",
     "segment",
     "stages",
     "train",
     "tune",
+    "utilities",
 ]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)

@@ -59,3 +59,14 @@ def default_output(job: str | Path | Mapping[str, object]) -> Path:
         'runs/nuclei'
     """
     return Path("runs") / ("job" if isinstance(job, Mapping) else Path(job).stem)
+
+
+def free_folder(name: str) -> Path:
+    """``runs/NAME``, or with a number the first such folder that does not exist yet; an absolute path.
+
+    Examples:
+        >>> free_folder("nobody-has-this").name
+        'nobody-has-this'
+    """
+    names = (Path("runs") / (f"{name}-{number}" if number > 1 else name) for number in range(1, 10_000))
+    return next(folder for folder in names if not folder.exists()).absolute()
