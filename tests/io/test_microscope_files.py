@@ -6,6 +6,7 @@ The layout of LIF and ND2 files is that which `liffile` and `nd2` document and r
 import struct
 import sys
 
+import mrc
 import numpy as np
 import pytest
 
@@ -251,3 +252,20 @@ def test_damaged_files(tmp_path, suffix):
     with raises("file.unreadable"):
         read(path)
     assert list_images(tmp_path) == [path]
+
+
+def test_a_file_read_by_bioio(tmp_path):
+    values = VALUES[0]
+    mrc.save(values.swapaxes(0, 1), str(tmp_path / "a.dv"), zAxisOrder="z w", metadata={"d": (0.25, 0.25, 1.5), "ImgSequence": 1})
+    image = read(tmp_path / "a.dv")
+    assert (image.axes, image.dtype, image.spacing) == ("CZYX", "uint16", (1.5, 0.25, 0.25))
+    np.testing.assert_array_equal(np.asarray(image), values)
+    np.testing.assert_array_equal(image.data[0:2, ::2, 1:5, 3:7:2], values[0:2, ::2, 1:5, 3:7:2])
+
+
+def test_a_file_for_which_no_plugin_of_bioio_is_installed(tmp_path):
+    path = tmp_path / "a.vsi"
+    path.write_bytes(b"nothing")
+    with raises("extra.bioio", file=str(path)) as caught:
+        read(path)
+    assert "bioio-bioformats" in caught.error.remedy

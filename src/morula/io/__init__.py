@@ -21,6 +21,7 @@ FORMATS = Family(
         "czi": Member("morula.io.formats.czi:Czi", summary="CZI of Zeiss, read only (extra: formats)"),
         "nd2": Member("morula.io.formats.nd2:Nd2", summary="ND2 of Nikon, read only (extra: formats)"),
         "lif": Member("morula.io.formats.lif:Lif", summary="LIF of Leica, read only (extra: formats)"),
+        "bioio": Member("morula.io.formats.bioio:Bioio", summary="files of further microscopes, read only (packages: bioio and a plugin)"),
         "rois": Member("morula.io.formats.rois:Rois", summary="ROIs of ImageJ, as labels"),
         "geojson": Member("morula.io.formats.geojson:GeoJson", summary="GeoJSON of QuPath, as labels"),
         "coco": Member("morula.io.formats.coco:Coco", summary="COCO JSON, as labels"),
