@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 from morula.decoders import DECODERS
-from morula.decoders.blockwise import BlockObjects, BlockPlan, agreeing, decode_block, merge_blocks, plan_blocks
+from morula.decoders.blockwise import BlockObjects, BlockPlan, agreeing, decode_block, merge_blocks, no_votes, plan_blocks
 from morula.decoders.decode import build_decoder
 from morula.decoders.statistics import ChannelStatistics
 from morula.kernels.geometry import geometry
 from morula.kernels.object_tables import first_voxels
 from morula.labels.objects import Objects
+from morula.labels.votes import count_votes, elected
 from morula.representations.encode import build_channels
 from morula.testing.contracts import same_partition
 from morula.testing.decoder_contracts import accepted_sets, noisy_predictions
 
 
-def in_blocks(plan, prediction, decode):
+def in_blocks(plan, prediction, decode, vote=no_votes):
     """The merged objects, and the labels of the whole image."""
-    found = [decode_block(plan, number, prediction, decode) for number in range(len(plan))]
+    found = [decode_block(plan, number, prediction, decode, vote) for number in range(len(plan))]
     cores = np.zeros(plan.shape, np.uint32)
     for core, block in zip(plan.cores, found, strict=True):
         cores[core.slices] = block.labels
@@ -76,6 +77,23 @@ def test_objects_larger_than_the_halo_are_merged_across_blocks() -> None:
     assert len(merged) == merged.merged == 7
     assert same_partition(labels, truth[0].astype(int))
     assert merged.confidence.tolist() == [0.5] * 7
+
+
+def test_all_voxels_of_an_object_vote_for_its_class_however_many_blocks_it_reaches_through() -> None:
+    truth = np.zeros((1, 30, 90), np.float32)
+    for number, row in enumerate(range(1, 29, 4), start=1):
+        truth[0, row : row + 2, : 10 * number] = number
+    classes = np.random.default_rng(0).random((3, 30, 90)).astype(np.float32)
+    plan = BlockPlan((30, 90), core=(10, 32), halo=(3, 3))
+
+    def vote(channels: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+        return count_votes(labels, channels[1:], n)
+
+    prediction = np.concatenate([truth, classes])
+    merged, labels = in_blocks(plan, prediction, tubes, vote)
+    votes = count_votes(labels, classes, len(merged))
+    for found, right in zip((merged.classes, merged.class_confidence), elected(votes), strict=True):
+        assert np.array_equal(found, right)
 
 
 def test_touching_objects_stay_apart_and_empty_images_have_none() -> None:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from morula.labels.votes import count_votes, elected
 from morula.methods.class_options import Classes
-from morula.methods.classes import class_image, class_targets, vote
+from morula.methods.classes import class_image, class_targets
 
 
 @given(st.integers(0, 6), st.integers(2, 5), st.integers(2, 3), st.integers(0, 2**16))
@@ -15,7 +16,7 @@ def test_the_majority_of_voxels_decides(n, count, ndim, seed):
     shape = (7, 9, 4)[:ndim]
     labels = rng.integers(0, n + 1, shape).astype(np.uint16)
     probabilities = rng.random((count, *shape)).astype(np.float32)
-    classes, share = vote(labels, probabilities, n)
+    classes, share = elected(count_votes(labels, probabilities, n))
     assert classes.shape == share.shape == (n,)
     for label in range(1, n + 1):
         votes = np.bincount(probabilities[:, labels == label].argmax(axis=0), minlength=count)

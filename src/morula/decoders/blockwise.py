@@ -34,6 +34,7 @@ from morula.core.region import Region, blocks
 from morula.kernels.geometry import geometry
 from morula.kernels.object_tables import first_voxels
 from morula.labels.objects import Objects
+from morula.labels.votes import elected
 
 AGREEMENT = 0.5
 """Intersection over union of two views of an object from which on they are one object."""
@@ -41,6 +42,14 @@ _STEP = 32  # edge lengths of long cores are multiples of it, so that they consi
 
 Decode = Callable[[np.ndarray], Objects]
 """Objects of the channels C(Z)YX float32 of a block."""
+Vote = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""Votes (n, classes) from channels C(Z)YX, the labels of the same voxels, and the number n of objects."""
+
+
+def no_votes(prediction: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    """The votes where no classes are predicted."""
+    del prediction, labels
+    return np.zeros((n, 0), np.int64)
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,7 @@ class BlockObjects:
         whole: (n,) whether the object ends inside the window, so that the halo was large enough for it.
         starts, stops: (n, ndim) box of the object in the core, in the whole image; start <= index < stop.
         confidence: (n,) from the decoder.
-        classes: (n,) class, or empty where no classes are predicted.
-        class_confidence: (n,) share of the votes for it, or empty.
+        votes: (n, classes) voxels in the core that vote for each class; without classes (n, 0).
         seen: labels in the zones of the block's `neighbours`, of objects that reach into the core, in the order of the neighbours.
     """
 
@@ -150,8 +158,7 @@ class BlockObjects:
     starts: np.ndarray
     stops: np.ndarray
     confidence: np.ndarray
-    classes: np.ndarray
-    class_confidence: np.ndarray
+    votes: np.ndarray
     seen: tuple[np.ndarray, ...]
 
     def __len__(self) -> int:
@@ -176,15 +183,11 @@ _COLUMNS = tuple(field.name for field in fields(BlockObjects) if field.name not 
 _NOTHING = np.empty(0, np.uint32)
 
 
-def decode_block(plan: BlockPlan, number: int, prediction: ArraySource, decode: Decode) -> BlockObjects:
-    """Decode one block of a prediction C(Z)YX, which may be lazy."""
+def decode_block(plan: BlockPlan, number: int, prediction: ArraySource, decode: Decode, vote: Vote = no_votes) -> BlockObjects:
+    """Decode one block of a prediction C(Z)YX, which may be lazy; the objects that reach into its core."""
     window, core = plan.window(number), plan.cores[number]
-    objects = decode(np.ascontiguousarray(prediction[(slice(None), *window.slices)], dtype=np.float32))
-    return block_objects(plan, number, objects, core, window)
-
-
-def block_objects(plan: BlockPlan, number: int, objects: Objects, core: Region, window: Region) -> BlockObjects:
-    """The objects of a decoded window that reach into its core."""
+    channels = np.ascontiguousarray(prediction[(slice(None), *window.slices)], dtype=np.float32)
+    objects = decode(channels)
     back = tuple(-a for a in window.start)
     inside = np.ascontiguousarray(objects.labels[core.shift(back).slices])
     first, voxels = first_voxels(inside, len(objects))
@@ -195,17 +198,16 @@ def block_objects(plan: BlockPlan, number: int, objects: Objects, core: Region, 
     boxes = geometry(inside, len(objects))
     places = np.unravel_index(first[old], core.shape)
     index = np.ravel_multi_index([p + a for p, a in zip(places, core.start, strict=True)], plan.shape)
-    rows = old - 1
+    labels = table[inside]
     return BlockObjects(
-        labels=table[inside],
+        labels=labels,
         voxels=voxels[old],
         first=np.asarray(index, np.int64),
         whole=~np.isin(old, _cut(objects.labels, window, plan.shape)),
         starts=boxes.starts[old] + core.start,
         stops=boxes.stops[old] + core.start,
-        confidence=np.asarray(objects.confidence)[rows],
-        classes=np.empty(0, np.int64) if objects.classes is None else objects.classes[rows],
-        class_confidence=np.empty(0, np.float32) if objects.class_confidence is None else objects.class_confidence[rows],
+        confidence=np.asarray(objects.confidence)[old - 1],
+        votes=vote(channels[(slice(None), *core.shift(back).slices)], labels, len(old)),
         seen=tuple(table[objects.labels[plan.zone(number, other).shift(back).slices]] for other in plan.neighbours(number)),
     )
 
@@ -300,15 +302,17 @@ def _merge(parts: BlockObjects, pairs: np.ndarray, offsets: Sequence[int]) -> Me
     sizes = np.bincount(objects, parts.voxels, count).astype(np.int64)
     mean = np.bincount(objects, parts.confidence * parts.voxels, count) / np.maximum(sizes, 1)
     ids = objects + 1
-    voted = len(parts.classes) > 0
+    votes = np.zeros((count, parts.votes.shape[1]), np.int64)
+    np.add.at(votes, objects, parts.votes)
+    classes, share = elected(votes) if votes.shape[1] else (None, None)
     return Merged(
         tables=[np.concatenate([[0], ids[a:b]]) for a, b in itertools.pairwise(offsets)],
         voxels=sizes,
         starts=_reduced(np.minimum, objects, parts.starts, count),
         stops=_reduced(np.maximum, objects, parts.stops, count),
         confidence=np.where(cut, mean, parts.confidence[leading]).astype(np.float32),
-        classes=parts.classes[leading] if voted else None,
-        class_confidence=parts.class_confidence[leading] if voted else None,
+        classes=classes,
+        class_confidence=share,
         merged=int((cut & (np.bincount(objects, minlength=count) > 1)).sum()),
     )
 

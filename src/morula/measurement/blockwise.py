@@ -1,79 +1,80 @@
 """Measure the objects of a label image that is larger than memory: group by group, each object whole.
 
 Objects are sorted into groups by the block in which their boxes start. The labels (and the image) are read in the box around all objects
-of a group, and the objects of other groups are left out, so that each object is measured as in the whole image, once. Of an object whose
-box alone does not fit into the memory, only size and box are known; its other columns are NaN.
+of a group, and the objects of other groups are left out, so that each object is measured as in the whole image, once. Objects whose boxes
+alone do not fit into the memory are measured together at the end, see `morula.measurement.large_objects`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from morula.core.array import ArraySource
 from morula.core.region import Region
+from morula.core.voxel_size import VoxelSize
 from morula.kernels.object_tables import renumber
+from morula.measurement.columns import Columns
 from morula.measurement.evidence import RING, local_evidence
-from morula.measurement.measure import measured_columns
-
-Columns = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Boxes:
-    """Objects 1..n: `voxels` (n,), and boxes `starts` and `stops` (n, ndim); start <= index < stop."""
-
-    voxels: np.ndarray
-    starts: np.ndarray
-    stops: np.ndarray
-
+from morula.measurement.large_objects import measure_large
+from morula.measurement.measure import column_of, measured_columns
+from morula.measurement.measures import Boxes, Measures
 
 _FAR = np.iinfo(np.int64).max
 
 
 def measure_in_groups(
-    labels: ArraySource,
-    boxes: Boxes,
-    intensity: ArraySource | None = None,
-    *,
-    block: Sequence[int],
-    room: int,
-    with_evidence: ArraySource | None = None,
-    **options: Any,
+    labels: ArraySource, boxes: Boxes, image: ArraySource | None = None, *, block: Sequence[int], room: int, measures: Measures
 ) -> Iterator[tuple[Columns, Columns]]:
     """The columns of `measure`, one group of objects after the other; together they have one row per object.
 
     Args:
         labels: ids 1..n (Z)YX, may be lazy.
         boxes: sizes and boxes of the objects.
-        intensity: image C(Z)YX, may be lazy.
+        image: C(Z)YX, may be lazy; for intensities and evidence.
         block: edge lengths in voxels of the blocks by which objects are grouped.
         room: voxels that may be in memory at a time.
-        with_evidence: image C(Z)YX for `morula.measurement.evidence.local_evidence` on the objects; left out, there is none.
-        options: arguments of `measured_columns` other than `intensity` and `origin`.
+        measures: what is measured.
 
     Yields:
-        columns of the table, and columns of evidence with the same rows.
+        columns of the table, and columns of evidence with the same rows; without evidence, none.
     """
+    large = np.flatnonzero(boxes.too_large(room))
+    small = np.setdiff1d(np.arange(len(boxes.voxels)), large)
     # without objects, one voxel shows which columns there are
-    for members in _groups(boxes, block, room) if len(boxes.voxels) else [np.empty(0, np.int64)]:
-        start, stop = boxes.starts[members].min(axis=0, initial=_FAR), boxes.stops[members].max(axis=0, initial=1)
-        box = Region(tuple(np.minimum(start, stop - 1).tolist()), tuple(stop.tolist()))
-        if math.prod(box.shape) > room:
-            columns = _unmeasured(int(members[0]), box, boxes.voxels, intensity, options)
-            yield columns, {} if with_evidence is None else _neutral(with_evidence.shape[0])
-            continue
-        kept = np.zeros(len(boxes.voxels) + 1, np.bool_)
-        kept[members + 1] = True
-        part = np.asarray(labels[box.slices])
-        part = np.where(kept[part], part, 0)
-        values = None if intensity is None else np.asarray(intensity[(slice(None), *box.slices)])
-        columns = measured_columns(part, intensity=values, origin=box.start, whole=labels.shape, **options)
-        yield columns, {} if with_evidence is None else _evidence(labels, with_evidence, box, columns["label"])
+    for members in _groups(boxes, small, block, room) if len(boxes.voxels) else [small]:
+        yield _measured_group(labels, boxes, members, image, measures)
+    if len(large):
+        yield _measured_large(labels, boxes, large, image, room, measures)
+
+
+def _measured_group(
+    labels: ArraySource, boxes: Boxes, members: np.ndarray, image: ArraySource | None, measures: Measures
+) -> tuple[Columns, Columns]:
+    start, stop = boxes.starts[members].min(axis=0, initial=_FAR), boxes.stops[members].max(axis=0, initial=1)
+    box = Region(tuple(np.minimum(start, stop - 1).tolist()), tuple(stop.tolist()))
+    kept = np.zeros(len(boxes.voxels) + 1, np.bool_)
+    kept[members + 1] = True
+    part = np.asarray(labels[box.slices])
+    part = np.where(kept[part], part, 0)
+    intensity = None if image is None or not measures.intensity else np.asarray(image[(slice(None), *box.slices)])
+    columns = _columns(part, measures, box.start, labels.shape, intensity)
+    return columns, {} if image is None or not measures.evidence else _evidence(labels, image, box, columns["label"])
+
+
+def _columns(labels: np.ndarray, measures: Measures, origin: Sequence[int], whole: Sequence[int], intensity: np.ndarray | None) -> Columns:
+    return measured_columns(
+        labels,
+        measures.voxel_size,
+        intensity,
+        extra=measures.extra,
+        confidence=measures.confidence,
+        surface=measures.surface,
+        origin=origin,
+        whole=whole,
+    )
 
 
 def _evidence(labels: ArraySource, image: ArraySource, box: Region, ids: np.ndarray) -> Columns:
@@ -86,24 +87,18 @@ def _evidence(labels: ArraySource, image: ArraySource, box: Region, ids: np.ndar
     return local_evidence(compact, channels, {"label": np.searchsorted(old, ids) + 1})
 
 
-def _neutral(channels: int) -> Columns:
-    """Evidence on an object of which nothing is known."""
-    return {"touching": np.zeros(1), "ellipsoid_fit": np.ones(1), "contrast": np.full((1, channels), np.nan)}
-
-
-def _unmeasured(row: int, box: Region, voxels: np.ndarray, intensity: ArraySource | None, options: Mapping[str, Any]) -> Columns:
-    """Size and box of an object; NaN in the other columns."""
-    ndim = len(box.shape)
-    probe = np.zeros((1,) * ndim, np.uint8)
-    channels = None if intensity is None else np.zeros((intensity.shape[0], *probe.shape), np.float32)
-    columns = {name: np.full(1, np.nan) for name in measured_columns(probe, intensity=channels, **options)}
-    known = {"label": row + 1, "voxels": voxels[row]}
-    for axis, start, stop in zip("zyx"[-ndim:], box.start, box.stop, strict=True):
-        known |= {f"box_{axis}_start": start, f"box_{axis}_stop": stop}
-    columns |= {name: np.full(1, value) for name, value in known.items()}
-    if "confidence" in columns:
-        columns["confidence"] = np.asarray(options["confidence"])[row : row + 1]
-    return columns
+def _measured_large(
+    labels: ArraySource, boxes: Boxes, members: np.ndarray, image: ArraySource | None, room: int, measures: Measures
+) -> tuple[Columns, Columns]:
+    """Objects that are measured in blocks; NaN in the extra columns that are not known of them."""
+    columns, known, evidence = measure_large(labels, boxes, members, image, room=room, measures=measures)
+    probe = np.zeros((1,) * len(labels.shape), np.uint8)
+    intensity = None if image is None or not measures.intensity else np.zeros((image.shape[0], *probe.shape), np.float32)
+    every = _columns(probe, measures, (0,) * probe.ndim, labels.shape, intensity)
+    unit, ndim = VoxelSize.of(measures.voxel_size, probe.ndim).unit, 3 if "centroid_z" in columns else 2
+    named = {column_of(name, unit, ndim, columns): values for name, values in known.items() if name in measures.extra}
+    unknown = np.full(len(members), np.nan)
+    return {name: columns.get(name, named.get(name, unknown)) for name in every}, evidence
 
 
 def joined(parts: Sequence[tuple[Columns, Columns]]) -> tuple[Columns, Columns]:
@@ -113,13 +108,12 @@ def joined(parts: Sequence[tuple[Columns, Columns]]) -> tuple[Columns, Columns]:
     return table, evidence
 
 
-def _groups(boxes: Boxes, block: Sequence[int], room: int) -> Iterator[np.ndarray]:
-    """Rows of the objects whose boxes start in the same block; halved until the box around a group has at most `room` voxels."""
+def _groups(boxes: Boxes, rows: np.ndarray, block: Sequence[int], room: int) -> Iterator[np.ndarray]:
+    """Groups of rows of objects whose boxes start in the same block; halved until the box around a group has at most `room` voxels."""
     starts, stops = boxes.starts, boxes.stops
-    places = starts // np.asarray(block)
-    _, group = np.unique(places, axis=0, return_inverse=True)
+    _, group = np.unique(starts[rows] // np.asarray(block), axis=0, return_inverse=True)
     order = np.argsort(group, kind="stable")
-    waiting = [rows for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(rows)]
+    waiting = [each for each in np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1) if len(each)]
     while waiting:
         rows = waiting.pop()
         extent = stops[rows].max(axis=0) - starts[rows].min(axis=0)

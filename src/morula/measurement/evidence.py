@@ -6,13 +6,16 @@ surroundings. None of the figures depends on the voxel size, the unit or the off
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from morula.core.image import Image
+from morula.core.label_image import read_only
+from morula.kernels.geometry import geometry
+from morula.measurement.columns import add_intensities, mean_and_spread
+from morula.measurement.shape import second_moments
 
 RING = (1, 4)
 """The surroundings of an object: background that is further from it than the first number of voxels, and at most the second."""
@@ -67,60 +70,63 @@ def settled(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _touching(labels: np.ndarray) -> np.ndarray:
     """Share of faces against other objects, by id."""
-    n = int(labels.max(initial=0)) + 1
-    faces, touching = np.zeros(n), np.zeros(n)
+    counts = np.zeros((2, int(labels.max(initial=0)) + 1))
     for axis in range(labels.ndim):
-        lines = np.moveaxis(labels, axis, 0)
-        differ = lines[1:] != lines[:-1]
-        sides = lines[1:][differ], lines[:-1][differ]
-        both = (sides[0] > 0) & (sides[1] > 0)
-        for side in sides:
-            faces += np.bincount(side, minlength=n)
-            touching += np.bincount(side[both], minlength=n)
-    return touching / np.maximum(faces, 1)
+        add_faces(labels, axis, counts)
+    return share_touching(counts)
+
+
+def add_faces(labels: np.ndarray, axis: int, counts: np.ndarray) -> None:
+    """Add the faces across an axis between voxels of different ids to `counts` (2, rows): all, and those between two objects."""
+    lines, n = np.moveaxis(labels, axis, 0), counts.shape[1]
+    differ = lines[1:] != lines[:-1]
+    sides = lines[1:][differ], lines[:-1][differ]
+    both = (sides[0] > 0) & (sides[1] > 0)
+    for side in sides:
+        counts[0] += np.bincount(side, minlength=n)
+        counts[1] += np.bincount(side[both], minlength=n)
+
+
+def share_touching(counts: np.ndarray) -> np.ndarray:
+    """Evidence ``touching`` from the counts of `add_faces` across all axes."""
+    return counts[1] / np.maximum(counts[0], 1)
 
 
 def _ellipsoid_fit(labels: np.ndarray) -> np.ndarray:
     """Size over that of the ellipsoid of equal second moments, by id."""
-    ndim, n = labels.ndim, int(labels.max(initial=0)) + 1
-    places = np.nonzero(labels)
-    ids = labels[places]
-    sizes = np.bincount(ids, minlength=n)
-    count = np.maximum(sizes, 1)
-    offsets = [place - (np.bincount(ids, place, minlength=n) / count)[ids] for place in places]
-    moments = np.empty((n, ndim, ndim))
-    for i, j in itertools.combinations_with_replacement(range(ndim), 2):
-        moments[:, i, j] = moments[:, j, i] = np.bincount(ids, offsets[i] * offsets[j], minlength=n) / count
-    # a voxel is a cube, not a point: its own second moment is 1/12
-    moments += np.eye(ndim) / 12
+    found = geometry(labels)
+    return ellipsoid_fit(found.sizes, second_moments(read_only(labels), found.centroids))
+
+
+def ellipsoid_fit(sizes: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Evidence ``ellipsoid_fit`` from sizes (rows,) and `morula.measurement.shape.second_moments`."""
+    ndim = moments.shape[1]
     unit = math.pi if ndim == 2 else 4 * math.pi / 3
     return sizes / (unit * np.sqrt(np.maximum(np.linalg.det((ndim + 2) * moments), 1e-12)))
 
 
 def _contrast(labels: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """Difference from the surroundings in standard deviations, by id and channel; NaN where there are none."""
-    n = int(labels.max(initial=0)) + 1
-    surroundings = _surroundings(labels)
-    inside, around = labels > 0, surroundings > 0
-    missing = np.bincount(surroundings[around], minlength=n) == 0
-    found = np.empty((n, len(channels)))
-    for column, channel in zip(found.T, channels, strict=True):
+    stats = np.zeros((2, len(channels), int(labels.max(initial=0)) + 1, 6))
+    around = surroundings(labels)
+    for number, channel in enumerate(channels):
         values = np.asarray(channel, np.float64)
-        mean, spread = _mean_and_spread(labels[inside], values[inside], n)
-        outside, _ = _mean_and_spread(surroundings[around], values[around], n)
+        add_intensities(read_only(labels), values, stats[0, number])
+        add_intensities(read_only(around), values, stats[1, number])
+    return contrasts(*stats)
+
+
+def contrasts(inside: Sequence[np.ndarray], around: Sequence[np.ndarray]) -> np.ndarray:
+    """Evidence ``contrast`` (rows, C) from `morula.measurement.columns.add_intensities` of objects and of their surroundings."""
+    found = np.empty((len(inside[0]), len(inside)))
+    for column, own, other in zip(found.T, inside, around, strict=True):
+        (mean, spread), (outside, _) = mean_and_spread(own), mean_and_spread(other)
         least = 1e-9 * np.maximum(np.maximum(np.abs(mean), np.abs(outside)), 1e-30)
-        column[:] = np.where(missing, np.nan, (mean - outside) / np.maximum(spread, least))
+        column[:] = np.where(other[:, 0] == 0, np.nan, (mean - outside) / np.maximum(spread, least))
     return found
 
 
-def _mean_and_spread(ids: np.ndarray, values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    count = np.maximum(np.bincount(ids, minlength=n), 1)
-    mean = np.bincount(ids, values, minlength=n) / count
-    # of differences from the mean, so that large values keep their digits
-    return mean, np.sqrt(np.bincount(ids, (values - mean[ids]) ** 2, minlength=n) / count)
-
-
-def _surroundings(labels: np.ndarray) -> np.ndarray:
+def surroundings(labels: np.ndarray) -> np.ndarray:
     """The id of the next object for background voxels at the distances of `RING` along the axes; 0 elsewhere."""
     grown, first = labels, labels
     for step in range(1, RING[1] + 1):

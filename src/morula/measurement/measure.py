@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import fastremap
 import numpy as np
-from numba import njit
 
 from morula.core.errors import DataError, OptionError
 from morula.core.family import did_you_mean
 from morula.core.image_like import ImageLike, beside, image_of, spatial_array, stated_voxel_size
-from morula.core.label_image import as_volume, check_labels, read_only
+from morula.core.label_image import check_labels, read_only
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.kernels.geometry import Geometry, geometry
-from morula.measurement.shape import Surface, aspect_ratios, crofton_perimeters, perimeters, surface_areas
+from morula.kernels.geometry import geometry
+from morula.measurement.columns import Columns, Sums, add_intensities, columns_of
+from morula.measurement.shape import Surface, outlines, second_moments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ def measured_columns(
     surface: Surface = "crofton",
     origin: Sequence[int] | None = None,
     whole: Sequence[int] | None = None,
-) -> dict[str, np.ndarray]:
+) -> Columns:
     """The columns of `measure` as arrays; arguments and errors as there. Does not import pandas.
 
     For labels that were cut out of an image, `origin` is their first voxel in it and `whole` its shape. Centroids, boxes and the border are
@@ -98,25 +98,22 @@ def measured_columns(
     """
     stated = stated_voxel_size(labels, key="labels") if voxel_size is None else voxel_size
     array = check_labels(spatial_array(labels, 1.0, key="labels")[0])
-    if array.ndim == 3 and len(array) == 1:
-        array = array[0]
+    whole = array.shape if whole is None else tuple(whole)
+    if len(whole) == 3 and whole[0] == 1:
+        array, whole, origin = array[0], whole[1:], None if origin is None else origin[1:]
         stated = stated[1:] if isinstance(stated, Sequence) and len(stated) == 3 else stated
     size = VoxelSize.of(stated, array.ndim)
     indexed, ids = _indexed(array)
     found = geometry(indexed, len(ids) - 1)
-    present = found.ids
-    placed = found if origin is None else found.shifted(origin)
-    columns = _geometry(ids[present], placed, size)
-    columns["aspect_ratio"] = aspect_ratios(read_only(indexed), found.centroids, size.spacing(array.ndim))[present]
-    columns |= _outlines(indexed, found, columns, size, surface)
-    stops = placed.stops[present] == np.asarray(array.shape if whole is None else whole)
-    columns["touches_border"] = ((placed.starts[present] == 0) | stops).any(axis=1).astype(np.uint8)
-    if confidence is not None:
-        columns["confidence"] = _confidence(confidence, ids[present])
     channels = None if intensity is None else _channels(intensity, array.shape)
-    if channels is not None:
-        for name, values in _intensities(indexed, channels, len(ids)).items():
-            columns[name] = values[present]
+    spacing = size.spacing(array.ndim)
+    sums = Sums(
+        found if origin is None else found.shifted(origin),
+        second_moments(read_only(indexed), found.centroids),
+        outlines(indexed, len(ids), spacing, surface),
+        [_stats(indexed, channel, len(ids)) for channel in (() if channels is None else channels)],
+    )
+    columns = columns_of(sums, ids, size, whole=whole, confidence=confidence)
     for name, values in _extra(extra, indexed, channels, size, frozenset(columns)).items():
         columns[name] = values
     return columns
@@ -134,71 +131,10 @@ def _indexed(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fastremap.remap(labels, table, preserve_missing_labels=False).astype(np.uint32, copy=False), ids
 
 
-def _geometry(ids: np.ndarray, found: Geometry, size: VoxelSize) -> dict[str, np.ndarray]:
-    present = found.ids
-    voxels, starts, stops = found.sizes[present], found.starts[present], found.stops[present]
-    ndim = starts.shape[1]
-    axes = "zyx"[-ndim:]
-    extent = voxels * float(np.prod(size.spacing(ndim)))
-    size_name, diameter_name, _ = _names(size.unit, ndim)
-    columns = {"label": ids, "voxels": voxels, size_name: extent}
-    columns |= {f"centroid_{axis}": found.centroids[present, i] for i, axis in enumerate(axes)}
-    if size.unit != "pixel":
-        unit = _ascii(size.unit)
-        columns |= {f"centroid_{axis}_{unit}": columns[f"centroid_{axis}"] * n for axis, n in zip(axes, size.spacing(ndim), strict=True)}
-    for i, axis in enumerate(axes):
-        columns |= {f"box_{axis}_start": starts[:, i], f"box_{axis}_stop": stops[:, i]}
-    columns["diameter"] = (stops - starts).max(axis=1)
-    columns[diameter_name] = 2 * np.sqrt(extent / np.pi) if ndim == 2 else np.cbrt(6 * extent / np.pi)
-    return columns
-
-
-def _outlines(
-    indexed: np.ndarray, found: Geometry, columns: Mapping[str, np.ndarray], size: VoxelSize, surface: Surface
-) -> dict[str, np.ndarray]:
-    """Perimeter, circularity and elongation in 2D; surface area and sphericity in 3D. Objects without an outline get NaN."""
-    ndim, present = indexed.ndim, found.ids
-    size_name, _, outline = _names(size.unit, ndim)
-    extent = columns[size_name].astype(np.float64)
-    # the ratios need the outline in a denominator, and an object of one or two pixels has none
-    rows, spacing = len(found.sizes), size.spacing(ndim)
-    if ndim == 2:
-        measured = (crofton_perimeters if surface == "crofton" else perimeters)(indexed, rows, spacing)[present]
-    else:
-        measured = surface_areas(indexed, rows, spacing, surface)[present]
-    known = np.where(measured > 0, measured, np.nan)
-    if ndim == 2:
-        circularity = 4 * np.pi * extent / known**2
-        return {outline: measured, "circularity": circularity, "elongation": 1 / circularity}
-    return {outline: measured, "sphericity": 36 * np.pi * extent**2 / known**3}
-
-
-def _names(unit: str, ndim: int) -> tuple[str, str, str]:
-    """Names of the columns of size, equivalent diameter and outline."""
-    if unit == "pixel":
-        if ndim == 2:
-            return "area_px", "equivalent_diameter_px", "perimeter_px"
-        return "volume_voxels", "equivalent_diameter_voxels", "surface_area_px"
-    unit = _ascii(unit)
-    outline = f"perimeter_{unit}" if ndim == 2 else f"surface_area_{unit}2"
-    return (f"area_{unit}2" if ndim == 2 else f"volume_{unit}3"), f"equivalent_diameter_{unit}", outline
-
-
-def _ascii(unit: str) -> str:
-    """A unit for the names of columns, which stay plain ASCII."""
-    return unit.replace("Å", "angstrom")
-
-
-def _confidence(confidence: Sequence[float] | np.ndarray, ids: np.ndarray) -> np.ndarray:
-    values = np.asarray(confidence, np.float32)
-    if values.ndim != 1 or (len(ids) and ids.max() > len(values)):
-        raise DataError(
-            "measure.confidence_shape",
-            f"has shape {values.shape} but the largest id is {ids.max(initial=0)}",
-            key="confidence",
-            remedy="Give one value for each id from 1 on.",
-        )
-    return values[ids - 1]
+def _stats(indexed: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
+    stats = np.zeros((rows, 6))
+    add_intensities(indexed, values, stats)
+    return stats
 
 
 def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
@@ -221,47 +157,6 @@ def _channels(intensity: ImageLike, shape: tuple[int, ...]) -> np.ndarray:
 def _axes_beside(shape: tuple[int, ...], whole: tuple[int, ...]) -> str:
     """Axes of an intensity image beside labels of this shape; those of a volume of one plane beside a plane have a Z."""
     return beside((1, *shape) if len(shape) == 2 and len(whole) == 4 else shape)(whole)
-
-
-@njit(cache=True, nogil=True)
-def _collect_intensity(labels: np.ndarray, values: np.ndarray, stats: np.ndarray) -> None:  # pragma: no cover - compiled
-    """Per object: count, first value, sum of the differences from it, sum of their squares, minimum and maximum.
-
-    Differences from the first value are small, so that their squares keep their digits where values are large.
-    """
-    depth, height, width = labels.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                label = labels[z, y, x]
-                if label == 0:
-                    continue
-                row, value = stats[label], np.float64(values[z, y, x])
-                if row[0] == 0:
-                    row[1] = row[4] = row[5] = value
-                row[0] += 1
-                difference = value - row[1]
-                row[2] += difference
-                row[3] += difference * difference
-                row[4] = min(row[4], value)
-                row[5] = max(row[5], value)
-
-
-def _intensities(indexed: np.ndarray, channels: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-    columns = {}
-    for number, channel in enumerate(channels):
-        stats = np.zeros((rows, 6))
-        _collect_intensity(as_volume(indexed), as_volume(channel), stats)
-        n = np.maximum(stats[:, 0], 1)
-        shift = stats[:, 2] / n
-        prefix = f"c{number}_" if len(channels) > 1 else ""
-        columns[f"{prefix}intensity_mean"] = stats[:, 1] + shift
-        columns[f"{prefix}intensity_sum"] = stats[:, 0] * stats[:, 1] + stats[:, 2]
-        columns[f"{prefix}intensity_min"] = stats[:, 4]
-        columns[f"{prefix}intensity_max"] = stats[:, 5]
-        # rounding can leave a variance just below 0 for an object of one value
-        columns[f"{prefix}intensity_std"] = np.sqrt(np.maximum(stats[:, 3] / n - shift**2, 0))
-    return columns
 
 
 def check_extra(names: Sequence[str], ndim: int = 2, taken: Container[str] = ()) -> None:
@@ -335,6 +230,17 @@ def _with_unit(column: str, names: Sequence[str], unit: str, ndim: int) -> str:
     if unit == "pixel":
         return f"{column}_{'px' if ndim == 2 else 'voxels'}"
     return f"{column}_{unit.replace('Å', 'angstrom')}{power if power > 1 else ''}"
+
+
+def column_of(name: str, unit: str, ndim: int, taken: Container[str]) -> str:
+    """The column of an extra property that is one number per object, beside the columns that are `taken`.
+
+    Examples:
+        >>> column_of("area_convex", "um", 2, ()), column_of("solidity", "um", 2, ())
+        ('area_convex_um2', 'solidity')
+    """
+    column = _with_unit(name, [name], unit, ndim)
+    return name if column in taken else column
 
 
 def _extra(

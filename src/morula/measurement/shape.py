@@ -11,12 +11,59 @@ import numpy as np
 from numba import njit
 
 from morula.core.label_image import as_volume
+from morula.core.region import Region
 
 Surface: TypeAlias = Literal["crofton", "mesh"]
 """How surfaces are measured, see `surface_areas`; outlines in 2D by Crofton's formula too, or along the border pixels, see `perimeters`."""
 
 
-def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.ndarray:
+def outlines(labels: np.ndarray, rows: int, spacing: Sequence[float], kind: Surface = "crofton") -> np.ndarray:
+    """Perimeter (2D) or area of the surface (3D) of each object, (rows,) float64; arguments as those of `surface_areas`."""
+    if labels.ndim == 3:
+        return surface_areas(labels, rows, spacing, kind)
+    return (crofton_perimeters if kind == "crofton" else perimeters)(labels, rows, spacing)
+
+
+def outlines_in(labels: np.ndarray, core: Region, rows: int, spacing: Sequence[float], kind: Surface = "crofton") -> np.ndarray:
+    """The share of a part of an image in the outlines of its objects: over the parts of an image it adds up to `outlines` of the whole.
+
+    Nearly all outlines are sums over cells of 2 voxels along each axis, and cells reach one voxel beyond an array. Parts that share a plane
+    of voxels have all cells of the whole; those between that plane and the empty space beyond it are counted once too often in each part,
+    and are all the cells of the plane alone, so that its own outlines are subtracted::
+
+        a a a b          b b b b          b
+        a a a b     +    b b b b     -    b     =    a a a b b b b
+                                                     a a a b b b b
+
+    Along several axes, the planes are subtracted, the lines that two planes share are added again, and so on.
+
+    Args:
+        labels: (Z)YX uint, the part with two more voxels on every side inside the image (one suffices except for `perimeters`).
+        core: the part in `labels`.
+        rows: number of ids, background included.
+        spacing: edge lengths of a voxel.
+        kind: as in `surface_areas`.
+
+    Examples:
+        >>> image = np.ones((6, 8), np.uint32)
+        >>> left = outlines_in(image[:, :6], Region((0, 0), (6, 4)), 2, (1, 1))
+        >>> right = outlines_in(image[:, 2:], Region((0, 2), (6, 6)), 2, (1, 1))
+        >>> bool(np.isclose((left + right)[1], outlines(image, 2, (1, 1))[1]))
+        True
+    """
+    if labels.ndim == 2 and kind == "mesh":  # no sum over cells, but over border pixels
+        return perimeters(labels, rows, spacing, core=core)
+    shared = [axis for axis, start in enumerate(core.start) if start > 0]
+    window = Region(tuple(max(start - 1, 0) for start in core.start), core.stop)
+    total = np.zeros(rows)
+    for count in range(len(shared) + 1):
+        for axes in itertools.combinations(shared, count):
+            stop = tuple(a + 1 if axis in axes else b for axis, (a, b) in enumerate(zip(window.start, window.stop, strict=True)))
+            total += (-1) ** count * outlines(labels[Region(window.start, stop).slices], rows, spacing, kind)
+    return total
+
+
+def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float], *, core: Region | None = None) -> np.ndarray:
     """Length of each object's outline, (rows,) float64 in units of `spacing`.
 
     The outline is a line through the centres of the border pixels, which are those with a face neighbour outside the object. Each border
@@ -28,6 +75,7 @@ def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.nd
         labels: (Y, X) uint, values below `rows`.
         rows: number of ids, background included.
         spacing: edge lengths of a pixel, (y, x).
+        core: count the pixels in this box only, see `outlines_in`.
 
     Examples:
         >>> disc = (np.hypot(*np.mgrid[-9:10, -9:10]) < 8).astype(np.uint32)
@@ -35,7 +83,10 @@ def perimeters(labels: np.ndarray, rows: int, spacing: Sequence[float]) -> np.nd
         np.float64(24.49)
     """
     totals = np.zeros(rows)
-    _trace(_border(labels), float(spacing[0]), float(spacing[1]), totals)
+    border = _border(labels)
+    # with its margin, a box of pixels is found in the border at the same place
+    inside = border if core is None else border[Region(core.start, tuple(stop + 2 for stop in core.stop)).slices]
+    _trace(np.ascontiguousarray(inside), float(spacing[0]), float(spacing[1]), totals)
     totals[0] = 0  # the background has no outline, but the kernel adds without a branch per voxel
     return totals
 
@@ -173,34 +224,58 @@ def _sum_squares(ids: np.ndarray, lengths: np.ndarray, totals: np.ndarray) -> No
                 totals[d] += lengths[8]
 
 
-def aspect_ratios(labels: np.ndarray, centroids: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Longest by shortest axis of the ellipse or ellipsoid with the second moments of each object, (rows,) float64; 1 and more.
-
-    Voxels count with their extent, so that an object of one square pixel has the ratio 1.
+def axis_ratios(moments: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Longest by shortest axis of the ellipses or ellipsoids with these second moments, (rows,) float64; 1 and more.
 
     Args:
-        labels: (Z)YX uint, values below the number of rows.
-        centroids: (rows, ndim) in voxels.
+        moments: (rows, ndim, ndim) from `second_moments`.
         spacing: edge lengths of a voxel.
 
     Examples:
         >>> bar = np.zeros((5, 9), np.uint32)
         >>> bar[2, 1:7] = 1
-        >>> aspect_ratios(bar, np.array([[0, 0], [2, 3.5]]), (1, 1))[1].round(3)
+        >>> axis_ratios(second_moments(bar, np.array([[0, 0], [2, 3.5]])), (1, 1))[1].round(3)
         np.float64(6.0)
     """
-    ndim = labels.ndim
-    centres = np.zeros((len(centroids), 3))
-    centres[:, 3 - ndim :] = np.nan_to_num(centroids)
+    widths = np.linalg.eigvalsh(moments * np.outer(spacing, spacing))
+    return np.sqrt(widths[:, -1] / widths[:, 0])
+
+
+def second_moments(labels: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Second central moments of each object in voxels**2, (rows, ndim, ndim).
+
+    Voxels count with their extent, so that an object of one square pixel has equal moments of 1/12 along both axes.
+
+    Args:
+        labels: (Z)YX uint, values below the number of rows.
+        centroids: (rows, ndim) in voxels.
+    """
     sums = np.zeros((len(centroids), 7))
-    _second_moments(as_volume(labels), centres, sums)
+    add_moments(labels, centroids, sums)
+    return moments_of(sums, labels.ndim)
+
+
+def add_moments(labels: np.ndarray, points: np.ndarray, sums: np.ndarray) -> None:
+    """Add the voxels of an image, or of a part of it, to the second moments of each object about a point.
+
+    Args:
+        labels: (Z)YX uint, values below the number of rows.
+        points: (rows, ndim) in voxels of this array.
+        sums: (rows, 7), zeros at first.
+    """
+    places = np.zeros((len(points), 3))
+    places[:, 3 - labels.ndim :] = np.nan_to_num(points)
+    _second_moments(as_volume(labels), places, sums)
+
+
+def moments_of(sums: np.ndarray, ndim: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """The moments of `second_moments` from the sums of `add_moments`; `offsets` (rows, ndim) lead from the points to the centroids."""
     n = np.maximum(sums[:, 6], 1)
-    moments = np.zeros((len(centroids), 3, 3))
+    moments = np.zeros((len(sums), 3, 3))
     for place, (i, j) in enumerate(itertools.combinations_with_replacement(range(3), 2)):
         moments[:, i, j] = moments[:, j, i] = sums[:, place] / n
     moments = moments[:, 3 - ndim :, 3 - ndim :] + np.eye(ndim) / 12
-    widths = np.linalg.eigvalsh(moments * np.outer(spacing, spacing))
-    return np.sqrt(widths[:, -1] / widths[:, 0])
+    return moments if offsets is None else moments - offsets[:, :, None] * offsets[:, None, :]
 
 
 @njit(cache=True, nogil=True)

@@ -15,9 +15,9 @@ from morula.decoders.foreground_mask import fit_foreground, foreground_codes, fo
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.objects import Objects
 from morula.labels.refine import Tessellation, refine_objects, refinement_context
+from morula.labels.votes import count_votes, elected
 from morula.methods.channel_layout import ChannelLayout
 from morula.methods.channel_options import Options
-from morula.methods.classes import vote
 from morula.methods.postprocessing import Parameters, Postprocessing, SearchSpace
 from morula.methods.scoring import Row, Score, Scoring
 from morula.methods.tunable import object_settings
@@ -79,8 +79,12 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
         objects = refine_objects(objects, self.objects.refine, self.spacing, mask=inside)
         if self.options.classes is None:
             return objects
-        chosen, share = vote(objects.labels, classes, len(objects))
+        chosen, share = elected(count_votes(objects.labels, classes, len(objects)))
         return replace(objects, classes=chosen, class_confidence=share)
+
+    def votes(self, prediction: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+        """The votes of the voxels for the classes."""
+        return super().votes(prediction, labels, n) if self.options.classes is None else count_votes(labels, prediction[self._width :], n)
 
     def block_problem(self) -> str:
         """The operation `voronoi` divides all of the foreground, however far away an object is."""

@@ -52,31 +52,6 @@ def class_loss(options: Classes, logits: Tensor, targets: Tensor, weights: Tenso
     return loss_sums("ce", logits, targets, weights, share=options.weight, classes=options.class_weights)
 
 
-def vote(labels: np.ndarray, probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class (n,) of each object 1 to n by the majority of its voxels, and its share of them (n,) float32.
-
-    Args:
-        labels: ids (Z)YX.
-        probabilities: of the classes, K(Z)YX; each voxel votes for the most probable one.
-        n: number of objects.
-
-    Returns:
-        Classes from 1 on; of classes with equally many votes the lowest. 0 with share 0 for an id without voxels.
-
-    Examples:
-        >>> vote(np.array([[1, 1, 1, 2]]), np.array([[[0.9, 0.8, 0.1, 0.4]], [[0.1, 0.2, 0.9, 0.6]]]), 2)
-        (array([1, 2]), array([0.6666667, 1.       ], dtype=float32))
-    """
-    # one histogram over (object, class) instead of a mask per object
-    inside = labels > 0
-    chosen = probabilities[:, inside].argmax(axis=0)
-    width = len(probabilities)
-    votes = np.bincount((labels[inside].astype(np.int64) - 1) * width + chosen, minlength=n * width).reshape(n, width)
-    total = votes.sum(axis=1)
-    classes = np.where(total > 0, votes.argmax(axis=1) + 1, 0)
-    return classes, (votes.max(axis=1, initial=0) / np.maximum(total, 1)).astype(np.float32)
-
-
 def class_columns(options: Classes, classes: np.ndarray, share: np.ndarray, ids: np.ndarray) -> Mapping[str, np.ndarray]:
     """Columns of the object table for the objects of these ids: class, its name, its share of the votes.
 

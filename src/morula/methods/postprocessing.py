@@ -78,6 +78,14 @@ class Postprocessing(Configured):
     def decode(self, prediction: np.ndarray, parameters: Parameters) -> Objects:
         """The result of the decoder's input K(Z)YX (see `settle`)."""
 
+    def votes(self, prediction: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+        """Number of voxels (n, classes) of each object 1 to n that vote for each class, in a part of the prediction K(Z)YX and the labels.
+
+        Without classes (n, 0).
+        """
+        del prediction, labels
+        return np.zeros((n, 0), np.int64)
+
     def block_problem(self) -> str:
         """Why a prediction cannot be decoded block by block, as a clause for messages; empty where it can."""
         return "the method decodes whole images only"

@@ -32,8 +32,10 @@ from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
 from morula.kernels.geometry import geometry
 from morula.labels.objects import Objects
-from morula.measurement.blockwise import Boxes, joined, measure_in_groups
+from morula.measurement.blockwise import joined, measure_in_groups
 from morula.measurement.filter import removed_ids
+from morula.measurement.large_objects import KNOWN_EXTRA
+from morula.measurement.measures import Boxes, Measures
 from morula.methods.classes import class_image
 from morula.models.model import Model
 from morula.workflows.block_store import BlockStore, MergedLabels
@@ -225,7 +227,7 @@ def _decoded(
 
     for number, core in enumerate(plan.cores):
         if not store.finished(number):
-            block = decode_block(plan, number, prediction, decode)
+            block = decode_block(plan, number, prediction, decode, model.method.votes)
             labels[core.slices] = block.labels
             store.put_block(number, block)
         yield Progress(number + 1, len(plan), "block", task=("blocks",))
@@ -237,26 +239,25 @@ def _measured(
 ) -> Generator[Event, None, pd.DataFrame]:
     """The table of all objects."""
     options, room = model.job.objects.measure, room_beside_program(memory) // _MEASURING
-    values = image.lazy()
-    groups = measure_in_groups(
-        labels,
-        Boxes(merged.voxels, merged.starts, merged.stops),
-        values if options.intensity else None,
-        block=plan.core,
-        room=room,
-        with_evidence=None if model.job.objects.calibration is None else values,
+    measures = Measures(
         voxel_size=image.voxel_size,
         extra=options.extra,
         confidence=merged.confidence,
         surface=options.surface,
+        intensity=options.intensity,
+        evidence=model.job.objects.calibration is not None,
     )
+    values = image.lazy() if measures.intensity or measures.evidence else None
+    boxes = Boxes(merged.voxels, merged.starts, merged.stops)
+    groups = measure_in_groups(labels, boxes, values, block=plan.core, room=room, measures=measures)
     parts, done = [], 0
     for part in groups:
         parts.append(part)
         done += len(part[0]["label"])
         yield Progress(done, len(merged), "object", task=("measure",))
     columns, evidence = joined(parts)
-    if large := int(((merged.stops - merged.starts).prod(axis=1) > room).sum()):
-        text = f"{large} objects are too large to be measured in this memory: the table has only their sizes and boxes. Give more memory."
+    large = int(boxes.too_large(room).sum())
+    if unknown := [name for name in options.extra if large and name not in KNOWN_EXTRA]:
+        text = f"{large} objects are too large to measure {', '.join(unknown)} in this memory: they have no value there. Give more memory."
         yield Warned("blocks.not_measured", text)
     return model.completed(pd.DataFrame(columns), evidence or None, merged.classes, merged.class_confidence)
