@@ -21,9 +21,11 @@ PACKAGE = Path(__file__).parents[2] / "src" / "morula"
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 OF_ONE_COMMAND = {
     "cli/new.py": ["new"],
+    "workflows/batch.py": ["segment"],
     "workflows/choose_model.py": ["segment"],
     "workflows/segment.py": ["segment"],
     "workflows/segment_blocks.py": ["segment"],
+    "workflows/unfinished_batch.py": ["segment"],
     "dialects/convert.py": ["convert"],
     "jobs/load.py": ["run", "train", "check"],
     "dialects/verbs.py": ["run", "train", "check"],

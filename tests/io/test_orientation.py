@@ -4,6 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from morula.core.region import Region
+from morula.io.lazy import take_region
 from morula.io.metadata import MetadataWarning, collected
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels
@@ -42,6 +44,16 @@ def test_results_overlay_their_image(tmp_path, directions):
         world = source.affine @ [*voxel, 1]
         place = np.rint(np.linalg.inv(result.affine) @ world).astype(int)[:3]
         assert source.dataobj[voxel] == result.dataobj[tuple(place)]
+
+
+@pytest.mark.parametrize("directions", ["RAS", "LPS", "SAR"])
+def test_a_part_lies_at_its_place(tmp_path, directions):
+    path = stored(tmp_path / "a.nii", directions)
+    part = take_region(read(path), Region((1, 0, 1), (3, 2, 3)))
+    result, source = nibabel.load(write(tmp_path / "b.nii.gz", part)), nibabel.load(path)
+    for voxel in np.ndindex(result.shape):
+        place = np.rint(np.linalg.inv(source.affine) @ result.affine @ [*voxel, 1]).astype(int)[:3]
+        assert result.dataobj[voxel] == source.dataobj[tuple(place)]
 
 
 def test_a_given_voxel_size_replaces_the_matrix(tmp_path):

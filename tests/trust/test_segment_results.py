@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import morula
@@ -16,6 +17,7 @@ from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 from morula.models.model import Model
 from morula.testing.errors import raises
+from morula.workflows.batch import Batch
 from morula.workflows.measure import measure_file
 from morula.workflows.segment import segment
 
@@ -115,6 +117,46 @@ def test_an_interrupted_batch_continues(images: Path, tmp_path: Path, model: Mod
     assert {path: path.stat().st_mtime_ns for path in done} == stamps
     with raises("output.exists"):  # it is finished now
         list(segment(images, model=model, output=output, device="cpu"))
+
+
+def test_resume_keeps_what_the_same_command_has_finished(images: Path, tmp_path: Path, model: Model) -> None:
+    output = tmp_path / "out"
+    (done,) = stopped(images, output, model, after=9)
+    stamp = done.stat().st_mtime_ns
+    before = files(output)
+    with raises("resume.other_command"):
+        list(segment(images, model=model, output=output, device="cpu", memory="4GB", batch=Batch(resume=True)))
+    assert files(output) == before
+    list(segment(images, model=model, output=output, device="cpu", batch=Batch(resume=True)))
+    assert done.stat().st_mtime_ns == stamp
+    again = list(segment(images, model=model, output=output, device="cpu", batch=Batch(resume=True)))
+    assert not any(isinstance(event, FileWritten) for event in again)
+
+
+def test_existing_results_are_skipped(images: Path, tmp_path: Path, model: Model) -> None:
+    output = tmp_path / "out"
+    list(segment(images / "a.tif", model=model, output=output, device="cpu"))
+    before = files(output)
+    list(segment(images, model=model, output=output, device="cpu", batch=Batch(skip_existing=True)))
+    after = files(output)
+    assert {name: after[name] for name in before if "/" not in name and name.startswith("a.")} == {
+        name: content for name, content in before.items() if "/" not in name and name.startswith("a.")
+    }
+    assert set(pd.read_csv(output / "experiment.csv")["image"]) == {"a", "a_b", "c"}
+
+
+def test_a_batch_keeps_going_after_images_that_fail(images: Path, tmp_path: Path, model: Model) -> None:
+    (images / "broken.tif").write_bytes(b"no image")
+    morula.write(images / "volume.tif", np.zeros((8, 32, 32), np.uint8), axes="ZYX")
+    with raises("batch.failed") as caught:
+        list(segment(images, model=model, output=tmp_path / "out", device="cpu", batch=Batch(keep_going=True)))
+    assert caught.error.value == "broken, volume"
+    assert {"a.tif", "a_b.tif", "c.tif"} <= set(files(tmp_path / "out"))
+    assert set(pd.read_csv(tmp_path / "out" / "experiment.csv")["image"]) == {"a", "a_b", "c"}
+    (images / "broken.tif").unlink()
+    (images / "volume.tif").unlink()
+    events = list(segment(images, model=model, output=tmp_path / "out", device="cpu", batch=Batch(skip_existing=True)))
+    assert not any(isinstance(event, FileWritten) for event in events)
 
 
 def test_a_changed_image_or_result_is_segmented_again(images: Path, tmp_path: Path, model: Model) -> None:

@@ -11,8 +11,10 @@ import pytest
 from torch import Tensor
 
 from morula.core.events import Logged, Progress, Warned
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
-from morula.io.read import read_labels
+from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.models.load import load
 from morula.models.model import Model
@@ -20,6 +22,7 @@ from morula.representations.encode import encode
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 from morula.workflows.block_store import BlockStore, MergedLabels
+from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
 from morula.workflows.segment_blocks import sample_boxes
 
@@ -80,6 +83,41 @@ def test_format_of_the_labels_does_not_matter(run2d: Path, image: Path, tmp_path
     first, *others = (np.asarray(read_labels(tmp_path / name)) for name in names)
     assert first.max() > 100
     assert all(np.array_equal(first, other) for other in others)
+
+
+def test_workers_give_the_bytes_of_one_process(run2d: Path, image: Path, tmp_path: Path) -> None:
+    messages = []
+    for workers in (1, 2):
+        steps = segment(image, model=model_of(run2d), output=tmp_path / f"{workers}.tif", memory=MEMORY, workers=workers)
+        messages += [event.message for event in steps if isinstance(event, Logged) and "blocks of" in event.message]
+    assert len(messages) == 2
+    assert messages[0] != messages[1]  # smaller blocks for two
+    assert not any("the memory is for" in message for message in messages)
+    assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "2.tif").read_bytes()
+    one, two = (pd.read_csv(tmp_path / f"{workers}.csv") for workers in (1, 2))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-6)
+
+
+def test_a_region_is_segmented_alone_in_blocks_and_at_once(run2d: Path, image: Path, tmp_path: Path) -> None:
+    reading = Reading(region="100:500, 40:560")
+    for name, memory in (("whole", None), ("blocks", "32MB")):
+        events = list(segment(image, model=model_of(run2d), output=tmp_path / f"{name}.ome.zarr", memory=memory, reading=reading))
+        assert any(isinstance(event, Progress) and event.task[-1] == "blocks" for event in events) == (memory is not None)
+    whole, blocks = (read_labels(tmp_path / f"{name}.ome.zarr") for name in ("whole", "blocks"))
+    assert whole.origin == blocks.origin == (50.0, 20.0)
+    assert whole.voxel_size == blocks.voxel_size == VoxelSize(0.5, 0.5)
+    assert np.array_equal(whole, blocks)
+    alone = model_of(run2d).segment(Image(read(image).data[:, 100:500, 40:560], "CYX", VoxelSize(0.5, 0.5)))
+    assert np.array_equal(whole, alone)
+
+
+def test_another_region_starts_anew(run2d: Path, image: Path, tmp_path: Path) -> None:
+    for region in ("0:400, 0:520", "100:500, 40:560"):
+        steps = segment(image, model=model_of(run2d), output=tmp_path / "a.tif", memory="32MB", reading=Reading(region=region))
+        first = next(event for event in steps if isinstance(event, Progress) and event.task[-1] == "tiles")
+        assert first.done == 0
+        next(event for event in steps if isinstance(event, Progress) and event.task[-1] == "blocks")
+        steps.close()
 
 
 @pytest.mark.parametrize("task", ["tiles", "histograms", "blocks", "measure"])

@@ -13,6 +13,8 @@ from morula.cli.app import app
 from morula.cli.command import options_of
 from morula.cli.new import answers_for
 from morula.core.errors import JobError
+from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
 from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.jobs.job import Images
@@ -119,3 +121,30 @@ def test_new_writes_what_was_chosen(series):
     assert {name: images[name] for name in images if name not in ("train", "validate")} == {"scene": 1, "time": 2, "channel": 1}
     options = options_of(typer.main.get_command(app).commands["new"])
     assert {"--axes", "--channel", "--dataset", "--scene", "--time", "--voxel-size", "--missing"} <= options
+    assert "--region" not in options
+
+
+def test_a_region_keeps_its_place(tmp_path):
+    values = RNG.integers(0, 200, (2, 8, 40, 50)).astype(np.uint16)
+    write(tmp_path / "a.ome.zarr", Image(values, "CZYX", VoxelSize(0.5, 0.5, 2.0), origin=(10.0, 0.0, 3.0)))
+    part = Reading(region="2:5, :, 10:", channel=1).open(tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(part, values[1, 2:5, :, 10:])
+    np.testing.assert_array_equal(part.data[1:, ::3, -4], values[1, 3:5, ::3, -4])
+    assert part.origin == (14.0, 0.0, 8.0)
+    written = read(write(tmp_path / "b.ome.zarr", part))
+    assert (written.origin, written.spacing) == (part.origin, part.spacing)
+    assert read(tmp_path / "b.ome.zarr", voxel_size=1).origin is None
+    for region, code in (("2:5", "reading.region_axes"), ("2:9,:,:", "image.no_region"), ("5:5,:,:", "image.no_region")):
+        with raises(code):
+            Reading(region=region).open(tmp_path / "a.ome.zarr")
+    with raises("reading.region"):
+        Reading(region="1-4,:")
+    assert "shape 2 x 3 x 40 x 40" in run("info", tmp_path / "a.ome.zarr", "--region", "2:5,:,10:")
+
+
+def test_levels_state_where_their_first_voxel_is(tmp_path):
+    write(tmp_path / "a.ome.zarr", np.zeros((600, 600), np.uint8), axes="YX", voxel_size=0.5)
+    assert read(tmp_path / "a.ome.zarr").origin is None
+    coarse = Reading(level=1, region="100:120,0:50").open(tmp_path / "a.ome.zarr")
+    assert coarse.spacing == (1.0, 1.0)
+    assert coarse.origin == (100.25, 0.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -18,14 +19,18 @@ from morula.cli.options import (
     Device,
     ExportKinds,
     JobFile,
+    KeepGoing,
     Memory,
     Output,
     Overwrite,
     Quiet,
     Resume,
+    ResumeBatch,
     Run,
     Set,
+    SkipExisting,
     Verbose,
+    Workers,
     reading_options,
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
@@ -71,7 +76,7 @@ def demo(
 
 
 @app.command(cls=Command)
-@reading_options
+@partial(reading_options, parts=False)
 def new(  # each parameter is an option of the command line
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
     raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None,
@@ -208,10 +213,12 @@ def train(
 
 
 @app.command(cls=Command)
-def predict(run: Run, device: Device = "auto", memory: Memory = None, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def predict(
+    run: Run, device: Device = "auto", memory: Memory = None, workers: Workers = 1, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
     """Predict the test images of a run."""
     with reporting_errors(lambda: f"morula predict {run}"):
-        print_events(workflows.predict.predict(run, device=device, memory=memory), Verbosity.of(quiet, verbose))
+        print_events(workflows.predict.predict(run, device=device, memory=memory, workers=workers), Verbosity.of(quiet, verbose))
 
 
 app.command(cls=Command)(train3dunet)
@@ -243,10 +250,14 @@ def segment(
     ] = 0.25,
     also: Also = [],  # noqa: B006
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    resume: ResumeBatch = False,
+    skip_existing: SkipExisting = False,
+    keep_going: KeepGoing = False,
     *,
     reading: Reading,
     device: Device = "auto",
     memory: Memory = None,
+    workers: Workers = 1,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -263,9 +274,11 @@ def segment(
             overwrite=overwrite,
             device=device,
             memory=memory,
+            workers=workers,
             reading=reading,
             diameter=diameter,
             also=also,
+            batch=workflows.batch.Batch(resume, skip_existing, keep_going),
         )
         print_events(events, Verbosity.of(quiet, verbose))
 

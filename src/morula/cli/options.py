@@ -23,6 +23,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue this run exactl
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory limit of the process, for example 8GB; larger images are segmented in blocks.")]
+Workers = Annotated[int, typer.Option(help="Processes that decode and measure images that are larger than the memory.")]
+ResumeBatch = Annotated[bool, typer.Option("--resume", help="Continue the interrupted command: keep what it has finished.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Keep the results of images that are finished.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on after an image that fails; the exit code is 1 at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")]
 AxesOption = Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")]
@@ -33,6 +37,10 @@ Scene = Annotated[
 ]
 TimePoint = Annotated[int | None, typer.Option("--time", help="Use only this time point, counted from 0.")]
 Level = Annotated[int, typer.Option("--level", help="Level of the pyramid (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest.")]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Use only this part of the images, in voxels of the level; 2D without Z."),
+]
 VoxelEdges = Annotated[
     str | None,
     typer.Option("--voxel-size", help="Edge lengths in micrometres (z,y,x), such as 1.75,0.8,0.8. By default from the files."),
@@ -60,20 +68,22 @@ _READING: dict[str, tuple[Any, object]] = {
     "scene": (Scene, None),
     "time": (TimePoint, None),
     "level": (Level, 0),
+    "region": (RegionOption, None),
     "voxel_size": (VoxelEdges, None),
     "missing": (MissingPieces, "error"),
 }
 """Options that say how files are read, with their defaults."""
 
 
-def reading_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say how files are read in place of its parameter `reading`."""
+def reading_options(command: Callable[..., None], *, parts: bool = True) -> Callable[..., None]:
+    """Give a command the options that say how files are read in place of its parameter `reading`; with `parts` also ``--region``."""
+    offered = {name: option for name, option in _READING.items() if parts or name != "region"}
     signature = inspect.signature(command)
     types = get_type_hints(command, localns={"Reading": object}, include_extras=True)
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         if name == "reading":
-            options = [parameter.replace(name=each, default=value, annotation=kind) for each, (kind, value) in _READING.items()]
+            options = [parameter.replace(name=each, default=value, annotation=kind) for each, (kind, value) in offered.items()]
             parameters += options
         else:
             parameters.append(parameter.replace(annotation=types[name]))
@@ -84,7 +94,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
         from morula.workflows.reading import Reading
 
         with reporting_errors():  # the options themselves may be wrong
-            chosen = {name: given.pop(name) for name in _READING}
+            chosen = {name: given.pop(name) for name in offered}
             size = chosen.pop("voxel_size")
             reading = Reading(**chosen, voxel_size=None if size is None else lengths(size))
         command(**given, reading=reading)

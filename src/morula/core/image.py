@@ -27,6 +27,8 @@ class Image:
         axes: names of the dimensions of `data`.
         voxel_size: edge lengths of a voxel; `None` when unknown.
         source: file that the image was read from, for messages.
+        origin: place of the first voxel (Z)YX in the unit of `voxel_size`, in voxels when that is unknown; of a part of an image, or as
+            the file states it.
 
     Raises:
         DataError: when `axes` and `data` differ in their number of dimensions.
@@ -42,6 +44,7 @@ class Image:
     axes: Axes
     voxel_size: VoxelSize | None = None
     source: str | None = None
+    origin: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         # callers may give plain letters; a frozen dataclass allows no other way to replace them by checked ones

@@ -68,7 +68,10 @@ def image_of(
         size = VoxelSize.of(voxel_size, named.ndim_spatial)
     if isinstance(values, Image) and named == values.axes and size == values.voxel_size:
         return values
-    return Image(data, named, size, source)
+    origin = (
+        values.origin if isinstance(values, Image) and size == values.voxel_size and named.ndim_spatial == values.ndim_spatial else None
+    )
+    return Image(data, named, size, source, origin)
 
 
 def spatial_array(values: ImageLike, voxel_size: VoxelSizeLike = None, *, key: str = "image") -> tuple[np.ndarray, tuple[float, ...]]:

@@ -21,6 +21,7 @@ _HEADROOM = 1.25  # factor on the counted tensors, for workspaces of convolution
 
 
 _PROGRAM = 750_000_000  # bytes of the process beside images: Python, torch, a network and compiled kernels
+_WORKER = 400_000_000  # bytes of a worker process beside images: Python, torch and compiled kernels, no network
 _DECODING = 42  # bytes per voxel in the decoders: labels, seeds, distances and queues, measured with the watershed
 
 
@@ -114,6 +115,18 @@ def room_beside_program(memory: int) -> int:
         (1250000000, 25000000)
     """
     return max(memory - _PROGRAM, memory // 4)
+
+
+def room_of_worker(memory: int, workers: int) -> int:
+    """Bytes for images in each of several worker processes, so that they stay within a limit together with the process that started them.
+
+    Examples:
+        >>> room_of_worker(2_000_000_000, 1), room_of_worker(4_000_000_000, 2)
+        (1250000000, 1225000000)
+    """
+    if workers == 1:
+        return room_beside_program(memory)
+    return max(memory - _PROGRAM - workers * _WORKER, memory // 4) // workers
 
 
 def tile_memory(memory: int) -> int:

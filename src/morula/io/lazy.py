@@ -6,6 +6,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.indexing import split_index
+from morula.core.region import Region
 from morula.core.voxel_size import VoxelSize
 
 Opened: TypeAlias = tuple[SliceReader, Callable[[], object]]
@@ -170,6 +172,51 @@ class Flipped(LazyArray):
         return np.flip(np.asarray(self.source[tuple(requested)], dtype=self.dtype), self.axes)
 
 
+class Part(LazyArray):
+    """Lazy view of a box of another array.
+
+    Args:
+        source: the other array, in memory or lazy.
+        box: the first voxel along each axis, and the one behind the last.
+
+    Examples:
+        >>> Part(np.arange(12).reshape(3, 4), Region((1, 1), (3, 3)))[:, 0].tolist()
+        [5, 9]
+    """
+
+    def __init__(self, source: ArraySource, box: Region) -> None:
+        super().__init__(box.shape, source.dtype, path=getattr(source, "path", None), chunks=getattr(source, "chunks", None))
+        self.source, self.box = source, box
+
+    def _open(self) -> Opened:
+        return self.source, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        bounds = (part.indices(n) for part, n in zip(box, self.shape, strict=True))
+        return np.asarray(self.source[tuple(slice(a + lo, b + lo, step) for (a, b, step), lo in zip(bounds, self.box.start, strict=True))])
+
+
+def take_region(image: Image, region: Region) -> Image:
+    """A box (Z)YX of an image; lazy. Its `origin` says where it lies in the image.
+
+    Raises:
+        DataError: when the box does not lie in the image.
+    """
+    if len(region.start) != image.ndim_spatial or not all(
+        0 <= a < b <= n for a, b, n in zip(region.start, region.stop, image.spatial_shape, strict=False)
+    ):
+        spatial = image.axes.spatial_axes
+        rule = f"does not lie in the image, which has {' x '.join(map(str, image.spatial_shape))} voxels ({spatial})"
+        remedy = f"Give a first voxel and the one behind the last for each of {', '.join(spatial.lower())}."
+        raise DataError("image.no_region", rule, key="region", value=str(region), file=image.source, remedy=remedy)
+    ends = dict(zip(image.axes.spatial_axes, zip(region.start, region.stop, strict=True), strict=True))
+    bounds = [ends.get(letter, (0, n)) for letter, n in zip(image.axes, image.shape, strict=True)]
+    box = Region(tuple(a for a, _ in bounds), tuple(b for _, b in bounds))
+    before = image.origin or (0.0,) * image.ndim_spatial
+    origin = tuple(place + start * edge for place, start, edge in zip(before, region.start, image.spacing, strict=True))
+    return replace(image, data=Part(image.data, box), origin=origin)
+
+
 def take_channel(image: Image, channel: int) -> Image:
     """One channel of an image (counted from 0), without the C axis; lazy.
 
@@ -188,7 +235,7 @@ def take_channel(image: Image, channel: int) -> Image:
         return image
     place = image.axes.index("C")
     rest = [axis for axis in range(len(image.axes)) if axis != place]
-    return Image(View(image.data, rest, {place: channel}), Axes(image.axes.replace("C", "")), image.voxel_size, image.source)
+    return replace(image, data=View(image.data, rest, {place: channel}), axes=Axes(image.axes.replace("C", "")))
 
 
 def take_time(image: Image, point: int) -> Image:
@@ -205,7 +252,7 @@ def take_time(image: Image, point: int) -> Image:
     if place is None:
         return image
     kept = [axis for axis in range(len(image.axes)) if axis != place]
-    return Image(View(image.data, kept, {place: point}), Axes(image.axes.replace("T", "")), image.voxel_size, image.source)
+    return replace(image, data=View(image.data, kept, {place: point}), axes=Axes(image.axes.replace("T", "")))
 
 
 def without_time(image: Image) -> Image:
@@ -220,7 +267,7 @@ def without_time(image: Image) -> Image:
     if image.shape[place] != 1:
         raise several_time_points(image.shape[place], image.source)
     kept = [axis for axis in range(len(image.axes)) if axis != place]
-    return Image(View(image.data, kept, {place: 0}), Axes(image.axes.replace("T", "")), image.voxel_size, image.source)
+    return replace(image, data=View(image.data, kept, {place: 0}), axes=Axes(image.axes.replace("T", "")))
 
 
 def is_flat(image: Image) -> bool:
@@ -236,7 +283,8 @@ def without_z(image: Image) -> Image:
     kept = [axis for axis in range(len(image.axes)) if axis != place]
     size = image.voxel_size
     size = None if size is None else VoxelSize(y=size.y, x=size.x, unit=size.unit)
-    return Image(View(image.data, kept, {place: 0}), Axes(image.axes.replace("Z", "")), size, image.source)
+    origin = None if image.origin is None else image.origin[1:]
+    return replace(image, data=View(image.data, kept, {place: 0}), axes=Axes(image.axes.replace("Z", "")), voxel_size=size, origin=origin)
 
 
 def with_z(image: Image, length: float | None) -> Image:
@@ -253,7 +301,9 @@ def with_z(image: Image, length: float | None) -> Image:
     axes.insert(place, None)
     size = image.voxel_size
     size = None if size is None or length is None else VoxelSize(y=size.y, x=size.x, z=length, unit=size.unit)
-    return Image(View(image.data, axes), Axes(f"{image.axes[:place]}Z{image.axes[place:]}"), size, image.source)
+    origin = None if image.origin is None else (0.0, *image.origin)
+    named = Axes(f"{image.axes[:place]}Z{image.axes[place:]}")
+    return replace(image, data=View(image.data, axes), axes=named, voxel_size=size, origin=origin)
 
 
 def like(image: Image, other: Image) -> Image:

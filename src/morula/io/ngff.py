@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,13 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Multiscale:
-    """A pyramid: axes in the order of the arrays, and for each level (finest first) its path and one scale per axis."""
+    """A pyramid: axes in the order of the arrays, and for each level (finest first) its path, and one scale and translation per axis."""
 
     axes: Axes
     units: tuple[str, ...]
     paths: tuple[str, ...]
     scales: tuple[tuple[float, ...] | None, ...]
+    translations: tuple[tuple[float, ...], ...]
     version: str
 
     def voxel_size(self, level: int) -> VoxelSize | None:
@@ -49,6 +51,14 @@ class Multiscale:
         if not physical and all(length == 1 for length in lengths.values()):
             return None
         return VoxelSize(**lengths, unit="um" if physical else "pixel")
+
+    def origin(self, level: int) -> tuple[float, ...] | None:
+        """Place of the first voxel (Z)YX at a level, in the unit of its voxel size; `None` for the origin of all axes."""
+        shift = self.translations[level]
+        size = self.voxel_size(level)
+        factor = 1.0 if size is None or size.unit == "pixel" else VoxelSize(1, 1, unit=self.units[-1]).to("um").x
+        places = tuple(step * factor for step, letter in zip(shift, self.axes, strict=True) if letter in "ZYX")
+        return places if any(places) else None
 
 
 def ome_of(attributes: object) -> Mapping[str, Any]:
@@ -78,13 +88,19 @@ def parse(attributes: object, ndim: int | None = None) -> Multiscale | None:
     described = _described(first.get("axes"), ndim)
     letters = "".join(str(axis["letter"]) for axis in described)
     whole = _scale(first.get("coordinateTransformations"), len(letters)) or (1.0,) * len(letters)
+    beyond = _translation(first.get("coordinateTransformations"), len(letters))
     scales: list[tuple[float, ...] | None] = []
+    translations = []
     for dataset in datasets:
         scale = _scale(dataset.get("coordinateTransformations"), len(letters))
         scales.append(None if scale is None else tuple(a * b for a, b in zip(scale, whole, strict=True)))
+        own = _translation(dataset.get("coordinateTransformations"), len(letters))
+        translations.append(tuple(a * b + c for a, b, c in zip(own, whole, beyond, strict=True)))
     units = tuple(_unit(axis) for axis in described)
     version = str(ome.get("version", first.get("version", "0.4")))
-    return Multiscale(Axes(letters), units, tuple(str(dataset["path"]) for dataset in datasets), tuple(scales), version)
+    return Multiscale(
+        Axes(letters), units, tuple(str(dataset["path"]) for dataset in datasets), tuple(scales), tuple(translations), version
+    )
 
 
 def level_paths(attributes: object) -> list[str]:
@@ -176,6 +192,22 @@ def _scale(transformations: object, ndim: int) -> tuple[float, ...] | None:
     return None
 
 
+def _translation(transformations: object, ndim: int) -> tuple[float, ...]:
+    """The first translation that has one number per axis; zeros where there is none."""
+    for step in transformations if isinstance(transformations, list) else []:
+        shift = step.get("translation") if isinstance(step, Mapping) and step.get("type") == "translation" else None
+        if shift is None:
+            continue
+        if isinstance(shift, list) and len(shift) == ndim and all(_is_number(place) for place in shift):
+            return tuple(float(place) for place in shift)
+        ignore_field("coordinateTransformations.translation", shift, f"must be a list of {ndim} numbers")
+    return (0.0,) * ndim
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_length(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
@@ -188,6 +220,7 @@ def compose(
     *,
     labels: str | None = None,
     version: str = "0.5",
+    origin: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Attributes of a multiscale group.
 
@@ -198,7 +231,9 @@ def compose(
         factors: for each level, how much coarser each axis is than level 0.
         labels: for a label image the path of its image (``"../../"``), empty when it has none; `None` for an image.
         version: ``"0.5"`` or ``"0.4"``.
+        origin: place of the first voxel of level 0 along the spatial axes, in the unit of the voxel size.
     """
+    places = dict(zip(axes.spatial_axes, origin or (), strict=False))
     lengths = {} if voxel_size is None else {letter: getattr(voxel_size, letter.lower()) for letter in axes.spatial}
     unit = None if voxel_size is None else _UNITS.get(voxel_size.unit)
     described = []
@@ -209,8 +244,9 @@ def compose(
     for level, factor in enumerate(factors):
         scale = [float(f * (lengths.get(letter) or 1.0)) for f, letter in zip(factor, axes, strict=True)]
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if level:  # the centre of a coarse voxel is between the centres of the voxels that it covers
-            shift = [(f - 1) / 2 * (lengths.get(letter) or 1.0) for f, letter in zip(factor, axes, strict=True)]
+        # the centre of a coarse voxel is between the centres of the voxels that it covers
+        shift = [(f - 1) / 2 * (lengths.get(letter) or 1.0) + places.get(letter, 0.0) for f, letter in zip(factor, axes, strict=True)]
+        if level or any(shift):
             steps.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
     multiscale: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets, "type": "mean" if labels is None else "nearest"}

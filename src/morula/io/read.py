@@ -108,7 +108,7 @@ def read_labels(
         )
     elif "C" in image.axes:
         image = take_channel(image, 0)
-    return Image(_ids(image), image.axes, image.voxel_size, image.source)
+    return replace(image, data=_ids(image))
 
 
 def label_places(path: str | os.PathLike[str]) -> list[Path]:
@@ -148,7 +148,7 @@ def read_labels_and_classes(
         return read_labels(path, axes=axes, voxel_size=voxel_size, missing=missing, shape=shape), None
     image = open_image(path, Request(labels=True, missing=missing), stated, voxel_size)
     ids, classes = (take_channel(image, channel) for channel in (0, 1))
-    return Image(_ids(ids), ids.axes, ids.voxel_size, ids.source), Image(_ids(classes), ids.axes, ids.voxel_size, ids.source)
+    return replace(ids, data=_ids(ids)), replace(classes, data=_ids(classes))
 
 
 def open_image(path: str | os.PathLike[str], request: Request, axes: str | None = None, voxel_size: VoxelSizeLike = None) -> Image:
@@ -174,7 +174,9 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
             size = None  # z is unknown: better no size than a guessed one
         elif named.ndim_spatial == 2:  # writers state a z of 1 for planes, too
             size = VoxelSize(y=size.y, x=size.x, unit=size.unit)
-    return Image(found.data, named, size, source)
+    # a place in lengths that were replaced has no meaning
+    origin = found.origin if size == found.voxel_size and len(found.origin or ()) == named.ndim_spatial else None
+    return Image(found.data, named, size, source, origin)
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def write(
         array = np.asarray(array).astype(np.uint8)
     kind = format_to_write(file, labels=labels)
     like = data.source if like is None and isinstance(data, Image | ImageArray) else like
-    target = Target(named, size, labels, _label_name(dataset, labels), like=None if like is None else Path(like))
+    origin = data.origin if isinstance(data, Image) and size == data.voxel_size else None
+    target = Target(named, size, labels, _label_name(dataset, labels), like=None if like is None else Path(like), origin=origin)
     output = placed(kind, file, target, name=str(path), overwrite=overwrite)
     place = output.path
     if not output.adds:

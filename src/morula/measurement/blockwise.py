@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,29 +26,52 @@ from morula.measurement.measures import Boxes, Measures
 _FAR = np.iinfo(np.int64).max
 
 
-def measure_in_groups(
-    labels: ArraySource, boxes: Boxes, image: ArraySource | None = None, *, block: Sequence[int], room: int, measures: Measures
-) -> Iterator[tuple[Columns, Columns]]:
-    """The columns of `measure`, one group of objects after the other; together they have one row per object.
+@dataclass(frozen=True, eq=False)
+class GroupMeasurement:
+    """Measures the objects of one group after the other; can be sent to other processes.
 
-    Args:
+    Attributes:
         labels: ids 1..n (Z)YX, may be lazy.
         boxes: sizes and boxes of the objects.
         image: C(Z)YX, may be lazy; for intensities and evidence.
-        block: edge lengths in voxels of the blocks by which objects are grouped.
         room: voxels that may be in memory at a time.
         measures: what is measured.
+    """
+
+    labels: ArraySource
+    boxes: Boxes
+    image: ArraySource | None
+    room: int
+    measures: Measures
+
+    def groups(self, block: Sequence[int]) -> list[np.ndarray]:
+        """Rows of the objects of each group: those whose boxes start in the same block, and at the end all that do not fit."""
+        large = np.flatnonzero(self.boxes.too_large(self.room))
+        small = np.setdiff1d(np.arange(len(self.boxes.voxels)), large)
+        found = [*_groups(self.boxes, small, block, self.room), *([large] if len(large) else [])]
+        return found or [small]  # without objects, one voxel shows which columns there are
+
+    def __call__(self, members: np.ndarray) -> tuple[Columns, Columns]:
+        """The columns of `measure` of a group, and its columns of evidence; without evidence, none."""
+        if self.boxes.too_large(self.room)[members].any():
+            return _measured_large(self.labels, self.boxes, members, self.image, self.room, self.measures)
+        return _measured_group(self.labels, self.boxes, members, self.image, self.measures)
+
+
+def measure_in_groups(
+    labels: ArraySource, boxes: Boxes, image: ArraySource | None = None, *, block: Sequence[int], room: int, measures: Measures
+) -> Iterator[tuple[Columns, Columns]]:
+    """The columns of `measure` of all objects, one group after the other; together they have one row per object.
+
+    Args:
+        labels, boxes, image, room, measures: see `GroupMeasurement`.
+        block: edge lengths in voxels of the blocks by which objects are grouped.
 
     Yields:
-        columns of the table, and columns of evidence with the same rows; without evidence, none.
+        what `GroupMeasurement` returns.
     """
-    large = np.flatnonzero(boxes.too_large(room))
-    small = np.setdiff1d(np.arange(len(boxes.voxels)), large)
-    # without objects, one voxel shows which columns there are
-    for members in _groups(boxes, small, block, room) if len(boxes.voxels) else [small]:
-        yield _measured_group(labels, boxes, members, image, measures)
-    if len(large):
-        yield _measured_large(labels, boxes, large, image, room, measures)
+    work = GroupMeasurement(labels, boxes, image, room, measures)
+    yield from map(work, work.groups(block))
 
 
 def _measured_group(

@@ -113,7 +113,7 @@ def _contrast(labels: np.ndarray, channels: np.ndarray) -> np.ndarray:
         values = np.asarray(channel, np.float64)
         add_intensities(read_only(labels), values, stats[0, number])
         add_intensities(read_only(around), values, stats[1, number])
-    return contrasts(*stats)
+    return contrasts(*map(list, stats))
 
 
 def contrasts(inside: Sequence[np.ndarray], around: Sequence[np.ndarray]) -> np.ndarray:

@@ -170,7 +170,7 @@ class _Pass:
         return {
             "touching": share_touching(self.faces)[own],
             "ellipsoid_fit": ellipsoid_fit(self.voxels, self._centred()[1]),
-            "contrast": contrasts(self.inside, self.around)[own],
+            "contrast": contrasts(list(self.inside), list(self.around))[own],
         }
 
 

@@ -81,9 +81,15 @@ class BlockStore:
 
         path = self.path / f"{name}.zarr"
         if path.exists():
-            return zarr.open_array(str(path), mode="r+")
+            return self.existing(name)
         # level 1 is faster than the disk, and the checksum makes a changed bit an error
         return zarr.create_array(str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=ZstdCodec(level=1, checksum=True))
+
+    def existing(self, name: str) -> zarr.Array:
+        """An array that `array` has created."""
+        import zarr
+
+        return zarr.open_array(str(self.path / f"{name}.zarr"), mode="r+")
 
     def finished(self, number: int) -> bool:
         """Whether a block is finished."""

@@ -14,7 +14,7 @@ import pandas as pd
 
 from morula.core.array import ArraySource
 from morula.core.axes import Axes
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MorulaError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.image import Image
 from morula.core.image_like import image_of, is_list_of_images
@@ -41,6 +41,7 @@ from morula.workflows.block_store import BlockStore
 from morula.workflows.evaluate import evaluate_into
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import export_path, write_exports
+from morula.workflows.hardware import Hardware
 from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
@@ -51,17 +52,19 @@ from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch, model_key, origin_of
+from morula.workflows.workers import check_workers
 
 
 @events_of("morula.predict")
 @with_named_os_errors
-def predict(run: str | Path, *, device: str = "auto", memory: str | None = None) -> Iterator[Event]:
+def predict(run: str | Path, *, device: str = "auto", memory: str | None = None, workers: int = 1) -> Iterator[Event]:
     """Predict the test images of a run's job with its model: labels and tables into `objects/`.
 
     Args:
         run: a run folder whose training has finished.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: limit for tiles, for example ``"8GB"``; by default as the job says.
+        memory: limit for the process, for example ``"8GB"``; by default as the job says.
+        workers: processes that decode and measure images that are larger than the memory.
 
     Yields:
         events.
@@ -74,11 +77,12 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None)
         >>> for event in predict("runs/nuclei"):  # doctest: +SKIP
         ...     print(event)
     """
+    check_workers(workers)
     folder = RunFolder.existing(run)
     with folder.in_use():
         # recorded scores count too: an interrupted prediction has removed them
         scored = folder.scores_file.is_file() or folder.scores_file.name in (recorded(folder.path) or {})
-        yield from predict_into(folder, device=device, memory=memory)
+        yield from predict_into(folder, device=device, memory=memory, workers=workers)
         if scored and has_truth(folder):  # scores and report describe the objects of before, so they are written again
             yield from evaluate_into(folder)
         yield from report_again(folder)
@@ -89,7 +93,7 @@ def has_truth(folder: RunFolder) -> bool:
     return folder.images_file.is_file() and any(row.get("truth") is not None for row in folder.read_images())
 
 
-def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
+def predict_into(folder: RunFolder, *, device: str, memory: str | None, workers: int = 1) -> Iterator[Event]:
     """Predict as `predict` does, in a run folder whose lock is held; scores of earlier objects are removed first."""
     run = folder.path
     model = load(run)
@@ -100,13 +104,16 @@ def predict_into(folder: RunFolder, *, device: str, memory: str | None) -> Itera
         remedy = f"Train with images.test, or use `morula segment IMAGES --model {run} --output OUTPUT`."
         raise DataError("images.no_test", "the job of this run has no test images", key="images.test", file=run, remedy=remedy)
     check_run_again(folder, model.job)
-    steps = restore_test_images if model.method.restores else _test_images
-    yield from logged(below("predict", steps(model, folder, device=device, memory=memory)), folder)
+    if model.method.restores:
+        steps = restore_test_images(model, folder, device=device, memory=memory)
+    else:
+        steps = _test_images(model, folder, Hardware(device, memory, workers))
+    yield from logged(below("predict", steps), folder)
     discard(folder.path, "report/stale.json")
 
 
-def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | None) -> Iterator[Event]:
-    began = time.monotonic()
+def _test_images(model: Model, folder: RunFolder, hardware: Hardware) -> Iterator[Event]:
+    began, memory = time.monotonic(), hardware.memory
     opened = yield from open_test_images(model)
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
@@ -114,9 +121,10 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     check_results(folder, [*outputs, *filter(None, channels.values()), *(each.path for each in experiment_destinations(folder.path))])
     check_space(folder.path, prediction_bytes(model, opened))
     yield from check_memory(model, opened, memory)
-    batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": device, "memory": memory})
-    device = model.device(device)
+    batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": hardware.device, "memory": memory})
+    device = model.device(hardware.device)
     memory = batch.agreed("memory", memory_of(model, memory, device))
+    hardware = replace(hardware, device=device, memory=memory)
     yield Started(len(opened), "image")
     # from here on the objects change: what describes those of before must not stay beside them
     discard_results(folder, [file for name, file in targets.items() if name not in batch.begun])
@@ -124,7 +132,7 @@ def _test_images(model: Model, folder: RunFolder, *, device: str, memory: str | 
     rows = []
     for done, image in enumerate(opened, start=1):
         labels_file = targets[image.name]
-        steps = segment_one(model, image, labels_file, device=device, memory=memory, channels=channels[image.name])
+        steps = segment_one(model, image, labels_file, hardware, channels=channels[image.name])
         yield from below(image.name, batch.steps(image, steps))
         rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
         yield Progress(done, len(opened), "image", image.name)
@@ -179,9 +187,8 @@ def segment_one(
     model: Model,
     source: Opened,
     labels_file: Path,
+    hardware: Hardware,
     *,
-    device: str,
-    memory: str | None,
     channels: Path | None = None,
     diameter: float | None = None,
 ) -> Iterator[Event]:
@@ -191,18 +198,17 @@ def segment_one(
         model: the trained model.
         source: the image.
         labels_file: file of the labels; the other files are next to it.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: limit for tiles.
+        hardware: what it is computed with.
         channels: file for the predicted channels, if they are to be saved.
         diameter: diameter of the objects in voxels, for a model that rescales images; estimated where it is left out.
     """
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
-    if _needs_blocks(model, image, memory):
-        found = yield from _in_blocks(model, image, labels_file, device=device, memory=memory, channels=channels)
+    if _needs_blocks(model, image, hardware.memory):
+        found = yield from _in_blocks(model, image, source.reading, labels_file, hardware, channels=channels)
     else:
-        found = yield from _at_once(model, image, device=device, memory=memory, channels=channels, diameter=diameter)
+        found = yield from _at_once(model, image, hardware, channels=channels, diameter=diameter)
     table = found.table
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
     for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports_of(model, labels_file).values()]:
@@ -234,11 +240,11 @@ def _needs_blocks(model: Model, image: Image, memory: str | None) -> bool:
 
 
 def _at_once(
-    model: Model, image: Image, *, device: str, memory: str | None, channels: Path | None, diameter: float | None
+    model: Model, image: Image, hardware: Hardware, *, channels: Path | None, diameter: float | None
 ) -> Generator[Event, None, Segmented]:
     """Segment an image in memory."""
-    options = model.job.objects
-    limit = available_memory(memory or model.job.prediction.memory)
+    options, device = model.job.objects, hardware.device
+    limit = available_memory(hardware.memory or model.job.prediction.memory)
     tiles = tile_memory(limit)
     fitted = yield from fit_scale(model, image, diameter, memory=tiles, device=device)
     prediction = yield from model.predict_steps(fitted.image, memory=tiles, device=device)
@@ -258,15 +264,15 @@ def _at_once(
 
 
 def _in_blocks(
-    model: Model, image: Image, labels_file: Path, *, device: str, memory: str | None, channels: Path | None
+    model: Model, image: Image, reading: str, labels_file: Path, hardware: Hardware, *, channels: Path | None
 ) -> Generator[Event, None, Segmented]:
     """Segment an image block by block; unfinished results are in a hidden folder beside the labels."""
-    limit = available_memory(memory or model.job.prediction.memory)
+    limit = available_memory(hardware.memory or model.job.prediction.memory)
     place = file_of_results(labels_file)
     place.parent.mkdir(parents=True, exist_ok=True)
-    signature = {"model": model_key(model, {"device": device}), "image": origin_of(image)}
+    signature = {"model": model_key(model, {"device": hardware.device}), "image": origin_of(image), "reading": reading}
     store = BlockStore(place, signature)
-    found = yield from segment_in_blocks(model, image, store, device=device, memory=limit)
+    found = yield from segment_in_blocks(model, image, store, device=hardware.device, memory=limit, workers=hardware.workers)
     if channels is not None:
         yield _write_channels(channels, found.channels, image)
     if model.job.objects.refine:
@@ -279,7 +285,7 @@ def _in_blocks(
 
 def _write_channels(file: Path, prediction: ArraySource, image: Image) -> Event:
     file.parent.mkdir(parents=True, exist_ok=True)
-    channels = Image(prediction, Axes(f"C{image.axes.spatial_axes}"), image.voxel_size)
+    channels = Image(prediction, Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, origin=image.origin)
     return FileWritten(write(file, channels, overwrite=True), Artefact.CHANNELS)
 
 
@@ -335,17 +341,33 @@ def _intermediates_of(labels_file: Path) -> list[Path]:
 def write_labels(file: Path, labels: ArraySource, image: Image) -> None:
     """Write labels with the axes and the voxel size of their image."""
     split_location(file)[0].parent.mkdir(parents=True, exist_ok=True)
-    write(file, Image(labels, Axes(image.axes.spatial_axes), image.voxel_size), labels=True, overwrite=True, like=image.source)
+    placed = Image(labels, Axes(image.axes.spatial_axes), image.voxel_size, origin=image.origin)
+    write(file, placed, labels=True, overwrite=True, like=image.source)
 
 
-def sources_of(images: Any, reading: Reading = Reading()) -> Sequence[Opened]:  # noqa: B008 - frozen
-    """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them; `reading` is for files."""
+def sources_of(
+    images: Any,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+    tell: Callable[[str, MorulaError], None] | None = None,
+) -> Sequence[Opened]:
+    """Images given as a path, a pattern, a folder, an array or an `Image`, or a list of them; `reading` is for files.
+
+    With `tell`, a file that cannot be opened is left out, and `tell` is called with its name and the error.
+    """
     if isinstance(images, Image):
         return [Opened(stem_of(split_location(images.source or "image")[0]), images)]
     if is_list_of_images(images) and not all(isinstance(one, str | Path) for one in images):
-        opened = [source for one in images for source in sources_of(one, reading)]
+        opened = [source for one in images for source in sources_of(one, reading, tell)]
         return [replace(each, name=f"image_{i}") if each.raw.source is None and len(opened) > 1 else each for i, each in enumerate(opened)]
     if isinstance(images, str | Path | Sequence):
         paths = list_images(images)
-        return [Opened(name, reading.open(path)) for name, path in zip(names_of(paths), paths, strict=True)]
+        found = []
+        for name, path in zip(names_of(paths), paths, strict=True):
+            try:
+                found.append(Opened(name, reading.open(path), reading=repr(reading)))
+            except MorulaError as error:
+                if tell is None:
+                    raise
+                tell(name, error)
+        return found
     return [Opened("image", image_of(images, axes=reading.axes, voxel_size=reading.voxel_size, key="images"))]

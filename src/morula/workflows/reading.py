@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from morula.core.errors import OptionError
 from morula.core.image import Image
+from morula.core.region import Region
 from morula.core.voxel_size import VoxelSizeLike
 from morula.io.formats.base import Missing
-from morula.io.lazy import take_time
+from morula.io.lazy import take_region, take_time
 from morula.io.read import read, read_labels
+
+_RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,12 @@ class Reading:
     """Arguments of `morula.read`; `None` for what the files state.
 
     `scene` is the number of an image in a file of several, counted from 0: a series of a TIFF, a scene of a CZI, an image of a LIF or of a
-    Zarr folder, a position of an ND2. `level` is the level of a pyramid, 0 the finest.
+    Zarr folder, a position of an ND2. `level` is the level of a pyramid, 0 the finest. `region` is the part of the images that is used, in
+    voxels of that level: ``z0:z1,y0:y1,x0:x1``, in 2D ``y0:y1,x0:x1``, with the voxel behind the last one; what is left out is the end.
+
+    Examples:
+        >>> Reading(region="10:20, :, 5:50").box((40, 30, 60))
+        Region(start=(10, 0, 5), stop=(20, 30, 50))
     """
 
     axes: str | None = None
@@ -29,6 +39,7 @@ class Reading:
     missing: Missing = "error"
     time: int | None = None
     level: int = 0
+    region: str | None = None
 
     def __post_init__(self) -> None:
         if self.dataset is not None and self.scene is not None:
@@ -39,6 +50,28 @@ class Reading:
                 "reading.missing", "must be error or zeros", key="missing", value=self.missing, remedy="Write zeros, or leave it out."
             )
 
+        if self.region is not None and not all(_RANGE.fullmatch(part) for part in self.region.split(",")):
+            rule, remedy = "must be one range per axis, such as 0:64,100:612,100:612", "Write the first voxel and the one behind the last."
+            raise OptionError("reading.region", rule, key="region", value=self.region, remedy=remedy)
+
+    def box(self, shape: Sequence[int]) -> Region:
+        """The region in an image of this shape (Z)YX.
+
+        Raises:
+            OptionError: for another number of axes.
+        """
+        ranges = [_RANGE.fullmatch(part) for part in (self.region or ",".join(":" for _ in shape)).split(",")]
+        if len(ranges) != len(shape):
+            rule, remedy = f"has {len(ranges)} ranges but the image has {len(shape)} axes", "Give one range per axis (z,)y,x."
+            raise OptionError("reading.region_axes", rule, key="region", value=self.region, remedy=remedy)
+        bounds = [("", "") if each is None else each.groups() for each in ranges]
+        return Region(
+            tuple(int(start or 0) for start, _ in bounds), tuple(int(stop or n) for (_, stop), n in zip(bounds, shape, strict=True))
+        )
+
+    def _part(self, image: Image) -> Image:
+        return image if self.region is None else take_region(image, self.box(image.spatial_shape))
+
     @property
     def name(self) -> str | None:
         """Name of the data set or scene."""
@@ -47,7 +80,7 @@ class Reading:
     def open(self, path: str | Path) -> Image:
         """The image of a file. Errors as `morula.read`."""
         size, missing = self.voxel_size, self.missing
-        return read(
+        image = read(
             path,
             axes=self.axes,
             channel=self.channel,
@@ -57,10 +90,11 @@ class Reading:
             voxel_size=size,
             missing=missing,
         )
+        return self._part(image)
 
     def open_image_of(self, path: str | Path) -> Image:
         """The image that labels belong to: what is said of the label file does not hold for it, but what is missing is treated alike."""
-        return read(path, missing=self.missing, time=self.time, level=self.level)
+        return self._part(read(path, missing=self.missing, time=self.time, level=self.level))
 
     def open_labels(self, path: str | Path, shape: tuple[int, ...] | None = None) -> Image:
         """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`."""
@@ -75,4 +109,4 @@ class Reading:
             missing=missing,
             shape=shape,
         )
-        return labels if self.time is None else take_time(labels, self.time)
+        return self._part(labels if self.time is None else take_time(labels, self.time))

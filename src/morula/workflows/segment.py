@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import numpy as np
 
 from morula.core.atomic import atomic
 from morula.core.claims import claimed
-from morula.core.errors import DataError, FileWriteError, OptionError
+from morula.core.errors import DataError, FileWriteError, MorulaError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.location import split_location, suffix_of
 from morula.core.manifest import RESULTS, discard_own, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
+from morula.core.remark import Remark
 from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
 from morula.jobs.bundled import place_of
@@ -31,9 +32,11 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
+from morula.workflows.batch import Batch, Failures
 from morula.workflows.choose_model import choose
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import check_exports, parse_kinds
+from morula.workflows.hardware import Hardware
 from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
@@ -42,6 +45,7 @@ from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
+from morula.workflows.workers import check_workers
 
 OUTPUT = "segmentation"
 """Folder of the results where none is named."""
@@ -57,9 +61,11 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
     overwrite: bool = False,
     device: str = "auto",
     memory: str | None = None,
+    workers: int = 1,
     reading: Reading = Reading(),  # noqa: B008 - frozen
     diameter: float | None = None,
     also: Sequence[str] = (),
+    batch: Batch = Batch(),  # noqa: B008 - frozen
 ) -> Iterator[Event]:
     """Segment and measure images with a trained model. No training data is needed.
 
@@ -74,12 +80,14 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
             records their checksums. A command that was interrupted continues without it. In a folder, ``experiment.csv`` holds the
             objects of all images, and ``summary.csv`` one row per image; later commands with the same folder extend them.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        memory: limit for tiles, for example ``"8GB"``.
-        reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong.
+        memory: limit for the process, for example ``"8GB"``; images that are larger are segmented in blocks.
+        workers: processes that decode and measure these blocks.
+        reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong; the region and level.
         diameter: diameter of the objects in voxels, for a model that rescales images to the size of its objects; estimated where it is
             left out.
         also: results for other programs besides those that the job of the model names: ``rois``, ``geojson``, ``coco``, ``preview`` or
             ``parquet``, beside the labels (`NAME_rois.zip`, ...).
+        batch: what happens to images that are finished, or that fail.
 
     Yields:
         events.
@@ -94,7 +102,9 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
         >>> for event in morula.segment("scan.ome.zarr", model="runs/nuclei", output="cells.ome.zarr"):  # doctest: +SKIP
         ...     print(event)
     """
-    settings = Settings(overwrite, device, memory, reading, diameter, parse_kinds(list(also), key="also"))
+    check_workers(workers)
+    hardware = Hardware(device, memory, workers)
+    settings = Settings(overwrite, hardware, reading, diameter, parse_kinds(list(also), key="also"), batch)
     yield from below("segment", _segmented(images, model, Path(output).expanduser(), settings), run=str(output))
 
 
@@ -103,11 +113,11 @@ class Settings:
     """How `segment` works; fields as its arguments."""
 
     overwrite: bool
-    device: str
-    memory: str | None
+    hardware: Hardware
     reading: Reading
     diameter: float | None
     also: tuple[Export, ...] = ()
+    batch: Batch = field(default_factory=Batch)
 
 
 def sliced(model: str | Path | Model | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
@@ -130,63 +140,132 @@ def _choices(model: Model, settings: Settings) -> dict[str, object]:
 
 
 def _segmented(images: Any, model: str | Path | Model | None, target: Path, settings: Settings) -> Iterator[Event]:
-    overwrite, device, memory, reading = settings.overwrite, settings.device, settings.memory, settings.reading
-    began = time.monotonic()
+    began, failures = time.monotonic(), Failures()
     with collected() as ignored:
-        opened = sources_of(images, reading)
+        opened = sources_of(images, settings.reading, failures.add if settings.batch.keep_going else None)
+    yield from (Warned(error.code, f"{name} failed: {error}") for name, error in failures.errors.items())
     if not opened:
+        failures.check(len(failures.errors))
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
     if model is None:
         bundled, opened, reason = choose(opened)
         model = bundled.folder
         yield Logged(reason)
-    files = _label_files(target, opened)
-    read = [*given_places(images), *(file for image in opened for file in files_behind(image.raw))]
+    names = dict(zip((image.name for image in opened), _label_files(target, opened), strict=True))
+    kept = {name for name, file in names.items() if settings.batch.keeps(file)}
+    if len(kept) == len(names):
+        yield Logged(f"all {len(kept)} images are finished")
+    else:
+        todo = _Todo(opened, names, kept, failures, about_metadata(ignored), [*given_places(images)])
+        yield from _segmented_into(target, todo, model, settings)
+    failures.check(len(names))
+    yield Finished(time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """The images of a command.
+
+    Attributes:
+        opened: all of them.
+        files: the label file of each, by name.
+        kept: names of those that are finished and keep their results.
+        failures: those that failed.
+        remarks: about their metadata.
+        places: what the user gave.
+    """
+
+    opened: Sequence[Opened]
+    files: Mapping[str, Path]
+    kept: set[str]
+    failures: Failures
+    remarks: Sequence[Remark]
+    places: Sequence[str | Path]
+
+    @property
+    def new(self) -> dict[str, Path]:
+        """Label files of the images that are segmented."""
+        return {name: file for name, file in self.files.items() if name not in self.kept}
+
+    def read(self, model: str | Path | None) -> list[str | Path]:
+        """What is read, which is not replaced."""
+        behind = [file for image in self.opened for file in files_behind(image.raw)]
+        return [*self.places, *behind, *([] if model is None else [model_place(model)])]
+
+
+def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settings: Settings) -> Iterator[Event]:
+    overwrite, opened, files = settings.overwrite, todo.opened, list(todo.files.values())
     place = model.source if isinstance(model, Model) else model
-    read += [] if place is None else [model_place(place)]
-    folder = split_location(files[0])[0].parent
+    read, folder = todo.read(place), split_location(files[0])[0].parent
     # the cheap checks come before the model is loaded; only with the model it is known whether this is the command that was interrupted
     loose = overwrite or bool(unfinished_in(folder))
-    check_outputs([labels_destination(file, overwrite=loose) for file in files], read, overwrite=loose)
+    check_outputs([labels_destination(file, overwrite=loose) for file in todo.new.values()], read, overwrite=loose)
     for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
         check_labels_fit(file, image.raw.spatial_shape)
     trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
-    for image in opened:
-        check_exports(trained.job.objects.export, trained.as_image(image.raw).ndim_spatial, key="also")
-    if settings.diameter is not None:
-        check_diameter(trained, settings.diameter)
-    decided = {"device": device, "memory": memory, "reading": repr(reading), **_choices(trained, settings)}
-    by_name = dict(zip((image.name for image in opened), files, strict=True))
+    _check_images(trained, opened, settings)
+    decided = _decided(trained, settings)
     together = trained.method.instances and files[0] != target  # a folder of results has tables of all images
-    tables = {name: table_path(file) for name, file in by_name.items()} if together else {}
+    tables = {name: table_path(file) for name, file in todo.files.items()} if together else {}
 
     def checked() -> UnfinishedBatch:
         batch = UnfinishedBatch.of(folder, trained, files, decided)
-        _check_results(trained, batch, by_name, experiment_destinations(folder) if tables else [], read, overwrite=overwrite)
+        if settings.batch.resume:
+            batch.check_same()
+        _check_results(trained, batch, todo.new, experiment_destinations(folder) if tables else [], read, overwrite=overwrite)
         return batch
 
     checked()
     check_space(target, prediction_bytes(trained, opened))
-    device = trained.device(device)
-    yield from check_memory(trained, opened, memory)
+    device = trained.device(settings.hardware.device)
+    yield from check_memory(trained, opened, settings.hardware.memory)
     facts: dict[str, object] = {"model": None if place is None else str(place), "weights": weights_checksum(model)}
-    facts |= {"reading": asdict(reading), **_choices(trained, settings), **circumstances(device)}
+    facts |= {"reading": asdict(settings.reading), **_choices(trained, settings), **circumstances(device)}
     yield from notes_of(trained)
-    yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
+    yield from (Warned(remark.code, remark) for remark in todo.remarks)
     yield Started(len(opened), "image")
     with claimed([each for file in files for each in (split_location(file)[0], table_path(file))]), recording(folder, RESULTS):
         batch = checked()  # again: another process may have been faster
-        facts["memory"] = int(memory := batch.agreed("memory", memory_of(trained, memory, device)))
+        memory = batch.agreed("memory", memory_of(trained, settings.hardware.memory, device))
+        facts["memory"] = int(memory)
         batch.start()
-        for done, (image, file) in enumerate(zip(opened, files, strict=True), start=1):
-            steps = segment_one(trained, image, file, device=device, memory=memory, diameter=settings.diameter)
-            steps = _recorded(steps, file, checksums(image.files), facts)
-            yield from below(image.name, batch.steps(image, steps))
-            yield Progress(done, len(opened), "image", image.name)
-        yield from write_experiment(folder, tables, extend=True)
-        batch.end()
-    yield Finished(time.monotonic() - began)
+        settings = replace(settings, hardware=replace(settings.hardware, device=device, memory=memory))
+        yield from _each(trained, todo, batch, settings, facts)
+        yield from write_experiment(folder, {name: file for name, file in tables.items() if name not in todo.failures.errors}, extend=True)
+        if not todo.failures.errors:
+            batch.end()
+
+
+def _decided(model: Model, settings: Settings) -> dict[str, object]:
+    """What decides the results besides the model and the images."""
+    hardware = settings.hardware
+    return {"device": hardware.device, "memory": hardware.memory, "reading": repr(settings.reading), **_choices(model, settings)}
+
+
+def _check_images(model: Model, opened: Sequence[Opened], settings: Settings) -> None:
+    """Reject images that the model cannot take, and options that do not fit both, before the first image is predicted."""
+    for image in opened:
+        try:
+            check_exports(model.job.objects.export, model.as_image(image.raw).ndim_spatial, key="also")
+        except MorulaError:
+            if not settings.batch.keep_going:  # else it is told when it is the turn of this image
+                raise
+    if settings.diameter is not None:
+        check_diameter(model, settings.diameter)
+
+
+def _each(model: Model, todo: _Todo, batch: UnfinishedBatch, settings: Settings, facts: dict[str, object]) -> Iterator[Event]:
+    """Segment one image after the other."""
+    for done, image in enumerate(todo.opened, start=1):
+        file = todo.files[image.name]
+        if image.name in todo.kept and image.name not in batch.done:
+            yield Logged(f"{image.name}: is finished, and is kept")
+        else:
+            steps = segment_one(model, image, file, settings.hardware, diameter=settings.diameter)
+            steps = below(image.name, batch.steps(image, _recorded(steps, file, checksums(image.files), facts)))
+            yield from todo.failures.passing(image.name, steps, keep_going=settings.batch.keep_going)
+        yield Progress(done, len(todo.opened), "image", image.name)
 
 
 def _with_exports(model: Model, also: Sequence[Export]) -> Model:

@@ -27,18 +27,20 @@ from morula.core.label_image import smallest_type
 from morula.core.region import Region, blocks
 from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.decoders.statistics import ChannelStatistics
-from morula.inference.memory import decoding_bytes, room_beside_program, tile_memory
+from morula.inference.memory import decoding_bytes, room_beside_program, room_of_worker, tile_memory
 from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
 from morula.kernels.geometry import geometry
 from morula.labels.objects import Objects
-from morula.measurement.blockwise import joined, measure_in_groups
+from morula.measurement.blockwise import GroupMeasurement, joined
 from morula.measurement.filter import removed_ids
 from morula.measurement.large_objects import KNOWN_EXTRA
 from morula.measurement.measures import Boxes, Measures
+from morula.methods.base import Method
 from morula.methods.classes import class_image
 from morula.models.model import Model
 from morula.workflows.block_store import BlockStore, MergedLabels
+from morula.workflows.workers import results
 
 _SAMPLE = {2: 1024, 3: 96}
 """Edge length in voxels of the samples from which the size of objects is taken."""
@@ -73,7 +75,9 @@ def needs_blocks(model: Model, shape: Sequence[int], memory: int) -> bool:
     return decoding_bytes(shape, len(model.method.channels)) > room_beside_program(memory)
 
 
-def segment_in_blocks(model: Model, image: Image, store: BlockStore, *, device: str, memory: int) -> Generator[Event, None, InBlocks]:
+def segment_in_blocks(
+    model: Model, image: Image, store: BlockStore, *, device: str, memory: int, workers: int = 1
+) -> Generator[Event, None, InBlocks]:
     """Labels and table of an image, with at most `memory` bytes for the whole process.
 
     Args:
@@ -82,13 +86,14 @@ def segment_in_blocks(model: Model, image: Image, store: BlockStore, *, device: 
         store: folder for unfinished results, which a killed process may have left.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: bytes.
+        workers: processes that decode and measure, at most; fewer where the memory allows no blocks for all of them.
 
     Raises:
         OptionError: when the memory is not enough for one block.
     """
     prediction = yield from _predicted(model, image, store, device=device, memory=memory)
-    parameters, plan = yield from _planned(model, prediction, store, memory)
-    merged = yield from _decoded(model, prediction, parameters, plan, store)
+    parameters, plan, workers = yield from _planned(model, prediction, store, memory, workers)
+    merged = yield from _decoded(_Decoding(model.method, parameters, plan, store), workers)
     stored = _label_array(store, plan)
 
     def relabelled(values: np.ndarray) -> MergedLabels:
@@ -97,7 +102,8 @@ def segment_in_blocks(model: Model, image: Image, store: BlockStore, *, device: 
     labels = relabelled(np.arange(len(merged) + 1, dtype=smallest_type(len(merged))))
     if merged.merged:
         yield Logged(f"{merged.merged} objects are larger than the halo of {plan.halo} voxels; their parts were merged across blocks")
-    table = yield from _measured(model, labels, merged, image, plan, memory)
+    room = room_of_worker(memory, workers) // _MEASURING
+    table = yield from _measured(model, merged, measured_in(model, labels, merged, image, room), plan.core, workers)
     kept = np.arange(len(merged) + 1, dtype=labels.dtype)
     if model.job.objects.filter:
         kept[removed_ids(table)] = 0
@@ -130,12 +136,12 @@ def _predicted(model: Model, image: Image, store: BlockStore, *, device: str, me
 
 
 def _planned(
-    model: Model, prediction: ArraySource, store: BlockStore, memory: int
-) -> Generator[Event, None, tuple[Mapping[str, Any], BlockPlan]]:
-    """Parameters of the decoder, from histograms of the whole prediction and from samples, and the blocks."""
+    model: Model, prediction: ArraySource, store: BlockStore, memory: int, workers: int
+) -> Generator[Event, None, tuple[Mapping[str, Any], BlockPlan, int]]:
+    """Parameters of the decoder, from histograms of the whole prediction and samples; the blocks, and how many workers they are for."""
     shape = tuple(prediction.shape[1:])
     if (noted := store.noted("decoding")) is not None:
-        return noted["parameters"], BlockPlan(shape, tuple(noted["core"]), tuple(noted["halo"]))
+        return noted["parameters"], BlockPlan(shape, tuple(noted["core"]), tuple(noted["halo"])), min(workers, noted["workers"])
     method = model.method
     parts = list(blocks(shape, block_shape(shape, 4 * prediction.shape[0], chunk_shape(shape, "ZYX"[-len(shape) :]))))
     statistics: ChannelStatistics | None = None
@@ -145,14 +151,19 @@ def _planned(
         yield Progress(done, len(parts), "block", task=("histograms",))
     assert statistics is not None
     parameters, diameters = _sampled(model, prediction, method.fit(statistics))
-    plan = _fitting_plan(model, shape, parameters, diameters, memory)
-    store.note("decoding", {"parameters": parameters, "core": plan.core, "halo": plan.halo})
-    yield Logged(f"{len(plan)} blocks of {plan.core} voxels, each decoded with a halo of {plan.halo}")
-    return parameters, plan
+    plan, count = _fitting_plan(model, shape, parameters, diameters, memory, workers)
+    store.note("decoding", {"parameters": parameters, "core": plan.core, "halo": plan.halo, "workers": count})
+    fewer = f"; the memory is for {count} of {workers} workers" if count < workers else ""
+    yield Logged(f"{len(plan)} blocks of {plan.core} voxels, each decoded with a halo of {plan.halo}{fewer}")
+    return parameters, plan, count
 
 
-def _fitting_plan(model: Model, shape: tuple[int, ...], parameters: Mapping[str, Any], diameters: np.ndarray, memory: int) -> BlockPlan:
-    """Blocks with a halo for the largest object; for most objects, where that would take too much memory or time.
+def _fitting_plan(
+    model: Model, shape: tuple[int, ...], parameters: Mapping[str, Any], diameters: np.ndarray, memory: int, workers: int
+) -> tuple[BlockPlan, int]:
+    """Blocks with a halo for the largest object; for most objects, where that would take too much memory or time. And for how many workers.
+
+    More workers have less memory each and read more halos, so that fewer of them may be as fast.
 
     Raises:
         OptionError: ``blocks.memory`` where no block fits.
@@ -160,13 +171,17 @@ def _fitting_plan(model: Model, shape: tuple[int, ...], parameters: Mapping[str,
     method, each = model.method, decoding_bytes((1,), len(model.method.channels))
     halos = [method.block_halo(parameters, _SPARE * float(np.percentile(diameters, share))) for share in _SHARES]
 
-    def planned(halo: tuple[int, ...], limit: int) -> BlockPlan | None:
-        room = room_beside_program(limit)
+    def planned(halo: tuple[int, ...], limit: int, count: int) -> BlockPlan | None:
+        room = room_of_worker(limit, count)
         return plan_blocks(shape, halo, memory=room, bytes_per_voxel=each, align=method.block_alignment())
 
-    fitting = [plan for halo in halos if (plan := planned(halo, memory)) is not None]
-    if not fitting:
-        least = next(limit for limit in itertools.count(memory, 10**8) if planned(halos[-1], limit))
+    def chosen(count: int) -> BlockPlan | None:
+        fitting = [plan for halo in halos if (plan := planned(halo, memory, count)) is not None]
+        return next((plan for plan in fitting if plan.effort <= _EFFORT), fitting[-1] if fitting else None)
+
+    plans = [(plan, count) for count in range(1, workers + 1) if (plan := chosen(count)) is not None]
+    if not plans:
+        least = next(limit for limit in itertools.count(memory, 10**8) if planned(halos[-1], limit, 1))
         raise OptionError(
             "blocks.memory",
             f"is too little for a block with the halo of {halos[-1]} voxels that these objects need",
@@ -174,7 +189,7 @@ def _fitting_plan(model: Model, shape: tuple[int, ...], parameters: Mapping[str,
             value=f"{memory / 1e6:.0f}MB",
             remedy=f"Give at least --memory {least / 1e6:.0f}MB; the prediction is kept, and the same command continues.",
         )
-    return next((plan for plan in fitting if plan.effort <= _EFFORT), fitting[-1])
+    return min(plans, key=lambda each: each[0].effort / min(each[1], len(each[0])))
 
 
 def _sampled(model: Model, prediction: ArraySource, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.ndarray]:
@@ -216,29 +231,40 @@ def _label_array(store: BlockStore, plan: BlockPlan) -> Any:
     return store.array("labels", plan.shape, chunks, np.dtype(np.uint32))
 
 
-def _decoded(
-    model: Model, prediction: ArraySource, parameters: Mapping[str, Any], plan: BlockPlan, store: BlockStore
-) -> Generator[Event, None, Merged]:
+@dataclass(frozen=True, eq=False)
+class _Decoding:
+    """Decodes blocks of the stored prediction; can be sent to other processes."""
+
+    method: Method
+    parameters: Mapping[str, Any]
+    plan: BlockPlan
+    store: BlockStore
+
+    def __call__(self, number: int) -> None:
+        """Decode a block, and record its labels and objects."""
+        core = self.plan.cores[number]
+        block = decode_block(self.plan, number, self.store.existing("prediction"), self._objects, self.method.votes)
+        self.store.existing("labels")[core.slices] = block.labels
+        self.store.put_block(number, block)
+
+    def _objects(self, block: np.ndarray) -> Objects:
+        return self.method.decode(block, self.parameters)
+
+
+def _decoded(work: _Decoding, workers: int) -> Generator[Event, None, Merged]:
     """Decode the blocks that are not finished, and merge the objects of all."""
+    plan, store = work.plan, work.store
     labels = _label_array(store, plan)
-
-    def decode(block: np.ndarray) -> Objects:
-        return model.method.decode(block, parameters)
-
-    for number, core in enumerate(plan.cores):
-        if not store.finished(number):
-            block = decode_block(plan, number, prediction, decode, model.method.votes)
-            labels[core.slices] = block.labels
-            store.put_block(number, block)
-        yield Progress(number + 1, len(plan), "block", task=("blocks",))
+    open_ones = [number for number in range(len(plan)) if not store.finished(number)]
+    yield Progress(len(plan) - len(open_ones), len(plan), "block", task=("blocks",))
+    for done, _ in enumerate(results(work, open_ones, workers), len(plan) - len(open_ones) + 1):
+        yield Progress(done, len(plan), "block", task=("blocks",))
     return merge_blocks(plan, store.block, labels)
 
 
-def _measured(
-    model: Model, labels: ArraySource, merged: Merged, image: Image, plan: BlockPlan, memory: int
-) -> Generator[Event, None, pd.DataFrame]:
-    """The table of all objects."""
-    options, room = model.job.objects.measure, room_beside_program(memory) // _MEASURING
+def measured_in(model: Model, labels: ArraySource, merged: Merged, image: Image, room: int) -> GroupMeasurement:
+    """How the objects are measured, with at most `room` voxels in memory at a time."""
+    options = model.job.objects.measure
     measures = Measures(
         voxel_size=image.voxel_size,
         extra=options.extra,
@@ -248,16 +274,21 @@ def _measured(
         evidence=model.job.objects.calibration is not None,
     )
     values = image.lazy() if measures.intensity or measures.evidence else None
-    boxes = Boxes(merged.voxels, merged.starts, merged.stops)
-    groups = measure_in_groups(labels, boxes, values, block=plan.core, room=room, measures=measures)
+    return GroupMeasurement(labels, Boxes(merged.voxels, merged.starts, merged.stops), values, room, measures)
+
+
+def _measured(
+    model: Model, merged: Merged, work: GroupMeasurement, block: Sequence[int], workers: int
+) -> Generator[Event, None, pd.DataFrame]:
+    """The table of all objects."""
     parts, done = [], 0
-    for part in groups:
+    for part in results(work, work.groups(block), workers):
         parts.append(part)
         done += len(part[0]["label"])
         yield Progress(done, len(merged), "object", task=("measure",))
     columns, evidence = joined(parts)
-    large = int(boxes.too_large(room).sum())
-    if unknown := [name for name in options.extra if large and name not in KNOWN_EXTRA]:
+    large = int(work.boxes.too_large(work.room).sum())
+    if unknown := [name for name in work.measures.extra if large and name not in KNOWN_EXTRA]:
         text = f"{large} objects are too large to measure {', '.join(unknown)} in this memory: they have no value there. Give more memory."
         yield Warned("blocks.not_measured", text)
     return model.completed(pd.DataFrame(columns), evidence or None, merged.classes, merged.class_confidence)

@@ -36,7 +36,7 @@ class Truth:
 class Opened:
     """One image of a source, its labels and classes if there are any, and the name of its results.
 
-    `unlabelled` is the label of unannotated voxels.
+    `unlabelled` is the label of unannotated voxels, `reading` says how the file was read where that was stated by the user.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Opened:
     classes: Image | None = None
     unlabelled: int | None = None
     truth: Truth | None = None
+    reading: str = ""
 
     @property
     def files(self) -> list[str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from morula.core.atomic import atomic
-from morula.core.errors import MorulaError
+from morula.core.errors import MorulaError, OptionError
 from morula.core.events import Event, FileWritten, Logged, from_record, to_record
 from morula.core.image import Image
 from morula.core.location import split_location
@@ -84,6 +84,18 @@ class UnfinishedBatch:
     @property
     def _header(self) -> dict[str, object]:
         return {"unfinished": self.key, "outputs": list(self.outputs)}
+
+    def check_same(self) -> None:
+        """Reject unfinished results of a command with other arguments, for a command that is to continue its own.
+
+        Raises:
+            OptionError: ``resume.other_command``.
+        """
+        others = [file for file in unfinished_in(self.folder) if file != self.file and set(_outputs(file)) & set(self.outputs)]
+        if others:
+            rule = f"does not fit: the interrupted command that began to write {', '.join(_outputs(others[0]))} had other arguments"
+            remedy = "Give the command as it was, or leave out --resume to begin anew."
+            raise OptionError("resume.other_command", rule, key="resume", file=self.folder, remedy=remedy)
 
     def start(self) -> None:
         """Begin the record; those of interrupted commands that wrote the same files are removed, because their results are replaced."""

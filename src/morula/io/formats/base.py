@@ -46,11 +46,13 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class FileContent:
-    """Content of a file: an array (lazy where the format allows it), and its axes and voxel size where the file has them."""
+    """Content of a file: an array (lazy where the format allows it), and its axes, voxel size and origin where the file has them."""
 
     data: ArraySource
     axes: Axes | None = None
     voxel_size: VoxelSize | None = None
+    origin: tuple[float, ...] | None = None
+    """Place of the first voxel, see `Image`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Target:
     """The existing file to which a data set is added, for formats that support it."""
     like: Path | None = None
     """The image that the array was computed from: where it has an orientation, the file gets the same."""
+    origin: tuple[float, ...] | None = None
+    """Place of the first voxel, see `Image`; for formats that state it."""
     properties: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
     """Measurements by the id of the object, for formats that hold them."""
 

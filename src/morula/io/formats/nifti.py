@@ -151,7 +151,7 @@ class Nifti(Format):
         axes = target.axes
         letters = _LETTERS if "C" in axes else "XYZT" if "T" in axes else "XYZ" if "Z" in axes else "XY"
         array = View(data, [axes.index(letter) if letter in axes else None for letter in letters])[...]
-        affine, unit = _placed_like(target, array.shape) or _diagonal(target.voxel_size)
+        affine, unit = _placed_like(target, array.shape) or _diagonal(target)
         image = (nibabel.Nifti2Image if max(array.shape) > 32767 else nibabel.Nifti1Image)(array, affine, dtype=dtype)
         image.header.set_zooms([*np.linalg.norm(affine[:3, :3], axis=0), 1.0, 1.0][: len(letters)])
         image.header.set_xyzt_units(unit)
@@ -168,13 +168,17 @@ def _unit_of(header: Any) -> str:
         return "unknown"
 
 
-def _diagonal(size: VoxelSize | None) -> tuple[np.ndarray, str]:
+def _diagonal(target: Target) -> tuple[np.ndarray, str]:
     """Matrix and unit of an image without orientation."""
+    size, places = target.voxel_size, [*reversed(target.origin or ()), 0.0, 0.0, 0.0][:3]
     if size is None:
-        return np.eye(4), "unknown"
-    unit = {"um": "micron", "mm": "mm", "m": "meter", "pixel": "unknown"}.get(size.unit, "micron")
-    size = size if size.unit in ("um", "mm", "m", "pixel") else size.to("um")
-    return np.diag([size.x, size.y, size.z or 1.0, 1.0]), unit
+        matrix, unit, factor = np.eye(4), "unknown", 1.0
+    else:
+        unit = {"um": "micron", "mm": "mm", "m": "meter", "pixel": "unknown"}.get(size.unit, "micron")
+        shown = size if size.unit in ("um", "mm", "m", "pixel") else size.to("um")
+        matrix, factor = np.diag([shown.x, shown.y, shown.z or 1.0, 1.0]), shown.x / size.x
+    matrix[:3, 3] = np.multiply(places, factor)
+    return matrix, unit
 
 
 def _placed_like(target: Target, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
@@ -183,9 +187,14 @@ def _placed_like(target: Target, shape: tuple[int, ...]) -> tuple[np.ndarray, st
         return None
     found = _load(target.like)
     turn = Turn.of(found)
-    if turn is None or tuple(found.shape[axis] for axis in turn.order) != shape[: len(turn.order)]:
+    first = _first_voxel(target)
+    if turn is None or any(
+        start + n > found.shape[axis] or (target.origin is None and n != found.shape[axis])
+        for start, n, axis in zip(first, shape, turn.order, strict=False)
+    ):
         return None
     matrix, unit = turn.matrix(found), _unit_of(found.header)
+    matrix[:3, 3] += matrix[:3, :3] @ first
     lengths = [float(f"{length:.6g}") for length in np.linalg.norm(matrix[:3, :3], axis=0)]
     stated = lengths_to_voxel_size(lengths, "xyz", _UNITS.get(unit, "pixel"))
     size = target.voxel_size
@@ -193,6 +202,14 @@ def _placed_like(target: Target, shape: tuple[int, ...]) -> tuple[np.ndarray, st
     if size is not None and (stated is None or size.unit != stated.unit or not math.isclose(size.x, stated.x, rel_tol=1e-4)):
         return None
     return matrix, unit
+
+
+def _first_voxel(target: Target) -> np.ndarray:
+    """The first voxel (x, y, z) of a part in the image that it was cut from."""
+    first, origin = np.zeros(3), target.origin or ()
+    spacing = VoxelSize.of(target.voxel_size, max(len(origin), 2)).spacing(max(len(origin), 2))
+    first[: len(origin)] = np.rint(np.divide(origin, spacing[: len(origin)]))[::-1]
+    return first
 
 
 def compare_orientations(image: Path, labels: Path) -> None:

@@ -91,7 +91,7 @@ class OmeZarr(Format):
         if axes != target.axes:
             data = View(data, [target.axes.index(letter) for letter in axes])
         with waiting_for_writes():
-            fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels), data)
+            fill(start(path, data.shape, data.dtype, axes, target.voxel_size, labels=target.labels, origin=target.origin), data)
             finish(path)
 
     def finished(self, path: Path, target: Target) -> None:
@@ -139,11 +139,18 @@ def read_level(path: Path, request: Request) -> FileContent:
     check_zarr_chunks(path / paths[level], open_array(path / paths[level]), request)
     described = ngff.parse(attributes, data.ndim)
     assert described is not None  # it names levels
-    return FileContent(data, described.axes, described.voxel_size(level))
+    return FileContent(data, described.axes, described.voxel_size(level), described.origin(level))
 
 
 def start(
-    path: Path, shape: Sequence[int], dtype: DTypeLike, axes: Axes, voxel_size: VoxelSize | None, *, labels: bool = False
+    path: Path,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    axes: Axes,
+    voxel_size: VoxelSize | None,
+    *,
+    labels: bool = False,
+    origin: Sequence[float] | None = None,
 ) -> ArrayTarget:
     """The writable level 0 of a new pyramid, marked as unfinished until `finish`.
 
@@ -167,7 +174,8 @@ def start(
         version = _zarr_version(image)  # one store is of one version: other programs read no mixture
         of_image = _check_fits(image, shape, axes)
         voxel_size = of_image if voxel_size is None else voxel_size
-    state = {"axes": str(axes), "voxel_size": None if voxel_size is None else voxel_size.asdict(), "labels": labels}
+    state: dict[str, object] = {"axes": str(axes), "voxel_size": None if voxel_size is None else voxel_size.asdict(), "labels": labels}
+    state |= {} if origin is None else {"origin": list(origin)}
     path.mkdir(parents=True, exist_ok=True)
     # in the store itself, so that another process can finish it after an interruption
     put_attributes(path, {UNFINISHED: state}, version)
@@ -199,7 +207,9 @@ def finish(path: Path) -> None:
         source = target
     name = stem_of(_TEMPORARY.sub(r"\1", path.name))
     of_image = ("../../" if image is not None else "") if labels else None
-    attributes = ngff.compose(name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4")
+    attributes = ngff.compose(
+        name, axes, voxel_size, factors, labels=of_image, version="0.5" if version == 3 else "0.4", origin=state.get("origin")
+    )
     if labels:
         described = attributes["ome"] if version == 3 else attributes
         described["image-label"] |= _colours(open_array(path / "0"))
