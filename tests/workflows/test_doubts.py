@@ -21,6 +21,7 @@ from morula.measurement.csv_table import read_table
 from morula.testing.errors import raises
 from morula.workflows.measure import measure_file
 from morula.workflows.prepare import prepare
+from morula.workflows.reading import Reading
 
 RNG = np.random.default_rng(0)
 
@@ -115,6 +116,19 @@ def test_masks_in_place_of_objects(tmp_path: Path) -> None:
     mask = Path(write(tmp_path / "mask", {"m": (255 * (discs() > 0)).astype(np.uint8)}, labels=True)) / "m.tif"
     events = list(measure_file(mask, tmp_path / "m.csv"))
     assert [event.code for event in events if isinstance(event, Warned)] == ["labels.mask"]
+
+
+def test_each_component_of_a_mask_is_an_object(tmp_path: Path) -> None:
+    document = job(tmp_path, labels=lambda seed: 255 * (discs(seed) > 0).astype(np.uint8))
+    document["images"]["components"] = True
+    assert codes(document) == []
+    mask = Path(write(tmp_path / "mask", {"m": (255 * (discs() > 0)).astype(np.uint8)}, labels=True)) / "m.tif"
+    events = list(measure_file(mask, tmp_path / "m.csv", reading=Reading(components=True)))
+    assert not [event for event in events if isinstance(event, Warned)]
+    assert read_table(tmp_path / "m.csv")["label"].tolist() == [1, 2, 3]
+    document["images"]["ignore_label"] = 255
+    with raises("images.components_and_ignore", key="images.ignore_label"):
+        codes(document)
 
 
 def test_volumes_without_voxel_size(tmp_path: Path) -> None:

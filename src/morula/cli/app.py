@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -16,6 +17,7 @@ from morula.cli.command import Command
 from morula.cli.export import Author, Bioimageio, Licence, ModelName, model_format, written_model
 from morula.cli.options import (
     Also,
+    Components,
     Device,
     ExportKinds,
     JobFile,
@@ -344,6 +346,7 @@ def measure(
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
     *,
     reading: Reading,
+    components: Components = False,
     extra: Annotated[
         list[str],
         typer.Option("--extra", metavar="NAME", help="Additional region property of scikit-image (repeatable), for example solidity."),
@@ -365,7 +368,7 @@ def measure(
             labels,
             output,
             intensity=intensity,
-            reading=reading,
+            reading=replace(reading, components=components),
             extra=extra,
             remove=remove,
             kept=kept,
@@ -385,6 +388,7 @@ def export(
     intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
     *,
     reading: Reading,
+    components: Components = False,
     bioimageio: Bioimageio = False,
     name: ModelName = None,
     author: Author = [],  # noqa: B006
@@ -397,7 +401,8 @@ def export(
             events = written_model(source, kind, output, name=name, authors=author, licence=licence, overwrite=overwrite)
             print_events(events, Verbosity.NORMAL)
             return
-        events = workflows.export.export(source, to, output=output, intensity=intensity, reading=reading, overwrite=overwrite)
+        masks = replace(reading, components=components)
+        events = workflows.export.export(source, to, output=output, intensity=intensity, reading=masks, overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
 

@@ -48,6 +48,7 @@ VoxelEdges = Annotated[
 MissingPieces = Annotated[
     str, typer.Option("--missing", help="What becomes of planes, strips and chunks that a file lacks: error, or zeros with a warning.")
 ]
+Components = Annotated[bool, typer.Option("--components", help="The labels are a mask: each connected component is an object.")]
 Also = Annotated[
     list[str],
     typer.Option("--also", metavar="FORMAT,...", help="Write for other programs, too: rois, geojson, coco, preview, parquet."),

@@ -233,7 +233,8 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
     if pieces >= 3 * with_objects > 0:
         text = (
             f"the label images contain a single id, such as {only}, in {pieces} pieces. They look like masks, in which touching objects "
-            "are one. Give every object its own id, or use method: semantic for masks."
+            "are one. Give every object its own id, make one of each connected component (images.components: true; --components), or use "
+            "method: semantic for masks."
         )
         return [Remark("labels.mask", text)]
     return []

@@ -78,6 +78,8 @@ class Images(Options):
     ignore_label: int | None = Field(default=None, ge=1, le=2**32 - 1)
     """Value of unannotated voxels in the label images, for example 255: they are never background, and nothing is learned or scored
     there."""
+    components: bool = False
+    """Whether the label images are masks, for example with values 0 and 255: each connected component becomes an object."""
     voxel_size: dict[str, float | str] | Literal["auto"] = "auto"
     """Edge lengths `{z, y, x, unit}`; `auto` reads them from the files."""
     axes: str | None = None
@@ -105,6 +107,14 @@ class Images(Options):
         if self.dataset is not None and self.scene is not None:
             rule = "is given together with dataset, which also names an image in the file"
             raise OptionError("reading.scene_and_dataset", rule, key="scene", value=self.scene, remedy="Give one of the two.")
+        return self
+
+    @model_validator(mode="after")
+    def _no_value_for_unannotated(self) -> Images:
+        if self.components and self.ignore_label is not None:
+            rule = "has no meaning for masks, whose components get new ids (images.components: true)"
+            remedy = "Mark unannotated voxels in mask images (images.train.mask)."
+            raise OptionError("images.components_and_ignore", rule, key="ignore_label", value=self.ignore_label, remedy=remedy)
         return self
 
     @field_validator("voxel_size")

@@ -11,6 +11,7 @@ import numpy as np
 
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
+from morula.data.components import connected
 from morula.io.metadata import collected
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.labels.class_values import as_classes
@@ -62,6 +63,7 @@ class Reading:
     unlabelled: int | None = None
     values: tuple[int, ...] = ()
     of_file: Mapping[str, object] = field(default_factory=dict)
+    components: bool = False
 
     @classmethod
     def of(cls, run: RunContents) -> Reading:
@@ -73,7 +75,8 @@ class Reading:
         objects, values = method.get("kind") != "semantic", tuple(method.get("values") or ())
         ignore = len(values) if values and not objects else method.get("ignore")  # truth is mapped to classes when it is opened
         of_file = {name: images[name] for name in ("channel", "time", "level") if images.get(name) is not None}
-        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, of_file)
+        components = bool(images.get("components"))
+        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, of_file, components)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,7 @@ def _opened(image: RunImage, reading: Reading) -> Opened:
         truth, _ = read_labels_and_classes(image.truth, like.spatial_shape, axes=axes, voxel_size=reading.voxel_size)
     elif image.truth:
         truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size)
+    truth = connected(truth) if truth is not None and reading.components else truth
     first = next((each for each in (raw, truth, prediction) if each is not None), None)
     size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
     arrays = [each.canonical()[0] if each is not None else None for each in (truth, prediction)]

@@ -11,6 +11,7 @@ from morula.core.errors import OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.core.voxel_size import VoxelSizeLike
+from morula.data.components import connected
 from morula.io.formats.base import Missing
 from morula.io.lazy import take_region, take_time
 from morula.io.read import read, read_labels
@@ -25,6 +26,7 @@ class Reading:
     `scene` is the number of an image in a file of several, counted from 0: a series of a TIFF, a scene of a CZI, an image of a LIF or of a
     Zarr folder, a position of an ND2. `level` is the level of a pyramid, 0 the finest. `region` is the part of the images that is used, in
     voxels of that level: ``z0:z1,y0:y1,x0:x1``, in 2D ``y0:y1,x0:x1``, with the voxel behind the last one; what is left out is the end.
+    With `components`, labels are masks, of which each connected component is an object.
 
     Examples:
         >>> Reading(region="10:20, :, 5:50").box((40, 30, 60))
@@ -40,6 +42,7 @@ class Reading:
     time: int | None = None
     level: int = 0
     region: str | None = None
+    components: bool = False
 
     def __post_init__(self) -> None:
         if self.dataset is not None and self.scene is not None:
@@ -109,4 +112,5 @@ class Reading:
             missing=missing,
             shape=shape,
         )
-        return self._part(labels if self.time is None else take_time(labels, self.time))
+        labels = self._part(labels if self.time is None else take_time(labels, self.time))
+        return connected(labels) if self.components else labels

@@ -11,6 +11,7 @@ from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
 from morula.core.voxel_size import VoxelSize
+from morula.data.components import connected
 from morula.data.patches import Source
 from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
 from morula.io.formats.base import Missing
@@ -153,6 +154,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         classes = read_labels(truth.classes, shape=image.spatial_shape, **reading)
     if images is not None and images.time is not None:
         labels, classes = take_time(labels, images.time), None if classes is None else take_time(classes, images.time)
+    labels = connected(labels) if images is not None and images.components else labels
     labels, classes = like(labels, image), None if classes is None else like(classes, image)
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
         if part is not None and part.spatial_shape != image.spatial_shape:

@@ -15,6 +15,7 @@ from morula.core.image import Image
 from morula.core.outputs import Destination, check_outputs
 from morula.core.region import Region
 from morula.core.voxel_size import VoxelSize
+from morula.data.components import connected
 from morula.data.crop import check_region, crop
 from morula.data.sampling import Grid
 from morula.inference.rescale import rescaled
@@ -89,10 +90,7 @@ def as_instances(labels: Image) -> Image:
         >>> np.asarray(as_instances(Image(np.array([[1, 1, 0, 1, 2]]), "YX"))).tolist()
         [[1, 1, 0, 2, 3]]
     """
-    from skimage.measure import label
-
-    found = label(_one_channel(labels), connectivity=1)
-    return Image(found.astype(np.uint32), labels.axes.spatial_axes, labels.voxel_size, labels.source)
+    return connected(labels)
 
 
 def as_semantic(labels: Image) -> Image:
