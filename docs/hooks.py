@@ -168,6 +168,7 @@ def command_pages() -> Iterator[str]:
             names = ", ".join(f"`{text}`" for text in (*parameter.opts, *parameter.secondary_opts))
             absent = parameter.default in (None, (), [], False) or callable(parameter.default)
             default = "" if absent or not isinstance(parameter.default, str | int | float | Path) else f"`{parameter.default}`"
+            default = parameter.show_default.replace("<", "&lt;") if isinstance(parameter.show_default, str) else default
             meaning = " ".join((getattr(parameter, "help", "") or "").split())
             yield f"| {names if is_option else f'`{parameter.name.upper()}`'} | {default} | {meaning} |"
 

@@ -37,7 +37,7 @@ OF_ONE_COMMAND = {
 
 
 QUOTED, AT_START = re.compile(r"`morula ([a-z0-9]+)([^`\n]*)"), re.compile(r"^morula ([a-z0-9]+)([^`\n]*--[^`\n]*)")
-DEFINE_OPTIONS = ("core/remedy.py", *(f"cli/{name}.py" for name in ("app", "options", "biapy", "export", "pytorch3dunet")))
+DEFINE_OPTIONS = ("core/remedy.py", *(f"cli/{name}.py" for name in ("app", "options", "biapy", "export", "pytorch3dunet", "segment")))
 
 
 def texts(node: ast.AST) -> Iterator[tuple[str, int]]:

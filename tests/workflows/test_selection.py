@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from morula.cli.app import app
 from morula.cli.command import options_of
 from morula.cli.new import answers_for
+from morula.cli.options import NewJobOptions
 from morula.core.errors import JobError
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
@@ -114,9 +115,8 @@ def test_levels_of_slides(tmp_path):
 
 
 def test_new_writes_what_was_chosen(series):
-    call = {"raw": str(series / "raw"), "labels": str(series / "labels"), "test": None, "test_labels": None, "task": None}
-    reading = Reading(scene=1, time=2, channel=1)
-    answers = answers_for(**call, unlabelled=None, reading=reading, ask=False)
+    given = NewJobOptions(raw=str(series / "raw"), labels=str(series / "labels"))
+    answers = answers_for(given, Reading(scene=1, time=2, channel=1), ask=False)
     images = stated(answers, series)["images"]
     assert {name: images[name] for name in images if name not in ("train", "validate")} == {"scene": 1, "time": 2, "channel": 1}
     options = options_of(typer.main.get_command(app).commands["new"])

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
-import morula
 from morula import __version__, cli, dialects, report, workflows
-from morula.cli.biapy import biapy
+from morula.cli.biapy import ExperimentOptions, print_experiment
 from morula.cli.command import Command
-from morula.cli.export import Author, Bioimageio, Licence, ModelName, model_format, written_model
+from morula.cli.export import PackageOptions, model_format, written_model
 from morula.cli.options import (
-    Also,
-    Components,
+    ComputeOptions,
     Device,
     ExportKinds,
+    FileOptions,
+    Intensity,
     JobFile,
-    KeepGoing,
+    LabelOptions,
     Memory,
-    Output,
+    NewJobOptions,
     Overwrite,
-    Quiet,
-    Resume,
-    ResumeBatch,
+    PartOptions,
+    PrintOptions,
+    ReplaceFiles,
     Run,
+    RunOptions,
     Set,
-    SkipExisting,
-    Verbose,
     Workers,
-    reading_options,
+    with_groups,
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
+from morula.cli.segment import ModelOptions, ResultOptions
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.workflows.run_settings import RunSettings
-
-if TYPE_CHECKING:
-    from morula.models.by_slice import SliceAxes
-    from morula.workflows.reading import Reading
 
 app = typer.Typer(
     name="morula",
@@ -65,43 +59,39 @@ def _about(version: Annotated[bool, typer.Option("--version", callback=_version,
 
 
 @app.command(cls=Command)
+@with_groups
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images and the run.")] = Path("demo"),
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    printing: PrintOptions,
 ) -> None:
     """Run everything on simulated images: train, predict, score, report. Takes a few minutes on a laptop."""
     with reporting_errors():
-        print_events(cli.demo.demo(output, overwrite=overwrite), Verbosity.of(quiet, verbose))
+        print_events(cli.demo.demo(output, overwrite=overwrite), printing.verbosity)
         echo(str(output / "run" / "report.html"))
 
 
 @app.command(cls=Command)
-@partial(reading_options, parts=False)
-def new(  # each parameter is an option of the command line
+@with_groups
+def new(
     job: Annotated[Path, typer.Argument(help="Job file to write.")] = Path("job.yaml"),
-    raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Label images of the training images.")] = None,
-    test: Annotated[str | None, typer.Option(help="Test images to predict.")] = None,
-    test_labels: Annotated[str | None, typer.Option(help="Label images of the test images, for scores.")] = None,
-    task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None,
     *,
-    reading: Reading,
-    unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None,
+    given: NewJobOptions,
+    files: FileOptions,
     memory: Memory = None,
     trial: Annotated[
         float, typer.Option(help="Seconds of training for each of the best plans, judged on the validation images; 0 for no trial.")
     ] = 60.0,
-    minutes: Annotated[float | None, typer.Option(help="Duration of the training on this computer that is planned for.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes that the training may take on this computer; epochs, batch and patch are planned for it.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; use the options and planned values.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
 ) -> None:
     """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
     with reporting_errors():
-        # options that were given are not asked for
-        stated = {"raw": raw, "labels": labels, "test": test, "test_labels": test_labels, "task": task}
-        answers = cli.new.answers_for(**stated, unlabelled=unlabelled, reading=reading, ask=not yes)
+        answers = cli.new.answers_for(given, files.reading(), ask=not yes)
         cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite, trial=trial, minutes=minutes))
 
 
@@ -171,56 +161,40 @@ def _resume_command(verb: str, job: Path, settings: RunSettings) -> str:
 
 
 @app.command(cls=Command)
+@with_groups
 def run(
     job: Annotated[Path | None, typer.Argument(help="Job file (YAML).", show_default=False)] = None,
-    output: Output = None,
-    set_: Set = [],  # noqa: B006
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    memory: Memory = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Job file of BiaPy, run as `morula-biapy` does.")] = None,
-    result_dir: Annotated[Path, typer.Option("--result_dir", help="With --config: folder of all experiments.")] = Path(),
-    name: Annotated[str, typer.Option("--name", help="With --config: name of the experiment.")] = "unknown_job",
-    run_id: Annotated[int, typer.Option("--run_id", help="With --config: number of the run.")] = 1,
-    gpu: Annotated[str | None, typer.Option("--gpu", help='With --config: graphics cards, "" for the processor.')] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    options: RunOptions,
+    compute: ComputeOptions,
+    config: Annotated[Path | None, typer.Option("--config", "-config", help="Job file of BiaPy, run as `morula-biapy` does.")] = None,
+    experiment: ExperimentOptions,
+    printing: PrintOptions,
 ) -> None:
     """Train, predict the test images, evaluate and write the report."""
     # BiaPy's options on the command of Morula: users replace `biapy` by `morula run` in their scripts
     if config is not None:
-        biapy(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite, quiet=quiet, verbose=verbose)
+        print_experiment(config, experiment, printing.verbosity, resume=options.resume, overwrite=options.overwrite)
         return
     if job is None:
         raise typer.BadParameter("give a job file, or --config with a job file of BiaPy")
-    settings = RunSettings(output, set_, resume, overwrite, device, memory)
-    _start("run", job, settings, Verbosity.of(quiet, verbose))
+    _start("run", job, options.settings(compute.device, compute.memory), printing.verbosity)
 
 
 @app.command(cls=Command)
-def train(
-    job: JobFile,
-    output: Output = None,
-    set_: Set = [],  # noqa: B006
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@with_groups
+def train(job: JobFile, *, options: RunOptions, device: Device = "auto", printing: PrintOptions) -> None:
     """Train the network of a job into a run folder."""
-    settings = RunSettings(output, set_, resume, overwrite, device)
-    _start("train", job, settings, Verbosity.of(quiet, verbose))
+    _start("train", job, options.settings(device), printing.verbosity)
 
 
 @app.command(cls=Command)
-def predict(
-    run: Run, device: Device = "auto", memory: Memory = None, workers: Workers = 1, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+@with_groups
+def predict(run: Run, *, compute: ComputeOptions, workers: Workers = 1, printing: PrintOptions) -> None:
     """Predict the test images of a run."""
     with reporting_errors(lambda: f"morula predict {run}"):
-        print_events(workflows.predict.predict(run, device=device, memory=memory, workers=workers), Verbosity.of(quiet, verbose))
+        events = workflows.predict.predict(run, device=compute.device, memory=compute.memory, workers=workers)
+        print_events(events, printing.verbosity)
 
 
 app.command(cls=Command)(train3dunet)
@@ -228,64 +202,38 @@ app.command(cls=Command)(predict3dunet)
 
 
 @app.command(cls=Command)
-@reading_options
+@with_groups
 def segment(
     images: Annotated[list[str], typer.Argument(help="Images, folders or patterns.", show_default=False)],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Bundled model by name, run folder, package or checkpoint. [default: chosen by the image]"),
-    ] = None,
-    channels: Annotated[
-        str | None,
-        typer.Option("--channels", metavar="F,C,...", help="What a package of another program predicts; - for channels that are not used."),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.")] = Path("segmentation"),
-    diameter: Annotated[
-        float | None, typer.Option("--diameter", help="Diameter of the objects in voxels, for bundled models. [default: estimated]")
-    ] = None,
-    slices: Annotated[
-        str | None,
-        typer.Option("--slices", metavar="z|zyx", help="Use a 2D model on volumes: on the slices across z, or across all three axes."),
-    ] = None,
-    stitch_threshold: Annotated[
-        float, typer.Option("--stitch-threshold", help="With --slices z: least overlap (IoU) of an object's parts in neighbouring slices.")
-    ] = 0.25,
-    also: Also = [],  # noqa: B006
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
-    resume: ResumeBatch = False,
-    skip_existing: SkipExisting = False,
-    keep_going: KeepGoing = False,
     *,
-    reading: Reading,
-    device: Device = "auto",
-    memory: Memory = None,
+    model: ModelOptions,
+    results: ResultOptions,
+    files: PartOptions,
+    compute: ComputeOptions,
     workers: Workers = 1,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    printing: PrintOptions,
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
-        chosen = model if channels is None or model is None else morula.load(model, channels=channels.split(","))
-        by_slice = (
-            None if slices is None else workflows.segment.sliced(chosen, cast("SliceAxes", slices), stitch_threshold=stitch_threshold)
-        )
+        reading = files.reading()  # wrong options are found before a model is loaded
         events = workflows.segment.segment(
             list(images),
-            model=by_slice or chosen,
-            output=output,
-            overwrite=overwrite,
-            device=device,
-            memory=memory,
+            model=model.chosen(),
+            output=results.output,
+            overwrite=results.overwrite,
+            device=compute.device,
+            memory=compute.memory,
             workers=workers,
             reading=reading,
-            diameter=diameter,
-            also=also,
-            batch=workflows.batch.Batch(resume, skip_existing, keep_going),
+            diameter=model.diameter,
+            also=results.also,
+            batch=results.batch(),
         )
-        print_events(events, Verbosity.of(quiet, verbose))
+        print_events(events, printing.verbosity)
 
 
 @app.command(cls=Command)
+@with_groups
 def evaluate(
     run: Annotated[
         Path,
@@ -299,25 +247,26 @@ def evaluate(
         ),
     ] = None,
     also: Annotated[list[Path], typer.Option("--run", help="Evaluated run to compare with. Can be repeated.")] = [],  # noqa: B006
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the comparison [runs/<name>_comparison].")] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the comparison.", show_default="runs/<name>_comparison")
+    ] = None,
+    *,
+    printing: PrintOptions,
 ) -> None:
     """Score the predicted test images of a run, or compare representations on one data set."""
     with reporting_errors(
         lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"
     ):
         if representations is None and not also:
-            print_events(workflows.evaluate.evaluate(run), Verbosity.of(quiet, verbose))
+            print_events(workflows.evaluate.evaluate(run), printing.verbosity)
             return
         folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
-        print_events(
-            workflows.compare.compare(run, (representations or "").split(",") if representations else (), output=folder, runs=also),
-            Verbosity.of(quiet, verbose),
-        )
+        sets = representations.split(",") if representations else ()
+        print_events(workflows.compare.compare(run, sets, output=folder, runs=also), printing.verbosity)
 
 
 @app.command(cls=Command)
+@with_groups
 def tune(
     run: Run,
     metric: Annotated[
@@ -326,27 +275,24 @@ def tune(
     threshold: Annotated[
         list[float] | None, typer.Option(help="IoU threshold of the score. Can be repeated; the score is averaged.")
     ] = None,
-    device: Device = "auto",
-    memory: Memory = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    compute: ComputeOptions,
+    printing: PrintOptions,
 ) -> None:
     """Tune thresholds and post-processing on the validation images, and write the best settings into the run."""
     with reporting_errors(lambda: f"morula tune {run}"):
-        print_events(
-            workflows.tune.tune(run, metric=metric, thresholds=threshold, device=device, memory=memory), Verbosity.of(quiet, verbose)
-        )
+        events = workflows.tune.tune(run, metric=metric, thresholds=threshold, device=compute.device, memory=compute.memory)
+        print_events(events, printing.verbosity)
 
 
 @app.command(cls=Command)
-@reading_options
+@with_groups
 def measure(
     labels: Annotated[Path, typer.Argument(help="Label image.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.", show_default=False)],
-    intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
+    intensity: Intensity = None,
     *,
-    reading: Reading,
-    components: Components = False,
+    files: LabelOptions,
     extra: Annotated[
         list[str],
         typer.Option("--extra", metavar="NAME", help="Additional region property of scikit-image (repeatable), for example solidity."),
@@ -360,7 +306,7 @@ def measure(
         ),
     ] = [],  # noqa: B006
     kept: Annotated[Path | None, typer.Option("--kept", help="Label image for the remaining objects.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: ReplaceFiles = False,
 ) -> None:
     """Measure the objects of a label image: one row per object."""
     with reporting_errors():
@@ -368,7 +314,7 @@ def measure(
             labels,
             output,
             intensity=intensity,
-            reading=replace(reading, components=components),
+            reading=files.reading(),
             extra=extra,
             remove=remove,
             kept=kept,
@@ -378,48 +324,45 @@ def measure(
 
 
 @app.command(cls=Command)
-@reading_options
+@with_groups
 def export(
     source: Annotated[str, typer.Argument(help="Label image, outlines of another program, or a model.", show_default=False)],
     to: ExportKinds = [],  # noqa: B006
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for one format, folder for several. [default: beside the labels; MODEL.zip]")
+        Path | None,
+        typer.Option("--output", "-o", help="File for one format, folder for several.", show_default="beside the labels; MODEL.zip"),
     ] = None,
-    intensity: Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")] = None,
+    intensity: Intensity = None,
     *,
-    reading: Reading,
-    components: Components = False,
-    bioimageio: Bioimageio = False,
-    name: ModelName = None,
-    author: Author = [],  # noqa: B006
-    licence: Licence = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    files: LabelOptions,
+    package: PackageOptions,
+    overwrite: ReplaceFiles = False,
 ) -> None:
     """Write labels for other programs (ROIs of ImageJ, GeoJSON of QuPath, COCO, preview, Parquet), or a model for the model zoo."""
     with reporting_errors():
-        if kind := model_format(to, bioimageio=bioimageio):
-            events = written_model(source, kind, output, name=name, authors=author, licence=licence, overwrite=overwrite)
+        if kind := model_format(to, bioimageio=package.bioimageio):
+            events = written_model(source, kind, output, package, overwrite=overwrite)
             print_events(events, Verbosity.NORMAL)
             return
-        masks = replace(reading, components=components)
-        events = workflows.export.export(source, to, output=output, intensity=intensity, reading=masks, overwrite=overwrite)
+        events = workflows.export.export(source, to, output=output, intensity=intensity, reading=files.reading(), overwrite=overwrite)
         print_events(events, Verbosity.NORMAL)
 
 
 @app.command(cls=Command)
+@with_groups
 def replay(
     run: Run,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="New run folder. [default: RUN_replay]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="New run folder.", show_default="RUN_replay")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Take the stored weights: repeat prediction and scores only.")] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    printing: PrintOptions,
 ) -> None:
     """Run the job of a run again in a new folder, and report every object that differs. Exit code 1 if anything does."""
     with reporting_errors():
         events = dialects.verbs.replay(run, output=output, fast=fast, overwrite=overwrite, device=device)
-        if print_events(events, Verbosity.of(quiet, verbose)).get("different files"):
+        if print_events(events, printing.verbosity).get("different files"):
             raise typer.Exit(1)
 
 
@@ -431,17 +374,17 @@ def write_report(run: Run) -> None:
 
 
 @app.command(cls=Command)
-@reading_options
+@with_groups
 def info(
     path: Annotated[
         Path, typer.Argument(help="Image, label image, folder of images, job file, run folder or model folder.", show_default=False)
     ],
     *,
-    reading: Reading,
+    files: PartOptions,
 ) -> None:
     """Describe an image, job file, run folder or model."""
     with reporting_errors():
-        cli.info.print_info(path, reading)
+        cli.info.print_info(path, files.reading())
 
 
 @app.command(cls=Command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,18 +11,36 @@ import typer
 
 from morula import __version__, dialects
 from morula.cli.command import Command
+from morula.cli.options import with_groups
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.core.events import Event, Warned
 from morula.workflows.run_settings import RunSettings
 
 Config = Annotated[Path, typer.Option("--config", "-config", help="Job file of BiaPy (YAML).", show_default=False)]
-ResultDir = Annotated[Path, typer.Option("--result_dir", "-rdir", help="Folder of all experiments.")]
-Name = Annotated[str, typer.Option("--name", "-name", help="Name of the experiment.")]
-RunId = Annotated[int, typer.Option("--run_id", "-rid", min=0, help="Number of the run.")]
-Gpu = Annotated[
-    str | None,
-    typer.Option("--gpu", "-gpu", help='Numbers of graphics cards, for example 0 or 0,1; "" for the processor.', show_default=False),
-]
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """Where the results of a job of BiaPy go, and its graphics cards."""
+
+    result_dir: Annotated[Path, typer.Option("--result_dir", "-rdir", help="With --config: folder of all experiments.")] = Path()
+    name: Annotated[str, typer.Option("--name", "-name", help="With --config: name of the experiment.")] = "unknown_job"
+    run_id: Annotated[int, typer.Option("--run_id", "-rid", min=0, help="With --config: number of the run.")] = 1
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            "--gpu",
+            "-gpu",
+            help='With --config: graphics cards, for example 0 or 0,1; "" for the processor.',
+            show_default=False,
+        ),
+    ] = None
+
+    def command(self, config: Path) -> str:
+        """The command that continues the run."""
+        # BiaPy has no flag to continue; `--resume` is an addition of Morula
+        return f"morula-biapy --config {config} --result_dir {self.result_dir} --name {self.name} --run_id {self.run_id} --resume"
+
 
 app = typer.Typer(
     name="morula-biapy",
@@ -38,36 +57,37 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.command(cls=Command)
+@with_groups
 def biapy(
     config: Config,
-    result_dir: ResultDir = Path(),
-    name: Name = "unknown_job",
-    run_id: RunId = 1,
-    gpu: Gpu = None,
+    *,
+    experiment: ExperimentOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run exactly where it was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the earlier run of this name and number.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings, errors and the result only.")] = False,
+    # BiaPy's own -v is the version
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print more.")] = False,
     version: Annotated[bool, typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Train and predict with a job file of BiaPy, with BiaPy's own flags."""
     del version
-    # BiaPy has no flag to continue; `--resume` is an addition of Morula
-    command = f"morula-biapy --config {config} --result_dir {result_dir} --name {name} --run_id {run_id} --resume"
-    with reporting_errors(lambda: command):
-        print_events(events_of(config, result_dir, name, run_id, gpu, resume=resume, overwrite=overwrite), Verbosity.of(quiet, verbose))
+    print_experiment(config, experiment, Verbosity.of(quiet, verbose), resume=resume, overwrite=overwrite)
 
 
-def events_of(
-    config: Path, result_dir: Path, name: str, run_id: int, gpu: str | None, *, resume: bool = False, overwrite: bool = False
-) -> Iterator[Event]:
+def print_experiment(config: Path, experiment: ExperimentOptions, verbosity: Verbosity, *, resume: bool, overwrite: bool) -> None:
+    """Run a job file of BiaPy and print the events."""
+    settings = RunSettings(resume=resume, overwrite=overwrite)
+    with reporting_errors(lambda: experiment.command(config)):
+        print_events(events_of(config, experiment, settings), verbosity)
+
+
+def events_of(config: Path, experiment: ExperimentOptions, settings: RunSettings) -> Iterator[Event]:
     """The events of a run of BiaPy's command line."""
-    device, devices, warning = dialects.biapy.experiment.device_of(gpu)
+    device, devices, warning = dialects.biapy.experiment.device_of(experiment.gpu)
     if warning:
         yield Warned("biapy.gpu", warning)
-    place = dialects.biapy.folders.Experiment(result_dir, name, run_id)
-    settings = RunSettings(resume=resume, overwrite=overwrite, device=device)
-    yield from dialects.biapy.experiment.run_experiment(config, place, settings, devices=devices)
+    place = dialects.biapy.folders.Experiment(experiment.result_dir, experiment.name, experiment.run_id)
+    yield from dialects.biapy.experiment.run_experiment(config, place, replace(settings, device=device), devices=devices)
 
 
 def main() -> None:

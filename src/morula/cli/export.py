@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
 MODEL_FORMATS = {"bioimageio": ".zip", "torchscript": ".pt", "onnx": ".onnx"}
 """Formats of models for `--to`, with the suffixes of their files."""
 
-Bioimageio = Annotated[
-    bool, typer.Option("--bioimageio", help="Write a model as a package of the BioImage Model Zoo; the same as --to bioimageio.")
-]
-ModelName = Annotated[str | None, typer.Option("--name", help="Name of the model in its package. [default: that of the file]")]
-Author = Annotated[list[str], typer.Option("--author", help="Author of the model, for its package. Can be repeated.")]
-Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the model (SPDX), for its package, for example CC-BY-4.0.")]
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What a package of a model states."""
+
+    bioimageio: Annotated[
+        bool, typer.Option("--bioimageio", help="Write a model as a package of the BioImage Model Zoo; the same as --to bioimageio.")
+    ] = False
+    name: Annotated[str | None, typer.Option("--name", help="Name of the model in its package.", show_default="that of the file")] = None
+    author: Annotated[list[str], typer.Option("--author", help="Author of the model, for its package. Can be repeated.")] = field(
+        default_factory=list
+    )
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Licence of the model (SPDX), for its package, for example CC-BY-4.0.")
+    ] = None
 
 
 def model_format(to: Sequence[str] | None, *, bioimageio: bool) -> str | None:
@@ -47,13 +57,13 @@ def model_format(to: Sequence[str] | None, *, bioimageio: bool) -> str | None:
     return found[0] if found else None
 
 
-def written_model(
-    model: str, kind: str, output: Path | None, *, name: str | None, authors: Sequence[str], licence: str | None, overwrite: bool
-) -> Iterator[Event]:
+def written_model(model: str, kind: str, output: Path | None, package: PackageOptions, *, overwrite: bool) -> Iterator[Event]:
     """Write a model in one of `MODEL_FORMATS`; by default into ``MODEL.zip`` (or ``.pt``, ``.onnx``) in the current folder."""
     suffix = MODEL_FORMATS[kind]
     place = output or Path(f"{Path(model).resolve().stem}{suffix}")
     if place.suffix.lower() != suffix:
         rule = f"must end in {suffix} for {kind}"
         raise OptionError("export.suffix", rule, key="output", value=str(place), remedy=f"Write -o {place.stem}{suffix}.")
-    return workflows.export_model.export_model(model, place, name=name, authors=authors, licence=licence, overwrite=overwrite)
+    return workflows.export_model.export_model(
+        model, place, name=package.name, authors=package.author, licence=package.licence, overwrite=overwrite
+    )

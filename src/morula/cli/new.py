@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 import typer
 
+from morula.cli.options import NewJobOptions
 from morula.cli.show import echo, echo_error
 from morula.core.errors import OptionError
 from morula.core.voxel_size import VoxelSize
@@ -18,42 +19,38 @@ from morula.workflows.reading import Reading
 TASKS = ("instances", "semantic")
 
 
-def answers_for(
-    *,
-    raw: str | None,
-    labels: str | None,
-    test: str | None,
-    test_labels: str | None,
-    task: str | None,
-    unlabelled: str | None,
-    reading: Reading,
-    ask: bool,
-) -> Answers:
+def answers_for(given: NewJobOptions, reading: Reading, *, ask: bool) -> Answers:
     """Answers from the options; missing ones are asked for.
 
     Raises:
         OptionError: for an unknown task, or a missing option when nothing may be asked.
     """
     # without questions there must be enough to write a job that can be trained
-    if not ask and (raw is None or labels is None):
-        missing = "--raw" if raw is None else "--labels"
+    if not ask and (given.raw is None or given.labels is None):
+        missing = "--raw" if given.raw is None else "--labels"
         raise OptionError("new.missing_option", "is required together with --yes", key=missing)
-    task = task or (
+    # options that were given are not asked for
+    task = given.task or (
         typer.prompt("Single objects (instances) or a class for every pixel (semantic)?", default="instances") if ask else "instances"
     )
     if task not in TASKS:
         raise OptionError("new.unknown_task", "must be instances or semantic", key="--task", value=task)
-    raw = raw or typer.prompt("Training images (folder, file or pattern)")
-    labels = labels or typer.prompt("Their label images (folder, file or pattern)")
+    raw = given.raw or typer.prompt("Training images (folder, file or pattern)")
+    labels = given.labels or typer.prompt("Their label images (folder, file or pattern)")
+    test, test_labels, unlabelled = given.test, given.test_labels, given.unlabelled
     if test is None and ask:
-        test = typer.prompt("Images to predict (empty: none)", default="", show_default=False) or None
+        test = _optional("Images to predict (empty: none)")
         if test is not None and test_labels is None:
-            test_labels = typer.prompt("Their label images, for scores (empty: none)", default="", show_default=False) or None
+            test_labels = _optional("Their label images, for scores (empty: none)")
     if unlabelled is None and ask:
-        unlabelled = typer.prompt("Many more images without labels, for pretraining (empty: none)", default="", show_default=False) or None
+        unlabelled = _optional("Many more images without labels, for pretraining (empty: none)")
     size = voxel_size_of(raw, reading, ask=ask)
-    kind = cast(Literal["instances", "semantic"], task)
-    return Answers(cast(str, raw), cast(str, labels), kind, test, test_labels, size, unlabelled, reading)
+    return Answers(raw, labels, cast(Literal["instances", "semantic"], task), test, test_labels, size, unlabelled, reading)
+
+
+def _optional(question: str) -> str | None:
+    """An answer that may be left empty."""
+    return typer.prompt(question, default="", show_default=False) or None
 
 
 def voxel_size_of(raw: str, reading: Reading, *, ask: bool) -> VoxelSize | None:

@@ -1,58 +1,44 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and groups of options.
+
+A group is a dataclass whose fields are options. A command takes the group as one parameter; `with_groups` puts the options in its place::
+
+    @with_groups
+    def predict(run: Run, *, compute: ComputeOptions, printing: PrintOptions): ...
+
+    morula predict RUN --device cuda --memory 8GB --quiet
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
-from morula.cli.show import reporting_errors
+from morula.cli.show import Verbosity
+from morula.workflows.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from morula.io.formats.base import Missing
+    from morula.workflows.reading import Reading
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
 Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder. [default: runs/<name of the job file>]")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")]
+ReplaceFiles = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Memory = Annotated[str | None, typer.Option(help="Memory limit of the process, for example 8GB; larger images are segmented in blocks.")]
 Set = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job, for example training.epochs=5. Can be repeated."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue this run exactly where it was stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Memory = Annotated[str | None, typer.Option(help="Memory limit of the process, for example 8GB; larger images are segmented in blocks.")]
+Intensity = Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and measure images that are larger than the memory.")]
-ResumeBatch = Annotated[bool, typer.Option("--resume", help="Continue the interrupted command: keep what it has finished.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Keep the results of images that are finished.")]
-KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on after an image that fails; the exit code is 1 at the end.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")]
-AxesOption = Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")]
-Channel = Annotated[int | None, typer.Option("--channel", help="Use only this channel, counted from 0.")]
-DataSet = Annotated[str | None, typer.Option("--dataset", help="Name of the data set in the file (HDF5, Zarr, LIF, COCO).")]
-Scene = Annotated[
-    int | None, typer.Option("--scene", help="Number of the image in a file of several (TIFF, Zarr, CZI, LIF, ND2), counted from 0.")
-]
-TimePoint = Annotated[int | None, typer.Option("--time", help="Use only this time point, counted from 0.")]
-Level = Annotated[int, typer.Option("--level", help="Level of the pyramid (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest.")]
-RegionOption = Annotated[
-    str | None,
-    typer.Option("--region", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Use only this part of the images, in voxels of the level; 2D without Z."),
-]
-VoxelEdges = Annotated[
-    str | None,
-    typer.Option("--voxel-size", help="Edge lengths in micrometres (z,y,x), such as 1.75,0.8,0.8. By default from the files."),
-]
-MissingPieces = Annotated[
-    str, typer.Option("--missing", help="What becomes of planes, strips and chunks that a file lacks: error, or zeros with a warning.")
-]
-Components = Annotated[bool, typer.Option("--components", help="The labels are a mask: each connected component is an object.")]
-Also = Annotated[
-    list[str],
-    typer.Option("--also", metavar="FORMAT,...", help="Write for other programs, too: rois, geojson, coco, preview, parquet."),
-]
 ExportKinds = Annotated[
     list[str],
     typer.Option(
@@ -62,45 +48,146 @@ ExportKinds = Annotated[
     ),
 ]
 
-_READING: dict[str, tuple[Any, object]] = {
-    "axes": (AxesOption, None),
-    "channel": (Channel, None),
-    "dataset": (DataSet, None),
-    "scene": (Scene, None),
-    "time": (TimePoint, None),
-    "level": (Level, 0),
-    "region": (RegionOption, None),
-    "voxel_size": (VoxelEdges, None),
-    "missing": (MissingPieces, "error"),
-}
-"""Options that say how files are read, with their defaults."""
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """How much is printed."""
+
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and the result.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more, for example every file that is written.")] = False
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """The two switches as one value."""
+        return Verbosity.of(self.quiet, self.verbose)
 
 
-def reading_options(command: Callable[..., None], *, parts: bool = True) -> Callable[..., None]:
-    """Give a command the options that say how files are read in place of its parameter `reading`; with `parts` also ``--region``."""
-    offered = {name: option for name, option in _READING.items() if parts or name != "region"}
-    signature = inspect.signature(command)
-    types = get_type_hints(command, localns={"Reading": object}, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in signature.parameters.items():
-        if name == "reading":
-            options = [parameter.replace(name=each, default=value, annotation=kind) for each, (kind, value) in offered.items()]
-            parameters += options
-        else:
-            parameters.append(parameter.replace(annotation=types[name]))
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Device and memory of a prediction."""
 
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
+    device: Device = "auto"
+    memory: Memory = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Folder of a run, and what becomes of an earlier one."""
+
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default="runs/<name of the job file>")] = None
+    set_: Set = field(default_factory=list)
+    resume: Annotated[bool, typer.Option("--resume", help="Continue this run exactly where it was stopped.")] = False
+    overwrite: Overwrite = False
+
+    def settings(self, device: str, memory: str | None = None) -> RunSettings:
+        """The settings of the run on a device."""
+        return RunSettings(self.output, self.set_, self.resume, self.overwrite, device, memory)
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How image files are read."""
+
+    axes: Annotated[str | None, typer.Option("--axes", help="Axes of the files, for example ZYX or YXC. By default from the files.")] = None
+    channel: Annotated[int | None, typer.Option("--channel", help="Use only this channel, counted from 0.")] = None
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Name of the data set in the file (HDF5, Zarr, LIF, COCO).")] = None
+    scene: Annotated[
+        int | None, typer.Option("--scene", help="Number of the image in a file of several (TIFF, Zarr, CZI, LIF, ND2), counted from 0.")
+    ] = None
+    time: Annotated[int | None, typer.Option("--time", help="Use only this time point, counted from 0.")] = None
+    level: Annotated[
+        int, typer.Option("--level", help="Level of the pyramid (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest.")
+    ] = 0
+    voxel_size: Annotated[
+        str | None,
+        typer.Option("--voxel-size", help="Edge lengths in micrometres (z,y,x), such as 1.75,0.8,0.8. By default from the files."),
+    ] = None
+    missing: Annotated[
+        str, typer.Option("--missing", help="What to do with planes, strips and chunks that a file lacks: error, or zeros with a warning.")
+    ] = "error"
+
+    def reading(self) -> Reading:
+        """The options as the workflows take them.
+
+        Raises:
+            OptionError: when one is wrong.
+        """
         from morula.workflows.measure import lengths
         from morula.workflows.reading import Reading
 
-        with reporting_errors():  # the options themselves may be wrong
-            chosen = {name: given.pop(name) for name in offered}
-            size = chosen.pop("voxel_size")
-            reading = Reading(**chosen, voxel_size=None if size is None else lengths(size))
-        command(**given, reading=reading)
+        size = None if self.voxel_size is None else lengths(self.voxel_size)
+        return Reading(
+            axes=self.axes,
+            channel=self.channel,
+            dataset=self.dataset,
+            scene=self.scene,
+            voxel_size=size,
+            missing=cast("Missing", self.missing),
+            time=self.time,
+            level=self.level,
+        )
 
-    del with_options.__wrapped__
-    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_options
+
+@dataclass(frozen=True)
+class PartOptions(FileOptions):
+    """How image files are read, and which part of them."""
+
+    region: Annotated[
+        str | None,
+        typer.Option("--region", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Use only this part of the images, in voxels of the level; no Z in 2D."),
+    ] = None
+
+    def reading(self) -> Reading:
+        """As `FileOptions.reading`."""
+        return dataclasses.replace(super().reading(), region=self.region)
+
+
+@dataclass(frozen=True)
+class LabelOptions(PartOptions):
+    """How label files are read."""
+
+    components: Annotated[bool, typer.Option("--components", help="The labels are a mask: each connected component is an object.")] = False
+
+    def reading(self) -> Reading:
+        """As `FileOptions.reading`."""
+        return dataclasses.replace(super().reading(), components=self.components)
+
+
+@dataclass(frozen=True)
+class NewJobOptions:
+    """What `morula new` asks for where it is not given."""
+
+    raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None
+    labels: Annotated[str | None, typer.Option(help="Label images of the training images.")] = None
+    test: Annotated[str | None, typer.Option(help="Test images to predict.")] = None
+    test_labels: Annotated[str | None, typer.Option(help="Label images of the test images, for scores.")] = None
+    task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None
+    unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its groups, each in place of the parameter for the group."""
+    types = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in types.items() if dataclasses.is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = parameter.replace(annotation=types[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        parameters += _options(groups[name]) if name in groups else [own]
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        values = {name: group(**{each.name: given.pop(each.name) for each in dataclasses.fields(group)}) for name, group in groups.items()}
+        command(**given, **values)
+
+    del expanded.__wrapped__  # Typer would read the signature of the command
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {each.name: each.annotation for each in parameters}
+    return expanded
+
+
+def _options(group: type) -> Iterator[inspect.Parameter]:
+    """The options of a group as parameters of a command."""
+    types = get_type_hints(group, include_extras=True)
+    for each in dataclasses.fields(group):
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        yield inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[each.name])

@@ -1,0 +1,67 @@
+"""The options of `morula segment`: the model, and the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+import morula
+from morula import workflows
+
+if TYPE_CHECKING:
+    from morula.models.by_slice import SliceAxes
+    from morula.models.model import Model
+    from morula.workflows.batch import Batch
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model, and how it is applied."""
+
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Bundled model by name, run folder, package or checkpoint.", show_default="chosen by the image"),
+    ] = None
+    channels: Annotated[
+        str | None,
+        typer.Option("--channels", metavar="F,C,...", help="What a package of another program predicts; - for channels that are not used."),
+    ] = None
+    diameter: Annotated[
+        float | None, typer.Option("--diameter", help="Diameter of the objects in voxels, for bundled models.", show_default="estimated")
+    ] = None
+    slices: Annotated[
+        str | None,
+        typer.Option("--slices", metavar="z|zyx", help="Use a 2D model on volumes: on the slices across z, or across all three axes."),
+    ] = None
+    stitch_threshold: Annotated[
+        float, typer.Option("--stitch-threshold", help="With --slices z: least overlap (IoU) of an object's parts in neighbouring slices.")
+    ] = 0.25
+
+    def chosen(self) -> str | Model | None:
+        """The model as the workflow takes it; `None` for one that is chosen by the image."""
+        model = self.model if self.channels is None or self.model is None else morula.load(self.model, channels=self.channels.split(","))
+        if self.slices is None:
+            return model
+        return workflows.segment.sliced(model, cast("SliceAxes", self.slices), stitch_threshold=self.stitch_threshold)
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Where the results go, and what happens to those of an earlier command."""
+
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label file for one image, folder for several.")] = Path("segmentation")
+    also: Annotated[
+        list[str],
+        typer.Option("--also", metavar="FORMAT,...", help="Also write results for other programs: rois, geojson, coco, preview, parquet."),
+    ] = field(default_factory=list)
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted command: keep what it has finished.")] = False
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep the results of images that are finished.")] = False
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Continue after an image that fails; the exit code is then 1.")] = False
+
+    def batch(self) -> Batch:
+        """The last three as the workflow takes them."""
+        return workflows.batch.Batch(self.resume, self.skip_existing, self.keep_going)
