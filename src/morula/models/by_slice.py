@@ -120,9 +120,8 @@ class SliceModel(Model):
         device: str = "auto",
         out: Array = None,
         scaling: Normalisation | None = None,
-        first_layer: int = 0,
     ) -> Generator[Event, None, Array]:
-        """Predict all slices; along three axes their mean on the grid of the image. `first_layer` has no effect."""
+        """Predict all slices; along three axes their mean on the grid of the image."""
         # one scale for the volume: an empty slice has none of its own
         volume, shape = (scaling or self.scaling(image)).apply(image.canonical()), image.spatial_shape
         if self.axes == "zyx":

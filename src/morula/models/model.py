@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -377,38 +377,43 @@ class Model:
         device: str = "auto",
         out: Array = None,
         scaling: Normalisation | None = None,
-        first_layer: int = 0,
     ) -> Generator[Event, None, Array]:
         """Predict an image into `out` (an array K(Z)YX in memory when left out) and report the progress; returns `out`.
 
         `scaling` is the normalisation of the image, for a part of an image that is normalised as a whole.
-        `first_layer` continues an interrupted prediction, see `morula.inference.predict.predict`.
         """
-        by_openvino = self.job.prediction.backend == "openvino"
         device = self.device(device)
         self.fast_network.to(device)
-        normalisation = scaling or self.scaling(image)
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
+        yield from self.tile_warnings(plan)
+        with keep_freed_memory():  # tiles have equal sizes: freed memory is taken again at once, and need not return to the system
+            normalise = (scaling or self.scaling(image)).apply
+            predicted = yield from predict(image.lazy(), self.tiled(device), plan, normalise=normalise, out=out)
+        for filtering in self.job.prediction.median:
+            for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
+                predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)
+        return predicted
+
+    def tiled(self, device: str) -> TiledNetwork:
+        """The network and its test-time augmentation as tiles are predicted with them; `device` is a result of `Model.device`."""
+        by_openvino = self.job.prediction.backend == "openvino"
+        return TiledNetwork(
+            self.openvino if by_openvino else self.forward,
+            len(self.method.channels),
+            self.orientations(),
+            self.method.reorient,
+            device,
+            "fp32" if by_openvino else self.job.prediction.precision,
+        )
+
+    def tile_warnings(self, plan: TilePlan) -> Iterator[Warned]:
+        """A warning where the memory does not allow tiles as large as the network needs."""
         if not plan.exact and not self.network.norm_over_space:
             yield Warned(
                 "prediction.small_tiles",
                 f"the memory allows tiles of {plan.tile} only, smaller than the field of view of the network; predictions may differ "
                 "slightly near the seams. Give more memory to avoid it.",
             )
-        with keep_freed_memory():  # tiles have equal sizes: freed memory is taken again at once, and need not return to the system
-            network = TiledNetwork(
-                self.openvino if by_openvino else self.forward,
-                len(self.method.channels),
-                self.orientations(),
-                self.method.reorient,
-                device,
-                "fp32" if by_openvino else self.job.prediction.precision,
-            )
-            predicted = yield from predict(image.lazy(), network, plan, normalise=normalisation.apply, out=out, first_layer=first_layer)
-        for filtering in self.job.prediction.median:
-            for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
-                predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)
-        return predicted
 
     def device(self, asked: str) -> str:
         """The device that computes predictions when this one is asked for.

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from morula.core.allocator import keep_freed_memory
 from morula.core.array import ArraySource
 from morula.core.errors import OptionError
 from morula.core.events import Event, Logged, Progress, Warned
@@ -28,6 +29,7 @@ from morula.core.region import Region, blocks
 from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.decoders.statistics import ChannelStatistics
 from morula.inference.memory import decoding_bytes, room_beside_program, room_of_worker, tile_memory
+from morula.inference.predict import predict
 from morula.inference.stitch import layer_size
 from morula.io.blocks import block_shape, chunk_shape
 from morula.kernels.geometry import geometry
@@ -121,16 +123,20 @@ def _predicted(model: Model, image: Image, store: BlockStore, *, device: str, me
         return out
     if state["memory"] > room:  # tiles of another size round differently, so that what there is cannot be used
         state = {"layers": 0, "memory": room}
+    device = model.device(device)
     model.fast_network.to(device)
     plan = model.plan(image.spatial_shape, state["memory"], device)
-    size = layer_size(plan)
-    for event in model.predict_steps(image, memory=state["memory"], device=device, out=out, first_layer=state["layers"]):
-        if isinstance(event, Progress) and event.done // size > state["layers"]:
-            state["layers"] = event.done // size
-            # the last one is recorded below
-            if event.done < plan.n_tiles:
-                store.note("predicted", state)
-        yield event
+    yield from model.tile_warnings(plan)
+    size, normalise = layer_size(plan), model.scaling(image).apply
+    with keep_freed_memory():  # tiles have equal sizes
+        tiles = predict(image.lazy(), model.tiled(device), plan, normalise=normalise, out=out, first_layer=state["layers"])
+        for progress in tiles:
+            if progress.done // size > state["layers"]:
+                state["layers"] = progress.done // size
+                # the last one is recorded below
+                if progress.done < plan.n_tiles:
+                    store.note("predicted", state)
+            yield progress
     store.note("predicted", {**state, "finished": True})
     return out
 
