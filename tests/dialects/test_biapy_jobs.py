@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from morula.cli.app import app
 from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.convert import convert
-from morula.dialects.biapy.table import FORMER, KEYS
+from morula.dialects.biapy.table import FORMER, KEYS, documentation
 from morula.dialects.convert import convert as convert_text
 from morula.dialects.verbs import iter_run
 from morula.io.read import read
@@ -233,6 +233,8 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
         "biapy.out_of_range",
         "above 0",
     ),
+    ({"AUGMENTOR.ENABLE": True, "AUGMENTOR.ZOOM": True, "AUGMENTOR.ZOOM_RANGE": [-1.0, 1.5]}, "AUGMENTOR.ZOOM_RANGE", "", ""),
+    ({"AUGMENTOR.ENABLE": True, "AUGMENTOR.CUTOUT": True, "AUGMENTOR.CUTOUT_PROB": 1.5}, "AUGMENTOR.CUTOUT_PROB", "", ""),
     ({"DATA.VAL.CROSS_VAL": True}, "DATA.VAL.CROSS_VAL", "biapy.not_supported", "one job per fold"),
     ({"DATA.N_CLASSES": 2, "MODEL.N_CLASSES": 3}, "MODEL.N_CLASSES", "biapy.stated_twice", ""),
 ]
@@ -376,6 +378,16 @@ def test_keys_without_effect_are_listed(tmp_path: Path) -> None:
     _, warnings = convert_text(written(tmp_path, keys))
     assert len(warnings) == 3
     assert all("has no effect" in warning.message and "biapy.yaml:" in warning.message for warning in warnings)
+
+
+def test_differences_come_from_the_table(tmp_path: Path) -> None:
+    used = {"SHIFT", "G_BLUR"}
+    keys = {"AUGMENTOR.ENABLE": True, **{f"AUGMENTOR.{name}": True for name in used}}
+    notes = convert(written(tmp_path, keys)).notes
+    rows = [row for row in KEYS.values() if row.note]
+    assert {row.name for row in rows if row.note in notes} == {f"AUGMENTOR.{name}" for name in used}
+    pages = "\n".join(documentation())
+    assert all(row.note in pages for row in rows)
 
 
 def test_other_kinds_of_problems_are_refused_by_name(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ def augmentations_of(settings: Settings) -> list[Value] | str:
         return "none"
     if not any(settings.flag(f"AUGMENTOR.{name}") for name in OBEYED):
         settings.remark("AUGMENTOR.ENABLE", "no augmentation is set to True")
+    settings.note_differences("augment")
     return [*_flips(settings), *_geometry(settings), *_intensities(settings)] or "none"
 
 
@@ -58,10 +59,8 @@ def _geometry(settings: Settings) -> list[Value]:
     if (probability := _probability(settings, "SHIFT")) is not None:
         low, high = settings.pair("AUGMENTOR.SHIFT_RANGE")
         found.append({"shift": {"probability": probability, "fraction": max(abs(low), abs(high))}})
-        settings.note("shifts are drawn from 0 to the upper end of AUGMENTOR.SHIFT_RANGE, in both directions.")
     if (probability := _probability(settings, "ELASTIC")) is not None:
         found.append({"elastic": {"probability": probability, **_elastic(settings)}})
-        settings.note("the strength of elastic deformations is the mean of AUGMENTOR.E_ALPHA.")
     return found
 
 
@@ -73,7 +72,7 @@ def _elastic(settings: Settings) -> dict[str, Value]:
     """
     low, high = settings.pair("AUGMENTOR.E_ALPHA")
     if (sigma := settings.number("AUGMENTOR.E_SIGMA")) <= 0:
-        settings.wrong("biapy.out_of_range", "AUGMENTOR.E_SIGMA", "is no standard deviation in pixels", "Write a number above 0.")
+        settings.wrong("biapy.out_of_range", "AUGMENTOR.E_SIGMA", "is not a standard deviation in pixels", "Write a number above 0.")
         sigma = 4.0
     # the mean of alpha, because the native strength is one number
     spread = (low + high) / 2 / math.sqrt(3) / (2 * math.sqrt(math.pi) * sigma)
@@ -107,7 +106,6 @@ def _intensities(settings: Settings) -> list[Value]:
         # BiaPy states the change of the factor, Morula the factor
         low, high = settings.pair("AUGMENTOR.CONTRAST_FACTOR")
         found.append({"contrast": {"probability": probability, "low": round(1 + low, 6), "high": round(1 + high, 6)}})
-        settings.note("contrast changes about the mean of the patch; in BiaPy about 0.")
     if (probability := _probability(settings, "GAMMA_CONTRAST")) is not None:
         low, high = settings.pair("AUGMENTOR.GC_GAMMA")
         found.append({"gamma": {"probability": probability, "low": low, "high": high}})
@@ -115,13 +113,10 @@ def _intensities(settings: Settings) -> list[Value]:
         # BiaPy states the variance, Morula the standard deviation
         sigma = round(math.sqrt(max(settings.number("AUGMENTOR.GAUSSIAN_NOISE_VAR"), 0.0)), 6)
         found.append({"gaussian_noise": {"probability": probability, "sigma": sigma}})
-        settings.note("the variance of Gaussian noise is drawn from 0 to AUGMENTOR.GAUSSIAN_NOISE_VAR.")
     if (probability := _probability(settings, "POISSON_NOISE")) is not None:
         found.append({"poisson_noise": {"probability": probability}})
-        settings.note("Poisson noise is that of 30 to 1000 photons in the brightest voxel.")
     if (probability := _probability(settings, "G_BLUR")) is not None:
         found.append({"blur": {"probability": probability, "sigma": settings.pair("AUGMENTOR.G_SIGMA")[1]}})
-        settings.note("the blur is drawn from 0 to the upper end of AUGMENTOR.G_SIGMA.")
     if (probability := _probability(settings, "CUTOUT")) is not None:
         low, high = settings.pair("AUGMENTOR.COUT_SIZE")
         count = int(settings.pair("AUGMENTOR.COUT_NB_ITERATIONS")[1])
@@ -130,5 +125,4 @@ def _intensities(settings: Settings) -> list[Value]:
         low, high = settings.pair("AUGMENTOR.GRID_D_RANGE")
         more: dict[str, Value] = {"ratio": settings.number("AUGMENTOR.GRID_RATIO"), "invert": settings.flag("AUGMENTOR.GRID_INVERT")}
         found.append({"gridmask": {"probability": probability, "low": low, "high": high, **more}})
-        settings.note("the grid of GRIDMASK hides squares with an edge of 1 - GRID_RATIO of its unit, filled with the mean of the patch.")
     return found

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from morula.dialects.biapy.settings import Settings
+from morula.dialects.biapy.settings import Settings, without_index
 from morula.dialects.biapy.table import KEYS, OBJECTS, SEG
 from morula.jobs.yaml_lines import Place
 
-_AUGMENTATIONS = {
-    "flip": ("VFLIP", "HFLIP", "ZFLIP"), "rotate90": ("ROT90",), "rotate": ("RANDOM_ROT", "RANDOM_ROT_RANGE"),
-    "zoom": ("ZOOM", "ZOOM_RANGE", "ZOOM_IN_Z"), "shear": ("SHEAR", "SHEAR_RANGE"), "shift": ("SHIFT", "SHIFT_RANGE"),
-    "elastic": ("ELASTIC", "E_ALPHA", "E_SIGMA"), "brightness": ("BRIGHTNESS", "BRIGHTNESS_FACTOR"),
-    "contrast": ("CONTRAST", "CONTRAST_FACTOR"), "gamma": ("GAMMA_CONTRAST", "GC_GAMMA"),
-    "gaussian_noise": ("GAUSSIAN_NOISE", "GAUSSIAN_NOISE_VAR"), "poisson_noise": ("POISSON_NOISE",), "blur": ("G_BLUR", "G_SIGMA"),
-    "cutout": ("CUTOUT", "COUT_NB_ITERATIONS", "COUT_SIZE"), "gridmask": ("GRIDMASK", "GRID_RATIO", "GRID_D_RANGE", "GRID_INVERT"),
-}  # fmt: skip
-"""Keys under ``AUGMENTOR`` of each native augmentation."""
 _SECTIONS = {
     "images": "DATA.TRAIN.PATH",
     "sampling": "DATA.TRAIN.EXTRACT_RANDOM_PATCH",
@@ -32,12 +23,8 @@ def origins_of(settings: Settings, place: Place) -> list[str]:
         >>> origins_of(settings, ("training", "optimiser", "lr"))  # doctest: +SKIP
         ['TRAIN.LR']
     """
-    key = ".".join(map(str, place))
-    if place[0] == "augment":
-        kind = str(place[2]) if len(place) > 2 else ""
-        names = [f"AUGMENTOR.{name}" for name in _AUGMENTATIONS.get(kind, ())]
-    else:
-        names = _rows_of(settings, key)
+    key = without_index(".".join(map(str, place)))
+    names = _rows_of(settings, key)
     if key.startswith("method.channels.") and len(place) == 3:  # without options, a channel comes from the list
         names = [f"{SEG}.DATA_CHANNELS", *names]
     stated = [name for name in names if name in settings]

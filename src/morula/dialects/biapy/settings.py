@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class Settings:
         given = self.numbers(key)
         low, high = given[0] if given else 0.0, given[-1] if given else 0.0
         if len(given) not in (1, 2) or low > high:
-            self.wrong("biapy.wrong_length", key, "is no range: two numbers are expected, the lower one first")
+            self.wrong("biapy.wrong_length", key, "is not a range: two numbers are expected, the lower one first")
         return low, high
 
     def resolve(self, key: str, value: Value) -> None:
@@ -145,6 +146,12 @@ class Settings:
             if value is not None:
                 found[row.target.removeprefix(f"{prefix}.")] = value
         return nested(found)
+
+    def note_differences(self, prefix: str) -> None:
+        """Note what the table says about the keys below a native key that are set and have an effect."""
+        for row in KEYS.values():
+            if row.note and row.target.startswith(f"{prefix}.") and self.value(row.name) and not self.unmet(row):
+                self.note(row.note)
 
     def unmet(self, row: Key) -> str:
         """The condition that keeps a key from having an effect, as a clause; empty where all hold."""
@@ -176,13 +183,14 @@ class Settings:
 
         Of several keys with one target it is the last stated one: switches come before what they turn on.
         """
-        rows = [row for row in reversed(KEYS.values()) if row.target and problem.key.startswith(row.target) and not self.unmet(row)]
+        key = without_index(problem.key)
+        rows = [row for row in reversed(KEYS.values()) if row.target and key.startswith(row.target) and not self.unmet(row)]
         if not rows:
             return problem
         row = max(rows, key=lambda row: (len(row.target), row.name in self._stated))
         if row.name == PROCESS and row.name not in self._stated:
             row = KEYS["PROBLEM.INSTANCE_SEG.DATA_CHANNELS"]  # the decoder follows from the channels
-        rest = problem.key[len(row.target) :] if row.target.endswith(".") else ""
+        rest = key[len(row.target) :] if row.target.endswith(".") else ""
         place = self._place(row.name)
         line = self.document.line((*place, *rest.split("."))) if rest else self.document.line(place)
         key = ".".join(map(str, place)) + (f".{rest}" if rest else "")
@@ -386,6 +394,16 @@ def _element(value: Value, default: Value) -> Value:
     if type(value) is not kind:
         raise OptionError("biapy.wrong_type", f"is not valid: {names.get(kind, kind.__name__)} is expected", value=value, remedy=CORRECT)
     return value
+
+
+def without_index(key: str) -> str:
+    """A native key without the position in the list of augmentations, as rows name it.
+
+    Examples:
+        >>> without_index("augment.2.rotate.degrees"), without_index("sampling.patch.0")
+        ('augment.rotate.degrees', 'sampling.patch.0')
+    """
+    return re.sub(r"^augment\.\d+\.", "augment.", key)
 
 
 def is_number(value: Value) -> bool:

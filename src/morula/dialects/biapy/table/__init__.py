@@ -84,4 +84,5 @@ def _meaning(row: Key) -> str:
     if row.of_tree:
         return f"results tree; in a native run no effect: {row.no_effect}"
     meaning = f"`{row.target.rstrip('.')}`" if row.target else f"no effect: {row.no_effect}" if row.no_effect else "obeyed"
-    return f"{meaning} (3.0 to 3.6)" if row.former else meaning
+    meaning = f"{meaning} (3.0 to 3.6)" if row.former else meaning
+    return f"{meaning}. {row.note}" if row.note else meaning

@@ -5,12 +5,27 @@ from __future__ import annotations
 from morula.dialects.biapy.table.key import Key, unused
 from morula.dialects.converted import Value
 
-# names of the switches; their probabilities and parameters follow from them below
-OBEYED = (
-    *("ROT90", "RANDOM_ROT", "SHEAR", "ZOOM", "SHIFT", "VFLIP", "HFLIP", "ZFLIP", "ELASTIC", "G_BLUR", "GAMMA_CONTRAST", "BRIGHTNESS"),
-    *("CONTRAST", "CUTOUT", "GRIDMASK", "GAUSSIAN_NOISE", "POISSON_NOISE"),
-)
-"""Augmentations that have a native counterpart."""
+# switches; the rows of their probabilities and parameters follow from them below
+OBEYED = {
+    "ROT90": "rotate90",
+    "RANDOM_ROT": "rotate",
+    "SHEAR": "shear",
+    "ZOOM": "zoom",
+    "SHIFT": "shift",
+    "VFLIP": "flip",
+    "HFLIP": "flip",
+    "ZFLIP": "flip",
+    "ELASTIC": "elastic",
+    "G_BLUR": "blur",
+    "GAMMA_CONTRAST": "gamma",
+    "BRIGHTNESS": "brightness",
+    "CONTRAST": "contrast",
+    "CUTOUT": "cutout",
+    "GRIDMASK": "gridmask",
+    "GAUSSIAN_NOISE": "gaussian_noise",
+    "POISSON_NOISE": "poisson_noise",
+}
+"""Augmentations that have a native counterpart, with its name."""
 _REFUSED = (
     *("MEDIAN_BLUR", "MOTION_BLUR", "DROPOUT", "CUTBLUR", "CUTMIX", "CUTNOISE", "MISALIGNMENT", "MISSING_SECTIONS", "GRAYSCALE"),
     *("CHANNEL_SHUFFLE", "SALT", "PEPPER", "SALT_AND_PEPPER"),
@@ -18,6 +33,17 @@ _REFUSED = (
 _NO_COUNTERPART = ("cannot be obeyed: this augmentation is not supported", "Leave it out.")
 _EM = {"BRIGHTNESS", "CONTRAST"}
 """Augmentations that versions 3.0 to 3.4 had twice, the second time for electron microscopy."""
+
+_NOTES = {
+    "SHIFT": "Shifts are drawn from 0 to the upper end of AUGMENTOR.SHIFT_RANGE, in both directions.",
+    "ELASTIC": "The strength of elastic deformations is the mean of AUGMENTOR.E_ALPHA.",
+    "CONTRAST": "Contrast changes about the mean of the patch; in BiaPy about 0.",
+    "GAUSSIAN_NOISE": "The variance of Gaussian noise is drawn from 0 to AUGMENTOR.GAUSSIAN_NOISE_VAR.",
+    "POISSON_NOISE": "Poisson noise is that of 30 to 1000 photons in the brightest voxel.",
+    "G_BLUR": "The blur is drawn from 0 to the upper end of AUGMENTOR.G_SIGMA.",
+    "GRIDMASK": "The grid hides squares with an edge of 1 - GRID_RATIO of its unit, filled with the mean of the patch.",
+}
+"""What native augmentations do differently."""
 
 _PARAMETERS: dict[str, dict[str, Value]] = {
     "RANDOM_ROT": {"RANDOM_ROT_RANGE": [-180.0, 180.0]},
@@ -56,22 +82,29 @@ AUGMENTOR: tuple[Key, ...] = (
         Key(
             f"AUGMENTOR.{name}",
             False,
-            target="augment",
+            target=f"augment.{native}",
             condition="AUGMENTOR.ENABLE",
+            note=_NOTES.get(name, ""),
             earlier_names=(f"AUGMENTOR.{name}_EM",) if name in _EM else (),
         )
-        for name in OBEYED
+        for name, native in OBEYED.items()
     ),
     # former versions had one probability for all augmentations
     *(
-        Key(f"AUGMENTOR.{name}_PROB", 0.5, target="augment", condition=f"AUGMENTOR.{name}", earlier_names=("AUGMENTOR.DA_PROB",))
-        for name in OBEYED
+        Key(
+            f"AUGMENTOR.{name}_PROB",
+            0.5,
+            target=f"augment.{native}.probability",
+            condition=f"AUGMENTOR.{name}",
+            earlier_names=("AUGMENTOR.DA_PROB",),
+        )
+        for name, native in OBEYED.items()
     ),
     *(
         Key(
             f"AUGMENTOR.{parameter}",
             default,
-            target="augment",
+            target=f"augment.{OBEYED[name]}",
             condition=f"AUGMENTOR.{name}",
             earlier_names=(f"AUGMENTOR.{name}_EM_FACTOR",) if name in _EM else (),
         )

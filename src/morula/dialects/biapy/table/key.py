@@ -38,9 +38,10 @@ class Key:
         convert: gives the native value; `None` as a result leaves the native key out. Where it is absent, code reads the key.
         refuse: why values other than the default (and the choices) cannot be obeyed, and what to do instead: rule and remedy.
         no_effect: why the key changes nothing; with `of_tree`, nothing in the native job.
+        note: what the native job does differently where the key is set, as a sentence.
         earlier_names: former spellings.
+        former: whether 3.7 does not have the key any more.
         of_tree: whether it decides about files of BiaPy's results tree (`morula.dialects.biapy.results`), which a native run lacks.
-        added: first version of BiaPy that has it, where it is not in 3.7.1; ``former`` for keys that 3.7 does not have any more.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Key:
     convert: Conversion | None = None
     refuse: tuple[str, str] | None = None
     no_effect: str = ""
+    note: str = ""
     earlier_names: tuple[str | Former, ...] = ()
     former: bool = False
     of_tree: bool = False

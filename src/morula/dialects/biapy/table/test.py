@@ -40,7 +40,10 @@ _PREDICTION = (
     Key(
         "TEST.REUSE_PREDICTIONS",
         False,
-        refuse=("cannot be obeyed: images are predicted anew", "Use `morula predict RUN` and `morula evaluate RUN` for single steps."),
+        refuse=(
+            "cannot be obeyed: images are always predicted again",
+            "Use `morula predict RUN` and `morula evaluate RUN` for single steps.",
+        ),
     ),
     Key("TEST.EVAL_BORDER_CROP", [], refuse=("cannot be obeyed: borders are scored, too", "Crop the test images.")),
     Key(
