@@ -63,6 +63,6 @@ def test_folders_without_locks_are_no_obstacle(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with claimed([tmp_path / "cells.tif"]):
-            pass
+            assert not any(tmp_path.iterdir())
     finally:
         tmp_path.chmod(0o700)

@@ -12,7 +12,7 @@ import pytest
 
 import morula
 from morula.decoders.decode import decode_objects
-from morula.jobs.run_folder import RunFolder
+from morula.jobs.run_folder import OUT_OF_DATE, RunFolder
 from morula.measurement.statistics import statistics
 from morula.methods.class_options import Classes
 from morula.methods.classes import class_columns
@@ -59,7 +59,7 @@ def object_columns() -> set[str]:
 
 
 def score_columns() -> set[str]:
-    return {"image", *asdict(match(LABELS, LABELS)[0]), *ImageScores.of(LABELS, LABELS).figures()}
+    return {"image", *asdict(match(LABELS, LABELS)[0]), *ImageScores.of(LABELS, LABELS).figures(), OUT_OF_DATE}
 
 
 def test_table_of_objects() -> None:
@@ -83,7 +83,7 @@ def test_statistics(labels: np.ndarray) -> None:
 
 def test_class_scores() -> None:
     (row,) = class_scores(np.array([[0, 0], [0, 1]]), ("a",))
-    assert {"image", "threshold", *row} == set(documented("class_scores.csv"))
+    assert {"image", "threshold", *row, OUT_OF_DATE} == set(documented("class_scores.csv"))
 
 
 def test_associations() -> None:

@@ -41,7 +41,7 @@ def test_yaml_is_valid(text: str) -> None:
     part = document.data
     job = {name: part.get(name, JOB.get(name)) for name in {**JOB, **part}}
     job["images"] = {**JOB["images"], **job["images"]}
-    validate(Document(job, {}, "page.yaml"))
+    assert validate(Document(job, {}, "page.yaml")).images.train is not None
 
 
 @pytest.mark.parametrize("code", REPRESENTATIONS.names)

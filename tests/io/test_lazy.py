@@ -57,9 +57,9 @@ def test_views_are_transposed_lazily(index):
 
 def test_errors_are_numpys():
     lazy = Counted(ARRAY)
-    with pytest.raises(IndexError, match="too many indices"):
+    with pytest.raises(IndexError):
         lazy[0, 0, 0, 0]
-    with pytest.raises(IndexError, match="index 4 is out of bounds"):
+    with pytest.raises(IndexError):
         lazy[4]
     assert lazy[np.array([], int)].shape == (0, 5, 6)
     assert lazy[ARRAY[:, 0, 0] > 50].shape == (2, 5, 6)

@@ -132,4 +132,4 @@ def test_losses_import_without_torch():
         "import sys, morula; morula.losses.LOSSES; assert 'torch' not in sys.modules\n"
         "import morula.losses.ncuts\nfrom morula.losses import soft_ncuts\nassert callable(soft_ncuts)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

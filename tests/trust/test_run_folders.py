@@ -14,7 +14,7 @@ import pytest
 
 from morula.core.atomic import atomic
 from morula.core.leftovers import temporary_name
-from morula.core.lock import locked
+from morula.core.lock import is_locked, locked
 from morula.core.manifest import discard, foreign_entries, record, recorded, recording, run_folder_of
 from morula.core.outputs import check_outputs
 from morula.jobs.run_folder import RunFolder
@@ -149,9 +149,9 @@ def test_a_worker_does_not_keep_the_lock(tmp_path: Path) -> None:
             os.read(ended, 1)  # until the parent closes its end
             os._exit(0)
     with locked(tmp_path):
-        pass
+        assert is_locked(tmp_path / ".lock")
     os.close(start)
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_leftovers_of_killed_processes(tmp_path: Path) -> None:

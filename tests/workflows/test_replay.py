@@ -208,6 +208,7 @@ def test_nothing_uses_the_network(run2d: Path, image: Path, tmp_path: Path, monk
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     list(morula.train(run2d / "job.yaml", output=tmp_path / "run", overrides=["training.epochs=1"]))
     list(morula.segment(image, model=tmp_path / "run", output=tmp_path / "cells.tif"))
+    assert (tmp_path / "cells.tif").is_file()
 
 
 SCRIPT = """

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import morula
-from morula.core.errors import DataError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Warned
 from morula.testing.errors import raises
 from morula.workflows.stream import Outcome, events_of, outcome_of
@@ -31,8 +30,9 @@ from morula.workflows.stream import Outcome, events_of, outcome_of
 def test_work_that_is_never_started_is_told(name: str, call: Callable[[], object]) -> None:
     events = [call()]
     assert repr(events[0]) == f"<events of morula.{name}, not started: loop over them, or call .result()>"
-    with pytest.warns(RuntimeWarning, match=rf"morula\.{name}\(\.\.\.\) was never started"):
+    with pytest.warns(RuntimeWarning) as caught:
         events.clear()
+    assert [str(each.message).partition("(")[0] for each in caught] == [f"morula.{name}"]
 
 
 def test_a_run_works_without_a_loop(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_stopped_training_is_not_finished() -> None:
 
 def test_tables_that_were_not_made_are_errors(tmp_path: Path) -> None:
     outcome = Outcome(tmp_path, (FileWritten(tmp_path / "gone.csv", Artefact.SCORES),))
-    with pytest.raises(DataError, match="test images"):
+    with raises("outcome.no_table"):
         _ = outcome.scores
     with raises("model.missing"):
         _ = outcome.model
