@@ -64,14 +64,15 @@ def section(row: Mapping[str, Any]) -> str:
     lines += ["| what | measured | range | runs | target |", "|---|---|---|---|---|"]
     for figure in row["figures"]:
         runs = figure["runs"]
-        target = "" if figure["bar"] is None else f"{figure['bar']:g} {figure['unit']}"
-        value = f"{'> ' if figure.get('at_least') else ''}{figure['value']:.3g} {figure['unit']}"
-        spread = f"{min(runs):.3g} – {max(runs):.3g}".replace(" ", "\N{NO-BREAK SPACE}")
+        target = "" if figure["bar"] is None else f"{figure['bar']:.3g} {figure['unit']}".strip()
+        value = f"{'> ' if figure.get('at_least') else ''}{figure['value']:.3g} {figure['unit']}".strip()
+        spread = f"{min(runs):.3g} – {max(runs):.3g}".replace(" ", "\N{NO-BREAK SPACE}") if len(runs) > 1 else ""
         lines.append(f"| {figure['what']} | {value} | {spread} | {len(runs)} | {target} |")
     return "\n".join(lines)
 
 
 def plain_table(titles: list[str], rows: list[list[Any]]) -> list[str]:
-    """Lines of a table with its own column titles; numbers with three decimals."""
-    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    """Lines of a table with its own column titles; scores with three decimals, minutes with one."""
+    digits = [1 if title == "minutes" else 3 for title in titles]
+    cells = [[f"{cell:.{n}f}" if isinstance(cell, float) else str(cell) for n, cell in zip(digits, row, strict=True)] for row in rows]
     return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *cells)]
