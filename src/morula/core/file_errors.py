@@ -18,17 +18,17 @@ def unreadable_file(path: object, error: BaseException | str) -> FileReadError:
 
     Examples:
         >>> print(unreadable_file("a.tif", "it has no pages"))  # doctest: +ELLIPSIS
-        'a.tif' cannot be read (it has no pages). The file is damaged, truncated or of another format than its name says: copy it again ...
+        'a.tif' cannot be read (it has no pages). The file is damaged, truncated or not of the format of its name: copy it again ...
     """
     # a part that is missing in a file or folder that is there was never written: that is damage
     gone = isinstance(error, FileNotFoundError) and not split_location(str(path))[0].exists()
     if gone and not isinstance(error, MorulaError):
-        return FileReadError("file.vanished", "is not there any more", file=str(path), remedy="Run the command again when it is there.")
+        return FileReadError("file.vanished", "no longer exists", file=str(path), remedy="Run the command again when it exists.")
     return FileReadError(
         "file.unreadable",
         f"cannot be read ({_first_line(error)})",
         file=str(path),
-        remedy="The file is damaged, truncated or of another format than its name says: copy it again from its source.",
+        remedy="The file is damaged, truncated or not of the format of its name: copy it again from its source.",
     )
 
 

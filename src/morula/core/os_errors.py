@@ -36,16 +36,16 @@ def naming_os_errors() -> Iterator[None]:
     except MorulaError:
         raise
     except MemoryError as error:
-        rule = f"the memory of this computer does not suffice ({str(error) or 'nothing is free'})"
-        remedy = "Use smaller images or parts of them, end other programs, or use a computer with more memory."
+        rule = f"this computer does not have enough memory ({str(error) or 'nothing is free'})"
+        remedy = "Use smaller images or parts of them, close other programs, or use a computer with more memory."
         raise DataError("memory.exceeded", rule, remedy=remedy) from error
     except OSError as error:
         if error.errno is None:  # made by a library, not by the system
             raise
         file = None if error.filename is None else os.fsdecode(error.filename)
         if error.errno == errno.ENOENT:
-            remedy = "Run the command again when it is there."
-            raise FileReadError("file.vanished", "is not there any more", file=file, remedy=remedy) from error
+            remedy = "Run the command again when it exists."
+            raise FileReadError("file.vanished", "no longer exists", file=file, remedy=remedy) from error
         known = write_error(error=error, path=file or "")
         rule = known.rule.replace("was not written", "cannot be read or written")
         remedy = known.remedy.replace(" No partial file was left behind.", "")

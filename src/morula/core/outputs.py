@@ -299,7 +299,7 @@ def check_writable(path: Path, name: str = "") -> None:
     if not folder.is_dir():
         rule = f"cannot be created: {folder} is a file, not a folder"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        rule = f"cannot be written: the folder {folder} is read-only, or belongs to somebody else"
+        rule = f"cannot be written: the folder {folder} is read-only, or belongs to another user"
     else:
         return
     raise FileWriteError("file.not_written", rule, file=name or path, remedy="Choose a folder of your own.")

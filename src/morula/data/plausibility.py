@@ -46,7 +46,7 @@ def repeated_images(groups: Mapping[str, Sequence[Image]]) -> list[Remark]:
             found[key].append(name)
     remarks = []
     if between:
-        told = f"{_first(between)}. Scores of images that were learned from say nothing about new ones. Leave them out of one of the two."
+        told = f"{_first(between)}. Scores of training images say little about new images. Leave them out of one of the two."
         remarks.append(Remark("images.duplicates", told))
     if inside:
         remarks.append(Remark("images.repeated", f"{_first(inside)}. They count twice. Leave one out."))
@@ -127,7 +127,7 @@ def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | Non
     best, now, how = max(doubtful)
     text = (
         f"the labels fit their images better {how} (correlation {best:.2f}, now {now:.2f}). Compare image and labels in a viewer, and "
-        "write the labels again as the images are."
+        "save the labels in the orientation of the images."
     )
     return [Remark("labels.misplaced", text)]
 

@@ -228,7 +228,7 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
             only, with_objects = ids[0], with_objects + 1
             pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
     if inspected and not with_objects:
-        text = "the label images contain no object (of large ones, the centre was read). Check that they are the right files."
+        text = "the label images contain no object (only the centre of large ones was read). Check that they are the right files."
         return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
         text = (

@@ -115,7 +115,7 @@ class Flows(Decoder[Options, ThresholdParameters]):
         if foreground is None:
             return unusable(cls.name, representations, "no channel predicts which voxels belong to objects", "Add one of F, B or D to G.")
         if surplus:
-            return unusable(cls.name, representations, f"{surplus[0]} is of no use beside G and {foreground.code}", "Leave it out.")
+            return unusable(cls.name, representations, f"{surplus[0]} is not used together with G and {foreground.code}", "Leave it out.")
         return None
 
     def search_space(self) -> Space:

@@ -130,7 +130,7 @@ class StarDist(Decoder[Options, Parameters]):
         if first_of(representations, *CENTRES) is None:
             return unusable(cls.name, representations, "no channel says where objects are", "Add one of Db, F, D, P or B to R.")
         surplus = next((channel.code for channel in representations if not channel.star_rays and not _scores(channel)), None)
-        return None if surplus is None else unusable(cls.name, representations, f"{surplus} is of no use", "Leave it out.")
+        return None if surplus is None else unusable(cls.name, representations, f"{surplus} is not used by this decoder", "Leave it out.")
 
     def search_space(self) -> Space:
         """Values to try for each option, the current one first."""

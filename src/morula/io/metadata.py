@@ -39,9 +39,9 @@ def collected() -> Iterator[list[MetadataWarning]]:
 
     Examples:
         >>> with collected() as found, naming("a.tif"):
-        ...     ignore_field("unit", "stone", "is no unit of length")
+        ...     ignore_field("unit", "stone", "is not a unit of length")
         >>> print(found[0])
-        a.tif: the metadata field unit = 'stone' is ignored: it is no unit of length
+        a.tif: the metadata field unit = 'stone' is ignored: it is not a unit of length
     """
     found: list[MetadataWarning] = []
     token = _collected.set(found)

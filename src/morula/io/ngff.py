@@ -173,7 +173,7 @@ def _unit(axis: Mapping[str, Any]) -> str:
     try:
         return VoxelSize(1, 1, unit=str(stated)).unit
     except ValueError:
-        ignore_field("multiscales.axes.unit", stated, "is no unit of length")
+        ignore_field("multiscales.axes.unit", stated, "is not a unit of length")
         return "pixel"
 
 

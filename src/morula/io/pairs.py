@@ -284,7 +284,7 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
     first = f"{images[order[0][0]].name} with {truths[order[1][0]].name}"
     return dict(zip(*order, strict=True)), [
         f"no image has the name of a label image, so they were paired in natural order: {first}, and so on. "
-        "Rename them alike to be certain."
+        "Give them the same names to be certain."
     ]
 
 

@@ -132,7 +132,7 @@ def bundled_model(name: str) -> Bundled:
         if name in _names_in(folder):
             return Bundled(name, folder / name, read_card(folder / name / CARD))
     known = ", ".join(bundled_names())
-    raise MissingFileError("model.unknown_name", f"is no model; there are {known}", value=name, remedy="See `morula models`.")
+    raise MissingFileError("model.unknown_name", f"is not a known model; there are {known}", value=name, remedy="See `morula models`.")
 
 
 def place_of(model: str | Path) -> Path:
@@ -159,7 +159,7 @@ def _places() -> Iterator[Path]:
         folder = Path(stated).expanduser()
         if not folder.is_dir():
             remedy = "Set it to a folder that holds one folder per model, or unset it."
-            raise MissingFileError("models.no_folder", "is no folder", key=ENVIRONMENT, value=stated, remedy=remedy)
+            raise MissingFileError("models.no_folder", "is not a folder", key=ENVIRONMENT, value=stated, remedy=remedy)
         yield folder
 
 

@@ -26,7 +26,7 @@ def as_classes(labels: np.ndarray, values: Sequence[int], ignore: int | None = N
     ignored = np.zeros(other.shape, bool) if ignore is None else np.asarray(labels) == ignore
     if (other & ~ignored).any():
         value, listed = int(np.asarray(labels)[other & ~ignored].flat[0]), ", ".join(map(str, values))
-        rule = f"is no class: method.values has {listed}"
+        rule = f"is not a class: method.values has {listed}"
         remedy = "Add it to method.values, or name it as method.ignore."
         raise DataError("labels.unknown_class", rule, key="labels", value=value, remedy=remedy)
     return np.where(ignored, len(known), order[place])

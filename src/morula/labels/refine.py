@@ -188,7 +188,7 @@ def _repair_large(labels: np.ndarray, options: Pieces, spacing: Sequence[float],
 def _voronoi(labels: np.ndarray, options: Tessellation, spacing: Sequence[float], mask: Mask) -> np.ndarray:
     if mask is None:
         raise OptionError(
-            "refinement.no_mask", "voronoi divides a mask among the objects, but there is none", key="mask", remedy="Give a mask."
+            "refinement.no_mask", "voronoi divides a mask among the objects, but no mask is given", key="mask", remedy="Give a mask."
         )
     return voronoi(labels, mask(options) if callable(mask) else mask, nearest=options.nearest, voxel_size=spacing)
 

@@ -15,12 +15,12 @@ METHODS = Family(
         "masked_autoencoder": Member(
             "morula.methods.masked_autoencoder:MaskedAutoencoder",
             "morula.methods.masked_autoencoder_options:Options",
-            "pretraining without labels: hidden boxes of the image are rebuilt",
+            "pretraining without labels: a network reconstructs hidden boxes of the image",
         ),
         "crappify": Member(
             "morula.methods.crappify:Crappify",
             "morula.methods.crappify_options:Options",
-            "pretraining without labels: the image is rebuilt from a worse one",
+            "pretraining without labels: a network reconstructs the image from a degraded one",
         ),
     },
     group="morula.methods",

@@ -34,7 +34,7 @@ class Classes(BaseOptions):
             raise OptionError("classes.names", rule, key="names", value=self.names, remedy="Name each class.")
         check_class_weights(self.class_weights, self.number)
         if 0 < self.ignore <= self.number:
-            remedy = "Give a value that is no class."
+            remedy = "Give a value that is not a class."
             raise OptionError("classes.ignore", "is the number of a class", key="ignore", value=self.ignore, remedy=remedy)
         return self
 

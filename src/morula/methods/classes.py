@@ -41,7 +41,7 @@ def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | No
             "classes.unknown",
             f"an object has the class {highest} but there are {options.number} classes (1 to {options.number})",
             value=highest,
-            remedy="Set method.classes.count, or method.classes.ignore for a value that is no class.",
+            remedy="Set method.classes.count, or method.classes.ignore for a value that is not a class.",
         )
     channels = np.stack([(classes == number) & known for number in range(1, options.number + 1)]).astype(np.float32)
     return channels, np.broadcast_to(known.astype(np.float32), channels.shape)

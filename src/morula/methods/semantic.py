@@ -94,7 +94,7 @@ class SemanticTask(SemanticSettings, TrainingTask):
                 "labels.unknown_class",
                 f"a label has the value {highest} but there are {self.classes} classes (0 to {self.classes - 1})",
                 value=highest,
-                remedy="Set method.classes, or method.ignore for a value that is no class.",
+                remedy="Set method.classes, or method.ignore for a value that is not a class.",
             )
         first = 1 if self.binary else 0  # the background has no channel of its own where one sigmoid is enough
         channels = np.stack([labels == value for value in range(first, self.classes)]).astype(np.float32)

@@ -142,7 +142,7 @@ def class_table(truth: ImageLike, prediction: ImageLike, classes: int, *, ignore
         ignore: true value whose voxels are not evaluated.
 
     Raises:
-        DataError: for a value that is no class.
+        DataError: for a value that is not a class.
 
     Examples:
         >>> class_table(np.array([[0, 1, 255]]), np.array([[0, 0, 1]]), 2, ignore=255)

@@ -69,7 +69,7 @@ def checkpoint_format(path: Path) -> CheckpointFormat:
     known = ", ".join(member.summary for member in CHECKPOINT_FORMATS.members.values())
     raise ModelError(
         "checkpoint.unknown_format",
-        f"is no checkpoint of a known program ({known})",
+        f"is not a checkpoint of a known program ({known})",
         remedy="Name a run folder of Morula, the model folder in it, or a checkpoint of one of these programs.",
         file=path,
     )

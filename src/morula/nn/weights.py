@@ -167,7 +167,7 @@ def update_sidecar(folder: str | Path, **facts: object) -> Path:
     surplus = sorted(set(facts) - set(sidecar))
     if surplus:
         raise OptionError(
-            "model.unknown_key", f"{SIDECAR} has no such keys; it has {', '.join(sidecar)}", value=surplus, file=folder / SIDECAR
+            "model.unknown_key", f"{SIDECAR} does not have these keys; it has {', '.join(sidecar)}", value=surplus, file=folder / SIDECAR
         )
     with atomic(folder / SIDECAR) as part:
         part.write_text(json.dumps({**sidecar, **facts}, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
@@ -311,7 +311,7 @@ def read_checkpoint(path: str | Path, *, stand_ins: Mapping[str, type] | None = 
             remedy="Store only its state_dict(), and use that file.",
         ) from error
     except _DAMAGED as error:
-        rule = f"the file is damaged or no checkpoint of PyTorch ({_first_line(error)})"
+        rule = f"the file is damaged or not a checkpoint of PyTorch ({_first_line(error)})"
         raise ModelError("checkpoint.damaged", rule, file=path, remedy="Copy it again.") from error
 
 
@@ -389,7 +389,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _no_safetensors(path: Path, error: SafetensorError) -> ModelError:
-    return ModelError("weights.no_safetensors", f"is no safetensors file ({error})", file=path, remedy="Copy the model again.")
+    return ModelError("weights.no_safetensors", f"is not a safetensors file ({error})", file=path, remedy="Copy the model again.")
 
 
 def _check_channels(path: Path, sidecar: Mapping[str, Any]) -> None:

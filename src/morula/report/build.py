@@ -291,7 +291,7 @@ def missing_parts(run: RunContents) -> list[str]:
         parts.append("No image has been predicted, so there are no pictures and no objects.")
     gone = [image.name for image in run.images if image.raw is None]
     if gone:
-        parts.append(f"{len(gone)} raw images are no longer where they were: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}.")
+        parts.append(f"{len(gone)} raw images no longer exist at their paths: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}.")
     return parts
 
 

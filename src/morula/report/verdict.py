@@ -73,7 +73,7 @@ def _of_objects(run: RunContents, row: Row) -> Verdict:
     counts = f"{_counted(n_pred, 'object')} found for {n_true:,} true {'one' if n_true == 1 else 'ones'}"
     at = f"F1 {f1:.2f} at an IoU of {row['threshold']}"
     if not n_true:
-        return Verdict(f"{counts}: the test images hold no true object, so nothing can be said about the objects.")
+        return Verdict(f"{counts}: the test images hold no true object, so the objects cannot be judged.")
     if not n_pred:
         return Verdict(f"No object found for {n_true:,} true ones.", _better(run), "poor")
     grade = "good" if f1 >= GOOD else "fair" if f1 >= FAIR else "poor"

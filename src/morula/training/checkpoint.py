@@ -82,7 +82,7 @@ def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: State | 
             "checkpoint.not_written",
             f"the checkpoint cannot be written: {error}",
             file=folder,
-            remedy="An earlier checkpoint is still there: free disk space or permit writing, then resume.",
+            remedy="An earlier checkpoint still exists: free disk space or permit writing, then resume.",
         ) from error
 
 

@@ -75,7 +75,7 @@ def check_patterns(key: str, patterns: Iterable[str], named: Iterable[str]) -> N
             parts = ", ".join(dict.fromkeys(f"{name.split('.')[0]}.*" for name in named))
             raise OptionError(
                 "training.pattern_without_weights",
-                "matches the name of no weight of the network",
+                "does not match the name of any weight of the network",
                 key=key,
                 value=pattern,
                 remedy=f"Parts of the network are {parts}.",

@@ -70,7 +70,7 @@ def calibrate(folder: RunFolder, model: Model, sources: Sequence[Source], predic
             break
     found = fit_calibration(tables, right)
     if found is None:
-        yield Logged(f"confidences stay those of the decoder: {total} objects in the validation images are fewer than {FEWEST}")
+        yield Logged(f"the confidences of the decoder are kept: the validation images hold {total} objects, fewer than {FEWEST}")
         return
     yield from _written(folder, model, found)
 

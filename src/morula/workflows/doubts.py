@@ -46,7 +46,7 @@ def missing_voxel_sizes(images: Sequence[Image]) -> list[Remark]:
     if not missing:
         return []
     text = (
-        f"{len(missing)} of {len(images)} volumes state no voxel size, so z is taken to be as fine as y and x, and sizes are in voxels. "
+        f"{len(missing)} of {len(images)} volumes state no voxel size, so z is assumed to be as fine as y and x, and sizes are in voxels. "
         "State it as images.voxel_size, for example {z: 2, y: 0.5, x: 0.5}."
     )
     return [Remark("voxel_size.missing", text)]
@@ -95,7 +95,7 @@ class ClassValues:
         for key, values in self.values.items():
             if other := sorted(values - known):
                 rule = f"hold the value {other[-1]}, but the classes are {_listed(sorted(known))}"
-                remedy = "State the label values of the classes as method.values, or a value that is no class as method.ignore."
+                remedy = "State the label values of the classes as method.values, or a value that is not a class as method.ignore."
                 problems.append(Problem(f"images.{key}.labels", rule, code="labels.unknown_class", value=other[-1], remedy=remedy))
         return problems
 

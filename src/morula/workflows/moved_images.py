@@ -67,6 +67,6 @@ def _check_same(job: Job, folder: RunFolder) -> None:
     # a file of images and a file of labels may have the same name, so one of them has to fit
     other = [file for file, digest in known.items() if all(checksum(path) != digest for path in there.get(place_of(file).name, []))]
     if other:
-        rule = f"has another content than when the run began, or is not there: {Path(other[0]).name}"
+        rule = f"was changed since the run began, or no longer exists: {Path(other[0]).name}"
         remedy = f"Name the original files in {folder.job_file}, or start a new run."
         raise JobError([Problem("images", rule, code="resume.other_images", file=str(folder.job_file), remedy=remedy)])

@@ -71,7 +71,7 @@ def _workers(job: Job) -> list[Problem]:
     most = max(64, 4 * (os.cpu_count() or 1))
     if job.training.workers <= most:
         return []
-    rule = f"more than {most} processes are never of use on a computer with {os.cpu_count()} processors"
+    rule = f"more than {most} processes never help on a computer with {os.cpu_count()} processors"
     return [Problem("training.workers", rule, code="workers.too_many", value=job.training.workers, remedy="Use at most one per processor.")]
 
 

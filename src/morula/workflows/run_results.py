@@ -36,7 +36,7 @@ def check_results(folder: RunFolder, outputs: Iterable[Path]) -> None:
         # results of an earlier version are in no manifest
         unknown = name not in known and not any(each.startswith(f"{name.partition('/')[0]}/") for each in known)
         if os.path.lexists(file) and not unknown and not is_own(folder.path, name, known):
-            rule = "was changed since Morula wrote it, or is from somewhere else, so it is not replaced"
+            rule = "was changed since Morula wrote it, or was not written by Morula, so it is not replaced"
             raise FileWriteError("output.not_own", rule, file=file, remedy="Move it out of the run, or delete it yourself.")
 
 
@@ -49,7 +49,7 @@ def remove_stale(folder: RunFolder, written: Collection[Path]) -> Iterator[Event
         if stale and not discard(folder.path, name):
             changed.append(name)
     if changed:
-        text = f"not of this prediction, but changed since they were written, so they stay: {', '.join(changed[:5])}"
+        text = f"earlier results were changed since they were written, so they are kept: {', '.join(changed[:5])}"
         yield Warned("predict.stale_results", f"{text}{' and more' if len(changed) > 5 else ''}")
 
 

@@ -104,7 +104,7 @@ def _of_former_weights(stages: Sequence[Job], folders: Sequence[Path], number: i
     for later, stage in enumerate(stages[number:], start=number + 1):
         learned = source_stage(stage) == number or (later == number + 1 and _pseudo_labels(stage) is not None)
         if learned and (folders[later - 1] / "job.yaml").is_file():
-            text = f"stage {later} learned from stage {number} as it was before it was trained further; run the job anew in another folder"
+            text = f"stage {later} learned from stage {number} as it was before it was trained further; run the job again in another folder"
             yield Warned("stages.of_former_weights", text, run=str(folders[later - 1]))
 
 

@@ -68,7 +68,7 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
     if known.get(name) == settings and file.is_file():
         return read(file, axes=axes).canonical()
     if os.path.lexists(file) and not is_result(file):
-        rule = "already exists, and is not as this method computed it"
+        rule = "already exists, and was not written by Morula"
         remedy = "Name an empty folder, or delete the file yourself."
         raise FileWriteError("output.not_own", rule, key="method.folder", file=file, remedy=remedy)
     own = image.canonical()

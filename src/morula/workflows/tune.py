@@ -259,7 +259,7 @@ class _Search:
             table = read_table(self.trials_file)
             return {str(key): float(figure) for key, figure in zip(table["setting"], table["figure"], strict=True)}
         except (MorulaError, OSError, LookupError, TypeError, ValueError) as error:
-            raise damaged(self.trials_file, f"it is no table of trials ({type(error).__name__})") from error
+            raise damaged(self.trials_file, f"it is not a table of trials ({type(error).__name__})") from error
 
     def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
         """Predicted channels of each image, stored in files, with their statistics."""

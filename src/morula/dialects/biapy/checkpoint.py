@@ -140,7 +140,7 @@ def _parts(content: object, path: str | Path) -> tuple[dict[str, Tensor], Mappin
                 return named, content["cfg"]
     raise ModelError(
         "checkpoint.not_biapy",
-        "is no checkpoint of BiaPy 3.5 to 3.7: it must contain weights (model) and settings (cfg)",
+        "is not a checkpoint of BiaPy 3.5 to 3.7: it must contain weights (model) and settings (cfg)",
         remedy="Name a file NAME-checkpoint-best.pth that BiaPy wrote.",
         file=path,
     )
@@ -151,7 +151,7 @@ def _section(config: Mapping[str, Value], name: str, path: str | Path) -> Mappin
     if not isinstance(section, Mapping):
         raise ModelError(
             "checkpoint.not_biapy",
-            f"is no checkpoint of BiaPy 3.5 to 3.7: its settings lack {name}",
+            f"is not a checkpoint of BiaPy 3.5 to 3.7: its settings lack {name}",
             remedy="Name a file NAME-checkpoint-best.pth that BiaPy wrote.",
             file=path,
         )

@@ -162,7 +162,7 @@ def _voxel_size(settings: Settings) -> dict[str, Value]:
             "Resample the images, or predict the others in a job of their own.",
         )
     if len(lengths) != settings.ndim or min(lengths) <= 0:
-        settings.wrong("biapy.wrong_length", first, f"is no resolution: {settings.ndim} lengths are expected, {', '.join(names)}")
+        settings.wrong("biapy.wrong_length", first, f"is not a resolution: {settings.ndim} lengths are expected, {', '.join(names)}")
         lengths = [1.0] * settings.ndim
     settings.note("RESOLUTION is taken as micrometres, and all distances use it, in training, too.")
     return {**dict(zip(names, lengths, strict=True)), "unit": "um"}
@@ -236,7 +236,7 @@ def _least_labelled(settings: Settings) -> float | None:
         return None
     if stated == former:
         if not 0 <= settings.number(former) <= 1:
-            settings.wrong("biapy.out_of_range", former, "is no share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
+            settings.wrong("biapy.out_of_range", former, "is not a share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
         return settings.number(former)
     names, values, signs = (settings.items(f"{section}.{name}") for name in ("PROPS", "VALUES", "SIGNS"))
     share = as_list(values[0])[0] if len(values) == 1 and as_list(values[0]) else None
@@ -263,7 +263,9 @@ def _training(settings: Settings) -> dict[str, Value]:
         rule["betas"] = as_list(_single_entry(settings, "TRAIN.OPT_BETAS"))
     settings.note("biases and the weights of normalisations are not decayed; BiaPy decays all weights.")
     if (patience := settings.whole("TRAIN.PATIENCE")) < -1 or patience == 0:
-        settings.wrong("biapy.out_of_range", "TRAIN.PATIENCE", "is no number of epochs", "Write 1 or more, or -1 to train for all epochs.")
+        settings.wrong(
+            "biapy.out_of_range", "TRAIN.PATIENCE", "is not a number of epochs", "Write 1 or more, or -1 to train for all epochs."
+        )
     native = settings.native("training")
     optimiser = native.pop("optimiser", {})
     assert isinstance(optimiser, dict)

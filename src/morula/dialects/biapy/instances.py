@@ -130,7 +130,7 @@ def _options(settings: Settings, channels: Channels) -> dict[str, Value]:
     _former_options(settings, found)
     if "E" in found and (size := settings.whole(key := f"{SEG}.EMBEDSEG.GRID_SIZE")) != -1:
         if size < 2:
-            settings.wrong("biapy.out_of_range", key, "is no number of voxels", "Write 2 or more, or -1 for the default.")
+            settings.wrong("biapy.out_of_range", key, "is not a number of voxels", "Write 2 or more, or -1 for the default.")
         found["E"].setdefault("grid_size", max(size, 2))
     return dict(found)
 

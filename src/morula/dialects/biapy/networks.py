@@ -226,7 +226,7 @@ def _style(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], norm: str
     if stated not in names:
         raise ModelError(
             "checkpoint.unsupported_layers",
-            f"is no normalisation of layers that is supported; known are {', '.join(names)}",
+            f"is not a supported normalisation of layers; known are {', '.join(names)}",
             key="MODEL.NORMALIZATION",
             value=stated,
         )

@@ -94,7 +94,7 @@ def _agglomeration(settings: Settings) -> dict[str, Value]:
     quantile = settings.number(key := f"{SEG}.AGGLOMERATION.MERGE_QUANTILE")
     if 0 <= quantile <= 100:
         return {"min_size": 0}
-    settings.wrong("biapy.out_of_range", key, "is no percentage", "Write a number from 0 to 100.")
+    settings.wrong("biapy.out_of_range", key, "is not a percentage", "Write a number from 0 to 100.")
     return {"min_size": 0, "quantile": 0.5}
 
 
@@ -198,7 +198,7 @@ def _refinements(settings: Settings) -> list[Value]:
     if (size := settings.whole(key := f"{POST}.REPARE_LARGE_BLOBS_SIZE")) >= 0:
         found.append({"repair_large": size})
     elif size != -1:
-        settings.wrong("biapy.out_of_range", key, "is no number of pixels", "Write one, or -1 for no repair.")
+        settings.wrong("biapy.out_of_range", key, "is not a number of pixels", "Write one, or -1 for no repair.")
     if settings.flag(f"{POST}.VORONOI_ON_MASK"):
         found.append({"voronoi": {"nearest": "centroid", "threshold": settings.number(f"{POST}.VORONOI_TH") or "auto"}})
     return found
@@ -242,7 +242,7 @@ def _refinement(settings: Settings, operation: str, value: Value) -> Value:
         return name
     numbers = whole_numbers(as_list(value))
     if not numbers:
-        settings.wrong("biapy.wrong_type", f"{REFINEMENT}.VALUES", f"has {value!r}, which is no number of voxels for {operation}")
+        settings.wrong("biapy.wrong_type", f"{REFINEMENT}.VALUES", f"has {value!r}, which is not a number of voxels for {operation}")
         return None
     if name in ("dilation", "erosion"):
         radii = [edge // 2 for edge in numbers]  # BiaPy states the edge of the structuring element
@@ -296,7 +296,7 @@ def _condition(settings: Settings, names: Sequence[Value], values: Sequence[Valu
             close = did_you_mean(str(sign), list(_SIGNS)).strip()
             settings.wrong("biapy.unknown_value", f"{FILTER}.SIGNS", f"has {sign!r}, which is not known; known are {listed(_SIGNS)}", close)
         elif not is_number(value):
-            settings.wrong("biapy.wrong_type", f"{FILTER}.VALUES", f"has {value!r}, which is no number")
+            settings.wrong("biapy.wrong_type", f"{FILTER}.VALUES", f"has {value!r}, which is not a number")
         else:
             found.append(f"{name} {_SIGNS[str(sign)]} {value!r}")
     return found

@@ -46,7 +46,7 @@ class GeoJson(OutlineFormat):
             if rings is not None:
                 items.append(Outline(rings, _name(feature), _plane(geometry)))
         if others:
-            rule = f"{others} of its features are no areas (points, lines), and are left out"
+            rule = f"{others} of its features are points or lines and are left out"
             tell(MetadataWarning(rule, code="geojson.no_area", field="features"))
         return Outlines(items, _stated_shape(content))
 

@@ -90,7 +90,7 @@ def _opened(path: Path) -> ND2File:
     try:
         from nd2 import ND2File
     except ImportError:
-        rule, remedy = "is a ND2 file, which needs the package nd2", "Install it with: pip install 'morula[formats]'"
+        rule, remedy = "is an ND2 file, which needs the package nd2", "Install it with: pip install 'morula[formats]'"
         raise MissingExtraError("extra.nd2", rule, file=path, remedy=remedy) from None
     return ND2File(path)
 

@@ -164,7 +164,7 @@ def _unit_of(header: Any) -> str:
     try:
         return str(header.get_xyzt_units()[0])
     except KeyError:
-        ignore_field("xyzt_units", int(header["xyzt_units"]), "is no unit that NIfTI defines")
+        ignore_field("xyzt_units", int(header["xyzt_units"]), "is not a unit that NIfTI defines")
         return "unknown"
 
 

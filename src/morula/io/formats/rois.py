@@ -51,7 +51,7 @@ class Rois(OutlineFormat):
                 position = roi.position or roi.z_position
                 items.append(Outline(rings, name or roi.name, position - 1 if position > 0 else None))
         if others:
-            tell(MetadataWarning(f"{others} of its ROIs are no areas (lines, points), and are left out", code="rois.no_area", field="ROIs"))
+            tell(MetadataWarning(f"{others} of its ROIs are lines or points and are left out", code="rois.no_area", field="ROIs"))
         return Outlines(items, shape)
 
     def write_pieces(self, path: Path, shape: tuple[int, ...], pieces: Iterator[Piece], target: Target) -> None:

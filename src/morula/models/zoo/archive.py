@@ -41,7 +41,7 @@ class Package:
             self.names = {member.filename for member in members}
         name = next((name for name in DESCRIPTIONS if name in self.names), None)
         if name is None:
-            rule = f"is no package of bioimage.io: it holds none of {', '.join(DESCRIPTIONS)}"
+            rule = f"is not a package of bioimage.io: it holds none of {', '.join(DESCRIPTIONS)}"
             raise ModelError("zoo.no_description", rule, file=path, remedy="Give the package as it was downloaded.")
         try:
             document = parse_documents(self.read(name, most=MAX_BYTES).decode("utf-8-sig"), name)[0].data
@@ -59,7 +59,7 @@ class Package:
         try:
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise ModelError("zoo.damaged", f"is damaged, or no archive ({error})", file=self.path, remedy=_COPY) from error
+            raise ModelError("zoo.damaged", f"is damaged or not an archive ({error})", file=self.path, remedy=_COPY) from error
 
     def read(self, name: str, *, most: int = MAX_MEMBER) -> bytes:
         """The content of a file.

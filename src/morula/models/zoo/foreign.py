@@ -86,7 +86,7 @@ def _codes(given: Sequence[str] | None, named: Sequence[str], ndim: int, file: s
         rule = f"predicts {len(named)} channels ({listing}) that Morula does not know"
         raise ModelError("zoo.channels_unknown", rule, key="channels", file=file, remedy=remedy)
     if unknown:
-        known = f"is no channel; known are {', '.join(REPRESENTATIONS.names)}"
+        known = f"is not a channel; known are {', '.join(REPRESENTATIONS.names)}"
         raise UnknownNameError("zoo.unknown_channel", known, key="channels", value=unknown[0], remedy=remedy)
     width = sum(_width(code, ndim) for code in stated)
     if width != len(named) or not set(stated) - {LEFT_OUT}:

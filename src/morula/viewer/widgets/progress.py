@@ -20,7 +20,7 @@ class ProgressRow(QWidget):
         self.bar, self.stop, self.line = QProgressBar(), QPushButton("Stop"), QLabel()
         self.line.setWordWrap(True)
         self.stop.setEnabled(False)
-        self.stop.setToolTip("Stop after the current step. What was reached so far is kept.")
+        self.stop.setToolTip("Stop after the current step. The weights so far are kept.")
         self.stop.clicked.connect(lambda _: self._stop())
         self.bar.setRange(0, 1)
         row = QHBoxLayout()
