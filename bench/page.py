@@ -66,7 +66,7 @@ def section(row: Mapping[str, Any]) -> str:
         runs = figure["runs"]
         target = "" if figure["bar"] is None else f"{figure['bar']:.3g} {figure['unit']}".strip()
         value = f"{'> ' if figure.get('at_least') else ''}{figure['value']:.3g} {figure['unit']}".strip()
-        spread = f"{min(runs):.3g} – {max(runs):.3g}".replace(" ", "\N{NO-BREAK SPACE}") if len(runs) > 1 else ""
+        spread = f"{min(runs):.3g} –\N{WORD JOINER} {max(runs):.3g}".replace(" ", "\N{NO-BREAK SPACE}") if len(runs) > 1 else ""
         lines.append(f"| {figure['what']} | {value} | {spread} | {len(runs)} | {target} |")
     return "\n".join(lines)
 

@@ -250,7 +250,7 @@ def test_lines_say_which_key_they_come_from(tmp_path: Path) -> None:
     lines = {line.strip().partition(":")[0]: line for line in made.text().splitlines() if not line.startswith("#")}
     assert lines["lr"].endswith("lr: 0.002  # TRAIN.LR")
     assert lines["epochs"].endswith("# TRAIN.EPOCHS by default")
-    assert lines["- flip"].endswith("# AUGMENTOR.VFLIP")
+    assert lines["- flip"].endswith("# AUGMENTOR.VFLIP_PROB by default, AUGMENTOR.VFLIP")
     assert lines["F"].endswith(f"# {SEG}.DATA_CHANNELS")
     silent = [line for name, line in lines.items() if "#" not in line and not line.rstrip().endswith(":")]
     assert silent == []
