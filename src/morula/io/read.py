@@ -192,7 +192,7 @@ def _guarded(source: str) -> Iterator[None]:
         if error.file is not None or not error.rule:
             raise
         raise type(error)(error.code, error.rule, key=error.key, value=error.value, remedy=error.remedy, file=source) from error
-    except Exception as error:
+    except Exception as error:  # the libraries of the formats raise errors of any class for damaged files
         raise unreadable_file(source, error) from error
 
 

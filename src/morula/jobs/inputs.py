@@ -31,14 +31,13 @@ def images_of(job: Job) -> Iterator[str]:
                 yield from (place,) if isinstance(place, str) else place or ()
 
 
-def check_new_run(folder: RunFolder, job: Job, source: str | Path | Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Check a run folder before a new run: it holds no input and is in none, it is free, and it can be written to.
+def check_new_run(folder: RunFolder, job: Job, source: str | Path | Mapping[str, Any]) -> None:
+    """Check a run folder before a new run: it holds no input and is in none, and it is not a file.
 
     Args:
         folder: the run folder.
         job: the job, with absolute paths.
         source: the job file, or the mapping that the job was made of.
-        overwrite: whether an earlier run in the folder is replaced.
 
     Raises:
         FileWriteError: with the code of what is wrong.

@@ -38,7 +38,7 @@ def distance_to_others(labels: np.ndarray, spacing: Sequence[float], limit: floa
     near, far = np.empty(ids.shape, np.float32), np.empty(ids.shape, np.float32)
     _along_rows(ids, lengths[2], most, first, near, far)
     out = np.empty(labels.shape, np.float32)
-    _across(ids, lengths, most, first, near, far, out.reshape(ids.shape))
+    _across(ids, lengths, first, near, far, out.reshape(ids.shape))
     return np.sqrt(out, out=out)
 
 
@@ -85,9 +85,7 @@ def _squared(steps: int, length: np.float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True)
-def _across(
-    ids: np.ndarray, lengths: np.ndarray, most: np.float32, first: np.ndarray, near: np.ndarray, far: np.ndarray, out: np.ndarray
-) -> None:
+def _across(ids: np.ndarray, lengths: np.ndarray, first: np.ndarray, near: np.ndarray, far: np.ndarray, out: np.ndarray) -> None:
     """The passes along y and z. The one along z gives the result."""
     nz, ny, _ = ids.shape
     for z in range(nz if ny > 1 else 0):

@@ -69,7 +69,7 @@ def _roots(ids: np.ndarray, parts: int, threshold: float) -> np.ndarray:
     pairs, common = np.unique(upper[both] * (parts + 1) + lower[both], return_counts=True)
     upper, lower = np.divmod(pairs, parts + 1)
     iou = common / (sizes[upper] + sizes[lower] - common)
-    mutual = _best(upper, iou, lower, parts) & _best(lower, iou, upper, parts) & (iou >= threshold)
+    mutual = _best(upper, iou, lower) & _best(lower, iou, upper) & (iou >= threshold)
     root = np.arange(parts + 1)
     root[lower[mutual]] = upper[mutual]
     while (root[root] != root).any():  # each round doubles the length of the chains that are resolved
@@ -77,7 +77,7 @@ def _roots(ids: np.ndarray, parts: int, threshold: float) -> np.ndarray:
     return root
 
 
-def _best(of: np.ndarray, iou: np.ndarray, other: np.ndarray, parts: int) -> np.ndarray:
+def _best(of: np.ndarray, iou: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Which pairs are the best ones of their object `of`."""
     order = np.lexsort((other, -iou, of))
     best = np.zeros(len(of), bool)

@@ -87,7 +87,7 @@ def thinned(events: Generator[Event, None, Result], stopping: Callable[[], bool]
                     continue
                 shown[event.task] = now
             yield event
-    except Exception as error:  # noqa: BLE001 - a bug in the work must not end the window
+    except Exception as error:  # noqa: BLE001 - of any class, from another thread: a bug in the work must not end the window
         yield Failure(error)
     finally:
         events.close()

@@ -38,7 +38,7 @@ class LifArray(LazyArray):
             image = file.images[self.number]
             # copy on write: the library turns blue, green, red around in place
             return image.asarray(mode="c", out="memmap"), file.close  # type: ignore[call-arg] # of `LifImage`
-        except BaseException:
+        except BaseException:  # of liffile, or Ctrl-C: the file is closed, and the error goes on
             file.close()
             raise
 

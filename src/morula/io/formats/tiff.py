@@ -100,7 +100,7 @@ class TiffArray(LazyArray):
             tif = open_tiff(self.path, said, told=True)
             try:
                 return self._handle_of(tif)
-            except BaseException:
+            except BaseException:  # of tifffile, or Ctrl-C: the file is closed, and the error goes on
                 tif.close()
                 raise
 

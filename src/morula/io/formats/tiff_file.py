@@ -61,7 +61,7 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
             raise FileReadError("tiff.missing_planes", rule, file=path, remedy="Copy it again from its source.")
         if not told:
             ignore_field("ImageDescription", tif.pages.first.description[:80], f"contradicts the {pages} planes of the file")
-    except BaseException:
+    except BaseException:  # of tifffile, or Ctrl-C: the file is closed, and the error goes on
         tif.close()
         raise
     tif.close()

@@ -215,7 +215,7 @@ def waiting_for_writes() -> Iterator[None]:
     """`wait_for_writes` when the block ends with an error."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # of zarr, or Ctrl-C: its writes end before the error goes on
         wait_for_writes()
         raise
 
