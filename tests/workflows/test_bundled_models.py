@@ -130,6 +130,26 @@ def test_labels_return_to_the_grid_of_the_image(diameter: float) -> None:
     assert objects.labels.max() == truth.max()
 
 
+@pytest.mark.parametrize(("diameter", "finer"), [(40, "image"), (7, "model")])
+def test_objects_are_decoded_on_the_finer_grid(diameter: float, finer: str) -> None:
+    model, image = Threshold(), discs(diameter)
+    fitted = drained(fit_scale(model, image, diameter))
+    assert fitted.decoded is (image if finer == "image" else fitted.image)
+    channels = fitted.channels(fitted.image.canonical())
+    assert channels.shape[1:] == fitted.decoded.spatial_shape
+    assert channels.dtype == np.float32
+
+
+def test_outlines_have_no_steps_of_the_coarser_grid() -> None:
+    model, image = Threshold(), discs(45)
+    fitted = drained(fit_scale(model, image, 45))
+    truth = image.canonical()[0] > 0.5
+    fine, coarse = (
+        fitted.objects(model.decode(each)).labels > 0 for each in (fitted.channels(fitted.image.canonical()), fitted.image.canonical())
+    )
+    assert (fine != truth).sum() < 0.7 * (coarse != truth).sum()
+
+
 def test_a_model_of_one_size_segments_at_its_scale(models: Path, data2d: Path) -> None:
     model, image = morula.load("dark"), image_of(data2d)
     fine = rescaled(image[None], (96, 96))[0]

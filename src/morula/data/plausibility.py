@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from morula.core.image import Image
 from morula.core.region import Region
@@ -193,6 +193,8 @@ def _orientations(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 def _shifted(grey: np.ndarray, mask: np.ndarray) -> tuple[float, tuple[int, int]]:
     """The largest correlation of all shifts of the mask, and that shift."""
+    from scipy import fft  # slow to import, and every command imports this module
+
     size = [fft.next_fast_len(2 * n - 1, real=True) for n in grey.shape]  # padded, so that nothing is shifted in from the other side
     product = fft.irfft2(fft.rfft2(grey, size) * np.conj(fft.rfft2(mask, size)), size) / grey.size
     place = np.unravel_index(np.abs(product).argmax(), product.shape)

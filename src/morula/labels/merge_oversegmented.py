@@ -16,8 +16,6 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit, types
 from numba.typed import Dict
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from morula.core.errors import OptionError
 from morula.core.image_like import ImageLike, spatial_array
@@ -114,6 +112,9 @@ def _merged(
     first: np.ndarray, second: np.ndarray, areas: np.ndarray, sizes: np.ndarray, size: int, contact: float, voxel: float, ndim: int
 ) -> np.ndarray:
     """Group of each id after all merges."""
+    from scipy.sparse import coo_array  # slow to import, and listing refinements imports this module
+    from scipy.sparse.csgraph import connected_components
+
     n = len(sizes)
     group = np.arange(n)
     while len(first):

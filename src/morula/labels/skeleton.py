@@ -7,12 +7,12 @@ exclude almost all of them after a few (Takes and Kosters, CIKM 2011).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
-from skimage.morphology import skeletonize
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_matrix
 
 
 def skeleton(mask: np.ndarray, spacing: Sequence[float], mode: Literal["full", "main"] = "full") -> np.ndarray:
@@ -25,6 +25,8 @@ def skeleton(mask: np.ndarray, spacing: Sequence[float], mode: Literal["full", "
         >>> skeleton(np.ones((3, 7), bool), (1, 1)).sum() > 0
         np.True_
     """
+    from skimage.morphology import skeletonize  # slow to import, and listing representations imports this module
+
     # padded, so that an object that fills its box has background on all sides
     thin = skeletonize(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim]
     if not thin.any():  # thinning can remove a small object completely; its centre stands for it
@@ -36,6 +38,8 @@ def skeleton(mask: np.ndarray, spacing: Sequence[float], mode: Literal["full", "
 
 
 def _longest_path(thin: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    from scipy.sparse.csgraph import dijkstra
+
     voxels = np.argwhere(thin)
     if len(voxels) < 3:
         return thin
@@ -64,6 +68,8 @@ def _outermost(graph: coo_matrix, start: int, piece: np.ndarray) -> int:
     With rings, the voxel farthest from an arbitrary one need not be an end. The distances from each examined voxel bound those of all
     others; voxels that can still have a longer path are examined, the most promising first.
     """
+    from scipy.sparse.csgraph import dijkstra
+
     bound = np.where(piece, np.inf, -np.inf)
     best, longest, here = start, -1.0, start
     while bound[here] > longest * (1 + 1e-9):
@@ -83,6 +89,8 @@ def _farthest(lengths: np.ndarray) -> int:
 
 
 def _neighbour_graph(thin: np.ndarray, voxels: np.ndarray, spacing: Sequence[float]) -> coo_matrix:
+    from scipy.sparse import coo_matrix
+
     index = np.full(tuple(n + 2 for n in thin.shape), -1)
     index[tuple((voxels + 1).T)] = np.arange(len(voxels))
     rows, columns, weights = [], [], []

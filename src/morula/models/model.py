@@ -178,7 +178,7 @@ class Model:
     def _segment(self, image: Image, diameter: float | None, *, memory: int | str | None, device: str) -> ImageArray:
         fitted = drained(fit_scale(self, image, diameter, memory=memory, device=device))
         prediction = drained(self.predict_steps(fitted.image, memory=memory, device=device))
-        objects = fitted.objects(self.decode(prediction, fitted.image))
+        objects = fitted.objects(self.decode(fitted.channels(prediction), fitted.decoded))
         labels = self.measured(objects, image)[0] if self.job.objects.filter else objects.labels
         return ImageArray(labels, image.axes.spatial_axes, image.voxel_size, image.source)
 

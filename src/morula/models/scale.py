@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -86,9 +87,22 @@ class Fitted:
     image: Image
     original: Image
 
+    @property
+    def decoded(self) -> Image:
+        """The image on the grid on which objects are decoded: its own where that is the finer one, else that of the model.
+
+        Objects that are decoded on a coarser grid than that of the image have steps in their outlines there.
+        """
+        return max(self.original, self.image, key=lambda each: prod(each.spatial_shape))
+
+    def channels(self, predicted: np.ndarray) -> np.ndarray:
+        """Predicted channels K(Z)YX on that grid, linearly interpolated."""
+        shape = self.decoded.spatial_shape
+        return predicted if predicted.shape[1:] == shape else rescaled(predicted, shape)
+
     def objects(self, found: Objects) -> Objects:
         """Objects on the grid of the original image; none is lost."""
-        if self.image is self.original:
+        if found.labels.shape == self.original.spatial_shape:
             return found
         shape, size = self.original.spatial_shape, found.labels.shape
         inner = {name: nearest(each, shape) for name, each in found.intermediates.items() if each.shape == size}

@@ -81,7 +81,7 @@ class Prediction:
         stated = {key: value for key, value in (values or {}).items() if value is not None}
         model = self._with(stated) if stated else self.model
         remarks: list[str] = []
-        objects = self.fitted.objects(model.decode(self.channels, self.fitted.image, tell=remarks.append))
+        objects = self.fitted.objects(model.decode(self.channels, self.fitted.decoded, tell=remarks.append))
         labels, table = model.measured(objects, self.image)
         return Decoded(Image(labels, self.image.axes.spatial_axes, self.image.voxel_size), table, tuple(remarks))
 
@@ -122,7 +122,7 @@ class Prediction:
     def _fitted(self) -> dict[str, float]:
         """Values that the method chooses where the job leaves them open."""
         method = self.model.method
-        parameters = method.fit(method.statistics(self.model.settled(self.channels, self.fitted.image)[0]))
+        parameters = method.fit(method.statistics(self.model.settled(self.channels, self.fitted.decoded)[0]))
         found: dict[str, float] = {}
         for name, value in parameters.items():
             if isinstance(value, Mapping):
@@ -180,7 +180,7 @@ def predict_region(
     whole = Region.whole(image.spatial_shape)
     if region is None or region == whole:
         fitted = yield from fit_scale(model, image, diameter, memory=memory, device=device)
-        channels = yield from model.predict_steps(fitted.image, memory=memory, device=device)
+        channels = fitted.channels((yield from model.predict_steps(fitted.image, memory=memory, device=device)))
         return Prediction(model, image, channels, whole, fitted)
     check_region(image, region, image.source or "the image")
     model = replace(model, normalisation=model.scaling(image))
@@ -189,7 +189,7 @@ def predict_region(
         if diameter is None and (estimate := (yield from estimate_diameter(*model.sample(image), memory=memory, device=device))):
             diameter = estimate.diameter
         fitted = yield from fit_scale(model, cut, diameter or model.diameter, memory=memory, device=device)
-        channels = yield from model.predict_steps(fitted.image, memory=memory, device=device)
+        channels = fitted.channels((yield from model.predict_steps(fitted.image, memory=memory, device=device)))
         return Prediction(model, cut, channels, region, fitted)
     more = _surroundings(region, model, image.spatial_shape)
     channels = yield from model.predict_steps(_part(image, more), memory=memory, device=device)

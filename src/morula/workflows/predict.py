@@ -38,7 +38,6 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
 from morula.workflows.block_store import BlockStore
-from morula.workflows.evaluate import evaluate_into
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import export_path, write_exports
 from morula.workflows.hardware import Hardware
@@ -84,6 +83,8 @@ def predict(run: str | Path, *, device: str = "auto", memory: str | None = None,
         scored = folder.scores_file.is_file() or folder.scores_file.name in (recorded(folder.path) or {})
         yield from predict_into(folder, device=device, memory=memory, workers=workers)
         if scored and has_truth(folder):  # scores and report describe the objects of before, so they are written again
+            from morula.workflows.evaluate import evaluate_into  # `segment` starts faster without it
+
             yield from evaluate_into(folder)
         yield from report_again(folder)
 
@@ -247,11 +248,11 @@ def _at_once(
     limit = available_memory(hardware.memory or model.job.prediction.memory)
     tiles = tile_memory(limit)
     fitted = yield from fit_scale(model, image, diameter, memory=tiles, device=device)
-    prediction = yield from model.predict_steps(fitted.image, memory=tiles, device=device)
+    prediction = fitted.channels((yield from model.predict_steps(fitted.image, memory=tiles, device=device)))
     if channels is not None:
-        yield _write_channels(channels, prediction, fitted.image)
+        yield _write_channels(channels, prediction, fitted.decoded)
     remarks: list[str] = []
-    objects = fitted.objects(model.decode(prediction, fitted.image, tell=remarks.append))
+    objects = fitted.objects(model.decode(prediction, fitted.decoded, tell=remarks.append))
     yield from (Logged(remark) for remark in remarks)
     labels, table = model.measured(objects, image)
     return Segmented(

@@ -105,8 +105,6 @@ class TiffArray(LazyArray):
                 raise
 
     def _handle_of(self, tif: tifffile.TiffFile) -> Opened:
-        import zarr
-
         len(tif.pages)  # finds a list of pages that loops, which the next line would follow for ever
         series = tif.series[self.series]
         found = series.levels[self.level]
@@ -117,6 +115,8 @@ class TiffArray(LazyArray):
             kind = np.dtype(tif.byteorder + found.dtype.char)
             tif.close()
             return np.memmap(self.path, dtype=kind, mode="r", offset=found.dataoffset, shape=found.shape), lambda: None
+        import zarr  # slow, and most files are mapped
+
         # level 0 of a pyramid is the series itself; without a level, the store of the series has an array for each level
         return zarr.open_array(series.aszarr(level=self.level), mode="r"), tif.close
 
