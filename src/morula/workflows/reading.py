@@ -25,7 +25,7 @@ class Reading:
 
     `scene` is the number of an image in a file of several, counted from 0: a series of a TIFF, a scene of a CZI, an image of a LIF or of a
     Zarr folder, a position of an ND2. `level` is the level of a pyramid, 0 the finest. `region` is the part of the images that is used, in
-    voxels of that level: ``z0:z1,y0:y1,x0:x1``, in 2D ``y0:y1,x0:x1``, with the voxel behind the last one; what is left out is the end.
+    voxels of that level: ``z0:z1,y0:y1,x0:x1``, in 2D ``y0:y1,x0:x1``, without the voxels z1, y1, x1; a bound that is left out is the end.
     With `components`, labels are masks, of which each connected component is an object.
 
     Examples:
@@ -54,7 +54,7 @@ class Reading:
             )
 
         if self.region is not None and not all(_RANGE.fullmatch(part) for part in self.region.split(",")):
-            rule, remedy = "must be one range per axis, such as 0:64,100:612,100:612", "Write the first voxel and the one behind the last."
+            rule, remedy = "must be one range per axis, such as 0:64,100:612,100:612", "Write start:stop per axis, without the voxel stop."
             raise OptionError("reading.region", rule, key="region", value=self.region, remedy=remedy)
 
     def box(self, shape: Sequence[int]) -> Region:
