@@ -58,6 +58,22 @@ def test_filter_and_operations_make_new_layers(viewer: Any, widget: Any, wait: A
     assert sizes[sizes > 0].min() >= 700
 
 
+def test_a_range_of_the_plot_is_kept(viewer: Any, widget: Any, wait: Any, notifications: list[str]) -> None:
+    table = widget.table.table
+    widget.x.setCurrentText("area_um2")
+    widget.range_button.click()
+    assert len([text for text in notifications if text.startswith("error")]) == 1
+    widget.range_box.click()
+    assert widget.plot.interval.isVisible()
+    low, high = (float(value) for value in table["area_um2"].quantile([0.25, 0.75]))
+    widget.plot.interval.setRegion((low, high))
+    widget.range_button.click()
+    wait(lambda: not widget.work.running)
+    kept = set(table["label"][table["area_um2"].between(low, high)])
+    assert set(np.unique(viewer.layers["nuclei truth filtered"].data)) == {0, *kept}
+    assert 0 < len(kept) < len(table)
+
+
 @pytest.mark.parametrize(("kind", "ending"), [("CSV table", ".csv"), ("ROIs of ImageJ", ".zip"), ("GeoJSON of QuPath", ".geojson")])
 def test_export(viewer: Any, widget: Any, wait: Any, tmp_path: Path, kind: str, ending: str) -> None:
     widget.export_kind.setCurrentText(kind)

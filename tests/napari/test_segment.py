@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,84 @@ def test_a_layer_may_be_deleted_meanwhile(viewer: Any, widget: Any, wait: Any, n
     wait(lambda: not widget.work.running)
     assert viewer.layers["nuclei objects"].data.max() > 20
     assert not notifications
+
+
+def test_a_2d_model_on_a_volume_and_channels_in_several_layers(viewer: Any, run2d: Path, wait: Any, notifications: list[str]) -> None:
+    viewer.open_sample("morula", "nuclei_3d")
+    _, widget = viewer.window.add_plugin_dock_widget("morula", "Segment")
+    widget.model.choose(str(run2d))
+    widget.slices.setCurrentText("slices along z, joined")
+    widget.preview_button.click()
+    wait(lambda: not widget.work.running)
+    slider = widget.sliders["objects.decoder.growth.F"]
+    before = int((viewer.layers["nuclei preview"].data > 0).sum())
+    slider.slider.setValue(slider.slider.maximum())
+    wait(lambda: not widget.decoding.running)
+    assert (viewer.layers["nuclei preview"].data > 0).sum() < before
+    widget.segment_button.click()
+    wait(lambda: not widget.work.running)
+    volume = viewer.layers["nuclei"].data
+    expected = morula.by_slices(morula.load(run2d), "z").segment(morula.Image(volume, "ZYX", morula.VoxelSize(0.25, 0.25, z=1.0)))
+    np.testing.assert_array_equal(viewer.layers["nuclei objects"].data, np.asarray(expected))
+    assert not [text for text in notifications if text.startswith("error")]
+    viewer.add_image(volume[0], name="red")
+    viewer.add_image(volume[0], name="green")
+    widget.slices.setCurrentText("no")
+    widget.image.setCurrentText("red")
+    widget.more[0].setCurrentText("green")
+    widget.segment_button.click()
+    wait(lambda: not widget.work.running)
+    one_error(notifications, "2 channel(s)")  # both arrived at a model for one channel
+    notifications.clear()
+    widget.more[0].setCurrentText("nuclei")
+    widget.segment_button.click()
+    wait(lambda: not widget.work.running)
+    one_error(notifications, "shapes")
+
+
+def test_six_clicks_and_three_minutes_from_an_open_volume_to_objects(viewer: Any, wait: Any, notifications: list[str]) -> None:
+    viewer.open_sample("morula", "nuclei_3d")
+    wait(lambda: True)
+    clicks, began = 0, time.monotonic()
+    menu = viewer.window.plugins_menu  # the menu Plugins, its entry Morula, and Segment in it: three clicks
+    for title in ("Plugins", "Morula", "Segment"):
+        clicks += 1
+        action = (
+            None
+            if title == "Plugins"
+            else next(each for each in menu.actions() if each.text().replace("&", "") in (title, f"{title} (Morula)"))
+        )
+        if title == "Morula":
+            menu = action.menu()
+        elif title == "Segment":
+            action.trigger()
+    dock = next(each for name, each in viewer.window.dock_widgets.items() if name.startswith("Segment"))
+    widget = dock.inner_widget() if hasattr(dock, "inner_widget") else dock
+    opened = time.monotonic()
+    clicks += 1
+    widget.segment_button.click()  # the model is chosen by the image
+    wait(lambda: "nuclei objects" in viewer.layers, 180)
+    ended = time.monotonic()
+    print(f"\n{clicks} clicks: window {opened - began:.1f} s, objects {ended - opened:.1f} s")
+    assert clicks <= 6
+    assert ended - began < 180
+    assert "nuclei-3d" in widget.progress.line.text()
+    assert viewer.layers["nuclei objects"].data.max() > 20
+    np.testing.assert_allclose(viewer.layers["nuclei objects"].scale, viewer.layers["nuclei"].scale)
+    assert not [text for text in notifications if text.startswith("error")]
+
+
+def test_a_full_disk_is_one_error(
+    viewer: Any, widget: Any, wait: Any, tmp_path: Path, notifications: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    morula.write(tmp_path / "in/a.tif", viewer.layers["nuclei"].data, axes="YX")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    widget.pages.setCurrentIndex(1)
+    widget.files.line.setText(str(tmp_path / "in"))
+    widget.output.line.setText(str(tmp_path / "out"))
+    widget.segment_button.click()
+    wait(lambda: not widget.work.running)
+    one_error(notifications, "disk")
+    assert not list((tmp_path / "out").glob("*.tif"))

@@ -13,14 +13,18 @@ import pytest
 import morula
 from morula.core.errors import JobError, Problem
 from morula.core.events import Event, Logged, Progress
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.core.voxel_size import VoxelSize
 from morula.jobs.starting_points import STARTING_POINTS, starting_point
 from morula.methods import METHODS
 from morula.testing.errors import raises
 from morula.viewer import form_fields
 from morula.viewer.files import get_reader, read_layers, write_image, write_labels
-from morula.viewer.layers import image_of_array
+from morula.viewer.layers import before_strokes, image_of_array
 from morula.viewer.samples import membranes, nuclei_2d, nuclei_3d
 from morula.viewer.stream import Failure, Outcome, stoppable, thinned
+from morula.viewer.utilities import UTILITIES, Utility, box_of, numbers_of, utility
 
 
 @pytest.mark.parametrize("ending", [".tif", ".ome.zarr", ".h5", ".nii.gz"])
@@ -114,6 +118,45 @@ def test_fields_have_help_and_bounds_of_the_schema(point) -> None:
     assert (epochs.kind, epochs.low, epochs.default) == ("whole", 1, 100)
 
 
+def test_what_was_painted_is_known_from_each_kind_of_stroke() -> None:
+    before = np.random.default_rng(0).integers(0, 5, (20, 30)).astype(np.uint32)
+    labels = before.copy()
+    box = (slice(2, 6), slice(3, 9))
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    strokes: list[tuple] = [(box, mask, labels[box][mask].copy(), 9)]
+    labels[box][mask] = 9
+    strokes.append((box, None, labels[box].copy(), 7))  # all of the box
+    labels[box] = 7
+    places = (np.array([1, 15]), np.array([3, 20]))
+    strokes.append((places, labels[places].copy(), 8))
+    labels[places] = 8
+    found, old = before_strokes(labels, strokes)
+    assert found == (slice(1, 16), slice(3, 21))
+    np.testing.assert_array_equal(old, before[found])
+
+
+@pytest.mark.parametrize("step", UTILITIES, ids=lambda step: step.name)
+def test_utilities_say_what_they_need(step: Utility) -> None:
+    assert step.description
+    assert utility(step.name) is step
+    image = Image(np.random.default_rng(0).integers(0, 9, (4, 8, 8)).astype(np.uint16), "ZYX", VoxelSize(1, 1, z=2))
+    made = step.run(image, "image" not in step.kinds, {"crop": "0:2, 0:4, 0:4", "threshold": ""}.get(step.name, step.example))
+    assert made.ndim_spatial == 3
+    assert made.voxel_size is not None
+
+
+def test_texts_of_boxes_and_numbers() -> None:
+    assert box_of(" 0:8,1:2", 2) == Region((0, 1), (8, 2))
+    assert numbers_of("3", 2) == (3, 3)
+    for text in ("", "1:2", "a:b, c:d", "1:2:3, 4:5:6"):
+        with raises("utilities.box", key="box", value=text):
+            box_of(text, 2)
+    for text in ("", "1, 2, 3", "x"):
+        with raises("utilities.numbers", key="setting", value=text):
+            numbers_of(text, 2)
+
+
 def work(ended: list[str]) -> Iterator[Event]:
     try:
         for step in range(1000):
@@ -149,7 +192,9 @@ def test_errors_are_values_with_all_problems() -> None:
 
 def test_the_parts_without_a_window_import_no_qt() -> None:
     code = (
-        "import morula.viewer, morula.viewer.files, morula.viewer.samples, morula.viewer.form_fields, morula.viewer.stream, sys\n"
+        "import sys\n"
+        "import morula.viewer, morula.viewer.files, morula.viewer.samples, morula.viewer.form_fields, morula.viewer.stream\n"
+        "import morula.viewer.utilities, morula.workflows.corrections, morula.workflows.review_files\n"
         "sys.exit(bool({'napari', 'qtpy', 'PyQt6', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

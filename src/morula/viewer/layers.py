@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from morula.core.axes import Axes
 from morula.core.errors import DataError, MissingExtraError, UnknownNameError
 from morula.core.family import did_you_mean
 from morula.core.image import Image
@@ -122,6 +123,64 @@ def image_of_layer(layer: Any) -> Image:
     image = image_of_array(np.asarray(data), layer.scale[: data.ndim - rgb], layer.units, rgb=rgb)
     path = layer.source.path
     return replace(image, source=str(path)) if path else image
+
+
+def image_of_layers(layers: Sequence[Any]) -> Image:
+    """Layers as the channels of one image; one layer as `image_of_layer`.
+
+    Raises:
+        DataError: as `image_of_layer`, or when the layers have several shapes.
+    """
+    images = [image_of_layer(layer) for layer in layers]
+    if len(images) == 1:
+        return images[0]
+    shapes = [image.spatial_shape for image in images]
+    if len(set(shapes)) > 1:
+        rule = f"have the shapes {', '.join(map(str, dict.fromkeys(shapes)))}"
+        raise DataError("layer.shapes", rule, key="layers", remedy="Choose layers of one shape as the channels of an image.")
+    channels = np.concatenate([image.canonical() for image in images])
+    return replace(images[0], data=channels, axes=Axes(f"C{images[0].axes.spatial_axes}"))
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file.
+
+    Examples:
+        >>> file_name("nuclei [1] / a"), file_name("...")
+        ('nuclei-1-a', 'image')
+    """
+    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
+    return "-".join(part for part in kept.split("-") if part).strip(".-") or "image"
+
+
+def before_strokes(labels: np.ndarray, strokes: Sequence[Sequence[Any]]) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box of what was painted into a layer of labels, and the values that were there before.
+
+    Args:
+        labels: the values now.
+        strokes: the parts of a stroke as napari's event `paint` lists them: box, mask in it (`None` for all of it), old and new values; or,
+            of other tools and earlier versions, places, old and new values.
+
+    Examples:
+        >>> painted = np.array([[0, 5, 5, 0]])
+        >>> before_strokes(painted, [((np.array([0, 0]), np.array([1, 2])), np.array([3, 0]), 5)])
+        ((slice(0, 1, None), slice(1, 3, None)), array([[3, 0]]))
+    """
+    parts = [part if len(part) == 4 else (_around(part[0]), None, part[1], part[2]) for part in strokes]
+    box = tuple(slice(min(each.start for each in axis), max(each.stop for each in axis)) for axis in zip(*(part[0] for part in parts)))
+    before = labels[box].copy()
+    for part, stroke in zip(reversed(parts), reversed(strokes)):
+        if len(stroke) == 4:
+            inner = before[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part[0], box))]
+            inner[... if part[1] is None else part[1]] = part[2]
+        else:
+            before[tuple(np.asarray(each) - b.start for each, b in zip(stroke[0], box))] = stroke[1]
+    return box, before
+
+
+def _around(places: Sequence[Any]) -> tuple[slice, ...]:
+    """The box around places; slices are taken as they are."""
+    return tuple(each if isinstance(each, slice) else slice(int(np.min(each)), int(np.max(each)) + 1) for each in places)
 
 
 def show(run: Path | str, name: str) -> Any:

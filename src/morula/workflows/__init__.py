@@ -13,6 +13,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from morula.workflows import adjust as adjust
     from morula.workflows import check as check
+    from morula.workflows import choose_model as choose_model
     from morula.workflows import compare as compare
     from morula.workflows import corrections as corrections
     from morula.workflows import evaluate as evaluate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _MODULES = [
     "adjust",
     "check",
+    "choose_model",
     "compare",
     "corrections",
     "evaluate",

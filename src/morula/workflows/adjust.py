@@ -22,6 +22,7 @@ from morula.io.check import check_image
 from morula.jobs.tuning import REFINE, changed
 from morula.methods import METHODS
 from morula.methods.base import Method
+from morula.models.by_slice import STITCH_THRESHOLD, SliceModel, by_slices
 from morula.models.model import Model
 from morula.models.scale import Fitted, estimate_diameter, fit_scale
 
@@ -87,9 +88,13 @@ class Prediction:
 
     def _with(self, values: Mapping[str, object]) -> Model:
         # the thresholds of one step replace each other, so all of them are stated
-        job = changed(self.model.job, {**self._current, **values})
-        method: Method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=self.model.ndim, spacing=self.model.method.spacing)
-        return replace(self.model, job=job, method=method)
+        model = self.model.plane if isinstance(self.model, SliceModel) else self.model
+        job = changed(model.job, {**self._current, **values})
+        method: Method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=model.ndim, spacing=model.method.spacing)
+        made = replace(model, job=job, method=method)
+        if not isinstance(self.model, SliceModel):
+            return made
+        return by_slices(made, self.model.axes, stitch_threshold=self.model.stitch_threshold or STITCH_THRESHOLD)
 
     @cached_property
     def _current(self) -> dict[str, object]:
@@ -203,6 +208,9 @@ def _part(image: Image, region: Region) -> Image:
 
 def _surroundings(region: Region, model: Model, shape: tuple[int, ...]) -> Region:
     """What the network sees around a box, from a multiple of its pooling on: poolings then group the voxels as in the whole image."""
-    more = region.grow(model.network.receptive_halo, within=shape)
-    start = tuple(first // step * step for first, step in zip(more.start, model.network.multiple, strict=True))
+    halo, multiple = model.network.receptive_halo, model.network.multiple
+    if isinstance(model, SliceModel):  # across the slices a 2D network sees nothing, or as much as along the others
+        halo, multiple = (max(halo) if model.axes == "zyx" else 0, *halo), (1, *multiple)
+    more = region.grow(halo, within=shape)
+    start = tuple(first // step * step for first, step in zip(more.start, multiple, strict=True))
     return Region(start, more.stop)

@@ -58,6 +58,20 @@ def choose(opened: Sequence[Opened]) -> tuple[Bundled, Sequence[Opened], str]:
     return model, images, f"model {model.name}, because the image is {kind.words()}. {_NAME_ONE}"
 
 
+def chosen_for(image: Image, *, slices: bool = False) -> tuple[str, Image]:
+    """The name of the bundled model for one image, and the image as it takes it; with `slices` a 2D model for the slices of a volume.
+
+    Raises:
+        DataError: as `choose`.
+    """
+    looked_at = image
+    if slices and image.ndim_spatial == 3:
+        planes = image.canonical()
+        looked_at = Image(planes[:, planes.shape[1] // 2], "CYX", source=image.source)  # type: ignore[arg-type]
+    model, (opened,), _ = choose([Opened("image", looked_at, None)])
+    return model.name, opened.raw if looked_at is image else image
+
+
 def fitting(kind: Kind) -> list[Bundled]:
     """The bundled models for a kind of image; shipped and nearest ones first.
 

@@ -62,7 +62,7 @@ class LiveLayers(QObject):
     def _added(self, name: str, title: str, array: np.ndarray) -> Any:
         meta = {"name": title, **self._place(array)}
         if array.dtype.kind in "iu":
-            return self.viewer.add_labels(array.astype(np.int32) + 1, **meta)
+            return self.viewer.add_labels(_shown(array), **meta)
         colormap = "gray" if name in ("input", "truth", "original") else MAPS[len(self.layers) % len(MAPS)]
         return self.viewer.add_image(array, contrast_limits=_limits(array), colormap=colormap, **meta)
 
@@ -99,6 +99,11 @@ def channels_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
+def _shown(classes: np.ndarray) -> np.ndarray:
+    """Classes from 1 on: 0 would not be drawn. napari draws uint8 as it is; for other types it compiles a function at the first layer."""
+    return classes.astype(np.uint8 if classes.max(initial=0) < 255 else np.uint16) + 1
+
+
 def _limits(array: np.ndarray) -> tuple[float, float]:
     low, high = (float(value) for value in np.percentile(array, (0.5, 99.8)))
     return low, max(high, low + 1e-6)
@@ -106,7 +111,7 @@ def _limits(array: np.ndarray) -> tuple[float, float]:
 
 def _refresh(layer: Any, array: np.ndarray) -> None:
     if array.dtype.kind in "iu":
-        layer.data = array.astype(np.int32) + 1
+        layer.data = _shown(array)
     else:
         layer.data = array
         layer.contrast_limits = _limits(array)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyqtgraph
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from morula.core.events import Event, Logged
 from morula.core.image import Image
@@ -47,6 +47,8 @@ class MeasureWidget(QWidget):
         self.measure_button = button("Measure", "One row per object", self.measure)
         self.filter_button = button("Remove", "A new layer without the objects that satisfy the condition", self.filter)
         self.apply_button = button("Apply", "A new layer with the operation applied to all objects", self.apply)
+        self.range_box = QCheckBox("choose in the plot")
+        self.range_button = button("Keep", "A new layer with the objects whose value on the x axis is in the range", self.keep_range)
         self.export_kind = QComboBox()
         self.export_button = button("Export ...", "Write the table or the outlines to a file", self.ask_export)
         self.table: ObjectTable | None = None
@@ -57,7 +59,7 @@ class MeasureWidget(QWidget):
     def _place_widgets(self) -> None:
         self.condition.setPlaceholderText("area < 5 and circularity <= 0.7")
         self.setting.setPlaceholderText("setting")
-        self.setting.setMinimumWidth(64)
+        self.setting.setMinimumWidth(84)
         self.operation.addItems(sorted(name for name in REFINEMENTS.names if name != "voronoi"))  # which needs a predicted foreground
         self.operation.setToolTip("\n".join(f"{name}: {REFINEMENTS.member(name).summary}" for name in sorted(REFINEMENTS.names)))
         self.export_kind.addItems(list(EXPORTS))
@@ -67,6 +69,7 @@ class MeasureWidget(QWidget):
             ("Intensities of", [self.image]),
             ("", [self.measure_button]),
             ("Plot", [self.x, self.y]),
+            ("Range", [self.range_box, self.range_button]),
             ("Filter", [self.condition, self.filter_button]),
             ("Operation", [self.operation, self.setting, self.apply_button]),
             ("Export", [self.export_kind, self.export_button]),
@@ -82,6 +85,8 @@ class MeasureWidget(QWidget):
         for box in (self.x, self.y):
             box.currentTextChanged.connect(lambda _: self._draw())
         self.plot.chosen.connect(self._point_chosen)
+        self.range_box.setToolTip("Move the borders of the shaded part of the plot")
+        self.range_box.toggled.connect(self.plot.show_range)
 
     def measure(self) -> None:
         """Measure the labels layer."""
@@ -95,10 +100,22 @@ class MeasureWidget(QWidget):
     def filter(self) -> None:
         """Make a layer without the objects that satisfy the condition."""
         if self._is_measured():
-            layer, table = self.measured  # type: ignore[misc]
-            self.progress.begin("removing ...")
-            text = self.condition.text()
-            self.work.start(lambda _: _filtered(layer, table, text))
+            self._remove([self.condition.text()])
+
+    def keep_range(self) -> None:
+        """Make a layer with the objects whose value of the column on the x axis is in the range of the plot."""
+        if not self._is_measured():
+            return
+        if not self.range_box.isChecked():
+            show_error("No range is chosen. Tick the box, and move the borders of the shaded part of the plot.")
+            return
+        (low, high), name = self.plot.interval.getRegion(), self.x.currentText()
+        self._remove([f"{name} < {low!r}", f"{name} > {high!r}"])
+
+    def _remove(self, conditions: list[str]) -> None:
+        layer, table = self.measured  # type: ignore[misc]
+        self.progress.begin("removing ...")
+        self.work.start(lambda _: _filtered(layer, table, conditions))
 
     def apply(self) -> None:
         """Make a layer with an operation applied."""
@@ -141,7 +158,7 @@ class MeasureWidget(QWidget):
         if self.table is None or self.table.parent() is None:
             self.table = ObjectTable(self.viewer)
             self.table.selected.connect(self.plot.mark)
-            self.viewer.window.add_dock_widget(self.table, name="Objects", area="bottom", tabify=True).raise_()
+            self.viewer.window.add_dock_widget(self.table, name="Measurements", area="bottom", tabify=True).raise_()
         self.table.show_table(table, layer)
         self._offer_columns(table)
 
@@ -182,6 +199,12 @@ class Plot(pyqtgraph.PlotWidget):
         self.points.sigClicked.connect(lambda _, points, *__: self.chosen.emit(int(points[0].data())) if len(points) else None)
         self._marked = pyqtgraph.ScatterPlotItem(size=13, pen=pyqtgraph.mkPen("#f28e2b", width=2), brush=None)
         self._values: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self.interval = pyqtgraph.LinearRegionItem(brush=(78, 201, 176, 40))
+        self.interval.setVisible(False)
+
+    def show_range(self, on: bool) -> None:
+        """Show or hide the range of the x axis that can be chosen."""
+        self.interval.setVisible(on)
 
     def draw(self, table: pd.DataFrame, x: str, y: str) -> None:
         """Draw one or two columns."""
@@ -189,8 +212,8 @@ class Plot(pyqtgraph.PlotWidget):
         self.setLabel("bottom", x)
         values = table[x].to_numpy(float)
         self._values = None
+        finite = values[np.isfinite(values)]
         if y in ("", HISTOGRAM):
-            finite = values[np.isfinite(values)]
             counts, edges = np.histogram(finite, bins="auto" if len(finite) else 1)
             self.addItem(pyqtgraph.BarGraphItem(x0=edges[:-1], x1=edges[1:], height=counts, brush="#4ec9b0"))
             self.setLabel("left", "objects")
@@ -202,6 +225,9 @@ class Plot(pyqtgraph.PlotWidget):
             self.addItem(self._marked)
             self.setLabel("left", y)
         self.autoRange()
+        if len(finite):
+            self.interval.setRegion((float(finite.min()), float(finite.max())))
+            self.addItem(self.interval, ignoreBounds=True)
 
     def mark(self, label: int) -> None:
         """Ring the point of an object."""
@@ -225,9 +251,9 @@ def _measured(layer: Any, image: Any) -> Generator[Event, None, tuple[None, pd.D
     return None, _table(np.asarray(layer.data), layer, image), layer.name, layer
 
 
-def _filtered(layer: Any, table: pd.DataFrame, text: str) -> Generator[Event, None, tuple[np.ndarray, pd.DataFrame, str, Any]]:
+def _filtered(layer: Any, table: pd.DataFrame, conditions: list[str]) -> Generator[Event, None, tuple[np.ndarray, pd.DataFrame, str, Any]]:
     plain = table.drop(columns=[name for name in ("comment", "conditions") if name in table])
-    labels, verdicts = filter_objects(np.asarray(layer.data), plain, [text])
+    labels, verdicts = filter_objects(np.asarray(layer.data), plain, conditions)
     kept = verdicts[verdicts["comment"] == "Correct"].drop(columns=["comment", "conditions"])
     yield Logged(f"{len(plain) - len(kept)} objects removed")
     return labels, kept, f"{layer.name} filtered", layer

@@ -9,13 +9,16 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QToolButt
 
 from morula.jobs.bundled import bundled_names
 
+AUTOMATIC = "chosen by the image"
+"""The entry for the bundled model that fits the image."""
+
 
 class ModelChoice(QWidget):
-    """Models by name or path: those that were found, and a menu to choose others."""
+    """Models by name or path: those that were found, and a menu to choose others; with `automatic` also `AUTOMATIC`, the first entry."""
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, *, automatic: bool = False) -> None:
         super().__init__()
         self.box, more = QComboBox(), QToolButton()
         self.box.setEditable(True)
@@ -23,7 +26,7 @@ class ModelChoice(QWidget):
         self.box.lineEdit().setPlaceholderText("run folder or checkpoint")
         self.box.setToolTip("A bundled model by its name, a run folder whose training has finished, or a checkpoint of BiaPy or CellSeg3D")
         self.box.currentTextChanged.connect(lambda _: self.changed.emit())
-        self.offer(*bundled_names(), *(str(folder) for folder in finished_runs()))
+        self.offer(*([AUTOMATIC] if automatic else []), *bundled_names(), *(str(folder) for folder in finished_runs()))
         menu = QMenu(self)
         menu.addAction("Run folder ...", self._ask_folder)
         menu.addAction("Checkpoint ...", self._ask_file)

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import QFormLayout, QGroupBox, QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
 import morula
 from morula import workflows
 from morula.core.events import Event, FileWritten
 from morula.core.region import Region
 from morula.jobs.bundled import place_of
-from morula.viewer.layers import image_of_layer
+from morula.viewer.layers import image_of_layers
 from morula.viewer.stream import Outcome, stoppable
 from morula.viewer.widgets.choose import LayerChoice, PathChoice, SettingSlider, button
-from morula.viewer.widgets.models import ModelChoice
+from morula.viewer.widgets.models import AUTOMATIC, ModelChoice
 from morula.viewer.widgets.progress import ProgressRow
 from morula.viewer.widgets.table import ObjectTable
-from morula.viewer.widgets.work import Latest, Work
+from morula.viewer.widgets.work import Latest, Work, prepare_drawing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from morula.models.by_slice import SliceAxes
     from morula.models.model import Model
     from morula.workflows.adjust import Decoded, Prediction, Setting
 
+Chosen: TypeAlias = "tuple[str, SliceAxes | None]"
+"""The place of a model, and whether it is used slice by slice."""
 PREVIEW_VOXELS = 512 * 512
 """Largest preview: seconds on two cores."""
+
+
+SLICES = {"no": None, "slices along z, joined": "z", "slices along three axes": "zyx"}
+"""How a 2D model is used on volumes, and what `morula.by_slices` calls it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +50,7 @@ class Segmented:
     settings: tuple[Setting, ...]
     preview: bool
     source: Any
+    place: str
 
 
 class SegmentWidget(QWidget):
@@ -50,7 +60,9 @@ class SegmentWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.work, self.decoding = Work("segmentation", self), Latest("objects", self)
-        self.model, self.image = ModelChoice(), LayerChoice(napari_viewer, "image")
+        self.model, self.image = ModelChoice(automatic=True), LayerChoice(napari_viewer, "image")
+        self.more = [LayerChoice(napari_viewer, "image", optional=True) for _ in range(2)]
+        self.slices = QComboBox()
         self.files, self.output = (PathChoice(title, folder=True) for title in ("Folder of images", "Folder for the results"))
         self.progress = ProgressRow(self.work)
         self.preview_button = button("Preview", "Segment what is visible: seconds, to find the settings", self.preview)
@@ -72,6 +84,9 @@ class SegmentWidget(QWidget):
         layer_page, file_page = QWidget(), QWidget()
         layer_page.setLayout(QFormLayout())
         layer_page.layout().addRow("Image", self.image)
+        for number, choice in enumerate(self.more, start=2):
+            choice.setToolTip("For models of images with several channels, each of which is a layer of its own")
+            layer_page.layout().addRow(f"Channel {number}", choice)
         file_page.setLayout(QFormLayout())
         file_page.layout().addRow("Images", self.files)
         file_page.layout().addRow("Results", self.output)
@@ -81,6 +96,10 @@ class SegmentWidget(QWidget):
         self.pages.currentChanged.connect(lambda page: self.preview_button.setEnabled(page == 0))
         top, buttons = QFormLayout(), QHBoxLayout()
         top.addRow("Model", self.model)
+        top.addRow("2D model on volumes", self.slices)
+        for text, axes in SLICES.items():
+            self.slices.addItem(text, axes)
+        self.slices.setToolTip("A 2D model segments a volume slice by slice; a 3D model does not need it")
         buttons.addWidget(self.preview_button)
         buttons.addWidget(self.segment_button)
         self.setLayout(QVBoxLayout())
@@ -94,15 +113,19 @@ class SegmentWidget(QWidget):
     def preview(self) -> None:
         """Segment the visible part of the layer."""
         if (layer := self._layer()) is not None:
-            region = visible_region(self.viewer, layer)
-            self._start(lambda stopping: self._layer_steps(layer, self.model.place, region, stopping), "predicting what is visible ...")
+            self._start_layer(layer, visible_region(self.viewer, layer), "predicting what is visible ...")
 
     def segment(self) -> None:
         """Segment the whole layer, or the files of the folder."""
         if self.pages.currentIndex() == 1:
             self._segment_files()
         elif (layer := self._layer()) is not None:
-            self._start(lambda stopping: self._layer_steps(layer, self.model.place, None, stopping), "predicting the layer ...")
+            self._start_layer(layer, None, "predicting the layer ...")
+
+    def _start_layer(self, layer: Any, region: Region | None, text: str) -> None:
+        place, axes = self.model.place, self.slices.currentData()
+        layers = [layer, *(choice.layer for choice in self.more if choice.layer is not None)]
+        self._start(lambda stopping: self._layer_steps(layers, (place, axes), region, stopping), text)
 
     def _layer(self) -> Any:
         """The layer to segment. What is missing is said in one notification."""
@@ -120,12 +143,13 @@ class SegmentWidget(QWidget):
         if missing:
             show_error(f"Still missing: {', '.join(missing)}.")
             return
-        images, output, place = self.files.path, self.output.path, self.model.place
-        self._start(lambda stopping: stoppable(self._file_steps(images, output, place), stopping), "segmenting files ...")
+        images, output, place, axes = self.files.path, self.output.path, self.model.place, self.slices.currentData()
+        self._start(lambda stopping: stoppable(self._file_steps(images, output, (place, axes)), stopping), "segmenting files ...")
 
-    def _file_steps(self, images: str, output: str, place: str) -> Generator[Event, None, int]:
+    def _file_steps(self, images: str, output: str, model: Chosen) -> Generator[Event, None, int]:
         written = 0
-        for event in workflows.segment.segment(images, model=self._load(place), output=output):
+        loaded = None if model == (AUTOMATIC, None) else self._load(*model)
+        for event in workflows.segment.segment(images, model=loaded, output=output):
             written += isinstance(event, FileWritten)
             yield event
         return written
@@ -140,22 +164,26 @@ class SegmentWidget(QWidget):
         self.segment_button.setEnabled(on)
         self.preview_button.setEnabled(on and self.pages.currentIndex() == 0)
 
-    def _load(self, place: str) -> Model:
+    def _load(self, place: str, axes: SliceAxes | None) -> Model:
         """A model, loaded once while its files stay the same."""
         stamp = f"{place} {_changed(place_of(place))}"
         if stamp not in self._loaded:
             self._loaded = {stamp: morula.load(place)}
-        return self._loaded[stamp]
+        model = self._loaded[stamp]
+        return model if axes is None else morula.by_slices(model, axes)
 
     def _layer_steps(
-        self, layer: Any, place: str, region: Region | None, stopping: Callable[[], bool]
+        self, layers: list[Any], model: Chosen, region: Region | None, stopping: Callable[[], bool]
     ) -> Generator[Event, None, Segmented | None]:
-        image = image_of_layer(layer)
-        prediction = yield from stoppable(workflows.adjust.predict_region(self._load(place), image, region), stopping)
+        image, (place, axes) = image_of_layers(layers), model
+        if place == AUTOMATIC:
+            place, image = workflows.choose_model.chosen_for(image, slices=axes is not None)
+        prediction = yield from stoppable(workflows.adjust.predict_region(self._load(place, axes), image, region), stopping)
         if prediction is None:
             return None
         decoded = prediction.decode()
-        return Segmented(prediction, decoded, prediction.settings, region is not None, layer)
+        prepare_drawing(np.asarray(decoded.labels))
+        return Segmented(prediction, decoded, prediction.settings, region is not None, layers[0], place)
 
     def _finished(self, outcome: Outcome[Any]) -> None:
         if outcome.value is None:
@@ -180,6 +208,11 @@ class SegmentWidget(QWidget):
             units = found.source.units[-len(scale) :]
             self.result = self.viewer.add_labels(labels, name=name, scale=scale, translate=translate, units=units, opacity=0.6)
         self._show_table(found.decoded)
+
+    def _note(self, table: pd.DataFrame) -> None:
+        """What the window Correct reads: the confidences of the objects, and the model that found them."""
+        if self.shown is not None:
+            self.result.metadata["morula"] = {"table": table, "model": self.shown.place}
 
     def _show_sliders(self, settings: tuple[Setting, ...]) -> None:
         if [slider.setting for slider in self.sliders.values()] == list(settings):
@@ -213,12 +246,15 @@ class SegmentWidget(QWidget):
             self.table = ObjectTable(self.viewer)
             self.viewer.window.add_dock_widget(self.table, name="Objects", area="bottom", tabify=True).raise_()
         self.table.show_table(decoded.table, self.result)
-        count = len(decoded.table)
-        self.progress.say(f"{count} objects" if count else "no objects: lower the thresholds, or choose another model")
+        self._note(decoded.table)
+        count, model = len(decoded.table), Path(self.shown.place).name if self.shown is not None else ""
+        self.progress.say(
+            f"{count} objects, found by the model {model}" if count else "no objects: lower the thresholds, or choose another model"
+        )
 
 
-def visible_region(viewer: Any, layer: Any) -> Region:
-    """The visible box of a layer, cut to the size of a preview around its middle and the current slice."""
+def visible_region(viewer: Any, layer: Any, most: int | None = PREVIEW_VOXELS) -> Region:
+    """The visible box of a layer, cut to `most` voxels, the size of a preview, around its middle and the current slice."""
     rgb = bool(getattr(layer, "rgb", False))
     shape = layer.data.shape[: layer.data.ndim - rgb][-3:]
     ndim = len(shape)
@@ -230,7 +266,8 @@ def visible_region(viewer: Any, layer: Any) -> Region:
         stop[axis] = int(np.clip(high[axis] + 1, start[axis] + 1, shape[axis]))
     point = np.asarray(layer.world_to_data(viewer.dims.point))[-ndim:]
     centre = [(start[axis] + stop[axis]) // 2 if axis in shown else int(np.clip(point[axis], 0, shape[axis] - 1)) for axis in range(ndim)]
-    return Region(tuple(start), tuple(stop)).around(centre, PREVIEW_VOXELS)
+    box = Region(tuple(start), tuple(stop))
+    return box if most is None else box.around(centre, most)
 
 
 def _words(key: str) -> str:

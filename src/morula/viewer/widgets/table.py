@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QTableView, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QVBoxLayout, QWidget
 
 
 class Rows(QAbstractTableModel):
@@ -63,6 +63,8 @@ class ObjectTable(QWidget):
         self.rows, self.view = Rows(), QTableView()
         self.view.setModel(self.rows)
         self.view.setSortingEnabled(True)
+        self.view.horizontalHeader().setResizeContentsPrecision(20)  # rows that decide about the width of a column
+        self.view.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setLayout(QVBoxLayout())
@@ -126,6 +128,13 @@ class ObjectTable(QWidget):
             with self._quiet():
                 self.view.selectRow(int(places[0]))
             self.selected.emit(label)
+
+    def go_to(self, label: int) -> None:
+        """Select the row of an object, and bring the object into view."""
+        self.choose(label)
+        rows = self.table[self.table["label"] == label] if "label" in self.table else self.table[:0]
+        if len(rows) and self.layer is not None:
+            go_to(self.viewer, self.layer, rows.iloc[0])
 
     def _clicked(self, layer: Any, event: Any) -> None:
         """A click on an object in the normal mode of the layer."""

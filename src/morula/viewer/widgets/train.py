@@ -16,13 +16,14 @@ from morula.core.events import Epoch, Event, Preview
 from morula.inference.memory import used_memory
 from morula.jobs.starting_points import STARTING_POINTS, StartingPoint, starting_point
 from morula.viewer.form_fields import data_fields, method_fields, network_fields, training_fields
-from morula.viewer.layers import image_of_layer
+from morula.viewer.layers import file_name, image_of_layer
 from morula.viewer.stream import Failure, Outcome
 from morula.viewer.widgets.choose import LayerChoice, PathChoice, button
 from morula.viewer.widgets.form import Form
 from morula.viewer.widgets.live import Curves, LiveLayers
 from morula.viewer.widgets.progress import ProgressRow
 from morula.viewer.widgets.work import Latest, Work
+from morula.workflows.run_settings import free_folder
 
 PAUSE = 400
 """Milliseconds without a change after which the job is planned again."""
@@ -209,8 +210,7 @@ class TrainWidget(QWidget):
         """A run folder that does not exist yet."""
         layer = self.image.layer
         name = file_name(f"{self.point.name} {'' if layer is None or self.sources.currentIndex() else layer.name}".strip().lower())
-        numbers = (Path("runs") / (f"{name}-{number}" if number > 1 else name) for number in range(1, 10_000))
-        return next(folder for folder in numbers if not folder.exists()).absolute()
+        return free_folder(name)
 
     def _begin(self, make: Callable[[Callable[[], bool]], Generator[Event, None, Any]], output: Path) -> None:
         if self.work.running:
@@ -283,17 +283,6 @@ def _training(
     if resume:
         yield from (event for event in workflows.log.read_events(output) if isinstance(event, Epoch))  # for the curves
     yield from morula.train(job, layers=layers, output=output, overrides=overrides or [], resume=resume, stop=stop)
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file.
-
-    Examples:
-        >>> file_name("nuclei [1] / a"), file_name("...")
-        ('nuclei-1-a', 'image')
-    """
-    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
-    return "-".join(part for part in kept.split("-") if part).strip(".-") or "image"
 
 
 def _form(*rows: tuple[str, QWidget]) -> QFormLayout:

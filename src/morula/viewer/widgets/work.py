@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
+import numpy as np
+from napari.layers import Labels
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal
@@ -93,6 +95,14 @@ def report(failure: Failure) -> None:
     expected = isinstance(failure.error, MorulaError)
     _LOG.log(logging.INFO if expected else logging.ERROR, "%s", failure.message, exc_info=failure.error)
     show_error(failure.message)
+
+
+def prepare_drawing(labels: np.ndarray) -> None:
+    """Call it in the thread of the work, before a layer of these labels is added.
+
+    napari compiles a function for each type of labels when it first draws one, which takes two seconds of the window's thread otherwise.
+    """
+    Labels(np.zeros((2, 2), labels.dtype))
 
 
 class Latest(QObject):
