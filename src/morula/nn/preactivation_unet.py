@@ -7,6 +7,7 @@ image, and every shortcut has a 1-voxel convolution. `ResUNetSE` adds squeeze an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -16,8 +17,14 @@ from morula.nn.unet import UNet
 from morula.nn.unet_options import PreactivationUNetOptions, ResUNetSEOptions
 
 
+def _convolutions(style: Style, widths: Sequence[int], kernel: int | Sequence[int]) -> nn.Sequential:
+    """Convolutions from one width to the next; all but the last with normalisation and activation, with which the next block begins."""
+    blocks = [BiasedBlock(style, n_in, n_out, kernel) for n_in, n_out in pairwise(widths[:-1])]
+    return nn.Sequential(*blocks, convolution(style.ndim, widths[-2], widths[-1], kernel))
+
+
 class PreactivationBlock(nn.Module):
-    """Normalisation and activation (not in the `first` block, whose input is the image), then two convolutions, added to a shortcut.
+    """Normalisation and activation (not in the `first` block, whose input is the image), then `count` convolutions, added to a shortcut.
 
     The shortcut is a convolution with `shortcut_kernel`, normalised with `shortcut_norm`.
     """
@@ -30,6 +37,7 @@ class PreactivationBlock(nn.Module):
         kernel: int | Sequence[int],
         *,
         first: bool = False,
+        count: int = 2,
         shortcut_kernel: int | Sequence[int] = 1,
         shortcut_norm: bool = False,
     ) -> None:
@@ -37,7 +45,7 @@ class PreactivationBlock(nn.Module):
         # normalising the image itself would discard its intensities
         self.norm = nn.Identity() if first else normalisation(style, n_in)
         self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
-        self.convolutions = nn.Sequential(BiasedBlock(style, n_in, n_out, kernel), convolution(style.ndim, n_out, n_out, kernel))
+        self.convolutions = _convolutions(style, [n_in, *[n_out] * count], kernel)
         norm = normalisation(style, n_out) if shortcut_norm else nn.Identity()
         self.shortcut = nn.Sequential(convolution(style.ndim, n_in, n_out, shortcut_kernel), norm)
 
@@ -48,13 +56,21 @@ class PreactivationBlock(nn.Module):
 
 
 class ExcitedResidualBlock(nn.Module):
-    """Normalisation and activation (not in the `first` block), a convolution block, a residual pair, and squeeze and excitation.
+    """Normalisation and activation (not in the `first` block), a convolution block, `count` residual convolutions, squeeze and excitation.
 
     The excitation is only there to be stored when it is not `excited`.
     """
 
     def __init__(
-        self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, first: bool = False, excited: bool = True
+        self,
+        style: Style,
+        n_in: int,
+        n_out: int,
+        kernel: int | Sequence[int],
+        *,
+        first: bool = False,
+        count: int = 2,
+        excited: bool = True,
     ) -> None:
         super().__init__()
         self.excited = excited
@@ -62,7 +78,7 @@ class ExcitedResidualBlock(nn.Module):
         self.norm = nn.Identity() if first else normalisation(style, n_in)
         self.activation = nn.Identity() if first else activation(style.activation, inplace=style.norm != "none")
         self.entry = BiasedBlock(style, n_in, n_out, kernel)
-        self.convolutions = nn.Sequential(BiasedBlock(style, n_out, n_out, kernel), convolution(style.ndim, n_out, n_out, kernel))
+        self.convolutions = _convolutions(style, [n_out] * (count + 1), kernel)
         self.excitation = SqueezeExcite(n_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,12 +99,18 @@ class PreactivationUNet(UNet):
     """
 
     kind: ClassVar[str] = "preactivation_unet"
-    convolutions_per_block: ClassVar[int] = 2
     skip_first: ClassVar[bool] = False
     options: PreactivationUNetOptions
 
     def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
-        return PreactivationBlock(self._style, n_in, n_out, kernel, first=first)
+        options = self.options
+        first = first and not options.normalise_input
+        return PreactivationBlock(self._style, n_in, n_out, kernel, first=first, count=options.block_convolutions)
+
+    @property
+    def convolutions_per_block(self) -> int:
+        """Convolutions of a residual block."""
+        return self.options.block_convolutions
 
     def _encoder_level(self, level: int, n_in: int) -> nn.Module:
         return self._blocks(level, n_in, self.options.convolutions, image=level == 0)
@@ -121,12 +143,19 @@ class ResUNetSE(PreactivationUNet):
     """
 
     kind: ClassVar[str] = "resunet_se"
-    convolutions_per_block: ClassVar[int] = 3
     options: ResUNetSEOptions
 
     def __init__(self, options: ResUNetSEOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(options, ndim=ndim, in_channels=in_channels, heads=heads)
         self.norm_over_space = True  # means are over the whole tile
 
+    @property
+    def convolutions_per_block(self) -> int:
+        """Those of the residual part, and the one before it."""
+        return self.options.block_convolutions + 1
+
     def _block(self, n_in: int, n_out: int, kernel: tuple[int, ...], *, first: bool) -> nn.Module:
-        return ExcitedResidualBlock(self._style, n_in, n_out, kernel, first=first, excited=not self.options.as_trained)
+        options = self.options
+        return ExcitedResidualBlock(
+            self._style, n_in, n_out, kernel, first=first, count=options.block_convolutions, excited=not options.as_trained
+        )

@@ -64,7 +64,6 @@ class UNet(Network):
 
     kind: ClassVar[str] = "unet"
     block: ClassVar[type[nn.Module]] = ConvolutionBlock
-    convolutions_per_block: ClassVar[int] = 1
     skip_first: ClassVar[bool] = True
     """Whether the channels of the encoder come first in the concatenation."""
     options: UNetOptions
@@ -85,6 +84,11 @@ class UNet(Network):
         self.norm_over_space = options.norm in ("group", "instance")
         self.multiple = tuple(prod(factors) for factors in zip(*self._pools, strict=True)) or (1,) * ndim
         self.receptive_halo = tuple(self._halo(axis) for axis in range(ndim))
+
+    @property
+    def convolutions_per_block(self) -> int:
+        """Convolutions in series in one block of a level."""
+        return 1
 
     def _output(self, width: int) -> nn.Module:
         """Maps features of the finest level to the logits of a head."""
@@ -154,5 +158,9 @@ class ResidualUNet(UNet):
 
     kind: ClassVar[str] = "resunet"
     block: ClassVar[type[nn.Module]] = ResidualBlock
-    convolutions_per_block: ClassVar[int] = 2
     options: ResidualUNetOptions
+
+    @property
+    def convolutions_per_block(self) -> int:
+        """Two, added to their input."""
+        return 2

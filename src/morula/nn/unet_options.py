@@ -62,6 +62,12 @@ class PreactivationUNetOptions(UNetOptions):
     decoder_convolutions: PositiveInt = 1
     """Residual blocks of two convolutions per level of the decoder."""
 
+    block_convolutions: Annotated[int, Field(ge=2)] = 2
+    """Convolutions of a residual block, between its input and the sum with its shortcut."""
+
+    normalise_input: bool = False
+    """Normalise and activate the image, too, before the first convolution: its absolute intensities are then lost."""
+
 
 class ResUNetSEOptions(PreactivationUNetOptions):
     """Residual U-Net with squeeze and excitation of each block (Hu et al. 2018, https://arxiv.org/abs/1709.01507)."""
@@ -74,6 +80,9 @@ class ResUNetSEOptions(PreactivationUNetOptions):
 
     decoder_convolutions: PositiveInt = 1
     """Residual blocks of three convolutions per level of the decoder."""
+
+    normalise_input: Literal[False] = False
+    """The image is not normalised."""
 
     as_trained: bool = False
     """Leave the excitation out, as networks that BiaPy trained up to 3.6.5. Only for such weights."""

@@ -34,7 +34,7 @@ _NOT_SUPPORTED = ("hrnet", "stunet", "nafnet", "vit", "efficientnet", "simple_cn
 
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
 _BLOCKS = ("preactivation_unet", "resunet_se")
-"""Networks of residual blocks with two convolutions that can be any of these."""
+"""Networks of residual blocks."""
 
 
 def network_of(settings: Settings) -> dict[str, Value]:
@@ -115,11 +115,10 @@ def _levels(kind: str, settings: Settings) -> dict[str, Value]:
                 "Write convtranspose.",
             )
         return {**options, "dropout": _single_dropout(settings)}
-    count = _convolutions(kind, settings, len(features))
-    _check_order(kind, settings)
     separate: dict[str, Value] = {"separate_decoders": True} if settings.flag("PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD") else {}
     upsample = "linear" if linear else "transpose"
-    return {**options, "convolutions": count, "decoder_convolutions": count, "dropout": dropouts, "upsample": upsample, **separate}
+    counts = _counts(kind, settings, len(features)) | _order(kind, settings)
+    return {**options, **counts, "dropout": dropouts, "upsample": upsample, **separate}
 
 
 def _pools(kind: str, settings: Settings, levels: int) -> list[Value]:
@@ -139,34 +138,43 @@ def _factors(settings: Settings, key: str, count: int) -> list[int]:
 
 def _convolutions(kind: str, settings: Settings, levels: int) -> int:
     """Convolutions, or blocks, of each level."""
-    counts = [count for count in _per_level(settings, "MODEL.CONV_LAYERS", levels) if isinstance(count, int)]
+    key = "MODEL.CONV_LAYERS"
+    counts = [count for count in _per_level(settings, key, levels) if isinstance(count, int)]
     first = (counts or [2])[0]
-    if len(set(counts)) > 1 or (kind in _BLOCKS and (first < 2 or first % 2)):
-        rule = "a residual block has two convolutions" if kind in _BLOCKS else "all levels have the same number of convolutions"
-        settings.wrong("biapy.not_supported", "MODEL.CONV_LAYERS", f"cannot be obeyed: {rule}", "Write one even number for all levels.")
-    if kind not in _BLOCKS:
-        return first
-    if first > 2:
-        settings.note(f"the {first} convolutions of a level are {first // 2} residual blocks of two; in BiaPy one block has them all.")
-    # natively blocks are counted, BiaPy counts their convolutions
-    return max(1, first // 2)
-
-
-def _check_order(kind: str, settings: Settings) -> None:
-    """Whether convolutions come after normalisation and activation; in residual networks they do."""
-    if settings.text("MODEL.CONV_BLOCK_ORDER") != "norm_act_conv":
-        return
-    if kind in _BLOCKS:
-        settings.note(
-            "the first residual block begins with its convolution, as with CONV_BLOCK_ORDER conv_norm_act; all others have norm_act_conv."
-        )
-    else:
+    if len(set(counts)) > 1:
         settings.wrong(
             "biapy.not_supported",
-            "MODEL.CONV_BLOCK_ORDER",
-            "cannot be obeyed: convolutions come before normalisation and activation",
-            "Leave it out; MODEL.ARCHITECTURE resunet normalises before its convolutions.",
+            key,
+            "cannot be obeyed: all levels have the same number of convolutions",
+            "Write one number for all levels.",
         )
+    least = 2 if kind in _BLOCKS else 1
+    if first < least:
+        settings.wrong("biapy.out_of_range", key, f"is too few: a level has {least} or more convolutions", f"Write {least} or more.")
+    return max(first, least)
+
+
+def _counts(kind: str, settings: Settings, levels: int) -> dict[str, Value]:
+    """Convolutions of each level: of a residual network they are in one block, which has one shortcut."""
+    count = _convolutions(kind, settings, levels)
+    if kind in _BLOCKS:
+        return {"convolutions": 1, "decoder_convolutions": 1, **({"block_convolutions": count} if count != 2 else {})}
+    return {"convolutions": count, "decoder_convolutions": count}
+
+
+def _order(kind: str, settings: Settings) -> dict[str, Value]:
+    """With convolutions after normalisation and activation, a residual network normalises its image, too; otherwise it is the same."""
+    if settings.text("MODEL.CONV_BLOCK_ORDER") != "norm_act_conv":
+        return {}
+    if kind == "preactivation_unet":
+        return {"normalise_input": True}
+    settings.wrong(
+        "biapy.not_supported",
+        "MODEL.CONV_BLOCK_ORDER",
+        "cannot be obeyed: convolutions come before normalisation and activation",
+        "Leave it out; MODEL.ARCHITECTURE resunet can normalise before its convolutions.",
+    )
+    return {}
 
 
 def _style(settings: Settings) -> dict[str, Value]:

@@ -151,8 +151,27 @@ def _classic(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     )
 
 
-def _residual(prefix: str = "") -> tuple[Rule, ...]:
-    """A residual block; `prefix` is put before its parts."""
+def _residual(tensors: Mapping[str, Tensor], prefix: str = "") -> tuple[Rule, ...]:
+    """A residual block; `prefix` is put before its parts.
+
+    Convolutions are ``nested.N.0`` with the norm behind each, ``nested.N.1``, but behind the last; in the order norm_act_conv
+    ``nested.N.2`` with the norm before each, ``nested.N.0``.
+    """
+    last = _highest(r"down_path\.0\.block\.(\d+)\.block\.", tensors)
+
+    def convolution(match: re.Match[str]) -> str:
+        number = int(match[1])
+        # the last convolution has no normalisation of its own: the next block begins with it
+        return f".{prefix}convolutions.{number}.{'' if number == last else 'convolution.'}"
+
+    def norm_before(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f".{prefix}convolutions.{number - 1}.norm." if number else f".{prefix}norm."
+
+    if before_convolution(tensors):
+        order: tuple[Rule, ...] = ((r"\.nested\.(\d+)\.2\.", convolution), (r"\.nested\.(\d+)\.0\.", norm_before))
+    else:
+        order = ((r"\.nested\.(\d+)\.0\.", convolution), (r"\.nested\.(\d+)\.1\.", rf".{prefix}convolutions.\1.norm."))
     return (
         # the block that ResUNet SE adds before the residual block
         (r"\.pre_conv\.\d+\.block\.0\.", f".{prefix}entry.convolution."),
@@ -160,17 +179,21 @@ def _residual(prefix: str = "") -> tuple[Rule, ...]:
         (r"\.pre_conv\.0\.(?=\w+$)", f".{prefix}norm."),
         (r"\.se_block\.excitation\.0\.", f".{prefix}excitation.squeeze."),
         (r"\.se_block\.excitation\.2\.", f".{prefix}excitation.excite."),
-        (r"\.nested\.0\.0\.", f".{prefix}convolutions.0.convolution."),
-        (r"\.nested\.0\.1\.", f".{prefix}convolutions.0.norm."),
-        # the second convolution has no normalisation of its own: the next block begins with it
-        (r"\.nested\.1\.0\.", f".{prefix}convolutions.1."),
+        *order,
         (r"\.block\.0\.(?=\w+$)", f".{prefix}norm."),
         (r"\.shortcut\.(\d)\.", rf".{prefix}shortcut.\1."),
     )
 
 
+def before_convolution(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the blocks of a residual U-Net have norms before their convolutions (CONV_BLOCK_ORDER norm_act_conv)."""
+    names = [f"down_path.0.block.0.block.{place}.weight" for place in (0, 1, 2)]
+    there = [name in tensors and tensors[name].ndim > 1 for name in names]
+    return "down_path.0.shortcut.0.weight" in tensors and (there[2] or (there[1] and not there[0]))
+
+
 def _preactivation(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
-    return (*_levels(tensors), *_residual("0."), (r"\.up\.(?=\w+$)", ".convolution."))
+    return (*_levels(tensors), *_residual(tensors, "0."), (r"\.up\.(?=\w+$)", ".convolution."))
 
 
 def _pyramid(prefix: str, name: str) -> tuple[Rule, ...]:
@@ -200,7 +223,7 @@ def _resunetpp(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
         (r"^attentions\.0\.(\d+)\.conv_(encoder|decoder|attn)\.", gate),
         *_pyramid("aspp_bridge", "bridge"),
         *_pyramid(r"aspp_out\.0", "pyramid"),
-        *_residual("0."),
+        *_residual(tensors, "0."),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from morula.core.errors import ModelError
 from morula.dialects.biapy.architectures import KINDS
-from morula.dialects.biapy.names import earlier_names, interpolates, native_names
+from morula.dialects.biapy.names import before_convolution, earlier_names, interpolates, native_names
 from morula.dialects.converted import Value
 from morula.nn.build import build_network
 from morula.nn.network import Network
@@ -65,7 +65,8 @@ def _refuse(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any
     reasons = {
         "decoders of its own for each head": kind not in _UNETS and any(name.startswith("up_paths.1.") for name in tensors),
         "larger kernels around the network (LARGER_IO)": any(name.startswith(("conv_in.", "conv_out.0.")) for name in tensors),
-        "norms before convolutions (CONV_BLOCK_ORDER)": settings.get("conv_block_order") == "norm_act_conv",
+        "norms before convolutions (CONV_BLOCK_ORDER)": settings.get("conv_block_order") == "norm_act_conv"
+        and not (kind == "preactivation_unet" and before_convolution(tensors)),
         "an output larger than its input": any(re.match(r"(pre|post)_upsampling|shuf", name) for name in tensors),
         "a contrast head": any(name.startswith("proj_head.") for name in tensors),
         "a sigmoid behind its output (DFCAN up to BiaPy 3.6)": kind == "dfcan" and "conv_sigmoid.0.weight" in tensors,
@@ -260,13 +261,17 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
     # normalisations have vectors, convolutions 4 or 5 axes
     kernels = [[values for values in level if values.ndim > 3] for level in convolutions]
     counts = {len(level) for level in kernels}
-    usual = {"preactivation_unet": 2, "resunet_se": 3}.get(kind)
-    if len(counts) != 1 or (usual is not None and counts != {usual}):
+    entry = {"preactivation_unet": 0, "resunet_se": 1}.get(kind)  # convolutions before the residual ones
+    if len(counts) != 1 or (entry is not None and min(counts) - entry < 2):
         raise ModelError(
             "checkpoint.unsupported_layers",
             f"the network has {sorted(counts)} convolutions per level (CONV_LAYERS), which is not supported",
         )
-    depth = 1 if usual else counts.pop()
+    count = counts.pop()
+    depth = count if entry is None else 1
+    blocks: dict[str, Value] = {} if entry is None else {"block_convolutions": count - entry}
+    if kind == "preactivation_unet":
+        blocks["normalise_input"] = before_convolution(tensors)
     ndim = kernels[0][0].ndim - 2
     return {
         "features": [level[-1].shape[0] for level in kernels],
@@ -274,9 +279,10 @@ def _unet(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any])
         "pools": _pools(settings, len(levels) - 1, ndim),
         "convolutions": depth,
         "decoder_convolutions": depth,
+        **blocks,
         "upsample": "linear" if interpolates(tensors) else "transpose",
         "separate_decoders": _separate(tensors),
-        **_style(tensors, settings, r"^down_path\.0\.(block|pre_conv)\.0\.block\.1\.weight$|^down_path\.0\.block\.1\.weight$"),
+        **_style(tensors, settings, r"^down_path\.0\.((block|pre_conv)\.0\.block\.[12]|block\.1)\.weight$"),
     }
 
 

@@ -151,8 +151,8 @@ def _classic(network: Network) -> Iterator[str]:
     yield from _leaves(prefixes())
 
 
-def _residual(prefix: str, *, first: bool, excited: bool, normed: bool) -> Iterator[str]:
-    """A residual block: norm and activation (but in the first one), a convolution with both, a plain convolution, a shortcut."""
+def _residual(prefix: str, *, first: bool, excited: bool, normed: bool, count: int = 2) -> Iterator[str]:
+    """A residual block: norm and activation (but in the first one), convolutions with both, a plain convolution, a shortcut."""
     start = 0 if first else normed + 1
     if excited:
         if not first and normed:
@@ -161,18 +161,30 @@ def _residual(prefix: str, *, first: bool, excited: bool, normed: bool) -> Itera
         start = 0
     elif not first and normed:
         yield f"{prefix}.block.0"
-    yield from (f"{prefix}.block.{start}.block.0", f"{prefix}.block.{start}.block.1", f"{prefix}.block.{start + 1}.block.0")
+    for number in range(start, start + count):
+        yield f"{prefix}.block.{number}.block.0"
+        if number < start + count - 1:
+            yield f"{prefix}.block.{number}.block.1"
     if excited:
         yield from (f"{prefix}.se_block.excitation.0", f"{prefix}.se_block.excitation.2")
     yield from (f"{prefix}.shortcut.0", f"{prefix}.shortcut.1")
 
 
+def _norm_first(prefix: str, *, normed: bool, count: int) -> Iterator[str]:
+    """A residual block of norm, activation and convolution, several times, and a shortcut."""
+    for number in range(count):
+        yield from (f"{prefix}.block.{number}.block.{place}" for place in ((0, 2) if normed else (1,)))
+    yield f"{prefix}.shortcut.0"
+
+
 def _preactivation(network: Network) -> Iterator[str]:
     excited, normed = kind_of(network.options) == "resunet_se", _option(network, "norm") != "none"
-    last = _levels(network) - 1
+    last, count = _levels(network) - 1, int(_option(network, "block_convolutions", 2))  # type: ignore[call-overload]
 
     def block(prefix: str, *, first: bool = False) -> Iterator[str]:
-        return _residual(prefix, first=first, excited=excited, normed=normed)
+        if _option(network, "normalise_input", False):  # CONV_BLOCK_ORDER norm_act_conv
+            return _norm_first(prefix, normed=normed, count=count)
+        return _residual(prefix, first=first, excited=excited, normed=normed, count=count)
 
     def prefixes() -> Iterator[str]:
         for level in range(last):
