@@ -18,7 +18,7 @@ import numpy as np
 from morula.core.array import ArraySource
 from morula.core.errors import DataError
 from morula.core.region import Region, blocks
-from morula.data.sampling import Grid
+from morula.data.sampling import Boxes, Grid
 
 _BLOCK = 2**22  # voxels that are read together
 _SEED = 47  # that of pytorch-3dunet, so that the same boxes are kept
@@ -28,7 +28,7 @@ _SEED = 47  # that of pytorch-3dunet, so that the same boxes are kept
 class LabelledGrid:
     """The boxes of a grid that are numbered in `kept`."""
 
-    grid: Grid
+    grid: Boxes
     kept: np.ndarray
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ from morula.data.augment.base import AnyAugmentation, Draw, Spatial, draw
 from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
 from morula.data.augment.warp import Warp
 from morula.data.crop import cache_in_memory, check_region, crop
-from morula.data.labelled_grid import LabelledGrid, labelled_boxes
+from morula.data.left_out import used_boxes
 from morula.data.normalise import Normalisation, PatchNormalisation
 from morula.data.placement import change_of_scale, turned
 from morula.data.sampling import Boxes, Grid, LabelledVoxels, Options, foreground_box, random_box, steps
@@ -222,19 +222,14 @@ class PatchDataset:
         grids = [Grid(source.extent, self.patch, step) for source in self.sources]
         if self.sampling.kind == "random":
             return grids
+        records = self.normalisation
+        scales = [records] * len(grids) if isinstance(records, Normalisation) else list(records)
+        chosen = used_boxes(self.sources, grids, self.sampling, scales)
         # a patch without annotated voxels has no weight in the loss
         return [
             grid if known is None else [box for box in map(grid.__getitem__, range(len(grid))) if known.touches(box)]
-            for grid, known in zip(map(self._with_labels, self.sources, grids), self._labelled, strict=True)
+            for grid, known in zip(chosen, self._labelled, strict=True)
         ]
-
-    def _with_labels(self, source: Source, grid: Grid) -> Grid | LabelledGrid:
-        """The patches of a source that have enough labels."""
-        least = self.sampling.least_labelled
-        if least is None or source.labels is None:
-            return grid
-        accept = self.sampling.accept_unlabelled
-        return labelled_boxes(source.labels.lazy(), grid, least, accept=accept, ignored=source.unlabelled, name=source.title)
 
     @cached_property
     def _labelled(self) -> list[LabelledVoxels | None]:

@@ -9,16 +9,19 @@ from functools import cached_property
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from morula.core.errors import DataError, OptionError
+from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.core.options import Options as Base
 from morula.core.region import Region, blocks
 from morula.data.crop import crop
+from morula.measurement.filter import AnyOfAll
 
 _WHOLE = 2**22  # label images up to this many voxels are searched as a whole
 _TRIES = 16  # random boxes of a larger label image that are searched for foreground
+_FIGURES = ("mean", "min", "max", "foreground")
 _BLOCK = {2: (256, 256), 3: (32, 64, 64)}  # labelled voxels are counted by blocks of this shape
 
 
@@ -35,6 +38,12 @@ class Options(Base):
     """Share of labelled voxels above which a patch of a grid is used; all patches are used when left out."""
     accept_unlabelled: float = Field(0.0, ge=0, le=1)
     """Share of the other patches that are used with `least_labelled`."""
+    leave_out: AnyOfAll = ()
+    """Patches of a grid that are not used: lists of conditions on the `mean`, `min` and `max` of their values and on `foreground`, their
+    share of labelled voxels, such as `[[mean < 20], [max < 50, foreground < 0.1]]`; a patch is left out when it satisfies all conditions of
+    one of the lists."""
+    leave_out_normalised: bool = False
+    """Whether the values in `leave_out` are those after the normalisation."""
     scale_voxels: int | None = Field(None, ge=1)
     """Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."""
     scale_probability: float = Field(0.5, ge=0, le=1)
@@ -47,6 +56,22 @@ class Options(Base):
     patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""
+
+    @field_validator("leave_out")
+    @classmethod
+    def _of_patches(cls, value: AnyOfAll) -> AnyOfAll:
+        unknown = [condition.property for group in value for condition in group if condition.property not in _FIGURES]
+        if unknown:
+            rule = f"is no figure of a patch; known are {', '.join(_FIGURES)}"
+            raise OptionError("sampling.unknown_figure", rule, value=unknown[0], remedy=did_you_mean(unknown[0], list(_FIGURES)).strip())
+        return value
+
+    @model_validator(mode="after")
+    def _on_a_grid(self) -> Options:
+        if self.leave_out and self.kind != "grid":
+            rule, remedy = "applies to the patches of a grid", "Write kind: grid, or leave it out."
+            raise OptionError("sampling.leave_out", rule, key="leave_out", remedy=remedy)
+        return self
 
 
 class Boxes(Protocol):

@@ -135,7 +135,7 @@ class Cosine(Options):
     """Linear warm-up, then half a cosine down, over all epochs (Loshchilov and Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup: float = Field(0.05, ge=0, le=1)
     """Share of all steps in which the learning rate rises."""
     floor: float = Field(0.0, ge=0, lt=1)
     """Learning rate at the end, as a share of the full one."""

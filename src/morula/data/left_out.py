@@ -1,0 +1,92 @@
+"""The patches of grids that are used: those with enough labels, and that no condition leaves out."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from morula.core.errors import DataError
+from morula.core.image import Image
+from morula.core.region import Region
+from morula.data.crop import crop
+from morula.data.labelled_grid import LabelledGrid, labelled_boxes
+from morula.data.normalise import Normalisation
+from morula.data.sampling import Boxes, Grid, Options
+from morula.measurement.filter import AnyOfAll, Condition
+
+if TYPE_CHECKING:
+    from morula.data.patches import Source
+
+_SIGNS: Mapping[str, Callable[[float, float], bool]] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+
+
+def used_boxes(sources: Sequence[Source], grids: Sequence[Grid], sampling: Options, records: Sequence[Normalisation]) -> list[Boxes]:
+    """The boxes of each source's grid that the options of the sampling use.
+
+    Raises:
+        DataError: when a source has too few labels everywhere, or no box of any source is left.
+    """
+    least, groups = sampling.least_labelled, sampling.leave_out
+    found: list[Boxes] = []
+    for source, grid, record in zip(sources, grids, records, strict=True):
+        boxes: Boxes = grid
+        if least is not None and source.labels is not None:
+            accept, ignored = sampling.accept_unlabelled, source.unlabelled
+            boxes = labelled_boxes(source.labels.lazy(), grid, least, accept=accept, ignored=ignored, name=source.title)
+        if groups:
+            used = record if sampling.leave_out_normalised else None
+            boxes = kept_boxes(boxes, groups, source.image, source.labels, normalisation=used, extent=source.extent)
+        found.append(boxes)
+    if groups and not any(map(len, found)):
+        rule = f"leaves out all {sum(map(len, grids))} patches of the images"
+        raise DataError("patch.all_left_out", rule, key="sampling.leave_out", remedy="Change its limits.")
+    return found
+
+
+def kept_boxes(
+    grid: Boxes,
+    groups: AnyOfAll,
+    image: Image,
+    labels: Image | None = None,
+    *,
+    normalisation: Normalisation | None = None,
+    extent: Region | None = None,
+) -> LabelledGrid:
+    """The boxes that satisfy none of the groups of conditions. Each box is read once, inside of the image.
+
+    Args:
+        grid: of the boxes.
+        groups: a box that satisfies all conditions of one group is left out.
+        image: its values have `mean`, `min` and `max`, over all channels.
+        labels: their voxels that are not 0 have the share `foreground`.
+        normalisation: of the values; `None` for those of the file.
+        extent: the part of the image that may be read.
+
+    Examples:
+        >>> from morula.data.sampling import Grid
+        >>> from morula.measurement.filter import parse_conditions
+        >>> image = Image(np.array([[0, 0, 9, 9, 1, 1]], np.uint8), "YX")
+        >>> grid = Grid(Region((0, 0), (1, 6)), (1, 2), (1, 2))
+        >>> kept_boxes(grid, parse_conditions([["mean < 5", "max <= 1"]]), image).kept.tolist()
+        [1]
+    """
+    whole = extent or Region.whole(image.spatial_shape)
+
+    def is_kept(number: int) -> bool:
+        box = grid[number].intersect(whole)
+        assert box is not None
+        values = crop(image, box)
+        if normalisation is not None:
+            values = normalisation.apply(values)
+        share = 0.0 if labels is None else float((crop(labels, box) != 0).mean())
+        figures = {"mean": float(values.mean()), "min": float(values.min()), "max": float(values.max()), "foreground": share}
+        return not any(all(_holds(condition, figures) for condition in group) for group in groups)
+
+    return LabelledGrid(grid, np.array([number for number in range(len(grid)) if is_kept(number)], np.int64))
+
+
+def _holds(condition: Condition, figures: Mapping[str, float]) -> bool:
+    return _SIGNS[condition.sign](figures[condition.property], condition.value)
