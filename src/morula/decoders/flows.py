@@ -28,7 +28,6 @@ from morula.decoders.options import DecoderOptions
 from morula.decoders.search_space import Space, choices
 from morula.decoders.statistics import ChannelStatistics
 from morula.decoders.watershed_inputs import channel_slices
-from morula.kernels.flow_fields import flow_field
 from morula.kernels.flow_tracking import count_ends, flow_errors, follow, labels_of_ends
 from morula.kernels.geometry import voxel_counts
 from morula.kernels.object_tables import object_means, renumber, select_objects
@@ -43,6 +42,8 @@ _SIGMA = 1.0
 """Width of the Gaussian that joins ends which are a voxel or two apart."""
 _FEWEST = 0.1
 """Smoothed number of trajectories from which a voxel is part of a peak."""
+_RIDGE_SIGMA, _RIDGE_FEWEST = 0.7, 0.5
+"""The same for flows to ridges, which are as near to each other as objects are thin."""
 
 
 class Options(DecoderOptions):
@@ -57,7 +58,8 @@ class Options(DecoderOptions):
     steps: int = Field(200, ge=1)
     """Largest number of steps of a trajectory; voxels at rest stop earlier."""
     valley: Share = 0.5
-    """Ends of trajectories belong to two objects where the number of ends between them falls by more than this share of the lower peak."""
+    """Ends of trajectories belong to two objects where the number of ends between them falls by more than this share of the lower peak.
+    Where flows lead to ridges, connected ends are one object."""
     flow_error: Annotated[float, Field(ge=0)] | None = 0.4
     """Remove objects whose predicted flow differs by more than this from the flow of their shape (mean squared difference, summed over the
     axes). Null: keep all."""
@@ -154,7 +156,7 @@ class Flows(Decoder[Options, ThresholdParameters]):
         means = object_means(labels, values, n)
         means = 1 - means if inverted else means
         max_error = self.options.flow_error
-        errors = np.zeros(n) if max_error is None else flow_errors(labels, flow, flow_field(labels, spacing), n)
+        errors = np.zeros(n) if max_error is None else flow_errors(labels, flow, self.flow.encode(labels, spacing), n)
         # index 0 is the background
         kept = np.ones(n + 1, np.bool_)
         kept[1:] = (errors <= (max_error or np.inf)) & (voxel_counts(labels, n)[1:] >= self.options.min_size)
@@ -171,9 +173,12 @@ class Flows(Decoder[Options, ThresholdParameters]):
         end_voxels = follow(flow, mask, spacing, self.options.steps)
         counts = np.zeros(mask.shape, np.float32)
         count_ends(end_voxels.ravel(), counts.ravel())
-        smoothed = gaussian_smooth(counts, _SIGMA, spacing)
+        ridges = self.flow.to_ridges
+        smoothed = gaussian_smooth(counts, _RIDGE_SIGMA if ridges else _SIGMA, spacing)
+        # the ends along a ridge are one object, however much their number varies
+        fewest, valley = (_RIDGE_FEWEST, 1.0) if ridges else (_FEWEST, self.options.valley)
         # neighbours across corners, too: the ends of one object may be on a diagonal
-        peaks, n = relative_h_maxima(smoothed, smoothed > _FEWEST, self.options.valley, connectivity=mask.ndim)
+        peaks, n = relative_h_maxima(smoothed, smoothed > fewest, valley, connectivity=mask.ndim)
         labels = np.zeros(mask.shape, np.uint32)
         labels_of_ends(end_voxels.ravel(), peaks.ravel(), labels.ravel())
         return labels, counts, n

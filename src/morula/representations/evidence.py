@@ -66,7 +66,9 @@ class Evidence:
     star_rays: bool = False
     """Whether the channels are distances to the boundary along rays."""
     flow_vectors: bool = False
-    """Whether the channels are unit vectors that lead to the object's centre."""
+    """Whether the channels are vectors that lead to the object's centre or ridge."""
+    to_ridges: bool = False
+    """Whether these vectors lead to the ridge of the object, where they end side by side, rather than to one centre."""
     embedding: bool = False
     """Whether the channels are spatial embeddings with bandwidths and seediness, as of EmbedSeg."""
     rebalance: Literal["rarer", "background"] | None = None

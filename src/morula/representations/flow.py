@@ -1,4 +1,4 @@
-"""G: unit vectors that lead along the object to its centre, as Cellpose predicts them."""
+"""G: vectors that lead along the object to its centre, as Cellpose predicts them, or to its ridge, as Omnipose does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from morula.core.orientation import Array, Orientation
 from morula.kernels.flow_fields import flow_field
 from morula.labels.partial_labels import labelled_along
+from morula.labels.ridge_flow import ridge_flow
 from morula.representations.base import Representation, whole_object_context
 from morula.representations.options import RepresentationOptions
 
@@ -20,15 +21,18 @@ class Options(RepresentationOptions):
     kind: Literal["G"] = "G"
     """Name of the variant."""
 
+    leads_to: Literal["centre", "ridge"] = "centre"
+    """`centre`: unit vectors along the object to its centre. `ridge`: the gradient of the distance to the boundary, for long and bent
+    objects; it falls to 0 at the ridge."""
     mask_values: bool = False
     """Count the loss only inside objects, where another channel predicts the foreground; else the network also learns that the background
     has no flow."""
 
 
 class Flow(Representation[Options]):
-    """Unit vectors that lead along the object to its centre, one channel per axis in array order; 0 in the background.
+    """Vectors that lead along the object to its centre or ridge, one channel per axis in array order; 0 in the background.
 
-    See `morula.kernels.flow_fields.flow_field`.
+    See `morula.kernels.flow_fields.flow_field` and `morula.labels.ridge_flow.ridge_flow`.
 
     Examples:
         >>> Flow().encode(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.uint32), (1, 1))[:, 1]
@@ -46,6 +50,7 @@ class Flow(Representation[Options]):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.masked = self.options.mask_values
+        self.to_ridges = self.options.leads_to == "ridge"
 
     def width(self, ndim: int) -> int:
         """One channel per axis."""
@@ -53,7 +58,7 @@ class Flow(Representation[Options]):
 
     def encode(self, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """Targets (ndim, (Z)YX) of labels (Z)YX."""
-        return flow_field(labels, spacing)
+        return ridge_flow(labels, spacing) if self.to_ridges else flow_field(labels, spacing)
 
     def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray:
         """Each component where the voxels before and after along its axis are labelled."""
