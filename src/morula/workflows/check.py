@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import located
-from morula.workflows.dry_run import Proof
-from morula.workflows.dry_run import prove as prove_it
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.resources import PROOF_BYTES
 from morula.workflows.run_settings import default_output
 from morula.workflows.space import run_bytes, space_warning
 from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
+
+if TYPE_CHECKING:
+    from morula.workflows.dry_run import Proof
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,14 @@ def check(
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
     excess, needed = _too_large_to_prove(prepared) if prove else "", run_bytes(prepared)
     doubts = [excess, space_warning(needed, default_output(job))]
-    proof = prove_it(prepared) if prove and not excess else None
+    proof = _proof(prepared) if prove and not excess else None
     return Checked(replace(prepared, warnings=(*prepared.warnings, *filter(None, doubts))), planned, proof, needed)
+
+
+def _proof(prepared: Prepared) -> Proof:
+    from morula.workflows.dry_run import prove  # imports lightning_fabric, which takes as long as torch
+
+    return prove(prepared)
 
 
 def _too_large_to_prove(prepared: Prepared) -> str:

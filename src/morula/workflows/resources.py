@@ -149,6 +149,10 @@ class _Made(TorchDispatchMode):
         self.bytes = 0
         self._known: dict[int, torch.UntypedStorage] = {}  # kept, so that no address is used twice
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes as long as torch itself
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # as torch declares it
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
