@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from morula.core.errors import Problem
+from morula.core.remark import Remark
 from morula.data.options import Augment, Sampling
 from morula.inference.options import Prediction
 from morula.methods.configured import Configured
@@ -96,6 +97,12 @@ class Planning(Configured):
     @classmethod
     def job_problems(cls, job: JobSections) -> list[Problem]:
         """Contradictions in a planned job as a whole."""
+        del job
+        return []
+
+    @classmethod
+    def remarks(cls, job: JobSections) -> list[Remark]:
+        """What a user should know about a planned job that can be trained."""
         del job
         return []
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from morula.core.errors import OptionError, Problem
-from morula.data.normalise import Percentile
+from morula.core.remark import Remark
+from morula.data.normalise import Fixed, Percentile
 from morula.decoders.decode import AnyDecoder, build_decoder
 from morula.decoders.foreground import VoronoiOtsu
 from morula.decoders.statistics import ChannelStatistics
@@ -234,6 +235,18 @@ class WNetPlanning(WNetPostprocessing, Planning):
             remedy = "Use objects.decoder: voronoi_otsu, or leave it out."
             return [Problem("method.part_by", rule, code="wnet3d.brightness_unused", value=options.part_by, remedy=remedy)]
         return []
+
+    @classmethod
+    def remarks(cls, job: JobSections) -> list[Remark]:
+        """A normalisation to another scale than that of the loss."""
+        stated = job.sampling.normalise
+        if isinstance(stated, Fixed) or (isinstance(stated, Percentile) and stated.top == TOP) or getattr(stated, "range", ()) == (0, TOP):
+            return []
+        text = (
+            f"sampling.normalise {stated.kind} does not bring intensities to 0 to {TOP:g}, for which method.intensity_sigma and the "
+            f"weight of the reconstruction are meant. Leave it out, or write {{kind: minmax, range: [0, {TOP:g}]}}."
+        )
+        return [Remark("wnet3d.scale", text)]
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:

@@ -19,6 +19,8 @@ from morula.workflows.sources import Opened
 
 _NAMES = {"train": "training", "validate": "validation", "test": "test"}
 _LEARNED = ("train", "validate")
+_CHANNELS = 5
+"""Channels from which on a volume is doubted to have that many."""
 
 
 def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remark]:
@@ -26,6 +28,7 @@ def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remar
     learned = [image for key in _LEARNED for image in opened.get(key, ())]
     remarks = repeated_images({_NAMES[key]: [image.raw for image in group] for key, group in opened.items()})
     remarks += missing_voxel_sizes([image.raw for image in learned]) if job.images.voxel_size == "auto" else []
+    remarks += many_channels([image.raw for image in learned]) if job.images.axes is None and job.images.channel is None else []
     method = METHODS.load(job.method.kind)
     if method.labelled:
         labelled = [image for group in opened.values() for image in group if image.labels is not None]
@@ -50,6 +53,24 @@ def missing_voxel_sizes(images: Sequence[Image]) -> list[Remark]:
         "State it as images.voxel_size, for example {z: 2, y: 0.5, x: 0.5}."
     )
     return [Remark("voxel_size.missing", text)]
+
+
+def many_channels(images: Sequence[Image]) -> list[Remark]:
+    """A remark where volumes have more channels than microscopes usually record: the first axis may be time, or positions.
+
+    Examples:
+        >>> many_channels([Image(np.zeros((12, 2, 4, 4), np.uint8), "CZYX")])[0].code
+        'images.many_channels'
+    """
+    found = next((image for image in images if image.ndim_spatial == 3 and image.n_channels > _CHANNELS), None)
+    if found is None:
+        return []
+    shape = " x ".join(map(str, found.shape))
+    text = (
+        f"{found.source or 'a volume'} of {shape} is read as {found.axes}, with {found.n_channels} channels. If they are time points, "
+        "state images.axes: TZYX and images.time, or write them as single volumes; state images.axes: CZYX if they are channels."
+    )
+    return [Remark("images.many_channels", text)]
 
 
 def _absent_object_classes(train: Sequence[Opened], job: Job) -> list[Remark]:

@@ -101,6 +101,7 @@ def prepare(job: Job) -> Prepared:
     facts = facts_of(train, job, values.found)
     resolved = plan(job, facts)
     warnings += values.remarks(job, resolved) if values.values else ()
+    warnings += planning_of(resolved).remarks(resolved)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
     problems, estimate = resource_problems(resolved, facts, method)
     problems += values.problems(resolved) if values.values else []
