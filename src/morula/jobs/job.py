@@ -35,6 +35,8 @@ class Source(Options):
     """Class images of the same names: in each object the number of its class."""
     mask: str | None = None
     """Masks of the same names for partially annotated images: where a mask is 0, nothing is learned or scored."""
+    axes: str | None = None
+    """Axes of these files, where they are not those of `images.axes`."""
     pseudo: Pseudo | None = None
     """Instead of labels, in a job of several stages: learn from the confident results of the previous stage in these images; `{}` for
     defaults."""
@@ -96,6 +98,10 @@ class Images(Options):
     """Level of the pyramid of the images (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest."""
     missing: Literal["error", "zeros"] = "error"
     """What becomes of planes, strips and chunks that a file declares but does not contain: an `error`, or `zeros` with a warning."""
+
+    def of(self, source: Source | None) -> Images:
+        """How the files of a source are read: with its own axes where it states them."""
+        return self if source is None or source.axes is None else self.model_copy(update={"axes": source.axes})
 
     @property
     def name_inside(self) -> str | None:

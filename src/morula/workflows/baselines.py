@@ -23,6 +23,7 @@ class Baselines:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.images = job.images.of(job.images.test)
         self.scores: dict[str, dict[str, Score]] = {}
 
     def add(self, name: str, method: Method, raw: str, truth: Truth) -> None:
@@ -30,14 +31,14 @@ class Baselines:
         # the image is passed as a function: most methods have no baselines, and it would be read in vain
         for baseline, labels in method.baselines(partial(self._scaled, raw)).items():
             with collected():  # the prediction has reported invalid metadata of these files
-                image = open_pair(name, Path(raw), None, self.job.images).raw
-                true, _, unlabelled = open_truth(truth, image, self.job.images)
+                image = open_pair(name, Path(raw), None, self.images).raw
+                true, _, unlabelled = open_truth(truth, image, self.images)
             self.scores.setdefault(baseline, {})[name] = method.score(*labelled_only(np.asarray(true), labels, unlabelled))
 
     def _scaled(self, raw: str) -> np.ndarray:
         """An image C(Z)YX, normalised as for the network of the job."""
         with collected():
-            image = open_pair("", Path(raw), None, self.job.images).raw
+            image = open_pair("", Path(raw), None, self.images).raw
         return statistics(image, self.job.sampling.normalise).apply(image.canonical())
 
     def rows(self, method: Method) -> dict[str, list[Row]]:

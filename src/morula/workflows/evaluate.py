@@ -147,7 +147,7 @@ class Scoring:
         """Score one image; for objects, write which are found, missed and false at every threshold of the job."""
         with collected():  # the prediction has reported invalid metadata of these files
             result = read_labels(file)
-            labels, classes, unlabelled = open_truth(truth, result, self.job.images)
+            labels, classes, unlabelled = open_truth(truth, result, self.job.images.of(self.job.images.test))
         self.method = self.method or method_of(self.job, result)
         true, predicted = labelled_only(np.asarray(labels), np.asarray(result), unlabelled)
         self.scores[name] = self.method.score(true, predicted)

@@ -75,6 +75,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
         rule = "is missing, but the method learns from labels"
         raise JobError([Problem(f"{key}.labels", rule, code="images.labels_missing", remedy="Name the label images.")])
     opened, problems = [], []
+    images = images.of(source)
     with collected() as ignored:
         pairs, warnings = paired(source, images, key)
         # all files are tried, so that the error names every bad one
@@ -101,7 +102,7 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
     Raises:
         JobError: when files are missing or do not match.
     """
-    axes = None if images is None else images.axes
+    axes = None if images is None else images.of(source).axes
     # labels, classes and masks are each paired with the raw images by name, independently of each other
     sides: dict[str, dict[Path, Path | None]] = {}
     names: dict[Path, str] = {}
