@@ -1,4 +1,7 @@
-"""Run all job files of `tests/dialects/biapy_table.py` to the end, in 2D and 3D: ``python bench/biapy_jobs.py [PART OF A NAME]...``."""
+"""Run the job files of `biapy_table.py` and `biapy_templates.py` in `tests/dialects` to the end.
+
+``python bench/biapy_jobs.py [PART OF A NAME]...``
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ import yaml
 from morula.core.errors import JobError, MorulaError
 from morula.dialects.biapy.experiment import run_experiment
 from morula.dialects.biapy.folders import Experiment
-from morula.dialects.biapy.today import nested
+from morula.dialects.converted import nested
 from morula.workflows.run_settings import RunSettings
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dialects"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from biapy_table import Keys, base, jobs, make_images
+from tests.dialects.biapy_table import Keys, base, jobs, make_images
+from tests.dialects.biapy_templates import TEMPLATES, reduced
 
 
 def outcome(folder: Path, number: int, keys: Keys) -> str:
@@ -39,14 +43,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_images(folder)
+        every = {f"{ndim}D {name}": base(folder, ndim) | keys for ndim in (2, 3) for name, keys in jobs(ndim)}
+        every |= {f"template {name}": reduced(keys, folder) for name, keys in TEMPLATES.items()}
         found = []
-        for ndim in (2, 3):
-            for number, (name, keys) in enumerate(jobs(ndim), start=1000 * ndim):
-                if any(part in f"{ndim}D {name}" for part in wanted):
-                    began = time.process_time()
-                    found.append(outcome(folder, number, base(folder, ndim) | keys))
-                    sys.stdout.write(f"{ndim}D {name}: {found[-1]} ({time.process_time() - began:.1f} CPU-seconds)\n")
-                    sys.stdout.flush()
+        for number, (name, keys) in enumerate(every.items(), start=1):
+            if any(part in name for part in wanted):
+                began = time.process_time()
+                found.append(outcome(folder, number, keys))
+                sys.stdout.write(f"{name}: {found[-1]} ({time.process_time() - began:.1f} CPU-seconds)\n")
+                sys.stdout.flush()
         sys.stdout.write(f"{found.count('ran')} of {len(found)} ran\n")
 
 

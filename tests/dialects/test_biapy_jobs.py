@@ -235,7 +235,6 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"AUGMENTOR.ENABLE": True, "AUGMENTOR.ZOOM": True, "AUGMENTOR.ZOOM_RANGE": [-1.0, 1.5]}, "AUGMENTOR.ZOOM_RANGE", "", ""),
     ({"AUGMENTOR.ENABLE": True, "AUGMENTOR.CUTOUT": True, "AUGMENTOR.CUTOUT_PROB": 1.5}, "AUGMENTOR.CUTOUT_PROB", "", ""),
-    ({"DATA.VAL.CROSS_VAL": True}, "DATA.VAL.CROSS_VAL", "biapy.not_supported", "one job per fold"),
     ({"DATA.N_CLASSES": 2, "MODEL.N_CLASSES": 3}, "MODEL.N_CLASSES", "biapy.stated_twice", ""),
 ]
 
@@ -344,7 +343,7 @@ def test_classes_are_weighted_and_left_out_as_the_file_says(tmp_path: Path) -> N
 def test_masks_in_another_order_of_axes_are_refused(tmp_path: Path) -> None:
     orders = {f"DATA.{part}.INPUT_IMG_AXES_ORDER": "YXC" for part in ("TRAIN", "VAL", "TEST")}
     masks = {f"DATA.{part}.INPUT_MASK_AXES_ORDER": "YX" for part in ("TRAIN", "VAL", "TEST")}
-    assert convert(written(tmp_path, orders | masks)).job["images"]["axes"] == "YXC"
+    assert convert(written(tmp_path, orders | masks)).job["images"]["train"]["axes"] == "YXC"
     assert problems(tmp_path, orders | {"DATA.TRAIN.INPUT_MASK_AXES_ORDER": "XY"})[0].key == "DATA.TRAIN.INPUT_MASK_AXES_ORDER"
 
 

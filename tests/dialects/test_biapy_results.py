@@ -254,3 +254,27 @@ def test_images_are_analysed_as_a_stack(tmp_path: Path) -> None:
     table = read_table(folder / "inst_1_stack_full_stats.csv")
     assert {"axis-2", "volume", "sphericity", "perimeter (surface area)"} <= set(table)
     assert len(table["label"]) == len(np.unique(labels)) - 1
+
+
+def test_predictions_by_chunks_are_containers_in_the_stated_order(tmp_path: Path) -> None:
+    from tests.dialects.biapy_table import base, make_images
+
+    make_images(tmp_path)
+    chunks = {"ENABLE": True, "INPUT_IMG_AXES_ORDER": "YZX", "INPUT_MASK_AXES_ORDER": "ZYX"}
+    keys = base(tmp_path, 3) | {f"TEST.BY_CHUNKS.{name}": value for name, value in chunks.items()}
+    volume = np.asarray(morula.read(tmp_path / "3d/test/images/nuclei_000.tif"))
+    morula.write(tmp_path / "x/a.zarr", np.ascontiguousarray(volume.transpose(1, 0, 2)), axes="YZX")
+    keys |= {
+        "DATA.TEST.PATH": str(tmp_path / "x"),
+        "DATA.TEST.LOAD_GT": False,
+        "DATA.TEST.GT_PATH": "none",
+        "TEST.BY_CHUNKS.INPUT_MASK_AXES_ORDER": "YZX",
+    }
+    run(tmp_path, keys | {"AUGMENTOR.AUG_SAMPLES": False})
+    out = tmp_path / "out/inst/results/inst_1"
+    channels, labels = morula.read(out / "per_image/a.zarr"), morula.read(out / "per_image_instances/a.zarr")
+    stored = np.asarray(morula.read(out / "predictions/a.tif").canonical())
+    assert channels.shape == (16, 8, 16, 2)
+    assert np.array_equal(np.asarray(channels), stored.transpose(2, 1, 3, 0))
+    assert labels.shape == (16, 8, 16)
+    assert not (out / "per_image/a.tif").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.dialects.biapy_table import Keys, base, jobs, make_images
+from tests.dialects.biapy_templates import TEMPLATES, reduced
 from tests.dialects.test_biapy_versions import written
 
 from morula.core.errors import JobError
@@ -15,24 +16,21 @@ from morula.dialects.verbs import run
 JOBS = {f"{ndim}D {name}": keys for ndim in (2, 3) for name, keys in jobs(ndim)}
 REFUSED = {
     **{f"{ndim}D {name}": "MODEL.ARCHITECTURE" for ndim in (2, 3) for name in ("network hrnet", "crappify hrnet")},
-    **{f"{ndim}D channels omnipose": "PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS" for ndim in (2, 3)},
-    **{f"{ndim}D filter samples": "DATA.TRAIN.FILTER_SAMPLES.ENABLE" for ndim in (2, 3)},
-    **{f"{ndim}D fold": "DATA.VAL.CROSS_VAL" for ndim in (2, 3)},
     **{f"{ndim}D diameter": "PROBLEM.INSTANCE_SEG.CELLPOSE.DIAMETER" for ndim in (2, 3)},
 }
 """What cannot be obeyed, and the key that says why."""
 RUN = (
-    "2D network resunet++", "2D channels F-G", "2D watershed", "2D stardist", "2D refinement", "2D gridmask",
+    "2D network resunet++", "2D channels omnipose", "2D watershed", "2D stardist", "2D refinement", "2D gridmask",
     "3D network unetr", "3D embedseg", "3D channels A", "3D median", "3D crappify rcan",
 )  # fmt: skip
 """Those that are run here; ``python bench/biapy_jobs.py`` runs all."""
 
 
-def test_all_jobs_are_converted_or_refused_with_a_reason(tmp_path: Path) -> None:
+def test_all_jobs_are_converted_or_refused_with_a_reason(images: Path) -> None:
     refused = {}
     for name, keys in JOBS.items():
         try:
-            convert(job(tmp_path, name, keys))
+            convert(job(images, name, keys))
         except JobError as error:
             refused[name] = error.problems
     assert {name: problems[0].key for name, problems in refused.items()} == REFUSED
@@ -58,3 +56,24 @@ def test_jobs_run_to_the_end(tmp_path: Path, images: Path, name: str) -> None:
     assert (tmp_path / "run" / "report.html").is_file()
     kinds = ("objects", "predictions", "MAE_checks")
     assert any(next((tmp_path / "run" / kind).glob("*.tif"), None) for kind in kinds)
+
+
+def test_whole_job_files_are_converted_or_refused_with_a_reason(tmp_path: Path) -> None:
+    """With the sizes that such files state: nothing in them is unknown."""
+    refused = {}
+    for name, keys in TEMPLATES.items():
+        try:
+            convert(written(tmp_path, {key: value for key, value in keys.items() if value is not None}))
+        except JobError as error:
+            refused[name] = error.problems
+    assert all(problem.remedy and problem.code != "biapy.unknown_key" for problems in refused.values() for problem in problems)
+    assert {name: problems[0].key for name, problems in refused.items()} == {
+        "2D hrnet": "MODEL.ARCHITECTURE",
+    }
+
+
+@pytest.mark.parametrize("name", ["2D 3.0", "3D cells", "2D semantic"])
+def test_whole_job_files_run(tmp_path: Path, images: Path, name: str) -> None:
+    keys = {key: value for key, value in reduced(TEMPLATES[name], images).items() if value is not None}
+    run(written(tmp_path, keys), output=tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -26,6 +26,7 @@ SEG, POST = "PROBLEM.INSTANCE_SEG", "TEST.POST_PROCESSING"
 FILTER = f"{POST}.MEASURE_PROPERTIES.REMOVE_BY_PROPERTIES"
 Keys = dict[str, Value]
 
+SAMPLES: tuple[tuple[str, Value], ...] = (("PROPS", [["mean"]]), ("VALUES", [[0.05]]), ("SIGNS", [["lt"]]))
 # keys that go together with a key, by the key and its value
 BESIDE: list[tuple[str, str, Keys]] = [
     ("DATA.NORMALIZATION.PERC_CLIP.ENABLE", "", {"DATA.NORMALIZATION.PERC_CLIP.LOWER_PERC": 1.0}),
@@ -50,6 +51,7 @@ BESIDE: list[tuple[str, str, Keys]] = [
     ("TRAIN.LR_SCHEDULER.NAME", "warmup|plateau", {"TRAIN.LR_SCHEDULER.MIN_LR": 1e-5}),
     ("TRAIN.LR_SCHEDULER.NAME", "warmup", {"TRAIN.LR_SCHEDULER.WARMUP_COSINE_DECAY_EPOCHS": 5}),
     ("TRAIN.LR_SCHEDULER.NAME", "plateau", {"TRAIN.LR_SCHEDULER.REDUCEONPLATEAU_PATIENCE": 80}),
+    (r"DATA.TRAIN.FILTER_SAMPLES.ENABLE", "", {f"DATA.TRAIN.FILTER_SAMPLES.{name}": value for name, value in SAMPLES}),
     ("MODEL.LOAD_CHECKPOINT", "true", {"PATHS.CHECKPOINT_FILE": "model.pth"}),
     ("MODEL.CONV_LAYERS", "", {"MODEL.ARCHITECTURE": "resunet", "MODEL.FEATURE_MAPS": [32, 64, 128, 256]}),
     ("MODEL.CONV_BLOCK_ORDER", "", {"MODEL.ARCHITECTURE": "resunet"}),
@@ -63,9 +65,7 @@ BESIDE: list[tuple[str, str, Keys]] = [
 ]  # fmt: skip
 # what these job files state and what cannot be obeyed: key, value where not all, code
 REFUSED = {
-    ("DATA.TRAIN.FILTER_SAMPLES.ENABLE", "biapy.not_supported"),
     ("MODEL.ARCHITECTURE", "biapy.unknown_value"),
-    (f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", "biapy.not_supported"),
     ("TRAIN.ENABLE", "biapy.nothing_to_train"),
 }
 
@@ -170,9 +170,17 @@ def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:
         f"{section}.SIGNS": [["lt"]],
     }
     for keys in (today, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05}):
-        assert job(tmp_path, keys).job["sampling"]["least_labelled"] == 0.05  # type: ignore[index, call-overload]
-    with raises("biapy.not_supported", key=f"{section}.ENABLE"):
-        job(tmp_path, today | {f"{section}.PROPS": [["mean"]]})
+        assert job(tmp_path, keys).job["sampling"]["leave_out"] == [["foreground < 0.05"]]  # type: ignore[index, call-overload]
+    several = {
+        f"{section}.PROPS": [["mean", "max"], ["min"]],
+        f"{section}.VALUES": [[1, 2], [3]],
+        f"{section}.SIGNS": [["lt", "le"], ["gt"]],
+    }
+    found = job(tmp_path, today | several | {f"{section}.NORM_BEFORE": True}).job["sampling"]
+    assert found["leave_out"] == [["mean < 1", "max <= 2"], ["min > 3"]]  # type: ignore[index, call-overload]
+    assert found["leave_out_normalised"] is True  # type: ignore[index, call-overload]
+    with raises("biapy.unknown_value", key=f"{section}.PROPS"):
+        job(tmp_path, today | {f"{section}.PROPS": [["target_mean"]]})
     with raises("biapy.not_supported", key="DATA.TRAIN.MINIMUM_FOREGROUND_PER"):
         job(tmp_path, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05, "DATA.TRAIN.EXTRACT_RANDOM_PATCH": True})
 

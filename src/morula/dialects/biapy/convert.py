@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from morula.core.errors import JobError
+from morula.core.family import did_you_mean
+from morula.core.location import natural_key
 from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
+from morula.dialects.biapy.folds import Divided, divided_images, is_divided
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.normalisation import normalisation_of
-from morula.dialects.biapy.objects import objects_of
+from morula.dialects.biapy.objects import conditions_of, objects_of
 from morula.dialects.biapy.origins import origins_of
 from morula.dialects.biapy.pretraining import pretraining_of
+from morula.dialects.biapy.semantic import semantic_of
 from morula.dialects.biapy.settings import Settings, as_list, is_number, read_settings, whole_numbers
 from morula.dialects.biapy.table import POST
 from morula.dialects.converted import Converted, Value
@@ -20,6 +25,10 @@ from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 
 _PARTS = ("TRAIN", "VAL", "TEST")
+_ORDER = "TZCYX"
+"""The default of BiaPy, with which it takes the axes from the files."""
+_CONTAINERS = (".zarr", ".n5", ".h5", ".hdf5")
+_SAMPLES = "DATA.TRAIN.FILTER_SAMPLES"
 
 
 def convert(path: str | Path) -> Converted:
@@ -50,24 +59,31 @@ def converted(settings: Settings) -> Converted:
     """
     if not settings.flag("TRAIN.ENABLE"):
         settings.wrong("biapy.nothing_to_train", "TRAIN.ENABLE", *_nothing_to_train(settings))
-    pretrains = settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED"
-    method = pretraining_of(settings) if pretrains else method_of(settings)
+    workflow = settings.text("PROBLEM.TYPE")
+    method = _METHODS[workflow](settings)
     # the order is that of the reference page
     job: dict[str, Value] = {
-        "images": _images(settings, labelled=not pretrains),
+        "images": _images(settings, labelled=workflow != "SELF_SUPERVISED"),
         "method": method,
         "network": network_of(settings),
         "sampling": _sampling(settings),
         "augment": augmentations_of(settings),
         "training": _training(settings),
         "prediction": prediction_of(settings),
-        **({} if pretrains else {"objects": objects_of(settings)}),
+        **({"objects": objects_of(settings)} if workflow == "INSTANCE_SEG" else {}),
     }
     check_native(settings, job)
     settings.remark_unread()
     remarks = tuple(sorted(settings.remarks, key=lambda problem: problem.line or 0))
     traced = partial(origins_of, settings)
     return Converted(job, tuple(settings.notes), remarks, settings.trace, partial(check_channels, settings), traced)
+
+
+_METHODS: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
+    "INSTANCE_SEG": method_of,
+    "SEMANTIC_SEG": semantic_of,
+    "SELF_SUPERVISED": pretraining_of,
+}
 
 
 def check_channels(settings: Settings, in_channels: int) -> None:
@@ -109,7 +125,11 @@ def check_native(settings: Settings, job: dict[str, Value]) -> None:
 
 def _images(settings: Settings, *, labelled: bool) -> dict[str, Value]:
     found: dict[str, Value] = {"train": _source(settings, "TRAIN", labels=labelled)}
-    if not settings.flag("DATA.VAL.FROM_TRAIN"):
+    divided = divided_images(settings, labelled=labelled) if is_divided(settings) else None
+    if divided is not None:
+        axes = _axes(settings, "TRAIN")
+        found |= {"train": divided.train | axes, "validate": divided.validation | axes}
+    elif not settings.flag("DATA.VAL.FROM_TRAIN"):
         found["validate"] = _source(settings, "VAL", labels=labelled)
     else:
         found["validate"] = settings.number("DATA.VAL.SPLIT_TRAIN") or None
@@ -117,24 +137,26 @@ def _images(settings: Settings, *, labelled: bool) -> dict[str, Value]:
             "where there is one training image, a block of it is set aside for validation; BiaPy draws patches, which may overlap "
             "those of the training."
         )
-    if test := test_images_of(settings, labelled=labelled):
+    if test := images_to_predict(settings, labelled=labelled, divided=divided):
         found["test"] = test
     found["voxel_size"] = _voxel_size(settings)
-    if axes := _axes(settings):
-        found["axes"] = axes
     return found
 
 
-def test_images_of(settings: Settings, *, labelled: bool) -> dict[str, Value] | None:
+def images_to_predict(settings: Settings, *, labelled: bool, divided: Divided | None = None) -> dict[str, Value] | None:
     """Images to predict, with their labels where they are to be scored; `None` where nothing is predicted."""
     if not settings.flag("TEST.ENABLE"):
         return None
     if settings.flag("DATA.TEST.USE_VAL_AS_TEST"):
         if settings.flag("DATA.VAL.FROM_TRAIN"):
+            divided = divided or (None if settings.problems else divided_images(settings, labelled=labelled))
+        if divided is not None:
+            return divided.validation | _axes(settings, "TRAIN")
+        if settings.flag("DATA.VAL.FROM_TRAIN") and not settings.problems:
             settings.wrong(
                 "biapy.not_supported",
                 "DATA.TEST.USE_VAL_AS_TEST",
-                "cannot be obeyed: validation images are drawn from the training images",
+                "cannot be obeyed: the validation data are a part of the only training image",
                 "Write DATA.VAL.FROM_TRAIN False and DATA.VAL.PATH, or DATA.TEST.PATH.",
             )
         return _source(settings, "VAL", labels=labelled)
@@ -143,7 +165,29 @@ def test_images_of(settings: Settings, *, labelled: bool) -> dict[str, Value] | 
 
 def _source(settings: Settings, part: str, *, labels: bool) -> dict[str, Value]:
     keys = {"raw": "PATH", **({"labels": "GT_PATH"} if labels else {})}
-    return {native: str(Path(settings.text(f"DATA.{part}.{key}")).expanduser().absolute()) for native, key in keys.items()}
+    several = f"DATA.{part}.INPUT_ZARR_MULTIPLE_DATA"
+    if settings.flag(several):  # images and labels are arrays of the same files
+        names = {"raw": "RAW", "labels": "GT"}
+        found = {native: _arrays(settings, f"DATA.{part}.PATH", f"{several}_{names[native]}_PATH") for native in keys}
+    else:
+        found = {native: str(_absolute(settings, f"DATA.{part}.{key}")) for native, key in keys.items()}
+    return found | _axes(settings, part)
+
+
+def _absolute(settings: Settings, key: str) -> Path:
+    return Path(settings.text(key)).expanduser().absolute()
+
+
+def _arrays(settings: Settings, folder: str, name: str) -> Value:
+    """Arrays of one name in each container of a folder, or in one container. BiaPy writes a.b for b in a."""
+    inner = settings.text(name).replace(".", "/").strip("/")
+    if not inner:
+        settings.missing(name, "must be stated: the array in each file", "Write volumes.raw for raw in volumes.")
+    place = _absolute(settings, folder)
+    if place.suffix.lower() in _CONTAINERS:
+        return f"{place}:/{inner}"
+    found = sorted((each for each in place.glob("*") if each.suffix.lower() in _CONTAINERS), key=lambda each: natural_key(each.name))
+    return [f"{each}:/{inner}" for each in found] or f"{place / '*.zarr'}:/{inner}"
 
 
 def _voxel_size(settings: Settings) -> dict[str, Value]:
@@ -168,26 +212,18 @@ def _voxel_size(settings: Settings) -> dict[str, Value]:
     return {**dict(zip(names, lengths, strict=True)), "unit": "um"}
 
 
-def _axes(settings: Settings) -> str | None:
-    orders = {settings.text(f"DATA.{part}.INPUT_IMG_AXES_ORDER") for part in _PARTS} - {"TZCYX"}
-    if len(orders) > 1:
+def _axes(settings: Settings, part: str) -> dict[str, Value]:
+    """The order of the axes of a source, where it is stated."""
+    order = settings.text(f"DATA.{part}.INPUT_IMG_AXES_ORDER")
+    stated = settings.text(key := f"DATA.{part}.INPUT_MASK_AXES_ORDER")
+    if stated != _ORDER and stated.replace("C", "") != order.replace("C", ""):
         settings.wrong(
             "biapy.contradiction",
-            next(key for part in _PARTS if (key := f"DATA.{part}.INPUT_IMG_AXES_ORDER") in settings),
-            "differs from the order of the other images: all images of a job have the same axes",
-            "Write the images in one order.",
+            key,
+            "cannot be obeyed: labels have the axes of their images, channels aside",
+            "Write images and labels in one order.",
         )
-    order = next(iter(orders), None)
-    for part in _PARTS:
-        stated = settings.text(key := f"DATA.{part}.INPUT_MASK_AXES_ORDER")
-        if stated != "TZCYX" and stated.replace("C", "") != (order or "TZCYX").replace("C", ""):
-            settings.wrong(
-                "biapy.contradiction",
-                key,
-                "cannot be obeyed: labels have the axes of their images, channels aside",
-                "Write images and labels in one order.",
-            )
-    return order
+    return {} if order == _ORDER else {"axes": order}
 
 
 def patch_of(settings: Settings) -> list[int]:
@@ -216,37 +252,39 @@ def _sampling(settings: Settings) -> dict[str, Value]:
         # BiaPy states a share of the patch, per axis
         overlap = [round(share * edge) for share, edge in zip(settings.per_axis("DATA.TRAIN.OVERLAP"), patch, strict=True)]
         found["overlap"] = overlap if any(overlap) else 0.0
-    if (least := _least_labelled(settings)) is not None:
-        found["least_labelled"] = least
-    return {**found, "normalise": normalisation_of(settings)}
+    return {**found, **_left_out(settings), "normalise": normalisation_of(settings)}
 
 
-def _least_labelled(settings: Settings) -> float | None:
-    """Share of labelled voxels above which a patch is used; `None` for all patches."""
-    section = "DATA.TRAIN.FILTER_SAMPLES"
-    former, switch = "DATA.TRAIN.MINIMUM_FOREGROUND_PER", f"{section}.ENABLE"
+def _left_out(settings: Settings) -> dict[str, Value]:
+    """Which patches are not used."""
+    former, switch = "DATA.TRAIN.MINIMUM_FOREGROUND_PER", f"{_SAMPLES}.ENABLE"
     stated = former if settings.number(former) != -1 else switch if settings.flag(switch) else ""
     if not stated:
-        return None
-    if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" or settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH"):
-        rule = "cannot be obeyed: only patches of a grid, with labels, are left out"
-        settings.wrong(
-            "biapy.not_supported", stated, rule, "Leave it out, or write DATA.TRAIN.EXTRACT_RANDOM_PATCH False for labelled images."
-        )
-        return None
+        return {}
+    if settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH"):
+        rule = "cannot be obeyed: only patches of a grid are left out"
+        settings.wrong("biapy.not_supported", stated, rule, "Leave it out, or write DATA.TRAIN.EXTRACT_RANDOM_PATCH False.")
+        return {}
     if stated == former:
         if not 0 <= settings.number(former) <= 1:
             settings.wrong("biapy.out_of_range", former, "is not a share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
-        return settings.number(former)
-    names, values, signs = (settings.items(f"{section}.{name}") for name in ("PROPS", "VALUES", "SIGNS"))
-    share = as_list(values[0])[0] if len(values) == 1 and as_list(values[0]) else None
-    if names == [["foreground"]] and signs in ([["lt"]], [["le"]]) and is_number(share):
-        return float(share) if isinstance(share, int | float) else None
-    rule = "cannot be obeyed: patches are left out by their share of labelled voxels alone"
-    settings.wrong(
-        "biapy.not_supported", switch, rule, "Write PROPS [[foreground]] with SIGNS [[lt]], or take such images out of the folder."
-    )
-    return None
+        if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
+            settings.remark(former, "there are no labels")
+            return {}
+        return {"leave_out": [[f"foreground < {settings.number(former)!r}"]]}
+    return {"leave_out": _conditions_on_patches(settings), "leave_out_normalised": settings.flag(f"{_SAMPLES}.NORM_BEFORE")}
+
+
+def _conditions_on_patches(settings: Settings) -> list[Value]:
+    """Lists of conditions; a patch that meets all of one list is left out."""
+    found = conditions_of(settings, _SAMPLES)
+    known = ("mean", "min", "max", *(() if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" else ("foreground",)))
+    for name in (str(name) for group in settings.items(f"{_SAMPLES}.PROPS") for name in as_list(group)):
+        if name not in known:
+            close = did_you_mean(name, list(known)).strip() or "Leave it out."
+            rule = f"names {name!r}, which is not supported; known are {', '.join(known)}"
+            settings.wrong("biapy.unknown_value", f"{_SAMPLES}.PROPS", rule, close)
+    return found
 
 
 def _training(settings: Settings) -> dict[str, Value]:
@@ -297,10 +335,12 @@ def _schedule(settings: Settings, rate: float) -> Value:
         factor = settings.number(f"{section}.REDUCEONPLATEAU_FACTOR")
         return {"kind": "plateau", "factor": factor, "patience": max(patience, 0), "floor": floor}
     epochs, total = settings.whole(key := f"{section}.WARMUP_COSINE_DECAY_EPOCHS"), settings.whole("TRAIN.EPOCHS")
-    if not 0 <= epochs < total:
-        settings.missing(key, f"must be stated with {name}, and be smaller than TRAIN.EPOCHS")
+    if epochs < 0:
+        settings.missing(key, f"must be stated with {name}: epochs in which the learning rate rises")
         epochs = 0
-    return {"kind": "cosine", "warmup": epochs / max(total, 1), "floor": floor / rate if rate else 0.0}
+    if epochs > total:
+        settings.note(f"all {total} epochs are a part of the warm-up of {epochs}; here the learning rate rises to TRAIN.LR within them.")
+    return {"kind": "cosine", "warmup": min(1.0, epochs / max(total, 1)), "floor": floor / rate if rate else 0.0}
 
 
 def prediction_of(settings: Settings) -> dict[str, Value]:

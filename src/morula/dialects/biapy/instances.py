@@ -38,11 +38,13 @@ class Channels:
         written: codes as BiaPy has them, one per output channel or group.
         codes: native code of each of them; planes of one representation repeat it.
         from_letters: whether they were converted from the letters of versions 3.0 to 3.5.
+        ridges: whether distances and flows are those of Omnipose.
     """
 
     written: tuple[str, ...]
     codes: tuple[str, ...]
     from_letters: bool
+    ridges: bool = False
 
     @property
     def native(self) -> list[str]:
@@ -97,7 +99,27 @@ def channels_of(settings: Settings) -> Channels:
                 "biapy.unknown_channel", _CHANNELS, f"names the channel {code!r}, which is not known; known are {listed(known)}", close
             )
     kept = tuple(code for code in given if code in known) or ("F", "C")
-    return Channels(kept, tuple(_PLANES.get(code, code) for code in kept), from_letters)
+    ridges = _leads_to_ridges(settings, kept)
+    native = _PLANES | ({"Db": "D"} if ridges else {})
+    return Channels(kept, tuple(native.get(code, code) for code in kept), from_letters, ridges)
+
+
+def _leads_to_ridges(settings: Settings, written: Sequence[str]) -> bool:
+    """Whether the flows are those of Omnipose; their distances are then signed, because the foreground is where they are above 0."""
+    options = stated_options(settings)
+    flows = [options.get(code, {}).get("gradient_type", "cellpose") for code in ("Gz", "Gv", "Gh")]
+    stated = "omnipose" in flows or settings.text(f"{SEG}.CELLPOSE.TYPE") == "omnipose"
+    distances = options.get("Db", {}).get("val_type") == "omnipose"
+    ridges = stated and any(_PLANES.get(code) == "G" for code in written)
+    if distances and not ridges:
+        key = f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"
+        rule = "cannot be obeyed: the distances of Omnipose go with its flows"
+        settings.wrong("biapy.not_supported", key, rule, "Write Gv and Gh with gradient_type omnipose, or Db with val_type raw.")
+    if ridges and distances:
+        settings.note(
+            "the distances of Omnipose are signed distances (D) here, and ends of flows that touch are one object; Omnipose clusters them."
+        )
+    return ridges
 
 
 def _options(settings: Settings, channels: Channels) -> dict[str, Value]:
@@ -105,22 +127,19 @@ def _options(settings: Settings, channels: Channels) -> dict[str, Value]:
     key = f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"
     found: dict[str, dict[str, Value]] = {code: {} for code in channels.native}
     for name, options in stated_options(settings).items():
-        code = _PLANES.get(name, name)
+        code = dict(zip(channels.written, channels.codes, strict=True)).get(name, _PLANES.get(name, name))
         if name not in channels.written and code not in channels.codes:
             close = did_you_mean(name, list(channels.written)).strip()
             settings.remark(key, f"{name!r} is not among the channels {listed(channels.written)}. {close}".strip())
             continue
         kept = dict(options)
-        kind = kept.pop("gradient_type", "cellpose") if code == "G" else "cellpose"
-        if kind != "cellpose" or (code == "Db" and kept.get("val_type") == "omnipose"):
-            settings.wrong(
-                "biapy.not_supported",
-                key,
-                "cannot be obeyed: flows follow the diffusion of heat, as in Cellpose; Omnipose's fields are not supported",
-                "Write DATA_CHANNELS [F, Gv, Gh] with gradient_type cellpose.",
-            )
-            kept.pop("val_type", None)
+        if code == "G":
+            kept.pop("gradient_type", None)
+        if name == "Db" and (channels.ridges or kept.get("val_type") == "omnipose"):
+            kept = {}  # D has no options that these distances could have
         found[code] |= kept
+    if channels.ridges:
+        found["G"]["leads_to"] = "ridge"
     if "A" in found:  # not in the documentation; as in BiaPy
         found["A"].setdefault("widen_borders", 1)
     if "Db" in found and channels.from_letters and settings.number(f"{SEG}.DATA_MW_TH_DISTANCE") >= 0:

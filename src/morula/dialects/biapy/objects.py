@@ -54,6 +54,7 @@ def _process(settings: Settings, channels: Channels) -> dict[str, Value]:
     way = stated or next((way for code, way in _OWN_DECODER.items() if code in channels.codes), "watershed")
     # keys of the other decoders are reported as without effect by it
     settings.resolve(PROCESS, way)
+    settings.resolve(f"{SEG}.CELLPOSE.TYPE", "omnipose" if channels.ridges else "cellpose")
     kind = _DECODERS[way]
     found: dict[str, Value] = {"kind": kind, **settings.native("objects.decoder")}
     match kind:
@@ -62,7 +63,7 @@ def _process(settings: Settings, channels: Channels) -> dict[str, Value]:
         case "stardist":
             # BiaPy compares the overlap of two stars with their union, StarDist with the smaller one
             found["overlap_of"] = "union"
-        case "flows":
+        case "flows" if not channels.ridges:
             _check_diameter(settings)
         case "embedseg":
             foreground = f"{SEG}.EMBEDSEG.FG_THRESH"
@@ -272,7 +273,13 @@ def _conditions(settings: Settings) -> list[Value]:
     if not settings.flag(enable) and not former:
         return []
     settings.resolve(enable, True)
-    names, values, signs = (_nested(settings.items(f"{FILTER}.{name}")) for name in ("PROPS", "VALUES", "SIGNS"))
+    return conditions_of(settings, FILTER)
+
+
+def conditions_of(settings: Settings, section: str) -> list[Value]:
+    """PROPS, VALUES and SIGNS of a section as lists of conditions that must all hold, as texts."""
+    props = f"{section}.PROPS"
+    names, values, signs = (_nested(settings.items(f"{section}.{name}")) for name in ("PROPS", "VALUES", "SIGNS"))
     if not names:
         settings.missing(props, "must be stated with ENABLE", "Write PROPS, VALUES and SIGNS.")
     # PROPS, VALUES and SIGNS are read in parallel
@@ -281,22 +288,24 @@ def _conditions(settings: Settings) -> list[Value]:
             "biapy.wrong_length", props, "does not agree in length with VALUES and SIGNS; each property has one value and one sign"
         )
         return []
-    return [_condition(settings, *group) for group in zip(names, values, signs, strict=True)]
+    return [_condition(settings, section, *group) for group in zip(names, values, signs, strict=True)]
 
 
 def _nested(items: Sequence[Value]) -> list[list[Value]]:
     return [as_list(item) for item in items]
 
 
-def _condition(settings: Settings, names: Sequence[Value], values: Sequence[Value], signs: Sequence[Value]) -> list[str]:
+def _condition(settings: Settings, section: str, names: Sequence[Value], values: Sequence[Value], signs: Sequence[Value]) -> list[str]:
     """Conditions that must all hold, as texts."""
     found = []
     for name, value, sign in zip(names, values, signs, strict=True):
         if str(sign) not in _SIGNS:
             close = did_you_mean(str(sign), list(_SIGNS)).strip()
-            settings.wrong("biapy.unknown_value", f"{FILTER}.SIGNS", f"has {sign!r}, which is not known; known are {listed(_SIGNS)}", close)
+            settings.wrong(
+                "biapy.unknown_value", f"{section}.SIGNS", f"has {sign!r}, which is not known; known are {listed(_SIGNS)}", close
+            )
         elif not is_number(value):
-            settings.wrong("biapy.wrong_type", f"{FILTER}.VALUES", f"has {value!r}, which is not a number")
+            settings.wrong("biapy.wrong_type", f"{section}.VALUES", f"has {value!r}, which is not a number")
         else:
             found.append(f"{name} {_SIGNS[str(sign)]} {value!r}")
     return found

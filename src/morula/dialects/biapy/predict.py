@@ -11,7 +11,7 @@ import torch
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, JobError, ModelError
 from morula.core.events import Event, Warned
-from morula.dialects.biapy.convert import prediction_of, test_images_of
+from morula.dialects.biapy.convert import images_to_predict, prediction_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.objects import objects_of
 from morula.dialects.biapy.settings import Settings, read_settings
@@ -73,7 +73,7 @@ def model_of(settings: Settings) -> Model:
     Raises:
         JobError: with all problems, at the keys of the job.
     """
-    pretrained = settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED"
+    workflow = settings.text("PROBLEM.TYPE")
     path = Path(settings.text("PATHS.CHECKPOINT_FILE")).expanduser().absolute()
     if not settings.flag("MODEL.LOAD_CHECKPOINT"):
         settings.wrong(
@@ -90,10 +90,10 @@ def model_of(settings: Settings) -> Model:
         settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)
     # images, tiles and decoder come from the job; network, channels and normalisation from the checkpoint
     changes: dict[str, Value] = {
-        "images": {"test": test_images_of(settings, labelled=not pretrained)},
+        "images": {"test": images_to_predict(settings, labelled=workflow != "SELF_SUPERVISED")},
         "prediction": prediction_of(settings),
     }
-    if not pretrained:
+    if workflow == "INSTANCE_SEG":
         method_of(settings)  # the channels are those of the checkpoint, but what is stated has to be right
         changes["objects"] = objects_of(settings)
     model = None

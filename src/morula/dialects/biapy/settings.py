@@ -16,7 +16,20 @@ from morula.dialects.converted import Value, nested
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
-_WORKFLOWS = ("INSTANCE_SEG", "SELF_SUPERVISED")
+_WORKFLOWS = ("INSTANCE_SEG", "SEMANTIC_SEG", "SELF_SUPERVISED")
+_DEFAULT = "SEMANTIC_SEG"
+_REMEDIES = {
+    "labels.unknown_class": "Raise DATA.N_CLASSES, state LOSS.IGNORE_INDEX for a value that is no class, or write INSTANCE_SEG for objects."
+}
+"""What to do about problems of native jobs, by their codes, in the keys of BiaPy."""
+_INSTEAD = {
+    "DETECTION": "Write INSTANCE_SEG with DATA_CHANNELS [F, P], with label images in place of the points: each object has its centre.",
+    "DENOISING": "For images without clean ones, SELF_SUPERVISED with PRETEXT_TASK crappify, RESIZING_FACTOR and NOISE restores images.",
+    "SUPER_RESOLUTION": "SELF_SUPERVISED with PRETEXT_TASK crappify learns to restore images of a lower resolution, on their own grid.",
+    "IMAGE_TO_IMAGE": "SELF_SUPERVISED with PRETEXT_TASK crappify restores degraded images; train3dunet learns one image from another.",
+    "CLASSIFICATION": "Whole images have no class here; INSTANCE_SEG with DATA.N_CLASSES above 2 gives each object a class.",
+}
+"""What comes next to the workflows that are not supported."""
 
 
 class Settings:
@@ -187,14 +200,16 @@ class Settings:
         rows = [row for row in reversed(KEYS.values()) if row.target and key.startswith(row.target) and not self.unmet(row)]
         if not rows:
             return problem
-        row = max(rows, key=lambda row: (len(row.target), row.name in self._stated))
+        # a folder is more likely at fault than the switch that makes it be read
+        row = max(rows, key=lambda row: (len(row.target), row.name in self._stated, row.name.endswith("PATH")))
         if row.name == PROCESS and row.name not in self._stated:
             row = KEYS["PROBLEM.INSTANCE_SEG.DATA_CHANNELS"]  # the decoder follows from the channels
         rest = key[len(row.target) :] if row.target.endswith(".") else ""
         place = self._place(row.name)
         line = self.document.line((*place, *rest.split("."))) if rest else self.document.line(place)
         key = ".".join(map(str, place)) + (f".{rest}" if rest else "")
-        return replace(problem, key=key, line=line, file=self.document.file)
+        remedy = _REMEDIES.get(problem.code, problem.remedy)
+        return replace(problem, key=key, line=line, file=self.document.file, remedy=remedy)
 
     # ---- problems
 
@@ -210,6 +225,10 @@ class Settings:
     def missing(self, key: str, rule: str, remedy: str = "") -> None:
         """Report a key that has to be stated."""
         self._report(self.problems, key, OptionError("biapy.missing_key", rule, remedy=remedy or "Write the key with its value."))
+
+    def add(self, problem: Problem, key: str) -> None:
+        """Report the problem of a file at the key that names it."""
+        self.problems.append(replace(problem, key=self.spelling(key), line=self.document.line(self._place(key)), file=self.document.file))
 
     def remark(self, key: str, reason: str) -> None:
         """Report a key that has no effect, with the reason as a clause or a sentence."""
@@ -328,20 +347,23 @@ def read_settings(path: str | Path, *, supplied: Mapping[str, Value] | None = No
         raise JobError([replace(Problem.of(error), line=1, file=document.file)])
     problem = document.data.get("PROBLEM")
     workflow = problem.get("TYPE") if isinstance(problem, Mapping) else None
-    if workflow not in _WORKFLOWS:
-        left_out = "it is the default, and " if workflow is None else ""
-        error = OptionError(
-            "biapy.workflow_not_supported",
-            f"{left_out}is not supported; supported are {' and '.join(_WORKFLOWS)}",
-            value=workflow or "SEMANTIC_SEG",
-            remedy="Write a native job with `morula new`.",
-        )
-        place = ("PROBLEM", "TYPE")
-        raise JobError([replace(Problem.of(error, "PROBLEM.TYPE"), line=document.line(place), file=document.file)])
+    if (workflow or _DEFAULT) not in _WORKFLOWS:
+        raise JobError([_other_workflow(document, workflow)])
     settings = Settings(document, with_tree=with_tree)
+    if workflow is None:
+        settings.note(f"PROBLEM.TYPE is left out: the workflow is {_DEFAULT}, the default of BiaPy.")
     for key, value in (supplied or {}).items():
         settings.supply(key, value)
     return settings
+
+
+def _other_workflow(document: Document, workflow: Value) -> Problem:
+    """The problem of a workflow that is not supported, with what to do instead."""
+    remedy = _INSTEAD.get(str(workflow)) or did_you_mean(str(workflow), [*_WORKFLOWS, *_INSTEAD]).strip() or "Write one of them."
+    error = OptionError(
+        "biapy.workflow_not_supported", f"is not supported; supported are {', '.join(_WORKFLOWS)}", value=workflow, remedy=remedy
+    )
+    return replace(Problem.of(error, "PROBLEM.TYPE"), line=document.line(("PROBLEM", "TYPE")), file=document.file)
 
 
 def _leaves(node: Value, place: Place) -> Iterator[tuple[Place, Value]]:

@@ -32,7 +32,7 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
     found["PROBLEM.TYPE"] = settings.text("PROBLEM.TYPE")
     if settings.text("PROBLEM.TYPE") == "INSTANCE_SEG":
         found |= _instances(settings)
-    else:
+    elif settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
         # the documents and the program have different defaults
         found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
     if (least := settings.number("DATA.TRAIN.MINIMUM_FOREGROUND_PER")) >= 0:

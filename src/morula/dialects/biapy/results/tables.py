@@ -68,7 +68,9 @@ def write_metrics(target: Path, scores: Path, channels: Mapping[str, Mapping[str
     native = read_table(scores)
     files = [str(name) for name in dict.fromkeys(native["image"].tolist()) if name not in ("pooled", "mean")]
     rows = {name: {"file": name, **channels.get(name, {})} for name in files}
-    if "threshold" not in native:  # restored images have one row each
+    if "class" in native:
+        _add_classes(rows, native)
+    elif "threshold" not in native:  # restored images have one row each
         for name, row in rows.items():
             place = native["image"].tolist().index(name)
             row |= {key: native[key][place] for key in ("psnr", "mae", "mse", "ssim") if key in native}
@@ -76,6 +78,17 @@ def write_metrics(target: Path, scores: Path, channels: Mapping[str, Mapping[str
         _add_matching(rows, native)
     first = next(iter(rows.values()), {})
     write_table(target, {column: [row.get(column) for row in rows.values()] for column in first})
+
+
+def _add_classes(rows: Mapping[str, dict[str, object]], native: Mapping[str, np.ndarray]) -> None:
+    """Columns of each class; the mean of several comes first, with the plain name."""
+    order = sorted(range(len(native["image"])), key=lambda place: native["class"][place] != "mean")
+    single = len(set(native["class"].tolist())) == 1
+    for place in order:
+        image, name = str(native["image"][place]), str(native["class"][place])
+        end = "" if single or name == "mean" else f" ({name})"
+        if image in rows:
+            rows[image].update({f"{figure}{end}": native[figure][place] for figure in ("iou", "dice")})
 
 
 def _add_matching(rows: Mapping[str, dict[str, object]], native: Mapping[str, np.ndarray]) -> None:

@@ -28,6 +28,7 @@ from morula.dialects.biapy.convert import medians_of
 from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.instances import channels_of
 from morula.dialects.biapy.results.charts import draw_chart, epoch_lines, figures_of
+from morula.dialects.biapy.results.chunks import by_chunks, container_of, write_container, writes_tiff
 from morula.dialects.biapy.results.links import is_free, kept, link
 from morula.dialects.biapy.results.samples import augmentation_names, channel_figures, write_augmented, write_channels, write_degraded
 from morula.dialects.biapy.results.stack import stack_objects
@@ -47,7 +48,7 @@ from morula.workflows.prepare import prepare
 from morula.workflows.sources import open_truth, paired
 
 if TYPE_CHECKING:
-    from morula.jobs.job import Job
+    from morula.jobs.job import Images, Job
 
 _PARTS = ("TRAIN", "VAL", "TEST")
 _INTERMEDIATES = {"seeds": "seed_map", "surface": "semantic", "growth": "foreground"}
@@ -135,14 +136,31 @@ class ResultsTree:
     # ---- images
 
     def _channels(self, event: FileWritten) -> Iterator[Event]:
-        yield from link(event.path, self._place(self.images, event.path.name))
+        if writes_tiff(self.settings):
+            yield from link(event.path, self._place(self.images, event.path.name))
+        yield from self._container(event.path, self.images, labels=False)
+
+    def _container(self, source: Path, folder: str, *, labels: bool) -> Iterator[Event]:
+        """The same image as Zarr or HDF5, where volumes are predicted by chunks."""
+        if not by_chunks(self.settings):
+            return
+        target = self._place(folder, container_of(self.settings, source))
+        if is_free(target):
+            write_container(source, target, self.settings.text("DATA.TEST.INPUT_IMG_AXES_ORDER"), labels=labels)
+            kind = Artefact.LABELS if labels else Artefact.CHANNELS
+            yield FileWritten(target, kind, "in the order of axes that the job states", run=str(self.run.path))
+        else:
+            yield kept(target)
 
     def _raw_labels(self, event: FileWritten) -> Iterator[Event]:
         yield from link(event.path, self._place(f"{self.images}_instances", event.path.name))
 
     def _labels(self, event: FileWritten) -> Iterator[Event]:
-        kind = "post_processing" if self._has_post_processing else "instances"
+        semantic = self.settings.text("PROBLEM.TYPE") == "SEMANTIC_SEG"
+        kind = "binarized" if semantic else "post_processing" if self._has_post_processing else "instances"
         yield from link(event.path, self._place(f"{self.images}_{kind}", event.path.name))
+        if self.settings.text("TEST.BY_CHUNKS.WORKFLOW_PROCESS.TYPE") == "chunk_by_chunk":
+            yield from self._container(event.path, f"{self.images}_{kind}", labels=True)
 
     def _table(self, event: FileWritten) -> Iterator[Event]:
         if self.job.objects.filter:
@@ -218,10 +236,15 @@ class ResultsTree:
     def _channel_figures(self, row: dict[str, str | None]) -> dict[str, float]:
         """Figures of the predicted channels of an image with labels, where both are stored."""
         predicted = self.run.predictions / f"{row['name']}.tif"
-        if row.get("truth") is None or not predicted.is_file():
+        if row.get("truth") is None or not predicted.is_file() or self.job.method.kind != "channels":
             return {}
-        labels, _, _ = open_truth(truth_of(row), read_labels(str(row["prediction"])), self.job.images)
+        labels, _, _ = open_truth(truth_of(row), read_labels(str(row["prediction"])), self._test_images)
         return dict(channel_figures(self._method, np.asarray(read(predicted).canonical()), np.asarray(labels)))
+
+    @property
+    def _test_images(self) -> Images:
+        """How test images are read."""
+        return self.job.images.of(self.job.images.test)
 
     @cached_property
     def _method(self) -> Any:
@@ -322,5 +345,5 @@ class ResultsTree:
         if self.settings.text("PROBLEM.TYPE") == "INSTANCE_SEG" and self.run.images_file.is_file():
             rows = [row for row in self.run.read_images() if row.get("truth") is not None]
             if rows:
-                labels, _, _ = open_truth(truth_of(rows[0]), read_labels(str(rows[0]["prediction"])), self.job.images)
+                labels, _, _ = open_truth(truth_of(rows[0]), read_labels(str(rows[0]["prediction"])), self._test_images)
                 self._instance_channels("test", np.asarray(labels), labels.voxel_size)

@@ -39,8 +39,18 @@ SECTIONS: Mapping[str, str] = {
     "PROBLEM.INSTANCE_SEG.": "PROBLEM.TYPE=INSTANCE_SEG",
     "PROBLEM.SELF_SUPERVISED.": "PROBLEM.TYPE=SELF_SUPERVISED",
     "DATA.TEST.": "TEST.ENABLE",
-    # of post-processing, only the part for objects is supported
-    "TEST.POST_PROCESSING.": "PROBLEM.TYPE=INSTANCE_SEG",
+    "PROBLEM.SEMANTIC_SEG.": "PROBLEM.TYPE=SEMANTIC_SEG",
+    # flows are either those of Cellpose or those of Omnipose
+    f"{SEG}.OMNIPOSE.": f"{SEG}.CELLPOSE.TYPE=omnipose",
+    **{f"{SEG}.CELLPOSE.{name}": f"{SEG}.CELLPOSE.TYPE=cellpose" for name in ("FG_THRESH", "FLOW_THRESHOLD", "N_STEPS", "DIAM")},
+    # of post-processing, all but the median filters is for objects
+    **{
+        f"{POST}.{name}": "PROBLEM.TYPE=INSTANCE_SEG"
+        for name in (
+            *("INSTANCE_REFINEMENT.", "MEASURE_PROPERTIES.", "REMOVE_BY_PROPERTIES", "CLEAR_BORDER", "FILL_HOLES", "APPLY_MASK"),
+            *("REPARE_LARGE_BLOBS_SIZE", "VORONOI_"),
+        )
+    },
 }
 """Conditions of all keys of a section."""
 

@@ -11,6 +11,7 @@ from morula.dialects.converted import Value
 _PREPROCESS = ("cannot be obeyed: images are not changed before training", "Change the images first, or rely on the normalisation.")
 _NORM = "DATA.NORMALIZATION"
 _CLIP = f"{_NORM}.PERC_CLIP"
+_SYNAPSES = "it belongs to PROBLEM.INSTANCE_SEG.TYPE synapses, which is not supported"
 
 
 def _images(part: str) -> Iterator[Key]:
@@ -29,26 +30,29 @@ def _images(part: str) -> Iterator[Key]:
     yield Key(f"{section}.RESOLUTION", [-1.0], target="images.voxel_size")
     # former versions stated the axes only for predictions by chunks
     by_chunks = ("TEST.BY_CHUNKS.INPUT_IMG_AXES_ORDER",) if part == "TEST" else ()
-    yield Key(f"{section}.INPUT_IMG_AXES_ORDER", "TZCYX", target="images.axes", earlier_names=by_chunks)
+    yield Key(f"{section}.INPUT_IMG_AXES_ORDER", "TZCYX", target=f"images.{native}.axes", condition=condition, earlier_names=by_chunks)
     by_chunks = ("TEST.BY_CHUNKS.INPUT_MASK_AXES_ORDER",) if part == "TEST" else ()
-    yield Key(f"{section}.INPUT_MASK_AXES_ORDER", "TZCYX", target="images.axes", earlier_names=by_chunks)
-    yield Key(
-        f"{section}.INPUT_ZARR_MULTIPLE_DATA",
-        False,
-        refuse=("cannot be obeyed: the arrays are named in the paths", f"Write {section}.PATH as FILE.zarr:/ARRAY, and GT_PATH likewise."),
-    )
+    yield Key(f"{section}.INPUT_MASK_AXES_ORDER", "TZCYX", target=f"images.{native}.axes", condition=condition, earlier_names=by_chunks)
+    several = f"{section}.INPUT_ZARR_MULTIPLE_DATA"
+    earlier = ("TEST.BY_CHUNKS.INPUT_ZARR_MULTIPLE_DATA",) if part == "TEST" else ()
+    yield Key(several, False, target=f"images.{native}", condition=condition, earlier_names=earlier)
+    for name, key in (("RAW", f"images.{native}"), ("GT", f"images.{native}.labels")):
+        former = tuple(f"{each}_{name}_PATH" for each in earlier)
+        yield Key(f"{several}_{name}_PATH", "", target=key, condition=several, earlier_names=former)
     yield from unused(
-        section,
+        several,
         {
-            "INPUT_ZARR_MULTIPLE_DATA_RAW_PATH": "",
-            "INPUT_ZARR_MULTIPLE_DATA_GT_PATH": "",
-            "INPUT_ZARR_MULTIPLE_DATA_ID_PATH": "annotations.ids",
-            "INPUT_ZARR_MULTIPLE_DATA_PARTNERS_PATH": "annotations.presynaptic_site.partners",
-            "INPUT_ZARR_MULTIPLE_DATA_LOCATIONS_PATH": "annotations.locations",
-            "INPUT_ZARR_MULTIPLE_DATA_RESOLUTION_PATH": "volumes.raw",
+            "ID_PATH": "annotations.ids",
+            "PARTNERS_PATH": "annotations.presynaptic_site.partners",
+            "LOCATIONS_PATH": "annotations.locations",
+            "RESOLUTION_PATH": "volumes.raw",
         },
-        f"{section}.INPUT_ZARR_MULTIPLE_DATA is not set",
+        _SYNAPSES,
+        separator="_",
     )
+    for each in earlier:
+        names = {"ID_PATH": "", "PARTNERS_PATH": "", "LOCATIONS_PATH": "", "RESOLUTION_PATH": ""}
+        yield from unused(each, names, _SYNAPSES, separator="_", former=True)
     yield Key(f"{section}.IN_MEMORY", part != "TEST", no_effect="images are read block by block where they do not fit into memory")
     # BiaPy stores targets in these folders before the training
     yield from unused(
@@ -72,11 +76,11 @@ def _filters(part: str, section: str) -> Iterator[Key]:
     """Rows of the keys that leave patches out by their content."""
     switch, least = f"{section}.FILTER_SAMPLES.ENABLE", f"{section}.MINIMUM_FOREGROUND_PER"
     if part == "TRAIN":
-        yield Key(switch, False, target="sampling.least_labelled")
+        yield Key(switch, False, target="sampling.leave_out")
         for name in ("PROPS", "VALUES", "SIGNS"):
-            yield Key(f"{section}.FILTER_SAMPLES.{name}", [], target="sampling.least_labelled", condition=switch)
-        yield Key(f"{section}.FILTER_SAMPLES.NORM_BEFORE", False, no_effect="labels are not normalised")
-        yield Key(least, -1.0, target="sampling.least_labelled", former=True)
+            yield Key(f"{section}.FILTER_SAMPLES.{name}", [], target="sampling.leave_out", condition=switch)
+        yield Key(f"{section}.FILTER_SAMPLES.NORM_BEFORE", False, target="sampling.leave_out_normalised", condition=switch)
+        yield Key(least, -1.0, target="sampling.leave_out", former=True)
         return
     if part == "TEST":
         reason = "test images are predicted and scored as a whole, with the patches that BiaPy leaves empty"
@@ -125,23 +129,19 @@ _VALIDATION = (
     *_images("VAL"),
     Key("DATA.VAL.FROM_TRAIN", True, target="images.validate"),
     Key("DATA.VAL.SPLIT_TRAIN", 0.1, target="images.validate", condition="DATA.VAL.FROM_TRAIN"),
-    Key("DATA.VAL.RANDOM", True, no_effect="validation images are always drawn at random, by SYSTEM.SEED"),
+    Key("DATA.VAL.RANDOM", True, target="images.validate", condition="DATA.VAL.FROM_TRAIN"),
     Key("DATA.VAL.DIST_EVAL", True, no_effect="the first process validates"),
-    Key(
-        "DATA.VAL.CROSS_VAL",
-        False,
-        refuse=(
-            "cannot be obeyed: cross-validation is not supported",
-            "Write one job per fold, with DATA.VAL.FROM_TRAIN False and DATA.VAL.PATH.",
-        ),
+    Key("DATA.VAL.CROSS_VAL", False, target="images.validate", condition="DATA.VAL.FROM_TRAIN"),
+    *(
+        Key(f"DATA.VAL.{name}", default, target="images.validate", condition="DATA.VAL.CROSS_VAL")
+        for name, default in (("CROSS_VAL_NFOLD", 5), ("CROSS_VAL_FOLD", 1))
     ),
-    *unused("DATA.VAL", {"CROSS_VAL_NFOLD": 5, "CROSS_VAL_FOLD": 1}, "DATA.VAL.CROSS_VAL is not set"),
     *unused("DATA.VAL", {"OVERLAP": [0.0], "PADDING": [0]}, "validation patches are laid side by side"),
 )
 
 _TEST = (
     *_images("TEST"),
-    Key("DATA.TEST.LOAD_GT", False, target="images.test.labels", condition="PROBLEM.TYPE=INSTANCE_SEG"),
+    Key("DATA.TEST.LOAD_GT", False, target="images.test.labels", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG"),
     Key("DATA.TEST.USE_VAL_AS_TEST", False, target="images.test", condition="TEST.ENABLE"),
     Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked"),
     Key("DATA.TEST.OVERLAP", [0.0], target="prediction.overlap"),
@@ -229,13 +229,15 @@ DATA: tuple[Key, ...] = (
     Key("DATA.ROOT_DIR", "", no_effect="each folder is named by its own key", former=True),
     Key("DATA.PATCH_SIZE", [256, 256, 1], target="sampling.patch"),
     # BiaPy counts the background as a class
-    Key("DATA.N_CLASSES", 2, target="method.classes", condition="PROBLEM.TYPE=INSTANCE_SEG", earlier_names=("MODEL.N_CLASSES",)),
+    Key(
+        "DATA.N_CLASSES", 2, target="method.classes", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG", earlier_names=("MODEL.N_CLASSES",)
+    ),
     Key("DATA.REFLECT_TO_COMPLETE_SHAPE", True, no_effect="images that are smaller than a patch are always padded by reflection"),
     Key("DATA.FORCE_RGB", False, refuse=("cannot be obeyed: images keep the channels that they have", "Convert the images before.")),
     *unused(
         "DATA",
         {"FILTER_BY_IMAGE": False, "SAVE_FILTERED_IMAGES": False, "SAVE_FILTERED_IMAGES_NUM": 3},
-        "FILTER_SAMPLES is not supported",
+        "patches are left out one by one, and the images that they come from stay as they are",
     ),
     Key("DATA.RESOLUTION_NORM.ENABLE", False, refuse=("cannot be obeyed: images are not resampled", "Resample the images before.")),
     Key("DATA.RESOLUTION_NORM.TARGET_RESOLUTION", (-1.0, -1.0, -1.0), no_effect="DATA.RESOLUTION_NORM.ENABLE is not set"),

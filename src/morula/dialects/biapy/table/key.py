@@ -63,10 +63,12 @@ class Key:
         return tuple(Former(name) if isinstance(name, str) else name for name in self.earlier_names)
 
 
-def unused(section: str, defaults: Mapping[str, Value], reason: str, *, former: bool = False, of_tree: bool = False) -> Iterator[Key]:
+def unused(
+    section: str, defaults: Mapping[str, Value], reason: str, *, former: bool = False, of_tree: bool = False, separator: str = "."
+) -> Iterator[Key]:
     """Rows of keys that change nothing, all for the same reason."""
     for name, default in defaults.items():
-        yield Key(f"{section}.{name}", default, no_effect=reason, former=former, of_tree=of_tree)
+        yield Key(f"{section}{separator}{name}", default, no_effect=reason, former=former, of_tree=of_tree)
 
 
 def positive(value: Value) -> Value:

@@ -11,6 +11,7 @@ _TRANSFORMERS = "MODEL.ARCHITECTURE=unetr|mae"
 _UNETR = "MODEL.ARCHITECTURE=unetr"
 _RCAN = "MODEL.ARCHITECTURE=rcan"
 _PRESETS = ("custom", "mini", "small", "base")
+_EXPORT = "a finished run is exported with `morula export`"
 _ELSEWHERE = "it belongs to an architecture that is not supported"
 
 
@@ -25,7 +26,11 @@ def _channels_of_rcan(value: Value) -> Value:
 
 
 _ARCHITECTURE = (
-    Key("MODEL.SOURCE", "biapy", refuse=("cannot be obeyed: only networks of MODEL.ARCHITECTURE are supported", "Leave it out.")),
+    Key(
+        "MODEL.SOURCE",
+        "biapy",
+        refuse=("cannot be obeyed: only networks of MODEL.ARCHITECTURE are supported", "Leave it out, and name an architecture."),
+    ),
     Key("MODEL.ARCHITECTURE", "unet", target="network"),
     Key("MODEL.FEATURE_MAPS", [16, 32, 64, 128, 256], target="network.features", condition=f"MODEL.ARCHITECTURE={LEVELS}"),
     Key("MODEL.DROPOUT_VALUES", [0.0], target="network.dropout", condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr"),
@@ -98,6 +103,27 @@ _OTHER_NETWORKS = (
     Key("MODEL.RCAN_UPSCALING_LAYER", True, no_effect="images keep their size"),
     Key("MODEL.UNET_SR_UPSAMPLE_POSITION", "pre", no_effect="it belongs to the workflow SUPER_RESOLUTION"),
     # listed, though the architectures are refused: a job file that BiaPy has written holds all keys with their defaults
+    # versions 3.5 and 3.6 had a section per width, and one per stage
+    *(
+        row
+        for section in ("HRNET", *(f"HRNET_{width}" for width in (18, 32, 48, 64)))
+        for row in (
+            *unused(
+                f"MODEL.{section}",
+                {"CUSTOM": False, **({} if section == "HRNET" else {"Z_DOWN": True, "HEAD_TYPE": "FCN", "BLOCK_TYPE": "BASIC"})},
+                _ELSEWHERE,
+                former=True,
+            ),
+            *(
+                Key(f"MODEL.{section}.STAGE{stage}.{name}", default, no_effect=_ELSEWHERE, former=True)
+                for stage in (1, 2, 3, 4)
+                for name, default in (
+                    *(("NUM_MODULES", 1), ("NUM_BRANCHES", 1), ("NUM_BLOCKS", [4]), ("NUM_CHANNELS", [18]), ("BLOCK", "BASIC")),
+                    ("FUSE_METHOD", "SUM"),
+                )
+            ),
+        )
+    ),
     *unused(
         "MODEL.HRNET",
         {
@@ -146,7 +172,12 @@ _OTHER_NETWORKS = (
 _STORED = (
     Key("MODEL.LOAD_CHECKPOINT", False, target="network.from"),
     *unused("MODEL", {"ITEMS_TO_LOAD_FROM_CHECKPOINT": ["weights", "norm", "model_arch"]}, "weights are loaded; the job states the rest"),
-    Key("MODEL.LOAD_CHECKPOINT_ONLY_WEIGHTS", True, no_effect="weights are loaded; the job states the rest", former=True),
+    *unused(
+        "MODEL",
+        {"LOAD_CHECKPOINT_ONLY_WEIGHTS": True, "LOAD_MODEL_FROM_CHECKPOINT": True},
+        "weights are loaded; the job states the rest",
+        former=True,
+    ),
     Key("MODEL.LOAD_CHECKPOINT_EPOCH", "best_on_val", no_effect="the checkpoint is named by PATHS.CHECKPOINT_FILE"),
     # the names are printed, so that a wrong checkpoint is noticed without the switch
     Key("MODEL.SKIP_UNMATCHED_LAYERS", False, no_effect="layers that do not fit the network are always left out, and named"),
@@ -159,10 +190,25 @@ _STORED = (
         target="training.freeze",
         refuse=("cannot be obeyed: layers have other names", "Convert the job with `morula convert`, and write training.freeze into it."),
     ),
+    Key("MODEL.BMZ.SOURCE_MODEL_ID", "", no_effect="MODEL.SOURCE is biapy", earlier_names=("MODEL.BMZ.SOURCE_MODEL_DOI",)),
+    *unused(
+        "MODEL.BMZ.EXPORT_MODEL",
+        {
+            "ENABLE": False,
+            "NAME": "",
+            "DESCRIPTION": "",
+            "AUTHORS": [],
+            "LICENSE": "CC-BY-4.0",
+            "DOCUMENTATION": "",
+            "TAGS": [],
+            "CITE": [],
+        },
+        _EXPORT,
+        former=True,
+    ),
     *unused(
         "MODEL.BMZ",
         {
-            "SOURCE_MODEL_ID": "",
             "EXPORT.ENABLE": False,
             "EXPORT.MODEL_NAME": "",
             "EXPORT.DESCRIPTION": "",
@@ -175,7 +221,7 @@ _STORED = (
             "EXPORT.MODEL_VERSION": "0.1.0",
             "EXPORT.REUSE_BMZ_CONFIG": False,
         },
-        "a finished run is exported with `morula export`",
+        _EXPORT,
     ),
 )
 
@@ -186,7 +232,7 @@ _OWN_LOSS = "masking has a loss of its own, the mean squared error of the hidden
 _ONE_CLASS = "DATA.N_CLASSES is 2: objects have one class"
 LOSS: tuple[Key, ...] = (
     *(
-        Key(f"LOSS.{name}", [], target="method.losses", condition="PROBLEM.TYPE=SELF_SUPERVISED", no_effect=_OWN_LOSS)
+        Key(f"LOSS.{name}", [], target="method.losses", condition="PROBLEM.TYPE=SELF_SUPERVISED|SEMANTIC_SEG", no_effect=_OWN_LOSS)
         for name in ("TYPE", "WEIGHTS")
     ),
     Key("LOSS.CLASS_REBALANCE", "none", ("none", "auto", "manual"), target="method.classes.class_weights", no_effect=_ONE_CLASS),
@@ -200,6 +246,18 @@ LOSS: tuple[Key, ...] = (
     Key("LOSS.IGNORE_INDEX", -1, target="method.classes.ignore", no_effect=_ONE_CLASS),
     Key("LOSS.CONTRAST.ENABLE", False, refuse=("cannot be obeyed: there is no contrastive loss", "Leave it out.")),
     *unused("LOSS.CONTRAST", {"MEMORY_SIZE": 5000, "PROJ_DIM": 256, "PIXEL_UPD_FREQ": 10}, "LOSS.CONTRAST.ENABLE is not set"),
+    *unused(
+        "LOSS.CYCLEGAN",
+        {
+            **{f"LAMBDA_{name}": 0.0 for name in ("GAN", "RECON", "CHARB", "LPIPS", "LAP", "EDGE", "FFT", "RFFT")},
+            "DELTA_MSE": 0.0,
+            "ALPHA_PERCEPTUAL": 0.0,
+            "GAMMA_SSIM": 1.0,
+            "GAN_TYPE": "bce",
+        },
+        "it belongs to an architecture that is not supported",
+        former=True,
+    ),
     *unused("LOSS.GAN", {"R1_GAMMA": 0.0, "ADAPTIVE_GAN_WEIGHT": False}, "it belongs to an architecture that is not supported"),
 )
 """Rows of the keys under ``LOSS``."""
@@ -208,10 +266,10 @@ LOSS: tuple[Key, ...] = (
 _FOLDERS = {
     "RESULT_DIR": "PATH PER_IMAGE PER_IMAGE_BIN PER_IMAGE_INSTANCES PER_IMAGE_POST_PROCESSING FULL_IMAGE FULL_IMAGE_BIN "
     "FULL_IMAGE_INSTANCES FULL_IMAGE_POST_PROCESSING AS_3D_STACK AS_3D_STACK_BIN AS_3D_STACK_POST_PROCESSING DET_LOCAL_MAX_COORDS_CHECK "
-    "DET_LOCAL_MAX_COORDS_CHECK_POST_PROCESSING DET_ASSOC_POINTS INST_ASSOC_POINTS",
+    "DET_LOCAL_MAX_COORDS_CHECK_POST_PROCESSING DET_ASSOC_POINTS INST_ASSOC_POINTS BMZ_BUILD",
     "": "BMZ_EXPORT_PATH PROFILER CHARTS TRAIN_PRED_SAMPLES DA_SAMPLES GEN_CHECKS GEN_MASK_CHECKS TRAIN_INSTANCE_CHANNELS_CHECK "
     "VAL_INSTANCE_CHANNELS_CHECK TEST_INSTANCE_CHANNELS_CHECK CHECKPOINT PROB_MAP_DIR PROB_MAP_FILENAME WATERSHED_DIR MAE_OUT_DIR "
-    "FIL_SAMPLES_DIR MEAN_INFO_FILE STD_INFO_FILE TEST_FULL_GT_H5",
+    "FIL_SAMPLES_DIR MEAN_INFO_FILE STD_INFO_FILE TEST_FULL_GT_H5 LWR_X_FILE UPR_X_FILE LWR_Y_FILE UPR_Y_FILE",
 }
 PATHS: tuple[Key, ...] = (
     Key("PATHS.CHECKPOINT_FILE", "", target="network.from", condition="MODEL.LOAD_CHECKPOINT"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morula.dialects.biapy.table.key import Key, if_stated, percent, same, unused
+from morula.dialects.biapy.table.key import Key, if_stated, percent, positive, same, unused
 
 SEG = "PROBLEM.INSTANCE_SEG"
 PROCESS = f"{SEG}.INSTANCE_CREATION_PROCESS"
@@ -195,16 +195,14 @@ _OTHER_DECODERS = (
         no_effect="training images are not rescaled to the diameter of the objects; AUGMENTOR.ZOOM changes their size",
     ),
     Key(f"{SEG}.CELLPOSE.TEST_DOUBLE_INFERENCE", True, no_effect="images are predicted once, at their own size"),
-    Key(
-        f"{SEG}.CELLPOSE.TYPE",
-        "cellpose",
-        refuse=("cannot be obeyed: flows follow the diffusion of heat, as in Cellpose", "Write cellpose, or leave it out."),
-        former=True,
-    ),
-    *unused(
-        f"{SEG}.OMNIPOSE",
-        {"MASK_THRESHOLD": 0.0, "FLOW_THRESHOLD": 0.4, "NITER": 0},
-        "flows are followed as in Cellpose, by the keys under CELLPOSE",
+    Key(f"{SEG}.CELLPOSE.TYPE", "cellpose", ("cellpose", "omnipose"), target="method.channels.G.leads_to", former=True),
+    *(
+        Key(f"{SEG}.OMNIPOSE.{name}", default, target=f"objects.decoder.{ours}", condition=f"{PROCESS}=gradient-flow", convert=convert)
+        for name, default, ours, convert in (
+            ("MASK_THRESHOLD", 0.0, "threshold", same),
+            ("FLOW_THRESHOLD", 0.4, "flow_error", same),
+            ("NITER", 0, "steps", positive),
+        )
     ),
     Key(f"{SEG}.EMBEDSEG.FG_THRESH", 0.5, target="objects.decoder.foreground_threshold", condition=f"{PROCESS}=embeddings"),
     *(
@@ -236,6 +234,12 @@ _OTHER_DECODERS = (
         },
         f"it belongs to {SEG}.TYPE synapses, which is not supported",
     ),
+    *unused(
+        f"{SEG}.SYNAPSES",
+        {"NORMALIZE_DISTANCES": False, "POSTSITE_DILATION": [2, 4, 4], "POSTSITE_DILATION_DISTANCE_CHANNELS": [3, 10, 10]},
+        f"it belongs to {SEG}.TYPE synapses, which is not supported",
+        former=True,
+    ),
 )
 
 _SSL = "PROBLEM.SELF_SUPERVISED"
@@ -263,7 +267,7 @@ _AUGMENTED: dict[str, dict[str, bool | float | tuple[float, float]]] = {
     "SLICE_DROPOUT_AUG": {"ENABLE": False, "PROB": 0.3},
 }
 _OTHER_WORKFLOWS = (
-    Key("PROBLEM.SEMANTIC_SEG.IGNORE_CLASS_ID", 0, no_effect="it belongs to the workflow SEMANTIC_SEG"),
+    Key("PROBLEM.SEMANTIC_SEG.IGNORE_CLASS_ID", 0, target="method.ignore"),
     *unused(
         "PROBLEM.DETECTION",
         {
@@ -333,7 +337,6 @@ _OTHER_WORKFLOWS = (
 )
 
 PROBLEM: tuple[Key, ...] = (
-    # the default is BiaPy's, although this workflow is not supported: a job without the key must fail as it is, not be guessed
     Key("PROBLEM.TYPE", "SEMANTIC_SEG", target="method"),
     Key("PROBLEM.NDIM", "2D", ("2D", "3D")),
     Key("PROBLEM.PRINT_OLD_KEY_CHANGES", True, no_effect="what was decided about former spellings is always printed"),

@@ -11,6 +11,7 @@ REFINEMENT = f"{POST}.INSTANCE_REFINEMENT"
 _CHUNKS = "TEST.BY_CHUNKS"
 _INSTANCES = "PROBLEM.TYPE=INSTANCE_SEG"
 _BY_BLOCK = "images are predicted block by block where memory is short"
+_IN_TREE = "predictions are TIFF files; `morula run --config` writes them as Zarr or HDF5, too"
 _DETECTION = "it belongs to the workflow DETECTION"
 
 _PREDICTION = (
@@ -45,7 +46,12 @@ _PREDICTION = (
             "Use `morula predict RUN` and `morula evaluate RUN` for single steps.",
         ),
     ),
-    Key("TEST.EVAL_BORDER_CROP", [], refuse=("cannot be obeyed: borders are scored, too", "Crop the test images.")),
+    Key(
+        "TEST.EVAL_BORDER_CROP",
+        [],
+        refuse=("cannot be obeyed: borders are scored, too", "Crop the test images."),
+        earlier_names=("TEST.DET_IGNORE_POINTS_OUTSIDE_BOX",),
+    ),
     Key(
         "TEST.FULL_IMG",
         False,
@@ -58,7 +64,7 @@ _PREDICTION = (
     Key("TEST.EVALUATE", True, no_effect="objects are scored wherever there are labels", former=True),
     Key("TEST.REDUCE_MEMORY", False, no_effect=_BY_BLOCK),
     Key("TEST.METRICS_IN_CPU", False, no_effect="scores are computed by the processor"),
-    Key("TEST.SAVE_MODEL_RAW_OUTPUT", True, target="prediction.save_channels", condition=_INSTANCES, convert=same),
+    Key("TEST.SAVE_MODEL_RAW_OUTPUT", True, target="prediction.save_channels", condition=f"{_INSTANCES}|SEMANTIC_SEG", convert=same),
     Key("TEST.VERBOSE", True, no_effect="--verbose and --quiet set how much is printed"),
     Key("TEST.METRICS", [], no_effect="test images get the scores that fit the method"),
 )
@@ -78,19 +84,28 @@ _SCORES = (
 )
 
 _BY_CHUNKS = (
-    Key(f"{_CHUNKS}.ENABLE", False, no_effect=_BY_BLOCK),
-    Key(f"{_CHUNKS}.FORMAT", "H5", no_effect=_BY_BLOCK, former=True),
-    *unused(_CHUNKS, {"SAVE_OUT_TIF": False, "FLUSH_EACH": 100, "WRITE_RAW_PREDICTIONS": False}, _BY_BLOCK),
+    Key(
+        f"{_CHUNKS}.ENABLE",
+        False,
+        condition="PROBLEM.NDIM=3D",
+        no_effect=f"{_BY_BLOCK}; `morula run --config` writes predictions as Zarr or HDF5, too",
+        of_tree=True,
+    ),
+    Key(f"{_CHUNKS}.FORMAT", "H5", condition=f"{_CHUNKS}.ENABLE", no_effect=_IN_TREE, former=True, of_tree=True),
+    Key(f"{_CHUNKS}.SAVE_OUT_TIF", False, condition=f"{_CHUNKS}.ENABLE", no_effect=_IN_TREE, of_tree=True),
+    *unused(_CHUNKS, {"FLUSH_EACH": 100, "WRITE_RAW_PREDICTIONS": False}, _BY_BLOCK),
     Key(f"{_CHUNKS}.PHASES", ["prediction", "instance_creation", "instance_merging"], no_effect="all steps are run"),
     *(
         Key(f"{_CHUNKS}.{name}", -1, refuse=("cannot be obeyed: whole images are predicted", "Crop the test images."))
         for name in ("Z_START", "Z_END")
     ),
+    Key(f"{_CHUNKS}.WORKFLOW_PROCESS.TYPE", "chunk_by_chunk", condition=f"{_CHUNKS}.ENABLE", no_effect=_IN_TREE, of_tree=True),
     *unused(
         f"{_CHUNKS}.WORKFLOW_PROCESS",
-        {"ENABLE": True, "TYPE": "chunk_by_chunk", "PATCHES_PER_TILE": (1, 1, 1), "INSTANCE_SEG_MERGE_IOU_TH": 0.3},
-        "objects are made of whole predictions",
+        {"ENABLE": True, "PATCHES_PER_TILE": (1, 1, 1), "INSTANCE_SEG_MERGE_IOU_TH": 0.3},
+        "objects are made of whole predictions, or of blocks where memory is short",
     ),
+    Key(f"{_CHUNKS}.WORKFLOW_PROCESS.INSTANCE_SEG_HALO", [], no_effect="blocks overlap by as much as the decoder needs", former=True),
 )
 
 _POINTS = (
