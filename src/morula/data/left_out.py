@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -17,13 +17,34 @@ from morula.data.normalise import Normalisation
 from morula.data.sampling import Boxes, Grid, Options
 from morula.measurement.filter import AnyOfAll, Condition
 
-if TYPE_CHECKING:
-    from morula.data.patches import Source
-
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 
 
-def used_boxes(sources: Sequence[Source], grids: Sequence[Grid], sampling: Options, records: Sequence[Normalisation]) -> list[Boxes]:
+class Labelled(Protocol):
+    """What is asked of a source of patches; `morula.data.patches.Source` has it."""
+
+    @property
+    def image(self) -> Image:
+        """The image."""
+
+    @property
+    def labels(self) -> Image | None:
+        """Its labels."""
+
+    @property
+    def unlabelled(self) -> int | None:
+        """Label of unannotated voxels."""
+
+    @property
+    def extent(self) -> Region:
+        """The box that may be read."""
+
+    @property
+    def title(self) -> str:
+        """Name for messages."""
+
+
+def used_boxes(sources: Sequence[Labelled], grids: Sequence[Grid], sampling: Options, records: Sequence[Normalisation]) -> list[Boxes]:
     """The boxes of each source's grid that the options of the sampling use.
 
     Raises:
