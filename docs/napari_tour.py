@@ -6,6 +6,7 @@ xvfb-run -a -s '-screen 0 1400x900x24' .venv-napari/bin/python docs/napari_tour.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QLineEdit
 
 import napari
+from morula.testing.simulate import simulate_data_set
 
 PICTURES = Path(__file__).resolve().parent / "images" / "napari"
 
@@ -153,12 +155,38 @@ def unsupervised(tour: Tour, train: Any) -> None:
     print(f"stop: {time.perf_counter() - began[0]:.2f} s")
 
 
+def asked(tour: Tour) -> None:
+    """Answer the questions of the window `Wizard`, and plan the job."""
+    viewer, data = tour.viewer, simulate_data_set("data", n_train=8, n_test=2, shape=(256, 256))
+    viewer.layers.clear()
+    for _, dock in list(viewer.window._wrapped_dock_widgets.items()):
+        dock.close()
+    viewer.open(sorted((data / "train/images").iterdir())[0], plugin="morula")
+    _, wizard = viewer.window.add_plugin_dock_widget("morula", "Wizard")
+    began = now()
+
+    def answer(**given: str) -> None:
+        for key, text in given.items():
+            wizard.rows[key].enter(text)
+            tour.wait(lambda: not wizard._timer.isActive() and not wizard.checking.running)
+
+    answer(raw="data/train/images", voxel_size="0.25", labels="data/train/labels")
+    tour.done("wizard-questions", began)
+    answer(test="data/test/images", test_labels="data/test/labels", minutes="5")
+    wizard.seconds.setValue(0)  # no trials: the picture shows the plan
+    wizard.plan_button.click()
+    tour.wait(lambda: not wizard.work.running)
+    tour.done("wizard-plan", began)
+
+
 def main() -> None:
-    """Do all steps."""
+    """Do all steps; with the argument ``wizard`` only those of the wizard."""
     os.chdir(tempfile.mkdtemp())
     PICTURES.mkdir(exist_ok=True)
     tour = Tour()
-    unsupervised(tour, supervised(tour))
+    if "wizard" not in sys.argv[1:]:
+        unsupervised(tour, supervised(tour))
+    asked(tour)
     tour.viewer.close()
 
 

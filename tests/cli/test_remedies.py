@@ -22,6 +22,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 OF_ONE_COMMAND = {
     "cli/new.py": ["new"],
     "workflows/batch.py": ["segment"],
+    "workflows/questions.py": ["new", "segment"],
     "workflows/choose_model.py": ["segment"],
     "workflows/segment.py": ["segment"],
     "workflows/segment_blocks.py": ["segment"],

@@ -20,9 +20,10 @@ from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import write_table
 from morula.testing.errors import raises
+from morula.workflows.answers import Answers
 from morula.workflows.compare import compare
 from morula.workflows.measure import measure_file
-from morula.workflows.new import Answers, new
+from morula.workflows.new import new
 
 LABELS = np.kron(np.eye(4, dtype=np.uint16), np.ones((6, 6), np.uint16))
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from morula.cli.app import app
 from morula.cli.command import options_of
-from morula.cli.new import answers_for
+from morula.cli.new import interview_of
 from morula.cli.options import NewJobOptions
 from morula.core.errors import JobError
 from morula.core.image import Image
@@ -23,7 +23,8 @@ from morula.jobs.job import Source as SourceOptions
 from morula.jobs.load import load_job
 from morula.testing.bad_documents import small_model
 from morula.testing.errors import raises
-from morula.workflows.new import stated
+from morula.workflows.new_document import stated
+from morula.workflows.questions import answers_of
 from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
 from morula.workflows.sources import open_source
@@ -116,7 +117,7 @@ def test_levels_of_slides(tmp_path):
 
 def test_new_writes_what_was_chosen(series):
     given = NewJobOptions(raw=str(series / "raw"), labels=str(series / "labels"))
-    answers = answers_for(given, Reading(scene=1, time=2, channel=1), ask=False)
+    answers = answers_of(interview_of(given.answers(), Reading(scene=1, time=2, channel=1), no_labels=False, ask=False))
     images = stated(answers, series)["images"]
     assert {name: images[name] for name in images if name not in ("train", "validate")} == {"scene": 1, "time": 2, "channel": 1}
     options = options_of(typer.main.get_command(app).commands["new"])

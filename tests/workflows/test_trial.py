@@ -14,7 +14,8 @@ from morula.jobs import bundled
 from morula.jobs.load import load_job
 from morula.nn.options import UNetOptions
 from morula.workflows import trial
-from morula.workflows.new import Answers, new
+from morula.workflows.answers import Answers
+from morula.workflows.new import new
 from morula.workflows.trial import settled_start, tried
 
 FACTS = {"suited": {"dimensions": 2, "channels": 1}, "training": []}
@@ -82,5 +83,5 @@ def test_new_plans_by_trials_for_a_stated_time(model: str, data2d: Path, tmp_pat
     assert job.objects.tune
     assert job.training.epochs < 100
     text = (tmp_path / "job.yaml").read_text()
-    assert "cells (F+C+Db): F1" in text
+    assert "F+C+Db from cells" in text
     assert job.network.from_ in (None, model)

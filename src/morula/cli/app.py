@@ -32,7 +32,7 @@ from morula.cli.options import (
     Workers,
     with_groups,
 )
-from morula.cli.pytorch3dunet import predict3dunet, reject_options, run3dunet, train3dunet
+from morula.cli.pytorch3dunet import predict3dunet, reject_options, train3dunet
 from morula.cli.segment import ModelOptions, ResultOptions
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.workflows.run_settings import RunSettings
@@ -83,16 +83,16 @@ def new(
     trial: Annotated[
         float, typer.Option(help="Seconds of training for each of the best plans, judged on the validation images; 0 for no trial.")
     ] = 60.0,
-    minutes: Annotated[
-        float | None, typer.Option(help="Minutes that the training may take on this computer; epochs, batch and patch are planned for it.")
-    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; use the options and planned values.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the job file.")] = False,
+    printing: PrintOptions,
 ) -> None:
     """Write a job file: ask a few questions, inspect the images, plan the job and test one training step."""
     with reporting_errors():
-        answers = cli.new.answers_for(given, files.reading(), ask=not yes)
-        cli.new.print_written(workflows.new.new(job, answers, memory=memory, overwrite=overwrite, trial=trial, minutes=minutes))
+        reading, verbosity = files.reading(), printing.verbosity
+        where = cli.new.write_job(job, given, reading, ask=not yes, verbosity=verbosity, overwrite=overwrite, memory=memory, trial=trial)
+    if where == "here":
+        _start("run", job, RunSettings(), printing.verbosity)
 
 
 @app.command(cls=Command)
@@ -150,8 +150,8 @@ def _start(verb: Literal["run", "train"], job: Path, settings: RunSettings, verb
             "--resume": settings.resume,
             "--overwrite": settings.overwrite,
         }
-        foreign = _reject_for_pytorch3dunet(job, rejected)
-        print_events(run3dunet(job, settings.device) if foreign else start(job, settings), verbosity)
+        _reject_for_pytorch3dunet(job, rejected)
+        print_events(start(job, settings), verbosity)
 
 
 def _resume_command(verb: str, job: Path, settings: RunSettings) -> str:

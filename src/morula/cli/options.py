@@ -112,7 +112,7 @@ class FileOptions:
         Raises:
             OptionError: when one is wrong.
         """
-        from morula.workflows.measure import lengths
+        from morula.core.voxel_size import lengths
         from morula.workflows.reading import Reading
 
         size = None if self.voxel_size is None else lengths(self.voxel_size)
@@ -159,10 +159,27 @@ class NewJobOptions:
 
     raw: Annotated[str | None, typer.Option(help="Training images: a folder, file or pattern.")] = None
     labels: Annotated[str | None, typer.Option(help="Label images of the training images.")] = None
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Learn objects without labels.")] = False
+    mask: Annotated[str | None, typer.Option(help="Masks of the annotated part, or the value of unannotated voxels.")] = None
+    classes: Annotated[str | None, typer.Option(help="Class images of the objects.")] = None
+    class_names: Annotated[str | None, typer.Option(help="Names of the classes, separated by commas.")] = None
+    width: Annotated[float | None, typer.Option(help="Without labels: width of a typical object in pixels.")] = None
     test: Annotated[str | None, typer.Option(help="Test images to predict.")] = None
     test_labels: Annotated[str | None, typer.Option(help="Label images of the test images, for scores.")] = None
-    task: Annotated[str | None, typer.Option(help="instances or semantic.")] = None
+    task: Annotated[str | None, typer.Option(help="instances, semantic or pretraining.")] = None
     unlabelled: Annotated[str | None, typer.Option(help="Many more images without labels, for pretraining.")] = None
+    start: Annotated[
+        str | None, typer.Option(help="Weights to start from: none, a bundled model, a run folder or a checkpoint. [default: tried out]")
+    ] = None
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes that the training may take on this computer; epochs, batch and patch are planned for it.")
+    ] = None
+
+    def answers(self) -> dict[str, str]:
+        """What was given, by the question that it answers."""
+        given = dataclasses.asdict(self)
+        del given["no_labels"]
+        return {key: str(value) for key, value in given.items() if value is not None}
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

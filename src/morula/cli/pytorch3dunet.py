@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,6 @@ import typer
 from morula.cli.options import Memory, PrintOptions, with_groups
 from morula.cli.show import print_events, reporting_errors
 from morula.core.errors import OptionError
-from morula.core.events import Event
 from morula.dialects import pytorch3dunet
 
 Config = Annotated[Path, typer.Option("--config", help="Job file of pytorch-3dunet (YAML).", show_default=False)]
@@ -46,17 +45,6 @@ class KeyOptions:
             "loaders.test.slice_builder.stride_shape": None if self.stride_shape is None else list(self.stride_shape),
         }
         return {key: value for key, value in given.items() if value is not None}
-
-
-def run3dunet(job: Path, device: str) -> Iterator[Event]:
-    """Train or predict, whichever a job file of pytorch-3dunet is for."""
-    # `auto` is the default of Morula; the file of pytorch-3dunet has a device of its own
-    overrides = {} if device == "auto" else {"device": device}
-    return (
-        pytorch3dunet.train3dunet(job, overrides=overrides)
-        if pytorch3dunet.purpose_of(job) == "train"
-        else pytorch3dunet.predict3dunet(job, overrides=overrides)
-    )
 
 
 @with_groups

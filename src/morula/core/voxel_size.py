@@ -148,3 +148,19 @@ def spacing_of(voxel_size: VoxelSizeLike, ndim: int) -> tuple[float, ...]:
         ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0))
     """
     return VoxelSize.of(voxel_size, ndim).spacing(ndim)
+
+
+def lengths(text: str) -> list[float]:
+    """Edge lengths in a text such as ``1.75,0.8,0.8``.
+
+    Examples:
+        >>> lengths("1.75,0.8,0.8")
+        [1.75, 0.8, 0.8]
+    """
+    try:
+        return [float(part) for part in text.replace(" ", "").split(",")]
+    except ValueError:
+        remedy = "Write the edge lengths in micrometres, for example 1.75,0.8,0.8."
+        raise OptionError(
+            "voxel_size.not_numbers", "must be numbers separated by commas", key="voxel_size", value=text, remedy=remedy
+        ) from None

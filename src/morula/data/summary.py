@@ -92,7 +92,8 @@ class DataSummary:
     def lines(self) -> list[str]:
         """The summary as lines of text, warnings last."""
         lines = [f"{self.images} image{'s' * (self.images != 1)} in {self.ndim}D, {self.dtype}, {_spread(self.shapes)} voxels"]
-        lines.append(f"voxel size {_spread(self.spacings)} {self.unit}")
+        stated = self.unit != "pixel" or set(self.spacings) != {(1.0,) * self.ndim}
+        lines.append(f"voxel size {_spread(self.spacings)} {self.unit}" if stated else "voxel size unknown: lengths are in voxels")
         for number, channel in enumerate(self.intensities):
             name = f"channel {number} " if len(self.intensities) > 1 else ""
             lines.append(
@@ -118,7 +119,7 @@ def _object_lines(objects: Objects, unit: str) -> list[str]:
     if objects.voxels:
         box = " x ".join(f"{edge:g}" for edge in objects.edges[2])
         lines.append(
-            f"object size: median {objects.voxels[2]:g} voxels (5 to 95 %: {objects.voxels[0]:g} to {objects.voxels[-1]:g}), "
+            f"object size: median {objects.voxels[2]:.4g} voxels (5 to 95 %: {objects.voxels[0]:.4g} to {objects.voxels[-1]:.4g}), "
             f"diameter {objects.diameters[2]:.3g} {unit} ({objects.diameters[0]:.3g} to {objects.diameters[-1]:.3g}), box {box} voxels"
         )
     return lines
@@ -134,7 +135,7 @@ def describe(images: Sequence[Image], labels: Sequence[Image] = ()) -> DataSumma
         >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8)
         >>> print("\\n".join(describe([Image(image, "YX")], [Image(image // 40, "YX")]).lines()[:3]))
         1 image in 2D, uint8, 8 x 8 voxels
-        voxel size 1 x 1 pixel
+        voxel size unknown: lengths are in voxels
         intensity 0 to 63, median 31.5, 1st and 99.8th percentile 0.63 and 62.874
     """
     if not images:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from morula import workflows
 from morula.core.errors import OptionError
 from morula.core.events import Event
-from morula.dialects import biapy, program_of
+from morula.dialects import biapy, program_of, pytorch3dunet
 from morula.workflows.run_settings import RunSettings, never_stop
 from morula.workflows.stream import Outcome, events_of, outcome_of
 
@@ -61,8 +61,8 @@ def iter_run(
     """Train the network of a job, predict its test images, score them and write the report, while the events are read.
 
     Args:
-        job: a job file of Morula or BiaPy, or a mapping with Morula's keys.
-        output: the run folder; ``runs/<name of the job file>`` by default.
+        job: a job file of Morula, BiaPy or pytorch-3dunet, or a mapping with Morula's keys.
+        output: the run folder; ``runs/<name of the job file>`` by default, and with pytorch-3dunet that of the file.
         overrides: ``key=value`` texts that override the file.
         resume: continue the run in this folder exactly where it was stopped.
         overwrite: replace a former run in this folder.
@@ -87,6 +87,10 @@ def iter_run(
 
 def run_job(job: str | Path | Mapping[str, object], settings: RunSettings) -> Iterator[Event]:
     """The same as `iter_run`, with the settings as one value."""
+    if _of_pytorch3dunet(job, settings):
+        assert not isinstance(job, Mapping)
+        yield from pytorch3dunet.run3dunet(job, settings)
+        return
     if not settings.resume and is_prediction(job):
         assert not isinstance(job, Mapping)
         if settings.overrides:
@@ -99,6 +103,11 @@ def run_job(job: str | Path | Mapping[str, object], settings: RunSettings) -> It
         yield from workflows.run.run(job, settings)
     else:
         yield from foreign.events(workflows.run.run(foreign.job, replace(settings, output=settings.folder(job).path)))
+
+
+def _of_pytorch3dunet(job: str | Path | Mapping[str, object], settings: RunSettings) -> bool:
+    """Whether a job file is one of pytorch-3dunet. The file of a run that is resumed may be gone: the run has its own."""
+    return not (isinstance(job, Mapping) or (settings.resume and not Path(job).is_file())) and program_of(job) == "pytorch-3dunet"
 
 
 @events_of("morula.train")
@@ -148,6 +157,10 @@ def train_job(
     job: str | Path | Mapping[str, object], settings: RunSettings, *, layers: Mapping[str, object] | None = None
 ) -> Iterator[Event]:
     """The same as `train`, with the settings as one value."""
+    if layers is None and _of_pytorch3dunet(job, settings):
+        assert not isinstance(job, Mapping)
+        yield from pytorch3dunet.run3dunet(job, settings)
+        return
     foreign = as_native(job) if layers is None and not settings.resume else None
     if foreign is None:
         yield from workflows.train.train(job, settings, layers=layers)

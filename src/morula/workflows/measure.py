@@ -149,19 +149,3 @@ def check_table_name(path: Path) -> None:
         raise OptionError(
             "table.suffix", "must end in .csv, because the table is written as CSV", key="output", value=str(path), remedy=remedy
         )
-
-
-def lengths(text: str) -> list[float]:
-    """Edge lengths in a text such as ``1.75,0.8,0.8``.
-
-    Examples:
-        >>> lengths("1.75,0.8,0.8")
-        [1.75, 0.8, 0.8]
-    """
-    try:
-        return [float(part) for part in text.replace(" ", "").split(",")]
-    except ValueError:
-        remedy = "Write the edge lengths in micrometres, for example 1.75,0.8,0.8."
-        raise OptionError(
-            "voxel_size.not_numbers", "must be numbers separated by commas", key="voxel_size", value=text, remedy=remedy
-        ) from None

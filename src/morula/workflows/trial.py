@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from morula.labels.partial_labels import labelled_only
 from morula.nn.options import AUTO
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.prepare import Prepared, prepare
+from morula.workflows.run_settings import never_stop
 from morula.workflows.transfer import start_from
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ class Trial:
         return f"{self.name}: F1 {self.f1:.3f} after {self.steps} steps"
 
 
-def tried(name: str, job: Job, *, steps: int | None = None, seconds: float | None = None) -> Trial:
-    """Train a job for some steps or seconds, and judge it on its validation images.
+def tried(name: str, job: Job, *, steps: int | None = None, seconds: float | None = None, stop: Callable[[], bool] = never_stop) -> Trial:
+    """Train a job for some steps or seconds, or until `stop` returns true, and judge it on its validation images.
 
     Raises:
         JobError: as `prepare`.
@@ -76,7 +78,7 @@ def tried(name: str, job: Job, *, steps: int | None = None, seconds: float | Non
     began, taken, loss = time.monotonic(), 0, float("nan")
 
     def over() -> bool:
-        return seconds is not None and time.monotonic() - began > seconds
+        return stop() or (seconds is not None and time.monotonic() - began > seconds)
 
     from morula.training.loop import fit
 

@@ -27,6 +27,7 @@ __all__ = [
     "predict3dunet",
     "purpose_of",
     "read_job",
+    "run3dunet",
     "train3dunet",
     "transform_label",
     "transform_raw",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
     from morula.dialects.pytorch3dunet.patches import build_dataset as build_dataset
     from morula.dialects.pytorch3dunet.predict import predict3dunet as predict3dunet
+    from morula.dialects.pytorch3dunet.run import run3dunet as run3dunet
     from morula.dialects.pytorch3dunet.train import train3dunet as train3dunet
     from morula.dialects.pytorch3dunet.transform_lists import transform_label as transform_label
     from morula.dialects.pytorch3dunet.transform_lists import transform_raw as transform_raw
@@ -58,6 +60,7 @@ _PUBLIC = {
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
     "patches": ["build_dataset"],
     "predict": ["predict3dunet"],
+    "run": ["run3dunet"],
     "train": ["train3dunet"],
     "transform_lists": ["transform_label", "transform_raw"],
 }

@@ -33,6 +33,7 @@ from morula.dialects.pytorch3dunet.metrics import MetricOptions
 from morula.dialects.pytorch3dunet.networks import HEAD, Model, load_state_dict, model_of
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import Patches, build_patches
+from morula.dialects.pytorch3dunet.places import RUN
 from morula.dialects.pytorch3dunet.sections import TrainerOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
@@ -154,7 +155,7 @@ class Prepared:
     @property
     def run_folder(self) -> Path:
         """The native run folder."""
-        return self.folder / "run"
+        return self.folder / RUN
 
     @cached_property
     def board_folder(self) -> Path:

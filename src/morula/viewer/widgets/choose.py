@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QMenu, QPushButton, QSlider, QToolButton, QWidget
 
 if TYPE_CHECKING:
     from morula.workflows.adjust import Setting
@@ -53,19 +53,27 @@ class LayerChoice(QComboBox):
 
 
 class PathChoice(QWidget):
-    """A line for a path, with a button that opens a dialog."""
+    """A line for a path, with a button that opens a dialog; where folders and files are possible, a menu with one for each."""
 
     changed = Signal()
 
-    def __init__(self, title: str, *, folder: bool, placeholder: str = "") -> None:
+    def __init__(self, title: str, *, folder: bool, file: bool = False, save: bool = False, placeholder: str = "") -> None:
         super().__init__()
-        self.title, self.folder = title, folder
-        self.line, button = QLineEdit(), QPushButton("...")
+        self.title, self.save = title, save
+        self.line, button = QLineEdit(), QToolButton()
+        button.setText("...")
         self.line.setPlaceholderText(placeholder)
         self.line.textChanged.connect(lambda _: self.changed.emit())
         button.setFixedWidth(32)
         button.setToolTip(f"Choose: {title}")
-        button.clicked.connect(self._ask)
+        if folder and file:
+            menu = QMenu(self)
+            menu.addAction("Folder ...", lambda: self._ask(folder=True))
+            menu.addAction("File ...", lambda: self._ask(folder=False))
+            button.setMenu(menu)
+            button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        else:
+            button.clicked.connect(lambda _: self._ask(folder=folder))
         self.setLayout(QHBoxLayout())
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.layout().addWidget(self.line)
@@ -76,8 +84,11 @@ class PathChoice(QWidget):
         """What is entered, without spaces around it."""
         return str(self.line.text()).strip()
 
-    def _ask(self) -> None:
-        found = QFileDialog.getExistingDirectory(self, self.title) if self.folder else QFileDialog.getOpenFileName(self, self.title)[0]
+    def _ask(self, *, folder: bool) -> None:
+        if folder:
+            found = QFileDialog.getExistingDirectory(self, self.title)
+        else:
+            found = (QFileDialog.getSaveFileName if self.save else QFileDialog.getOpenFileName)(self, self.title)[0]
         if found:
             self.line.setText(found)
 
