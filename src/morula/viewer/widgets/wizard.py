@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QPlainTextEdit, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
@@ -128,6 +128,8 @@ class WizardWidget(QWidget):
             questions.layout().addWidget(row)
         questions.layout().addStretch(1)
         area.setWidgetResizable(True)
+        area.setMinimumWidth(400)  # the titles of the choices are read without scrolling
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(questions)
         self.job.line.setText(str(_free_file()))
         self.seconds.setRange(0, 3600)
