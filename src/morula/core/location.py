@@ -29,7 +29,10 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
     """
     text = str(path)
     found = _CONTAINER.match(text) or _NUMBERED.match(text) or _NAMED.match(text)
-    if not found or (Path(text).exists() and not Path(text).is_dir()):
+    if not found:  # a file of any other name, if it exists
+        name, _, within = text.rpartition(":/")
+        return (Path(name), within) if within and Path(name).is_file() else (Path(text), None)
+    if Path(text).exists() and not Path(text).is_dir():
         return Path(text), None
     file, inner = Path(found["file"]), found["inner"].replace("\\", "/").strip("/")
     if file.suffix.lower() not in (".zarr", ".n5") and file.is_dir():

@@ -216,20 +216,21 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
     if grey := [image.source or "an image" for image, _ in labels if looks_grey(crop(image, middle(image.spatial_shape, limit))[0])]:
         text = (
             f"{len(grey)} of {len(labels)} label images, such as {grey[0]}, look like grey images: almost every voxel differs from its "
-            "neighbours. Check that `labels` names the label images and not the raw ones."
+            "neighbours. Check that these are the label images and not the raw ones."
         )
         return [Remark("labels.grey", text)]
     for image, unlabelled in labels:
         block = crop(image, middle(image.spatial_shape, limit))[0]
         inspected += 1
-        ids = [value for value in np.unique(block).tolist() if value not in (0, unlabelled)]
+        values = np.unique(block).tolist()
+        ids = [value for value in values if value not in (0, unlabelled)]
         if len(ids) > 1:
             return []
-        if ids:
+        if ids and len(values) > 1:
             only, with_objects = ids[0], with_objects + 1
             pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
     if inspected and not with_objects:
-        text = "the label images contain no object (only the centre of large ones was read). Check that they are the right files."
+        text = "the label images have a single value, so no object (only the centre of large ones was read). Check the files."
         return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
         text = (

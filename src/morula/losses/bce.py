@@ -18,6 +18,7 @@ def bce_sums(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     positive_weights: Sequence[float] | float | None = None,
+    over_channels: bool = True,
 ) -> Sums:
     """Binary cross-entropy, averaged over voxels with non-zero weight, then over channels.
 
@@ -32,6 +33,7 @@ def bce_sums(
         ignore_value: target value whose voxels are left out.
         channel_weights: weight of each channel in the average over channels.
         positive_weights: factor v of the term where the target is 1; one number, or one per channel.
+        over_channels: average the means of the channels; otherwise the mean is over the voxels of all channels together.
 
     Returns:
         Parts (2, C): Σ w loss and Σ w. `bce` gives the value.
@@ -49,7 +51,7 @@ def bce_sums(
     positive = _per_channel(positive_weights, logits)
     # from logits: log(sigmoid(x)) computed in two steps overflows where the network is certain
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=positive)
-    return mean_sums(loss, weight, channel_weights)
+    return mean_sums(loss, weight, channel_weights, over_channels=over_channels)
 
 
 bce = plain_loss(bce_sums)

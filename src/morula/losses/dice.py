@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from morula.losses.bce import bce_sums
-from morula.losses.sums import Activation, Sums, activate, channel_mean, channel_sums, checked_weights, plain_loss, prepare
+from morula.losses.sums import Activation, Sums, activate, channel_sums, checked_weights, plain_loss, prepare
 
 
 def dice_sums(
@@ -87,8 +87,8 @@ def bce_dice_sums(
     entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights)
     overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, squared=squared, smooth=smooth)
     # sums are kept apart: over several devices both losses are computed from the sums of all of them
-    weights = checked_weights(channel_weights, logits.shape[1])
-    return Sums(torch.cat([entropy.parts, overlap.parts]), partial(_bce_dice, shares=shares, smooth=smooth, channel_weights=weights))
+    parts = torch.cat([entropy.parts, overlap.parts])
+    return Sums(parts, lambda parts: shares[0] * entropy.value(parts[:2]) + shares[1] * overlap.value(parts[2:]))
 
 
 bce_dice = plain_loss(bce_dice_sums)
@@ -103,8 +103,3 @@ def _dice(parts: Tensor, *, smooth: float, channel_weights: tuple[float, ...] | 
     score = torch.where(empty, torch.ones_like(size), (2 * overlap + smooth) / torch.where(empty, torch.ones_like(size), denominator))
     shares = torch.ones_like(size) if channel_weights is None else parts.new_tensor(channel_weights)
     return ((1 - score) * shares).sum() / shares.sum()
-
-
-def _bce_dice(parts: Tensor, *, shares: tuple[float, float], smooth: float, channel_weights: tuple[float, ...] | None) -> Tensor:
-    entropy = channel_mean(parts[:2], channel_weights)
-    return shares[0] * entropy + shares[1] * _dice(parts[2:], smooth=smooth, channel_weights=channel_weights)

@@ -18,6 +18,7 @@ def mse_sums(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     activation: Activation = "linear",
+    over_channels: bool = True,
 ) -> Sums:
     """Squared error, averaged over voxels with non-zero weight, then over channels.
 
@@ -30,6 +31,7 @@ def mse_sums(
         ignore_value: target value whose voxels are left out.
         channel_weights: weight of each channel in the average over channels.
         activation: applied to the logits first.
+        over_channels: average the means of the channels; otherwise the mean is over the voxels of all channels together.
 
     Returns:
         Parts (2, C): Σ w loss and Σ w. `mse` gives the value.
@@ -45,7 +47,7 @@ def mse_sums(
     """
     logits, target, weight = prepare(logits, target, weight, ignore_value)
     # per voxel: the weights of voxels and channels are applied in `mean_sums`, alike for all three losses
-    return mean_sums((activate(logits, activation) - target).square(), weight, channel_weights)
+    return mean_sums((activate(logits, activation) - target).square(), weight, channel_weights, over_channels=over_channels)
 
 
 mse = plain_loss(mse_sums)
@@ -60,6 +62,7 @@ def l1_sums(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     activation: Activation = "linear",
+    over_channels: bool = True,
 ) -> Sums:
     """Absolute error |p - t|; reduction, arguments, parts and errors as in `mse_sums`. `l1` gives the value.
 
@@ -69,7 +72,7 @@ def l1_sums(
         2.0
     """
     logits, target, weight = prepare(logits, target, weight, ignore_value)
-    return mean_sums((activate(logits, activation) - target).abs(), weight, channel_weights)
+    return mean_sums((activate(logits, activation) - target).abs(), weight, channel_weights, over_channels=over_channels)
 
 
 l1 = plain_loss(l1_sums)
@@ -85,6 +88,7 @@ def smooth_l1_sums(
     channel_weights: Sequence[float] | None = None,
     activation: Activation = "linear",
     beta: float = 1.0,
+    over_channels: bool = True,
 ) -> Sums:
     """Smooth absolute error (Girshick 2015, https://arxiv.org/abs/1504.08083): with the difference d = |p - t|::
 
@@ -100,7 +104,7 @@ def smooth_l1_sums(
     logits, target, weight = prepare(logits, target, weight, ignore_value)
     # beta is the difference at which the parabola becomes a line: outliers then pull with a constant gradient
     loss = functional.smooth_l1_loss(activate(logits, activation), target, reduction="none", beta=beta)
-    return mean_sums(loss, weight, channel_weights)
+    return mean_sums(loss, weight, channel_weights, over_channels=over_channels)
 
 
 smooth_l1 = plain_loss(smooth_l1_sums)

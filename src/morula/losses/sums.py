@@ -184,14 +184,16 @@ def weight_sums(logits: Tensor, weight: Tensor | None) -> Tensor:
     return channel_sums(weight.expand_as(logits))
 
 
-def mean_sums(loss: Tensor, weight: Tensor | None, channel_weights: Sequence[float] | None = None) -> Sums:
+def mean_sums(loss: Tensor, weight: Tensor | None, channel_weights: Sequence[float] | None = None, *, over_channels: bool = True) -> Sums:
     """The weighted mean of a loss per voxel NC(Z)YX as sums: parts (2, C) are Σ weight x loss and Σ weight.
 
     The value is the mean per channel, averaged over the channels by `channel_weights`. A channel whose weights are all 0 is left out of
-    the average; where all weights are 0 the loss is 0.
+    the average; where all weights are 0 the loss is 0. Without `over_channels` it is the mean over the voxels of all channels together,
+    so that a channel with few counted voxels counts little.
     """
     parts = torch.stack([channel_sums(loss, weight), weight_sums(loss, weight)])
-    return Sums(parts, partial(channel_mean, channel_weights=checked_weights(channel_weights, loss.shape[1])))
+    mean = channel_mean if over_channels else voxel_mean
+    return Sums(parts, partial(mean, channel_weights=checked_weights(channel_weights, loss.shape[1])))
 
 
 def channel_mean(parts: Tensor, channel_weights: tuple[float, ...] | None) -> Tensor:
@@ -203,6 +205,12 @@ def channel_mean(parts: Tensor, channel_weights: tuple[float, ...] | None) -> Te
     means = total / torch.where(counted > 0, counted, torch.ones_like(counted))
     norm = share.sum()
     return (means * share).sum() / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def voxel_mean(parts: Tensor, channel_weights: tuple[float, ...] | None) -> Tensor:
+    """Weighted mean over the voxels of all channels: the sum of parts[0] / the sum of parts[1]."""
+    total, counted = (parts if channel_weights is None else parts * parts.new_tensor(channel_weights)).sum(dim=1)
+    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
 
 
 def checked_weights(channel_weights: Sequence[float] | None, channels: int) -> tuple[float, ...] | None:

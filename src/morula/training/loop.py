@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from morula.core.allocator import keep_freed_memory
 from morula.core.errors import TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
-from morula.training.checkpoint import find_checkpoint, load_weights_of
+from morula.training.checkpoint import State, find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
 from morula.training.options import Training
 from morula.training.state import Loaders, Monitor, Previewer, Scores, TrainingState
@@ -64,7 +64,7 @@ def fit(
     options: Training,
     *,
     folder: Path,
-    resume: bool = False,
+    resume: bool | State = False,
     stop: Callable[[], bool] = lambda: False,
     hooks: ValidationHooks | None = None,
 ) -> Iterator[Event]:
@@ -79,7 +79,8 @@ def fit(
         loaders: source of the batches.
         options: settings of the training.
         folder: the run folder; ``checkpoints/last`` and ``checkpoints/best`` are written here.
-        resume: continue from ``checkpoints/last`` as if there had been no interruption (on a CPU, bit for bit).
+        resume: continue from ``checkpoints/last`` as if there had been no interruption (on a CPU, bit for bit); or a state to continue
+            from with the weights that the network has, see `morula.training.state.TrainingState.restore`.
         stop: asked between two steps; when it returns `True` a checkpoint is written and the stream ends without `Finished`.
         hooks: what a validation computes in addition to the loss; nothing by default.
 
@@ -98,7 +99,7 @@ def fit(
             yield event
 
 
-def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: ValidationHooks) -> Iterator[Event]:
+def _events(run: TrainingState, resume: bool | State, stop: Callable[[], bool], hooks: ValidationHooks) -> Iterator[Event]:
     began = time.perf_counter()
     weights = sum(weight.numel() for weight in run.network.parameters() if weight.requires_grad)
     begun = list(_begin(run, resume))  # before the first event: a resume that is refused raises here
@@ -134,7 +135,11 @@ def _events(run: TrainingState, resume: bool, stop: Callable[[], bool], hooks: V
     yield Finished(time.perf_counter() - began, {"epochs": run.position.epoch, "steps": run.position.step})
 
 
-def _begin(run: TrainingState, resume: bool) -> Iterator[Event]:
+def _begin(run: TrainingState, resume: bool | State) -> Iterator[Event]:
+    if isinstance(resume, dict):
+        run.restore(resume)
+        yield Logged(f"resumed after step {run.position.step} of {run.total}")
+        return
     if not resume:
         if find_checkpoint(run.folder / "last") is not None:
             raise TrainingError(

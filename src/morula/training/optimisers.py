@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
@@ -158,10 +158,27 @@ def schedule_names() -> list[str]:
     return sorted(name for name in kinds if not name.startswith("_") and name not in _NOT_OF_PLAIN_VALUES)
 
 
-def schedule_arguments(name: str) -> dict[str, inspect.Parameter]:
-    """Arguments of a schedule of torch by their names, the optimiser aside."""
-    parameters = inspect.signature(getattr(lr_scheduler, name)).parameters
-    return {key: parameter for key, parameter in parameters.items() if key not in ("self", "optimizer")}
+def schedule_problems(name: object, given: Collection[str]) -> list[tuple[str, str]]:
+    """What is wrong with the name and the arguments of a schedule of torch: pairs of the key and the rule.
+
+    Examples:
+        >>> schedule_problems("StepLR", ["step_sise"])[1]
+        ('step_size', 'is missing; StepLR needs it')
+    """
+    known = schedule_names()
+    if name not in known:
+        rule = "is missing" if name is None else f"{name!r} is not a schedule of the installed torch"
+        return [("name", f"{rule}; must be one of {', '.join(known)}.{did_you_mean(str(name), known) if name else ''}")]
+    parameters = inspect.signature(getattr(lr_scheduler, str(name))).parameters
+    arguments = {key: parameter for key, parameter in parameters.items() if key not in ("self", "optimizer")}
+    listed = ", ".join(arguments)
+    problems = [
+        (key, f"is not an argument of {name}; there are {listed}.{did_you_mean(key, list(arguments))}")
+        for key in given
+        if key not in arguments
+    ]
+    needed = [key for key, parameter in arguments.items() if parameter.default is inspect.Parameter.empty and key not in given]
+    return problems + [(key, f"is missing; {name} needs it") for key in needed]
 
 
 def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) -> LRSchedule:
@@ -170,10 +187,10 @@ def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) ->
     Raises:
         OptionError: for a name or arguments that torch does not take.
     """
-    known = schedule_names()
-    if options.name not in known:
-        remedy, rule = did_you_mean(options.name, known).strip(), f"must be one of {', '.join(known)}"
-        raise OptionError("schedule.unknown", rule, key="training.schedule.name", value=options.name, remedy=remedy)
+    for key, rule in schedule_problems(options.name, options.options):
+        place = "training.schedule" if key == "name" else "training.schedule.options"
+        code, value = ("schedule.unknown", options.name) if key == "name" else ("schedule.arguments", options.options.get(key))
+        raise OptionError(code, rule, key=f"{place}.{key}", value=value)
     if options.name == "ReduceLROnPlateau" and options.unit != "validations":
         remedy = "Write unit: validations."
         rule = "ReduceLROnPlateau follows the figure of each validation"

@@ -363,20 +363,36 @@ class TrainingState:
             ModelError: when the checkpoint is damaged.
         """
         place = find_checkpoint(self.folder / "last")
-        if place is None:
-            return False
-        state, weights = load_state_of(place), load_weights_of(place)
-        self._check_same(state)
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise TrainingError(
-                "resume.other_network", f"the weights do not fit the network, so the training cannot be resumed: {error}", file=place
-            ) from error
+        if place is not None:
+            self.restore(load_state_of(place), load_weights_of(place))
+        return place is not None
+
+    def restore(self, state: State, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Continue from a state that `save` stored. Of a training by another program, ``position`` is enough, and ``optimiser`` if known.
+
+        Args:
+            state: the state.
+            weights: those that belong to it; left out where the network has them already.
+
+        Raises:
+            TrainingError: when the state was stored with other settings, data or network.
+        """
+        own = "options" in state
+        if own:
+            self._check_same(state)
+        if weights is not None:
+            try:
+                self.network.load_state_dict(weights)
+            except RuntimeError as error:
+                rule = f"the weights do not fit the network, so the training cannot be resumed: {error}"
+                raise TrainingError("resume.other_network", rule, file=self.folder / "last") from error
         self.position, self.unsaved = Position(**state["position"]), False
-        self.totals = Totals.of(state["totals"])
         planned = [group["lr"] for group in self.optimiser.param_groups]
-        self.optimiser.load_state_dict(state["optimiser"])
+        if "optimiser" in state:
+            self.optimiser.load_state_dict(state["optimiser"])
+        if not own:
+            return
+        self.totals = Totals.of(state["totals"])
         if self._extended(state):  # with a constant rate from here on, in place of the schedule that has ended
             for group, rate in zip(self.optimiser.param_groups, planned, strict=True):
                 group["lr"] = rate
@@ -385,7 +401,6 @@ class TrainingState:
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.restore(state["average"])
-        return True
 
     def _extended(self, state: State) -> bool:
         """Whether the run goes on with a constant rate after another schedule."""
