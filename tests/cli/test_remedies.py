@@ -32,6 +32,7 @@ OF_ONE_COMMAND = {
     "dialects/verbs.py": ["run", "train", "check"],
     "dialects/biapy/experiment.py": ["run"],
     "cli/info.py": ["info"],
+    "dialects/pytorch3dunet/replay.py": ["replay"],
     "training/state.py": ["run", "train"],
 }
 """Commands that reach the texts of a module; other texts with options must be remedies that each command can reduce."""

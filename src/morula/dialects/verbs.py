@@ -175,7 +175,7 @@ def replay(
     """Run the job of a run again in a new folder, and report what differs: weights, objects, tables, scores.
 
     Args:
-        run: a run folder whose training has finished. It is only read.
+        run: a run folder whose training has finished, also that of `train3dunet`. It is only read.
         output: the new run folder; ``RUN_replay`` by default. It gets the results and ``replay.csv`` with one row per object.
         fast: take the stored weights, and repeat the prediction and the scores only.
         overwrite: replace an earlier run in the new folder.
@@ -188,7 +188,7 @@ def replay(
         DataError: when inputs are missing or changed, or the run has no record.
         ModelError: when the stored weights are not those of the record.
         FileWriteError: when the new folder is not empty.
-        OptionError: for a run of train3dunet.
+        OptionError: for `fast` with a run of train3dunet, which has no prediction.
 
     Examples:
         >>> import morula
@@ -196,12 +196,11 @@ def replay(
         >>> last.figures["different objects"]  # doctest: +SKIP
         0.0
     """
-    job = Path(run) / "job.yaml"
+    job, settings = Path(run) / "job.yaml", RunSettings(output, overwrite=overwrite, device=device)
     if job.is_file() and program_of(job) == "pytorch-3dunet":
-        rule = "is a run of train3dunet, which is repeated by its own command"
-        remedy = f"Run `morula train3dunet --config {job}` with another trainer.checkpoint_dir."
-        raise OptionError("replay.pytorch3dunet", rule, key="run", value=str(run), remedy=remedy)
-    yield from workflows.replay.replay(run, RunSettings(output, overwrite=overwrite, device=device), fast=fast)
+        yield from pytorch3dunet.replay3dunet(run, settings, fast=fast)
+        return
+    yield from workflows.replay.replay(run, settings, fast=fast)
 
 
 def check(

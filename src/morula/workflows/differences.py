@@ -16,7 +16,7 @@ from morula.measurement.csv_table import read_table, write_table
 from morula.metrics.matching import associate
 from morula.nn.weights import EXAMPLE, WEIGHTS
 
-_COMPARED = ("model/weights.safetensors", "logs/training.csv", "scores.csv", "class_scores.csv", "baselines.csv")
+_COMPARED = ("logs/training.csv", "scores.csv", "class_scores.csv", "baselines.csv")
 _COMPARED_FOLDERS = ("objects", "associations", "predictions", "MAE_checks")
 """What depends on inputs and job alone. Left out are reports, logs and records, which hold times and the names of the folders."""
 
@@ -24,20 +24,22 @@ _TIMES = ("seconds",)
 """Columns of tables that hold durations."""
 
 
-def compare_runs(before: RunFolder, after: RunFolder, *, began: float) -> Iterator[Event]:
+def compare_runs(before: RunFolder, after: RunFolder, *, began: float, weights: str = f"model/{WEIGHTS}") -> Iterator[Event]:
     """Compare the results of two runs and write ``replay.csv`` into the second. The last event is `Finished` with the figures.
+
+    The weights are those of this file in both runs.
 
     ``replay.csv`` has one row per object: ``image``, ``label`` in the first run, ``replayed_label``, their ``iou``, and ``state``:
     ``equal`` (the same voxels), ``changed``, ``lost`` or ``new``.
     """
-    files = [name for name in _files(before) if (after.path / name).is_file() or name != "logs/training.csv"]
+    files = [name for name in (weights, *_files(before)) if (after.path / name).is_file() or name != "logs/training.csv"]
     other = [name for name in files if not _same_file(before.path / name, after.path / name)]
     rows = list(_object_rows(before, after))
     figures = {"files": float(len(files)), "different files": float(len(other))}
     different = sum(row["state"] != "equal" for row in rows)
     if rows:
         figures |= {"objects": float(len(rows)), "different objects": float(different)}
-    figures["largest weight difference"] = weight_difference(before.model / WEIGHTS, after.model / WEIGHTS)
+    figures["largest weight difference"] = weight_difference(before.path / weights, after.path / weights)
     place = after.path / "replay.csv"
     columns = ("image", "label", "replayed_label", "iou", "state")
     write_table(place, {name: [row[name] for row in rows] for name in columns})

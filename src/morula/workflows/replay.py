@@ -59,55 +59,62 @@ def replay(run: str | Path, settings: RunSettings, *, fast: bool = False) -> Ite
     check_apart([target.path], [source.path])
     made = _Replayed.of(source)
     fast = fast or made.job.images.train is None  # weights of another program: there is no training to repeat
-    made.check(fast=fast)
-    with ExitStack() as held, _threads(made.threads):
+    made.record.check(fast=fast)
+    with ExitStack() as held, made.record.same_threads():
         if fast:
             held.enter_context(target.new(overwrite=settings.overwrite))
             _copy_model(source, target)
         else:
             yield from made.train(target, held, settings)
-        yield from logged(below("replay", map(_warned, made.changes())), target)
+        yield from logged(below("replay", made.record.changes()), target)
         yield from made.predict(target, device=settings.device)
         yield from logged(below("replay", compare_runs(source, target, began=began)), target)
 
 
-def _warned(text: str) -> Event:
-    return Warned("replay.other_circumstances", text)
-
-
 @dataclass(frozen=True)
-class _Replayed:
-    """A run with its job as it was trained, and its record."""
+class Record:
+    """What a run wrote down about its inputs and circumstances.
+
+    Attributes:
+        source: the run.
+        entries: the content of ``provenance.json``.
+    """
 
     source: RunFolder
-    job: Job
-    record: Mapping[str, object]
+    entries: Mapping[str, object]
 
     @classmethod
-    def of(cls, source: RunFolder) -> _Replayed:
-        record = source.read_provenance()
-        if not (source.model / SIDECAR).is_file():
-            rule, remedy = "has no model: the training is not finished", f"Finish it with `morula run ... --resume`, in {source.path}."
-            raise DataError("replay.not_finished", rule, file=source.path, remedy=remedy)
-        if "inputs" not in record and "predict" not in record:
+    def of(cls, source: RunFolder) -> Record:
+        """The record of a run.
+
+        Raises:
+            DataError: when there is none.
+            FileReadError: when it is damaged.
+        """
+        entries = source.read_provenance()
+        if "inputs" not in entries and "predict" not in entries:
             rule = "has no record of its inputs (provenance.json), so it cannot be compared"
             raise DataError("replay.no_record", rule, file=source.path, remedy="Run the job again with `morula run`.")
         for key in ("inputs", "threads", "environment", "code", "predict"):
-            if not isinstance(record.get(key, {}), dict):
+            if not isinstance(entries.get(key, {}), dict):
                 raise damaged(source.provenance_file, f"{key} must be a mapping")
-        return cls(source, load_job(source.job_file), record)
+        return cls(source, entries)
 
     @property
     def prediction(self) -> Mapping[str, object]:
         """The record of the prediction, empty where nothing was predicted."""
-        return _mapping(self.record, "predict")
+        return _mapping(self.entries, "predict")
 
-    @property
-    def threads(self) -> int | None:
-        """Threads of PyTorch, if they were recorded."""
-        stated = _mapping(self.record, "threads") or _mapping(self.prediction, "threads")
-        number = stated.get("torch")
-        return number if isinstance(number, int) and number > 0 else None
+    @contextmanager
+    def same_threads(self) -> Iterator[None]:
+        """Compute with as many threads of PyTorch as the run, if they were recorded: sums in another order round differently."""
+        stated = (_mapping(self.entries, "threads") or _mapping(self.prediction, "threads")).get("torch")
+        before = torch.get_num_threads()
+        torch.set_num_threads(stated if isinstance(stated, int) and stated > 0 else before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def check(self, *, fast: bool) -> None:
         """The inputs are those of the record.
@@ -116,7 +123,7 @@ class _Replayed:
             DataError: naming the first files that are missing or changed.
             ModelError: when the stored weights have changed.
         """
-        inputs = {**({} if fast else _mapping(self.record, "inputs")), **_mapping(self.prediction, "inputs")}
+        inputs = {**({} if fast else _mapping(self.entries, "inputs")), **_mapping(self.prediction, "inputs")}
         missing = [name for name in inputs if not place_of(name).exists()]
         if missing:
             rule = f"{len(missing)} of {len(inputs)} inputs do not exist, the first is {missing[0]}"
@@ -125,20 +132,38 @@ class _Replayed:
         if other:
             rule = f"{len(other)} of {len(inputs)} inputs have changed since the run, the first is {other[0]}"
             raise DataError("replay.inputs_changed", rule, file=self.source.path, remedy="Restore the original files.")
-        weights = self.record.get("weights", self.prediction.get("weights"))
+        weights = self.entries.get("weights", self.prediction.get("weights"))
         if weights is not None and checksum(self.source.model / WEIGHTS) != weights:
             rule = "are not the weights that the record of the run names"
             raise ModelError("replay.weights_changed", rule, file=self.source.model / WEIGHTS, remedy="Restore the original file.")
 
-    def changes(self) -> Iterator[str]:
-        """Differences of code, packages and machine between the record and this process: any of them may change last digits."""
+    def changes(self) -> Iterator[Event]:
+        """Warnings of differences of code, packages and machine between the record and this process: any of them may change last digits."""
         now = circumstances()
         for section in ("code", "environment"):
-            before, after = _mapping(self.record, section), now[section]
+            before, after = _mapping(self.entries, section), now[section]
             assert isinstance(after, dict)
             for key, value in before.items():
                 if key != "commit" and after.get(key) != value:
-                    yield f"{section} {key} differs from that of the run: {value} then, {after.get(key)} now; results may differ"
+                    text = f"{section} {key} differs from that of the run: {value} then, {after.get(key)} now; results may differ"
+                    yield Warned("replay.other_circumstances", text)
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """A run with its job as it was trained, and its record."""
+
+    source: RunFolder
+    job: Job
+    record: Record
+
+    @classmethod
+    def of(cls, source: RunFolder) -> _Replayed:
+        if not (source.model / SIDECAR).is_file():
+            rule, remedy = "has no model: the training is not finished", f"Finish it with `morula run ... --resume`, in {source.path}."
+            raise DataError("replay.not_finished", rule, file=source.path, remedy=remedy)
+        record = Record.of(source)
+        return cls(source, load_job(source.job_file), record)
 
     def train(self, target: RunFolder, held: ExitStack, settings: RunSettings) -> Iterator[Event]:
         """Train, and tune or calibrate if the run was."""
@@ -155,7 +180,7 @@ class _Replayed:
     @property
     def memory(self) -> str | None:
         """Memory for tiles, as in the run."""
-        stated = self.prediction.get("memory")
+        stated = self.record.prediction.get("memory")
         return None if stated is None else str(stated)
 
     def predict(self, target: RunFolder, *, device: str) -> Iterator[Event]:
@@ -173,17 +198,6 @@ class _Replayed:
 def _mapping(record: Mapping[str, object], key: str) -> dict[str, object]:
     value = record.get(key)
     return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Compute with this number of threads: sums in another order round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _copy_model(source: RunFolder, target: RunFolder) -> None:

@@ -15,24 +15,6 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-__all__ = [
-    "IgnoredKeyWarning",
-    "build_dataset",
-    "build_loss",
-    "build_metric",
-    "build_model",
-    "check3dunet",
-    "load_state_dict",
-    "original_state_dict",
-    "predict3dunet",
-    "purpose_of",
-    "read_job",
-    "run3dunet",
-    "train3dunet",
-    "transform_label",
-    "transform_raw",
-]
-
 if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.check import check3dunet as check3dunet
     from morula.dialects.pytorch3dunet.job import purpose_of as purpose_of
@@ -45,6 +27,7 @@ if TYPE_CHECKING:
     from morula.dialects.pytorch3dunet.networks import original_state_dict as original_state_dict
     from morula.dialects.pytorch3dunet.patches import build_dataset as build_dataset
     from morula.dialects.pytorch3dunet.predict import predict3dunet as predict3dunet
+    from morula.dialects.pytorch3dunet.replay import replay3dunet as replay3dunet
     from morula.dialects.pytorch3dunet.run import run3dunet as run3dunet
     from morula.dialects.pytorch3dunet.train import train3dunet as train3dunet
     from morula.dialects.pytorch3dunet.transform_lists import transform_label as transform_label
@@ -60,9 +43,10 @@ _PUBLIC = {
     "networks": ["build_model", "load_state_dict", "original_state_dict"],
     "patches": ["build_dataset"],
     "predict": ["predict3dunet"],
+    "replay": ["replay3dunet"],
     "run": ["run3dunet"],
     "train": ["train3dunet"],
     "transform_lists": ["transform_label", "transform_raw"],
 }
 
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_PUBLIC)
