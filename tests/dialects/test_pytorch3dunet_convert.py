@@ -1,23 +1,48 @@
 """A job of pytorch-3dunet and its conversion train the same weights; where they cannot, the key is refused or named in a note."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import torch
 import yaml
-from unet3d_jobs import BUILDER, CLASSES, changed, small_job, written
+from PIL import Image
+from unet3d_jobs import BUILDER, CLASSES, MASKS, SCHEDULES, changed, small_job, written
 
 from morula.dialects import UNET3D_CHECKPOINT
 from morula.dialects.convert import convert
 from morula.dialects.pytorch3dunet import build_model, original_state_dict
+from morula.dialects.pytorch3dunet.job import read_job
+from morula.dialects.pytorch3dunet.losses import LOSSES
+from morula.dialects.pytorch3dunet.metrics import METRICS
+from morula.dialects.pytorch3dunet.networks import NETWORKS, network_options
+from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, native_optimiser, native_schedule
+from morula.dialects.pytorch3dunet.reference import NAMED, SECTIONS
+from morula.dialects.pytorch3dunet.sections import (
+    FileOptions,
+    FormatterOptions,
+    LoadersOptions,
+    PhaseOptions,
+    PlainOptions,
+    SliceBuilderOptions,
+    TrainerOptions,
+    TransformerOptions,
+)
 from morula.dialects.pytorch3dunet.train import train3dunet
+from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, parse_lists
 from morula.dialects.verbs import train
 from morula.models.checkpoint_formats import CHECKPOINT_FORMATS
+from morula.nn.options import OrderedUNetOptions
 from morula.testing.errors import raises
 from morula.training.checkpoint import load_weights_of
+from morula.training.optimisers import schedule_names
+from morula.training.options import Training
 
 RAW = "loaders.*.transformer.raw"
 LABEL = "loaders.*.transformer.label"
+TARGETS = "loaders.train.transformer.label"
 TWO_CLASSES = {"model.out_channels": 2, "model.final_sigmoid": False, "loss.name": "CrossEntropyLoss", "eval_metric.name": "MeanIoU"}
 FIVE = {**TWO_CLASSES, "model.out_channels": 5, "loaders.*.transformer": CLASSES}
 PLANES = {**BUILDER, "patch_shape": [1, 16, 16], "stride_shape": [1, 16, 16]}
@@ -113,6 +138,75 @@ EXACT = {
     "gaps": {"loaders.train.slice_builder.stride_shape": [6, 20, 16]},
     "rotate": {RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]},
     "pre_trained": {"trainer.pre_trained": "start.pytorch"},
+    "two channels": {"loaders.raw_internal_path": "two", "model.in_channels": 2, RAW: [{**STANDARD, "channelwise": True}]},
+    "one plane": {
+        "model.name": "ResidualUNet2D",
+        "loaders.raw_internal_path": "plane_raw",
+        "loaders.label_internal_path": "plane_label",
+        "loaders.*.slice_builder": PLANES,
+    },
+    "one plane of two channels": {
+        "model.name": "UNet2D",
+        "model.in_channels": 2,
+        "loaders.raw_internal_path": "plane_two",
+        "loaders.label_internal_path": "plane_label",
+        "loaders.*.slice_builder": PLANES,
+    },
+    "HDF5 without suffix": {"loaders.train.file_paths": ["plain"]},
+    "files by name": {"loaders.train.file_paths": [{"raw": "train.h5", "label": "second.h5"}, {"raw": "a.tif", "label": "b.tif"}]},
+    "folders of images and masks": {
+        "model.name": "UNet2D",
+        "loaders.dataset": "DSB2018Dataset",
+        "loaders.expand_dims": True,
+        **{f"loaders.{phase}": {"file_paths": [f"cells_{phase}"], "transformer": MASKS} for phase in ("train", "val")},
+        "loaders.batch_size": 2,
+    },
+    "groups, squeeze and excitation, kernels and pools": {
+        "model.name": "ResidualUNetSE3D",
+        "model.layer_order": "gcl",
+        "model.num_groups": 4,
+        "model.conv_padding": [1, 1, 1],
+        "model.kernels": [[1, 3, 3], 3],
+        "model.pools": [[1, 2, 2]],
+    },
+    "appended labels": {
+        LABEL: [{**MASK, "append_label": True}],
+        "loss.skip_last_target": True,
+        "eval_metric": {"name": "BlobsAveragePrecision", "use_last_target": True},
+    },
+    "nothing that moves a weight": {
+        "trainer.log_after_iters": 1,
+        "trainer.skip_train_validation": True,
+        "trainer.max_val_images": 3,
+        "trainer.eval_score_higher_is_better": False,
+        "trainer.tensorboard_formatter": {"skip_last_target": True, "log_channelwise": True},
+        "trainer.precision": "fp32",
+        "loaders.dataset": "LazyHDF5Dataset",
+        "loaders.output_dir": "predictions",
+        "loaders.*.slice_builder.halo_shape": [0, 2, 2],
+        "loaders.test": {"file_paths": ["val.h5"], "slice_builder": BUILDER},
+        "loss.squeeze_channel": True,
+        RAW: [STANDARD, {"name": "Identity"}, {"name": "ToTensor", "expand_dims": True, "dtype": "float32"}],
+        LABEL: [MASK, {"name": "LabelToTensor"}],
+    },
+    "all options of intensities": {
+        RAW: [
+            {"name": "ToTensor", "normalize": True},
+            {**CONTRAST, "alpha": [0.6, 1.2], "mean": 0.3},
+            {**GAMMA, "gamma": [0.7, 1.4]},
+            {"name": "GaussianBlur3D", "execution_probability": 1.0, "sigma": [0.5, 1.0]},
+            {"name": "AdditiveGaussianNoise", "execution_probability": 1.0, "scale": [0.1, 0.2]},
+            {**POISSON, "lam": [0.5, 2.0]},
+        ]
+    },
+    "all options of positions": {
+        RAW: [{"name": "PercentileNormalizer", "channelwise": True}, {**ROTATE, "mode": "reflect", "order": 3}, {**BEND, "apply_3d": True}],
+        LABEL: [{**ROTATE, "mode": "reflect", "order": 0}, {**BEND, "apply_3d": True, "spline_order": 0}, MASK],
+        "loaders.random_scale": 2,
+        "loaders.random_scale_probability": 0.9,
+    },
+    "alphs": {"loss.alphs": 0.3},
+    "classes that are absent": {**FIVE, "model.out_channels": 9, "loaders.label_internal_path": "even"},
 }
 
 NOTED = {
@@ -125,9 +219,56 @@ NOTED = {
     "weights of Dice": ({"loss.name": "DiceLoss", "loss.weight": [2.0]}, "loss.weight"),
     "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "plateau": ({"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "max"}}, "lr_scheduler.name"),
-    "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8]}]}, "loaders.train.transformer.raw"),
+    "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8], "centered": True}]}, "loaders.train.transformer.raw"),
     "boundaries": ({LABEL: [{"name": "StandardLabelToBoundary"}]}, "loaders.train.transformer.label"),
-    "affinities": ({LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2]}]}, "loaders.train.transformer.label"),
+    "affinities": (
+        {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 3]}], "model.out_channels": 6},
+        "loaders.train.transformer.label",
+    ),
+    "affinities along z": ({LABEL: [{"name": "LabelToZAffinities", "offsets": [1]}]}, "loaders.train.transformer.label"),
+    "foreground and boundaries": (
+        {LABEL: [{"name": "StandardLabelToBoundary", "mode": "outer", "foreground": True}], "model.out_channels": 2},
+        "loaders.train.transformer.label",
+    ),
+    "outer boundaries": ({LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2}, "loaders.train.transformer.label"),
+    "ignored labels of boundaries": (
+        {LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}], "loss.ignore_index": 3},
+        "loss.ignore_index",
+    ),
+    "generalised Dice of two channels": (
+        {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.name": "GeneralizedDiceLoss"},
+        "loss.name",
+    ),
+    "labels as targets": ({LABEL: [{"name": "LabelToTensor"}]}, "loaders.train.transformer.label"),
+    "new numbers": ({LABEL: [{"name": "Relabel", "run_cc": False}, MASK]}, "loaders.train.transformer.label"),
+    "labels between voxels": ({RAW: [STANDARD, BEND], LABEL: [BEND, MASK]}, "loaders.train.transformer.label"),
+    "two normalisations": ({RAW: [STANDARD, {"name": "Normalize"}]}, "loaders.train.transformer.raw"),
+    "noise before the normalisation": ({RAW: [POISSON, STANDARD]}, "loaders.train.transformer.raw"),
+    "eps": ({RAW: [{**STANDARD, "eps": 0.1}]}, "loaders.train.transformer.raw"),
+    "one limit": ({RAW: [{"name": "Normalize", "min_value": 0.0}]}, "loaders.train.transformer.raw"),
+    "large volumes": ({"loaders.global_normalization": True}, "loaders.global_normalization"),
+    "voxel size": ({"loaders.raw_internal_path": "flat", RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]}, "loaders.train.transformer.raw"),
+    "images of several shapes": (
+        {
+            "model.name": "UNet2D",
+            "loaders.dataset": "DSB2018Dataset",
+            "loaders.train": {"file_paths": ["cells_train", "cells_large"], "transformer": MASKS},
+            "loaders.val": {"file_paths": ["cells_val"], "transformer": MASKS},
+        },
+        "loaders.dataset",
+    ),
+    "first step": ({"trainer.num_iterations": 2}, "trainer.num_iterations"),
+    "first epoch": ({"trainer.num_epoch": 1}, "trainer.num_epoch"),
+    "weight of each voxel": (
+        {
+            **FIVE,
+            "loss.name": "PixelWiseCrossEntropyLoss",
+            "loaders.train.file_paths": [{"raw": "train.h5", "label": "train.h5", "weight": "train.h5"}],
+            "loaders.*.transformer": {**CLASSES, "weight": [{"name": "ToTensor", "expand_dims": False}]},
+        },
+        "loss.name",
+    ),
+    "negative ignore_index": ({**FIVE, "loss.ignore_index": -1}, "loss.ignore_index"),
     "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
     "weights of voxels": ({"loaders.weight_internal_path": "weight"}, "loaders.weight_internal_path"),
     "eval_metric": ({"eval_metric.name": "MeanIoU"}, "eval_metric"),
@@ -142,8 +283,62 @@ REFUSED = {
     "several label data sets": ({"loaders.label_internal_path": ["label", "mask"]}, "loaders.label_internal_path"),
     "labels of several channels": ({"loaders.label_internal_path": "channels"}, "loaders.label_internal_path"),
     "conv_padding": ({"model.conv_padding": 0}, "model.conv_padding"),
-    "random affinities": ({LABEL: [{"name": "RandomLabelToAffinities"}]}, "loaders.train.transformer.label"),
-    "boundary as a class": ({LABEL: [{"name": "BlobsToMask", "cross_entropy": True}]}, "loaders.train.transformer.label"),
+    "boundary as a class": ({LABEL: [{"name": "BlobsToMask", "boundary": True, "cross_entropy": True}]}, TARGETS),
+    "another number of channels": ({LABEL: [{**MASK, "boundary": True}]}, "model.out_channels"),
+    "a target that is left out": ({LABEL: [{**MASK, "boundary": True}], "loss.skip_last_target": True}, "loss.skip_last_target"),
+    "labels among the targets": ({LABEL: [{**MASK, "append_label": True}]}, "loss.skip_last_target"),
+    "weights of several channels": (
+        {
+            LABEL: [{**MASK, "boundary": True}],
+            "model.out_channels": 2,
+            "loss": {"name": "BCEWithLogitsLoss", "pos_weight": [1.0, 3.0]},
+        },
+        "loss.pos_weight",
+    ),
+    "two offsets along z": (
+        {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 1]}], "model.out_channels": 6},
+        TARGETS,
+    ),
+    "labels that are normalised": ({LABEL: [{"name": "Normalize"}]}, TARGETS),
+    "targets of targets": ({LABEL: [MASK, {"name": "StandardLabelToBoundary"}]}, TARGETS),
+    "classes from objects": (
+        {
+            **FIVE,
+            LABEL: [{"name": "Relabel", "append_original": True, "ignore_label": 4}],
+            "loss.skip_last_target": True,
+            "loss.squeeze_channel": True,
+        },
+        TARGETS,
+    ),
+    "a 3D network on single planes": (
+        {"loaders.raw_internal_path": "plane_raw", "loaders.label_internal_path": "plane_label"},
+        "model.name",
+    ),
+    "a 3D network on images of two dimensions": (
+        {
+            "loaders.dataset": "DSB2018Dataset",
+            **{f"loaders.{phase}": {"file_paths": [f"cells_{phase}"], "transformer": MASKS} for phase in ("train", "val")},
+        },
+        "model.name",
+    ),
+    **{
+        each["name"]: ({LABEL: [each]}, TARGETS)
+        for each in (
+            {"name": "RandomLabelToAffinities", "max_offset": 3, "z_offset_scale": 1},
+            {"name": "LabelToAffinities", "offsets": [1], "aggregate_affinities": True},
+            {"name": "LabelToBoundaryAndAffinities", "xy_offsets": [1], "z_offsets": [1]},
+            {"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1], "background": 1},
+            {"name": "RgbToLabel"},
+        )
+    },
+    **{
+        loss["name"]: ({"loss": loss}, "loss.name")
+        for loss in (
+            {"name": "L1Loss"},
+            {"name": "SmoothL1Loss"},
+            {"name": "WeightedSmoothL1Loss", "threshold": 0.5, "initial_weight": 2.0, "apply_below_threshold": False},
+        )
+    },
 }
 
 
@@ -165,6 +360,22 @@ def job(tmp_path, monkeypatch):
             for key, highest in (("label", 5), ("other_label", 5), ("mask", 2)):
                 file.require_dataset(key, (8, 16, 16), np.uint16)[...] = rng.integers(0, highest, (8, 16, 16))
             file["channels"] = np.zeros((2, 8, 16, 16), np.uint8)
+            file["two"] = rng.normal(size=(2, 8, 16, 16)).astype(np.float32)
+            file["even"] = 2 * rng.integers(0, 5, (8, 16, 16)).astype(np.uint16)
+            file["plane_raw"] = rng.normal(size=(1, 16, 16)).astype(np.float32)
+            file["plane_two"] = rng.normal(size=(2, 1, 16, 16)).astype(np.float32)
+            file["plane_label"] = rng.integers(0, 5, (1, 16, 16)).astype(np.uint16)
+            file["flat"] = np.asarray(file["raw"])
+            file["flat"].attrs["element_size_um"] = (4.0, 1.0, 1.0)
+    shutil.copyfile(tmp_path / "second.h5", tmp_path / "plain")
+    tifffile.imwrite(tmp_path / "a.tif", rng.normal(size=(8, 16, 16)).astype(np.float32), metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "b.tif", rng.integers(0, 5, (8, 16, 16)).astype(np.uint16), metadata={"axes": "ZYX"})
+    for name, edge in (("cells_train", 16), ("cells_val", 16), ("cells_large", 24)):
+        for folder in ("images", "masks"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(rng.integers(0, 255, (edge, 16)).astype(np.uint8)).save(tmp_path / name / f"images/{number}.png")
+            Image.fromarray(rng.integers(0, 3, (edge, 16)).astype(np.uint8)).save(tmp_path / name / f"masks/{number}.png")
     torch.manual_seed(5)
     torch.save({"model_state_dict": original_state_dict(build_model(document["model"]))}, tmp_path / "start.pytorch")
     return document
@@ -215,3 +426,106 @@ def test_plain_job_has_one_note(tmp_path, job):
     assert [line.split(":")[0] for line in text.splitlines() if line.startswith("#")] == ["# eval_metric"]
     assert warnings == []
     assert yaml.safe_load(text)["training"]["steps"] == 4
+
+
+def options_of(tmp_path, document):
+    """The settings of the training in the native job of a document."""
+    return yaml.safe_load(convert(written(tmp_path, document))[0])
+
+
+OPTIMISERS = [
+    *({"name": name, "betas": [0.8, 0.99], "weight_decay": 0.01} for name in ("Adam", "AdamW", "Adamax", "RAdam")),
+    {"name": "NAdam", "betas": [0.8, 0.99], "momentum_decay": 0.01},
+    {"name": "Adadelta", "rho": 0.8},
+    {"name": "Adagrad", "lr_decay": 0.1},
+    {"name": "RMSprop", "alpha": 0.9},
+    {"name": "Rprop", "etas": [0.4, 1.1], "step_sizes": [1e-5, 10.0]},
+    {"name": "SGD", "momentum": 0.9, "dampening": 0.1, "nesterov": False},
+]
+
+
+@pytest.mark.parametrize("section", OPTIMISERS, ids=lambda section: section["name"])
+def test_optimisers(tmp_path, job, section):
+    made = options_of(tmp_path, changed(job, {"optimizer": {**section, "learning_rate": 0.02}}))
+    assert Training.model_validate(made["training"]).optimiser == native_optimiser({**section, "learning_rate": 0.02})
+
+
+@pytest.mark.parametrize("name", schedule_names())
+def test_schedules(tmp_path, job, name):
+    section = {"name": name, **SCHEDULES.get(name, {})}
+    made = options_of(tmp_path, changed(job, {"lr_scheduler": section}))
+    assert Training.model_validate(made["training"]).schedule == native_schedule(section)
+
+
+@pytest.mark.parametrize("way", ["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"])
+@pytest.mark.parametrize("name", ["UNet3D", "ResidualUNetSE3D"])
+def test_networks(tmp_path, job, name, way):
+    document = changed(job, {"model.name": name, "model.upsample": way, "model.pools": 1 if way == "none" else 2})
+    made = options_of(tmp_path, document)
+    assert OrderedUNetOptions.model_validate(made["network"]) == network_options(NETWORKS.read(document["model"], "model"))
+
+
+METRIC_KEYS = {"input_channels": [0], "input_channel": 0}
+
+
+def metric(kind):
+    """A section ``eval_metric`` with all of its keys."""
+    given = {key: METRIC_KEYS.get(key, row.get_default()) for key, row in kind.model_fields.items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()} | {"name": kind.__name__}
+
+
+@pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
+def test_metrics_are_not_converted(tmp_path, job, kind):
+    text, _ = convert(written(tmp_path, changed(job, {"eval_metric": metric(kind)})))
+    assert any(line.startswith("# eval_metric: ") for line in text.splitlines())
+
+
+def sections_of(job):
+    """All sections of a checked job."""
+    found = [job.plain, job.model, job.loaders, *filter(None, (job.loaders.train, job.loaders.val, job.loaders.test))]
+    for phase in found[3:]:
+        found += [phase.slice_builder, phase.transformer, *(each for each in phase.file_paths if not isinstance(each, str))]
+        found += [each for transforms in parse_lists(phase.transformer) for each in transforms]
+    if job.learning is None:
+        return [*found, job.predictor]
+    trainer = job.learning.trainer
+    return [*found, trainer, trainer.tensorboard_formatter, job.learning.loss, job.learning.metric, job.learning.optimizer]
+
+
+def defining(kind, key):
+    """The class that introduced a key."""
+    return next(each for each in reversed(kind.__mro__) if key in vars(each).get("__annotations__", {})).__name__, key
+
+
+def test_every_key_has_a_case(tmp_path, job):
+    """Each key of each section is in a case above: the same weights, a note, or a refusal."""
+    changes = [*EXACT.values(), *(each for each, _ in (*NOTED.values(), *REFUSED.values()))]
+    changes += [*({"optimizer": each} for each in OPTIMISERS), *({"eval_metric": metric(kind)} for kind in METRICS.values())]
+    jobs = [read_job(written(tmp_path, changed(job, each))) for each in changes]
+    covered, names = set(), set()
+    for each in jobs:
+        for section in filter(None, sections_of(each)):
+            covered |= {defining(type(section), key) for key in section.model_fields_set}
+            names.add(type(section))
+    tables = [kind for table in (NETWORKS, OPTIMIZERS, LOSSES, METRICS, TRANSFORMS) for kind in table.values()]
+    plain = [
+        PlainOptions,
+        FileOptions,
+        SliceBuilderOptions,
+        TransformerOptions,
+        PhaseOptions,
+        LoadersOptions,
+        FormatterOptions,
+        TrainerOptions,
+    ]
+    assert set(tables) <= names
+    wanted = {defining(kind, key) for kind in (*tables, *plain) for key in kind.model_fields}
+    assert wanted - covered == {("PlainOptions", "model_path")}  # of jobs that predict, which are not converted
+
+
+def test_every_row_says_what_becomes_of_it():
+    for kind in (*SECTIONS.values(), *(kind for table in NAMED.values() for kind in table.values())):
+        for key in kind.model_fields:
+            stated = kind.conversion(key)
+            assert stated.words or kind.native_form, (kind, key)
+            assert sum(map(bool, stated)) <= 1, (kind, key)

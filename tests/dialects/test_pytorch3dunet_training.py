@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 from torch.optim import lr_scheduler
+from unet3d_jobs import SCHEDULES
 
+import morula
 from morula.core.errors import ModelError
 from morula.core.events import Epoch, Finished, Warned
 from morula.dialects.pytorch3dunet import build_model, load_state_dict
@@ -22,6 +24,7 @@ from morula.dialects.pytorch3dunet.optimisers import OPTIMIZERS, native_optimise
 from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import tagged
 from morula.dialects.pytorch3dunet.train import train3dunet
+from morula.jobs.provenance import checksum
 from morula.models.load import load
 from morula.testing.errors import raises
 from morula.training.optimisers import build_optimiser, build_schedule, schedule_names
@@ -214,6 +217,27 @@ def test_pre_trained_weights(tmp_path, config):
         run(tmp_path, config, pre_trained="none.pytorch")
 
 
+def test_a_training_is_repeated(tmp_path, config):
+    run(tmp_path, config, max_num_iterations=4)
+    source = tmp_path / "out" / "run"
+    before = checksum(source)
+    *_, last_event = morula.replay(source)
+    assert last_event.figures == {"files": 2, "different files": 0, "largest weight difference": 0}
+    assert checksum(source) == before
+    assert read_checkpoint(tmp_path / "out_replay" / "last_checkpoint.pytorch")["num_iterations"] == 4
+    for code, options in (("run_folder.not_empty", {}), ("replay.no_prediction", {"fast": True})):
+        with raises(code):
+            list(morula.replay(source, **options))
+    with h5py.File(tmp_path / "train.h5", "a") as file:
+        file["raw"][0, 0, 0] = 7
+    with raises("replay.inputs_changed"):
+        list(morula.replay(source, output=tmp_path / "again"))
+    run(tmp_path, config, max_num_iterations=6, resume=str(tmp_path / "out" / "last_checkpoint.pytorch"))
+    with raises("replay.resumed"):
+        list(morula.replay(source, output=tmp_path / "again"))
+    assert not (tmp_path / "again").exists()
+
+
 def test_former_training_is_moved_aside(tmp_path, config):
     run(tmp_path, config, max_num_iterations=2)
     (tmp_path / "out" / "notes.txt").write_text("mine")
@@ -299,24 +323,12 @@ def test_invalid_optimisers():
         native_optimiser({"name": "LBFGS"})
 
 
-GIVEN = {
-    "StepLR": {"step_size": 2},
-    "MultiStepLR": {"milestones": [1, 2]},
-    "ExponentialLR": {"gamma": 0.9},
-    "CosineAnnealingLR": {"T_max": 4},
-    "CosineAnnealingWarmRestarts": {"T_0": 2},
-    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
-    "OneCycleLR": {"max_lr": 0.1, "total_steps": 10},
-    "ReduceLROnPlateau": {"mode": "max", "patience": 0},
-}
-
-
 @pytest.mark.parametrize("name", schedule_names())
 def test_all_schedules_of_torch(name):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
-    schedule = build_schedule(optimizer, native_schedule({"name": name, "verbose": True, **GIVEN.get(name, {})}), total=1)
+    schedule = build_schedule(optimizer, native_schedule({"name": name, "verbose": True, **SCHEDULES.get(name, {})}), total=1)
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5, momentum=0.9)
-    scheduler = getattr(lr_scheduler, name)(theirs, **GIVEN.get(name, {}))
+    scheduler = getattr(lr_scheduler, name)(theirs, **SCHEDULES.get(name, {}))
     for figure in (0.5, 0.4, 0.3):
         schedule.after("steps")
         for each in (optimizer, theirs):

@@ -10,6 +10,17 @@ BUILDER = {"patch_shape": [4, 16, 16], "stride_shape": [4, 16, 16], "skip_shape_
 MASKS = {"raw": [{"name": "Standardize"}], "label": [{"name": "BlobsToMask"}, {"name": "ToTensor", "expand_dims": False}]}
 CLASSES = {"raw": [{"name": "Standardize"}], "label": [{"name": "ToTensor", "expand_dims": False, "dtype": "int64"}]}
 IDS = {"raw": [{"name": "Standardize"}], "label": [{"name": "ToTensor", "expand_dims": True}]}
+SCHEDULES = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [1, 2]},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingLR": {"T_max": 4},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "OneCycleLR": {"max_lr": 0.1, "total_steps": 10},
+    "ReduceLROnPlateau": {"mode": "max", "patience": 0},
+}
+"""Arguments of schedules of torch that need some, or that are not their defaults."""
 
 
 def small_job(tmp_path):

@@ -19,7 +19,7 @@ from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 from morula.dialects.pytorch3dunet.predict import prepare_prediction
 from morula.dialects.pytorch3dunet.sections import PhaseName
-from morula.dialects.pytorch3dunet.training import Prepared, prepare
+from morula.dialects.pytorch3dunet.training import Prepared, prepare, state_to_resume
 from morula.dialects.pytorch3dunet.volumes import Volume, channel_problems, open_array, try_volumes
 from morula.io.check import check_image
 from morula.jobs.yaml_lines import located
@@ -94,6 +94,8 @@ def _training(job: Job, *, prove: bool) -> tuple[str, tuple[Problem, ...], Proof
     with _at("loaders.train"):
         prepared = prepare(job)
         targets = target_warnings(prepared)
+    with _at("trainer.resume"):
+        state_to_resume(prepared)
     if targets:
         raise JobError(list(targets))
     proof = prove_training(prepared, pick_device(job.plain.device or "auto")) if prove else None

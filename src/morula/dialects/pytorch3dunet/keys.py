@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -28,9 +28,30 @@ class IgnoredKeyWarning(UserWarning):
     """A key of a job file that has no effect."""
 
 
-def key(default: Any, meaning: str) -> Any:
-    """A row: default (``...`` where a job must give the key) and meaning."""
-    return Field(default, description=meaning)
+def key(default: Any, meaning: str, *, copy: str = "", native: str = "", note: str = "") -> Any:
+    """A row of a section.
+
+    Args:
+        default: ``...`` where a job must give the key.
+        meaning: for the documentation.
+        copy: key of the native job that gets the value as it is.
+        native: what the native job has in its place, in words, where it is not the same value.
+        note: how the native job differs where the key is not at its default, for keys without a counterpart.
+    """
+    return Field(default, description=meaning, json_schema_extra={"copy": copy, "native": native, "note": note})
+
+
+class Conversion(NamedTuple):
+    """What becomes of a key in a native job, see `key`."""
+
+    copy: str
+    native: str
+    note: str
+
+    @property
+    def words(self) -> str:
+        """For the documentation; empty where the key follows its section."""
+        return f"`{self.copy}`" if self.copy else self.native or self.note
 
 
 class Section(Options):
@@ -39,12 +60,12 @@ class Section(Options):
     Attributes:
         dead: keys that the original has or had but does not read, and what to do instead.
         strict: whether the original fails at unknown keys; elsewhere it ignores them silently.
-        notes: keys without a native counterpart, and what a conversion does instead.
+        native_form: what a native job has in place of the section, in words; single keys may state something else.
     """
 
     dead: ClassVar[Mapping[str, str]] = {}
     strict: ClassVar[bool] = False
-    notes: ClassVar[Mapping[str, str]] = {}
+    native_form: ClassVar[str] = ""
 
     def check(self) -> None:
         """Raise an `OptionError` for values that contradict each other."""
@@ -87,14 +108,29 @@ class Section(Options):
                     yield key, each
 
     @classmethod
+    def conversion(cls, key: str) -> Conversion:
+        """What becomes of a key in a native job."""
+        stated: Any = cls.model_fields[key].json_schema_extra
+        return Conversion(**stated)
+
+    def copied(self) -> dict[str, Any]:
+        """Values that a native job has as they are, by their native keys."""
+        return {native: getattr(self, key) for key in type(self).model_fields if (native := self.conversion(key).copy)}
+
+    def notes(self) -> dict[str, str]:
+        """Keys that are not at their default and have no native counterpart, with the difference that this makes."""
+        rows = type(self).model_fields.items()
+        return {key: note for key, row in rows if (note := self.conversion(key).note) and getattr(self, key) != row.default}
+
+    @classmethod
     def rows(cls, without: Iterable[str] = ()) -> Iterator[str]:
         """The keys as a table in Markdown."""
         listed = {key: found for key, found in cls.model_fields.items() if key not in without}
         if listed:
-            yield "\n| key | default | |\n|---|---|---|"
+            yield "\n| key | default | | native job |\n|---|---|---|---|"
         for key, found in listed.items():
             default = "required" if found.is_required() else f"`{_written(found.default)}`"
-            yield f"| `{key}` | {default} | {found.description} |"
+            yield f"| `{key}` | {default} | {found.description} | {cls.conversion(key).words or cls.native_form} |"
 
 
 def _written(value: object) -> object:

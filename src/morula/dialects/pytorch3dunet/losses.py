@@ -1,12 +1,11 @@
-"""The losses of pytorch-3dunet under their names in job files, made of the native losses.
+"""The losses of pytorch-3dunet under their names in job files: the native losses, and what differs from these.
 
-They differ from these in two ways: voxels are averaged over all channels together, and targets may have a last channel of labels that only
-the metric uses.
+Voxels are averaged over all channels together, and targets may have a last channel of labels that only the metric uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -15,24 +14,30 @@ from torch import Tensor
 
 from morula.core.errors import DataError
 from morula.dialects.pytorch3dunet.keys import NotNegative, Section, Table, key
+from morula.losses import LOSSES as NATIVE_LOSSES
 from morula.losses.bce import bce_sums
-from morula.losses.cross_entropy import ce_sums, class_indices, weighted_ce_sums
+from morula.losses.cross_entropy import class_indices
 from morula.losses.dice import dice_sums
-from morula.losses.generalized_dice import generalized_dice_sums
-from morula.losses.regression import l1_sums, mse_sums, smooth_l1_sums
-from morula.losses.sums import Activation, Sums, checked_weights, prepare, weight_sums
+from morula.losses.sums import Activation, Sums, checked_weights, prepare, voxel_mean, weight_sums
 
 NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
+Arguments = dict[str, Any]
+"""Arguments of a native loss, as native jobs state them."""
 
 
 class LossOptions(Section):
     """A loss from logits and target to a scalar, and the keys of every loss.
 
     Attributes:
+        native: name of the native loss.
+        fixed: arguments of the native loss that make it the one of the original.
         of_masks: whether it compares probabilities with targets between 0 and 1.
         needs_weight: whether it needs a weight per voxel, from the data set ``weight``.
     """
 
+    native_form = "`method.loss_options`"
+    native: ClassVar[str]
+    fixed: ClassVar[Arguments] = {}
     of_masks: ClassVar[bool] = False
     needs_weight: ClassVar[bool] = False
     dead: ClassVar = {
@@ -43,14 +48,29 @@ class LossOptions(Section):
         "alphs": "only BCEDiceLoss is a weighted sum of two losses.",
         "normalization": "only DiceLoss and GeneralizedDiceLoss have this option.",
     }
-    name: str = key(..., "Name of the loss.")
-    ignore_index: float | None = key(None, "Target value of voxels that are ignored.")
-    skip_last_target: bool = key(False, "Leave out the last channel of the target, which is for the metric.")
-    squeeze_channel: bool = key(False, "Then remove the channel axis of the target if it has length 1.")
+    name: str = key(..., "Name of the loss.", native="`method.losses`; regression is refused")
+    ignore_index: float | None = key(
+        None, "Target value of voxels that are ignored.", native="`method.ignore` of classes; no counterpart for masks"
+    )
+    skip_last_target: bool = key(
+        False, "Leave out the last channel of the target, which is for the metric.", native="channels have no labels appended"
+    )
+    squeeze_channel: bool = key(False, "Then remove the channel axis of the target if it has length 1.", native="not needed")
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+    @property
+    def arguments(self) -> Arguments:
+        """Arguments of the native loss: the fixed ones, and those that follow from keys."""
+        return self.fixed
+
+    @property
+    def ignored_target(self) -> float | None:
+        """Target value of voxels that count nowhere."""
+        return self.ignore_index
+
+    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
         """The loss as sums, from the channels of the target that count."""
-        raise NotImplementedError
+        found: Sums = NATIVE_LOSSES.load(self.native)(logits, target, weight, ignore_value=self.ignored_target, **self.arguments)
+        return found
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Sums:
         """The loss as sums, which add over parts of a batch.
@@ -80,17 +100,11 @@ class LossOptions(Section):
             target = target[:, :-1]
             if self.squeeze_channel and target.shape[1] == 1:
                 target = target[:, 0]
-        return self.compute(logits, target, weight)
+        return self._compute(logits, target, weight)
 
     def __call__(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss of this batch as a scalar; arguments and errors as in `sums`."""
         return self.sums(logits, target, weight).total
-
-
-def _voxel_mean(parts: Tensor) -> Tensor:
-    """Mean over all voxels that count, whatever their channel, as in the original; native losses average the means of the channels."""
-    total, counted = parts.sum(dim=1)
-    return total / torch.where(counted > 0, counted, torch.ones_like(counted))
 
 
 # --- masks -------------------------------------------------------------------------------------------------------------------------------
@@ -99,39 +113,43 @@ def _voxel_mean(parts: Tensor) -> Tensor:
 class BCEWithLogitsLoss(LossOptions):
     """Binary cross-entropy."""
 
+    native = "bce"
+    fixed: ClassVar = {"over_channels": False}
     of_masks = True
     pos_weight: float | tuple[float, ...] | None = key(None, "Weight of the foreground: one number, or one per channel.")
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        sums = bce_sums(logits, target, weight, ignore_value=self.ignore_index, positive_weights=self.pos_weight)
-        return Sums(sums.parts, _voxel_mean)
+    @property
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`."""
+        return self.fixed if self.pos_weight is None else {**self.fixed, "positive_weights": self.pos_weight}
 
 
 class OverlapLoss(LossOptions):
     """Keys of every loss of overlap."""
 
     of_masks = True
-    notes: ClassVar = {"normalization": "native masks are trained through a sigmoid."}
-    normalization: Literal["sigmoid", "softmax", "none"] = key("sigmoid", "Activation that maps logits to probabilities.")
+    normalization: Literal["sigmoid", "softmax", "none"] = key(
+        "sigmoid", "Activation that maps logits to probabilities.", note="native masks are trained through a sigmoid."
+    )
 
     @property
-    def activation(self) -> Activation:
-        """The native name of the activation that maps logits to probabilities."""
-        return "linear" if self.normalization == "none" else self.normalization
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`."""
+        activation: Activation = "linear" if self.normalization == "none" else self.normalization
+        return {**self.fixed, "activation": activation}
 
 
 class DiceLoss(OverlapLoss):
     """Dice."""
 
-    notes: ClassVar = {**OverlapLoss.notes, "weight": "is left out; the original multiplies only the overlap by it."}
-    weight: tuple[float, ...] | None = key(None, "Factor of the overlap of each channel.")
+    native = "dice"
+    fixed: ClassVar = {"squared": True, "smooth": 0}  # the form of V-Net
+    weight: tuple[float, ...] | None = key(
+        None, "Factor of the overlap of each channel.", note="is left out; the original multiplies only the overlap by it."
+    )
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        ignored, activation = self.ignore_index, self.activation
-        sums = dice_sums(logits, target, weight, ignore_value=ignored, activation=activation, squared=True, smooth=0)
-        weights = checked_weights(self.weight, logits.shape[1])
+    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        sums, weights = super()._compute(logits, target, weight), checked_weights(self.weight, logits.shape[1])
         return sums if weights is None else Sums(sums.parts, partial(_weighted_dice, weights=weights))
 
 
@@ -146,14 +164,15 @@ def _weighted_dice(parts: Tensor, *, weights: tuple[float, ...]) -> Tensor:
 class GeneralizedDiceLoss(OverlapLoss):
     """Generalised Dice."""
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        return generalized_dice_sums(logits, target, weight, ignore_value=self.ignore_index, activation=self.activation, smooth=0)
+    native = "generalized_dice"
+    fixed: ClassVar = {"smooth": 0}
 
 
 class BCEDiceLoss(LossOptions):
     """Binary cross-entropy and Dice; `shares` explains what the keys meant in which version."""
 
+    native = "bce_dice"
+    fixed: ClassVar = DiceLoss.fixed
     of_masks = True
     alpha: float | None = key(None, "Weight of the binary cross-entropy where `beta` is given too, otherwise weight of Dice.")
     alphs: float | None = key(None, "Weight of the binary cross-entropy, as versions up to 1.8.2 spelled it.")
@@ -171,14 +190,18 @@ class BCEDiceLoss(LossOptions):
         entropy = self.alpha if self.alphs is None else self.alphs
         return 1.0 if entropy is None else entropy, 1.0 if self.beta is None else self.beta
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        # no `pos_weight`: the original passes it on only in BCEWithLogitsLoss
-        entropy = bce_sums(logits, target, weight, ignore_value=self.ignore_index)
-        overlap = dice_sums(logits, target, weight, ignore_value=self.ignore_index, squared=True, smooth=0)
+    @property
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`; no `pos_weight`: the original passes it on only in BCEWithLogitsLoss."""
+        return {**self.fixed, "shares": self.shares}
+
+    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        # the native sum of the two averages the means of the channels
+        entropy = bce_sums(logits, target, weight, ignore_value=self.ignore_index, over_channels=False)
+        overlap = dice_sums(logits, target, weight, ignore_value=self.ignore_index, **self.fixed)
         first, second = self.shares
         parts = torch.cat([entropy.parts, overlap.parts])
-        return Sums(parts, lambda parts: first * _voxel_mean(parts[:2]) + second * overlap.value(parts[2:]))
+        return Sums(parts, lambda parts: first * entropy.value(parts[:2]) + second * overlap.value(parts[2:]))
 
 
 # --- classes -----------------------------------------------------------------------------------------------------------------------------
@@ -187,28 +210,29 @@ class BCEDiceLoss(LossOptions):
 class ClassesLoss(LossOptions):
     """Keys of every loss of classes."""
 
+    native = "ce"
+
     @property
-    def ignored_class(self) -> float:
-        """Class number that counts nowhere."""
+    def ignored_target(self) -> float:
+        """See `LossOptions.ignored_target`."""
         return NOT_A_CLASS if self.ignore_index is None else self.ignore_index
 
 
 class CrossEntropyLoss(ClassesLoss):
     """Cross-entropy."""
 
-    weight: tuple[float, ...] | None = key(None, "Weight of each class.")
+    weight: tuple[float, ...] | None = key(None, "Weight of each class.", native="`method.class_weights`")
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        return ce_sums(logits, target, weight, ignore_value=self.ignored_class, channel_weights=self.weight)
+    @property
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`."""
+        return {} if self.weight is None else {"channel_weights": self.weight}
 
 
 class WeightedCrossEntropyLoss(ClassesLoss):
     """Cross-entropy with weights from the prediction."""
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        return weighted_ce_sums(logits, target, weight, ignore_value=self.ignored_class)
+    native = "weighted_ce"
 
 
 class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
@@ -216,12 +240,13 @@ class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
 
     needs_weight = True
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`. Parts (2, 1): Σ w_voxel w_class loss, and the number of counted voxels times that of classes."""
-        weighted = super().compute(logits, target, weight).parts[0]
+    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
+        """Parts (2, 1): Σ w_voxel w_class loss, and the number of counted voxels times that of classes."""
+        weighted = super()._compute(logits, target, weight).parts[0]
         # the original divides by the number of values of a one-hot target, not by the sum of the weights
-        _, counted = class_indices(target, logits, None, self.ignored_class)
-        return Sums(torch.stack([weighted, weighted.new_tensor([logits.shape[1]]) * counted.sum()]), _voxel_mean)
+        _, counted = class_indices(target, logits, None, self.ignored_target)
+        parts = torch.stack([weighted, weighted.new_tensor([logits.shape[1]]) * counted.sum()])
+        return Sums(parts, partial(voxel_mean, channel_weights=None))
 
 
 # --- regression --------------------------------------------------------------------------------------------------------------------------
@@ -230,47 +255,42 @@ class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
 class RegressionLoss(LossOptions):
     """Keys of every loss of a regression."""
 
-    native: ClassVar[Callable[..., Sums]]
-
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
-        return Sums(type(self).native(logits, target, weight, ignore_value=self.ignore_index).parts, _voxel_mean)
+    native_form = "refused"
+    fixed: ClassVar = {"over_channels": False}
 
 
 class MSELoss(RegressionLoss):
     """Mean squared error."""
 
-    native = mse_sums
+    native = "mse"
 
 
 class L1Loss(RegressionLoss):
     """Mean absolute error."""
 
-    native = l1_sums
+    native = "l1"
 
 
 class SmoothL1Loss(RegressionLoss):
     """Mean absolute error, squared near 0."""
 
-    native = smooth_l1_sums
+    native = "smooth_l1"
 
 
-class WeightedSmoothL1Loss(RegressionLoss):
+class WeightedSmoothL1Loss(SmoothL1Loss):
     """SmoothL1Loss with another weight on one side of a threshold."""
 
-    native = smooth_l1_sums
     threshold: float = key(..., "Value of the target that separates the two sides.")
     initial_weight: NotNegative = key(..., "Weight of the voxels on one side of the threshold; those on the other have weight 1.")
     apply_below_threshold: bool = key(True, "Whether the weight applies below the threshold, rather than at and above it.")
 
-    def compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        """See `LossOptions.compute`."""
+    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
         chosen = target < self.threshold if self.apply_below_threshold else target >= self.threshold
         factor = torch.where(chosen, self.initial_weight, 1.0)
-        total = super().compute(logits, target, factor if weight is None else factor * weight).parts[0]
+        total = super()._compute(logits, target, factor if weight is None else factor * weight).parts[0]
         logits, _, counted = prepare(logits, target, weight, self.ignore_index)
         # the threshold changes the weights of the loss, but not what it is divided by
-        return Sums(torch.stack([total, weight_sums(logits, counted)]), _voxel_mean)
+        return Sums(torch.stack([total, weight_sums(logits, counted)]), partial(voxel_mean, channel_weights=None))
 
 
 _KINDS: tuple[type[LossOptions], ...] = (

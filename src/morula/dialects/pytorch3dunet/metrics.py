@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -27,6 +28,7 @@ class MetricOptions(Section):
         higher_is_better: whether higher is better; `trainer.eval_score_higher_is_better` should agree.
     """
 
+    native_form = "the best weights are chosen by the native score"
     dead: ClassVar = {
         "threshold": "no version since 1.3 reads it. Write thresholds, a list.",
         "use_first_input": "no version since 1.3 reads it. Write input_channel.",
@@ -36,9 +38,9 @@ class MetricOptions(Section):
     higher_is_better: ClassVar[bool] = True
     name: str = key("MeanIoU", "Name of the metric.")
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
+    @abstractmethod
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         """The score of arrays whose shapes match."""
-        raise NotImplementedError
 
     def __call__(self, prediction: Array, target: Array) -> float:
         """The score.
@@ -59,7 +61,7 @@ class MetricOptions(Section):
                 "metric.shapes_differ",
                 f"the target has shape {true.shape} but the prediction {predicted.shape}; they must be of the same images",
             )
-        return self.compute(predicted, true)
+        return self._compute(predicted, true)
 
 
 # --- voxel by voxel ----------------------------------------------------------------------------------------------------------------------
@@ -80,8 +82,7 @@ class MeanIoU(IgnoringMetric):
     skip_background: bool = key(True, "Leave out class 0 where the target holds class numbers.")
     skip_channels: tuple[NonNegativeInt, ...] = key((), "Further classes to leave out, as in versions up to 1.8.")
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """See `MetricOptions.compute`."""
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         scores = []
         for prediction, truth in zip(predicted, target):
             masks = self._masks(prediction, truth)
@@ -124,8 +125,7 @@ class DiceCoefficient(IgnoringMetric):
 
     epsilon: PositiveFloat = key(1e-06, "Smallest denominator.")
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """See `MetricOptions.compute`."""
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         if target.shape != predicted.shape:
             raise DataError(
                 "metric.shapes_differ",
@@ -142,8 +142,7 @@ class DiceCoefficient(IgnoringMetric):
 class PSNR(MetricOptions):
     """Peak signal-to-noise ratio."""
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """See `MetricOptions.compute`."""
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         low, high = float(target.min()), float(target.max())
         width = high - low if max(-low, high) > 1 else (1.0 if low >= 0 else 2.0)
         return peak_signal_noise_ratio(target, predicted, data_range=width)
@@ -154,8 +153,7 @@ class MSE(MetricOptions):
 
     higher_is_better = False
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        """See `MetricOptions.compute`."""
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         return mean_squared_error(target, predicted)
 
 
@@ -185,9 +183,9 @@ class ObjectMetric(MetricOptions):
     thresholds: tuple[float, ...] = key((0.3, 0.4, 0.5, 0.6), "Thresholds of the predicted map; the best score counts.")
     use_last_target: bool = key(False, "Read the labels from the last channel of the target instead of the first.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
+    @abstractmethod
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         """Label images of a prediction KZYX, of which the best counts."""
-        raise NotImplementedError
 
     def _true_labels(self, predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
         """The label images of the target, N(Z)YX int64."""
@@ -210,14 +208,14 @@ class RandMetric(ObjectMetric):
     higher_is_better = False
     ignore_index: int | None = key(None, "Label whose voxels are ignored, as are those of label 0.")
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         """Mean over the samples of the lowest error. Samples without objects have no error and are left out."""
         scores = []
         for sample, truth in zip(predicted, self._true_labels(predicted, target)):
             if self.ignore_index is not None:
                 truth = np.where(truth == self.ignore_index, 0, truth)
             if truth.any():
-                scores.append(min(adapted_rand_error(truth, found) for found in self.segmentations(sample)))
+                scores.append(min(adapted_rand_error(truth, found) for found in self._segmentations(sample)))
         # the error is NaN where every object is a single voxel: it has no pairs
         known = [score for score in scores if score == score]
         return float(np.mean(known)) if known else 0.0
@@ -230,8 +228,7 @@ class AdaptedRandError(RandMetric):
     input_channel: NonNegativeInt | None = key(None, "Channel of the boundary map; all are tried when left out.")
     invert_pmaps: bool = key(True, "Whether objects are where the map is low.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
-        """See `ObjectMetric.segmentations`."""
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         for channel in sample if self.input_channel is None else [_channel(sample, self.input_channel)]:
             yield from self._objects(channel, inverted=self.invert_pmaps)
 
@@ -250,8 +247,7 @@ class GenericAdaptedRandError(RandMetric):
     input_channels: tuple[NonNegativeInt, ...] = key(..., "Channels to try.")
     invert_channels: tuple[NonNegativeInt, ...] = key((), "Those of them that are high on boundaries.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
-        """See `ObjectMetric.segmentations`."""
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         for number in self.input_channels:
             channel = _channel(sample, number)
             yield from self._objects(1 - channel if number in self.invert_channels else channel)
@@ -265,16 +261,15 @@ class AveragePrecision(ObjectMetric):
     input_channel: NonNegativeInt = key(0, "Channel of the prediction.")
     metric: Literal["ap", "acc"] = key("ap", "Average over IoU 0.5 to 0.95, or the accuracy at 0.5.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
-        """See `ObjectMetric.segmentations`."""
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         return self._objects(_channel(sample, self.input_channel), inverted=True)
 
-    def compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
+    def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
         """Mean over the samples of the highest score."""
         scores = []
         for sample, truth in zip(predicted, self._true_labels(predicted, target)):
             true = self._large(truth)
-            scores.append(max(self._score(true, self._large(labels)) for labels in self.segmentations(sample)))
+            scores.append(max(self._score(true, self._large(labels)) for labels in self._segmentations(sample)))
         return float(np.mean(scores))
 
     def _large(self, labels: np.ndarray) -> np.ndarray:
@@ -304,8 +299,7 @@ class BlobsAveragePrecision(BoundaryAveragePrecision):
 
     thresholds: tuple[float, ...] = key((0.4, 0.5, 0.6, 0.7, 0.8), "Thresholds of the predicted map; the best score counts.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
-        """See `ObjectMetric.segmentations`."""
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         return self._objects(_channel(sample, self.input_channel))
 
 
@@ -314,8 +308,7 @@ class BlobsBoundaryAveragePrecision(BoundaryAveragePrecision):
 
     thresholds: tuple[float, ...] = key((0.3, 0.4, 0.5, 0.6, 0.7), "Thresholds of the predicted map; the best score counts.")
 
-    def segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
-        """See `ObjectMetric.segmentations`."""
+    def _segmentations(self, sample: np.ndarray) -> Iterator[np.ndarray]:
         return self._objects(_channel(sample, 0) - _channel(sample, 1))  # foreground minus boundary
 
 

@@ -30,6 +30,7 @@ class NetworkOptions(Section):
         levels: number of levels where the job states none.
     """
 
+    native_form = "`network.kind: ordered_unet`"
     dead: ClassVar = {
         "conv_kernel_size": "the original never reads it from a job file. Write kernels for kernels of another size.",
         "pool_kernel_size": "the original never reads it from a job file. Write pools for poolings of another size.",
@@ -43,28 +44,32 @@ class NetworkOptions(Section):
     block: ClassVar[Block]
     levels: ClassVar[int] = 5
     name: str = key(..., "Class of the network.")
-    in_channels: PositiveInt = key(..., "Channels of the raw data.")
-    out_channels: PositiveInt = key(..., "Channels of the prediction.")
-    final_sigmoid: bool = key(True, "Sigmoid of each channel; otherwise softmax over the channels.")
-    is_segmentation: bool = key(True, "Whether there is a final activation.")
+    in_channels: PositiveInt = key(..., "Channels of the raw data.", native="read from the files")
+    out_channels: PositiveInt = key(..., "Channels of the prediction.", native="`method.channels`, `method.classes`")
+    final_sigmoid: bool = key(True, "Sigmoid of each channel; otherwise softmax over the channels.", native="that of the loss")
+    is_segmentation: bool = key(True, "Whether there is a final activation.", native="false is refused")
     f_maps: PositiveInt | tuple[PositiveInt, ...] = key(
-        64, "Channels of the first level, which are doubled at each level, or the channels of each level."
+        64, "Channels of the first level, which are doubled at each level, or the channels of each level.", native="`network.features`"
     )
     num_levels: PositiveInt | None = key(
-        None, "Number of levels where `f_maps` is one number; 4, or 5 in residual networks, when left out."
+        None, "Number of levels where `f_maps` is one number; 4, or 5 in residual networks, when left out.", native="as `f_maps`"
     )
-    layer_order: str = key("gcr", "Layers of a convolution, one letter each.")
-    num_groups: PositiveInt | None = key(8, "Groups of group normalisation.")
-    conv_padding: int | tuple[int, ...] = key(1, "Padding of the convolutions outside residual blocks; 0 makes the output smaller.")
-    conv_upscale: int = key(2, "Convolution of a block of the encoder that increases the channels: 1 or 2.")
+    layer_order: str = key("gcr", "Layers of a convolution, one letter each.", native="`network.order`")
+    num_groups: PositiveInt | None = key(8, "Groups of group normalisation.", native="`network.groups`")
+    conv_padding: int | tuple[int, ...] = key(
+        1, "Padding of the convolutions outside residual blocks; 0 makes the output smaller.", native="others than 1 are refused"
+    )
+    conv_upscale: int = key(2, "Convolution of a block of the encoder that increases the channels: 1 or 2.", native="`network.widen`")
     upsample: Literal["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"] | None = key(
-        "default", "How a level is resized to the next finer one."
+        "default", "How a level is resized to the next finer one.", native="`network.upsample`, `join`"
     )
     dropout_prob: Probability | tuple[Probability, Probability] = key(
-        0.1, "Share of values that the layers d and D drop; two numbers for the two convolutions of a block."
+        0.1, "Share of values that the layers d and D drop; two numbers for the two convolutions of a block.", native="`network.dropout`"
     )
-    kernels: PositiveInt | tuple[Edge, ...] = key(3, "Kernel edges, one entry per level (not in the original).")
-    pools: PositiveInt | tuple[Edge, ...] = key(2, "Pooling factors, one entry per pooling (not in the original).")
+    kernels: PositiveInt | tuple[Edge, ...] = key(3, "Kernel edges, one entry per level (not in the original).", native="`network.kernels`")
+    pools: PositiveInt | tuple[Edge, ...] = key(
+        2, "Pooling factors, one entry per pooling (not in the original).", native="`network.pools`"
+    )
 
     def check(self) -> None:
         """See `Section.check`."""

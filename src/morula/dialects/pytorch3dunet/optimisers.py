@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from morula.core.errors import OptionError
-from morula.core.family import did_you_mean
 from morula.dialects.pytorch3dunet.keys import NotNegative, Pair, Positive, Section, Table, key
 from morula.training.options import SGD, Adam, AdamW, Constant, Optimiser, Schedule, TorchOptimiser, TorchSchedule
 
@@ -18,6 +16,7 @@ LEAST_RATE = 1e-6
 class OptimizerOptions(Section):
     """Keys of every optimiser: the arguments that the original reads from a job file, with its defaults."""
 
+    native_form = "`training.optimiser`"
     dead: ClassVar = {
         "lr": "write learning_rate.",
         "eps": "the original never reads it from a job file.",
@@ -156,20 +155,6 @@ def native_schedule(config: Mapping[str, object] | None) -> Schedule:
 
 def schedule_problems(config: Mapping[str, object]) -> list[tuple[str, str]]:
     """Keys of ``lr_scheduler`` and their problems."""
-    from morula.training.optimisers import schedule_arguments, schedule_names
+    from morula.training.optimisers import schedule_problems
 
-    name, known = config.get("name"), schedule_names()
-    if name not in known:
-        rule = "is missing" if name is None else f"{name!r} is not a schedule of the installed torch"
-        return [("name", f"{rule}; must be one of {', '.join(known)}.{did_you_mean(str(name), known) if name else ''}")]
-    arguments = schedule_arguments(str(name))
-    problems = [
-        (
-            key,
-            f"is not an argument of {name}; there are {', '.join(arguments)}.{did_you_mean(key, list(arguments))}",
-        )
-        for key in config
-        if key not in (*arguments, "name", "verbose")
-    ]
-    needed = [key for key, parameter in arguments.items() if parameter.default is inspect.Parameter.empty and key not in config]
-    return problems + [(key, f"is missing; {name} needs it") for key in needed]
+    return schedule_problems(config.get("name"), {key for key in config if key not in ("name", "verbose")})

@@ -24,7 +24,7 @@ from morula.dialects.pytorch3dunet.sections import (
 from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS
 from morula.dialects.pytorch3dunet.transforms import Transform
 
-_SECTIONS: Mapping[str, type[Section]] = {
+SECTIONS: Mapping[str, type[Section]] = {
     "plain": PlainOptions,
     "trainer": TrainerOptions,
     "formatter": FormatterOptions,
@@ -40,7 +40,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
     "eval_metric": MetricOptions,
     "transform": Transform,
 }
-_NAMED: Mapping[str, Mapping[str, type[Section]]] = {
+NAMED: Mapping[str, Mapping[str, type[Section]]] = {
     "model": NETWORKS,
     "optimizer": OPTIMIZERS,
     "loss": LOSSES,
@@ -56,10 +56,10 @@ def documentation() -> Iterator[str]:
         >>> next(row for row in documentation() if row.startswith("| `pmin`"))
         '| `pmin` | `1.0` | Percentile that becomes 0. |'
     """
-    for title, section in _SECTIONS.items():
+    for title, section in SECTIONS.items():
         yield f"\n### `{title}`\n\n{_summary(section)}\n"
         yield from section.rows()
-        for name, kind in _NAMED.get(title, {}).items():
+        for name, kind in NAMED.get(title, {}).items():
             yield f"\n`{name}`: {_summary(kind)}\n"
             yield from kind.rows(without=section.model_fields)
 

@@ -11,6 +11,7 @@ from morula.core.errors import OptionError
 from morula.dialects.pytorch3dunet.keys import Edges, Names, Section, Share, key
 
 PhaseName = Literal["train", "val", "test"]
+_LEFT_OUT = "has no counterpart and is left out."
 
 
 def _as_list(values: object) -> object:
@@ -20,22 +21,26 @@ def _as_list(values: object) -> object:
 class PlainOptions(Section):
     """Keys outside the sections."""
 
-    device: Literal["cuda", "mps", "cpu"] | None = key(None, "Kind of processor; the fastest one present when left out.")
-    manual_seed: NonNegativeInt | None = key(None, "Seed of all random numbers.")
-    model_path: str | None = key(None, "Checkpoint to predict with.")
+    device: Literal["cuda", "mps", "cpu"] | None = key(
+        None, "Kind of processor; the fastest one present when left out.", copy="training.device"
+    )
+    manual_seed: NonNegativeInt | None = key(None, "Seed of all random numbers.", native="`training.seed`; 0 when left out")
+    model_path: str | None = key(None, "Checkpoint to predict with.", native="prediction only")
 
 
 class FileOptions(Section):
     """One image in several files (not in the original)."""
 
+    native_form = "`images.train.raw`, `labels`"
     raw: str = key(..., "File of the raw data.")
     label: str | None = key(None, "File of the labels.")
-    weight: str | None = key(None, "File of the weights of the voxels.")
+    weight: str | None = key(None, "File of the weights of the voxels.", native="as `weight_internal_path`")
 
 
 class SliceBuilderOptions(Section):
     """Positions of the patches."""
 
+    native_form = "`sampling.kind: grid`, `patches_per_epoch: grid`"
     dead: ClassVar = {
         "stride": "write stride_shape.",
         "lazy_loader": "loaders.dataset decides it.",
@@ -43,15 +48,19 @@ class SliceBuilderOptions(Section):
     name: Literal["SliceBuilder", "FilterSliceBuilder"] = key(
         "SliceBuilder", "`SliceBuilder` takes all patches; `FilterSliceBuilder` only those with enough labels."
     )
-    patch_shape: Edges = key(..., "Edges of a patch (z, y, x) in voxels.")
-    stride_shape: Edges = key(..., "Distance between neighbouring patches (z, y, x) in voxels.")
-    skip_shape_check: bool = key(False, "Allow patches of fewer than 64 voxels along y or x.")
+    patch_shape: Edges = key(..., "Edges of a patch (z, y, x) in voxels.", native="`sampling.patch`")
+    stride_shape: Edges = key(..., "Distance between neighbouring patches (z, y, x) in voxels.", native="`sampling.overlap`")
+    skip_shape_check: bool = key(False, "Allow patches of fewer than 64 voxels along y or x.", native="always allowed")
     halo_shape: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = key(
-        (0, 0, 0), "Voxels around each patch that are input of the network as well (prediction only)."
+        (0, 0, 0), "Voxels around each patch that are input of the network as well.", native="prediction only"
     )
-    threshold: Share = key(0.6, "Share of labelled voxels above which `FilterSliceBuilder` keeps a patch.")
-    slack_acceptance: Share = key(0.01, "Probability that it keeps any other patch.")
-    ignore_index: int | None = key(None, "Label whose voxels count as unlabelled.")
+    threshold: Share = key(
+        0.6, "Share of labelled voxels above which `FilterSliceBuilder` keeps a patch.", native="`sampling.least_labelled`"
+    )
+    slack_acceptance: Share = key(0.01, "Probability that it keeps any other patch.", native="`sampling.accept_unlabelled`")
+    ignore_index: int | None = key(
+        None, "Label whose voxels count as unlabelled.", note="counts as labelled, unless it is images.ignore_label."
+    )
 
     def check(self) -> None:
         """See `Section.check`."""
@@ -66,19 +75,21 @@ class SliceBuilderOptions(Section):
 class TransformerOptions(Section):
     """Transforms of each patch, in order."""
 
-    raw: tuple[Mapping[str, Any], ...] = key((), "Transforms of the raw data.")
-    label: tuple[Mapping[str, Any], ...] = key((), "Transforms of the labels.")
-    weight: tuple[Mapping[str, Any], ...] = key((), "Transforms of the weights of the voxels.")
+    raw: tuple[Mapping[str, Any], ...] = key((), "Transforms of the raw data.", native="`sampling.normalise`, `augment`")
+    label: tuple[Mapping[str, Any], ...] = key((), "Transforms of the labels.", native="`method.channels`")
+    weight: tuple[Mapping[str, Any], ...] = key((), "Transforms of the weights of the voxels.", native="as `weight_internal_path`")
 
 
 class PhaseOptions(Section):
     """The sections ``loaders.train``, ``loaders.val`` and ``loaders.test``."""
 
     file_paths: Annotated[tuple[str | FileOptions, ...], Field(min_length=1), BeforeValidator(_as_list)] = key(
-        ..., "Files, and folders, of which all files are used."
+        ..., "Files, and folders, of which all files are used.", native="`images.train.raw`, `labels`; lists of files"
     )
-    slice_builder: SliceBuilderOptions | None = key(None, "Positions of the patches; `DSB2018Dataset` uses whole images instead.")
-    transformer: TransformerOptions = key(TransformerOptions(), "Transforms of each patch.")
+    slice_builder: SliceBuilderOptions | None = key(
+        None, "Positions of the patches; `DSB2018Dataset` uses whole images instead.", native="as its section"
+    )
+    transformer: TransformerOptions = key(TransformerOptions(), "Transforms of each patch.", native="as its section")
 
 
 class LoadersOptions(Section):
@@ -95,27 +106,40 @@ class LoadersOptions(Section):
         "val_patch": "only versions before 1.1 read it. Write loaders.val.slice_builder.patch_shape.",
         "val_stride": "only versions before 1.1 read it. Write loaders.val.slice_builder.stride_shape.",
     }
-    notes: ClassVar = {"weight_internal_path": "weights of voxels are left out; native jobs have only masks."}
     dataset: Literal["StandardHDF5Dataset", "LazyHDF5Dataset", "DSB2018Dataset"] = key(
-        "StandardHDF5Dataset", "Volumes in memory, volumes that are read patch by patch, or images in the folders ``images`` and ``masks``."
+        "StandardHDF5Dataset",
+        "Volumes in memory, volumes that are read patch by patch, or images in the folders ``images`` and ``masks``.",
+        native="`images.train`; volumes are kept in memory where they fit",
     )
-    batch_size: PositiveInt = key(1, "Patches per step and device.")
-    num_workers: NonNegativeInt = key(1, "Processes that prepare patches.")
-    raw_internal_path: Names = key("raw", "Data set of the raw data; several are used as channels.")
-    label_internal_path: Names = key("label", "Data set of the labels; several are transformed separately and used as channels.")
-    weight_internal_path: Names | None = key(None, "Data set of the weights of the voxels.")
+    batch_size: PositiveInt = key(1, "Patches per step and device.", copy="sampling.batch")
+    num_workers: NonNegativeInt = key(1, "Processes that prepare patches.", copy="training.workers")
+    raw_internal_path: Names = key(
+        "raw", "Data set of the raw data; several are used as channels.", native="`images.train.raw: FILE:/NAME`; several are refused"
+    )
+    label_internal_path: Names = key(
+        "label",
+        "Data set of the labels; several are transformed separately and used as channels.",
+        native="`images.train.labels: FILE:/NAME`; several are refused",
+    )
+    weight_internal_path: Names | None = key(
+        None, "Data set of the weights of the voxels.", note="weights of voxels are left out; native jobs have only masks."
+    )
     global_normalization: bool = key(
-        False, "Whether intensities are normalised by the statistics of the whole volume instead of the patch."
+        False,
+        "Whether intensities are normalised by the statistics of the whole volume instead of the patch.",
+        native="`sampling.normalise.per: image`",
     )
     random_scale: PositiveInt | None = key(
-        None, "Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."
+        None,
+        "Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size.",
+        copy="sampling.scale_voxels",
     )
-    random_scale_probability: Share = key(0.5, "Share of the patches whose scale is changed.")
-    output_dir: str | None = key(None, "Folder of the predictions; that of the image when left out.")
-    expand_dims: bool = key(True, "Whether the images of `DSB2018Dataset` get a z axis of one voxel.")
-    train: PhaseOptions | None = key(None, "Data to train on.")
-    val: PhaseOptions | None = key(None, "Data to validate on.")
-    test: PhaseOptions | None = key(None, "Data to predict.")
+    random_scale_probability: Share = key(0.5, "Share of the patches whose scale is changed.", copy="sampling.scale_probability")
+    output_dir: str | None = key(None, "Folder of the predictions; that of the image when left out.", native="prediction only")
+    expand_dims: bool = key(True, "Whether the images of `DSB2018Dataset` get a z axis of one voxel.", native="not needed")
+    train: PhaseOptions | None = key(None, "Data to train on.", native="`images.train`")
+    val: PhaseOptions | None = key(None, "Data to validate on.", native="`images.validate`")
+    test: PhaseOptions | None = key(None, "Data to predict.", native="`images.test`")
 
     def phase(self, name: PhaseName) -> PhaseOptions | None:
         """The section of a phase."""
@@ -144,6 +168,7 @@ class LoadersOptions(Section):
 class FormatterOptions(Section):
     """The section ``trainer.tensorboard_formatter``."""
 
+    native_form = "pictures only"
     skip_last_target: bool = key(False, "Leave out the last channel of the target in the pictures.")
     log_channelwise: bool = key(False, "Show each channel of a prediction instead of the class with the highest value.")
 
@@ -157,28 +182,30 @@ class TrainerOptions(Section):
         "iters": "only versions before 1.3 read it. Write max_num_iterations.",
         "max_patience": "no version since 1.3 reads it. Use lr_scheduler, or stop the training with Ctrl-C.",
     }
-    notes: ClassVar = {
-        "validate_iters": "has no counterpart and is left out.",
-        "resume": "has no counterpart and is left out.",
-        "num_iterations": "has no counterpart and is left out.",
-        "num_epoch": "has no counterpart and is left out.",
-    }
-    checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.")
-    max_num_epochs: PositiveInt = key(..., "Maximum number of epochs.")
-    max_num_iterations: PositiveInt = key(..., "Maximum number of steps; exactly this many are taken unless the epochs end first.")
-    validate_after_iters: PositiveInt = key(200, "Steps between validations; there is also one after the last step.")
-    log_after_iters: PositiveInt = key(100, "Steps between entries of the training in TensorBoard.")
-    validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.")
-    eval_score_higher_is_better: bool = key(True, "Whether a higher score is better.")
-    skip_train_validation: bool = key(False, "Do not compute the metric on training patches.")
-    resume: str | None = key(None, "Checkpoint to resume from.")
-    pre_trained: str | None = key(None, "Checkpoint with the weights to start from.")
-    max_val_images: NonNegativeInt = key(100, "Maximum number of validation batches that are shown as pictures.")
-    num_iterations: PositiveInt = key(1, "Number of the first step.")
-    num_epoch: NonNegativeInt = key(0, "Number of the first epoch.")
-    tensorboard_formatter: FormatterOptions | None = key(None, "How pictures are made.")
+    checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.", native="`morula run JOB --output FOLDER`")
+    max_num_epochs: PositiveInt = key(..., "Maximum number of epochs.", copy="training.epochs")
+    max_num_iterations: PositiveInt = key(
+        ..., "Maximum number of steps; exactly this many are taken unless the epochs end first.", copy="training.steps"
+    )
+    validate_after_iters: PositiveInt = key(
+        200,
+        "Steps between validations; there is also one after the last step.",
+        native="`training.validate_every`, `checkpoint_every`",
+    )
+    log_after_iters: PositiveInt = key(100, "Steps between entries of the training in TensorBoard.", native="pictures only")
+    validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.", note=_LEFT_OUT)
+    eval_score_higher_is_better: bool = key(True, "Whether a higher score is better.", native="as `eval_metric`")
+    skip_train_validation: bool = key(False, "Do not compute the metric on training patches.", native="pictures only")
+    resume: str | None = key(None, "Checkpoint to resume from.", note=_LEFT_OUT)
+    pre_trained: str | None = key(None, "Checkpoint with the weights to start from.", native="`network.from`")
+    max_val_images: NonNegativeInt = key(100, "Maximum number of validation batches that are shown as pictures.", native="pictures only")
+    num_iterations: PositiveInt = key(1, "Number of the first step.", note=_LEFT_OUT)
+    num_epoch: NonNegativeInt = key(0, "Number of the first epoch.", note=_LEFT_OUT)
+    tensorboard_formatter: FormatterOptions | None = key(None, "How pictures are made.", native="pictures only")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "Precision (not in the original): auto is bf16, or else fp16, on a CUDA GPU, bf16 on a CPU with AMX, and fp32 otherwise."
+        "auto",
+        "Precision (not in the original): auto is bf16, or else fp16, on a CUDA GPU, bf16 on a CPU with AMX, and fp32 otherwise.",
+        copy="training.precision",
     )
 
     def check(self) -> None:
@@ -191,6 +218,7 @@ class TrainerOptions(Section):
 class PredictorOptions(Section):
     """How predictions are made and stored."""
 
+    native_form = "prediction only"
     dead: ClassVar = {
         "patch_halo": "no version since 1.8.6 reads it; earlier ones mirrored patches. Write loaders.test.slice_builder.halo_shape.",
         "pmaps_thershold": "write pmaps_threshold.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -96,15 +97,16 @@ def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int 
 class LabelTransform(Transform):
     """Keys of every transform of labels."""
 
+    native_form = "`method.channels`, or refused"
     role = "labels"
 
+    @abstractmethod
     def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Labels ZYX or CZYX to a label image ZYX or channels CZYX.
 
         Raises:
             DataError: for labels that the transform cannot use.
         """
-        raise NotImplementedError
 
 
 class LabelToTensor(LabelTransform):
@@ -172,16 +174,16 @@ class Targets(LabelTransform):
     def apply(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See `LabelTransform.apply`."""
         labels = _one_image(self.name, labels)
-        return np.stack([*self.channels(labels, rng), *([appended(labels, self.kept_label)] if self.append_label else [])])
+        return np.stack([*self._channels(labels, rng), *([appended(labels, self.kept_label)] if self.append_label else [])])
 
     @property
     def kept_label(self) -> int | None:
         """Label that is kept as it is in the target."""
         return None
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    @abstractmethod
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """The channels ZYX, before the labels are appended."""
-        raise NotImplementedError
 
 
 class BlobsToMask(Targets):
@@ -190,8 +192,7 @@ class BlobsToMask(Targets):
     boundary: bool = key(False, "Append the outer boundary as a further channel.")
     cross_entropy: bool = key(False, "Make the boundary class 2 of one channel instead.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         mask = (labels > 0).astype(np.int32)
         if not self.boundary:
             return [mask]
@@ -220,8 +221,7 @@ class StandardLabelToBoundary(IgnoringTargets):
     mode: Mode = key("thick", "Side of the objects on which boundaries are.")
     foreground: bool = key(False, "Put the mask of objects in front as the first channel.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         mask = [(labels > 0).astype(np.int32)] if self.foreground else []
         return self._restored([*mask, boundary(labels, self.mode)], labels)
 
@@ -241,8 +241,7 @@ class LabelToAffinities(IgnoringTargets):
         if len(set(self.offsets)) != len(self.offsets):
             raise OptionError("transform.offsets", "offsets must be different from each other")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         pairs = affinities(labels, self.offsets, self.z_offsets or self.offsets)
         if self.aggregate_affinities:
             # x, y and z of each distance
@@ -255,8 +254,7 @@ class LabelToZAffinities(IgnoringTargets):
 
     offsets: Offsets = key(..., "Distances.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         return self._restored([affinity(labels, 0, offset) for offset in self.offsets], labels)
 
 
@@ -266,8 +264,7 @@ class RandomLabelToAffinities(IgnoringTargets):
     max_offset: PositiveInt = key(10, "Largest distance.")
     z_offset_scale: PositiveInt = key(2, "Divisor of distances along z.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         # voxels are usually longer along z, so distances are shorter there
         offset, axis = int(rng.integers(1, self.max_offset + 1)), int(rng.integers(3))
         return self._restored([affinity(labels, axis, max(1, offset // self.z_offset_scale) if axis == 0 else offset)], labels)
@@ -279,9 +276,8 @@ class LabelToBoundaryAndAffinities(StandardLabelToBoundary):
     xy_offsets: Offsets = key(..., "Distances along x and y.")
     z_offsets: Offsets = key(..., "Distances along z, as many as along x and y.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
-        return [*super().channels(labels, rng), *self._restored(affinities(labels, self.xy_offsets, self.z_offsets), labels)]
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        return [*super()._channels(labels, rng), *self._restored(affinities(labels, self.xy_offsets, self.z_offsets), labels)]
 
 
 class LabelToMaskAndAffinities(IgnoringTargets):
@@ -291,7 +287,6 @@ class LabelToMaskAndAffinities(IgnoringTargets):
     z_offsets: Offsets = key(..., "Distances along z, as many as along x and y.")
     background: int = key(0, "Highest label of voxels that belong to no object.")
 
-    def channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """See `Targets.channels`."""
+    def _channels(self, labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         mask = (labels > self.background).astype(np.int32)
         return [mask, *self._restored(affinities(labels, self.xy_offsets, self.z_offsets), labels)]

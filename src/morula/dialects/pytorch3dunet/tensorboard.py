@@ -42,7 +42,7 @@ def tagged(kind: str, batch: np.ndarray, plane: int, options: FormatterOptions) 
     channel of the prediction is shown. Inputs with other than 1 or 3 channels are shown channel by channel.
     """
     # the last channel holds labels for the metric
-    if kind == "targets" and options.skip_last_target and batch.ndim == 4:
+    if kind == "targets" and options.skip_last_target and batch.ndim == 4 and batch.shape[1] > 1:
         batch = batch[:, :-1]
     for number, sample in enumerate(batch):
         tag = f"{kind}/batch_{number}/slice_{plane}"

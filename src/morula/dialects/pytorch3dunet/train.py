@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 
 from morula.core.atomic import atomic
-from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned, below
 from morula.core.lock import locked
 from morula.core.manifest import recording
+from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_apart
 from morula.dialects.pytorch3dunet.check import target_warnings
 from morula.dialects.pytorch3dunet.doubts import doubts_about
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
-from morula.dialects.pytorch3dunet.training import Prepared, begin, prepare, preview, set_aside, write_outputs
+from morula.dialects.pytorch3dunet.training import Prepared, keep_best, prepare, preview, set_aside, state_to_resume, write_outputs
 from morula.jobs.provenance import checksums, circumstances
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.yaml_lines import dump
@@ -31,6 +31,7 @@ from morula.training.tracking import track
 from morula.workflows.log import logged
 
 
+@with_named_os_errors
 def train3dunet(
     config: str | Path, *, overrides: Mapping[str, object] | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Event]:
@@ -62,7 +63,7 @@ def train3dunet(
     check_training_outputs(prepared)
     with ExitStack() as held:
         if first_process():
-            _make_folder(prepared.folder)
+            prepared.folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(prepared.folder))
             held.enter_context(recording(prepared.run_folder))
         yield from logged(below("train", _train(prepared, stop)), RunFolder(prepared.run_folder))
@@ -82,24 +83,13 @@ def check_training_outputs(prepared: Prepared) -> None:
     )
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileWriteError(
-            "trainer.checkpoint_dir",
-            f"trainer.checkpoint_dir {str(folder)!r} cannot be written ({error.strerror})",
-            remedy="Name another folder.",
-        ) from error
-
-
 def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
     folder = RunFolder(prepared.run_folder)
+    state = state_to_resume(prepared)
     if first_process():
         yield from _record(prepared, folder)
-        resume = begin(prepared)
-    else:  # the first process writes the state; the others read it
-        resume = prepared.state is not None or prepared.trainer.num_iterations > 1 or prepared.trainer.num_epoch > 0
+        if state is not None:
+            keep_best(prepared)
     board = Board(prepared.board_folder, prepared.trainer.tensorboard_formatter or FormatterOptions())
     events = fit(
         prepared.network,
@@ -107,7 +97,7 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
         prepared.loaders,
         prepared.options,
         folder=folder.path,
-        resume=resume,
+        resume=state or False,
         stop=stop,
         hooks=ValidationHooks(
             preview=partial(preview, model=prepared.network.model), scores=prepared.watcher.scores, monitor=prepared.monitor
@@ -127,23 +117,13 @@ def _train(prepared: Prepared, stop: Callable[[], bool]) -> Iterator[Event]:
 
 def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Move a former training aside, write the job and its provenance, and yield the warnings."""
-    try:
-        prepared.folder.mkdir(parents=True, exist_ok=True)
-        # a resumed training continues in its own folder
-        former = None if prepared.state is not None else set_aside(prepared.folder)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        logs = prepared.board_folder
-        logs.mkdir(parents=True, exist_ok=True)
-        with atomic(logs / prepared.job.path.name) as part:
-            shutil.copyfile(prepared.job.path, part)
-    except OSError as error:
-        raise FileWriteError(
-            "run_folder.not_writable",
-            f"cannot be written ({error.strerror})",
-            key="trainer.checkpoint_dir",
-            value=str(prepared.folder),
-            remedy="Name another folder.",
-        ) from error
+    # a resumed training continues in its own folder
+    former = None if prepared.state is not None else set_aside(prepared.folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    logs = prepared.board_folder
+    logs.mkdir(parents=True, exist_ok=True)
+    with atomic(logs / prepared.job.path.name) as part:
+        shutil.copyfile(prepared.job.path, part)
     if former is not None:
         yield Warned(
             "run_folder.moved_aside",
@@ -156,7 +136,8 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     yield from (Warned(doubt.code, doubt) for doubt in doubts_about(prepared))
     patches = (prepared.train_patches, prepared.val_patches)
     # which files a network was trained on must be known years later
-    files = sorted({volume.path for each in patches for volume in each.volumes})
+    start = prepared.trainer.pre_trained
+    files = sorted({volume.path for each in patches for volume in each.volumes} | ({Path(start).expanduser()} if start else set()))
     inputs = checksums(str(file) for file in files if file.exists())
     folder.write_provenance({"seed": prepared.options.seed, "inputs": inputs, **circumstances(pick_device(prepared.options.device))})
 

@@ -37,8 +37,8 @@ from morula.dialects.pytorch3dunet.places import RUN
 from morula.dialects.pytorch3dunet.sections import TrainerOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
-from morula.training.checkpoint import load_state_of, save_checkpoint
-from morula.training.optimisers import LRSchedule, build_optimiser, build_schedule
+from morula.training.checkpoint import State, load_state_of, save_checkpoint
+from morula.training.optimisers import build_optimiser
 from morula.training.options import Training
 from morula.training.state import Monitor, Position
 from morula.training.step import Batch
@@ -248,79 +248,51 @@ def _training(job: Job, learning: Learning, seed: int) -> Training:
     )
 
 
-def begin(prepared: Prepared) -> bool:
-    """Write the checkpoint to resume from into the run folder, in the native format; false when there is none.
+def state_to_resume(prepared: Prepared) -> State | None:
+    """The native state in the checkpoint that is resumed; of a checkpoint of the original, position and optimiser. `None` at the start.
 
     Raises:
+        ModelError: when the state of the optimiser does not fit the job.
         TrainingError: when the training is already complete.
     """
-    state, trainer = prepared.state, prepared.trainer
-    if state is None and trainer.num_iterations == 1 and trainer.num_epoch == 0:
-        return False
-    place = prepared.run_folder / "checkpoints"
-    weights = {name: value.detach().clone() for name, value in prepared.network.state_dict().items()}
-    optimizer = build_optimiser(prepared.network, prepared.options.optimiser)
-    schedule = build_schedule(optimizer, prepared.options.schedule, total=prepared.options.steps or 1)
-    whole = _native_state(prepared, state, optimizer, schedule)
-    if whole["position"]["step"] >= (prepared.options.steps or 0) or whole["position"]["epoch"] >= prepared.options.epochs:
-        raise TrainingError(
-            "training.nothing_left",
-            f"{trainer.resume} was trained for {whole['position']['step']} iterations and {whole['position']['epoch']} epochs, "
-            f"but max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}",
-            remedy="Increase them to continue.",
-        )
-    save_checkpoint(place / "last", weights, whole)
-    # the best weights must survive when no later validation is better
-    best = prepared.folder / BEST
-    if best.is_file() and state is not None:
-        other = Network(model_of(prepared.job.model))
-        load_state_dict(other.model, read_checkpoint(best))
-        weights = other.state_dict()
-    save_checkpoint(place / "best", weights)
-    return True
-
-
-def _native_state(
-    prepared: Prepared, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer, schedule: LRSchedule
-) -> dict[str, Any]:
-    """The native state in a checkpoint; for a checkpoint of the original, a native state with the same values."""
-    trainer = prepared.trainer
-    if state is not None and OWN in state:
-        # checkpoints of earlier versions have no optimiser and schedule, and the job may have changed both
-        rules = prepared.options.model_dump(mode="json", include={"optimiser", "schedule"})
-        return {**state[OWN], "options": {**state[OWN]["options"], **rules}, "optimiser": state["optimizer_state_dict"]}
-    found = state or {}
-    score = found.get("best_eval_score")
-    # the original starts with an infinite score
-    known = score is not None and math.isfinite(score)
-    position = Position(
-        epoch=int(found.get("num_epochs", trainer.num_epoch)),
-        step=int(found.get("num_iterations", trainer.num_iterations - 1)),
-        best=(-score if trainer.eval_score_higher_is_better else score) if known and score is not None else None,
-    )
-    # no curves are written for the steps before
-    position.reported = position.step
+    trainer, options, found = prepared.trainer, prepared.options, prepared.state or {}
+    if prepared.state is None and trainer.num_iterations == 1 and trainer.num_epoch == 0:
+        return None
+    state: State = dict(found.get(OWN, ()))
+    if state:  # the job may have changed optimiser and schedule
+        state["options"] = {**state["options"], **options.model_dump(mode="json", include={"optimiser", "schedule"})}
+    else:
+        score, step = found.get("best_eval_score"), int(found.get("num_iterations", trainer.num_iterations - 1))
+        # the original starts with an infinite score; the native loop minimises
+        known = score is not None and math.isfinite(score)
+        best = (-score if trainer.eval_score_higher_is_better else score) if known and score is not None else None
+        # no curves are written for the steps before
+        position = Position(epoch=int(found.get("num_epochs", trainer.num_epoch)), step=step, best=best, reported=step)
+        state["position"] = asdict(position)
     if "optimizer_state_dict" in found:
+        state["optimiser"] = found["optimizer_state_dict"]
         try:
-            optimizer.load_state_dict(found["optimizer_state_dict"])
+            build_optimiser(prepared.network, options.optimiser).load_state_dict(state["optimiser"])
         except (ValueError, KeyError) as error:
-            raise ModelError(
-                "optimiser.checkpoint",
-                f"the optimiser state of {trainer.resume} does not match the section optimizer: {error}",
-                remedy="Use trainer.pre_trained, which reads only the weights.",
-            ) from error
-    world = torch.cuda.device_count() if prepared.options.devices == "auto" else 1
-    return {
-        "options": prepared.options.model_dump(mode="json"),
-        "world": world,
-        "length": max(1, prepared.loaders.steps_per_epoch // world),
-        "position": asdict(position),
-        "totals": {"parts": {}, "known": {}},
-        "optimiser": optimizer.state_dict(),
-        "schedule": schedule.scheduler.state_dict(),
-        "scaler": {},
-        "average": None,
-    }
+            rule = f"the optimiser state of {trainer.resume} does not match the section optimizer: {error}"
+            raise ModelError("optimiser.checkpoint", rule, remedy="Use trainer.pre_trained, which reads only the weights.") from error
+    done = state["position"]
+    if done["step"] >= (options.steps or 0) or done["epoch"] >= options.epochs:
+        rule = (
+            f"{trainer.resume} was trained for {done['step']} iterations and {done['epoch']} epochs, "
+            f"but max_num_iterations is {trainer.max_num_iterations}, max_num_epochs {trainer.max_num_epochs}"
+        )
+        raise TrainingError("training.nothing_left", rule, remedy="Increase them to continue.")
+    return state
+
+
+def keep_best(prepared: Prepared) -> None:
+    """Store the best weights so far in the run folder: they must survive when no later validation is better."""
+    network, best = prepared.network, prepared.folder / BEST
+    if best.is_file() and prepared.state is not None:
+        network = Network(model_of(prepared.job.model))
+        load_state_dict(network.model, read_checkpoint(best))
+    save_checkpoint(prepared.run_folder / "checkpoints" / "best", network.state_dict())
 
 
 def write_outputs(events: Iterable[Event], prepared: Prepared, board: Board) -> Iterator[Event]:

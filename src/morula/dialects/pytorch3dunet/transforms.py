@@ -9,6 +9,7 @@ The original gives raw data and labels the same random numbers by seeding one ge
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
@@ -24,7 +25,7 @@ from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
 from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
 from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions, PoissonOffset, PoissonOffsetOptions
 from morula.data.augment.orient import Flip, FlipOptions, Rotate90, Rotate90Options
-from morula.data.normalise import MinMax, PatchNormalisation, Percentile, ZScore
+from morula.data.normalise import Fixed, MinMax, Options, PatchNormalisation, Percentile, ZScore
 from morula.dialects.pytorch3dunet.keys import NotNegative, Pair, Positive, Section, Share, key
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
@@ -52,6 +53,7 @@ class Transform(Section):
         role: whether it moves voxels, crops, changes values, or makes targets from labels.
     """
 
+    native_form = "`augment`"
     dead: ClassVar = {
         "random_state": "random numbers follow manual_seed.",
         "blur": "only versions before 1.3 read it.",
@@ -76,23 +78,30 @@ class Transform(Section):
 class Identity(Transform):
     """No change."""
 
+    native_form = "nothing"
+
 
 class Normalisation(Transform):
     """Keys of every normalisation."""
 
+    native_form = "`sampling.normalise`"
     eps: float = key(1e-10, "Added to the difference of the two.")
 
+    @property
+    @abstractmethod
+    def options(self) -> Options:
+        """The native normalisation, of each patch by its own intensities or by fixed numbers."""
+
+    @abstractmethod
     def scaling(self, statistics: Statistics | None = None) -> Scale:
         """The normalisation of a patch, by the statistics of the whole volume where there are some."""
-        raise NotImplementedError
 
 
-def _fixed(offset: float, scale: float) -> Scale:
+def _scale(options: Options, eps: float = 1e-10) -> Scale:
+    if not isinstance(options, Fixed):
+        return PatchNormalisation((), (), options=options, eps=eps).apply
+    offset, scale = options.offset, options.scale
     return lambda patch: ((patch - offset) / scale).astype(np.float32)
-
-
-def _per_patch(options: ZScore | Percentile | MinMax, eps: float = 1e-10) -> Scale:
-    return PatchNormalisation((), (), options=options, eps=eps).apply
 
 
 class Standardize(Normalisation):
@@ -108,13 +117,18 @@ class Standardize(Normalisation):
         if (self.mean is None) != (self.std is None):
             raise OptionError("transform.mean_and_std", "mean and std are used together", remedy="Give both or none.")
 
+    @property
+    def options(self) -> ZScore | Fixed:
+        """See `Normalisation.options`."""
+        if self.mean is not None and self.std is not None:
+            return Fixed(offset=self.mean, scale=max(self.std, self.eps))
+        return ZScore(channels="each" if self.channelwise else "together")
+
     def scaling(self, statistics: Statistics | None = None) -> Scale:
         """See `Normalisation.scaling`."""
-        if self.mean is not None and self.std is not None:
-            return _fixed(self.mean, max(self.std, self.eps))
-        if statistics is not None:
-            return _fixed(statistics.mean, max(statistics.std, self.eps))
-        return _per_patch(ZScore(channels="each" if self.channelwise else "together"), self.eps)
+        if statistics is None or self.mean is not None:
+            return _scale(self.options, self.eps)
+        return _scale(Fixed(offset=statistics.mean, scale=max(statistics.std, self.eps)))
 
 
 class PercentileNormalizer(Normalisation):
@@ -129,12 +143,17 @@ class PercentileNormalizer(Normalisation):
         if self.pmin >= self.pmax:
             raise OptionError("transform.percentiles", f"pmin must be below pmax, but they are {self.pmin:g} and {self.pmax:g}")
 
+    @property
+    def options(self) -> Percentile:
+        """See `Normalisation.options`."""
+        return Percentile(low=self.pmin, high=self.pmax, channels="each" if self.channelwise else "together")
+
     def scaling(self, statistics: Statistics | None = None) -> Scale:
         """See `Normalisation.scaling`."""
         if statistics is None:
-            return _per_patch(Percentile(low=self.pmin, high=self.pmax, channels="each" if self.channelwise else "together"), self.eps)
+            return _scale(self.options, self.eps)
         low, high = statistics.percentile(self.pmin), statistics.percentile(self.pmax)
-        return _fixed(low, high - low + self.eps)
+        return _scale(Fixed(offset=low, scale=high - low + self.eps))
 
 
 class Normalize(Normalisation):
@@ -150,13 +169,22 @@ class Normalize(Normalisation):
         if low is not None and high is not None and low >= high:
             raise OptionError("transform.limits", f"min_value must be below max_value, but they are {low:g} and {high:g}")
 
+    @property
+    def options(self) -> MinMax | Fixed:
+        """See `Normalisation.options`. Of one limit alone there is no native form; the extremes are used then."""
+        low, high = self.min_value, self.max_value
+        if low is None or high is None:
+            return MinMax(channels="together", range=(0, 1) if self.norm01 else (-1, 1))
+        middle, half = (low, high - low) if self.norm01 else ((low + high) / 2, (high - low) / 2)
+        return Fixed(offset=middle, scale=half, clip=(0, 1) if self.norm01 else (-1, 1))
+
     def scaling(self, statistics: Statistics | None = None) -> Scale:
         """See `Normalisation.scaling`."""
 
         def scale(patch: np.ndarray) -> np.ndarray:
             low = float(patch.min()) if self.min_value is None else self.min_value
             high = float(patch.max()) if self.max_value is None else self.max_value
-            share = np.clip(_fixed(low, high - low + self.eps)(patch), 0, 1)
+            share = np.clip((patch - low) / (high - low + self.eps), 0, 1).astype(np.float32)
             return share if self.norm01 else 2 * share - 1
 
         return scale
@@ -165,6 +193,7 @@ class Normalize(Normalisation):
 class ToTensor(Transform):
     """Data type of the values, and a channel axis."""
 
+    native_form = "not needed; `normalize` is `sampling.normalise`"
     expand_dims: bool = key(True, "Add a channel axis where there is none.")
     dtype: Literal["float32", "float64", "float", "int64", "int32", "long", "int", "uint8"] = key("float32", "Data type of the values.")
     normalize: bool = key(False, "Scale to 0 ... 1.")
@@ -192,7 +221,15 @@ def scaling_of(each: Transform, statistics: Statistics | None = None) -> Scale |
     """The normalisation of a patch by a transform, `None` where it does not normalise."""
     if isinstance(each, Normalisation):
         return each.scaling(statistics)
-    return _per_patch(MinMax(channels="together")) if isinstance(each, ToTensor) and each.normalize else None
+    options = native_scaling(each)
+    return None if options is None else _scale(options)
+
+
+def native_scaling(each: Transform) -> Options | None:
+    """The native normalisation of a transform, `None` where it does not normalise."""
+    if isinstance(each, Normalisation):
+        return each.options
+    return MinMax(channels="together") if isinstance(each, ToTensor) and each.normalize else None
 
 
 # --- random changes of positions ---------------------------------------------------------------------------------------------------------
@@ -269,6 +306,7 @@ class ElasticDeformation(Transform):
 class CropToFixed(Transform):
     """Crop each plane to a fixed size; smaller planes are extended by their mirror image."""
 
+    native_form = "`sampling.kind: random`"
     role = "crop"
     size: tuple[PositiveInt, PositiveInt] = key((256, 256), "Edges (y, x) in voxels.")
     centered: bool = key(False, "Crop the middle instead of a random part.")
