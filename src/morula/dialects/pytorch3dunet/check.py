@@ -1,4 +1,4 @@
-"""Problems of a job of pytorch-3dunet: its keys, its files, and those that a real step and a real validation show."""
+"""Problems of a job of pytorch-3dunet: its keys, its files, what is implausible in them, and what a real step and validation show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
-from morula.dialects.pytorch3dunet.doubts import doubts_about
+from morula.core.remark import Remark
+from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.data.summary import object_label_warnings
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
 from morula.dialects.pytorch3dunet.predict import prepare_prediction
@@ -22,6 +24,7 @@ from morula.dialects.pytorch3dunet.sections import PhaseName
 from morula.dialects.pytorch3dunet.training import Prepared, prepare, state_to_resume
 from morula.dialects.pytorch3dunet.volumes import Volume, channel_problems, open_array, try_volumes
 from morula.io.check import check_image
+from morula.io.lazy import View
 from morula.jobs.yaml_lines import located
 from morula.training.devices import pick_device
 from morula.training.step import Batch
@@ -161,6 +164,30 @@ def target_warnings(prepared: Prepared) -> list[Problem]:
             remedy = "Add BlobsToMask or StandardLabelToBoundary to the list; where labels are appended, set loss.skip_last_target."
             return [Problem("loaders.train.transformer.label", rule, code="targets.not_masks", remedy=remedy)]
     return []
+
+
+def doubts_about(prepared: Prepared) -> list[Remark]:
+    """Remarks on raw data and integer labels: repeated, grey, empty or misplaced ones, background with an id."""
+    train, validation = prepared.train_patches.volumes, prepared.val_patches.volumes
+    remarks = repeated_images({"training": _raws(train), "validation": _raws(validation)})
+    pairs = [(raw, labels) for volume, raw in zip(train, _raws(train), strict=True) for labels in _labels(volume)]
+    ignored = prepared.watcher.criterion.ignore_index
+    value = None if ignored is None else int(ignored)
+    # masks are what most of these networks learn
+    unlike = [each for each in object_label_warnings([(labels, value) for _, labels in pairs]) if each.code != "labels.mask"]
+    if any(each.code == "labels.grey" for each in unlike):
+        return remarks + unlike
+    return remarks + unlike + misplaced_labels(pairs, value) + background_with_id([labels for _, labels in pairs])
+
+
+def _raws(volumes: Sequence[Volume]) -> list[Image]:
+    return [Image(volume.raw, Axes("CZYX"), source=str(volume.path)) for volume in volumes]
+
+
+def _labels(volume: Volume) -> list[Image]:
+    """The first channel of integer labels as images ZYX, lazy; maps of real numbers are not labels."""
+    whole = [array for array in volume.labels if np.issubdtype(array.dtype, np.integer)]
+    return [Image(View(array, [1, 2, 3], {0: 0}), Axes("ZYX"), source=str(volume.path)) for array in whole]
 
 
 def prove_training(prepared: Prepared, device: str) -> Proof:

@@ -182,7 +182,7 @@ class TrainerOptions(Section):
         "iters": "only versions before 1.3 read it. Write max_num_iterations.",
         "max_patience": "no version since 1.3 reads it. Use lr_scheduler, or stop the training with Ctrl-C.",
     }
-    checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.", native="`morula run JOB --output FOLDER`")
+    checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.", native="the run folder, named on the command line")
     max_num_epochs: PositiveInt = key(..., "Maximum number of epochs.", copy="training.epochs")
     max_num_iterations: PositiveInt = key(
         ..., "Maximum number of steps; exactly this many are taken unless the epochs end first.", copy="training.steps"

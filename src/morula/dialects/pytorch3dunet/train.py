@@ -14,8 +14,7 @@ from morula.core.lock import locked
 from morula.core.manifest import recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_apart
-from morula.dialects.pytorch3dunet.check import target_warnings
-from morula.dialects.pytorch3dunet.doubts import doubts_about
+from morula.dialects.pytorch3dunet.check import doubts_about, target_warnings
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.sections import FormatterOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
