@@ -230,7 +230,7 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
             only, with_objects = ids[0], with_objects + 1
             pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
     if inspected and not with_objects:
-        text = "the label images have a single value, so no object (only the centre of large ones was read). Check the files."
+        text = "the label images contain no object, or one without background (only the centre of large ones was read). Check the files."
         return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
         text = (
