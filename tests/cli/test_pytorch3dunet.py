@@ -114,9 +114,13 @@ def test_converted_job_is_valid(folder: Path) -> None:
     [
         ({"loss": {"name": "CrossEntropyLoss", "ignore_index": 2}, "out": 3, "label": [{"name": "RandomFlip"}]}, ("method", "classes"), 3),
         ({"label": [{"name": "BlobsToMask", "append_label": True}]}, ("method", "channels"), ["F"]),
-        ({"label": [{"name": "BlobsToMask", "boundary": True}]}, ("method", "channels"), ["F", {"C": {"mode": "outer"}}]),
         (
-            {"label": [{"name": "LabelToAffinities", "offsets": [1], "z_offsets": [2]}]},
+            {"label": [{"name": "BlobsToMask", "boundary": True, "append_label": True}], "out": 2},
+            ("method", "channels"),
+            ["F", {"C": {"mode": "outer"}}],
+        ),
+        (
+            {"label": [{"name": "LabelToAffinities", "offsets": [1], "z_offsets": [2], "append_label": True}], "out": 3},
             ("method", "channels"),
             [{"A": {"offsets": [[0, 0, -1], [0, -1, 0], [-2, 0, 0]]}}],
         ),
