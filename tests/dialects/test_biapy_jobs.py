@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from morula.cli.app import app
 from morula.core.errors import JobError, Problem
 from morula.dialects.biapy.convert import convert
+from morula.dialects.biapy.settings import read_settings
 from morula.dialects.biapy.table import FORMER, KEYS, documentation
+from morula.dialects.biapy.today import with_defaults
 from morula.dialects.convert import convert as convert_text
 from morula.dialects.verbs import iter_run
 from morula.io.read import read
@@ -293,6 +295,21 @@ def test_every_key_of_the_program_has_a_row() -> None:
     present = {key for key, row in KEYS.items() if not row.former and not key.startswith(("PATHS.", "LOG."))}
     assert present - program == {f"{SEG}.EMBEDSEG.MIN_OBJECT_SIZE"}
     assert not set(FORMER) & set(KEYS)
+
+
+@pytest.mark.parametrize("keys", [{}, {f"{SEG}.DATA_CHANNELS": ["E"]}, {f"{SEG}.DATA_CHANNELS": "BC", "TRAIN.LR": "1.E-3"}])
+def test_settings_that_checkpoints_hold_are_keys_of_the_program_with_values_of_their_types(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """The program merges them into its own, and rejects other keys and types."""
+    lines = [line.split(" = ", 1) for line in (GOLDEN / "defaults.txt").read_text().splitlines()]
+    program = {key: ast.literal_eval(value) for key, value in lines}
+    stored = with_defaults(read_settings(written(tmp_path, keys)))
+    assert {key for key in stored if not key.startswith(("PATHS.", "LOG."))} <= set(program)
+
+    def kind(value: Any) -> str:
+        return "list" if isinstance(value, list | tuple) else "number" if type(value) in (int, float) else type(value).__name__
+
+    wrong = {key: stored[key] for key, value in program.items() if value is not None and kind(stored[key]) != kind(value)}
+    assert wrong == {}
 
 
 def test_every_key_without_effect_is_noted_with_the_reason(tmp_path: Path) -> None:

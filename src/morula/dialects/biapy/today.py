@@ -87,7 +87,9 @@ def _order(key: str) -> tuple[tuple[int, ...], str]:
 def with_defaults(settings: Settings) -> dict[str, Value]:
     """All keys of 3.7.1, those that are not stated with their defaults."""
     found: dict[str, Value] = {name: row.default for name, row in KEYS.items() if not row.former}
+    found[f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"] = [{}]  # the documents have a mapping, the program a list of one
     found |= in_todays_keys(settings)
+    found.pop(f"{SEG}.EMBEDSEG.MIN_OBJECT_SIZE", None)  # a key of the documents that the program rejects
     # one value per level, or per step between levels
     levels = len(settings.items("MODEL.FEATURE_MAPS"))
     per_level = {"DROPOUT_VALUES": levels, "CONV_LAYERS": levels, "ISOTROPY": levels, "Z_DOWN": levels - 1, "YX_DOWN": levels - 1}
