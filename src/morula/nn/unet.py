@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +41,22 @@ class _Decoder(nn.Module):
         self.skip_first = skip_first
 
     def forward(self, encoded: list[Tensor]) -> Tensor:
-        """Features of the finest level from the outputs of all encoder levels, finest first."""
-        x = encoded[-1]
+        """Features of the finest level from the outputs of all encoder levels, finest first, which are taken from the list.
+
+        No tensor lives longer than it is needed: at the finest level, those that are alive together decide how large a tile can be.
+        """
+        x = encoded.pop()
         for level in reversed(range(len(self.levels))):
-            below, skip = self.enlarge[level](x), encoded[level]
-            if self.gates:
-                skip = self.gates[level](below, skip)
-            x = self.levels[level](torch.cat([skip, below] if self.skip_first else [below, skip], dim=1))
+            x = self._joined(level, x, encoded.pop())
+            for part in cast("nn.Sequential", self.levels[level]):
+                x = part(x)
         return x
+
+    def _joined(self, level: int, coarse: Tensor, skip: Tensor) -> Tensor:
+        below = self.enlarge[level](coarse)
+        if self.gates:
+            skip = self.gates[level](below, skip)
+        return torch.cat([skip, below] if self.skip_first else [below, skip], dim=1)
 
 
 class UNet(Network):
@@ -143,7 +151,10 @@ class UNet(Network):
             x = stage(self.pools[level - 1](x) if level else x)
             encoded.append(x)
         # one decoder for all heads, or one per head on a common encoder
-        decoded = {name: decoder(encoded) for name, decoder in self.decoders.items()}
+        last = len(self.decoders) - 1
+        decoded = {
+            name: decoder(list(encoded) if number < last else encoded) for number, (name, decoder) in enumerate(self.decoders.items())
+        }
         return {name: output(decoded[name if self.options.separate_decoders else "all"]) for name, output in self.outputs.items()}
 
 
