@@ -11,7 +11,8 @@ from morula.core.errors import DataError
 _CONTAINER = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5|ims|zarr|n5))(?::/*|[/\\])(?P<inner>.+)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<file>.*?\.(?:tiff?|btf|tf8|lsm)):/*(?P<inner>\d+)$", re.IGNORECASE)
 _NAMED = re.compile(r"^(?P<file>.*?\.(?:json|czi|nd2|lif)):/*(?P<inner>.+)$", re.IGNORECASE)
-_DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf")
+_DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf", ".ome.zarr.zip", ".zarr.zip")
+_ADDRESS = re.compile(r"^(?P<scheme>https?|s3|gs|gcs|abfs|az):/+(?P<rest>.+)$")
 
 
 def split_location(path: str | Path) -> tuple[Path, str | None]:
@@ -38,6 +39,27 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
     if file.suffix.lower() not in (".zarr", ".n5") and file.is_dir():
         return Path(text), None  # an ordinary folder whose name ends like a file's
     return file, inner or None
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is an address on a server; `Path` makes one slash of the two.
+
+    Examples:
+        >>> is_remote(Path("https://server.org/a.ome.zarr")), is_remote("a.ome.zarr")
+        (True, False)
+    """
+    return _ADDRESS.match(Path(path).as_posix()) is not None
+
+
+def url_of(path: str | Path) -> str:
+    """The address that a path stands for.
+
+    Examples:
+        >>> url_of(Path("https://server.org/a.ome.zarr"))
+        'https://server.org/a.ome.zarr'
+    """
+    found = _ADDRESS.match(Path(path).as_posix())
+    return str(path) if found is None else f"{found['scheme']}://{found['rest']}"
 
 
 def leaves_container(path: Path) -> bool:
@@ -67,7 +89,7 @@ def suffix_of(path: str | Path) -> str:
         ('.ome.tif', '.h5')
     """
     name = Path(path).name.lower()
-    return next((double for double in _DOUBLE if name.endswith(double)), Path(name).suffix)
+    return max((double for double in _DOUBLE if name.endswith(double)), key=len, default=Path(name).suffix)
 
 
 def stem_of(path: str | Path) -> str:

@@ -14,6 +14,9 @@ FORMATS = Family(
         "tiff": Member("morula.io.formats.tiff:Tiff", summary="TIFF, OME-TIFF and ImageJ TIFF; also tiled and above 4 GB"),
         "hdf5": Member("morula.io.formats.hdf5:Hdf5", summary="HDF5 with element_size_um, as ilastik and pytorch-3dunet use it"),
         "ome_zarr": Member("morula.io.formats.ome_zarr:OmeZarr", summary="OME-Zarr 0.4 and 0.5: pyramids with labels (written as 0.5)"),
+        "zarr_store": Member(
+            "morula.io.formats.zarr_store:ZarrStore", summary="zipped Zarr, and Zarr on servers (HTTP, S3), read only (extra: remote)"
+        ),
         "zarr": Member("morula.io.formats.zarr:Zarr", summary="plain Zarr arrays, version 2 and 3 (written as 3)"),
         "raster": Member("morula.io.formats.raster:Raster", summary="PNG, BMP and JPEG"),
         "npy": Member("morula.io.formats.npy:Npy", summary="NumPy arrays"),

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from morula.core.errors import DataError, MissingFileError, MorulaError
 from morula.core.file_errors import missing_file
-from morula.core.location import natural_key, split_location, stem_of, suffix_of
+from morula.core.location import is_remote, natural_key, split_location, stem_of, suffix_of
 from morula.core.remark import Remark
 from morula.io import ngff
 from morula.io.formats import coco, mask_folder
@@ -62,6 +62,8 @@ def list_images(path: Place | Sequence[Place], *, labels: bool = False) -> list[
     if not isinstance(path, str | os.PathLike):
         return [image for one in path for image in list_images(one, labels=labels)]
     place = Path(path).expanduser()
+    if is_remote(place):
+        return [place]
     file, inner = split_location(place)
     if glob.has_magic(str(place)) and not place.exists():
         return _of_pattern(place, labels)

@@ -16,7 +16,7 @@ from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.label_image import LARGEST_ID
-from morula.core.location import split_location
+from morula.core.location import is_remote, split_location, url_of
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Missing, Request
@@ -157,7 +157,8 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     name = inner if request.dataset is None else request.dataset
     if inner is not None and request.dataset is not None:
         name = f"{inner.strip('/')}/{request.dataset.strip('/')}"
-    source = str(file) if name is None else f"{file}:/{name.strip('/')}"
+    shown = url_of(file) if is_remote(file) else str(file)
+    source = shown if name is None else f"{shown}:/{name.strip('/')}"
     # a group inside a Zarr folder is itself a Zarr folder, possibly with OME metadata of its own
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None

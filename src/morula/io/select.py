@@ -7,7 +7,7 @@ from typing import cast
 
 from morula.core.errors import FileReadError, OptionError
 from morula.core.file_errors import missing_file
-from morula.core.location import suffix_of
+from morula.core.location import is_remote, suffix_of
 from morula.io import FORMATS
 from morula.io.formats.base import Format
 
@@ -31,6 +31,8 @@ def format_of(path: Path) -> Format:
         MissingFileError: when it does not exist.
         FileReadError: when no format fits.
     """
+    if is_remote(path):
+        return cast(Format, FORMATS.load("zarr_store")())
     if not path.exists():
         raise missing_file(path)
     if not (path.is_file() or path.is_dir()):  # reading from a pipe waits for ever, and some devices never end

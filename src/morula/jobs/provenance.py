@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from morula.core.location import split_location
+from morula.core.location import is_remote, split_location
 
 _PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
 
@@ -117,8 +117,11 @@ def _head(git: Path) -> str | None:
 
 
 def checksums(inputs: Iterable[str]) -> dict[str, str]:
-    """Checksums of files by name. Of an HDF5 file all of it counts, of a Zarr container the image that is named inside it."""
-    return {name: checksum(place_of(name)) for name in dict.fromkeys(inputs)}
+    """Checksums of files by name. Of an HDF5 file all of it counts, of a Zarr container the image that is named inside it.
+
+    Images on servers have none: they would have to be read as a whole.
+    """
+    return {name: "" if is_remote(name) else checksum(place_of(name)) for name in dict.fromkeys(inputs)}
 
 
 def place_of(name: str) -> Path:
