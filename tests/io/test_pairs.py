@@ -130,7 +130,7 @@ def test_nothing_there(tmp_path):
     (tmp_path / "raw").mkdir()
     with raises("images.none_in_folder"):
         list_images(tmp_path / "raw")
-    (tmp_path / "raw" / "a.oib").write_text("x")
+    (tmp_path / "raw" / "a.mrc").write_text("x")
     (tmp_path / "raw" / "more").mkdir()
     with raises("images.none_in_folder"):
         list_images(tmp_path / "raw")
@@ -150,9 +150,9 @@ def test_reading_what_is_not_there_or_unknown(tmp_path):
         read(tmp_path / "cels.tif")
     with raises("file.missing"):
         read(tmp_path / "a.h5" / "raw")
-    (tmp_path / "a.oib").write_text("x")
+    (tmp_path / "a.mrc").write_text("x")
     with raises("file.unknown_format"):
-        read(tmp_path / "a.oib")
+        read(tmp_path / "a.mrc")
     with raises("file.is_a_folder"):
         read(tmp_path)
     (tmp_path / "b.tif").write_bytes(b"")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +19,18 @@ from morula.core.events import Logged, Progress, Warned
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
+from morula.inference.median import Options as MedianOptions
+from morula.inference.median import median
 from morula.io.read import read, read_labels
 from morula.io.write import write
+from morula.methods.semantic import Semantic
+from morula.methods.semantic_options import Options as SemanticOptions
 from morula.models.load import load
 from morula.models.model import Model
 from morula.representations.encode import encode
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate
-from morula.workflows.block_store import BlockStore, MergedLabels
+from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
 from morula.workflows.segment_blocks import sample_boxes
@@ -76,6 +85,37 @@ def test_blocks_give_the_labels_and_tables_of_the_whole(run2d: Path, image: Path
     assert sorted(path.name for path in tmp_path.iterdir() if "unfinished" in path.name) == []
 
 
+def semantic_model(run: Path) -> Model:
+    """A model that takes the encoded channels for the probabilities of three classes."""
+    model = model_of(run)
+    options = SemanticOptions(classes=3)
+    prediction = model.job.prediction.model_copy(update={"median": (MedianOptions(axes="yx", size=3), MedianOptions(axes="xy", size=5))})
+    job = model.job.model_copy(update={"method": options, "prediction": prediction})
+    return replace(model, job=job, method=Semantic(options, job.objects, ndim=2, spacing=model.method.spacing))
+
+
+def test_classes_and_medians_are_those_of_the_whole(run2d: Path, image: Path, tmp_path: Path) -> None:
+    model = semantic_model(run2d)
+    list(segment(image, model=model, output=tmp_path / "whole.tif"))
+    events = list(segment(image, model=model, output=tmp_path / "blocks.tif", memory="20MB"))
+    assert [event.done for event in events if isinstance(event, Progress) and event.task[-1] == "blocks"][-1] > 1
+    whole, blocks = (read_labels(tmp_path / f"{name}.tif") for name in ("whole", "blocks"))
+    assert len(np.unique(whole)) == 3
+    assert whole.dtype == blocks.dtype
+    assert np.array_equal(whole, blocks)
+    one, other = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("whole", "blocks"))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-5)
+
+
+def test_medians_are_computed_where_they_are_read() -> None:
+    values = np.random.default_rng(0).random((2, 9, 20, 21), np.float32)
+    filters = [MedianOptions(axes="z", size=3), MedianOptions(axes="xy", size=5)]
+    whole = np.stack([median(median(channel, "z", 3), "xy", 5) for channel in values])
+    filtered = MedianFiltered(values, filters)
+    for box in (np.s_[:], np.s_[1, 2:7, 5:9, 11], np.s_[:, ::2, ::-3, 4:4], np.s_[0:1, 8:, 3:20:5, -2:]):
+        assert np.array_equal(filtered[box], whole[box])
+
+
 def test_format_of_the_labels_does_not_matter(run2d: Path, image: Path, tmp_path: Path) -> None:
     names = ("cells.tif", "cells.ome.zarr", "cells.h5")
     for name in names:
@@ -109,6 +149,18 @@ def test_a_region_is_segmented_alone_in_blocks_and_at_once(run2d: Path, image: P
     assert np.array_equal(whole, blocks)
     alone = model_of(run2d).segment(Image(read(image).data[:, 100:500, 40:560], "CYX", VoxelSize(0.5, 0.5)))
     assert np.array_equal(whole, alone)
+
+
+def test_images_on_servers_are_segmented_in_blocks(run2d: Path, image: Path, tmp_path: Path) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(image.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/cells.ome.zarr"
+        list(segment(address, model=model_of(run2d), output=tmp_path / "remote.tif", memory=MEMORY))
+        server.shutdown()
+    list(segment(image, model=model_of(run2d), output=tmp_path / "local.tif", memory=MEMORY))
+    assert (tmp_path / "remote.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()
+    assert json.loads((tmp_path / "remote.provenance.json").read_text())["inputs"] == {address: ""}
 
 
 def test_another_region_starts_anew(run2d: Path, image: Path, tmp_path: Path) -> None:
@@ -162,7 +214,7 @@ def test_another_model_starts_anew(run2d: Path, image: Path, tmp_path: Path) -> 
 
 def test_too_little_memory_says_the_least_that_works_and_keeps_the_prediction(run2d: Path, image: Path, tmp_path: Path) -> None:
     with raises("blocks.memory") as caught:
-        list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory="2MB"))
+        list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory="2.4MB"))
     least = caught.error.remedy.split("--memory ")[1].split(";")[0]
     assert not (tmp_path / "cells.tif").exists()
     list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=least))

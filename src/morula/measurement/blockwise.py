@@ -46,8 +46,9 @@ class GroupMeasurement:
 
     def groups(self, block: Sequence[int]) -> list[np.ndarray]:
         """Rows of the objects of each group: those whose boxes start in the same block, and at the end all that do not fit."""
-        large = np.flatnonzero(self.boxes.too_large(self.room))
-        small = np.setdiff1d(np.arange(len(self.boxes.voxels)), large)
+        present = self.boxes.voxels > 0
+        large = np.flatnonzero(present & self.boxes.too_large(self.room))
+        small = np.setdiff1d(np.flatnonzero(present), large)
         found = [*_groups(self.boxes, small, block, self.room), *([large] if len(large) else [])]
         return found or [small]  # without objects, one voxel shows which columns there are
 

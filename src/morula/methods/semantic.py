@@ -153,6 +153,10 @@ class SemanticPostprocessing(SemanticSettings, Postprocessing):
         confidence = (sums / np.maximum(counts, 1)).astype(np.float32)[1:]
         return Objects(labels=labels, confidence=confidence, intermediates={})
 
+    def block_problem(self) -> str:
+        """None: each voxel has its class by itself."""
+        return ""
+
     def search_space(self, truths: Sequence[np.ndarray]) -> SearchSpace:
         """The threshold, if `binary`."""
         threshold = self.options.threshold

@@ -362,7 +362,6 @@ class Model:
         options = self.job.objects
         found = {
             "the model rescales images to the size of its objects": self.diameter is not None,
-            "prediction.median filters whole channels": bool(self.job.prediction.median),
             "objects.intermediates are images as large as the prediction": options.intermediates,
             "objects.export draws the outlines of the whole image": bool(set(options.export) - {"parquet"}),
             "objects.measure.statistics are computed for the whole image": options.measure.statistics,

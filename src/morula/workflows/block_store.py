@@ -19,14 +19,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from morula.core.array import ArraySource
 from morula.core.errors import FileWriteError
+from morula.core.region import Region
 from morula.decoders.blockwise import BlockObjects
+from morula.inference.median import Options as MedianOptions
+from morula.inference.median import median
 from morula.io.lazy import LazyArray, Opened
 
 if TYPE_CHECKING:
@@ -150,3 +154,36 @@ class MergedLabels(LazyArray):
         return out[
             tuple(slice(start - a, None if stop < a else stop - a, stride) for (start, stop, stride), a in zip(bounds, low, strict=True))
         ]
+
+
+class MedianFiltered(LazyArray):
+    """A prediction K(Z)YX with its channels filtered by medians one after the other; computed when it is read.
+
+    Args:
+        prediction: the stored prediction.
+        filters: from the job.
+    """
+
+    def __init__(self, prediction: ArraySource, filters: Sequence[MedianOptions]) -> None:
+        super().__init__(prediction.shape, prediction.dtype, chunks=getattr(prediction, "chunks", None))
+        self.prediction, self.filters = prediction, tuple(filters)
+        spatial = "zyx"[-len(self.shape) + 1 :]
+        # what a filter reads wrongly at the border of a part lies outside of the box that the next ones need
+        self.reach = tuple(sum(each.size // 2 for each in self.filters if axis in each.axes) for axis in spatial)
+
+    def _open(self) -> Opened:
+        return self.prediction, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        channels, *spatial = box
+        places = [range(*part.indices(n)) for part, n in zip(spatial, self.shape[1:], strict=True)]
+        if not all(places):
+            return np.empty((len(range(*channels.indices(self.shape[0]))), *map(len, places)), self.dtype)
+        low, high = (tuple(function(place[0], place[-1]) for place in places) for function in (min, max))
+        window = Region(low, tuple(last + 1 for last in high)).grow(self.reach, within=self.shape[1:])
+        values = np.array(self.prediction[(channels, *window.slices)])
+        for channel in values:
+            for each in self.filters:
+                channel[:] = median(channel, each.axes, each.size)
+        picks: list[Any] = [np.asarray(place) - start for place, start in zip(places, window.start, strict=True)]
+        return values[np.ix_(np.arange(len(values)), *picks)]

@@ -27,6 +27,7 @@ from morula.core.image import Image
 from morula.core.label_image import smallest_type
 from morula.core.region import Region, blocks
 from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
+from morula.decoders.class_blocks import class_block, merge_classes
 from morula.decoders.statistics import ChannelStatistics
 from morula.inference.memory import decoding_bytes, room_beside_program, room_of_worker, tile_memory
 from morula.inference.predict import predict
@@ -41,7 +42,7 @@ from morula.measurement.measures import Boxes, Measures
 from morula.methods.base import Method
 from morula.methods.classes import class_image
 from morula.models.model import Model
-from morula.workflows.block_store import BlockStore, MergedLabels
+from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.workers import results
 
 _SAMPLE = {2: 1024, 3: 96}
@@ -93,15 +94,19 @@ def segment_in_blocks(
     Raises:
         OptionError: when the memory is not enough for one block.
     """
-    prediction = yield from _predicted(model, image, store, device=device, memory=memory)
+    stored = yield from _predicted(model, image, store, device=device, memory=memory)
+    filters = model.job.prediction.median
+    prediction: ArraySource = MedianFiltered(stored, filters) if filters else stored
     parameters, plan, workers = yield from _planned(model, prediction, store, memory, workers)
-    merged = yield from _decoded(_Decoding(model.method, parameters, plan, store), workers)
-    stored = _label_array(store, plan)
+    merged = yield from _decoded(_Decoding(model.method, parameters, plan, store, prediction), workers)
+    cores = _label_array(store, plan)
 
     def relabelled(values: np.ndarray) -> MergedLabels:
-        return MergedLabels(stored, plan.core, [values[table] for table in merged.tables])
+        return MergedLabels(cores, plan.core, [values[table] for table in merged.tables])
 
-    labels = relabelled(np.arange(len(merged) + 1, dtype=smallest_type(len(merged))))
+    # class images are stored as they are decoded, in 8 bits where that suffices
+    kind = np.uint8 if not model.method.instances and len(merged) < 256 else smallest_type(len(merged))
+    labels = relabelled(np.arange(len(merged) + 1, dtype=kind))
     if merged.merged:
         yield Logged(f"{merged.merged} objects are larger than the halo of {plan.halo} voxels; their parts were merged across blocks")
     room = room_of_worker(memory, workers) // _MEASURING
@@ -156,7 +161,9 @@ def _planned(
         statistics = part if statistics is None else statistics.merge(part)
         yield Progress(done, len(parts), "block", task=("histograms",))
     assert statistics is not None
-    parameters, diameters = _sampled(model, prediction, method.fit(statistics))
+    parameters, diameters = method.fit(statistics), np.full(1, _SMALLEST)
+    if method.instances:
+        parameters, diameters = _sampled(model, prediction, parameters)
     plan, count = _fitting_plan(model, shape, parameters, diameters, memory, workers)
     store.note("decoding", {"parameters": parameters, "core": plan.core, "halo": plan.halo, "workers": count})
     fewer = f"; the memory is for {count} of {workers} workers" if count < workers else ""
@@ -245,11 +252,15 @@ class _Decoding:
     parameters: Mapping[str, Any]
     plan: BlockPlan
     store: BlockStore
+    prediction: ArraySource
 
     def __call__(self, number: int) -> None:
         """Decode a block, and record its labels and objects."""
         core = self.plan.cores[number]
-        block = decode_block(self.plan, number, self.store.existing("prediction"), self._objects, self.method.votes)
+        if self.method.instances:
+            block = decode_block(self.plan, number, self.prediction, self._objects, self.method.votes)
+        else:
+            block = class_block(self.plan, number, self.prediction, self._objects)
         self.store.existing("labels")[core.slices] = block.labels
         self.store.put_block(number, block)
 
@@ -265,7 +276,7 @@ def _decoded(work: _Decoding, workers: int) -> Generator[Event, None, Merged]:
     yield Progress(len(plan) - len(open_ones), len(plan), "block", task=("blocks",))
     for done, _ in enumerate(results(work, open_ones, workers), len(plan) - len(open_ones) + 1):
         yield Progress(done, len(plan), "block", task=("blocks",))
-    return merge_blocks(plan, store.block, labels)
+    return merge_blocks(plan, store.block, labels) if work.method.instances else merge_classes(plan, store.block)
 
 
 def measured_in(model: Model, labels: ArraySource, merged: Merged, image: Image, room: int) -> GroupMeasurement:
