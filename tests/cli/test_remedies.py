@@ -26,6 +26,7 @@ OF_ONE_COMMAND = {
     "workflows/choose_model.py": ["segment"],
     "workflows/segment.py": ["segment"],
     "workflows/segment_blocks.py": ["segment"],
+    "workflows/time_series.py": ["segment"],
     "workflows/unfinished_batch.py": ["segment"],
     "dialects/convert.py": ["convert"],
     "jobs/load.py": ["run", "train", "check"],
@@ -39,7 +40,11 @@ OF_ONE_COMMAND = {
 
 
 QUOTED, AT_START = re.compile(r"`morula ([a-z0-9]+)([^`\n]*)"), re.compile(r"^morula ([a-z0-9]+)([^`\n]*--[^`\n]*)")
-DEFINE_OPTIONS = ("core/remedy.py", *(f"cli/{name}.py" for name in ("app", "options", "biapy", "export", "pytorch3dunet", "segment")))
+DEFINE_OPTIONS = (
+    "core/remedy.py",
+    "workflows/slurm.py",
+    *(f"cli/{name}.py" for name in ("app", "options", "biapy", "export", "pytorch3dunet", "segment")),
+)
 
 
 def texts(node: ast.AST) -> Iterator[tuple[str, int]]:

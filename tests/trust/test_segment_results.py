@@ -159,6 +159,20 @@ def test_a_batch_keeps_going_after_images_that_fail(images: Path, tmp_path: Path
     assert not any(isinstance(event, FileWritten) for event in events)
 
 
+def test_shares_of_a_batch_give_the_results_of_one_command(images: Path, tmp_path: Path, model: Model) -> None:
+    list(segment(images, model=model, output=tmp_path / "whole", device="cpu"))
+    for shard in ("2/2", "1/2"):
+        with raises("batch.unfinished"):
+            list(segment(images, model=model, output=tmp_path / "out", device="cpu", batch=Batch(merge=True)))
+        list(segment(images, model=model, output=tmp_path / "out", device="cpu", batch=Batch(shard=shard)))
+    list(segment(images, model=model, output=tmp_path / "out", device="cpu", batch=Batch(merge=True)))
+    whole, merged = files(tmp_path / "whole"), files(tmp_path / "out")
+    assert {**whole, RESULTS: b""} == {**merged, RESULTS: b""}
+    for shard in ("0/2", "3/2", "1", "a/b"):
+        with raises("batch.shard"):
+            Batch(shard=shard)
+
+
 def test_a_changed_image_or_result_is_segmented_again(images: Path, tmp_path: Path, model: Model) -> None:
     output = tmp_path / "out"
     done = stopped(images, output, model, after=17)

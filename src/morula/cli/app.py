@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,7 +34,7 @@ from morula.cli.options import (
     with_groups,
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, train3dunet
-from morula.cli.segment import ModelOptions, ResultOptions
+from morula.cli.segment import ModelOptions, ResultOptions, slurm_script
 from morula.cli.show import Verbosity, echo, print_events, reporting_errors
 from morula.workflows.run_settings import RunSettings
 
@@ -216,6 +217,9 @@ def segment(
     """Segment and measure new images with a trained model. No training data is needed."""
     with reporting_errors():
         reading = files.reading()  # wrong options are found before a model is loaded
+        if results.print_slurm is not None:
+            echo(slurm_script(sys.argv[2:], results.print_slurm))
+            return
         events = workflows.segment.segment(
             list(images),
             model=model.chosen(),

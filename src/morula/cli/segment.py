@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -62,6 +63,31 @@ class ResultOptions:
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Keep the results of images that are finished.")] = False
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Continue after an image that fails; the exit code is then 1.")] = False
 
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="TASK/TASKS", help="Segment a share of the images, such as 3/16; end with --merge.")
+    ] = None
+    merge: Annotated[bool, typer.Option("--merge", help="Write the tables of all images that tasks with --shard have segmented.")] = False
+    print_slurm: Annotated[
+        int | None, typer.Option("--print-slurm", metavar="TASKS", help="Print a script that segments the images in tasks of SLURM.")
+    ] = None
+
     def batch(self) -> Batch:
-        """The last three as the workflow takes them."""
-        return workflows.batch.Batch(self.resume, self.skip_existing, self.keep_going)
+        """What the workflow takes of them for several images."""
+        return workflows.batch.Batch(self.resume, self.skip_existing, self.keep_going, self.shard, self.merge)
+
+
+def slurm_script(arguments: Sequence[str], tasks: int) -> str:
+    """The script for SLURM from the arguments of this command.
+
+    Examples:
+        >>> slurm_script(["a.tif", "--print-slurm", "4", "-o", "b"], 4).splitlines()[-1]
+        'morula segment a.tif -o b --shard "$SLURM_ARRAY_TASK_ID/4" --resume'
+    """
+    kept: list[str] = []
+    values = iter(arguments)
+    for each in values:
+        if each == "--print-slurm":
+            next(values, None)
+        elif not each.startswith("--print-slurm="):
+            kept.append(each)
+    return workflows.slurm.script(kept, tasks)

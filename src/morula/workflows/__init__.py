@@ -12,6 +12,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from morula.workflows import adjust as adjust
+    from morula.workflows import batch as batch
     from morula.workflows import check as check
     from morula.workflows import choose_model as choose_model
     from morula.workflows import compare as compare
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from morula.workflows import review_files as review_files
     from morula.workflows import run as run
     from morula.workflows import segment as segment
+    from morula.workflows import slurm as slurm
     from morula.workflows import stages as stages
     from morula.workflows import train as train
     from morula.workflows import tune as tune
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 # Modules, not functions: a module and its main function share a name, and an import of the module would shadow the function.
 _MODULES = [
     "adjust",
+    "batch",
     "check",
     "choose_model",
     "compare",
@@ -54,6 +57,7 @@ _MODULES = [
     "review_files",
     "run",
     "segment",
+    "slurm",
     "stages",
     "train",
     "tune",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from morula.core.errors import DataError, MorulaError
+from morula.core.errors import DataError, MorulaError, OptionError
 from morula.core.events import Event, Warned
 from morula.core.location import split_location
 from morula.workflows.result_files import provenance_path
@@ -21,16 +22,41 @@ class Batch:
             with other arguments are an error, where they would be replaced otherwise.
         skip_existing: keep the results of images that are finished, with whatever arguments.
         keep_going: go on with the next image after one that fails; the command ends with an error at the end.
+        shard: share of the images that is segmented, ``3/16`` for the third of 16 tasks that run at the same time; the tables of all images
+            are left to `merge`.
+        merge: write only these tables, from the results of all tasks.
     """
 
     resume: bool = False
     skip_existing: bool = False
     keep_going: bool = False
+    shard: str | None = None
+    merge: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard is not None and not 1 <= self._share[0] <= self._share[1]:
+            rule, remedy = "must be the number of a task and how many there are", "Write for example 3/16, counted from 1."
+            raise OptionError("batch.shard", rule, key="shard", value=self.shard, remedy=remedy)
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard or "")
+        return (0, 0) if found is None else (int(found[1]), int(found[2]))
+
+    def chosen(self, names: Sequence[str]) -> set[str]:
+        """The images of this task, by name."""
+        number, count = self._share
+        return set(names) if self.shard is None else set(names[number - 1 :: count])
 
     def keeps(self, labels_file: Path) -> bool:
         """Whether an image has all of its results already, and keeps them."""
-        # the record beside the labels is written last
-        return (self.resume or self.skip_existing) and split_location(labels_file)[0].exists() and provenance_path(labels_file).exists()
+        return (self.resume or self.skip_existing) and finished(labels_file)
+
+
+def finished(labels_file: Path) -> bool:
+    """Whether all results of an image are written."""
+    # the record beside the labels is written last
+    return split_location(labels_file)[0].exists() and provenance_path(labels_file).exists()
 
 
 @dataclass

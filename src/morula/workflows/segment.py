@@ -32,7 +32,7 @@ from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
-from morula.workflows.batch import Batch, Failures
+from morula.workflows.batch import Batch, Failures, finished
 from morula.workflows.choose_model import choose
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import check_exports, parse_kinds
@@ -44,6 +44,7 @@ from morula.workflows.result_files import provenance_path, table_path
 from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
+from morula.workflows.time_series import first_point, segment_series, time_points
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
 from morula.workflows.workers import check_workers
 
@@ -149,10 +150,19 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
         remedy = "Give an image file, or a folder or pattern with images."
         raise DataError("images.none", "contains no image", key="images", value=images, remedy=remedy)
     if model is None:
-        bundled, opened, reason = choose(opened)
+        bundled, chosen, reason = choose([first_point(image) for image in opened])
+        # of a series, all time points are used as they are
+        opened = [image if time_points(image.raw) > 1 else one for image, one in zip(opened, chosen, strict=True)]
         model = bundled.folder
         yield Logged(reason)
     names = dict(zip((image.name for image in opened), _label_files(target, opened), strict=True))
+    if settings.batch.merge:
+        yield from _merged(names)
+        yield Finished(time.monotonic() - began)
+        return
+    share = settings.batch.chosen(list(names))
+    opened = [image for image in opened if image.name in share]
+    names = {name: file for name, file in names.items() if name in share}
     kept = {name for name, file in names.items() if settings.batch.keeps(file)}
     if len(kept) == len(names):
         yield Logged(f"all {len(kept)} images are finished")
@@ -202,11 +212,13 @@ def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settin
     loose = overwrite or bool(unfinished_in(folder))
     check_outputs([labels_destination(file, overwrite=loose) for file in todo.new.values()], read, overwrite=loose)
     for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
-        check_labels_fit(file, image.raw.spatial_shape)
+        flat = image.raw.ndim_spatial == 2 and time_points(image.raw) > 1  # its labels have as many axes as those of a volume
+        check_labels_fit(file, (time_points(image.raw), *image.raw.spatial_shape) if flat else image.raw.spatial_shape)
     trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
     _check_images(trained, opened, settings)
     decided = _decided(trained, settings)
-    together = trained.method.instances and files[0] != target  # a folder of results has tables of all images
+    # a folder of results has tables of all images; of tasks, they are merged at the end
+    together = trained.method.instances and files[0] != target and settings.batch.shard is None
     tables = {name: table_path(file) for name, file in todo.files.items()} if together else {}
 
     def checked() -> UnfinishedBatch:
@@ -247,7 +259,7 @@ def _check_images(model: Model, opened: Sequence[Opened], settings: Settings) ->
     """Reject images that the model cannot take, and options that do not fit both, before the first image is predicted."""
     for image in opened:
         try:
-            check_exports(model.job.objects.export, model.as_image(image.raw).ndim_spatial, key="also")
+            check_exports(model.job.objects.export, model.as_image(first_point(image).raw).ndim_spatial, key="also")
         except MorulaError:
             if not settings.batch.keep_going:  # else it is told when it is the turn of this image
                 raise
@@ -262,10 +274,28 @@ def _each(model: Model, todo: _Todo, batch: UnfinishedBatch, settings: Settings,
         if image.name in todo.kept and image.name not in batch.done:
             yield Logged(f"{image.name}: is finished, and is kept")
         else:
-            steps = segment_one(model, image, file, settings.hardware, diameter=settings.diameter)
+            one = segment_series if time_points(image.raw) > 1 else segment_one
+            steps = one(model, image, file, settings.hardware, diameter=settings.diameter)
             steps = below(image.name, batch.steps(image, _recorded(steps, file, checksums(image.files), facts)))
             yield from todo.failures.passing(image.name, steps, keep_going=settings.batch.keep_going)
         yield Progress(done, len(todo.opened), "image", image.name)
+
+
+def _merged(files: Mapping[str, Path]) -> Iterator[Event]:
+    """Write the tables of all images, which tasks have segmented.
+
+    Raises:
+        DataError: ``batch.unfinished`` where results are missing.
+    """
+    if missing := [name for name, file in files.items() if not finished(file)]:
+        rule = f"are not finished: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''} ({len(missing)} of {len(files)} images)"
+        raise DataError("batch.unfinished", rule, key="images", remedy="Segment them first, by the same command with --shard.")
+    folder = split_location(next(iter(files.values())))[0].parent
+    yield Started(len(files), "image")
+    destinations = experiment_destinations(folder)
+    check_outputs(destinations, overwrite=True)
+    with claimed([each.path for each in destinations]), recording(folder, RESULTS):
+        yield from write_experiment(folder, {name: table_path(file) for name, file in files.items()}, extend=True)
 
 
 def _with_exports(model: Model, also: Sequence[Export]) -> Model:

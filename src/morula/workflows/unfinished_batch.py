@@ -180,7 +180,7 @@ def origin_of(image: Image) -> list[object]:
     places = sorted(set(files_behind(image)))
     if places:
         return [[place, _tree(split_location(place)[0])] for place in places]
-    return [hashlib.sha256(np.ascontiguousarray(image.canonical()).tobytes()).hexdigest()]
+    return [hashlib.sha256(np.ascontiguousarray(np.asarray(image)).tobytes()).hexdigest()]
 
 
 def _state(path: Path) -> object:
