@@ -1,6 +1,6 @@
 """The guided tour of docs/how-to/napari.md: does each step in a real napari and renders its picture. Run it in a display:
 
-xvfb-run -a -s '-screen 0 1400x900x24' .venv-napari/bin/python docs/napari_tour.py
+xvfb-run -a -s '-screen 0 1400x900x24' .venv-napari/bin/python docs/napari_tour.py [PART ...]
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari.settings import get_settings
 from PIL import Image as Picture
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QLineEdit
 
 import napari
 from morula.testing.simulate import simulate_data_set
+from morula.workflows.simulated_review import review_by_truth
 
 PICTURES = Path(__file__).resolve().parent / "images" / "napari"
 
@@ -27,6 +29,7 @@ class Tour:
     """A napari window, and what each step took."""
 
     def __init__(self) -> None:
+        get_settings().application.gui_notification_level = "error"  # notices would lie over the pictures
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(1280, 820)
         self.longest = self.busiest = 0.0
@@ -40,7 +43,7 @@ class Tour:
         self.longest, self.busiest = max(self.longest, now - self._last), max(self.busiest, used - self._used)
         self._last, self._used = now, used
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 240) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 2400) -> None:
         """Run the event loop until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():
@@ -63,8 +66,6 @@ class Tour:
         )
         print(f"{1000 * self.busiest:.0f} ms in the window itself", flush=True)
         self.rest()
-        for notice in list(getattr(self.viewer.window._qt_window, "_notifications", [])):
-            notice.close()
         picture = Picture.fromarray(self.viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB")
         picture.save(PICTURES / f"{name}.webp", quality=82, method=6)
         self.rest()
@@ -88,12 +89,17 @@ def enter(widget: Any, values: dict[str, object]) -> None:
             field.setValue(value)
 
 
-def supervised(tour: Tour) -> Any:
-    """Train on labels, segment, and measure; returns the window `Train`."""
+def window_of(viewer: Any, name: str) -> Any:
+    """One of the windows, which is opened where it is not yet."""
+    return viewer.window.add_plugin_dock_widget("morula", name, tabify=True)[1]
+
+
+def supervised(tour: Tour) -> None:
+    """Train on labels, segment, and measure."""
     viewer = tour.viewer
     began = now()
     viewer.open_sample("morula", "nuclei_2d")
-    _, train = viewer.window.add_plugin_dock_widget("morula", "Train")
+    train = window_of(viewer, "Train")
     train.method.setCurrentText("Channels")
     train.labels.setCurrentText("nuclei truth")
     small = {"network.features": "[8, 16, 32]", "sampling.patch": "[128, 128]", "sampling.patches_per_epoch": "48"}
@@ -111,29 +117,83 @@ def supervised(tour: Tour) -> Any:
             viewer.layers.remove(layer)
     viewer.reset_view()
     tour.done("segment-objects", began)
-    (segment,) = (dock.widget() for name, dock in viewer.window._wrapped_dock_widgets.items() if name.startswith("Segment"))
+    segment = window_of(viewer, "Segment")
     began = now()
-    segment.table.view.selectRow(11)
+    segment.table.go_to(central(segment.table.table))
     slider = segment.sliders["objects.refine.remove_small"].slider
     slider.setValue(slider.maximum() // 4)
     tour.wait(lambda: not segment.decoding.running)
     tour.done("segment-slider", began)
     began = now()
-    _, measure = viewer.window.add_plugin_dock_widget("morula", "Measure", tabify=True)
+    measure = window_of(viewer, "Measure")
     measure.labels.setCurrentText("nuclei objects")
     measure.image.setCurrentText("nuclei")
     measure.measure_button.click()
     tour.wait(lambda: not measure.work.running)
     measure.y.setCurrentText("intensity_mean")
-    measure.plot.chosen.emit(20)
+    measure.plot.chosen.emit(central(measure.table.table))
+    measure.range_box.click()
+    measure.plot.interval.setRegion((20, 60))
     measure.parent().raise_()
     tour.done("measure", began)
-    return train
 
 
-def unsupervised(tour: Tour, train: Any) -> None:
+def central(table: Any) -> int:
+    """The object nearest to the middle of its image."""
+    centres = table[["centroid_y", "centroid_x"]].to_numpy()
+    return int(table["label"].iloc[int(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).argmin())])
+
+
+def corrected(tour: Tour) -> None:
+    """Segment, and correct objects as somebody who knows the truth would."""
+    viewer = tour.viewer
+    viewer.layers.clear()
+    viewer.open_sample("morula", "nuclei_2d")
+    segment = window_of(viewer, "Segment")
+    segment.model.box.setCurrentIndex(0)
+    segment.segment_button.click()
+    tour.wait(lambda: not segment.work.running)
+    window = window_of(viewer, "Correct")
+    window.labels.setCurrentText("nuclei objects")
+    window.image.setCurrentText("nuclei")
+    began = now()
+    window.start_button.click()
+    tour.wait(lambda: not window.work.running)
+    window.parent().raise_()
+    window.table.parent().raise_()
+    tour.done("correct-worst", began)
+    began = now()
+    review_by_truth(window.corrections, viewer.layers["nuclei truth"].data, 6)
+    window._changed()
+    window._go(window.corrections.next())
+    tour.done("correct-decided", began)
+
+
+def volume(tour: Tour) -> None:
+    """From an open sample to labelled objects, with the bundled model that fits."""
+    viewer = tour.viewer
+    viewer.layers.clear()
+    viewer.open_sample("morula", "nuclei_3d")
+    tour.rest()
+    began = now()
+    segment = window_of(viewer, "Segment")
+    segment.parent().raise_()
+    segment.model.box.setCurrentIndex(0)
+    tour.done("volume-window", began)
+    began = now()
+    segment.segment_button.click()
+    tour.wait(lambda: not segment.work.running)
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    viewer.scene.camera.angles = (10, 30, -20)
+    tour.done("volume-objects", began)
+    viewer.dims.ndisplay = 2
+
+
+def unsupervised(tour: Tour) -> None:
     """Train WNet3D on a volume, and stop."""
     viewer = tour.viewer
+    train = window_of(viewer, "Train")
     viewer.layers.clear()
     began = now()
     viewer.open_sample("morula", "nuclei_3d")
@@ -179,14 +239,16 @@ def asked(tour: Tour) -> None:
     tour.done("wizard-plan", began)
 
 
+PARTS = {each.__name__: each for each in (volume, supervised, corrected, unsupervised, asked)}
+
+
 def main() -> None:
-    """Do all steps; with the argument ``wizard`` only those of the wizard."""
+    """Do the parts that are named, or all."""
     os.chdir(tempfile.mkdtemp())
     PICTURES.mkdir(exist_ok=True)
     tour = Tour()
-    if "wizard" not in sys.argv[1:]:
-        unsupervised(tour, supervised(tour))
-    asked(tour)
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name](tour)
     tour.viewer.close()
 
 

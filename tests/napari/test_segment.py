@@ -142,7 +142,7 @@ def test_a_2d_model_on_a_volume_and_channels_in_several_layers(viewer: Any, run2
     viewer.open_sample("morula", "nuclei_3d")
     _, widget = viewer.window.add_plugin_dock_widget("morula", "Segment")
     widget.model.choose(str(run2d))
-    widget.slices.setCurrentText("slices along z, joined")
+    widget.slices.setCurrentText("along z, joined")
     widget.preview_button.click()
     wait(lambda: not widget.work.running)
     slider = widget.sliders["objects.decoder.growth.F"]
@@ -158,7 +158,7 @@ def test_a_2d_model_on_a_volume_and_channels_in_several_layers(viewer: Any, run2
     assert not [text for text in notifications if text.startswith("error")]
     viewer.add_image(volume[0], name="red")
     viewer.add_image(volume[0], name="green")
-    widget.slices.setCurrentText("no")
+    widget.slices.setCurrentText("off")
     widget.image.setCurrentText("red")
     widget.more[0].setCurrentText("green")
     widget.segment_button.click()

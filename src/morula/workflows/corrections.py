@@ -194,6 +194,12 @@ class Corrections:
         box, inside = self.mask(label)
         return tuple(float(at + part.start) for at, part in zip(np.argwhere(inside).mean(axis=0).round(1), box, strict=True))
 
+    @property
+    def usual_width(self) -> float:
+        """Edge of the square that the box of the median object has the area of, in voxels of a slice; 0 without objects."""
+        sizes = [int(np.prod([part.stop - part.start for part in box[-2:]])) for box in self._boxes.values()]
+        return float(np.sqrt(np.median(sizes))) if sizes else 0.0
+
     def neighbours(self, label: int) -> list[int]:
         """Objects that touch an object, the one with the longest common border first. Errors as `mask`."""
         box = grown(self._box(label), 1, self.shape)
@@ -355,7 +361,7 @@ class Corrections:
         """
         reviewed = np.array([label for label in self._boxes if label in self.reviews], np.uint32)
         inside = np.isin(self.labels, reviewed)
-        width = max(3, round(self._diameter() / 4)) if reach is None else reach
+        width = max(3, round(self.usual_width / 4)) if reach is None else reach
         known = dilate_mask(inside, radii(width, self.spacing)) | (self.labels != self.original) | self.earlier
         if self._done:
             known[sorted(self._done) if len(self.shape) == 3 else slice(None)] = True
@@ -405,10 +411,6 @@ class Corrections:
         self.queue = ids
 
     # inner parts
-
-    def _diameter(self) -> float:
-        sizes = [int(np.prod([part.stop - part.start for part in box[-2:]])) for box in self._boxes.values()]
-        return float(np.sqrt(np.median(sizes))) if sizes else 0.0
 
     def _box(self, label: int) -> Box:
         if label not in self._boxes:

@@ -247,7 +247,8 @@ class CorrectWidget(QWidget):
         if found is None or label not in found.objects or self.viewer.dims.ndisplay == 3:
             return
         box, _ = found.mask(label)
-        size = max((part.stop - part.start) * step for part, step in zip(box[-2:], found.spacing[-2:], strict=True))
+        # a fragment is seen beside objects of the usual size
+        size = max(max(part.stop - part.start, found.usual_width) * step for part, step in zip(box[-2:], found.spacing[-2:], strict=True))
         pixels = min(self.window().width(), self.window().height()) / 2  # about the canvas
         getattr(self.viewer, "scene", self.viewer).camera.zoom = pixels / (VIEW * size)  # napari 0.9 moved the camera
 
@@ -335,6 +336,8 @@ class CorrectWidget(QWidget):
         """The next corrections continue from the new weights; the window `Segment` uses them at once."""
         self.model.choose(run)
         self.output.line.clear()
+        if self.layer in self.viewer.layers:
+            self.layer.visible = False
         self.progress.say(f"The model is in {run}.")
         if self.image.layer is not None and self.image.layer in self.viewer.layers:
             _, widget = self.viewer.window.add_plugin_dock_widget("morula", "Segment", tabify=True)

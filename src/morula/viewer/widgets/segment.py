@@ -37,7 +37,7 @@ PREVIEW_VOXELS = 512 * 512
 """Largest preview: seconds on two cores."""
 
 
-SLICES = {"no": None, "slices along z, joined": "z", "slices along three axes": "zyx"}
+SLICES = {"off": None, "along z, joined": "z", "along three axes": "zyx"}
 """How a 2D model is used on volumes, and what `morula.by_slices` calls it."""
 
 
@@ -96,7 +96,7 @@ class SegmentWidget(QWidget):
         self.pages.currentChanged.connect(lambda page: self.preview_button.setEnabled(page == 0))
         top, buttons = QFormLayout(), QHBoxLayout()
         top.addRow("Model", self.model)
-        top.addRow("2D model on volumes", self.slices)
+        top.addRow("Slices", self.slices)
         for text, axes in SLICES.items():
             self.slices.addItem(text, axes)
         self.slices.setToolTip("A 2D model segments a volume slice by slice; a 3D model does not need it")
@@ -207,7 +207,10 @@ class SegmentWidget(QWidget):
         else:
             units = found.source.units[-len(scale) :]
             self.result = self.viewer.add_labels(labels, name=name, scale=scale, translate=translate, units=units, opacity=0.6)
+        self.result.visible = True
         self._show_table(found.decoded)
+        if self.table is not None and self.table.parent() is not None:
+            self.table.parent().raise_()
 
     def _note(self, table: pd.DataFrame) -> None:
         """What the window Correct reads: the confidences of the objects, and the model that found them."""
