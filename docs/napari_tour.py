@@ -223,6 +223,7 @@ def asked(tour: Tour) -> None:
         dock.close()
     viewer.open(sorted((data / "train/images").iterdir())[0], plugin="morula")
     _, wizard = viewer.window.add_plugin_dock_widget("morula", "Wizard")
+    wizard.job.line.setText("nuclei.yaml")
     began = now()
 
     def answer(**given: str) -> None:
