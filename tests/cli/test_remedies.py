@@ -32,6 +32,7 @@ OF_ONE_COMMAND = {
     "jobs/load.py": ["run", "train", "check"],
     "dialects/verbs.py": ["run", "train", "check"],
     "dialects/biapy/experiment.py": ["run"],
+    "dialects/biapy/folds.py": ["run"],
     "cli/info.py": ["info"],
     "dialects/pytorch3dunet/replay.py": ["replay"],
     "training/state.py": ["run", "train"],
