@@ -172,6 +172,10 @@ def test_comparison_of_representations(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out/comparison.png").is_file()
     refused = typed("evaluate", folder / "job.yaml", "--representations", "P")
     assert refused.exit_code == 2
+    labels = folder / "data/train/labels"
+    read = typed("evaluate", labels, "--representations", "F+C", "--axes", "YX", "-o", tmp_path / "labels")
+    assert read.exit_code == 0, read.output
+    assert typed("evaluate", folder / "run", "--axes", "YX").exit_code == 2
 
 
 def test_tune(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import morula
 from morula.core.axes import Axes
@@ -15,6 +16,7 @@ from morula.core.image import Image
 from morula.measurement.csv_table import read_table, write_table
 from morula.testing.errors import raises
 from morula.workflows.compare import Representation, Row, Truths, ceiling
+from morula.workflows.reading import Reading
 from morula.workflows.recommend import VOXELS, candidates, recommend, sample
 
 
@@ -73,6 +75,21 @@ def test_other_labels_begin_anew(labels: Path, tmp_path: Path) -> None:
     list(morula.compare(labels, ["F+C"], output=tmp_path / "out"))
     table = read_table(tmp_path / "out/comparison.csv")
     assert (table["representation"].tolist(), table["images"].tolist()) == (["F+C"], [2])
+
+
+def test_how_labels_are_read_can_be_stated(tmp_path: Path) -> None:
+    channels = np.zeros((2, 20, 30), np.uint16)
+    channels[1, 2:9, 3:10] = 5
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks/a.tif", channels)
+    list(morula.compare(tmp_path / "masks", ["F+C"], output=tmp_path / "out", reading=Reading(axes="CYX", channel=1)))
+    table = read_table(tmp_path / "out/comparison.csv")
+    assert (table["objects"].tolist(), table["f1_90"].tolist()) == ([1], [1.0])
+
+
+def test_the_job_says_how_the_files_of_a_run_are_read(run2d: Path, tmp_path: Path) -> None:
+    with raises("evaluate.reading", key="channel", value=1):
+        list(morula.compare(run2d, ["F+C"], output=tmp_path / "out", reading=Reading(channel=1)))
 
 
 def test_a_picture_shows_a_row_each(labels: Path, tmp_path: Path) -> None:

@@ -255,18 +255,21 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Folder of the comparison.", show_default="runs/<name>_comparison")
     ] = None,
     *,
+    files: LabelOptions,
     printing: PrintOptions,
 ) -> None:
     """Score the predicted test images of a run, or compare representations on one data set."""
     with reporting_errors(
         lambda: f"morula evaluate {run} --representations {representations}" if representations else f"morula evaluate {run}"
     ):
+        reading = files.reading()
         if representations is None and not also:
+            workflows.compare.check_unused(reading)
             print_events(workflows.evaluate.evaluate(run), printing.verbosity)
             return
         folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
         sets = representations.split(",") if representations else ()
-        print_events(workflows.compare.compare(run, sets, output=folder, runs=also), printing.verbosity)
+        print_events(workflows.compare.compare(run, sets, output=folder, runs=also, reading=reading), printing.verbosity)
 
 
 @app.command(cls=Command)

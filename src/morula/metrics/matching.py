@@ -177,7 +177,7 @@ def match(truth: ImageLike, prediction: ImageLike, thresholds: Sequence[float] |
         thresholds: minimum intersection over union of a match, above 0 and up to 1; one or several.
 
     Returns:
-        One `Scores` per threshold, in the given order.
+        One `Scores` per threshold, in the given order; ``pandas.DataFrame(scores)`` is a table with one row each.
 
     Raises:
         DataError: for different shapes, or values that are not labels.
@@ -188,6 +188,11 @@ def match(truth: ImageLike, prediction: ImageLike, thresholds: Sequence[float] |
         >>> prediction = np.array([[5, 5, 0, 0, 9, 9]])
         >>> [(score.threshold, score.tp, score.f1) for score in match(truth, prediction, (0.5, 0.9))]
         [(0.5, 2, 1.0), (0.9, 1, 0.5)]
+        >>> import pandas as pd
+        >>> pd.DataFrame(match(truth, prediction, (0.5, 0.9)))[["threshold", "tp", "f1"]]
+           threshold  tp   f1
+        0        0.5   2  1.0
+        1        0.9   1  0.5
     """
     limits = _thresholds(thresholds)
     overlaps = Overlaps.of(truth, prediction)

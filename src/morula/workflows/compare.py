@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from morula.core.outputs import already_exist, check_apart, check_writable
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
 from morula.io.pairs import list_images
-from morula.io.read import read_labels
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.labels.partial_labels import labelled_only
@@ -30,6 +29,7 @@ from morula.metrics.matching import match, pool
 from morula.representations.encode import build_channels, encode
 from morula.workflows.contact_sheet import Shown, contact_sheet
 from morula.workflows.prepare import open_images
+from morula.workflows.reading import Reading
 from morula.workflows.stream import events_of
 
 THRESHOLDS = (0.5, 0.75, 0.9)
@@ -80,18 +80,20 @@ class Truths:
     unlabelled: int | None = None
 
     @classmethod
-    def of(cls, source: str | Path) -> Truths:
-        """Training labels of a job file or a run folder, or the label images of a folder, file or pattern.
+    def of(cls, source: str | Path, reading: Reading = Reading()) -> Truths:  # noqa: B008 - frozen
+        """Training labels of a job file or a run folder, or the label images of a folder, file or pattern, read as `reading` says.
 
         Raises:
             JobError: with all problems of the job and its files.
             MissingFileError: when there are no images.
+            OptionError: for a `reading` together with a job, which states how its files are read.
         """
         path = Path(source)
         # a run folder is compared by its own job, which states its images
         job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
         if job_file.suffix not in (".yaml", ".yml"):
-            return cls(tuple(read_labels(file) for file in list_images(path, labels=True)))
+            return cls(tuple(reading.open_labels(file) for file in list_images(path, labels=True)))
+        check_unused(reading)
         train = open_images(load_job(job_file), keys=("train",))[0]["train"]
         return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
 
@@ -126,7 +128,14 @@ class Row:
 
 @events_of("morula.compare")
 @with_named_os_errors
-def compare(source: str | Path, representations: Sequence[str], *, output: str | Path, runs: Sequence[str | Path] = ()) -> Iterator[Event]:
+def compare(
+    source: str | Path,
+    representations: Sequence[str],
+    *,
+    output: str | Path,
+    runs: Sequence[str | Path] = (),
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+) -> Iterator[Event]:
     """Compare representations on one data set, in a table and a picture.
 
     Each representation encodes the labels and decodes its own channels: no network can recover what is lost here. Evaluated runs are in
@@ -138,30 +147,46 @@ def compare(source: str | Path, representations: Sequence[str], *, output: str |
         representations: for example ``["F+C", "F+C+Db", "A:mutex_watershed"]``; after a colon the decoder (by default the first that fits).
         output: folder of the table and the picture.
         runs: run folders to compare with.
+        reading: axes, channel, data set and voxel size of label images, where their metadata are missing or wrong.
 
     Yields:
         events; the last one is `Finished` with F1 at 0.9 by representation.
 
     Raises:
         DataError: when no image has objects, or a run was not evaluated.
-        OptionError: for channels that no decoder accepts.
+        OptionError: for channels that no decoder accepts, or a `reading` together with a job or run.
         UnknownNameError: for an unknown channel or decoder.
 
     Examples:
         >>> for event in compare("nuclei.yaml", ["F+C", "F+C+Db"], output="comparison"):  # doctest: +SKIP
         ...     print(event)
     """
-    yield from below("compare", _compared(source, representations, Path(output), runs), run=str(output))
+    yield from below("compare", _compared(source, representations, Path(output), runs, reading), run=str(output))
 
 
-def _compared(source: str | Path, representations: Sequence[str], folder: Path, runs: Sequence[str | Path]) -> Iterator[Event]:
+def check_unused(reading: Reading) -> None:
+    """Check that nothing is stated about files whose job says how they are read.
+
+    Raises:
+        OptionError: where something is.
+    """
+    stated = {each.name: getattr(reading, each.name) for each in fields(reading) if getattr(reading, each.name) != each.default}
+    if stated:
+        key, value = next(iter(stated.items()))
+        rule, remedy = "has no effect: the job says how the files of a run are read", f"State images.{key} in the job, or leave it out."
+        raise OptionError("evaluate.reading", rule, key=key, value=value, remedy=remedy)
+
+
+def _compared(
+    source: str | Path, representations: Sequence[str], folder: Path, runs: Sequence[str | Path], reading: Reading
+) -> Iterator[Event]:
     began = time.monotonic()
     # by name, so that a set that is given twice is computed once
     chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
     if not chosen and not runs:
         remedy = "Name at least one, for example F+C."
         raise OptionError("compare.no_representation", "no representation is given", key="representations", remedy=remedy)
-    truths = Truths.of(source)
+    truths = Truths.of(source, reading)
     files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
     check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs])
     # tables and pictures of an earlier comparison are replaced, those of somebody else are not
