@@ -19,7 +19,7 @@ LIMITS = (0.25, 3.0)
 """Scales beyond these are not applied."""
 LEAST = 12
 """Pixels below which an object of a prepared image is removed: it is a remnant at the border."""
-CENTRE = 512
+CENTRE = 352
 """Edge of the block that is taken of a brightfield image."""
 
 

@@ -222,7 +222,7 @@ def judged(areas: np.ndarray, confidence: np.ndarray, scale: float, model: Scala
     """
     assert model.diameter is not None
     median = float(np.median(equivalent_diameter(areas, model.ndim)))
-    doubt = abs(np.log(median / model.diameter)) + 2 * (1 - confidence.mean()) + 1 / np.sqrt(len(areas))
+    doubt = abs(np.log(median / model.diameter)) + 5 * (1 - confidence.mean()) + 1 / np.sqrt(len(areas))
     return float(doubt), Estimate(median / scale, len(areas))
 
 
