@@ -306,7 +306,7 @@ def test_settings_that_checkpoints_hold_are_keys_of_the_program_with_values_of_t
     assert {key for key in stored if not key.startswith(("PATHS.", "LOG."))} <= set(program)
 
     def kind(value: Any) -> str:
-        return "list" if isinstance(value, list | tuple) else "number" if type(value) in (int, float) else type(value).__name__
+        return "list" if isinstance(value, list | tuple) else type(value).__name__
 
     wrong = {key: stored[key] for key, value in program.items() if value is not None and kind(stored[key]) != kind(value)}
     assert wrong == {}

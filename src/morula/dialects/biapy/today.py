@@ -90,6 +90,9 @@ def with_defaults(settings: Settings) -> dict[str, Value]:
     found[f"{SEG}.DATA_CHANNELS_EXTRA_OPTS"] = [{}]  # the documents have a mapping, the program a list of one
     found |= in_todays_keys(settings)
     found.pop(f"{SEG}.EMBEDSEG.MIN_OBJECT_SIZE", None)  # a key of the documents that the program rejects
+    sigma = found["AUGMENTOR.E_SIGMA"]
+    if isinstance(sigma, float) and sigma.is_integer():  # the program accepts whole numbers alone
+        found["AUGMENTOR.E_SIGMA"] = int(sigma)
     # one value per level, or per step between levels
     levels = len(settings.items("MODEL.FEATURE_MAPS"))
     per_level = {"DROPOUT_VALUES": levels, "CONV_LAYERS": levels, "ISOTROPY": levels, "Z_DOWN": levels - 1, "YX_DOWN": levels - 1}
