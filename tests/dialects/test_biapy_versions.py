@@ -204,6 +204,9 @@ def test_the_channels_of_the_patch_are_those_of_the_images(tmp_path: Path) -> No
     # an epoch is as long as in BiaPy: each patch of the grid once, or one random patch per image; of three images one is validated on
     keys |= {"DATA.PATCH_SIZE": "(32, 32, 1)", "DATA.VAL.SPLIT_TRAIN": 0.34}
     assert len(check(written(tmp_path, keys), prove=False).prepared.train) == 2 * 4
+    dark: Keys = {f"DATA.TRAIN.FILTER_SAMPLES.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[1e6]]))}
+    with raises("patch.all_left_out", key="DATA.TRAIN.FILTER_SAMPLES.SIGNS"):
+        check(written(tmp_path, keys | dark), prove=False)
     drawn = check(written(tmp_path, keys | {"DATA.TRAIN.EXTRACT_RANDOM_PATCH": True}), prove=False).prepared.train
     assert [drawn.place(5, index)[0] for index in range(len(drawn))] == [0, 1]
 

@@ -124,6 +124,7 @@ def prepare(job: Job) -> Prepared:
     # with one normalisation for the whole data set, validation images get that of the training images; else each has its own
     shared = records[0] if isinstance(normalise, Fixed) or normalise.per == "data_set" else None
     training = _dataset(sources, records, resolved, method, augment=True)
+    _check_left_out(training)
     validation_set = None
     if held:
         held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
@@ -131,6 +132,16 @@ def prepare(job: Job) -> Prepared:
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), tuple(each.raw.spatial_shape for each in opened.get("test", []))
     return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
+
+
+def _check_left_out(training: PatchDataset) -> None:
+    """Whether patches remain: found by `check`, not at the first step."""
+    if not training.sampling.leave_out:
+        return
+    try:
+        len(training)
+    except MorulaError as error:
+        raise JobError([Problem.of(error, error.key or "sampling.leave_out")]) from error
 
 
 def _check_tuning(job: Job, held: Sequence[Source]) -> None:
