@@ -156,7 +156,7 @@ RECIPES = {
         ),
         tests=(
             TestSet("nuclei3d_embryo", splits=("train", "val"), voxel_size=EMBRYO, note="development volumes of the simulator"),
-            TestSet("nuclei3d_embryo", voxel_size=EMBRYO, note="segmented twice, the second time after the grid of the decoder was changed"),
+            TestSet("nuclei3d_embryo", voxel_size=EMBRYO, note="segmented twice; the grid of the decoder was changed in between"),
             TestSet("nuclei3d_ovule", splits=("train", "val"), voxel_size=OVULE, note="development volumes of the simulator"),
         ),
         picture=volume,
