@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import morula
 from morula.cli.app import app
+from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
 
 JOB = """\
@@ -128,6 +129,19 @@ def test_run_is_not_overwritten(folder: Path) -> None:
     assert "is not empty" in result.output
     assert "--resume" in result.output
     assert typed("run", folder / "job.yaml", "-o", folder / "run", "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize("call", [["run", "JOB"], ["train", "JOB"], ["run", "--config", "JOB"]])
+def test_a_run_is_either_continued_or_replaced(folder: Path, call: list[str]) -> None:
+    before = sorted(folder.rglob("*"))
+    words = [str(folder / "job.yaml") if word == "JOB" else word for word in call]
+    result = typed(*words, *([] if "--config" in call else ["-o", folder / "run"]), "--resume", "--overwrite")
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert "resume" in result.output
+    assert sorted(folder.rglob("*")) == before
+    with raises("run.resume_and_overwrite", key="resume"):
+        list(morula.train(folder / "job.yaml", output=folder / "run", resume=True, overwrite=True))
 
 
 def test_other_folders_are_never_removed(folder: Path, tmp_path: Path) -> None:

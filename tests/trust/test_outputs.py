@@ -182,6 +182,22 @@ def test_new_and_convert_keep_their_inputs(raw: Path) -> None:
     assert job.read_text() == "model: {}\n"
 
 
+def test_only_files_that_morula_wrote_are_replaced_by_converted_jobs(tmp_path: Path) -> None:
+    job, output = tmp_path / "biapy.yaml", tmp_path / "job.yaml"
+    job.write_text("PROBLEM: {}\n")
+    output.write_text("my notes")
+    with raises("output.not_own", file=str(output)):
+        write_converted(job, "text", [], output, overwrite=True)
+    assert output.read_text() == "my notes"
+    output.unlink()
+    for text in ("first", "second"):
+        write_converted(job, text, [], output, overwrite=text == "second")
+    assert output.read_text() == "second"
+    output.write_text("second, with my changes")
+    with raises("output.not_own"):
+        write_converted(job, "third", [], output, overwrite=True)
+
+
 def test_comparisons_keep_files_of_others(raw: Path, tmp_path: Path) -> None:
     folder = tmp_path / "compared"
     folder.mkdir()
@@ -233,8 +249,7 @@ def test_a_report_of_others_is_not_replaced(finished: Path, tmp_path: Path) -> N
     write_report(run)
     (run / "manifest.jsonl").unlink()  # a run of an earlier version
     write_report(run)
-    for folder in (run, tmp_path):
-        (folder / "report.html").write_text("<title>mine</title>")
-        with raises("output.not_own", file=str(folder / "report.html")):
-            write_report(folder)
-        assert (folder / "report.html").read_text() == "<title>mine</title>"
+    (run / "report.html").write_text("<title>mine</title>")
+    with raises("output.not_own", file=str(run / "report.html")):
+        write_report(run)
+    assert (run / "report.html").read_text() == "<title>mine</title>"

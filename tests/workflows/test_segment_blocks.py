@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,12 @@ from morula.workflows.segment_blocks import sample_boxes
 
 MEMORY = "48MB"
 """A quarter of it is left for images: the test image needs 17 MB to decode as a whole."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks are written within less time than a disk takes to store them durably."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 class Encoded(Model):
@@ -221,13 +228,38 @@ def test_too_little_memory_says_the_least_that_works_and_keeps_the_prediction(ru
     assert (tmp_path / "cells.tif").exists()
 
 
-def test_a_folder_of_the_user_is_not_touched(run2d: Path, image: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_folder_of_the_user_is_not_touched(run2d: Path, image: Path, tmp_path: Path, begun: bool) -> None:
     mine = tmp_path / ".cells.tif.unfinished" / "notes.txt"
-    mine.parent.mkdir()
+    if begun:
+        BlockStore(tmp_path / "cells.tif", {"of": "another command"})
+    else:
+        mine.parent.mkdir()
     mine.write_text("mine")
     with raises("blocks.foreign_folder"):
         list(segment(image, model=model_of(run2d), output=tmp_path / "cells.tif", memory=MEMORY))
     assert mine.read_text() == "mine"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path / "a.tif", {})
+    (tmp_path / ".b.tif.unfinished").symlink_to(store.path)
+    with raises("blocks.foreign_folder"):
+        BlockStore(tmp_path / "b.tif", {"other": 1})
+    assert store.path.is_dir()
+
+
+def test_values_are_on_the_disk_before_what_says_that_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    store = BlockStore(tmp_path / "a.tif", {})
+    array = store.array("labels", (64, 64), (16, 16), np.dtype(np.uint32))
+    for number in range(3):
+        array[16 * number : 16 * number + 16] = number + 1
+        store.note("predicted", {"layers": number})
+        assert {path.stat().st_ino for path in [store.path, *store.path.rglob("*")]} <= set(flushed)
+    chunks = [path for path in (store.path / "labels.zarr" / "c").rglob("*") if path.is_file()]
+    assert [flushed.count(path.stat().st_ino) for path in chunks] == [1] * 12
 
 
 def test_models_that_need_whole_images_say_why(run2d: Path, image: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from morula.cli.show import echo, echo_error
 from morula.core.atomic import atomic
 from morula.core.events import Warned
-from morula.core.outputs import amount, check_outputs
+from morula.core.manifest import RESULTS, recording
+from morula.core.outputs import Destination, amount, check_outputs
 
 if TYPE_CHECKING:  # the engine of pytorch-3dunet takes a second to import
     from morula.dialects.pytorch3dunet.check import Checked3dunet
@@ -74,7 +75,8 @@ def write_converted(job: Path, text: str, warnings: Sequence[Warned], output: Pa
     if output is None:
         echo(text.rstrip())
         return
-    check_outputs([output], [job], overwrite=overwrite)
-    with atomic(output) as part:
+    output = output.expanduser()
+    check_outputs([Destination(output, proven=True)], [job], overwrite=overwrite)
+    with recording(output.parent, RESULTS), atomic(output) as part:
         part.write_text(text, encoding="utf-8")
     echo(f"wrote {output}; check it with: morula check {output}")

@@ -81,7 +81,8 @@ class RunOptions:
 
     def settings(self, device: str, memory: str | None = None) -> RunSettings:
         """The settings of the run on a device."""
-        return RunSettings(self.output, self.set_, self.resume, self.overwrite, device, memory)
+        with reporting_errors():  # the options may contradict each other
+            return RunSettings(self.output, self.set_, self.resume, self.overwrite, device, memory)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 OUT_OF_DATE = "out_of_date"
 """Column of scores that are older than the model."""
 
+_TRACES = ("provenance.json", "model/model.json", "logs/training.csv", "report/images.json")
+"""Files by which a run is recognised; runs of earlier versions have no manifest, and folders of comparisons have one."""
+
 Content = TypeVar("Content", dict, list)
 
 
@@ -202,9 +205,10 @@ class RunFolder:
             MissingFileError: when it is not a run folder.
         """
         folder = cls(Path(path))
+        if recorded(folder.path) is None:  # one that was killed at its very beginning has a manifest and nothing else
+            check_is_run(folder.path)
         if not folder.job_file.is_file():
-            remedy = "Name a folder that `morula run` or `morula train` made."
-            raise MissingFileError("run_folder.no_job", "is not a run folder: it has no job.yaml", file=path, remedy=remedy)
+            raise MissingFileError("run_folder.no_job", "is not a run folder: it has no job.yaml", file=path, remedy=_MADE)
         return folder
 
     def write_job(self, job: Job) -> Path:
@@ -277,6 +281,21 @@ class RunFolder:
         with atomic(self.images_file) as part:
             part.write_text(json.dumps(list(rows), indent=1), encoding="utf-8")
         return self.images_file
+
+
+_MADE = "Name a folder that `morula run` or `morula train` made."
+
+
+def check_is_run(folder: Path) -> None:
+    """Reject a folder that no run has written results into. A job file is no proof: users keep theirs in the folders of their projects.
+
+    Raises:
+        MissingFileError: ``run_folder.missing`` or ``run_folder.no_run``.
+    """
+    if not folder.is_dir():
+        raise MissingFileError("run_folder.missing", "is not a folder", file=folder, remedy=_MADE)
+    if not any((folder / name).is_file() for name in _TRACES):
+        raise MissingFileError("run_folder.no_run", "is not a run folder: no run has written into it", file=folder, remedy=_MADE)
 
 
 def read_json(path: Path, kind: type[Content]) -> Content:

@@ -21,7 +21,7 @@ from morula.core.atomic import atomic
 from morula.core.errors import FileWriteError
 from morula.core.manifest import MANIFEST, is_own, recorded, recording
 from morula.core.os_errors import naming_os_errors
-from morula.jobs.run_folder import damaged
+from morula.jobs.run_folder import check_is_run, damaged
 from morula.report import tables
 from morula.report.curves import line_chart
 from morula.report.film import film
@@ -53,13 +53,14 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
         path of the report.
 
     Raises:
-        MissingFileError: when the folder does not exist.
+        MissingFileError: when the folder does not exist, or no run has written into it.
         FileReadError: when a part of it is damaged.
         FileWriteError: when the report cannot be written, or would replace a ``report.html`` that Morula did not write.
 
     Examples:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
+        >>> _ = Path(folder.name, "provenance.json").write_text('{"seed": 7}')
         >>> write_report(folder.name).name
         'report.html'
         >>> folder.cleanup()
@@ -69,6 +70,7 @@ def write_report(run: Path | str, *, n_images: int = 8) -> Path:
 
 
 def _written(run: Path | str, n_images: int) -> Path:
+    check_is_run(Path(run))
     contents = read_run(run)
     _check_own(contents.path)
     # without the lock of the folder: a report may be written while a training is running

@@ -25,6 +25,7 @@ from morula.methods import METHODS
 from morula.models.model import Model
 from morula.nn.build import build_network
 from morula.testing.bad_images import BadInput, Kind, damaged
+from morula.testing.bad_packages import bad_packages
 from morula.testing.mutations import HOSTILE_YAML, Json, damaged_texts, mutated
 
 JOB: dict[str, Json] = {
@@ -89,6 +90,8 @@ def bad_documents(folder: Path, *, seed: int = 0) -> Iterator[BadInput]:
     for kind, family in families.items():
         for name, path, must_fail in family(folder, choice):
             yield BadInput(f"{kind} {name}", path, kind, must_fail)
+    for name, path, must_fail in bad_packages(folder, choice, small_model()):
+        yield BadInput(f"model {name}", path, "model", must_fail)
 
 
 def _placed(folder: Path, name: str, content: bytes) -> Path:

@@ -11,13 +11,14 @@
       block_12.npz       the objects of a finished block
 
 The folder is removed when the labels have their final name. After a kill, the same command continues with the first unfinished layer or
-block. Every file is written under another name and renamed, so that none is ever half written.
+block. Every file is written under another name, flushed to the disk and renamed, so that none is ever half written; what a file says is
+finished is on the disk before that file.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.array import ArraySource
+from morula.core.durable import flush_changed, put_in_place
 from morula.core.errors import FileWriteError
+from morula.core.leftovers import remove_leftovers, temporary_name
 from morula.core.region import Region
 from morula.decoders.blockwise import BlockObjects
 from morula.inference.median import Options as MedianOptions
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import zarr
 
 _SIGNATURE = "signature.json"
+_OWN = re.compile(r"(?:signature|predicted|decoding)\.json(?:\.new)?|(?:prediction|labels)\.zarr|block_\d+(?:\.new)?\.npz")
 
 
 class BlockStore:
@@ -52,26 +56,38 @@ class BlockStore:
 
     def __init__(self, labels_file: Path, signature: Mapping[str, object]) -> None:
         self.path = labels_file.with_name(f".{labels_file.name}.unfinished")
-        if self.path.exists() and self._read(_SIGNATURE) is None:
-            raise FileWriteError(
-                "blocks.foreign_folder", "exists and is not Morula's", file=self.path, remedy="Remove it, or choose another output."
-            )
+        self._flushed: dict[str, int] = {}
+        self._check_own()
         if self._read(_SIGNATURE) != signature:
             self.remove()
             # under another name until it has a signature: a folder without one is taken for the user's
-            new = self.path.with_name(f"{self.path.name}.new")
-            shutil.rmtree(new, ignore_errors=True)
+            remove_leftovers(self.path, "part")
+            new = temporary_name(self.path, "part")
             new.mkdir(parents=True)
             (new / _SIGNATURE).write_text(json.dumps(signature), encoding="utf-8")
-            new.rename(self.path)
+            put_in_place(new, self.path)
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder.
+
+        Raises:
+            FileWriteError: when it holds anything that Morula did not write.
+        """
         if self.path.exists():
+            self._check_own()
             shutil.rmtree(self.path)
 
+    def _check_own(self) -> None:
+        """Reject a folder, file or link of somebody else with this name."""
+        if not (self.path.exists() or self.path.is_symlink()):
+            return
+        own = self.path.is_dir() and not self.path.is_symlink() and self._read(_SIGNATURE) is not None
+        if not own or not all(_OWN.fullmatch(entry.name) for entry in self.path.iterdir()):
+            rule = "exists, and holds something that Morula did not write"
+            raise FileWriteError("blocks.foreign_folder", rule, file=self.path, remedy="Remove it, or choose another output.")
+
     def note(self, name: str, values: Mapping[str, object]) -> None:
-        """Write a small JSON file."""
+        """Write a small JSON file; all values that were stored in arrays before are on the disk then."""
         self._put(f"{name}.json", json.dumps(values).encode())
 
     def noted(self, name: str) -> dict[str, Any] | None:
@@ -101,18 +117,24 @@ class BlockStore:
 
     def put_block(self, number: int, block: BlockObjects) -> None:
         """Record that a block is finished, with its objects; its labels have to be stored before."""
+        self._flush_arrays()
         place = self.path / f"block_{number}.new.npz"
         block.save(place)
-        os.replace(place, self.path / f"block_{number}.npz")
+        put_in_place(place, self.path / f"block_{number}.npz")
 
     def block(self, number: int) -> BlockObjects:
         """The objects of a finished block."""
         return BlockObjects.load(self.path / f"block_{number}.npz")
 
     def _put(self, name: str, content: bytes) -> None:
+        self._flush_arrays()
         new = self.path / f"{name}.new"
         new.write_bytes(content)
-        os.replace(new, self.path / name)
+        put_in_place(new, self.path / name)
+
+    def _flush_arrays(self) -> None:
+        for array in sorted(self.path.glob("*.zarr")):
+            flush_changed(array, self._flushed)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

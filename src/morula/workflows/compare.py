@@ -186,6 +186,8 @@ def _compared(
     if not chosen and not runs:
         remedy = "Name at least one, for example F+C."
         raise OptionError("compare.no_representation", "no representation is given", key="representations", remedy=remedy)
+    for run in runs:
+        row_of_run(run)  # before anything is written
     truths = Truths.of(source, reading)
     files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
     check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs])

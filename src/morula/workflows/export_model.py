@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from morula.core.atomic import atomic
+from morula.core.claims import claimed
 from morula.core.errors import ModelError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.jobs.bundled import place_of
@@ -46,7 +48,7 @@ def export_model(
         name: name of the model in a package; by default that of the file.
         authors: authors of the model, for a package.
         licence: licence of the model (SPDX), for a package.
-        overwrite: replace an existing file.
+        overwrite: replace an existing file, as far as it is as Morula wrote it.
 
     Yields:
         events.
@@ -62,19 +64,24 @@ def export_model(
     if target.suffix.lower() not in FORMATS:
         rule = f"must end in {', '.join(f'{suffix} ({kind})' for suffix, kind in FORMATS.items())}"
         raise OptionError("export.suffix", rule, key="output", value=str(target), remedy=f"Write {target.stem or 'model'}.zip.")
-    check_outputs([Destination(target)], [place], overwrite=overwrite)
+    check_outputs([Destination(target, proven=True)], [place], overwrite=overwrite)
     if is_package(place):
         raise ModelError("export.is_package", "is a package already", file=place, remedy="Copy the file.")
     trained = load(place)
     image = _example(trained)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix.lower() == ".zip":
-        write_package(target, trained, image, About(name or target.stem, authors, licence))
-        yield Logged("other programs get the predicted channels; `morula segment --model` makes objects of them", task=TASK)
-    else:
-        _write_weights(target, trained, image)
-        steps = ", ".join(step["id"] for step in steps_of(trained.job.sampling.normalise, trained.normalisation, "zyx"[-trained.ndim :]))
-        yield Logged(f"the weights expect normalised images ({steps}) and give {', '.join(trained.method.channels)}", task=TASK)
+    with claimed([target]), recording(target.parent, RESULTS):
+        check_outputs([Destination(target, proven=True)], overwrite=overwrite)  # again: another process may have been faster
+        if target.suffix.lower() == ".zip":
+            write_package(target, trained, image, About(name or target.stem, authors, licence))
+            said = "other programs get the predicted channels; `morula segment --model` makes objects of them"
+        else:
+            _write_weights(target, trained, image)
+            steps = ", ".join(
+                step["id"] for step in steps_of(trained.job.sampling.normalise, trained.normalisation, "zyx"[-trained.ndim :])
+            )
+            said = f"the weights expect normalised images ({steps}) and give {', '.join(trained.method.channels)}"
+    yield Logged(said, task=TASK)
     yield FileWritten(target, Artefact.MODEL, FORMATS[target.suffix.lower()], task=TASK)
     yield Finished(time.monotonic() - began, task=TASK)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from morula.core.errors import OptionError
 from morula.jobs.run_folder import RunFolder
 
 
@@ -27,6 +28,9 @@ class RunSettings:
         memory: limit for prediction, for example ``"8GB"``.
         stop: called after every training step; when it returns true, the state is saved and the training ends.
 
+    Raises:
+        OptionError: for `resume` with `overwrite`.
+
     Examples:
         >>> settings = RunSettings(overrides=["training.epochs=5"], device="cuda")
         >>> settings.folder("jobs/nuclei.yaml").path.as_posix(), settings.job_overrides
@@ -40,6 +44,11 @@ class RunSettings:
     device: str = "auto"
     memory: str | None = None
     stop: Callable[[], bool] = never_stop
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            rule = "is given together with overwrite: an earlier run is either continued or replaced"
+            raise OptionError("run.resume_and_overwrite", rule, key="resume", remedy="Give one of the two.")
 
     def folder(self, job: str | Path | Mapping[str, object]) -> RunFolder:
         """The folder of a job."""
