@@ -7,13 +7,23 @@ each: a process that hangs or dies fails with the input that it was reading, and
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from morula.testing.bad_images import BadInput
+
+CORPUS = Path(__file__).resolve().parents[1] / "tests" / "corpus"
+CHANGES = 12
+"""Changed copies of each file of the corpus."""
 
 PATIENCE = 90.0
 """Seconds without a line after which a process is ended: an input may take 30, the start of the process about 10."""
@@ -49,6 +59,23 @@ def _tried(folder: Path, done: Collection[str]) -> Iterator[tuple[str, str | Non
             yield name, failure
 
 
+def changed_corpus(folder: Path, *, seed: int = 0) -> Iterator[BadInput]:
+    """Files of the corpus of `make fuzz`, one for each format, with flipped bits or cut short."""
+    from morula.testing.bad_images import BadInput
+    from morula.testing.bad_inputs import kind_of_file
+    from morula.testing.mutations import flipped_bits
+
+    for file in sorted(CORPUS.iterdir()):
+        content, choice = file.read_bytes(), random.Random(f"{seed} {file.name}")
+        for number in range(CHANGES):
+            path = folder / f"{file.name}_{number}" / file.name
+            path.parent.mkdir(parents=True)
+            cut = len(content) if number % 4 else choice.randrange(len(content))
+            path.write_bytes(flipped_bits(content[:cut], choice, count=number % 6))
+            for kind in kind_of_file(file.name):
+                yield BadInput(f"corpus {file.name} as {kind}, {number}", path, kind)
+
+
 def main(folder: Path) -> None:
     """Try all inputs that are not done."""
     from morula.dialects.convert import convert
@@ -59,7 +86,7 @@ def main(folder: Path) -> None:
         load_job(path) if not any(word in path.parent.name for word in ("biapy", "unet3d")) else convert(path)
 
     done = set(json.loads((folder / "done.json").read_text()))
-    for case in bad_inputs(folder / "inputs"):
+    for case in itertools.chain(bad_inputs(folder / "inputs"), changed_corpus(folder / "corpus")):
         if case.name in done:
             continue
         print(json.dumps([case.name, None]), flush=True)

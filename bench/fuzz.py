@@ -76,7 +76,7 @@ def fuzz(name: str, number: int) -> str:
         reads()
     except (AssertionError, Flaky) as error:  # peak memory grows once per process, so that it fails once
         print(error, flush=True)
-        found = CORPUS / f"{Path(name).name.split('.')[0]}_{number}.{name.partition('.')[2]}"
+        found = CORPUS / f"{number}_{name}"
         found.write_bytes(worst["content"])
         return found.name
     return ""

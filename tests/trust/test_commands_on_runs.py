@@ -13,6 +13,7 @@ from morula.core.manifest import foreign_entries
 from morula.dialects.verbs import iter_run, train
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
+from morula.measurement.csv_table import read_table, write_table
 from morula.testing.errors import raises
 from morula.workflows.evaluate import evaluate
 from morula.workflows.measure import measure_file
@@ -80,12 +81,26 @@ def test_resume_after_the_data_moved(project: Path, finished: Path) -> None:
 
 def test_new_objects_never_have_earlier_scores(project: Path) -> None:
     folder = RunFolder(project / "run")
-    folder.scores_file.write_text(folder.scores_file.read_text() + "# earlier\n")
+    table = read_table(folder.scores_file)
+    with folder.in_use():
+        write_table(folder.scores_file, {**table, "earlier": [1] * len(table["image"])})
     report = folder.report_file.read_bytes()
     list(predict(folder.path))
-    assert "# earlier" not in folder.scores_file.read_text()
+    assert "earlier" not in read_table(folder.scores_file)
     assert folder.report_file.read_bytes() != report
     assert list(folder.associations.glob("*.csv"))
+
+
+def test_scores_that_were_changed_are_not_replaced(project: Path) -> None:
+    run = project / "run"
+    (run / "scores.csv").write_text("my notes\n")
+    before = files(run)
+    for command in (evaluate, predict):
+        with raises("output.not_own", file=str(run / "scores.csv")):
+            list(command(run))
+        assert {name: content for name, content in files(run).items() if not name.endswith(("log.txt", "events.jsonl"))} == {
+            name: content for name, content in before.items() if not name.endswith(("log.txt", "events.jsonl"))
+        }
 
 
 def test_segment_keeps_inputs_and_files_of_others(project: Path) -> None:

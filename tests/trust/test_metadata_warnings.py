@@ -72,7 +72,11 @@ def test_a_volume_in_several_files_is_one_image(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == ["other.ome.tif", "z0.ome.tif"]
     assert [path.name for path in list_images(tmp_path / "z*.tif")] == ["z0.ome.tif"]
     with collected():
-        assert read(tmp_path / "z0.ome.tif").shape == (3, 8, 9)
+        image = read(tmp_path / "z0.ome.tif")
+        assert image.shape == (3, 8, 9)
+        for name in ("z0.ome.tif", "z2.ome.tif"):  # each of the files is an input
+            with raises("output.is_input"):
+                write(tmp_path / name, image, overwrite=True)
 
 
 def test_folders_of_zarr_and_n5_are_images(tmp_path):

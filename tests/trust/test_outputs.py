@@ -207,6 +207,10 @@ def test_comparisons_keep_files_of_others(raw: Path, tmp_path: Path) -> None:
     with raises("output.is_input"):
         list(compare(raw, ["F+C"], output=raw))
     assert (folder / "comparison.csv").read_text() == "mine"
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "comparison.png").symlink_to(tmp_path / "gone.png")
+    with raises("output.exists"):
+        list(compare(raw, ["F+C"], output=tmp_path / "links"))
     list(compare(raw, ["F+C"], output=tmp_path / "other"))
     list(compare(raw, ["F+C"], output=tmp_path / "other"))
 

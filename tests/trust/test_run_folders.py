@@ -74,12 +74,35 @@ def test_a_job_file_is_no_proof(tmp_path: Path) -> None:
     assert set(files(tmp_path)) == {"job.yaml", "thesis.txt"}
 
 
+def test_a_demo_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from morula.cli.demo import demo
+
+    (tmp_path / "job.yaml").write_text("images: {}")
+    with raises("run_folder.foreign_files"):
+        list(demo(tmp_path, overwrite=True))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with raises("file.not_written"):
+        list(demo(tmp_path / "new"))
+    assert set(files(tmp_path)) == {"job.yaml"}
+
+
 def test_runs_inside_recorded_folders(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "demo").new():
         made(tmp_path / "demo" / "run")
     assert not list(foreign_entries(tmp_path / "demo"))
     (tmp_path / "demo" / "run" / "mine").write_text("mine")
     assert list(foreign_entries(tmp_path / "demo")) == ["run/mine"]
+
+
+@pytest.mark.parametrize("place", ["runs", "run"])
+def test_a_run_does_not_replace_other_runs(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    inner = made((made(folder) if place == "run" else folder) / "second")
+    before = files(folder)
+    with raises("run_folder.foreign_files") as caught, RunFolder(folder).new(overwrite=True):
+        pass
+    assert f"{inner.name}/" in caught.error.rule
+    assert files(folder) == before
 
 
 def test_files_of_a_run_are_no_outputs_of_others(tmp_path: Path) -> None:

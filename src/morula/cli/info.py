@@ -11,6 +11,7 @@ from morula.cli.show import echo
 from morula.core.image import Image
 from morula.data.summary import describe
 from morula.dialects import program_of
+from morula.io.lazy import is_flat, without_z
 from morula.io.pairs import list_images
 from morula.workflows.reading import Reading
 
@@ -37,6 +38,8 @@ def lines_of_all(images: Sequence[Image]) -> list[str]:
     """
     if len(images) == 1:
         return lines_of(images[0])
+    if all(map(is_flat, images)):  # volumes of one plane are 2D, as in all commands
+        images = [without_z(image) for image in images]
     several_points = any("T" in image.axes and image.shape[image.axes.index("T")] > 1 for image in images)
     if several_points or len({image.ndim_spatial for image in images}) > 1:
         return [f"{image.source}: {header(image)}" for image in images]
@@ -63,7 +66,7 @@ def lines_of(image: Image) -> list[str]:
     points = image.shape[image.axes.index("T")] if "T" in image.axes else 1
     if points > 1:
         return [*lines, f"{points} time points; to use this dimension as Z or C, state other axes, for example --axes ZYX"]
-    return lines + describe([image]).lines()
+    return lines + describe([without_z(image)]).lines()
 
 
 def _job(path: Path) -> None:

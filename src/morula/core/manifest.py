@@ -221,11 +221,17 @@ def is_recorded(folder: Path, name: str) -> bool:
 
 
 def foreign_entries(folder: Path) -> Iterator[str]:
-    """Files, links and empty folders in a folder that Morula did not write, or that were changed since. All, where it has no manifest."""
+    """Files, links and empty folders in a folder that Morula did not write, or that were changed since. All, where it has no manifest.
+
+    So are other runs in the folder, which have a manifest of their own, but for `run` in the folder of a demo.
+    """
     stack = [(folder, recorded(folder), folder)]
     while stack:
         place, known, root = stack.pop()
-        if place != root and (own := recorded(place)) is not None:  # a run inside a recorded folder has a manifest of its own
+        if place != root and (own := recorded(place)) is not None:
+            if known is None or place != folder / _INNER_RUN:
+                yield f"{place.relative_to(folder).as_posix()}/"
+                continue
             known, root = own, place
         entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         for entry in entries:
@@ -249,7 +255,8 @@ def _is_own_folder(name: str, known: dict[str, list[dict[str, object]]] | None) 
     return name.partition("/")[0] in _FOLDERS or any(each.startswith(f"{name}/") for each in known)
 
 
-_FOLDERS = (*_RUN_FOLDERS, "data", "layers", "run")
+_INNER_RUN = "run"
+_FOLDERS = (*_RUN_FOLDERS, "data", "layers", _INNER_RUN)
 
 
 def remove_recorded(folder: Path) -> None:

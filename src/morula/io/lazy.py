@@ -37,7 +37,12 @@ class LazyArray(ABC):
         dtype: type of the values; always in native byte order.
         path: the file, for messages.
         chunks: shape of the chunks that the file is stored in, `None` when it has none.
+
+    Attributes:
+        companions: further files that hold values of the array.
     """
+
+    companions: Sequence[str] = ()
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, *, path: Path | None = None, chunks: Sequence[int] | None = None) -> None:
         self.shape = tuple(int(n) for n in shape)

@@ -22,7 +22,7 @@ from morula.io.formats.cellpose import SUFFIX as CELLPOSE_SUFFIX
 from morula.io.formats.zarr import attributes_of
 from morula.io.metadata import naming
 from morula.io.ome_volumes import one_per_volume
-from morula.io.read import open_image
+from morula.io.read import SEVERAL, label_places, open_image
 from morula.io.select import suffixes
 
 Place: TypeAlias = str | os.PathLike[str]
@@ -183,7 +183,7 @@ def pair_images(
             *warnings,
             "raw and labels name the same files; those with a word such as masks in their names are the labels.",
         ]
-    own = [pair.raw.name for pair in pairs if pair.labels is not None and pair.raw.resolve() == pair.labels.resolve()]
+    own = [pair.raw.name for pair in pairs if pair.labels is not None and _is_own_label(pair.raw, pair.labels)]
     if own:
         shown = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
         warnings = [
@@ -193,6 +193,7 @@ def pair_images(
                 f"images are their own labels: {shown}. Name the folder of the labels, or let their names end in _masks.",
             ),
         ]
+    pairs = [Pair(pair.name, pair.raw, scene_of_labels(pair.labels, dataset)) for pair in pairs]
     problems += [problem for pair in pairs for problem in _shape_problems(pair, axes, Request(dataset, level, missing="unchecked"))]
     if problems:
         raise DataError(
@@ -292,6 +293,25 @@ def _matched(images: list[Path], truths: list[Path]) -> tuple[dict[int, int], li
 
 def _same_files(images: Sequence[Path], truths: Sequence[Path]) -> bool:
     return {image.resolve() for image in images} == {truth.resolve() for truth in truths}
+
+
+def _is_own_label(raw: Path, labels: Path) -> bool:
+    """Whether an image is paired with itself: not with the label images in an OME-Zarr, of which the folder is one image."""
+    return raw.resolve() == labels.resolve() and len(label_places(labels)) == 1
+
+
+def scene_of_labels(path: Path | None, scene: str | None) -> Path | None:
+    """The place of the labels of a scene (its number) where their file holds several images, too; else the path itself."""
+    if path is None or scene is None or not scene.isdecimal():
+        return path
+    try:
+        open_image(path, Request(labels=True, missing="unchecked"))
+    except DataError as error:
+        if error.code in SEVERAL:
+            return Path(f"{path}/{scene}") if path.is_dir() else Path(f"{path}:/{scene}")
+    except MorulaError:  # said when the file is read
+        pass
+    return path
 
 
 def _split_by_words(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -24,6 +24,9 @@ from morula.io.lazy import View, take_channel, take_time
 from morula.io.metadata import naming
 from morula.io.select import format_of
 
+SEVERAL = ("dataset.ambiguous", "scene.ambiguous", "tiff.several_series")
+"""Codes of the errors for files of several images of which none is named."""
+
 _EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # up to here a float of so many bytes holds every whole number
 
 
@@ -90,12 +93,14 @@ def read_labels(
     Files of signed or floating-point type are checked block by block; values that are not ids are an error, never rounded.
 
     Returns:
-        Lazy image without C axis, of an unsigned integer type of at most 32 bits.
+        Lazy image without C axis, and without a T axis of length 1, of an unsigned integer type of at most 32 bits.
 
     Raises:
         DataError: for colours instead of ids, fractions, negative ids, or ids of 2**32 and above; and all that `read` raises.
     """
     image = open_image(path, Request(dataset, level, labels=True, missing=missing, shape=shape), axes, voxel_size)
+    if "T" in image.axes and image.shape[image.axes.index("T")] == 1:
+        image = take_time(image, 0)
     if channel is not None:
         image = take_channel(image, channel)
     elif image.n_channels > 1:

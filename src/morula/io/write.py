@@ -151,6 +151,7 @@ def files_behind(data: object) -> list[str]:
         return [f"{data.path}:/{data.name}"]
     path = data.path if isinstance(data, LazyArray) else getattr(data, "filename", None)  # a NumPy memory map names its file
     more = files_behind(data.base) if isinstance(data, np.ndarray) and isinstance(data.base, np.ndarray) else []
+    more += data.companions if isinstance(data, LazyArray) else ()
     return ([str(path)] if isinstance(path, str | os.PathLike) else []) + more
 
 

@@ -102,15 +102,15 @@ USES: dict[str, Use] = {
 
 
 def kind_of_file(name: str) -> tuple[Kind, ...]:
-    """What a file of this name can be given as.
+    """What a file of this name can be given as; numbers before the name count nothing.
 
     Examples:
-        >>> kind_of_file("job.yaml"), kind_of_file("a.tif")
-        (('job',), ('image', 'labels'))
+        >>> kind_of_file("job.yaml"), kind_of_file("a.tif"), kind_of_file("coco.json")
+        (('job',), ('image', 'labels'), ('labels',))
     """
-    suffix = Path(name).suffix
-    kinds: dict[str, tuple[Kind, ...]] = {".yaml": ("job",), ".pth": ("checkpoint",), ".csv": ("table",), ".json": ("zarr",)}
-    return kinds.get(suffix, ("image", "labels"))
+    kinds: dict[str, tuple[Kind, ...]] = {"zarr.json": ("zarr",), "package.zip": ("model",)}
+    by_suffix: dict[str, tuple[Kind, ...]] = {".yaml": ("job",), ".pth": ("checkpoint",), ".csv": ("table",), ".json": ("labels",)}
+    return kinds.get(name.lstrip("0123456789_")) or by_suffix.get(Path(name).suffix, ("image", "labels"))
 
 
 @dataclass(frozen=True)

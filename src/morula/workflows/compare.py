@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -192,7 +193,7 @@ def _compared(
     files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
     check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs])
     # tables and pictures of an earlier comparison are replaced, those of somebody else are not
-    foreign = [file for file in files if file.exists() and not is_recorded(folder, file.name)]
+    foreign = [file for file in files if os.path.lexists(file) and not is_recorded(folder, file.name)]
     if foreign:
         raise already_exist(foreign)
     check_writable(files[0], str(folder))

@@ -36,7 +36,7 @@ from morula.metrics.matching import associate
 from morula.workflows.baselines import Baselines, compare_with_baselines
 from morula.workflows.log import logged
 from morula.workflows.result_files import class_image_path
-from morula.workflows.run_results import report_again
+from morula.workflows.run_results import check_results, report_again
 from morula.workflows.sources import Truth, open_truth
 from morula.workflows.space import coloured_bytes
 from morula.workflows.stream import events_of
@@ -79,6 +79,7 @@ def evaluate_into(folder: RunFolder) -> Iterator[Event]:
     if not rows:
         remedy = "Name labels in images.test.labels of the job.yaml of the run, and predict again."
         raise DataError("run.no_truth", "no test image has labels, so nothing can be scored", file=run, remedy=remedy)
+    check_results(folder, folder.score_files)
     if colours := load_job(folder.job_file).objects.colour:  # only images are large; tables are not
         check_space(run, sum(coloured_bytes(read_labels(str(row["prediction"])).spatial_shape, len(colours)) for row in rows))
     yield from logged(below("evaluate", _scored(rows, folder)), folder)

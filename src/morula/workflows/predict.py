@@ -119,7 +119,8 @@ def _test_images(model: Model, folder: RunFolder, hardware: Hardware) -> Iterato
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
     outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
-    check_results(folder, [*outputs, *filter(None, channels.values()), *(each.path for each in experiment_destinations(folder.path))])
+    tables = [*(each.path for each in experiment_destinations(folder.path)), *folder.score_files]
+    check_results(folder, [*outputs, *filter(None, channels.values()), *tables])
     check_space(folder.path, prediction_bytes(model, opened))
     yield from check_memory(model, opened, memory)
     batch = UnfinishedBatch.of(folder.path, model, list(targets.values()), {"device": hardware.device, "memory": memory})

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from morula.core.errors import OptionError
+from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.core.voxel_size import VoxelSizeLike
 from morula.data.components import connected
 from morula.io.formats.base import Missing
 from morula.io.lazy import take_region, take_time
-from morula.io.read import read, read_labels
+from morula.io.read import SEVERAL, read, read_labels
 
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
@@ -96,8 +96,17 @@ class Reading:
         return self._part(image)
 
     def open_image_of(self, path: str | Path) -> Image:
-        """The image that labels belong to: what is said of the label file does not hold for it, but what is missing is treated alike."""
-        return self._part(read(path, missing=self.missing, time=self.time, level=self.level))
+        """The image that labels belong to, with their scene, time point, level and region; what is missing is treated alike.
+
+        Axes, channel, data set and voxel size are those of the label file. The scene counts where the file holds several images.
+        """
+        try:
+            image = read(path, missing=self.missing, time=self.time, level=self.level)
+        except DataError as error:
+            if self.scene is None or error.code not in SEVERAL:
+                raise
+            image = read(path, dataset=str(self.scene), missing=self.missing, time=self.time, level=self.level)
+        return self._part(image)
 
     def open_labels(self, path: str | Path, shape: tuple[int, ...] | None = None) -> Image:
         """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`."""

@@ -314,7 +314,7 @@ def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
     files = [target if single or target.name.endswith(".zarr") else target / f"{image.name}{_suffix_for(image)}" for image in opened]
     duplicate = next((file for file in files if files.count(file) > 1), None)
     if duplicate is not None:
-        remedy = "Rename the images, or write to several folders."
+        remedy = "Name a folder that does not end in .zarr." if duplicate == target else "Rename the images, or write to several folders."
         raise FileWriteError("output.duplicate", "several images would be written to this file", file=duplicate, remedy=remedy)
     return files
 

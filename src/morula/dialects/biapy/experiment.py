@@ -26,6 +26,8 @@ from morula.dialects.biapy.results.links import is_free, kept
 from morula.dialects.biapy.results.tree import ResultsTree
 from morula.dialects.biapy.settings import Settings, read_settings
 from morula.dialects.converted import Value
+from morula.jobs.inputs import check_new_run
+from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.workflows.run import run as run_native
 from morula.workflows.run_settings import RunSettings
@@ -57,7 +59,6 @@ def run_experiment(config: str | Path, experiment: Experiment, settings: RunSett
         >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei"), RunSettings()):  # doctest: +SKIP
         ...     print(event)
     """
-    experiment.folder.mkdir(parents=True, exist_ok=True)
     # files outside of the run folder are recorded here: only those are ever replaced
     with recording(experiment.folder, RESULTS):
         yield from _recorded(config, experiment, settings, devices)
@@ -79,6 +80,10 @@ def _recorded(config: str | Path, experiment: Experiment, settings: RunSettings,
         kept, read = _set_aside(config, experiment)
         yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
         foreign = None if foreign is None else converted(read)
+    if foreign is not None:  # before the first file is written
+        folder = RunFolder(output)
+        check_new_run(folder, load_job(foreign.job), config)
+        folder.check_free(overwrite=run.overwrite)
     tree = ResultsTree(experiment, read)
     yield from _copy_job(Path(config), experiment, tree.time)
     if foreign is None:

@@ -166,6 +166,17 @@ def pick_level(path: Path, level: int, n_levels: int) -> int:
     return level % n_levels
 
 
+def place_inside(path: Path, name: str) -> str:
+    """How a data set of a file is named, without the folders that the file is in.
+
+    Examples:
+        >>> place_inside(Path("a/train.h5"), "raw"), place_inside(Path("a/plate.ome.zarr/B/3"), "0")
+        ('train.h5:/raw', 'plate.ome.zarr/B/3/0')
+    """
+    container = next((each for each in path.parents if each.suffix.lower() in (".zarr", ".n5")), None)
+    return f"{path.name}:/{name}" if container is None else f"{path.relative_to(container.parent).as_posix()}/{name}"
+
+
 def choose_dataset(path: Path, found: Mapping[str, object], request: Request, prefix: str = "") -> str:
     """Name of the requested data set; without a request the only one, or the only one with a customary name.
 
@@ -206,7 +217,9 @@ def choose_dataset(path: Path, found: Mapping[str, object], request: Request, pr
         "dataset.ambiguous",
         f"contains several data sets: {listing}",
         file=path,
-        remedy=Remedy(f"name one as {path.name}:/{prefix}NAME", "select it (dataset=NAME; --dataset NAME; images.dataset: NAME)"),
+        remedy=Remedy(
+            f"name one as {place_inside(path, f'{prefix}NAME')}", "select it (dataset=NAME; --dataset NAME; images.dataset: NAME)"
+        ),
     )
 
 

@@ -94,6 +94,9 @@ class TiffArray(LazyArray):
     def __init__(self, path: Path, series: int, level: int, found: tifffile.TiffPageSeries, missing: Missing = "error") -> None:
         super().__init__(found.shape, found.dtype, path=path)
         self.series, self.level, self.missing = series, level, missing
+        # the other files of a multi-file OME-TIFF
+        files = {page.parent.filehandle.path for page in found.pages if page is not None} if found.is_multifile else set()
+        self.companions = sorted(files - {str(path)})
 
     def _open(self) -> Opened:
         with kept_off_the_screen() as said:
