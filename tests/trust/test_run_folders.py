@@ -88,6 +88,8 @@ def test_a_demo_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_runs_inside_recorded_folders(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "demo").new():
+        with atomic(tmp_path / "demo" / "job.yaml") as part:
+            part.write_text("a job")
         made(tmp_path / "demo" / "run")
     assert not list(foreign_entries(tmp_path / "demo"))
     (tmp_path / "demo" / "run" / "mine").write_text("mine")

@@ -60,11 +60,14 @@ def flush_changed(folder: Path, known: dict[str, int]) -> None:
     for place, folders, files in os.walk(folder, topdown=False):
         for name in files:
             file = os.path.join(place, name)
-            time = os.stat(file).st_mtime_ns
-            if known.get(file) != time:
-                flush(Path(file))
-                known[file] = time
-                changed.add(place)
+            try:
+                time = os.stat(file).st_mtime_ns
+                if known.get(file) != time:
+                    flush(Path(file))
+                    known[file] = time
+                    changed.add(place)
+            except FileNotFoundError:  # the temporary name of a file that another process is writing
+                continue
         # the name of a new folder is in the folder above
         if place in changed or any(os.path.join(place, name) in changed for name in folders):
             changed.add(place)
