@@ -225,7 +225,10 @@ def test_unscored_predictions(make_run: MakeRun) -> None:
     assert "1 of 1 images" in text_of(page_of(run))
 
 
-def test_empty_folder(tmp_path: Path) -> None:
+def test_a_run_that_did_nothing(tmp_path: Path) -> None:
+    with raises("run_folder.no_run", file=str(tmp_path)):
+        write_report(tmp_path)
+    (tmp_path / "provenance.json").write_text("{}")
     assert "was not trained" in text_of(page_of(tmp_path))
 
 

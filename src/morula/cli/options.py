@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
-from morula.cli.show import Verbosity
+from morula.cli.show import Verbosity, reporting_errors
 from morula.workflows.run_settings import RunSettings
 
 if TYPE_CHECKING:
