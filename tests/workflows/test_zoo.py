@@ -180,9 +180,14 @@ def odd_step(described: dict[str, Any]) -> None:
     described["inputs"][0]["preprocessing"] = [{"id": "custom", "kwargs": {"callable": "os.system"}}]
 
 
+def odd_percentile(described: dict[str, Any]) -> None:
+    described["inputs"][0]["preprocessing"] = [{"id": "scale_range", "kwargs": {"min_percentile": {"a": 1}}}]
+
+
 @pytest.mark.parametrize(
     ("edit", "files", "code"),
     [
+        (odd_percentile, {}, "zoo.description"),
         (only_pickle, {}, "zoo.weights"),
         (outside, {}, "zoo.outside"),
         (elsewhere, {}, "zoo.outside"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from morula.core.errors import OptionError
+from morula.core.errors import ModelError, MorulaError, OptionError
 from morula.models.model import Model
 from morula.models.zoo.archive import Package
 from morula.models.zoo.package import OWN
@@ -27,9 +27,7 @@ def load_package(path: Path, channels: Sequence[str] | None, load_folder: Callab
     """
     package = Package(path)
     if not set(OWN) <= package.names:
-        from morula.models.zoo.foreign import foreign_model
-
-        return foreign_model(package, channels)
+        return _foreign(package, channels)
     if channels is not None:
         rule = "are known: the package holds a model of Morula"
         raise OptionError("zoo.channels_known", rule, key="channels", value=list(channels), remedy="Leave them out.")
@@ -37,3 +35,16 @@ def load_package(path: Path, channels: Sequence[str] | None, load_folder: Callab
         for name in OWN:
             Path(folder, name).write_bytes(package.read(name))
         return replace(load_folder(Path(folder)), source=path)
+
+
+def _foreign(package: Package, channels: Sequence[str] | None) -> Model:
+    from morula.models.zoo.foreign import foreign_model
+
+    try:
+        return foreign_model(package, channels)
+    except MorulaError:
+        raise
+    except Exception as error:  # of any class: a description may hold any value anywhere
+        reason = (str(error).splitlines() or [""])[0][:120]
+        rule = f"cannot be used: its description holds a value of another type ({type(error).__name__}: {reason})"
+        raise ModelError("zoo.description", rule, file=package.path, remedy="Download the package again from its source.") from error
