@@ -76,8 +76,8 @@ def biapy(
 
 def print_experiment(config: Path, experiment: ExperimentOptions, verbosity: Verbosity, *, resume: bool, overwrite: bool) -> None:
     """Run a job file of BiaPy and print the events."""
-    settings = RunSettings(resume=resume, overwrite=overwrite)
     with reporting_errors(lambda: experiment.command(config)):
+        settings = RunSettings(resume=resume, overwrite=overwrite)
         print_events(events_of(config, experiment, settings), verbosity)
 
 
