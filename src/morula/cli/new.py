@@ -37,7 +37,7 @@ def write_job(
     Raises:
         MorulaError: for an answer that cannot be used, and as `morula.workflows.new.plan_steps`.
     """
-    check_outputs([Destination(job, key="job")], overwrite=overwrite)  # before the questions, not after them
+    check_outputs([Destination(job, key="job", proven=True)], overwrite=overwrite)  # before the questions, not after them
     interview = interview_of(options.answers(), reading, no_labels=options.no_labels, ask=ask)
     if ask:
         interview = asked_on_terminal(interview)

@@ -85,7 +85,7 @@ def plan_steps(
         path: the job file.
         answers: what only the user knows.
         memory: memory limit for training, for example ``"8GB"``; by default most of the free memory.
-        overwrite: the file may exist.
+        overwrite: the file may exist, as far as it is as Morula wrote it.
         trial: seconds of training for each of the best channel sets, and for the bundled model that fits; the validation images decide.
             With 0 the channels that lose least of the labels are planned, and random weights.
         minutes: planned duration of the training on this computer; epochs, batch and patch are planned for it.
@@ -106,7 +106,7 @@ def plan_steps(
     path = Path(path)
     folder, notes = path.resolve().parent, list[str]()
     inputs = [each for each in (answers.raw, answers.labels, answers.test, answers.test_labels, answers.unlabelled) if each is not None]
-    check_outputs([Destination(path, key="job")], inputs, overwrite=overwrite)
+    check_outputs([Destination(path, key="job", proven=True)], inputs, overwrite=overwrite)
     if answers.task == "semantic" and answers.labels is None:
         remedy = "Name label images, or find objects without labels."
         raise OptionError("new.semantic_without_labels", "are needed for a class of every pixel", key="labels", remedy=remedy)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from morula.core.atomic import atomic
+from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_outputs
 from morula.data.summary import DataSummary
 from morula.jobs.inputs import inputs_of
@@ -83,8 +84,8 @@ class Plan:
         Raises:
             FileWriteError: when it exists, or cannot be written.
         """
-        check_outputs([Destination(self.path, key="job")], list(inputs_of(self.prepared.job)), overwrite=overwrite)
-        with atomic(self.path) as part:
+        check_outputs([Destination(self.path, key="job", proven=True)], list(inputs_of(self.prepared.job)), overwrite=overwrite)
+        with recording(self.path.resolve().parent, RESULTS), atomic(self.path) as part:
             part.write_text(self.text(), encoding="utf-8")
 
     def text(self) -> str:
