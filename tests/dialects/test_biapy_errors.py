@@ -106,7 +106,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_what_biapy_refuses_without_need_is_a_job(tmp_path: Path, name: str) -> None:
-    convert(file(tmp_path, RUNS[name]))
+    assert "method:" in convert(file(tmp_path, RUNS[name])).text()
 
 
 def test_problems_of_images_are_told_at_the_keys_of_the_file(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from morula.measurement.filter import filter_objects, parse_conditions, satisfied_conditions, with_verdicts
+from morula.measurement.conditions import parse_conditions
+from morula.measurement.filter import filter_objects, satisfied_conditions, with_verdicts
 from morula.measurement.measure import measure
 from morula.testing.errors import raises
 

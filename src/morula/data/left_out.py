@@ -15,7 +15,7 @@ from morula.data.crop import crop
 from morula.data.labelled_grid import LabelledGrid, labelled_boxes
 from morula.data.normalise import Normalisation
 from morula.data.sampling import Boxes, Grid, Options
-from morula.measurement.filter import AnyOfAll, Condition
+from morula.measurement.conditions import AnyOfAll, Condition
 
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 
@@ -88,7 +88,7 @@ def kept_boxes(
 
     Examples:
         >>> from morula.data.sampling import Grid
-        >>> from morula.measurement.filter import parse_conditions
+        >>> from morula.measurement.conditions import parse_conditions
         >>> image = Image(np.array([[0, 0, 9, 9, 1, 1]], np.uint8), "YX")
         >>> grid = Grid(Region((0, 0), (1, 6)), (1, 2), (1, 2))
         >>> kept_boxes(grid, parse_conditions([["mean < 5", "max <= 1"]]), image).kept.tolist()

@@ -17,7 +17,7 @@ from morula.core.image import Image
 from morula.core.options import Options as Base
 from morula.core.region import Region, blocks
 from morula.data.crop import crop
-from morula.measurement.filter import AnyOfAll
+from morula.measurement.conditions import AnyOfAll
 
 _WHOLE = 2**22  # label images up to this many voxels are searched as a whole
 _TRIES = 16  # random boxes of a larger label image that are searched for foreground

@@ -11,7 +11,7 @@ from morula.core.location import is_remote, suffix_of
 from morula.io import FORMATS
 from morula.io.formats.base import Format
 
-_ELSEWHERE = {".oib": "Olympus", ".oif": "Olympus", ".vsi": "Olympus", ".mrc": "MRC"}
+_ELSEWHERE = {".mrc": "MRC"}
 
 
 def formats() -> list[Format]:
@@ -70,9 +70,12 @@ def format_to_write(path: Path, *, labels: bool = False) -> Format:
     if labels and path.is_dir() and by_name["OME-Zarr"].recognises(path):
         return by_name["OME-Zarr"]
     for wanted in (suffix, path.suffix.lower()):
-        for each in known:
-            if wanted in each.suffixes and each.writes:
+        named = [each for each in known if wanted in each.suffixes]
+        for each in named:
+            if each.writes:
                 return each
+        if named:  # `.zarr.zip` is only read: it is no `.zip` of ROIs
+            break
     written = sorted({suffix for each in known if each.writes for suffix in each.suffixes})
     raise OptionError(
         "file.unknown_suffix",

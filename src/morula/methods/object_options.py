@@ -13,7 +13,7 @@ from morula.decoders import DECODERS
 from morula.decoders.options import DecoderOptions
 from morula.labels.refine import REFINEMENTS, RefinementOptions
 from morula.measurement.calibration import Calibration
-from morula.measurement.filter import AnyOfAll
+from morula.measurement.conditions import AnyOfAll
 from morula.measurement.measure import check_extra
 
 Export: TypeAlias = Literal["rois", "geojson", "coco", "preview", "parquet"]

@@ -188,9 +188,9 @@ def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) ->
         OptionError: for a name or arguments that torch does not take.
     """
     for key, rule in schedule_problems(options.name, options.options):
-        place = "training.schedule" if key == "name" else "training.schedule.options"
-        code, value = ("schedule.unknown", options.name) if key == "name" else ("schedule.arguments", options.options.get(key))
-        raise OptionError(code, rule, key=f"{place}.{key}", value=value)
+        if key == "name":
+            raise OptionError("schedule.unknown", rule, key="training.schedule.name", value=options.name)
+        raise OptionError("schedule.arguments", rule, key=f"training.schedule.options.{key}", value=options.options.get(key))
     if options.name == "ReduceLROnPlateau" and options.unit != "validations":
         remedy = "Write unit: validations."
         rule = "ReduceLROnPlateau follows the figure of each validation"
