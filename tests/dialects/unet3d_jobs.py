@@ -55,7 +55,7 @@ def changed(job, changes):
             inner = document
             for parent in parents:
                 inner = inner.setdefault(parent, {})
-            inner[last] = value
+            inner[last] = copy.deepcopy(value)  # a later change may go into it
     return document
 
 

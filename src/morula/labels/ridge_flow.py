@@ -30,7 +30,7 @@ def ridge_flow(labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
     Examples:
         >>> ridge_flow(np.array([[0, 1, 1, 1, 2, 2, 0]], np.uint32), (1, 1))[1]
-        array([[ 0.,  1.,  0., -1.,  0.5, -0.5,  0.]], dtype=float32)
+        array([[ 0. ,  1. ,  0. , -1. ,  0.5, -0.5,  0. ]], dtype=float32)
     """
     depth = distance(labels, spacing)
     out = np.zeros((labels.ndim, *labels.shape), np.float32)

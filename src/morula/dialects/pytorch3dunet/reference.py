@@ -54,7 +54,7 @@ def documentation() -> Iterator[str]:
 
     Examples:
         >>> next(row for row in documentation() if row.startswith("| `pmin`"))
-        '| `pmin` | `1.0` | Percentile that becomes 0. |'
+        '| `pmin` | `1.0` | Percentile that becomes 0. | `sampling.normalise` |'
     """
     for title, section in SECTIONS.items():
         yield f"\n### `{title}`\n\n{_summary(section)}\n"
