@@ -32,7 +32,7 @@ def write_job(
     """Ask what the options do not state, plan the job, write it and print what was planned.
 
     Returns:
-        when it shall run: ``here``, ``cluster`` or ``later``; empty where no job is needed.
+        when it runs: ``here``, ``cluster`` or ``later``; empty where no job is needed.
 
     Raises:
         MorulaError: for an answer that cannot be used, and as `morula.workflows.new.plan_steps`.

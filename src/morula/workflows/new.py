@@ -99,7 +99,7 @@ def plan_steps(
 
     Raises:
         FileWriteError: when the file exists already.
-        OptionError: when pixels shall be classified without labels.
+        OptionError: when pixels are to be classified without labels.
         JobError: with all problems of the images.
         DataError: when even one patch per step does not fit into the memory.
     """

@@ -108,7 +108,7 @@ QUESTIONS = (
     ),
     Question(
         "task",
-        "What shall the network find?",
+        "What should the network find?",
         "The method depends on it.",
         "choice",
         asked=lambda interview: interview.trained,
