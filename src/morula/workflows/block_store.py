@@ -9,6 +9,7 @@
       decoding.json      parameters of the decoder and the blocks
       labels.zarr        labels of the cores, with the ids of their blocks
       block_12.npz       the objects of a finished block
+      points             results of the time points of a series, each with a point_12.json when it is finished
 
 The folder is removed when the labels have their final name. After a kill, the same command continues with the first unfinished layer or
 block. Every file is written under another name, flushed to the disk and renamed, so that none is ever half written; what a file says is
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import zarr
 
 _SIGNATURE = "signature.json"
-_OWN = re.compile(r"(?:signature|predicted|decoding)\.json(?:\.new)?|(?:prediction|labels)\.zarr|block_\d+(?:\.new)?\.npz")
+_OWN = re.compile(r"(?:signature|predicted|decoding|point_\d+)\.json(?:\.new)?|(?:prediction|labels)\.zarr|block_\d+(?:\.new)?\.npz|points")
 
 
 class BlockStore:

@@ -57,13 +57,15 @@ def segment_series(
     count = time_points(source.raw)
     key = model_key(model, {"device": hardware.device, "diameter": diameter, "points": count})
     store = BlockStore(file_of_results(labels_file), {"model": key, "image": origin_of(source.raw), "reading": source.reading})
-    parts = [store.path / f"t{point:05d}.ome.zarr" for point in range(count)]
+    folder = store.path / "points"
+    folder.mkdir(exist_ok=True)
+    parts = [folder / f"t{point:05d}.ome.zarr" for point in range(count)]
     for point, part in enumerate(parts):
-        if store.noted(part.name) is None:
+        if store.noted(f"point_{point}") is None:
             one = replace(source, raw=take_time(source.raw, point))
             steps = segment_one(model, one, part, hardware, diameter=diameter)
             yield from (event for event in below(f"time {point}", steps) if not isinstance(event, FileWritten))
-            store.note(part.name, {})
+            store.note(f"point_{point}", {})
         yield Progress(point + 1, count, "time point", task=("time",))
     yield from _joined_images(parts, labels_file, source.raw)
     for suffix, kind in _TABLES.items():
