@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from morula.cli.options import ComputeOptions, LabelOptions, Run, RunOptions, with_groups
+from morula.cli.segment import ModelOptions
 from morula.testing.errors import raises
 from morula.workflows.reading import Reading
 
@@ -34,3 +35,8 @@ def test_file_options_are_those_of_the_workflows() -> None:
     assert stated.reading() == Reading(axes="ZYX", voxel_size=[2.0, 1.0, 1.0], region="0:5,:,:", components=True)
     with raises("reading.missing"):
         LabelOptions(missing="guess").reading()
+
+
+def test_channels_need_a_model() -> None:
+    with raises("segment.channels", key="channels", value="F,C"):
+        ModelOptions(channels="F,C").chosen()

@@ -11,6 +11,7 @@ import typer
 
 import morula
 from morula import workflows
+from morula.core.errors import OptionError
 
 if TYPE_CHECKING:
     from morula.models.by_slice import SliceAxes
@@ -42,8 +43,17 @@ class ModelOptions:
     ] = 0.25
 
     def chosen(self) -> str | Model | None:
-        """The model as the workflow takes it; `None` for one that is chosen by the image."""
-        model = self.model if self.channels is None or self.model is None else morula.load(self.model, channels=self.channels.split(","))
+        """The model as the workflow takes it; `None` for one that is chosen by the image.
+
+        Raises:
+            OptionError: for channels without a model.
+        """
+        model: str | Model | None = self.model
+        if self.channels is not None:
+            if self.model is None:
+                rule = "describes what a model predicts, but no model is named"
+                raise OptionError("segment.channels", rule, key="channels", value=self.channels, remedy="Name the package with --model.")
+            model = morula.load(self.model, channels=self.channels.split(","))
         if self.slices is None:
             return model
         return workflows.segment.sliced(model, cast("SliceAxes", self.slices), stitch_threshold=self.stitch_threshold)
