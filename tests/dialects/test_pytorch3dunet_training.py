@@ -119,9 +119,11 @@ def test_checkpoint_after_the_last_step(tmp_path, config):
     assert (tmp_path / "out" / "best_checkpoint.pytorch").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_mixed_precision(tmp_path, config):
     config["trainer"]["precision"] = "bf16"
-    events = run(tmp_path, config, max_num_iterations=3)
+    with torch.backends.mkldnn.flags(enabled=False):  # oneDNN's 16-bit convolutions are wrong on some processors (PyTorch issue 163347)
+        events = run(tmp_path, config, max_num_iterations=3)
     validated = [event.figures for event in events if isinstance(event, Epoch) and "validation_loss" in event.figures]
     assert all(math.isfinite(figures["validation_loss"]) for figures in validated)
     assert last(tmp_path)["model_state_dict"]["final_conv.weight"].dtype == torch.float32
