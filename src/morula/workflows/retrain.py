@@ -105,7 +105,7 @@ def retraining_job(model: Model, place: str | Path, ignored: int, epochs: int = 
         # patches are taken around reviewed objects
         "sampling": sampling | {"patches_per_epoch": PATCHES, "kind": "random", "foreground": 0.5, "least_labelled": None},
         "augment": job["augment"],
-        "training": {"epochs": epochs, "optimiser": optimiser, "schedule": "one_cycle", "precision": training["precision"]},
+        "training": {"epochs": epochs, "optimiser": optimiser, "schedule": "one_cycle"},
         "prediction": job["prediction"],
         "objects": job["objects"] | {"tune": False, "tuned": None, "calibrate": False, "calibration": None},
     }
