@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from morula.testing.errors import raises
-from morula.training.devices import pick_device, pick_precision
+from morula.training.devices import emulated, pick_device, pick_precision
 
 
 @pytest.mark.parametrize(("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
@@ -33,6 +33,14 @@ def test_auto_precision_without_a_gpu(monkeypatch: pytest.MonkeyPatch, capabilit
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert pick_precision("auto", "cpu") == expected
     assert pick_precision("auto", "mps") == "fp32"
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [({"amx_bf16": True}, False), ({"avx512_bf16": True}, False), ({}, True)])
+def test_emulated_precision(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert emulated("bf16", "cpu") is expected
+    assert not emulated("bf16", "cuda")
+    assert not emulated("auto", "cpu")
 
 
 @pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("fp16", "mps"), ("fp64", "mps")])

@@ -282,7 +282,9 @@ def test_a_model_keeps_its_scale(tmp_path: Path) -> None:
     corrections = Corrections(made.labels, image=made.image)
     corrections.accept(*corrections.queue[:3])
     list(retrain("nuclei", {"cells": corrections}, output=tmp_path / "run", epochs=1))
-    assert morula.load(tmp_path / "run").diameter == morula.load("nuclei").diameter
+    again, bundled = morula.load(tmp_path / "run"), morula.load("nuclei")
+    assert again.diameter == bundled.diameter
+    assert (again.job.training.precision, bundled.job.training.precision) == ("auto", "bf16")
 
 
 def test_a_2d_model_learns_from_the_slices_of_a_volume(poor_run: Path, tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def pick_precision(precision: str, device: str) -> str:
     return precision
 
 
+def emulated(precision: str, device: str) -> bool:
+    """Whether this processor has no instructions for the arithmetic, which then takes many times as long as fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return precision == "bf16" and device == "cpu" and not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
 def open_fabric(options: Training) -> Fabric:
     """Launch the devices and processes of this training at its precision.
 

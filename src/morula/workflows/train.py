@@ -236,10 +236,13 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     yield Logged(prepared.summary_line())
     yield from (Warned(code_of(text, "job.doubtful"), text) for text in prepared.warnings)
     began = time.monotonic()
-    from morula.training.devices import pick_device, pick_precision
+    from morula.training.devices import emulated, pick_device, pick_precision
 
     job = prepared.job
     device = pick_device(job.training.device)
+    if emulated(job.training.precision, device):
+        text = "training.precision = bf16 takes many times as long as fp32 on this processor, which has no instructions for it"
+        yield Warned("training.emulated", f"{text}; leave it out, and the fastest precision of this computer is taken")
     facts = {"seed": prepared.train.seed, "job": checksum(folder.job_file), "inputs": checksums(prepared.files)}
     folder.write_provenance({**facts, "precision": pick_precision(job.training.precision, device), **circumstances(device)})
     if time.monotonic() - began > 5:
