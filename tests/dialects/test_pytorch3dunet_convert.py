@@ -206,6 +206,17 @@ EXACT = {
         "loaders.random_scale_probability": 0.9,
     },
     "alphs": {"loss.alphs": 0.3},
+    "boundaries": {LABEL: [{"name": "StandardLabelToBoundary"}]},
+    "foreground and boundaries": {
+        LABEL: [{"name": "StandardLabelToBoundary", "mode": "inner", "foreground": True}],
+        "model.out_channels": 2,
+    },
+    "outer boundaries, flip": {
+        RAW: [STANDARD, FLIP],
+        LABEL: [FLIP, {**MASK, "boundary": True}],
+        "model.out_channels": 2,
+        "loss.name": "BCEWithLogitsLoss",
+    },
     "classes that are absent": {**FIVE, "model.out_channels": 9, "loaders.label_internal_path": "even"},
 }
 
@@ -220,17 +231,11 @@ NOTED = {
     "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "plateau": ({"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "max"}}, "lr_scheduler.name"),
     "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8], "centered": True}]}, "loaders.train.transformer.raw"),
-    "boundaries": ({LABEL: [{"name": "StandardLabelToBoundary"}]}, "loaders.train.transformer.label"),
     "affinities": (
         {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 3]}], "model.out_channels": 6},
         "loaders.train.transformer.label",
     ),
     "affinities along z": ({LABEL: [{"name": "LabelToZAffinities", "offsets": [1]}]}, "loaders.train.transformer.label"),
-    "foreground and boundaries": (
-        {LABEL: [{"name": "StandardLabelToBoundary", "mode": "outer", "foreground": True}], "model.out_channels": 2},
-        "loaders.train.transformer.label",
-    ),
-    "outer boundaries": ({LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2}, "loaders.train.transformer.label"),
     "ignored labels of boundaries": (
         {LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}], "loss.ignore_index": 3},
         "loss.ignore_index",
@@ -342,19 +347,17 @@ REFUSED = {
 }
 
 
-@pytest.fixture
-def job(tmp_path, monkeypatch):
-    """The small job with more data sets, files and a checkpoint to start from; relative paths are relative to its folder."""
-    monkeypatch.chdir(tmp_path)
-    # also where the package was installed before this format existed
-    monkeypatch.setitem(vars(CHECKPOINT_FORMATS), "members", {"3dunet": UNET3D_CHECKPOINT})
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The small job with more data sets, files and a checkpoint to start from, and their folder."""
+    folder = tmp_path_factory.mktemp("data")
     document = changed(
-        small_job(tmp_path), {"trainer.max_num_iterations": 4, "trainer.max_num_epochs": 3, "trainer.validate_after_iters": 2}
+        small_job(folder), {"trainer.max_num_iterations": 4, "trainer.max_num_epochs": 3, "trainer.validate_after_iters": 2}
     )
     rng = np.random.default_rng(1)
-    (tmp_path / "folder").mkdir()
+    (folder / "folder").mkdir()
     for name in ("train.h5", "val.h5", "second.h5", "folder/a.h5", "folder/b.h5"):
-        with h5py.File(tmp_path / name, "a") as file:
+        with h5py.File(folder / name, "a") as file:
             for key in ("raw", "other_raw"):
                 file.require_dataset(key, (8, 16, 16), np.float32)[...] = rng.normal(size=(8, 16, 16))
             for key, highest in (("label", 5), ("other_label", 5), ("mask", 2)):
@@ -367,18 +370,28 @@ def job(tmp_path, monkeypatch):
             file["plane_label"] = rng.integers(0, 5, (1, 16, 16)).astype(np.uint16)
             file["flat"] = np.asarray(file["raw"])
             file["flat"].attrs["element_size_um"] = (4.0, 1.0, 1.0)
-    shutil.copyfile(tmp_path / "second.h5", tmp_path / "plain")
-    tifffile.imwrite(tmp_path / "a.tif", rng.normal(size=(8, 16, 16)).astype(np.float32), metadata={"axes": "ZYX"})
-    tifffile.imwrite(tmp_path / "b.tif", rng.integers(0, 5, (8, 16, 16)).astype(np.uint16), metadata={"axes": "ZYX"})
+    shutil.copyfile(folder / "second.h5", folder / "plain")
+    tifffile.imwrite(folder / "a.tif", rng.normal(size=(8, 16, 16)).astype(np.float32), metadata={"axes": "ZYX"})
+    tifffile.imwrite(folder / "b.tif", rng.integers(0, 5, (8, 16, 16)).astype(np.uint16), metadata={"axes": "ZYX"})
     for name, edge in (("cells_train", 16), ("cells_val", 16), ("cells_large", 24)):
-        for folder in ("images", "masks"):
-            (tmp_path / name / folder).mkdir(parents=True)
+        for inner in ("images", "masks"):
+            (folder / name / inner).mkdir(parents=True)
         for number in range(3):
-            Image.fromarray(rng.integers(0, 255, (edge, 16)).astype(np.uint8)).save(tmp_path / name / f"images/{number}.png")
-            Image.fromarray(rng.integers(0, 3, (edge, 16)).astype(np.uint8)).save(tmp_path / name / f"masks/{number}.png")
+            Image.fromarray(rng.integers(0, 255, (edge, 16)).astype(np.uint8)).save(folder / name / f"images/{number}.png")
+            Image.fromarray(rng.integers(0, 3, (edge, 16)).astype(np.uint8)).save(folder / name / f"masks/{number}.png")
     torch.manual_seed(5)
-    torch.save({"model_state_dict": original_state_dict(build_model(document["model"]))}, tmp_path / "start.pytorch")
-    return document
+    torch.save({"model_state_dict": original_state_dict(build_model(document["model"]))}, folder / "start.pytorch")
+    return document, folder
+
+
+@pytest.fixture
+def job(tmp_path, small, monkeypatch):
+    """The small job, with its results in the folder of the test; relative paths are relative to the folder of the data."""
+    document, data = small
+    monkeypatch.chdir(data)
+    # also where the package was installed before this format existed
+    monkeypatch.setitem(vars(CHECKPOINT_FORMATS), "members", {"3dunet": UNET3D_CHECKPOINT})
+    return changed(document, {"trainer.checkpoint_dir": str(tmp_path / "out")})
 
 
 def weights_of(folder):

@@ -14,6 +14,7 @@ from morula.labels.boundaries import boundaries
 from morula.labels.morphology import dilate, dilate_mask, ellipsoid, erode, radii
 from morula.labels.skeleton import skeleton
 from morula.representations import REPRESENTATIONS
+from morula.representations.contour import Contour
 from morula.representations.encode import build_channels, encode
 from morula.testing.errors import raises
 
@@ -62,9 +63,19 @@ def test_footprints_equal_the_original(name):
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 20, 22)])
 @pytest.mark.parametrize("mode", ["thick", "inner", "outer"])
-def test_boundaries_equal_scikit_image(shape, mode):
+@pytest.mark.parametrize("connectivity", [1, 2, 3])
+def test_boundaries_equal_scikit_image(shape, mode, connectivity):
     labels = blobs(shape, 15)
-    np.testing.assert_array_equal(boundaries(labels, mode), find_boundaries(labels.astype(np.int32), mode=mode))
+    expected = find_boundaries(labels.astype(np.int32), min(connectivity, len(shape)), mode=mode)
+    np.testing.assert_array_equal(boundaries(labels, mode, connectivity), expected)
+    options = {"mode": mode, "connectivity": connectivity}
+    np.testing.assert_array_equal(Contour(Contour.options_class(**options)).encode(labels, (1,) * len(shape))[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["subpixel", "dense"])
+def test_other_contours_take_faces_only(mode):
+    with raises("contour.connectivity"):
+        build_channels({"C": {"mode": mode, "connectivity": 2}})
 
 
 def test_subpixel_contour_covers_one_voxel_across_a_boundary():

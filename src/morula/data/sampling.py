@@ -53,6 +53,8 @@ class Options(Base):
     nearest voxel."""
     score_padding: bool = False
     """Score what a patch shows beyond the image, its mirror image, like the image itself."""
+    label_context: bool = True
+    """Whether targets near the border of a patch depend on the labels outside of it, as those of the whole image do."""
     patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""

@@ -16,17 +16,18 @@ from morula.core.label_image import as_volume, check_labels, read_only
 Mode = Literal["thick", "inner", "outer", "subpixel", "dense"]
 
 
-def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
+def boundaries(labels: np.ndarray, mode: Mode = "thick", connectivity: int = 1) -> np.ndarray:
     """Boundary of every object, (Z)YX float32.
 
-    * ``thick``: voxels with a face neighbour of another id; one voxel on each side.
+    * ``thick``: voxels with a neighbour of another id; one voxel on each side.
     * ``inner``: the ones inside objects.
     * ``outer``: the ones in the background, and both sides where two objects touch (corners count).
     * ``subpixel``: the boundary runs between voxels; the value is the share of the voxel that a line one voxel wide covers:
       0.5 beside a boundary, 0.75 in a corner, 1 where it runs on both sides.
     * ``dense``: the rim of the background around objects, so that densely packed objects keep all their voxels.
 
-    The first three equal ``skimage.segmentation.find_boundaries``. The border of the image is no boundary.
+    The first three equal ``skimage.segmentation.find_boundaries``. The border of the image is no boundary. `connectivity` says which voxels
+    are neighbours: 1 those that share a face, 2 also an edge, 3 also a corner; the last two modes take faces only.
 
     Examples:
         >>> boundaries(np.array([[0, 0, 1, 1, 2, 2]]), "inner")
@@ -43,10 +44,12 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
     ids, result = as_volume(read_only(labels)), as_volume(out)
     if mode == "subpixel":
         _subpixel(ids, result)
-    elif mode == "outer":
-        _outer(ids, result)
-    else:
-        _faces(ids, mode != "dense", mode != "inner", result)
+        return out
+    _faces(ids, mode != "dense", mode != "inner", result)
+    if connectivity > 1 and mode != "dense":
+        _edges(ids, connectivity, mode != "inner", result)
+    if mode == "outer":
+        _leave_outer(ids, result)
     return out
 
 
@@ -72,9 +75,26 @@ def _faces(ids: np.ndarray, in_objects: bool, in_background: bool, out: np.ndarr
 
 
 @njit(cache=True, nogil=True)
-def _outer(ids: np.ndarray, out: np.ndarray) -> None:
+def _edges(ids: np.ndarray, connectivity: int, in_background: bool, out: np.ndarray) -> None:
+    """1 where a neighbour that shares an edge (3: or a corner) has another id."""
     nz, ny, nx = ids.shape
-    _faces(ids, True, True, out)
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                here = ids[z, y, x]
+                if out[z, y, x] != 0 or (here == 0 and not in_background):
+                    continue
+                for w in range(max(z - 1, 0), min(z + 2, nz)):
+                    for v in range(max(y - 1, 0), min(y + 2, ny)):
+                        for u in range(max(x - 1, 0), min(x + 2, nx)):
+                            if abs(w - z) + abs(v - y) + abs(u - x) <= connectivity and ids[w, v, u] != here:
+                                out[z, y, x] = 1
+
+
+@njit(cache=True, nogil=True)
+def _leave_outer(ids: np.ndarray, out: np.ndarray) -> None:
+    """Of a thick boundary, leave the background and the voxels of objects that touch another one."""
+    nz, ny, nx = ids.shape
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):

@@ -234,7 +234,7 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
         sampling=job.sampling if augment else PatchOptions(kind="grid"),
         augmentations=parse_augmentations(job.augment or ()) if augment else (),
         targets=method.targets if method.labelled else None,
-        context=method.context,
+        context=method.context if job.sampling.label_context else None,
         seed=job.training.seed,
         pretext=method.pretext,
     )

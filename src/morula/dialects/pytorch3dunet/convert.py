@@ -45,7 +45,6 @@ from morula.training.options import Optimiser, Schedule, TorchSchedule
 Section: TypeAlias = dict[str, Value]
 """A section of the native job."""
 
-_FACES = "are between voxels that share a face (in the original, also an edge), and use the labels beyond the patch."
 _RAW, _LABEL = "loaders.train.transformer.raw", "loaders.train.transformer.label"
 
 
@@ -286,12 +285,9 @@ def _channels(training: _Training) -> list[str | dict[str, Section]]:
 def _channels_of(each: LabelTransform, notes: _Notes) -> list[str | dict[str, Section]]:
     match each:
         case StandardLabelToBoundary() if each.name == "StandardLabelToBoundary":
-            notes.add(_LABEL, f"boundaries {_FACES}")
-            return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode}}]
+            return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode, "connectivity": 2}}]
         case BlobsToMask(cross_entropy=False):
-            if each.boundary:
-                notes.add(_LABEL, f"outer boundaries {_FACES}")
-            return ["F", {"C": {"mode": "outer"}}] if each.boundary else ["F"]
+            return ["F", {"C": {"mode": "outer", "connectivity": 2}}] if each.boundary else ["F"]
         case LabelToAffinities(aggregate_affinities=False) | LabelToZAffinities():
             notes.add(_LABEL, "native affinities are 1 where two voxels share an object, and compare a voxel with one before it.")
             offsets = _offsets(each)
@@ -345,8 +341,8 @@ def _sampling(training: _Training) -> Section:
     found = {**_patches(training), **({} if order == 1 else {"spline_order": order})}
     if builder is not None and builder.name == "FilterSliceBuilder" and found.get("kind") == "grid":
         found |= {"least_labelled": builder.threshold, "accept_unlabelled": builder.slack_acceptance}
-    # the original scores what a patch shows beyond the image as well
-    return {**found, "score_padding": True, "normalise": _normalise(training)}
+    # the original makes targets of each patch alone, and scores what a patch shows beyond the image as well
+    return {**found, "label_context": False, "score_padding": True, "normalise": _normalise(training)}
 
 
 def _patches(training: _Training) -> Section:
