@@ -351,9 +351,7 @@ REFUSED = {
 def small(tmp_path_factory):
     """The small job with more data sets, files and a checkpoint to start from, and their folder."""
     folder = tmp_path_factory.mktemp("data")
-    document = changed(
-        small_job(folder), {"trainer.max_num_iterations": 4, "trainer.max_num_epochs": 3, "trainer.validate_after_iters": 2}
-    )
+    document = changed(small_job(folder), {"trainer.max_num_iterations": 4, "trainer.max_num_epochs": 3, "trainer.validate_after_iters": 2})
     rng = np.random.default_rng(1)
     (folder / "folder").mkdir()
     for name in ("train.h5", "val.h5", "second.h5", "folder/a.h5", "folder/b.h5"):

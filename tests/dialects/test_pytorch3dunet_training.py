@@ -129,6 +129,7 @@ def test_mixed_precision(tmp_path, config):
     assert last(tmp_path)["model_state_dict"]["final_conv.weight"].dtype == torch.float32
 
 
+@pytest.mark.skipif("MORULA_TEST_START_METHOD" not in os.environ, reason="the native test covers it; .ci/environments runs this one, too")
 def test_two_processes_equal_twice_the_batch(tmp_path, config):
     config["optimizer"] = {"name": "SGD", "learning_rate": 0.1}  # Adam enlarges the rounding of tiny gradients to whole steps
     run(tmp_path, config, precision="fp32", max_num_iterations=6)

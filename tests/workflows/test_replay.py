@@ -211,7 +211,7 @@ def test_nothing_uses_the_network(run2d: Path, image: Path, tmp_path: Path, monk
 SCRIPT = """
 import multiprocessing, sys, torch
 torch.set_num_threads(1)
-multiprocessing.set_start_method(sys.argv[3])
+multiprocessing.set_start_method("spawn")
 import morula
 for event in morula.iter_run(sys.argv[1], output=sys.argv[2], overrides=["training.epochs=1", "training.workers=2"]):
     pass
@@ -219,28 +219,34 @@ print("ran once")
 """
 
 
-@pytest.fixture(scope="module")
-def without_workers(run2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    list(morula.iter_run(run2d / "job.yaml", output=folder, overrides=["training.epochs=1", "training.workers=0"]))
-    return folder
+def forked(job: Path, run: Path) -> None:
+    list(morula.iter_run(job, output=run, overrides=["training.epochs=1", "training.workers=2"]))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_change_no_byte(run2d: Path, without_workers: Path, tmp_path: Path, method: str) -> None:
-    """Weights, learning curves, labels, tables and report of a plain script without a guard for its main module."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    call = [sys.executable, str(tmp_path / "script.py"), str(run2d / "job.yaml"), str(tmp_path / "run"), method]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=200)
+def spawned(job: Path, run: Path) -> None:
+    """A plain script without a guard for its main module."""
+    script = run.parent / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script), str(job), str(run)], capture_output=True, text=True, check=False, timeout=200)
     assert done.stdout.count("ran once") == 1, done.stderr
-    names = [file.relative_to(without_workers).as_posix() for file in (without_workers / "objects").rglob("*") if file.is_file()]
+
+
+def test_workers_change_no_byte(run2d: Path, tmp_path: Path) -> None:
+    """Weights, learning curves, labels, tables and report."""
+    alone = tmp_path / "run"
+    list(morula.iter_run(run2d / "job.yaml", output=alone, overrides=["training.epochs=1", "training.workers=0"]))
+    names = [file.relative_to(alone).as_posix() for file in (alone / "objects").rglob("*") if file.is_file()]
     assert len(names) >= 4
-    for name in (WEIGHTS, "scores.csv", *names):
-        assert (tmp_path / "run" / name).read_bytes() == (without_workers / name).read_bytes(), name
-    one, two = (read_table(folder / "logs/training.csv") for folder in (without_workers, tmp_path / "run"))
-    assert all((one[name] == two[name]).all() for name in one if name != "seconds")
-    texts = [timeless_report(folder) for folder in (without_workers, tmp_path / "run")]
-    assert [line for line in texts[0] if line not in texts[1] and "workers" not in line] == []
+    for start in (forked, spawned):
+        run = tmp_path / start.__name__ / "run"
+        run.parent.mkdir()
+        start(run2d / "job.yaml", run)
+        for name in (WEIGHTS, "scores.csv", *names):
+            assert (run / name).read_bytes() == (alone / name).read_bytes(), name
+        one, two = (read_table(folder / "logs/training.csv") for folder in (alone, run))
+        assert all((one[name] == two[name]).all() for name in one if name != "seconds")
+        texts = [timeless_report(folder) for folder in (alone, run)]
+        assert [line for line in texts[0] if line not in texts[1] and "workers" not in line] == []
 
 
 def test_reports_differ_in_times_only(run2d: Path, tmp_path: Path) -> None:
