@@ -91,6 +91,16 @@ def test_a_stopped_search_goes_on_and_finds_the_same(run: Path, tmp_path: Path) 
     assert read_table(run / "tuning/trials.csv")["setting"].tolist()[:8] == tried
 
 
+@pytest.mark.parametrize("damaged", ["trials.csv", "search.json", "predictions/0.npy"])
+def test_a_damaged_search_is_refused_and_changes_nothing(damaged: str, run: Path) -> None:
+    list(morula.tune(run, stop=lambda: True))
+    (run / "tuning" / damaged).write_text("setting\n1,2,3\n")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with raises("run_folder.damaged_file", file=str(run / "tuning" / damaged)):
+        list(morula.tune(run))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
 def test_tuning_twice_is_tuning_once(run: Path) -> None:
     list(morula.tune(run))
     first = _objects(run)

@@ -183,6 +183,13 @@ class _Search:
     def trials_file(self) -> Path:
         return self.folder.tuning / "trials.csv"
 
+    @property
+    def search_file(self) -> Path:
+        return self.folder.tuning / "search.json"
+
+    def _channels_file(self, number: int) -> Path:
+        return self.folder.tuning / "predictions" / f"{number}.npy"
+
     def run(self, *, device: str, memory: str | None) -> Iterator[Event]:
         """Predict, search, write."""
         began = time.monotonic()
@@ -199,8 +206,11 @@ class _Search:
             rule = f"the method {job.method.kind} has no setting that can be tuned after training"
             raise DataError("tune.nothing_to_tune", rule, file=self.folder.path)
         self._check_space()
+        plan = self._plan()
+        continued = self._continues(plan)  # before the first event: a search that is refused changes nothing, logs included
         yield Started(steps + 1, "setting", f"{self.goal.words()} on {len(self.sources)} validation images")
-        self._continue()
+        if not continued:
+            self._begin(plan)
         predictions = yield from self._predicted(device, memory)
         result = yield from self._searched(job, space, predictions, steps + 1)
         if result is None:
@@ -218,33 +228,45 @@ class _Search:
         yield Finished(time.monotonic() - began, figures)
 
     def _check_space(self) -> None:
-        folder = self.folder.tuning / "predictions"
-        missing = [truth for number, truth in enumerate(self.truths) if not (folder / f"{number}.npy").is_file()]
-        check_space(folder, 4 * len(self.model.method.channels) * sum(truth.size for truth in missing))
+        missing = [truth for number, truth in enumerate(self.truths) if not self._channels_file(number).is_file()]
+        check_space(self.folder.tuning, 4 * len(self.model.method.channels) * sum(truth.size for truth in missing))
 
     def _method(self, job: Job) -> Method:
         model = self.model
         options = job.method.model_copy(update={"thresholds": self.goal.thresholds}) if self.goal.thresholds else job.method
         return METHODS.load(job.method.kind)(options, job.objects, ndim=model.ndim, spacing=model.method.spacing)
 
-    def _continue(self) -> None:
-        """Load the trials of a stopped search, if it was for the same model, images, labels and metric."""
-        plan = {
-            "weights": json.loads((self.folder.model / "model.json").read_text(encoding="utf-8"))["weights"]["sha256"],
+    def _plan(self) -> dict[str, object]:
+        """What the trials of a search depend on."""
+        return {
+            "weights": read_json(self.folder.model / "model.json", dict)["weights"]["sha256"],
             "images": [[source.title, *source.extent.start, *source.extent.stop] for source in self.sources],
             "labels": [zlib.crc32(np.ascontiguousarray(truth).data) for truth in self.truths],
             "metric": self.goal.metric,
             "thresholds": list(self.goal.thresholds),
         }
-        file = self.folder.tuning / "search.json"
-        if file.is_file() and read_json(file, dict) == plan:
-            self.tried = self._trials()
-            return
+
+    def _continues(self, plan: dict[str, object]) -> bool:
+        """Load the trials of a stopped search, if there is one of the same plan.
+
+        Raises:
+            FileReadError: when a file of that search is damaged.
+        """
+        if not self.search_file.is_file() or read_json(self.search_file, dict) != plan:
+            return False
+        self.tried = self._trials()
+        for number, truth in enumerate(self.truths):
+            if self._channels_file(number).is_file():
+                _channels_of(self._channels_file(number), truth.shape)
+        return True
+
+    def _begin(self, plan: dict[str, object]) -> None:
+        """Remove what another search left, and record the plan of this one."""
         discard(self.folder.path, "tuning")
         for stale in (self.folder.tuning / "predictions").glob("[0-9]*.npy"):  # of a run without manifest; they would be used again
             stale.unlink()
         self.folder.tuning.mkdir(parents=True, exist_ok=True)
-        with atomic(file) as part:
+        with atomic(self.search_file) as part:
             part.write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
     def _trials(self) -> dict[str, float]:
@@ -263,11 +285,10 @@ class _Search:
 
     def _predicted(self, device: str, memory: str | None) -> Generator[Event, None, list[tuple[np.ndarray, ChannelStatistics]]]:
         """Predicted channels of each image, stored in files, with their statistics."""
-        folder = self.folder.tuning / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._channels_file(0).parent.mkdir(parents=True, exist_ok=True)
         predictions = []
         for number, source in enumerate(self.sources):
-            file = folder / f"{number}.npy"
+            file = self._channels_file(number)
             if not file.is_file():
                 image = self.model.as_image(validation_image(source))
                 prediction = yield from below(source.title, self.model.predict_steps(image, device=device, memory=memory))
@@ -281,7 +302,7 @@ class _Search:
     def _stored(self, number: int) -> Generator[Event, None, np.ndarray]:
         """The predicted channels of an image again."""
         yield from ()
-        return np.load(self.folder.tuning / "predictions" / f"{number}.npy", mmap_mode="c")
+        return np.load(self._channels_file(number), mmap_mode="c")
 
     def _searched(
         self, job: Job, space: Space, predictions: Sequence[tuple[np.ndarray, ChannelStatistics]], total: int
