@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import write_table
 from morula.testing.errors import raises
+from morula.workflows.export import export
 from morula.workflows.answers import Answers
 from morula.workflows.compare import compare
 from morula.workflows.measure import measure_file
@@ -130,6 +132,34 @@ def test_data_sets_are_added_to_an_input_but_never_replace_it(tmp_path: Path) ->
     np.testing.assert_array_equal(np.asarray(morula.read(image)), LABELS)
     with raises("output.is_input"):
         list(measure_file(image, tmp_path / "t.csv", kept=image, overwrite=True))
+
+
+def test_a_data_set_of_others_is_not_replaced_by_results(tmp_path: Path) -> None:
+    labels, file = morula.write(tmp_path / "l.tif", LABELS, labels=True), tmp_path / "a.h5"
+    with h5py.File(file, "w") as opened:
+        opened["cells"], opened["notes"] = LABELS, [1, 2]
+    before = file.read_bytes()
+    with raises("output.not_own", key="kept"):
+        list(measure_file(labels, tmp_path / "t.csv", kept=f"{file}:/cells", overwrite=True))
+    assert file.read_bytes() == before
+    for _ in range(2):  # what Morula wrote is replaced
+        list(measure_file(labels, tmp_path / "t.csv", kept=f"{file}:/kept", overwrite=True))
+    with open_output(f"{file}:/block", LABELS.shape, "uint16", "YX", overwrite=True) as output:
+        output[:, :] = 1
+    with h5py.File(file) as opened:
+        assert set(opened) == {"cells", "notes", "kept", "block"}
+
+
+def test_no_file_is_written_into_a_zarr_folder(tmp_path: Path) -> None:
+    image = morula.write(tmp_path / "a.zarr:/cells", LABELS, labels=True)
+    before = sorted(image.parent.rglob("*"))
+    with raises("output.in_image", key="output"):
+        list(measure_file(image, image.parent / "t.csv"))
+    with raises("output.in_image"):
+        list(export(image, ["coco"], output=image.parent))
+    assert sorted(image.parent.rglob("*")) == before
+    list(export(image, ["coco"]))  # by default beside the folder
+    assert (tmp_path / "a_cells_coco.json").is_file()
 
 
 @pytest.mark.parametrize("content", ["notes", "data", "labels"])

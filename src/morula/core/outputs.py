@@ -49,6 +49,8 @@ class Destination:
         adds: whether something is added to an existing file or Zarr image, whose other content stays.
         dataset: the data set of an existing HDF5 file that is replaced, if there is one.
         proven: whether an existing file is replaced only when it is as Morula wrote it, see `morula.core.manifest.is_result`.
+        foreign: whether `dataset` has no mark of Morula.
+        array: whether it is an array or group of Zarr, which alone may be in a Zarr folder.
     """
 
     path: Path
@@ -57,6 +59,8 @@ class Destination:
     adds: bool = False
     dataset: str | None = None
     proven: bool = False
+    foreign: bool = False
+    array: bool = False
 
     @property
     def shown(self) -> str:
@@ -74,7 +78,7 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
 
     Raises:
         FileWriteError: ``output.is_input``, ``output.inside_input``, ``output.contains_input``, ``output.duplicate``, ``output.of_run``,
-            ``output.exists``, ``output.not_own``, ``output.not_a_file`` or ``file.not_written``.
+            ``output.exists``, ``output.not_own``, ``output.in_image``, ``output.not_a_file`` or ``file.not_written``.
 
     Examples:
         >>> import tempfile
@@ -89,12 +93,17 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
     check_apart(destinations, inputs)
     for each in destinations:
         _check_kind(each)
+        _check_container(each)
         _check_run_file(each)
     taken = [each for each in destinations if not each.adds and os.path.lexists(each.path)]
     if taken and not overwrite:
         raise already_exist([each.shown for each in taken])
-    for each in taken:
-        _check_own(each)
+    for each in destinations:
+        if not each.adds and os.path.lexists(each.path):
+            _check_own(each)
+        elif each.proven and each.dataset is not None and each.foreign:
+            rule = f"holds {each.dataset} already, which Morula did not write, so it is not replaced"
+            raise FileWriteError("output.not_own", rule, key=each.key, file=each.shown, remedy="Name another data set, or delete it yourself.")
     for each in destinations:
         check_writable(each.path, each.shown)
 
@@ -161,7 +170,7 @@ def input_places(place: str | os.PathLike[str]) -> Iterator[Path]:
     if inner is not None:
         path = file / inner if file.suffix.lower() in _ZARR_FOLDERS else file
     yield path
-    if path.is_dir() and path.suffix.lower() not in _ZARR_FOLDERS and not any((path / name).is_file() for name in _ZARR_FILES):
+    if path.is_dir() and not _is_zarr(path):
         # the files of the folder may be links to files elsewhere
         with suppress(OSError):  # a folder that cannot be listed is reported by whoever reads it
             yield from (Path(entry.path) for entry in os.scandir(path) if entry.is_symlink() or entry.is_file())
@@ -224,6 +233,20 @@ def _check_kind(output: Destination) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise FileWriteError("output.not_a_file", "is neither a file nor a folder", key=output.key, file=output.shown, remedy=_OTHER)
+
+
+def _check_container(output: Destination) -> None:
+    """A Zarr folder holds arrays only: other programs take a file in it for damage, and Morula does not replace such a folder again."""
+    if output.array:
+        return
+    container = next((folder for folder in _real(output.path).parents if folder.is_dir() and _is_zarr(folder)), None)
+    if container is not None:
+        rule = f"cannot be in {container}: such a folder is an image"
+        raise FileWriteError("output.in_image", rule, key=output.key, file=output.shown, remedy="Name a file in another folder.")
+
+
+def _is_zarr(folder: Path) -> bool:
+    return folder.suffix.lower() in _ZARR_FOLDERS or any((folder / name).is_file() for name in _ZARR_FILES)
 
 
 def _check_run_file(output: Destination) -> None:

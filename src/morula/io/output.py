@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -112,7 +113,7 @@ def open_output(
         axes: names of the dimensions.
         voxel_size: as for `write`.
         labels: whether the array holds object ids.
-        overwrite: replace an existing file when the output is finished.
+        overwrite: replace an existing file when the output is finished. Of an HDF5 file with other data sets only the named one is replaced.
         chunks: shape of the chunks in an HDF5 file; blocks should consist of whole chunks.
 
     Raises:
@@ -140,7 +141,7 @@ def open_output(
     target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
     place = kind.place(file, target)
     check_absent(place, overwrite)
-    check_outputs([Destination(place, str(path), "path")], overwrite=overwrite)
+    check_outputs([Destination(place, str(path), "path", array=kind.folder)], overwrite=overwrite)
     unfinished = _unfinished(place)  # in the same folder, because only renaming within a file system is atomic
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +149,8 @@ def open_output(
         if isinstance(kind, ome_zarr.OmeZarr):
             return Output(place, ome_zarr.start(unfinished, shape, dtype, named, size, labels=labels), unfinished)
         if isinstance(kind, hdf5.Hdf5):
+            if target.dataset is not None and place.is_file() and hdf5.holds_others(place, target.dataset):
+                shutil.copyfile(place, unfinished)  # the file changes in one step, when its copy takes its place
             opened = hdf5.WritableFile(unfinished)
             return Output(place, hdf5.create(opened.file, shape, dtype, target, chunks), unfinished, opened)
     except OSError as error:

@@ -21,7 +21,7 @@ from morula.core.location import split_location, suffix_of
 from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.formats.base import Format, Target
-from morula.io.formats.hdf5 import Hdf5Array, replaced_dataset
+from morula.io.formats.hdf5 import Hdf5Array, is_own_dataset, replaced_dataset
 from morula.io.lazy import LazyArray, View
 from morula.io.select import format_to_write
 
@@ -137,7 +137,8 @@ def placed(kind: Format, file: Path, target: Target, *, name: str, overwrite: bo
     place = kind.place(file, target)
     adds = kind.adds_to(place, target, overwrite)
     replaced = None if target.dataset is None or not adds else replaced_dataset(place, target.dataset)
-    return Destination(place, name, key, adds=adds, dataset=replaced)
+    own = replaced is None or is_own_dataset(place, replaced)
+    return Destination(place, name, key, adds=adds, dataset=replaced, foreign=not own, array=kind.folder)
 
 
 def files_behind(data: object) -> list[str]:

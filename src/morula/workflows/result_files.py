@@ -8,14 +8,16 @@ from morula.core.location import split_location, stem_of, suffix_of
 
 
 def file_of_results(labels_file: Path) -> Path:
-    """A name for what is written beside the labels: of a data set in an HDF5 file with the name of the data set.
+    """A name for what is written beside the labels: of a data set in a file or Zarr folder with the name of the data set.
 
     Examples:
         >>> file_of_results(Path("out.h5:/cells")).name, file_of_results(Path("out.tif")).name
         ('out_cells.h5', 'out.tif')
+        >>> file_of_results(Path("a/scan.ome.zarr/labels/cells")).as_posix()
+        'a/scan_labels_cells.ome.zarr'
     """
     file, inner = split_location(labels_file)
-    if inner is None or file.suffix.lower() in (".zarr", ".n5"):
+    if inner is None:
         return labels_file
     return file.with_name(f"{stem_of(file)}_{inner.replace('/', '_')}{suffix_of(file)}")
 

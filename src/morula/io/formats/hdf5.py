@@ -18,6 +18,7 @@ from morula.core.array import ArraySource
 from morula.core.axes import LETTERS, Axes
 from morula.core.errors import DataError, FileReadError, FileWriteError, MorulaError
 from morula.core.file_errors import unreadable_file
+from morula.core.outputs import MARKER
 from morula.core.region import blocks
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
@@ -183,6 +184,7 @@ def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Targ
     )
     for dimension, letter in zip(dataset.dims, target.axes.lower(), strict=True):
         dimension.label = letter
+    dataset.attrs[MARKER] = "labels" if target.labels else "image"
     size = target.voxel_size
     # the attribute is in um by definition; a size in pixels is no physical size
     if size is not None and size.unit != "pixel":
@@ -195,6 +197,18 @@ def replaced_dataset(path: Path, name: str) -> str | None:
     """The data set that one of this name replaces in a file, `None` where there is none."""
     with h5py.File(path, "r") as file:
         return name if name in file else None
+
+
+def is_own_dataset(path: Path, name: str) -> bool:
+    """Whether Morula wrote a data set: it has Morula's mark."""
+    with h5py.File(path, "r") as file:
+        return MARKER in file[name].attrs
+
+
+def holds_others(path: Path, name: str) -> bool:
+    """Whether a file holds another data set than the one of this name."""
+    with h5py.File(path, "r") as file:
+        return bool(file.visititems(lambda each, found: True if isinstance(found, h5py.Dataset) and each != name else None))
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
