@@ -157,6 +157,8 @@ def test_no_file_is_written_into_a_zarr_folder(tmp_path: Path) -> None:
         list(measure_file(image, image.parent / "t.csv"))
     with raises("output.in_image"):
         list(export(image, ["coco"], output=image.parent))
+    with raises("output.in_image"):
+        list(morula.compare(image, ["F+C"], output=image.parent / "new"))
     assert sorted(image.parent.rglob("*")) == before
     list(export(image, ["coco"]))  # by default beside the folder
     assert (tmp_path / "a_cells_coco.json").is_file()

@@ -60,6 +60,17 @@ def test_a_run_is_repeated_byte_by_byte(run2d: Path, tmp_path: Path, fast: bool)
     assert (tmp_path / "again/scores.csv").read_bytes() == (run2d / "scores.csv").read_bytes()
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_replay_into_the_images_changes_nothing(run2d: Path, data2d: Path, fast: bool) -> None:
+    before = sorted(data2d.rglob("*"))
+    place = data2d / "train/images/again"
+    with raises("output.inside_input"):
+        list(morula.replay(run2d, output=place, fast=fast))
+    with raises("output.inside_input"):
+        list(morula.compare(run2d, [], output=place, runs=[run2d]))
+    assert sorted(data2d.rglob("*")) == before
+
+
 def test_a_tuned_run_is_tuned_again(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {"objects.refine.remove_small": (0, 20, 40)}
     monkeypatch.setattr(ChannelPostprocessing, "search_space", lambda *_: space)

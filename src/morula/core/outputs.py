@@ -93,7 +93,7 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
     check_apart(destinations, inputs)
     for each in destinations:
         _check_kind(each)
-        _check_container(each)
+        check_container(each)
         _check_run_file(each)
     taken = [each for each in destinations if not each.adds and os.path.lexists(each.path)]
     if taken and not overwrite:
@@ -235,8 +235,12 @@ def _check_kind(output: Destination) -> None:
         raise FileWriteError("output.not_a_file", "is neither a file nor a folder", key=output.key, file=output.shown, remedy=_OTHER)
 
 
-def _check_container(output: Destination) -> None:
-    """A Zarr folder holds arrays only: other programs take a file in it for damage, and Morula does not replace such a folder again."""
+def check_container(output: Destination) -> None:
+    """Reject a file in a Zarr folder, which holds arrays only: Morula would not replace such a folder again.
+
+    Raises:
+        FileWriteError: ``output.in_image``.
+    """
     if output.array:
         return
     container = next((folder for folder in _real(output.path).parents if folder.is_dir() and _is_zarr(folder)), None)

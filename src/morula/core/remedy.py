@@ -76,6 +76,8 @@ def fitting(text: str, options: Collection[str], *, takes_job: bool) -> str:
     if isinstance(text, Remedy):
         reduced = [_reduced(each, options, takes_job=takes_job) for each in text.alternatives]
         known = [each for each in reduced if each and all(option in options for option in options_in(each))]
+        # "name another folder" says nothing more after "name another folder with --output"
+        known = [each for each in known if not any(other.startswith(f"{each} with --") for other in known)]
         return _sentence(known) if known else ""
     return _WAYS.sub(lambda match: _kept(match, options, takes_job=takes_job), text).strip()
 

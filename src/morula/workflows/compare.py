@@ -18,10 +18,11 @@ from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, P
 from morula.core.image import Image
 from morula.core.manifest import is_recorded
 from morula.core.os_errors import with_named_os_errors
-from morula.core.outputs import already_exist, check_apart, check_writable
+from morula.core.outputs import Destination, already_exist, check_apart, check_container, check_writable
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
 from morula.io.pairs import list_images
+from morula.jobs.inputs import inputs_of
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.labels.partial_labels import labelled_only
@@ -191,7 +192,9 @@ def _compared(
         row_of_run(run)  # before anything is written
     truths = Truths.of(source, reading)
     files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
-    check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs])
+    read = [image for run in runs for image in inputs_of(load_job(RunFolder.existing(run).job_file))]
+    check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs, *read])
+    check_container(Destination(files[0], str(folder)))
     # tables and pictures of an earlier comparison are replaced, those of somebody else are not
     foreign = [file for file in files if os.path.lexists(file) and not is_recorded(folder, file.name)]
     if foreign:

@@ -17,7 +17,7 @@ import torch
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, ModelError
 from morula.core.events import Event, Warned, below
-from morula.core.outputs import check_apart
+from morula.jobs.inputs import check_new_run
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.jobs.provenance import checksum, circumstances, place_of
@@ -56,8 +56,8 @@ def replay(run: str | Path, settings: RunSettings, *, fast: bool = False) -> Ite
     began = time.monotonic()
     source = RunFolder.existing(run)
     target = RunFolder(Path(settings.output) if settings.output is not None else source.path.with_name(f"{source.path.name}_replay"))
-    check_apart([target.path], [source.path])
     made = _Replayed.of(source)
+    check_new_run(target, made.job, source.path)  # the images too: predictions are written before anything else would look
     fast = fast or made.job.images.train is None  # weights of another program: there is no training to repeat
     made.record.check(fast=fast)
     with ExitStack() as held, made.record.same_threads():
