@@ -65,6 +65,18 @@ def test_other_units_are_read_as_micrometres(tmp_path, suffix):
     assert read(write(tmp_path / f"a{suffix}", values((5, 13, 11), "uint8"), axes="ZYX", voxel_size=size)).spacing == (0.5, 0.12, 0.12)
 
 
+@pytest.mark.parametrize("suffix", VOLUMES)
+@pytest.mark.parametrize(("unit", "um"), [("pm", 1e-6), ("Å", 1e-4), ("mm", 1e3), ("m", 1e6), ("inch", 25400)])
+def test_every_unit_comes_back(tmp_path, suffix, unit, um):
+    size = VoxelSize(y=0.5, x=0.25, z=2, unit=unit)
+    found = read(write(tmp_path / f"a{suffix}", values((2, 4, 5), "uint8"), axes="ZYX", voxel_size=size)).spacing
+    np.testing.assert_allclose(found, (2 * um, 0.5 * um, 0.25 * um))
+
+
+def test_pixels_too_small_for_a_picture_are_no_error(tmp_path):
+    assert read(write(tmp_path / "a.png", values((4, 5), "uint8"), voxel_size=1e-6)).voxel_size is None
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_npy(tmp_path, dtype):
     array = values((5, 13, 11), dtype)

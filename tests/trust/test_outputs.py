@@ -21,9 +21,9 @@ from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import write_table
 from morula.testing.errors import raises
-from morula.workflows.export import export
 from morula.workflows.answers import Answers
 from morula.workflows.compare import compare
+from morula.workflows.export import export
 from morula.workflows.measure import measure_file
 from morula.workflows.new import new
 

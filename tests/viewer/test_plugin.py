@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from morula.core.events import Event, Logged, Progress
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import MetadataWarning
 from morula.jobs.starting_points import STARTING_POINTS, starting_point
 from morula.methods import METHODS
 from morula.testing.errors import raises
@@ -46,6 +48,28 @@ def test_an_image_keeps_values_and_voxel_size(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data, image)
     assert (kind, found["name"]) == ("image", "scan")
     np.testing.assert_allclose(found["scale"], (2.0, 0.5, 0.5))
+
+
+def test_labels_are_saved_whatever_the_scale_of_the_layer(tmp_path: Path) -> None:
+    labels = np.eye(8, 9, dtype=np.uint16)
+    for scale, unit in (((-1, 1), "um"), ((0.5,), "um"), ((np.nan, 1), "um"), ((2, 2), "second")):
+        with pytest.warns(MetadataWarning, match="scale"):
+            (path,) = write_labels(str(tmp_path / "Zellen µ 核.tif"), labels, {"scale": scale, "units": (unit,) * 2, "name": "核"})
+        assert morula.read(path).voxel_size is None
+    (path,) = write_labels(str(tmp_path / "a.tif"), [labels, labels[::2, ::2]], {"multiscale": True, "scale": (0.5, 0.5)})
+    assert morula.read(path).shape == labels.shape
+
+
+def test_saving_keeps_what_others_wrote(tmp_path: Path) -> None:
+    labels, file = np.eye(8, 9, dtype=np.uint16), tmp_path / "mine.h5"
+    with h5py.File(file, "w") as opened:
+        opened["raw"] = opened["notes"] = labels
+    before = file.read_bytes()
+    with raises("output.not_own"):
+        write_labels(str(file), labels, {})
+    assert file.read_bytes() == before
+    with raises("file.not_accessible"):
+        write_labels(str(tmp_path / f"{'n' * 300}.tif"), labels, {})
 
 
 def test_label_images_of_an_ome_zarr_are_layers_of_their_own(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
             _check_own(each)
         elif each.proven and each.dataset is not None and each.foreign:
             rule = f"holds {each.dataset} already, which Morula did not write, so it is not replaced"
-            raise FileWriteError("output.not_own", rule, key=each.key, file=each.shown, remedy="Name another data set, or delete it yourself.")
+            raise FileWriteError(
+                "output.not_own", rule, key=each.key, file=each.shown, remedy="Name another data set, or delete it yourself."
+            )
     for each in destinations:
         check_writable(each.path, each.shown)
 

@@ -113,7 +113,7 @@ def open_output(
         axes: names of the dimensions.
         voxel_size: as for `write`.
         labels: whether the array holds object ids.
-        overwrite: replace an existing file when the output is finished. Of an HDF5 file with other data sets only the named one is replaced.
+        overwrite: replace an existing file when the output is finished; of an HDF5 file with other data sets only the named one.
         chunks: shape of the chunks in an HDF5 file; blocks should consist of whole chunks.
 
     Raises:

@@ -18,6 +18,7 @@ from morula.core.image import Image
 from morula.core.image_array import ImageArray
 from morula.core.image_like import ImageLike, image_of
 from morula.core.location import split_location, suffix_of
+from morula.core.os_errors import naming_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.formats.base import Format, Target
@@ -26,6 +27,7 @@ from morula.io.lazy import LazyArray, View
 from morula.io.select import format_to_write
 
 
+@naming_os_errors()
 def write(
     path: str | os.PathLike[str],
     data: ImageLike,

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from morula.core.axes import Axes
-from morula.core.errors import DataError, MissingExtraError, UnknownNameError
+from morula.core.errors import DataError, MissingExtraError, OptionError, UnknownNameError
 from morula.core.family import did_you_mean
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import ignore_field
 from morula.io.read import read
 from morula.report.run_folder import RunImage, read_run
 
@@ -90,7 +91,8 @@ def image_of_array(
 ) -> Image:
     """The data of a layer as an image: (Z)YX, C(Z)YX with four dimensions, or YXC for colours.
 
-    A scale other than 1 is the voxel size. It is in micrometres where the layer has no unit.
+    A scale other than 1 is the voxel size. It is in micrometres where the layer has no unit. A scale or unit that is none of a voxel (such
+    as -1, or seconds) is left out with a `MetadataWarning`.
 
     Raises:
         DataError: for other numbers of dimensions.
@@ -105,11 +107,23 @@ def image_of_array(
         rule = "a layer must have 2 (YX), 3 (ZYX) or 4 (CZYX) dimensions"
         raise DataError("layer.dimensions", rule, key="layer", value=array.shape, remedy="Select one time point, and split the channels.")
     ndim = min(array.ndim - rgb, 3)
-    spacing = tuple(float(length) for length in scale[-ndim:]) if scale is not None and not rgb else (1.0,) * ndim
+    size = None if rgb or scale is None else _size_of(scale, units, ndim)
+    return Image(array, Axes(f"{axes}C" if rgb else axes), size)
+
+
+def _size_of(scale: Sequence[float], units: Sequence[object] | None, ndim: int) -> VoxelSize | None:
+    """The voxel size that the scale and units of a layer state."""
+    spacing = tuple(float(length) for length in scale[-ndim:])
     unit = str(units[-1]) if units else "pixel"
-    unit = "um" if unit in ("pixel", "dimensionless") and any(length != 1 for length in spacing) else unit
-    size = None if unit == "pixel" else VoxelSize(**dict(zip("zyx"[-ndim:], spacing, strict=True)), unit=unit)
-    return Image(array, f"{axes}C" if rgb else axes, size)  # type: ignore[arg-type]
+    if unit in ("pixel", "dimensionless"):
+        if all(length == 1 for length in spacing):
+            return None
+        unit = "um"
+    try:
+        return VoxelSize.of({**dict(zip("zyx"[-ndim:], spacing, strict=True)), "unit": unit}, ndim)
+    except (OptionError, ValueError):
+        ignore_field("scale", (spacing, unit), f"must be {ndim} lengths above 0")
+        return None
 
 
 def image_of_layer(layer: Any) -> Image:

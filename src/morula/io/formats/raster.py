@@ -25,6 +25,7 @@ from morula.io.lazy import LazyArray, Opened, View
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
 _COARSEST_PIXEL = 20.0  # um; see the TIFF format
+_FINEST_PIXEL = 1e6 / 2**31  # um; of smaller pixels the files cannot hold the number per metre
 _MOST_PIXELS = 2**30  # 32768 x 32768; 4 GB as RGBA
 _FAILURES = (OSError, ValueError, SyntaxError, EOFError)  # Pillow says SyntaxError for a broken PNG
 
@@ -95,7 +96,8 @@ class Raster(Format):
         extra: dict[str, tuple[float, float]] = {}
         if size is not None and size.unit != "pixel" and kind != "JPEG":
             size = size.to("um")
-            extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
+            if min(size.x, size.y) > _FINEST_PIXEL:
+                extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
         PIL.Image.fromarray(_picture(data, target.axes, kind)).save(path, format=kind, **extra)
 
 

@@ -167,8 +167,9 @@ class Tiff(Format):
         big = math.prod(data.shape) * np.dtype(data.dtype).itemsize > _BIG
         size = target.voxel_size
         kind = _kind(data, axes, big=big, ome=suffix_of(path).startswith(".ome"))
-        if size is not None and kind == "imagej" and not size.unit.isascii():
-            size = size.to("um")  # the description of an ImageJ file holds ASCII only
+        # the description of an ImageJ file holds ASCII only; its inches are mostly those of a printer, which readers ignore
+        if size is not None and kind == "imagej" and (size.unit == "inch" or not size.unit.isascii()):
+            size = size.to("um")
         sizes = {"imagej": _imagej_sizes, "ome": _ome_sizes, "plain": _plain_sizes}[kind](size)
         tifffile.imwrite(
             path,
