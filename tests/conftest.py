@@ -83,6 +83,14 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _quick_disk() -> Iterator[None]:
+    """Tests write many small files, which a disk need not store durably; `core/test_durable.py` looks at the calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_torch_thread():
     """Small tensors are fastest on one thread, and runs are the same on every machine; torch is not imported for it."""

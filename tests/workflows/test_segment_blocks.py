@@ -40,12 +40,6 @@ MEMORY = "48MB"
 """A quarter of it is left for images: the test image needs 17 MB to decode as a whole."""
 
 
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small blocks are written within less time than a disk takes to store them durably."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 class Encoded(Model):
     """A model that predicts what it sees: its images are encoded labels."""
 

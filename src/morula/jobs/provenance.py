@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -76,6 +77,7 @@ def command() -> list[str]:
     return [program, *sys.argv[1:]]
 
 
+@functools.cache
 def code() -> dict[str, str | None]:
     """Version, commit and checksum of the code of Morula; the checksum tells of changes that were not committed."""
     root = Path(__file__).parents[1]
