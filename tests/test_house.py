@@ -56,6 +56,11 @@ def test_imports_are_light(code: str) -> None:
     assert not modules_after(code) & HEAVY
 
 
+def test_commands_are_listed_without_the_packages_that_they_use() -> None:
+    unused = {"numpy", "yaml", "pydantic", "zipfile", "morula.core.events", "morula.jobs.run_folder"}
+    assert not modules_after("import morula.cli.app") & (HEAVY | unused)
+
+
 def test_listing_names_imports_no_torch() -> None:
     code = (
         "from morula.core import Family\nimport importlib, pkgutil, morula\n"

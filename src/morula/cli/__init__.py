@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from morula.cli import info as info
     from morula.cli import models as models
     from morula.cli import new as new
+    from morula.cli import printing as printing
 
 # imported when they are first used, as the modules of `morula.workflows`
-_MODULES = ["app", "biapy", "check", "demo", "doctor", "info", "models", "new"]
+_MODULES = ["app", "biapy", "check", "demo", "doctor", "info", "models", "new", "printing"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_MODULES)
 

@@ -35,7 +35,7 @@ from morula.cli.options import (
 )
 from morula.cli.pytorch3dunet import predict3dunet, reject_options, train3dunet
 from morula.cli.segment import ModelOptions, ResultOptions, slurm_script
-from morula.cli.show import Verbosity, echo, print_events, reporting_errors
+from morula.cli.show import Verbosity, echo, reporting_errors
 from morula.workflows.run_settings import RunSettings
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def demo(
 ) -> None:
     """Run everything on simulated images: train, predict, score, report. Takes a few minutes on a laptop."""
     with reporting_errors():
-        print_events(cli.demo.demo(output, overwrite=overwrite), printing.verbosity)
+        cli.printing.print_events(cli.demo.demo(output, overwrite=overwrite), printing.verbosity)
         echo(str(output / "run" / "report.html"))
 
 
@@ -152,7 +152,7 @@ def _start(verb: Literal["run", "train"], job: Path, settings: RunSettings, verb
             "--overwrite": settings.overwrite,
         }
         _reject_for_pytorch3dunet(job, rejected)
-        print_events(start(job, settings), verbosity)
+        cli.printing.print_events(start(job, settings), verbosity)
 
 
 def _resume_command(verb: str, job: Path, settings: RunSettings) -> str:
@@ -195,7 +195,7 @@ def predict(run: Run, *, compute: ComputeOptions, workers: Workers = 1, printing
     """Predict the test images of a run."""
     with reporting_errors(lambda: f"morula predict {run}"):
         events = workflows.predict.predict(run, device=compute.device, memory=compute.memory, workers=workers)
-        print_events(events, printing.verbosity)
+        cli.printing.print_events(events, printing.verbosity)
 
 
 app.command(cls=Command)(train3dunet)
@@ -233,7 +233,7 @@ def segment(
             also=results.also,
             batch=results.batch(),
         )
-        print_events(events, printing.verbosity)
+        cli.printing.print_events(events, printing.verbosity)
 
 
 @app.command(cls=Command)
@@ -265,11 +265,11 @@ def evaluate(
         reading = files.reading()
         if representations is None and not also:
             workflows.compare.check_unused(reading)
-            print_events(workflows.evaluate.evaluate(run), printing.verbosity)
+            cli.printing.print_events(workflows.evaluate.evaluate(run), printing.verbosity)
             return
         folder = output or Path("runs") / f"{run.resolve().stem}_comparison"
         sets = representations.split(",") if representations else ()
-        print_events(workflows.compare.compare(run, sets, output=folder, runs=also, reading=reading), printing.verbosity)
+        cli.printing.print_events(workflows.compare.compare(run, sets, output=folder, runs=also, reading=reading), printing.verbosity)
 
 
 @app.command(cls=Command)
@@ -289,7 +289,7 @@ def tune(
     """Tune thresholds and post-processing on the validation images, and write the best settings into the run."""
     with reporting_errors(lambda: f"morula tune {run}"):
         events = workflows.tune.tune(run, metric=metric, thresholds=threshold, device=compute.device, memory=compute.memory)
-        print_events(events, printing.verbosity)
+        cli.printing.print_events(events, printing.verbosity)
 
 
 @app.command(cls=Command)
@@ -327,7 +327,7 @@ def measure(
             kept=kept,
             overwrite=overwrite,
         )
-        print_events(events, Verbosity.NORMAL)
+        cli.printing.print_events(events, Verbosity.NORMAL)
 
 
 @app.command(cls=Command)
@@ -349,10 +349,10 @@ def export(
     with reporting_errors():
         if kind := model_format(to, bioimageio=package.bioimageio):
             events = written_model(source, kind, output, package, overwrite=overwrite)
-            print_events(events, Verbosity.NORMAL)
+            cli.printing.print_events(events, Verbosity.NORMAL)
             return
         events = workflows.export.export(source, to, output=output, intensity=intensity, reading=files.reading(), overwrite=overwrite)
-        print_events(events, Verbosity.NORMAL)
+        cli.printing.print_events(events, Verbosity.NORMAL)
 
 
 @app.command(cls=Command)
@@ -369,7 +369,7 @@ def replay(
     """Run the job of a run again in a new folder, and report every object that differs. Exit code 1 if anything does."""
     with reporting_errors():
         events = dialects.verbs.replay(run, output=output, fast=fast, overwrite=overwrite, device=device)
-        if print_events(events, printing.verbosity).get("different files"):
+        if cli.printing.print_events(events, printing.verbosity).get("different files"):
             raise typer.Exit(1)
 
 

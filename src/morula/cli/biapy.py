@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from morula import __version__, dialects
+from morula import __version__, cli, dialects
 from morula.cli.command import Command
 from morula.cli.options import with_groups
-from morula.cli.show import Verbosity, echo, print_events, reporting_errors
-from morula.core.events import Event, Warned
+from morula.cli.show import Verbosity, echo, reporting_errors
 from morula.workflows.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from morula.core.events import Event
 
 Config = Annotated[Path, typer.Option("--config", "-config", help="Job file of BiaPy (YAML).", show_default=False)]
 
@@ -78,11 +80,13 @@ def print_experiment(config: Path, experiment: ExperimentOptions, verbosity: Ver
     """Run a job file of BiaPy and print the events."""
     with reporting_errors(lambda: experiment.command(config)):
         settings = RunSettings(resume=resume, overwrite=overwrite)
-        print_events(events_of(config, experiment, settings), verbosity)
+        cli.printing.print_events(events_of(config, experiment, settings), verbosity)
 
 
 def events_of(config: Path, experiment: ExperimentOptions, settings: RunSettings) -> Iterator[Event]:
     """The events of a run of BiaPy's command line."""
+    from morula.core.events import Warned  # not at the top: `morula --help` has no events
+
     device, devices, warning = dialects.biapy.experiment.device_of(experiment.gpu)
     if warning:
         yield Warned("biapy.gpu", warning)

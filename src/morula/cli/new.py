@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morula.cli.show import Verbosity, echo, echo_error, print_events
+from morula.cli.printing import print_events
+from morula.cli.show import Verbosity, echo, echo_error
 from morula.core.errors import MissingExtraError, MorulaError, OptionError
 from morula.core.events import Event
 from morula.core.outputs import Destination, check_outputs

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
@@ -203,9 +203,13 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def _options(group: type) -> Iterator[inspect.Parameter]:
+@functools.cache  # most groups belong to several commands
+def _options(group: type) -> tuple[inspect.Parameter, ...]:
     """The options of a group as parameters of a command."""
     types = get_type_hints(group, include_extras=True)
-    for each in dataclasses.fields(group):
+
+    def option(each: dataclasses.Field[Any]) -> inspect.Parameter:
         default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-        yield inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[each.name])
+        return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[each.name])
+
+    return tuple(map(option, dataclasses.fields(group)))

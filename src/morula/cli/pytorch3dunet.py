@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from morula import cli
 from morula.cli.options import Memory, PrintOptions, with_groups
-from morula.cli.show import print_events, reporting_errors
+from morula.cli.show import reporting_errors
 from morula.core.errors import OptionError
 from morula.dialects import pytorch3dunet
 
@@ -51,7 +52,7 @@ class KeyOptions:
 def train3dunet(config: Config, *, keys: KeyOptions, printing: PrintOptions) -> None:
     """Train with a job file of pytorch-3dunet, as its own command train3dunet does."""
     with reporting_errors(lambda: f"morula train3dunet --config {config} with trainer.resume: CHECKPOINT_DIR/last_checkpoint.pytorch"):
-        print_events(pytorch3dunet.train3dunet(config, overrides=keys.overrides()), printing.verbosity)
+        cli.printing.print_events(pytorch3dunet.train3dunet(config, overrides=keys.overrides()), printing.verbosity)
 
 
 @with_groups
@@ -66,7 +67,7 @@ def predict3dunet(
     """Predict with a job file of pytorch-3dunet, as its own command predict3dunet does."""
     with reporting_errors():
         events = pytorch3dunet.predict3dunet(config, overrides=keys.overrides(), overwrite=overwrite, memory=memory)
-        print_events(events, printing.verbosity)
+        cli.printing.print_events(events, printing.verbosity)
 
 
 def reject_options(job: Path, given: Mapping[str, bool]) -> None:

@@ -19,7 +19,6 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import Any
 
 from morula.core.errors import OptionError, UnknownNameError
@@ -84,6 +83,9 @@ class Family:
     @cached_property
     def members(self) -> dict[str, Member]:
         """All members by name, the built-in ones first."""
+        # not at the top: it takes as long as the rest of the package, and `morula --help` reads no member
+        from importlib.metadata import entry_points
+
         found = dict(self.builtin)
         for entry in entry_points(group=self.group) if self.group else ():
             # an installed package must not change silently what a name in an existing job file means

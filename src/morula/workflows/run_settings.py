@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morula.core.errors import OptionError
-from morula.jobs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from morula.jobs.run_folder import RunFolder
 
 
 def never_stop() -> bool:
@@ -52,6 +55,9 @@ class RunSettings:
 
     def folder(self, job: str | Path | Mapping[str, object]) -> RunFolder:
         """The folder of a job."""
+        # not at the top: the command line reads this module when it starts, and folders of runs need NumPy and YAML
+        from morula.jobs.run_folder import RunFolder
+
         return RunFolder(default_output(job) if self.output is None else Path(self.output))
 
     @property
