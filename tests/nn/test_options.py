@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from morula.core.options import description_of
 from morula.nn import NETWORKS
 from morula.nn.anisotropy import SMALLEST, plan_anisotropy
 from morula.nn.options import UNetOptions
@@ -21,7 +22,8 @@ def test_options_need_no_torch():
 
 @pytest.mark.parametrize("kind", NETWORKS.names)
 def test_every_field_is_described(kind):
-    assert all(field.description for field in NETWORKS.options(kind).model_fields.values())
+    options = NETWORKS.options(kind)
+    assert all(description_of(options, name) for name in options.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scipy import ndimage as ndi
 from morula.core.orientation import orientations
 from morula.kernels.star_rays import directions
 from morula.labels.neighbour_distance import distance_to_others
+from morula.representations import REPRESENTATIONS
 from morula.representations.encode import build_channels, encode
 from morula.representations.reorient import common_orientations, reorient
 from morula.testing.errors import raises
@@ -359,3 +360,10 @@ def test_edges(ndim):
                 assert values.max() > 0, (name, code)
         large = np.where(image > 0, np.uint32(2**31) + image, 0)
         np.testing.assert_array_equal(encode(large, CODES), encode(image, CODES))
+
+
+@pytest.mark.parametrize("code", REPRESENTATIONS.names)
+def test_default_options_fit_any_number_of_axes(code):
+    """So that a job with the defaults is checked without encoding an image."""
+    for ndim in (2, 3):
+        REPRESENTATIONS.load(code)().encode(np.ones((4,) * ndim, np.uint32), (1.0,) * ndim)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
+from morula.core.attribute_docs import attribute_docs
 from morula.core.errors import UNSET, InvalidOptionsError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
 
@@ -17,14 +20,13 @@ Value = TypeVar("Value")
 class Options(BaseModel):
     """Settings of one thing. Unknown keys and wrong types are errors; an instance never changes.
 
-    Every field has a `description`, from which the reference page, the command-line help and the forms are made.
+    Every field is described by the string below it (`description_of`), for the reference page, help texts and forms.
     """
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         validate_default=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         arbitrary_types_allowed=False,
     )
@@ -36,6 +38,30 @@ class Options(BaseModel):
     @classmethod
     def _accept_earlier_names(cls, values: object) -> object:
         return rename_keys(values, cls.earlier_names) if cls.earlier_names and isinstance(values, Mapping) else values
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON schema, with the description of each field."""
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for name, field in cls.model_fields.items():
+            meaning = description_of(cls, name)
+            for key in {name, field.alias} & set(properties) if meaning else ():
+                properties[key].setdefault("description", meaning)
+        return found
+
+
+def description_of(kind: type[BaseModel], name: str) -> str | None:
+    """What a field of options says about itself: the string below it, in the class that defines it last.
+
+    Examples:
+        >>> from morula.training.options import Training
+        >>> description_of(Training, "epochs")
+        'Passes through the training patches.'
+    """
+    stated = kind.model_fields[name].description
+    definer = next((each for each in kind.__mro__ if name in inspect.get_annotations(each)), kind)
+    return stated or attribute_docs(definer).get(name)
 
 
 def rename_keys(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
@@ -195,7 +221,8 @@ def _named(problem: Problem, kind: type[Options], name: str) -> Problem:
     remedy = problem.remedy
     if problem.code == "option.missing":
         field = kind.model_fields.get(problem.key)
-        meaning = "" if field is None or field.description is None else f"{field.description.split('. ')[0].rstrip('.')}. "
+        description = None if field is None else description_of(kind, problem.key)
+        meaning = "" if description is None else f"{description.split('. ')[0].rstrip('.')}. "
         remedy = f"{meaning}Write {problem.key}: VALUE."
     key = ".".join(part for part in (name, problem.key) if part)
     return Problem(key, problem.rule, problem.line, problem.file, problem.code, problem.value, remedy)

@@ -188,16 +188,18 @@ def measure_bytes_per_voxel(
 
     edge = {2: 128, 3: 32}[len(multiple)]
     tile = [math.lcm(m, 2) * max(1, round(edge / math.lcm(m, 2))) for m in multiple]
-    with torch.inference_mode(), _live_bytes() as counted:
+    with torch.inference_mode(), _live_bytes(on_meta=str(device) == "meta") as counted:
         forward(torch.zeros(1, in_channels, *tile, device=device))
     return _HEADROOM * counted.peak / math.prod(tile)
 
 
-def _live_bytes() -> Any:
+def _live_bytes(*, on_meta: bool) -> Any:
     """A context that counts the bytes of all tensors alive that are made in it; the most at a time is its attribute `peak`."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
+
+    from morula.nn.sizes import result_on_meta
 
     class LiveBytes(TorchDispatchMode):
         def __init__(self) -> None:
@@ -212,7 +214,7 @@ def _live_bytes() -> Any:
         def __torch_dispatch__(
             self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
         ) -> object:
-            result = func(*args, **(kwargs or {}))
+            result = result_on_meta(func, args, kwargs or {}) if on_meta else func(*args, **(kwargs or {}))
             for leaf in tree_leaves(result):
                 if isinstance(leaf, torch.Tensor):
                     self.count(leaf.untyped_storage())

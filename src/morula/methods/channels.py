@@ -17,6 +17,7 @@ from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
 from morula.methods.planning import Document, Facts, JobSections, Planning
 from morula.methods.tunable import values_per_axis
+from morula.representations import REPRESENTATIONS
 from morula.representations.embedding import Options as EmbeddingOptions
 
 __all__ = ["GUESSED", "Channels", "Options"]
@@ -70,6 +71,8 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
             if channel.code == "Z" and self.ndim == 2:
                 rule = "Z is the offset to the centre along z, which 2D images do not have"
                 problems.append(Problem("method.channels.Z", rule, code="channel.needs_3d", remedy="Leave it out."))
+            if channel.code in REPRESENTATIONS.builtin and channel.options == type(channel.options)():
+                continue  # the defaults fit 2D and 3D, and the compiled functions of `encode` take half a second to load
             try:
                 channel.encode(probe, self.spacing)
             except OptionError as error:

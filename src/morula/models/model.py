@@ -6,10 +6,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, overload
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from morula.core.allocator import keep_freed_memory
@@ -43,6 +42,9 @@ from morula.nn.fuse import fuse_for_inference
 from morula.nn.network import Network
 from morula.nn.weights import save_weights
 from morula.training.devices import pick_device
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Result = TypeVar("Result")
 

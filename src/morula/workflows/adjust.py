@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from morula.core.axes import Axes
 from morula.core.events import Event, Warned
 from morula.core.image import Image
 from morula.core.image_like import ImageLike
+from morula.core.options import description_of
 from morula.core.region import Region
 from morula.data.crop import check_region, crop
 from morula.io.check import check_image
@@ -25,6 +26,9 @@ from morula.methods.base import Method
 from morula.models.by_slice import STITCH_THRESHOLD, SliceModel, by_slices
 from morula.models.model import Model
 from morula.models.scale import Fitted, estimate_diameter, fit_scale
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIZES, LEAST = 5.0, 100.0
 """Sizes may be set up to this multiple of the largest one that a search would try, and up to this many voxels at least."""
@@ -143,7 +147,7 @@ class Prediction:
 
             return REFINEMENTS.member(key.removeprefix(REFINE)).summary
         options = getattr(self.model.method, "decoder", self.model.method).options
-        return str(type(options).model_fields[key.split(".")[2 if key.startswith("objects.") else 1]].description or "")
+        return description_of(type(options), key.split(".")[2 if key.startswith("objects.") else 1]) or ""
 
 
 def predict_region(

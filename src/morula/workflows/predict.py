@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from morula.core.array import ArraySource
 from morula.core.axes import Axes
@@ -52,6 +51,9 @@ from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch, model_key, origin_of
 from morula.workflows.workers import check_workers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @events_of("morula.predict")

@@ -22,6 +22,7 @@ from morula.methods.base import Method
 from morula.methods.planning import Facts
 from morula.nn.blueprint import Blueprint, check_fits
 from morula.nn.build import plan_network
+from morula.nn.sizes import result_on_meta
 
 PROOF_BYTES = 1_500_000_000
 """A training step that is estimated to need more is not tried by `check`, which is to stay within 2 GB."""
@@ -154,7 +155,7 @@ class _Made(TorchDispatchMode):
         return False  # else torch imports its compiler, which takes as long as torch itself
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # as torch declares it
-        result = func(*args, **(kwargs or {}))
+        result = result_on_meta(func, args, kwargs or {})
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 storage = leaf.untyped_storage()

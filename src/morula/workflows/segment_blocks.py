@@ -14,10 +14,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from morula.core.allocator import keep_freed_memory
 from morula.core.array import ArraySource
@@ -44,6 +43,9 @@ from morula.methods.classes import class_image
 from morula.models.model import Model
 from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.workers import results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SAMPLE = {2: 1024, 3: 96}
 """Edge length in voxels of the samples from which the size of objects is taken."""
@@ -308,4 +310,6 @@ def _measured(
     if unknown := [name for name in work.measures.extra if large and name not in KNOWN_EXTRA]:
         text = f"{large} objects are too large to measure {', '.join(unknown)} in this memory: they have no value there. Give more memory."
         yield Warned("blocks.not_measured", text)
+    import pandas as pd  # not at the top: `morula check` has no use for it
+
     return model.completed(pd.DataFrame(columns), evidence or None, merged.classes, merged.class_confidence)
