@@ -366,4 +366,5 @@ def test_edges(ndim):
 def test_default_options_fit_any_number_of_axes(code):
     """So that a job with the defaults is checked without encoding an image."""
     for ndim in (2, 3):
-        REPRESENTATIONS.load(code)().encode(np.ones((4,) * ndim, np.uint32), (1.0,) * ndim)
+        found = REPRESENTATIONS.load(code)().encode(np.ones((4,) * ndim, np.uint32), (1.0,) * ndim)
+        assert found.shape[-ndim:] == (4,) * ndim

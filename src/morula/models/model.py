@@ -71,8 +71,7 @@ class Model:
     source: Path | None = None
     """The folder or file that it was loaded from: nothing is written there."""
     diameter: float | None = None
-    """Diameter in voxels of the objects that it was trained on, where all images are rescaled to it; `None` where they are used as they
-    are."""
+    """Diameter in voxels of the objects that it was trained on, where all images are rescaled to it; `None` where no image is rescaled."""
     colour: bool = False
     """Whether it takes colour images, RGB. A grey image is then taken as three equal channels, and a channel for opacity is left out."""
 
