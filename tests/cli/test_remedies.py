@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,11 +72,17 @@ def documentation(tree: ast.AST) -> set[int]:
     return {line for each in statements if isinstance(each.value, ast.Constant) for line in range(each.lineno, (each.end_lineno or 0) + 1)}
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if re.search(r"(?<![\w-])--[a-z]", text):
-            yield path.relative_to(PACKAGE).as_posix(), ast.parse(text)
+@functools.cache
+def modules() -> list[tuple[str, ast.Module]]:
+    found = ((path, path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py")))
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(text)) for path, text in found if re.search(r"(?<![\w-])--[a-z]", text)]
+
+
+@functools.cache
+def alternatives() -> list[tuple[str, list[str]]]:
+    """The texts of each remedy with alternatives, by module."""
+    made = [(module, call) for module, tree in modules() for call in calls(tree, "Remedy")]
+    return [(module, ["".join(text for text, _ in texts(argument)) or "do it" for argument in call.args]) for module, call in made]
 
 
 def remedies(tree: ast.AST) -> set[int]:
@@ -102,11 +109,9 @@ def test_other_texts_name_options_of_their_commands() -> None:
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_each_command_names_options_that_it_has(command: str) -> None:
     options = options_of(COMMANDS[command])
-    for module, tree in modules():
-        for call in calls(tree, "Remedy"):
-            alternatives = ["".join(text for text, _ in texts(argument)) or "do it" for argument in call.args]
-            shown = fitting(Remedy(*alternatives), options, takes_job=takes_job(COMMANDS[command]))
-            assert set(options_in(shown)) <= options, (module, shown)
+    for module, parts in alternatives():
+        shown = fitting(Remedy(*parts), options, takes_job=takes_job(COMMANDS[command]))
+        assert set(options_in(shown)) <= options, (module, shown)
 
 
 def test_quoted_commands_have_their_options() -> None:
