@@ -10,6 +10,7 @@ import tifffile
 from morula.core.errors import FileReadError
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats import tiff
+from morula.io.metadata import MetadataWarning
 from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.testing.errors import raises
@@ -182,3 +183,40 @@ def test_big_endian_is_read_as_native(tmp_path):
         image = read(tmp_path / f"{number}.tif")
         assert image.data[2:4].dtype == np.dtype(np.uint16)
         np.testing.assert_array_equal(image, STACK)
+
+
+def _ome_file(path, pixels, planes="<TiffData/>", end="</Pixels></Image></OME>"):
+    text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" {pixels}>'
+    with tifffile.TiffWriter(path) as file:
+        for number, plane in enumerate(STACK):
+            file.write(plane, description=f"{text}{planes}{end}" if not number else None, metadata=None)
+    return path
+
+
+PIXELS = (
+    f'DimensionOrder="XYZCT" Type="{STACK.dtype}" SizeX="{STACK.shape[2]}" SizeY="{STACK.shape[1]}" SizeZ="{len(STACK)}" '
+    'SizeC="1" SizeT="1"'
+)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "end", "field"),
+    [
+        (PIXELS.replace("XYZCT", "ABCDE"), "</Pixels></Image></OME>", "OME-XML"),
+        (PIXELS.replace('SizeC="1"', ""), "</Pixels></Image></OME>", "OME-XML"),
+        (PIXELS, "</Pix", "OME-XML"),
+        (PIXELS, "</Pixels></Image><BinaryOnly MetadataFile='c.ome'/></OME>", "BinaryOnly.MetadataFile"),
+        (f'{PIXELS} PhysicalSizeX="0.5" PhysicalSizeY="0.5"', "</Pixels></Image></OME>", "PhysicalSizeY, PhysicalSizeX"),
+    ],
+)
+def test_unsound_ome_metadata_are_named_and_the_pixels_read(tmp_path, pixels, end, field):
+    with pytest.warns(MetadataWarning) as found:
+        image = read(_ome_file(tmp_path / "a.ome.tif", pixels, end=end))
+    np.testing.assert_array_equal(np.asarray(image), STACK)
+    assert [each.message.field for each in found] == [field]
+
+
+@pytest.mark.parametrize(("unit", "um"), [("dm", 1e5), ("fm", 1e-9), ("thou", 25.4), ("pt", 25400 / 72), ("ft", 304800), ("km", 1e9)])
+def test_rare_units_of_ome(tmp_path, unit, um):
+    sizes = " ".join(f'PhysicalSize{letter}="2" PhysicalSize{letter}Unit="{unit}"' for letter in "XYZ")
+    assert read(_ome_file(tmp_path / "a.ome.tif", f"{PIXELS} {sizes}")).spacing == pytest.approx((2 * um,) * 3)

@@ -10,12 +10,19 @@ from typing import TypeAlias
 
 from morula.core.errors import OptionError
 
-_METRES = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "pm": 1e-12, "Å": 1e-10, "inch": 0.0254, "pixel": None}
-_PREFIXES = {"pico": "pm", "nano": "nm", "micro": "um", "mikro": "um", "milli": "mm", "centi": "cm", "zenti": "cm", "": "m"}
+_METRES = {
+    "nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "pm": 1e-12, "Å": 1e-10, "inch": 0.0254, "pixel": None,
+    "fm": 1e-15, "dm": 0.1, "km": 1e3, "thou": 2.54e-5, "pt": 0.0254 / 72, "ft": 0.3048, "yd": 0.9144,
+}  # fmt: skip
+_PREFIXES = {
+    "femto": "fm", "pico": "pm", "nano": "nm", "micro": "um", "mikro": "um", "milli": "mm", "centi": "cm", "zenti": "cm",
+    "deci": "dm", "dezi": "dm", "kilo": "km", "": "m",
+}  # fmt: skip
 _SPELLINGS = {
     **{f"{prefix}{metre}": unit for prefix, unit in _PREFIXES.items() for metre in ("meter", "metre", "meters", "metres")},
     "micron": "um", "microns": "um", "µm": "um", "μm": "um", "\\u00b5m": "um", "å": "Å", "\u212b": "Å",
     "angstrom": "Å", "angstroms": "Å", "ångström": "Å", "ångströms": "Å", "inches": "inch", "in": "inch", "px": "pixel",
+    "foot": "ft", "feet": "ft", "yard": "yd", "yards": "yd", "point": "pt", "points": "pt",
     "pixels": "pixel", "voxel": "pixel", "voxels": "pixel", "": "pixel",
 }  # fmt: skip
 """Units by their spellings in lower case, as programs and users write them."""
@@ -25,8 +32,8 @@ _SPELLINGS = {
 class VoxelSize:
     """Edge lengths of a voxel in `unit`; `z` is `None` in 2D.
 
-    Units are ``um`` (default), ``nm``, ``mm``, ``cm``, ``m``, ``pm``, ``Å``, ``inch`` and ``pixel`` (physical size unknown); common
-    spellings are accepted.
+    Units are ``um`` (default), ``fm``, ``pm``, ``Å``, ``nm``, ``mm``, ``cm``, ``dm``, ``m``, ``km``, ``thou``, ``pt``, ``inch``, ``ft``,
+    ``yd`` and ``pixel`` (physical size unknown); common spellings are accepted.
 
     Examples:
         >>> VoxelSize(y=0.2, x=0.2, z=1.0).spacing(3)

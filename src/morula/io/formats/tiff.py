@@ -328,6 +328,10 @@ def _ome_lengths(xml: str, number: int, letters: str) -> tuple[dict[str, float],
         return {}, "um"
     given = pixels[number].attrib
     stated = {letter: given[f"PhysicalSize{letter}"] for letter in letters if f"PhysicalSize{letter}" in given}
+    if stated and len(stated) < len(letters):  # most readers would take 1 for the others
+        absent = ", ".join(f"PhysicalSize{letter}" for letter in letters if letter not in stated)
+        ignore_field(", ".join(f"PhysicalSize{letter}" for letter in stated), ", ".join(stated.values()), f"is of no use without {absent}")
+        return {}, "um"
     numbers = {letter: _length(f"PhysicalSize{letter}", text) for letter, text in stated.items()}
     known = {letter: number for letter, number in numbers.items() if number is not None}
     lengths: dict[str, float] = {}

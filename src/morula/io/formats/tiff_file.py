@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -46,13 +47,20 @@ def kept_off_the_screen() -> Iterator[list[str]]:
 
 
 def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.TiffFile:
-    """The open file. Metadata of ImageJ that contradict the file are left out, with a warning unless the user was told before.
+    """The open file. Metadata of ImageJ or OME that contradict the file are left out, with a warning unless the user was told before.
 
     Raises:
         FileReadError: ``tiff.missing_planes``, when they state more planes than the file has.
     """
     tif = tifffile.TiffFile(path)
     try:
+        if tif.is_ome and (fault := _fault_of_ome(tif)):
+            if not told:
+                ignore_field("OME-XML", tif.pages.first.description[:80], f"cannot be used: {fault}")
+            tif.close()
+            return tifffile.TiffFile(path, is_ome=False)
+        if not told:
+            _tell_incomplete_ome(tif)
         if not tif.is_imagej or _is_consistent(tif, said):
             return tif
         stated, pages = (tif.imagej_metadata or {}).get("images"), len(tif.pages)
@@ -66,6 +74,30 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
         raise
     tif.close()
     return tifffile.TiffFile(path, is_imagej=False)
+
+
+def _fault_of_ome(tif: tifffile.TiffFile) -> str:
+    """Why tifffile finds no images by the OME metadata of a file, whose pages may be readable without them; empty where it does."""
+    try:
+        len(tif.pages)  # a list of pages that is damaged is no fault of the metadata
+        first = tif.pages.first
+        if first.shape:
+            return "" if tif.series else "they describe no image"
+    except KeyError as error:
+        return f"{error.args[0]} is missing" if error.args else "an attribute is missing"
+    except (ValueError, TypeError, AttributeError, ElementTree.ParseError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return ""
+
+
+def _tell_incomplete_ome(tif: tifffile.TiffFile) -> None:
+    """Warn of OME metadata that were cut off, and of those that are in another file that is not there."""
+    description = tif.pages.first.description if len(tif.pages) else ""
+    if not tif.is_ome and "<OME " in description[:1000]:
+        ignore_field("OME-XML", description[-80:], "is incomplete: it must end with </OME>")
+    companion = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile\s*=\s*[\"']([^\"']+)", description)
+    if companion and not (Path(tif.filehandle.path).parent / Path(companion[1]).name).is_file():
+        ignore_field("BinaryOnly.MetadataFile", companion[1], "must name a file beside this one")
 
 
 def _is_consistent(tif: tifffile.TiffFile, said: list[str]) -> bool:
