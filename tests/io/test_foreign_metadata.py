@@ -4,11 +4,13 @@ import json
 import os
 import warnings
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
+from morula.core.errors import FileReadError
 from morula.io.metadata import MetadataWarning
 from morula.io.read import read, read_labels
 from morula.io.write import write
@@ -187,3 +189,48 @@ def test_own_files_store_every_chunk(tmp_path):
     (path / "0/c/0/0").unlink()
     with raises("zarr.missing_chunks"):
         read(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("cut", [1, 9])
+def test_blosc_chunks_without_their_end_are_errors(tmp_path, version, cut):
+    codec = numcodecs.Blosc("lz4") if version == 2 else zarr.codecs.BloscCodec()
+    values = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="uint8", zarr_format=version, compressors=codec)
+    array[:] = values
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.zarr")), values)
+    chunk = tmp_path / ("a.zarr/0.1" if version == 2 else "a.zarr/c/0/1")
+    chunk.write_bytes(chunk.read_bytes()[:-cut])
+    with pytest.raises(FileReadError, match="but"):
+        np.asarray(read(tmp_path / "a.zarr"))
+
+
+def test_empty_shards_are_errors(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(2, 2), shards=(4, 4), dtype="uint8")
+    array[:] = 7
+    (tmp_path / "a.zarr/c/0/1").write_bytes(b"")
+    with raises("zarr.missing_chunks"):
+        read(tmp_path / "a.zarr")
+    with pytest.warns(MetadataWarning, match="empty"):
+        assert np.asarray(read(tmp_path / "a.zarr", missing="zeros")).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b'{"multiscales": [}', ".zattrs"),
+        (b'{"ome": "hello"}', "ome"),
+        (
+            b'{"multiscales": [{"datasets": [{"path": "0", "coordinateTransformations": [{"type": "affine"}]}]}]}',
+            "coordinateTransformations.type",
+        ),
+    ],
+)
+def test_attributes_that_say_nothing_are_named_and_the_pixels_read(tmp_path, text, field):
+    group = zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", data=np.eye(4, dtype=np.uint8))
+    for content in (text, text.decode().encode("utf-8-sig"), text.decode().encode("utf-16")):
+        (tmp_path / "a.ome.zarr/.zattrs").write_bytes(content)
+        with pytest.warns(MetadataWarning) as found:
+            np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.ome.zarr")), np.eye(4))
+        assert {each.message.field for each in found} == {field}

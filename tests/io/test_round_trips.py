@@ -66,7 +66,7 @@ def test_other_units_are_read_as_micrometres(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", VOLUMES)
-@pytest.mark.parametrize(("unit", "um"), [("pm", 1e-6), ("Å", 1e-4), ("mm", 1e3), ("m", 1e6), ("inch", 25400)])
+@pytest.mark.parametrize(("unit", "um"), [("pm", 1e-6), ("Å", 1e-4), ("mm", 1e3), ("dm", 1e5), ("inch", 25400), ("thou", 25.4)])
 def test_every_unit_comes_back(tmp_path, suffix, unit, um):
     size = VoxelSize(y=0.5, x=0.25, z=2, unit=unit)
     found = read(write(tmp_path / f"a{suffix}", values((2, 4, 5), "uint8"), axes="ZYX", voxel_size=size)).spacing

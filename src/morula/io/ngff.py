@@ -22,6 +22,11 @@ _UNITS = {
     "pm": "picometer",
     "Å": "angstrom",
     "inch": "inch",
+    "fm": "femtometer",
+    "dm": "decimeter",
+    "km": "kilometer",
+    "ft": "foot",
+    "yd": "yard",
 }
 
 
@@ -64,7 +69,10 @@ class Multiscale:
 def ome_of(attributes: object) -> Mapping[str, Any]:
     """The OME metadata in the attributes of a node: below ``ome`` since version 0.5, at the top before; empty where they are no mapping."""
     found = attributes.get("ome", attributes) if isinstance(attributes, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}
+    if isinstance(found, Mapping):
+        return found
+    ignore_field("ome", found, "must be a mapping")
+    return {}
 
 
 def parse(attributes: object, ndim: int | None = None) -> Multiscale | None:
@@ -177,6 +185,10 @@ def _unit(axis: Mapping[str, Any]) -> str:
         return "pixel"
 
 
+_TRANSFORMATIONS = ("scale", "translation", "identity")
+"""Transformations that versions 0.4 and 0.5 define."""
+
+
 def _scale(transformations: object, ndim: int) -> tuple[float, ...] | None:
     """The first scale that has one positive number per axis."""
     if transformations is None:
@@ -186,6 +198,9 @@ def _scale(transformations: object, ndim: int) -> tuple[float, ...] | None:
     for scale in scales:
         if isinstance(scale, list) and len(scale) == ndim and all(_is_length(length) for length in scale):
             return tuple(float(length) for length in scale)
+    others = [kind for kind in (step.get("type") if isinstance(step, Mapping) else step for step in steps) if kind not in _TRANSFORMATIONS]
+    if others:
+        ignore_field("coordinateTransformations.type", others[0], f"must be one of {', '.join(_TRANSFORMATIONS)}")
     if scales or not isinstance(transformations, list):
         shown = scales[0] if scales else transformations
         ignore_field("coordinateTransformations.scale", shown, f"must be a list of {ndim} positive numbers")
@@ -233,6 +248,10 @@ def compose(
         version: ``"0.5"`` or ``"0.4"``.
         origin: place of the first voxel of level 0 along the spatial axes, in the unit of the voxel size.
     """
+    if voxel_size is not None and voxel_size.unit not in (*_UNITS, "pixel"):  # a unit that NGFF has no name for
+        micrometres = voxel_size.to("um")
+        origin = None if origin is None else [place * micrometres.x / voxel_size.x for place in origin]
+        voxel_size = micrometres
     places = dict(zip(axes.spatial_axes, origin or (), strict=False))
     lengths = {} if voxel_size is None else {letter: getattr(voxel_size, letter.lower()) for letter in axes.spatial}
     unit = None if voxel_size is None else _UNITS.get(voxel_size.unit)

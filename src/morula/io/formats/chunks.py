@@ -63,11 +63,17 @@ def check_zarr_chunks(path: Path, array: Any, request: Request) -> None:
     shape = array.shards or array.chunks
     grid = _grid(array.shape, shape)
     sizes: dict[Place, int] = {}
+    empty = []
     for key, size in _files(path):
         # the key of a chunk is its place: `c/1/2`, `1/2` or `1.2`
         place = tuple(map(int, re.findall(r"\d+", key)))
         if len(place) == len(grid) and all(index < n for index, n in zip(place, grid, strict=True)):
             sizes[place] = size
+            empty += [] if size else [key]
+    if empty:  # an empty shard would be read as zeros
+        rule = f"{len(empty)} chunks are empty files: {', '.join(sorted(empty)[:10])}"
+        remedy = Remedy("copy it again from its source", READ_AS_ZEROS)
+        reject_missing(FileReadError("zarr.missing_chunks", rule, file=path, remedy=remedy), request.missing)
     _check(path, array, array.fill_value, StoredChunks(shape, grid, sizes, array.metadata.encode_chunk_key), request, kind="zarr")
 
 
@@ -122,7 +128,7 @@ def _check(path: Path, array: Any, fill: Any, chunks: StoredChunks, request: Req
     if request.missing == "zeros" or _are_lost(array, fill, stored, chunks, labels=request.labels):
         reject_missing(error, request.missing)
     elif not request.labels:
-        text = f"{rule}; they are read as {fill!r}, as the format defines for empty regions"
+        text = f"{rule}; they are read as {fill}, as the format defines for empty regions"
         tell(MetadataWarning(text, code=error.code, file=str(path), field="chunks", value=listing), stacklevel=4)
 
 

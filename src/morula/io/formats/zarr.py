@@ -71,7 +71,12 @@ def open_array(path: Path, mode: str = "r") -> zarr.Array:
 
     try:
         with without_warnings():
-            return zarr.open_array(str(path), mode=mode)
+            found = zarr.open_array(str(path), mode=mode)
+            if mode != "r":
+                return found
+            from morula.io.formats.blosc_frames import checked  # imports zarr
+
+            return checked(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable_file(path, error) from error
 
@@ -80,16 +85,19 @@ def attributes_of(path: Path) -> dict[str, Any]:
     """Attributes of the Zarr node at a path; none when there is no node.
 
     Raises:
-        FileReadError: when the metadata are no JSON.
+        FileReadError: when the metadata of version 3, which describe the array, are no JSON.
     """
     # read as JSON, without zarr: recognising a folder must be cheap
     for name, key in (("zarr.json", "attributes"), (".zattrs", None)):
         file = path / name
         if file.is_file():
             try:
-                values = json.loads(file.read_text("utf-8"))
+                values = json.loads(file.read_bytes())  # of any encoding of Unicode
             except (ValueError, RecursionError) as error:
-                raise unreadable_file(file, error) from error
+                if key is not None:
+                    raise unreadable_file(file, error) from error
+                ignore_field(name, file.read_bytes()[:40], f"must be JSON: {error}")
+                return {}
             found = values if key is None else values.get(key, {}) if isinstance(values, dict) else None
             if not isinstance(found, dict):
                 ignore_field(key or name, found, "must be a mapping")

@@ -53,9 +53,12 @@ def node_at(path: Path, inner: str) -> Any:
     """
     import zarr
 
+    from morula.io.formats.blosc_frames import checked  # imports zarr
+
     with without_warnings():
         try:
-            return zarr.open(_store(path), path=inner, mode="r")
+            found = zarr.open(_store(path), path=inner, mode="r")
+            return checked(found) if isinstance(found, zarr.Array) else found
         except (FileNotFoundError, KeyError) as error:
             place = url_of(path) if is_remote(path) else str(path)
             rule = f"has no Zarr array or group{f' at {inner!r}' if inner else ''}"
