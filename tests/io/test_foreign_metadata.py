@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 
+import h5py
 import numcodecs
 import numpy as np
 import pytest
@@ -234,3 +235,38 @@ def test_attributes_that_say_nothing_are_named_and_the_pixels_read(tmp_path, tex
         with pytest.warns(MetadataWarning) as found:
             np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.ome.zarr")), np.eye(4))
         assert {each.message.field for each in found} == {field}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("element_size_um", 0.5),
+        ("element_size_um", "2 0.5 0.5"),
+        ("element_size_um", [0.5, 0.5]),
+        ("element_size_um", [2, -0.5, 0.5]),
+        ("element_size_um", [1, 2, 3, 4]),
+        ("element_size_um", np.ones((3, 3))),
+        ("element_size_um", np.array([b"2", b"1", b"1"])),
+        ("axes", ["z", "y", "c"]),
+    ],
+)
+def test_attributes_of_hdf5_that_are_no_lengths_are_named(tmp_path, attribute, value):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = VOLUME
+        file["raw"].attrs[attribute] = value
+    with pytest.warns(MetadataWarning) as found:
+        assert read(tmp_path / "a.h5").voxel_size is None
+    assert [each.message.field for each in found] == [attribute]
+
+
+@pytest.mark.parametrize(("x", "y", "spacing"), [("um", "nm", (2000, 0.0005, 0.5)), ("sec", "nm", None), ("um", "sec", None)])
+def test_imagej_units_of_each_axis(tmp_path, x, y, spacing):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in VOLUME:
+            text = f"ImageJ=1.53t\nimages=8\nslices=8\nunit={x}\nyunit={y}\nzunit=mm\nspacing=2\n"
+            file.write(plane, description=text, metadata=None, resolution=(2, 2))
+    if spacing is not None:
+        assert read(tmp_path / "a.tif").spacing == pytest.approx(spacing)
+        return
+    with pytest.warns(MetadataWarning, match="sec"):
+        assert read(tmp_path / "a.tif").voxel_size is None

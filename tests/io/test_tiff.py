@@ -125,7 +125,6 @@ def test_a_stack_without_z_length_has_no_size(tmp_path):
         ({"unit": "micron", "spacing": -2.0}, VoxelSize(0.25, 0.25, 2.0)),
         ({"unit": "\\u00B5m", "spacing": 2.0}, VoxelSize(0.25, 0.25, 2.0)),
         ({"spacing": 3.0}, VoxelSize(0.25, 0.25, 3.0, "pixel")),
-        ({"unit": "sec", "spacing": 3.0}, None), ({"unit": "um"}, VoxelSize(0.25, 0.25, 1.0)),
     ],
 )  # fmt: skip
 def test_imagej_units(tmp_path, metadata, expected):

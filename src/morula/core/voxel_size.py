@@ -61,11 +61,21 @@ class VoxelSize:
                     value=length,
                     remedy="Correct it, or leave the voxel size out.",
                 )
-        # an unknown spelling stays, so that the message shows what the user wrote
-        unit = _SPELLINGS.get(str(self.unit).strip().lower(), self.unit)
-        if unit not in _METRES:
+        unit = self.known_unit(str(self.unit))
+        if unit is None:
             raise OptionError("voxel_size.unknown_unit", f"must be one of {', '.join(_METRES)}", key="voxel_size.unit", value=self.unit)
         object.__setattr__(self, "unit", unit)
+
+    @staticmethod
+    def known_unit(text: str) -> str | None:
+        """The unit that a spelling stands for, `None` where it is none.
+
+        Examples:
+            >>> VoxelSize.known_unit("Microns"), VoxelSize.known_unit("sec")
+            ('um', None)
+        """
+        unit = _SPELLINGS.get(text.strip().lower(), text)
+        return unit if unit in _METRES else None
 
     def spacing(self, ndim: int) -> tuple[float, ...]:
         """Edge lengths in array order: (y, x) for `ndim` 2, (z, y, x) for `ndim` 3.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec
 from zarr.storage import WrapperStore
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _HEADER = 16
 
 
-class _CheckedStore(WrapperStore["Store"]):
+class _CheckedStore(WrapperStore[Store]):
     """A store whose chunks must be as long as their header states."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:

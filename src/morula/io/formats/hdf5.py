@@ -265,6 +265,9 @@ def stated_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             ignore_field(key, _safe(attributes, key), f"must name axes ({error})")
     letters = "".join(name[:1].upper() for name in names)
+    named = all(name not in ("", "?") and not name.startswith(("dim_", "phony_dim")) for name in names)  # others are placeholders
+    if names and named and (len(letters) != ndim or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters)):
+        ignore_field("axes", names, f"must name each of the {ndim} dimensions once, y and x among them")
     if len(letters) != ndim or set(letters) - set(LETTERS) or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
         return None
     return Axes(letters)
@@ -275,12 +278,14 @@ def stated_size(attributes: Mapping[str, Any], axes: Axes) -> VoxelSize | None:
     for key in ("element_size_um", "resolution"):
         if key in attributes:
             try:
-                lengths = np.ravel(attributes[key])
+                lengths = np.asarray(attributes[key])
             except (ValueError, TypeError, OSError) as error:
                 ignore_field(key, _safe(attributes, key), f"must hold lengths ({error})")
                 continue
-            if lengths.dtype.kind in "uif" and len(lengths) >= axes.ndim_spatial:
-                return lengths_to_voxel_size(lengths[-axes.ndim_spatial :].tolist(), "zyx"[-axes.ndim_spatial :])
+            n = axes.ndim_spatial
+            if lengths.dtype.kind in "uif" and lengths.ndim == 1 and len(lengths) in (n, 3, len(axes)) and (lengths[-n:] > 0).all():
+                return lengths_to_voxel_size(lengths[-n:].tolist(), "zyx"[-n:])
+            ignore_field(key, _safe(attributes, key), f"must hold {n} lengths above 0")
     return None
 
 

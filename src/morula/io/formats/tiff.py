@@ -376,12 +376,28 @@ def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     metadata = tif.imagej_metadata or {}
     unit = str(metadata.get("unit", "pixel"))
     lengths = _resolution(tif)
+    if lengths and VoxelSize.known_unit(unit) is None:
+        ignore_field("unit", unit, "must be a unit of length")
+        return {}, "um"
     if unit in ("inch", "inches") and not _meaningful(lengths, 25400.0):
         return {}, "um"
     # ImageJ omits a spacing of 1 unit, and writes a negative one for stacks taken upwards
     spacing = metadata.get("spacing", 1.0 if lengths and unit != "pixel" else None)
     step = None if spacing is None else _length("spacing", str(spacing).strip().removeprefix("-"))
-    return ({**lengths, "Z": step} if step is not None else lengths), unit
+    lengths = {**lengths, "Z": step} if step is not None else lengths
+    others = {letter: str(metadata[f"{letter.lower()}unit"]) for letter in "YZ" if f"{letter.lower()}unit" in metadata}
+    if not others or VoxelSize.known_unit(unit) == "pixel":
+        return lengths, unit
+    # ImageJ writes `yunit` and `zunit` where they differ from that of x
+    found: dict[str, float] = {}
+    for letter, length in lengths.items():
+        own = others.get(letter, unit)
+        one = lengths_to_voxel_size([length] * 2, "yx", own)
+        if one is None or one.unit != "um":
+            ignore_field(f"{letter.lower()}unit", own, "must be a unit of length")
+        else:
+            found[letter] = one.x
+    return found, "um"
 
 
 def _plain_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
