@@ -61,6 +61,14 @@ def test_a_run_needs_a_job(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["run"]).exit_code == 2
 
 
+def test_flags_about_processes_are_accepted(tmp_path: Path) -> None:
+    flags = ["--dist_backend", "gloo", "--world_size", "2", "--dist_on_itp", "--dist_url", "env://", "--local_rank", "0"]
+    done = CliRunner().invoke(biapy_app, ["-config", str(tmp_path / "none.yaml"), "-rdir", str(tmp_path), *flags])
+    assert done.exit_code == 1  # there is no such job: the flags were no error
+    assert "--dist_backend" in done.stderr
+    assert "none.yaml" in done.stderr
+
+
 def test_graphics_cards() -> None:
     assert device_of("") == ("cpu", 1, "")
     with raises("biapy.gpu", key="--gpu", value="first"):

@@ -181,8 +181,19 @@ def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:
     assert found["leave_out_normalised"] is True  # type: ignore[index, call-overload]
     with raises("biapy.unknown_value", key=f"{section}.PROPS"):
         job(tmp_path, today | {f"{section}.PROPS": [["target_mean"]]})
-    with raises("biapy.not_supported", key="DATA.TRAIN.MINIMUM_FOREGROUND_PER"):
-        job(tmp_path, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05, "DATA.TRAIN.EXTRACT_RANDOM_PATCH": True})
+    # a validation that is a part of the training images has their conditions, another one its own
+    assert found["leave_out_validation"] == found["leave_out"]  # type: ignore[index, call-overload]
+    own: Keys = {f"DATA.VAL.FILTER_SAMPLES.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[7.0]]))}
+    paths: Keys = {"DATA.VAL.FROM_TRAIN": False, "DATA.VAL.PATH": "/v", "DATA.VAL.GT_PATH": "/v"}
+    found = job(tmp_path, own | paths).job["sampling"]
+    assert "leave_out" not in found  # type: ignore[operator]
+    assert found["leave_out_validation"] == [["mean < 7.0"]]  # type: ignore[index, call-overload]
+    # random patches have no fixed positions: images are left out as a whole, as in BiaPy
+    found = job(tmp_path, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05, "DATA.TRAIN.EXTRACT_RANDOM_PATCH": True}).job["sampling"]
+    assert found["leave_out_images"] is True  # type: ignore[index, call-overload]
+    assert job(tmp_path, today | {"DATA.FILTER_BY_IMAGE": True}).job["sampling"]["leave_out_images"] is True  # type: ignore[index, call-overload]
+    with raises("biapy.contradiction", key="DATA.VAL.FILTER_SAMPLES.NORM_BEFORE"):
+        job(tmp_path, today | own | paths | {f"{section}.NORM_BEFORE": True})
 
 
 def test_switches_of_earlier_versions(tmp_path: Path) -> None:
@@ -205,7 +216,7 @@ def test_the_channels_of_the_patch_are_those_of_the_images(tmp_path: Path) -> No
     keys |= {"DATA.PATCH_SIZE": "(32, 32, 1)", "DATA.VAL.SPLIT_TRAIN": 0.34}
     assert len(check(written(tmp_path, keys), prove=False).prepared.train) == 2 * 4
     dark: Keys = {f"DATA.TRAIN.FILTER_SAMPLES.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[1e6]]))}
-    with raises("patch.all_left_out", key="DATA.TRAIN.FILTER_SAMPLES.SIGNS"):
+    with raises("patch.all_left_out", key="DATA.TRAIN.FILTER_SAMPLES.VALUES"):
         check(written(tmp_path, keys | dark), prove=False)
     drawn = check(written(tmp_path, keys | {"DATA.TRAIN.EXTRACT_RANDOM_PATCH": True}), prove=False).prepared.train
     assert [drawn.place(5, index)[0] for index in range(len(drawn))] == [0, 1]

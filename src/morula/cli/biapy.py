@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +44,26 @@ class ExperimentOptions:
         return f"morula-biapy --config {config} --result_dir {self.result_dir} --name {self.name} --run_id {self.run_id} --resume"
 
 
+@dataclass(frozen=True)
+class ProcessOptions:
+    """BiaPy's flags about its processes, as scripts of clusters state them. They are accepted and have no effect."""
+
+    world_size: Annotated[int | None, typer.Option("--world_size", hidden=True)] = None
+    local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None
+    dist_on_itp: Annotated[bool, typer.Option("--dist_on_itp", hidden=True)] = False
+    dist_url: Annotated[str | None, typer.Option("--dist_url", hidden=True)] = None
+    dist_backend: Annotated[str | None, typer.Option("--dist_backend", hidden=True)] = None
+
+    def remarks(self) -> Iterator[Event]:
+        """A warning about the flags that are stated."""
+        stated = [f"--{field.name}" for field in fields(self) if getattr(self, field.name) not in (None, False)]
+        if stated:
+            yield Warned(
+                "biapy.processes",
+                f"{', '.join(stated)} {'has' if len(stated) == 1 else 'have'} no effect: processes follow from --gpu, torchrun or SLURM.",
+            )
+
+
 app = typer.Typer(
     name="morula-biapy",
     add_completion=False,
@@ -64,6 +84,7 @@ def biapy(
     config: Config,
     *,
     experiment: ExperimentOptions,
+    processes: ProcessOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run exactly where it was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the earlier run of this name and number.")] = False,
     # BiaPy's own -v is the version
@@ -73,6 +94,7 @@ def biapy(
 ) -> None:
     """Train and predict with a job file of BiaPy, with BiaPy's own flags."""
     del version
+    print_events(processes.remarks(), Verbosity.of(quiet, verbose))
     print_experiment(config, experiment, Verbosity.of(quiet, verbose), resume=resume, overwrite=overwrite)
 
 

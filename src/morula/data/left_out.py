@@ -1,7 +1,8 @@
-"""The patches of grids that are used: those with enough labels, and that no condition leaves out."""
+"""The patches and images that are used: those with enough labels, and that no condition leaves out."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -10,13 +11,14 @@ import numpy as np
 
 from morula.core.errors import DataError
 from morula.core.image import Image
-from morula.core.region import Region
+from morula.core.region import Region, blocks
 from morula.data.crop import crop
 from morula.data.labelled_grid import LabelledGrid, labelled_boxes
-from morula.data.normalise import Normalisation
+from morula.data.normalise import Normalisation, PatchNormalisation
 from morula.data.sampling import Boxes, Grid, Options
 from morula.measurement.conditions import AnyOfAll, Condition
 
+_BLOCK = 2**22  # voxels of an image that are read together
 _SIGNS: Mapping[str, Callable[[float, float], bool]] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 
 
@@ -45,7 +47,7 @@ class Labelled(Protocol):
 
 
 def used_boxes(sources: Sequence[Labelled], grids: Sequence[Grid], sampling: Options, records: Sequence[Normalisation]) -> list[Boxes]:
-    """The boxes of each source's grid that the options of the sampling use.
+    """The boxes of each source's grid that the options of the sampling use; none for an image that is left out.
 
     Raises:
         DataError: when a source has too few labels everywhere, or no box of any source is left.
@@ -54,15 +56,19 @@ def used_boxes(sources: Sequence[Labelled], grids: Sequence[Grid], sampling: Opt
     found: list[Boxes] = []
     for source, grid, record in zip(sources, grids, records, strict=True):
         boxes: Boxes = grid
-        if least is not None and source.labels is not None:
+        if least is not None and sampling.kind == "grid" and source.labels is not None:
             accept, ignored = sampling.accept_unlabelled, source.unlabelled
             boxes = labelled_boxes(source.labels.lazy(), grid, least, accept=accept, ignored=ignored, name=source.title)
-        if groups:
-            used = record if sampling.leave_out_normalised else None
+        used = record if sampling.leave_out_normalised else None
+        if groups and sampling.leave_out_images:
+            figures = figures_of(source.image, source.extent, source.labels, normalisation=used)
+            boxes = [] if _is_left_out(figures, groups) else boxes
+        elif groups:
             boxes = kept_boxes(boxes, groups, source.image, source.labels, normalisation=used, extent=source.extent)
         found.append(boxes)
     if groups and not any(map(len, found)):
-        rule = f"leaves out all {sum(map(len, grids))} patches of the images"
+        all_of = f"all {len(grids)} images" if sampling.leave_out_images else f"all {sum(map(len, grids))} patches of the images"
+        rule = f"leaves out {all_of}"
         raise DataError("patch.all_left_out", rule, key="sampling.leave_out", remedy="Change its limits.")
     return found
 
@@ -99,14 +105,38 @@ def kept_boxes(
     def is_kept(number: int) -> bool:
         box = grid[number].intersect(whole)
         assert box is not None
-        values = crop(image, box)
-        if normalisation is not None:
-            values = normalisation.apply(values)
-        share = 0.0 if labels is None else float((crop(labels, box) != 0).mean())
-        figures = {"mean": float(values.mean()), "min": float(values.min()), "max": float(values.max()), "foreground": share}
-        return not any(all(_holds(condition, figures) for condition in group) for group in groups)
+        return not _is_left_out(figures_of(image, box, labels, normalisation=normalisation), groups)
 
     return LabelledGrid(grid, np.array([number for number in range(len(grid)) if is_kept(number)], np.int64))
+
+
+def figures_of(
+    image: Image, box: Region, labels: Image | None = None, *, normalisation: Normalisation | None = None
+) -> Mapping[str, float]:
+    """Mean, least and largest value of a box of an image over all channels, and its share of labelled voxels. It is read part by part.
+
+    Examples:
+        >>> image = Image(np.array([[2, 4], [6, 8]], np.uint8), "YX")
+        >>> figures_of(image, Region((0, 0), (2, 1)))
+        {'mean': 4.0, 'min': 2.0, 'max': 6.0, 'foreground': 0.0}
+    """
+    # the intensities of the box as a whole decide about its scale where they are measured for each patch
+    whole = isinstance(normalisation, PatchNormalisation)
+    edges = box.shape if whole else (max(1, _BLOCK // math.prod(box.shape[1:])), *box.shape[1:])
+    total, count, labelled, low, high = 0.0, 0, 0.0, math.inf, -math.inf
+    for part in blocks(box.shape, edges):
+        place = part.shift(box.start)
+        values = crop(image, place)
+        values = values if normalisation is None else normalisation.apply(values)
+        total, count = total + float(values.sum(dtype=np.float64)), count + values.size
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        if labels is not None:
+            labelled += float((crop(labels, place) != 0).mean()) * math.prod(part.shape)
+    return {"mean": total / count, "min": low, "max": high, "foreground": labelled / math.prod(box.shape)}
+
+
+def _is_left_out(figures: Mapping[str, float], groups: AnyOfAll) -> bool:
+    return any(all(_holds(condition, figures) for condition in group) for group in groups)
 
 
 def _holds(condition: Condition, figures: Mapping[str, float]) -> bool:

@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -220,11 +219,11 @@ class PatchDataset:
         assert self.patch is not None
         step = steps(self.patch, self.sampling.overlap)
         grids = [Grid(source.extent, self.patch, step) for source in self.sources]
-        if self.sampling.kind == "random":
-            return grids
         records = self.normalisation
         scales = [records] * len(grids) if isinstance(records, Normalisation) else list(records)
         chosen = used_boxes(self.sources, grids, self.sampling, scales)
+        if self.sampling.kind == "random":
+            return chosen
         # a patch without annotated voxels has no weight in the loss
         return [
             grid if known is None else [box for box in map(grid.__getitem__, range(len(grid))) if known.touches(box)]
@@ -248,13 +247,18 @@ class PatchDataset:
         return annotated
 
     @cached_property
+    def counts(self) -> np.ndarray:
+        """Number of boxes of each source that are used."""
+        return np.array([len(grid) for grid in self._grids])
+
+    @cached_property
     def _ends(self) -> list[int]:
-        return list(accumulate(len(grid) for grid in self._grids))
+        return list(map(int, np.cumsum(self.counts)))
 
     def __len__(self) -> int:
         stated = self.sampling.patches_per_epoch
         if stated == "images":
-            return len(self.sources)
+            return int(np.count_nonzero(self.counts))
         return stated if isinstance(stated, int) else self._ends[-1]
 
     def place(self, epoch: int, index: int) -> tuple[int, Region]:
@@ -267,7 +271,8 @@ class PatchDataset:
         total = self._ends[-1]
         turn, position = divmod(epoch * len(self) + index, total)
         if self.sampling.patches_per_epoch == "images":  # in each image one box after the other
-            position = self._ends[index] - 1 - epoch % len(self._grids[index])
+            image = int(np.flatnonzero(self.counts)[index])
+            position = self._ends[image] - 1 - epoch % int(self.counts[image])
         elif len(self) != total:
             position = int(_permutation(self.seed, turn, total)[position])
         # patches of all sources are numbered consecutively

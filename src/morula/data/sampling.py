@@ -42,8 +42,12 @@ class Options(Base):
     """Patches of a grid that are not used: lists of conditions on the `mean`, `min` and `max` of their values and on `foreground`, their
     share of labelled voxels, such as `[[mean < 20], [max < 50, foreground < 0.1]]`; a patch is left out when it satisfies all conditions of
     one of the lists."""
+    leave_out_images: bool = False
+    """Whether the conditions in `leave_out` are on whole images, and leave out whole images; random patches need it."""
     leave_out_normalised: bool = False
     """Whether the values in `leave_out` are those after the normalisation."""
+    leave_out_validation: AnyOfAll = ()
+    """The same conditions as in `leave_out`, for the patches that the network is validated on."""
     scale_voxels: int | None = Field(None, ge=1)
     """Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."""
     scale_probability: float = Field(0.5, ge=0, le=1)
@@ -59,7 +63,7 @@ class Options(Base):
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""
 
-    @field_validator("leave_out")
+    @field_validator("leave_out", "leave_out_validation")
     @classmethod
     def _of_patches(cls, value: AnyOfAll) -> AnyOfAll:
         unknown = [condition.property for group in value for condition in group if condition.property not in _FIGURES]
@@ -70,8 +74,8 @@ class Options(Base):
 
     @model_validator(mode="after")
     def _on_a_grid(self) -> Options:
-        if self.leave_out and self.kind != "grid":
-            rule, remedy = "applies to the patches of a grid", "Write kind: grid, or leave it out."
+        if self.leave_out and self.kind != "grid" and not self.leave_out_images:
+            rule, remedy = "applies to the patches of a grid", "Write kind: grid, or leave_out_images: true, or leave it out."
             raise OptionError("sampling.leave_out", rule, key="leave_out", remedy=remedy)
         return self
 

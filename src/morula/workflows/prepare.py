@@ -17,6 +17,7 @@ from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
 from morula.data.normalise import Fixed, Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
+from morula.data.sampling import Grid, steps
 from morula.data.sampling import Options as PatchOptions
 from morula.data.split import split_sources
 from morula.data.summary import middle, object_label_warnings
@@ -124,24 +125,35 @@ def prepare(job: Job) -> Prepared:
     # with one normalisation for the whole data set, validation images get that of the training images; else each has its own
     shared = records[0] if isinstance(normalise, Fixed) or normalise.per == "data_set" else None
     training = _dataset(sources, records, resolved, method, augment=True)
-    _check_left_out(training)
+    warnings += _left_out(training, "sampling.leave_out")
     validation_set = None
     if held:
         held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
+        warnings += _left_out(validation_set, "sampling.leave_out_validation")
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), tuple(each.raw.spatial_shape for each in opened.get("test", []))
     return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
 
 
-def _check_left_out(training: PatchDataset) -> None:
-    """Whether patches remain: found by `check`, not at the first step."""
-    if not training.sampling.leave_out:
-        return
+def _left_out(data: PatchDataset, key: str) -> list[str]:
+    """How much the conditions of a key leave out, as a sentence; that nothing remains is found by `check`, not at the first step.
+
+    Raises:
+        JobError: when nothing remains.
+    """
+    if not data.sampling.leave_out:
+        return []
     try:
-        len(training)
+        counts = data.counts
     except MorulaError as error:
-        raise JobError([Problem.of(error, error.key or "sampling.leave_out")]) from error
+        raise JobError([Problem(key, error.rule, code=error.code, remedy=error.remedy)]) from error
+    if data.sampling.leave_out_images:
+        return [f"{key}: {int((counts == 0).sum())} of {len(counts)} images are left out."]
+    assert data.patch is not None
+    step = steps(data.patch, data.sampling.overlap)
+    total = sum(len(Grid(source.extent, data.patch, step)) for source in data.sources)
+    return [f"{key}: {total - int(counts.sum())} of {total} patches are left out."]
 
 
 def _check_tuning(job: Job, held: Sequence[Source]) -> None:
@@ -231,12 +243,22 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
         with_stored_inputs(sources, method.stored_input, job.training.seed),
         job.sampling.patch_shape,
         with_stored_scales(records, method.stored_input),
-        sampling=job.sampling if augment else PatchOptions(kind="grid"),
+        sampling=job.sampling if augment else _of_validation(job.sampling),
         augmentations=parse_augmentations(job.augment or ()) if augment else (),
         targets=method.targets if method.labelled else None,
         context=method.context if job.sampling.label_context else None,
         seed=job.training.seed,
         pretext=method.pretext,
+    )
+
+
+def _of_validation(sampling: PatchOptions) -> PatchOptions:
+    """How validation images are divided into patches."""
+    return PatchOptions(
+        kind="grid",
+        leave_out=sampling.leave_out_validation,
+        leave_out_images=sampling.leave_out_images,
+        leave_out_normalised=sampling.leave_out_normalised,
     )
 
 

@@ -28,7 +28,6 @@ _PARTS = ("TRAIN", "VAL", "TEST")
 _ORDER = "TZCYX"
 """The default of BiaPy, with which it takes the axes from the files."""
 _CONTAINERS = (".zarr", ".n5", ".h5", ".hdf5")
-_SAMPLES = "DATA.TRAIN.FILTER_SAMPLES"
 
 
 def convert(path: str | Path) -> Converted:
@@ -256,35 +255,49 @@ def _sampling(settings: Settings) -> dict[str, Value]:
 
 
 def _left_out(settings: Settings) -> dict[str, Value]:
-    """Which patches are not used."""
-    former, switch = "DATA.TRAIN.MINIMUM_FOREGROUND_PER", f"{_SAMPLES}.ENABLE"
-    stated = former if settings.number(former) != -1 else switch if settings.flag(switch) else ""
-    if not stated:
+    """Which patches, or images, are not used."""
+    training = _conditions(settings, "TRAIN")
+    from_train = settings.flag("DATA.VAL.FROM_TRAIN")
+    validation = training if from_train else _conditions(settings, "VAL")
+    if not (training or validation):
         return {}
-    if settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH"):
-        rule = "cannot be obeyed: only patches of a grid are left out"
-        settings.wrong("biapy.not_supported", stated, rule, "Leave it out, or write DATA.TRAIN.EXTRACT_RANDOM_PATCH False.")
-        return {}
-    if stated == former:
-        if not 0 <= settings.number(former) <= 1:
+    # without fixed patches there are only whole images to judge
+    whole = settings.flag("DATA.FILTER_BY_IMAGE") or settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH")
+    if whole and not settings.flag("DATA.FILTER_BY_IMAGE"):
+        settings.note("patches are drawn at random: samples are left out by the values of whole images, as in BiaPy.")
+    scaled = [settings.flag(f"DATA.{part}.FILTER_SAMPLES.NORM_BEFORE") for part in ("TRAIN", *(() if from_train else ("VAL",)))]
+    if training and validation and len(set(scaled)) == 2:
+        settings.wrong(
+            "biapy.contradiction",
+            "DATA.VAL.FILTER_SAMPLES.NORM_BEFORE",
+            "differs from DATA.TRAIN.FILTER_SAMPLES.NORM_BEFORE: values are judged before or after the normalisation in both",
+            "Write the same for both.",
+        )
+    found: dict[str, Value] = {"leave_out": training, "leave_out_validation": validation}
+    found |= {"leave_out_images": whole, "leave_out_normalised": any(scaled)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _conditions(settings: Settings, part: str) -> list[Value]:
+    """Lists of conditions; a patch of the training or validation images that meets all of one list is left out."""
+    former, section = f"DATA.{part}.MINIMUM_FOREGROUND_PER", f"DATA.{part}.FILTER_SAMPLES"
+    least = settings.number(former)
+    if least != -1:
+        if not 0 <= least <= 1:
             settings.wrong("biapy.out_of_range", former, "is not a share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
         if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
             settings.remark(former, "there are no labels")
-            return {}
-        return {"leave_out": [[f"foreground < {settings.number(former)!r}"]]}
-    return {"leave_out": _conditions_on_patches(settings), "leave_out_normalised": settings.flag(f"{_SAMPLES}.NORM_BEFORE")}
-
-
-def _conditions_on_patches(settings: Settings) -> list[Value]:
-    """Lists of conditions; a patch that meets all of one list is left out."""
-    found = conditions_of(settings, _SAMPLES)
+            return []
+        return [[f"foreground < {least!r}"]]
+    if not settings.flag(f"{section}.ENABLE"):
+        return []
     known = ("mean", "min", "max", *(() if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" else ("foreground",)))
-    for name in (str(name) for group in settings.items(f"{_SAMPLES}.PROPS") for name in as_list(group)):
+    for name in (str(name) for group in settings.items(f"{section}.PROPS") for name in as_list(group)):
         if name not in known:
             close = did_you_mean(name, list(known)).strip() or "Leave it out."
             rule = f"names {name!r}, which is not supported; known are {', '.join(known)}"
-            settings.wrong("biapy.unknown_value", f"{_SAMPLES}.PROPS", rule, close)
-    return found
+            settings.wrong("biapy.unknown_value", f"{section}.PROPS", rule, close)
+    return conditions_of(settings, section)
 
 
 def _training(settings: Settings) -> dict[str, Value]:

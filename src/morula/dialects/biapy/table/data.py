@@ -75,21 +75,23 @@ def _images(part: str) -> Iterator[Key]:
 def _filters(part: str, section: str) -> Iterator[Key]:
     """Rows of the keys that leave patches out by their content."""
     switch, least = f"{section}.FILTER_SAMPLES.ENABLE", f"{section}.MINIMUM_FOREGROUND_PER"
-    if part == "TRAIN":
-        yield Key(switch, False, target="sampling.leave_out")
-        for name in ("PROPS", "VALUES", "SIGNS"):
-            yield Key(f"{section}.FILTER_SAMPLES.{name}", [], target="sampling.leave_out", condition=switch)
-        yield Key(f"{section}.FILTER_SAMPLES.NORM_BEFORE", False, target="sampling.leave_out_normalised", condition=switch)
-        yield Key(least, -1.0, target="sampling.leave_out", former=True)
-        return
     if part == "TEST":
         reason = "test images are predicted and scored as a whole, with the patches that BiaPy leaves empty"
         yield Key(switch, False, no_effect=reason)
-    else:
-        yield Key(switch, False, refuse=("cannot be obeyed: all validation patches are used", "Take such images out of the folder."))
-    yield from unused(f"{section}.FILTER_SAMPLES", {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False}, f"{switch} is not set")
-    refused = ("cannot be obeyed: all patches of these images are used", "Take such images out of the folder.")
-    yield Key(least, -1.0, refuse=refused, former=True)
+        names: dict[str, Value] = {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False}
+        yield from unused(f"{section}.FILTER_SAMPLES", names, f"{switch} is not set")
+        yield Key(least, -1.0, no_effect=reason, former=True)
+        return
+    # validation images that are a part of the training images have the conditions of these
+    target, condition = {
+        "TRAIN": ("sampling.leave_out", ""),
+        "VAL": ("sampling.leave_out_validation", "DATA.VAL.FROM_TRAIN=False"),
+    }[part]
+    yield Key(switch, False, target=target, condition=condition)
+    for name in ("PROPS", "SIGNS", "VALUES"):  # the values come last: limits that leave nothing are reported there
+        yield Key(f"{section}.FILTER_SAMPLES.{name}", [], target=target, condition=switch)
+    yield Key(f"{section}.FILTER_SAMPLES.NORM_BEFORE", False, target="sampling.leave_out_normalised", condition=switch)
+    yield Key(least, -1.0, target=target, condition=condition, former=True)
 
 
 _TRAIN = (
@@ -234,10 +236,11 @@ DATA: tuple[Key, ...] = (
     ),
     Key("DATA.REFLECT_TO_COMPLETE_SHAPE", True, no_effect="images that are smaller than a patch are always padded by reflection"),
     Key("DATA.FORCE_RGB", False, refuse=("cannot be obeyed: images keep the channels that they have", "Convert the images before.")),
+    Key("DATA.FILTER_BY_IMAGE", False, target="sampling.leave_out_images"),
     *unused(
         "DATA",
-        {"FILTER_BY_IMAGE": False, "SAVE_FILTERED_IMAGES": False, "SAVE_FILTERED_IMAGES_NUM": 3},
-        "patches are left out one by one, and the images that they come from stay as they are",
+        {"SAVE_FILTERED_IMAGES": False, "SAVE_FILTERED_IMAGES_NUM": 3},
+        "how many patches or images are left out is printed, and the files stay as they are",
     ),
     Key("DATA.RESOLUTION_NORM.ENABLE", False, refuse=("cannot be obeyed: images are not resampled", "Resample the images before.")),
     Key("DATA.RESOLUTION_NORM.TARGET_RESOLUTION", (-1.0, -1.0, -1.0), no_effect="DATA.RESOLUTION_NORM.ENABLE is not set"),
