@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.dialects.test_biapy_versions import Keys, job
+from tests.dialects.test_biapy_versions import Keys, job, written
 
 from morula.core.errors import JobError
 from morula.dialects.biapy.folds import folds
+from morula.dialects.verbs import check
 from morula.io.write import write
 from morula.testing.errors import raises
 
@@ -97,6 +98,28 @@ def test_arrays_of_one_name_in_each_file_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         job(tmp_path, {**keys, f"{several}_RAW_PATH": ""})
     assert (caught.value.problems[0].key, caught.value.problems[0].code) == (f"{several}_RAW_PATH", "biapy.missing_key")
+
+
+def test_arrays_at_the_root_of_each_file_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number, folder in ((1, "train"), (2, "train"), (3, "test")):
+        for name in ("raw", "gt"):
+            write(tmp_path / folder / f"v{number}.zarr" / name, rng.integers(0, 9, (8, 16, 16)).astype(np.uint8), axes="ZYX")
+    keys: Keys = {"PROBLEM.TYPE": "INSTANCE_SEG", "PROBLEM.NDIM": "3D", "DATA.PATCH_SIZE": "(8, 16, 16, 1)"}
+    keys |= {"MODEL.FEATURE_MAPS": [2, 4], "MODEL.Z_DOWN": [1], "DATA.VAL.SPLIT_TRAIN": 0.5, "TRAIN.ENABLE": True}
+    keys |= {"TEST.ENABLE": True, "DATA.TEST.LOAD_GT": True}
+    for part in ("TRAIN", "TEST"):
+        several = f"DATA.{part}.INPUT_ZARR_MULTIPLE_DATA"
+        keys |= {f"DATA.{part}.PATH": str(tmp_path / part.lower()), several: True}
+        keys |= {f"{several}_RAW_PATH": "raw", f"{several}_GT_PATH": "gt"}
+    prepared = check(written(tmp_path, keys), prove=False).prepared
+    assert prepared.validation is not None
+    found = {source.title.rpartition("/")[2]: source for source in (*prepared.train.sources, *prepared.validation.sources)}
+    assert len(found) == 2
+    for source in found.values():
+        assert source.labels is not None
+        assert not np.array_equal(np.asarray(source.image.canonical()), np.asarray(source.labels.canonical()))
+    assert prepared.test_shapes == ((8, 16, 16),)
 
 
 def test_each_source_has_the_order_of_axes_that_is_stated_for_it(tmp_path: Path) -> None:

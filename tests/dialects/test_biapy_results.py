@@ -15,12 +15,14 @@ from tests.dialects.test_biapy_checkpoint import CASES, tensors
 from tests.dialects.test_biapy_versions import Keys, written
 
 import morula
-from morula.core.events import Event, FileWritten, Warned
+from morula.core.events import Artefact, Event, FileWritten, Warned
 from morula.dialects.biapy import load_biapy_checkpoint
 from morula.dialects.biapy.experiment import run_experiment
 from morula.dialects.biapy.folders import Experiment
 from morula.dialects.biapy.networks import native_network
 from morula.dialects.biapy.results.names import biapy_tensors
+from morula.dialects.biapy.results.tree import ResultsTree
+from morula.dialects.biapy.settings import read_settings
 from morula.measurement.csv_table import read_table
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
@@ -278,3 +280,20 @@ def test_predictions_by_chunks_are_containers_in_the_stated_order(tmp_path: Path
     assert np.array_equal(np.asarray(channels), stored.transpose(2, 1, 3, 0))
     assert labels.shape == (16, 8, 16)
     assert not (out / "per_image/a.tif").exists()
+
+
+@pytest.mark.parametrize(("stated", "suffix", "tiff"), [({"FORMAT": "h5", "SAVE_OUT_TIF": True}, "h5", True), ({}, "zarr", False)])
+def test_predictions_by_chunks_in_the_stated_container(tmp_path: Path, stated: Keys, suffix: str, tiff: bool) -> None:
+    keys = keys_of(tmp_path) | {"PROBLEM.NDIM": "3D", "DATA.PATCH_SIZE": "(8, 16, 16, 1)", "DATA.TEST.INPUT_IMG_AXES_ORDER": "YZX"}
+    keys |= {f"TEST.BY_CHUNKS.{name}": value for name, value in ({"ENABLE": True} | stated).items()}
+    tree = ResultsTree(Experiment(tmp_path, "exp"), read_settings(written(tmp_path, keys), with_tree=True))
+    values = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
+    made = morula.write(tmp_path / "exp/results/exp_1/predictions/a.tif", values, axes="CZYX")
+    list(tree.take(FileWritten(made, Artefact.CHANNELS, run="")))
+    folder = tmp_path / "exp/results/exp_1/per_image"
+    assert {path.name for path in folder.iterdir()} == {f"a.{suffix}", *(["a.tif"] if tiff else [])}
+    found = morula.read(folder / f"a.{suffix}")
+    # channels come last where the order has none
+    assert np.array_equal(np.asarray(found), values.transpose(2, 1, 3, 0))
+    if tiff:
+        assert (folder / "a.tif").stat().st_ino == made.stat().st_ino

@@ -11,6 +11,8 @@ from morula.core.errors import DataError
 _CONTAINER = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5|ims|zarr|n5))(?::/*|[/\\])(?P<inner>.+)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<file>.*?\.(?:tiff?|btf|tf8|lsm)):/*(?P<inner>\d+)$", re.IGNORECASE)
 _NAMED = re.compile(r"^(?P<file>.*?\.(?:json|czi|nd2|lif)):/*(?P<inner>.+)$", re.IGNORECASE)
+PLANES = "planes"
+"""``FOLDER:/planes`` is the volume whose planes are the files of a folder."""
 _DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".ome.btf", ".ome.zarr.zip", ".zarr.zip")
 _ADDRESS = re.compile(r"^(?P<scheme>https?|s3|gs|gcs|abfs|az):/+(?P<rest>.+)$")
 
@@ -25,6 +27,8 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
         (PosixPath('a/train.h5'), 'raw')
         >>> split_location("a/positions.ome.tif:/1")
         (PosixPath('a/positions.ome.tif'), '1')
+        >>> split_location("a/slices:/planes")
+        (PosixPath('a/slices'), 'planes')
         >>> split_location("a/train.tif")
         (PosixPath('a/train.tif'), None)
     """
@@ -32,6 +36,8 @@ def split_location(path: str | Path) -> tuple[Path, str | None]:
     found = _CONTAINER.match(text) or _NUMBERED.match(text) or _NAMED.match(text)
     if not found:  # a file of any other name, if it exists
         name, _, within = text.rpartition(":/")
+        if within == PLANES and len(name) > 1 and not Path(text).exists():  # one letter is a drive of Windows
+            return Path(name), within
         return (Path(name), within) if within and Path(name).is_file() else (Path(text), None)
     if Path(text).exists() and not Path(text).is_dir():
         return Path(text), None

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from morula.core.errors import DataError, MissingFileError, MorulaError
 from morula.core.file_errors import missing_file
-from morula.core.location import is_remote, natural_key, split_location, stem_of, suffix_of
+from morula.core.location import PLANES, is_remote, natural_key, split_location, stem_of, suffix_of
 from morula.core.remark import Remark
 from morula.io import ngff
 from morula.io.formats import coco, mask_folder
@@ -74,12 +74,11 @@ def list_images(path: Place | Sequence[Place], *, labels: bool = False) -> list[
     found = [image for entry in place.iterdir() if _is_image(entry, labels) for image in members_of(entry, labels) or [entry]]
     found = found or _of_samples(place, labels)
     if not found:
-        raise MissingFileError(
-            "images.none_in_folder",
-            f"the folder contains no images{_content_of(place)}",
-            file=place,
-            remedy=f"Images are files that end in {', '.join(sorted(set(suffixes())))}.",
-        )
+        inside = any(mask_folder.pictures_in(entry) for entry in place.iterdir() if entry.is_dir())
+        remedy = f"Images are files that end in {', '.join(sorted(set(suffixes())))}."
+        if inside:
+            remedy = f"Name a folder in it, or {str(place / '*')!r} with :/{PLANES} behind it where each holds the planes of one volume."
+        raise MissingFileError("images.none_in_folder", f"the folder contains no images{_content_of(place)}", file=place, remedy=remedy)
     return one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))  # t2 before t10, as a person sorts
 
 
@@ -94,6 +93,8 @@ def _of_samples(folder: Path, labels: bool) -> list[Path]:
 def _of_pattern(pattern: Path, labels: bool) -> list[Path]:
     file, inner = split_location(pattern)
     found = [path for path in _matches(file) if _is_image(path, labels) or (labels and mask_folder.MaskFolder().recognises(path))]
+    if inner == PLANES:  # of folders, or the array of this name in Zarr containers
+        found = [path for path in _matches(file) if path.is_dir() and mask_folder.pictures_in(path)] or found
     if not found:
         raise MissingFileError(
             "images.none_match",
@@ -102,7 +103,7 @@ def _of_pattern(pattern: Path, labels: bool) -> list[Path]:
             remedy="Correct it, or put it in quotes on the command line.",
         )
     found = one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))
-    return found if inner is None else [Path(f"{each}/{inner}") for each in found]
+    return found if inner is None else [Path(f"{each}:/{inner}" if inner == PLANES else f"{each}/{inner}") for each in found]
 
 
 def _matches(pattern: Path) -> list[Path]:

@@ -16,10 +16,11 @@ from morula.core.errors import DataError, MorulaError
 from morula.core.file_errors import unreadable_file
 from morula.core.image import Image
 from morula.core.label_image import LARGEST_ID
-from morula.core.location import is_remote, split_location, url_of
+from morula.core.location import PLANES, is_remote, split_location, url_of
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Missing, Request
+from morula.io.formats.plane_folder import read_planes
 from morula.io.lazy import View, take_channel, take_time
 from morula.io.metadata import naming
 from morula.io.select import format_of
@@ -168,7 +169,10 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
     with naming(source), _guarded(source):
-        found = format_of(file).read(file, replace(request, dataset=None if name is None else name.strip("/")))
+        if name == PLANES and file.is_dir() and file.suffix.lower() not in (".zarr", ".n5"):
+            found = read_planes(file, replace(request, dataset=None))
+        else:
+            found = format_of(file).read(file, replace(request, dataset=None if name is None else name.strip("/")))
     named = _axes(found.axes, axes, found.data.shape)
     if min(found.data.shape) < 1:  # a damaged header may declare a negative length
         raise DataError(

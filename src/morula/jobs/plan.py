@@ -169,7 +169,8 @@ def planned_patch(job: Job, facts: Facts) -> tuple[int, ...]:
     if job.sampling.patch is not None:
         if len(job.sampling.patch) != facts.ndim:
             rule = f"{list(job.sampling.patch)} has {len(job.sampling.patch)} edges but the images have {facts.ndim} axes"
-            raise JobError([Problem("sampling.patch", rule, code="patch.axes", value=job.sampling.patch)])
+            remedy = "Name a folder of planes as one volume: FOLDER:/planes." if facts.ndim == 2 else ""
+            raise JobError([Problem("sampling.patch", rule, code="patch.axes", value=job.sampling.patch, remedy=remedy)])
         return tuple(job.sampling.patch)
     median = [sorted(lengths)[len(lengths) // 2] for lengths in zip(*facts.shapes, strict=True)]
     edges = [float(length) for length in median]

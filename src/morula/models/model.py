@@ -299,6 +299,7 @@ class Model:
                 remedy=Remedy(
                     f"use a {image.ndim_spatial}D model",
                     *(["segment slice by slice (morula.by_slices(model); --slices z)"] if self.ndim == 2 else []),
+                    *(["name a folder of planes as one volume (FOLDER:/planes)"] if self.ndim == 3 else []),
                     "state other axes (axes='ZYX'; --axes ZYX; images.axes: ZYX)",
                 ),
                 file=image.source,

@@ -312,7 +312,7 @@ def _training(settings: Settings) -> dict[str, Value]:
         rule |= {"momentum": 0.9, "nesterov": True}
     else:
         rule["betas"] = as_list(_single_entry(settings, "TRAIN.OPT_BETAS"))
-    settings.note("biases and the weights of normalisations are not decayed; BiaPy decays all weights.")
+    rule["decay_all"] = True  # biases and the weights of normalisations, too
     if (patience := settings.whole("TRAIN.PATIENCE")) < -1 or patience == 0:
         settings.wrong(
             "biapy.out_of_range", "TRAIN.PATIENCE", "is not a number of epochs", "Write 1 or more, or -1 to train for all epochs."

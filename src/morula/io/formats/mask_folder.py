@@ -30,7 +30,7 @@ class MaskFolder(Format):
 
     def recognises(self, path: Path) -> bool:
         """Whether it is a folder named masks that holds pictures."""
-        return path.is_dir() and path.name.lower() == NAME and bool(masks_in(path))
+        return path.is_dir() and path.name.lower() == NAME and bool(pictures_in(path))
 
     def read(self, path: Path, request: Request) -> FileContent:
         """The label image.
@@ -39,7 +39,7 @@ class MaskFolder(Format):
             DataError: for masks of different sizes, of several values, or that overlap, as masks of different images do.
         """
         reject_selection(path, request, self.name)
-        files = masks_in(path)
+        files = pictures_in(path)
         labels = np.zeros((), np.uint32)
         painted = 0
         for label, file in enumerate(files, start=1):
@@ -65,16 +65,20 @@ class MaskFolder(Format):
         return FileContent(labels, Axes("YX"))
 
 
-def masks_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder in natural order."""
     suffixes = (*Raster.suffixes, *Tiff.suffixes)
     found = [entry for entry in folder.iterdir() if suffix_of(entry) in suffixes and entry.is_file() and not entry.name.startswith(".")]
     return sorted(found, key=lambda file: natural_key(file.name))
 
 
+def picture_format(file: Path) -> Format:
+    """The format of one of `pictures_in`."""
+    return Tiff() if suffix_of(file) in Tiff.suffixes else Raster()
+
+
 def _mask(file: Path) -> np.ndarray:
-    kind = Tiff() if suffix_of(file) in Tiff.suffixes else Raster()
-    values = np.asarray(kind.read(file, Request(labels=True)).data[...])
+    values = np.asarray(picture_format(file).read(file, Request(labels=True)).data[...])
     if values.ndim == 3 and values.shape[-1] in (2, 3, 4):  # a grey mask that was saved in colours
         values = values[..., : 1 if values.shape[-1] == 2 else 3].max(axis=-1)
     if values.ndim != 2 or len(np.unique(values)) > 2:
