@@ -122,7 +122,8 @@ def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
         "overlap": 0.0,
         "normalise": {"kind": "zscore", "per": "image"},
     }
-    assert job["training"]["optimiser"] == {"kind": "adamw", "lr": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999]}
+    rule = {"kind": "adamw", "lr": 1e-4, "weight_decay": 0.02, "betas": [0.9, 0.999], "decay_all": True}
+    assert job["training"]["optimiser"] == rule
     assert (job["training"]["schedule"], job["augment"], job["prediction"]) == ("constant", "none", {"overlap": 0.0, "save_channels": True})
 
 

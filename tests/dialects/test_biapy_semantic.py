@@ -12,6 +12,7 @@ from tests.dialects.test_biapy_versions import Keys, job
 import morula
 from morula.core.errors import JobError
 from morula.measurement.csv_table import read_table
+from morula.testing.errors import raises
 
 CLASSES: Keys = {"PROBLEM.TYPE": "SEMANTIC_SEG"}
 
@@ -24,6 +25,10 @@ def method(folder: Path, keys: Keys) -> dict[str, object]:
 
 def test_losses_and_classes(tmp_path: Path) -> None:
     assert method(tmp_path, {}) == {"kind": "semantic", "classes": 2, "losses": {"bce": 1.0}}
+    # one class was the foreground with its background
+    assert method(tmp_path, {"MODEL.N_CLASSES": 1})["classes"] == 2
+    with raises("biapy.out_of_range", key="DATA.N_CLASSES"):
+        method(tmp_path, {"DATA.N_CLASSES": 0})
     both: Keys = {"DATA.N_CLASSES": 3, "LOSS.TYPE": ["CE", "DICE"], "LOSS.WEIGHTS": [0.7, 0.3], "LOSS.IGNORE_INDEX": 255}
     assert method(tmp_path, both) == {"kind": "semantic", "classes": 3, "losses": {"ce": 0.7, "dice": 0.3}, "ignore": 255}
     weights: Keys = {"DATA.N_CLASSES": 3, "LOSS.CLASS_REBALANCE": "manual", "LOSS.CLASS_WEIGHTS": [1, 2, 3]}

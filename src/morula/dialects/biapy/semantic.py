@@ -13,7 +13,10 @@ _CLASSES, _TYPES, _WEIGHTS = "DATA.N_CLASSES", "LOSS.TYPE", "LOSS.WEIGHTS"
 def semantic_of(settings: Settings) -> dict[str, Value]:
     """The method `semantic`: with two classes one channel through a sigmoid, with more one channel per class, as in BiaPy."""
     count = settings.whole(_CLASSES)
-    if count < 2:
+    if count == 1:  # the sigmoid of versions 3.0 to 3.6 has one channel for two classes
+        settings.note("N_CLASSES 1 is read as 2: the foreground, and the background, which counts as a class today.")
+        count = 2
+    elif count < 1:
         settings.wrong("biapy.out_of_range", _CLASSES, "is not a number of classes", "Write 2 or more: the background is a class.")
         count = 2
     found: dict[str, Value] = {"kind": "semantic", "classes": count, "losses": _losses(settings, count)}

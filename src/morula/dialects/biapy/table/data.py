@@ -155,7 +155,7 @@ _TEST = (
         refuse=("cannot be obeyed: regions of interest are not supported", "Mask the images before, or the objects afterwards."),
     ),
     *unused("DATA.TEST.ROI_MASK", {"PATH": "", "AXES_ORDER": ""}, "DATA.TEST.ROI_MASK.ENABLE is not set"),
-    Key("DATA.TEST.ARGMAX_TO_OUTPUT", False, no_effect="it belongs to the workflow SEMANTIC_SEG", former=True),
+    Key("DATA.TEST.ARGMAX_TO_OUTPUT", False, no_effect="the class of each voxel is always written, beside the channels", former=True),
 )
 
 _NORMALISATION = (
