@@ -56,6 +56,8 @@ class ProcessOptions:
 
     def remarks(self) -> Iterator[Event]:
         """A warning about the flags that are stated."""
+        from morula.core.events import Warned  # not at the top: `morula --help` has no events
+
         stated = [f"--{field.name}" for field in fields(self) if getattr(self, field.name) not in (None, False)]
         if stated:
             yield Warned(
@@ -94,7 +96,7 @@ def biapy(
 ) -> None:
     """Train and predict with a job file of BiaPy, with BiaPy's own flags."""
     del version
-    print_events(processes.remarks(), Verbosity.of(quiet, verbose))
+    cli.printing.print_events(processes.remarks(), Verbosity.of(quiet, verbose))
     print_experiment(config, experiment, Verbosity.of(quiet, verbose), resume=resume, overwrite=overwrite)
 
 

@@ -20,6 +20,8 @@ _WAYS = re.compile(r" ?\(([^()]*(?<![\w-])--[a-z][^()]*)\)")
 
 OTHER_FOLDER = "name another folder with --output"
 """An alternative for a run folder that cannot be used."""
+AS_VOLUME = "name a folder of planes as one volume (FOLDER:/planes)"
+"""An alternative for images in 2D where volumes are needed."""
 
 
 class Remedy(str):

@@ -9,6 +9,7 @@ import numpy as np
 
 from morula.core.errors import JobError, OptionError, Problem
 from morula.core.family import did_you_mean
+from morula.core.remedy import AS_VOLUME, Remedy
 from morula.core.variants import variant_types
 from morula.jobs.job import Job
 from morula.jobs.load import validate
@@ -169,7 +170,7 @@ def planned_patch(job: Job, facts: Facts) -> tuple[int, ...]:
     if job.sampling.patch is not None:
         if len(job.sampling.patch) != facts.ndim:
             rule = f"{list(job.sampling.patch)} has {len(job.sampling.patch)} edges but the images have {facts.ndim} axes"
-            remedy = "Name a folder of planes as one volume: FOLDER:/planes." if facts.ndim == 2 else ""
+            remedy = Remedy(AS_VOLUME) if facts.ndim == 2 else ""
             raise JobError([Problem("sampling.patch", rule, code="patch.axes", value=job.sampling.patch, remedy=remedy)])
         return tuple(job.sampling.patch)
     median = [sorted(lengths)[len(lengths) // 2] for lengths in zip(*facts.shapes, strict=True)]

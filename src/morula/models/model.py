@@ -19,7 +19,7 @@ from morula.core.image import Image
 from morula.core.image_array import ImageArray
 from morula.core.image_like import ImageLike, image_of, is_list_of_images
 from morula.core.orientation import Orientation
-from morula.core.remedy import Remedy
+from morula.core.remedy import AS_VOLUME, Remedy
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.data.normalise import Normalisation, statistics
 from morula.inference.median import median
@@ -298,8 +298,7 @@ class Model:
                 value=image.shape,
                 remedy=Remedy(
                     f"use a {image.ndim_spatial}D model",
-                    *(["segment slice by slice (morula.by_slices(model); --slices z)"] if self.ndim == 2 else []),
-                    *(["name a folder of planes as one volume (FOLDER:/planes)"] if self.ndim == 3 else []),
+                    "segment slice by slice (morula.by_slices(model); --slices z)" if self.ndim == 2 else AS_VOLUME,
                     "state other axes (axes='ZYX'; --axes ZYX; images.axes: ZYX)",
                 ),
                 file=image.source,
