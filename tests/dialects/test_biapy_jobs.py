@@ -108,6 +108,7 @@ def test_defaults_that_differ_are_written_out(tmp_path: Path) -> None:
     assert job["network"] == {
         "kind": "classic_unet", "features": [4, 8, 16], "kernels": [[3, 3]] * 3, "pools": [[2, 2]] * 2, "norm": "instance", "groups": 16,
         "activation": "elu", "convolutions": 2, "decoder_convolutions": 2, "dropout": [0.0] * 3, "upsample": "transpose",
+        "head_features": 0,
     }  # fmt: skip
     assert job["images"]["voxel_size"] == {"y": 1.0, "x": 1.0, "unit": "pixel"}
     assert job["images"]["validate"] == 0.1

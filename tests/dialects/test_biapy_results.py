@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.dialects.test_biapy_checkpoint import CASES, tensors
-from tests.dialects.test_biapy_versions import Keys, written
+from tests.dialects.test_biapy_versions import SEG, Keys, written
 
 import morula
 from morula.core.events import Artefact, Event, FileWritten, Warned
@@ -146,6 +146,13 @@ def test_the_checkpoint_is_the_model_with_the_names_of_biapy(tmp_path: Path) -> 
     assert torch.equal(load_biapy_checkpoint(path).forward(batch), native.forward(batch))
 
 
+def test_the_checkpoint_of_many_rays_has_the_names_of_biapy(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ENABLE": False}
+    run(tmp_path, keys | {f"{SEG}.DATA_CHANNELS": ["Db", "R"], f"{SEG}.INSTANCE_CREATION_PROCESS": "stardist"})
+    stored = torch.load(tmp_path / "out/inst/checkpoints/inst_1-checkpoint-best.pth", weights_only=True)["model"]
+    assert stored["heads.0.weight"].shape[0] == 1 + 32
+
+
 NOT_STORED = ("unet_3D_anisotropic", "seunet_2D_dropout")
 """Cases that a loaded network does not show: several heads that are one here, and the share of dropout."""
 
@@ -245,17 +252,20 @@ def test_images_are_analysed_as_a_stack(tmp_path: Path) -> None:
     """Objects of equal planes continue through all planes."""
     keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ANALIZE_2D_IMGS_AS_3D_STACK": True}
     keys |= {"TEST.POST_PROCESSING.MEASURE_PROPERTIES.ENABLE": True, "TEST.POST_PROCESSING.Z_FILTERING": True}
+    # circularity is a property in 2D alone
+    keys |= {f"{FILTER}.ENABLE": True, f"{FILTER}.PROPS": [["circularity"], ["npixels"]], f"{FILTER}.VALUES": [[0.01], [2]]}
+    keys |= {f"{FILTER}.SIGNS": [["lt"], ["lt"]]}
     image = tmp_path / "data/test/images/nuclei_000.tif"
     shutil.copyfile(image, image.with_name("nuclei_001.tif"))
     shutil.copyfile(tmp_path / "data/test/labels/nuclei_000.tif", tmp_path / "data/test/labels/nuclei_001.tif")
-    run(tmp_path, keys)
+    assert "biapy.stack_filter" in {event.code for event in run(tmp_path, keys) if isinstance(event, Warned)}
     folder = tmp_path / "out/inst/results/inst_1/as_3d_stack"
     labels = np.asarray(morula.read(folder / "inst_1_stack.tif"))
     assert labels.shape == (2, 32, 32)
     assert np.array_equal(labels[0], labels[1])
     table = read_table(folder / "inst_1_stack_full_stats.csv")
     assert {"axis-2", "volume", "sphericity", "perimeter (surface area)"} <= set(table)
-    assert len(table["label"]) == len(np.unique(labels)) - 1
+    assert set(table["label"][table["npixels"] >= 2].tolist()) == set(np.unique(labels)) - {0}
 
 
 def test_predictions_by_chunks_are_containers_in_the_stated_order(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _NOT_SUPPORTED = ("hrnet", "stunet", "nafnet", "vit", "efficientnet", "simple_cn
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
 _BLOCKS = ("preactivation_unet", "resunet_se")
 """Networks of residual blocks."""
+_PLANNED_HEADS = ("classic_unet", "attention_unet", "seunet", *_BLOCKS)
+"""Networks whose heads get a further convolution by the plan of a native job."""
 
 
 def network_of(settings: Settings) -> dict[str, Value]:
@@ -54,7 +56,9 @@ def network_of(settings: Settings) -> dict[str, Value]:
         options = settings.native("network")
     else:
         options = settings.native("network") | _levels(kind, settings)
-    return {"kind": kind, **options, **_start(settings)}
+    # BiaPy's heads are one convolution each, however many rays they have; others could not be stored under its names
+    heads: dict[str, Value] = {"head_features": 0} if kind in _PLANNED_HEADS else {}
+    return {"kind": kind, **options, **heads, **_start(settings)}
 
 
 def _architecture(settings: Settings) -> str:

@@ -230,6 +230,7 @@ def _losses(settings: Settings, channels: Channels, options: Mapping[str, Value]
     found.pop("E", None)
     if "R" in codes:
         settings.note("rays are learned in units of four voxels, in BiaPy of one; without stated weights they count a quarter.")
+        settings.note("heads are those of BiaPy; a converted job with network.head_features 64 gives many rays a convolution of their own.")
     if not stated:
         return found
     if len(stated) != len(channels.written) and not (len(stated) == 1 and codes == ["E"]):

@@ -20,8 +20,17 @@ from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.inference.median import median
 from morula.io.read import read
+from morula.measurement.conditions import AnyOfAll
 from morula.methods import METHODS
 from morula.models.model import Model
+
+_FLAT = ("circularity", "elongation")
+"""Properties of objects in 2D that those in 3D do not have."""
+
+
+def conditions_in_3d(model: Model) -> AnyOfAll:
+    """The lists of conditions of a job's filter that objects in 3D can satisfy."""
+    return tuple(group for group in model.job.objects.filter if not any(condition.property in _FLAT for condition in group))
 
 
 def stack_objects(
@@ -57,7 +66,8 @@ def stack_objects(
     for axes, width in filters:
         for channel in range(len(predicted)):
             predicted[channel] = median(predicted[channel], axes, width)  # type: ignore[arg-type]
-    solid = replace(model, method=method, voxel_size=size)
+    objects = model.job.objects.model_copy(update={"filter": conditions_in_3d(model)})
+    solid = replace(model, method=method, voxel_size=size, job=model.job.model_copy(update={"objects": objects}))
     image = Image(np.stack(images, axis=1), Axes("CZYX"), size, "stack")
     labels, table = solid.measured(solid.decode(predicted, image), image)
     return labels, table, size

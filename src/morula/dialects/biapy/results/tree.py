@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from morula.core.atomic import atomic
-from morula.core.errors import DataError
+from morula.core.errors import DataError, MorulaError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Warned, from_record
 from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_apart
@@ -31,7 +31,7 @@ from morula.dialects.biapy.results.charts import draw_chart, epoch_lines, figure
 from morula.dialects.biapy.results.chunks import by_chunks, container_of, write_container, writes_tiff
 from morula.dialects.biapy.results.links import is_free, kept, link
 from morula.dialects.biapy.results.samples import augmentation_names, channel_figures, write_augmented, write_channels, write_degraded
-from morula.dialects.biapy.results.stack import stack_objects
+from morula.dialects.biapy.results.stack import conditions_in_3d, stack_objects
 from morula.dialects.biapy.results.tables import object_columns, write_metrics, write_objects
 from morula.dialects.biapy.results.weights import write_checkpoint
 from morula.dialects.biapy.settings import Settings
@@ -327,7 +327,15 @@ class ResultsTree:
             yield kept(target)
         else:
             filters = [(str(each["axes"]), int(str(each["size"]))) for each in medians_of(self.settings)]
-            labels, table, size = stack_objects(load(self.run.path), channels, [str(row["raw"]) for row in images], filters)
+            model = load(self.run.path)
+            try:
+                labels, table, size = stack_objects(model, channels, [str(row["raw"]) for row in images], filters)
+            except MorulaError as error:  # all other results are there: a run does not fail for those that a stack cannot have
+                yield Warned("biapy.stack", f"no stack is analysed: {error}")
+                return
+            if len(conditions_in_3d(model)) < len(model.job.objects.filter):
+                told = "conditions on circularity and elongation are not applied to the stack: objects in 3D have neither."
+                yield Warned("biapy.stack_filter", told)
             write(target, labels, axes="ZYX", voxel_size=size, labels=True)
             yield FileWritten(target, Artefact.LABELS, "objects of all images as one volume", run=str(self.run.path))
             stats = self._place("as_3d_stack", f"{name}_full_stats.csv")
