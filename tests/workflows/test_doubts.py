@@ -15,6 +15,7 @@ from morula.core.events import Warned
 from morula.core.image import Image
 from morula.core.remark import code_of
 from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.data.summary import object_label_warnings
 from morula.jobs.load import load_job
 from morula.labels.class_values import as_classes
 from morula.measurement.csv_table import read_table
@@ -184,3 +185,32 @@ def test_stated_values() -> None:
     for stated in ({"values": [0, 0]}, {"values": [0, 255], "classes": 3}, {"values": [0, 255], "ignore": 255}):
         with pytest.raises(JobError):
             load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "semantic", **stated}})
+
+
+def test_copies_of_another_type_scale_or_orientation_are_found() -> None:
+    values = np.random.default_rng(0).integers(0, 250, (40, 40), np.uint8)
+    others = [values.astype(np.float32), 3.0 * values + 7, values[::-1], np.rot90(values), values.T.astype(np.uint16)]
+    for other in others:
+        (remark,) = repeated_images({"training": [Image(values, "YX")], "test": [Image(other, "YX")]})
+        assert remark.code == "images.duplicates"
+    assert not repeated_images({"training": [Image(values, "YX")], "test": [Image(values // 2, "YX")]})
+
+
+def test_labels_of_one_image_that_are_flipped() -> None:
+    random = np.random.default_rng(0)
+    labels = [(random.random((8, 8)) < 0.3).repeat(8, 0).repeat(8, 1) for _ in range(4)]
+    pairs = [
+        (Image(random.normal(100.0 * each, 20), "YX"), Image(each[::-1] if n == 2 else each, "YX", source=f"{n}.tif"))
+        for n, each in enumerate(labels)
+    ]
+    (remark,) = misplaced_labels(pairs)
+    assert remark.code == "labels.misplaced"
+    assert "2.tif" in remark
+
+
+def test_classes_in_place_of_objects_are_masks() -> None:
+    mask = np.kron(np.eye(6, dtype=np.uint8), np.ones((4, 4), np.uint8))
+    mask[:12] *= 127
+    (remark,) = object_label_warnings([(Image(mask, "YX"), None)])
+    assert remark.code == "labels.mask"
+    assert not object_label_warnings([(Image(np.kron(np.diag([1, 2, 3]), np.ones((4, 4), int)), "YX"), None)])

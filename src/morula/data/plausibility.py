@@ -17,6 +17,8 @@ from morula.data.summary import middle
 
 LOOKED_AT = 2**18
 """Voxels of an image that are compared: a central block."""
+_LEVELS, _DISTINCT = 10_000, 48
+"""Levels of the histogram by which copies of an image are found, and how many of them must occur."""
 _IMAGES = 8
 """At most so many images of a data set are tried in other orientations."""
 
@@ -60,11 +62,21 @@ def _first(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _content(image: Image) -> tuple[object, ...] | None:
-    """Shape and values of the central block; `None` where it is constant, as empty images are all alike."""
+    """What copies of an image have in common, by its central block; `None` where it is constant, as empty images are all alike.
+
+    Copies may have another type, other units of intensity, or be flipped or rotated. So the histogram of the values between the smallest
+    and the largest one is taken, where there are enough values for it to be that of one image alone.
+    """
     shape = image.spatial_shape
     block = np.ascontiguousarray(crop(image, middle(shape, LOOKED_AT)))
     if block.size == 0 or (block == block.flat[0]).all():
         return None
+    values = block.astype(np.float64)
+    low, high = values.min(), values.max()
+    if np.isfinite(low) and np.isfinite(high):
+        counts = np.bincount(np.rint((values - low).ravel() * (_LEVELS / (high - low))).astype(np.int64))
+        if np.count_nonzero(counts) >= _DISTINCT:
+            return tuple(sorted(shape)), len(block), hash(counts.tobytes())
     return shape, block.shape, block.dtype.str, hash(block.tobytes())
 
 
@@ -120,7 +132,7 @@ def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | Non
     planes = [each for each in (_planes(*pair, unlabelled) for pair in pairs[:_IMAGES]) if each is not None]
     found = [_best_position([(grey, kinds[number]) for grey, *kinds in planes]) for number in (0, 1)] if planes else []
     if any(now >= 0.4 and now >= best for now, best, _ in found):
-        return []
+        return _single_misplaced(pairs, unlabelled)
     doubtful = [(best, now, how) for now, best, how in found if best >= 0.4 and best > 2 * now]
     if not doubtful:
         return []
@@ -132,19 +144,42 @@ def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | Non
     return [Remark("labels.misplaced", text)]
 
 
-def _best_position(planes: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, str]:
+def _single_misplaced(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None) -> list[Remark]:
+    """A warning for single images whose labels are flipped or rotated, while those of the others are in place."""
+    found = []
+    for image, labels in pairs[:_IMAGES]:
+        planes = _planes(image, labels, unlabelled)
+        if planes is None:
+            continue
+        now, best, how = _best_position([planes[:2]], shifts=False)
+        if best >= 0.6 and best > 3 * now:
+            found.append((labels.source or "one image", how, best, now))
+    if not found:
+        return []
+    name, how, best, now = found[0]
+    more = f", and those of {len(found) - 1} more images" if len(found) > 1 else ""
+    text = (
+        f"the labels {name} fit their image better {how} (correlation {best:.2f}, now {now:.2f}){more}. Compare image and labels in a "
+        "viewer, and save the labels in the orientation of the image."
+    )
+    return [Remark("labels.misplaced", text)]
+
+
+def _best_position(planes: Sequence[tuple[np.ndarray, np.ndarray]], *, shifts: bool = True) -> tuple[float, float, str]:
     """Mean correlation now, the highest one of another position that is the same in all images, and that position."""
     now = float(np.mean([abs(_correlation(grey, mask)) for grey, mask in planes]))
-    moved, shifts = defaultdict(list), []
+    moved = defaultdict(list)
     for grey, mask in planes:
         for name, other in _orientations(mask):
             moved[name].append(abs(_correlation(grey, other)))
-        shifts.append(_shifted(grey, mask))
     candidates = [(float(np.mean(values)), f"when {name}") for name, values in moved.items() if len(values) == len(planes)]
-    offsets = np.array([offset for _, offset in shifts])
+    if not shifts:
+        return now, *max(candidates)
+    moves = [_shifted(grey, mask) for grey, mask in planes]
+    offsets = np.array([offset for _, offset in moves])
     if (np.ptp(offsets, axis=0) <= 1).all() and np.abs(offsets).max() > 2:
         y, x = np.median(offsets, axis=0).astype(int).tolist()
-        candidates.append((float(np.mean([value for value, _ in shifts])), f"when shifted by {y} voxels along y and {x} along x"))
+        candidates.append((float(np.mean([value for value, _ in moves])), f"when shifted by {y} voxels along y and {x} along x"))
     return now, *max(candidates)
 
 

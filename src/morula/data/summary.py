@@ -194,6 +194,8 @@ def looks_grey(array: np.ndarray) -> bool:
     return differ > GREY and np.unique(values).size > 16
 
 
+_FEW = 4
+"""Most ids of a label image that may be one of classes, not of objects."""
 GREY = 0.5
 """Share of neighbours with different values from which labels count as a grey image; objects of 4 pixels edge length reach 0.25."""
 
@@ -211,7 +213,7 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
         'the label images contain a single id, such as 255, in 4'
     """
     inspected = with_objects = pieces = 0
-    only = None
+    only: set[int] = set()
     labels = list(labels)
     if grey := [image.source or "an image" for image, _ in labels if looks_grey(crop(image, middle(image.spatial_shape, limit))[0])]:
         text = (
@@ -224,17 +226,24 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
         inspected += 1
         values = np.unique(block).tolist()
         ids = [value for value in values if value not in (0, unlabelled)]
-        if len(ids) > 1:
+        if len(ids) > _FEW or (len(ids) > 1 and unlabelled is not None):
             return []
         if ids and len(values) > 1:
-            only, with_objects = ids[0], with_objects + 1
-            pieces += int(ndimage.label(block == ids[0])[1]) if unlabelled is None else 1  # annotated slices divide one object
+            only.update(ids)
+            with_objects += len(ids)
+            # annotated slices divide one object
+            pieces += sum(int(ndimage.label(block == each)[1]) for each in ids) if unlabelled is None else 1
     if inspected and not with_objects:
         text = "the label images contain no object, or one without background (only the centre of large ones was read). Check the files."
         return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
         text = (
-            f"the label images contain a single id, such as {only}, in {pieces} pieces. They look like masks, in which touching objects "
+            f"the label images contain a single id, such as {min(only)}, in {pieces} pieces"
+            if len(only) == 1
+            else f"the label images contain only the ids {', '.join(map(str, sorted(only)))}, in {pieces} pieces"
+        )
+        text += (
+            ". They look like masks, in which touching objects "
             "are one. Give every object its own id, make one of each connected component (images.components: true; --components), or use "
             "method: semantic for masks."
         )
