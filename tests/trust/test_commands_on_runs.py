@@ -126,3 +126,26 @@ def test_segment_keeps_inputs_and_files_of_others(project: Path) -> None:
     assert files(project) == before
     for overwrite in (False, True):
         list(segment(image, model=project / "run", output=project / "new.tif", overwrite=overwrite, device="cpu"))
+
+
+def test_a_damaged_record_is_told_before_the_work(project: Path) -> None:
+    (project / "run/provenance.json").write_text("{")
+    before = files(project / "run")
+    for command in (predict, evaluate, morula.tune):
+        with raises("run_folder.damaged_file"):
+            list(command(project / "run"))
+    assert files(project / "run") == before
+
+
+def test_a_copy_of_a_run_is_scored_by_its_own_results(project: Path) -> None:
+    (result,) = (project / "run/objects").glob("*.tif")
+    result.unlink()
+    before = files(project / "run")
+    with pytest.raises(MorulaError):  # not those of the run that it was copied from
+        list(evaluate(project / "run"))
+    assert files(project / "run") == before
+
+
+def test_an_unknown_device_is_refused(project: Path) -> None:
+    with raises("device.unknown", value="tpu"):
+        list(predict(project / "run", device="tpu"))

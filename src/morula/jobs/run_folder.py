@@ -207,12 +207,14 @@ class RunFolder:
 
         Raises:
             MissingFileError: when it is not a run folder.
+            FileReadError: when its record is damaged.
         """
         folder = cls(Path(path))
         if recorded(folder.path) is None:  # one that was killed at its very beginning has a manifest and nothing else
             check_is_run(folder.path)
         if not folder.job_file.is_file():
             raise MissingFileError("run_folder.no_job", "is not a run folder: it has no job.yaml", file=path, remedy=_MADE)
+        folder.read_provenance()  # commands add to it at their end: they must not fail there
         return folder
 
     def write_job(self, job: Job) -> Path:
@@ -240,7 +242,12 @@ class RunFolder:
             name = PurePath(row["name"])
             if name.is_absolute() or ".." in name.parts or not name.parts:
                 raise damaged(self.images_file, f"the name {row['name']!r} leads out of the run folder")
-        return [dict(row) for row in rows]
+        return [{**row, "prediction": self._own(row.get("prediction"))} for row in rows]
+
+    def _own(self, prediction: str | None) -> str | None:
+        """The place of a result in this folder, which may be a copy of the one that was predicted into."""
+        _, found, inside = (prediction or "").replace("\\", "/").rpartition("/objects/")
+        return str(self.objects / inside) if found and ".." not in inside.split("/") else prediction
 
     def write_provenance(self, facts: Mapping[str, object], *, step: str | None = None) -> Path:
         """Add facts to the record: those of the training, or of a later step below its name.

@@ -26,7 +26,7 @@ def pick_device(device: str) -> str:
     """``cuda``, ``mps`` or ``cpu``: the requested device, or for ``auto`` the fastest one present.
 
     Raises:
-        OptionError: when the requested device is not present.
+        OptionError: for an unknown device, or one that is not present.
 
     Examples:
         >>> pick_device("cpu")
@@ -35,6 +35,9 @@ def pick_device(device: str) -> str:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(kind for kind, available in present.items() if available)
+    if device not in present:
+        rule, remedy = "must be auto, cpu, cuda or mps", "Leave it out for the fastest one that is present."
+        raise OptionError("device.unknown", rule, key="training.device", value=device, remedy=remedy)
     if not present[device]:
         raise OptionError(
             "device.absent",

@@ -79,6 +79,8 @@ def evaluate_into(folder: RunFolder) -> Iterator[Event]:
     if not rows:
         remedy = "Name labels in images.test.labels of the job.yaml of the run, and predict again."
         raise DataError("run.no_truth", "no test image has labels, so nothing can be scored", file=run, remedy=remedy)
+    for row in rows:  # before the results of the last evaluation are removed
+        read_labels(str(row["prediction"]))
     check_results(folder, folder.score_files)
     if colours := load_job(folder.job_file).objects.colour:  # only images are large; tables are not
         check_space(run, sum(coloured_bytes(read_labels(str(row["prediction"])).spatial_shape, len(colours)) for row in rows))
