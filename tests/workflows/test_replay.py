@@ -96,6 +96,11 @@ def test_states_of_objects() -> None:
     assert {row["state"] for row in object_differences(before, before)} == {"equal"}
 
 
+def test_files_of_the_user_in_a_run_are_not_compared(copied: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(copied / "objects/mine.tif", np.ones((8, 8), np.uint16))
+    assert figures(copied, tmp_path / "again")["different files"] == 0
+
+
 @pytest.mark.parametrize("fast", [False, True])
 def test_changed_inputs_and_weights_are_refused(copied: Path, tmp_path: Path, fast: bool) -> None:
     for entries, code in (
@@ -115,6 +120,9 @@ def test_changed_inputs_and_weights_are_refused(copied: Path, tmp_path: Path, fa
 def test_runs_that_cannot_be_repeated(copied: Path, tmp_path: Path) -> None:
     with raises("output.inside_input"):
         list(morula.replay(copied, output=copied / "again"))
+    changed_record(copied, threads={"torch": 10**9})  # their stacks would end the process
+    with raises("run_folder.damaged_file"):
+        list(morula.replay(copied, output=tmp_path / "again"))
     (copied / "provenance.json").write_text("{}")
     with raises("replay.no_record"):
         list(morula.replay(copied, output=tmp_path / "again"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged
+from morula.core.manifest import recorded
 from morula.io.read import read_labels
 from morula.jobs.run_folder import RunFolder
 from morula.measurement.csv_table import read_table, write_table
@@ -64,8 +65,14 @@ def _lines(rows: list[dict[str, object]], other: list[str], files: int) -> Itera
 
 def _files(folder: RunFolder) -> list[str]:
     """Names of the files of a run that hold results."""
-    inside = (file for name in _COMPARED_FOLDERS for file in sorted((folder.path / name).rglob("*")) if file.is_file())
+    inside = [file for name in _COMPARED_FOLDERS for file in _of_run(folder, (folder.path / name).rglob("*"))]
     return [name for name in _COMPARED if (folder.path / name).is_file()] + [file.relative_to(folder.path).as_posix() for file in inside]
+
+
+def _of_run(folder: RunFolder, files: Iterable[Path]) -> list[Path]:
+    """The files that the run wrote; a user may keep others beside them."""
+    known = recorded(folder.path)
+    return [file for file in sorted(files) if file.is_file() and (known is None or file.relative_to(folder.path).as_posix() in known)]
 
 
 def _same_file(before: Path, after: Path) -> bool:
@@ -84,7 +91,7 @@ def _same_column(one: np.ndarray, two: np.ndarray) -> bool:
 
 def _object_rows(before: RunFolder, after: RunFolder) -> Iterator[dict[str, object]]:
     """One row per object of either run."""
-    for file in sorted(before.objects.glob("*.tif")):
+    for file in _of_run(before, before.objects.glob("*.tif")):
         again = after.objects / file.name
         first = np.asarray(read_labels(file))
         second = np.asarray(read_labels(again)) if again.is_file() else np.zeros_like(first)

@@ -35,6 +35,9 @@ from morula.workflows.run_settings import RunSettings
 from morula.workflows.train import train_into
 from morula.workflows.tune import tune_into
 
+_MOST_THREADS = 1024
+"""More than any machine has; their stacks alone could end the process."""
+
 
 def replay(run: str | Path, settings: RunSettings, *, fast: bool = False) -> Iterator[Event]:
     """Run the job of a run again in a new folder, and report what differs: weights, objects, tables, scores.
@@ -98,7 +101,15 @@ class Record:
         for key in ("inputs", "threads", "environment", "code", "predict"):
             if not isinstance(entries.get(key, {}), dict):
                 raise damaged(source.provenance_file, f"{key} must be a mapping")
-        return cls(source, entries)
+        record = cls(source, entries)
+        if record.threads is not None and not (isinstance(record.threads, int) and 0 < record.threads <= _MOST_THREADS):
+            raise damaged(source.provenance_file, f"threads.torch must be a number from 1 to {_MOST_THREADS}")
+        return record
+
+    @property
+    def threads(self) -> object:
+        """Number of threads of PyTorch, `None` where it was not recorded."""
+        return (_mapping(self.entries, "threads") or _mapping(self.prediction, "threads")).get("torch")
 
     @property
     def prediction(self) -> Mapping[str, object]:
@@ -108,9 +119,8 @@ class Record:
     @contextmanager
     def same_threads(self) -> Iterator[None]:
         """Compute with as many threads of PyTorch as the run, if they were recorded: sums in another order round differently."""
-        stated = (_mapping(self.entries, "threads") or _mapping(self.prediction, "threads")).get("torch")
         before = torch.get_num_threads()
-        torch.set_num_threads(stated if isinstance(stated, int) and stated > 0 else before)
+        torch.set_num_threads(self.threads if isinstance(self.threads, int) else before)
         try:
             yield
         finally:
