@@ -179,8 +179,9 @@ def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:
     found = job(tmp_path, today | several | {f"{section}.NORM_BEFORE": True}).job["sampling"]
     assert found["leave_out"] == [["mean < 1", "max <= 2"], ["min > 3"]]  # type: ignore[index, call-overload]
     assert found["leave_out_normalised"] is True  # type: ignore[index, call-overload]
-    with raises("biapy.unknown_value", key=f"{section}.PROPS"):
+    with pytest.raises(JobError) as caught:
         job(tmp_path, today | {f"{section}.PROPS": [["target_mean"]]})
+    assert [(each.code, each.key) for each in caught.value.problems] == [("biapy.unknown_value", f"{section}.PROPS")]
     # a validation that is a part of the training images has their conditions, another one its own
     assert found["leave_out_validation"] == found["leave_out"]  # type: ignore[index, call-overload]
     own: Keys = {f"DATA.VAL.FILTER_SAMPLES.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[7.0]]))}

@@ -292,12 +292,13 @@ def _conditions(settings: Settings, part: str) -> list[Value]:
     if not settings.flag(f"{section}.ENABLE"):
         return []
     known = ("mean", "min", "max", *(() if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" else ("foreground",)))
-    for name in (str(name) for group in settings.items(f"{section}.PROPS") for name in as_list(group)):
-        if name not in known:
-            close = did_you_mean(name, list(known)).strip() or "Leave it out."
-            rule = f"names {name!r}, which is not supported; known are {', '.join(known)}"
-            settings.wrong("biapy.unknown_value", f"{section}.PROPS", rule, close)
-    return conditions_of(settings, section)
+    names = [str(name) for group in settings.items(f"{section}.PROPS") for name in as_list(group)]
+    unknown = [name for name in names if name not in known]
+    for name in unknown:
+        close = did_you_mean(name, list(known)).strip() or "Leave it out."
+        rule = f"names {name!r}, which is not supported; known are {', '.join(known)}"
+        settings.wrong("biapy.unknown_value", f"{section}.PROPS", rule, close)
+    return [] if unknown else conditions_of(settings, section)
 
 
 def _training(settings: Settings) -> dict[str, Value]:
