@@ -408,9 +408,20 @@ def test_differences_come_from_the_table(tmp_path: Path) -> None:
     assert all(row.note in pages for row in rows)
 
 
-def test_other_kinds_of_problems_are_refused_by_name(tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, {"PROBLEM.TYPE": "DENOISING"})
-    assert (problem.key, problem.code, problem.value) == ("PROBLEM.TYPE", "biapy.workflow_not_supported", "DENOISING")
+@pytest.mark.parametrize(
+    ("workflow", "offered"),
+    [
+        ("DENOISING", "crappify"),
+        ("SUPER_RESOLUTION", "crappify"),
+        ("IMAGE_TO_IMAGE", "train3dunet"),
+        ("DETECTION", "[F, P]"),
+        ("CLASSIFICATION", "DATA.N_CLASSES"),
+    ],
+)
+def test_other_kinds_of_problems_are_refused_by_name(tmp_path: Path, workflow: str, offered: str) -> None:
+    (problem,) = problems(tmp_path, {"PROBLEM.TYPE": workflow})
+    assert (problem.key, problem.code, problem.value) == ("PROBLEM.TYPE", "biapy.workflow_not_supported", workflow)
+    assert offered in problem.remedy
 
 
 def test_a_job_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
