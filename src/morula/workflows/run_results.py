@@ -6,11 +6,11 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from morula import report
 from morula.core.errors import FileWriteError
 from morula.core.events import Artefact, Event, FileWritten, Warned
 from morula.core.manifest import discard, discard_own, is_own, recorded
 from morula.jobs.run_folder import RunFolder
-from morula.report.build import write_report
 from morula.workflows.experiment import EXPERIMENT, SUMMARY
 from morula.workflows.result_files import raw_labels_path
 
@@ -58,7 +58,7 @@ def report_again(folder: RunFolder) -> Iterator[Event]:
     if not folder.report_file.is_file():
         return
     try:
-        yield FileWritten(write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
+        yield FileWritten(report.build.write_report(folder.path), Artefact.REPORT, task=("report",), run=str(folder.path))
     except FileWriteError as error:
         if error.code != "output.not_own":
             raise
