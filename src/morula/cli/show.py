@@ -18,6 +18,7 @@ import typer
 from morula.cli.command import in_command
 from morula.core.errors import JobError, MorulaError, OptionError
 from morula.core.text import printable
+from morula.core.write_errors import write_error
 from morula.io.metadata import MetadataWarning
 
 PRINTED_WARNINGS: set[str] = set()
@@ -77,8 +78,6 @@ def reporting_errors(resume: Callable[[], str] | None = None) -> Iterator[None]:
         # a full or read-only disk, a name that is too long: reported like an error of Morula, whichever command met it
         if error.errno is None:
             raise
-        from morula.core.atomic import write_error  # not at the top: `morula --help` writes nothing
-
         echo_error(f"error: {write_error(Path(str(error.filename or '.')), error)}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

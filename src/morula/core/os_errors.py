@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from morula.core.atomic import write_error
 from morula.core.errors import DataError, FileReadError, FileWriteError, MorulaError
+from morula.core.write_errors import write_error
 
 P = ParamSpec("P")
 Item = TypeVar("Item")

@@ -196,12 +196,11 @@ def measure_bytes_per_voxel(
 def _live_bytes(*, on_meta: bool) -> Any:
     """A context that counts the bytes of all tensors alive that are made in it; the most at a time is its attribute `peak`."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
+    from torch.utils import _python_dispatch, _pytree
 
     from morula.nn.sizes import result_on_meta
 
-    class LiveBytes(TorchDispatchMode):
+    class LiveBytes(_python_dispatch.TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
             self.now = self.peak = 0
@@ -215,7 +214,7 @@ def _live_bytes(*, on_meta: bool) -> Any:
             self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
         ) -> object:
             result = result_on_meta(func, args, kwargs or {}) if on_meta else func(*args, **(kwargs or {}))
-            for leaf in tree_leaves(result):
+            for leaf in _pytree.tree_leaves(result):
                 if isinstance(leaf, torch.Tensor):
                     self.count(leaf.untyped_storage())
             return result

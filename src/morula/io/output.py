@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from morula.core.array import ArrayTarget, Box
-from morula.core.atomic import check_absent, remove, replace, write_error
+from morula.core.atomic import check_absent, remove, replace
 from morula.core.axes import Axes
 from morula.core.errors import DataError, OptionError
 from morula.core.location import split_location, suffix_of
 from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
+from morula.core.write_errors import write_error
 from morula.io.formats import hdf5, ome_zarr
 from morula.io.formats.base import Target
 from morula.io.formats.zarr import wait_for_writes, waiting_for_writes

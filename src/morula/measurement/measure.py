@@ -71,9 +71,14 @@ def measure(
            label  voxels  area_um2  intensity_mean
         0      7       3      0.75            70.0
     """
+    return as_table(measured_columns(labels, voxel_size, intensity, extra=extra, confidence=confidence, surface=surface))
+
+
+def as_table(columns: Columns) -> pd.DataFrame:
+    """Columns of measurements as `measure` returns them."""
     import pandas as pd
 
-    return pd.DataFrame(measured_columns(labels, voxel_size, intensity, extra=extra, confidence=confidence, surface=surface))
+    return pd.DataFrame(columns)
 
 
 def measured_columns(

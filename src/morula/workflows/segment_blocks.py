@@ -37,6 +37,7 @@ from morula.labels.objects import Objects
 from morula.measurement.blockwise import GroupMeasurement, joined
 from morula.measurement.filter import removed_ids
 from morula.measurement.large_objects import KNOWN_EXTRA
+from morula.measurement.measure import as_table
 from morula.measurement.measures import Boxes, Measures
 from morula.methods.base import Method
 from morula.methods.classes import class_image
@@ -310,6 +311,4 @@ def _measured(
     if unknown := [name for name in work.measures.extra if large and name not in KNOWN_EXTRA]:
         text = f"{large} objects are too large to measure {', '.join(unknown)} in this memory: they have no value there. Give more memory."
         yield Warned("blocks.not_measured", text)
-    import pandas as pd  # not at the top: `morula check` has no use for it
-
-    return model.completed(pd.DataFrame(columns), evidence or None, merged.classes, merged.class_confidence)
+    return model.completed(as_table(columns), evidence or None, merged.classes, merged.class_confidence)
