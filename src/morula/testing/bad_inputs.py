@@ -1,7 +1,7 @@
 """Bad inputs by the hundred, and the rule that each ends in one error that helps.
 
 A bad input is a damaged, hostile or impossible file: see `morula.testing.bad_images` and `morula.testing.bad_documents`. Reading it must
-end within `SECONDS` and `BYTES`, either well or in an error of Morula with a code, the file, what is wrong with it and a remedy. The input
+end within `SECONDS` and `BYTES`, either well or in an error of Morula with a code, the file, the problem and a remedy. The input
 is not changed, and nothing is written elsewhere.
 """
 
@@ -115,7 +115,7 @@ def kind_of_file(name: str) -> tuple[Kind, ...]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What reading a bad input led to: what is wrong with that (empty where nothing is), and whether it ended in an error."""
+    """What reading a bad input led to: the problem of that (empty where there is none), and whether it ended in an error."""
 
     failure: str
     refused: bool

@@ -159,7 +159,7 @@ def schedule_names() -> list[str]:
 
 
 def schedule_problems(name: object, given: Collection[str]) -> list[tuple[str, str]]:
-    """What is wrong with the name and the arguments of a schedule of torch: pairs of the key and the rule.
+    """Problems of the name and the arguments of a schedule of torch: pairs of the key and the rule.
 
     Examples:
         >>> schedule_problems("StepLR", ["step_sise"])[1]

@@ -1,4 +1,4 @@
-"""Which keys of a BiaPy job file a key of the native job comes from."""
+"""The keys of a BiaPy job file from which each key of the native job comes."""
 
 from __future__ import annotations
 
