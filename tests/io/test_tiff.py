@@ -219,3 +219,9 @@ def test_unsound_ome_metadata_are_named_and_the_pixels_read(tmp_path, pixels, en
 def test_rare_units_of_ome(tmp_path, unit, um):
     sizes = " ".join(f'PhysicalSize{letter}="2" PhysicalSize{letter}Unit="{unit}"' for letter in "XYZ")
     assert read(_ome_file(tmp_path / "a.ome.tif", f"{PIXELS} {sizes}")).spacing == pytest.approx((2 * um,) * 3)
+
+
+def test_a_turned_picture_is_told(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0], extratags=[(274, "H", 1, 6, True)])
+    with pytest.warns(MetadataWarning, match="Orientation"):
+        assert read(tmp_path / "a.tif").shape == STACK[0].shape

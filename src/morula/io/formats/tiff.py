@@ -157,6 +157,9 @@ class Tiff(Format):
             if request.missing == "zeros":  # else they are an error as soon as values are read
                 _check_segments(path, series, request.missing)
             axes = _axes(series.axes, series.shape)
+            turned = tif.pages.first.tags.get("Orientation")
+            if turned is not None and turned.value != 1:
+                ignore_field("Orientation", turned.value, "is not 1, but pixels are read as they are stored")
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
             return FileContent(TiffArray(path, number, level, series, request.missing), axes, voxel_size)
