@@ -3,7 +3,9 @@
 import math
 import xml.etree.ElementTree as ElementTree
 
+import imagecodecs
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
@@ -225,3 +227,15 @@ def test_a_turned_picture_is_told(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK[0], extratags=[(274, "H", 1, 6, True)])
     with pytest.warns(MetadataWarning, match="Orientation"):
         assert read(tmp_path / "a.tif").shape == STACK[0].shape
+    plane = PIL.Image.fromarray(np.eye(8, 9, dtype=np.uint8))
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    plane.save(tmp_path / "a.png", exif=exif)
+    with pytest.warns(MetadataWarning, match="Orientation"):
+        assert read(tmp_path / "a.png").shape == (8, 9)
+    (tmp_path / "c.png").write_bytes(imagecodecs.png_encode(np.full((8, 9, 3), 700, np.uint16)))
+    with pytest.warns(MetadataWarning, match="bit depth"):
+        assert read(tmp_path / "c.png").shape == (8, 9, 3)
+    plane.save(tmp_path / "b.png", save_all=True, append_images=[plane.rotate(90)])
+    with pytest.warns(MetadataWarning, match="frames"):
+        assert read(tmp_path / "b.png").shape == (8, 9)

@@ -21,6 +21,7 @@ from morula.core.location import suffix_of
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, Target, lengths_to_voxel_size, reject_selection, without_warnings
 from morula.io.lazy import LazyArray, Opened, View
+from morula.io.metadata import ignore_field
 
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
@@ -81,6 +82,8 @@ class Raster(Format):
             shape = (picture.height, picture.width)
             _check_declared_size(path, shape)
             dpi = picture.info.get("dpi")
+            _tell_ignored(picture)
+            _tell_reduced(path, picture)
         if mode in _SAMPLES:
             return FileContent(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
         return FileContent(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
@@ -99,6 +102,25 @@ class Raster(Format):
             if min(size.x, size.y) > _FINEST_PIXEL:
                 extra["dpi"] = (25400.0 / size.x, 25400.0 / size.y)
         PIL.Image.fromarray(_picture(data, target.axes, kind)).save(path, format=kind, **extra)
+
+
+def _tell_ignored(picture: PIL.Image.Image) -> None:
+    """Warn of a picture that other programs turn, and of one of several frames, of which the first is read."""
+    turned = picture.getexif().get(0x0112)
+    if turned not in (None, 1):
+        ignore_field("Orientation", turned, "is not 1, but pixels are read as they are stored")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        ignore_field("frames", frames, "is not 1: the first is read")
+
+
+def _tell_reduced(path: Path, picture: PIL.Image.Image) -> None:
+    """Warn of a PNG of 16-bit colours, of which Pillow gives 8 bits."""
+    if picture.format == "PNG":
+        with path.open("rb") as file:
+            head = file.read(26)  # signature, IHDR, width, height, bit depth, kind of colour
+        if len(head) == 26 and head[24] == 16 and head[25] != 0:
+            ignore_field("bit depth", 16, "is read as 8 for colours; save the image as TIFF to keep all values")
 
 
 def _check_png(path: Path) -> None:
