@@ -36,9 +36,10 @@ check: setup ## lint, formatting, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One BLAS/OpenMP thread per worker: as many workers as cores already use the whole machine.
+# One BLAS/OpenMP thread per worker: as many workers as cores already use the whole machine. Bytecode is stored, which the processes that
+# tests start read.
 test: setup ## all tests and doctests; line coverage of the array packages >= 95 %
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist worksteal --cov=morula --cov-report= $(TESTS)
 	@$(BIN)/coverage report --skip-covered --include='$(ARRAY_PACKAGES)' --fail-under=95
 
 # napari and Qt are installed beside .venv, whose packages it uses, so that `make test` stays free of them.

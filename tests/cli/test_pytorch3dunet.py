@@ -103,7 +103,7 @@ def test_converted_job_is_valid(folder: Path) -> None:
     assert typed("convert", "native.yaml").exit_code == 1
     shown = typed("convert", "train.yml").stdout
     document = yaml.safe_load(shown)
-    assert document["method"]["channels"] == [{"C": {"mode": "thick"}}]
+    assert document["method"]["channels"] == [{"C": {"mode": "thick", "connectivity": 2}}]
     assert document["network"]["features"] == [4, 8]
     assert document["training"]["steps"] == 2
     assert document["training"]["schedule"]["options"]["patience"] == 3
@@ -117,7 +117,7 @@ def test_converted_job_is_valid(folder: Path) -> None:
         (
             {"label": [{"name": "BlobsToMask", "boundary": True, "append_label": True}], "out": 2},
             ("method", "channels"),
-            ["F", {"C": {"mode": "outer"}}],
+            ["F", {"C": {"mode": "outer", "connectivity": 2}}],
         ),
         (
             {"label": [{"name": "LabelToAffinities", "offsets": [1], "z_offsets": [2], "append_label": True}], "out": 3},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib import metadata
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,7 +12,6 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from morula.core import Family, JobError, MorulaError, OptionError, errors
-from morula.core import family as family_module
 from morula.core.errors import InvalidOptionsError, Problem
 from morula.core.family import Member, did_you_mean
 from morula.core.options import Options, validated
@@ -111,10 +111,10 @@ def test_packages_add_members_but_may_not_take_a_name(monkeypatch: pytest.Monkey
         return [entry]
 
     family = Family("action", dict(ACTIONS.builtin), group="morula.actions")
-    monkeypatch.setattr(family_module, "entry_points", lambda group: entries("shear"))
+    monkeypatch.setattr(metadata, "entry_points", lambda group: entries("shear"))
     assert family.names == ["turn", "flip", "shear"]
     assert family.load("shear")("a/b") == ("a", "b")
-    monkeypatch.setattr(family_module, "entry_points", lambda group: entries("turn"))
+    monkeypatch.setattr(metadata, "entry_points", lambda group: entries("turn"))
     with raises("name.duplicate", key="action", value="turn"):
         _ = Family("action", dict(ACTIONS.builtin), group="morula.actions").names
 

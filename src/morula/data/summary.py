@@ -237,15 +237,11 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
         text = "the label images contain no object, or one without background (only the centre of large ones was read). Check the files."
         return [Remark("labels.empty", text)]
     if pieces >= 3 * with_objects > 0:
+        ids_text = f"a single id, such as {min(only)}," if len(only) == 1 else f"only the ids {', '.join(map(str, sorted(only)))}"
         text = (
-            f"the label images contain a single id, such as {min(only)}, in {pieces} pieces"
-            if len(only) == 1
-            else f"the label images contain only the ids {', '.join(map(str, sorted(only)))}, in {pieces} pieces"
-        )
-        text += (
-            ". They look like masks, in which touching objects "
-            "are one. Give every object its own id, make one of each connected component (images.components: true; --components), or use "
-            "method: semantic for masks."
+            f"the label images contain {ids_text} in {pieces} pieces. They look like masks, in which touching objects are one. Give every "
+            "object its own id, make one of each connected component (images.components: true; --components), or use method: semantic for "
+            "masks."
         )
         return [Remark("labels.mask", text)]
     return []
