@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from morula.core.voxel_size import VoxelSize
+from morula.io.metadata import MetadataWarning
 from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.testing.errors import raises
@@ -174,6 +175,19 @@ def test_nifti_of_others(tmp_path):
     scaled.set_data_dtype(np.int16)
     nibabel.save(scaled, tmp_path / "b.nii")
     np.testing.assert_allclose(read(tmp_path / "b.nii"), STACK, atol=0.2)
+
+
+@pytest.mark.parametrize(("lengths", "spacing"), [((0, 0.5, 2), None), ((-0.25, 0.5, 2), (2000, 500, 250)), ((np.nan, 0.5, 2), None)])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_lengths_of_nifti_that_are_not_positive(tmp_path, lengths, spacing, suffix):
+    image = nibabel.Nifti1Image(STACK.T.astype(np.int16), None)
+    image.header.set_xyzt_units("mm")
+    image.header["pixdim"][1:4] = lengths
+    nibabel.save(image, tmp_path / f"a{suffix}")
+    with pytest.warns(MetadataWarning, match="pixdim"):
+        found = read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found.data, STACK)
+    assert (found.voxel_size and found.spacing) == spacing
 
 
 def test_truncated_nifti(tmp_path):

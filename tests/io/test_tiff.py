@@ -233,9 +233,20 @@ def test_a_turned_picture_is_told(tmp_path):
     plane.save(tmp_path / "a.png", exif=exif)
     with pytest.warns(MetadataWarning, match="Orientation"):
         assert read(tmp_path / "a.png").shape == (8, 9)
-    (tmp_path / "c.png").write_bytes(imagecodecs.png_encode(np.full((8, 9, 3), 700, np.uint16)))
-    with pytest.warns(MetadataWarning, match="bit depth"):
-        assert read(tmp_path / "c.png").shape == (8, 9, 3)
     plane.save(tmp_path / "b.png", save_all=True, append_images=[plane.rotate(90)])
     with pytest.warns(MetadataWarning, match="frames"):
         assert read(tmp_path / "b.png").shape == (8, 9)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_colours_of_16_bits_are_read(tmp_path, samples):
+    colours = (np.arange(8 * 9 * samples, dtype=np.uint16) * 211 + 700).reshape(8, 9, samples)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(colours))
+    image = read(tmp_path / "a.png", axes="YXC")
+    assert image.data.dtype == np.uint16
+    np.testing.assert_array_equal(image.canonical(), np.moveaxis(colours, -1, 0))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "b.png").write_bytes(content)
+    with raises("file.unreadable", file=str(tmp_path / "b.png")):
+        read(tmp_path / "b.png").canonical()

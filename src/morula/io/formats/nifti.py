@@ -134,7 +134,8 @@ class Nifti(Format):
         axes = Axes("".join(letters[axis] for axis in order))
         unit = _UNITS.get(_unit_of(header), "pixel")
         zooms = {letters[axis]: float(f"{float(length):.6g}") for axis, length in enumerate(header.get_zooms())}  # stored as float32
-        return FileContent(view, axes, lengths_to_voxel_size([zooms[letter] for letter in axes.spatial], axes.spatial, unit))
+        size = lengths_to_voxel_size([zooms[letter] for letter in axes.spatial], axes.spatial, unit)
+        return FileContent(view, axes, size if _lengths_are_known(found) else None)
 
     def write(self, path: Path, data: ArraySource, target: Target) -> None:
         """Write with the lengths in the header's units, and the matrix of the image that it belongs to or a diagonal one."""
@@ -157,6 +158,17 @@ class Nifti(Format):
         image.header.set_xyzt_units(unit)
         with without_warnings():
             nibabel.save(image, path)
+
+
+def _lengths_are_known(found: Any) -> bool:
+    """Whether the lengths in the file are positive, or negative ones whose sign is left out; nibabel makes 0 a length of 1 in silence."""
+    with found.file_map["image"].get_prepare_fileobj("rb") as file:
+        stored = type(found.header).from_fileobj(file, check=False)["pixdim"][1 : 1 + min(3, len(found.shape))].astype(float)
+    if (stored > 0).all():
+        return True
+    known = bool(np.isfinite(stored).all() and stored.all())
+    ignore_field("pixdim", stored.tolist(), "must be positive; signs are left out" if known else "must be positive lengths")
+    return known
 
 
 def _unit_of(header: Any) -> str:

@@ -1,4 +1,4 @@
-"""PNG, BMP and JPEG through Pillow."""
+"""PNG, BMP and JPEG through Pillow; PNG of 16-bit colours through imagecodecs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import imagecodecs
 import numpy as np
 import PIL.Image
 
@@ -25,6 +26,8 @@ from morula.io.metadata import ignore_field
 
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DEEP_SAMPLES = {2: 3, 4: 2, 6: 4}  # by the kind of colour in the header of a PNG
 _COARSEST_PIXEL = 20.0  # um; see the TIFF format
 _FINEST_PIXEL = 1e6 / 2**31  # um; of smaller pixels the files cannot hold the number per metre
 _MOST_PIXELS = 2**30  # 32768 x 32768; 4 GB as RGBA
@@ -61,12 +64,25 @@ class RasterArray(LazyArray):
             return np.asarray(picture if picture.mode == self.mode else picture.convert(self.mode)), lambda: None
 
 
+class DeepPng(LazyArray):
+    """A PNG of 16-bit colours, decoded when it is sliced."""
+
+    path: Path
+
+    def _open(self) -> Opened:
+        _check_png(self.path)
+        try:
+            return imagecodecs.png_decode(self.path.read_bytes()), lambda: None
+        except (imagecodecs.PngError, ValueError) as error:
+            raise unreadable_file(self.path, error) from error
+
+
 class Raster(Format):
     """Pictures of 8 or 16 bits, grey or RGB. Palettes are ids for labels and colours for images."""
 
     name: ClassVar[str] = "picture"
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".bmp", ".jpg", ".jpeg")
-    magics: ClassVar[tuple[bytes, ...]] = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+    magics: ClassVar[tuple[bytes, ...]] = (_PNG, b"\xff\xd8\xff", b"BM")
 
     def read(self, path: Path, request: Request) -> FileContent:
         """Open the picture."""
@@ -83,7 +99,8 @@ class Raster(Format):
             _check_declared_size(path, shape)
             dpi = picture.info.get("dpi")
             _tell_ignored(picture)
-            _tell_reduced(path, picture)
+        if (deep := _deep_samples(path)) is not None:
+            return FileContent(DeepPng((*shape, deep), np.uint16, path=path), Axes("YXC"), _voxel_size(dpi))
         if mode in _SAMPLES:
             return FileContent(RasterArray((*shape, _SAMPLES[mode]), "uint8", mode, path), Axes("YXC"), _voxel_size(dpi))
         return FileContent(RasterArray(shape, _TYPES[mode], mode, path), Axes("YX"), _voxel_size(dpi))
@@ -114,13 +131,11 @@ def _tell_ignored(picture: PIL.Image.Image) -> None:
         ignore_field("frames", frames, "is not 1: the first is read")
 
 
-def _tell_reduced(path: Path, picture: PIL.Image.Image) -> None:
-    """Warn of a PNG of 16-bit colours, of which Pillow gives 8 bits."""
-    if picture.format == "PNG":
-        with path.open("rb") as file:
-            head = file.read(26)  # signature, IHDR, width, height, bit depth, kind of colour
-        if len(head) == 26 and head[24] == 16 and head[25] != 0:
-            ignore_field("bit depth", 16, "is read as 8 for colours; save the image as TIFF to keep all values")
+def _deep_samples(path: Path) -> int | None:
+    """Channels of a PNG of 16-bit colours, of which Pillow would give 8 bits; `None` for other pictures."""
+    with path.open("rb") as file:
+        head = file.read(26)  # signature, IHDR, width, height, bit depth, kind of colour
+    return _DEEP_SAMPLES.get(head[25]) if len(head) == 26 and head.startswith(_PNG) and head[24] == 16 else None
 
 
 def _check_png(path: Path) -> None:
@@ -130,7 +145,7 @@ def _check_png(path: Path) -> None:
         FileReadError: for the first part that is damaged.
     """
     with path.open("rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        if file.read(8) != _PNG:
             return
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
