@@ -11,6 +11,9 @@ LONGEST = 0.5
 """Seconds of processor time that the thread of the window may spend between two turns of its event loop. The target is 0.1 s on a usual
 computer; test machines are several times slower. Wall time is printed, too, but it depends on what else the machine does. Only the first
 segmentation has no limit: napari imports its registry of units with the first image."""
+LONGEST_OF_FIRST = 2.5
+"""The same while live layers are added. Adding a layer is one operation of napari, which draws it at once; without a graphics card, on the
+slowest test machine, that took up to 1.2 s."""
 
 
 def test_the_event_loop_has_no_long_gaps(viewer: Any, run2d: Path, wait: Any, gaps: Any, tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_the_event_loop_has_no_long_gaps(viewer: Any, run2d: Path, wait: Any, ga
     wait(lambda: train.curves is not None and len(train.curves.epochs) >= 1 and "live reconstruction" in viewer.layers)
     wait(lambda: train.curves is not None and len(train.curves.epochs) >= 2)
     print(f"training, first epochs: {gaps.report()}")
-    assert gaps.busiest < LONGEST  # live layers and curves are made one by one
+    assert gaps.busiest < LONGEST_OF_FIRST  # live layers and curves are made one by one
     gaps.restart()
     done = len(train.curves.epochs)
     wait(lambda: len(train.curves.epochs) >= done + 3)
