@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -92,7 +94,22 @@ def _opened(path: Path) -> ND2File:
     except ImportError:
         rule, remedy = "is an ND2 file, which needs the package nd2", "Install it with: pip install 'morula[formats]'"
         raise MissingExtraError("extra.nd2", rule, file=path, remedy=remedy) from None
-    return ND2File(path)
+    file = _Bounded(path)
+    try:
+        return ND2File(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more is read than it holds: the library reads as many bytes as a damaged header declares."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `io.FileIO.read`."""
+        if size is not None and size > 0:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
 
 
 def _stored_frames(file: ND2File) -> set[int] | None:
