@@ -45,9 +45,10 @@ def boundaries(labels: np.ndarray, mode: Mode = "thick", connectivity: int = 1) 
     if mode == "subpixel":
         _subpixel(ids, result)
         return out
-    _faces(ids, mode != "dense", mode != "inner", result)
-    if connectivity > 1 and mode != "dense":
-        _edges(ids, connectivity, mode != "inner", result)
+    if connectivity == 1 or mode == "dense":
+        _faces(ids, mode != "dense", mode != "inner", result)
+    else:
+        _neighbours(ids, connectivity, mode != "inner", result)
     if mode == "outer":
         _leave_outer(ids, result)
     return out
@@ -75,14 +76,14 @@ def _faces(ids: np.ndarray, in_objects: bool, in_background: bool, out: np.ndarr
 
 
 @njit(cache=True, nogil=True)
-def _edges(ids: np.ndarray, connectivity: int, in_background: bool, out: np.ndarray) -> None:
-    """1 where a neighbour that shares an edge (3: or a corner) has another id."""
+def _neighbours(ids: np.ndarray, connectivity: int, in_background: bool, out: np.ndarray) -> None:
+    """1 where a neighbour that shares a face or an edge (3: or a corner) has another id; `_faces` is several times as fast."""
     nz, ny, nx = ids.shape
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
                 here = ids[z, y, x]
-                if out[z, y, x] != 0 or (here == 0 and not in_background):
+                if here == 0 and not in_background:
                     continue
                 for w in range(max(z - 1, 0), min(z + 2, nz)):
                     for v in range(max(y - 1, 0), min(y + 2, ny)):
