@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.image import Image
+from morula.io.lazy import time_points
 
 
 def connected(labels: Image) -> Image:
     """One id for each connected component of voxels with the same value, for masks and labels of classes.
 
-    Voxels are connected by their faces; ids follow the first voxels of the components. The image is read.
+    Voxels are connected by their faces; ids follow the first voxels of the components. Each time point has its own. The image is read.
 
     Raises:
         DataError: for an image with several channels.
@@ -22,7 +24,11 @@ def connected(labels: Image) -> Image:
     """
     from skimage.measure import label
 
-    values = labels.canonical()
+    points = time_points(labels)
+    if len(points) > 1:
+        found = np.stack([np.asarray(connected(each)) for each in points])
+        return Image(found, Axes(f"T{labels.axes.spatial_axes}"), labels.voxel_size, labels.source)
+    values = points[0].canonical()
     if len(values) != 1:
         rule = f"has {len(values)} channels, but masks have one"
         raise DataError("labels.channels", rule, file=labels.source, remedy="Save the mask as one channel, or name the channel.")

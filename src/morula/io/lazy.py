@@ -275,6 +275,11 @@ def without_time(image: Image) -> Image:
     return replace(image, data=View(image.data, kept, {place: 0}), axes=Axes(image.axes.replace("T", "")))
 
 
+def time_points(image: Image) -> list[Image]:
+    """The images of a time series, in order, each without the T axis; lazy. An image without T is the only one."""
+    return [take_time(image, point) for point in range(image.shape[image.axes.index("T")] if "T" in image.axes else 1)]
+
+
 def is_flat(image: Image) -> bool:
     """Whether an image is 2D: without Z axis, or with one of length 1."""
     return "Z" not in image.axes or image.shape[image.axes.index("Z")] == 1

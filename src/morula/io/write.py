@@ -21,7 +21,7 @@ from morula.core.location import split_location, suffix_of
 from morula.core.os_errors import naming_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.io.formats.base import Format, Target
+from morula.io.formats.base import Format, Request, Target
 from morula.io.formats.hdf5 import Hdf5Array, is_own_dataset, replaced_dataset
 from morula.io.lazy import LazyArray, View
 from morula.io.select import format_to_write
@@ -113,10 +113,16 @@ def destination(
     return placed(kind, file, Target(Axes("YX"), None, labels, _label_name(dataset, labels)), name=str(path), overwrite=overwrite, key=key)
 
 
-def check_labels_fit(path: str | os.PathLike[str], shape: Sequence[int], *, key: str = "output") -> None:
-    """Check before the work starts that the format of a path can hold labels of this shape (Z)YX.
+def check_labels_fit(path: str | os.PathLike[str], shape: Sequence[int], *, axes: str | None = None, key: str = "output") -> None:
+    """Check before the work starts that the format of a path can hold labels of this shape.
 
     Formats know their own limits, so a small array of as many dimensions is written to a temporary folder.
+
+    Args:
+        path: where the labels will be written.
+        shape: their shape.
+        axes: names of their dimensions, by default (Z)YX.
+        key: the argument that names the path, for messages.
 
     Raises:
         FileWriteError: when it cannot, by the name of the path.
@@ -125,12 +131,16 @@ def check_labels_fit(path: str | os.PathLike[str], shape: Sequence[int], *, key:
     kind = format_to_write(file, labels=True)
     if kind.folder or kind.name == "HDF5":  # these hold any array
         return
-    array = np.zeros([min(n, 4) for n in shape], np.uint16)
+    array, named = np.zeros([min(n, 4) for n in shape], np.uint16), Axes(axes or "ZYX"[-len(shape) :])
     with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, f"labels{suffix_of(file)}")
         try:
-            kind.write(Path(folder, f"labels{suffix_of(file)}"), array, Target(Axes("ZYX"[-array.ndim :]), labels=True))
+            kind.write(probe, array, Target(named, labels=True))
+            if "T" in named and "T" not in (kind.read(probe, Request()).axes or ""):
+                raise OptionError("output.no_time", f"{kind.name} does not state which axis is the time", remedy="Write .tif or .ome.zarr.")
         except MorulaError as error:
-            rule = f"cannot hold labels of shape {tuple(shape)}: {error.rule}"
+            # the message of the probe names its own shape
+            rule = f"cannot hold labels with the axes {named} and the shape {tuple(shape)}, because it is {kind.name}"
             raise FileWriteError("output.unsuitable", rule, key=key, file=str(path), remedy=error.remedy) from error
 
 

@@ -21,6 +21,7 @@ from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_container, check_writable
 from morula.core.voxel_size import VoxelSize
 from morula.decoders.decode import build_decoder, decode_objects, decoder_name
+from morula.io.lazy import time_points
 from morula.io.pairs import list_images
 from morula.jobs.inputs import inputs_of
 from morula.jobs.load import load_job
@@ -85,6 +86,8 @@ class Truths:
     def of(cls, source: str | Path, reading: Reading = Reading()) -> Truths:  # noqa: B008 - frozen
         """Training labels of a job file or a run folder, or the label images of a folder, file or pattern, read as `reading` says.
 
+        Of a time series, each time point is an image.
+
         Raises:
             JobError: with all problems of the job and its files.
             MissingFileError: when there are no images.
@@ -94,7 +97,8 @@ class Truths:
         # a run folder is compared by its own job, which states its images
         job_file = path / "job.yaml" if (path / "job.yaml").is_file() else path
         if job_file.suffix not in (".yaml", ".yml"):
-            return cls(tuple(reading.open_labels(file) for file in list_images(path, labels=True)))
+            files = [reading.open_labels(file) for file in list_images(path, labels=True)]
+            return cls(tuple(point for labels in files for point in time_points(labels)))
         check_unused(reading)
         train = open_images(load_job(job_file), keys=("train",))[0]["train"]
         return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)

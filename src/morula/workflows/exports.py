@@ -30,15 +30,21 @@ if TYPE_CHECKING:
 _OUTLINES: dict[str, type[Format]] = {"rois": Rois, "geojson": GeoJson, "coco": Coco}
 
 
-def export_path(labels_file: Path, kind: Export) -> Path:
-    """Path of an export of a label file.
+WHOLE_SERIES: frozenset[Export] = frozenset({"preview", "parquet"})
+"""Exports that hold all time points of a series; of the others, each time point has one."""
+
+
+def export_path(labels_file: Path, kind: Export, point: int | None = None) -> Path:
+    """Path of an export of a label file, or of one time point of it.
 
     Examples:
         >>> export_path(Path("out/cells.ome.zarr"), "rois").name, export_path(Path("cells.t1.tif"), "preview").name
         ('cells_rois.zip', 'cells.t1_preview.tif')
+        >>> export_path(Path("cells.tif"), "coco", 3).name
+        'cells_t0003_coco.json'
     """
     place = file_of_results(labels_file)
-    return place.with_name(f"{stem_of(place)}{EXPORTS[kind]}")
+    return place.with_name(f"{stem_of(place)}{'' if point is None else f'_t{point:04d}'}{EXPORTS[kind]}")
 
 
 def export_destinations(labels_file: Path, kinds: Sequence[Export]) -> list[Destination]:

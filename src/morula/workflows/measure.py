@@ -7,8 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
+import numpy as np
+import pandas as pd
+
+from morula.core.axes import Axes
 from morula.core.claims import claimed
 from morula.core.errors import DataError, FileWriteError, OptionError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Warned
@@ -18,10 +22,11 @@ from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.core.remark import Remark
+from morula.core.voxel_size import VoxelSize
 from morula.data.plausibility import background_with_id
 from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import compare_orientations
-from morula.io.lazy import like, without_time, without_z
+from morula.io.lazy import like, time_points, without_z
 from morula.io.metadata import collected
 from morula.io.read import label_places
 from morula.io.write import check_labels_fit, destination, write
@@ -30,11 +35,6 @@ from morula.measurement.filter import filter_objects
 from morula.measurement.measure import measure
 from morula.workflows.reading import Reading
 from morula.workflows.sources import about_metadata
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from morula.core.voxel_size import VoxelSize
 
 TASK = ("measure",)
 
@@ -54,7 +54,7 @@ def measure_file(
     """Measure the objects of a label file and write the table.
 
     Args:
-        labels: label file.
+        labels: label file. Of a time series, every time point is measured; the table names it in the column ``time``.
         output: CSV file. With `remove` it holds the remaining objects, and NAME_all.csv all of them with the conditions they meet.
         intensity: image of the same shape, to measure intensities in.
         reading: axes, channel, data set and voxel size of the label file. Without voxel size that of the image of `intensity` is taken.
@@ -77,55 +77,97 @@ def measure_file(
     outputs += [replace(destination(kept, labels=True, overwrite=overwrite, key="kept"), proven=True)] if kept else []
     check_table_name(output)
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
-    objects, raw, ignored = labels_and_image(labels, intensity, reading)
+    points, ignored = labels_and_images(labels, intensity, reading)
     yield from (Warned(remark.code, remark, task=TASK) for remark in ignored)
-    doubts = [*object_label_warnings([(objects, None)]), *background_with_id([objects])]
+    objects = [each for each, _ in points]
+    doubts = [*object_label_warnings([(each, None) for each in objects]), *background_with_id(objects)]
     yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
-    size = objects.voxel_size
+    size, raw = objects[0].voxel_size, points[0][1]
     if size is None and raw is not None and raw.voxel_size is not None:
         size = raw.voxel_size
         text = f"{labels} states no voxel size; that of {intensity} is taken: {raw.spacing} {size.unit}"
         yield Warned("voxel_size.of_image", text, task=TASK)
     if kept is not None:
-        check_labels_fit(kept, objects.spatial_shape, key="kept")
-    table = measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra)
+        axes, shape = objects[0].axes.spatial_axes, objects[0].spatial_shape
+        check_labels_fit(
+            kept,
+            (len(points), *shape) if len(points) > 1 else shape,
+            axes=f"T{axes}" if len(points) > 1 else axes,
+            key="kept",
+        )
+    tables = measured_points(points, size, extra)
     with claimed(each.path for each in outputs), ExitStack() as records:
         check_outputs(outputs, overwrite=overwrite)  # again: another process may have been faster
         for folder in {output.parent, Path(kept or output).expanduser().parent}:
             records.enter_context(recording(folder, RESULTS))
-        yield from _written(objects, table, output, remove=remove, kept=kept, size=size)
+        yield from _written(objects, tables, output, remove=remove, kept=kept, size=size)
     yield Finished(time.monotonic() - began, task=TASK)
 
 
-def labels_and_image(labels: str | Path, intensity: str | Path | None, reading: Reading) -> tuple[Image, Image | None, list[Remark]]:
-    """The labels, the image to measure in, and the warnings about ignored metadata.
+Point: TypeAlias = "tuple[Image, Image | None]"
+"""The labels of one time point, and its image if there is one."""
+
+
+def labels_and_images(labels: str | Path, intensity: str | Path | None, reading: Reading) -> tuple[list[Point], list[Remark]]:
+    """Labels and image of each time point, of which most files have one, and the warnings about ignored metadata.
 
     Raises:
         DataError: when image and labels differ in shape, or the labels look like a grey image.
     """
     with collected() as ignored:
-        image = None if intensity is None else without_time(reading.open_image_of(intensity))
+        images = [] if intensity is None else time_points(reading.open_image_of(intensity))
         # a volume of one plane is 2D
-        objects = without_z(without_time(reading.open_labels(labels, None if image is None else image.spatial_shape)))
-        raw = None if image is None else like(image, objects)
+        objects = [without_z(each) for each in time_points(reading.open_labels(labels, images[0].spatial_shape if images else None))]
+        raws: list[Image | None] = [like(image, each) for image, each in zip(images, objects, strict=False)]
+        raws = raws or [None] * len(objects)
         if intensity is not None:
             compare_orientations(Path(intensity), Path(labels))
-    if raw is not None and raw.spatial_shape != objects.spatial_shape:
-        rule = f"has {raw.spatial_shape} voxels but the labels {labels} have {objects.spatial_shape}"
-        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
-    if looks_grey(spatial_array(objects)[0]):
+    remedy = "Give the image of these labels."
+    if len(images) not in (0, len(objects)):
+        rule = f"has {len(images)} time points but the labels {labels} have {len(objects)}"
+        remedy += " Of a time series, --time N (time=N) takes one time point."
+        raise DataError("measure.other_time_points", rule, key="intensity", file=intensity, remedy=remedy)
+    if raws[0] is not None and raws[0].spatial_shape != objects[0].spatial_shape:
+        rule = f"has {raws[0].spatial_shape} voxels but the labels {labels} have {objects[0].spatial_shape}"
+        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy=remedy)
+    if any(looks_grey(spatial_array(each)[0]) for each in objects):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
         raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
-    return objects, raw, about_metadata(ignored)
+    return list(zip(objects, raws, strict=True)), about_metadata(ignored)
+
+
+def measured_points(points: Sequence[Point], size: VoxelSize | None = None, extra: Sequence[str] = ()) -> list[pd.DataFrame]:
+    """The objects of each time point; `size` overrides the voxel size of the labels."""
+    return [measure(objects, voxel_size=size, intensity=None if raw is None else raw.canonical(), extra=extra) for objects, raw in points]
+
+
+def one_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all time points as one, with the column ``time`` first; a single table as it is."""
+    if len(tables) == 1:
+        return tables[0]
+    rows = [len(table) for table in tables]
+    # columns without rows may be of another type
+    joined = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    joined.insert(0, "time", np.repeat(np.arange(len(tables)), rows))
+    return joined
 
 
 def _written(
-    objects: Image, table: pd.DataFrame, output: Path, *, remove: Sequence[str], kept: str | Path | None, size: VoxelSize | None
+    objects: Sequence[Image],
+    tables: Sequence[pd.DataFrame],
+    output: Path,
+    *,
+    remove: Sequence[str],
+    kept: str | Path | None,
+    size: VoxelSize | None,
 ) -> Iterator[Event]:
     """Write the tables and the labels of the remaining objects, which were checked before."""
-    array = spatial_array(objects)[0]
+    arrays = [spatial_array(each)[0] for each in objects] if remove or kept is not None else []
     if remove:
-        array, table = filter_objects(array, table, list(remove))
+        filtered = [filter_objects(array, table, remove) for array, table in zip(arrays, tables, strict=True)]
+        arrays, tables = [array for array, _ in filtered], [table for _, table in filtered]
+    table = one_table(tables)
+    if remove:
         full_table = output.with_name(f"{output.stem}_all{output.suffix}")
         write_table(full_table, table, digits=DIGITS)
         yield FileWritten(full_table, Artefact.FULL_TABLE, task=TASK)
@@ -133,7 +175,9 @@ def _written(
     write_table(output, table, digits=DIGITS)
     yield FileWritten(output, Artefact.TABLE, task=TASK)
     if kept is not None:
-        write(kept, array, axes=objects.axes.spatial_axes, voxel_size=size, labels=True, overwrite=True, like=objects.source)
+        axes, array = objects[0].axes.spatial_axes, arrays[0] if len(arrays) == 1 else np.stack(arrays)
+        axes = Axes(axes if len(arrays) == 1 else f"T{axes}")
+        write(kept, array, axes=axes, voxel_size=size, labels=True, overwrite=True, like=objects[0].source)
         yield FileWritten(Path(kept), Artefact.LABELS, "labels of the remaining objects", task=TASK)
     yield Logged(f"{len(table)} objects measured into {output}", task=TASK)
 

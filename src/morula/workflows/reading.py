@@ -109,7 +109,10 @@ class Reading:
         return self._part(image)
 
     def open_labels(self, path: str | Path, shape: tuple[int, ...] | None = None) -> Image:
-        """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`."""
+        """The label image of a file; `shape` is that of its image, for outlines. Errors as `morula.io.read.read_labels`.
+
+        Labels of a single time point belong to the one that is taken of their image.
+        """
         size, missing = self.voxel_size, self.missing
         labels = read_labels(
             path,
@@ -121,5 +124,7 @@ class Reading:
             missing=missing,
             shape=shape,
         )
-        labels = self._part(labels if self.time is None else take_time(labels, self.time))
+        if self.time is not None and (shape is None or "T" in labels.axes):
+            labels = take_time(labels, self.time)
+        labels = self._part(labels)
         return connected(labels) if self.components else labels

@@ -212,8 +212,8 @@ def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settin
     loose = overwrite or bool(unfinished_in(folder))
     check_outputs([labels_destination(file, overwrite=loose) for file in todo.new.values()], read, overwrite=loose)
     for file, image in {suffix_of(file): (file, image) for file, image in zip(files, opened, strict=True)}.values():
-        flat = image.raw.ndim_spatial == 2 and time_points(image.raw) > 1  # its labels have as many axes as those of a volume
-        check_labels_fit(file, (time_points(image.raw), *image.raw.spatial_shape) if flat else image.raw.spatial_shape)
+        count, axes, shape = time_points(image.raw), image.raw.axes.spatial_axes, image.raw.spatial_shape
+        check_labels_fit(file, (count, *shape) if count > 1 else shape, axes=f"T{axes}" if count > 1 else axes)
     trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
     _check_images(trained, opened, settings)
     decided = _decided(trained, settings)

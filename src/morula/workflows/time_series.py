@@ -52,7 +52,8 @@ def segment_series(
         OptionError: ``series.exports`` for results that only single images have.
     """
     if exports_of(model, labels_file) or model.job.objects.intermediates:
-        rule, remedy = "are not written for time series", "Take one time point (--time 0; time=0), or leave them out."
+        rule = "are not written for time series"
+        remedy = "Leave them out and export the labels afterwards, or take one time point (--time 0; time=0)."
         raise OptionError("series.exports", rule, key="objects.export, objects.intermediates", file=source.raw.source, remedy=remedy)
     count = time_points(source.raw)
     key = model_key(model, {"device": hardware.device, "diameter": diameter, "points": count})
