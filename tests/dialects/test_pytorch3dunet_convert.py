@@ -56,6 +56,8 @@ GAMMA = {"name": "RandomGammaCorrection", "execution_probability": 0.5}
 BEND = {"name": "ElasticDeformation", "spline_order": 3, "alpha": 20, "sigma": 3, "execution_probability": 0.8}
 POISSON = {"name": "AdditivePoissonNoise", "execution_probability": 0.8}
 MASK = {"name": "BlobsToMask"}
+OBJECTS = {"loaders.label_internal_path": "objects", "optimizer": {"name": "SGD", "learning_rate": 0.3}}
+"""Labels of whole objects, and steps that are as long as their gradients: other targets near boundaries give other weights."""
 
 EXACT = {
     "seed": {"manual_seed": 7},
@@ -206,27 +208,67 @@ EXACT = {
         "loaders.random_scale_probability": 0.9,
     },
     "alphs": {"loss.alphs": 0.3},
-    "boundaries": {LABEL: [{"name": "StandardLabelToBoundary"}]},
+    "boundaries": {**OBJECTS, LABEL: [{"name": "StandardLabelToBoundary"}]},
     "foreground and boundaries": {
+        **OBJECTS,
         LABEL: [{"name": "StandardLabelToBoundary", "mode": "inner", "foreground": True}],
         "model.out_channels": 2,
     },
     "outer boundaries, flip": {
+        **OBJECTS,
         RAW: [STANDARD, FLIP],
         LABEL: [FLIP, {**MASK, "boundary": True}],
         "model.out_channels": 2,
         "loss.name": "BCEWithLogitsLoss",
     },
+    "ignored labels of boundaries": {
+        **OBJECTS,
+        LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3, "foreground": True}],
+        "model.out_channels": 2,
+        "loss.ignore_index": 3,
+    },
+    "ignored labels of the filter": {
+        **OBJECTS,
+        LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}],
+        "loss": {"name": "BCEWithLogitsLoss", "ignore_index": 3},
+        "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "ignore_index": 3, "threshold": 0.605},
+    },
+    "classes that the filter ignores": {
+        **FIVE,
+        "loss.ignore_index": 4,
+        "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "ignore_index": 4, "threshold": 0.605},
+    },
+    "masks as labels, ignore_index": {
+        "loaders.label_internal_path": "partial",
+        "optimizer": OBJECTS["optimizer"],
+        LABEL: [{"name": "LabelToTensor"}, {"name": "ToTensor", "expand_dims": True}],
+        "loss.ignore_index": 255,
+    },
+    "a label of no target": {"loss.ignore_index": 3},
+    "background that is ignored": {**OBJECTS, "loss": {"name": "DiceLoss", "ignore_index": 0}},
+    "a label that no voxel has": {**FIVE, "loss.ignore_index": -1},
+    "new numbers": {**OBJECTS, LABEL: [{"name": "Relabel"}, MASK]},
     "classes that are absent": {**FIVE, "model.out_channels": 9, "loaders.label_internal_path": "even"},
 }
 
 NOTED = {
     "validate_iters": ({"trainer.validate_iters": 1}, "trainer.validate_iters"),
-    "ignored labels of the filter": (
+    "a label that only the filter ignores": (
         {"loaders.train.slice_builder.name": "FilterSliceBuilder", "loaders.train.slice_builder.ignore_index": 1},
         "loaders.train.slice_builder.ignore_index",
     ),
-    "ignore_index of masks": ({"loss.ignore_index": 255}, "loss.ignore_index"),
+    "a patch of ignored voxels": (
+        {
+            "loaders.label_internal_path": "half",
+            LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}],
+            "loss.ignore_index": 3,
+        },
+        "loss.ignore_index",
+    ),
+    "background of two channels that is ignored": (
+        {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.ignore_index": 0},
+        "loss.ignore_index",
+    ),
     "weights of Dice": ({"loss.name": "DiceLoss", "loss.weight": [2.0]}, "loss.weight"),
     "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "plateau": ({"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "max"}}, "lr_scheduler.name"),
@@ -236,16 +278,15 @@ NOTED = {
         "loaders.train.transformer.label",
     ),
     "affinities along z": ({LABEL: [{"name": "LabelToZAffinities", "offsets": [1]}]}, "loaders.train.transformer.label"),
-    "ignored labels of boundaries": (
-        {LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}], "loss.ignore_index": 3},
-        "loss.ignore_index",
-    ),
     "generalised Dice of two channels": (
         {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.name": "GeneralizedDiceLoss"},
         "loss.name",
     ),
     "labels as targets": ({LABEL: [{"name": "LabelToTensor"}]}, "loaders.train.transformer.label"),
-    "new numbers": ({LABEL: [{"name": "Relabel", "run_cc": False}, MASK]}, "loaders.train.transformer.label"),
+    "new numbers of patches without background": (
+        {"loaders.label_internal_path": "full", LABEL: [{"name": "Relabel", "run_cc": False}, MASK]},
+        "loaders.train.transformer.label",
+    ),
     "labels between voxels": ({RAW: [STANDARD, BEND], LABEL: [BEND, MASK]}, "loaders.train.transformer.label"),
     "two normalisations": ({RAW: [STANDARD, {"name": "Normalize"}]}, "loaders.train.transformer.raw"),
     "noise before the normalisation": ({RAW: [POISSON, STANDARD]}, "loaders.train.transformer.raw"),
@@ -273,7 +314,7 @@ NOTED = {
         },
         "loss.name",
     ),
-    "negative ignore_index": ({**FIVE, "loss.ignore_index": -1}, "loss.ignore_index"),
+    "negative ignore_index": ({**FIVE, "loss.ignore_index": -1, "loaders.label_internal_path": "signed"}, "loss.ignore_index"),
     "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
     "weights of voxels": ({"loaders.weight_internal_path": "weight"}, "loaders.weight_internal_path"),
     "eval_metric": ({"eval_metric.name": "MeanIoU"}, "eval_metric"),
@@ -302,6 +343,15 @@ REFUSED = {
     ),
     "two offsets along z": (
         {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 1]}], "model.out_channels": 6},
+        TARGETS,
+    ),
+    "an ignored label that the loss compares": ({LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}]}, TARGETS),
+    "an ignored label that is a value of targets": (
+        {LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 1}], "loss.ignore_index": 1},
+        "loss.ignore_index",
+    ),
+    "an ignored label with a new number": (
+        {LABEL: [{"name": "Relabel"}, {"name": "StandardLabelToBoundary", "ignore_index": 3}], "loss.ignore_index": 3},
         TARGETS,
     ),
     "labels that are normalised": ({LABEL: [{"name": "Normalize"}]}, TARGETS),
@@ -362,6 +412,12 @@ def small(tmp_path_factory):
                 file.require_dataset(key, (8, 16, 16), np.uint16)[...] = rng.integers(0, highest, (8, 16, 16))
             file["channels"] = np.zeros((2, 8, 16, 16), np.uint8)
             file["two"] = rng.normal(size=(2, 8, 16, 16)).astype(np.float32)
+            cells = rng.permutation(np.arange(32) % 5).reshape(2, 4, 4).astype(np.uint16)
+            file["objects"] = cells.repeat(4, 0).repeat(4, 1).repeat(4, 2)
+            file["partial"] = rng.choice(np.array([0, 1, 255], np.uint8), (8, 16, 16))
+            file["full"] = rng.integers(1, 5, (8, 16, 16)).astype(np.uint16)
+            file["signed"] = rng.integers(-1, 5, (8, 16, 16)).astype(np.int16)
+            file["half"] = np.repeat(np.array([3, 1, 0], np.uint16), [4, 3, 1])[:, None, None].repeat(16, 1).repeat(16, 2)
             file["even"] = 2 * rng.integers(0, 5, (8, 16, 16)).astype(np.uint16)
             file["plane_raw"] = rng.normal(size=(1, 16, 16)).astype(np.float32)
             file["plane_two"] = rng.normal(size=(2, 1, 16, 16)).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage.segmentation import find_boundaries
 
 from morula.core.errors import JobError
 from morula.core.orientation import Orientation
@@ -50,6 +51,17 @@ def test_what_is_unlabelled_is_not_scored() -> None:
         weights = made.targets((LABELS > 0).astype(np.uint32), unlabelled=unlabelled).weights
         assert (weights[:, :3] == 0).all()
         assert (weights[:1, 3:] == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(24, 28), (8, 16, 20)])
+def test_unannotated_voxels_are_one_more_object_on_request(shape: tuple[int, ...]) -> None:
+    labels = np.kron(np.arange(2 ** len(shape), dtype=np.uint32).reshape((2,) * len(shape)), np.ones([n // 2 for n in shape], np.uint32))
+    unlabelled = np.zeros(shape, bool)
+    unlabelled[2:-2, 5:9] = True
+    made = method(ndim=len(shape), channels=["F", "C", "A"], extrapolate=False).targets(labels, unlabelled=unlabelled)
+    known = np.where(unlabelled, np.uint32(99), labels)
+    np.testing.assert_array_equal(made.channels[:2], [known > 0, find_boundaries(known)])
+    assert (made.weights == ~unlabelled).all()
 
 
 def test_perfect_outputs_decode_to_the_labels() -> None:

@@ -58,6 +58,9 @@ class Options(MethodOptions):
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch; the network then predicts
     it too large. Left out: applied to P, because a network that never predicts a centre would be right almost everywhere, and to A where
     voxels between objects are the rarer ones, as in tissue without background."""
+    extrapolate: bool = True
+    """Continue objects into unannotated voxels where targets beside these depend on them. Otherwise all unannotated voxels of a patch are
+    one more object, whose border is a boundary. In neither case anything is scored in them."""
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.5, 0.75, 0.9), min_length=1)
     """Intersection over union from which an object counts as found, in the scores."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morula.core.label_image import compact_ids
 from morula.labels.partial_labels import extrapolate_objects
 from morula.losses.embedseg import EmbedSegWeights, embedseg_sums
 from morula.losses.rebalance import rebalance_weights
@@ -71,11 +72,11 @@ class ChannelTask(ChannelLayout, TrainingTask):
     ) -> Targets:
         """Encoded channels; distance-like channels are scored inside the foreground where another channel predicts it.
 
-        Objects are extrapolated into an unlabelled part, so that nothing seems to end at its border; nothing is scored there. Objects
-        that are not `relevant` are left out of channels of which each object has its own.
+        Objects are extrapolated into an unlabelled part, so that nothing seems to end at its border, unless the options say otherwise;
+        nothing is scored there. Objects that are not `relevant` are left out of channels of which each object has its own.
         """
         if unlabelled is not None:  # contours and distances at the border of the annotation would otherwise be wrong
-            labels = extrapolate_objects(labels, unlabelled, self.spacing)
+            labels = self._beyond_annotation(labels, unlabelled)
         alone = None if relevant is None else np.where(relevant, labels, labels.dtype.type(0))
         channels = encode_all(self.representations, labels, self.spacing, alone)
         weights = np.ones_like(channels)
@@ -87,7 +88,8 @@ class ChannelTask(ChannelLayout, TrainingTask):
                 weights[span] = inside
                 if representation.star_rays:
                     weights[span] = np.maximum(self._probability(channels, inside), RAYS_OUTSIDE)
-            if unlabelled is not None and (annotated := representation.annotated_targets(unlabelled)) is not None:
+            guessed = unlabelled if self.options.extrapolate else None
+            if guessed is not None and (annotated := representation.annotated_targets(guessed)) is not None:
                 np.multiply(weights[span], np.float32(GUESSED), out=weights[span], where=~annotated)
         if self.options.classes is not None:
             more = class_targets(self.options.classes, labels, classes)
@@ -95,6 +97,13 @@ class ChannelTask(ChannelLayout, TrainingTask):
         if unlabelled is not None:  # last, because classes and extrapolated targets have weights of their own
             weights[:, unlabelled] = 0
         return Targets(channels, weights, labels if any(channel.embedding for channel in self.representations) else None)
+
+    def _beyond_annotation(self, labels: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
+        """Labels with ids in the unlabelled part, too: those of objects that are continued, or of one more object."""
+        if self.options.extrapolate:
+            return extrapolate_objects(labels, unlabelled, self.spacing)
+        ids, largest = compact_ids(labels)
+        return np.where(unlabelled, ids.dtype.type(largest + 1), ids)
 
     def _probability(self, channels: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Probability of a voxel to be a centre: the scaled distance to the boundary if that is a channel, else the foreground."""

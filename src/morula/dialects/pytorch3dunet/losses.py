@@ -50,7 +50,7 @@ class LossOptions(Section):
     }
     name: str = key(..., "Name of the loss.", native="`method.losses`; regression is refused")
     ignore_index: float | None = key(
-        None, "Target value of voxels that are ignored.", native="`method.ignore` of classes; no counterpart for masks"
+        None, "Target value of voxels that are ignored.", native="`method.ignore` of classes, `images.ignore_label` of masks"
     )
     skip_last_target: bool = key(
         False, "Leave out the last channel of the target, which is for the metric.", native="channels have no labels appended"

@@ -59,7 +59,7 @@ class SliceBuilderOptions(Section):
     )
     slack_acceptance: Share = key(0.01, "Probability that it keeps any other patch.", native="`sampling.accept_unlabelled`")
     ignore_index: int | None = key(
-        None, "Label whose voxels count as unlabelled.", note="counts as labelled, unless it is images.ignore_label."
+        None, "Label whose voxels count as unlabelled.", native="`images.ignore_label`, where the loss ignores it too"
     )
 
     def check(self) -> None:
