@@ -94,6 +94,18 @@ def test_turned_affinities_give_turned_objects():
         assert same_partition(got, np.ascontiguousarray(orientation.apply(expected)))
 
 
+@pytest.mark.parametrize(("decoder", "channels"), [("mutex_watershed", {}), ("agglomeration", {}), ("watershed", {"F": {}})])
+@pytest.mark.parametrize(("shape", "offsets"), [((40, 44), PLANE[:2]), ((8, 24, 26), VOLUME[:3])])
+def test_labels_that_differ_give_the_objects_of_affinities(decoder, channels, shape, offsets):
+    labels = simulate("membranes", shape=shape, n_objects=6, rng=np.random.default_rng(3)).labels + 1
+    found = [
+        decode_objects(encode(labels, made), made, decoder).labels
+        for made in ({**channels, "A": {"offsets": offsets, "mode": mode}} for mode in ("same", "different"))
+    ]
+    assert found[0].max() > 2
+    np.testing.assert_array_equal(*found)
+
+
 def test_agglomeration_is_the_originals():
     prediction, wanted = GOLDEN["agglomeration_prediction"].astype(np.float32), GOLDEN["agglomeration_labels"]
     found = decode_objects(prediction, {"A": {"offsets": VOLUME[:3]}}, "agglomeration")

@@ -238,6 +238,29 @@ EXACT = {
         "loss.ignore_index": 4,
         "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "ignore_index": 4, "threshold": 0.605},
     },
+    "affinities": {
+        **OBJECTS,
+        LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 3]}],
+        "model.out_channels": 6,
+    },
+    "affinities along z, ignore_index, flip": {
+        **OBJECTS,
+        "loss.ignore_index": 3,
+        RAW: [STANDARD, FLIP],
+        LABEL: [FLIP, {"name": "LabelToZAffinities", "offsets": [1, 2], "ignore_index": 3}],
+        "model.out_channels": 2,
+    },
+    "boundaries and affinities": {
+        **OBJECTS,
+        "loss": {"name": "BCEWithLogitsLoss"},
+        LABEL: [{"name": "LabelToBoundaryAndAffinities", "xy_offsets": [1], "z_offsets": [1], "foreground": True}],
+        "model.out_channels": 5,
+    },
+    "mask and affinities": {
+        **OBJECTS,
+        LABEL: [{"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1]}],
+        "model.out_channels": 4,
+    },
     "masks as labels, ignore_index": {
         "loaders.label_internal_path": "partial",
         "optimizer": OBJECTS["optimizer"],
@@ -273,11 +296,10 @@ NOTED = {
     "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "plateau": ({"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "max"}}, "lr_scheduler.name"),
     "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8], "centered": True}]}, "loaders.train.transformer.raw"),
-    "affinities": (
-        {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 3]}], "model.out_channels": 6},
+    "affinities of connected parts": (
+        {LABEL: [{"name": "Relabel"}, {"name": "LabelToAffinities", "offsets": [1, 2]}], "model.out_channels": 6},
         "loaders.train.transformer.label",
     ),
-    "affinities along z": ({LABEL: [{"name": "LabelToZAffinities", "offsets": [1]}]}, "loaders.train.transformer.label"),
     "generalised Dice of two channels": (
         {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.name": "GeneralizedDiceLoss"},
         "loss.name",
@@ -381,7 +403,8 @@ REFUSED = {
         for each in (
             {"name": "RandomLabelToAffinities", "max_offset": 3, "z_offset_scale": 1},
             {"name": "LabelToAffinities", "offsets": [1], "aggregate_affinities": True},
-            {"name": "LabelToBoundaryAndAffinities", "xy_offsets": [1], "z_offsets": [1]},
+            {"name": "LabelToBoundaryAndAffinities", "xy_offsets": [1, 2], "z_offsets": [1, 2]},
+            {"name": "LabelToZAffinities", "offsets": [2]},
             {"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1], "background": 1},
             {"name": "RgbToLabel"},
         )

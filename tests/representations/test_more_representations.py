@@ -249,6 +249,44 @@ def test_affinities_equal_the_original():
         np.testing.assert_array_equal(plane[inner], want[inner])
 
 
+APART = [
+    ((20, 22), [(0, -1), (-1, 0), (2, 0), (-3, 0), (2, -3), (0, -30)]),
+    ((7, 14, 15), [(-1, 0, 0), (0, -2, 0), (0, 0, -5), (3, 1, -2)]),
+]
+
+
+@pytest.mark.parametrize(("shape", "steps"), APART)
+def test_labels_that_differ_are_those_of_a_convolution(shape, steps):
+    labels = blobs(shape)
+    for plane, step in zip(encode(labels, {"A": {"offsets": steps, "mode": "different"}}), steps, strict=True):
+        edges = tuple(abs(s) + 1 for s in step)
+        kernel = np.zeros(edges)
+        kernel[tuple(n - 1 if s < 0 else 0 for n, s in zip(edges, step, strict=True))] = 1
+        kernel[tuple(0 if s < 0 else n - 1 for n, s in zip(edges, step, strict=True))] -= 1
+        # of a kernel of even length, the voxel before its middle is that of the result, for pairs along either direction of an axis
+        origin = [-1 if n % 2 == 0 and s < 0 else 0 for n, s in zip(edges, step, strict=True)]
+        want = ndi.correlate(labels.astype(float), kernel, mode="reflect", origin=origin)
+        np.testing.assert_array_equal(plane, want != 0, err_msg=str(step))
+
+
+@pytest.mark.parametrize(("shape", "steps"), APART)
+def test_labels_that_differ_as_affinities_in_every_orientation(shape, steps):
+    """They are those of the labels with the background as an object, wherever both voxels are in the image."""
+    labels, spacing = blobs(shape), (1.0,) * len(shape)
+    different, same = (build_channels({"A": {"offsets": steps, "mode": mode}})[0] for mode in ("different", "same"))
+    encoded = different.encode(labels, spacing)
+    turns = different.orientations(spacing)
+    assert len(turns) > 1
+    for turn in turns:
+        turned = np.ascontiguousarray(turn.apply(labels))
+        found = different.pair_affinities(different.reorient(encoded, turn))
+        np.testing.assert_array_equal(found, same.encode(turned + 1, spacing), err_msg=str(turn))
+    unlabelled = labels == labels.max()
+    known = different.pair_affinities(1 - different.annotated_targets(unlabelled).astype(np.float32))
+    within = same.encode(np.ones_like(labels), spacing) > 0
+    np.testing.assert_array_equal(known[within], same.annotated_targets(unlabelled)[within])
+
+
 def test_affinity_options_that_are_wrong():
     for options, code in (
         ({"offsets": [[0, -1], [0, 1]]}, "affinity.duplicate"),
@@ -256,6 +294,7 @@ def test_affinity_options_that_are_wrong():
         ({"offsets": [[0, -1], [0, 0, -1]]}, "affinity.axis_count"),
         ({"offsets": [[0, -1]], "neighborhood": "4-connectivity"}, "affinity.given_twice"),
         ({"y_affinities": [1], "x_affinities": [1, 2]}, "affinity.step_count"),
+        ({"widen_borders": 1, "mode": "different"}, "affinity.widened"),
     ):
         with raises(code):
             build_channels({"A": options})

@@ -90,7 +90,8 @@ class Agglomeration(AffinityDecoder[Options]):
         """
         offsets = checked_offsets(self.representations[0], block)
         direct = direct_neighbours(offsets, self.name)
-        affinities = block if len(direct) == len(offsets) else block[direct]
+        affinities = self.representations[0].pair_affinities(block)
+        affinities = affinities if len(direct) == len(offsets) else affinities[direct]
         offsets = [offsets[channel] for channel in direct]
         lowest = affinities.min(axis=0)
         seeds, number = connected_components(lowest > self.options.seeds)

@@ -92,6 +92,6 @@ class MutexWatershed(AffinityDecoder[Options]):
                 remedy="Give one number for all axes.",
             )
         # all offsets at once: attraction and repulsion compete in one order of weights
-        options = self.options
+        options, block = self.options, self.representations[0].pair_affinities(block)
         labels = mutex_watershed(block, offsets, threshold=options.threshold, strides=strides, noise=options.noise, seed=options.seed)
         return affinity_objects(labels, block, offsets, options.min_size)

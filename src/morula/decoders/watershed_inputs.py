@@ -102,7 +102,7 @@ def input_images(representations: Representations, prediction: np.ndarray, large
                 scale = 1.0 if channel.normalised_offset else max(largest[channel.code], 1e-6)
                 offsets.append((channel.centre_offset_axis, values[0], scale))
         elif steps is not None:
-            images[AFFINITY_FOREGROUND], images[AFFINITY_BOUNDARY] = affinity_extremes(values, steps)
+            images[AFFINITY_FOREGROUND], images[AFFINITY_BOUNDARY] = affinity_extremes(channel.pair_affinities(values), steps)
         else:
             images[channel.code] = values[0]
     if offsets:

@@ -41,6 +41,9 @@ class Options(RepresentationOptions):
     reach: tuple[PositiveInt, ...] = ()
     """Instead: distances to the compared voxels along each axis, in voxels, for images of any number of axes; ``[1, 3, 9]`` stands for the
     direct neighbours and two long-range ones along each axis."""
+    mode: Literal["same", "different"] = "same"
+    """`same`: 1 where two voxels belong to the same object. `different`: 1 where their labels differ, so that the background is an object
+    like any other, as in pytorch-3dunet; for images that objects fill."""
     widen_borders: NonNegativeInt = 0
     """Treat this many voxels on each side of a contact between objects as background, so that thin boundaries are learned."""
 
@@ -75,6 +78,10 @@ class Options(RepresentationOptions):
             raise OptionError("affinity.duplicate", "must not contain a distance twice", key="reach", value=list(self.reach))
         if len({len(offset) for offset in self.offsets}) > 1:
             raise OptionError("affinity.axis_count", "must all have one number per axis", key="offsets", value=self.offsets)
+        if self.widen_borders and self.mode == "different":
+            rule = "makes background between objects, which is an object of its own with mode: different"
+            remedy = "Leave one of them out."
+            raise OptionError("affinity.widened", rule, key="widen_borders", value=self.widen_borders, remedy=remedy)
         if any(not any(offset) for offset in self.offsets):
             raise OptionError("affinity.zero_offset", "must not contain the offset 0, which compares a voxel with itself", key="offsets")
         if len({_canonical(offset) for offset in self.offsets}) != len(self.offsets):
@@ -118,21 +125,29 @@ class Affinities(Representation[Options]):
     """1 where a voxel and the one at an offset belong to the same object, 0 elsewhere and at the border of the image; one channel per
     offset.
 
+    With the mode ``different``, 1 where the labels of two voxels differ. The voxel in the middle of a pair stores it, and the image is
+    mirrored at its border, as in pytorch-3dunet.
+
     After Turaga et al. (Neural Computation 22, 2010); with long offsets Lee et al. (2017).
 
     Examples:
-        >>> Affinities(Options(offsets=((0, -1),))).encode(np.array([[0, 1, 1, 1, 2, 2]], np.uint32), (1, 1))
+        >>> labels = np.array([[0, 1, 1, 1, 2, 2]], np.uint32)
+        >>> Affinities(Options(offsets=((0, -1),))).encode(labels, (1, 1))
         array([[[0., 0., 1., 1., 0., 1.]]], dtype=float32)
+        >>> Affinities(Options(offsets=((0, -1),), mode="different")).encode(labels, (1, 1))
+        array([[[1., 0., 0., 1., 0., 0.]]], dtype=float32)
     """
 
     code = "A"
     affinities = True
-    rebalance = "background"
+    rebalance: Literal["rarer", "background"] | None = "background"
     options_class = Options
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.long_range_affinities = self.options.long_range
+        if self.options.mode == "different":
+            self.rebalance = "rarer"  # boundaries, which are 1
 
     def affinity_offsets(self, ndim: int) -> list[tuple[int, ...]]:
         """Offset of each channel in array order."""
@@ -147,19 +162,33 @@ class Affinities(Representation[Options]):
         if self.options.widen_borders:
             labels = _widened(labels, self.options.widen_borders, spacing)
         steps = self.options.steps(labels.ndim)
+        if self.options.mode == "different":
+            return np.stack([np.not_equal(*mirrored_pairs(labels, step)) for step in steps]).astype(np.float32)
         out = np.zeros((len(steps), *labels.shape), np.float32)
         for target, step in zip(out, steps, strict=True):
-            here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, labels.shape, strict=True))
-            there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, labels.shape, strict=True))
-            # an offset longer than the image has no pair inside it
-            if all(abs(s) < n for s, n in zip(step, labels.shape, strict=True)):
-                # two voxels of the background belong to no common object
-                target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
+            here, there = _of_pairs(labels.shape, step), _of_pairs(labels.shape, [-s for s in step])
+            # two voxels of the background belong to no common object
+            target[here] = (labels[here] == labels[there]) & (labels[here] != 0)
         return out
 
     def annotated_targets(self, unlabelled: np.ndarray) -> np.ndarray:
         """Pairs of which both voxels are labelled."""
+        if self.options.mode == "different":
+            return ~np.stack([np.logical_or(*mirrored_pairs(unlabelled, step)) for step in self.options.steps(unlabelled.ndim)])
         return np.stack([both_labelled(unlabelled, step) for step in self.options.steps(unlabelled.ndim)])
+
+    def pair_affinities(self, prediction: np.ndarray) -> np.ndarray:
+        """See `Representation.pair_affinities`."""
+        if self.options.mode == "same":
+            return prediction
+        ndim = prediction.ndim - 1
+        found = np.zeros_like(prediction)
+        for target, values, step in zip(found, prediction, self.options.steps(ndim), strict=True):
+            # from the middle of the pair to its last voxel
+            shift = tuple(-s - half for s, half in zip(step, _halves(step), strict=True))
+            here = _of_pairs(values.shape, step)
+            target[here] = 1 - np.roll(values, shift, range(ndim))[here]
+        return found
 
     def context(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """The longest offset along each axis, and the widening."""
@@ -181,6 +210,8 @@ class Affinities(Representation[Options]):
                 place = (slice(None),) * lead + (channel,)
                 plane = result[place]
                 shift = tuple(-s for s in step)
+                if self.options.mode == "different":  # the middle of a pair of even distance stays where it is
+                    shift = tuple(s + 2 * half for s, half in zip(step, _halves(step), strict=True))
                 result[place] = np.roll(plane, shift, axes) if isinstance(plane, np.ndarray) else plane.roll(shift, axes)
         return result
 
@@ -189,6 +220,43 @@ class Affinities(Representation[Options]):
         steps = self.options.steps(len(spacing))
         pairs = {_canonical(step) for step in steps}
         return [each for each in orientations(spacing) if {_canonical(each.reorient_vector(step)) for step in steps} == pairs]
+
+
+def _of_pairs(shape: Sequence[int], step: Sequence[int]) -> tuple[slice, ...]:
+    """The voxels that have a voxel at an offset in the image; none where the offset is longer than the image."""
+    return tuple(slice(max(0, -s), max(0, n - max(0, s))) for s, n in zip(step, shape, strict=True))
+
+
+def mirrored_pairs(values: np.ndarray, step: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The two values that are compared at each voxel, in the middle between them; the image is mirrored at its border.
+
+    Args:
+        values: (Z)YX.
+        step: offset from the last voxel of a pair to the first, in array order.
+
+    Examples:
+        >>> first, last = mirrored_pairs(np.array([10, 11, 12, 13]), [-2])
+        >>> first, last
+        (array([10, 10, 11, 12]), array([11, 12, 13, 13]))
+    """
+    first = last = values
+    for axis, (distance, half) in enumerate(zip(step, _halves(step), strict=True)):
+        if distance:
+            place = np.arange(values.shape[axis]) - half
+            first = first.take(_folded(place, values.shape[axis]), axis)
+            last = last.take(_folded(place - distance, values.shape[axis]), axis)
+    return first, last
+
+
+def _halves(step: Sequence[int]) -> list[int]:
+    """Way from the first voxel of a pair to its middle, along each axis."""
+    return [-(distance // 2) if distance > 0 else -distance // 2 for distance in step]
+
+
+def _folded(place: np.ndarray, n: int) -> np.ndarray:
+    """Positions beyond the border as those of their mirror images, with the border voxel repeated: 2 1 0 | 0 1 2."""
+    place = place % (2 * n)
+    return np.minimum(place, 2 * n - 1 - place)
 
 
 def _canonical(offset: Sequence[float]) -> tuple[int, ...]:

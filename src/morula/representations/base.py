@@ -74,6 +74,11 @@ class Representation(Evidence, ABC, Generic[OptionsType]):
         """
         return None
 
+    def pair_affinities(self, prediction: np.ndarray) -> np.ndarray:
+        """Predicted channels C(Z)YX that are `affinities` as the probabilities that each voxel and the one at the offset of the channel
+        belong to the same object, 0 where that leaves the image."""
+        return prediction
+
     def outputs(self, ndim: int) -> int:
         """Number of network outputs: one per channel, or one per class where the channel is the mean class."""
         return self.width(ndim)

@@ -17,6 +17,8 @@ from morula.dialects.pytorch3dunet.patches import grid_of
 from morula.dialects.pytorch3dunet.targets import (
     BlobsToMask,
     LabelToAffinities,
+    LabelToBoundaryAndAffinities,
+    LabelToMaskAndAffinities,
     LabelToTensor,
     LabelToZAffinities,
     LabelTransform,
@@ -111,6 +113,8 @@ def _masks(training: Training, loss: LossOptions) -> Method:
         found["weights"] = {code: round(width / sum(widths), 9) for code, width in zip(codes, widths, strict=True)}
         if loss.native == "generalized_dice":
             training.notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
+    if "A" in codes:
+        found["rebalance"] = False
     if ignored is not None:
         found["extrapolate"] = False
     return Method(found, ignored)
@@ -185,20 +189,41 @@ def _channels_of(each: LabelTransform, training: Training) -> list[Channel]:
             return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode, "connectivity": 2}}]
         case BlobsToMask(cross_entropy=False):
             return ["F", {"C": {"mode": "outer", "connectivity": 2}}] if each.boundary else ["F"]
-        case LabelToAffinities(aggregate_affinities=False) | LabelToZAffinities():
-            training.notes.add(LABEL, "native affinities are 1 where two voxels share an object, and compare a voxel with one before it.")
-            offsets = _offsets(each)
-            if len(set(offsets)) < len(offsets):
-                raise refuse(LABEL, f"{each.name} makes two channels of one offset along z", each.name)
-            return [{"A": {"offsets": list(map(list, offsets))}}]
-    raise refuse(LABEL, f"{each.name}{' with cross_entropy' if isinstance(each, BlobsToMask) else ''} makes the targets", each.name)
+        case LabelToAffinities(aggregate_affinities=False):
+            return [_affinities(each, each.offsets, each.z_offsets or each.offsets, training)]
+        case LabelToZAffinities():
+            return [_affinities(each, (), each.offsets, training)]
+        case LabelToBoundaryAndAffinities():
+            contour: Channel = {"C": {"mode": each.mode, "connectivity": 2}}
+            pairs = _affinities(each, each.xy_offsets, each.z_offsets, training)
+            return [*(["F"] if each.foreground else []), contour, pairs]
+        case LabelToMaskAndAffinities(background=0, ignore_index=None):
+            return ["F", _affinities(each, each.xy_offsets, each.z_offsets, training)]
+    raise refuse(LABEL, f"{each.name}{_reasons(each)} makes the targets", each.name)
 
 
-def _offsets(each: LabelToAffinities | LabelToZAffinities) -> list[tuple[int, int, int]]:
-    if isinstance(each, LabelToZAffinities):
-        return [(-distance, 0, 0) for distance in each.offsets]
-    pairs = zip(each.offsets, each.z_offsets or each.offsets, strict=True)
-    return [offset for plane, depth in pairs for offset in ((0, 0, -plane), (0, -plane, 0), (-depth, 0, 0))]
+def _reasons(each: LabelTransform) -> str:
+    """The keys that leave a transform without counterpart, where others of its kind have one."""
+    keys = ("cross_entropy", "aggregate_affinities", "background", "ignore_index")
+    return "".join(f" with {key}" for key in keys if getattr(each, key, None))
+
+
+def _affinities(each: LabelTransform, plane: Sequence[int], depth: Sequence[int], training: Training) -> Channel:
+    """The channel of an affinity along x, y and z for each distance; along z alone where there are none in the plane."""
+    offsets = [offset for i, z in enumerate(depth) for offset in (*([(0, 0, -plane[i]), (0, -plane[i], 0)] if plane else []), (-z, 0, 0))]
+    if len(set(offsets)) < len(offsets):
+        raise refuse(LABEL, f"{each.name} makes two channels of one offset along z", each.name)
+    if training.planar:
+        raise refuse(LABEL, f"{each.name} compares the planes of images of one plane", each.name)
+    if not any(max(map(abs, offset)) == 1 for offset in offsets):
+        raise refuse(LABEL, f"{each.name} compares no direct neighbours, which objects are made of", each.name)
+    far = any(max(map(abs, offset)) > 1 for offset in offsets)
+    if far and not isinstance(each, LabelToAffinities | LabelToZAffinities):
+        raise refuse(LABEL, f"{each.name} predicts affinities of distances above 1 with other channels", each.name)
+    distant = [relabel for relabel in training.lists.label if isinstance(relabel, Relabel) and relabel.run_cc]
+    if far and distant:
+        training.notes.add(LABEL, "parts of an object that are not connected in a patch are one object.")
+    return {"A": {"offsets": list(map(list, offsets)), "mode": "different"}}
 
 
 # --- labels ------------------------------------------------------------------------------------------------------------------------------

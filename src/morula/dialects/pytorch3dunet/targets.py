@@ -14,6 +14,7 @@ from skimage.segmentation import find_boundaries
 from morula.core.errors import DataError, OptionError
 from morula.dialects.pytorch3dunet.keys import key
 from morula.dialects.pytorch3dunet.transforms import Transform
+from morula.representations.affinity import mirrored_pairs
 
 Offsets: TypeAlias = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Mode = Literal["thick", "inner", "outer"]
@@ -41,12 +42,8 @@ def affinity(labels: np.ndarray, axis: int, offset: int) -> np.ndarray:
         >>> affinity(np.array([[[1, 1, 1, 2, 2, 2]]]), 2, 2)
         array([[[0, 0, 1, 1, 0, 0]]], dtype=int32)
     """
-    n = labels.shape[axis]
-    first = np.arange(n) - offset // 2
-    period = 2 * n  # positions beyond the border are reflected, with the border voxel repeated: 2 1 0 | 0 1 2
-    folded = [np.where(place < n, place, period - 1 - place) for place in (first % period, (first + offset) % period)]
-    low, high = (labels.take(place, axis=axis) for place in folded)
-    return (low != high).astype(np.int32)
+    step = [-offset if along == axis else 0 for along in range(3)]
+    return np.not_equal(*mirrored_pairs(labels, step)).astype(np.int32)
 
 
 def affinities(labels: np.ndarray, offsets: Sequence[int], z_offsets: Sequence[int]) -> list[np.ndarray]:
