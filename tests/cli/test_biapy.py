@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 import morula
 from morula.cli.app import app
 from morula.cli.biapy import app as biapy_app
-from morula.dialects.biapy.experiment import device_of
+from morula.core.manifest import RESULTS, recording
+from morula.dialects.biapy.experiment import _copy_job, device_of, run_experiment
 from morula.dialects.biapy.folders import Experiment
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate_data_set
+from morula.workflows.run_settings import RunSettings
 
 
 @pytest.fixture
@@ -79,3 +81,35 @@ def test_folders() -> None:
     experiment = Experiment(Path("out"), "nuclei", 3)
     assert experiment.run_folder == Path("out/nuclei/results/nuclei_3")
     assert experiment.checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("result_dir", "name", "code"),
+    [
+        ("out", "../data", "biapy.name"),
+        ("out", "", "biapy.name"),
+        ("data/train", "images", "output.inside_input"),
+        ("nuclei.yaml", "exp", "file.not_written"),
+        ("taken", "exp", "output.is_input"),
+    ],
+)
+def test_results_among_the_images_are_refused(tmp_path: Path, config: Path, result_dir: str, name: str, code: str) -> None:
+    if result_dir == "taken":  # the images lie where the checkpoints would
+        (tmp_path / "taken/exp").mkdir(parents=True)
+        images = (tmp_path / "data/train/images").rename(tmp_path / "taken/exp/checkpoints")
+        config.write_text(config.read_text().replace(str(tmp_path / "data/train/images"), str(images)))
+    before = sorted(tmp_path.rglob("*"))
+    with raises(code):
+        list(run_experiment(config, Experiment(tmp_path / result_dir, name), RunSettings()))
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file() and path not in before] == []
+
+
+def test_a_stored_job_file_is_run_again(tmp_path: Path, config: Path) -> None:
+    experiment = Experiment(tmp_path / "out", "exp")
+    experiment.folder.mkdir(parents=True)
+    with recording(experiment.folder, RESULTS):
+        assert list(_copy_job(config, experiment, "now")) == []
+        stored = experiment.folder / "config_files" / config.name
+        assert list(_copy_job(stored, experiment, "later")) == []
+    assert stored.read_bytes() == config.read_bytes()
+    assert len(list(stored.parent.iterdir())) == 3

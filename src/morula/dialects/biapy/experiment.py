@@ -19,16 +19,19 @@ from morula.core.atomic import atomic
 from morula.core.errors import OptionError
 from morula.core.events import Event, Warned
 from morula.core.manifest import RESULTS, recording
+from morula.core.outputs import Destination, check_apart, check_writable
 from morula.dialects.biapy.convert import converted
 from morula.dialects.biapy.folders import Experiment
-from morula.dialects.biapy.predict import predict_settings, predicts_only
+from morula.dialects.biapy.predict import model_of, predict_settings, predicts_only
 from morula.dialects.biapy.results.links import is_free, kept
 from morula.dialects.biapy.results.tree import ResultsTree
 from morula.dialects.biapy.settings import Settings, read_settings
-from morula.dialects.converted import Value
-from morula.jobs.inputs import check_new_run
+from morula.dialects.converted import Converted, Value
+from morula.jobs.inputs import check_new_run, images_of, inputs_of
+from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder
+from morula.models.model import Model
 from morula.workflows.run import run as run_native
 from morula.workflows.run_settings import RunSettings
 
@@ -59,6 +62,14 @@ def run_experiment(config: str | Path, experiment: Experiment, settings: RunSett
         >>> for event in run_experiment("nuclei.yaml", Experiment(Path("out"), "nuclei"), RunSettings()):  # doctest: +SKIP
         ...     print(event)
     """
+    parts = Path(experiment.name).parts
+    if not parts or ".." in parts or Path(experiment.name).is_absolute():
+        rule, remedy = (
+            "must be a name, because results go to --result_dir/NAME",
+            "Write for example nuclei, and name the folder with --result_dir.",
+        )
+        raise OptionError("biapy.name", rule, key="--name", value=experiment.name, remedy=remedy)
+    check_writable(experiment.run_folder, str(experiment.run_folder))
     # files outside of the run folder are recorded here: only those are ever replaced
     with recording(experiment.folder, RESULTS):
         yield from _recorded(config, experiment, settings, devices)
@@ -74,23 +85,41 @@ def _recorded(config: str | Path, experiment: Experiment, settings: RunSettings,
     # read twice: whether the earlier run supplies a checkpoint depends on the job itself
     supplied = _supplied(read_settings(config), experiment)
     read = read_settings(config, supplied=supplied, with_tree=True)
-    foreign = None if predicts_only(read) else converted(read)
+    start = _start(read)
+    _check_places(experiment, _job_of(start), supplied=bool(supplied))
     # the conversion has reported the problems of the job: the earlier run is moved only for a job that can start
     if supplied and output.is_dir():
         kept, read = _set_aside(config, experiment)
         yield Warned("biapy.earlier_run", f"the earlier run {experiment.identifier} is kept as {kept.name}; its weights are the start.")
-        foreign = None if foreign is None else converted(read)
-    if foreign is not None:  # before the first file is written
+        start = _start(read)
+    if isinstance(start, Converted):  # before the first file is written
         folder = RunFolder(output)
-        check_new_run(folder, load_job(foreign.job), config)
+        check_new_run(folder, _job_of(start), config)
         folder.check_free(overwrite=run.overwrite)
     tree = ResultsTree(experiment, read)
     yield from _copy_job(Path(config), experiment, tree.time)
-    if foreign is None:
-        yield from tree.follow(predict_settings(read, RunFolder(output), run))
-    else:
+    if isinstance(start, Converted):
         several = [f"training.devices={devices}"] if devices > 1 else []
-        yield from tree.follow(foreign.events(run_native(foreign.job, replace(run, overrides=several))))
+        yield from tree.follow(start.events(run_native(start.job, replace(run, overrides=several))))
+    else:
+        yield from tree.follow(predict_settings(read, start, RunFolder(output), run))
+
+
+def _start(read: Settings) -> Converted | Model:
+    """The native job of a job that trains, and the model of one that predicts only."""
+    return model_of(read) if predicts_only(read) else converted(read)
+
+
+def _job_of(start: Converted | Model) -> Job:
+    return load_job(start.job) if isinstance(start, Converted) else start.job
+
+
+def _check_places(experiment: Experiment, job: Job, *, supplied: bool) -> None:
+    """Nothing is added to folders with images of the job, and weights that it names are not replaced by those of the run."""
+    folders = [Destination(experiment.folder / name, key="--result_dir") for name in ("config_files", "checkpoints", "logs")]
+    check_apart(folders, images_of(job))
+    if not supplied:
+        check_apart([Destination(experiment.written_checkpoint, key="--result_dir")], inputs_of(job))
 
 
 def _supplied(settings: Settings, experiment: Experiment) -> Mapping[str, Value]:
@@ -119,6 +148,8 @@ def _copy_job(config: Path, experiment: Experiment, time: str) -> Iterator[Event
     folder = experiment.folder / "config_files"
     folder.mkdir(parents=True, exist_ok=True)
     for target in (folder / config.name, folder / f"{config.stem}_{experiment.run_id}_{time}.yaml"):
+        if target.exists() and target.samefile(config):  # a stored copy that is run again
+            continue
         if not is_free(target):
             yield kept(target)
             continue

@@ -37,9 +37,14 @@ class Experiment:
         return self.folder / "results" / self.identifier
 
     @property
+    def written_checkpoint(self) -> Path:
+        """File of the best weights of this run, with BiaPy's names."""
+        return self.folder / "checkpoints" / f"{self.identifier}-checkpoint-best.pth"
+
+    @property
     def checkpoint(self) -> Path | None:
         """What an earlier run of this name and number has trained: a checkpoint of BiaPy, or a model folder; `None` where there is none."""
-        stored = self.folder / "checkpoints" / f"{self.identifier}-checkpoint-best.pth"
+        stored = self.written_checkpoint
         model = self.run_folder / "model"
         # a checkpoint of BiaPy goes before a model folder, which goes before the checkpoint that was written from it
         if stored.is_file() and not is_result(stored):

@@ -51,12 +51,12 @@ def predict(job: str | Path, run: RunSettings) -> Iterator[Event]:
         >>> for event in predict("test_only.yaml", RunSettings("runs/test")):  # doctest: +SKIP
         ...     print(event)
     """
-    yield from predict_settings(read_settings(job), run.folder(job), run)
+    settings = read_settings(job)
+    yield from predict_settings(settings, model_of(settings), run.folder(job), run)
 
 
-def predict_settings(settings: Settings, folder: RunFolder, run: RunSettings) -> Iterator[Event]:
-    """The same for settings that were read."""
-    model = model_of(settings)
+def predict_settings(settings: Settings, model: Model, folder: RunFolder, run: RunSettings) -> Iterator[Event]:
+    """The same for settings that were read, and their model."""
     check_new_run(folder, model.job, settings.text("PATHS.CHECKPOINT_FILE"))
     with folder.new(overwrite=run.overwrite):
         # stored as a native model, so that every later command works on the folder

@@ -254,7 +254,7 @@ class ResultsTree:
 
     def _trained(self) -> Iterator[Event]:
         model = load(self.run.path)
-        target = self.experiment.folder / "checkpoints" / f"{self.experiment.identifier}-checkpoint-best.pth"
+        target = self.experiment.written_checkpoint
         if is_free(target):
             yield from write_checkpoint(target, model, self.settings)
         else:
