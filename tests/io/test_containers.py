@@ -79,11 +79,14 @@ def test_a_data_set_is_added_in_one_step(both):
     np.testing.assert_array_equal(read_labels(both), STACK % 7)
 
 
-def test_without_a_name_the_whole_file_is_meant(both):
+def test_without_a_name_the_whole_file_is_meant(both, tmp_path):
     with raises("file.exists"):
         write(both, STACK)
-    write(both, STACK, overwrite=True)
-    with h5py.File(both) as file:
+    with raises("output.not_own"):  # it holds labels, too
+        write(both, STACK, overwrite=True)
+    alone = write(tmp_path / "alone.h5", STACK[0])
+    write(alone, STACK, overwrite=True)
+    with h5py.File(alone) as file:
         assert list(file) == ["raw"]
         assert list(file["raw"].dims[0].label) == ["z"]
 

@@ -150,6 +150,31 @@ def test_a_data_set_of_others_is_not_replaced_by_results(tmp_path: Path) -> None
         assert set(opened) == {"cells", "notes", "kept", "block"}
 
 
+def test_a_file_of_several_data_sets_is_not_replaced_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as opened:
+        opened["raw"], opened["results/cells"] = LABELS, LABELS
+    before = file.read_bytes()
+    for _ in range(2):
+        with raises("output.not_own"):
+            morula.write(file, LABELS, overwrite=True)
+        with raises("output.not_own"):
+            open_output(file, LABELS.shape, "uint8", "YX", overwrite=True)
+        for name in ("results", "raw/cells"):
+            with raises("dataset.not_a_place", key="dataset", value=name):
+                morula.write(file, LABELS, dataset=name, overwrite=True)
+    assert file.read_bytes() == before
+    morula.write(file, 2 * LABELS, dataset="raw", overwrite=True)
+    with h5py.File(file) as opened:
+        assert np.array_equal(opened["results/cells"], LABELS)
+    own = morula.write(tmp_path / "own.h5", LABELS)
+    morula.write(own, 2 * LABELS, overwrite=True)
+    with h5py.File(own, "a") as opened:
+        opened.attrs["note"] = "mine"
+    with raises("output.not_own"):
+        morula.write(own, LABELS, overwrite=True)
+
+
 def test_no_file_is_written_into_a_zarr_folder(tmp_path: Path) -> None:
     image = morula.write(tmp_path / "a.zarr:/cells", LABELS, labels=True)
     before = sorted(image.parent.rglob("*"))

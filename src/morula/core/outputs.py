@@ -102,10 +102,10 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
         if not each.adds and os.path.lexists(each.path):
             _check_own(each)
         elif each.proven and each.dataset is not None and each.foreign:
-            rule = f"holds {each.dataset} already, which Morula did not write, so it is not replaced"
-            raise FileWriteError(
-                "output.not_own", rule, key=each.key, file=each.shown, remedy="Name another data set, or delete it yourself."
-            )
+            rule = f"holds {each.dataset} already, without the mark of data sets that Morula wrote, so it is not replaced"
+            text = f"if an earlier version of Morula wrote it, delete it first (h5py.File(FILE, 'a').pop({each.dataset!r}))"
+            remedy = Remedy("name another data set or file", text)
+            raise FileWriteError("output.not_own", rule, key=each.key, file=each.shown, remedy=remedy)
     for each in destinations:
         check_writable(each.path, each.shown)
 

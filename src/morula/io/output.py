@@ -142,6 +142,7 @@ def open_output(
     target = Target(named, size, labels, inner.removeprefix("labels/") if inner and labels and kind.name == "OME-Zarr" else inner)
     place = kind.place(file, target)
     check_absent(place, overwrite)
+    kind.adds_to(place, target, overwrite)
     check_outputs([Destination(place, str(path), "path", array=kind.folder)], overwrite=overwrite)
     unfinished = _unfinished(place)  # in the same folder, because only renaming within a file system is atomic
     try:

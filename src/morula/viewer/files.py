@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import h5py
 import numpy as np
 
-from morula.core.errors import FileWriteError
 from morula.core.image import Image
 from morula.core.location import stem_of
-from morula.io.formats.hdf5 import holds_others
 from morula.io.read import label_places, read, read_labels
 from morula.io.select import suffixes
 from morula.io.write import write
@@ -83,8 +80,4 @@ def write_image(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 def _written(path: str, data: Any, meta: Mapping[str, Any], *, labels: bool) -> list[str]:
     finest = data[0] if meta.get("multiscale") else data  # NumPy makes the coarsest level of the levels of a pyramid
     image: Image = image_of_array(np.asarray(finest), meta.get("scale"), meta.get("units"), rgb=bool(meta.get("rgb")))
-    name = "label" if labels else "raw"
-    if h5py.is_hdf5(path) and holds_others(Path(path), name):  # the question of napari does not say so
-        rule, remedy = f"holds other data sets than {name}, which would be lost", "Save to another file."
-        raise FileWriteError("output.not_own", rule, file=path, remedy=remedy)
     return [str(write(path, image, labels=labels, overwrite=True))]

@@ -86,9 +86,14 @@ class Hdf5(Format):
 
     def adds_to(self, path: Path, target: Target, overwrite: bool) -> bool:
         """A named data set is added to the file of that name; the others in it stay."""
-        if target.dataset is None or not path.is_file():
+        if target.dataset is None:
+            if overwrite and path.is_file() and h5py.is_hdf5(path):
+                _check_alone(path, name_of(target))
+            return False
+        if not path.is_file():
             return False
         with h5py.File(path, "r") as file:
+            _check_place(file, target.dataset, path)
             if target.dataset in file and not overwrite:
                 raise FileWriteError(
                     "dataset.exists",
@@ -170,7 +175,8 @@ class WritableFile:
 
 def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Target, chunks: Sequence[int] | None = None) -> h5py.Dataset:
     """An empty data set with axes and voxel size stated, in place of one of the same name."""
-    name = target.dataset or ("label" if target.labels else "raw")
+    name = name_of(target)
+    _check_place(file, name, target.existing)
     if name in file:
         del file[name]
     dataset = file.create_dataset(
@@ -191,6 +197,31 @@ def create(file: h5py.File, shape: Sequence[int], dtype: DTypeLike, target: Targ
         size = size.to("um")
         dataset.attrs["element_size_um"] = [length for length in (size.z, size.y, size.x) if length is not None]
     return dataset
+
+
+def name_of(target: Target) -> str:
+    """Name of the data set that is written."""
+    return target.dataset or ("label" if target.labels else "raw")
+
+
+def _check_place(file: h5py.File, name: str, path: Path | None) -> None:
+    """Reject the name of a group, whose data sets would be lost, and of something inside a data set."""
+    parts = name.strip("/").split("/")
+    above = next((each for n in range(1, len(parts)) if isinstance(file.get(each := "/".join(parts[:n])), h5py.Dataset)), None)
+    if above is None and not isinstance(file.get(name), h5py.Group):
+        return
+    rule = "is a group of the file, which is not replaced" if above is None else f"is inside the data set {above}"
+    raise FileWriteError("dataset.not_a_place", rule, key="dataset", value=name, file=path, remedy="Choose another name.")
+
+
+def _check_alone(path: Path, name: str) -> None:
+    """Reject a file that would be replaced as a whole, where it holds anything besides the data set of this name."""
+    with h5py.File(path, "r") as file:
+        other = next((each for each in file if each != name), next((f"the attribute {each}" for each in file.attrs), None))
+    if other is not None:
+        rule = f"holds {other}, which would be lost"
+        remedy = f"Name a data set, and the rest of the file is kept (dataset={name!r}; {path.name}:/{name}), or name another file."
+        raise FileWriteError("output.not_own", rule, file=path, remedy=remedy)
 
 
 def replaced_dataset(path: Path, name: str) -> str | None:
