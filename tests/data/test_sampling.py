@@ -72,6 +72,21 @@ def test_foreground_is_found(whole, monkeypatch):
     assert empty.shape == (16, 16)
 
 
+@pytest.mark.parametrize(("patch", "starts"), [((4, 6), [(3, 1), (1, 0)]), ((2, 4, 7), [(0, 3, 1), (0, 1, 0)])])
+def test_the_middle_of_each_image(patch, starts):
+    shapes = [(3, 10, 9), (2, 7, 6)] if len(patch) == 3 else [(10, 9), (7, 6)]
+    images = [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in shapes]
+    sources = [Source(Image(image, "ZYX"[-len(patch) :])) for image in images]
+    data = PatchDataset(sources, patch, Normalisation((0.0,), (1.0,)), Options(kind="centre", patches_per_epoch="images"))
+    assert len(data) == 2
+    for epoch in range(2):
+        for number, (image, start) in enumerate(zip(images, starts, strict=True)):
+            sample = data.sample(epoch, number)
+            shown = tuple(slice(max(a, 0), a + k) for a, k in zip(start, patch, strict=True))
+            inside = sample["weights"] > 0
+            np.testing.assert_array_equal(sample["image"][inside], image[shown].ravel())
+
+
 def test_share_of_foreground():
     labels = np.zeros((200, 200), np.uint8)
     labels[90:94, 100:104] = 1

@@ -59,6 +59,20 @@ MASK = {"name": "BlobsToMask"}
 OBJECTS = {"loaders.label_internal_path": "objects", "optimizer": {"name": "SGD", "learning_rate": 0.3}}
 """Labels of whole objects, and steps that are as long as their gradients: other targets near boundaries give other weights."""
 
+
+def cropped(crop):
+    """Changes that train on a part of each image in folders."""
+    lists = {each: [{"name": "CropToFixed", **crop}, *transforms] for each, transforms in MASKS.items()}
+    return {
+        "model.name": "UNet2D",
+        "loaders.dataset": "DSB2018Dataset",
+        "loaders.train": {"file_paths": ["cells_train", "cells_large"], "transformer": lists},
+        "loaders.val": {"file_paths": ["cells_val"], "transformer": lists},
+        "optimizer": OBJECTS["optimizer"],
+        "loaders.batch_size": 4,
+    }
+
+
 EXACT = {
     "seed": {"manual_seed": 7},
     "two files, batches with a rest": {
@@ -163,6 +177,13 @@ EXACT = {
         **{f"loaders.{phase}": {"file_paths": [f"cells_{phase}"], "transformer": MASKS} for phase in ("train", "val")},
         "loaders.batch_size": 2,
     },
+    "patches that poolings do not divide": {
+        "model.f_maps": [4, 8, 8],
+        "optimizer": OBJECTS["optimizer"],
+        "loaders.*.slice_builder": {**BUILDER, "patch_shape": [8, 15, 14], "stride_shape": [8, 15, 14]},
+    },
+    "random crops of images of several shapes": cropped({"size": [12, 20]}),
+    "crops of the middle": cropped({"size": [13, 20], "centered": True}),
     "groups, squeeze and excitation, kernels and pools": {
         "model.name": "ResidualUNetSE3D",
         "model.layer_order": "gcl",

@@ -32,6 +32,15 @@ def test_any_size_comes_back_and_every_parameter_learns(block, upsample, join, n
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
+@pytest.mark.parametrize(("shape", "padded"), [((6, 9), (6, 9)), ((4, 9), (4, 9)), ((3, 9), (4, 12)), ((5, 6), (8, 8))])
+def test_patches_of_any_size_are_not_padded_in_training(shape, padded):
+    """Where the coarsest level has two voxels; whole images are always padded, so that tiles fit each other."""
+    net = network()
+    assert net.train().padded_shape(shape) == padded
+    assert net(torch.zeros(1, 1, *shape))["F"].shape[2:] == shape
+    assert all(n % 4 == 0 for n in net.eval().padded_shape(shape))
+
+
 @pytest.mark.parametrize("order", ["c", "cr", "crg", "gcr", "cbl", "bce", "crdgD", "crl", "crcg", "gcrg", "dc", "cer"])
 @pytest.mark.parametrize("block", ["double", "residual"])
 def test_every_order_learns(order, block):

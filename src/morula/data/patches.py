@@ -32,7 +32,7 @@ from morula.data.crop import cache_in_memory, check_region, crop
 from morula.data.left_out import used_boxes
 from morula.data.normalise import Normalisation, PatchNormalisation
 from morula.data.placement import change_of_scale, turned
-from morula.data.sampling import Boxes, Grid, LabelledVoxels, Options, foreground_box, random_box, steps
+from morula.data.sampling import Boxes, Grid, LabelledVoxels, Options, foreground_box, middle_box, random_box, steps
 
 CACHE = 2**31
 """Bytes of decoded images that are held in memory."""
@@ -217,8 +217,11 @@ class PatchDataset:
         if self.grids is not None:
             return self.grids
         assert self.patch is not None
-        step = steps(self.patch, self.sampling.overlap)
-        grids = [Grid(source.extent, self.patch, step) for source in self.sources]
+        patch, step = self.patch, steps(self.patch, self.sampling.overlap)
+        if self.sampling.kind == "centre":
+            grids = [Grid(middle_box(source.extent, patch), patch, patch) for source in self.sources]
+        else:
+            grids = [Grid(source.extent, patch, step) for source in self.sources]
         records = self.normalisation
         scales = [records] * len(grids) if isinstance(records, Normalisation) else list(records)
         chosen = used_boxes(self.sources, grids, self.sampling, scales)
@@ -278,7 +281,7 @@ class PatchDataset:
         # patches of all sources are numbered consecutively
         number = bisect_right(self._ends, position)
         source, grid = self.sources[number], self._grids[number]
-        if self.sampling.kind == "grid":
+        if self.sampling.kind != "random":
             return number, grid[position - (self._ends[number] - len(grid))]
         assert self.patch is not None
         rng = self._rng(epoch, index, 0)

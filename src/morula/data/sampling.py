@@ -28,8 +28,9 @@ _BLOCK = {2: (256, 256), 3: (32, 64, 64)}  # labelled voxels are counted by bloc
 class Options(Base):
     """How patches are taken from the images."""
 
-    kind: Literal["random", "grid"] = "random"
-    """`random`: random positions, new ones in every epoch. `grid`: patches that cover every image, the same in every epoch."""
+    kind: Literal["random", "grid", "centre"] = "random"
+    """`random`: random positions, new ones in every epoch. `grid`: patches that cover every image, the same in every epoch. `centre`: one
+    patch in the middle of each image."""
     overlap: float | tuple[int, ...] = 0.0
     """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis; negative ones leave gaps."""
     foreground: float = Field(0.0, ge=0, le=1)
@@ -164,6 +165,17 @@ def random_box(extent: Region, shape: Sequence[int], rng: np.random.Generator) -
         low + (int(rng.integers(0, n - k + 1)) if n >= k else centred(n, k))
         for low, n, k in zip(extent.start, extent.shape, shape, strict=True)
     ]
+    return box(start, shape)
+
+
+def middle_box(extent: Region, shape: Sequence[int]) -> Region:
+    """The box in the middle of the extent, which it exceeds along axes that are shorter than the box.
+
+    Examples:
+        >>> middle_box(Region((0, 2), (10, 4)), (3, 5))
+        Region(start=(3, 1), stop=(6, 6))
+    """
+    start = [low + ((n - k) // 2 if n >= k else centred(n, k)) for low, n, k in zip(extent.start, extent.shape, shape, strict=True)]
     return box(start, shape)
 
 

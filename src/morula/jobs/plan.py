@@ -304,7 +304,7 @@ def patch_problems(job: Job, facts: Facts) -> list[Problem]:
     """A patch that the network cannot pool."""
     patch, pools = job.sampling.patch_shape, job.network.pool_sizes(facts.ndim)
     multiple = [math.prod(pool[axis] for pool in pools) for axis in range(facts.ndim)]
-    if all(edge >= 1 and edge % step == 0 for edge, step in zip(patch, multiple, strict=True)):
+    if all(edge >= step and (job.network.any_patch or edge % step == 0) for edge, step in zip(patch, multiple, strict=True)):
         return []
     fitting = [max(step, round(edge / step) * step) for edge, step in zip(patch, multiple, strict=True)]
     rule = f"{list(patch)} is not a multiple of {multiple}, the product of the network's poolings"

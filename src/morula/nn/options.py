@@ -43,6 +43,9 @@ class NetworkOptions(VariantOptions):
         "weights.",
     )
 
+    any_patch: ClassVar[bool] = False
+    """Whether the network is trained on patches whose edges are no multiples of the product of its poolings."""
+
     planned_preset: ClassVar[str | None] = None
     """Preset that is planned for a job that states neither preset nor sizes; `None` for networks without presets."""
 
@@ -183,6 +186,8 @@ class OrderedUNetOptions(LevelOptions):
         order
           Value error, order = 'rc': must not begin with a non-linearity, which would change the image itself. Put g, b or c first. ...
     """
+
+    any_patch: ClassVar[bool] = True
 
     kind: Literal["ordered_unet"] = "ordered_unet"
     """Name of the variant."""

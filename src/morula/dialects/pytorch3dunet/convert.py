@@ -174,7 +174,9 @@ def _sampling(training: Training, ignored: int | None) -> Section:
         if unlabelled != ignored and (unlabelled, ignored) != (0, None):
             text = "counts as labelled." if ignored is None else f"the label that the loss ignores, {ignored}, counts as unlabelled."
             training.notes.add("loaders.train.slice_builder.ignore_index", text)
-    if ignored is not None and not _touched(training, ignored):
+    if ignored is not None and found.get("kind") == "random":
+        training.notes.add("loss.ignore_index", "random patches are around voxels that are not ignored.")
+    elif ignored is not None and not _touched(training, ignored):
         training.notes.add("loss.ignore_index", "patches of ignored voxels alone are left out; the original takes steps with them.")
     # the original makes targets of each patch alone, and scores what a patch shows beyond the image as well
     return {**found, "label_context": False, "score_padding": True, "normalise": _normalise(training)}
@@ -196,10 +198,11 @@ def _patches(training: Training) -> Section:
     builder, first = training.learning.train.slice_builder, int(training.planar)
     once: Section = {"patches_per_epoch": "grid"} if builder is not None or training.volumes else {}
     crop = next((each for each in training.lists.raw if isinstance(each, CropToFixed)), None)
-    if crop is not None:
-        training.notes.add(RAW, "CropToFixed is a random patch of the whole image.")
-        depth = [1] if builder is None else builder.patch_shape[:1]
-        return {"patch": [*depth, *crop.size][first:], "kind": "random", **once}
+    if crop is not None and builder is None:
+        return {"patch": list(crop.size), "kind": "centre" if crop.centered else "random", "patches_per_epoch": "images"}
+    if crop is not None and builder is not None:
+        training.notes.add(RAW, "CropToFixed is a random patch of the whole image, not of a patch of the slice builder.")
+        return {"patch": [*builder.patch_shape[:1], *crop.size][first:], "kind": "random", **once}
     if builder is not None:
         overlap = [patch - stride for patch, stride in zip(builder.patch_shape, builder.stride_shape, strict=True)]
         return {"patch": list(builder.patch_shape[first:]), "kind": "grid", "overlap": overlap[first:], **once}

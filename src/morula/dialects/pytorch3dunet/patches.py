@@ -20,7 +20,7 @@ from morula.data.intensity import Distribution
 from morula.data.labelled_grid import labelled_boxes
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Boxes, Grid, Options, centred
+from morula.data.sampling import Boxes, Grid, Options, middle_box, random_box
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, Transform, augmentations
@@ -192,17 +192,11 @@ def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
 
 
 def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
-    start, stop = list(region.start), list(region.stop)
-    for axis, edge in zip((1, 2), crop.size, strict=True):
-        n = region.shape[axis]
-        if edge >= n:
-            first = centred(n, edge)
-        else:
-            # as in the original, the last position is never drawn
-            first = (n - edge) // 2 if crop.centered else int(rng.integers(n - edge))
-        start[axis] = region.start[axis] + first
-        stop[axis] = start[axis] + edge
-    return Region(tuple(start), tuple(stop))
+    shape = (region.shape[0], *crop.size)
+    if crop.centered:
+        return middle_box(region, shape)
+    rng.random()  # the number by which native data sets choose between random and labelled positions
+    return random_box(region, shape, rng)
 
 
 def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:

@@ -306,7 +306,7 @@ class ElasticDeformation(Transform):
 class CropToFixed(Transform):
     """Crop each plane to a fixed size; smaller planes are extended by their mirror image."""
 
-    native_form = "`sampling.kind: random`"
+    native_form = "`sampling.kind: random` or `centre`"
     role = "crop"
     size: tuple[PositiveInt, PositiveInt] = key((256, 256), "Edges (y, x) in voxels.")
     centered: bool = key(False, "Crop the middle instead of a random part.")
