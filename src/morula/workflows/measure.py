@@ -22,6 +22,7 @@ from morula.core.manifest import RESULTS, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, check_outputs
 from morula.core.remark import Remark
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.data.plausibility import background_with_id
 from morula.data.summary import looks_grey, object_label_warnings
@@ -122,14 +123,13 @@ def labels_and_images(labels: str | Path, intensity: str | Path | None, reading:
         raws = raws or [None] * len(objects)
         if intensity is not None:
             compare_orientations(Path(intensity), Path(labels))
-    remedy = "Give the image of these labels."
     if len(images) not in (0, len(objects)):
         rule = f"has {len(images)} time points but the labels {labels} have {len(objects)}"
-        remedy += " Of a time series, --time N (time=N) takes one time point."
+        remedy = Remedy("give the image of these labels", "name one time point (--time 0; time=0)")
         raise DataError("measure.other_time_points", rule, key="intensity", file=intensity, remedy=remedy)
     if raws[0] is not None and raws[0].spatial_shape != objects[0].spatial_shape:
         rule = f"has {raws[0].spatial_shape} voxels but the labels {labels} have {objects[0].spatial_shape}"
-        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy=remedy)
+        raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
     if any(looks_grey(spatial_array(each)[0]) for each in objects):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
         raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
