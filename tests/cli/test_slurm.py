@@ -12,28 +12,31 @@ from typer.testing import CliRunner
 
 from morula.cli.app import app
 
-FAKE = """#!/bin/sh
-echo "$(basename "$0")" "$@" >> "$CALLS"
+SBATCH = """#!/bin/sh
+echo "$@" >> "$CALLS"
+echo "job$(wc -l < "$CALLS")"
 """
 
 
-def test_each_task_segments_its_share_and_the_first_one_begins_the_merging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["segment", "new scans/*.tif", "--model", "runs/a", "-o", "cells"]
+@pytest.mark.parametrize("memory", [[], ["--memory", "4GB"]])
+def test_the_script_submits_arrays_and_the_merging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: list[str]) -> None:
+    arguments = ["segment", "new scans/*.tif", "--model", "runs/a", "-o", "cells", *memory]
     monkeypatch.setattr(sys, "argv", ["morula", *arguments, "--print-slurm", "3"])
     result = CliRunner().invoke(app, [*arguments, "--print-slurm", "3"])
     assert result.exit_code == 0, result.output
     (tmp_path / "script.sh").write_text(result.output)
-    for name in ("sbatch", "morula"):
-        (tmp_path / name).write_text(FAKE)
-        (tmp_path / name).chmod(0o755)
-    assert "#SBATCH --array=1-3" in result.output
+    (tmp_path / "sbatch").write_text(SBATCH)
+    (tmp_path / "sbatch").chmod(0o755)
     calls = tmp_path / "calls"
-    for task in (1, 2):
-        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
-        environment |= {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "77"}
-        subprocess.run(["bash", str(tmp_path / "script.sh")], env=environment, check=True)
-    merging, first, second = calls.read_text().splitlines()
-    assert "--dependency=afterok:77" in merging
-    assert merging.endswith("--wrap=morula segment 'new scans/*.tif' --model runs/a -o cells --merge")
-    assert first == "morula segment new scans/*.tif --model runs/a -o cells --shard 1/3 --resume"
-    assert second == "morula segment new scans/*.tif --model runs/a -o cells --shard 2/3 --resume"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+    subprocess.run(["bash", str(tmp_path / "script.sh"), "--partition=long"], env=environment, check=True)
+    *arrays, merging = calls.read_text().splitlines()
+    command = " ".join(["morula segment 'new scans/*.tif' --model runs/a -o cells", *memory])
+    assert len(arrays) == (2 if memory else 1)  # images in blocks are predicted, then decoded
+    for number, array in enumerate(arrays):
+        assert array.endswith(f'--wrap={command} --shard "$SLURM_ARRAY_TASK_ID/3" --resume')
+        assert "--array=1-3" in array
+        assert ("--dependency=afterok:job1" in array) == (number == 1)
+    assert f"--dependency=afterok:job{len(arrays)} " in merging
+    assert merging.endswith(f"--wrap={command} --merge")
+    assert all("--partition=long" in call for call in (*arrays, merging))

@@ -14,57 +14,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from torch import Tensor
+from tests.workflows.encoded_images import MEMORY, encoded_image, model_of
 
 from morula.core.events import Logged, Progress, Warned
 from morula.core.image import Image
+from morula.core.region import Region
 from morula.core.voxel_size import VoxelSize
-from morula.data.normalise import Normalisation
 from morula.inference.median import Options as MedianOptions
 from morula.inference.median import median
 from morula.io.read import read, read_labels
-from morula.io.write import write
 from morula.methods.semantic import Semantic
 from morula.methods.semantic_options import Options as SemanticOptions
-from morula.models.load import load
 from morula.models.model import Model
-from morula.representations.encode import encode
 from morula.testing.errors import raises
-from morula.testing.simulate import simulate
 from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
 from morula.workflows.segment_blocks import sample_boxes
 
-MEMORY = "48MB"
-"""A quarter of it is left for images: the test image needs 17 MB to decode as a whole."""
-
-
-class Encoded(Model):
-    """A model that predicts what it sees: its images are encoded labels."""
-
-    def forward(self, batch: Tensor) -> Tensor:
-        return batch
-
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    labels = simulate(shape=(560, 600), n_objects=900, rng=np.random.default_rng(3)).labels
-    noise = np.random.default_rng(4).normal(0, 0.02, (3, 560, 600))
-    channels = np.clip(encode(labels, ["F", "C", "Db"]) + noise, 0, 1).astype(np.float32)
-    return write(tmp_path_factory.mktemp("image") / "cells.ome.zarr", channels, axes="CYX", voxel_size=0.5)
-
-
-def model_of(run: Path, **objects: object) -> Model:
-    """A model with the method of a run and these settings for objects."""
-    job = load(run).job
-    known = job.objects.model_dump(mode="json", by_alias=True, exclude={"calibration"})
-    tiled = job.prediction.model_copy(update={"tile": (128, 128)})
-    job = job.model_copy(update={"objects": type(job.objects).model_validate({**known, **objects}), "prediction": tiled})
-    loaded = load(run)
-    method = type(loaded.method)(job.method, job.objects, ndim=2, spacing=loaded.method.spacing)
-    scale = Normalisation((0.0,) * 3, (1.0,) * 3)
-    return Encoded(job, loaded.network, method, 3, loaded.voxel_size, scale)
+    return encoded_image(tmp_path_factory.mktemp("image") / "cells.ome.zarr", (560, 600), 900)
 
 
 def test_blocks_give_the_labels_and_tables_of_the_whole(run2d: Path, image: Path, tmp_path: Path) -> None:
@@ -148,6 +119,9 @@ def test_a_region_is_segmented_alone_in_blocks_and_at_once(run2d: Path, image: P
     assert whole.origin == blocks.origin == (50.0, 20.0)
     assert whole.voxel_size == blocks.voxel_size == VoxelSize(0.5, 0.5)
     assert np.array_equal(whole, blocks)
+    tables = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("whole", "blocks")]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-6)
+    assert tables[0]["centroid_y"].max() < 400  # in voxels of the part, as in its labels
     alone = model_of(run2d).segment(Image(read(image).data[:, 100:500, 40:560], "CYX", VoxelSize(0.5, 0.5)))
     assert np.array_equal(whole, alone)
 
@@ -250,7 +224,8 @@ def test_values_are_on_the_disk_before_what_says_that_they_are(tmp_path: Path, m
     array = store.array("labels", (64, 64), (16, 16), np.dtype(np.uint32))
     for number in range(3):
         array[16 * number : 16 * number + 16] = number + 1
-        store.note("predicted", {"layers": number})
+        store.flush("labels", Region((16 * number, 0), (16 * number + 16, 64)))
+        store.note("predicted_0_2", {"layers": number})
         assert {path.stat().st_ino for path in [store.path, *store.path.rglob("*")]} <= set(flushed)
     chunks = [path for path in (store.path / "labels.zarr" / "c").rglob("*") if path.is_file()]
     assert [flushed.count(path.stat().st_ino) for path in chunks] == [1] * 12

@@ -14,6 +14,7 @@ from morula.cli.biapy import ExperimentOptions, print_experiment
 from morula.cli.command import Command
 from morula.cli.export import PackageOptions, model_format, written_model
 from morula.cli.options import (
+    Cluster,
     ComputeOptions,
     Device,
     ExportKinds,
@@ -212,6 +213,7 @@ def segment(
     files: PartOptions,
     compute: ComputeOptions,
     workers: Workers = 1,
+    cluster: Cluster = None,
     printing: PrintOptions,
 ) -> None:
     """Segment and measure new images with a trained model. No training data is needed."""
@@ -228,6 +230,7 @@ def segment(
             device=compute.device,
             memory=compute.memory,
             workers=workers,
+            cluster=cluster,
             reading=reading,
             diameter=model.diameter,
             also=results.also,

@@ -39,6 +39,10 @@ Set = Annotated[
 ]
 Intensity = Annotated[Path | None, typer.Option("--intensity", "-i", help="Image to measure intensities in.")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and measure images that are larger than the memory.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="ADDRESS", help="Dask cluster for such images: local:4, tcp://host:8786, or slurm.yaml."),
+]
 ExportKinds = Annotated[
     list[str],
     typer.Option(

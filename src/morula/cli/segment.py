@@ -74,11 +74,12 @@ class ResultOptions:
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Continue after an image that fails; the exit code is then 1.")] = False
 
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="TASK/TASKS", help="Segment a share of the images, such as 3/16; end with --merge.")
+        str | None,
+        typer.Option("--shard", metavar="TASK/TASKS", help="Do a share of the work, such as 3/16; images beyond --memory in blocks."),
     ] = None
-    merge: Annotated[bool, typer.Option("--merge", help="Write the tables of all images that tasks with --shard have segmented.")] = False
+    merge: Annotated[bool, typer.Option("--merge", help="Finish what tasks with --shard have begun: labels and tables.")] = False
     print_slurm: Annotated[
-        int | None, typer.Option("--print-slurm", metavar="TASKS", help="Print a script that segments the images in tasks of SLURM.")
+        int | None, typer.Option("--print-slurm", metavar="TASKS", help="Print a script that submits such tasks and the merging to SLURM.")
     ] = None
 
     def batch(self) -> Batch:
@@ -90,8 +91,8 @@ def slurm_script(arguments: Sequence[str], tasks: int) -> str:
     """The script for SLURM from the arguments of this command.
 
     Examples:
-        >>> slurm_script(["a.tif", "--print-slurm", "4", "-o", "b"], 4).splitlines()[-1]
-        'morula segment a.tif -o b --shard "$SLURM_ARRAY_TASK_ID/4" --resume'
+        >>> slurm_script(["a.tif", "--print-slurm", "4", "-o", "b"], 4).splitlines()[-1].partition("--wrap=")[2]
+        "'morula segment a.tif -o b --merge'"
     """
     kept: list[str] = []
     values = iter(arguments)

@@ -4,7 +4,7 @@ A run folder has one lock, see `morula.core.lock`. A folder of results may be wr
 system that segment one image each. So a command claims the names that it writes: it holds the lock on a hidden file beside them, which
 lists these names and is removed at the end::
 
-    .morula-claim-5f0c1d2e.json     ["cells.tif", "cells.csv"]
+    .morula-claim-5f0c1d2e.json     {"names": ["cells.tif", "cells.csv"], "share": ""}
 
 The lock of a killed process is free; the next command removes its file.
 """
@@ -32,8 +32,10 @@ _PATIENCE = 30.0
 
 
 @contextmanager
-def claimed(outputs: Iterable[Path]) -> Iterator[None]:
+def claimed(outputs: Iterable[Path], share: str = "") -> Iterator[None]:
     """Claim files or folders that are going to be written. Their folders are created.
+
+    With `share`, only a share of the work on them is claimed: other processes may claim other shares, but not the whole.
 
     Raises:
         FileWriteError: ``output.in_use``, when another process (or another command of this one) writes one of them.
@@ -56,10 +58,10 @@ def claimed(outputs: Iterable[Path]) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{_START}{secrets.token_hex(4)}{_END}"
             with _table(folder):
-                _check_free(folder, names[folder])
+                _check_free(folder, names[folder], share)
                 held.enter_context(locked(folder, name))
                 with suppress(OSError):  # a folder that is read-only: what is written next fails with a better message
-                    (folder / name).write_text(json.dumps(names[folder]), encoding="utf-8")
+                    (folder / name).write_text(json.dumps({"names": names[folder], "share": share}), encoding="utf-8")
         yield
 
 
@@ -79,8 +81,8 @@ def _table(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(folder: Path, names: Collection[str]) -> None:
-    """Reject names that another process has claimed; remove the claims of killed processes."""
+def _check_free(folder: Path, names: Collection[str], share: str) -> None:
+    """Reject names that another process has claimed, or this share of them; remove the claims of killed processes."""
     wanted = {_comparable(name): name for name in names}
     for claim in folder.glob(f"{_START}*{_END}"):
         if not is_locked(claim):
@@ -88,8 +90,9 @@ def _check_free(folder: Path, names: Collection[str]) -> None:
                 claim.unlink()
             continue
         try:
-            others = json.loads(claim.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = json.loads(claim.read_text(encoding="utf-8"))
+            others = [] if share and found["share"] and found["share"] != share else found["names"]
+        except (OSError, ValueError, LookupError, TypeError):
             continue
         for other in others:
             if (name := wanted.get(_comparable(other))) is not None:

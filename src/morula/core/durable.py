@@ -49,31 +49,6 @@ def flush(path: Path) -> None:
         flush_folder(Path(place))
 
 
-def flush_changed(folder: Path, known: dict[str, int]) -> None:
-    """As `flush`, for a folder that is written bit by bit: only the files that changed since the last call with the same `known`.
-
-    Args:
-        folder: the folder.
-        known: time of the last change of each file that was flushed; it is updated.
-    """
-    changed: set[str] = set()
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            file = os.path.join(place, name)
-            try:
-                time = os.stat(file).st_mtime_ns
-                if known.get(file) != time:
-                    flush(Path(file))
-                    known[file] = time
-                    changed.add(place)
-            except FileNotFoundError:  # the temporary name of a file that another process is writing
-                continue
-        # the name of a new folder is in the folder above
-        if place in changed or any(os.path.join(place, name) in changed for name in folders):
-            changed.add(place)
-            flush_folder(Path(place))
-
-
 def flush_folder(folder: Path) -> None:
     """Write the names in a folder to the disk. Windows does so by itself."""
     if os.name != "nt":

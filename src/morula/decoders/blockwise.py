@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -74,6 +74,9 @@ class BlockPlan:
     def __len__(self) -> int:
         return math.prod(self.grid)
 
+    def __reduce__(self) -> tuple[type[BlockPlan], tuple[tuple[int, ...], ...]]:
+        return BlockPlan, (self.shape, self.core, self.halo)  # other processes make the list of cores again
+
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of blocks per axis."""
@@ -82,7 +85,10 @@ class BlockPlan:
     @property
     def effort(self) -> float:
         """Voxels of all windows per voxel of the image."""
-        return sum(math.prod(self.window(number).shape) for number in range(len(self))) / math.prod(self.shape)
+        read = 1.0
+        for n, size, halo in zip(self.shape, self.core, self.halo, strict=True):  # windows are products of ranges along the axes
+            read *= sum(min(a + size + halo, n) - max(a - halo, 0) for a in range(0, n, size)) / n
+        return read
 
     def window(self, number: int) -> Region:
         """What is read to decode a block: its core with the halo, inside the image."""
@@ -246,6 +252,23 @@ class Merged:
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    def as_arrays(self) -> dict[str, np.ndarray]:
+        """All values as arrays, for a file."""
+        values = {name: getattr(self, name) for name in _MERGED}
+        arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+        tables = np.concatenate([*self.tables, np.empty(0, np.int64)])
+        return {**arrays, "tables": tables, "lengths": np.array([len(table) for table in self.tables], np.int64)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Merged:
+        """The objects that `as_arrays` has given."""
+        tables = np.split(arrays["tables"], np.cumsum(arrays["lengths"])[:-1])
+        known: dict[str, Any] = {name: arrays.get(name) for name in _MERGED}
+        return cls(**{**known, "tables": tables, "merged": int(arrays["merged"])})
+
+
+_MERGED = tuple(field.name for field in fields(Merged) if field.name != "tables")
 
 
 def merge_blocks(plan: BlockPlan, load: Callable[[int], BlockObjects], labels: ArraySource) -> Merged:

@@ -7,7 +7,7 @@ known in advance.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,18 @@ class ChannelStatistics:
         histograms = {row: counts + other.histograms[row] for row, counts in self.histograms.items()}
         low, high = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
         return ChannelStatistics(histograms, low, high, self.count + other.count)
+
+    def as_arrays(self) -> dict[str, np.ndarray]:
+        """The statistics as arrays, for a file."""
+        histograms = {f"histogram_{row}": counts for row, counts in self.histograms.items()}
+        return {"minimum": self.minimum, "maximum": self.maximum, "count": np.array(self.count), **histograms}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ChannelStatistics:
+        """The statistics that `as_arrays` has given."""
+        start = "histogram_"
+        histograms = {int(name.removeprefix(start)): counts for name, counts in arrays.items() if name.startswith(start)}
+        return cls(histograms, arrays["minimum"], arrays["maximum"], int(arrays["count"]))
 
     def first(self, count: int) -> ChannelStatistics:
         """Statistics of the first channels."""

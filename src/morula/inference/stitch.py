@@ -11,8 +11,9 @@ The outermost loop runs along the longest axis, so that the held zones have the 
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,17 @@ def tile_order(plan: Tiles) -> list[Index]:
 def layers(plan: Tiles) -> int:
     """Number of layers of tiles along the longest axis, which are predicted one after the other."""
     return len(plan.starts[_order(plan)[0]])
+
+
+def layers_of(plan: Tiles, first: int, last: int) -> tuple[int, int]:
+    """The first layer of tiles, and the one behind the last, of those that write the voxels first <= index < last of the longest axis."""
+    begins = [begin for begin, _ in plan.weights(outer_axis(plan.shape))]
+    return bisect.bisect_right(begins, first) - 1, bisect.bisect_left(begins, last)
+
+
+def outer_axis(shape: Sequence[int]) -> int:
+    """The longest axis, along which the layers lie."""
+    return max(range(len(shape)), key=lambda axis: shape[axis])
 
 
 def layer_size(plan: Tiles) -> int:

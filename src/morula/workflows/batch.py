@@ -22,9 +22,9 @@ class Batch:
             with other arguments are an error, where they would be replaced otherwise.
         skip_existing: keep the results of images that are finished, with whatever arguments.
         keep_going: go on with the next image after one that fails; the command ends with an error at the end.
-        shard: share of the images that is segmented, ``3/16`` for the third of 16 tasks that run at the same time; the tables of all images
-            are left to `merge`.
-        merge: write only these tables, from the results of all tasks.
+        shard: share of the work that is done, ``3/16`` for the third of 16 tasks, which may run at the same time, also on several
+            computers. Images that are larger than the memory are shared in blocks, all others one by one.
+        merge: finish what the tasks have begun: labels and tables of the images that they shared, and the tables of all images.
     """
 
     resume: bool = False
@@ -34,18 +34,19 @@ class Batch:
     merge: bool = False
 
     def __post_init__(self) -> None:
-        if self.shard is not None and not 1 <= self._share[0] <= self._share[1]:
+        if self.shard is not None and not 1 <= self.share[0] <= self.share[1]:
             rule, remedy = "must be the number of a task and how many there are", "Write for example 3/16, counted from 1."
             raise OptionError("batch.shard", rule, key="shard", value=self.shard, remedy=remedy)
 
     @property
-    def _share(self) -> tuple[int, int]:
+    def share(self) -> tuple[int, int]:
+        """Number of the task, and how many there are."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard or "")
         return (0, 0) if found is None else (int(found[1]), int(found[2]))
 
     def chosen(self, names: Sequence[str]) -> set[str]:
         """The images of this task, by name."""
-        number, count = self._share
+        number, count = self.share
         return set(names) if self.shard is None else set(names[number - 1 :: count])
 
     def keeps(self, labels_file: Path) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from morula.workflows.workers import Executor, Processes
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Device of the network, limit of the memory, and worker processes.
+    """Device of the network, limit of the memory, and where blocks are computed.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for the process with its workers, for example ``"8GB"``.
-        workers: processes that decode and measure the blocks of an image that is larger than the memory.
+        executor: where the blocks of an image that is larger than the memory are decoded and measured.
     """
 
     device: str = "auto"
     memory: str | None = None
-    workers: int = 1
+    executor: Executor = field(default_factory=Processes)

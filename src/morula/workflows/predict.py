@@ -50,7 +50,7 @@ from morula.workflows.sources import Opened
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
 from morula.workflows.unfinished_batch import UnfinishedBatch, model_key, origin_of
-from morula.workflows.workers import check_workers
+from morula.workflows.workers import Processes, check_workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def predict_into(folder: RunFolder, *, device: str, memory: str | None, workers:
     if model.method.restores:
         steps = restore_test_images(model, folder, device=device, memory=memory)
     else:
-        steps = _test_images(model, folder, Hardware(device, memory, workers))
+        steps = _test_images(model, folder, Hardware(device, memory, Processes(workers)))
     yield from logged(below("predict", steps), folder)
     discard(folder.path, "report/stale.json")
 
@@ -274,9 +274,8 @@ def _in_blocks(
     limit = available_memory(hardware.memory or model.job.prediction.memory)
     place = file_of_results(labels_file)
     place.parent.mkdir(parents=True, exist_ok=True)
-    signature = {"model": model_key(model, {"device": hardware.device}), "image": origin_of(image), "reading": reading}
-    store = BlockStore(place, signature)
-    found = yield from segment_in_blocks(model, image, store, device=hardware.device, memory=limit, workers=hardware.workers)
+    store = BlockStore(place, signature_of(model, image, reading))
+    found = yield from segment_in_blocks(model, image, store, hardware.executor, device=hardware.device, memory=limit)
     if channels is not None:
         yield _write_channels(channels, found.channels, image)
     if model.job.objects.refine:
@@ -285,6 +284,11 @@ def _in_blocks(
         )
     before = found.unfiltered if model.job.objects.filter and not model.job.objects.refine else None
     return Segmented(found.labels, found.table, classes=found.classes, before=before, finished=store.remove)
+
+
+def signature_of(model: Model, image: Image, reading: str) -> dict[str, object]:
+    """What decides the labels of an image that is segmented in blocks."""
+    return {"model": model_key(model, {}), "image": origin_of(image), "reading": reading}
 
 
 def _write_channels(file: Path, prediction: ArraySource, image: Image) -> Event:

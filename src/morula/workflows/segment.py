@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from morula.core.manifest import RESULTS, discard_own, recording
 from morula.core.os_errors import with_named_os_errors
 from morula.core.outputs import Destination, already_exist, check_apart, check_outputs, check_space
 from morula.core.remark import Remark
+from morula.inference.memory import parse_bytes
 from morula.io.metadata import collected
 from morula.io.write import check_labels_fit, files_behind
 from morula.jobs.bundled import place_of
@@ -33,20 +35,24 @@ from morula.models.model import Model
 from morula.models.scale import check_diameter
 from morula.nn.weights import WEIGHTS
 from morula.workflows.batch import Batch, Failures, finished
+from morula.workflows.block_store import BlockStore, store_path
 from morula.workflows.choose_model import choose
+from morula.workflows.cluster import opened as opened_cluster
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import check_exports, parse_kinds
 from morula.workflows.hardware import Hardware
-from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, sources_of
+from morula.workflows.predict import check_memory, labels_destination, outputs_of, segment_one, signature_of, sources_of
 from morula.workflows.predict_images import memory_of, notes_of
 from morula.workflows.reading import Reading
-from morula.workflows.result_files import provenance_path, table_path
+from morula.workflows.result_files import file_of_results, provenance_path, table_path
+from morula.workflows.segment_blocks import needs_blocks
+from morula.workflows.shares import check_tasks, segment_share
 from morula.workflows.sources import Opened, about_metadata
 from morula.workflows.space import prediction_bytes
 from morula.workflows.stream import events_of
 from morula.workflows.time_series import first_point, segment_series, time_points
 from morula.workflows.unfinished_batch import UnfinishedBatch, unfinished_in
-from morula.workflows.workers import check_workers
+from morula.workflows.workers import Executor, Processes, check_workers
 
 OUTPUT = "segmentation"
 """Folder of the results where none is named."""
@@ -63,6 +69,7 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
     device: str = "auto",
     memory: str | None = None,
     workers: int = 1,
+    cluster: str | None = None,
     reading: Reading = Reading(),  # noqa: B008 - frozen
     diameter: float | None = None,
     also: Sequence[str] = (),
@@ -83,6 +90,8 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         memory: limit for the process, for example ``"8GB"``; images that are larger are segmented in blocks.
         workers: processes that decode and measure these blocks.
+        cluster: a Dask cluster whose workers predict, decode and measure these blocks: ``local:4``, the address of a scheduler or a YAML
+            file; see `morula.workflows.cluster.opened`. The limit of the memory is then that of each worker.
         reading: axes, channel, data set and voxel size of the files, where their metadata are missing or wrong; the region and level.
         diameter: diameter of the objects in voxels, for a model that rescales images to the size of its objects; estimated where it is
             left out.
@@ -104,8 +113,11 @@ def segment(  # noqa: PLR0913 - what to segment, with what, and how
         ...     print(event)
     """
     check_workers(workers)
-    hardware = Hardware(device, memory, workers)
-    settings = Settings(overwrite, hardware, reading, diameter, parse_kinds(list(also), key="also"), batch)
+    hardware = Hardware(device, memory, Processes(workers))
+    if cluster is not None and (workers > 1 or batch.shard is not None):
+        rule = "is given together with workers or shard, which also divide the work"
+        raise OptionError("cluster.other_division", rule, key="cluster", value=cluster, remedy="Give one of them.")
+    settings = Settings(overwrite, hardware, reading, diameter, parse_kinds(list(also), key="also"), batch, cluster)
     yield from below("segment", _segmented(images, model, Path(output).expanduser(), settings), run=str(output))
 
 
@@ -119,6 +131,7 @@ class Settings:
     diameter: float | None
     also: tuple[Export, ...] = ()
     batch: Batch = field(default_factory=Batch)
+    cluster: str | None = None
 
 
 def sliced(model: str | Path | Model | None, axes: SliceAxes, *, stitch_threshold: float) -> Model:
@@ -156,21 +169,59 @@ def _segmented(images: Any, model: str | Path | Model | None, target: Path, sett
         model = bundled.folder
         yield Logged(reason)
     names = dict(zip((image.name for image in opened), _label_files(target, opened), strict=True))
-    if settings.batch.merge:
-        yield from _merged(names)
-        yield Finished(time.monotonic() - began)
-        return
-    share = settings.batch.chosen(list(names))
-    opened = [image for image in opened if image.name in share]
-    names = {name: file for name, file in names.items() if name in share}
+    large = _shared(model, opened, settings)
     kept = {name for name, file in names.items() if settings.batch.keeps(file)}
-    if len(kept) == len(names):
-        yield Logged(f"all {len(kept)} images are finished")
+    todo = _Todo(opened, names, kept, failures, about_metadata(ignored), [*given_places(images)])
+    if settings.batch.merge:
+        yield from _merged(target, todo, large, model, settings)
     else:
-        todo = _Todo(opened, names, kept, failures, about_metadata(ignored), [*given_places(images)])
-        yield from _segmented_into(target, todo, model, settings)
+        yield from _own_share(target, todo, large, model, settings)
     failures.check(len(names))
     yield Finished(time.monotonic() - began)
+
+
+def _shared(model: str | Path | Model, opened: Sequence[Opened], settings: Settings) -> set[str]:
+    """Names of the images whose blocks are shared by all tasks: those that are larger than the stated memory."""
+    memory = settings.hardware.memory
+    if memory is None or not (settings.batch.shard or settings.batch.merge):
+        return set()
+    trained, limit = model if isinstance(model, Model) else load(model), parse_bytes(memory)
+    if trained.block_problem():
+        return set()
+    return {each.name for each in opened if time_points(each.raw) == 1 and needs_blocks(trained, each.raw.spatial_shape, limit)}
+
+
+def _own_share(target: Path, todo: _Todo, large: set[str], model: str | Path | Model, settings: Settings) -> Iterator[Event]:
+    """Segment the images of this task, all without `--shard`; and a share of each image that all tasks work on."""
+    own = todo.of(settings.batch.chosen([name for name in todo.files if name not in large]))
+    if own.new:
+        yield from _segmented_into(target, own, model, settings)
+    elif own.files or not large:
+        yield Logged(f"all {len(own.files)} images are finished")
+    if large:
+        yield from _shares(target, todo.of(large), model, settings)
+
+
+def _shares(target: Path, todo: _Todo, model: str | Path | Model, settings: Settings) -> Iterator[Event]:
+    """A share of the blocks of each image."""
+    trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
+    place, memory = model.source if isinstance(model, Model) else model, parse_bytes(settings.hardware.memory or "")
+    outputs = [labels_destination(file, overwrite=settings.overwrite) for file in todo.new.values()]
+    check_outputs(outputs, todo.read(place), overwrite=settings.overwrite)
+    check_space(target, prediction_bytes(trained, todo.opened))
+    hardware = replace(settings.hardware, device=trained.device(settings.hardware.device))
+    yield Started(len(todo.files), "image")
+    for done, source in enumerate(todo.opened, start=1):
+        file = todo.files[source.name]
+        if source.name in todo.kept:
+            yield Logged(f"{source.name}: is finished, and is kept")
+            continue
+        with claimed([split_location(file)[0], table_path(file)], share=settings.batch.shard or ""):
+            image, labels_file = trained.as_image(source.raw), file_of_results(file)
+            store = BlockStore(labels_file, signature_of(trained, image, source.reading), shared=True)
+            steps = segment_share(trained, image, store, hardware, settings.batch.share, memory=memory)
+            yield from todo.failures.passing(source.name, below(source.name, steps), keep_going=settings.batch.keep_going)
+        yield Progress(done, len(todo.opened), "image", source.name)
 
 
 @dataclass(frozen=True)
@@ -197,6 +248,14 @@ class _Todo:
     def new(self) -> dict[str, Path]:
         """Label files of the images that are segmented."""
         return {name: file for name, file in self.files.items() if name not in self.kept}
+
+    def of(self, names: set[str]) -> _Todo:
+        """Only these images."""
+        opened, files = (
+            [image for image in self.opened if image.name in names],
+            {name: self.files[name] for name in self.files if name in names},
+        )
+        return replace(self, opened=opened, files=files, kept=self.kept & names)
 
     def read(self, model: str | Path | None) -> list[str | Path]:
         """What is read, which is not replaced."""
@@ -237,16 +296,31 @@ def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settin
     yield from notes_of(trained)
     yield from (Warned(remark.code, remark) for remark in todo.remarks)
     yield Started(len(opened), "image")
-    with claimed([each for file in files for each in (split_location(file)[0], table_path(file))]), recording(folder, RESULTS):
+    with (
+        claimed([each for file in files for each in (split_location(file)[0], table_path(file))]),
+        recording(folder, RESULTS),
+        _executor(settings) as (executor, remark),
+    ):
+        yield from remark
         batch = checked()  # again: another process may have been faster
         memory = batch.agreed("memory", memory_of(trained, settings.hardware.memory, device))
         facts["memory"] = int(memory)
         batch.start()
-        settings = replace(settings, hardware=replace(settings.hardware, device=device, memory=memory))
+        settings = replace(settings, hardware=Hardware(device, memory, executor))
         yield from _each(trained, todo, batch, settings, facts)
         yield from write_experiment(folder, {name: file for name, file in tables.items() if name not in todo.failures.errors}, extend=True)
         if not todo.failures.errors:
             batch.end()
+
+
+@contextmanager
+def _executor(settings: Settings) -> Iterator[tuple[Executor, list[Event]]]:
+    """Where blocks are computed, and a message about it."""
+    if settings.cluster is None:
+        yield settings.hardware.executor, []
+        return
+    with opened_cluster(settings.cluster) as found:
+        yield found, [Logged(f"{found.count} workers; their dashboard: {found.dashboard}")]
 
 
 def _decided(model: Model, settings: Settings) -> dict[str, object]:
@@ -257,6 +331,9 @@ def _decided(model: Model, settings: Settings) -> dict[str, object]:
 
 def _check_images(model: Model, opened: Sequence[Opened], settings: Settings) -> None:
     """Reject images that the model cannot take, and options that do not fit both, before the first image is predicted."""
+    if settings.cluster is not None and not all(image.files for image in opened):
+        remedy = "Write the array to a file (morula.write) that all workers can read."
+        raise OptionError("cluster.array", "needs images in files", key="cluster", value=settings.cluster, remedy=remedy)
     for image in opened:
         try:
             check_exports(model.job.objects.export, model.as_image(first_point(image).raw).ndim_spatial, key="also")
@@ -281,21 +358,38 @@ def _each(model: Model, todo: _Todo, batch: UnfinishedBatch, settings: Settings,
         yield Progress(done, len(todo.opened), "image", image.name)
 
 
-def _merged(files: Mapping[str, Path]) -> Iterator[Event]:
-    """Write the tables of all images, which tasks have segmented.
+def _merged(target: Path, todo: _Todo, large: set[str], model: str | Path | Model, settings: Settings) -> Iterator[Event]:
+    """Finish the images that tasks have shared, and write the tables of all images, which tasks have segmented.
 
     Raises:
-        DataError: ``batch.unfinished`` where results are missing.
+        DataError: ``batch.unfinished`` where results are missing, ``shares.unfinished`` where blocks are.
     """
-    if missing := [name for name, file in files.items() if not finished(file)]:
-        rule = f"are not finished: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''} ({len(missing)} of {len(files)} images)"
+    waiting = todo.of({name for name in large if not finished(todo.files[name]) and store_path(file_of_results(todo.files[name])).is_dir()})
+    _check_shares(waiting, model, settings)
+    if missing := [name for name, file in todo.files.items() if name not in waiting.files and not finished(file)]:
+        rule = (
+            f"are not finished: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''} ({len(missing)} of {len(todo.files)} images)"
+        )
         raise DataError("batch.unfinished", rule, key="images", remedy="Segment them first, by the same command with --shard.")
-    folder = split_location(next(iter(files.values())))[0].parent
-    yield Started(len(files), "image")
+    if waiting.files:
+        yield from _segmented_into(target, waiting, model, settings)
+    if list(todo.files.values()) == [target]:
+        return
+    folder = split_location(next(iter(todo.files.values())))[0].parent
+    yield Started(len(todo.files), "image")
     destinations = experiment_destinations(folder)
     check_outputs(destinations, overwrite=True)
     with claimed([each.path for each in destinations]), recording(folder, RESULTS):
-        yield from write_experiment(folder, {name: table_path(file) for name, file in files.items()}, extend=True)
+        yield from write_experiment(folder, {name: table_path(file) for name, file in todo.files.items()}, extend=True)
+
+
+def _check_shares(waiting: _Todo, model: str | Path | Model, settings: Settings) -> None:
+    """Check that the tasks which share these images have finished."""
+    trained = _with_exports(model if isinstance(model, Model) else load(model), settings.also)
+    for source in waiting.opened:
+        file = waiting.files[source.name]
+        signature = signature_of(trained, trained.as_image(source.raw), source.reading)
+        check_tasks(BlockStore(file_of_results(file), signature, shared=True), file)
 
 
 def _with_exports(model: Model, also: Sequence[Export]) -> Model:

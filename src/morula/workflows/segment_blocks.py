@@ -11,42 +11,43 @@ prediction is stored as float32, because shorter numbers would move the borders 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from morula.core.allocator import keep_freed_memory
 from morula.core.array import ArraySource
 from morula.core.errors import OptionError
 from morula.core.events import Event, Logged, Progress, Warned
 from morula.core.image import Image
 from morula.core.label_image import smallest_type
-from morula.core.region import Region, blocks
+from morula.core.region import Region
 from morula.decoders.blockwise import BlockPlan, Merged, decode_block, merge_blocks, plan_blocks
 from morula.decoders.class_blocks import class_block, merge_classes
-from morula.decoders.statistics import ChannelStatistics
-from morula.inference.memory import decoding_bytes, room_beside_program, room_of_worker, tile_memory
-from morula.inference.predict import predict
-from morula.inference.stitch import layer_size
-from morula.io.blocks import block_shape, chunk_shape
+from morula.inference.memory import decoding_bytes, room_beside_program, room_of_worker
 from morula.kernels.geometry import geometry
 from morula.labels.objects import Objects
 from morula.measurement.blockwise import GroupMeasurement, joined
+from morula.measurement.columns import Columns
 from morula.measurement.filter import removed_ids
 from morula.measurement.large_objects import KNOWN_EXTRA
 from morula.measurement.measure import as_table
 from morula.measurement.measures import Boxes, Measures
 from morula.methods.base import Method
 from morula.methods.classes import class_image
+from morula.methods.object_options import ObjectOptions
 from morula.models.model import Model
 from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
-from morula.workflows.workers import results
+from morula.workflows.predict_blocks import Prediction, predicted, statistics_of
+from morula.workflows.workers import Executor, Processes
 
 if TYPE_CHECKING:
     import pandas as pd
+    import zarr
 
 _SAMPLE = {2: 1024, 3: 96}
 """Edge length in voxels of the samples from which the size of objects is taken."""
@@ -82,96 +83,82 @@ def needs_blocks(model: Model, shape: Sequence[int], memory: int) -> bool:
 
 
 def segment_in_blocks(
-    model: Model, image: Image, store: BlockStore, *, device: str, memory: int, workers: int = 1
+    model: Model, image: Image, store: BlockStore, executor: Executor, *, device: str, memory: int
 ) -> Generator[Event, None, InBlocks]:
     """Labels and table of an image, with at most `memory` bytes for the whole process.
 
     Args:
         model: the trained model; its `block_problem` must be empty.
         image: from `model.as_image`.
-        store: folder for unfinished results, which a killed process may have left.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        store: folder for unfinished results, which a killed process or other tasks may have left.
+        executor: where blocks are decoded and measured; with fewer workers where the memory allows no blocks for all of them.
+        device: a result of `Model.device`.
         memory: bytes.
-        workers: processes that decode and measure, at most; fewer where the memory allows no blocks for all of them.
 
     Raises:
         OptionError: when the memory is not enough for one block.
     """
-    stored = yield from _predicted(model, image, store, device=device, memory=memory)
-    filters = model.job.prediction.median
-    prediction: ArraySource = MedianFiltered(stored, filters) if filters else stored
-    parameters, plan, workers = yield from _planned(model, prediction, store, memory, workers)
-    merged = yield from _decoded(_Decoding(model.method, parameters, plan, store, prediction), workers)
-    cores = _label_array(store, plan)
+    prediction = Prediction.begun(model, image, store, device=device, memory=memory, shared=False)
+    yield from predicted(prediction, executor)
+    decoding, executor = yield from planned(model, store, memory, executor)
+    yield from _decoded(decoding, executor)
+    plan, cores = decoding.plan, decoding.cores()
+    merged = merge_blocks(plan, store.block, cores) if model.method.instances else merge_classes(plan, store.block)
+    store.put_arrays("merged", merged.as_arrays())
 
     def relabelled(values: np.ndarray) -> MergedLabels:
         return MergedLabels(cores, plan.core, [values[table] for table in merged.tables])
 
-    # class images are stored as they are decoded, in 8 bits where that suffices
-    kind = np.uint8 if not model.method.instances and len(merged) < 256 else smallest_type(len(merged))
-    labels = relabelled(np.arange(len(merged) + 1, dtype=kind))
+    labels = relabelled(_ids(len(merged), instances=model.method.instances))
     if merged.merged:
         yield Logged(f"{merged.merged} objects are larger than the halo of {plan.halo} voxels; their parts were merged across blocks")
-    room = room_of_worker(memory, workers) // _MEASURING
-    table = yield from _measured(model, merged, measured_in(model, labels, merged, image, room), plan.core, workers)
+    measuring = _Measuring(model.job.objects, model.method.instances, image, store, plan, room_of(memory, executor) // _MEASURING)
+    table = yield from _measured(model, measuring, merged, executor)
     kept = np.arange(len(merged) + 1, dtype=labels.dtype)
     if model.job.objects.filter:
         kept[removed_ids(table)] = 0
     classes = None if merged.classes is None else class_image(kept, merged.classes)
-    return InBlocks(relabelled(kept), labels, table, None if classes is None else relabelled(classes), prediction)
+    return InBlocks(relabelled(kept), labels, table, None if classes is None else relabelled(classes), decoding.prediction)
 
 
-def _predicted(model: Model, image: Image, store: BlockStore, *, device: str, memory: int) -> Generator[Event, None, ArraySource]:
-    """The predicted channels K(Z)YX on the disk; an interrupted prediction continues with its first unfinished layer of tiles."""
-    shape = (len(model.method.channels), *image.spatial_shape)
-    out = store.array("prediction", shape, chunk_shape(shape, f"C{image.axes.spatial_axes}"), np.dtype(np.float32))
-    room = tile_memory(memory)
-    state = store.noted("predicted") or {"layers": 0, "memory": room}
-    if state.get("finished"):
-        return out
-    if state["memory"] > room:  # tiles of another size round differently, so that what there is cannot be used
-        state = {"layers": 0, "memory": room}
-    device = model.device(device)
-    model.fast_network.to(device)
-    plan = model.plan(image.spatial_shape, state["memory"], device)
-    yield from model.tile_warnings(plan)
-    size, normalise = layer_size(plan), model.scaling(image).apply
-    with keep_freed_memory():  # tiles have equal sizes
-        tiles = predict(image.lazy(), model.tiled(device), plan, normalise=normalise, out=out, first_layer=state["layers"])
-        for progress in tiles:
-            if progress.done // size > state["layers"]:
-                state["layers"] = progress.done // size
-                # the last one is recorded below
-                if progress.done < plan.n_tiles:
-                    store.note("predicted", state)
-            yield progress
-    store.note("predicted", {**state, "finished": True})
-    return out
+def _ids(count: int, *, instances: bool) -> np.ndarray:
+    """Ids 0..count of the type that label images have."""
+    # class images are stored as they are decoded, in 8 bits where that suffices
+    return np.arange(count + 1, dtype=np.uint8 if not instances and count < 256 else smallest_type(count))
 
 
-def _planned(
+def room_of(memory: int, executor: Executor) -> int:
+    """Bytes for images in each worker."""
+    return room_of_worker(memory, 1 if executor.remote else executor.count)
+
+
+def planned(model: Model, store: BlockStore, memory: int, executor: Executor) -> Generator[Event, None, tuple[Decoding, Executor]]:
+    """How the blocks of a finished prediction are decoded, and where: with as many workers as the blocks are for."""
+    stored, filters = store.existing("prediction"), model.job.prediction.median
+    prediction: ArraySource = MedianFiltered(stored, filters) if filters else stored
+    noted = store.noted("decoding")
+    if noted is None:
+        found = yield from _new_plan(model, prediction, store, memory, 1 if executor.remote else executor.count)
+        noted = store.agreed("decoding", found)
+    plan = BlockPlan(tuple(prediction.shape[1:]), tuple(noted["core"]), tuple(noted["halo"]))
+    if not executor.remote and noted["workers"] < executor.count:
+        executor = Processes(noted["workers"])
+    return Decoding(model.method, noted["parameters"], plan, store, prediction), executor
+
+
+def _new_plan(
     model: Model, prediction: ArraySource, store: BlockStore, memory: int, workers: int
-) -> Generator[Event, None, tuple[Mapping[str, Any], BlockPlan, int]]:
+) -> Generator[Event, None, dict[str, object]]:
     """Parameters of the decoder, from histograms of the whole prediction and samples; the blocks, and how many workers they are for."""
-    shape = tuple(prediction.shape[1:])
-    if (noted := store.noted("decoding")) is not None:
-        return noted["parameters"], BlockPlan(shape, tuple(noted["core"]), tuple(noted["halo"])), min(workers, noted["workers"])
-    method = model.method
-    parts = list(blocks(shape, block_shape(shape, 4 * prediction.shape[0], chunk_shape(shape, "ZYX"[-len(shape) :]))))
-    statistics: ChannelStatistics | None = None
-    for done, box in enumerate(parts, start=1):
-        part = method.statistics(np.asarray(prediction[(slice(None), *box.slices)]))
-        statistics = part if statistics is None else statistics.merge(part)
-        yield Progress(done, len(parts), "block", task=("histograms",))
-    assert statistics is not None
+    method, shape = model.method, tuple(prediction.shape[1:])
+    statistics = yield from statistics_of(method, prediction, store)
     parameters, diameters = method.fit(statistics), np.full(1, _SMALLEST)
     if method.instances:
         parameters, diameters = _sampled(model, prediction, parameters)
     plan, count = _fitting_plan(model, shape, parameters, diameters, memory, workers)
-    store.note("decoding", {"parameters": parameters, "core": plan.core, "halo": plan.halo, "workers": count})
     fewer = f"; the memory is for {count} of {workers} workers" if count < workers else ""
     yield Logged(f"{len(plan)} blocks of {plan.core} voxels, each decoded with a halo of {plan.halo}{fewer}")
-    return parameters, plan, count
+    return {"parameters": parameters, "core": plan.core, "halo": plan.halo, "workers": count}
 
 
 def _fitting_plan(
@@ -239,16 +226,8 @@ def sample_boxes(shape: Sequence[int]) -> list[Region]:
     return [Region(tuple(start), tuple(a + e for a, e in zip(start, edge, strict=True))) for start in starts]
 
 
-def _label_array(store: BlockStore, plan: BlockPlan) -> Any:
-    """The array for the labels of the cores, of which each consists of whole chunks."""
-    limit = {2: 512, 3: 128}[len(plan.shape)]
-    # blocks are written one by one, and two must not share a chunk
-    chunks = tuple(core if core <= limit else max(c for c in range(1, limit + 1) if core % c == 0) for core in plan.core)
-    return store.array("labels", plan.shape, chunks, np.dtype(np.uint32))
-
-
 @dataclass(frozen=True, eq=False)
-class _Decoding:
+class Decoding:
     """Decodes blocks of the stored prediction; can be sent to other processes."""
 
     method: Method
@@ -256,6 +235,17 @@ class _Decoding:
     plan: BlockPlan
     store: BlockStore
     prediction: ArraySource
+
+    def cores(self) -> zarr.Array:
+        """The array for the labels of the cores, of which each consists of whole chunks."""
+        limit = {2: 512, 3: 128}[len(self.plan.shape)]
+        # blocks are written one by one, and two must not share a chunk
+        chunks = tuple(core if core <= limit else max(c for c in range(1, limit + 1) if core % c == 0) for core in self.plan.core)
+        return self.store.array("labels", self.plan.shape, chunks, np.dtype(np.uint32))
+
+    def missing(self) -> list[int]:
+        """The blocks that are not finished."""
+        return missing_blocks(self.store, self.plan)
 
     def __call__(self, number: int) -> None:
         """Decode a block, and record its labels and objects."""
@@ -265,50 +255,114 @@ class _Decoding:
         else:
             block = class_block(self.plan, number, self.prediction, self._objects)
         self.store.existing("labels")[core.slices] = block.labels
-        self.store.put_block(number, block)
+        self.store.put_block(number, block, core)
 
     def _objects(self, block: np.ndarray) -> Objects:
         return self.method.decode(block, self.parameters)
 
 
-def _decoded(work: _Decoding, workers: int) -> Generator[Event, None, Merged]:
-    """Decode the blocks that are not finished, and merge the objects of all."""
-    plan, store = work.plan, work.store
-    labels = _label_array(store, plan)
-    open_ones = [number for number in range(len(plan)) if not store.finished(number)]
-    yield Progress(len(plan) - len(open_ones), len(plan), "block", task=("blocks",))
-    for done, _ in enumerate(results(work, open_ones, workers), len(plan) - len(open_ones) + 1):
-        yield Progress(done, len(plan), "block", task=("blocks",))
-    return merge_blocks(plan, store.block, labels) if work.method.instances else merge_classes(plan, store.block)
+def missing_blocks(store: BlockStore, plan: BlockPlan) -> list[int]:
+    """Numbers of the blocks that are not finished."""
+    finished = {int(name.removeprefix("block_")) for name in store.names("block_", ".npz")}
+    return [number for number in range(len(plan)) if number not in finished]
 
 
-def measured_in(model: Model, labels: ArraySource, merged: Merged, image: Image, room: int) -> GroupMeasurement:
+def _decoded(work: Decoding, executor: Executor) -> Iterator[Event]:
+    """Decode the blocks that are not finished."""
+    work.cores()
+    yield from decoded_steps(work, work.missing(), executor)
+
+
+def decoded_steps(work: Decoding, numbers: Sequence[int], executor: Executor) -> Iterator[Event]:
+    """Decode these blocks."""
+    total = len(work.plan)
+    yield Progress(total - len(numbers), total, "block", task=("blocks",))
+    for done, _ in enumerate(executor.results(work, numbers, work.store.path), total - len(numbers) + 1):
+        yield Progress(done, total, "block", task=("blocks",))
+
+
+@dataclass(frozen=True, eq=False)
+class _Measuring:
+    """Measures groups of objects of the stored labels; can be sent to other processes, which read the merged objects from the disk.
+
+    Attributes:
+        options: of the job.
+        instances: whether the labels are ids of objects, not classes.
+        image, store, plan: as in the other steps.
+        room: voxels that may be in memory at a time.
+    """
+
+    options: ObjectOptions
+    instances: bool
+    image: Image
+    store: BlockStore
+    plan: BlockPlan
+    room: int
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "groups"}
+
+    @cached_property
+    def groups(self) -> GroupMeasurement:
+        """The measurement of all groups."""
+        arrays = self.store.arrays("merged")
+        assert arrays is not None
+        merged = Merged.from_arrays(arrays)
+        ids = _ids(len(merged), instances=self.instances)
+        labels = MergedLabels(self.store.existing("labels"), self.plan.core, [ids[table] for table in merged.tables])
+        return _measurement(self.options, labels, merged, self.image, self.room)
+
+    def name(self, members: np.ndarray) -> str:
+        """The name of a group."""
+        return f"measured_{hashlib.sha256(f'{self.room} '.encode() + members.tobytes()).hexdigest()[:16]}"
+
+    def __call__(self, members: np.ndarray) -> int:
+        """Measure a group, and record its columns; the number of its objects."""
+        columns, evidence = self.groups(members)
+        self.store.put_arrays(self.name(members), {f"0{name}": values for name, values in columns.items()} | evidence_named(evidence))
+        return len(members)
+
+    def found(self, members: np.ndarray) -> tuple[Columns, Columns] | None:
+        """The columns of a group, and its columns of evidence, where it is finished."""
+        arrays = self.store.arrays(self.name(members))
+        if arrays is None:
+            return None
+        columns, evidence = ({name[1:]: values for name, values in arrays.items() if name[0] == kind} for kind in "01")
+        return columns, evidence
+
+
+def evidence_named(evidence: Columns) -> Columns:
+    """Columns of evidence, under names that those of `measure` do not have."""
+    return {f"1{name}": values for name, values in evidence.items()}
+
+
+def _measurement(options: ObjectOptions, labels: ArraySource, merged: Merged, image: Image, room: int) -> GroupMeasurement:
     """How the objects are measured, with at most `room` voxels in memory at a time."""
-    options = model.job.objects.measure
+    wanted = options.measure
     measures = Measures(
         voxel_size=image.voxel_size,
-        extra=options.extra,
+        extra=wanted.extra,
         confidence=merged.confidence,
-        surface=options.surface,
-        intensity=options.intensity,
-        evidence=model.job.objects.calibration is not None,
+        surface=wanted.surface,
+        intensity=wanted.intensity,
+        evidence=options.calibration is not None,
     )
     values = image.lazy() if measures.intensity or measures.evidence else None
     return GroupMeasurement(labels, Boxes(merged.voxels, merged.starts, merged.stops), values, room, measures)
 
 
-def _measured(
-    model: Model, merged: Merged, work: GroupMeasurement, block: Sequence[int], workers: int
-) -> Generator[Event, None, pd.DataFrame]:
+def _measured(model: Model, work: _Measuring, merged: Merged, executor: Executor) -> Generator[Event, None, pd.DataFrame]:
     """The table of all objects."""
-    parts, done = [], 0
-    for part in results(work, work.groups(block), workers):
-        parts.append(part)
-        done += len(part[0]["label"])
+    groups = work.groups.groups(work.plan.core)
+    known = set(work.store.names("measured_", ".npz"))
+    missing = [members for members in groups if work.name(members) not in known]
+    done = len(merged) - sum(map(len, missing))
+    for count in executor.results(work, missing, work.store.path):
+        done += count
         yield Progress(done, len(merged), "object", task=("measure",))
-    columns, evidence = joined(parts)
-    large = int(work.boxes.too_large(work.room).sum())
-    if unknown := [name for name in work.measures.extra if large and name not in KNOWN_EXTRA]:
+    columns, evidence = joined([part for members in groups if (part := work.found(members)) is not None])
+    large = int(work.groups.boxes.too_large(work.room).sum())
+    if unknown := [name for name in work.groups.measures.extra if large and name not in KNOWN_EXTRA]:
         text = f"{large} objects are too large to measure {', '.join(unknown)} in this memory: they have no value there. Give more memory."
         yield Warned("blocks.not_measured", text)
     return model.completed(as_table(columns), evidence or None, merged.classes, merged.class_confidence)

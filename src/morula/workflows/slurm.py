@@ -1,4 +1,4 @@
-"""A batch of images as an array of tasks of SLURM (https://slurm.schedmd.com): each task segments its share of the images."""
+"""Images as arrays of tasks of SLURM (https://slurm.schedmd.com): each task segments its share of the images, or of their blocks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ from collections.abc import Sequence
 
 from morula.core.errors import OptionError
 
+_HEAD = """\
+#!/bin/bash
+# Begin with: bash SCRIPT. It submits {arrays} of {tasks} tasks{passes}, and a job that merges their results when all have ended well.
+# Tasks that were ended continue when the script is run again. Add options of sbatch (partition, time, memory) to the next line.
+set -eu
+options=(--parsable --job-name=morula --cpus-per-task=2 "$@")
+"""
+_ARRAY = """\
+{name}=$(sbatch "${{options[@]}}" {after}--array=1-{tasks} --output=morula-%A-%a.log --wrap={wrapped})
+"""
+_MERGE = """\
+sbatch "${{options[@]}}" --dependency="afterok:${name}" --output=morula-merge-%j.log --wrap={wrapped}
+"""
+
 
 def script(arguments: Sequence[str], tasks: int) -> str:
-    """A script for `sbatch` that segments images in several tasks, and in a last one writes the tables of all images.
+    """A script that submits the tasks of `morula segment`, and a last one that merges their results.
+
+    Images larger than a stated `--memory` are shared in blocks, which the tasks decode when all of them have predicted their share: that
+    is a second array.
 
     Args:
         arguments: of `morula segment`.
@@ -19,24 +36,17 @@ def script(arguments: Sequence[str], tasks: int) -> str:
         OptionError: for a number that is not positive.
 
     Examples:
-        >>> print(script(["scans/*.tif", "-o", "cells"], 16).splitlines()[-1])
-        morula segment 'scans/*.tif' -o cells --shard "$SLURM_ARRAY_TASK_ID/16" --resume
+        >>> print(script(["scans", "-o", "cells"], 16).splitlines()[-1])
+        sbatch "${options[@]}" --dependency="afterok:$first" --output=morula-merge-%j.log --wrap='morula segment scans -o cells --merge'
     """
     if tasks < 1:
         raise OptionError("slurm.tasks", "must be 1 or more", key="print-slurm", value=tasks, remedy="Give the number of tasks.")
     command = shlex.join(["morula", "segment", *arguments])
-    merging = shlex.quote(f"{command} --merge")
-    return f"""\
-#!/bin/bash
-# Begin with: sbatch SCRIPT. Each of {tasks} tasks segments its share of the images; a task that was ended continues when it is begun again.
-#SBATCH --job-name=morula
-#SBATCH --array=1-{tasks}
-#SBATCH --cpus-per-task=2
-#SBATCH --output=morula-%A-%a.log
-set -eu
-# the first task begins the one that writes the tables of all images when all tasks have ended well
-if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then
-  sbatch --dependency="afterok:$SLURM_ARRAY_JOB_ID" --job-name=morula-merge --output=morula-merge-%j.log --wrap={merging}
-fi
-{command} --shard "$SLURM_ARRAY_TASK_ID/{tasks}" --resume
-"""
+    wrapped = shlex.quote(f'{command} --shard "$SLURM_ARRAY_TASK_ID/{tasks}" --resume')
+    blocks = any(each == "--memory" or each.startswith("--memory=") for each in arguments)
+    arrays, passes = ("two arrays", " (predict, then decode)") if blocks else ("an array", "")
+    lines = [_HEAD.format(arrays=arrays, tasks=tasks, passes=passes), _ARRAY.format(name="first", after="", tasks=tasks, wrapped=wrapped)]
+    if blocks:
+        lines.append(_ARRAY.format(name="second", after='--dependency="afterok:$first" ', tasks=tasks, wrapped=wrapped))
+    lines.append(_MERGE.format(name="second" if blocks else "first", wrapped=shlex.quote(f"{command} --merge")))
+    return "".join(lines)

@@ -1,4 +1,8 @@
-"""Independent pieces of work, one after the other or in worker processes."""
+"""Independent pieces of work (tasks), one after the other or in worker processes; an `Executor` runs them there or elsewhere.
+
+Tasks of images in blocks are functions of what is on the disk and of a number, and record their results on the disk. So it does not matter
+where they run, in which order, and how often: an executor that loses a worker may run its tasks again.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from morula.core.errors import DataError, OptionError
 
@@ -18,6 +24,34 @@ Result = TypeVar("Result")
 
 _work: Callable[[Any], object] | None = None
 """What this worker process does with each item."""
+
+
+class Executor(Protocol):
+    """Where tasks run."""
+
+    @property
+    def count(self) -> int:
+        """How many tasks run at the same time."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether they run in other programs, each with the whole limit of the memory, which also predict."""
+
+    def results(self, work: Callable[[Item], Result], items: Sequence[Item], folder: Path) -> Iterator[Result]:
+        """The result of each task, in the order in which they are finished; `folder` is for files that remote workers read."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Tasks in this process, or in several processes of this computer."""
+
+    count: int = 1
+    remote: bool = False
+
+    def results(self, work: Callable[[Item], Result], items: Sequence[Item], folder: Path) -> Iterator[Result]:
+        """As `results`."""
+        del folder
+        return results(work, items, self.count)
 
 
 def check_workers(workers: int) -> None:
