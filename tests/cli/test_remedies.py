@@ -29,6 +29,8 @@ OF_ONE_COMMAND = {
     "workflows/segment_blocks.py": ["segment"],
     "workflows/time_series.py": ["segment"],
     "workflows/unfinished_batch.py": ["segment"],
+    "workflows/cluster.py": ["segment"],
+    "workflows/shares.py": ["segment"],
     "dialects/convert.py": ["convert"],
     "jobs/load.py": ["run", "train", "check"],
     "dialects/verbs.py": ["run", "train", "check"],
