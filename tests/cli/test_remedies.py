@@ -133,9 +133,10 @@ def series(tmp_path: Path) -> Path:
 
 def test_the_same_fault_in_several_commands(series: Path, tmp_path: Path) -> None:
     images = f"images: {{train: {{raw: {series}, labels: {series}}}}}"
+    new = ["new", str(tmp_path / "new.yaml"), "--raw", str(series), "--labels", str(series), "-y", "--trial", "0"]
     (tmp_path / "job.yaml").write_text(f"{images}\nmethod: {{kind: channels, channels: [F, C]}}\n")
     for call, expected, other in (
-        (["measure", str(series), "-o", str(tmp_path / "t.csv")], "--axes ZYX", "images.axes"),
+        (new, "--axes ZYX", "time=0"),
         (["check", str(tmp_path / "job.yaml"), "--no-prove"], "images.axes", "--axes"),
     ):
         result = CliRunner().invoke(app, call)

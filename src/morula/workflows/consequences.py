@@ -68,7 +68,9 @@ def labels(answer: str, interview: Interview) -> str:
     said = f"{_counted(count, 'pair')} of image and labels"
     if not interview.objects:
         return said
-    found, _ = read_labels_and_classes(file, interview.shape, missing=interview.reading.missing)
+    axes = interview.as_read.axes
+    axes = axes.replace("C", "") if axes else None
+    found, _ = read_labels_and_classes(file, interview.shape, axes=axes, missing=interview.reading.missing)
     found = without_z(found if interview.reading.time is None else take_time(found, interview.reading.time))
     ids = np.unique(crop(found, middle(found.spatial_shape, LOOKED_AT))[0])
     doubts = [str(doubt) for doubt in object_label_warnings([(found, None)])]

@@ -125,8 +125,8 @@ def labels_and_images(labels: str | Path, intensity: str | Path | None, reading:
             compare_orientations(Path(intensity), Path(labels))
     if len(images) not in (0, len(objects)):
         rule = f"has {len(images)} time points but the labels {labels} have {len(objects)}"
-        remedy = Remedy("give the image of these labels", "name one time point (--time 0; time=0)")
-        raise DataError("measure.other_time_points", rule, key="intensity", file=intensity, remedy=remedy)
+        ways = Remedy("give the image of these labels", "name one time point (--time 0; time=0)")
+        raise DataError("measure.other_time_points", rule, key="intensity", file=intensity, remedy=ways)
     if raws[0] is not None and raws[0].spatial_shape != objects[0].spatial_shape:
         rule = f"has {raws[0].spatial_shape} voxels but the labels {labels} have {objects[0].spatial_shape}"
         raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
