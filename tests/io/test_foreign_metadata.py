@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import warnings
 
 import h5py
@@ -150,6 +151,41 @@ def test_unknown_unit_of_nifti_is_no_damage(tmp_path):
         found = read(path)
     assert np.array_equal(found, read(write(tmp_path / "b.nii", CELLS, axes="YX")))
     assert (warned[0].message.field, warned[0].message.value) == ("xyzt_units", 7)
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "value", "field"),
+    [(123, "B", 8, "xyzt_units"), (76 + 8, "<f", np.inf, "pixdim"), (76 + 4, "<f", np.nan, "pixdim")],
+)
+def test_lengths_of_nifti_that_say_nothing_are_told(tmp_path, place, code, value, field):
+    path = write(tmp_path / "a.nii", CELLS, axes="YX", voxel_size=(0.5, 0.5))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(code, content, place, value)
+    path.write_bytes(content)
+    with pytest.warns(MetadataWarning) as warned:
+        found = read(path)
+    assert np.array_equal(found, CELLS)
+    assert warned[0].message.field == field
+    assert found.voxel_size is None or found.voxel_size.unit == "pixel"
+
+
+def test_voxels_of_nifti_inside_its_header_are_refused(tmp_path):
+    path = write(tmp_path / "a.nii", CELLS, axes="YX")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 108, 0)  # vox_offset
+    path.write_bytes(content)
+    with raises("file.unreadable"):
+        read(path)
+
+
+@pytest.mark.parametrize(("unit", "field"), [("\\u03BCm", None), ("\\uZZZZm", "unit")])
+def test_units_of_imagej_in_escapes(tmp_path, unit, field):
+    tifffile.imwrite(tmp_path / "a.tif", CELLS, description=f"ImageJ=1.53\nunit={unit}\n", metadata=None, resolution=(2, 2))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = read(tmp_path / "a.tif")
+    assert [each.message.field for each in said] == [] if field is None else [field]
+    assert found.spacing == ((0.5, 0.5) if field is None else (1, 1))
 
 
 @pytest.mark.parametrize("stated", ["images=3\nslices=0\nframes=-1", "images=abc\nslices=3", "images=3\nslices=2"])

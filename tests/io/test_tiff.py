@@ -208,6 +208,9 @@ PIXELS = (
         (PIXELS, "</Pix", "OME-XML"),
         (PIXELS, "</Pixels></Image><BinaryOnly MetadataFile='c.ome'/></OME>", "BinaryOnly.MetadataFile"),
         (f'{PIXELS} PhysicalSizeX="0.5" PhysicalSizeY="0.5"', "</Pixels></Image></OME>", "PhysicalSizeY, PhysicalSizeX"),
+        (PIXELS.replace(str(STACK.dtype), "float"), "</Pixels></Image></OME>", "Type"),
+        (PIXELS.replace('SizeX="', 'SizeX="9'), "</Pixels></Image></OME>", "SizeX"),
+        (PIXELS.replace('SizeZ="', 'SizeZ="-'), "</Pixels></Image></OME>", "SizeZ"),
     ],
 )
 def test_unsound_ome_metadata_are_named_and_the_pixels_read(tmp_path, pixels, end, field):
@@ -215,6 +218,14 @@ def test_unsound_ome_metadata_are_named_and_the_pixels_read(tmp_path, pixels, en
         image = read(_ome_file(tmp_path / "a.ome.tif", pixels, end=end))
     np.testing.assert_array_equal(np.asarray(image), STACK)
     assert [each.message.field for each in found] == [field]
+
+
+def test_planes_beyond_those_that_ome_declares_are_told(tmp_path):
+    pixels = PIXELS.replace(f'SizeZ="{len(STACK)}"', 'SizeZ="2"')
+    with pytest.warns(MetadataWarning) as found:
+        image = read(_ome_file(tmp_path / "a.ome.tif", pixels))
+    np.testing.assert_array_equal(np.asarray(image), STACK[:2])
+    assert (found[0].message.field, found[0].message.value) == ("SizeZ x SizeC x SizeT", "2 x 1 x 1")
 
 
 @pytest.mark.parametrize(("unit", "um"), [("dm", 1e5), ("fm", 1e-9), ("thou", 25.4), ("pt", 25400 / 72), ("ft", 304800), ("km", 1e9)])

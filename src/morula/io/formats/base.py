@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from morula.core.errors import DataError, FileReadError, OptionError
 from morula.core.family import did_you_mean
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
-from morula.io.metadata import MetadataWarning, tell
+from morula.io.metadata import MetadataWarning, ignore_field, tell
 
 RAW_NAMES = ("raw", "image", "images", "img", "data", "volume", "exported_data", "main")
 LABEL_NAMES = ("label", "labels", "masks", "mask", "gt", "segmentation", "exported_data", "data", "volume")
@@ -281,3 +282,15 @@ def lengths_to_voxel_size(lengths: Sequence[float] | None, letters: str, unit: s
     if size.unit == "pixel":
         return None if all(length == 1 for length in of.values()) else size
     return size.to("um")
+
+
+def positive_length(field: str, value: object) -> float | None:
+    """A positive number, also with a decimal comma; `None`, with a warning, for anything else."""
+    try:
+        length = float(str(value).strip().replace(",", "."))
+    except ValueError:
+        length = math.nan
+    if 0 < length < math.inf:
+        return length
+    ignore_field(field, value, "must be a positive number")
+    return None

@@ -164,7 +164,7 @@ def _lengths_are_known(found: Any) -> bool:
     """Whether the lengths in the file are positive, or negative ones whose sign is left out; nibabel makes 0 a length of 1 in silence."""
     with found.file_map["image"].get_prepare_fileobj("rb") as file:
         stored = type(found.header).from_fileobj(file, check=False)["pixdim"][1 : 1 + min(3, len(found.shape))].astype(float)
-    if (stored > 0).all():
+    if ((stored > 0) & np.isfinite(stored)).all():
         return True
     known = bool(np.isfinite(stored).all() and stored.all())
     ignore_field("pixdim", stored.tolist(), "must be positive; signs are left out" if known else "must be positive lengths")
@@ -174,7 +174,11 @@ def _lengths_are_known(found: Any) -> bool:
 def _unit_of(header: Any) -> str:
     """The unit of lengths, ``unknown`` where its code is none of the format."""
     try:
-        return str(header.get_xyzt_units()[0])
+        length, time = map(str, header.get_xyzt_units())
+        if length == "unknown" and time != "unknown":
+            rule = f"states a unit of time ({time}) but none of length, so lengths are in voxels"
+            ignore_field("xyzt_units", int(header["xyzt_units"]), rule)
+        return length
     except KeyError:
         ignore_field("xyzt_units", int(header["xyzt_units"]), "is not a unit that NIfTI defines")
         return "unknown"
@@ -248,6 +252,8 @@ def _needed(found: Any) -> int:
 
 
 def _check_complete(path: Path, found: Any) -> None:
+    if found.dataobj.offset < found.header.sizeof_hdr:
+        raise unreadable_file(path, f"its voxels would begin at byte {int(found.dataobj.offset)}, inside its header (vox_offset)")
     if suffix_of(path) == ".nii.gz":
         return  # the compressed length says nothing; reading fails where the data end
     needed = _needed(found)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -33,9 +32,11 @@ from morula.io.formats.base import (
     check_is_image,
     lengths_to_voxel_size,
     pick_level,
+    positive_length,
     reject_missing,
     without_warnings,
 )
+from morula.io.formats.ome_xml import compare, lengths_of
 from morula.io.formats.tiff_file import FAILURES, kept_off_the_screen, open_tiff
 from morula.io.lazy import LazyArray, Opened, View
 from morula.io.metadata import ignore_field
@@ -160,6 +161,8 @@ class Tiff(Format):
             turned = tif.pages.first.tags.get("Orientation")
             if turned is not None and turned.value != 1:
                 ignore_field("Orientation", turned.value, "is not 1, but pixels are read as they are stored")
+            if tif.is_ome and tif.ome_metadata:
+                compare(tif, number, axes)
             factors = [a / b for a, b in zip(levels[0].shape, series.shape, strict=True)]
             voxel_size = _voxel_size(tif, number, axes, dict(zip(axes, factors, strict=True)))
             return FileContent(TiffArray(path, number, level, series, request.missing), axes, voxel_size)
@@ -311,7 +314,7 @@ def _axes(letters: str, shape: tuple[int, ...]) -> Axes:
 def _voxel_size(tif: tifffile.TiffFile, number: int, axes: Axes, factors: dict[str, float]) -> VoxelSize | None:
     letters = axes.spatial
     if tif.is_ome and tif.ome_metadata:
-        lengths, unit = _ome_lengths(tif.ome_metadata, number, letters)
+        lengths, unit = lengths_of(tif.ome_metadata, number, letters)
     elif tif.is_imagej:
         lengths, unit = _imagej_lengths(tif)
     else:
@@ -319,47 +322,6 @@ def _voxel_size(tif: tifffile.TiffFile, number: int, axes: Axes, factors: dict[s
     if any(letter not in lengths for letter in letters):
         return None
     return lengths_to_voxel_size([lengths[letter] * factors[letter] for letter in letters], letters, unit)
-
-
-def _ome_lengths(xml: str, number: int, letters: str) -> tuple[dict[str, float], str]:
-    try:
-        pixels = [element for element in ElementTree.fromstring(xml).iter() if element.tag.rpartition("}")[2] == "Pixels"]
-    except ElementTree.ParseError as error:
-        ignore_field("OME-XML", xml[:40], f"must be XML ({error})")
-        return {}, "um"
-    if number >= len(pixels):
-        return {}, "um"
-    given = pixels[number].attrib
-    stated = {letter: given[f"PhysicalSize{letter}"] for letter in letters if f"PhysicalSize{letter}" in given}
-    if stated and len(stated) < len(letters):  # most readers would take 1 for the others
-        absent = ", ".join(f"PhysicalSize{letter}" for letter in letters if letter not in stated)
-        ignore_field(", ".join(f"PhysicalSize{letter}" for letter in stated), ", ".join(stated.values()), f"is of no use without {absent}")
-        return {}, "um"
-    numbers = {letter: _length(f"PhysicalSize{letter}", text) for letter, text in stated.items()}
-    known = {letter: number for letter, number in numbers.items() if number is not None}
-    lengths: dict[str, float] = {}
-    for letter, length in known.items():
-        unit = given.get(f"PhysicalSize{letter}Unit", "µm")
-        one = lengths_to_voxel_size([length] * 2, "yx", unit)
-        if one is not None and one.unit == "um":
-            lengths[letter] = one.x
-        elif one is not None:
-            return known, "pixel"
-        else:
-            ignore_field(f"PhysicalSize{letter}Unit", unit, "must be a unit of length")
-    return lengths, "um"
-
-
-def _length(field: str, value: object) -> float | None:
-    """A positive number, also with a decimal comma; `None`, with a warning, for anything else."""
-    try:
-        length = float(str(value).strip().replace(",", "."))
-    except ValueError:
-        length = math.nan
-    if 0 < length < math.inf:
-        return length
-    ignore_field(field, value, "must be a positive number")
-    return None
 
 
 def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
@@ -377,8 +339,11 @@ def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
 
 def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     metadata = tif.imagej_metadata or {}
-    unit = str(metadata.get("unit", "pixel"))
+    # what is not ASCII is written as in Java's source code
+    unit = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), str(metadata.get("unit", "pixel")))
     lengths = _resolution(tif)
+    if len(lengths) < 2 and VoxelSize.known_unit(unit) == "um":
+        ignore_field("unit", unit, "is of no use without XResolution and YResolution")
     if lengths and VoxelSize.known_unit(unit) is None:
         ignore_field("unit", unit, "must be a unit of length")
         return {}, "um"
@@ -386,7 +351,7 @@ def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
         return {}, "um"
     # ImageJ omits a spacing of 1 unit, and writes a negative one for stacks taken upwards
     spacing = metadata.get("spacing", 1.0 if lengths and unit != "pixel" else None)
-    step = None if spacing is None else _length("spacing", str(spacing).strip().removeprefix("-"))
+    step = None if spacing is None else positive_length("spacing", str(spacing).strip().removeprefix("-"))
     lengths = {**lengths, "Z": step} if step is not None else lengths
     others = {letter: str(metadata[f"{letter.lower()}unit"]) for letter in "YZ" if f"{letter.lower()}unit" in metadata}
     if not others or VoxelSize.known_unit(unit) == "pixel":
@@ -406,7 +371,7 @@ def _imagej_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
 def _plain_lengths(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
     ours = (tif.shaped_metadata or ({},))[0].get("voxel_size")
     if isinstance(ours, dict):
-        found = {k.upper(): _length(f"voxel_size.{k}", ours[k]) for k in "zyx" if k in ours}
+        found = {k.upper(): positive_length(f"voxel_size.{k}", ours[k]) for k in "zyx" if k in ours}
         return {letter: length for letter, length in found.items() if length is not None}, str(ours.get("unit", "um"))
     tag = tif.pages.first.tags.get("ResolutionUnit")
     unit = {2: 25400.0, 3: 10000.0}.get(tag.value if tag is not None and isinstance(tag.value, int) else 1)

@@ -1,0 +1,69 @@
+"""The OME-XML of OME-TIFF: voxel sizes, and whether what it says of the pixels is what the file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from morula.core.axes import Axes
+from morula.io.formats.base import lengths_to_voxel_size, positive_length
+from morula.io.metadata import ignore_field
+
+_TYPES = {"float": "float32", "double": "float64", "complex": "complex64", "double-complex": "complex128"}
+
+
+def lengths_of(xml: str, number: int, letters: str) -> tuple[dict[str, float], str]:
+    """Edge lengths of the voxels of an image by the letters of its axes, and their unit. What cannot be used is told."""
+    given = _attributes(xml, number, told=True)
+    stated = {letter: given[f"PhysicalSize{letter}"] for letter in letters if f"PhysicalSize{letter}" in given}
+    if stated and len(stated) < len(letters):  # most readers would take 1 for the others
+        absent = ", ".join(f"PhysicalSize{letter}" for letter in letters if letter not in stated)
+        ignore_field(", ".join(f"PhysicalSize{letter}" for letter in stated), ", ".join(stated.values()), f"is of no use without {absent}")
+        return {}, "um"
+    numbers = {letter: positive_length(f"PhysicalSize{letter}", text) for letter, text in stated.items()}
+    known = {letter: number for letter, number in numbers.items() if number is not None}
+    lengths: dict[str, float] = {}
+    for letter, length in known.items():
+        unit = given.get(f"PhysicalSize{letter}Unit", "µm")
+        one = lengths_to_voxel_size([length] * 2, "yx", unit) if unit.strip() else None
+        if one is not None and one.unit == "um":
+            lengths[letter] = one.x
+        elif one is not None:
+            return known, "pixel"
+        else:
+            ignore_field(f"PhysicalSize{letter}Unit", unit, "must be a unit of length")
+    return lengths, "um"
+
+
+def compare(tif: tifffile.TiffFile, number: int, axes: Axes) -> None:
+    """Tell what the OME-XML says of an image that its pixels contradict; they are read as the tags of TIFF describe them."""
+    given = _attributes(tif.ome_metadata or "", number)
+    if not given:
+        return
+    series = tif.series[number]
+    lengths = dict(zip(axes, series.shape, strict=True))
+    for letter in "XYZCT":
+        stated, length = given.get(f"Size{letter}", ""), lengths.get(letter, 1)
+        if stated != str(length):
+            ignore_field(f"Size{letter}", stated, f"is not {length}, as the pixels are stored")
+    kind = given.get("Type", "")
+    if kind != "bit" and _TYPES.get(kind, kind) != np.dtype(series.dtype).name:
+        ignore_field("Type", kind, f"is not {series.dtype}, as the pixels are stored")
+    used = {page.index for each in tif.series for page in each.pages if page is not None and page.parent is tif}
+    if not series.is_multifile and len(tif.pages) > len(used):
+        rule = f"makes {len(used)} planes, but the file has {len(tif.pages)}: the others are not read"
+        ignore_field("SizeZ x SizeC x SizeT", " x ".join(given.get(f"Size{letter}", "?") for letter in "ZCT"), rule)
+
+
+def _attributes(xml: str, number: int, *, told: bool = False) -> Mapping[str, str]:
+    """Attributes of the pixels of an image, empty where there is none; XML that cannot be read is `told`."""
+    try:
+        pixels = [element.attrib for element in ElementTree.fromstring(xml).iter() if element.tag.rpartition("}")[2] == "Pixels"]
+    except ElementTree.ParseError as error:
+        if told:
+            ignore_field("OME-XML", xml[:40], f"must be XML ({error})")
+        return {}
+    return pixels[number] if number < len(pixels) else {}
