@@ -56,13 +56,14 @@ GAMMA = {"name": "RandomGammaCorrection", "execution_probability": 0.5}
 BEND = {"name": "ElasticDeformation", "spline_order": 3, "alpha": 20, "sigma": 3, "execution_probability": 0.8}
 POISSON = {"name": "AdditivePoissonNoise", "execution_probability": 0.8}
 MASK = {"name": "BlobsToMask"}
+TURNED = {"raw": [STANDARD, ROTATE], "label": [ROTATE, MASK]}
 OBJECTS = {"loaders.label_internal_path": "objects", "optimizer": {"name": "SGD", "learning_rate": 0.3}}
 """Labels of whole objects, and steps that are as long as their gradients: other targets near boundaries give other weights."""
 
 
-def cropped(crop):
+def cropped(crop, moves=()):
     """Changes that train on a part of each image in folders."""
-    lists = {each: [{"name": "CropToFixed", **crop}, *transforms] for each, transforms in MASKS.items()}
+    lists = {each: [{"name": "CropToFixed", **crop}, *moves, *transforms] for each, transforms in MASKS.items()}
     return {
         "model.name": "UNet2D",
         "loaders.dataset": "DSB2018Dataset",
@@ -153,6 +154,12 @@ EXACT = {
     "blur, Poisson noise": {RAW: [STANDARD, {"name": "GaussianBlur3D", "execution_probability": 1.0}, POISSON]},
     "gaps": {"loaders.train.slice_builder.stride_shape": [6, 20, 16]},
     "rotate": {RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]},
+    "quarter turns and blurs of voxels of unequal edges": {
+        "optimizer": OBJECTS["optimizer"],
+        "loaders.raw_internal_path": "uneven",
+        RAW: [STANDARD, TURN, {"name": "GaussianBlur3D", "execution_probability": 1.0}],
+        LABEL: [TURN, MASK],
+    },
     "pre_trained": {"trainer.pre_trained": "start.pytorch"},
     "two channels": {"loaders.raw_internal_path": "two", "model.in_channels": 2, RAW: [{**STANDARD, "channelwise": True}]},
     "one plane": {
@@ -184,6 +191,7 @@ EXACT = {
     },
     "random crops of images of several shapes": cropped({"size": [12, 20]}),
     "crops of the middle": cropped({"size": [13, 20], "centered": True}),
+    "crops that are turned and bent": cropped({"size": [12, 12]}, [FLIP, TURN, ROTATE, {**BEND, "spline_order": 0}]),
     "groups, squeeze and excitation, kernels and pools": {
         "model.name": "ResidualUNetSE3D",
         "model.layer_order": "gcl",
@@ -335,8 +343,14 @@ NOTED = {
     "noise before the normalisation": ({RAW: [POISSON, STANDARD]}, "loaders.train.transformer.raw"),
     "eps": ({RAW: [{**STANDARD, "eps": 0.1}]}, "loaders.train.transformer.raw"),
     "one limit": ({RAW: [{"name": "Normalize", "min_value": 0.0}]}, "loaders.train.transformer.raw"),
-    "large volumes": ({"loaders.global_normalization": True}, "loaders.global_normalization"),
-    "voxel size": ({"loaders.raw_internal_path": "flat", RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]}, "loaders.train.transformer.raw"),
+    "large volumes": (
+        {"loaders.global_normalization": True, "loaders.raw_internal_path": "large", "loaders.label_internal_path": "large"},
+        "loaders.global_normalization",
+    ),
+    "voxel size": (
+        {"loaders.raw_internal_path": "uneven", RAW: [STANDARD, {"name": "RandomRotate"}], LABEL: [{"name": "RandomRotate"}, MASK]},
+        "loaders.train.transformer.raw",
+    ),
     "images of several shapes": (
         {
             "model.name": "UNet2D",
@@ -466,8 +480,10 @@ def small(tmp_path_factory):
             file["plane_raw"] = rng.normal(size=(1, 16, 16)).astype(np.float32)
             file["plane_two"] = rng.normal(size=(2, 1, 16, 16)).astype(np.float32)
             file["plane_label"] = rng.integers(0, 5, (1, 16, 16)).astype(np.uint16)
-            file["flat"] = np.asarray(file["raw"])
-            file["flat"].attrs["element_size_um"] = (4.0, 1.0, 1.0)
+            for key, edges in (("flat", (4.0, 1.0, 1.0)), ("uneven", (4.0, 2.0, 1.0))):
+                file[key] = np.asarray(file["raw"])
+                file[key].attrs["element_size_um"] = edges
+            file.create_dataset("large", (65, 512, 512), np.uint8, chunks=(1, 64, 64))  # no chunk is written
     shutil.copyfile(folder / "second.h5", folder / "plain")
     tifffile.imwrite(folder / "a.tif", rng.normal(size=(8, 16, 16)).astype(np.float32), metadata={"axes": "ZYX"})
     tifffile.imwrite(folder / "b.tif", rng.integers(0, 5, (8, 16, 16)).astype(np.uint16), metadata={"axes": "ZYX"})
@@ -532,8 +548,9 @@ def test_prediction_job(tmp_path, job):
         convert(written(tmp_path, document))
 
 
-def test_plain_job_has_one_note(tmp_path, job):
-    text, warnings = convert(written(tmp_path, job))
+@pytest.mark.parametrize("changes", [{}, {"loaders.raw_internal_path": "flat", "loaders.train.transformer": TURNED}])
+def test_plain_job_has_one_note(tmp_path, job, changes):
+    text, warnings = convert(written(tmp_path, changed(job, changes)))
     assert [line.split(":")[0] for line in text.splitlines() if line.startswith("#")] == ["# eval_metric"]
     assert warnings == []
     assert yaml.safe_load(text)["training"]["steps"] == 4
@@ -565,7 +582,10 @@ def test_optimisers(tmp_path, job, section):
 def test_schedules(tmp_path, job, name):
     section = {"name": name, **SCHEDULES.get(name, {})}
     made = options_of(tmp_path, changed(job, {"lr_scheduler": section}))
-    assert Training.model_validate(made["training"]).schedule == native_schedule(section)
+    wanted = native_schedule(section)
+    if name == "ReduceLROnPlateau":  # the native job follows the loss, whatever eval_metric is
+        wanted = wanted.model_copy(update={"options": {**wanted.options, "mode": "min"}})
+    assert Training.model_validate(made["training"]).schedule == wanted
 
 
 @pytest.mark.parametrize("way", ["default", "nearest", "linear", "bilinear", "trilinear", "area", "deconv", "none"])

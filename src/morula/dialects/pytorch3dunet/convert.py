@@ -17,10 +17,16 @@ from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.core.image import Image
 from morula.core.location import split_location
 from morula.core.region import Region
+from morula.core.variants import VariantOptions
+from morula.data.augment.affine import Rotate
+from morula.data.augment.base import AnyAugmentation
+from morula.data.augment.blur import Blur
+from morula.data.augment.orient import Rotate90
+from morula.data.intensity import LIMIT
 from morula.data.normalise import MinMax
 from morula.data.normalise import Options as Normalised
 from morula.data.sampling import LabelledVoxels
-from morula.dialects.converted import Converted, Value, nested
+from morula.dialects.converted import Converted, nested
 from morula.dialects.pytorch3dunet.conflicts import training_warnings
 from morula.dialects.pytorch3dunet.conversion import RAW, Notes, Section, Training, refuse
 from morula.dialects.pytorch3dunet.convert_method import method_of
@@ -59,12 +65,16 @@ def convert(job: Job) -> Converted:
     images, method = _images(training), method_of(training)
     if method.ignored is not None:
         images["ignore_label"] = method.ignored
+    augmentations = [native for each in training.lists.raw if (native := each.augmentation()) is not None]
+    if _follows_edges(training, augmentations):
+        images["voxel_size"] = {**dict.fromkeys("yx" if training.planar else "zyx", 1.0), "unit": "pixel"}
+        notes.add(RAW, "voxels count as cubes, as in the original, so that sizes of objects are numbers of voxels.")
     document = {
         "images": images,
         "method": method.section,
         "network": _network(training),
         "sampling": {**table["sampling"], **_sampling(training, method.ignored)},
-        "augment": _augmentations(training) or "none",
+        "augment": [{native.name: _variant(native.options, kind=False)} for native in augmentations] or "none",
         "training": {**table["training"], **_optimisation(training)},
     }
     _validation_notes(training)
@@ -233,17 +243,23 @@ def _normalise(training: Training) -> Section:
         if isinstance(each, Normalize) and (each.min_value, each.max_value) != (None, None):
             notes.add(RAW, "Normalize with one limit uses the extremes of the patch.")
     elif whole:
-        notes.add("loaders.global_normalization", "of an image above 16 million voxels, blocks that are spread over it are measured.")
+        if not training.volumes or any(math.prod(volume.shape) > LIMIT for volume in training.volumes):
+            notes.add("loaders.global_normalization", "of an image above 16 million voxels, blocks that are spread over it are measured.")
         return {**found, "per": "image", "channels": "together"}
     return {**found, "per": "patch"}
 
 
-def _augmentations(training: Training) -> list[Value]:
-    """The augmentations that the dialect itself uses, which are native ones."""
-    made = [native for each in training.lists.raw if (native := each.augmentation()) is not None]
-    if any(len(set(volume.spacing)) > 1 for volume in training.volumes) and any(native.name in ("rotate", "blur") for native in made):
-        training.notes.add(RAW, "rotations and blurs follow the voxel size of the files; those of the original are in voxels.")
-    return [{native.name: native.options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})} for native in made]
+def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation]) -> bool:
+    """Whether an augmentation is another one for the voxel size of the files, whose edges differ, than for cubes."""
+    for volume in training.volumes:
+        edges = dict(zip("zyx", volume.spacing, strict=True))
+        for each in augmentations:
+            about = each.options.about if isinstance(each, Rotate) and not training.planar else "z"
+            planes = [edges.keys() - {axis} for axis in about] if isinstance(each, Rotate | Rotate90) else []
+            planes += [edges.keys() - ("z" if training.planar else "")] if isinstance(each, Blur) else []
+            if any(len({edges[axis] for axis in plane}) > 1 for plane in planes):
+                return True
+    return False
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------------------
@@ -253,8 +269,9 @@ def _optimisation(training: Training) -> Section:
     job, learning = training.job, training.learning
     optimiser, schedule = optimiser_of(learning.optimizer), native_schedule(job.config.get("lr_scheduler"))
     if isinstance(schedule, TorchSchedule) and schedule.name == "ReduceLROnPlateau":
-        text = "ReduceLROnPlateau follows the validation score of the native job, not eval_metric."
+        text = "ReduceLROnPlateau follows the validation loss, which is to fall, not eval_metric."
         training.notes.add("lr_scheduler.name", text)
+        schedule = schedule.model_copy(update={"options": {**schedule.options, "mode": "min"}})
     interval = f"{learning.trainer.validate_after_iters} steps"
     return {
         **_steps_per_epoch(training),
@@ -266,9 +283,10 @@ def _optimisation(training: Training) -> Section:
     }
 
 
-def _variant(options: Optimiser | Schedule | Normalised) -> Section:
+def _variant(options: VariantOptions | Optimiser | Schedule | Normalised, *, kind: bool = True) -> Section:
     """The options that differ from the native defaults."""
-    return {"kind": options.kind, **options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})}
+    named: Section = {"kind": options.kind} if kind else {}
+    return {**named, **options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})}
 
 
 def _steps_per_epoch(training: Training) -> dict[str, int]:

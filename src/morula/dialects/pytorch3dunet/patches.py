@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Literal
 
@@ -25,6 +25,7 @@ from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderO
 from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, Transform, augmentations
 from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
+from morula.io.lazy import without_z
 
 _MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
 
@@ -74,8 +75,9 @@ class _Encoder:
     stored: Sequence[FileArray]
 
     def __call__(self, labels: np.ndarray, rng: np.random.Generator) -> SimpleNamespace:
-        """Targets of a patch of all data sets, (C)ZYX."""
-        parts = np.split(labels if labels.ndim == 4 else labels[None], np.cumsum([each.shape[0] for each in self.stored])[:-1])
+        """Targets of a patch of all data sets, (C)ZYX; of images of two dimensions, Z has length 1."""
+        ends = np.cumsum([each.shape[0] for each in self.stored])
+        parts = np.split(_in_3d(labels if ends[-1] > 1 else labels[None]), ends[:-1])
         # random transforms change all data sets alike
         state = rng.bit_generator.state
         found = []
@@ -124,9 +126,10 @@ class Patches(PatchDataset):
             DataError: for labels that a transform cannot use.
         """
         sample = super().sample(epoch, index)
+        sample["image"] = _in_3d(sample["image"])
         weight = sample.pop("weights")
         if self.sources[0].weights is not None:
-            sample["weight"] = np.ascontiguousarray(encoded(self.lists.weight, weight, self._rng(epoch, index, 2)), np.float32)
+            sample["weight"] = np.ascontiguousarray(encoded(self.lists.weight, _in_3d(weight), self._rng(epoch, index, 2)), np.float32)
         return sample
 
 
@@ -152,8 +155,13 @@ def patches_of(
         scale: voxels by which one side of a patch is moved at random, and the share of patches whose scale is changed.
     """
     labels, (voxels, share) = volumes[0].labels, scale
+    sources = [_source(volume) for volume in volumes]
+    # planes move in two dimensions: nothing beyond them is drawn, as in native jobs
+    if all(volume.shape[0] == 1 for volume in volumes):
+        sources = [replace(each, image=without_z(each.image), labels=_flat(each.labels), weights=_flat(each.weights)) for each in sources]
+        grids = [[Region(box.start[1:], box.stop[1:]) for box in map(grid.__getitem__, range(len(grid)))] for grid in grids]
     return Patches(
-        [_source(volume) for volume in volumes],
+        sources,
         None,
         _AsIs((), ()),
         Options(kind="grid", scale_voxels=voxels, scale_probability=share, spline_order=spline_order(lists.raw, 1), score_padding=True),
@@ -185,6 +193,15 @@ def _source(volume: Volume) -> Source:
     return Source(raw, image(labels), volume.name, weights=image(volume.weight))
 
 
+def _flat(image: Image | None) -> Image | None:
+    return None if image is None else without_z(image)
+
+
+def _in_3d(patch: np.ndarray) -> np.ndarray:
+    """A patch C(Z)YX as CZYX."""
+    return patch if patch.ndim == 4 else patch[:, None]
+
+
 def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
     """One of two types that hold all labels, because a kernel is compiled for each type."""
     types = [each.dtype for volume in volumes for each in volume.labels]
@@ -192,7 +209,7 @@ def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
 
 
 def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
-    shape = (region.shape[0], *crop.size)
+    shape = (*region.shape[:-2], *crop.size)
     if crop.centered:
         return middle_box(region, shape)
     rng.random()  # the number by which native data sets choose between random and labelled positions
