@@ -122,7 +122,7 @@ def test_converted_job_is_valid(folder: Path) -> None:
         (
             {"label": [{"name": "LabelToAffinities", "offsets": [1], "z_offsets": [2], "append_label": True}], "out": 3},
             ("method", "channels"),
-            [{"A": {"offsets": [[0, 0, -1], [0, -1, 0], [-2, 0, 0]]}}],
+            [{"A": {"offsets": [[0, 0, -1], [0, -1, 0], [-2, 0, 0]], "mode": "different"}}],
         ),
         ({"optimizer": {"name": "SGD", "learning_rate": 0.1, "momentum": 0.5}}, ("training", "optimiser", "momentum"), 0.5),
         ({"raw": [{"name": "PercentileNormalizer", "pmin": 2, "pmax": 98}]}, ("sampling", "normalise", "low"), 2.0),

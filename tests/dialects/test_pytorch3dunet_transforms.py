@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.segmentation import find_boundaries
 
 from morula.core.errors import JobError
 from morula.core.region import Region
@@ -17,7 +18,7 @@ from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.patches import grid_of, measure, patches_of
 from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.targets import appended, renumbered
-from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, encoded, parse_lists, values
+from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, encoded, parse_lists, transform_label, values
 from morula.dialects.pytorch3dunet.transforms import Scaling
 from morula.dialects.pytorch3dunet.volumes import Volume
 from morula.testing.errors import raises
@@ -114,12 +115,29 @@ def part(array, channels=False):
     return found
 
 
-def patches(raw_list, label_list=(), *, shape=(12, 30, 28), patch=(8, 16, 12), weight_list=(), classes=9, **options):
-    labels = rng().integers(0, classes, tuple(n // 2 for n in shape)).repeat(2, 0).repeat(2, 1).repeat(2, 2).astype(np.uint16)
+def patches(raw_list, label_list=(), *, shape=(12, 30, 28), patch=(8, 16, 12), weight_list=(), classes=9, stored=np.uint16, **options):
+    labels = rng().integers(0, classes, tuple(n // 2 for n in shape)).repeat(2, 0).repeat(2, 1).repeat(2, 2).astype(stored)
     volume = Volume("a", Path("a.h5"), part(labels[None].astype(np.float32)), (part(labels[None]),), part(labels[None].astype(np.float32)))
     builder = SliceBuilderOptions(patch_shape=patch, stride_shape=patch, skip_shape_check=True)
     lists = parse_lists(TransformerOptions.model_validate({"raw": raw_list, "label": label_list, "weight": weight_list}))
     return patches_of([volume], [grid_of(shape, builder)], lists, **options)
+
+
+@pytest.mark.parametrize("mode", ["thick", "inner", "outer"])
+@pytest.mark.parametrize("kind", [np.uint16, np.int64, np.float32, "signed", "large"])
+def test_boundaries_of_ids_of_every_type(kind, mode):
+    """Minimum filters of SciPy, which scikit-image uses for outer boundaries, compute with real numbers: 64-bit ids overflow there."""
+    labels = rng().integers(0, 5, (2, 4, 4)).repeat(3, 0).repeat(4, 1).repeat(4, 2).astype(np.int32)
+    given = {"signed": np.where(labels == 4, -1, labels), "large": np.where(labels == 4, np.int64(2**40), labels)}.get(kind)
+    found = transform_label([{"name": "StandardLabelToBoundary", "mode": mode}], labels.astype(kind) if given is None else given)
+    np.testing.assert_array_equal(found[0], find_boundaries(labels, connectivity=2, mode=mode))
+
+
+def test_ids_that_are_stored_as_real_numbers_move_like_integers():
+    turn = {"name": "RandomRotate"}
+    made = [patches([turn], [turn, {"name": "BlobsToMask", "append_label": True}], stored=kind) for kind in (np.uint16, np.float32)]
+    for index in range(2):
+        np.testing.assert_array_equal(*(each.sample(0, index)["targets"] for each in made))
 
 
 def test_one_draw_for_raw_label_and_weight():

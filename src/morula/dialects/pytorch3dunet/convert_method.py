@@ -231,11 +231,16 @@ def _affinities(each: LabelTransform, plane: Sequence[int], depth: Sequence[int]
 
 def _binary(training: Training, ignored: int | None) -> bool:
     """Whether the labels are known to be 0 and 1, apart from the ignored one."""
-    return bool(training.volumes) and all(
-        bool(((values == 0) | (values == 1) | (values == ignored)).all())
-        for volume in training.volumes
-        for box in blocks(volume.shape, (max(1, _BLOCK // math.prod(volume.shape[1:])), *volume.shape[1:]))
-        for values in [np.asarray(volume.labels[0][(slice(None), *box.slices)])]
+    moved = training.moves_voxels and any(volume.labels[0].dtype.kind == "f" for volume in training.volumes)  # moved in between values
+    return (
+        bool(training.volumes)
+        and not moved
+        and all(
+            bool(((values == 0) | (values == 1) | (values == ignored)).all())
+            for volume in training.volumes
+            for box in blocks(volume.shape, (max(1, _BLOCK // math.prod(volume.shape[1:])), *volume.shape[1:]))
+            for values in [np.asarray(volume.labels[0][(slice(None), *box.slices)])]
+        )
     )
 
 

@@ -22,8 +22,9 @@ from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Boxes, Grid, Options, middle_box, random_box
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.targets import LabelTransform
 from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, Transform, augmentations
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, ToTensor, Transform, augmentations
 from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
 from morula.io.lazy import without_z
 
@@ -155,6 +156,8 @@ def patches_of(
         scale: voxels by which one side of a patch is moved at random, and the share of patches whose scale is changed.
     """
     labels, (voxels, share) = volumes[0].labels, scale
+    # ids may be stored as real numbers; what a network predicts directly is interpolated
+    values = all(each.dtype.kind == "f" for each in labels) and not any(map(_makes_integers, lists.label))
     sources = [_source(volume) for volume in volumes]
     # planes move in two dimensions: nothing beyond them is drawn, as in native jobs
     if all(volume.shape[0] == 1 for volume in volumes):
@@ -169,7 +172,7 @@ def patches_of(
         seed=seed,
         grids=grids,
         orders={
-            "labels": spline_order(lists.label, int(all(each.dtype.kind == "f" for each in labels))),
+            "labels": spline_order(lists.label, int(values)),
             "weights": spline_order(lists.weight, 1),
         },
         label_type=_label_type(volumes),
@@ -200,6 +203,10 @@ def _flat(image: Image | None) -> Image | None:
 def _in_3d(patch: np.ndarray) -> np.ndarray:
     """A patch C(Z)YX as CZYX."""
     return patch if patch.ndim == 4 else patch[:, None]
+
+
+def _makes_integers(each: Transform) -> bool:
+    return isinstance(each, LabelTransform) or (isinstance(each, ToTensor) and not each.dtype.startswith("float"))
 
 
 def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, PositiveInt
 from skimage.measure import label
-from skimage.segmentation import find_boundaries
 
 from morula.core.errors import DataError, OptionError
+from morula.core.label_image import LARGEST_ID
 from morula.dialects.pytorch3dunet.keys import key
 from morula.dialects.pytorch3dunet.transforms import Transform
+from morula.labels.boundaries import boundaries
 from morula.representations.affinity import mirrored_pairs
 
 Offsets: TypeAlias = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -30,7 +31,8 @@ def boundary(labels: np.ndarray, mode: Mode = "thick") -> np.ndarray:
         >>> boundary(np.array([[[0, 0, 1, 1, 1, 2, 2]]]), "inner")
         array([[[0, 0, 1, 0, 1, 1, 0]]], dtype=int32)
     """
-    return find_boundaries(labels, connectivity=2, mode=mode).astype(np.int32)
+    known = labels.dtype.kind != "f" and labels.min(initial=0) >= 0 and labels.max(initial=0) <= LARGEST_ID
+    return boundaries(labels if known else _numbered(labels), mode, 2).astype(np.int32)
 
 
 def affinity(labels: np.ndarray, axis: int, offset: int) -> np.ndarray:
@@ -65,13 +67,13 @@ def appended(labels: np.ndarray, ignore_index: int | None = None) -> np.ndarray:
     """Labels as a channel of a target. Ids that are too high for float32 are renumbered, so that no two objects become one."""
     if labels.size == 0 or int(labels.max()) <= _EXACT:
         return labels
+    return restored(_numbered(labels), labels, ignore_index)
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Ids from 1 on; background stays background."""
     ids, place = np.unique(labels, return_inverse=True)
-    new = np.arange(1, len(ids) + 1)
-    # background stays background
-    new[ids == 0] = 0
-    if ignore_index is not None:
-        new[ids == ignore_index] = ignore_index
-    return new[place.reshape(labels.shape)]
+    return np.where(ids == 0, 0, np.arange(1, len(ids) + 1))[place.reshape(labels.shape)]
 
 
 def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int | None = None) -> np.ndarray:
@@ -160,7 +162,9 @@ def _one_image(name: str, labels: np.ndarray) -> np.ndarray:
             f"{name} needs one label image, but there are {len(labels)} channels",
             remedy="Name one data set in loaders.label_internal_path, or leave the transform out.",
         )
-    return labels
+    ids = labels.astype(np.int64, copy=False)
+    # files may store ids as real numbers
+    return ids if labels.dtype.kind == "f" and (ids == labels).all() else labels
 
 
 class Targets(LabelTransform):
