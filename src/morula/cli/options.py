@@ -198,12 +198,15 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def expanded(**given: Any) -> None:
-        values = {name: group(**{each.name: given.pop(each.name) for each in dataclasses.fields(group)}) for name, group in groups.items()}
+        values = {
+            name: group(**{setting.name: given.pop(setting.name) for setting in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
         command(**given, **values)
 
     del expanded.__wrapped__  # Typer would read the signature of the command
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    expanded.__annotations__ = {each.name: each.annotation for each in parameters}
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded
 
 
@@ -212,8 +215,8 @@ def _options(group: type) -> tuple[inspect.Parameter, ...]:
     """The options of a group as parameters of a command."""
     types = get_type_hints(group, include_extras=True)
 
-    def option(each: dataclasses.Field[Any]) -> inspect.Parameter:
-        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-        return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[each.name])
+    def option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
+        default = setting.default if setting.default_factory is dataclasses.MISSING else setting.default_factory()
+        return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[setting.name])
 
     return tuple(map(option, dataclasses.fields(group)))

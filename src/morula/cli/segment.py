@@ -96,9 +96,9 @@ def slurm_script(arguments: Sequence[str], tasks: int) -> str:
     """
     kept: list[str] = []
     values = iter(arguments)
-    for each in values:
-        if each == "--print-slurm":
+    for argument in values:
+        if argument == "--print-slurm":
             next(values, None)
-        elif not each.startswith("--print-slurm="):
-            kept.append(each)
+        elif not argument.startswith("--print-slurm="):
+            kept.append(argument)
     return workflows.slurm.script(kept, tasks)

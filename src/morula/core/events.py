@@ -304,7 +304,7 @@ def to_record(event: Event, folder: Path | None = None) -> dict[str, object]:
     name = next((name for name, kind in _KINDS.items() if type(event) is kind), None)
     if name is None:
         raise DataError("events.no_record", "a preview has no record; its picture is a file", value=type(event).__name__)
-    values = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
+    values = {entry.name: getattr(event, entry.name) for entry in dataclasses.fields(event)}
     return {"event": name} | {key: _plain(value, folder) for key, value in values.items()}
 
 
@@ -338,7 +338,7 @@ def from_record(record: Mapping[str, object], folder: Path | None = None) -> Eve
     kind = _KINDS.get(str(record.get("event")))
     if kind is None:
         raise DataError("events.unknown_record", "is not the record of an event", value=record.get("event"))
-    names = {each.name for each in dataclasses.fields(kind)}
+    names = {entry.name for entry in dataclasses.fields(kind)}
     values: dict[str, object] = {key: value for key, value in record.items() if key in names}
     task, figures, path = record.get("task"), record.get("figures"), record.get("path")
     values["task"] = tuple(map(str, task)) if isinstance(task, list) else ()

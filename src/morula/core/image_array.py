@@ -115,17 +115,17 @@ class ImageArray(np.ndarray):
 def _sliced(array: ImageArray, key: Any) -> _State:
     """Axes and voxel size of an array that is indexed."""
     keys = list(key) if isinstance(key, tuple) else [key]
-    plain = all(isinstance(each, int | np.integer | slice | EllipsisType) and not isinstance(each, bool) for each in keys)
+    plain = all(isinstance(index, int | np.integer | slice | EllipsisType) and not isinstance(index, bool) for index in keys)
     if array.axes is None or not plain:
         return _UNKNOWN
-    place = next((i for i, each in enumerate(keys) if each is Ellipsis), len(keys))
-    keys[place : place + 1] = [slice(None)] * (array.ndim - sum(each is not Ellipsis for each in keys))
-    axes = "".join(letter for letter, each in zip(array.axes, keys, strict=True) if isinstance(each, slice))
+    place = next((i for i, index in enumerate(keys) if index is Ellipsis), len(keys))
+    keys[place : place + 1] = [slice(None)] * (array.ndim - sum(index is not Ellipsis for index in keys))
+    axes = "".join(letter for letter, index in zip(array.axes, keys, strict=True) if isinstance(index, slice))
     if not {"Y", "X"} <= set(axes):
         return _UNKNOWN
     size = array.voxel_size
     if size is not None:
-        steps = {letter: abs(each.step or 1) for letter, each in zip(array.axes, keys, strict=True) if isinstance(each, slice)}
+        steps = {letter: abs(index.step or 1) for letter, index in zip(array.axes, keys, strict=True) if isinstance(index, slice)}
         z = None if size.z is None or "Z" not in steps else size.z * steps["Z"]
         size = VoxelSize(y=size.y * steps["Y"], x=size.x * steps["X"], z=z, unit=size.unit)
     return Axes(axes), size, array.source

@@ -129,7 +129,7 @@ def is_list_of_images(values: object) -> bool:
         >>> is_list_of_images([np.zeros((4, 4))]), is_list_of_images([[0, 1], [1, 0]])
         (True, False)
     """
-    return isinstance(values, list | tuple) and any(isinstance(each, str | os.PathLike) or np.ndim(_shaped(each)) > 1 for each in values)
+    return isinstance(values, list | tuple) and any(isinstance(value, str | os.PathLike) or np.ndim(_shaped(value)) > 1 for value in values)
 
 
 def _shaped(value: object) -> Any:
@@ -168,7 +168,7 @@ def _reject(values: Any, key: str) -> None:
         path = os.fspath(values)
         raise DataError("image.path", "is a path, not an image", key=key, value=path, remedy=f"Read it first: morula.read({path!r}).")
     if is_list_of_images(values):
-        shapes = list(dict.fromkeys(tuple(getattr(each, "shape", ())) for each in values))
+        shapes = list(dict.fromkeys(tuple(getattr(image, "shape", ())) for image in values))
         rule = f"is a list of {len(values)} images{' of different shapes' if len(shapes) > 1 else ''}; one is expected"
         remedy = "Call the function for each of them; planes of one volume become an array by `numpy.stack`."
         raise DataError("image.list", rule, key=key, value=shapes, remedy=remedy)

@@ -99,11 +99,11 @@ def record(path: Path, content: Path | None = None) -> None:
     """
     content = path if content is None else content
     real = Path(os.path.realpath(path.parent)) / path.name
-    inside = (each for each in _active if real.is_relative_to(each[0]))
-    folder, record_name = max(inside, key=lambda each: len(each[0].parts), default=(None, ""))
+    inside = (entry for entry in _active if real.is_relative_to(entry[0]))
+    folder, record_name = max(inside, key=lambda entry: len(entry[0].parts), default=(None, ""))
     if folder is None or (record_name == RESULTS and content.is_dir()):  # a Zarr folder of results carries its mark itself
         return
-    files = sorted(each for each in content.rglob("*") if each.is_file()) if content.is_dir() else [content]
+    files = sorted(file for file in content.rglob("*") if file.is_file()) if content.is_dir() else [content]
     names = [(real / file.relative_to(content) if content.is_dir() else real).relative_to(folder).as_posix() for file in files]
     lines = [{"path": name, **fingerprint(file, whole=record_name == RESULTS)} for name, file in zip(names, files, strict=True)]
     append_lines(folder / record_name, _HEADERS[record_name], lines)
@@ -178,7 +178,7 @@ def run_folder_of(path: Path) -> Path | None:
         if known is None:
             if name.partition("/")[0] in (*_RUN_FILES, *_RUN_FOLDERS) and _is_earlier_run(folder):
                 return folder
-        elif name in known or _BY_NAME.fullmatch(name) or any(each.startswith(f"{name}/") for each in known):
+        elif name in known or _BY_NAME.fullmatch(name) or any(entry.startswith(f"{name}/") for entry in known):
             return folder
     return None
 
@@ -252,7 +252,7 @@ def _is_own_folder(name: str, known: dict[str, list[dict[str, object]]] | None) 
     """Whether an empty folder is one that Morula made: others of its files were in it, or it is one of the folders of a run."""
     if known is None:
         return False
-    return name.partition("/")[0] in _FOLDERS or any(each.startswith(f"{name}/") for each in known)
+    return name.partition("/")[0] in _FOLDERS or any(path.startswith(f"{name}/") for path in known)
 
 
 _INNER_RUN = "run"
@@ -321,7 +321,7 @@ def discard(folder: Path, *names: str) -> list[str]:
         own = [file for file in files if is_own(folder, file.relative_to(folder).as_posix(), known)]
         for file in own:
             file.unlink()
-        for below in sorted((each for each in files if each.is_dir()), reverse=True):
+        for below in sorted((file for file in files if file.is_dir()), reverse=True):
             _remove_if_empty(below)
         if place.is_dir():
             _remove_if_empty(place)

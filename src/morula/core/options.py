@@ -60,7 +60,7 @@ def description_of(kind: type[BaseModel], name: str) -> str | None:
         'Passes through the training patches.'
     """
     stated = kind.model_fields[name].description
-    definer = next((each for each in kind.__mro__ if name in inspect.get_annotations(each)), kind)
+    definer = next((base for base in kind.__mro__ if name in inspect.get_annotations(base)), kind)
     return stated or attribute_docs(definer).get(name)
 
 

@@ -89,25 +89,25 @@ def check_outputs(outputs: Iterable[Destination | Path], inputs: Iterable[str | 
         Traceback (most recent call last):
         morula.core.errors.FileWriteError: raw.tif: is an input, and inputs are never replaced. Name another output.
     """
-    destinations = [each if isinstance(each, Destination) else Destination(Path(each)) for each in outputs]
+    destinations = [place if isinstance(place, Destination) else Destination(Path(place)) for place in outputs]
     check_apart(destinations, inputs)
-    for each in destinations:
-        _check_kind(each)
-        check_container(each)
-        _check_run_file(each)
-    taken = [each for each in destinations if not each.adds and os.path.lexists(each.path)]
+    for destination in destinations:
+        _check_kind(destination)
+        check_container(destination)
+        _check_run_file(destination)
+    taken = [destination for destination in destinations if not destination.adds and os.path.lexists(destination.path)]
     if taken and not overwrite:
-        raise already_exist([each.shown for each in taken])
-    for each in destinations:
-        if not each.adds and os.path.lexists(each.path):
-            _check_own(each)
-        elif each.proven and each.dataset is not None and each.foreign:
-            rule = f"holds {each.dataset} already, without the mark of data sets that Morula wrote, so it is not replaced"
-            text = f"if an earlier version of Morula wrote it, delete it first (h5py.File(FILE, 'a').pop({each.dataset!r}))"
+        raise already_exist([destination.shown for destination in taken])
+    for destination in destinations:
+        if not destination.adds and os.path.lexists(destination.path):
+            _check_own(destination)
+        elif destination.proven and destination.dataset is not None and destination.foreign:
+            rule = f"holds {destination.dataset} already, without the mark of data sets that Morula wrote, so it is not replaced"
+            text = f"if an earlier version of Morula wrote it, delete it first (h5py.File(FILE, 'a').pop({destination.dataset!r}))"
             remedy = Remedy("name another data set or file", text)
-            raise FileWriteError("output.not_own", rule, key=each.key, file=each.shown, remedy=remedy)
-    for each in destinations:
-        check_writable(each.path, each.shown)
+            raise FileWriteError("output.not_own", rule, key=destination.key, file=destination.shown, remedy=remedy)
+    for destination in destinations:
+        check_writable(destination.path, destination.shown)
 
 
 def check_apart(outputs: Iterable[Destination | Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
@@ -127,8 +127,8 @@ def check_apart(outputs: Iterable[Destination | Path], inputs: Iterable[str | os
             for key in chain[1:]:
                 above.setdefault(key, str(path))
     written: dict[Key, str] = {}
-    for each in outputs:
-        output = each if isinstance(each, Destination) else Destination(Path(each))
+    for given in outputs:
+        output = given if isinstance(given, Destination) else Destination(Path(given))
         chain = _chain(output.path)
         if chain[0] in written and not output.adds:
             rule = f"would be written twice, as {written[chain[0]]} too"
@@ -181,7 +181,7 @@ def input_places(place: str | os.PathLike[str]) -> Iterator[Path]:
 def _chain(path: Path) -> list[Key]:
     """Keys of a path and of all folders above it."""
     real = _real(path)
-    return [_key(each) for each in (real, *real.parents)]
+    return [_key(part) for part in (real, *real.parents)]
 
 
 def _real(path: Path) -> Path:
@@ -324,7 +324,7 @@ def check_writable(path: Path, name: str = "") -> None:
         FileWriteError: ``file.not_written``.
     """
     real = _real(path)
-    folder = next(each for each in real.parents if os.path.lexists(each))
+    folder = next(parent for parent in real.parents if os.path.lexists(parent))
     if not folder.is_dir():
         rule = f"cannot be created: {folder} is a file, not a folder"
     elif not os.access(folder, os.W_OK | os.X_OK):
@@ -365,7 +365,7 @@ def amount(number: int) -> str:
 def free_space(path: Path) -> int | None:
     """Free bytes of the disk that a path is or will be on; `None` where the system does not say."""
     real = _real(path)
-    folder = next(each for each in (real, *real.parents) if each.exists())
+    folder = next(part for part in (real, *real.parents) if part.exists())
     try:
         usage = shutil.disk_usage(folder)
         return usage.free if usage.total else None  # /proc and the like have no size

@@ -76,10 +76,10 @@ def fitting(text: str, options: Collection[str], *, takes_job: bool) -> str:
         ('Split it, or state the axes (--axes ZYX).', 'Split it, or state the axes (images.axes: ZYX).', 'Split it, or state the axes.')
     """
     if isinstance(text, Remedy):
-        reduced = [_reduced(each, options, takes_job=takes_job) for each in text.alternatives]
-        known = [each for each in reduced if each and all(option in options for option in options_in(each))]
+        reduced = [_reduced(alternative, options, takes_job=takes_job) for alternative in text.alternatives]
+        known = [sentence for sentence in reduced if sentence and all(option in options for option in options_in(sentence))]
         # "name another folder" says nothing more after "name another folder with --output"
-        known = [each for each in known if not any(other.startswith(f"{each} with --") for other in known)]
+        known = [sentence for sentence in known if not any(other.startswith(f"{sentence} with --") for other in known)]
         return _sentence(known) if known else ""
     return _WAYS.sub(lambda match: _kept(match, options, takes_job=takes_job), text).strip()
 

@@ -312,7 +312,7 @@ class PatchDataset:
         box = turned(region, drawn.orientation, source.extent)
         if drawn.warp is not None and box.shape != region.shape:
             # a field of displacements has the shape of the box
-            moves = [each for each in augmentations if isinstance(each, Spatial)]
+            moves = [augmentation for augmentation in augmentations if isinstance(augmentation, Spatial)]
             drawn = replace(drawn, warp=draw(moves, self._rng(epoch, index, 0), box.shape, spacing).warp)
         most, share = self.sampling.scale_voxels, self.sampling.scale_probability
         if most is not None and self._rng(epoch, index, 3).random() < share:

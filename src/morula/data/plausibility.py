@@ -89,7 +89,7 @@ def background_with_id(labels: Sequence[Image]) -> list[Remark]:
         >>> background_with_id([Image(inverted, "YX")])[0].code
         'labels.background_id'
     """
-    ids = [each for each in map(_background_id, labels) if each is not None]
+    ids = [label for label in map(_background_id, labels) if label is not None]
     if not ids or 2 * len(ids) < len(labels):
         return []
     shown = ids[0] if len(set(ids)) == 1 else "one id each"
@@ -129,7 +129,7 @@ def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | Non
         >>> print(misplaced_labels([(Image(100 * labels[::-1], "YX"), Image(labels, "YX"))])[0][:58])
         the labels fit their images better when flipped along y (c
     """
-    planes = [each for each in (_planes(*pair, unlabelled) for pair in pairs[:_IMAGES]) if each is not None]
+    planes = [planes_of_pair for planes_of_pair in (_planes(*pair, unlabelled) for pair in pairs[:_IMAGES]) if planes_of_pair is not None]
     found = [_best_position([(grey, kinds[number]) for grey, *kinds in planes]) for number in (0, 1)] if planes else []
     if any(now >= 0.4 and now >= best for now, best, _ in found):
         return _single_misplaced(pairs, unlabelled)

@@ -102,7 +102,7 @@ class BlockPlan:
             other = [int(p) + s for p, s in zip(place, step, strict=True)]
             if all(0 <= o < n for o, n in zip(other, self.grid, strict=True)):
                 found.append(int(np.ravel_multi_index(other, self.grid)))
-        return sorted(each for each in found if each < number)
+        return sorted(neighbour for neighbour in found if neighbour < number)
 
     def zone(self, number: int, other: int) -> Region:
         """The part of another block's core that this block sees."""
@@ -134,7 +134,7 @@ def plan_blocks(
     cores = [sorted({min(n, -(-n // (k * s)) * s) for k in range(1, n // s + 2)}) for n, s in zip(shape, steps, strict=True)]
     windows = [np.minimum(np.array(c) + 2 * h, n) for c, h, n in zip(cores, halo, shape, strict=True)]
     read = [w * -(-n // np.array(c)) for w, c, n in zip(windows, cores, shape, strict=True)]
-    voxels, total = (functools.reduce(np.multiply, np.ix_(*(axis.astype(float) for axis in each))) for each in (windows, read))
+    voxels, total = (functools.reduce(np.multiply, np.ix_(*(axis.astype(float) for axis in lengths))) for lengths in (windows, read))
     fits = voxels * bytes_per_voxel <= memory
     if not fits.any():
         return None

@@ -115,7 +115,7 @@ def _places(node: Value, place: Place, *, leaves: bool = True) -> Iterator[Place
     """Paths of the values of a document: of single values and plain lists, or of everything."""
     if isinstance(node, Mapping) and node:
         inner = [(str(name), value) for name, value in node.items()]
-    elif isinstance(node, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in node):
+    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in node):
         inner = list(enumerate(node))  # type: ignore[arg-type]
     else:
         inner = []

@@ -84,10 +84,10 @@ def list_images(path: Place | Sequence[Place], *, labels: bool = False) -> list[
 
 def _of_samples(folder: Path, labels: bool) -> list[Path]:
     """The images, or the folders of masks, of folders ``NAME/images`` and ``NAME/masks`` (2018 Data Science Bowl)."""
-    samples = [each for each in folder.iterdir() if (each / "images").is_dir() and (each / mask_folder.NAME).is_dir()]
+    samples = [sample for sample in folder.iterdir() if (sample / "images").is_dir() and (sample / mask_folder.NAME).is_dir()]
     if labels:
-        return [each / mask_folder.NAME for each in samples]
-    return [image for each in samples for image in (each / "images").iterdir() if _is_image(image)]
+        return [sample / mask_folder.NAME for sample in samples]
+    return [image for sample in samples for image in (sample / "images").iterdir() if _is_image(image)]
 
 
 def _of_pattern(pattern: Path, labels: bool) -> list[Path]:
@@ -103,7 +103,7 @@ def _of_pattern(pattern: Path, labels: bool) -> list[Path]:
             remedy="Correct it, or put it in quotes on the command line.",
         )
     found = one_per_volume(sorted(found, key=lambda one: natural_key(str(one))))
-    return found if inner is None else [Path(f"{each}:/{inner}" if inner == PLANES else f"{each}/{inner}") for each in found]
+    return found if inner is None else [Path(f"{path}:/{inner}" if inner == PLANES else f"{path}/{inner}") for path in found]
 
 
 def _matches(pattern: Path) -> list[Path]:

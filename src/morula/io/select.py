@@ -40,13 +40,13 @@ def format_of(path: Path) -> Format:
         raise FileReadError("file.not_regular", rule, file=path, remedy="Name a file.")
     known, suffix = formats(), suffix_of(path)
     # content before suffix: files are renamed, and a .tif may hold anything
-    for each in known:
-        if each.recognises(path):
-            return each
-    for each in known:
+    for format in known:
+        if format.recognises(path):
+            return format
+    for format in known:
         # the last part of a double suffix: `.seg.nii` is NIfTI; folders (Zarr, N5) and files of one suffix are different formats
-        if (suffix in each.suffixes or Path(suffix).suffix in each.suffixes) and each.folder == path.is_dir():
-            return each
+        if (suffix in format.suffixes or Path(suffix).suffix in format.suffixes) and format.folder == path.is_dir():
+            return format
     if path.is_dir():
         raise FileReadError("file.is_a_folder", "is a folder, not an image", file=path, remedy="Name a file in it.")
     maker = _ELSEWHERE.get(suffix)
@@ -65,18 +65,18 @@ def format_to_write(path: Path, *, labels: bool = False) -> Format:
         OptionError: for a suffix that no format writes.
     """
     known, suffix = formats(), suffix_of(path)
-    by_name = {each.name: each for each in known}
+    by_name = {format.name: format for format in known}
     # labels that belong to an OME-Zarr image are part of it, whatever the folder is called
     if labels and path.is_dir() and by_name["OME-Zarr"].recognises(path):
         return by_name["OME-Zarr"]
     for wanted in (suffix, path.suffix.lower()):
-        named = [each for each in known if wanted in each.suffixes]
-        for each in named:
-            if each.writes:
-                return each
+        named = [format for format in known if wanted in format.suffixes]
+        for format in named:
+            if format.writes:
+                return format
         if named:  # `.zarr.zip` is only read: it is no `.zip` of ROIs
             break
-    written = sorted({suffix for each in known if each.writes for suffix in each.suffixes})
+    written = sorted({suffix for format in known if format.writes for suffix in format.suffixes})
     raise OptionError(
         "file.unknown_suffix",
         f"ends in {suffix or 'no suffix'}, which Morula does not write",

@@ -184,7 +184,7 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
             if isinstance(path, str):
                 found[key] = str(folder / path)
             elif isinstance(path, tuple):
-                found[key] = tuple(str(folder / each) for each in path)
+                found[key] = tuple(str(folder / part) for part in path)
         return source.model_copy(update=found)
 
     # relative paths start at the folder of the job file, which later steps do not know

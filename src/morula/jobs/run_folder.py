@@ -147,7 +147,7 @@ class RunFolder:
             FileWriteError: when it is not empty and `overwrite` is false, when it holds anything that Morula did not write (which is
                 never removed), when it is inside a Zarr or N5 folder, or when it cannot be written to.
         """
-        container = next((each for each in (self.path, *self.path.parents) if each.suffix.lower() in (".zarr", ".n5")), None)
+        container = next((parent for parent in (self.path, *self.path.parents) if parent.suffix.lower() in (".zarr", ".n5")), None)
         if container is not None:  # files in it would be taken for its data sets
             rule = f"cannot be in {container}: such a folder is an image"
             raise FileWriteError("run_folder.in_image", rule, file=self.path, remedy=Remedy(OTHER_FOLDER, "name another folder"))

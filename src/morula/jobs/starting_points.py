@@ -64,4 +64,4 @@ def starting_point(name: str) -> StartingPoint:
         >>> starting_point("WNet3D").labelled
         False
     """
-    return next(each for each in STARTING_POINTS if each.name == name)
+    return next(point for point in STARTING_POINTS if point.name == name)

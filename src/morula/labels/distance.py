@@ -50,7 +50,7 @@ def distance(labels: np.ndarray, spacing: Sequence[float], *, limit: float = np.
         found = edt.edt(whole, anisotropy=tuple(spacing), black_border=alone, parallel=2)
         return np.where(labels == 0, np.minimum(found, np.float32(outside)), found) if outside else found
     out = np.empty(labels.shape, np.float32)
-    largest = [np.float32(min(each, _FAR**0.5)) ** 2 for each in (limit, outside)]
+    largest = [np.float32(min(values, _FAR**0.5)) ** 2 for values in (limit, outside)]
     lengths = to_3d(spacing, 1.0).astype(np.float32)
     # one type of ids: the search takes seconds to compile
     ids = as_volume(read_only(labels.astype(np.uint32, copy=False)))

@@ -141,7 +141,7 @@ def labelled_along(unlabelled: np.ndarray, axis: int) -> np.ndarray:
     """
     step = [0] * unlabelled.ndim
     step[axis] = 1
-    return both_labelled(unlabelled, step) & both_labelled(unlabelled, [-each for each in step])
+    return both_labelled(unlabelled, step) & both_labelled(unlabelled, [-length for length in step])
 
 
 def labelled_only(truth: np.ndarray, result: np.ndarray, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,7 @@ def _groups(boxes: Boxes, rows: np.ndarray, block: Sequence[int], room: int) -> 
     starts, stops = boxes.starts, boxes.stops
     _, group = np.unique(starts[rows] // np.asarray(block), axis=0, return_inverse=True)
     order = np.argsort(group, kind="stable")
-    waiting = [each for each in np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1) if len(each)]
+    waiting = [part for part in np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1) if len(part)]
     while waiting:
         rows = waiting.pop()
         extent = stops[rows].max(axis=0) - starts[rows].min(axis=0)

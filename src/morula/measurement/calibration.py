@@ -61,7 +61,7 @@ def fit_calibration(tables: Sequence[Table], right: Sequence[np.ndarray]) -> Cal
         array([0.9, 0.1], dtype=float32)
     """
     values = np.concatenate([*map(_variables, tables), np.empty((0, 8))])
-    answers = np.concatenate([*(np.asarray(each, np.float64) for each in right), np.empty(0)])
+    answers = np.concatenate([*(np.asarray(flags, np.float64) for flags in right), np.empty(0)])
     known = np.isfinite(answers)
     values, hits = values[known], answers[known] > 0
     if len(hits) < FEWEST:

@@ -62,7 +62,7 @@ def class_confusion(
         >>> class_confusion((labels, np.array([[1, 1, 0, 2, 2, 0, 255]])), (labels, np.array([[1, 1, 0, 1, 1, 0, 1]])), 2).tolist()
         [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
     """
-    true_of, found_of = (dict(zip(*map(np.ndarray.tolist, object_classes(*each, ignore)), strict=True)) for each in (truth, result))
+    true_of, found_of = (dict(zip(*map(np.ndarray.tolist, object_classes(*image, ignore)), strict=True)) for image in (truth, result))
     for what, classes in (("truth", true_of), ("result", found_of)):
         highest = max(classes.values(), default=0)
         if highest > count:

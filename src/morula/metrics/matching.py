@@ -204,7 +204,7 @@ def _by_threshold(scores: Iterable[Sequence[Scores]]) -> list[list[Scores]]:
     kinds = {tuple(score.threshold for score in image) for image in images}
     if len(kinds) > 1:
         raise DataError("metric.different_thresholds", f"the images were scored at different thresholds: {sorted(kinds)}")
-    return [list(each) for each in zip(*images, strict=True)]
+    return [list(group) for group in zip(*images, strict=True)]
 
 
 def pool(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
@@ -220,13 +220,13 @@ def pool(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
     """
     return [
         Scores.of(
-            each[0].threshold,
-            sum(score.tp for score in each),
-            sum(score.n_true for score in each),
-            sum(score.n_pred for score in each),
-            sum(score.mean_true_score * score.n_true for score in each),  # the summed IoU, which `Scores` does not keep
+            group[0].threshold,
+            sum(score.tp for score in group),
+            sum(score.n_true for score in group),
+            sum(score.n_pred for score in group),
+            sum(score.mean_true_score * score.n_true for score in group),  # the summed IoU, which `Scores` does not keep
         )
-        for each in _by_threshold(scores)
+        for group in _by_threshold(scores)
     ]
 
 
@@ -244,11 +244,11 @@ def average(scores: Iterable[Sequence[Scores]]) -> list[Scores]:
         0.5
     """
     averaged = []
-    for each in _by_threshold(scores):
-        scored = [score for score in each if score.n_true or score.n_pred]
+    for group in _by_threshold(scores):
+        scored = [score for score in group if score.n_true or score.n_pred]
         means = {name: sum(getattr(score, name) for score in scored) / max(len(scored), 1) for name in _FIGURES}
-        sums = {item.name: sum(getattr(score, item.name) for score in each) for item in fields(Scores) if item.name not in means}
-        averaged.append(Scores(**{**sums, **means, "threshold": each[0].threshold}))
+        sums = {item.name: sum(getattr(score, item.name) for score in group) for item in fields(Scores) if item.name not in means}
+        averaged.append(Scores(**{**sums, **means, "threshold": group[0].threshold}))
     return averaged
 
 

@@ -201,8 +201,8 @@ def _cannot_average(method: Method) -> str | None:
     """Why channels of slices along three axes have no mean, or `None` where they have one."""
     if not isinstance(method, Channels):
         return None
-    directed = [each.code for each in method.representations if each.width(2) != 1 and not each.flow_vectors]
-    directed += [each.code for each in method.representations if each.centre_offset_axis is not None]
+    directed = [channel.code for channel in method.representations if channel.width(2) != 1 and not channel.flow_vectors]
+    directed += [channel.code for channel in method.representations if channel.centre_offset_axis is not None]
     if directed:
         return f"cannot average {', '.join(directed)}, which depend on the direction, over slices along three axes"
     problems = method.dimension_problems()

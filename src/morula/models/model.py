@@ -172,8 +172,8 @@ class Model:
         """
         several = is_list_of_images(image)
         images = cast("Sequence[ImageLike]", image if several else [image])
-        opened = [self.as_image(each, voxel_size, axes=axes) for each in images]  # all are checked before the first one is segmented
-        labels = [self._segment(each, diameter, memory=memory, device=device) for each in opened]
+        opened = [self.as_image(image, voxel_size, axes=axes) for image in images]  # all are checked before the first one is segmented
+        labels = [self._segment(image, diameter, memory=memory, device=device) for image in opened]
         return labels if several else labels[0]
 
     def _segment(self, image: Image, diameter: float | None, *, memory: int | str | None, device: str) -> ImageArray:

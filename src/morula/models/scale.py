@@ -93,7 +93,7 @@ class Fitted:
 
         Objects that are decoded on a coarser grid than that of the image have steps in their outlines there.
         """
-        return max(self.original, self.image, key=lambda each: prod(each.spatial_shape))
+        return max(self.original, self.image, key=lambda candidate: prod(candidate.spatial_shape))
 
     def channels(self, predicted: np.ndarray) -> np.ndarray:
         """Predicted channels K(Z)YX on that grid, linearly interpolated."""
@@ -105,7 +105,7 @@ class Fitted:
         if found.labels.shape == self.original.spatial_shape:
             return found
         shape, size = self.original.spatial_shape, found.labels.shape
-        inner = {name: nearest(each, shape) for name, each in found.intermediates.items() if each.shape == size}
+        inner = {name: nearest(stage, shape) for name, stage in found.intermediates.items() if stage.shape == size}
         if DECODED in inner:
             inner[DECODED] = on_grid(found.intermediates[DECODED], shape)
         return with_labels(replace(found, intermediates=inner), on_grid(found.labels, shape))
@@ -210,7 +210,7 @@ def estimate_diameter(
             found.append(judged(areas, objects.confidence, scale, model))
     if not found:
         return None
-    _, estimate = min(found, key=lambda each: each[0])
+    _, estimate = min(found, key=lambda entry: entry[0])
     return estimate
 
 

@@ -124,7 +124,7 @@ def normalised(norm: nn.GroupNorm, *parts: Tensor) -> list[Tensor]:
     sizes, places = [part.shape[1] for part in parts], [1] * (parts[0].ndim - 2)
     scaled = []
     for part, a, b in zip(parts, scale.split(sizes, dim=1), shift.split(sizes, dim=1), strict=True):
-        a, b = (each.to(part.dtype).reshape(n, -1, *places) for each in (a, b))
+        a, b = (tensor.to(part.dtype).reshape(n, -1, *places) for tensor in (a, b))
         scaled.append(torch.addcmul(b, part, a))
     return scaled
 

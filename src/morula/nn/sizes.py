@@ -38,9 +38,9 @@ def result_on_meta(operation: Any, arguments: Sequence[Any], keywords: Mapping[s
 def _plain(arguments: Sequence[Any]) -> bool:
     """Whether the tensors among the arguments, or in the list that is the first, are contiguous and of one type of fractions."""
     listed = arguments[0] if isinstance(arguments[0], list | tuple) else ()
-    tensors = [each for each in (*arguments, *listed) if isinstance(each, Tensor)]
+    tensors = [argument for argument in (*arguments, *listed) if isinstance(argument, Tensor)]
     kind = tensors[0].dtype
-    return kind.is_floating_point and all(each.dtype == kind and each.is_contiguous() for each in tensors)
+    return kind.is_floating_point and all(tensor.dtype == kind and tensor.is_contiguous() for tensor in tensors)
 
 
 def _in_place(tensor: Tensor, *_: object) -> Tensor:
@@ -48,12 +48,12 @@ def _in_place(tensor: Tensor, *_: object) -> Tensor:
 
 
 def _pointwise(first: Tensor, *rest: object) -> Tensor:
-    return first.new_empty(np.broadcast_shapes(first.shape, *(each.shape for each in rest if isinstance(each, Tensor))))
+    return first.new_empty(np.broadcast_shapes(first.shape, *(argument.shape for argument in rest if isinstance(argument, Tensor))))
 
 
 def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
-    shape[axis] = sum(each.shape[axis] for each in tensors)
+    shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
     return tensors[0].new_empty(shape)
 
 
@@ -116,7 +116,7 @@ _RULES: dict[Any, Callable[..., object]] = {
     _aten.native_batch_norm.default: _batch_norm,
     _aten.native_group_norm.default: _group_norm,
     _aten.repeat.default: _repeat,
-    **dict.fromkeys((each.default for each in _UPSAMPLING), _upsample),
-    **dict.fromkeys((_aten.add.Tensor, _aten.mul.Tensor, *(each.default for each in _ACTIVATIONS)), _pointwise),
-    **dict.fromkeys((_aten.add_.Tensor, _aten.mul_.Tensor, *(each.default for each in _ACTIVATIONS_IN_PLACE)), _in_place),
+    **dict.fromkeys((kind.default for kind in _UPSAMPLING), _upsample),
+    **dict.fromkeys((_aten.add.Tensor, _aten.mul.Tensor, *(kind.default for kind in _ACTIVATIONS)), _pointwise),
+    **dict.fromkeys((_aten.add_.Tensor, _aten.mul_.Tensor, *(kind.default for kind in _ACTIVATIONS_IN_PLACE)), _in_place),
 }

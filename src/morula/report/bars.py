@@ -35,28 +35,28 @@ def histogram(series: Sequence[Series], *, title: str, x_label: str) -> Markup:
         >>> histogram([Series("found", np.array([1.0, 2.0, 2.0]))], title="Size", x_label="voxels")[:4]
         Markup('<svg')
     """
-    series = [each for each in series if each.values.size]
+    series = [entry for entry in series if entry.values.size]
     if not series:
         return Markup("")
-    values = np.concatenate([each.values for each in series])
+    values = np.concatenate([entry.values for entry in series])
     low, high = min(0.0, float(values.min())), float(np.percentile(values, CROWDED))
     # a step of the axis below the smallest normal number would be rounded to 0
     high = high if high - low > 1e-300 else low + 1
     edges = np.linspace(low, high, BINS + 1)
     # shares instead of counts, so that truth and prediction with different numbers of objects can be compared
-    shares = [np.histogram(np.minimum(each.values, high), edges)[0] / each.values.size for each in series]
+    shares = [np.histogram(np.minimum(entry.values, high), edges)[0] / entry.values.size for entry in series]
     x_axis, y_axis = Axis(low, high, LEFT, WIDTH - RIGHT), Axis(0, 100 * max(map(np.max, shares)) * 1.05, HEIGHT - BOTTOM, TOP)
     parts = [grid(x_axis, y_axis)]
     # the truth last, so that its outline is above the filled bars
-    for each, share in sorted(zip(series, shares, strict=True), key=lambda pair: pair[0].true):
+    for entry, share in sorted(zip(series, shares, strict=True), key=lambda pair: pair[0].true):
         steps = [f"M{x_axis(low):.1f} {y_axis(0):.1f}"]
         for right, height in zip(edges[1:], 100 * share, strict=True):
             steps.append(f"V{y_axis(height):.1f} H{x_axis(right):.1f}")
-        parts.append(f'<path class="{"outline" if each.true else "filled"}" d="{" ".join(steps)} V{y_axis(0):.1f} Z"/>')
+        parts.append(f'<path class="{"outline" if entry.true else "filled"}" d="{" ".join(steps)} V{y_axis(0):.1f} Z"/>')
     beyond = int(np.count_nonzero(values > high))
     label = f"{x_label}; {beyond} larger in the last bar" if beyond else x_label
-    parts += [_legend([(each.name, each.true) for each in series]), _axis_title(label, HEIGHT), _side_title("% of objects")]
-    words = "; ".join(f"{each.name}: {each.values.size} objects, median {float(np.median(each.values)):.4g}" for each in series)
+    parts += [_legend([(entry.name, entry.true) for entry in series]), _axis_title(label, HEIGHT), _side_title("% of objects")]
+    words = "; ".join(f"{entry.name}: {entry.values.size} objects, median {float(np.median(entry.values)):.4g}" for entry in series)
     return _svg("".join(parts), f"{title}: {words}", HEIGHT)
 
 

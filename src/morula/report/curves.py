@@ -63,7 +63,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     # the round step that is nearest to the wanted one on a logarithmic scale
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
-    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda each: abs(math.log(each / rough)))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda candidate: abs(math.log(candidate / rough)))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 

@@ -153,9 +153,9 @@ def _opened(image: RunImage, reading: Reading) -> Opened:
     elif image.truth:
         truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size)
     truth = connected(truth) if truth is not None and reading.components else truth
-    first = next((each for each in (raw, truth, prediction) if each is not None), None)
+    first = next((image for image in (raw, truth, prediction) if image is not None), None)
     size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
-    arrays = [each.canonical()[0] if each is not None else None for each in (truth, prediction)]
+    arrays = [labels.canonical()[0] if labels is not None else None for labels in (truth, prediction)]
     if arrays[0] is not None:
         arrays = _scored(arrays[0], arrays[1], image, reading)
     return Opened(image, raw, arrays[0], arrays[1], first.spacing if first else (1.0, 1.0), size.unit)
@@ -166,7 +166,7 @@ def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, r
     outside = np.zeros(truth.shape, bool) if reading.unlabelled is None else truth == reading.unlabelled
     if image.mask is not None:
         outside |= read(image.mask, axes=reading.axes.replace("C", "") if reading.axes else None).canonical()[0] == 0
-    inside = [None if each is None else np.where(outside, each.dtype.type(0), each) for each in (truth, prediction)]
+    inside = [None if labels is None else np.where(outside, labels.dtype.type(0), labels) for labels in (truth, prediction)]
     if reading.values and inside[0] is not None:
         known = np.isin(inside[0], reading.values)
         inside[0] = np.where(known, as_classes(np.where(known, inside[0], reading.values[0]), reading.values), len(reading.values))
@@ -241,7 +241,7 @@ def panel(opened: Opened, tags: Tags, reading: Reading) -> Panel:
     planes = []
     for index in range(len(numbers)):
         shown = [pictures.data_uri(pictures.resize(raw[index], side, smooth=True, enlarge=False), lossless=False)]
-        shown += [pictures.data_uri(each, lossless=True) for each in _overlays(truth, prediction, index, side, tags, reading)]
+        shown += [pictures.data_uri(overlay, lossless=True) for overlay in _overlays(truth, prediction, index, side, tags, reading)]
         planes.append(shown)
     start = _fullest(prediction if prediction is not None else truth, len(numbers))
     height, width = (length * edge for length, edge in zip(opened.shape[-2:], opened.spacing[-2:], strict=True))
@@ -342,12 +342,14 @@ def _overlays(
     if truth is None and prediction is None:
         return []
     # shrunk before colours are computed, so that outlines have the same width in all reports
-    small = [None if each is None else pictures.resize(each[index], side, smooth=False) for each in (truth, prediction)]
-    edge = max(length for each in small if each is not None for length in each.shape)
+    small = [None if labels is None else pictures.resize(labels[index], side, smooth=False) for labels in (truth, prediction)]
+    edge = max(length for labels in small if labels is not None for length in labels.shape)
     thickness = max(1, min(3, round(edge / 150)))
     known = class_colours(reading)
     colours = [known, known or {label: pictures.object_colour(true) for label, true in tags.partners.items()}]
-    found = [pictures.filled(each, colour, thickness=thickness) for each, colour in zip(small, colours, strict=True) if each is not None]
+    found = [
+        pictures.filled(labels, colour, thickness=thickness) for labels, colour in zip(small, colours, strict=True) if labels is not None
+    ]
     if small[0] is not None and small[1] is not None:
         if reading.objects:
             found.append(pictures.errors_of_objects(small[0], small[1], tags.found, tags.missed, thickness=thickness))
@@ -369,7 +371,7 @@ def thumbnail(opened: Opened, row: ObjectRow, tags: Tags) -> str:
     z = min(max(round(row.centre[0]), 0), opened.shape[0] - 1) if len(opened.shape) == 3 else 0
     half = max(20, math.ceil(0.9 * row.diameter))
     middle = (round(row.centre[-2]), round(row.centre[-1]))
-    truth, prediction = (_label_window(each, z, middle, half) for each in (opened.truth, opened.prediction))
+    truth, prediction = (_label_window(image, z, middle, half) for image in (opened.truth, opened.prediction))
     picture = pictures.resize(_raw_window(opened, z, middle, half), 2 * THUMBNAIL, smooth=True).copy()
     if prediction is None:
         return ""

@@ -95,7 +95,7 @@ def resize(plane: np.ndarray, side: int, *, smooth: bool, enlarge: bool = True) 
     for axis in (0, 1):
         starts = np.arange(0, cut.shape[axis], step)
         lengths = np.diff(np.append(starts, cut.shape[axis]))
-        shape = [-1 if each == axis else 1 for each in range(cut.ndim)]
+        shape = [-1 if number == axis else 1 for number in range(cut.ndim)]
         sums = np.add.reduceat(sums, starts, axis=axis) / lengths.reshape(shape)
     return sums.astype(plane.dtype)
 
@@ -138,7 +138,7 @@ def object_colour(label: int) -> Colour:
 def filled(labels: np.ndarray, colours: Mapping[int, Colour], *, thickness: int = 2) -> np.ndarray:
     """Labels (Y, X) as a transparent RGBA overlay: a light fill and a solid outline in each label's colour."""
     values, inverse = np.unique(labels, return_inverse=True)
-    table = np.array([(*colours.get(int(each), object_colour(int(each))), 80) if each else (0, 0, 0, 0) for each in values], np.uint8)
+    table = np.array([(*colours.get(int(value), object_colour(int(value))), 80) if value else (0, 0, 0, 0) for value in values], np.uint8)
     overlay = table[inverse.reshape(labels.shape)]
     overlay[edges(labels, thickness), 3] = 255
     return overlay

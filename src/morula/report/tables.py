@@ -140,8 +140,8 @@ def baseline_table(run: RunContents) -> ScoreTable | None:
         if row["image"] == "pooled":
             found.setdefault(row["method"], {})[row[key]] = row[figure]
     keys = list(found[kind])
-    titles = ["method", *(f"{title(figure)} @ {each}" for each in keys)]
-    rows = [[name, *(short(figures.get(each, "")) for each in keys)] for name, figures in found.items()]
+    titles = ["method", *(f"{title(figure)} @ {key}" for key in keys)]
+    rows = [[name, *(short(figures.get(key, "")) for key in keys)] for name, figures in found.items()]
     return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
 
 
@@ -165,15 +165,15 @@ def image_table(scores: Sequence[Row]) -> ScoreTable | None:
         return _table(list(scores[0]), [row for rows in images.values() for row in rows])
     keys = list(dict.fromkeys(row[key] for rows in images.values() for row in rows))
     counts = [column for column in ("tp", "fp", "fn") if column in scores[0]]
-    titles = ["image", *(f"{title(figure)} @ {each}" if key == "threshold" else f"{title(figure)} {each}" for each in keys)]
+    titles = ["image", *(f"{title(figure)} @ {column}" if key == "threshold" else f"{title(figure)} {column}" for column in keys)]
     titles += [f"{title(column)} @ {keys[0]}" for column in counts]
     rows = []
     # the worst image first: it shows best what to improve
-    for name in sorted(images, key=lambda each: image_score(scores, each)):
+    for name in sorted(images, key=lambda image: image_score(scores, image)):
         by_key = {row[key]: row for row in images[name]}
         first = by_key.get(keys[0], {})
-        figures = ["–" if without_objects(first) else short(by_key.get(each, {}).get(figure, "")) for each in keys]
-        rows.append([name, *figures, *(short(first.get(each, "")) for each in counts)])
+        figures = ["–" if without_objects(first) else short(by_key.get(key, {}).get(figure, "")) for key in keys]
+        rows.append([name, *figures, *(short(first.get(count, "")) for count in counts)])
     return ScoreTable(titles, rows, frozenset(range(1, 1 + len(keys))))
 
 
@@ -296,7 +296,7 @@ def tuned(job: Document) -> Tuning | None:
     record = (job.get("objects") or {}).get("tuned")
     if not record:
         return None
-    at = f" at {', '.join(f'{each:g}' for each in record['thresholds'])}" if record.get("thresholds") else ""
+    at = f" at {', '.join(f'{threshold:g}' for threshold in record['thresholds'])}" if record.get("thresholds") else ""
     before, after = float(record["score_before"]), float(record["score_after"])
     change = f"rose from {before:.4f} to {after:.4f} (+{after - before:.4f})" if after > before else f"stayed at {after:.4f}"
     words = (
@@ -304,7 +304,7 @@ def tuned(job: Document) -> Tuning | None:
         f"{record['trials']} settings were tried. Test images were not used."
     )
     old, new = record.get("before") or {}, record.get("after") or {}
-    rows = [[key, *(_setting(each.get(key)) for each in (old, new))] for key in new]
+    rows = [[key, *(_setting(threshold.get(key)) for threshold in (old, new))] for key in new]
     return Tuning(words, ScoreTable(["setting", "before", "after"], rows))
 
 
@@ -327,11 +327,11 @@ def _flat(value: object) -> str:
     """
     if isinstance(value, Mapping):
         kind = [str(value["kind"])] if "kind" in value else []
-        rest = [(key, each) for key, each in value.items() if key != "kind" and each not in (None, {}, [], ())]
-        return ", ".join(kind + [f"{key.replace('_', ' ')} {_inner(each)}".rstrip() for key, each in rest])
+        rest = [(key, inner) for key, inner in value.items() if key != "kind" and inner not in (None, {}, [], ())]
+        return ", ".join(kind + [f"{key.replace('_', ' ')} {_inner(inner)}".rstrip() for key, inner in rest])
     if isinstance(value, list | tuple):
-        plain = all(not isinstance(each, list | tuple | Mapping) for each in value)
-        return (" " if plain else "; ").join(_inner(each) for each in value)
+        plain = all(not isinstance(item, list | tuple | Mapping) for item in value)
+        return (" " if plain else "; ").join(_inner(item) for item in value)
     return "" if value is None else {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
@@ -350,7 +350,7 @@ def channels_of(job: Document) -> list[str]:
     channels = (job.get("method") or {}).get("channels") or []
     if isinstance(channels, Mapping):
         return [str(code) for code in channels]
-    return [str(each.get("kind", next(iter(each), ""))) if isinstance(each, Mapping) else str(each) for each in channels]
+    return [str(channel.get("kind", next(iter(channel), ""))) if isinstance(channel, Mapping) else str(channel) for channel in channels]
 
 
 def facts(run: RunContents, panels: Sequence[Panel]) -> list[str]:
@@ -416,8 +416,8 @@ def environment_rows(provenance: Document) -> list[tuple[str, str]]:
     """Entries of the provenance record that fit on a line; lists of inputs are counted."""
     rows: list[tuple[str, str]] = []
     for key, value in provenance.items():
-        if isinstance(value, Mapping) and len(value) <= 20 and all(not isinstance(each, Mapping | list) for each in value.values()):
-            rows += [(inner.replace("_", " "), short_text(each)) for inner, each in value.items()]
+        if isinstance(value, Mapping) and len(value) <= 20 and all(not isinstance(inner, Mapping | list) for inner in value.values()):
+            rows += [(inner.replace("_", " "), short_text(inner_value)) for inner, inner_value in value.items()]
         elif isinstance(value, Mapping | list):
             rows.append((key.replace("_", " "), f"{len(value)} entries in provenance.json"))
         else:

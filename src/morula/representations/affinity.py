@@ -55,8 +55,8 @@ class Options(RepresentationOptions):
             return values
         rest = dict(values)
         steps = [rest.pop(f"{axis}_affinities", None) for axis in "zyx"]
-        given = [each for each in steps if each is not None]
-        if len({len(each) for each in given}) > 1 or len(given) < 2 or steps[1] is None or steps[2] is None:
+        given = [step for step in steps if step is not None]
+        if len({len(step) for step in given}) > 1 or len(given) < 2 or steps[1] is None or steps[2] is None:
             raise OptionError("affinity.step_count", "z_affinities, y_affinities and x_affinities must have the same number of steps")
         if rest.get("offsets"):
             raise OptionError(
@@ -219,7 +219,11 @@ class Affinities(Representation[Options]):
         """Orientations that map the offsets onto each other, up to their sign."""
         steps = self.options.steps(len(spacing))
         pairs = {_canonical(step) for step in steps}
-        return [each for each in orientations(spacing) if {_canonical(each.reorient_vector(step)) for step in steps} == pairs]
+        return [
+            orientation
+            for orientation in orientations(spacing)
+            if {_canonical(orientation.reorient_vector(step)) for step in steps} == pairs
+        ]
 
 
 def _of_pairs(shape: Sequence[int], step: Sequence[int]) -> tuple[slice, ...]:

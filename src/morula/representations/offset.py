@@ -118,7 +118,11 @@ class Offset(Representation[Options]):
         """Orientations that keep its axis. Channels of other axes can be exchanged with it: `morula.representations.reorient`."""
         ndim = len(spacing)
         # alone, the channel cannot become that of another axis
-        return [each for each in orientations(spacing) if -self.axis > ndim or each.permutation[self.axis] == ndim + self.axis]
+        return [
+            orientation
+            for orientation in orientations(spacing)
+            if -self.axis > ndim or orientation.permutation[self.axis] == ndim + self.axis
+        ]
 
 
 class Horizontal(Offset):

@@ -98,7 +98,7 @@ class RadialDistances(Representation[Options]):
     def orientations(self, spacing: Sequence[float]) -> list[Orientation]:
         """Orientations that map the rays onto each other: all 8 in 2D for multiples of 4 rays; only the identity in 3D."""
         count = self.options.count(len(spacing))
-        return [each for each in orientations(spacing) if len(set(_sources(count, each))) == count]
+        return [orientation for orientation in orientations(spacing) if len(set(_sources(count, orientation))) == count]
 
 
 def _sources(count: int, orientation: Orientation) -> list[int]:

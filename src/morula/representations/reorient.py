@@ -27,24 +27,24 @@ def reorient(representations: Channels, array: Array, orientation: Orientation) 
     lead = array.ndim - orientation.ndim - 1  # type: ignore[attr-defined]
     before = (slice(None),) * lead
     spans, start = [], 0
-    for each in representations:
-        spans.append((*before, slice(start, start + each.width(orientation.ndim))))
-        start += each.width(orientation.ndim)
+    for representation in representations:
+        spans.append((*before, slice(start, start + representation.width(orientation.ndim))))
+        start += representation.width(orientation.ndim)
     result: Any = orientation.apply(array) * 1  # type: ignore[operator] # a copy, of NumPy's arrays and torch's alike
-    for each, span in zip(representations, spans, strict=True):
+    for representation, span in zip(representations, spans, strict=True):
         # a channel of one axis comes from the channel of the axis that is moved there
-        axis = each.centre_offset_axis
-        source = None if axis is None else _source(representations, each, axis, orientation)
-        result[span] = each.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
+        axis = representation.centre_offset_axis
+        source = None if axis is None else _source(representations, representation, axis, orientation)
+        result[span] = representation.reorient(array[span if source is None else spans[source]], orientation)  # type: ignore[index]
     return result
 
 
-def _source(representations: Channels, each: Representation, axis: int, orientation: Orientation) -> int | None:
+def _source(representations: Channels, representation: Representation, axis: int, orientation: Orientation) -> int | None:
     """Index of the representation whose axis is moved to the `axis` of this one."""
     if -axis <= orientation.ndim:
         axis = orientation.permutation[axis] - orientation.ndim
     for index, other in enumerate(representations):
-        if other.centre_offset_axis == axis and _settings(other) == _settings(each):
+        if other.centre_offset_axis == axis and _settings(other) == _settings(representation):
             return index
     return None
 
@@ -63,12 +63,12 @@ def common_orientations(representations: Channels, spacing: Sequence[float]) -> 
         [8, 4, 8]
     """
     found = orientations(spacing)
-    for each in representations:
-        axis = each.centre_offset_axis
+    for representation in representations:
+        axis = representation.centre_offset_axis
         if axis is not None:
             # with only one of H and V no exchange of y and x is possible: the values of the other one are not there
-            found = [orientation for orientation in found if _source(representations, each, axis, orientation) is not None]
+            found = [orientation for orientation in found if _source(representations, representation, axis, orientation) is not None]
         else:
-            own = each.orientations(spacing)
+            own = representation.orientations(spacing)
             found = [orientation for orientation in found if orientation in own]
     return found

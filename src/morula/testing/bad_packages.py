@@ -74,7 +74,7 @@ def _hostile(files: Mapping[str, bytes]) -> dict[str, bytes]:
         "without weights": {DESCRIPTION: text},
         "of aliases": {**files, DESCRIPTION: b"type: model\na: &a [1]\nb: &b [*a, *a]\n" + b"c: [" + b"*b, " * 200_000 + b"*b]\n"},
     }
-    return {name: _packed(each) for name, each in packed.items()}
+    return {name: _packed(data) for name, data in packed.items()}
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:

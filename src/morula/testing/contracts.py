@@ -108,22 +108,29 @@ def _representation(name: str) -> Representation:
 
 def representation_says_what_it_is(name: str) -> None:
     """The code equals the name; activation and loss exist."""
-    each = _representation(name)
-    assert each.code == name
-    assert each.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
-    assert each.loss in (*LOSSES.names, "embedseg")
+    representation = _representation(name)
+    assert representation.code == name
+    assert representation.activation in ("sigmoid", "linear", "tanh", "softmax", "expected_class", "embedding")
+    assert representation.loss in (*LOSSES.names, "embedseg")
     # a channel without any of these properties is of no use to any decoder
-    assert each.is_scalar or each.centre_offset_axis or each.affinities or each.star_rays or each.flow_vectors or each.embedding
-    assert isinstance(each.masked, bool)
+    assert (
+        representation.is_scalar
+        or representation.centre_offset_axis
+        or representation.affinities
+        or representation.star_rays
+        or representation.flow_vectors
+        or representation.embedding
+    )
+    assert isinstance(representation.masked, bool)
 
 
 def representation_is_finite(name: str) -> None:
     """Channels are finite float32 of the stated width and the labels' shape, in the range of the activation; labels are not modified."""
-    each = _representation(name)
-    low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}.get(each.activation, (-np.inf, np.inf))
+    representation = _representation(name)
+    low, high = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0)}.get(representation.activation, (-np.inf, np.inf))
     for case in label_cases():
-        made = each.encode(frozen(case.labels), case.spacing)
-        assert made.shape == (each.width(case.labels.ndim), *case.labels.shape), case.name
+        made = representation.encode(frozen(case.labels), case.spacing)
+        assert made.shape == (representation.width(case.labels.ndim), *case.labels.shape), case.name
         assert made.dtype == np.float32, case.name
         assert np.isfinite(made).all(), case.name
         assert made.min() >= low - 1e-6, case.name
@@ -132,62 +139,64 @@ def representation_is_finite(name: str) -> None:
 
 def representation_ignores_the_ids(name: str) -> None:
     """Objects with other ids, up to 2**31, have the same channels."""
-    each = _representation(name)
+    representation = _representation(name)
     for case in label_cases():
-        plain, other = (each.encode(labels, case.spacing) for labels in (case.labels, renamed(case.labels)))
+        plain, other = (representation.encode(labels, case.spacing) for labels in (case.labels, renamed(case.labels)))
         np.testing.assert_allclose(other, plain, atol=1e-5, err_msg=case.name)
 
 
 def representation_follows_orientations(name: str) -> None:
     """The channels of reoriented labels are the reoriented channels, for every orientation that the representation supports."""
-    each = _representation(name)
+    representation = _representation(name)
     for case in label_cases():
         labels = without_ties(case)
-        plain = each.encode(labels, case.spacing)
-        supported = each.orientations(case.spacing)
+        plain = representation.encode(labels, case.spacing)
+        supported = representation.orientations(case.spacing)
         assert supported[0].is_identity
         for orientation in supported:
-            turned = each.encode(np.ascontiguousarray(orientation.apply(labels)), case.spacing)
-            np.testing.assert_allclose(turned, each.reorient(plain, orientation), atol=1e-4, err_msg=f"{case.name}, {orientation}")
+            turned = representation.encode(np.ascontiguousarray(orientation.apply(labels)), case.spacing)
+            np.testing.assert_allclose(
+                turned, representation.reorient(plain, orientation), atol=1e-4, err_msg=f"{case.name}, {orientation}"
+            )
 
 
 def representation_reorients_batches(name: str) -> None:
     """`reorient` does not change leading axes, does the same to tensors, and is undone by the inverse."""
     import torch
 
-    each = _representation(name)
+    representation = _representation(name)
     for ndim in (2, 3):
-        array = np.random.default_rng(0).random((2, each.width(ndim), *(4,) * ndim)).astype(np.float32)
-        for orientation in each.orientations((1.0,) * ndim):
-            turned = each.reorient(array, orientation)
-            np.testing.assert_array_equal(turned[1], each.reorient(array[1], orientation))
-            np.testing.assert_array_equal(each.reorient(torch.from_numpy(array), orientation).numpy(), turned)
-            np.testing.assert_array_equal(each.reorient(turned, orientation.inverse), array)
+        array = np.random.default_rng(0).random((2, representation.width(ndim), *(4,) * ndim)).astype(np.float32)
+        for orientation in representation.orientations((1.0,) * ndim):
+            turned = representation.reorient(array, orientation)
+            np.testing.assert_array_equal(turned[1], representation.reorient(array[1], orientation))
+            np.testing.assert_array_equal(representation.reorient(torch.from_numpy(array), orientation).numpy(), turned)
+            np.testing.assert_array_equal(representation.reorient(turned, orientation.inverse), array)
 
 
 def representation_states_its_context(name: str) -> None:
     """Channels of a crop, encoded with the stated context around it, are those of the whole."""
-    each = _representation(name)
+    representation = _representation(name)
     for shape, n, spacing in (((110, 120), 90, (1.0, 1.0)), ((20, 90, 90), 120, (2.0, 1.0, 1.0))):
         labels = simulate(shape=shape, n_objects=n, rng=np.random.default_rng(5), spacing=spacing).labels.astype(np.uint32)
         # a small crop in the middle: with the context around it, it is still far from the border of the image
         inner = Region(tuple(s // 2 - 4 for s in shape), tuple(s // 2 + 4 for s in shape))
-        outer = inner.grow(each.context(spacing), within=shape)
+        outer = inner.grow(representation.context(spacing), within=shape)
         within = tuple(slice(a - b, c - b) for a, c, b in zip(inner.start, inner.stop, outer.start, strict=True))
-        part = each.encode(np.ascontiguousarray(labels[outer.slices]), spacing)[(slice(None), *within)]
-        whole = each.encode(labels, spacing)[(slice(None), *inner.slices)]
+        part = representation.encode(np.ascontiguousarray(labels[outer.slices]), spacing)[(slice(None), *within)]
+        whole = representation.encode(labels, spacing)[(slice(None), *inner.slices)]
         np.testing.assert_allclose(part, whole, atol=1e-4)
 
 
 def representation_stands_alone(name: str) -> None:
     """Representations that encode objects independently give each object the same values when it is the only one."""
-    each = _representation(name)
-    for case in label_cases() if each.per_object else ():
+    representation = _representation(name)
+    for case in label_cases() if representation.per_object else ():
         labels = np.asarray(case.labels, np.uint32)
-        together = each.encode(labels, case.spacing)
+        together = representation.encode(labels, case.spacing)
         for label in np.unique(labels[labels > 0])[:20]:  # enough to find a dependence, in a bounded time
             inside = labels == label
-            by_itself = each.encode(np.where(inside, labels, np.uint32(0)), case.spacing)
+            by_itself = representation.encode(np.where(inside, labels, np.uint32(0)), case.spacing)
             np.testing.assert_allclose(by_itself[:, inside], together[:, inside], atol=1e-4, err_msg=case.name)
 
 
@@ -277,7 +286,7 @@ def metric_runs_from_0_to_1(name: str) -> None:
     """The truth itself scores 1, an empty or disjoint prediction 0, a nearly correct one in between."""
     metric = METRICS.load(name)
     for ndim in (2, 3):
-        truth, prediction = (frozen(each) for each in _pair(ndim))
+        truth, prediction = (frozen(image) for image in _pair(ndim))
         assert metric(truth, truth) == 1
         assert metric(truth, np.zeros_like(truth)) == 0
         assert metric(truth, np.where(truth > 0, 0, 1)) == 0

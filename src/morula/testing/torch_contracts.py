@@ -183,7 +183,7 @@ def loss_adds_up(name: str) -> None:
         weight = _mask(target) * torch.tensor([1.0, 0.2, 3.0]).reshape(3, *[1] * (ndim + 1))
         whole = loss(logits, target, weight)
         pieces = [loss(logits[i : i + 1], target[i : i + 1], weight[i : i + 1]) for i in range(3)]
-        halves = [loss(each[..., :2], other[..., :2], w[..., :2]) for each, other, w in [(logits, target, weight)]]
+        halves = [loss(result[..., :2], other[..., :2], w[..., :2]) for result, other, w in [(logits, target, weight)]]
         halves += [loss(logits[..., 2:], target[..., 2:], weight[..., 2:])]
         for parts in (pieces, halves):
             assert all(piece.parts.shape == whole.parts.shape for piece in parts)

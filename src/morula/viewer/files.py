@@ -35,7 +35,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def _paths(path: str | Sequence[str]) -> list[Path]:
-    return [Path(path)] if isinstance(path, str) else [Path(each) for each in path]
+    return [Path(path)] if isinstance(path, str) else [Path(file) for file in path]
 
 
 def _read_runs(path: str | Sequence[str]) -> list[LayerData]:

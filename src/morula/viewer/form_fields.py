@@ -62,17 +62,17 @@ def data_fields() -> list[FormField]:
 def network_fields(point: StartingPoint) -> list[FormField]:
     """The network; other kinds can be chosen where the method does not need a special one."""
     options = _options(NETWORKS, point.network)
-    return [each for each in fields_of(options, "network") if each.key != "network.from"]
+    return [field for field in fields_of(options, "network") if field.key != "network.from"]
 
 
 def method_fields(point: StartingPoint) -> tuple[list[FormField], list[FormField]]:
     """The options that belong on the tab Advanced, and the others: where a document lists options, only those are advanced."""
-    fields = [each for each in fields_of(_options(METHODS, str(point.method["kind"])), "method") if each.key != "method.preset"]
+    fields = [field for field in fields_of(_options(METHODS, str(point.method["kind"])), "method") if field.key != "method.preset"]
     if not point.documented:
         return fields, []
-    by_name = {each.key.removeprefix("method."): each for each in fields}
+    by_name = {field.key.removeprefix("method."): field for field in fields}
     advanced = [_renamed(by_name[name], title) for name, title in point.documented.items()]
-    return advanced, [each for name, each in by_name.items() if name not in point.documented]
+    return advanced, [field for name, field in by_name.items() if name not in point.documented]
 
 
 def _options(family: Family, name: str) -> type[Options]:

@@ -181,20 +181,20 @@ def before_strokes(labels: np.ndarray, strokes: Sequence[Sequence[Any]]) -> tupl
         ((slice(0, 1, None), slice(1, 3, None)), array([[3, 0]]))
     """
     parts = [part if len(part) == 4 else (_around(part[0]), None, part[1], part[2]) for part in strokes]
-    box = tuple(slice(min(each.start for each in axis), max(each.stop for each in axis)) for axis in zip(*(part[0] for part in parts)))
+    box = tuple(slice(min(value.start for value in axis), max(value.stop for value in axis)) for axis in zip(*(part[0] for part in parts)))
     before = labels[box].copy()
     for part, stroke in zip(reversed(parts), reversed(strokes)):
         if len(stroke) == 4:
             inner = before[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part[0], box))]
             inner[... if part[1] is None else part[1]] = part[2]
         else:
-            before[tuple(np.asarray(each) - b.start for each, b in zip(stroke[0], box))] = stroke[1]
+            before[tuple(np.asarray(position) - b.start for position, b in zip(stroke[0], box))] = stroke[1]
     return box, before
 
 
 def _around(places: Sequence[Any]) -> tuple[slice, ...]:
     """The box around places; slices are taken as they are."""
-    return tuple(each if isinstance(each, slice) else slice(int(np.min(each)), int(np.max(each)) + 1) for each in places)
+    return tuple(place if isinstance(place, slice) else slice(int(np.min(place)), int(np.max(place)) + 1) for place in places)
 
 
 def show(run: Path | str, name: str) -> Any:

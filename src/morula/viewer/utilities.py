@@ -123,4 +123,4 @@ UTILITIES = (
 
 def utility(name: str) -> Utility:
     """The utility of a name."""
-    return next(each for each in UTILITIES if each.name == name)
+    return next(entry for entry in UTILITIES if entry.name == name)

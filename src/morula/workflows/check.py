@@ -105,8 +105,8 @@ def leaves(document: object, key: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(document, Mapping):
         for name, value in document.items():
             yield from leaves(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(document, list | tuple) and document and all(isinstance(each, Mapping) and "kind" in each for each in document):
-        for each in document:
-            yield from leaves({name: value for name, value in each.items() if name != "kind"}, f"{key}.{each['kind']}")
+    elif isinstance(document, list | tuple) and document and all(isinstance(stage, Mapping) and "kind" in stage for stage in document):
+        for stage in document:
+            yield from leaves({name: value for name, value in stage.items() if name != "kind"}, f"{key}.{stage['kind']}")
     else:
         yield key, document

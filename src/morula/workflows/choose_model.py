@@ -43,8 +43,8 @@ def choose(opened: Sequence[Opened]) -> tuple[Bundled, Sequence[Opened], str]:
     Raises:
         DataError: when no model fits, or the images need different models.
     """
-    images = [replace(each, raw=grey(each.raw)) for each in opened]
-    kinds = {kind_of(each.raw): each.name for each in images}
+    images = [replace(image, raw=grey(image.raw)) for image in opened]
+    kinds = {kind_of(image.raw): image.name for image in images}
     chosen = {model.name: (model, kind) for kind in kinds for model in fitting(kind)[:1]}
     missing = next((kind for kind in kinds if not fitting(kind)), None)
     if missing is not None:
@@ -77,12 +77,12 @@ def fitting(kind: Kind) -> list[Bundled]:
 
     A grey image with a bright background fits a model for stained images, which takes it as three equal channels.
     """
-    models = [each for each in bundled_models() if each.facts.suited.dimensions == kind.dimensions]
+    models = [model for model in bundled_models() if model.facts.suited.dimensions == kind.dimensions]
     if kind.dimensions == 3:
-        return [each for each in models if each.facts.suited.channels == kind.channels]
-    models = [each for each in models if each.facts.suited.background == kind.background]
+        return [model for model in models if model.facts.suited.channels == kind.channels]
+    models = [model for model in models if model.facts.suited.background == kind.background]
     grey_too = kind.channels == 1 and kind.background == "bright"
-    return [each for each in models if each.facts.suited.channels == kind.channels or (grey_too and each.facts.suited.channels == 3)]
+    return [model for model in models if model.facts.suited.channels == kind.channels or (grey_too and model.facts.suited.channels == 3)]
 
 
 def kind_of(image: Image) -> Kind:

@@ -101,7 +101,7 @@ class Truths:
             return cls(tuple(point for labels in files for point in time_points(labels)))
         check_unused(reading)
         train = open_images(load_job(job_file), keys=("train",))[0]["train"]
-        return cls(tuple(each.labels for each in train if each.labels is not None), train[0].unlabelled)
+        return cls(tuple(image.labels for image in train if image.labels is not None), train[0].unlabelled)
 
     def arrays(self) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
         """Labels (Z)YX and spacing of each image; unannotated voxels are background."""
@@ -176,7 +176,7 @@ def check_unused(reading: Reading) -> None:
     Raises:
         OptionError: where something is.
     """
-    stated = {each.name: getattr(reading, each.name) for each in fields(reading) if getattr(reading, each.name) != each.default}
+    stated = {field.name: getattr(reading, field.name) for field in fields(reading) if getattr(reading, field.name) != field.default}
     if stated:
         key, value = next(iter(stated.items()))
         rule, remedy = "has no effect: the job says how the files of a run are read", f"State images.{key} in the job, or leave it out."
@@ -188,7 +188,7 @@ def _compared(
 ) -> Iterator[Event]:
     began = time.monotonic()
     # by name, so that a set that is given twice is computed once
-    chosen = list({str(each): each for each in map(Representation.of, representations)}.values())
+    chosen = list({str(representation): representation for representation in map(Representation.of, representations)}.values())
     if not chosen and not runs:
         remedy = "Name at least one, for example F+C."
         raise OptionError("compare.no_representation", "no representation is given", key="representations", remedy=remedy)
@@ -197,7 +197,7 @@ def _compared(
     truths = Truths.of(source, reading)
     files = [folder / name for name in ("comparison.csv", "comparison.json", "comparison.png")]
     read = [image for run in runs for image in inputs_of(load_job(RunFolder.existing(run).job_file))]
-    check_apart([folder, *files], [source, *(str(each.source) for each in truths.labels if each.source), *runs, *read])
+    check_apart([folder, *files], [source, *(str(labels.source) for labels in truths.labels if labels.source), *runs, *read])
     check_container(Destination(files[0], str(folder)))
     # tables and pictures of an earlier comparison are replaced, those of somebody else are not
     foreign = [file for file in files if os.path.lexists(file) and not is_recorded(folder, file.name)]
@@ -212,18 +212,18 @@ def _compared(
 def _rows(truths: Truths, chosen: Sequence[Representation], runs: Sequence[str | Path], folder: Path, began: float) -> Iterator[Event]:
     rows = stored(folder, truths)
     yield Started(len(chosen) + len(runs), "representation")
-    for done, each in enumerate([*chosen, *runs], start=1):
-        known = [row for row in rows if (row.representation, row.result) == _key(each)]
-        if not known or not isinstance(each, Representation):  # a run may have been tuned and scored anew
+    for done, candidate in enumerate([*chosen, *runs], start=1):
+        known = [row for row in rows if (row.representation, row.result) == _key(candidate)]
+        if not known or not isinstance(candidate, Representation):  # a run may have been tuned and scored anew
             rows = [row for row in rows if row not in known]
-            rows.append(ceiling(truths, each) if isinstance(each, Representation) else row_of_run(each))
-            if not isinstance(each, Representation) and RunFolder(Path(each)).stale_file.is_file():
-                text = f"the scores of {each} are older than its model or settings; run `morula predict {each}` first"
+            rows.append(ceiling(truths, candidate) if isinstance(candidate, Representation) else row_of_run(candidate))
+            if not isinstance(candidate, Representation) and RunFolder(Path(candidate)).stale_file.is_file():
+                text = f"the scores of {candidate} are older than its model or settings; run `morula predict {candidate}` first"
                 yield Warned("compare.out_of_date", text)
             # after each row, so that a stopped comparison continues
             write_table(folder / "comparison.csv", {name: [getattr(row, name) for row in rows] for name in asdict(rows[0])})
-        yield Progress(done, len(chosen) + len(runs), "representation", str(each))
-    asked = [row for each in [*chosen, *runs] for row in rows if (row.representation, row.result) == _key(each)]
+        yield Progress(done, len(chosen) + len(runs), "representation", str(candidate))
+    asked = [row for candidate in [*chosen, *runs] for row in rows if (row.representation, row.result) == _key(candidate)]
     yield from map(Logged, lines(asked))
     yield FileWritten(folder / "comparison.csv", Artefact.COMPARISON)
     if chosen:
@@ -246,7 +246,7 @@ def ceiling(truths: Truths, representation: Representation, options: Mapping[str
         channels = encode(labels, representation.channels, voxel_size=spacing)
         found = decode_objects(channels, representation.channels, representation.decoder, options, voxel_size=spacing).labels
         scores.append(match(labels, found, thresholds=THRESHOLDS))
-    pooled = {each.threshold: (each.n_true, each.f1, each.panoptic_quality) for each in pool(scores)}
+    pooled = {score.threshold: (score.n_true, score.f1, score.panoptic_quality) for score in pool(scores)}
     if not pooled or not pooled[0.5][0]:
         rule = "the label images contain no object, so nothing can be compared"
         raise DataError("compare.no_objects", rule, remedy="Check that they are the right files.")
@@ -271,23 +271,25 @@ def row_of_run(run: str | Path) -> Row:
     decoder = decoder_name(build_channels(codes), job.objects.decoder) if codes else job.method.kind
     images = len(set(table["image"].tolist()) - {"pooled"})
     return Row.of(
-        ("+".join(codes) or job.method.kind, decoder, str(run)), images, {each[0]: (int(each[1]), each[2], each[3]) for each in figures}
+        ("+".join(codes) or job.method.kind, decoder, str(run)),
+        images,
+        {figure[0]: (int(figure[1]), figure[2], figure[3]) for figure in figures},
     )
 
 
-def _key(each: Representation | str | Path) -> tuple[str, str]:
+def _key(candidate: Representation | str | Path) -> tuple[str, str]:
     """Key of a row: representation and result."""
-    if isinstance(each, Representation):
-        return str(each), CEILING
-    job = load_job(RunFolder.existing(each).job_file)
-    return "+".join(channel.kind for channel in getattr(job.method, "channels", ())) or job.method.kind, str(each)
+    if isinstance(candidate, Representation):
+        return str(candidate), CEILING
+    job = load_job(RunFolder.existing(candidate).job_file)
+    return "+".join(channel.kind for channel in getattr(job.method, "channels", ())) or job.method.kind, str(candidate)
 
 
 def stored(folder: Path, truths: Truths) -> list[Row]:
     """Rows of an earlier call in this folder; rows of other label images are removed."""
     facts = {
-        "labels": [[str(each.source), *each.spatial_shape] for each in truths.labels],
-        "spacing": [each.spacing for each in truths.labels],
+        "labels": [[str(labels.source), *labels.spatial_shape] for labels in truths.labels],
+        "spacing": [labels.spacing for labels in truths.labels],
     }
     plan, table = folder / "comparison.json", folder / "comparison.csv"
     text = json.dumps({**facts, "unlabelled": truths.unlabelled}, indent=1)
@@ -311,7 +313,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
     ordered = sorted(rows, key=lambda row: 1.0 if math.isnan(row.f1_90) else -row.f1_90)  # rows without a score come last
     cells = [["representation", "decoder", "result", "objects", "F1@0.5", "F1@0.75", "F1@0.9"]]
     cells += [
-        [row.representation, row.decoder, row.result, str(row.objects), *(f"{each:.3f}" for each in (row.f1_50, row.f1_75, row.f1_90))]
+        [row.representation, row.decoder, row.result, str(row.objects), *(f"{figure:.3f}" for figure in (row.f1_50, row.f1_75, row.f1_90))]
         for row in ordered
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -326,12 +328,12 @@ def lines(rows: Sequence[Row]) -> list[str]:
 def picture(file: Path, truths: Truths, chosen: Sequence[Representation], rows: Mapping[str, Row]) -> Path:
     """A picture of one image: one row per representation with its channels, its objects and their errors."""
     # the image with most objects shows most of the errors
-    labels, spacing = max(truths.arrays(), key=lambda each: len(np.unique(each[0])))
+    labels, spacing = max(truths.arrays(), key=lambda pair: len(np.unique(pair[0])))
     shown = []
-    for each in chosen:
-        channels = encode(labels, each.channels, voxel_size=spacing)
-        found = decode_objects(channels, each.channels, each.decoder, voxel_size=spacing).labels
-        row = rows[str(each)]
+    for representation in chosen:
+        channels = encode(labels, representation.channels, voxel_size=spacing)
+        found = decode_objects(channels, representation.channels, representation.decoder, voxel_size=spacing).labels
+        row = rows[str(representation)]
         figures = f"F1@0.5 {row.f1_50:.3f}   F1@0.75 {row.f1_75:.3f}   F1@0.9 {row.f1_90:.3f}"
-        shown.append(Shown(f"{each}   {each.decoder}   {figures}", channels, found))
+        shown.append(Shown(f"{representation}   {representation.decoder}   {figures}", channels, found))
     return contact_sheet(file, labels, shown)

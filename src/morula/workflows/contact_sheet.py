@@ -36,7 +36,7 @@ def contact_sheet(file: Path, truth: np.ndarray, shown: Sequence[Shown]) -> Path
     """
     # one window for all rows, so that representations can be compared
     where = window(truth)
-    columns = 3 + max((min(len(each.channels), CHANNELS) for each in shown), default=0)
+    columns = 3 + max((min(len(candidate.channels), CHANNELS) for candidate in shown), default=0)
     row = SIDE + TEXT + 2 * GAP
     sheet = Picture.new("RGB", (columns * (SIDE + GAP) + GAP, len(shown) * row + TEXT + 2 * GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -45,10 +45,10 @@ def contact_sheet(file: Path, truth: np.ndarray, shown: Sequence[Shown]) -> Path
     for text, colour in legend:
         pen.text((left, GAP), text, fill=colour)
         left += round(pen.textlength(text)) + 2 * GAP
-    for number, each in enumerate(shown):
+    for number, candidate in enumerate(shown):
         top = TEXT + 2 * GAP + number * row
-        pen.text((GAP, top), each.title, fill=INK)
-        for place, tile in enumerate(_tiles(truth, each, where)):
+        pen.text((GAP, top), candidate.title, fill=INK)
+        for place, tile in enumerate(_tiles(truth, candidate, where)):
             sheet.paste(Picture.fromarray(tile), (GAP + place * (SIDE + GAP), top + TEXT))
     with atomic(file) as part:
         sheet.save(part, "png")

@@ -206,7 +206,7 @@ class Corrections:
         part = self.labels[box]
         around = dilate_mask(part == label, (1,) * part.ndim) & (part != label) & (part > 0)
         ids, counts = np.unique(part[around], return_counts=True)
-        return [int(each) for each in ids[np.argsort(-counts, kind="stable")]]
+        return [int(number) for number in ids[np.argsort(-counts, kind="stable")]]
 
     # decisions
 
@@ -248,9 +248,9 @@ class Corrections:
         ids = np.zeros(len(sizes) + 1, np.uint32)
         ids[1 + np.argsort(-sizes, kind="stable")] = [label, *range(first, first + len(sizes) - 1)]  # the largest part keeps the id
         spent = self._spent()
-        reviews = {int(each): Review("split", 0.0, label) for each in ids[1:]} | {label: Review("split", spent)}
+        reviews = {int(number): Review("split", 0.0, label) for number in ids[1:]} | {label: Review("split", spent)}
         self._replace(box, inside, ids[found][inside], reviews)
-        return tuple(sorted(int(each) for each in ids[1:]))
+        return tuple(sorted(int(number) for number in ids[1:]))
 
     def redraw(self, label: int, mask: np.ndarray) -> None:
         """An object has other voxels: those of a mask of the shape of the image. What belonged to others there is taken from them."""
@@ -270,7 +270,7 @@ class Corrections:
                 "corrections.mask", rule, key="mask", value=drawn.shape, remedy="Draw at least one voxel, or delete the object."
             )
         places = np.nonzero(drawn)
-        box = tuple(slice(int(each.min()), int(each.max()) + 1) for each in places)
+        box = tuple(slice(int(place.min()), int(place.max()) + 1) for place in places)
         box = hull(box, self._boxes[label]) if label in self._boxes else box
         part, before = drawn[box], self.labels[box].copy()
         self.labels[box][(before == label) & ~part] = 0

@@ -113,9 +113,13 @@ def _scored(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> Iterator[Ev
     figures = pooled_figures(table)
     if final.method and plain.scores:
         baselines = plain.rows(final.method)
-        write_table(folder.baselines_file, columns_of([{"method": name, **row} for name, each in baselines.items() for row in each]))
+        write_table(
+            folder.baselines_file, columns_of([{"method": name, **row} for name, baseline in baselines.items() for row in baseline])
+        )
         yield FileWritten(folder.baselines_file, Artefact.BASELINES)
-        yield from compare_with_baselines(job.method.kind, figures, {name: pooled_figures(each) for name, each in baselines.items()})
+        yield from compare_with_baselines(
+            job.method.kind, figures, {name: pooled_figures(baseline) for name, baseline in baselines.items()}
+        )
     yield Logged("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     yield Finished(time.monotonic() - began, figures)
 
@@ -167,7 +171,7 @@ class Scoring:
                 for score in self.scores[name]
             }
         coloured = self.job.objects.colour
-        for threshold in sorted({*coloured, *(each.threshold for each in self.scores[name])}):
+        for threshold in sorted({*coloured, *(score.threshold for score in self.scores[name])}):
             yield from _associations(associations, true, predicted, threshold, colour=threshold in coloured, of=result)
 
     def class_rows(self) -> list[Row]:
@@ -194,7 +198,7 @@ class Scoring:
         rows = self.method.score_rows(self.scores) if self.method else []
         if not self.whole:
             return rows
-        figures = {name: each.figures() for name, each in self.whole.items()}
+        figures = {name: score.figures() for name, score in self.whole.items()}
         # pooled scores are of the sums over all images, not the mean of their scores: images with many objects count more
         figures["pooled"] = reduce(operator.add, self.whole.values()).figures()
         accuracies = {key: {"class_accuracy": class_accuracy(table)} for key, table in self._confusions().items()}

@@ -80,8 +80,8 @@ def measure_file(
     check_outputs(outputs, [*label_places(labels), *([] if intensity is None else [intensity])], overwrite=overwrite)
     points, ignored = labels_and_images(labels, intensity, reading)
     yield from (Warned(remark.code, remark, task=TASK) for remark in ignored)
-    objects = [each for each, _ in points]
-    doubts = [*object_label_warnings([(each, None) for each in objects]), *background_with_id(objects)]
+    objects = [frame for frame, _ in points]
+    doubts = [*object_label_warnings([(frame, None) for frame in objects]), *background_with_id(objects)]
     yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
     size, raw = objects[0].voxel_size, points[0][1]
     if size is None and raw is not None and raw.voxel_size is not None:
@@ -97,7 +97,7 @@ def measure_file(
             key="kept",
         )
     tables = measured_points(points, size, extra)
-    with claimed(each.path for each in outputs), ExitStack() as records:
+    with claimed(place.path for place in outputs), ExitStack() as records:
         check_outputs(outputs, overwrite=overwrite)  # again: another process may have been faster
         for folder in {output.parent, Path(kept or output).expanduser().parent}:
             records.enter_context(recording(folder, RESULTS))
@@ -118,8 +118,8 @@ def labels_and_images(labels: str | Path, intensity: str | Path | None, reading:
     with collected() as ignored:
         images = [] if intensity is None else time_points(reading.open_image_of(intensity))
         # a volume of one plane is 2D
-        objects = [without_z(each) for each in time_points(reading.open_labels(labels, images[0].spatial_shape if images else None))]
-        raws: list[Image | None] = [like(image, each) for image, each in zip(images, objects, strict=False)]
+        objects = [without_z(frame) for frame in time_points(reading.open_labels(labels, images[0].spatial_shape if images else None))]
+        raws: list[Image | None] = [like(image, frame) for image, frame in zip(images, objects, strict=False)]
         raws = raws or [None] * len(objects)
         if intensity is not None:
             compare_orientations(Path(intensity), Path(labels))
@@ -130,7 +130,7 @@ def labels_and_images(labels: str | Path, intensity: str | Path | None, reading:
     if raws[0] is not None and raws[0].spatial_shape != objects[0].spatial_shape:
         rule = f"has {raws[0].spatial_shape} voxels but the labels {labels} have {objects[0].spatial_shape}"
         raise DataError("measure.other_shape", rule, key="intensity", file=intensity, remedy="Give the image of these labels.")
-    if any(looks_grey(spatial_array(each)[0]) for each in objects):
+    if any(looks_grey(spatial_array(frame)[0]) for frame in objects):
         rule, remedy = "looks like a grey image: almost every voxel has another value than its neighbours", "Give a label image."
         raise DataError("measure.grey_image", rule, key="labels", file=labels, remedy=remedy)
     return list(zip(objects, raws, strict=True)), about_metadata(ignored)
@@ -162,7 +162,7 @@ def _written(
     size: VoxelSize | None,
 ) -> Iterator[Event]:
     """Write the tables and the labels of the remaining objects, which were checked before."""
-    arrays = [spatial_array(each)[0] for each in objects] if remove or kept is not None else []
+    arrays = [spatial_array(frame)[0] for frame in objects] if remove or kept is not None else []
     if remove:
         filtered = [filter_objects(array, table, remove) for array, table in zip(arrays, tables, strict=True)]
         arrays, tables = [array for array, _ in filtered], [table for _, table in filtered]

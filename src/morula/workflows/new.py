@@ -105,7 +105,11 @@ def plan_steps(
     """
     path = Path(path)
     folder, notes = path.resolve().parent, list[str]()
-    inputs = [each for each in (answers.raw, answers.labels, answers.test, answers.test_labels, answers.unlabelled) if each is not None]
+    inputs = [
+        location
+        for location in (answers.raw, answers.labels, answers.test, answers.test_labels, answers.unlabelled)
+        if location is not None
+    ]
     check_outputs([Destination(path, key="job", proven=True)], inputs, overwrite=overwrite)
     if answers.task == "semantic" and answers.labels is None:
         remedy = "Name label images, or find objects without labels."
@@ -113,8 +117,8 @@ def plan_steps(
     yield Logged("looking at the images ...")
     document = stated(answers, folder)
     opened = open_images(load_job(absolute(document, folder)))[0]["train"]
-    objects = [each.labels for each in opened if each.labels is not None] if answers.task == "instances" else []
-    summary = describe([each.raw for each in opened], objects)
+    objects = [image.labels for image in opened if image.labels is not None] if answers.task == "instances" else []
+    summary = describe([image.raw for image in opened], objects)
     if len(opened) < FEW and document["images"]["validate"] is not None:
         document = _with_validation(document, folder, notes)
     chosen, taken, trials = None, "", list[Trial]()

@@ -86,7 +86,7 @@ def pretraining(answers: Answers, document: Document, folder: Path, notes: list[
     """The stage that learns from images without labels, with the patch and voxel size of the job; empty if there are too few."""
     if answers.unlabelled is None:
         return {}
-    more, labelled = (len(list_images(Path(each).expanduser())) for each in (answers.unlabelled, answers.raw))
+    more, labelled = (len(list_images(Path(location).expanduser())) for location in (answers.unlabelled, answers.raw))
     if more < MANY * labelled:
         notes.append(
             f"no pretraining is planned: {more} images without labels add little to {labelled} with labels; "
@@ -125,7 +125,7 @@ def objects_of(representation: Representation) -> Document:
 
 def _listed(value: object) -> object:
     """Tuples as lists, as YAML writes them."""
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 def shown(path: str, folder: Path) -> str:

@@ -120,8 +120,8 @@ def _test_images(model: Model, folder: RunFolder, hardware: Hardware) -> Iterato
     opened = yield from open_test_images(model)
     targets = {image.name: folder.objects / f"{image.name}.tif" for image in opened}
     channels = {image.name: _channels_file(model, folder, image.name) for image in opened}
-    outputs = [each.path for file in targets.values() for each in outputs_of(model, file, overwrite=True)]
-    tables = [*(each.path for each in experiment_destinations(folder.path)), *folder.score_files]
+    outputs = [output.path for file in targets.values() for output in outputs_of(model, file, overwrite=True)]
+    tables = [*(place.path for place in experiment_destinations(folder.path)), *folder.score_files]
     check_results(folder, [*outputs, *filter(None, channels.values()), *tables])
     check_space(folder.path, prediction_bytes(model, opened))
     yield from check_memory(model, opened, memory)
@@ -366,7 +366,9 @@ def sources_of(
         return [Opened(stem_of(split_location(images.source or "image")[0]), images)]
     if is_list_of_images(images) and not all(isinstance(one, str | Path) for one in images):
         opened = [source for one in images for source in sources_of(one, reading, tell)]
-        return [replace(each, name=f"image_{i}") if each.raw.source is None and len(opened) > 1 else each for i, each in enumerate(opened)]
+        return [
+            replace(image, name=f"image_{i}") if image.raw.source is None and len(opened) > 1 else image for i, image in enumerate(opened)
+        ]
     if isinstance(images, str | Path | Sequence):
         paths = list_images(images)
         found = []

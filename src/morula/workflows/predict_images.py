@@ -69,7 +69,7 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     rows = model.method.score_rows(scores)
     write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
     yield FileWritten(folder.scores_file, Artefact.SCORES)
-    folder.write_images([{"name": each.name, "raw": each.raw.source, "truth": None, "prediction": None} for each in opened])
+    folder.write_images([{"name": image.name, "raw": image.raw.source, "truth": None, "prediction": None} for image in opened])
     record_prediction(folder, opened, device=device, memory=memory)
     figures = {name: value for name, value in rows[-1].items() if name != "image"}
     yield Logged("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))

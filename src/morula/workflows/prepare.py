@@ -109,7 +109,7 @@ def prepare(job: Job) -> Prepared:
     if problems:
         raise JobError(problems)
     check_start(resolved, facts.ndim, facts.in_channels, method.heads)
-    files = tuple(file for each in [*train, *validation] for file in each.files)
+    files = tuple(file for image in [*train, *validation] for file in image.files)
     sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
     normalise = resolved.sampling.normalise
@@ -132,7 +132,7 @@ def prepare(job: Job) -> Prepared:
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
         warnings += _left_out(validation_set, "sampling.leave_out_validation")
     warnings += training.warnings
-    said, tested = tuple(dict.fromkeys(warnings)), tuple(each.raw.spatial_shape for each in opened.get("test", []))
+    said, tested = tuple(dict.fromkeys(warnings)), tuple(image.raw.spatial_shape for image in opened.get("test", []))
     return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
 
 
@@ -187,7 +187,7 @@ def validation_labels(source: Source) -> np.ndarray:
 def _split_sources(train: Sequence[Opened], validation: Sequence[Opened], job: Job) -> tuple[list[Source], list[Source]]:
     """Sources to train on and to validate on; a share of the training images is split off by the seed of the job."""
     classes = classes_learned(job)
-    sources, held = ([each.patches(classes=classes) for each in opened] for opened in (train, validation))
+    sources, held = ([image.patches(classes=classes) for image in opened] for opened in (train, validation))
     share = job.images.validate_
     return _split(sources, share, job) if isinstance(share, float) and share > 0 else (sources, held)
 
@@ -205,7 +205,7 @@ def planning_of(job: Job) -> type[Planning]:
 
 def _without_classes(opened: Sequence[Opened], job: Job, key: str) -> list[Problem]:
     """Problems of images without classes, if the method learns classes."""
-    missing = [each.name for each in opened if each.classes is None] if classes_learned(job) else []
+    missing = [image.name for image in opened if image.classes is None] if classes_learned(job) else []
     if not missing:
         return []
     verb = "has" if len(missing) == 1 else "have"
@@ -288,7 +288,7 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
             problems += error.problems
     _flatten(opened)
     warnings += mixed_voxel_sizes([image.raw for key, group in opened.items() if key != "test" for image in group])
-    problems += consistency_problems([each for group in opened.values() for each in group], "images")
+    problems += consistency_problems([member for group in opened.values() for member in group], "images")
     if problems:
         raise JobError(problems)
     return opened, warnings
@@ -327,7 +327,7 @@ def mixed_voxel_sizes(images: Sequence[Image]) -> list[Remark]:
 def facts_of(train: Sequence[Opened], job: Job, values: tuple[int, ...] = ()) -> Facts:
     """Properties of the training images that the plan depends on, and the label values that are classes."""
     first = train[0].raw
-    shapes = tuple(each.raw.spatial_shape for each in train)
+    shapes = tuple(image.raw.spatial_shape for image in train)
     sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
     unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
     return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, values, sizes, unit)
@@ -336,12 +336,12 @@ def facts_of(train: Sequence[Opened], job: Job, values: tuple[int, ...] = ()) ->
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:
     """Sizes of the labelled objects, `None` without objects; of a large image the central block is examined."""
     sizes: list[int] = []
-    for each in train:
-        if each.labels is None:
+    for image in train:
+        if image.labels is None:
             continue
-        block = crop(each.labels, middle(each.labels.spatial_shape, LOOKED_AT))[0]
+        block = crop(image.labels, middle(image.labels.spatial_shape, LOOKED_AT))[0]
         values, counts = np.unique(block, return_counts=True)
-        sizes += counts[(values != 0) & (values != (each.unlabelled or 0))].tolist()
+        sizes += counts[(values != 0) & (values != (image.unlabelled or 0))].tolist()
     if not sizes:
         return None
     spacing = np.asarray(train[0].raw.spacing) / min(train[0].raw.spacing)

@@ -311,17 +311,17 @@ def question(key: str) -> Question:
         >>> question("task").default(Interview())
         'instances'
     """
-    return next(each for each in QUESTIONS if each.key == key)
+    return next(entry for entry in QUESTIONS if entry.key == key)
 
 
 def asked(interview: Interview) -> Iterator[Question]:
     """The questions that these answers lead to, in their order.
 
     Examples:
-        >>> [each.key for each in asked(Interview({"purpose": "segment"}))]
+        >>> [entry.key for entry in asked(Interview({"purpose": "segment"}))]
         ['purpose', 'images', 'model']
     """
-    return (each for each in QUESTIONS if each.asked(interview))
+    return (entry for entry in QUESTIONS if entry.asked(interview))
 
 
 def next_question(interview: Interview) -> Question | None:
@@ -331,7 +331,7 @@ def next_question(interview: Interview) -> Question | None:
         >>> next_question(Interview({"purpose": "segment"})).key
         'images'
     """
-    return next((each for each in asked(interview) if each.key not in interview.given), None)
+    return next((entry for entry in asked(interview) if entry.key not in interview.given), None)
 
 
 @dataclass(frozen=True)
@@ -362,10 +362,10 @@ def checked(interview: Interview) -> list[Asked]:
         ('file.missing', 'the bundled model that fits the first image')
     """
     found = []
-    for each in asked(interview):
-        shown = Asked(each, each.choices(interview), interview.answer(each.key) or each.default(interview))
+    for entry in asked(interview):
+        shown = Asked(entry, entry.choices(interview), interview.answer(entry.key) or entry.default(interview))
         try:
-            found.append(replace(shown, consequence=each.consequence(interview)))
+            found.append(replace(shown, consequence=entry.consequence(interview)))
         except MorulaError as error:
             found.append(replace(shown, error=error))
     return found
@@ -378,10 +378,10 @@ def answers_of(interview: Interview) -> Answers:
         MorulaError: the first error of an answer.
     """
     found = checked(interview)
-    for each in found:
-        if each.error is not None:
-            raise each.error
-    given = {each.question.key: each.answer or None for each in found}
+    for answered in found:
+        if answered.error is not None:
+            raise answered.error
+    given = {answered.question.key: answered.answer or None for answered in found}
     ignore, masks = consequences.annotated(given.get("mask") or "")
     names = consequences.names_in(given.get("class_names") or given.get("pixel_classes") or "")
     counted = len(names) == 1  # of objects; checked with the answer

@@ -67,7 +67,7 @@ class Reading:
         if len(ranges) != len(shape):
             rule, remedy = f"has {len(ranges)} ranges but the image has {len(shape)} axes", "Give one range per axis (z,)y,x."
             raise OptionError("reading.region_axes", rule, key="region", value=self.region, remedy=remedy)
-        bounds = [("", "") if each is None else each.groups() for each in ranges]
+        bounds = [("", "") if part is None else part.groups() for part in ranges]
         return Region(
             tuple(int(start or 0) for start, _ in bounds), tuple(int(stop or n) for (_, stop), n in zip(bounds, shape, strict=True))
         )

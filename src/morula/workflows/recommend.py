@@ -49,8 +49,8 @@ class Recommended:
     def best(self, count: int) -> list[Representation]:
         """The sets that lose least, the recommended one first."""
         named = {row.representation: row.f1_90 for row in self.rows}
-        others = [each for each in candidates(self.ndim) if str(each) != str(self.representation)]
-        others.sort(key=lambda each: -round(named.get(str(each), 0.0) / ALIKE))
+        others = [candidate for candidate in candidates(self.ndim) if str(candidate) != str(self.representation)]
+        others.sort(key=lambda candidate: -round(named.get(str(candidate), 0.0) / ALIKE))
         return [self.representation, *others][:count]
 
     def words(self) -> str:
@@ -67,7 +67,7 @@ def recommend(truths: Truths) -> Recommended:
         DataError: when there is no object.
     """
     few = Truths(tuple(sample(truths.labels)), truths.unlabelled)
-    rows = [ceiling(few, each) for each in candidates(few.labels[0].ndim_spatial)]
+    rows = [ceiling(few, candidate) for candidate in candidates(few.labels[0].ndim_spatial)]
     best = max(row.f1_90 for row in rows)
     # not the maximum itself: among equally good sets the simpler, more common one
     place = next(place for place, row in enumerate(rows) if row.f1_90 > best - ALIKE)

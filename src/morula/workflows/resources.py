@@ -112,8 +112,8 @@ def _beyond(place: str, options: Options | None, limits: Mapping[str, float]) ->
     """Options above their limits."""
     found = []
     for name, value in dict[str, object](options or ()).items():
-        numbers = [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int | float)]
-        if name in limits and any(each > limits[name] for each in numbers):
+        numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, int | float)]
+        if name in limits and any(number > limits[name] for number in numbers):
             rule, remedy = f"must be at most {limits[name]:,} for images of this size", "Use a smaller one, or leave it out."
             found.append(Problem(f"{place}.{name}", rule, code="objects.beyond_images", value=value, remedy=remedy))
     return found

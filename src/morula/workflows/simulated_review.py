@@ -39,19 +39,19 @@ def _decide(corrections: Corrections, label: int, truth: np.ndarray) -> Status:
     if sum(shares.values()) < INSIDE:
         corrections.delete(label)
         return "deleted"
-    best = max(shares, key=lambda each: shares[each])
+    best = max(shares, key=lambda true_label: shares[true_label])
     whole = truth == best
     covered = corrections.labels[whole]
     common, size = int((covered == label).sum()), int(inside.sum())
-    several = [each for each, share in shares.items() if share * size > INSIDE * (truth == each).sum()]
+    several = [true_label for true_label, share in shares.items() if share * size > INSIDE * (truth == true_label).sum()]
     if common / (size + len(covered) - common) >= RIGHT:
         corrections.accept(label)
         return "accepted"
     if len(several) > 1:
-        points = [np.argwhere((truth == each) & (corrections.labels == label)).mean(axis=0) for each in several]
+        points = [np.argwhere((truth == number) & (corrections.labels == label)).mean(axis=0) for number in several]
         corrections.split(label, points=points)
         return "split"
-    parts = [each for each in _shares(covered) if each != label and _part_of(corrections, each, whole)]
+    parts = [other for other in _shares(covered) if other != label and _part_of(corrections, other, whole)]
     if parts and common > INSIDE * size:
         corrections.merge(label, *parts)
         return "merged"
@@ -62,7 +62,7 @@ def _decide(corrections: Corrections, label: int, truth: np.ndarray) -> Status:
 def _shares(values: np.ndarray) -> dict[int, float]:
     """The share of each id among values; of the background none."""
     ids, counts = np.unique(values, return_counts=True)
-    return {int(each): float(count) / max(1, values.size) for each, count in zip(ids, counts, strict=True) if each}
+    return {int(label): float(count) / max(1, values.size) for label, count in zip(ids, counts, strict=True) if label}
 
 
 def _part_of(corrections: Corrections, label: int, whole: np.ndarray) -> bool:

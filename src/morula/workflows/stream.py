@@ -54,7 +54,7 @@ class Outcome:
             >>> Outcome(Path("runs/a"), (FileWritten(Path("gone.tif"), Artefact.LABELS),)).paths("labels")
             []
         """
-        found = dict.fromkeys(each.path for each in self.files if each.kind == Artefact(kind))
+        found = dict.fromkeys(file.path for file in self.files if file.kind == Artefact(kind))
         return [path for path in found if path.exists()]
 
     @property

@@ -89,7 +89,7 @@ def _joined_images(parts: Sequence[Path], labels_file: Path, image: Image) -> It
         target = place(labels_file)
         target.parent.mkdir(parents=True, exist_ok=True)
         labels = [read_labels(place(part)) for part in parts]
-        stacked = replace(labels[0], data=TimeStack([each.data for each in labels]), axes=Axes(f"T{labels[0].axes}"), source=image.source)
+        stacked = replace(labels[0], data=TimeStack([frame.data for frame in labels]), axes=Axes(f"T{labels[0].axes}"), source=image.source)
         write(target, stacked, labels=True, overwrite=True, like=image.source)
         yield FileWritten(target, kind)
 

@@ -231,4 +231,4 @@ def _model_folder(path: Path) -> Path:
 
 def _frozen(value: object) -> object:
     """Lists as tuples: options are compared and hashed."""
-    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

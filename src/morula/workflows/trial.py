@@ -150,7 +150,7 @@ def settled_start(job: Job) -> tuple[Job, list[str]]:
             continue
     if len(trials) < 2:
         return random, ["no bundled model fits this job, so the training starts from random weights"]
-    best, trial = max(trials, key=lambda each: each[1].merit)
-    compared = "; ".join(each.words() for _, each in trials)
+    best, trial = max(trials, key=lambda entry: entry[1].merit)
+    compared = "; ".join(trial.words() for _, trial in trials)
     off = "" if best is random else " (network: {from: none} for random weights)"
     return best, [f"the training starts from {trial.name}{off}: {compared}"]

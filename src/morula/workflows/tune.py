@@ -164,7 +164,7 @@ class Goal:
 
     def words(self) -> str:
         """Name and thresholds."""
-        return f"{self.metric}{' at ' + ', '.join(f'{each:g}' for each in self.thresholds) if self.thresholds else ''}"
+        return f"{self.metric}{' at ' + ', '.join(f'{threshold:g}' for threshold in self.thresholds) if self.thresholds else ''}"
 
 
 @dataclass(eq=False)
@@ -199,7 +199,7 @@ class _Search:
         # a calibration is valid only for the settings that it was fitted with
         job = changed(job, {"objects.calibration": None})
         self.truths = [validation_labels(source) for source in self.sources]
-        known = [labelled_only(truth, truth, each.unlabelled)[0] for truth, each in zip(self.truths, self.sources, strict=True)]
+        known = [labelled_only(truth, truth, source.unlabelled)[0] for truth, source in zip(self.truths, self.sources, strict=True)]
         space = self._method(job).search_space(known)
         steps = sum(len(values) - 1 for values in space.values())
         if not steps:  # before the prediction, which may take hours
@@ -407,8 +407,8 @@ def neighbours(values: Sequence[object], current: object) -> list[int | float]:
 
 def _with_measures_of_filters(job: Job) -> Job:
     """The job without those extra measures that no filter uses: they are slow."""
-    judged = [each.property for group in job.objects.filter for each in group]
-    extra = tuple(name for name in job.objects.measure.extra if any(each.startswith(name) for each in judged))
+    judged = [member.property for group in job.objects.filter for member in group]
+    extra = tuple(name for name in job.objects.measure.extra if any(property_name.startswith(name) for property_name in judged))
     measured = job.objects.measure.model_copy(update={"extra": extra})
     return job.model_copy(update={"objects": job.objects.model_copy(update={"measure": measured})})
 

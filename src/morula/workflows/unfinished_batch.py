@@ -148,7 +148,7 @@ class UnfinishedBatch:
 def unfinished_in(folder: Path) -> list[Path]:
     """The records of interrupted commands in a folder."""
     with suppress(OSError):
-        return [each for each in folder.iterdir() if each.name.startswith(_START) and each.name.endswith(_END)]
+        return [path for path in folder.iterdir() if path.name.startswith(_START) and path.name.endswith(_END)]
     return []
 
 
@@ -191,7 +191,7 @@ def _state(path: Path) -> object:
 
 def _tree(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
+    for file in [path] if path.is_file() else sorted(content for content in path.rglob("*") if content.is_file()):
         status = file.stat()
         digest.update(f"{os.path.relpath(file, path)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()

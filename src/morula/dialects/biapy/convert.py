@@ -185,8 +185,8 @@ def _arrays(settings: Settings, folder: str, name: str) -> Value:
     place = _absolute(settings, folder)
     if place.suffix.lower() in _CONTAINERS:
         return f"{place}:/{inner}"
-    found = sorted((each for each in place.glob("*") if each.suffix.lower() in _CONTAINERS), key=lambda each: natural_key(each.name))
-    return [f"{each}:/{inner}" for each in found] or f"{place / '*.zarr'}:/{inner}"
+    found = sorted((path for path in place.glob("*") if path.suffix.lower() in _CONTAINERS), key=lambda path: natural_key(path.name))
+    return [f"{path}:/{inner}" for path in found] or f"{place / '*.zarr'}:/{inner}"
 
 
 def _voxel_size(settings: Settings) -> dict[str, Value]:
@@ -369,7 +369,7 @@ def prediction_of(settings: Settings) -> dict[str, Value]:
         found["tta"] = {"auto": "all", "full": "all"}.get(group, group)
     filters = medians_of(settings)
     # of 2D images, only a stack has a z axis: see `morula.dialects.biapy.results.stack`
-    kept: list[Value] = [each for each in filters if settings.ndim == 3 or "z" not in str(each["axes"])]
+    kept: list[Value] = [condition for condition in filters if settings.ndim == 3 or "z" not in str(condition["axes"])]
     if len(kept) < len(filters) and not settings.flag("TEST.ANALIZE_2D_IMGS_AS_3D_STACK"):
         names = ("MEDIAN_FILTER", "Z_FILTERING", "YZ_FILTERING")
         stated = next(f"{POST}.{name}" for name in names if settings.flag(f"{POST}.{name}"))

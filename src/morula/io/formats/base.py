@@ -174,7 +174,7 @@ def place_inside(path: Path, name: str) -> str:
         >>> place_inside(Path("a/train.h5"), "raw"), place_inside(Path("a/plate.ome.zarr/B/3"), "0")
         ('train.h5:/raw', 'plate.ome.zarr/B/3/0')
     """
-    container = next((each for each in path.parents if each.suffix.lower() in (".zarr", ".n5")), None)
+    container = next((parent for parent in path.parents if parent.suffix.lower() in (".zarr", ".n5")), None)
     return f"{path.name}:/{name}" if container is None else f"{path.relative_to(container.parent).as_posix()}/{name}"
 
 

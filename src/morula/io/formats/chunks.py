@@ -162,7 +162,7 @@ def _is_cut_off(array: Any, fill: Any, place: tuple[int, ...], chunks: StoredChu
     for axis, index in enumerate(place):
         for neighbour, start in ((index - 1, index * chunks.shape[axis] - 1), (index + 1, (index + 1) * chunks.shape[axis])):
             if (*place[:axis], neighbour, *place[axis + 1 :]) in chunks.sizes:
-                box = [slice(each * edge, (each + 1) * edge) for each, edge in zip(place, chunks.shape, strict=True)]
+                box = [slice(position * edge, (position + 1) * edge) for position, edge in zip(place, chunks.shape, strict=True)]
                 box[axis] = slice(start, start + 1)
                 faces.append(np.asarray(array[tuple(box)]))
     return bool(faces) and not any((face == fill).any() for face in faces)

@@ -39,10 +39,12 @@ class Coco(OutlineFormat):
         if min(shape) < 1 or shape[0] * shape[1] > _MOST_PIXELS:
             rule = f"declares an image of {shape[1]} x {shape[0]} pixels; images of up to {_MOST_PIXELS} are read"
             raise FileReadError("image.implausible_size", rule, file=path, remedy="Correct its width and height.")
-        found = [each for each in content["annotations"] if each["image_id"] == image["id"]]
+        found = [annotation for annotation in content["annotations"] if annotation["image_id"] == image["id"]]
         # the ids of objects that Morula wrote; those of annotations are numbers of the whole file
-        names = [str(each.get("label", "")) for each in found]
-        return Outlines([_outline(path, each["segmentation"], shape, name) for each, name in zip(found, names, strict=True)], shape)
+        names = [str(annotation.get("label", "")) for annotation in found]
+        return Outlines(
+            [_outline(path, annotation["segmentation"], shape, name) for annotation, name in zip(found, names, strict=True)], shape
+        )
 
     def write_pieces(self, path: Path, shape: tuple[int, ...], pieces: Iterator[Piece], target: Target) -> None:
         """One image, named like the file that the labels were computed from, and one annotation per object."""
@@ -71,7 +73,7 @@ def _content(path: Path) -> dict[str, list[dict[str, Any]]]:
     parts = [content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations")]
     keys = (("id", "file_name", "height", "width"), ("image_id", "segmentation"))
     for part, wanted in zip(parts, keys, strict=True):
-        if not isinstance(part, list) or not all(isinstance(each, dict) and set(wanted) <= set(each) for each in part):
+        if not isinstance(part, list) or not all(isinstance(item, dict) and set(wanted) <= set(item) for item in part):
             raise unreadable_file(path, f"it is not a COCO file: it lacks images or annotations with {', '.join(wanted)}")
     return content
 

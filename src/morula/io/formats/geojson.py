@@ -36,7 +36,7 @@ class GeoJson(OutlineFormat):
         reject_selection(path, request, self.name)
         content = read_json(path)
         features = content.get("features", [content]) if isinstance(content, dict) else content
-        if not isinstance(features, list) or not all(isinstance(each, dict) for each in features):
+        if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
             raise unreadable_file(path, "it is neither a feature, nor a list or collection of features")
         items, others = [], 0
         for feature in features:

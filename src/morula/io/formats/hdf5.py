@@ -72,7 +72,7 @@ class Hdf5(Format):
         try:
             with h5py.File(path, "r") as file:
                 found = _datasets(file)
-                name = choose_dataset(path, {key: each.shape for key, each in found.items()}, request)
+                name = choose_dataset(path, {key: value.shape for key, value in found.items()}, request)
                 data = found[name]
                 check_is_image(path, data.shape, data.dtype)
                 _check_sources(path, name, data, request)
@@ -239,15 +239,15 @@ def is_own_dataset(path: Path, name: str) -> bool:
 def holds_others(path: Path, name: str) -> bool:
     """Whether a file holds another data set than the one of this name."""
     with h5py.File(path, "r") as file:
-        return bool(file.visititems(lambda each, found: True if isinstance(found, h5py.Dataset) and each != name else None))
+        return bool(file.visititems(lambda path, found: True if isinstance(found, h5py.Dataset) and path != name else None))
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     found: dict[str, h5py.Dataset] = {}
 
-    def visit(name: str, each: h5py.HLObject) -> None:
-        if isinstance(each, h5py.Dataset) and 2 <= each.ndim <= 5 and each.dtype.kind in "buif":
-            found[name] = each
+    def visit(name: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset) and 2 <= node.ndim <= 5 and node.dtype.kind in "buif":
+            found[name] = node
 
     file.visititems(visit)
     return found

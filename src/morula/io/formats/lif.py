@@ -95,9 +95,9 @@ def _voxel_size(image: LifImageABC, axes: str) -> VoxelSize | None:
     """Edge lengths from the physical length between the first and the last voxel of each axis."""
     letters = {"1": "X", "2": "Y", "3": "Z"}
     found: dict[str, float] = {}
-    for each in image.xml_element.findall("./Data/Image/ImageDescription/Dimensions/DimensionDescription"):
-        letter, text = letters.get(each.get("DimID", "")), each.get("Length", "")
-        count, unit = int(each.get("NumberOfElements", "1")), each.get("Unit", "")
+    for dimension in image.xml_element.findall("./Data/Image/ImageDescription/Dimensions/DimensionDescription"):
+        letter, text = letters.get(dimension.get("DimID", "")), dimension.get("Length", "")
+        count, unit = int(dimension.get("NumberOfElements", "1")), dimension.get("Unit", "")
         if letter is None or count < 2:
             continue
         try:

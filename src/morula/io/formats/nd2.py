@@ -132,5 +132,5 @@ def _voxel_size(file: ND2File, *, volume: bool) -> VoxelSize | None:
         return None
     described = channels[0].volume
     letters = "zyx" if volume else "yx"
-    lengths, calibrated = (dict(zip("xyz", each, strict=True)) for each in (described.axesCalibration, described.axesCalibrated))
+    lengths, calibrated = (dict(zip("xyz", flags, strict=True)) for flags in (described.axesCalibration, described.axesCalibrated))
     return lengths_to_voxel_size([lengths[letter] for letter in letters], letters, "um") if all(map(calibrated.get, letters)) else None

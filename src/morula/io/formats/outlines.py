@@ -117,28 +117,28 @@ def drawn(path: Path, outlines: Outlines, wanted: tuple[int, ...] | None) -> tup
     """
     from morula.kernels.outlines import fill
 
-    items = [each for each in outlines.items if any(len(ring) > 2 for ring in each.rings)]
+    items = [item for item in outlines.items if any(len(ring) > 2 for ring in item.rings)]
     if not items and wanted is None and outlines.shape is None:
         remedy = "Check that it is the right file, and that its outlines enclose areas."
         raise DataError("outlines.none", "contains no outline of an area, and no size of an image", file=path, remedy=remedy)
-    for each in items:
-        if not all(np.isfinite(ring).all() and (not ring.size or np.abs(ring).max() < _MOST_PIXELS) for ring in each.rings):
+    for item in items:
+        if not all(np.isfinite(ring).all() and (not ring.size or np.abs(ring).max() < _MOST_PIXELS) for ring in item.rings):
             rule = "has an outline with coordinates that no image has"
             raise FileReadError("outlines.coordinates", rule, file=path, remedy="Export it again from its source.")
     shape = _shape(path, items, wanted or outlines.shape)
     planes = np.zeros(shape if len(shape) == 3 else (1, *shape), np.uint32)
-    if len(planes) > 1 and any(each.z is None for each in items):
+    if len(planes) > 1 and any(item.z is None for item in items):
         rule = f"does not state the planes of its outlines, but the image has {len(planes)} planes"
         raise DataError("outlines.no_planes", rule, file=path, remedy="Set the position of each outline, or give a label image.")
     covered = outside = 0
-    for label, each in zip(_ids(items), items, strict=True):
-        z = each.z or 0
-        corners = np.concatenate([np.asarray(ring, np.float64) for ring in each.rings])
+    for label, item in zip(_ids(items), items, strict=True):
+        z = item.z or 0
+        corners = np.concatenate([np.asarray(ring, np.float64) for ring in item.rings])
         inside = 0 <= z < len(planes) and corners.min() >= -1 and (corners.max(axis=0) <= np.add(planes.shape[1:], 1)).all()
         outside += not inside
         if 0 <= z < len(planes):
-            starts = np.concatenate([[0], np.cumsum([len(ring) for ring in each.rings])])
-            covered += fill(planes[z], corners, starts, np.full(len(each.rings), label, np.uint32))
+            starts = np.concatenate([[0], np.cumsum([len(ring) for ring in item.rings])])
+            covered += fill(planes[z], corners, starts, np.full(len(item.rings), label, np.uint32))
     _tell(covered, outside, len(items))
     return (planes if len(shape) == 3 else planes[0]), Axes("ZYX"[-len(shape) :])
 
@@ -154,8 +154,8 @@ def _tell(covered: int, outside: int, count: int) -> None:
 
 def _shape(path: Path, items: Sequence[Outline], stated: tuple[int, ...] | None) -> tuple[int, ...]:
     if stated is None:
-        depth = max((each.z or 0 for each in items), default=0) + 1
-        ends = np.ceil(np.max([ring.max(axis=0) for each in items for ring in each.rings if len(ring)], axis=0)).astype(np.int64)
+        depth = max((item.z or 0 for item in items), default=0) + 1
+        ends = np.ceil(np.max([ring.max(axis=0) for item in items for ring in item.rings if len(ring)], axis=0)).astype(np.int64)
         plane = (max(int(ends[0]), 1), max(int(ends[1]), 1))
         stated = plane if depth == 1 else (depth, *plane)
         rule = f"states no size of the image, so the labels are only as large as its outlines need: {' x '.join(map(str, stated))}"
@@ -168,7 +168,7 @@ def _shape(path: Path, items: Sequence[Outline], stated: tuple[int, ...] | None)
 
 def _ids(items: Sequence[Outline]) -> list[int]:
     """The number in each name where all names are ids, so that equal names are one object; else 1, 2, 3, ..."""
-    found = [_ID.fullmatch(each.name) for each in items]
+    found = [_ID.fullmatch(item.name) for item in items]
     ids = [int(match[1]) for match in found if match is not None]
     return ids if len(ids) == len(items) and max(ids, default=0) <= LARGEST_ID else list(range(1, len(items) + 1))
 

@@ -98,7 +98,7 @@ class Tensorstore(Format):
     def _n5(self, path: Path, request: Request) -> FileContent:
         pick_level(path, request.level, 1)
         below = {name: _json(path / name / "attributes.json") for name in _n5_datasets(path)}
-        name = choose_dataset(path, {each: tuple(values["dimensions"][::-1]) for each, values in below.items()}, request)
+        name = choose_dataset(path, {inner: tuple(values["dimensions"][::-1]) for inner, values in below.items()}, request)
         source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name)}, path / name)
         check_is_image(path, source.shape, source.dtype)
         axes = _n5_axes(below[name], source.shape)

@@ -59,7 +59,7 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         with kept_off_the_screen() as said, without_warnings(), open_tiff(path, said) as tif:
             _check_declared_planes(path, tif)
             yield tif
-        fatal = [each for each in said if any(word in each for word in _FATAL)]
+        fatal = [line for line in said if any(word in line for word in _FATAL)]
         if fatal:
             raise unreadable_file(path, fatal[-1].rpartition("> ")[2])
     except MorulaError:

@@ -109,6 +109,6 @@ def _is_consistent(tif: tifffile.TiffFile, said: list[str]) -> bool:
         found = len(tif.series) > 0 and sum(planes) >= len(tif.pages)
     except FAILURES:
         found = False
-    complaints = [each for each in said[before:] if "ImageJ" in each]
-    said[before:] = [each for each in said[before:] if each not in complaints]
+    complaints = [line for line in said[before:] if "ImageJ" in line]
+    said[before:] = [line for line in said[before:] if line not in complaints]
     return found and not complaints

@@ -171,7 +171,7 @@ def _initializers(graph: Any) -> list[Any]:
     """Stored tensors of a graph and of the graphs inside it."""
     inner = [part.g for node in graph.node for part in node.attribute if part.HasField("g")]
     constants = [part.t for node in graph.node for part in node.attribute if part.HasField("t")]
-    return [*graph.initializer, *constants, *(tensor for each in inner for tensor in _initializers(each))]
+    return [*graph.initializer, *constants, *(tensor for module in inner for tensor in _initializers(module))]
 
 
 class ZooNetwork(Network):
@@ -195,7 +195,7 @@ class ZooNetwork(Network):
         self.places, self.outputs = list(places), len(output.channels)
         self.postprocessing = [_operation(step) for step in output.steps]
         assert isinstance(method, ChannelLayout)
-        self.activations = [each.activation for each in method.representations for _ in range(each.width(self.ndim))]
+        self.activations = [channel.activation for channel in method.representations for _ in range(channel.width(self.ndim))]
 
     def padded_shape(self, shape: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
         """The smallest edges (Z)YX that the network takes and that hold the image; multiples of a fixed edge are cut into blocks."""
@@ -214,7 +214,7 @@ class ZooNetwork(Network):
     def _blocks(self, x: Tensor, axis: int) -> Tensor:
         """The network on each block of a fixed edge."""
         if axis == x.ndim:
-            return torch.cat([self._run(each) for each in x.split(1)])  # many packages take one image at a time
+            return torch.cat([self._run(sample) for sample in x.split(1)])  # many packages take one image at a time
         least, step = self.least[axis - 2], self.step[axis - 2]
         if step or x.shape[axis] == least:
             return self._blocks(x, axis + 1)
@@ -264,7 +264,7 @@ def _operation(step: Step) -> Any:
             gain, offset = (
                 torch.as_tensor(options.get(key, default), dtype=torch.float32) for key, default in (("gain", 1.0), ("offset", 0.0))
             )
-            shaped = [each.reshape(-1, 1, 1) if each.ndim else each for each in (gain, offset)]
+            shaped = [factor.reshape(-1, 1, 1) if factor.ndim else factor for factor in (gain, offset)]
             return lambda values: (
                 values * shaped[0] + shaped[1] if values.ndim == 4 else values * shaped[0][..., None] + shaped[1][..., None]
             )

@@ -130,7 +130,7 @@ def normalise_of(steps: Sequence[Mapping[str, Any]], file: str) -> dict[str, Any
             case "scale_linear":
                 main = _fixed(options)
         if main is None or found is not None:
-            rule = f"has the preprocessing {', '.join(str(each.get('id')) for each in steps)}, which Morula does not know in this order"
+            rule = f"has the preprocessing {', '.join(str(step.get('id')) for step in steps)}, which Morula does not know in this order"
             raise ModelError("zoo.preprocessing", rule, key="inputs.preprocessing", value=name, file=file, remedy=_OTHER)
         found = main
     return found or {"kind": "fixed", "offset": 0.0, "scale": 1.0}
@@ -142,7 +142,7 @@ _OTHER = "Predict with bioimageio.core, and make objects of the channels with `m
 def _fixed(options: Mapping[str, Any]) -> dict[str, Any]:
     gain, offset = (np.atleast_1d(np.asarray(options.get(name, default), float)) for name, default in (("gain", 1.0), ("offset", 0.0)))
     values = ((-offset / gain).tolist(), (1 / gain).tolist())
-    offsets, scales = (each[0] if len(each) == 1 else each for each in values)
+    offsets, scales = (value[0] if len(value) == 1 else value for value in values)
     return {"kind": "fixed", "offset": offsets, "scale": scales}
 
 

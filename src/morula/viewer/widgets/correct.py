@@ -80,8 +80,8 @@ class CorrectWidget(QWidget):
         top.addRow("Image", self.image)
         top.addRow("", _row(self.start_button, self.open_button))
         grid = QGridLayout()
-        for number, each in enumerate(self.buttons.values()):
-            grid.addWidget(each, number // 2, number % 2)
+        for number, key_button in enumerate(self.buttons.values()):
+            grid.addWidget(key_button, number // 2, number % 2)
         files.addRow("File", self.file)
         files.addRow("", self.save_button)
         training.addRow("Model", self.model)

@@ -45,8 +45,8 @@ class RunWidget(QWidget):
         form, buttons = QFormLayout(), QHBoxLayout()
         form.addRow("Job file", self.job)
         form.addRow("Run folder", self.output)
-        for each in (self.start_button, self.resume_button, self.report_button):
-            buttons.addWidget(each)
+        for control in (self.start_button, self.resume_button, self.report_button):
+            buttons.addWidget(control)
         self.setLayout(QVBoxLayout())
         self.layout().addLayout(form)
         self.layout().addLayout(buttons)

@@ -38,7 +38,7 @@ class UtilitiesWidget(QWidget):
         self.progress = ProgressRow(self.work)
         self._place_widgets()
         self.operation.currentTextChanged.connect(lambda _: self._chosen())
-        self.operation.addItems([each.name for each in UTILITIES])
+        self.operation.addItems([entry.name for entry in UTILITIES])
         self.work.done.connect(self._finished)
 
     def _place_widgets(self) -> None:

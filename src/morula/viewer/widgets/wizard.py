@@ -189,7 +189,7 @@ class WizardWidget(QWidget):
 
     def _show(self, found: Sequence[Asked]) -> None:
         """Show the questions that these answers lead to."""
-        asked = {each.question.key: each for each in found}
+        asked = {problem.question.key: problem for problem in found}
         for key, row in self.rows.items():
             if key in asked:
                 row.show_found(asked[key])
@@ -200,8 +200,8 @@ class WizardWidget(QWidget):
         trained, ready = self.interview.trained, self.plan is not None and not self.work.running
         self.plan_button.setText("Plan" if trained else "Segment")
         self.plan_button.setEnabled(not self.work.running)
-        for each in (self.write_button, self.run_button, self.cluster_button):
-            each.setEnabled(ready)
+        for control in (self.write_button, self.run_button, self.cluster_button):
+            control.setEnabled(ready)
 
     def make_plan(self) -> None:
         """Plan the job; where no job is needed, open the window `Segment`."""

@@ -118,7 +118,7 @@ def _decoders(network: Network) -> int:
 
 def _dropouts(network: Network) -> list[float]:
     value = _option(network, "dropout", 0.0)
-    return [float(each) for each in value] if isinstance(value, list | tuple) else [float(value)] * _levels(network)  # type: ignore[arg-type]
+    return [float(item) for item in value] if isinstance(value, list | tuple) else [float(value)] * _levels(network)  # type: ignore[arg-type]
 
 
 def _classic(network: Network) -> Iterator[str]:

@@ -41,7 +41,7 @@ def object_columns(native: Table, extra: Sequence[str] = ()) -> dict[str, Sequen
         {'label': [1], 'axis-0': [1.5], 'axis-1': [2.5], 'npixels': [4], 'area': [4.0], 'diameter': [2]}
     """
     own = {name: first for name, begins in _COLUMNS[3 if "centroid_z" in native else 2] if (first := _first(native, begins)) is not None}
-    more = {name: column for name, column in native.items() if any(name == each or name.startswith(f"{each}_") for each in extra)}
+    more = {name: column for name, column in native.items() if any(name == column or name.startswith(f"{column}_") for column in extra)}
     ends = {name: native[name] for name in ("comment", "conditions") if name in native}
     return {**{name: native[column] for name, column in own.items()}, **more, **ends}
 

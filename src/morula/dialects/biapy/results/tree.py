@@ -326,7 +326,7 @@ class ResultsTree:
         elif not is_free(target):
             yield kept(target)
         else:
-            filters = [(str(each["axes"]), int(str(each["size"]))) for each in medians_of(self.settings)]
+            filters = [(str(median["axes"]), int(str(median["size"]))) for median in medians_of(self.settings)]
             model = load(self.run.path)
             try:
                 labels, table, size = stack_objects(model, channels, [str(row["raw"]) for row in images], filters)

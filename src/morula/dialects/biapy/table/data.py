@@ -37,7 +37,7 @@ def _images(part: str) -> Iterator[Key]:
     earlier = ("TEST.BY_CHUNKS.INPUT_ZARR_MULTIPLE_DATA",) if part == "TEST" else ()
     yield Key(several, False, target=f"images.{native}", condition=condition, earlier_names=earlier)
     for name, key in (("RAW", f"images.{native}"), ("GT", f"images.{native}.labels")):
-        former = tuple(f"{each}_{name}_PATH" for each in earlier)
+        former = tuple(f"{spelling}_{name}_PATH" for spelling in earlier)
         yield Key(f"{several}_{name}_PATH", "", target=key, condition=several, earlier_names=former)
     yield from unused(
         several,
@@ -50,9 +50,9 @@ def _images(part: str) -> Iterator[Key]:
         _SYNAPSES,
         separator="_",
     )
-    for each in earlier:
+    for spelling in earlier:
         names = {"ID_PATH": "", "PARTNERS_PATH": "", "LOCATIONS_PATH": "", "RESOLUTION_PATH": ""}
-        yield from unused(each, names, _SYNAPSES, separator="_", former=True)
+        yield from unused(spelling, names, _SYNAPSES, separator="_", former=True)
     yield Key(f"{section}.IN_MEMORY", part != "TEST", no_effect="images are read block by block where they do not fit into memory")
     # BiaPy stores targets in these folders before the training
     yield from unused(
