@@ -32,6 +32,7 @@ from rows import ROWS as ARRAY_ROWS  # noqa: E402
 from scale import scale  # noqa: E402
 from starts import ROWS as START_ROWS  # noqa: E402
 from steps import ROWS as STEP_ROWS  # noqa: E402
+from tasks import tasks  # noqa: E402
 from unet3d import ROWS as UNET3D_ROWS  # noqa: E402
 from unet3d_prediction import ROWS as UNET3D_PREDICTION_ROWS  # noqa: E402
 
@@ -55,6 +56,7 @@ ROWS = {
     **STEP_ROWS,
     **TRUST_ROWS,
     "scale": scale,
+    "tasks": tasks,
 }
 
 

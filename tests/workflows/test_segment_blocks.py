@@ -6,11 +6,15 @@ import functools
 import http.server
 import json
 import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +31,7 @@ from morula.methods.semantic import Semantic
 from morula.methods.semantic_options import Options as SemanticOptions
 from morula.models.model import Model
 from morula.testing.errors import raises
+from morula.workflows.batch import Batch
 from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
@@ -97,14 +102,40 @@ def test_format_of_the_labels_does_not_matter(run2d: Path, image: Path, tmp_path
     assert all(np.array_equal(first, other) for other in others)
 
 
-def test_workers_give_the_bytes_of_one_process(run2d: Path, image: Path, tmp_path: Path) -> None:
-    messages = []
-    for workers in (1, 2):
-        steps = segment(image, model=model_of(run2d), output=tmp_path / f"{workers}.tif", memory=MEMORY, workers=workers)
-        messages += [event.message for event in steps if isinstance(event, Logged) and "blocks of" in event.message]
-    assert len(messages) == 2
-    assert messages[0] != messages[1]  # smaller blocks for two
-    assert not any("the memory is for" in message for message in messages)
+@dataclass(frozen=True, eq=False)
+class KilledOnce:
+    """A decoder whose process is killed by `kill -9` in its third block, once; the definition is sent to the workers."""
+
+    method: Any
+    folder: Path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "method"), name)
+
+    def decode(self, block: np.ndarray, parameters: Mapping[str, Any]) -> Any:
+        with (self.folder / "blocks").open("a") as file:
+            file.write("x")
+        if len((self.folder / "blocks").read_text()) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.method.decode(block, parameters)
+
+
+def test_workers_give_the_bytes_of_one_process_also_after_a_kill(run2d: Path, image: Path, tmp_path: Path) -> None:
+    model = model_of(run2d)
+    list(segment(image, model=model, output=tmp_path / "1.tif", memory=MEMORY))
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    killed = replace(model, method=KilledOnce(model.method, tmp_path))
+    command = {"output": tmp_path / "2.tif", "memory": MEMORY}
+    with raises("workers.lost"):
+        list(segment(image, model=killed, workers=2, **command))  # type: ignore[arg-type]
+    finished = list((tmp_path / ".2.tif.unfinished").glob("block_*.npz"))
+    assert finished
+    assert not (tmp_path / "2.tif").exists()
+    events = list(segment(image, model=killed, batch=Batch(resume=True), **command))  # type: ignore[arg-type]
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    first = next(event for event in events if isinstance(event, Progress) and event.task[-1] == "blocks")
+    assert first.done >= len(finished)
+    assert not any(isinstance(event, Progress) and event.task[-1] == "tiles" and event.done for event in events)
     assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "2.tif").read_bytes()
     one, two = (pd.read_csv(tmp_path / f"{workers}.csv") for workers in (1, 2))
     pd.testing.assert_frame_equal(one, two, rtol=1e-6)

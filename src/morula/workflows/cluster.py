@@ -7,10 +7,8 @@ the scheduler. Results are on the disk before a task ends, so the tasks of a los
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import itertools
-import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,17 +20,17 @@ import yaml
 
 from morula.core.errors import DataError, MissingExtraError, OptionError
 from morula.core.remedy import Remedy
+from morula.workflows.workers import applied, stored
 
 if TYPE_CHECKING:
     from distributed import Client
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 _LOCAL = re.compile(r"local:(\d{1,4})")
 _ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss|inproc)://\S+")
 _JOBS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "htcondor": "HTCondorCluster"}
 """Class of dask-jobqueue for each batch system."""
-_AHEAD = 4  # tasks that wait at each worker: few, so that the scheduler stays small for any number of blocks
+_AHEAD = 64  # tasks per worker that the scheduler knows: it stays small for any number of blocks, and they are sent many at a time
 _PATIENCE = 30  # seconds until a scheduler has to answer
 
 
@@ -54,56 +52,43 @@ class Cluster:
         """Address of the page that shows what the workers do."""
         return str(self.client.dashboard_link)
 
-    def results(self, work: Callable[[Item], Result], items: Sequence[Item], folder: Path) -> Iterator[Result]:
-        """The result of each task, in the order in which they are finished.
+    def run(self, work: Callable[[Item], object], items: Sequence[Item], folder: Path) -> Iterator[Item]:
+        """Run a task for each item, see `morula.workflows.workers.Executor`.
 
         Raises:
             DataError: ``workers.lost`` when several workers were lost with the same task.
         """
         distributed = importlib.import_module("distributed")
-        if not items:
-            return
-        file, digest = _stored(work, folder)
-        waiting = iter(items)
+        file, digest = stored(work, folder)
+        task, waiting = functools.partial(applied, str(file), digest), iter(items)
+        known, free = _AHEAD * self.count, 0
+        running: dict[Any, Item] = {}
 
-        def submitted(number: int) -> Any:
+        def submitted(number: int) -> list[Any]:
             some = list(itertools.islice(waiting, number))
-            return self.client.map(functools.partial(_applied, str(file), digest), some, pure=False, key="block", retries=0) if some else []
+            futures = self.client.map(task, some, pure=False, key="block", retries=0) if some else []
+            running.update(zip(futures, some, strict=True))
+            return futures
 
-        running = distributed.as_completed(submitted(_AHEAD * self.count), with_results=True)
+        finished = distributed.as_completed(submitted(known))
         try:
-            for batch in running.batches():
-                running.update(submitted(len(batch)))
-                yield from (result for _, result in batch)
+            for future in finished:
+                if future.status != "finished":
+                    future.result()
+                free += 1
+                if free >= known // 2:
+                    finished.update(submitted(free))
+                    free = 0
+                yield running.pop(future)
         except distributed.KilledWorker as error:
             remedy = "Give the same command again, which continues; if they were killed for lack of memory, with a smaller --memory."
             raise DataError("workers.lost", "several workers were killed while they computed the same block", remedy=remedy) from error
         finally:
-            running.clear()
+            self.client.cancel(list(running))
             file.unlink(missing_ok=True)
 
-
-def _stored(work: object, folder: Path) -> tuple[Path, str]:
-    """The file from which workers read the work, and its checksum."""
-    content = importlib.import_module("cloudpickle").dumps(work)
-    digest = hashlib.sha256(content).hexdigest()
-    file = folder / f"work_{digest[:16]}.pickle"
-    file.write_bytes(content)
-    return file, digest
-
-
-def _applied(file: str, digest: str, item: Any) -> object:
-    return _loaded(file, digest)(item)
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(file: str, digest: str) -> Callable[[Any], object]:
-    """The work in a file; the checksum, which the client has sent, says that nobody has changed it."""
-    content = Path(file).read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise DataError("cluster.work", "is not what the client has written", file=file, remedy="Give the same command again.")
-    loaded: Callable[[Any], object] = pickle.loads(content)
-    return loaded
+    def close(self) -> None:
+        """Nothing: the cluster is for all images of a command."""
 
 
 @contextmanager

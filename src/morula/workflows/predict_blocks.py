@@ -190,7 +190,7 @@ def predicted(work: Prediction, executor: Executor) -> Iterator[Event]:
             yield from work.steps(part)
         return
     parts = work.parts(4 * executor.count)
-    for done, _ in enumerate(executor.results(work, parts, work.store.path), start=1):
+    for done, _ in enumerate(executor.run(work, parts, work.store.path), start=1):
         yield Progress(done, len(parts), "part", task=("tiles",))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,15 @@ def segment_in_blocks(
     prediction = Prediction.begun(model, image, store, device=device, memory=memory, shared=False)
     yield from predicted(prediction, executor)
     decoding, executor = yield from planned(model, store, memory, executor)
+    with closing(executor):
+        return (yield from _decoded_and_measured(model, image, decoding, executor, memory))
+
+
+def _decoded_and_measured(
+    model: Model, image: Image, decoding: Decoding, executor: Executor, memory: int
+) -> Generator[Event, None, InBlocks]:
+    """What follows from a finished prediction."""
+    store = decoding.store
     yield from _decoded(decoding, executor)
     plan, cores = decoding.plan, decoding.cores()
     merged = merge_blocks(plan, store.block, cores) if model.method.instances else merge_classes(plan, store.block)
@@ -277,7 +287,7 @@ def decoded_steps(work: Decoding, numbers: Sequence[int], executor: Executor) ->
     """Decode these blocks."""
     total = len(work.plan)
     yield Progress(total - len(numbers), total, "block", task=("blocks",))
-    for done, _ in enumerate(executor.results(work, numbers, work.store.path), total - len(numbers) + 1):
+    for done, _ in enumerate(executor.run(work, numbers, work.store.path), total - len(numbers) + 1):
         yield Progress(done, total, "block", task=("blocks",))
 
 
@@ -316,11 +326,10 @@ class _Measuring:
         """The name of a group."""
         return f"measured_{hashlib.sha256(f'{self.room} '.encode() + members.tobytes()).hexdigest()[:16]}"
 
-    def __call__(self, members: np.ndarray) -> int:
-        """Measure a group, and record its columns; the number of its objects."""
+    def __call__(self, members: np.ndarray) -> None:
+        """Measure a group, and record its columns."""
         columns, evidence = self.groups(members)
         self.store.put_arrays(self.name(members), {f"0{name}": values for name, values in columns.items()} | evidence_named(evidence))
-        return len(members)
 
     def found(self, members: np.ndarray) -> tuple[Columns, Columns] | None:
         """The columns of a group, and its columns of evidence, where it is finished."""
@@ -357,8 +366,8 @@ def _measured(model: Model, work: _Measuring, merged: Merged, executor: Executor
     known = set(work.store.names("measured_", ".npz"))
     missing = [members for members in groups if work.name(members) not in known]
     done = len(merged) - sum(map(len, missing))
-    for count in executor.results(work, missing, work.store.path):
-        done += count
+    for members in executor.run(work, missing, work.store.path):
+        done += len(members)
         yield Progress(done, len(merged), "object", task=("measure",))
     columns, evidence = joined([part for members in groups if (part := work.found(members)) is not None])
     large = int(work.groups.boxes.too_large(work.room).sum())

@@ -13,6 +13,7 @@ to be given again for its blocks; nothing waits. Results do not depend on the nu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from morula.core.errors import DataError, OptionError
@@ -71,7 +72,8 @@ def segment_share(model: Model, image: Image, store: BlockStore, hardware: Hardw
     decoding, executor = yield from planned(model, store, memory, hardware.executor)
     decoding.cores()
     mine = [block for block in decoding.missing() if block % count == number - 1]
-    yield from decoded_steps(decoding, mine, executor)
+    with closing(executor):
+        yield from decoded_steps(decoding, mine, executor)
     missing = len(decoding.missing())
     yield Logged(
         f"its blocks are finished; {missing} of {len(decoding.plan)} are left to other tasks" if missing else "all blocks are finished"

@@ -1,29 +1,29 @@
 """Independent pieces of work (tasks), one after the other or in worker processes; an `Executor` runs them there or elsewhere.
 
 Tasks of images in blocks are functions of what is on the disk and of a number, and record their results on the disk. So it does not matter
-where they run, in which order, and how often: an executor that loses a worker may run its tasks again.
+where they run, in which order, and how often: an executor that loses a worker may run its tasks again. What workers do is written to a
+file once; a task is the name of that file, its checksum and an item.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib
 import itertools
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from morula.core.errors import DataError, OptionError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_work: Callable[[Any], object] | None = None
-"""What this worker process does with each item."""
 
 
 class Executor(Protocol):
@@ -37,21 +37,72 @@ class Executor(Protocol):
     def remote(self) -> bool:
         """Whether they run in other programs, each with the whole limit of the memory, which also predict."""
 
-    def results(self, work: Callable[[Item], Result], items: Sequence[Item], folder: Path) -> Iterator[Result]:
-        """The result of each task, in the order in which they are finished; `folder` is for files that remote workers read."""
+    def run(self, work: Callable[[Item], object], items: Sequence[Item], folder: Path) -> Iterator[Item]:
+        """Run a task for each item; yields the items in the order in which they are finished. `folder` is for a file that workers read."""
+
+    def close(self) -> None:
+        """End the processes that were started for an image."""
 
 
-@dataclass(frozen=True)
 class Processes:
-    """Tasks in this process, or in several processes of this computer."""
+    """Tasks in this process, or in several processes of this computer, which are started for the first tasks and used until `close`.
 
-    count: int = 1
-    remote: bool = False
+    They are started anew, not forked, because the threads of the libraries do not survive a fork.
 
-    def results(self, work: Callable[[Item], Result], items: Sequence[Item], folder: Path) -> Iterator[Result]:
-        """As `results`."""
-        del folder
-        return results(work, items, self.count)
+    Examples:
+        >>> found = []
+        >>> list(Processes(1).run(found.append, [3, -4], Path())), found
+        ([3, -4], [3, -4])
+    """
+
+    remote = False
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, work: Callable[[Item], object], items: Sequence[Item], folder: Path) -> Iterator[Item]:
+        """Run a task for each item, see `Executor`.
+
+        Raises:
+            DataError: ``workers.lost`` when a worker process was killed.
+        """
+        if min(self.count, len(items)) < 2:
+            for item in items:
+                work(item)
+                yield item
+            return
+        file, digest = stored(work, folder)
+        done = False
+        try:
+            yield from self._spread(functools.partial(applied, str(file), digest), items)
+            done = True
+        except BrokenProcessPool as error:
+            remedy = "Give the same command again, which continues; if it was killed for lack of memory, with fewer workers."
+            raise DataError("workers.lost", "a worker process was killed", remedy=remedy) from error
+        finally:
+            if not done:
+                self.close()
+            file.unlink(missing_ok=True)
+
+    def _spread(self, task: Callable[[Item], object], items: Sequence[Item]) -> Iterator[Item]:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _start)
+        waiting = iter(items)
+        # few at a time, so that little is lost when the command ends
+        running: dict[Future[object], Item] = {self._pool.submit(task, item): item for item in itertools.islice(waiting, 2 * self.count)}
+        while running:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            running |= {self._pool.submit(task, item): item for item in itertools.islice(waiting, len(done))}
+            for future in done:
+                future.result()
+                yield running.pop(future)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def check_workers(workers: int) -> None:
@@ -64,46 +115,36 @@ def check_workers(workers: int) -> None:
         raise OptionError("workers.number", "must be 1 or more", key="workers", value=workers, remedy="Leave it out for one process.")
 
 
-def results(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """The result of each piece of work, in the order in which they are finished.
-
-    Args:
-        work: what is done with an item. With several workers it is sent to them once; they are started anew, not forked, because the
-            threads of the libraries do not survive a fork.
-        items: what it is done with.
-        workers: number of processes.
-
-    Raises:
-        DataError: ``workers.lost`` when a worker process was killed.
-
-    Examples:
-        >>> list(results(abs, [3, -4], 1))
-        [3, 4]
-    """
-    workers = min(workers, len(items))
-    if workers < 2:
-        yield from map(work, items)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (work,))
+def stored(work: object, folder: Path) -> tuple[Path, str]:
+    """The file from which workers read the work, and its checksum."""
     try:
-        waiting = iter(items)
-        # few at a time, so that little is lost when the command ends
-        running: set[Future[Any]] = {pool.submit(_call, item) for item in itertools.islice(waiting, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(_call, item) for item in itertools.islice(waiting, len(done))}
-            yield from (future.result() for future in done)
-    except BrokenProcessPool as error:
-        remedy = "Give the same command again, which continues; if it was killed for lack of memory, with fewer workers."
-        raise DataError("workers.lost", "a worker process was killed", remedy=remedy) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        dumps = importlib.import_module("cloudpickle").dumps  # it also sends what is defined in a script or a notebook
+    except ImportError:
+        dumps = pickle.dumps
+    content = dumps(work)
+    digest = hashlib.sha256(content).hexdigest()
+    file = folder / f"work_{digest[:16]}.pickle"
+    file.write_bytes(content)
+    return file, digest
 
 
-def _start(work: Callable[[Any], object]) -> None:
+def applied(file: str, digest: str, item: Any) -> None:
+    """Run stored work with an item."""
+    _loaded(file, digest)(item)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(file: str, digest: str) -> Callable[[Any], object]:
+    """The work in a file; the checksum, which came with the task, says that nobody has changed it."""
+    content = Path(file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError("workers.changed_work", "is not what the command has written", file=file, remedy="Give the same command again.")
+    loaded: Callable[[Any], object] = pickle.loads(content)
+    return loaded
+
+
+def _start() -> None:
     """Prepare a worker process."""
-    global _work
-    _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -113,8 +154,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _call(item: Any) -> object:
-    assert _work is not None
-    return _work(item)
