@@ -81,7 +81,8 @@ EXACT = {
         "loaders.batch_size": 3,
         "loaders.*.slice_builder.stride_shape": [1, 16, 16],
     },
-    "a folder, internal paths": {
+    "a folder, internal paths, alphs": {
+        "loss.alphs": 0.3,
         "loaders.train.file_paths": ["folder"],
         "loaders.raw_internal_path": "other_raw",
         "loaders.label_internal_path": "other_label",
@@ -101,18 +102,30 @@ EXACT = {
         "model.upsample": "deconv",
         "model.conv_upscale": 1,
     },
-    "Dice, percentiles": {"loss.name": "DiceLoss", RAW: [{"name": "PercentileNormalizer", "pmin": 2, "pmax": 98}]},
+    "Dice, percentiles, background that is ignored": {
+        "loss": {"name": "DiceLoss", "ignore_index": 0},
+        RAW: [{"name": "PercentileNormalizer", "pmin": 2, "pmax": 98}],
+    },
     "generalised Dice, extremes": {"loss.name": "GeneralizedDiceLoss", RAW: [{"name": "Normalize"}]},
-    "BCE, 0 to 1": {"loss.name": "BCEWithLogitsLoss", RAW: [{"name": "Normalize", "norm01": True}]},
+    "BCE, 0 to 1, a label of no target": {
+        "loss": {"name": "BCEWithLogitsLoss", "ignore_index": 3},
+        RAW: [{"name": "Normalize", "norm01": True}],
+    },
     "pos_weight, limits": {
         "loss.name": "BCEWithLogitsLoss",
         "loss.pos_weight": 3.0,
         RAW: [{"name": "Normalize", "min_value": -2.0, "max_value": 2.0}],
     },
-    "two classes": {**TWO_CLASSES, "loaders.*.transformer": CLASSES, "loaders.label_internal_path": "mask"},
+    "two classes, a label that no voxel has": {
+        **TWO_CLASSES,
+        "loss.ignore_index": -1,
+        "loaders.*.transformer": CLASSES,
+        "loaders.label_internal_path": "mask",
+    },
     "weight, ignore_index": {**FIVE, "loss.weight": [1.0, 2.0, 3.0, 4.0, 5.0], "loss.ignore_index": 4},
     "weighted cross-entropy": {**FIVE, "loss.name": "WeightedCrossEntropyLoss"},
-    "Adam, StepLR": {
+    "Adam, StepLR, pre_trained": {
+        "trainer.pre_trained": "start.pytorch",
         "optimizer": {"name": "Adam", "weight_decay": 0.01, "betas": [0.8, 0.99]},
         "lr_scheduler": {"name": "StepLR", "step_size": 1, "gamma": 0.3},
     },
@@ -120,7 +133,8 @@ EXACT = {
         "optimizer": {"name": "SGD", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True},
         "lr_scheduler": {"name": "MultiStepLR", "milestones": [1, 2], "gamma": 0.3},
     },
-    "dampening, mean and std": {
+    "dampening, mean and std, gaps": {
+        "loaders.train.slice_builder.stride_shape": [6, 20, 16],
         "optimizer": {"name": "SGD", "momentum": 0.9, "dampening": 0.2},
         RAW: [{"name": "Standardize", "mean": 0.5, "std": 2.0}],
     },
@@ -130,7 +144,6 @@ EXACT = {
         RAW: [STANDARD, FLIP, {"name": "AdditiveGaussianNoise", "execution_probability": 0.7}],
         LABEL: [FLIP, MASK],
     },
-    "quarter turns, contrast, gamma": {RAW: [STANDARD, TURN, CONTRAST, GAMMA], LABEL: [TURN, MASK]},
     "filtered patches, batches with a rest": {
         "loaders.train.slice_builder.name": "FilterSliceBuilder",
         "loaders.train.slice_builder.stride_shape": [1, 16, 16],
@@ -138,10 +151,10 @@ EXACT = {
         "loaders.train.slice_builder.slack_acceptance": 0.5,
         "loaders.batch_size": 3,
     },
-    "quarter turns of rectangles": {
+    "quarter turns of rectangles, contrast, gamma": {
         "loaders.*.slice_builder.patch_shape": [4, 16, 8],
         "loaders.*.slice_builder.stride_shape": [4, 16, 8],
-        RAW: [STANDARD, TURN],
+        RAW: [STANDARD, TURN, CONTRAST, GAMMA],
         LABEL: [TURN, MASK],
     },
     "elastic, random_scale": {RAW: [STANDARD, BEND], LABEL: [{**BEND, "spline_order": 0}, MASK], "loaders.random_scale": 3},
@@ -151,16 +164,12 @@ EXACT = {
         RAW: [STANDARD, {**BEND, "apply_3d": False}],
         LABEL: [{**BEND, "apply_3d": False, "spline_order": 0}, MASK],
     },
-    "blur, Poisson noise": {RAW: [STANDARD, {"name": "GaussianBlur3D", "execution_probability": 1.0}, POISSON]},
-    "gaps": {"loaders.train.slice_builder.stride_shape": [6, 20, 16]},
-    "rotate": {RAW: [STANDARD, ROTATE], LABEL: [ROTATE, MASK]},
     "quarter turns and blurs of voxels of unequal edges": {
         "optimizer": OBJECTS["optimizer"],
         "loaders.raw_internal_path": "uneven",
         RAW: [STANDARD, TURN, {"name": "GaussianBlur3D", "execution_probability": 1.0}],
         LABEL: [TURN, MASK],
     },
-    "pre_trained": {"trainer.pre_trained": "start.pytorch"},
     "two channels": {"loaders.raw_internal_path": "two", "model.in_channels": 2, RAW: [{**STANDARD, "channelwise": True}]},
     "one plane": {
         "model.name": "ResidualUNet2D",
@@ -175,8 +184,9 @@ EXACT = {
         "loaders.label_internal_path": "plane_label",
         "loaders.*.slice_builder": PLANES,
     },
-    "HDF5 without suffix": {"loaders.train.file_paths": ["plain"]},
-    "files by name": {"loaders.train.file_paths": [{"raw": "train.h5", "label": "second.h5"}, {"raw": "a.tif", "label": "b.tif"}]},
+    "files by name, HDF5 without suffix": {
+        "loaders.train.file_paths": ["plain", {"raw": "train.h5", "label": "second.h5"}, {"raw": "a.tif", "label": "b.tif"}]
+    },
     "folders of images and masks": {
         "model.name": "UNet2D",
         "loaders.dataset": "DSB2018Dataset",
@@ -189,9 +199,8 @@ EXACT = {
         "optimizer": OBJECTS["optimizer"],
         "loaders.*.slice_builder": {**BUILDER, "patch_shape": [8, 15, 14], "stride_shape": [8, 15, 14]},
     },
-    "random crops of images of several shapes": cropped({"size": [12, 20]}),
     "crops of the middle": cropped({"size": [13, 20], "centered": True}),
-    "crops that are turned and bent": cropped({"size": [12, 12]}, [FLIP, TURN, ROTATE, {**BEND, "spline_order": 0}]),
+    "crops of several images that are turned and bent": cropped({"size": [12, 20]}, [FLIP, TURN, ROTATE, {**BEND, "spline_order": 0}]),
     "groups, squeeze and excitation, kernels and pools": {
         "model.name": "ResidualUNetSE3D",
         "model.layer_order": "gcl",
@@ -200,8 +209,8 @@ EXACT = {
         "model.kernels": [[1, 3, 3], 3],
         "model.pools": [[1, 2, 2]],
     },
-    "appended labels": {
-        LABEL: [{**MASK, "append_label": True}],
+    "appended labels, new numbers": {
+        LABEL: [{"name": "Relabel"}, {**MASK, "append_label": True}],
         "loss.skip_last_target": True,
         "eval_metric": {"name": "BlobsAveragePrecision", "use_last_target": True},
     },
@@ -236,8 +245,6 @@ EXACT = {
         "loaders.random_scale": 2,
         "loaders.random_scale_probability": 0.9,
     },
-    "alphs": {"loss.alphs": 0.3},
-    "boundaries": {**OBJECTS, LABEL: [{"name": "StandardLabelToBoundary"}]},
     "foreground and boundaries": {
         **OBJECTS,
         LABEL: [{"name": "StandardLabelToBoundary", "mode": "inner", "foreground": True}],
@@ -296,10 +303,6 @@ EXACT = {
         LABEL: [{"name": "LabelToTensor"}, {"name": "ToTensor", "expand_dims": True}],
         "loss.ignore_index": 255,
     },
-    "a label of no target": {"loss.ignore_index": 3},
-    "background that is ignored": {**OBJECTS, "loss": {"name": "DiceLoss", "ignore_index": 0}},
-    "a label that no voxel has": {**FIVE, "loss.ignore_index": -1},
-    "new numbers": {**OBJECTS, LABEL: [{"name": "Relabel"}, MASK]},
     "classes that are absent": {**FIVE, "model.out_channels": 9, "loaders.label_internal_path": "even"},
 }
 
