@@ -14,7 +14,7 @@ from morula.core.errors import JobError
 from morula.core.events import Warned
 from morula.core.image import Image
 from morula.core.remark import code_of
-from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images, single_voxels
 from morula.data.summary import object_label_warnings
 from morula.jobs.load import load_job
 from morula.labels.class_values import as_classes
@@ -206,6 +206,57 @@ def test_labels_of_one_image_that_are_flipped() -> None:
     (remark,) = misplaced_labels(pairs)
     assert remark.code == "labels.misplaced"
     assert "2.tif" in remark
+
+
+def blobs(count: int, size: int = 64) -> list[np.ndarray]:
+    """Labels of some blobs, different in each image."""
+    random = np.random.default_rng(1)
+    grid = np.indices((size, size))
+    images = []
+    for _ in range(count):
+        labels = np.zeros((size, size), np.uint16)
+        for label, (y, x) in enumerate(random.uniform(8, size - 8, (9, 2)), start=1):
+            labels[np.hypot(grid[0] - y, grid[1] - x) < random.uniform(3, 7)] = label
+        images.append(labels)
+    return images
+
+
+def shown(labels: np.ndarray, seed: int = 0) -> Image:
+    return Image(100.0 * (labels > 0) + np.random.default_rng(seed).normal(0, 15, labels.shape), "YX", source=f"image{seed}.tif")
+
+
+def test_labels_of_exchanged_images_are_told() -> None:
+    labels = blobs(5)
+    order = [0, 3, 2, 1, 4]
+    pairs = [(shown(each, n), Image(labels[order[n]], "YX", source=f"labels{n}.tif")) for n, each in enumerate(labels)]
+    (remark,) = misplaced_labels(pairs)
+    assert remark.code == "labels.exchanged"
+    assert "labels3.tif" in remark
+    assert "image1.tif" in remark
+    sorted_differently = [(shown(each, n), Image(labels[n - 1], "YX")) for n, each in enumerate(labels)]
+    assert [each.code for each in misplaced_labels(sorted_differently)] == ["labels.exchanged"]
+
+
+@pytest.mark.parametrize(("move", "codes"), [((0, 0), []), ((1, 0), []), ((2, 0), ["labels.shifted"]), ((-3, 2), ["labels.shifted"])])
+def test_labels_shifted_by_few_voxels_are_told(move: tuple[int, int], codes: list[str]) -> None:
+    labels = blobs(3)
+    pairs = [(shown(each, n), Image(np.roll(each, move, (0, 1)), "YX")) for n, each in enumerate(labels)]
+    remarks = misplaced_labels(pairs)
+    assert [each.code for each in remarks] == codes
+    assert not remarks or f"shifted by {-move[0]} voxels along y and {-move[1]} along x" in remarks[0]
+    assert misplaced_labels(pairs[:2]) == []  # too few images to be sure
+
+
+def test_objects_of_one_voxel_are_told(tmp_path: Path) -> None:
+    def specks(seed: int) -> np.ndarray:
+        labels = discs(seed)
+        labels[2:40:6, 45] = np.arange(4, 11)
+        return labels
+
+    assert codes(job(tmp_path, labels=specks)) == ["labels.single_voxels"]
+    few = discs(0)
+    few[2:8:3, 45] = [4, 5]
+    assert single_voxels([Image(few, "YX")]) == []
 
 
 def test_classes_in_place_of_objects_are_masks() -> None:

@@ -21,6 +21,10 @@ _LEVELS, _DISTINCT = 10_000, 48
 """Levels of the histogram by which copies of an image are found, and how many of them must occur."""
 _IMAGES = 8
 """At most so many images of a data set are tried in other orientations."""
+_EXCHANGED = 64
+"""At most so many images of a data set are compared with the labels of the others."""
+_NEAR = 5
+"""Shifts of fewer voxels are looked for at the boundaries of the objects."""
 
 
 def repeated_images(groups: Mapping[str, Sequence[Image]]) -> list[Remark]:
@@ -112,12 +116,32 @@ def _background_id(image: Image) -> int | None:
     return int(largest)
 
 
-def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None = None) -> list[Remark]:
-    """A warning where labels fit their images far better when they are flipped, transposed or shifted, all in the same way.
+def single_voxels(labels: Sequence[Image]) -> list[Remark]:
+    """A warning where at least 3 objects, and 5 % of all, have a single voxel: noise, interpolated labels, or points in place of objects.
 
-    In the middle planes, the intensities are correlated with the foreground of the labels, and with the boundaries of the objects, which
-    tell more where there is little background. The present position is doubted only where another one has a mean correlation of at least
-    0.4, and more than twice that of the present one; and not where either of the two supports the present position.
+    Examples:
+        >>> single_voxels([Image(np.diag(np.arange(8)), "YX")])[0].code
+        'labels.single_voxels'
+    """
+    single = count = 0
+    first = ""
+    for image in labels[:_IMAGES]:
+        block = crop(image, middle(image.spatial_shape, LOOKED_AT))[0]
+        ids, sizes = np.unique(block[block > 0], return_counts=True)
+        found = int((sizes == 1).sum())
+        single, count = single + found, count + len(ids)
+        first = first or (str(image.source or "an image") if found else "")
+    if single < 3 or single < 0.05 * count:
+        return []
+    text = (
+        f"{single} of {count} objects have a single voxel, for example in {first}. Remove them (`morula measure --remove 'voxels < 2' "
+        "--kept NEW`), or save labels without interpolation."
+    )
+    return [Remark("labels.single_voxels", text)]
+
+
+def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None = None) -> list[Remark]:
+    """A warning where labels fit their images far better when they are flipped, transposed, shifted or exchanged.
 
     Args:
         pairs: images and their labels.
@@ -129,7 +153,77 @@ def misplaced_labels(pairs: Sequence[tuple[Image, Image]], unlabelled: int | Non
         >>> print(misplaced_labels([(Image(100 * labels[::-1], "YX"), Image(labels, "YX"))])[0][:58])
         the labels fit their images better when flipped along y (c
     """
-    planes = [planes_of_pair for planes_of_pair in (_planes(*pair, unlabelled) for pair in pairs[:_IMAGES]) if planes_of_pair is not None]
+    return _exchanged(pairs, unlabelled) or _turned(pairs, unlabelled) or _slightly_shifted(pairs, unlabelled)
+
+
+def _exchanged(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None) -> list[Remark]:
+    """A warning where labels fit another image of the same shape, and neither their own image, nor its labels theirs.
+
+    Foreground and intensities of different images correlate by up to 0.31 in ten public data sets, those of one image by 0.4 to 0.9.
+    """
+    groups: dict[tuple[int, ...], list[tuple[int, np.ndarray, np.ndarray]]] = defaultdict(list)
+    for number, (image, labels) in enumerate(pairs[:_EXCHANGED]):
+        found = _middle_plane(image, labels, unlabelled)
+        if found is not None:
+            step = max(1, math.isqrt(found[0].size) // 256)
+            seen, foreground = (_standardised(plane[::step, ::step]).astype(np.float32) for plane in (found[0], found[1] != 0))
+            groups[labels.spatial_shape].append((number, seen.ravel(), foreground.ravel()))
+    wrong = []
+    for group in groups.values():
+        numbers, seen, foreground = zip(*group, strict=True)
+        fit = np.abs(np.stack(seen) @ np.stack(foreground).T) / seen[0].size
+        own = np.diag(fit)
+        for first, second in enumerate(fit.argmax(axis=1).tolist()):
+            best = fit[first, second]
+            if first != second and best >= 0.4 and best > 2 * max(own[first], own[second]):
+                wrong.append((numbers[first], numbers[second], float(best), float(own[first])))
+    if not wrong:
+        return []
+    image, labels, best, now = wrong[0]
+    names = [opened.source or f"number {number}" for opened, number in ((pairs[image][0], image), (pairs[labels][1], labels))]
+    more = f"; so do those of {len(wrong) - 1} more images" if len(wrong) > 1 else ""
+    text = (
+        f"the labels {names[1]} belong to another image: {names[0]} (correlation {best:.2f}, that of its own labels is {now:.2f}){more}. "
+        "Check the names of the files: they may be sorted differently."
+    )
+    return [Remark("labels.exchanged", text)]
+
+
+def _slightly_shifted(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None) -> list[Remark]:
+    """A warning where the boundaries of the objects are 2 to 4 voxels beside those in the images, in at least 3 images and alike in most.
+
+    No set of 3 or more images of ten public data sets is told.
+    """
+    planes = [plane for plane in (_middle_plane(*pair, unlabelled) for pair in pairs[:_IMAGES]) if plane is not None]
+    maps = []
+    for grey, values in planes:
+        contrast = _standardised(ndimage.gaussian_gradient_magnitude(grey, 1.0))
+        edges = _standardised(ndimage.gaussian_filter(_boundaries(values), 1.0))
+        maps.append(np.roll(_all_shifts(contrast, edges, margin=2 * _NEAR), (_NEAR, _NEAR), (0, 1))[: 2 * _NEAR + 1, : 2 * _NEAR + 1])
+    if len(maps) < 3:
+        return []
+    mean = np.mean(maps, axis=0)
+    now, best = float(mean[_NEAR, _NEAR]), float(mean.max())
+    places = np.array([np.unravel_index(fit.argmax(), fit.shape) for fit in (mean, *maps)]) - _NEAR
+    alike = (np.abs(places[1:] - places[0]).max(axis=1) <= 1).mean()
+    if not 2 <= np.abs(places[0]).max() < _NEAR or best < max(0.3, 1.05 * now) or alike < 0.75:
+        return []
+    y, x = places[0].tolist()
+    text = (
+        f"the boundaries of the labels fit their images better when shifted by {y} voxels along y and {x} along x (correlation {best:.2f}, "
+        f"now {now:.2f}). Compare image and labels in a viewer, and save the labels in the place of the images."
+    )
+    return [Remark("labels.shifted", text)]
+
+
+def _turned(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None = None) -> list[Remark]:
+    """A warning where labels fit their images far better when they are flipped, transposed or shifted, all in the same way.
+
+    In the middle planes, the intensities are correlated with the foreground of the labels, and with the boundaries of the objects, which
+    tell more where there is little background. The present position is doubted only where another one has a mean correlation of at least
+    0.4, and more than twice that of the present one; and not where either of the two supports the present position.
+    """
+    planes = [shown for shown in (_planes(*pair, unlabelled) for pair in pairs[:_IMAGES]) if shown is not None]
     found = [_best_position([(grey, kinds[number]) for grey, *kinds in planes]) for number in (0, 1)] if planes else []
     if any(now >= 0.4 and now >= best for now, best, _ in found):
         return _single_misplaced(pairs, unlabelled)
@@ -185,6 +279,19 @@ def _best_position(planes: Sequence[tuple[np.ndarray, np.ndarray]], *, shifts: b
 
 def _planes(image: Image, labels: Image, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Intensities, foreground and boundaries of the middle plane, standardised; `None` where the intensities are constant."""
+    found = _middle_plane(image, labels, unlabelled)
+    if found is None:
+        return None
+    grey, values = found
+    step = max(1, math.isqrt(values.size) // 256)
+    # a boundary is as thin as a pixel, and labels miss it by one or two
+    near = ndimage.gaussian_filter(_boundaries(values), 2)
+    seen, foreground, boundaries = (_standardised(plane[::step, ::step]) for plane in (grey, values != 0, near))
+    return seen, foreground, boundaries
+
+
+def _middle_plane(image: Image, labels: Image, unlabelled: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean intensity and labels of the middle plane; `None` where the intensities are constant, or of other shape than the labels."""
     shape = labels.spatial_shape
     if image.spatial_shape != shape or min(shape[-2:]) < 8:
         return None
@@ -194,16 +301,15 @@ def _planes(image: Image, labels: Image, unlabelled: int | None) -> tuple[np.nda
     values = crop(labels, region)[0].reshape(box.shape)
     values = np.where(values == (unlabelled or 0), 0, values)
     grey = crop(image, region).astype(np.float64).mean(axis=0).reshape(box.shape)
+    return None if not np.isfinite(grey).all() or grey.std() == 0 else (grey, values)
+
+
+def _boundaries(values: np.ndarray) -> np.ndarray:
+    """1 where a pixel has another label than the one before it, else 0."""
     edges = np.zeros(values.shape, np.float64)
     edges[1:] += values[1:] != values[:-1]
     edges[:, 1:] += values[:, 1:] != values[:, :-1]
-    step = max(1, math.isqrt(values.size) // 256)
-    if not np.isfinite(grey).all() or grey.std() == 0:
-        return None
-    # a boundary is as thin as a pixel, and labels miss it by one or two
-    near = ndimage.gaussian_filter(np.minimum(edges, 1), 2)
-    seen, foreground, boundaries = (_standardised(plane[::step, ::step]) for plane in (grey, values != 0, near))
-    return seen, foreground, boundaries
+    return np.minimum(edges, 1)
 
 
 def _standardised(plane: np.ndarray) -> np.ndarray:
@@ -228,10 +334,17 @@ def _orientations(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 def _shifted(grey: np.ndarray, mask: np.ndarray) -> tuple[float, tuple[int, int]]:
     """The largest correlation of all shifts of the mask, and that shift."""
-    from scipy import fft  # slow to import, and every command imports this module
-
-    size = [fft.next_fast_len(2 * n - 1, real=True) for n in grey.shape]  # padded, so that nothing is shifted in from the other side
-    product = fft.irfft2(fft.rfft2(grey, size) * np.conj(fft.rfft2(mask, size)), size) / grey.size
+    product = _all_shifts(grey, mask)
     place = np.unravel_index(np.abs(product).argmax(), product.shape)
     y, x = (int(at) if at <= n // 2 else int(at) - n for at, n in zip(place, product.shape, strict=True))
     return float(abs(product[place])), (y, x)
+
+
+def _all_shifts(grey: np.ndarray, mask: np.ndarray, margin: int | None = None) -> np.ndarray:
+    """The correlation for each shift of the mask, or those of at most half the margin; negative shifts are at the end of each axis."""
+    from scipy import fft  # slow to import, and every command imports this module
+
+    # padded, so that nothing is shifted in from the other side
+    size = [fft.next_fast_len(n + (n - 1 if margin is None else margin), real=True) for n in grey.shape]
+    product: np.ndarray = fft.irfft2(fft.rfft2(grey, size) * np.conj(fft.rfft2(mask, size)), size) / grey.size
+    return product

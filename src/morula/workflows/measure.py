@@ -24,7 +24,7 @@ from morula.core.outputs import Destination, check_outputs
 from morula.core.remark import Remark
 from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
-from morula.data.plausibility import background_with_id
+from morula.data.plausibility import background_with_id, single_voxels
 from morula.data.summary import looks_grey, object_label_warnings
 from morula.io.formats.nifti import compare_orientations
 from morula.io.lazy import like, time_points, without_z
@@ -81,7 +81,7 @@ def measure_file(
     points, ignored = labels_and_images(labels, intensity, reading)
     yield from (Warned(remark.code, remark, task=TASK) for remark in ignored)
     objects = [frame for frame, _ in points]
-    doubts = [*object_label_warnings([(frame, None) for frame in objects]), *background_with_id(objects)]
+    doubts = [*object_label_warnings([(frame, None) for frame in objects]), *background_with_id(objects), *single_voxels(objects)]
     yield from (Warned(doubt.code, f"{labels}: {doubt}", task=TASK) for doubt in doubts if doubt.code != "labels.empty")
     size, raw = objects[0].voxel_size, points[0][1]
     if size is None and raw is not None and raw.voxel_size is not None:
