@@ -297,8 +297,9 @@ def _suppress_by_blocks(near: np.ndarray, values: np.ndarray, star: Star, alive:
     sums, rows, flat = block_sums(star.mask), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for begin in range(0, len(left), LANES):
         number = min(LANES, len(left) - begin)
-        rows[:number], rows[number:] = left[begin : begin + number], left[begin]
-        flat[:] = near[rows]
+        for lane in range(LANES):
+            rows[lane] = left[begin + lane] if lane < number else left[begin]
+            flat[lane] = near[rows[lane]]
         _load_lanes(comparison.field, values, rows, lanes)
         for lane in range(LANES):
             lanes.places[0, lane] = flat[lane] // (height * width) - star.box[0, 0] + EDGE

@@ -95,7 +95,8 @@ def _shape(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, axes: np.
                         first[i] += place[i]
                         for j in range(i + 1):
                             second[i, j] += place[i] * place[j]
-    middle[:] = first / count
+    for i in range(3):
+        middle[i] = first[i] / count
     # the ellipsoid of the second moments is the unit ball in coordinates of the Cholesky factor; a triangle is quick to invert
     for i in range(3):
         for j in range(i + 1):
@@ -132,11 +133,11 @@ def _radius(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, inverse_
                     )
                     far[number] = u * u + v * v + w * w
                     number += 1
-    # the smallest whole number above `least`: the distance of that voxel, by selection instead of sorting
+    # the smallest whole number above `least`: the distance of that voxel. Sorting takes longer than selection, but Numba compiles it faster
     limit = math.floor(least) + 1
     if limit > number:
         return 1.0, 0.0
-    return math.sqrt(np.partition(far[:number], limit - 1)[limit - 1]) * (1 + 1e-6) + 1e-6, float(limit)
+    return math.sqrt(np.sort(far[:number])[limit - 1]) * (1 + 1e-6) + 1e-6, float(limit)
 
 
 @njit(cache=True, nogil=True)

@@ -145,7 +145,10 @@ def lanes_of(fan: Fan) -> Lanes:
 def block_sums(inside: np.ndarray) -> np.ndarray:
     """Number of voxels of a star in the block that ends at each voxel; blocks before the star contain none."""
     sums = np.zeros((inside.shape[0] + EDGE, inside.shape[1] + EDGE, inside.shape[2] + EDGE), np.int32)
-    sums[1 : inside.shape[0] + 1, 1 : inside.shape[1] + 1, 1 : inside.shape[2] + 1] = inside
+    for z in range(inside.shape[0]):
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                sums[z + 1, y + 1, x + 1] = inside[z, y, x]
     # sums along one axis after the other: 6 additions per voxel instead of 26
     for axis in range(3):
         before = sums.copy()

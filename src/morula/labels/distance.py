@@ -136,7 +136,9 @@ def _across_rows(ids: np.ndarray, length: np.float32, out: np.ndarray) -> None:
                     best[y, x] = value if value < best[y, x] else best[y, x]
                 if k % 2 == 0:
                     most = largest_value(best[y])
-        out[:, start : start + size] = best
+        for y in range(n):  # an assignment to a slice would take Numba longer to compile, for its messages
+            for x in range(size):
+                out[y, start + x] = best[y, x]
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz"}, inline="always")

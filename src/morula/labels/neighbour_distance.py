@@ -156,4 +156,6 @@ def _nearest_other(ids: np.ndarray, length: np.float32, first: np.ndarray, near:
                     best[y, x] = value if value < best[y, x] else best[y, x]
                 if k % 2 == 0:
                     largest = largest_value(best[y])
-        out[:, start : start + size] = best
+        for y in range(n):  # an assignment to a slice would take Numba longer to compile, for its messages
+            for x in range(size):
+                out[y, start + x] = best[y, x]
