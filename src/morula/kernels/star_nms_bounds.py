@@ -95,10 +95,9 @@ def _shape(inside: np.ndarray, corner: np.ndarray, middle: np.ndarray, axes: np.
                         first[i] += place[i]
                         for j in range(i + 1):
                             second[i, j] += place[i] * place[j]
-    for i in range(3):
-        middle[i] = first[i] / count
     # the ellipsoid of the second moments is the unit ball in coordinates of the Cholesky factor; a triangle is quick to invert
     for i in range(3):
+        middle[i] = first[i] / count
         for j in range(i + 1):
             left = second[i, j] / count - middle[i] * middle[j] + (1 / 12 if i == j else 0.0)
             for k in range(j):
