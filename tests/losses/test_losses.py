@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from morula.losses import LOSSES
 from morula.losses.bce import bce, bce_sums
@@ -199,6 +200,17 @@ def test_half_precision_is_computed_in_float32(name, dtype):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
         assert PLAIN[name](half, target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_mean_over_all_voxels_in_both_losses():
+    """A channel with few counted voxels counts little in the binary cross-entropy; Dice stays the mean over channels."""
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 2, 6, 6, generator=generator), (torch.rand(2, 2, 6, 6, generator=generator) > 0.5).float()
+    target[:, 1, 1:] = 9
+    counted = target != 9
+    entropy = functional.binary_cross_entropy_with_logits(logits[counted], target[counted])
+    found = bce_dice(logits, target, ignore_value=9, shares=(0.5, 2), over_channels=False)
+    torch.testing.assert_close(found, 0.5 * entropy + 2 * dice(logits, target, ignore_value=9))
 
 
 @pytest.mark.parametrize("name", ["bce", "dice", "bce_dice", "generalized_dice", "ce"])

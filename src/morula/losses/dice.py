@@ -64,7 +64,7 @@ dice = plain_loss(dice_sums)
 """Dice loss as a scalar; arguments of `dice_sums`."""
 
 
-def bce_dice_sums(
+def bce_dice_sums(  # noqa: PLR0913 - those of both losses
     logits: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
@@ -72,10 +72,11 @@ def bce_dice_sums(
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
     shares: tuple[float, float] = (1.0, 1.0),
+    over_channels: bool = True,
     squared: bool = False,
     smooth: float = 1.0,
 ) -> Sums:
-    """shares[0] x `bce` + shares[1] x `dice`. Other arguments and errors as in `dice_sums`.
+    """shares[0] x `bce` + shares[1] x `dice`. Other arguments and errors as in `bce_sums` and `dice_sums`.
 
     Returns:
         Parts (4, C): those of `bce_sums`, then those of `dice_sums`. `bce_dice` gives the value.
@@ -84,7 +85,7 @@ def bce_dice_sums(
         >>> round(float(bce_dice(torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4))), 6)
         0.0
     """
-    entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights)
+    entropy = bce_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, over_channels=over_channels)
     overlap = dice_sums(logits, target, weight, ignore_value=ignore_value, channel_weights=channel_weights, squared=squared, smooth=smooth)
     # sums are kept apart: over several devices both losses are computed from the sums of all of them
     parts = torch.cat([entropy.parts, overlap.parts])

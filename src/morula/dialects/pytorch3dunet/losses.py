@@ -15,9 +15,7 @@ from torch import Tensor
 from morula.core.errors import DataError
 from morula.dialects.pytorch3dunet.keys import NotNegative, Section, Table, key
 from morula.losses import LOSSES as NATIVE_LOSSES
-from morula.losses.bce import bce_sums
 from morula.losses.cross_entropy import class_indices
-from morula.losses.dice import dice_sums
 from morula.losses.sums import Activation, Sums, checked_weights, prepare, voxel_mean, weight_sums
 
 NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
@@ -172,7 +170,7 @@ class BCEDiceLoss(LossOptions):
     """Binary cross-entropy and Dice; `shares` explains what the keys meant in which version."""
 
     native = "bce_dice"
-    fixed: ClassVar = DiceLoss.fixed
+    fixed: ClassVar = {**BCEWithLogitsLoss.fixed, **DiceLoss.fixed}
     of_masks = True
     alpha: float | None = key(None, "Weight of the binary cross-entropy where `beta` is given too, otherwise weight of Dice.")
     alphs: float | None = key(None, "Weight of the binary cross-entropy, as versions up to 1.8.2 spelled it.")
@@ -194,14 +192,6 @@ class BCEDiceLoss(LossOptions):
     def arguments(self) -> Arguments:
         """See `LossOptions.arguments`; no `pos_weight`: the original passes it on only in BCEWithLogitsLoss."""
         return {**self.fixed, "shares": self.shares}
-
-    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        # the native sum of the two averages the means of the channels
-        entropy = bce_sums(logits, target, weight, ignore_value=self.ignore_index, over_channels=False)
-        overlap = dice_sums(logits, target, weight, ignore_value=self.ignore_index, **self.fixed)
-        first, second = self.shares
-        parts = torch.cat([entropy.parts, overlap.parts])
-        return Sums(parts, lambda parts: first * entropy.value(parts[:2]) + second * overlap.value(parts[2:]))
 
 
 # --- classes -----------------------------------------------------------------------------------------------------------------------------

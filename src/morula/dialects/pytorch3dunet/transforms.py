@@ -92,9 +92,14 @@ class Normalisation(Transform):
     def options(self) -> Options:
         """The native normalisation, of each patch by its own intensities or by fixed numbers."""
 
-    @abstractmethod
+    def measured(self, statistics: Statistics) -> Options:
+        """The native normalisation by the statistics of the whole volume."""
+        del statistics
+        return self.options
+
     def scaling(self, statistics: Statistics | None = None) -> Scale:
         """The normalisation of a patch, by the statistics of the whole volume where there are some."""
+        return _scale(self.options if statistics is None else self.measured(statistics), self.eps)
 
 
 def _scale(options: Options, eps: float = 1e-10) -> Scale:
@@ -124,11 +129,9 @@ class Standardize(Normalisation):
             return Fixed(offset=self.mean, scale=max(self.std, self.eps))
         return ZScore(channels="each" if self.channelwise else "together")
 
-    def scaling(self, statistics: Statistics | None = None) -> Scale:
-        """See `Normalisation.scaling`."""
-        if statistics is None or self.mean is not None:
-            return _scale(self.options, self.eps)
-        return _scale(Fixed(offset=statistics.mean, scale=max(statistics.std, self.eps)))
+    def measured(self, statistics: Statistics) -> ZScore | Fixed:
+        """See `Normalisation.measured`; numbers in the job take precedence."""
+        return Fixed(offset=statistics.mean, scale=max(statistics.std, self.eps)) if self.mean is None else self.options
 
 
 class PercentileNormalizer(Normalisation):
@@ -148,12 +151,10 @@ class PercentileNormalizer(Normalisation):
         """See `Normalisation.options`."""
         return Percentile(low=self.pmin, high=self.pmax, channels="each" if self.channelwise else "together")
 
-    def scaling(self, statistics: Statistics | None = None) -> Scale:
-        """See `Normalisation.scaling`."""
-        if statistics is None:
-            return _scale(self.options, self.eps)
+    def measured(self, statistics: Statistics) -> Fixed:
+        """See `Normalisation.measured`."""
         low, high = statistics.percentile(self.pmin), statistics.percentile(self.pmax)
-        return _scale(Fixed(offset=low, scale=high - low + self.eps))
+        return Fixed(offset=low, scale=high - low + self.eps)
 
 
 class Normalize(Normalisation):
