@@ -162,17 +162,23 @@ def test_constraints_pin_names_to_versions_only() -> None:
     assert "torch==2.13.0" in lines
 
 
+def cpu_seconds(*arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_help_is_fast() -> None:
-    spent = []
+    spent, reference = [], []
     for _ in range(6):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = python("-c", "from morula.cli import main; main()", "--help")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0, done.stderr
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if spent[-1] <= 0.5:
-            break
-    assert min(spent) <= 0.5, f"morula --help took {min(spent):.2f} CPU-seconds"
+        spent.append(cpu_seconds("-c", "from morula.cli import main; main()", "--help"))
+        reference.append(cpu_seconds("-c", "import numpy"))
+        # half a second on the machines of today; a slow or busy one is judged by the start of NumPy
+        if min(spent) <= max(0.5, 3 * min(reference)):
+            return
+    pytest.fail(f"morula --help took {min(spent):.2f} CPU-seconds, the start of NumPy {min(reference):.2f}")
 
 
 def commands() -> set[str]:
