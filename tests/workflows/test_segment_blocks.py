@@ -35,7 +35,7 @@ from morula.workflows.batch import Batch
 from morula.workflows.block_store import BlockStore, MedianFiltered, MergedLabels
 from morula.workflows.reading import Reading
 from morula.workflows.segment import segment
-from morula.workflows.segment_blocks import sample_boxes
+from morula.workflows.segment_blocks import _fitting_plan, sample_boxes
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +269,15 @@ def test_models_that_need_whole_images_say_why(run2d: Path, image: Path, tmp_pat
     (warning,) = (event for event in events if isinstance(event, Warned) and event.code == "prediction.memory_exceeded")
     assert "voronoi" in warning.message
     assert not any(isinstance(event, Logged) and "blocks of" in event.message for event in events)
+
+
+def test_blocks_are_planned_for_all_computers(run2d: Path) -> None:
+    model, shape, halo = model_of(run2d), (400, 4000), (8, 8)
+    plans = [_fitting_plan(model, shape, [halo], 240_000_000, workers=1, computers=computers)[0] for computers in (1, 3, 12)]
+    assert len(plans[0]) == 2
+    assert len(plans[1]) >= 3
+    assert len(plans[2]) >= 12
+    assert plans[0].effort < plans[1].effort < plans[2].effort < 1.2
 
 
 def test_merged_labels_read_like_an_array(tmp_path: Path) -> None:

@@ -142,13 +142,19 @@ def room_of(memory: int, executor: Executor) -> int:
     return room_of_worker(memory, 1 if executor.remote else executor.count)
 
 
-def planned(model: Model, store: BlockStore, memory: int, executor: Executor) -> Generator[Event, None, tuple[Decoding, Executor]]:
-    """How the blocks of a finished prediction are decoded, and where: with as many workers as the blocks are for."""
+def planned(
+    model: Model, store: BlockStore, memory: int, executor: Executor, *, tasks: int = 1
+) -> Generator[Event, None, tuple[Decoding, Executor]]:
+    """How the blocks of a finished prediction are decoded, and where: with as many workers as the blocks are for.
+
+    `tasks` is the number of tasks with this memory that share the blocks.
+    """
     stored, filters = store.existing("prediction"), model.job.prediction.median
     prediction: ArraySource = MedianFiltered(stored, filters) if filters else stored
     noted = store.noted("decoding")
     if noted is None:
-        found = yield from _new_plan(model, prediction, store, memory, 1 if executor.remote else executor.count)
+        workers, computers = (1, executor.count) if executor.remote else (executor.count, tasks)
+        found = yield from _new_plan(model, prediction, store, memory, workers=workers, computers=computers)
         noted = store.agreed("decoding", found)
     plan = BlockPlan(tuple(prediction.shape[1:]), tuple(noted["core"]), tuple(noted["halo"]))
     if not executor.remote and noted["workers"] < executor.count:
@@ -157,7 +163,7 @@ def planned(model: Model, store: BlockStore, memory: int, executor: Executor) ->
 
 
 def _new_plan(
-    model: Model, prediction: ArraySource, store: BlockStore, memory: int, workers: int
+    model: Model, prediction: ArraySource, store: BlockStore, memory: int, *, workers: int, computers: int
 ) -> Generator[Event, None, dict[str, object]]:
     """Parameters of the decoder, from histograms of the whole prediction and samples; the blocks, and how many workers they are for."""
     method, shape = model.method, tuple(prediction.shape[1:])
@@ -165,36 +171,39 @@ def _new_plan(
     parameters, diameters = method.fit(statistics), np.full(1, _SMALLEST)
     if method.instances:
         parameters, diameters = _sampled(model, prediction, parameters)
-    plan, count = _fitting_plan(model, shape, parameters, diameters, memory, workers)
+    halos = [method.block_halo(parameters, _SPARE * float(np.percentile(diameters, share))) for share in _SHARES]
+    plan, count = _fitting_plan(model, shape, halos, memory, workers=workers, computers=computers)
     fewer = f"; the memory is for {count} of {workers} workers" if count < workers else ""
     yield Logged(f"{len(plan)} blocks of {plan.core} voxels, each decoded with a halo of {plan.halo}{fewer}")
     return {"parameters": parameters, "core": plan.core, "halo": plan.halo, "workers": count}
 
 
 def _fitting_plan(
-    model: Model, shape: tuple[int, ...], parameters: Mapping[str, Any], diameters: np.ndarray, memory: int, workers: int
+    model: Model, shape: tuple[int, ...], halos: Sequence[tuple[int, ...]], memory: int, *, workers: int, computers: int
 ) -> tuple[BlockPlan, int]:
-    """Blocks with a halo for the largest object; for most objects, where that would take too much memory or time. And for how many workers.
+    """Blocks with the first of the halos that does not take too much memory or time; and for how many workers of each computer.
 
-    More workers have less memory each and read more halos, so that fewer of them may be as fast.
+    More workers have less memory each and read more halos, so that fewer of them may be as fast. Of fewer blocks than there are workers,
+    smaller ones may be faster.
 
     Raises:
         OptionError: ``blocks.memory`` where no block fits.
     """
-    method, each = model.method, decoding_bytes((1,), len(model.method.channels))
-    halos = [method.block_halo(parameters, _SPARE * float(np.percentile(diameters, share))) for share in _SHARES]
+    each = decoding_bytes((1,), len(model.method.channels))
 
-    def planned(halo: tuple[int, ...], limit: int, count: int) -> BlockPlan | None:
-        room = room_of_worker(limit, count)
-        return plan_blocks(shape, halo, memory=room, bytes_per_voxel=each, align=method.block_alignment())
+    def planned(halo: tuple[int, ...], room: int) -> BlockPlan | None:
+        return plan_blocks(shape, halo, memory=room, bytes_per_voxel=each, align=model.method.block_alignment())
 
-    def chosen(count: int) -> BlockPlan | None:
-        fitting = [plan for halo in halos if (plan := planned(halo, memory, count)) is not None]
+    def chosen(room: int) -> BlockPlan | None:
+        fitting = [plan for halo in halos if (plan := planned(halo, room)) is not None]
         return next((plan for plan in fitting if plan.effort <= _EFFORT), fitting[-1] if fitting else None)
 
-    plans = [(plan, count) for count in range(1, workers + 1) if (plan := chosen(count)) is not None]
+    # parts of the memory: smaller blocks, so that several computers have as many each
+    parts = [2**i for i in range(computers.bit_length() + 1)] if computers > 1 else [1]
+    rooms = [(count, room_of_worker(memory, count) // part) for count in range(1, workers + 1) for part in parts]
+    plans = [(plan, count) for count, room in rooms if (plan := chosen(room)) is not None]
     if not plans:
-        least = next(limit for limit in itertools.count(memory, 10**8) if planned(halos[-1], limit, 1))
+        least = next(limit for limit in itertools.count(memory, 10**8) if planned(halos[-1], room_of_worker(limit, 1)))
         raise OptionError(
             "blocks.memory",
             f"is too little for a block with the halo of {halos[-1]} voxels that these objects need",
@@ -202,7 +211,8 @@ def _fitting_plan(
             value=f"{memory / 1e6:.0f}MB",
             remedy=f"Give at least --memory {least / 1e6:.0f}MB; the prediction is kept, and the same command continues.",
         )
-    return min(plans, key=lambda each: each[0].effort / min(each[1], len(each[0])))
+    # voxels that the busiest worker decodes
+    return min(plans, key=lambda each: each[0].effort * -(-len(each[0]) // (each[1] * computers)) / len(each[0]))
 
 
 def _sampled(model: Model, prediction: ArraySource, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.ndarray]:

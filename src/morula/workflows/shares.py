@@ -69,7 +69,7 @@ def segment_share(model: Model, image: Image, store: BlockStore, hardware: Hardw
         others = named(tasks_of_rows(store, count))
         yield Logged(f"its share of the prediction is finished; give the command again for its blocks when {others} have finished theirs")
         return
-    decoding, executor = yield from planned(model, store, memory, hardware.executor)
+    decoding, executor = yield from planned(model, store, memory, hardware.executor, tasks=count)
     decoding.cores()
     mine = [block for block in decoding.missing() if block % count == number - 1]
     with closing(executor):
