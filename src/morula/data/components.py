@@ -26,7 +26,7 @@ def connected(labels: Image) -> Image:
 
     points = time_points(labels)
     if len(points) > 1:
-        found = np.stack([np.asarray(connected(each)) for each in points])
+        found = np.stack([np.asarray(connected(point)) for point in points])
         return Image(found, Axes(f"T{labels.axes.spatial_axes}"), labels.voxel_size, labels.source)
     values = points[0].canonical()
     if len(values) != 1:

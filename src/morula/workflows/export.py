@@ -75,9 +75,9 @@ def export(
     outputs = [Destination(file, proven=True) for group in files for file in group.values()]
     check_outputs(outputs, read, overwrite=overwrite)
     tables = measured_points(points) if {"geojson", "parquet"} & set(kinds) else [pd.DataFrame()] * len(points)
-    with claimed(each.path for each in outputs), ExitStack() as records:
+    with claimed(place.path for place in outputs), ExitStack() as records:
         check_outputs(outputs, overwrite=overwrite)  # again: another process may have been faster
-        for folder in {each.path.parent for each in outputs}:
+        for folder in {place.path.parent for place in outputs}:
             folder.mkdir(parents=True, exist_ok=True)
             records.enter_context(recording(folder, RESULTS))
         if len(points) > 1:

@@ -43,7 +43,7 @@ def script(arguments: Sequence[str], tasks: int) -> str:
         raise OptionError("slurm.tasks", "must be 1 or more", key="print-slurm", value=tasks, remedy="Give the number of tasks.")
     command = shlex.join(["morula", "segment", *arguments])
     wrapped = shlex.quote(f'{command} --shard "$SLURM_ARRAY_TASK_ID/{tasks}" --resume')
-    blocks = any(each == "--memory" or each.startswith("--memory=") for each in arguments)
+    blocks = any(argument == "--memory" or argument.startswith("--memory=") for argument in arguments)
     arrays, passes = ("two arrays", " (predict, then decode)") if blocks else ("an array", "")
     lines = [_HEAD.format(arrays=arrays, tasks=tasks, passes=passes), _ARRAY.format(name="first", after="", tasks=tasks, wrapped=wrapped)]
     if blocks:

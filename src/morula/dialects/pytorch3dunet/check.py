@@ -174,8 +174,8 @@ def doubts_about(prepared: Prepared) -> list[Remark]:
     ignored = prepared.watcher.criterion.ignore_index
     value = None if ignored is None else int(ignored)
     # masks are what most of these networks learn
-    unlike = [each for each in object_label_warnings([(labels, value) for _, labels in pairs]) if each.code != "labels.mask"]
-    if any(each.code == "labels.grey" for each in unlike):
+    unlike = [warning for warning in object_label_warnings([(labels, value) for _, labels in pairs]) if warning.code != "labels.mask"]
+    if any(warning.code == "labels.grey" for warning in unlike):
         return remarks + unlike
     return remarks + unlike + misplaced_labels(pairs, value) + background_with_id([labels for _, labels in pairs])
 

@@ -72,14 +72,14 @@ class Training:
 
     def occurring(self, label: float | None) -> int | None:
         """A label that voxels may have; `None` for a negative one where the files hold unsigned numbers."""
-        unsigned = bool(self.volumes) and all(each.dtype.kind in "bu" for volume in self.volumes for each in volume.labels)
+        unsigned = bool(self.volumes) and all(labels.dtype.kind in "bu" for volume in self.volumes for labels in volume.labels)
         return None if label is None or (label < 0 and unsigned) else int(label)
 
     @property
     def moves_voxels(self) -> bool:
         """Whether patches show other voxels than those of their boxes."""
         return self.loaders.random_scale is not None or any(
-            each.role == "crop" or isinstance(each, RandomRotate | ElasticDeformation) for each in self.lists.raw
+            transform.role == "crop" or isinstance(transform, RandomRotate | ElasticDeformation) for transform in self.lists.raw
         )
 
     @property

@@ -65,7 +65,7 @@ def convert(job: Job) -> Converted:
     images, method = _images(training), method_of(training)
     if method.ignored is not None:
         images["ignore_label"] = method.ignored
-    augmentations = [native for each in training.lists.raw if (native := each.augmentation()) is not None]
+    augmentations = [native for transform in training.lists.raw if (native := transform.augmentation()) is not None]
     if _follows_edges(training, augmentations):
         images["voxel_size"] = {**dict.fromkeys("yx" if training.planar else "zyx", 1.0), "unit": "pixel"}
         notes.add(RAW, "voxels count as cubes, as in the original, so that sizes of objects are numbers of voxels.")
@@ -207,7 +207,7 @@ def _patches(training: Training) -> Section:
     """Shape and positions of the patches."""
     builder, first = training.learning.train.slice_builder, int(training.planar)
     once: Section = {"patches_per_epoch": "grid"} if builder is not None or training.volumes else {}
-    crop = next((each for each in training.lists.raw if isinstance(each, CropToFixed)), None)
+    crop = next((transform for transform in training.lists.raw if isinstance(transform, CropToFixed)), None)
     if crop is not None and builder is None:
         return {"patch": list(crop.size), "kind": "centre" if crop.centered else "random", "patches_per_epoch": "images"}
     if crop is not None and builder is not None:
@@ -226,12 +226,12 @@ def _patches(training: Training) -> Section:
 def _normalise(training: Training) -> Section:
     """The normalisation of the raw list; without one, values stay as they are."""
     raw, notes, whole = training.lists.raw, training.notes, training.loaders.global_normalization
-    scalings = [(each, options) for each in raw if (options := native_scaling(each)) is not None]
+    scalings = [(transform, options) for transform in raw if (options := native_scaling(transform)) is not None]
     if not scalings:
         return {"kind": "fixed"}
     each, options = scalings[0]
     if len(scalings) > 1:
-        notes.add(RAW, f"only the first of {', '.join(each.name for each, _ in scalings)} is converted.")
+        notes.add(RAW, f"only the first of {', '.join(transform.name for transform, _ in scalings)} is converted.")
     if any(isinstance(earlier, RandomIntensity) for earlier in raw[: raw.index(each)]):
         notes.add(RAW, f"{each.name} is applied before all random changes of intensity.")
     if isinstance(each, Normalisation) and each.eps != 1e-10:
@@ -253,10 +253,10 @@ def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation])
     """Whether an augmentation is another one for the voxel size of the files, whose edges differ, than for cubes."""
     for volume in training.volumes:
         edges = dict(zip("zyx", volume.spacing, strict=True))
-        for each in augmentations:
-            about = each.options.about if isinstance(each, Rotate) and not training.planar else "z"
-            planes = [edges.keys() - {axis} for axis in about] if isinstance(each, Rotate | Rotate90) else []
-            planes += [edges.keys() - ("z" if training.planar else "")] if isinstance(each, Blur) else []
+        for augmentation in augmentations:
+            about = augmentation.options.about if isinstance(augmentation, Rotate) and not training.planar else "z"
+            planes = [edges.keys() - {axis} for axis in about] if isinstance(augmentation, Rotate | Rotate90) else []
+            planes += [edges.keys() - ("z" if training.planar else "")] if isinstance(augmentation, Blur) else []
             if any(len({edges[axis] for axis in plane}) > 1 for plane in planes):
                 return True
     return False
@@ -305,5 +305,5 @@ def _validation_notes(training: Training) -> None:
     builder, lists = val.slice_builder, parse_lists(val.transformer)
     if builder is not None and builder.stride_shape != builder.patch_shape:
         notes.add("loaders.val.slice_builder", "validation patches cover each image once.")
-    if any(each.augmentation() is not None or isinstance(each, CropToFixed) for each in lists.raw):
+    if any(transform.augmentation() is not None or isinstance(transform, CropToFixed) for transform in lists.raw):
         notes.add("loaders.val.transformer.raw", "random transforms are left out.")

@@ -57,9 +57,9 @@ def method_of(training: Training) -> Method:
     loss, labels = training.learning.loss, training.lists.label
     if isinstance(loss, RegressionLoss) or not training.job.model.is_segmentation:
         raise refuse("loss.name", f"{loss.name} trains a regression", loss.name)
-    for each in labels:
-        if native_scaling(each) is not None or isinstance(each, RandomIntensity):
-            raise refuse(LABEL, f"{each.name} changes the values of labels", each.name)
+    for transform in labels:
+        if native_scaling(transform) is not None or isinstance(transform, RandomIntensity):
+            raise refuse(LABEL, f"{transform.name} changes the values of labels", transform.name)
     if spline_order(labels, 0):
         training.notes.add(LABEL, "labels that are moved take the value of the nearest voxel.")
     return _classes(training, loss) if isinstance(loss, ClassesLoss) else _masks(training, loss)
@@ -69,9 +69,9 @@ def method_of(training: Training) -> Method:
 
 
 def _classes(training: Training, loss: ClassesLoss) -> Method:
-    for each in training.lists.label:
-        if isinstance(each, LabelTransform) and not isinstance(each, LabelToTensor):
-            raise refuse(LABEL, f"{each.name} makes the classes of {loss.name}", each.name)
+    for transform in training.lists.label:
+        if isinstance(transform, LabelTransform) and not isinstance(transform, LabelToTensor):
+            raise refuse(LABEL, f"{transform.name} makes the classes of {loss.name}", transform.name)
     found: Section = {"kind": "semantic", "classes": training.job.model.out_channels, "losses": {loss.native: 1.0}}
     ignored, filtered = _value(training, loss.ignore_index), training.filtered
     # a label of the images counts as unlabelled for the filter of patches, too
@@ -142,11 +142,13 @@ def _width(channel: Channel) -> int:
 def _maker(training: Training) -> LabelTransform | None:
     """The transform that makes the targets; `None` where these are the labels themselves."""
     labels, loss = training.lists.label, training.learning.loss
-    makers = [each for each in labels if isinstance(each, LabelTransform) and not isinstance(each, LabelToTensor | Relabel)]
+    makers = [
+        transform for transform in labels if isinstance(transform, LabelTransform) and not isinstance(transform, LabelToTensor | Relabel)
+    ]
     if len(makers) > 1:
         raise refuse(LABEL, f"{makers[1].name} changes the targets of {makers[0].name}", makers[1].name)
-    appends = any(isinstance(each, Targets) and each.append_label for each in makers)
-    if appends != loss.skip_last_target and not any(isinstance(each, Relabel) and each.append_original for each in labels):
+    appends = any(isinstance(maker, Targets) and maker.append_label for maker in makers)
+    if appends != loss.skip_last_target and not any(isinstance(transform, Relabel) and transform.append_original for transform in labels):
         rule = f"is {str(loss.skip_last_target).lower()}, but labels are {'' if appends else 'not '}appended to the targets"
         raise refuse("loss.skip_last_target", rule, loss.skip_last_target)
     return makers[0] if makers else None
@@ -168,58 +170,58 @@ def _ignored(training: Training, loss: LossOptions, maker: LabelTransform | None
 
 def _channels(training: Training, maker: LabelTransform | None, ignored: int | None) -> list[Channel]:
     """Native channels for the targets of the label list."""
-    relabels = [each for each in training.lists.label if isinstance(each, Relabel)]
-    for each in relabels:
-        if each.append_original:
-            raise refuse(LABEL, "Relabel with append_original makes the targets", each.name)
+    relabels = [transform for transform in training.lists.label if isinstance(transform, Relabel)]
+    for relabel in relabels:
+        if relabel.append_original:
+            raise refuse(LABEL, "Relabel with append_original makes the targets", relabel.name)
         if ignored is not None:
-            raise refuse(LABEL, f"Relabel changes the label {ignored} before it is ignored", each.name)
+            raise refuse(LABEL, f"Relabel changes the label {ignored} before it is ignored", relabel.name)
     if relabels and not _has_background(training):
         training.notes.add(LABEL, "Relabel makes an object the background of patches that have none; native objects stay objects.")
     if maker is None:
-        if any(each.run_cc for each in relabels) or not _binary(training, ignored):
+        if any(relabel.run_cc for relabel in relabels) or not _binary(training, ignored):
             training.notes.add(LABEL, "all labels above 0 are foreground; the original takes the labels themselves as targets.")
         return ["F"]
     return _channels_of(maker, training)
 
 
-def _channels_of(each: LabelTransform, training: Training) -> list[Channel]:
-    match each:
-        case StandardLabelToBoundary() if each.name == "StandardLabelToBoundary":
-            return [*(["F"] if each.foreground else []), {"C": {"mode": each.mode, "connectivity": 2}}]
+def _channels_of(maker: LabelTransform, training: Training) -> list[Channel]:
+    match maker:
+        case StandardLabelToBoundary() if maker.name == "StandardLabelToBoundary":
+            return [*(["F"] if maker.foreground else []), {"C": {"mode": maker.mode, "connectivity": 2}}]
         case BlobsToMask(cross_entropy=False):
-            return ["F", {"C": {"mode": "outer", "connectivity": 2}}] if each.boundary else ["F"]
+            return ["F", {"C": {"mode": "outer", "connectivity": 2}}] if maker.boundary else ["F"]
         case LabelToAffinities(aggregate_affinities=False):
-            return [_affinities(each, each.offsets, each.z_offsets or each.offsets, training)]
+            return [_affinities(maker, maker.offsets, maker.z_offsets or maker.offsets, training)]
         case LabelToZAffinities():
-            return [_affinities(each, (), each.offsets, training)]
+            return [_affinities(maker, (), maker.offsets, training)]
         case LabelToBoundaryAndAffinities():
-            contour: Channel = {"C": {"mode": each.mode, "connectivity": 2}}
-            pairs = _affinities(each, each.xy_offsets, each.z_offsets, training)
-            return [*(["F"] if each.foreground else []), contour, pairs]
+            contour: Channel = {"C": {"mode": maker.mode, "connectivity": 2}}
+            pairs = _affinities(maker, maker.xy_offsets, maker.z_offsets, training)
+            return [*(["F"] if maker.foreground else []), contour, pairs]
         case LabelToMaskAndAffinities(background=0, ignore_index=None):
-            return ["F", _affinities(each, each.xy_offsets, each.z_offsets, training)]
-    raise refuse(LABEL, f"{each.name}{_reasons(each)} makes the targets", each.name)
+            return ["F", _affinities(maker, maker.xy_offsets, maker.z_offsets, training)]
+    raise refuse(LABEL, f"{maker.name}{_reasons(maker)} makes the targets", maker.name)
 
 
-def _reasons(each: LabelTransform) -> str:
+def _reasons(maker: LabelTransform) -> str:
     """The keys that leave a transform without counterpart, where others of its kind have one."""
     keys = ("cross_entropy", "aggregate_affinities", "background", "ignore_index")
-    return "".join(f" with {key}" for key in keys if getattr(each, key, None))
+    return "".join(f" with {key}" for key in keys if getattr(maker, key, None))
 
 
-def _affinities(each: LabelTransform, plane: Sequence[int], depth: Sequence[int], training: Training) -> Channel:
+def _affinities(maker: LabelTransform, plane: Sequence[int], depth: Sequence[int], training: Training) -> Channel:
     """The channel of an affinity along x, y and z for each distance; along z alone where there are none in the plane."""
     offsets = [offset for i, z in enumerate(depth) for offset in (*([(0, 0, -plane[i]), (0, -plane[i], 0)] if plane else []), (-z, 0, 0))]
     if len(set(offsets)) < len(offsets):
-        raise refuse(LABEL, f"{each.name} makes two channels of one offset along z", each.name)
+        raise refuse(LABEL, f"{maker.name} makes two channels of one offset along z", maker.name)
     if training.planar:
-        raise refuse(LABEL, f"{each.name} compares the planes of images of one plane", each.name)
+        raise refuse(LABEL, f"{maker.name} compares the planes of images of one plane", maker.name)
     if not any(max(map(abs, offset)) == 1 for offset in offsets):
-        raise refuse(LABEL, f"{each.name} compares no direct neighbours, which objects are made of", each.name)
+        raise refuse(LABEL, f"{maker.name} compares no direct neighbours, which objects are made of", maker.name)
     far = any(max(map(abs, offset)) > 1 for offset in offsets)
-    if far and not isinstance(each, LabelToAffinities | LabelToZAffinities):
-        raise refuse(LABEL, f"{each.name} predicts affinities of distances above 1 with other channels", each.name)
+    if far and not isinstance(maker, LabelToAffinities | LabelToZAffinities):
+        raise refuse(LABEL, f"{maker.name} predicts affinities of distances above 1 with other channels", maker.name)
     distant = [relabel for relabel in training.lists.label if isinstance(relabel, Relabel) and relabel.run_cc]
     if far and distant:
         training.notes.add(LABEL, "parts of an object that are not connected in a patch are one object.")

@@ -103,9 +103,9 @@ class Section(Options):
     def inner(cls) -> Iterator[tuple[str, type[Section]]]:
         """Keys that are sections themselves."""
         for key, found in cls.model_fields.items():
-            for each in (found.annotation, *get_args(found.annotation)):
-                if isinstance(each, type) and issubclass(each, Section):
-                    yield key, each
+            for annotation in (found.annotation, *get_args(found.annotation)):
+                if isinstance(annotation, type) and issubclass(annotation, Section):
+                    yield key, annotation
 
     @classmethod
     def conversion(cls, key: str) -> Conversion:
@@ -135,7 +135,7 @@ class Section(Options):
 
 def _written(value: object) -> object:
     """A default as the documentation shows it: sequences as lists, as in YAML."""
-    return [_written(each) for each in value] if isinstance(value, tuple) else {} if isinstance(value, Section) else value
+    return [_written(item) for item in value] if isinstance(value, tuple) else {} if isinstance(value, Section) else value
 
 
 Member = TypeVar("Member", bound=Section)

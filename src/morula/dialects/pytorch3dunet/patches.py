@@ -77,16 +77,16 @@ class _Encoder:
 
     def __call__(self, labels: np.ndarray, rng: np.random.Generator) -> SimpleNamespace:
         """Targets of a patch of all data sets, (C)ZYX; of images of two dimensions, Z has length 1."""
-        ends = np.cumsum([each.shape[0] for each in self.stored])
+        ends = np.cumsum([dataset.shape[0] for dataset in self.stored])
         parts = np.split(_in_3d(labels if ends[-1] > 1 else labels[None]), ends[:-1])
         # random transforms change all data sets alike
         state = rng.bit_generator.state
         found = []
-        for each, part in zip(self.stored, parts, strict=True):
+        for dataset, part in zip(self.stored, parts, strict=True):
             rng.bit_generator.state = state
-            found.append(encoded(self.transforms, part if each.channels else part[0], rng))
+            found.append(encoded(self.transforms, part if dataset.channels else part[0], rng))
         # targets without channels become one channel each
-        whole = np.concatenate([each if each.ndim == 4 else each[None] for each in found]) if len(found) > 1 else found[0]
+        whole = np.concatenate([target if target.ndim == 4 else target[None] for target in found]) if len(found) > 1 else found[0]
         whole = whole.astype(np.float32 if whole.dtype.kind == "f" else np.int64, copy=False)
         return SimpleNamespace(channels=whole, weights=np.ones((1, 1, 1), np.float32), instances=None)
 
@@ -113,7 +113,7 @@ class Patches(PatchDataset):
     def place(self, epoch: int, index: int) -> tuple[int, Region]:
         """See `PatchDataset.place`; a crop comes first, whatever its place in the list: it sets the shape that all other transforms see."""
         number, region = super().place(epoch, index)
-        crop = next((each for each in self.lists.raw if isinstance(each, CropToFixed)), None)
+        crop = next((transform for transform in self.lists.raw if isinstance(transform, CropToFixed)), None)
         return number, region if crop is None else _cropped(region, crop, self._rng(epoch, index, 0))
 
     def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
@@ -157,11 +157,13 @@ def patches_of(
     """
     labels, (voxels, share) = volumes[0].labels, scale
     # ids may be stored as real numbers; what a network predicts directly is interpolated
-    values = all(each.dtype.kind == "f" for each in labels) and not any(map(_makes_integers, lists.label))
+    values = all(array.dtype.kind == "f" for array in labels) and not any(map(_makes_integers, lists.label))
     sources = [_source(volume) for volume in volumes]
     # planes move in two dimensions: nothing beyond them is drawn, as in native jobs
     if all(volume.shape[0] == 1 for volume in volumes):
-        sources = [replace(each, image=without_z(each.image), labels=_flat(each.labels), weights=_flat(each.weights)) for each in sources]
+        sources = [
+            replace(source, image=without_z(source.image), labels=_flat(source.labels), weights=_flat(source.weights)) for source in sources
+        ]
         grids = [[Region(box.start[1:], box.stop[1:]) for box in map(grid.__getitem__, range(len(grid)))] for grid in grids]
     return Patches(
         sources,
@@ -205,14 +207,14 @@ def _in_3d(patch: np.ndarray) -> np.ndarray:
     return patch if patch.ndim == 4 else patch[:, None]
 
 
-def _makes_integers(each: Transform) -> bool:
-    return isinstance(each, LabelTransform) or (isinstance(each, ToTensor) and not each.dtype.startswith("float"))
+def _makes_integers(transform: Transform) -> bool:
+    return isinstance(transform, LabelTransform) or (isinstance(transform, ToTensor) and not transform.dtype.startswith("float"))
 
 
 def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
     """One of two types that hold all labels, because a kernel is compiled for each type."""
-    types = [each.dtype for volume in volumes for each in volume.labels]
-    return np.int32 if all(each.itemsize <= 2 or each == np.int32 for each in types) else np.int64
+    types = [array.dtype for volume in volumes for array in volume.labels]
+    return np.int32 if all(dtype.itemsize <= 2 or dtype == np.int32 for dtype in types) else np.int64
 
 
 def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:

@@ -139,11 +139,11 @@ def _opened(job: Job, problems: list[Problem]) -> tuple[list[Volume], list[str]]
     assert phase is not None
     key, opened, warnings = "loaders.test.file_paths", [], []
     lists = parse_lists(phase.transformer)
-    random = [each.name for each in lists.raw if isinstance(each, RandomIntensity)]
+    random = [transform.name for transform in lists.raw if isinstance(transform, RandomIntensity)]
     warnings += [f"loaders.test.transformer: {name} changes images at random and is not applied. Leave it out." for name in random]
 
     def keep(places: list[Place]) -> list[Place]:
-        kept = [each for each in places if each in phase.file_paths or not _own_output(each, places)]
+        kept = [place for place in places if place in phase.file_paths or not _own_output(place, places)]
         if len(kept) < len(places):
             warnings.append(f"{key}: {len(places) - len(kept)} file(s) are predictions of other files in the list and are left out.")
         return kept
@@ -162,7 +162,9 @@ def _own_output(place: Place, places: Sequence[Place]) -> bool:
     if not isinstance(place, str) or not stem_of(place).endswith(SUFFIX):
         return False
     source = stem_of(place).removesuffix(SUFFIX)
-    return any(isinstance(each, str) and Path(each).parent == Path(place).parent and stem_of(each) == source for each in places)
+    return any(
+        isinstance(location, str) and Path(location).parent == Path(place).parent and stem_of(location) == source for location in places
+    )
 
 
 def _destination(output: Path) -> Destination:
@@ -180,8 +182,8 @@ def _conflicts(job: Job, volumes: Sequence[Volume], outputs: Sequence[Path], ove
             rule = f"the prediction of {volume.path} would be written to {output}, which {error.rule}"
             more = ["replace it with --overwrite"] if error.code == "output.exists" else []
             yield Problem(key, rule, code=error.code, remedy=Remedy("choose another folder", *more))
-    for output in sorted({each for each in outputs if outputs.count(each) > 1}):
-        names = ", ".join(str(volume.path) for volume, each in zip(volumes, outputs, strict=True) if each == output)
+    for output in sorted({file for file in outputs if outputs.count(file) > 1}):
+        names = ", ".join(str(volume.path) for volume, destination in zip(volumes, outputs, strict=True) if destination == output)
         rule = f"{names} have the same output {output}"
         yield Problem(key, rule, code="output.shared", remedy="Predict them with separate jobs, each into its own folder.")
 
@@ -214,13 +216,13 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     if options.performance_metric is None:
         return None
     scores = _scores(engine, job, volume, output)
-    yield Logged(f"{volume.name}: {options.performance_metric} {', '.join(f'{each:.4f}' for each in scores)}")
+    yield Logged(f"{volume.name}: {options.performance_metric} {', '.join(f'{score:.4f}' for score in scores)}")
     return scores
 
 
 def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
     """The normalisation of a tile CZYX."""
-    steps = [step for each in transforms if (step := scaling_of(each, statistics)) is not None]
+    steps = [step for transform in transforms if (step := scaling_of(transform, statistics)) is not None]
 
     def scale(tile: np.ndarray) -> np.ndarray:
         tile = tile.astype(np.float32)

@@ -75,7 +75,7 @@ def check_training_outputs(prepared: Prepared) -> None:
         FileWriteError: with the code of `morula.core.outputs.check_apart`.
     """
     names = ("last_checkpoint.pytorch", "best_checkpoint.pytorch", "run", "logs")
-    volumes = [volume for each in (prepared.train_patches, prepared.val_patches) for volume in each.volumes]
+    volumes = [volume for patches in (prepared.train_patches, prepared.val_patches) for volume in patches.volumes]
     check_apart(
         [Destination(prepared.folder / name, str(prepared.folder / name), "trainer.checkpoint_dir") for name in names],
         [str(prepared.job.path), *(str(volume.path) for volume in volumes)],
@@ -136,7 +136,7 @@ def _record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     patches = (prepared.train_patches, prepared.val_patches)
     # which files a network was trained on must be known years later
     start = prepared.trainer.pre_trained
-    files = sorted({volume.path for each in patches for volume in each.volumes} | ({Path(start).expanduser()} if start else set()))
+    files = sorted({volume.path for part in patches for volume in part.volumes} | ({Path(start).expanduser()} if start else set()))
     inputs = checksums(str(file) for file in files if file.exists())
     folder.write_provenance({"seed": prepared.options.seed, "inputs": inputs, **circumstances(pick_device(prepared.options.device))})
 

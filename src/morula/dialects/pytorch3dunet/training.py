@@ -323,7 +323,7 @@ def write_outputs(events: Iterable[Event], prepared: Prepared, board: Board) -> 
                     score = math.nan if best is None else -best if trainer.eval_score_higher_is_better else best
                     written = write_checkpoint(prepared.folder, prepared.network.model, state, score=score, is_best=is_best)
                     is_best = False
-                    yield from (FileWritten(each, Artefact.CHECKPOINT, "checkpoint for pytorch-3dunet") for each in written)
+                    yield from (FileWritten(file, Artefact.CHECKPOINT, "checkpoint for pytorch-3dunet") for file in written)
             yield event
             if not board.present and not warned:
                 warned = True

@@ -114,12 +114,12 @@ def parse(entries: Sequence[Mapping[str, object]]) -> tuple[Transform, ...]:
 
 def parse_lists(transformer: TransformerOptions) -> Lists:
     """The transforms of a phase, which were checked with the job."""
-    return Lists(*(tuple(parsed(each) for each in entries) for entries in (transformer.raw, transformer.label, transformer.weight)))
+    return Lists(*(tuple(parsed(entry) for entry in entries) for entries in (transformer.raw, transformer.label, transformer.weight)))
 
 
 def values(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyIntensity]:
     """Those of `augmentations` that change values."""
-    return [each for each in augmentations(transforms, statistics) if isinstance(each, Intensity)]
+    return [augmentation for augmentation in augmentations(transforms, statistics) if isinstance(augmentation, Intensity)]
 
 
 def transform_raw(transforms: Sequence[Mapping[str, object]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -157,28 +157,28 @@ def encoded(transforms: Sequence[Transform], labels: np.ndarray, rng: np.random.
     Raises:
         DataError: for labels with channels where a transform needs one label image.
     """
-    for each in transforms:
-        if isinstance(each, ToTensor):
-            labels = _typed(each, labels)
-        elif isinstance(each, LabelTransform):
-            labels = each.apply(labels, rng)
-        elif each.role == "values":
+    for transform in transforms:
+        if isinstance(transform, ToTensor):
+            labels = _typed(transform, labels)
+        elif isinstance(transform, LabelTransform):
+            labels = transform.apply(labels, rng)
+        elif transform.role == "values":
             volume = labels if labels.ndim == 4 else labels[None]
-            for change in values([each]):
+            for change in values([transform]):
                 record = change.draw(rng, volume.shape[1:], (1.0, 1.0, 1.0))
                 volume = volume if record is None else change.apply(volume.astype(np.float32), record, (1.0, 1.0, 1.0))
             labels = volume if labels.ndim == 4 else volume[0]
     return labels
 
 
-def _typed(each: ToTensor, labels: np.ndarray) -> np.ndarray:
-    if each.expand_dims and labels.ndim == 3:
+def _typed(transform: ToTensor, labels: np.ndarray) -> np.ndarray:
+    if transform.expand_dims and labels.ndim == 3:
         labels = labels[None]
-    if each.normalize:
+    if transform.normalize:
         labels = PatchNormalisation((), (), options=MinMax(channels="together")).apply(labels)
     # losses need float32 or int64, and torch has the other types under several names
     names = {"float": "float32", "float64": "float32", "long": "int64", "int": "int64", "int32": "int64"}
-    return labels.astype(names.get(each.dtype, each.dtype))
+    return labels.astype(names.get(transform.dtype, transform.dtype))
 
 
 def transform_label(transforms: Sequence[Mapping[str, object]], label: np.ndarray, *, seed: int = 0) -> np.ndarray:

@@ -218,19 +218,19 @@ class Scaling(Intensity[AugmentationOptions]):
         return self.function(image)
 
 
-def scaling_of(each: Transform, statistics: Statistics | None = None) -> Scale | None:
+def scaling_of(transform: Transform, statistics: Statistics | None = None) -> Scale | None:
     """The normalisation of a patch by a transform, `None` where it does not normalise."""
-    if isinstance(each, Normalisation):
-        return each.scaling(statistics)
-    options = native_scaling(each)
+    if isinstance(transform, Normalisation):
+        return transform.scaling(statistics)
+    options = native_scaling(transform)
     return None if options is None else _scale(options)
 
 
-def native_scaling(each: Transform) -> Options | None:
+def native_scaling(transform: Transform) -> Options | None:
     """The native normalisation of a transform, `None` where it does not normalise."""
-    if isinstance(each, Normalisation):
-        return each.options
-    return MinMax(channels="together") if isinstance(each, ToTensor) and each.normalize else None
+    if isinstance(transform, Normalisation):
+        return transform.options
+    return MinMax(channels="together") if isinstance(transform, ToTensor) and transform.normalize else None
 
 
 # --- random changes of positions ---------------------------------------------------------------------------------------------------------
@@ -390,8 +390,8 @@ def augmentations(transforms: Sequence[Transform], statistics: Statistics | None
         statistics: of the whole volume, with ``global_normalization``.
     """
     found: list[AnyAugmentation] = []
-    for each in transforms:
-        scale, random = scaling_of(each, statistics), each.augmentation()
+    for transform in transforms:
+        scale, random = scaling_of(transform, statistics), transform.augmentation()
         found += [] if scale is None else [Scaling(scale)]
         found += [] if random is None else [random]
     return found

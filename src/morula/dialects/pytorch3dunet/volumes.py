@@ -153,10 +153,10 @@ def find_files(phase: PhaseOptions, loaders: LoadersOptions) -> list[Place]:
         MissingFileError: when there are none.
     """
     found: list[Place] = []
-    for each in phase.file_paths:
-        place = None if isinstance(each, FileOptions) else Path(each).expanduser()
+    for stated in phase.file_paths:
+        place = None if isinstance(stated, FileOptions) else Path(stated).expanduser()
         if place is None or not place.is_dir() or suffix_of(place) in (".zarr", ".ome.zarr", ".n5"):
-            found.append(each)
+            found.append(stated)
             continue
         # the original reads only HDF5 files of a folder, so they come first
         held = sorted((entry for entry in place.iterdir() if entry.suffix.lower() in HDF5), key=lambda entry: natural_key(entry.name))
@@ -185,8 +185,8 @@ def open_volumes(loaders: LoadersOptions, name: PhaseName, *, weights: bool = Fa
     if phase is None:
         raise DataError("loaders.phase_missing", f"loaders.{name} is missing", remedy="Name its file_paths.")
     if loaders.dataset == "DSB2018Dataset":
-        return [volume for each in phase.file_paths for volume in _images_and_masks(each, labels=name != "test")]
-    return [open_volume(each, loaders, labels=name != "test", weights=weights) for each in find_files(phase, loaders)]
+        return [volume for entry in phase.file_paths for volume in _images_and_masks(entry, labels=name != "test")]
+    return [open_volume(place, loaders, labels=name != "test", weights=weights) for place in find_files(phase, loaders)]
 
 
 def try_volumes(loaders: LoadersOptions, name: PhaseName, keep: Callable[[list[Place]], list[Place]] = list) -> Iterator[Volume | Problem]:
@@ -225,13 +225,13 @@ def channel_problems(volume: Volume, wanted: object, key: str) -> Iterator[Probl
 def open_volume(place: Place, loaders: LoadersOptions, *, labels: bool = False, weights: bool = False) -> Volume:
     """One volume of a job; see `open_volumes`."""
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
-    raws = [_opened(*_where(place, path, "raw", each, loaders)) for each in _listed(loaders.raw_internal_path)]
+    raws = [_opened(*_where(place, path, "raw", name, loaders)) for name in _listed(loaders.raw_internal_path)]
     raw = raws[0][0] if len(raws) == 1 else Stack([array for array, _ in raws], str(path))
     parts: dict[Part, tuple[Czyx, ...]] = {"label": (), "weight": ()}
     for part, wanted in (("label", labels), ("weight", weights)):
         if wanted:
             given = _listed(getattr(loaders, f"{part}_internal_path")) or (part,)
-            parts[part] = tuple(open_array(*_where(place, path, part, each, loaders)) for each in given)  # type: ignore[arg-type, index]
+            parts[part] = tuple(open_array(*_where(place, path, part, name, loaders)) for name in given)  # type: ignore[arg-type, index]
     for part, arrays in parts.items():
         for array in arrays:
             if array.shape[1:] != raw.shape[1:]:
@@ -307,9 +307,9 @@ def _beside(path: Path, part: Part, loaders: LoadersOptions) -> Path:
             if stem_of(path).endswith(f"_{raw}"):
                 tried.append(path.with_name(f"{stem_of(path).removesuffix(raw)}{name}{path.name[len(stem_of(path)) :]}"))
         tried.append(path.with_name(f"{stem_of(path)}_{name}{path.name[len(stem_of(path)) :]}"))
-    for each in tried:
-        if each.exists() and each != path:
-            return each
+    for candidate in tried:
+        if candidate.exists() and candidate != path:
+            return candidate
     raise MissingFileError(
         "volume.labels_missing",
         f"there is no {part} of {str(path)!r}: tried {', '.join(map(str, tried[:4]))}",

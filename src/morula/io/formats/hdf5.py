@@ -217,7 +217,7 @@ def _check_place(file: h5py.File, name: str, path: Path | None) -> None:
 def _check_alone(path: Path, name: str) -> None:
     """Reject a file that would be replaced as a whole, where it holds anything besides the data set of this name."""
     with h5py.File(path, "r") as file:
-        other = next((each for each in file if each != name), next((f"the attribute {each}" for each in file.attrs), None))
+        other = next((member for member in file if member != name), next((f"the attribute {member}" for member in file.attrs), None))
     if other is not None:
         rule = f"holds {other}, which would be lost"
         remedy = f"Name a data set, and the rest of the file is kept (dataset={name!r}; {path.name}:/{name}), or name another file."
