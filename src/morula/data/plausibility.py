@@ -192,7 +192,7 @@ def _exchanged(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None) -> 
 def _slightly_shifted(pairs: Sequence[tuple[Image, Image]], unlabelled: int | None) -> list[Remark]:
     """A warning where the boundaries of the objects are 2 to 4 voxels beside those in the images, in at least 3 images and alike in most.
 
-    No set of 3 or more images of ten public data sets is told.
+    There is no warning on any set of 3 or more images of ten public data sets.
     """
     planes = [plane for plane in (_middle_plane(*pair, unlabelled) for pair in pairs[:_IMAGES]) if plane is not None]
     maps = []

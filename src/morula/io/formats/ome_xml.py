@@ -52,7 +52,7 @@ def compare(tif: tifffile.TiffFile, number: int, axes: Axes) -> None:
     kind = given.get("Type", "")
     if kind != "bit" and _TYPES.get(kind, kind) != np.dtype(series.dtype).name:
         ignore_field("Type", kind, f"is not {series.dtype}, as the pixels are stored")
-    used = {page.index for series in tif.series for page in series.pages if page is not None and page.parent is tif}
+    used = {page.index for stack in tif.series for page in stack.pages if page is not None and page.parent is tif}
     if not series.is_multifile and len(tif.pages) > len(used):
         rule = f"makes {len(used)} planes, but the file has {len(tif.pages)}: the others are not read"
         ignore_field("SizeZ x SizeC x SizeT", " x ".join(given.get(f"Size{letter}", "?") for letter in "ZCT"), rule)
