@@ -1,6 +1,7 @@
 """TIFF as microscopes and other programs write it, and what others find in ours."""
 
 import math
+import os
 import xml.etree.ElementTree as ElementTree
 
 import imagecodecs
@@ -218,6 +219,16 @@ def test_unsound_ome_metadata_are_named_and_the_pixels_read(tmp_path, pixels, en
         image = read(_ome_file(tmp_path / "a.ome.tif", pixels, end=end))
     np.testing.assert_array_equal(np.asarray(image), STACK)
     assert [each.message.field for each in found] == [field]
+
+
+def test_planes_in_files_outside_of_the_folder_are_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    _ome_file(tmp_path / "other.ome.tif", PIXELS)
+    os.mkfifo(tmp_path / "images" / "pipe.tif")
+    for name in ("../other.ome.tif", "&#46;&#46;/other.ome.tif", str(tmp_path / "other.ome.tif"), "pipe.tif"):
+        planes = f'<TiffData IFD="0" PlaneCount="{len(STACK)}"><UUID FileName="{name}">urn:uuid:0</UUID></TiffData>'
+        with raises("tiff.outside"):
+            read(_ome_file(tmp_path / "images" / "a.ome.tif", PIXELS, planes))
 
 
 def test_planes_beyond_those_that_ome_declares_are_told(tmp_path):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from morula.core.axes import Axes
+from morula.core.errors import FileReadError
 from morula.io.formats.base import lengths_to_voxel_size, positive_length
 from morula.io.metadata import ignore_field
 
@@ -52,10 +57,25 @@ def compare(tif: tifffile.TiffFile, number: int, axes: Axes) -> None:
     kind = given.get("Type", "")
     if kind != "bit" and _TYPES.get(kind, kind) != np.dtype(series.dtype).name:
         ignore_field("Type", kind, f"is not {series.dtype}, as the pixels are stored")
-    used = {page.index for stack in tif.series for page in stack.pages if page is not None and page.parent is tif}
-    if not series.is_multifile and len(tif.pages) > len(used):
+    pages = [page for stack in tif.series for page in stack.pages if page is not None]
+    used = {page.index for page in pages}
+    if all(page.parent is tif for page in pages) and len(tif.pages) > len(used):
         rule = f"makes {len(used)} planes, but the file has {len(tif.pages)}: the others are not read"
         ignore_field("SizeZ x SizeC x SizeT", " x ".join(given.get(f"Size{letter}", "?") for letter in "ZCT"), rule)
+
+
+def check_file_names(path: Path, xml: str) -> None:
+    """Reject names of further files of an image that lead out of its folder, or are no regular files: tifffile opens them all.
+
+    Raises:
+        FileReadError: ``tiff.outside``.
+    """
+    folder = path.absolute().parent
+    for text in re.findall(r"\bFileName\s*=\s*[\"']([^\"']*)", xml):
+        place = Path(os.path.normpath(folder / unescape(text)))
+        if not place.is_relative_to(folder) or (place.exists() and not (place.is_file() or place.is_dir())):
+            rule = f"keeps planes in {text}, which is not a file in its folder"
+            raise FileReadError("tiff.outside", rule, file=path, remedy="Copy that file beside it, and correct the OME metadata.")
 
 
 def _attributes(xml: str, number: int, *, told: bool = False) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import tifffile
 
 from morula.core.errors import FileReadError
+from morula.io.formats.ome_xml import check_file_names
 from morula.io.metadata import ignore_field
 
 FAILURES = (
@@ -54,6 +55,8 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
     """
     tif = tifffile.TiffFile(path)
     try:
+        if tif.is_ome:
+            check_file_names(path, tif.ome_metadata or "")  # before tifffile opens them
         if tif.is_ome and (fault := _fault_of_ome(tif)):
             if not told:
                 ignore_field("OME-XML", tif.pages.first.description[:80], f"cannot be used: {fault}")
