@@ -145,7 +145,7 @@ def _jobs(system: str, options: Mapping[str, Any], workers: int, held: ExitStack
     try:
         jobqueue = importlib.import_module("dask_jobqueue")
     except ImportError as error:
-        remedy = "Install it with: pip install dask-jobqueue"
+        remedy = "Install the package dask-jobqueue."
         raise MissingExtraError("extra.jobqueue", "needs dask-jobqueue", key="cluster", value=system, remedy=remedy) from error
     cluster = held.enter_context(getattr(jobqueue, _JOBS[system])(**options))
     cluster.scale(workers)
